@@ -1,0 +1,66 @@
+"""The public protocol: what every model variant and every baseline looks like to the loop.
+
+A variant that shares a frozen prefix (SAM and the text decoder) with other cells also implements
+`SharesPrefix`: the engine then computes `frozen_features` once and hands them to every cell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from sca_bench.types import Prediction
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sca_bench.batch import RegionBatch, RegionFeatures
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How captions are decoded.
+
+    Attributes:
+        num_beams: 1 is greedy.
+        max_new_tokens: Upper limit of generated tokens, the end token included.
+    """
+
+    num_beams: int = 1
+    max_new_tokens: int = 19
+
+
+@runtime_checkable
+class RegionCaptioner(Protocol):
+    """Boxes or points on images in, one caption per region out."""
+
+    def generate(self, batch: RegionBatch, decoding: Decoding) -> list[Prediction]:
+        """Return one `Prediction` per real region, in the batch's row-major order."""
+        ...
+
+
+@runtime_checkable
+class TrainableCaptioner(RegionCaptioner, Protocol):
+    """A captioner that learns by gradient descent."""
+
+    def loss(self, batch: RegionBatch) -> Tensor:
+        """Return the scalar training loss of the batch (which carries captions)."""
+        ...
+
+
+@runtime_checkable
+class SharesPrefix(TrainableCaptioner, Protocol):
+    """A captioner whose first stages are frozen and may be computed once for several cells."""
+
+    def frozen_features(self, batch: RegionBatch, *, with_masks: bool = False) -> RegionFeatures:
+        """Run image encoder, prompt encoder and SAM mixer without gradient."""
+        ...
+
+
+@runtime_checkable
+class FitsOnce(RegionCaptioner, Protocol):
+    """A captioner without gradient descent that looks at the training captions once."""
+
+    def fit(self, captions: list[str]) -> None:
+        """Learn from the training captions."""
+        ...

@@ -1,0 +1,66 @@
+"""The plain nouns that every room shares. No torch here: light commands import this module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+BoxXYXY = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One image of a split.
+
+    Attributes:
+        image_id: Unique inside its `RegionSet`.
+        width: Original width in pixels.
+        height: Original height in pixels.
+        path: File that holds it; empty for rendered scenes, which have no file.
+    """
+
+    image_id: str
+    width: int
+    height: int
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """One box in one image, with its reference captions.
+
+    Attributes:
+        region_id: Unique inside its `RegionSet`.
+        image_id: The image it lies in.
+        box_xyxy: Left, top, right, bottom in original pixels; right > left, bottom > top.
+        references: One or more reference captions, as the data set gives them.
+        slots: For worlds whose captions follow a grammar: slot name -> word(s). Empty elsewhere.
+        mask_rle: COCO run-length encoding in original pixels (`{"size": [h, w], "counts": str}`),
+            if the data set has one.
+    """
+
+    region_id: str
+    image_id: str
+    box_xyxy: BoxXYXY
+    references: tuple[str, ...]
+    slots: Mapping[str, str] = field(default_factory=dict)
+    mask_rle: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One caption for one region, as it is written to `predictions.jsonl`.
+
+    Attributes:
+        region_id: The region it answers.
+        caption: The caption kept (of several heads: the one with the highest predicted IoU).
+        log_prob: Mean log-probability per generated token, end token included.
+        predicted_ious: SAM's predicted IoU of each mask candidate.
+        seconds: Wall time of the generation call divided by its regions.
+    """
+
+    region_id: str
+    caption: str
+    log_prob: float
+    predicted_ious: tuple[float, ...]
+    seconds: float
