@@ -1,0 +1,1 @@
+"""Small weights that ship inside the package, and the way to them."""
