@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.models.image_encoder import SamImageEncoder
 from sca_bench.models.mixer import TwoWayMixer
+from sca_bench.models.randomness import seeded
 from sca_bench.models.sam_weights import load_sam_weights
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
@@ -273,8 +274,7 @@ def build_sam(
             "encoder",
             f"takes {image_encoder.image_size} px images, but sam.size expects {dims.image_size}",
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(random_seed)
+    with seeded(random_seed):
         sam = _untrained(dims, image_encoder)
     if weights != "random":
         load_sam_weights(sam, weights, where=where, skip_image_encoder=image_encoder is not None)
