@@ -72,7 +72,8 @@ def all_variants() -> dict[str, VariantSpec]:
     for point in entry_points(group=ENTRY_POINT_GROUP):
         spec = point.load()
         if spec.name in specs and specs[spec.name] != spec:
-            raise InputError("variants", spec.name, f"registered twice, the second by {point.value}")
+            second = f"registered twice, the second by {point.value}"
+            raise InputError("variants", spec.name, second)
         specs[spec.name] = spec
     return specs
 

@@ -1,0 +1,1 @@
+"""Region captioners assembled from injected parts."""

@@ -55,7 +55,8 @@ def identity(settings: CellSettings, inputs: dict[str, str]) -> dict[str, Any]:
     spec = get_variant(settings.variant)
     values = result_settings(settings) | inputs
     if spec.reads:
-        values = {k: v for k, v in values.items() if k == "variant" or k.split(".")[0] in spec.reads}
+        reads = ("variant", *spec.reads)
+        values = {k: v for k, v in values.items() if k.split(".")[0] in reads}
     return values | {"variant.revision": spec.revision}
 
 

@@ -70,7 +70,8 @@ class Plan:
             key = prefix_key(job.cell.settings, job.cell.inputs)
             shared.setdefault((key, job.seed), []).append(job)
         groups = [Group(k, seed, tuple(jobs)) for (k, seed), jobs in shared.items()]
-        while len(groups) < workers and (big := max(groups, key=lambda g: len(g.jobs), default=None)):
+        while groups and len(groups) < workers:
+            big = max(groups, key=lambda group: len(group.jobs))
             if len(big.jobs) < 2:
                 break
             groups.remove(big)

@@ -1,12 +1,13 @@
 """The runs folder: where records, predictions, logs and checkpoints lie. Files are the truth.
 
-    runs/
-      cells/<cell_id>/seed-<n>/   record.json predictions.jsonl region_scores.json log.jsonl
-                                  settings.yaml worker.log trainable.safetensors checkpoint/
-      suites/<suite>.<profile>.json   what `report` reads
-      images/<digest>/            thumbnails of test images
-      features/<key>/             frozen features
-      mlflow.db                   a view, can be rebuilt
+Below the runs folder:
+
+- `cells/<cell_id>/seed-<n>/`: record.json, predictions.jsonl, region_scores.json, log.jsonl,
+  worker.log, trainable.safetensors and, while it trains, checkpoint.pt
+- `suites/<suite>.<profile>.json`: what `report` reads
+- `images/<digest>/`: thumbnails of test images
+- `features/<key>/`: frozen features, may be deleted
+- `mlflow.db`: a view, can be rebuilt
 """
 
 from __future__ import annotations
@@ -118,4 +119,5 @@ def _load(path: Path, model: type[Any]) -> Any:
         return model.model_validate_json(path.read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise InputError(path, "", f"damaged file ({reason})", "delete it to run it again") from error
+        problem = f"damaged file ({reason})"
+        raise InputError(path, "", problem, "delete it to run it again") from error
