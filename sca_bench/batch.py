@@ -7,7 +7,7 @@ Shape legend: B images, R regions per image (padded), N valid regions of the bat
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -84,7 +84,7 @@ _T = TypeVar("_T", RegionBatch, RegionFeatures)
 
 
 def _to(item: _T, device: torch.device | str) -> _T:
-    moved: dict[str, object] = {}
+    moved: dict[str, Any] = {}
     for f in fields(item):
         value = getattr(item, f.name)
         if isinstance(value, Tensor):

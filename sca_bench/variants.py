@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, Literal
 
 from sca_bench.errors import InputError, did_you_mean
 
@@ -26,6 +26,7 @@ class VariantSpec:
         summary: One line for `list variants`.
         frozen: Stages that are never trained.
         trained: Stages that are trained.
+        reads: Sections of the settings it depends on; empty for all of them.
         trains: How it learns: by gradient steps, by one look at the captions, or not at all.
         revision: Raised whenever the variant's code changes a number; part of every cell's key.
         source: Where the design comes from.
@@ -37,7 +38,8 @@ class VariantSpec:
     summary: str
     frozen: tuple[str, ...] = ()
     trained: tuple[str, ...] = ()
-    trains: str = "gradient"
+    reads: tuple[str, ...] = ()
+    trains: Literal["gradient", "once", "never"] = "gradient"
     revision: str = "1"
     source: str = ""
     licence: str = "Apache-2.0"
@@ -70,7 +72,8 @@ def all_variants() -> dict[str, VariantSpec]:
     for point in entry_points(group=ENTRY_POINT_GROUP):
         spec = point.load()
         if spec.name in specs and specs[spec.name] != spec:
-            raise InputError("variants", spec.name, f"registered twice, the second by {point.value}")
+            second = f"registered twice, the second by {point.value}"
+            raise InputError("variants", spec.name, second)
         specs[spec.name] = spec
     return specs
 

@@ -1,0 +1,1 @@
+"""Readers, preprocessing and datasets: annotation files and images in, `RegionBatch`es out."""

@@ -1,0 +1,1 @@
+"""Scores of captions, with signatures and intervals. No torch here."""

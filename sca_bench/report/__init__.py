@@ -1,0 +1,1 @@
+"""Tables, plots and the gallery, from records alone. No torch here."""
