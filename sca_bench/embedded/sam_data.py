@@ -9,7 +9,9 @@ Shape legend: B images, N objects of all images, S image tokens, D descriptor en
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -37,49 +39,53 @@ DESCRIPTOR_DIM = sum(size for size, _ in GROUPS.values())
 
 @dataclass(frozen=True)
 class SamScenes:
-    """Scenes as tensors.
+    """A few scenes as tensors.
 
     Attributes:
-        images_B3HW: uint8 RGB.
-        first_object_B: Index of each image's first object; one more entry closes the list.
+        pixel_values_B3HW: Images, normalised as SAM expects.
+        image_index_N: The image each object lies in.
         masks_NHW: Object masks, bool.
         boxes_xyxy_N4: Tight boxes in pixels; the model input has the scenes' own size.
         descriptors_ND: Standardised descriptors; see `GROUPS`.
     """
 
-    images_B3HW: Tensor
-    first_object_B: list[int]
+    pixel_values_B3HW: Tensor
+    image_index_N: Tensor
     masks_NHW: Tensor
     boxes_xyxy_N4: Tensor
     descriptors_ND: Tensor
 
-    def pixel_values(self, indices: list[int]) -> Tensor:
-        """Return the images `indices`, normalised as SAM expects."""
-        mean, std = (torch.tensor(x).reshape(1, 3, 1, 1) for x in (PIXEL_MEAN, PIXEL_STD))
-        return (self.images_B3HW[indices].float() - mean) / std
 
-    def objects_of(self, image: int) -> range:
-        """Return the indices of the objects in one image."""
-        return range(self.first_object_B[image], self.first_object_B[image + 1])
+@dataclass(frozen=True)
+class _Scene:
+    image_HW3: NDArray[np.uint8]
+    masks_NHW: NDArray[np.bool_]
+    boxes_xyxy_N4: NDArray[np.float32]
+    descriptors_ND: NDArray[np.float32]
 
 
-def load_scenes(first_seed: int, num_images: int) -> SamScenes:
-    """Render scenes `first_seed ... first_seed + num_images - 1` for SAM training."""
-    images, masks, boxes, descriptors, first = [], [], [], [], [0]
-    for seed in range(first_seed, first_seed + num_images):
-        scene = render_scene(seed)
-        images.append(scene.image.transpose(2, 0, 1))
-        for region in scene.regions:
-            masks.append(region.mask)
-            boxes.append(region.box_xyxy)
-            descriptors.append(describe(scene.image, region))
-        first.append(len(masks))
+@lru_cache(maxsize=2_000)
+def _measured(seed: int) -> _Scene:
+    scene = render_scene(seed)
+    return _Scene(
+        scene.image,
+        np.stack([region.mask for region in scene.regions]),
+        np.array([region.box_xyxy for region in scene.regions], dtype=np.float32),
+        np.stack([describe(scene.image, region) for region in scene.regions]),
+    )
+
+
+def load_scenes(seeds: Iterable[int]) -> SamScenes:
+    """Render the scenes of these seeds for SAM; the scenes used last are remembered."""
+    scenes = [_measured(seed) for seed in seeds]
+    mean, std = (torch.tensor(x).reshape(1, 3, 1, 1) for x in (PIXEL_MEAN, PIXEL_STD))
+    images = torch.from_numpy(np.stack([scene.image_HW3.transpose(2, 0, 1) for scene in scenes]))
     return SamScenes(
-        torch.from_numpy(np.stack(images)),
-        first,
-        torch.from_numpy(np.stack(masks)),
-        torch.tensor(boxes, dtype=torch.float32),
-        torch.from_numpy(np.stack(descriptors)),
+        (images.float() - mean) / std,
+        torch.tensor([i for i, scene in enumerate(scenes) for _ in scene.masks_NHW]),
+        torch.from_numpy(np.concatenate([scene.masks_NHW for scene in scenes])),
+        torch.from_numpy(np.concatenate([scene.boxes_xyxy_N4 for scene in scenes])),
+        torch.from_numpy(np.concatenate([scene.descriptors_ND for scene in scenes])),
     )
 
 

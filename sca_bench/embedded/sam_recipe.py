@@ -7,7 +7,7 @@ away afterwards: what is shipped is a plain SAM in Meta's key layout.
 Every parameter is initialised by name from one generator, so a recipe does not depend on the order
 in which the model is built.
 
-Shape legend: B images, N regions (prompts), O objects of the batch, S image tokens (= h*w),
+Shape legend: B images, N regions (prompts) or objects of the batch, S image tokens (= h*w),
 C channels, M mask candidates, D descriptor entries.
 """
 
@@ -19,9 +19,15 @@ from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812 (the name the whole field uses)
 
-from sca_bench.embedded.sam_data import DESCRIPTOR_DIM, SamScenes, descriptor_weights, load_scenes
+from sca_bench.embedded.sam_data import (
+    DESCRIPTOR_DIM,
+    GROUPS,
+    SamScenes,
+    descriptor_weights,
+    load_scenes,
+)
 from sca_bench.models.sam import Sam, build_sam, sam_dims
 
 SIZE = "tiny"
@@ -52,7 +58,7 @@ class SamRecipe:
 
     def as_dict(self) -> dict[str, object]:
         """Return all settings, the model's sizes included."""
-        return asdict(self) | {"dims": asdict(sam_dims(SIZE))}
+        return asdict(self) | {"dims": asdict(sam_dims(SIZE)), "descriptor_groups": GROUPS}
 
 
 RECIPES = {
@@ -118,7 +124,6 @@ def train_sam(
     recipe: SamRecipe,
     *,
     max_steps: int | None = None,
-    scenes: SamScenes | None = None,
     report: Callable[[int, float], None] | None = None,
 ) -> tuple[Sam, list[float]]:
     """Train one SAM.
@@ -126,7 +131,6 @@ def train_sam(
     Args:
         recipe: The settings.
         max_steps: Stop after so many steps of the full schedule (to check the first losses).
-        scenes: The recipe's training scenes, if the caller has them already.
         report: Called with step and loss after every step.
 
     Returns:
@@ -137,7 +141,6 @@ def train_sam(
     heads = _Heads(sam.dims.embed_dim, sam.dims.patch_size)
     initialise(sam, generator)
     initialise(heads, generator)
-    scenes = scenes or load_scenes(recipe.first_scene_seed, recipe.num_scenes)
     parameters = [*sam.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(
         parameters, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
@@ -147,12 +150,13 @@ def train_sam(
     for step in range(recipe.steps if max_steps is None else max_steps):
         if len(order) < recipe.images_per_step:
             order = torch.randperm(recipe.num_scenes, generator=generator).tolist()
-        images, order = order[: recipe.images_per_step], order[recipe.images_per_step :]
+        drawn, order = order[: recipe.images_per_step], order[recipe.images_per_step :]
+        scenes = load_scenes(recipe.first_scene_seed + place for place in drawn)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate_at(
                 step, recipe.steps, recipe.learning_rate, recipe.warmup_share
             )
-        loss = _batch_loss(recipe, sam, heads, scenes, images, generator)
+        loss = _batch_loss(recipe, sam, heads, scenes, generator)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
@@ -168,24 +172,22 @@ def _batch_loss(
     sam: Sam,
     heads: _Heads,
     scenes: SamScenes,
-    images: list[int],
     generator: torch.Generator,
 ) -> Tensor:
-    pixel_values = scenes.pixel_values(images)
-    embeddings_BChw = sam.encode_images(pixel_values)
-    prompts = _draw_prompts(recipe, sam, scenes, images, generator)
+    embeddings_BChw = sam.encode_images(scenes.pixel_values_B3HW)
+    prompts = _draw_prompts(recipe, sam, scenes, generator)
     tokens_NTC, keys_NSC = sam.mix(embeddings_BChw, prompts.image_index_N, prompts.sparse_NPC)
     logits_NMhw = sam.mask_logits(tokens_NTC, keys_NSC)
     loss = _mask_loss(recipe, sam, tokens_NTC, logits_NMhw, scenes.masks_NHW[prompts.objects_N])
     if recipe.reconstruction_weight:
         neck_BSC = embeddings_BChw.flatten(2).transpose(1, 2)
-        half = F.avg_pool2d(pixel_values, 2)
+        half = F.avg_pool2d(scenes.pixel_values_B3HW, 2)
         target = F.pixel_unshuffle(half, sam.dims.patch_size // 2).flatten(2).transpose(1, 2)
         loss = loss + recipe.reconstruction_weight * F.mse_loss(heads.pixels(neck_BSC), target)
     if recipe.descriptor_weight:
         neck_BSC = embeddings_BChw.flatten(2).transpose(1, 2)
         loss = loss + recipe.descriptor_weight * _descriptor_loss(
-            heads, scenes, images, prompts, neck_BSC, tokens_NTC, keys_NSC
+            heads, scenes, prompts, neck_BSC, tokens_NTC, keys_NSC
         )
     return loss
 
@@ -194,28 +196,25 @@ def _draw_prompts(
     recipe: SamRecipe,
     sam: Sam,
     scenes: SamScenes,
-    images: list[int],
     generator: torch.Generator,
 ) -> _Prompts:
     """Draw objects of each image and a jittered box or a point inside the mask for each."""
-    objects, index = [], []
-    for place, image in enumerate(images):
-        candidates = scenes.objects_of(image)
-        shuffled = torch.randperm(len(candidates), generator=generator).tolist()
-        for which in shuffled[: recipe.prompts_per_image]:
-            objects.append(candidates[which])
-            index.append(place)
-    objects_N, index_N = torch.tensor(objects), torch.tensor(index)
-    noise = torch.randn(len(objects), 4, generator=generator)
+    drawn = []
+    for image in range(len(scenes.pixel_values_B3HW)):
+        candidates = (scenes.image_index_N == image).nonzero()[:, 0]
+        shuffled = candidates[torch.randperm(len(candidates), generator=generator)]
+        drawn.append(shuffled[: recipe.prompts_per_image])
+    objects_N = torch.cat(drawn)
+    noise = torch.randn(len(objects_N), 4, generator=generator)
     boxes_N4 = scenes.boxes_xyxy_N4[objects_N] + recipe.box_jitter_px * noise
     points_NP2 = _points_inside(scenes.masks_NHW[objects_N], generator)
-    is_point_N = torch.rand(len(objects), generator=generator) < recipe.point_share
+    is_point_N = torch.rand(len(objects_N), generator=generator) < recipe.point_share
     sparse_NPC = torch.where(
         is_point_N[:, None, None],
         sam.encode_prompts(None, points_NP2),
         sam.encode_prompts(boxes_N4),
     )
-    return _Prompts(objects_N, index_N, sparse_NPC)
+    return _Prompts(objects_N, scenes.image_index_N[objects_N], sparse_NPC)
 
 
 def _points_inside(masks_NHW: Tensor, generator: torch.Generator) -> Tensor:
@@ -230,7 +229,7 @@ def _mask_loss(
     recipe: SamRecipe, sam: Sam, tokens_NTC: Tensor, logits_NMhw: Tensor, masks_NHW: Tensor
 ) -> Tensor:
     """Focal and dice loss of the single mask and of the best candidate; error of predicted IoUs."""
-    target_N1hw = F.adaptive_avg_pool2d(masks_NHW[:, None].float(), logits_NMhw.shape[-2:])
+    target_N1hw = F.adaptive_avg_pool2d(masks_NHW[:, None].float(), logits_NMhw.shape[-1])
     target_NMhw = target_N1hw.expand_as(logits_NMhw)
     probability = logits_NMhw.sigmoid()
     entropy = F.binary_cross_entropy_with_logits(logits_NMhw, target_NMhw, reduction="none")
@@ -249,7 +248,6 @@ def _mask_loss(
 def _descriptor_loss(
     heads: _Heads,
     scenes: SamScenes,
-    images: list[int],
     prompts: _Prompts,
     neck_BSC: Tensor,
     tokens_NTC: Tensor,
@@ -261,20 +259,16 @@ def _descriptor_loss(
     again at the tokens that have passed the SAM mixer; SAM's mask token speaks for the prompted.
     """
     side = math.isqrt(neck_BSC.shape[1])
-    objects = [o for image in images for o in scenes.objects_of(image)]
-    place_O = torch.tensor([p for p, i in enumerate(images) for _ in scenes.objects_of(i)])
-    covered_OS = F.adaptive_avg_pool2d(scenes.masks_NHW[objects][:, None].float(), side).flatten(1)
-    owner, token = (covered_OS > 0.4).nonzero(as_tuple=True)
-    wanted = scenes.descriptors_ND[objects][owner]
+    covered_NS = F.adaptive_avg_pool2d(scenes.masks_NHW[:, None].float(), side).flatten(1)
+    owner, token = (covered_NS > 0.4).nonzero(as_tuple=True)
+    wanted, place = scenes.descriptors_ND[owner], scenes.image_index_N[owner]
     weights = descriptor_weights()
 
     def error(said: Tensor, meant: Tensor) -> Tensor:
         return ((said - meant) ** 2 * weights).sum(-1).mean()
 
-    at_neck = error(heads.neck(neck_BSC[place_O[owner], token]), wanted)
-    pair_region, pair_row = (prompts.image_index_N[:, None] == place_O[owner]).nonzero(
-        as_tuple=True
-    )
+    at_neck = error(heads.neck(neck_BSC[place, token]), wanted)
+    pair_region, pair_row = (prompts.image_index_N[:, None] == place).nonzero(as_tuple=True)
     mixed = heads.mixed(keys_NSC[pair_region, token[pair_row]])
     at_mixed = error(mixed, wanted[pair_row])
     at_token = error(heads.prompted(tokens_NTC[:, 1]), scenes.descriptors_ND[prompts.objects_N])
@@ -288,18 +282,16 @@ def evaluate_sam(recipe: SamRecipe, sam: Sam) -> dict[str, float]:
     Masks are compared at 96 x 96 pixels after bilinear enlargement. The point is the mask's pixel
     nearest to its centre of mass.
     """
-    scenes = load_scenes(recipe.eval_first_scene_seed, recipe.eval_num_scenes)
-    embeddings = sam.encode_images(scenes.pixel_values(list(range(recipe.eval_num_scenes))))
-    index_N = torch.tensor(
-        [i for i in range(recipe.eval_num_scenes) for _ in scenes.objects_of(i)]
-    )
+    first = recipe.eval_first_scene_seed
+    scenes = load_scenes(range(first, first + recipe.eval_num_scenes))
+    embeddings = sam.encode_images(scenes.pixel_values_B3HW)
     sparse = {
         "iou_box": sam.encode_prompts(scenes.boxes_xyxy_N4),
         "iou_point": sam.encode_prompts(None, _central_points(scenes.masks_NHW)),
     }
     result = {}
     for name, sparse_NPC in sparse.items():
-        tokens, keys = sam.mix(embeddings, index_N, sparse_NPC)
+        tokens, keys = sam.mix(embeddings, scenes.image_index_N, sparse_NPC)
         logits = sam.mask_logits(tokens, keys)[:, :1]
         said = F.interpolate(logits, size=scenes.masks_NHW.shape[-2:], mode="bilinear")[:, 0] > 0
         both, either = said & scenes.masks_NHW, said | scenes.masks_NHW
