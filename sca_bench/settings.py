@@ -209,7 +209,6 @@ class RuntimeSettings(Settings):
     compile: bool = _kind("cost", False)
     checkpoint_every: int = _kind("cost", 200, ge=1)
     log_every: int = _kind("cost", 20, ge=1)
-    distributed: Literal["none", "pytorch"] = _kind("cost", "none")
 
 
 class CellSettings(Settings):

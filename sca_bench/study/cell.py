@@ -66,7 +66,13 @@ def cell_key(settings: CellSettings, inputs: dict[str, str]) -> str:
 
 
 _PREFIX_SECTIONS = ("sam", "encoder", "text_decoder", "features", "eval")
-_PREFIX_SETTINGS = ("mixer.image_grid", "data.blank_images", "data.flip", "train.precision")
+_PREFIX_SETTINGS = (
+    "mixer.image_grid",
+    "data.blank_images",
+    "data.flip",
+    "data.permute_captions",
+    "train.precision",
+)
 _ORDER_SETTINGS = ("train.steps", "train.images_per_batch", "train.regions_per_image")
 
 
