@@ -50,6 +50,8 @@ class RegionBatch:
         captions: N training captions, or None at evaluation.
         tasks: B task names ("caption" or "recognition").
         features: Frozen features of the N regions, when a cache provides them.
+        views: B view numbers, by which a feature cache finds the right entry of an image:
+            0 as stored, 1 mirrored left to right. None where every image is as stored.
     """
 
     image_ids: list[str]
@@ -63,6 +65,7 @@ class RegionBatch:
     captions: list[str] | None = None
     tasks: list[str] | None = None
     features: RegionFeatures | None = None
+    views: list[int] | None = None
 
     @property
     def num_regions(self) -> int:
