@@ -103,7 +103,8 @@ def mirror_boxes(boxes_xyxy: ArrayLike, width: float) -> NDArray[np.float64]:
 def centre_points(boxes_xyxy: ArrayLike) -> NDArray[np.float64]:
     """Return the centres (..., 2), x then y, of boxes (..., 4), in the boxes' frame."""
     boxes = np.asarray(boxes_xyxy, dtype=np.float64)
-    return (boxes[..., :2] + boxes[..., 2:]) / 2
+    centres: NDArray[np.float64] = (boxes[..., :2] + boxes[..., 2:]) / 2
+    return centres
 
 
 def tight_box(mask_HW: NDArray[np.bool_]) -> BoxXYXY:
