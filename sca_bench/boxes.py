@@ -89,7 +89,8 @@ def scale_boxes(
     """
     boxes = np.asarray(boxes_xyxy, dtype=np.float64)
     x_scale, y_scale = to_hw[1] / from_hw[1], to_hw[0] / from_hw[0]
-    return boxes * np.array([x_scale, y_scale, x_scale, y_scale])
+    scaled: NDArray[np.float64] = boxes * np.array([x_scale, y_scale, x_scale, y_scale])
+    return scaled
 
 
 def mirror_boxes(boxes_xyxy: ArrayLike, width: float) -> NDArray[np.float64]:

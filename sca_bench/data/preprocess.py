@@ -23,7 +23,7 @@ def resize_longest_side(image_HW3: NDArray[np.uint8], image_size: int) -> NDArra
 
     Source: segment-anything, `ResizeLongestSide.apply_image`.
     """
-    height, width = resized_hw(*image_HW3.shape[:2], image_size)
+    height, width = resized_hw(image_HW3.shape[0], image_HW3.shape[1], image_size)
     if (height, width) == image_HW3.shape[:2]:
         return image_HW3
     resized = Image.fromarray(image_HW3).resize((width, height), Image.Resampling.BILINEAR)

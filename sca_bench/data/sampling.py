@@ -7,7 +7,7 @@ exactly what an uninterrupted run would have seen.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,7 +15,8 @@ _ORDER_STREAM = 1
 """Keeps the numbers behind the image order apart from those behind each draw's augmentation."""
 
 
-class Draw(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Draw:
     """One image of the stream.
 
     Attributes:

@@ -46,9 +46,8 @@ def read_visual_genome(split: VisualGenomeSplit, where: str) -> RegionSet:
         claim(seen_images, image_id, file, index, "id")
         regions = get(entry, "regions", "a list", file, index)
         if image_id not in records:
-            raise InputError(
-                file, f"[{index}].id", f"image {image_id} is not in {split.image_data}"
-            )
+            problem = f"image {image_id} is not in {split.image_data}"
+            raise InputError(file, f"[{index}].id", problem)
         record, position = records[image_id]
         image = _image(record, image_id, split, position)
         if not collector.open_image(image, record, len(regions)):
