@@ -1,4 +1,4 @@
-"""What the evaluation loops do with captions: validation sums up, testing writes to disk as it goes."""
+"""What the evaluation loops do with captions: validation sums up, testing writes to disk."""
 
 from __future__ import annotations
 

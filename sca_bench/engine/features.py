@@ -47,7 +47,9 @@ class FeatureBank:
             self._rows: dict[str, int] = index["rows"]
             self.counters: dict[str, int] = index["counters"]
             self._grid = (int(index["grid_hw"][0]), int(index["grid_hw"][1]))
-            self._arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
+            self._arrays = {
+                name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS
+            }
             self._pe = torch.from_numpy(np.load(folder / "image_pe_SC.npy"))
         except (OSError, ValueError, KeyError) as error:
             fix = "delete the folder; it is computed again"

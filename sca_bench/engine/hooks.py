@@ -6,7 +6,6 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,7 @@ from mmengine.hooks import Hook
 
 from sca_bench.engine.group import CellGroup, Member, average_step_s
 from sca_bench.errors import CellError
-
-CHECKPOINT = "checkpoint.pt"
+from sca_bench.study.store import checkpoint_path, drop_checkpoints
 
 
 class LogHook(Hook):  # type: ignore[misc]
@@ -92,7 +90,9 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     try:
         content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
-        raise CellError(f"{path}: damaged checkpoint ({type(error).__name__})") from error
+        path.unlink()
+        reason = f"{path}: damaged checkpoint ({type(error).__name__}); deleted, run again"
+        raise CellError(reason) from error
     return content
 
 
@@ -102,21 +102,20 @@ class CheckpointHook(Hook):  # type: ignore[misc]
     Args:
         folders: Member key -> folder of its run.
         every: Steps between checkpoints.
-        fingerprint: Member key -> identity that a checkpoint must carry to be resumed.
+        start: Step to resume from; 0 for a fresh start.
     """
 
     priority = "VERY_LOW"
 
-    def __init__(self, folders: dict[str, Path], every: int) -> None:
-        self._folders, self._every = folders, every
+    def __init__(self, folders: dict[str, Path], every: int, start: int) -> None:
+        self._folders, self._every, self._start = folders, every, start
 
     def before_train(self, runner: Any) -> None:
-        """Put back what a checkpoint holds, if the group starts from one."""
+        """Put back what the checkpoints hold, if the group starts from some."""
         group: CellGroup = runner.model
-        for member in group.alive:
-            path = self._folders[member.key] / CHECKPOINT
-            if path.exists():
-                self._restore(runner, member, load_checkpoint(path, group.device_))
+        for member in group.alive if self._start else ():
+            path = checkpoint_path(self._folders[member.key], self._start)
+            self._restore(runner, member, load_checkpoint(path, group.device_))
 
     def after_train_iter(self, runner: Any, batch_idx: int, **_: Any) -> None:
         """Save, if it is time."""
@@ -127,8 +126,9 @@ class CheckpointHook(Hook):  # type: ignore[misc]
 
     def _save(self, runner: Any, member: Member, step: int) -> None:
         captioner: Any = member.captioner
+        folder = self._folders[member.key]
         save_checkpoint(
-            self._folders[member.key] / CHECKPOINT,
+            checkpoint_path(folder, step),
             {
                 "step": step,
                 "cell_id": member.key,
@@ -139,6 +139,7 @@ class CheckpointHook(Hook):  # type: ignore[misc]
                 "cpu_s": member.cpu_s,
             },
         )
+        drop_checkpoints(folder, keep=step)
 
     @staticmethod
     def _restore(runner: Any, member: Member, content: dict[str, Any]) -> None:
@@ -151,18 +152,3 @@ class CheckpointHook(Hook):  # type: ignore[misc]
             schedule.load_state_dict(state)
         member.rng.state = {name: state.cpu() for name, state in content["rng"].items()}
         member.cpu_s = content["cpu_s"]
-
-
-def checkpoint_step(folder: Path) -> int:
-    """Return the step of a run's checkpoint, 0 where there is none or it cannot be read."""
-    path = folder / CHECKPOINT
-    if not path.exists():
-        return 0
-    try:
-        return int(load_checkpoint(path, torch.device("cpu"))["step"])
-    except CellError:
-        path.unlink()
-        return 0
-
-
-StepProgress = Callable[[str, int, int], None]

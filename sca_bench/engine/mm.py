@@ -199,9 +199,7 @@ def build_runner(
                 "val_cfg": {},
                 "val_evaluator": Evaluator([val_metric]),
             }
-    silent = {
-        key: None for key in ("timer", "logger", "checkpoint", "sampler_seed", "runtime_info")
-    }
+    silent = dict.fromkeys(("timer", "logger", "checkpoint", "sampler_seed", "runtime_info"))
     return GroupRunner(
         model=group,
         work_dir=str(work_dir),
