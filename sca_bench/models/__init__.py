@@ -1,1 +1,1 @@
-"""Region captioners assembled from injected parts."""
+"""SCA built from injected parts: SAM, feature mixer, text decoder, and their assembly."""
