@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +82,7 @@ class _Dice:
     def __init__(self, seed: int) -> None:
         self._bits = np.random.PCG64(seed)
 
-    def integers(self, low: int, high: int, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    def integers(self, low: int, high: int, shape: tuple[int, ...]) -> Any:
         """Return draws from `low ... high`, both included (modulo bias below 1e-16)."""
         raw = self._bits.random_raw(int(np.prod(shape))).reshape(shape)
         return (raw % np.uint64(high - low + 1)).astype(np.int64) + low
@@ -149,13 +150,15 @@ def _place(
     span = IMAGE_SIDE_PX * _Q - 2 * low + 1
     apart_sq = (extents[:, None] + extents[None, :] + _GAP_Q) ** 2
     raw = dice.integers(0, 2**31 - 1, (_CANDIDATES, len(subjects), 2))
-    centres_KO2 = low[:, None] + raw % span[:, None]
+    centres_KO2: NDArray[np.int64] = low[:, None] + raw % span[:, None]
     for first, second in combinations(range(len(subjects)), 2):
         delta = centres_KO2[:, first] - centres_KO2[:, second]
         distance_sq = (delta**2).sum(-1)
         centres_KO2 = centres_KO2[distance_sq >= apart_sq[first, second]]
-    accepted = np.flatnonzero(_is_clear(centres_KO2)) if len(centres_KO2) else ()
-    return centres_KO2[accepted[0]] if len(accepted) else None
+    if not len(centres_KO2):
+        return None
+    accepted = centres_KO2[_is_clear(centres_KO2)]
+    return accepted[0] if len(accepted) else None
 
 
 def _is_clear(centres_KO2: NDArray[np.int64]) -> NDArray[np.bool_]:
