@@ -29,6 +29,21 @@ def image_path(folder: str, name: str, file: str | Path, *at: str | int) -> str:
     return str(nested if nested.parent.is_dir() or not Path(folder).is_dir() else flat)
 
 
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Decode any image file as it is stored: RGB, (H, W, 3).
+
+    Raises:
+        InputError: No such file, or it cannot be decoded.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.array(image.convert("RGB"))
+    except FileNotFoundError:
+        raise InputError(path, "", "no such image") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as fault:
+        raise InputError(path, "", f"cannot be decoded: {fault}", "fetch the image again") from None
+
+
 def load_image_file(record: ImageRecord) -> NDArray[np.uint8]:
     """Decode an image as it is stored (EXIF rotation is not applied: boxes refer to the file).
 
@@ -39,13 +54,9 @@ def load_image_file(record: ImageRecord) -> NDArray[np.uint8]:
         InputError: No such folder or file, a broken file, or a size unlike the annotated one.
     """
     path = Path(record.path)
-    try:
-        with Image.open(path) as image:
-            pixels = np.array(image.convert("RGB"))
-    except FileNotFoundError:
-        raise missing_image(record) from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as fault:
-        raise InputError(path, "", f"cannot be decoded: {fault}", "fetch the image again") from None
+    if not path.exists():
+        raise missing_image(record)
+    pixels = read_image(path)
     if pixels.shape[:2] != (record.height, record.width):
         raise InputError(
             path,

@@ -290,9 +290,7 @@ def evaluate_sam(recipe: SamRecipe, sam: Sam) -> dict[str, float]:
     """
     scenes = load_scenes(recipe.eval_first_scene_seed, recipe.eval_num_scenes)
     embeddings = sam.encode_images(scenes.pixel_values(list(range(recipe.eval_num_scenes))))
-    index_N = torch.tensor(
-        [i for i in range(recipe.eval_num_scenes) for _ in scenes.objects_of(i)]
-    )
+    index_N = torch.tensor([i for i in range(recipe.eval_num_scenes) for _ in scenes.objects_of(i)])
     sparse = {
         "iou_box": sam.encode_prompts(scenes.boxes_xyxy_N4),
         "iou_point": sam.encode_prompts(None, _central_points(scenes.masks_NHW)),

@@ -84,4 +84,6 @@ def eta_text(fraction: float, elapsed_s: float) -> str:
     if fraction < 0.02:
         return share
     left = elapsed_s * (1 - fraction) / fraction
-    return f"{share}, about {left / 60:.0f} min left" if left >= 90 else f"{share}, {left:.0f} s left"
+    return (
+        f"{share}, about {left / 60:.0f} min left" if left >= 90 else f"{share}, {left:.0f} s left"
+    )
