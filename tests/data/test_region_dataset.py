@@ -141,13 +141,22 @@ def test_about_half_of_the_free_draws_are_flipped_and_no_sided_one(make):
     assert not any(make(training=True)[Draw(0, n)].flipped for n in range(20))
 
 
-def test_words_that_only_contain_left_or_right_do_not_forbid_a_flip():
+@pytest.mark.parametrize(
+    ("text", "may_flip"),
+    [
+        ("dog LEFT of a cat", False),
+        ("the rightmost cup", False),
+        ("a left-hand turn", False),
+        ("leftover pizza", True),
+        ("bright sky", True),
+    ],
+)
+def test_the_words_left_and_right_forbid_a_flip(text, may_flip):
     images = {"a": ImageRecord("a", 9, 9)}
-    regions = (region("a", 0, "leftover pizza"), region("a", 1, "bright sky"))
-    dataset = RegionDataset(
-        RegionSet("toy", images, regions), image_size=8, training=True, flip=True
-    )
-    assert dataset.views_of(0) == (PLAIN, FLIPPED)
+    region_set = RegionSet("toy", images, (region("a", 0, "a cup", ("a mug", text)),))
+    dataset = RegionDataset(region_set, image_size=8, training=True, flip=True, with_pixels=False)
+    assert dataset.views_of(0) == ((PLAIN, FLIPPED) if may_flip else (PLAIN,))
+    assert any(dataset[Draw(0, number)].flipped for number in range(30)) == may_flip
 
 
 def test_views_are_exactly_those_that_draws_can_yield(make):
