@@ -59,7 +59,8 @@ def fit_box(
         return BoxFault.DEGENERATE
     if left >= width or top >= height or right <= 0 or bottom <= 0:
         return BoxFault.OUTSIDE
-    clipped = clip_box(box_xyxy, width, height)
+    inside = left >= 0 and top >= 0 and right <= width and bottom <= height
+    clipped = box_xyxy if inside else clip_box(box_xyxy, width, height)
     left, top, right, bottom = clipped
     if not (right > left and bottom > top):
         return BoxFault.DEGENERATE

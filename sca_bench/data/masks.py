@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,10 @@ def encode_mask(mask_HW: NDArray[np.bool_]) -> Rle:
 
 def decode_mask(rle: Rle) -> NDArray[np.bool_]:
     """Decode a mask to (H, W)."""
-    mask: NDArray[np.bool_] = coco_mask.decode(dict(rle)).astype(bool)
+    with warnings.catch_warnings():
+        # pycocotools' own array class does not know numpy 2's `copy` keyword yet.
+        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
+        mask: NDArray[np.bool_] = coco_mask.decode(dict(rle)).astype(bool)
     return mask
 
 

@@ -54,7 +54,7 @@ def read_visual_genome(split: VisualGenomeSplit, where: str) -> RegionSet:
             continue
         for number, region in enumerate(regions):
             at = (index, "regions", number)
-            id_key, image_key = _keys(region, file, at)
+            id_key, image_key = _keys(region)
             region_id = str(get(region, id_key, "an id", file, *at))
             claim(seen_regions, region_id, file, *at, id_key)
             owner = str(get(region, image_key, "an id", file, *at))
@@ -71,11 +71,10 @@ def read_visual_genome(split: VisualGenomeSplit, where: str) -> RegionSet:
     return collector.finish()
 
 
-def _keys(region: Any, file: str, at: tuple[str | int, ...]) -> tuple[str, str]:
+def _keys(region: Any) -> tuple[str, str]:
     """Return what the region calls its own id and its image's: v1.2's names, or v1.0's."""
     if isinstance(region, dict) and "region_id" not in region and "id" in region:
         return "id", "image"
-    get(region, "region_id", "an id", file, *at)
     return "region_id", "image_id"
 
 
