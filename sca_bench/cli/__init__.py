@@ -10,13 +10,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from sca_bench import __version__
 from sca_bench.errors import InputError
 
 
 class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # type: ignore[override]
+    def error(self, message: str) -> NoReturn:
         """Print one line and leave with exit code 2."""
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
@@ -30,10 +31,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"sca_bench {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Parser(add_help=False)
     common.add_argument("--runs-dir", default="runs", metavar="DIR", help="runs folder (runs)")
 
-    suite = argparse.ArgumentParser(add_help=False, parents=[common])
+    suite = _Parser(add_help=False, parents=[common])
     suite.add_argument("suite", metavar="SUITE", help="a suite's YAML file")
     suite.add_argument("--profile", help="tiny, small, paper, ... (the suite's own)")
     suite.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="overrides")

@@ -6,6 +6,7 @@ import argparse
 import shlex
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -16,6 +17,9 @@ from sca_bench.study.plan import Plan, make_plan, manifest_of
 from sca_bench.study.record import SuiteManifest
 from sca_bench.study.store import Store
 from sca_bench.study.suite import load_suite
+
+if TYPE_CHECKING:
+    from sca_bench.engine.tracking import Tracker
 
 
 def command(options: argparse.Namespace, words: Sequence[str]) -> int:
@@ -133,7 +137,7 @@ def _work(
 
 def _tracker(
     store: Store, manifest: SuiteManifest, options: argparse.Namespace, console: Console
-) -> object:
+) -> Tracker:
     from sca_bench.engine.tracking import Tracker, default_uri
 
     uri = options.tracking_uri or default_uri(store)
@@ -145,8 +149,7 @@ def _tracker(
 def _mirror(
     store: Store, manifest: SuiteManifest, options: argparse.Namespace, console: Console
 ) -> None:
-    tracker = _tracker(store, manifest, options, console)
-    tracker.update()  # type: ignore[attr-defined]
+    _tracker(store, manifest, options, console).update()
 
 
 def _print_scores(console: Console, plan: Plan, store: Store) -> None:

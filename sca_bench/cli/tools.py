@@ -47,7 +47,9 @@ def _caption(options: argparse.Namespace) -> int:
     box = _numbers(options.box, 4, "--box")
     point = _numbers(options.point, 2, "--point")
     out = Path(options.out or "caption.png")
-    found = caption_region(Store(options.runs_dir), options.run, Path(options.image), box, point, out)
+    found = caption_region(
+        Store(options.runs_dir), options.run, Path(options.image), box, point, out
+    )
     print(found.caption)
     ious = ", ".join(f"{value:.3f}" for value in found.predicted_ious)
     print(f"log-probability {found.log_prob:.3f}, predicted IoUs {ious}; overlay: {out}")

@@ -84,7 +84,9 @@ def caption_region(
     }:
         raise InputError(folder, "inputs", "the weights this run used have changed since")
     spec = get_variant(settings.variant)
-    captioner: Any = spec.load()(settings, spec.load_parts(settings, str(folder)), where=str(folder))
+    captioner: Any = spec.load()(
+        settings, spec.load_parts(settings, str(folder)), where=str(folder)
+    )
     if not isinstance(captioner, SharesPrefix) or not load_trained(captioner, folder):
         raise InputError(folder, "", f"variant {settings.variant} has no trained weights to use")
     device = resolve_device(settings.runtime.device)

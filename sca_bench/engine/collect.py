@@ -33,7 +33,20 @@ def prediction_row(region: Region, prediction: Prediction) -> dict[str, Any]:
     return row
 
 
-class ValidationSummary(BaseMetric):
+class _OverRegions(BaseMetric):  # type: ignore[misc]
+    """A metric whose rows are regions; mmengine would cut the rows to the number of images."""
+
+    def __init__(self) -> None:
+        super().__init__(prefix="regions")
+
+    def evaluate(self, size: int) -> dict[str, Any]:
+        """Return the metrics over all rows collected, and forget the rows."""
+        metrics: dict[str, Any] = self.compute_metrics(self.results)
+        self.results.clear()
+        return metrics
+
+
+class ValidationSummary(_OverRegions):
     """Loss and exact match of each member on the validation split, for the log."""
 
     def __init__(self, regions: Sequence[Region]) -> None:
@@ -59,7 +72,7 @@ class ValidationSummary(BaseMetric):
         return summary
 
 
-class WritePredictions(BaseMetric):
+class WritePredictions(_OverRegions):
     """Append every prediction to its run's file; at the end, check the ids and give it its name.
 
     Args:
@@ -88,18 +101,22 @@ class WritePredictions(BaseMetric):
             handle.flush()
 
     def compute_metrics(self, results: list[tuple[str, str]]) -> dict[str, Any]:
-        """Check that each member captioned exactly the expected regions; return their number.
+        """Name the files whose members captioned exactly the expected regions; return the counts.
 
-        Raises:
-            CellError: A region is missing or was captioned twice.
+        A file that misses a region or has one twice keeps its partial name; `check_complete`
+        makes that an error for a member that did not fail before.
         """
         counts: dict[str, Any] = {}
         for key, handle in self._handles.items():
             handle.close()
             found = [region_id for member, region_id in results if member == key]
-            if len(found) == len(set(found)) and set(found) == set(self._regions):
+            if len(found) == len(self._regions) and set(found) == set(self._regions):
                 (self._folders[key] / PARTIAL).replace(self._folders[key] / FINAL)
-                counts[f"{key}/num_captions"] = len(found)
-            elif len(found) > len(set(found)):
-                raise CellError(f"cell {key}: a region was captioned twice")
+            counts[f"{key}/num_captions"] = len(found)
         return counts
+
+
+def check_complete(folder: Path) -> None:
+    """Raise a `CellError` if a run that did not fail has no complete predictions file."""
+    if not (folder / FINAL).exists():
+        raise CellError(f"{folder / PARTIAL}: a region is missing or was captioned twice")

@@ -8,6 +8,7 @@ optimiser wrappers, the schedulers, the evaluator.
 from __future__ import annotations
 
 import logging
+import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,7 @@ def build_runner(
         default_hooks=silent,
         custom_hooks=hooks,
         randomness={"seed": seed},
+        env_cfg={"mp_cfg": {"mp_start_method": multiprocessing.get_start_method()}},
         experiment_name=name,
         visualizer=Visualizer.get_instance(name, vis_backends=None, save_dir=str(work_dir)),
         log_level=logging.WARNING,

@@ -20,7 +20,7 @@ from torch import nn
 from sca_bench.captioner import Decoding, FitsOnce, RegionCaptioner, SharesPrefix
 from sca_bench.data.region_set import RegionSet
 from sca_bench.engine import splits
-from sca_bench.engine.collect import ValidationSummary, WritePredictions
+from sca_bench.engine.collect import FINAL, ValidationSummary, WritePredictions, check_complete
 from sca_bench.engine.features import FeatureBank, build_bank
 from sca_bench.engine.group import CellGroup, Member, average_step_s
 from sca_bench.engine.hooks import CheckpointHook, LogHook
@@ -243,8 +243,13 @@ class GroupRun:
                 member.captioner.fit(captions)
 
     def _test(self, group: CellGroup) -> None:
-        if group.alive:
-            self._runner(group, training=False).test()
+        if not group.alive:
+            return
+        for folder in self.folders.values():
+            (folder / FINAL).unlink(missing_ok=True)
+        self._runner(group, training=False).test()
+        for member in group.alive:
+            check_complete(self.folders[member.key])
 
     def _timed(self, name: str, action: Callable[[], None]) -> None:
         started = time.perf_counter()
