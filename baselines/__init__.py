@@ -1,0 +1,1 @@
+"""Baselines: captioners beside SCA, each behind the package's public protocol."""

@@ -13,7 +13,7 @@ nothing in it imports torch.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -175,7 +175,8 @@ class TrainSettings(Settings):
     max_caption_tokens: int = Field(18, ge=1)
     """Captions are cut to this many tokens before the end token."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    val_every: int = Field(5_000, ge=1)
+    val_every: int = _kind("cost", 5_000, ge=1)
+    """Steps between validations; the last step's weights are kept, so this moves no number."""
 
 
 class EvalSettings(Settings):
@@ -208,7 +209,6 @@ class RuntimeSettings(Settings):
     compile: bool = _kind("cost", False)
     checkpoint_every: int = _kind("cost", 200, ge=1)
     log_every: int = _kind("cost", 20, ge=1)
-    distributed: Literal["none", "pytorch"] = _kind("cost", "none")
 
 
 class CellSettings(Settings):
@@ -231,4 +231,5 @@ class CellSettings(Settings):
 def kind_of(model: type[BaseModel], field: str) -> Kind:
     """Return the kind of a settings field (`result` unless it is marked otherwise)."""
     extra = model.model_fields[field].json_schema_extra
-    return extra.get("kind", "result") if isinstance(extra, dict) else "result"  # type: ignore[return-value]
+    kind = extra.get("kind", "result") if isinstance(extra, dict) else "result"
+    return cast(Kind, kind)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, Literal
 
 from sca_bench.errors import InputError, did_you_mean
 
@@ -23,9 +23,12 @@ class VariantSpec:
     Attributes:
         name: What `variant:` names in a suite.
         builder: `module:attribute` of the function that builds the captioner; imported on use.
+        parts: `module:attribute` of the function that loads what cells of a group share in
+            memory (`settings, where -> parts`); the builder then gets it as `parts`.
         summary: One line for `list variants`.
         frozen: Stages that are never trained.
         trained: Stages that are trained.
+        reads: Sections of the settings it depends on; empty for all of them.
         trains: How it learns: by gradient steps, by one look at the captions, or not at all.
         revision: Raised whenever the variant's code changes a number; part of every cell's key.
         source: Where the design comes from.
@@ -35,23 +38,34 @@ class VariantSpec:
     name: str
     builder: str
     summary: str
+    parts: str = ""
     frozen: tuple[str, ...] = ()
     trained: tuple[str, ...] = ()
-    trains: str = "gradient"
+    reads: tuple[str, ...] = ()
+    trains: Literal["gradient", "once", "never"] = "gradient"
     revision: str = "1"
     source: str = ""
     licence: str = "Apache-2.0"
 
     def load(self) -> Callable[..., Any]:
-        """Import and return the builder."""
-        module, _, attribute = self.builder.partition(":")
-        return getattr(import_module(module), attribute)  # type: ignore[no-any-return]
+        """Import and return the builder: `(settings, parts, where=...) -> captioner`."""
+        return _attribute(self.builder)
+
+    def load_parts(self, settings: Any, where: str) -> Any:
+        """Load what cells with these settings share, or None."""
+        return _attribute(self.parts)(settings, where) if self.parts else None
+
+
+def _attribute(path: str) -> Any:
+    module, _, attribute = path.partition(":")
+    return getattr(import_module(module), attribute)
 
 
 _BUILT_IN = (
     VariantSpec(
         name="sca",
         builder="sca_bench.models.build:build_sca",
+        parts="sca_bench.models.build:load_frozen_parts",
         summary="Text queries over SAM tokens: the paper's main model",
         frozen=("image_encoder", "prompt_encoder", "sam_mixer", "text_decoder"),
         trained=("text_mixer", "caption_query_tokens", "task_tokens", "projection"),
@@ -70,7 +84,8 @@ def all_variants() -> dict[str, VariantSpec]:
     for point in entry_points(group=ENTRY_POINT_GROUP):
         spec = point.load()
         if spec.name in specs and specs[spec.name] != spec:
-            raise InputError("variants", spec.name, f"registered twice, the second by {point.value}")
+            second = f"registered twice, the second by {point.value}"
+            raise InputError("variants", spec.name, second)
         specs[spec.name] = spec
     return specs
 

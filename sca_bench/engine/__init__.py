@@ -1,0 +1,1 @@
+"""The one train and evaluation loop; the only room that touches mmengine and mlflow."""

@@ -1,0 +1,1 @@
+"""SCA built from injected parts: SAM, feature mixer, text decoder, and their assembly."""

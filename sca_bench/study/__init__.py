@@ -1,0 +1,1 @@
+"""Suites, cells, plans and records: what is asked and what is known. No torch here."""

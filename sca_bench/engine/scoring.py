@@ -1,0 +1,95 @@
+"""Scoring finished runs from their files; no model, no GPU, one METEOR process for all runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+
+from sca_bench.metrics.rows import read_rows
+from sca_bench.metrics.score import Scorer, ScoreResult
+from sca_bench.study.plan import Job
+from sca_bench.study.record import RunRecord, Score
+from sca_bench.study.store import Store, write_atomic
+
+
+def expected_keys(metric: str) -> tuple[str, ...]:
+    """Return the score names that a record holds once a metric was asked for."""
+    if metric == "bleu":
+        return tuple(f"bleu_{n}" for n in range(1, 5))
+    return (metric,)
+
+
+def is_scored(record: RunRecord, metrics: Sequence[str]) -> bool:
+    """Say whether every metric has a value or a reason in the record."""
+    return all(key in record.scores for metric in metrics for key in expected_keys(metric))
+
+
+def score_runs(
+    store: Store,
+    jobs: Iterable[Job],
+    metrics: Sequence[str],
+    say: Callable[[str], None],
+) -> int:
+    """Score every finished run that lacks one of the metrics; return how many were scored.
+
+    Raises:
+        InputError: A predictions file is damaged.
+    """
+    waiting: list[RunRecord] = []
+    for job in jobs:
+        record = store.record(job.cell.cell_id, job.seed)
+        if record is not None and record.status == "done" and not is_scored(record, metrics):
+            waiting.append(record)
+    if not waiting:
+        return 0
+    say(f"  scoring {len(waiting)} runs: {', '.join(metrics)}")
+    with Scorer() as scorer:
+        for record in waiting:
+            folder = store.run_dir(record.cell_id, record.seed)
+            rows = read_rows(folder / "predictions.jsonl")
+            result = scorer.score(rows, metrics, where=str(folder))
+            write_atomic(
+                folder / "region_scores.json",
+                json.dumps(
+                    {
+                        "region_ids": [row.region_id for row in rows],
+                        "image_ids": [row.image_id for row in rows],
+                        "scores": {_name(k): v for k, v in result.per_region.items()},
+                    }
+                ),
+            )
+            store.save(record.model_copy(update=_update(record, result, metrics)))
+    return len(waiting)
+
+
+def _name(key: str) -> str:
+    """Return a slot value's name in a record: `slot/colour`, `slot_by_objects/3/colour`."""
+    family, _, slot = key.partition(".")
+    if family != "slots" or not slot:
+        return key
+    slot, _, objects = slot.partition(".objects_")
+    return f"slot_by_objects/{objects}/{slot}" if objects else f"slot/{slot}"
+
+
+def _update(record: RunRecord, result: ScoreResult, metrics: Sequence[str]) -> dict[str, object]:
+    scores = dict(record.scores)
+    for key, value in result.values.items():
+        signature = result.signatures.get(key)
+        protocol = {
+            "decoding": _decoding(record),
+            "prompt": record.settings["eval"]["prompt"],
+            "split": "test",
+        }
+        scores[_name(key)] = Score(
+            value=value,
+            signature={**signature.to_dict(), **protocol} if signature else {},
+            reason=result.not_computed.get(key, ""),
+        )
+    notes = [*record.notes, *(note for note in result.notes if note not in record.notes)]
+    return {"scores": scores, "notes": notes}
+
+
+def _decoding(record: RunRecord) -> str:
+    beams = record.settings["eval"]["num_beams"]
+    how = "greedy" if beams == 1 else f"beam {beams}"
+    return f"{how}, at most {record.settings['eval']['max_new_tokens']} tokens"

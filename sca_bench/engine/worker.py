@@ -1,0 +1,338 @@
+"""What a worker process does: prepare a frozen prefix, or run one group of cells to the end."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import resource
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sca_bench.captioner import Decoding, FitsOnce, RegionCaptioner, SharesPrefix
+from sca_bench.data.region_set import RegionSet
+from sca_bench.engine import splits
+from sca_bench.engine.collect import FINAL, ValidationSummary, WritePredictions, check_complete
+from sca_bench.engine.features import FeatureBank, build_bank
+from sca_bench.engine.group import CellGroup, Member, average_step_s
+from sca_bench.engine.hooks import CheckpointHook, LogHook
+from sca_bench.engine.images import images_folder, write_thumbnails
+from sca_bench.engine.job import CellJob, GroupJob, Outcome
+from sca_bench.engine.mm import build_runner
+from sca_bench.engine.provenance import git_commit, machine, now, package_versions
+from sca_bench.engine.rng import RngStream
+from sca_bench.engine.trained import load_trained, save_trained
+from sca_bench.errors import InputError
+from sca_bench.models.sam import sam_dims
+from sca_bench.settings import CellSettings
+from sca_bench.study.record import RunRecord
+from sca_bench.study.store import Store, checkpoint_step, drop_checkpoints, write_atomic
+from sca_bench.variants import get_variant
+
+
+def main(job_path: str, outcome_path: str, log_path: str, stage: str) -> None:
+    """Entry point of the process; everything it prints goes to the log.
+
+    Args:
+        job_path: A saved `GroupJob`.
+        outcome_path: Where to write the `Outcome`.
+        log_path: Text log of this process.
+        stage: `prepare` or `run`.
+    """
+    _die_with_parent()
+    _redirect(log_path)
+    outcome = Outcome()
+    job = GroupJob.load(Path(job_path))
+    try:
+        torch.set_num_threads(job.threads)
+        torch.manual_seed(job.cells[0].seed)
+        if stage == "prepare":
+            prepare(job, outcome, Path(outcome_path).with_suffix(".progress"))
+        else:
+            GroupRun(job, outcome).run()
+    except InputError as error:
+        outcome.input_error = [error.where, error.key, error.problem, error.fix]
+    except Exception as error:
+        traceback.print_exc()
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        outcome.failed = {cell.cell_id: reason for cell in job.cells}
+    outcome.save(Path(outcome_path))
+
+
+def build_member(cell: CellJob, where: str, parts: Any, device: torch.device) -> Member:
+    """Build one cell's captioner inside its own random stream."""
+    settings = cell.parsed()
+    rng = RngStream(cell.seed, device)
+    with rng.active():
+        captioner: RegionCaptioner = get_variant(settings.variant).load()(
+            settings, parts, where=where
+        )
+    if isinstance(captioner, nn.Module):
+        captioner.to(device)
+    return Member(cell.cell_id, captioner, settings, rng)
+
+
+def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
+    """Check the inputs of a group and compute the frozen features its cells share.
+
+    Everything that a user can get wrong is met here, before any cell starts.
+    """
+    settings, inputs = job.cells[0].parsed(), job.cells[0].inputs
+    runs_dir, device = Path(job.runs_dir), torch.device(job.device)
+    sets = splits.load_splits(settings, job.where)
+    _refuse_overlap(sets, job.where)
+    outcome.messages += [f"{name}: {found.summary()}" for name, found in sets.items()]
+    write_thumbnails(sets["test"], images_folder(runs_dir, sets["test"]))
+    spec = get_variant(settings.variant)
+    parts = spec.load_parts(settings, job.where)
+    member = build_member(job.cells[0], job.where, parts, device)
+    if not isinstance(member.captioner, SharesPrefix) or not settings.features.cache:
+        return
+    for split in sets:
+        folder = splits.bank_folder(runs_dir, settings, inputs, split)
+        if folder.exists():
+            continue
+        dataset = splits.make_dataset(
+            sets,
+            split,
+            settings,
+            image_size=sam_dims(settings.sam.size).image_size,
+            seed=0,
+            with_pixels=True,
+        )
+        loader, rows = splits.view_loader(dataset, settings)
+
+        def tell(done: int, total: int, split: str = split) -> None:
+            write_atomic(progress, f"frozen features, {split}: {done} of {total} regions")
+
+        with torch.no_grad():
+            build_bank(
+                folder,
+                loader,
+                rows,
+                member.captioner.frozen_features,
+                dtype=settings.features.dtype,
+                device=device,
+                progress=tell,
+            )
+
+
+def _refuse_overlap(sets: dict[str, RegionSet], where: str) -> None:
+    test = {record.path or image_id for image_id, record in sets["test"].images.items()}
+    for name in ("train", "val"):
+        if name not in sets:
+            continue
+        images = sets[name].images.items()
+        shared = test & {record.path or image_id for image_id, record in images}
+        if shared:
+            raise InputError(
+                where,
+                f"data.{name}",
+                f"shares {len(shared)} images with data.test, the first is {min(shared)}",
+                "choose disjoint splits",
+            )
+
+
+class GroupRun:
+    """One attempt at a group: data, cells, the loop, records."""
+
+    def __init__(self, job: GroupJob, outcome: Outcome) -> None:
+        self.job, self.outcome = job, outcome
+        self.store = Store(job.runs_dir)
+        self.device = torch.device(job.device)
+        self.first: CellSettings = job.cells[0].parsed()
+        self.seed = job.cells[0].seed
+        self.started = now()
+        self.folders = {c.cell_id: self.store.run_dir(c.cell_id, c.seed) for c in job.cells}
+        self.start = min(checkpoint_step(folder) for folder in self.folders.values())
+        self.timings: dict[str, float] = {}
+
+    def run(self) -> None:
+        """Train (where there is something to train), caption the test split, write records."""
+        self.sets = splits.load_splits(self.first, self.job.where)
+        self.image_size = sam_dims(self.first.sam.size).image_size
+        group = self._group()
+        for cell in self.job.cells:
+            self.store.save(self._record(cell, group, "running"))
+        if get_variant(self.first.variant).trains == "gradient":
+            self._timed("train_s", lambda: self._train(group))
+        self._fit(group)
+        self._timed("generate_s", lambda: self._test(group))
+        for cell, member in zip(self.job.cells, group.members, strict=True):
+            if member.error:
+                self.outcome.failed[cell.cell_id] = member.error
+            status = "failed" if member.error else "done"
+            self.store.save(self._record(cell, group, status, member))
+            if not member.error:
+                drop_checkpoints(self.folders[cell.cell_id])
+
+    def _group(self) -> CellGroup:
+        spec = get_variant(self.first.variant)
+        parts = spec.load_parts(self.first, self.job.where)
+        members = [build_member(c, self.job.where, parts, self.device) for c in self.job.cells]
+        banks: dict[str, FeatureBank] = {}
+        if self.first.features.cache and isinstance(members[0].captioner, SharesPrefix):
+            root, inputs = Path(self.job.runs_dir), self.job.cells[0].inputs
+            for split in self.sets:
+                banks[split] = FeatureBank(splits.bank_folder(root, self.first, inputs, split))
+        decoding = Decoding(self.first.eval.num_beams, self.first.eval.max_new_tokens)
+        group = CellGroup(members, self.device, banks, decoding)
+        self.needs_pixels = any(isinstance(m.captioner, SharesPrefix) for m in members)
+        self.needs_pixels &= not banks
+        return group
+
+    def _dataset(self, split: str) -> Any:
+        return splits.make_dataset(
+            self.sets,
+            split,
+            self.first,
+            image_size=self.image_size,
+            seed=self.seed,
+            with_pixels=self.needs_pixels,
+        )
+
+    def _runner(self, group: CellGroup, *, training: bool) -> Any:
+        train = val = None
+        if training:
+            train = splits.train_loader(
+                self._dataset("train"), self.first, seed=self.seed, start=self.start
+            )
+            if "val" in self.sets:
+                val = splits.eval_loader(self._dataset("val"), self.first)
+        regions = self.sets["val"].regions if "val" in self.sets else ()
+        runtime = self.first.runtime
+        return build_runner(
+            group,
+            name=f"{self.job.attempt}-{'train' if training else 'test'}",
+            work_dir=Path(self.job.runs_dir) / "attempts" / self.job.attempt,
+            seed=self.seed,
+            train_loader=train,
+            val_loader=val,
+            test_loader=splits.eval_loader(self._dataset("test"), self.first),
+            val_metric=ValidationSummary(regions),
+            test_metric=WritePredictions(self.sets["test"].regions, self.folders),
+            hooks=[
+                LogHook(self.folders, runtime.log_every),
+                CheckpointHook(self.folders, runtime.checkpoint_every, self.start),
+            ],
+            start=self.start,
+        )
+
+    def _train(self, group: CellGroup) -> None:
+        if all(load_trained(m.captioner, self.folders[m.key]) for m in group.members):
+            return  # only the captions are missing
+        if self.start == 0:
+            for folder in self.folders.values():
+                (folder / "log.jsonl").unlink(missing_ok=True)
+        self._runner(group, training=True).train()
+        for member in group.alive:
+            save_trained(member.captioner, self.folders[member.key])
+
+    def _fit(self, group: CellGroup) -> None:
+        captions = [c for region in self.sets["train"].regions for c in region.references]
+        for member in group.alive:
+            if isinstance(member.captioner, FitsOnce):
+                member.captioner.fit(captions)
+
+    def _test(self, group: CellGroup) -> None:
+        if not group.alive:
+            return
+        for folder in self.folders.values():
+            (folder / FINAL).unlink(missing_ok=True)
+        self._runner(group, training=False).test()
+        for member in group.alive:
+            check_complete(self.folders[member.key])
+
+    def _timed(self, name: str, action: Callable[[], None]) -> None:
+        started = time.perf_counter()
+        action()
+        self.timings[name] = time.perf_counter() - started
+
+    def _record(
+        self, cell: CellJob, group: CellGroup, status: Any, member: Member | None = None
+    ) -> RunRecord:
+        found = next(m for m in group.members if m.key == cell.cell_id)
+        record = RunRecord(
+            cell_id=cell.cell_id,
+            seed=cell.seed,
+            status=status,
+            settings=cell.settings,
+            inputs=cell.inputs,
+            variant=found.settings.variant,
+            revision=cell.revision,
+            images_dir=images_folder(Path(), self.sets["test"]).as_posix(),
+            provenance={
+                "command": self.job.command,
+                "attempt": self.job.attempt,
+                "started": self.started,
+                "resumed_at_step": self.start,
+                "git_commit": git_commit(),
+                "versions": package_versions(),
+                "machine": machine(self.device, self.job.threads),
+                "splits": {name: found.summary() for name, found in self.sets.items()},
+                "split_digests": {name: found.digest() for name, found in self.sets.items()},
+            },
+        )
+        if member is not None:
+            record.provenance["finished"] = now()
+            record.cost = self._cost(group, member)
+            record.counters = dict(group.counters)
+            record.error = member.error
+        return record
+
+    def _cost(self, group: CellGroup, member: Member) -> dict[str, float]:
+        cost: dict[str, float] = {k: round(v, 3) for k, v in self.timings.items()}
+        cost["train_s"] = round(sum(member.clock), 3)
+        cost["step_s"] = round(average_step_s(member.clock), 6)
+        cost["cpu_s"] = round(member.cpu_s, 3)
+        cost["num_cells_in_group"] = len(group.members)
+        cost["peak_memory_mib"] = round(_peak_memory_mib(self.device), 1)
+        regions = len(self.sets["test"].regions)
+        cells = max(1, len(group.alive))
+        if self.timings.get("generate_s"):
+            cost["captions_per_s"] = round(regions * cells / self.timings["generate_s"], 3)
+        if isinstance(member.captioner, nn.Module):
+            parameters = list(member.captioner.parameters())
+            cost["num_total_params"] = sum(p.numel() for p in parameters)
+            cost["num_trainable_params"] = sum(p.numel() for p in parameters if p.requires_grad)
+        else:
+            cost["num_total_params"] = cost["num_trainable_params"] = 0
+        return cost
+
+
+def _peak_memory_mib(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def _redirect(log_path: str) -> None:
+    Path(log_path).parent.mkdir(parents=True, exist_ok=True)
+    handle = open(log_path, "ab", buffering=0)  # noqa: SIM115 (lives as long as the process)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(handle.fileno(), 1)
+    os.dup2(handle.fileno(), 2)
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+
+
+def _die_with_parent() -> None:
+    """End this process when its parent is gone, however that came about."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        os._exit(143)
+
+    threading.Thread(target=wait, daemon=True).start()

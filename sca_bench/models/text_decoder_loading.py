@@ -1,0 +1,112 @@
+"""Where text decoders come from: inside the package, a directory, the hub, or untrained."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig
+from transformers.utils import logging as transformers_logging
+
+from sca_bench.embedded.paths import PREFIX, resolve
+from sca_bench.errors import InputError, did_you_mean
+from sca_bench.models.randomness import seeded
+from sca_bench.models.text_decoder import TextDecoder
+
+RANDOM_PREFIX = "random:"
+KEY = "text_decoder.weights"
+SMALLEST_VOCABULARY = 6
+"""transformers answers a missing vocabulary file with a tokenizer of 1 or 5 tokens."""
+
+RANDOM_PRESETS: dict[str, Callable[[], Any]] = {
+    "gpt2": GPT2Config,
+    "gpt2-large": lambda: GPT2Config(n_embd=1280, n_layer=36, n_head=20),
+    "open_llama_3b_v2": lambda: LlamaConfig(
+        vocab_size=32000,
+        hidden_size=3200,
+        intermediate_size=8640,
+        num_hidden_layers=26,
+        num_attention_heads=32,
+        max_position_embeddings=2048,
+        rms_norm_eps=1e-6,
+        bos_token_id=1,
+        eos_token_id=2,
+    ),
+}
+
+
+def load_text_decoder(weights: str, *, where: str = "settings", seed: int = 0) -> TextDecoder:
+    """Load a text decoder, frozen and in evaluation mode.
+
+    Args:
+        weights: `embedded:NAME`, a local directory in transformers' layout, a hub id (the local
+            cache first, then the network), or `random:PRESET`.
+        where: File to name in an error.
+        seed: Seed of the untrained weights; the global generator is left as it was.
+
+    Raises:
+        InputError: Unknown name; unreadable or incomplete weights; no usable tokenizer.
+    """
+    transformers_logging.disable_progress_bar()
+    with seeded(seed):
+        if weights.startswith(RANDOM_PREFIX):
+            decoder = _random(weights, where)
+        elif weights.startswith(PREFIX) or Path(weights).expanduser().is_dir():
+            decoder = _pretrained(str(resolve(weights, where, KEY)), weights, where, local=True)
+        elif re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", weights):
+            decoder = _from_hub(weights, where)
+        else:
+            raise InputError(where, KEY, f"{weights!r} is neither a directory nor a hub id")
+    return decoder.eval().requires_grad_(False)
+
+
+def _random(weights: str, where: str) -> TextDecoder:
+    name = weights.removeprefix(RANDOM_PREFIX)
+    if name not in RANDOM_PRESETS:
+        raise InputError(where, KEY, f"{weights!r} is unknown", did_you_mean(name, RANDOM_PRESETS))
+    return TextDecoder(AutoModelForCausalLM.from_config(RANDOM_PRESETS[name]()), None, name=weights)
+
+
+def _from_hub(weights: str, where: str) -> TextDecoder:
+    try:
+        return _pretrained(weights, weights, where, local=True)
+    except InputError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
+    return _pretrained(weights, weights, where, local=False)
+
+
+def _pretrained(source: str, name: str, where: str, *, local: bool) -> TextDecoder:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
+        model, report = AutoModelForCausalLM.from_pretrained(
+            source,
+            local_files_only=local,
+            dtype=torch.get_default_dtype(),
+            output_loading_info=True,
+            # A directory is ours to demand safetensors of; a hub id may hold older files, which
+            # transformers reads with weights_only.
+            use_safetensors=True if Path(source).is_dir() else None,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(where, KEY, f"{name!r} cannot be loaded ({reason})") from error
+    lost = [*report["missing_keys"], *(row[0] for row in report["mismatched_keys"])]
+    if lost:
+        raise InputError(
+            where,
+            KEY,
+            f"{name!r} lacks {sorted(lost)[0]}, or has it in another shape",
+            f"{len(lost)} tensors in all",
+        )
+    if len(tokenizer) < SMALLEST_VOCABULARY:
+        raise InputError(
+            where,
+            KEY,
+            f"the tokenizer of {name!r} knows only {len(tokenizer)} tokens",
+            "its vocabulary file is missing (vocab.json and merges.txt, or tokenizer.json)",
+        )
+    return TextDecoder(model, tokenizer, name=name)

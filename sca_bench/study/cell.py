@@ -1,0 +1,108 @@
+"""Content-addressed cells: what enters a key, and what a group of cells may share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from sca_bench.settings import CellSettings, kind_of
+from sca_bench.study.fingerprint import digest_json
+from sca_bench.variants import get_variant
+
+KEY_LENGTH = 12
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One resolved configuration with its key; the seed is kept beside it.
+
+    Attributes:
+        name: What the suite calls it.
+        coordinates: Where it stands on the suite's axes.
+        settings: All its settings.
+        inputs: Content digest of every path setting.
+        cell_id: Hash of what can change its numbers.
+    """
+
+    name: str
+    coordinates: dict[str, Any]
+    settings: CellSettings
+    inputs: dict[str, str]
+    cell_id: str
+    revision: str
+    control: bool = False
+    adjusted: dict[str, Any] | None = None
+
+
+def result_settings(settings: BaseModel, prefix: str = "") -> dict[str, Any]:
+    """Return dotted path -> value of every `result` setting."""
+    found: dict[str, Any] = {}
+    for name in type(settings).model_fields:
+        if kind_of(type(settings), name) != "result":
+            continue
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            found |= result_settings(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = list(value) if isinstance(value, tuple) else value
+    return found
+
+
+def identity(settings: CellSettings, inputs: dict[str, str]) -> dict[str, Any]:
+    """Return all that enters a cell's key, flat; `explain` compares two of these."""
+    spec = get_variant(settings.variant)
+    values = result_settings(settings) | inputs
+    if spec.reads:
+        reads = ("variant", *spec.reads)
+        values = {k: v for k, v in values.items() if k.split(".")[0] in reads}
+    return values | {"variant.revision": spec.revision}
+
+
+def cell_key(settings: CellSettings, inputs: dict[str, str]) -> str:
+    """Return the key of a cell."""
+    return digest_json(identity(settings, inputs))[:KEY_LENGTH]
+
+
+_PREFIX_SECTIONS = ("sam", "encoder", "text_decoder", "features", "eval")
+_PREFIX_SETTINGS = (
+    "mixer.image_grid",
+    "data.blank_images",
+    "data.flip",
+    "data.permute_captions",
+    "train.precision",
+)
+_ORDER_SETTINGS = ("train.steps", "train.images_per_batch", "train.regions_per_image")
+
+
+def prefix_key(settings: CellSettings, inputs: dict[str, str]) -> str:
+    """Return the key of the frozen prefix and of the data order: equal keys may run as a group.
+
+    Cells whose text decoder is trained share SAM; each keeps a decoder of its own.
+    """
+    values = result_settings(settings) | inputs
+    shared = {
+        key: value
+        for key, value in values.items()
+        if key.split(".")[0] in _PREFIX_SECTIONS
+        or key in _PREFIX_SETTINGS + _ORDER_SETTINGS
+        or key.startswith(("data.train.", "data.val.", "data.test."))
+    }
+    trains = get_variant(settings.variant).trains
+    own = settings.variant if trains != "gradient" else ""
+    return digest_json([shared, trains, own])[:KEY_LENGTH]
+
+
+def features_key(settings: CellSettings, inputs: dict[str, str], split: str) -> str:
+    """Return the key of one split's frozen features: weights, preprocessing, prompt and images."""
+    values = result_settings(settings) | inputs
+    flip = settings.data.flip and split == "train"
+    shared = {
+        key: value
+        for key, value in values.items()
+        if key.split(".")[0] in ("sam", "encoder", "features")
+        or key in ("mixer.image_grid", "data.blank_images", "eval.prompt")
+    }
+    part = {k.split(".", 2)[2]: v for k, v in values.items() if k.startswith(f"data.{split}.")}
+    return digest_json([shared, part, flip])[:KEY_LENGTH]

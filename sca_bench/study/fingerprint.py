@@ -1,0 +1,97 @@
+"""Content digests of the files a cell reads. A path never enters a key, its content does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from sca_bench.embedded.paths import resolve
+from sca_bench.errors import InputError
+from sca_bench.settings import CellSettings, kind_of
+from sca_bench.study.store import write_atomic
+
+_NOT_FILES = ("random",)
+
+
+def digest_json(value: Any) -> str:
+    """Return the SHA-256 of a value's canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def path_settings(settings: BaseModel, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield (dotted path, value) of every `path` setting that is given."""
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            yield from path_settings(value, f"{prefix}{name}.")
+        elif value is not None and kind_of(type(settings), name) == "path":
+            yield f"{prefix}{name}", str(value)
+
+
+class Fingerprints:
+    """Digests of files and folders, remembered by (path, size, time of change).
+
+    Args:
+        memory: JSON file that keeps them between runs; not written where None.
+    """
+
+    def __init__(self, memory: Path | None = None) -> None:
+        self._memory = memory
+        self._known: dict[str, str] = {}
+        if memory is not None and memory.exists():
+            try:
+                self._known = json.loads(memory.read_text(encoding="utf-8"))
+            except (json.JSONDecodeError, UnicodeDecodeError):
+                self._known = {}  # only a memory: what is lost is computed again
+        self._changed = False
+
+    def inputs(self, settings: CellSettings, where: object) -> dict[str, str]:
+        """Return dotted path -> digest for every path setting of a cell.
+
+        A hub id (not a local file) is its own digest.
+
+        Raises:
+            InputError: A named file or folder does not exist.
+        """
+        found = {key: self._digest(value, where, key) for key, value in path_settings(settings)}
+        if self._changed and self._memory is not None:
+            write_atomic(self._memory, json.dumps(self._known, indent=0, sort_keys=True))
+            self._changed = False
+        return found
+
+    def _digest(self, value: str, where: object, key: str) -> str:
+        if value.split(":")[0] in _NOT_FILES:
+            return value
+        path = resolve(value)
+        if path.is_file():
+            return self._file(path)
+        if path.is_dir():
+            return self._folder(path)
+        if key == "text_decoder.weights" and value.count("/") == 1 and not value.startswith("."):
+            return f"hub:{value}"
+        raise InputError(where, key, f"{value!r}: no such file or folder", "check the path")
+
+    def _file(self, path: Path) -> str:
+        stat = path.stat()
+        memo = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+        if memo not in self._known:
+            digest = hashlib.sha256()
+            with path.open("rb") as handle:
+                while block := handle.read(1 << 20):
+                    digest.update(block)
+            self._known[memo] = digest.hexdigest()
+            self._changed = True
+        return self._known[memo]
+
+    def _folder(self, path: Path) -> str:
+        """Digest a folder: contents for small ones (weights), names and sizes for image folders."""
+        files = sorted(p for p in path.rglob("*") if p.is_file())
+        if len(files) <= 64:
+            return digest_json([[str(p.relative_to(path)), self._file(p)] for p in files])
+        return digest_json([[str(p.relative_to(path)), p.stat().st_size] for p in files])

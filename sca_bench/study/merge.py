@@ -1,0 +1,151 @@
+"""Dotted paths over nested settings: look-up of known names, merging, and readable type errors."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from sca_bench.errors import InputError, did_you_mean
+from sca_bench.settings import CellSettings
+
+Nested = dict[str, Any]
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Return the settings models an annotation may hold (through unions and Annotated)."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated):
+        return [m for part in typing.get_args(annotation) for m in _models_in(part)]
+    return []
+
+
+def known_paths(model: type[BaseModel] = CellSettings, prefix: str = "") -> set[str]:
+    """Return every dotted path of a settings model, inner nodes included."""
+    paths: set[str] = set()
+    for name, info in model.model_fields.items():
+        path = prefix + name
+        paths.add(path)
+        for inner in _models_in(info.annotation):
+            paths |= known_paths(inner, path + ".")
+    return paths
+
+
+def field_of(path: str) -> tuple[type[BaseModel], str]:
+    """Return the model that holds a known dotted path, and the field's name in it."""
+    models: list[type[BaseModel]] = [CellSettings]
+    *parents, field = path.split(".")
+    for part in parents:
+        models = [
+            inner
+            for model in models
+            if part in model.model_fields
+            for inner in _models_in(model.model_fields[part].annotation)
+        ]
+    return next(model for model in models if field in model.model_fields), field
+
+
+def check_path(path: str, where: object, key: str) -> None:
+    """Raise an `InputError` naming the nearest known setting if `path` is not one."""
+    known = known_paths()
+    if path not in known:
+        raise InputError(where, key, "unknown setting", did_you_mean(path, known))
+
+
+def leaves(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted path, value) for every leaf of nested mappings."""
+    for key, value in nested.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, path + ".")
+        else:
+            yield path, value
+
+
+def nest(path: str, value: Any) -> Nested:
+    """Turn `a.b: v` into `{a: {b: v}}`."""
+    for part in reversed(path.split(".")):
+        value = {part: value}
+    return typing.cast(Nested, value)
+
+
+def merge(base: Mapping[str, Any], patch: Mapping[str, Any]) -> Nested:
+    """Lay `patch` over `base`; a mapping that names another `dataset` or `type` replaces."""
+    merged = dict(base)
+    for key, value in patch.items():
+        old = merged.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping) and not _other_kind(old, value):
+            merged[key] = merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _other_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    return any(tag in new and old.get(tag) != new[tag] for tag in ("dataset", "type"))
+
+
+def get(nested: Mapping[str, Any], path: str) -> Any:
+    """Return the value at a dotted path, or None."""
+    node: Any = nested
+    for part in path.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            return None
+        node = node[part]
+    return node
+
+
+def check_keys(nested: Mapping[str, Any], where: object, prefix: str) -> None:
+    """Raise an `InputError` for the first key in `nested` that is no setting."""
+    for path, _ in leaves(nested):
+        check_path(path, where, f"{prefix}{path}")
+
+
+def validate(nested: Mapping[str, Any], origin: Mapping[str, str], where: object) -> CellSettings:
+    """Build `CellSettings`; the first fault becomes one line naming where the value came from.
+
+    Args:
+        nested: Merged settings.
+        origin: Dotted path -> the file (or flag) that set it.
+        where: The file to name when no origin is known.
+    """
+    try:
+        return CellSettings.model_validate(nested)
+    except ValidationError as error:
+        raise readable(error, where, origin=origin) from None
+
+
+def readable(
+    error: ValidationError, where: object, prefix: str = "", origin: Mapping[str, str] | None = None
+) -> InputError:
+    """Turn the first fault of a pydantic error into an `InputError`."""
+    first = error.errors()[0]
+    parts = [str(p) for p in first["loc"]]
+    known = known_paths()
+    path = ".".join(parts)
+    if path not in known:  # a discriminated union puts its tag into the location
+        short = ".".join(p for i, p in enumerate(parts) if not (i == 2 and parts[0] == "data"))
+        path = short if short in known else path
+    source = _origin_of(path, origin or {}) or str(where)
+    message = str(first["msg"]).removeprefix("Value error, ")
+    received = first.get("input")
+    if first["type"] == "missing":
+        return InputError(source, prefix + path, "missing", f"expected {message.lower()}")
+    if first["type"] == "extra_forbidden":
+        siblings = [p for p in known if p.rpartition(".")[0] == path.rpartition(".")[0]]
+        return InputError(source, prefix + path, "not a setting here", did_you_mean(path, siblings))
+    if isinstance(received, Mapping) or message == str(received):
+        return InputError(source, prefix + path, message)
+    return InputError(source, prefix + path, f"{received!r} is wrong", message)
+
+
+def _origin_of(path: str, origin: Mapping[str, str]) -> str:
+    while path:
+        if path in origin:
+            return origin[path]
+        path = path.rpartition(".")[0]
+    return ""

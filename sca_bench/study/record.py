@@ -1,0 +1,113 @@
+"""What is written about one run (one cell, one seed) and about one suite; both are plain JSON.
+
+Old files stay readable: fields are only ever added, with defaults, and `schema_version` counts
+changes of meaning.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+SCHEMA_VERSION = 1
+Status = Literal["running", "done", "failed", "killed"]
+
+
+class _Stored(BaseModel):
+    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+
+
+class Score(_Stored):
+    """One number with what it takes to compare it.
+
+    Attributes:
+        value: In natural units (CIDEr-D 0-10, the others 0-1); None if it was not computed.
+        signature: Scorer, version, tokenizer, references and region set (metrics.signature).
+        reason: Why the value is None.
+    """
+
+    value: float | None
+    signature: dict[str, Any] = {}
+    reason: str = ""
+
+
+class RunRecord(_Stored):
+    """Everything needed to repeat and to compare one run.
+
+    Attributes:
+        cell_id: Key of the cell (settings that change numbers, input contents, code revision).
+        seed: Seed of initialisation, data order and dropout.
+        status: How it ended; `running` with no live process means that it was interrupted.
+        settings: The resolved `CellSettings`.
+        inputs: Content digest of every path setting.
+        variant: Registry name; `revision` is its code revision.
+        scores: Metric name -> score; slot accuracies are named `slot/<name>`.
+        cost: Ledger in the unit of each name's suffix (`_s`, `_mib`, `num_`).
+        counters: How often the frozen parts and the optimiser ran in this attempt.
+        provenance: Command, versions, machine, times.
+        images_dir: Folder of the test images, relative to the runs folder.
+        notes: Remarks a reader of the number should see.
+        error: One line, where the run failed.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    cell_id: str
+    seed: int
+    status: Status
+    settings: dict[str, Any]
+    inputs: dict[str, str] = {}
+    variant: str
+    revision: str
+    scores: dict[str, Score] = {}
+    cost: dict[str, float] = {}
+    counters: dict[str, int] = {}
+    provenance: dict[str, Any] = {}
+    images_dir: str = ""
+    notes: list[str] = []
+    error: str = ""
+
+
+class CellEntry(_Stored):
+    """One row of a suite: a cell and where it stands on the axes."""
+
+    cell_id: str
+    name: str
+    coordinates: dict[str, Any]
+    variant: str
+    control: bool = False
+    adjusted: dict[str, Any] = {}
+
+
+class SuiteManifest(_Stored):
+    """A suite as it was last run: all that `report` needs beside the records.
+
+    Attributes:
+        header: The comment at the top of the suite file.
+        statement: What the profile says about its weights and data.
+        overrides: Settings given on the command line, shown with every table.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    suite: str
+    profile: str
+    default_profile: str
+    file: str
+    question: str
+    header: str = ""
+    paper: str | None = None
+    statement: str = ""
+    axes: dict[str, list[Any]] = {}
+    seeds: list[int]
+    metrics: list[str]
+    claims: list[dict[str, str]] = []
+    cells: list[CellEntry]
+    overrides: list[str] = []
+    command: str = ""
+    created: str = ""
+
+    @property
+    def report_name(self) -> str:
+        """Folder under `reports/`."""
+        same = self.profile == self.default_profile
+        return self.suite if same else f"{self.suite}.{self.profile}"

@@ -1,0 +1,64 @@
+"""The YAML of a suite as it is written: every key that may stand in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Claim(_Strict):
+    """A sentence that the suite's numbers support or contradict."""
+
+    id: str
+    says: str
+
+
+class Adjust(_Strict):
+    """Settings that follow from others: where every `when` value matches, `set` applies."""
+
+    when: dict[str, Any]
+    set: dict[str, Any]
+
+
+class ExplicitCell(_Strict):
+    """A cell beside the axes: an exception or a control."""
+
+    name: str
+    set: dict[str, Any]
+    control: bool = False
+
+
+class Patch(_Strict):
+    """What a suite changes for one profile; given lists replace the suite's own."""
+
+    base: dict[str, Any] = {}
+    axes: dict[str, list[Any]] | None = None
+    seeds: list[int] | None = None
+    cells: list[ExplicitCell] | None = None
+    adjust: list[Adjust] | None = None
+    metrics: list[str] | None = None
+
+
+class SuiteFile(_Strict):
+    """The YAML as written."""
+
+    suite: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    question: str
+    paper: str | None = None
+    profile: str = "tiny"
+    base: dict[str, Any] = {}
+    axes: dict[str, list[Any]] = {}
+    one_at_a_time: bool = False
+    seeds: list[int] = Field([0], min_length=1)
+    metrics: list[str] = ["cider_d"]
+    claims: list[Claim] = []
+    cells: list[ExplicitCell] = []
+    adjust: list[Adjust] = []
+    unless: list[dict[str, Any]] = []
+    paths: dict[str, str | None] = {}
+    profiles: dict[str, Patch] = {}

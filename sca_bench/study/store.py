@@ -1,0 +1,141 @@
+"""The runs folder: where records, predictions, logs and checkpoints lie. Files are the truth.
+
+Below the runs folder:
+
+- `cells/<cell_id>/seed-<n>/`: record.json, predictions.jsonl, region_scores.json, log.jsonl,
+  worker.log, trainable.safetensors and, until it is done, checkpoint-<step>.pt
+- `suites/<suite>.<profile>.json`: what `report` reads
+- `images/<digest>/`: thumbnails of test images
+- `features/<key>/`: frozen features, may be deleted
+- `mlflow.db`: a view, can be rebuilt
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from sca_bench.errors import InputError
+from sca_bench.study.record import RunRecord, SuiteManifest
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old or the new content, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    temporary.replace(path)
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Read a JSON-lines file; a torn last line (a killed writer) is left out.
+
+    Raises:
+        InputError: A line other than the last is not JSON.
+    """
+    rows: list[dict[str, Any]] = []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number >= len(lines) - 1 and not path.read_text(encoding="utf-8").endswith("\n"):
+                break
+            raise InputError(path, f"line {number}", f"not JSON ({error.msg})") from error
+    return rows
+
+
+def checkpoint_path(run_dir: Path, step: int) -> Path:
+    """Return the file of a run's checkpoint behind `step` steps."""
+    return run_dir / f"checkpoint-{step}.pt"
+
+
+def checkpoint_step(run_dir: Path) -> int:
+    """Return the step of a run's latest checkpoint, 0 where there is none."""
+    steps = [p.stem.removeprefix("checkpoint-") for p in run_dir.glob("checkpoint-*.pt")]
+    return max((int(step) for step in steps if step.isdigit()), default=0)
+
+
+def drop_checkpoints(run_dir: Path, keep: int = 0) -> None:
+    """Delete a run's checkpoints but the one of step `keep`."""
+    for path in run_dir.glob("checkpoint-*.pt"):
+        if path != checkpoint_path(run_dir, keep):
+            path.unlink()
+
+
+class Store:
+    """Access to one runs folder."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+
+    def run_dir(self, cell_id: str, seed: int) -> Path:
+        """Return the folder of one run (it may not exist yet)."""
+        return self.root / "cells" / cell_id / f"seed-{seed}"
+
+    def record(self, cell_id: str, seed: int) -> RunRecord | None:
+        """Return the record of one run, or None if it was never started.
+
+        Raises:
+            InputError: The record file is damaged.
+        """
+        path = self.run_dir(cell_id, seed) / "record.json"
+        return _load(path, RunRecord) if path.exists() else None
+
+    def save(self, record: RunRecord) -> None:
+        """Write a record, atomically."""
+        path = self.run_dir(record.cell_id, record.seed) / "record.json"
+        write_atomic(path, record.model_dump_json(indent=1) + "\n")
+
+    def records(self) -> Iterator[RunRecord]:
+        """Yield every record in the store, ordered by cell and seed."""
+        for path in sorted(self.root.glob("cells/*/seed-*/record.json")):
+            yield _load(path, RunRecord)
+
+    def save_manifest(self, manifest: SuiteManifest) -> Path:
+        """Write what `report` needs to know about a suite."""
+        path = self.root / "suites" / f"{manifest.suite}.{manifest.profile}.json"
+        write_atomic(path, manifest.model_dump_json(indent=1) + "\n")
+        return path
+
+    def manifests(self) -> list[SuiteManifest]:
+        """Return every suite that was run into this folder, by name."""
+        return [_load(p, SuiteManifest) for p in sorted(self.root.glob("suites/*.json"))]
+
+    def predictions(self, cell_id: str, seed: int) -> list[dict[str, Any]]:
+        """Return the rows of `predictions.jsonl` of one run (empty if there is none).
+
+        Keys: region_id, image_id, caption, references, box_xyxy (original pixels), log_prob,
+        predicted_ious, seconds, and slots where the data set has them.
+        """
+        path = self.run_dir(cell_id, seed) / "predictions.jsonl"
+        return read_jsonl(path) if path.exists() else []
+
+    def log(self, cell_id: str, seed: int) -> list[dict[str, Any]]:
+        """Return the rows of `log.jsonl`: `{"step": n, "loss": x, ...}` and `val/...` values."""
+        path = self.run_dir(cell_id, seed) / "log.jsonl"
+        return read_jsonl(path) if path.exists() else []
+
+    def region_scores(self, cell_id: str, seed: int) -> dict[str, Any]:
+        """Return `{"region_ids": [...], "scores": {metric: [...]}}`, empty if not scored."""
+        path = self.run_dir(cell_id, seed) / "region_scores.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _load(path: Path, model: type[Any]) -> Any:
+    try:
+        return model.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        problem = f"damaged file ({reason})"
+        raise InputError(path, "", problem, "delete it to run it again") from error

@@ -1,0 +1,308 @@
+"""A suite: the YAML that states a question, and its resolution into cells.
+
+Order of precedence, weakest first: the profile's base, the suite's base, the suite's patch for the
+profile, the axis values, `adjust` rules that match, an explicit cell's `set`, `--set`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from sca_bench.errors import InputError, did_you_mean
+from sca_bench.settings import CellSettings
+from sca_bench.study import merge as m
+from sca_bench.study.schema import Patch, SuiteFile
+from sca_bench.variants import get_variant
+
+
+@dataclass(frozen=True)
+class ResolvedCell:
+    """One cell before it has a key."""
+
+    name: str
+    coordinates: dict[str, Any]
+    settings: CellSettings
+    control: bool = False
+    adjusted: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A parsed suite in one profile."""
+
+    file: Path
+    spec: SuiteFile
+    profile: str
+    statement: str
+    header: str
+    cells: tuple[ResolvedCell, ...]
+    seeds: tuple[int, ...]
+    metrics: tuple[str, ...]
+    axes: dict[str, list[Any]]
+    overrides: tuple[str, ...]
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file safely.
+
+    Raises:
+        InputError: The file is missing or is not YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError):
+        near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        fix = did_you_mean(path.name, near) if near else ""
+        raise InputError(path, "", "no such file", fix) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f"line {mark.line + 1}" if mark else ""
+        raise InputError(path, line, f"not YAML ({getattr(error, 'problem', error)})") from None
+
+
+def profile_names() -> list[str]:
+    """Return the names of the shipped profiles."""
+    folder = resources.files("sca_bench") / "profiles"
+    return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith("yaml"))
+
+
+def load_profile(name: str, where: object) -> tuple[dict[str, Any], str]:
+    """Return a profile's base settings and what it says about itself."""
+    if name not in profile_names():
+        raise InputError(where, "profile", repr(name), did_you_mean(name, profile_names()))
+    path = Path(str(resources.files("sca_bench") / "profiles" / f"{name}.yaml"))
+    content = read_yaml(path)
+    base, statement = content["base"], content.get("statement", "")
+    if parent := content.get("extends"):
+        above, said = load_profile(parent, path)
+        base, statement = m.merge(above, base), statement or said
+    m.check_keys(base, path, "base.")
+    return base, " ".join(str(statement).split())
+
+
+def load_suite(
+    path: Path | str,
+    *,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    seeds: Sequence[int] | None = None,
+) -> Suite:
+    """Read, check and resolve a suite.
+
+    Args:
+        path: The YAML file.
+        profile: Profile to use; the suite's own default where None.
+        overrides: `path=value` settings that win over everything; `paths.NAME=...` fills a
+            named folder of the suite.
+        seeds: Seeds to use in place of the suite's.
+
+    Raises:
+        InputError: Any fault in the file or the overrides, in one line.
+    """
+    path = Path(path)
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        raise InputError(path, "", "expected a mapping with suite, question, axes, ...")
+    try:
+        spec = SuiteFile.model_validate(content)
+    except ValidationError as error:
+        raise _suite_fault(error, path) from None
+    name = profile or spec.profile
+    profile_base, statement = load_profile(name, path if profile is None else "--profile")
+    patch = spec.profiles.get(name, Patch())
+    axes = spec.axes if patch.axes is None else patch.axes
+    _check_suite_keys(spec, patch, axes, path, name)
+    resolver = _Resolver(path, spec, patch, name, profile_base, overrides)
+    if seeds is None:
+        seeds = spec.seeds if patch.seeds is None else patch.seeds
+    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
+        raise InputError(path, "seeds", f"{list(seeds)}", "give distinct seeds >= 0")
+    return Suite(
+        file=path,
+        spec=spec,
+        profile=name,
+        statement=statement,
+        header=_header(path),
+        cells=resolver.cells(axes),
+        seeds=tuple(seeds),
+        metrics=tuple(patch.metrics or spec.metrics),
+        axes=axes,
+        overrides=tuple(overrides),
+    )
+
+
+class _Resolver:
+    """Merges the layers of one suite into cells and remembers where each value came from."""
+
+    def __init__(
+        self,
+        path: Path,
+        spec: SuiteFile,
+        patch: Patch,
+        profile: str,
+        profile_base: dict[str, Any],
+        overrides: Sequence[str],
+    ) -> None:
+        self.path, self.spec, self.patch = path, spec, patch
+        self.adjust = spec.adjust if patch.adjust is None else patch.adjust
+        self.explicit = spec.cells if patch.cells is None else patch.cells
+        self.paths = dict(spec.paths)
+        self.flags: list[tuple[str, Any]] = []
+        for text in overrides:
+            self._take_override(text)
+        self.origin: dict[str, str] = {}
+        self.base: m.Nested = {}
+        for where, layer in (
+            (f"profile {profile}", profile_base),
+            (str(path), spec.base),
+            (str(path), patch.base),
+        ):
+            self.base = m.merge(self.base, layer)
+            self.origin.update({p: where for p, _ in m.leaves(layer)})
+
+    def _take_override(self, text: str) -> None:
+        key, equals, raw = text.partition("=")
+        if not equals or not key:
+            raise InputError("--set", text, "expected path=value")
+        if key.startswith("paths."):
+            name = key.removeprefix("paths.")
+            if name not in self.paths:
+                raise InputError("--set", key, "unknown path", did_you_mean(name, self.paths))
+            self.paths[name] = raw
+            return
+        m.check_path(key, "--set", key)
+        try:
+            self.flags.append((key, yaml.safe_load(raw)))
+        except yaml.YAMLError:
+            raise InputError("--set", key, f"{raw!r} is not a YAML value") from None
+
+    def cells(self, axes: dict[str, list[Any]]) -> tuple[ResolvedCell, ...]:
+        found = [self._cell(self._name(c), c, {}, False) for c in self._points(axes)]
+        for cell in self.explicit:
+            found.append(self._cell(cell.name, {}, cell.set, cell.control))
+        names = [cell.name for cell in found]
+        for name in names:
+            if names.count(name) > 1:
+                raise InputError(self.path, "cells", f"two cells are called {name!r}")
+        return tuple(found)
+
+    def _points(self, axes: dict[str, list[Any]]) -> list[dict[str, Any]]:
+        if not axes:
+            return [] if self.explicit else [{}]
+        if self.spec.one_at_a_time:
+            points: list[dict[str, Any]] = []
+            for key, values in axes.items():
+                points += [{key: v} for v in values]
+        else:
+            points = [
+                dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())
+            ]
+        rules = self.spec.unless
+        return [p for p in points if not any(r.items() <= p.items() for r in rules)]
+
+    def _name(self, coordinates: dict[str, Any]) -> str:
+        short = [key.rpartition(".")[2] for key in coordinates]
+        keys = short if len(set(short)) == len(short) else list(coordinates)
+        return ",".join(f"{k}={v}" for k, v in zip(keys, coordinates.values(), strict=True)) or (
+            self.spec.suite
+        )
+
+    def _cell(
+        self, name: str, coordinates: dict[str, Any], extra: dict[str, Any], control: bool
+    ) -> ResolvedCell:
+        origin = dict(self.origin)
+        nested = self.base
+
+        def lay(values: dict[str, Any], where: str) -> None:
+            nonlocal nested
+            for key, value in values.items():
+                nested = m.merge(nested, m.nest(key, value))
+                origin[key] = where
+
+        lay(coordinates, f"{self.path}: axes")
+        where_set = f"{self.path}: cells.{name}.set"
+        lay(extra, where_set)
+        adjusted: dict[str, Any] = {}
+        for rule in self.adjust:
+            if all(m.get(nested, key) == value for key, value in rule.when.items()):
+                lay(rule.set, f"{self.path}: adjust")
+                adjusted.update(rule.set)
+        lay(extra, where_set)  # an explicit cell has the last word over the rules
+        lay(dict(self.flags), "--set")
+        settings = m.validate(self._fill_paths(nested), origin, self.path)
+        get_variant(settings.variant, origin.get("variant", str(self.path)))
+        return ResolvedCell(name, coordinates, settings, control, adjusted)
+
+    def _fill_paths(self, nested: Any) -> Any:
+        if isinstance(nested, dict):
+            return {key: self._fill_paths(value) for key, value in nested.items()}
+        if isinstance(nested, str):
+            return re.sub(r"\{(\w+)\}", self._path, nested)
+        return nested
+
+    def _path(self, match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in self.paths:
+            raise InputError(
+                self.path, f"paths.{name}", "not declared", did_you_mean(name, self.paths)
+            )
+        value = self.paths[name]
+        if value is None:
+            raise InputError(
+                self.path, f"paths.{name}", "not set", f"give --set paths.{name}=FOLDER"
+            )
+        return value
+
+
+def _check_suite_keys(
+    spec: SuiteFile, patch: Patch, axes: dict[str, list[Any]], path: Path, profile: str
+) -> None:
+    m.check_keys(spec.base, path, "base.")
+    for name, other in spec.profiles.items():
+        if name not in profile_names():
+            raise InputError(
+                path, f"profiles.{name}", "no such profile", did_you_mean(name, profile_names())
+            )
+        m.check_keys(other.base, path, f"profiles.{name}.base.")
+    for key, values in axes.items():
+        m.check_path(key, path, f"axes.{key}")
+        if not values or any(values.count(v) > 1 for v in values):
+            raise InputError(path, f"axes.{key}", f"{values}", "give distinct values, at least one")
+    for key in (k for rule in spec.unless for k in rule):
+        m.check_path(key, path, f"unless.{key}")
+    for rule in spec.adjust if patch.adjust is None else patch.adjust:
+        for key in (*rule.when, *rule.set):
+            m.check_path(key, path, f"adjust.{key}")
+    for cell in spec.cells if patch.cells is None else patch.cells:
+        for key in cell.set:
+            m.check_path(key, path, f"cells.{cell.name}.set.{key}")
+
+
+def _suite_fault(error: ValidationError, path: Path) -> InputError:
+    first = error.errors()[0]
+    key = ".".join(str(p) for p in first["loc"])
+    if first["type"] == "extra_forbidden":
+        top = first["loc"][-1]
+        model: type[BaseModel] = SuiteFile
+        if "profiles" in first["loc"][:1]:
+            model = Patch
+        return InputError(path, key, "unknown key", did_you_mean(str(top), model.model_fields))
+    if first["type"] == "missing":
+        return InputError(path, key, "missing")
+    return InputError(path, key, f"{first.get('input')!r} is wrong", str(first["msg"]))
+
+
+def _header(path: Path) -> str:
+    lines = itertools.takewhile(
+        lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines()
+    )
+    return "\n".join(line.lstrip("# ").rstrip() for line in lines)
