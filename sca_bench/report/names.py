@@ -7,6 +7,7 @@ One convention for every metric: the natural value times 100. CIDEr-D, whose nat
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -76,9 +77,10 @@ def metric_unit(metric: str) -> str:
 
 
 def short_axes(axes: Iterable[str]) -> dict[str, str]:
-    """Return the last part of each dotted axis, or the whole where two axes share it."""
+    """Return the last part of each dotted axis in words, or the whole where two axes share it."""
     names = list(axes)
     tails = [name.rpartition(".")[2].replace("_", " ") for name in names]
+    tails = [re.sub(r"^num ", "number of ", tail) for tail in tails]
     return {n: t if tails.count(t) == 1 else n for n, t in zip(names, tails, strict=True)}
 
 
@@ -95,6 +97,11 @@ def show_value(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{k}: {show_value(v)}" for k, v in sorted(value.items())) + "}"
     return str(value)
+
+
+def short_region_set(digest: str) -> str:
+    """Return the first digits of a region set's hash, enough to tell sets apart by eye."""
+    return digest[:12]
 
 
 def show_number(value: float, decimals: int = 1) -> str:
