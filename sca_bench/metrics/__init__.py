@@ -1,0 +1,1 @@
+"""Scores of captions against references, each number with a signature; no torch in this room."""
