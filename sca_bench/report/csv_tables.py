@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 
 from sca_bench.report.collect import COST, SuiteData
-from sca_bench.report.names import SLOT, SLOT_BY_OBJECTS
 
 _DIGITS = "%.10g"
 
@@ -20,8 +19,8 @@ def long_csv(data: SuiteData) -> str:
 def wide_csv(data: SuiteData) -> str:
     """Return one cell a row: coordinates, then mean, sample deviation and count of everything."""
     scores = data.scores
-    planned = [*data.metrics, *scores.metrics(SLOT), *scores.metrics(SLOT_BY_OBJECTS)]
     costs = scores.metrics(COST)
+    names = [*(name for name in scores.metrics() if name not in costs), *costs]
     rows = []
     for cell in data.cells:
         entry = cell.entry
@@ -34,7 +33,7 @@ def wide_csv(data: SuiteData) -> str:
         }
         row |= {axis: entry.coordinates.get(axis) for axis in data.manifest.axes}
         row |= {"seeds_done": len(cell.done), "seeds_planned": len(cell.runs)}
-        for name in dict.fromkeys([*planned, *costs]):
+        for name in names:
             summary = scores.over_seeds(entry.cell_id, name)
             row[f"{name}_mean"] = None if summary is None else summary.mean
             row[f"{name}_sd"] = None if summary is None else summary.sd

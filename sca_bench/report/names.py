@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 SCALE = 100.0
+SLOTS = "slots"
 SLOT = "slot/"
 SLOT_BY_OBJECTS = "slot_by_objects/"
 NO_VALUE = "–"  # noqa: RUF001 - an en dash reads as an empty field, a hyphen as a minus
@@ -28,6 +29,7 @@ _LABELS = {
     "spice": "SPICE",
     "exact_match": "Exact match",
     "macro_recall": "Macro recall",
+    SLOTS: "mean of slots",
 }
 _MAXIMA = {"cider_d": 1000}
 _GROUPS = {"bleu": ("bleu_1", "bleu_2", "bleu_3", "bleu_4")}
@@ -58,7 +60,7 @@ def expand_metrics(metrics: Iterable[str]) -> list[str]:
     names: list[str] = []
     for metric in metrics:
         for name in _GROUPS.get(metric, (metric,)):
-            if name != "slots" and name not in names:
+            if name != SLOTS and name not in names:
                 names.append(name)
     return names
 

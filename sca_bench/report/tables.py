@@ -13,6 +13,7 @@ from sca_bench.report.names import (
     NO_VALUE,
     SLOT,
     SLOT_BY_OBJECTS,
+    SLOTS,
     metric_label,
     metric_unit,
     show_difference,
@@ -106,8 +107,10 @@ def score_table(data: SuiteData, notes: Footnotes) -> Table:
 
 
 def slot_table(data: SuiteData, notes: Footnotes) -> Table | None:
-    """Return the accuracy per slot, or None where the data set has no slots."""
-    metrics = data.scores.metrics(SLOT)
+    """Return the accuracy per slot, or None where nobody asked for slots and there are none."""
+    found = data.scores.metrics()
+    wanted = SLOTS in found or (SLOTS in data.manifest.metrics and not data.scores.metrics(SLOT))
+    metrics = [*([SLOTS] if wanted else []), *data.scores.metrics(SLOT)]
     if not metrics:
         return None
     columns = [Column("Cell", numeric=False)]
