@@ -19,7 +19,7 @@ SUITE = """
 @pytest.fixture
 def write(tmp_path):
     def _write(text=SUITE, **replacements):
-        text = textwrap.dedent(text)
+        text = textwrap.dedent(text).lstrip()
         for old, new in replacements.items():
             text = text.replace(old.replace("__", " "), new)
         path = tmp_path / "demo.yaml"

@@ -79,7 +79,8 @@ def test_named_paths(write, suite_text):
     ("old", "new", "message"),
     [
         ("mixer.num_layers", "mixer.num_layer", "unknown setting; did you mean mixer.num_layers?"),
-        ("question:", "qestion:", "unknown key; did you mean question?"),
+        ("seeds: [0, 1]", "sedes: [0, 1]", "unknown key; did you mean seeds?"),
+        ("question:", "# question:", "question: missing"),
         ("variant: sca", "variant: scaa", "did you mean sca?"),
         ("variant: sca", "varient: sca", "base.varient: unknown setting; did you mean variant?"),
         ("[1, 2]", "[1, many]", "axes: mixer.num_layers: 'many' is wrong"),
