@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
 import onnx
 import pytest
@@ -10,10 +12,12 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 
+from sca_bench.batch import RegionBatch
 from sca_bench.errors import InputError
 from sca_bench.models.build import build_sca
 from sca_bench.models.onnx_encoder import OnnxImageEncoder
-from sca_bench.models.sam import build_sam
+from sca_bench.models.region_encoder import RegionEncoder
+from sca_bench.models.sam import PIXEL_MEAN, PIXEL_STD, build_sam
 
 SIDE, CHANNELS, GRID = 96, 96, 12
 
@@ -101,3 +105,31 @@ def test_sam_without_a_vit(onnx_file, tmp_path, make_settings, batch, with_encod
     name = "mask_decoder.mask_tokens.weight"
     assert torch.equal(sam.state_dict()[name], state[name])
     model.loss(batch).backward()
+
+
+def test_real_mobile_sam_finds_a_square():
+    root = os.environ.get("SCA_BENCH_WEIGHTS_DIR")
+    folder = Path(root or ".") / "mobilesam"
+    if root is None or not folder.is_dir():
+        pytest.skip("SCA_BENCH_WEIGHTS_DIR names no folder with mobilesam/ in it")
+    encoder = OnnxImageEncoder(
+        folder / "image_encoder.onnx", image_size=1024, embedding_shape=(256, 64, 64)
+    )
+    weights = folder / "prompt_encoder_mask_decoder.safetensors"
+    sam = build_sam("vit_h", weights=str(weights), image_encoder=encoder)
+    pixels = torch.full((1, 3, 1024, 1024), 40.0)
+    pixels[:, 0, 300:700, 200:600] = 230.0
+    mean, std = (torch.tensor(c).view(3, 1, 1) for c in (PIXEL_MEAN, PIXEL_STD))
+    batch = RegionBatch(
+        image_ids=["square"],
+        region_ids=["square"],
+        region_mask_BR=torch.tensor([[True]]),
+        boxes_xyxy_input_BR4=torch.tensor([[[190.0, 290.0, 610.0, 710.0]]]),
+        pixel_values_B3HW=(pixels - mean) / std,
+    )
+    features = RegionEncoder(sam)(batch, with_masks=True)
+    best = features.ious_NM.argmax(1)
+    mask = features.mask_logits_NMhw[0, best[0]] > 0
+    square = torch.zeros_like(mask)
+    square[75:175, 50:150] = True
+    assert (mask & square).sum() / (mask | square).sum() > 0.9
