@@ -1,42 +1,12 @@
 """The most frequent training caption, whatever the region: the floor of every comparison."""
 
-from __future__ import annotations
-
-from collections import Counter
-from typing import Any
-
-from sca_bench.batch import RegionBatch
-from sca_bench.captioner import Decoding
-from sca_bench.settings import CellSettings
-from sca_bench.types import Prediction
 from sca_bench.variants import VariantSpec
 
 SPEC = VariantSpec(
     name="most_frequent",
-    builder="baselines.most_frequent:build",
+    builder="baselines.most_frequent.captioner:build",
     summary="The most frequent training caption for every region (control)",
     reads=("data",),
     trains="once",
     source="a control of this suite",
 )
-
-
-class MostFrequentCaption:
-    """Answers every region with one caption, chosen by counting."""
-
-    def __init__(self) -> None:
-        self.caption = ""
-
-    def fit(self, captions: list[str]) -> None:
-        """Choose the caption: the most frequent, ties by alphabet."""
-        counts = Counter(captions)
-        self.caption = min(counts, key=lambda caption: (-counts[caption], caption))
-
-    def generate(self, batch: RegionBatch, decoding: Decoding) -> list[Prediction]:
-        """Return the caption for every region of the batch."""
-        return [Prediction(region_id, self.caption, 0.0, (), 0.0) for region_id in batch.region_ids]
-
-
-def build(settings: CellSettings, parts: Any = None, *, where: str = "") -> MostFrequentCaption:
-    """Build the baseline; nothing but `fit` decides what it says."""
-    return MostFrequentCaption()
