@@ -46,7 +46,7 @@ def _list(console: Console, what: str, store: Store) -> None:
     elif what == "profiles":
         from sca_bench.study.suite import load_profile, profile_names
 
-        said = [(name, load_profile(name, "profiles")[1]) for name in profile_names()]
+        said = [(name, load_profile(name, "profiles").statement) for name in profile_names()]
         _rows(console, ("profile", "what it says of itself"), said)
     elif what == "suites":
         from sca_bench.study.suite import read_yaml

@@ -127,6 +127,6 @@ def test_faults_of_files(tmp_path, write):
 
 @pytest.mark.parametrize("name", profile_names())
 def test_every_shipped_profile_says_what_it_is(name):
-    base, statement = load_profile(name, "test")
-    assert statement
-    assert base
+    profile = load_profile(name, "test")
+    assert profile.statement
+    assert profile.base
