@@ -78,7 +78,8 @@ def _run(
     started = time.monotonic()
     suite = plan.suite
     line = "python -m sca_bench " + shlex.join(words)
-    manifest = manifest_of(plan, line, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    whole = plan if options.only is None else make_plan(suite, store)
+    manifest = manifest_of(whole, line, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
     done = len(plan.jobs) - len(plan.left)
     console.print(
         f"{suite.spec.suite} (profile {suite.profile}): {len(plan.cells)} cells x "
@@ -96,12 +97,12 @@ def _run(
         from sca_bench.engine.launch import exclusive
 
         with exclusive(store.root):
+            store.save_manifest(manifest)  # a report shows what there is, even of a stopped run
             failed = _work(plan, store, manifest, console, options, line)
             score_runs(store, plan.jobs, suite.metrics, say)
             if not options.no_mlflow:
                 _mirror(store, manifest, options, console)
-    if options.only is None:
-        store.save_manifest(manifest)
+    store.save_manifest(manifest)
     seconds = time.monotonic() - started
     _print_scores(console, plan, store)
     if idle:

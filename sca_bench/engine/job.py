@@ -116,3 +116,10 @@ def resolve_device(wanted: str) -> str:
         fix = "use runtime.device: cpu or auto"
         raise InputError("settings", "runtime.device", f"{wanted!r}: no CUDA device here", fix)
     return wanted
+
+
+def num_gpus(device: str) -> int:
+    """Return how many GPUs jobs on this device may be spread over; 0 on a CPU."""
+    if not device.startswith("cuda"):
+        return 0
+    return torch.cuda.device_count() if device == "cuda" else 1

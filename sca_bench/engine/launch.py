@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from sca_bench.engine.job import CellJob, GroupJob, new_attempt, resolve_device
+from sca_bench.engine.job import CellJob, GroupJob, new_attempt, num_gpus, resolve_device
 from sca_bench.engine.pool import Attempt, Pool
 from sca_bench.engine.progress import RunProgress, eta_text
 from sca_bench.engine.tracking import Tracker
@@ -25,7 +25,7 @@ from sca_bench.study.plan import Group, Job, Plan
 from sca_bench.study.record import RunRecord
 from sca_bench.study.store import Store, checkpoint_step
 
-_POLL_S = 0.25
+_POLL_S, _SHOW_S, _MIRROR_S = 0.1, 1.0, 5.0
 
 
 class Interrupted(Exception):
@@ -91,6 +91,7 @@ class Launcher:
     console: Console
     tracker: Tracker | None
     failed: dict[str, str] = field(default_factory=dict)
+    _blocked: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> dict[str, str]:
         """Run every job that is left; return job name -> reason for those that failed.
@@ -102,12 +103,13 @@ class Launcher:
         runtime = self.plan.left[0].cell.settings.runtime
         device = resolve_device(runtime.device)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        limit = runtime.jobs or (1 if device.startswith("cuda") else cores or 1)
+        gpus = num_gpus(device)
+        limit = runtime.jobs or gpus or cores or 1
         groups = [part for g in self.plan.groups(limit) for part in self._by_start(g)]
         workers = min(limit, len(groups))
         self._threads = runtime.threads or max(1, (cores or 1) // workers)
         self._device, self._cores = device, runtime.threads or cores or 1
-        self._pool = Pool(self.store.root / "attempts", limit)
+        self._pool = Pool(self.store.root / "attempts", limit, gpus)
         with stop_signals(), RunProgress(self.console) as self._progress:
             try:
                 self._prepare(groups)
@@ -152,14 +154,17 @@ class Launcher:
 
     def _prepare(self, groups: list[Group]) -> None:
         """Check every group's inputs and compute the frozen features that are missing."""
-        first: dict[Any, Group] = {}
+        shared: dict[Any, Group] = {}
         for group in groups:
             cell = group.jobs[0].cell
             splits = ("train", "val", "test")
             keys = tuple(features_key(cell.settings, cell.inputs, s) for s in splits)
-            first.setdefault((keys, cell.settings.text_decoder.weights), group)
-        waiting = list(first.values())
-        threads = max(1, self._cores // min(len(waiting), self._pool.free))
+            key = (keys, cell.settings.text_decoder.weights)
+            known = shared[key].jobs if key in shared else ()
+            new = [j for j in group.jobs if j.cell.cell_id not in {k.cell.cell_id for k in known}]
+            shared[key] = Group(group.key, group.seed, (*known, *new))
+        waiting = list(shared.values())
+        threads = max(1, self._cores // min(len(waiting), self._pool.limit))
         while waiting or self._pool.running:
             while waiting and self._pool.free > 0:
                 group = waiting.pop(0)
@@ -168,8 +173,8 @@ class Launcher:
             for attempt in self._pool.collect():
                 outcome = attempt.outcome()
                 outcome.raise_input_error()
-                for reason in outcome.failed.values():
-                    raise InputError(attempt.name, "", reason, f"log: {attempt.log_path}")
+                for cell_id, reason in outcome.failed.items():
+                    self._blocked[cell_id] = f"{reason}; log: {attempt.log_path}"
                 for message in outcome.messages:
                     self._progress.say(f"  {message}")
                 self._progress.finish(attempt.name)
@@ -179,8 +184,9 @@ class Launcher:
             time.sleep(_POLL_S)
 
     def _run(self, groups: list[Group]) -> None:
-        waiting, total = list(groups), sum(len(group.jobs) for group in groups)
-        started, done = time.monotonic(), 0
+        total, done = sum(len(group.jobs) for group in groups), 0
+        waiting = [group for group in groups if not self._is_blocked(group)]
+        started = shown = mirrored = time.monotonic()
         while waiting or self._pool.running:
             while waiting and self._pool.free > 0:
                 group = waiting.pop(0)
@@ -190,27 +196,46 @@ class Launcher:
             for attempt in self._pool.collect():
                 done += len(attempt.job.cells)
                 self._finish(attempt, done, total)
-            self._mirror()
-            self._show(waiting, started, done, total)
+            now = time.monotonic()
+            if now - shown >= _SHOW_S:
+                self._show(started, done, total)
+                shown = now
+            if now - mirrored >= _MIRROR_S:
+                self._mirror()
+                mirrored = time.monotonic()
             time.sleep(_POLL_S)
+        self._mirror()
+
+    def _is_blocked(self, group: Group) -> bool:
+        """Fail the runs of a group whose preparation failed."""
+        reasons = [self._blocked.get(job.cell.cell_id, "") for job in group.jobs]
+        if not any(reasons):
+            return False
+        for cell in self._job(group, 1).cells:
+            self._fail(cell, next(reason for reason in reasons if reason))
+        return True
 
     def _finish(self, attempt: Attempt, done: int, total: int) -> None:
         outcome = attempt.outcome()
-        outcome.raise_input_error()
+        if outcome.input_error:  # met only now, so the other groups go on
+            line = str(InputError(*outcome.input_error))
+            outcome.failed = {cell.cell_id: line for cell in attempt.job.cells}
         self._progress.finish(attempt.name)
         for cell in attempt.job.cells:
-            name = f"{cell.name} seed {cell.seed}"
             if cell.cell_id in outcome.failed:
-                reason = outcome.failed[cell.cell_id]
-                self.failed[name] = reason
-                self._progress.say(f"  FAILED {name}: {reason}")
-                self._mark(cell, "failed", reason)
+                self._fail(cell, outcome.failed[cell.cell_id])
         finished = ", ".join(c.name for c in attempt.job.cells if c.cell_id not in outcome.failed)
         if finished:
             seed = attempt.job.cells[0].seed
             self._progress.say(f"  done {done} of {total}: {finished}; seed {seed}")
 
-    def _show(self, waiting: list[Group], started: float, done: int, total: int) -> None:
+    def _fail(self, cell: CellJob, reason: str) -> None:
+        name = f"{cell.name} seed {cell.seed}"
+        self.failed[name] = reason
+        self._progress.say(f"  FAILED {name}: {reason}")
+        self._mark(cell, "failed", reason)
+
+    def _show(self, started: float, done: int, total: int) -> None:
         share, texts = float(done), []
         for attempt in self._pool.running:
             steps, all_steps, loss = self._position(attempt)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -20,10 +20,10 @@ class Attempt:
 
     name: str
     job: GroupJob
-    stage: str
     process: BaseProcess
     outcome_path: Path
     log_path: Path
+    slot: int
 
     @property
     def progress_text(self) -> str:
@@ -49,10 +49,11 @@ class Pool:
     Args:
         folder: Where jobs, outcomes and logs of attempts lie.
         limit: Processes at a time.
+        num_gpus: GPUs that jobs on device `cuda` are spread over; 0 or 1 leaves the name as it is.
     """
 
-    def __init__(self, folder: Path, limit: int) -> None:
-        self._folder, self._limit = folder, limit
+    def __init__(self, folder: Path, limit: int, num_gpus: int = 0) -> None:
+        self._folder, self.limit, self._num_gpus = folder, limit, num_gpus
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([_WORKER])
         self.running: list[Attempt] = []
@@ -61,6 +62,9 @@ class Pool:
         """Start a worker."""
         from sca_bench.engine import worker
 
+        slot = min(set(range(self.limit)) - {attempt.slot for attempt in self.running})
+        if job.device == "cuda" and self._num_gpus > 1:
+            job = replace(job, device=f"cuda:{slot % self._num_gpus}")
         folder = self._folder / job.attempt
         folder.mkdir(parents=True, exist_ok=True)
         job.save(folder / "job.json")
@@ -69,14 +73,14 @@ class Pool:
             target=worker.main, args=(str(folder / "job.json"), str(outcome), str(log), stage)
         )
         process.start()
-        attempt = Attempt(name, job, stage, process, outcome, log)
+        attempt = Attempt(name, job, process, outcome, log, slot)
         self.running.append(attempt)
         return attempt
 
     @property
     def free(self) -> int:
         """How many more may start now."""
-        return self._limit - len(self.running)
+        return self.limit - len(self.running)
 
     def collect(self) -> list[Attempt]:
         """Return the attempts that have ended since the last call."""

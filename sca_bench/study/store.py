@@ -3,7 +3,8 @@
 Below the runs folder:
 
 - `cells/<cell_id>/seed-<n>/`: record.json, predictions.jsonl, region_scores.json, log.jsonl,
-  worker.log, trainable.safetensors and, until it is done, checkpoint-<step>.pt
+  trainable.safetensors and, until it is done, checkpoint-<step>.pt
+- `attempts/<name>/`: job, outcome and text log of every worker process
 - `suites/<suite>.<profile>.json`: what `report` reads
 - `images/<digest>/`: thumbnails of test images
 - `features/<key>/`: frozen features, may be deleted
