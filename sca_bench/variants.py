@@ -49,7 +49,8 @@ class VariantSpec:
 
     def load(self) -> Callable[..., Any]:
         """Import and return the builder: `(settings, parts, where=...) -> captioner`."""
-        return _attribute(self.builder)
+        builder: Callable[..., Any] = _attribute(self.builder)
+        return builder
 
     def load_parts(self, settings: Any, where: str) -> Any:
         """Load what cells with these settings share, or None."""

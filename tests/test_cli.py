@@ -40,7 +40,13 @@ def test_the_command_line_is_frozen():
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], ["list", "variants"], ["list", "metrics"], ["list", "suites"], ["describe", "sca"]],
+    [
+        ["--help"],
+        ["list", "variants"],
+        ["list", "metrics"],
+        ["list", "suites"],
+        ["describe", "sca"],
+    ],
     ids=" ".join,
 )
 def test_light_commands_answer_without_torch(words):
@@ -71,7 +77,10 @@ def test_help_and_list_use_little_time(words):
     [
         (["run", "nothing.yaml"], "nothing.yaml: no such file"),
         (["run", "ablations/mixer_layers.yaml", "--set", "mixer.num_layer=2"], "did you mean"),
-        (["run", "ablations/mixer_layers.yaml", "--set", "train.steps=many"], "train.steps: 'many'"),
+        (
+            ["run", "ablations/mixer_layers.yaml", "--set", "train.steps=many"],
+            "train.steps: 'many'",
+        ),
         (["run", "ablations/mixer_layers.yaml", "--seeds", "a"], "--seeds: a: expected numbers"),
         (["run", "ablations/mixer_layers.yaml", "--profile", "tinny"], "did you mean tiny?"),
         (["run", "ablations/mixer_layers.yaml", "--only", "x"], "matches no cell"),

@@ -1,5 +1,7 @@
-"""The command line. Every command imports what it needs when it is called, so that help and lists
-answer at once and the light commands never load torch.
+"""The command line.
+
+Every command imports what it needs when it is called, so that help and lists answer at once and the
+light commands never load torch.
 
 Exit codes: 0 all right, 1 some cells failed (the rest is done), 2 the input is wrong.
 """

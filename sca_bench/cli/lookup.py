@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def command(options: argparse.Namespace) -> int:
     return 0
 
 
-def _rows(console: Console, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _rows(console: Console, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     table = Table(*columns, box=None)
     for row in rows:
         table.add_row(*row)
@@ -51,7 +52,7 @@ def _list(console: Console, what: str, store: Store) -> None:
     elif what == "suites":
         from sca_bench.study.suite import read_yaml
 
-        rows = []
+        rows: list[tuple[str, ...]] = []
         for path in sorted(Path("ablations").glob("*.yaml")):
             content = read_yaml(path)
             rows.append((str(path), str(content.get("question", "")), content.get("paper") or ""))

@@ -1,4 +1,4 @@
-"""A captioner small enough to train in a second: untrained SAM, a made-up GPT-2, rendered scenes."""
+"""A captioner that trains in a second: untrained SAM, a made-up GPT-2, rendered scenes."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Cells in lockstep: equal to cells alone, with and without a cache, through failures and resumes."""
+"""Cells in lockstep: equal to cells alone, with or without a cache, through faults and resumes."""
 
 import json
 from pathlib import Path
@@ -66,9 +66,7 @@ def test_seeds_differ_and_the_same_seed_repeats(group_job, run_group, tmp_path):
     assert any(not torch.equal(weights[0][k], weights[2][k]) for k in weights[0])
 
 
-def test_a_resumed_group_equals_an_uninterrupted_one(
-    group_job, run_group, tmp_path, monkeypatch
-):
+def test_a_resumed_group_equals_an_uninterrupted_one(group_job, run_group, tmp_path, monkeypatch):
     straight = group_job(*DEPTHS[:2], runs=tmp_path / "straight")
     run_group(straight)
     broken = group_job(*DEPTHS[:2], runs=tmp_path / "broken")

@@ -129,7 +129,7 @@ def worker_pids(runs):
     found = []
     for proc in Path("/proc").glob("[0-9]*"):
         try:
-            target = os.readlink(proc / "fd" / "1")
+            target = str((proc / "fd" / "1").readlink())
         except OSError:
             continue
         if target.startswith(str(runs)) and target.endswith("run.log"):
