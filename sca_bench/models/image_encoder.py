@@ -10,7 +10,7 @@ import torch
 from segment_anything.modeling import ImageEncoderViT
 from segment_anything.modeling.image_encoder import Attention as ExplicitAttention
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 (the name the whole field uses)
+from torch.nn import functional as F
 
 LAYER_NORM_EPS = 1e-6
 

@@ -11,7 +11,7 @@ channels, H attention heads, D channels per head.
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 (the name the whole field uses)
+from torch.nn import functional as F
 
 FINAL_LAYER_NORM_EPS = 1e-5
 """The closing LayerNorm keeps torch's default, whatever the blocks use."""

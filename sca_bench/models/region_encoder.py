@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 (the name the whole field uses)
+from torch.nn import functional as F
 
 from sca_bench.batch import RegionBatch, RegionFeatures
 from sca_bench.models.sam import Sam

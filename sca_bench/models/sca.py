@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 (the name the whole field uses)
+from torch.nn import functional as F
 
 from sca_bench.batch import RegionBatch, RegionFeatures
 from sca_bench.captioner import Decoding
