@@ -10,6 +10,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.transforms import ScaledTranslation
 
 from sca_bench.report.collect import CellRuns, SuiteData
 from sca_bench.report.figures import (
@@ -202,11 +203,23 @@ def _draw_series(
             zorder=3,
         )
     for x, point in zip(xs, points, strict=True):
-        _dots(axes, [x] * len(point.seeds), point.seeds, colour)
+        _dots(axes, [x] * len(point.seeds), point.seeds, colour, beside=True)
 
 
-def _dots(axes: Axes, xs: Any, ys: Any, colour: str) -> None:
-    axes.scatter(xs, ys, s=22, facecolor="white", edgecolor=colour, linewidth=1.1, zorder=4)
+def _dots(axes: Axes, xs: Any, ys: Any, colour: str, beside: bool = False) -> None:
+    """Draw the seeds as open dots, on demand beside the mark of their mean."""
+    aside = ScaledTranslation(9 / 72, 0, axes.get_figure(root=True).dpi_scale_trans)  # type: ignore[union-attr]
+    where = axes.transData + aside if beside else axes.transData
+    axes.scatter(
+        xs,
+        ys,
+        s=18,
+        facecolor="white",
+        edgecolor=colour,
+        linewidth=1.1,
+        zorder=4,
+        transform=where,
+    )
 
 
 def _limits(axes: Axes, points: list[Point]) -> None:

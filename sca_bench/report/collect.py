@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sca_bench.errors import InputError
-from sca_bench.report.names import SLOT, SLOT_BY_OBJECTS, expand_metrics
+from sca_bench.report.names import SLOT, SLOT_BY_OBJECTS, SLOTS, expand_metrics
 from sca_bench.report.score_table import ScoreRow, ScoreTable
 from sca_bench.study.record import CellEntry, RunRecord, SuiteManifest
 from sca_bench.study.store import Store
@@ -70,10 +70,7 @@ class SuiteData:
     @property
     def main_metric(self) -> str:
         """First metric of the suite; the first slot where the suite has slots only."""
-        names = self.metrics or self.scores.metrics(SLOT)
-        if not names:
-            raise InputError(self.manifest.file, "metrics", "the suite names no metric")
-        return names[0]
+        return next(iter(self.metrics or self.scores.metrics(SLOT)), SLOTS)
 
 
 def collect(store: Store, manifest: SuiteManifest) -> SuiteData:

@@ -37,11 +37,13 @@ class Curves:
         panels: Quantity -> cell name -> one curve of (step, value) per seed.
         left_out: Quantities for which there was no panel left.
         dropped: Number of logged values that are not finite.
+        without_log: Cells none of whose runs wrote a log.
     """
 
     panels: dict[str, dict[str, list[Curve]]]
     left_out: list[str]
     dropped: int
+    without_log: list[str]
 
 
 def learning_curves(data: SuiteData) -> Curves:
@@ -67,7 +69,9 @@ def learning_curves(data: SuiteData) -> Curves:
     order = ["loss", *(VAL + name for name in ("loss", *data.metrics))]
     keys = sorted(found, key=lambda key: (order.index(key) if key in order else len(order), key))
     panels = {key: found[key] for key in keys[:MAX_PANELS]}
-    return Curves(panels, keys[MAX_PANELS:], dropped)
+    drawn = {name for panel in found.values() for name in panel}
+    silent = [cell.entry.name for cell in data.cells if cell.entry.name not in drawn]
+    return Curves(panels, keys[MAX_PANELS:], dropped, silent)
 
 
 def draw_learning_curves(curves: Curves) -> Figure | None:
@@ -92,6 +96,7 @@ def draw_learning_curves(curves: Curves) -> Figure | None:
         axes.set_title(_title(key), fontsize=9, loc="left")
         axes.set_xlabel("Training step", fontsize=8)
         axes.tick_params(labelsize=8)
+        axes.set_xlim(left=0)
     for axes in flat[len(curves.panels) :]:
         axes.set_visible(False)
     lines = {str(a.get_label()): a for axes in flat for a in axes.get_lines()}

@@ -76,6 +76,7 @@ class _Captions:
     images_dir: str
     rows: dict[str, dict[str, Any]]
     scores: dict[str, float]
+    hole: str = ""
 
 
 def build_gallery(data: SuiteData) -> Gallery:
@@ -97,33 +98,37 @@ def build_gallery(data: SuiteData) -> Gallery:
     chosen = _choose(rows, gaps)
     vocabulary = slot_vocabulary(row.get("slots") or {} for row in rows.values())
     thumbnails = Thumbnails(data.store.root)
-    folders = {region_id: run.images_dir for run in reversed(runs) for region_id in run.rows}
+    folders = {key: run.images_dir for run in reversed(runs) if run.images_dir for key in run.rows}
     cards = []
     for region_id, group in chosen:
         row = rows[region_id]
         box = row.get("box_xyxy")
         image, reason = thumbnails.data_uri(
-            folders[region_id], str(row["image_id"]), tuple(box) if box else None
+            folders.get(region_id, ""), str(row["image_id"]), tuple(box) if box else None
         )
         references = tuple(str(text) for text in row.get("references") or ())
         slots = row.get("slots") or {}
         said = tuple(_said(run, region_id, references, slots, vocabulary) for run in runs)
         gap, _ = gaps[region_id]
-        cards.append(
-            RegionCard(region_id, str(row["image_id"]), group, gap, image, reason, references, said)
-        )
-    seeds = tuple(sorted({run.seed for run in runs}))
+        shown = "" if gap is None else show_score(gap)
+        image_id = str(row["image_id"])
+        cards.append(RegionCard(region_id, image_id, group, shown, image, reason, references, said))
+    seeds = tuple(dict.fromkeys(run.seed for run in runs if run.rows))
     return Gallery(tuple(cards), _how(data, len(rows), chosen), bool(vocabulary), seeds)
 
 
 def _captions(data: SuiteData) -> list[_Captions]:
     found = []
     for cell in data.cells:
-        for record in cell.done:
-            rows = load_predictions(data.store, record.cell_id, record.seed)
-            scores = load_region_scores(data.store, record.cell_id, record.seed, data.main_metric)
-            if rows:
-                found.append(_Captions(cell, record.seed, record.images_dir, rows, scores))
+        for run in cell.runs:
+            if run.hole or run.record is None:
+                found.append(_Captions(cell, run.seed, "", {}, {}, run.hole))
+                continue
+            key = (cell.entry.cell_id, run.seed)
+            rows = load_predictions(data.store, *key)
+            scores = load_region_scores(data.store, *key, data.main_metric)
+            hole = "" if rows else "left no captions"
+            found.append(_Captions(cell, run.seed, run.record.images_dir, rows, scores, hole))
     return found
 
 
@@ -172,7 +177,7 @@ def _how(data: SuiteData, total: int, chosen: list[tuple[str, str]]) -> str:
         f"out, then the number of different captions, then the region id; at most "
         f"{MAX_PER_IMAGE} per image). {len(chosen) - disputed} are taken at even steps from the "
         "rest of the test set, whatever was said about them. Each part is sorted by "
-        "disagreement. Captions are of the seed selected."
+        "disagreement. Captions are of the seed selected, the first one unless another is chosen."
     )
 
 
@@ -186,7 +191,7 @@ def _said(
     entry = run.cell.entry
     row = run.rows.get(region_id)
     if row is None:
-        missing = "not in this cell's test set"
+        missing = run.hole or "not in this cell's test set"
         return Said(entry.name, entry.control, run.seed, (), "", missing)
     caption = str(row["caption"])
     if slots and references:

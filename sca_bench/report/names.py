@@ -7,11 +7,13 @@ One convention for every metric: the natural value times 100. CIDEr-D, whose nat
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 SCALE = 100.0
+SLOTS = "slots"
 SLOT = "slot/"
 SLOT_BY_OBJECTS = "slot_by_objects/"
 NO_VALUE = "–"  # noqa: RUF001 - an en dash reads as an empty field, a hyphen as a minus
@@ -27,6 +29,7 @@ _LABELS = {
     "spice": "SPICE",
     "exact_match": "Exact match",
     "macro_recall": "Macro recall",
+    SLOTS: "mean of slots",
 }
 _MAXIMA = {"cider_d": 1000}
 _GROUPS = {"bleu": ("bleu_1", "bleu_2", "bleu_3", "bleu_4")}
@@ -57,7 +60,7 @@ def expand_metrics(metrics: Iterable[str]) -> list[str]:
     names: list[str] = []
     for metric in metrics:
         for name in _GROUPS.get(metric, (metric,)):
-            if name != "slots" and name not in names:
+            if name != SLOTS and name not in names:
                 names.append(name)
     return names
 
@@ -76,9 +79,10 @@ def metric_unit(metric: str) -> str:
 
 
 def short_axes(axes: Iterable[str]) -> dict[str, str]:
-    """Return the last part of each dotted axis, or the whole where two axes share it."""
+    """Return the last part of each dotted axis in words, or the whole where two axes share it."""
     names = list(axes)
     tails = [name.rpartition(".")[2].replace("_", " ") for name in names]
+    tails = [re.sub(r"^num ", "number of ", tail) for tail in tails]
     return {n: t if tails.count(t) == 1 else n for n, t in zip(names, tails, strict=True)}
 
 
@@ -95,6 +99,11 @@ def show_value(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{k}: {show_value(v)}" for k, v in sorted(value.items())) + "}"
     return str(value)
+
+
+def short_region_set(digest: str) -> str:
+    """Return the first digits of a region set's hash, enough to tell sets apart by eye."""
+    return digest[:12]
 
 
 def show_number(value: float, decimals: int = 1) -> str:

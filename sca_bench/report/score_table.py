@@ -13,6 +13,7 @@ import pandas as pd
 from sca_bench.errors import InputError
 from sca_bench.metrics.signature import comparable
 from sca_bench.metrics.stats import SeedSummary, seed_summary
+from sca_bench.report.names import short_region_set
 
 REGION_SET = "region_set"
 MAY_DIFFER = frozenset({REGION_SET, "num_regions", "short"})
@@ -65,7 +66,7 @@ class ScoreTable:
 
     Attributes:
         frame: Columns suite, cell, cell_id, control, seed, metric, value (natural units, NaN where
-            missing), signature (short hash), region_set (short hash), reason.
+            missing), signature (short hash), region_set (first digits), reason.
         signatures: Short hash -> signature.
 
     Raises:
@@ -136,8 +137,7 @@ class ScoreTable:
 
 
 def _region_set(signature: dict[str, Any]) -> str:
-    value = signature.get(REGION_SET, "")
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return short_region_set(str(signature.get(REGION_SET, "")))
 
 
 def _refuse_mixture(first: ScoreRow, row: ScoreRow, where: object) -> None:

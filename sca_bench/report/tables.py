@@ -13,9 +13,9 @@ from sca_bench.report.names import (
     NO_VALUE,
     SLOT,
     SLOT_BY_OBJECTS,
+    SLOTS,
     metric_label,
     metric_unit,
-    short_axes,
     show_difference,
     show_number,
     show_score,
@@ -50,9 +50,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table with what a reader must know to read it."""
+    """One table with what a reader must know to read it; `short` is its name in a menu."""
 
     id: str
+    short: str
     title: str
     caption: str
     columns: tuple[Column, ...]
@@ -77,11 +78,11 @@ class Footnotes:
 
 def score_table(data: SuiteData, notes: Footnotes) -> Table:
     """Return the main table: one row per cell with coordinates, metrics and costs."""
-    axes = short_axes(data.manifest.axes)
+    axes = list(data.manifest.axes)
     params, costs = COSTS[:2], COSTS[2:]
     columns = [
         Column("Cell", numeric=False),
-        *(Column(label) for label in axes.values()),
+        *(Column(axis) for axis in axes),
         Column("Seeds", "done of planned"),
         *(Column(cost.label, cost.unit) for cost in params),
         *(Column(metric_label(metric), metric_unit(metric)) for metric in data.metrics),
@@ -102,23 +103,50 @@ def score_table(data: SuiteData, notes: Footnotes) -> Table:
         "Metrics: mean ± sample standard deviation over the finished seeds (no ± with one seed), "
         "times 100. Costs: mean over the finished seeds."
     )
-    return Table("scores", "Scores and costs", caption, tuple(columns), tuple(rows))
+    return Table("scores", "Scores", "Scores and costs", caption, tuple(columns), tuple(rows))
 
 
 def slot_table(data: SuiteData, notes: Footnotes) -> Table | None:
-    """Return the accuracy per slot, or None where the data set has no slots."""
+    """Return the accuracy per slot, or None where nobody asked for slots and there are none."""
+    found = data.scores.metrics()
+    wanted = SLOTS in found or (SLOTS in data.manifest.metrics and not data.scores.metrics(SLOT))
+    metrics = [*([SLOTS] if wanted else []), *data.scores.metrics(SLOT)]
+    if not metrics:
+        return None
+    columns = [Column("Cell", numeric=False)]
+    columns += [Column(metric_label(metric), metric_unit(metric)) for metric in metrics]
+    rows = []
+    for cell in data.cells:
+        entries = [_name(cell, notes), *(_score(data, cell, m, notes) for m in metrics)]
+        rows.append(Row(tuple(entries), cell.entry.control))
     caption = "Share of test regions whose caption fills the slot rightly; ± as above."
-    return _metric_table(data, notes, SLOT, "slots", "Slot accuracy", caption)
+    return Table("slots", "Slots", "Slot accuracy", caption, tuple(columns), tuple(rows))
 
 
 def slot_by_objects_table(data: SuiteData, notes: Footnotes) -> Table | None:
     """Return slot accuracy by the number of objects in the image, or None without such scores."""
+    metrics = data.scores.metrics(SLOT_BY_OBJECTS)
+    if not metrics:
+        return None
+    pairs = [metric.removeprefix(SLOT_BY_OBJECTS).partition("/")[::2] for metric in metrics]
+    numbers = sorted({number for number, _ in pairs}, key=lambda n: (len(n), n))
+    names = list(dict.fromkeys(name for _, name in pairs))
+    columns = [Column("Cell", numeric=False), Column("Objects")]
+    columns += [Column(name.replace("_", " "), metric_unit(SLOT + name)) for name in names]
+    rows = []
+    for cell in data.cells:
+        for number in numbers:
+            scores = (
+                _score(data, cell, f"{SLOT_BY_OBJECTS}{number}/{name}", notes) for name in names
+            )
+            entries = (_name(cell, notes), Entry(number), *scores)
+            rows.append(Row(entries, cell.entry.control))
     caption = (
         "With two objects a neighbour is simply the other one, so accuracy is given by the number "
         "of objects in the image; ± as above."
     )
     title = "Accuracy by number of objects"
-    return _metric_table(data, notes, SLOT_BY_OBJECTS, "slots-by-objects", title, caption)
+    return Table("slots-by-objects", "By objects", title, caption, tuple(columns), tuple(rows))
 
 
 def interval_table(data: SuiteData, estimates: list[Estimate], notes: Footnotes) -> Table:
@@ -152,7 +180,7 @@ def interval_table(data: SuiteData, estimates: list[Estimate], notes: Footnotes)
         "kind. The spread over seeds is in the table of scores."
     )
     title = f"{metric_label(metric)} with its interval over test images"
-    return Table("interval", title, caption, columns, tuple(rows))
+    return Table("interval", "Interval", title, caption, columns, tuple(rows))
 
 
 def claim_table(claims: list[ClaimResult], notes: Footnotes) -> Table | None:
@@ -184,22 +212,9 @@ def claim_table(claims: list[ClaimResult], notes: Footnotes) -> Table | None:
         "with a paired bootstrap over test images. It covers the choice of test images, not the "
         "choice of seeds."
     )
-    return Table("claims", "Claims and observed differences", caption, columns, tuple(rows))
-
-
-def _metric_table(
-    data: SuiteData, notes: Footnotes, prefix: str, name: str, title: str, caption: str
-) -> Table | None:
-    metrics = data.scores.metrics(prefix)
-    if not metrics:
-        return None
-    columns = [Column("Cell", numeric=False)]
-    columns += [Column(metric_label(metric), metric_unit(metric)) for metric in metrics]
-    rows = []
-    for cell in data.cells:
-        entries = [_name(cell, notes), *(_score(data, cell, m, notes) for m in metrics)]
-        rows.append(Row(tuple(entries), cell.entry.control))
-    return Table(name, title, caption, tuple(columns), tuple(rows))
+    return Table(
+        "claims", "Claims", "Claims and observed differences", caption, columns, tuple(rows)
+    )
 
 
 def _name(cell: CellRuns, notes: Footnotes) -> Entry:

@@ -92,7 +92,7 @@ def _draw(
     left, top, right, bottom = box_xyxy
     corners = (left * ratio_x, top * ratio_y, right * ratio_x - 1, bottom * ratio_y - 1)
     pen = ImageDraw.Draw(shown)
-    for inset, colour, line in ((-1, _EDGE_COLOUR, 1), (2, _EDGE_COLOUR, 1), (0, _BOX_COLOUR, 2)):
+    for inset, colour, line in ((-1, _EDGE_COLOUR, 6), (0, _BOX_COLOUR, 4)):
         x0, y0, x1, y1 = (
             max(0.0, corners[0] + inset),
             max(0.0, corners[1] + inset),
