@@ -87,7 +87,7 @@ class SamImageEncoder(ImageEncoderViT):  # type: ignore[misc]
             embed_dim=width,
             depth=depth,
             num_heads=num_heads,
-            mlp_ratio=mlp_dim / width,
+            mlp_ratio=(mlp_dim + 0.5) / width,  # ImageEncoderViT rounds the product down
             out_chans=out_channels,
             qkv_bias=True,
             norm_layer=_layer_norm,
