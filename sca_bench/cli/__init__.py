@@ -72,10 +72,27 @@ def build_parser() -> argparse.ArgumentParser:
     caption.add_argument("--run", required=True, metavar="RUN", help="CELL[/SEED] or a run folder")
     caption.add_argument("--out", metavar="PNG", help="overlay file (caption.png)")
 
-    weights = commands.add_parser("weights", help="the embedded weights")
-    weights.add_argument("action", choices=["build", "verify"])
+    weights = commands.add_parser("weights", help="the embedded weights; a text decoder of your own")
+    weights.add_argument("action", choices=["build", "verify", "train-lm"])
     weights.add_argument("--out", metavar="DIR", help="folder to build into (a new one)")
     weights.add_argument("--only", metavar="NAME", help="one of the embedded weights")
+    lm = weights.add_argument_group("train-lm", "train a small text decoder on captions")
+    lm.add_argument("--captions", metavar="JSON", help="captions in COCO's layout")
+    lm.add_argument(
+        "--phrases",
+        metavar="JSON",
+        nargs="+",
+        default=[],
+        help="region descriptions (Visual Genome's layout) or annotations (COCO's) to read phrases of",
+    )
+    lm.add_argument(
+        "--exclude-images",
+        metavar="JSON",
+        nargs="+",
+        default=[],
+        help="images whose captions are left out: image_data, COCO's layout, or a list of ids",
+    )
+    lm.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (1)")
 
     track = commands.add_parser("track", parents=[common], help="the MLflow mirror")
     track.add_argument("action", choices=["sync"])

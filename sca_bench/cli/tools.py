@@ -57,6 +57,8 @@ def _caption(options: argparse.Namespace) -> int:
 
 
 def _weights(options: argparse.Namespace) -> int:
+    if options.action == "train-lm":
+        return _train_lm(options)
     from sca_bench.embedded import build
 
     if options.action == "verify":
@@ -66,6 +68,22 @@ def _weights(options: argparse.Namespace) -> int:
     if options.out is None:
         raise InputError("weights build", "--out", "missing", "name a folder to build into")
     build.build_all(Path(options.out), only=options.only)
+    return 0
+
+
+def _train_lm(options: argparse.Namespace) -> int:
+    from sca_bench.embedded.caption_lm import build_caption_lm
+
+    for flag, value in (("--captions", options.captions), ("--out", options.out)):
+        if value is None:
+            raise InputError("weights train-lm", flag, "missing", f"give {flag} PATH")
+    build_caption_lm(
+        Path(options.captions),
+        [Path(file) for file in options.phrases],
+        [Path(file) for file in options.exclude_images],
+        Path(options.out),
+        threads=options.threads,
+    )
     return 0
 
 
