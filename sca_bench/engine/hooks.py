@@ -24,7 +24,7 @@ class LogHook(Hook):  # type: ignore[misc]
     only at these steps.
     """
 
-    priority = "LOW"
+    priority = "BELOW_NORMAL"  # before the schedule moves on: the rate logged is the one used
 
     def __init__(self, folders: dict[str, Path], every: int) -> None:
         self._folders, self._every = folders, every

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import re
 import shutil
 from collections import deque
 from collections.abc import Mapping
@@ -28,6 +29,10 @@ JVM_FLAGS = (
 # Each of these would add options of the user's other Java programs (a second garbage collector
 # stops the JVM, a locale changes the output) and a "Picked up ..." line on stderr.
 _OPTION_VARIABLES = ("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS")
+
+
+# Stack frames and the launcher's chatter say nothing to a user.
+_NOISE = re.compile(r"\s*(at \S+\(|\.\.\. \d+ more|Picked up )")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,5 +99,5 @@ def scorer_folder() -> Path:
 def last_words(stderr: str | deque[str]) -> str:
     """Return the end of a child's stderr on one line, for an error's reason."""
     lines = stderr.splitlines() if isinstance(stderr, str) else list(stderr)
-    kept = [line.strip() for line in lines if line.strip() and not line.startswith("Picked up ")]
+    kept = [line.strip() for line in lines if line.strip() and not _NOISE.match(line)]
     return " / ".join(kept[-3:])[-400:] or "no message"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from sca_bench.errors import InputError, did_you_mean
-from sca_bench.report.axis_plot import AxisPlot, axis_plot, draw_axis_plot
+from sca_bench.report.axis_draw import draw_axis_plot
+from sca_bench.report.axis_plot import AxisPlot, axis_plot
 from sca_bench.report.claims import claim_results
 from sca_bench.report.collect import SuiteData, collect
 from sca_bench.report.csv_tables import long_csv, wide_csv
@@ -142,7 +143,7 @@ def _pictures(data: SuiteData, folder: Path) -> list[Picture]:
 def _axis_caption(plot: AxisPlot) -> str:
     if not plot.series and not plot.controls:
         return "No run has a score yet, so there is nothing to draw."
-    parts = ["Open dots: seeds."]
+    parts = ["Open dots: seeds, beside their mean." if plot.axis else "Open dots: seeds."]
     parts.append("Filled marks: means over seeds." if plot.axis else "Bars: means over seeds.")
     parts.append("Whiskers: ± one sample standard deviation over seeds.")
     if plot.controls:

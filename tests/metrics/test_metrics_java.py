@@ -62,8 +62,9 @@ def test_scorer_folder_without_pycocoevalcap(monkeypatch):
 
 
 def test_last_words_leave_out_noise():
-    text = "Picked up JAVA_TOOL_OPTIONS: -Dx\n\nException in thread main\n  at here\n"
-    assert last_words(text) == "Exception in thread main / at here"
+    text = "Picked up JAVA_TOOL_OPTIONS: -Dx\n\nException in thread main: no heap\n"
+    text += "\tat java.base/a.B.c(Unknown Source)\nCaused by: x\n\t... 3 more\n"
+    assert last_words(text) == "Exception in thread main: no heap / Caused by: x"
     assert last_words("") == "no message"
 
 

@@ -1,7 +1,5 @@
 """SPICE's call, around a stand-in for Java: its language models cannot be had offline."""
 
-import json
-
 import pytest
 
 from sca_bench.errors import NotComputed
@@ -39,9 +37,7 @@ def test_values_follow_the_rows(corenlp, fake_java):
     references = [["x"] * (1 + n % 3) for n in range(12)]
     java = fake_java(PROGRAM.replace("{VALUE}", LENGTH))
     value, per_region = spice(java, references, hypotheses)
-    expected = [
-        len(h) / 100 + len(r) / 10 for h, r in zip(hypotheses, references, strict=True)
-    ]
+    expected = [len(h) / 100 + len(r) / 10 for h, r in zip(hypotheses, references, strict=True)]
     assert per_region == pytest.approx(expected)
     assert value == pytest.approx(sum(expected) / 12)
 

@@ -89,5 +89,5 @@ def test_failures_say_why(fake_java):
     with pytest.raises(NotComputed, match="does not start"):
         ptb_tokenize(Java("/nowhere/java", "test"), ["a"])
     slow = fake_java("import time\ntime.sleep(30)")
-    with pytest.raises(NotComputed, match="longer than 0.2 s"):
+    with pytest.raises(NotComputed, match=r"longer than 0.2 s"):
         ptb_tokenize(slow, ["a"], timeout_s=0.2)

@@ -9,7 +9,8 @@ import pytest
 from matplotlib.text import Annotation
 from report_fake_runs import DEPTHS, build, manifest, record, save_run
 
-from sca_bench.report.axis_plot import AxisPlot, Point, axis_plot, draw_axis_plot, spread_labels
+from sca_bench.report.axis_draw import draw_axis_plot, spread_labels
+from sca_bench.report.axis_plot import AxisPlot, Point, axis_plot
 from sca_bench.report.collect import collect
 from sca_bench.report.curves_plot import draw_learning_curves, learning_curves
 from sca_bench.report.figures import figure_style
