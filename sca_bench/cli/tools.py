@@ -42,8 +42,19 @@ def _numbers(text: str | None, count: int, flag: str) -> tuple[float, ...] | Non
 
 
 def _caption(options: argparse.Namespace) -> int:
-    from sca_bench.engine.caption import caption_region
+    from sca_bench.engine.caption import caption_examples, caption_region
 
+    if options.examples is not None:
+        if options.image or options.box or options.point or options.examples < 1:
+            problem = "takes regions of the run's test split: no image, box or point, a number >= 1"
+            raise InputError("caption", "--examples", problem)
+        folder = Path(options.out or "examples")
+        store = Store(options.runs_dir)
+        for line in caption_examples(store, options.run, options.examples, folder):
+            print(line)
+        return 0
+    if options.image is None:
+        raise InputError("caption", "IMAGE", "missing", "name an image file, or give --examples N")
     box = _numbers(options.box, 4, "--box")
     point = _numbers(options.point, 2, "--point")
     out = Path(options.out or "caption.png")

@@ -21,6 +21,7 @@ import torch
 from tokenizers import Regex, normalizers
 from torch import Tensor
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
 
 from sca_bench.embedded import lm_training
 from sca_bench.embedded.lm_text import read_captions, read_image_ids, read_phrases
@@ -36,11 +37,12 @@ from sca_bench.embedded.lm_training import (
 )
 from sca_bench.errors import InputError
 
-FUNCTION_WORDS = frozenset(
-    "a an the this that these those of in on at by to from with without for and or but as is are "
-    "was were be being been am has have having had it its his her their they he she there some "
-    "while which who up down out into onto over under near next behind".split()
-)
+_FUNCTION_WORDS = """
+a an the this that these those of in on at by to from with without for and or but as is are was were
+be being been am has have having had it its his her their they he she there some while which who
+up down out into onto over under near next behind
+"""
+FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 """Words that carry a sentence but name nothing; they never stand in the prefix."""
 STATEMENT = (
     "Trained with the content words of each text in the prefix, where the captioner's query tokens"
@@ -213,6 +215,7 @@ def build_caption_lm(
     Raises:
         InputError: A file is wrong, no caption is left, `out` exists, or `threads` is below 1.
     """
+    transformers_logging.disable_progress_bar()
     recipe = recipe or CaptionLmRecipe()
     if threads < 1:
         raise InputError("--threads", str(threads), "expected 1 or more")
@@ -223,8 +226,7 @@ def build_caption_lm(
     captions, left_out = read_captions(captions_file, excluded)
     phrases = sorted({phrase for file in phrase_files for phrase in read_phrases(file)})
     say(
-        f"{len(captions)} captions ({left_out} of excluded images left out),"
-        f" {len(phrases)} phrases"
+        f"{len(captions)} captions ({left_out} of excluded images left out), {len(phrases)} phrases"
     )
 
     def report(step: int, loss: float) -> None:
