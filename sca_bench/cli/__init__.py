@@ -68,16 +68,38 @@ def build_parser() -> argparse.ArgumentParser:
     score.add_argument("--metrics", metavar="NAME,NAME", help="metrics (all that fit)")
 
     caption = commands.add_parser("caption", parents=[common], help="caption a region of an image")
-    caption.add_argument("image")
+    caption.add_argument("image", nargs="?", metavar="IMAGE")
     caption.add_argument("--box", metavar="X1,Y1,X2,Y2", help="in original pixels")
     caption.add_argument("--point", metavar="X,Y", help="in original pixels")
     caption.add_argument("--run", required=True, metavar="RUN", help="CELL[/SEED] or a run folder")
-    caption.add_argument("--out", metavar="PNG", help="overlay file (caption.png)")
+    caption.add_argument(
+        "--examples", type=int, metavar="N", help="N regions of the run's test split, one an image"
+    )
+    caption.add_argument("--out", metavar="PATH", help="overlay file, or folder (caption.png)")
 
-    weights = commands.add_parser("weights", help="the embedded weights")
-    weights.add_argument("action", choices=["build", "verify"])
+    weights = commands.add_parser(
+        "weights", help="the embedded weights; a text decoder of your own"
+    )
+    weights.add_argument("action", choices=["build", "verify", "train-lm"])
     weights.add_argument("--out", metavar="DIR", help="folder to build into (a new one)")
     weights.add_argument("--only", metavar="NAME", help="one of the embedded weights")
+    lm = weights.add_argument_group("train-lm", "train a small text decoder on captions")
+    lm.add_argument("--captions", metavar="JSON", help="captions in COCO's layout")
+    lm.add_argument(
+        "--phrases",
+        metavar="JSON",
+        nargs="+",
+        default=[],
+        help="region descriptions (Visual Genome's layout) or annotations (COCO's): the phrases",
+    )
+    lm.add_argument(
+        "--exclude-images",
+        metavar="JSON",
+        nargs="+",
+        default=[],
+        help="images whose captions are left out: image_data, COCO's layout, or a list of ids",
+    )
+    lm.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (1)")
 
     track = commands.add_parser("track", parents=[common], help="the MLflow mirror")
     track.add_argument("action", choices=["sync"])

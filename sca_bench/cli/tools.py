@@ -42,8 +42,19 @@ def _numbers(text: str | None, count: int, flag: str) -> tuple[float, ...] | Non
 
 
 def _caption(options: argparse.Namespace) -> int:
-    from sca_bench.engine.caption import caption_region
+    from sca_bench.engine.caption import caption_examples, caption_region
 
+    if options.examples is not None:
+        if options.image or options.box or options.point or options.examples < 1:
+            problem = "takes regions of the run's test split: no image, box or point, a number >= 1"
+            raise InputError("caption", "--examples", problem)
+        folder = Path(options.out or "examples")
+        store = Store(options.runs_dir)
+        for line in caption_examples(store, options.run, options.examples, folder):
+            print(line)
+        return 0
+    if options.image is None:
+        raise InputError("caption", "IMAGE", "missing", "name an image file, or give --examples N")
     box = _numbers(options.box, 4, "--box")
     point = _numbers(options.point, 2, "--point")
     out = Path(options.out or "caption.png")
@@ -57,6 +68,8 @@ def _caption(options: argparse.Namespace) -> int:
 
 
 def _weights(options: argparse.Namespace) -> int:
+    if options.action == "train-lm":
+        return _train_lm(options)
     from sca_bench.embedded import build
 
     if options.action == "verify":
@@ -66,6 +79,22 @@ def _weights(options: argparse.Namespace) -> int:
     if options.out is None:
         raise InputError("weights build", "--out", "missing", "name a folder to build into")
     build.build_all(Path(options.out), only=options.only)
+    return 0
+
+
+def _train_lm(options: argparse.Namespace) -> int:
+    from sca_bench.embedded.caption_lm import build_caption_lm
+
+    for flag, value in (("--captions", options.captions), ("--out", options.out)):
+        if value is None:
+            raise InputError("weights train-lm", flag, "missing", f"give {flag} PATH")
+    build_caption_lm(
+        Path(options.captions),
+        [Path(file) for file in options.phrases],
+        [Path(file) for file in options.exclude_images],
+        Path(options.out),
+        threads=options.threads,
+    )
     return 0
 
 

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from sca_bench.batch import RegionBatch
 from sca_bench.boxes import centre_points, mirror_boxes, resized_hw, scale_boxes
 from sca_bench.data.collate import ImageSample, collate
-from sca_bench.data.preprocess import mean_colour, preprocess
+from sca_bench.data.preprocess import blank_input, preprocess
 from sca_bench.data.region_set import RegionSet
 from sca_bench.data.sampling import Draw
 from sca_bench.types import Region
@@ -55,7 +55,7 @@ class RegionDataset(Dataset[ImageSample]):
         flip: Mirror training images left to right, unless the reference of a kept region speaks
             of left or right.
         permute_captions: In training, deal the references to other regions: one fixed permutation.
-        blank_images: Replace every image by its mean colour.
+        blank_images: Replace every image by one constant input, the same for all of them.
         with_pixels: Decode images; False where frozen features come from a cache.
     """
 
@@ -157,9 +157,9 @@ class RegionDataset(Dataset[ImageSample]):
         )
 
     def _pixels(self, image_id: str, view: int) -> Tensor:
-        image_HW3 = self.region_set.load_image(image_id)
         if self.blank_images:
-            image_HW3 = mean_colour(image_HW3)
+            return blank_input(self.image_size)
+        image_HW3 = self.region_set.load_image(image_id)
         if view == FLIPPED:
             image_HW3 = np.ascontiguousarray(image_HW3[:, ::-1])
         return preprocess(image_HW3, self.image_size)

@@ -52,7 +52,12 @@ def preprocess(image_HW3: NDArray[np.uint8], image_size: int) -> Tensor:
     return normalise_and_pad(resize_longest_side(image_HW3, image_size), image_size)
 
 
-def mean_colour(image_HW3: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return an image of the same size that holds only the mean colour, rounded."""
-    colour = np.rint(image_HW3.mean(axis=(0, 1))).astype(np.uint8)
-    return np.broadcast_to(colour, image_HW3.shape).copy()
+def blank_input(image_size: int) -> Tensor:
+    """Return the input that says nothing: SAM's mean colour everywhere, zero once normalised.
+
+    It does not even say where the image ends and the padding begins.
+
+    Returns:
+        float32, (3, S, S).
+    """
+    return torch.zeros(3, image_size, image_size)

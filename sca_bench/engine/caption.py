@@ -1,33 +1,31 @@
-"""One region of one image, captioned by a finished run, with an overlay to look at."""
+"""Regions of images captioned by a finished run, with overlays to look at."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
-from torch.nn import functional as nnf
 
 from sca_bench.batch import RegionBatch
 from sca_bench.boxes import resized_hw
 from sca_bench.captioner import Decoding, SharesPrefix
 from sca_bench.data.images import read_image
+from sca_bench.data.load import load_split
 from sca_bench.data.preprocess import preprocess
 from sca_bench.engine.job import resolve_device
+from sca_bench.engine.overlay import draw_overlay, mask_in_image
 from sca_bench.engine.trained import load_trained
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.models.sam import sam_dims
-from sca_bench.settings import CellSettings
+from sca_bench.settings import CellSettings, DataSettings, ScenesSplit
 from sca_bench.study.fingerprint import Fingerprints
 from sca_bench.study.record import RunRecord
 from sca_bench.study.store import Store
 from sca_bench.types import Prediction
 from sca_bench.variants import get_variant
-
-_BOX_COLOUR, _POINT_COLOUR, _MASK_COLOUR = (255, 196, 0), (255, 64, 64), (0, 114, 178)
-_MIN_SIDE_PX = 480
 
 
 def find_run(store: Store, run: str) -> tuple[RunRecord, Path]:
@@ -78,38 +76,101 @@ def caption_region(
     record, folder = find_run(store, run)
     image = read_image(image_path)
     _check_prompt(image, box_xyxy, point_xy, image_path)
-    settings = CellSettings.model_validate(record.settings)
-    if Fingerprints().inputs(_without_data(settings), folder) != {
-        k: v for k, v in record.inputs.items() if not k.startswith("data.")
-    }:
-        raise InputError(folder, "inputs", "the weights this run used have changed since")
-    spec = get_variant(settings.variant)
-    captioner: Any = spec.load()(
-        settings, spec.load_parts(settings, str(folder)), where=str(folder)
-    )
-    if not isinstance(captioner, SharesPrefix) or not load_trained(captioner, folder):
-        raise InputError(folder, "", f"variant {settings.variant} has no trained weights to use")
-    device = resolve_device(settings.runtime.device)
-    captioner.to(device)
-    image_size = sam_dims(settings.sam.size).image_size
-    batch = _batch(image, image_size, box_xyxy, point_xy).to(device)
-    with torch.no_grad():
-        features = captioner.frozen_features(batch, with_masks=True)
-        decoding = Decoding(settings.eval.num_beams, settings.eval.max_new_tokens)
-        found: Prediction = captioner.generate(
-            RegionBatch(**{**vars(batch), "features": features}), decoding
-        )[0]
-    best = int(features.ious_NM[0].argmax())
-    assert features.mask_logits_NMhw is not None
-    mask = _mask_in_image(features.mask_logits_NMhw[0, best].cpu(), image, image_size)
+    captioner = FinishedCaptioner(record, folder)
+    found, mask = captioner.caption(image, box_xyxy, point_xy)
+    out.parent.mkdir(parents=True, exist_ok=True)
     draw_overlay(image, mask, box_xyxy, point_xy, found.caption).save(out)
     return found
 
 
+def caption_examples(store: Store, run: str, count: int, out: Path) -> list[str]:
+    """Caption regions of a run's test split and draw them: one per image, none picked by hand.
+
+    The images are spread evenly over the split; in the first the first region is taken, in the
+    second the second, and so on around.
+
+    Args:
+        store: The runs folder.
+        run: The run whose trained weights and test split to use.
+        count: How many; fewer where the split has fewer images.
+        out: Folder for `01_IMAGE_REGION.png` and so on.
+
+    Returns:
+        One line per overlay.
+
+    Raises:
+        InputError: No such run, or its data or weights are not there any more.
+    """
+    record, folder = find_run(store, run)
+    settings = CellSettings.model_validate(record.settings)
+    test = load_split(settings.data.test, str(folder))
+    test.check_images()
+    captioner = FinishedCaptioner(record, folder)
+    out.mkdir(parents=True, exist_ok=True)
+    ids = list(test.images)
+    count = min(count, len(ids))
+    lines = []
+    for number in range(count):
+        image_id = ids[number * len(ids) // count]
+        regions = test.regions_of(image_id)
+        region = regions[number % len(regions)]
+        image = test.load_image(image_id)
+        found, mask = captioner.caption(image, region.box_xyxy, None)
+        text = f"{found.caption}   (reference: {' / '.join(region.references)})"
+        name = f"{number + 1:02d}_{image_id}_{region.region_id}.png"
+        draw_overlay(image, mask, region.box_xyxy, None, text).save(out / name)
+        lines.append(f"{name}: {text}")
+    return lines
+
+
+class FinishedCaptioner:
+    """The captioner of a finished run, with its trained weights, on the device at hand."""
+
+    def __init__(self, record: RunRecord, folder: Path) -> None:
+        """Load it.
+
+        Raises:
+            InputError: Its frozen weights have changed, or it has no trained ones.
+        """
+        self.settings = settings = CellSettings.model_validate(record.settings)
+        here = Fingerprints().inputs(_without_data(settings), folder)
+        if here != {k: v for k, v in record.inputs.items() if not k.startswith("data.")}:
+            raise InputError(folder, "inputs", "the weights this run used have changed since")
+        spec = get_variant(settings.variant)
+        where = str(folder)
+        captioner: Any = spec.load()(settings, spec.load_parts(settings, where), where=where)
+        if not _shares_prefix(captioner) or not load_trained(captioner, folder):
+            problem = f"variant {settings.variant} has no trained weights to use"
+            raise InputError(folder, "", problem)
+        self.device = torch.device(resolve_device(settings.runtime.device))
+        self.captioner = captioner.to(self.device)
+        self.image_size = sam_dims(settings.sam.size).image_size
+
+    @torch.no_grad()
+    def caption(
+        self,
+        image: np.ndarray,
+        box_xyxy: tuple[float, ...] | None,
+        point_xy: tuple[float, ...] | None,
+    ) -> tuple[Prediction, np.ndarray]:
+        """Return a region's prediction and its mask, bool (H, W); prompts in original pixels."""
+        batch = _batch(image, self.image_size, box_xyxy, point_xy).to(self.device)
+        features = self.captioner.frozen_features(batch, with_masks=True)
+        decoding = Decoding(self.settings.eval.num_beams, self.settings.eval.max_new_tokens)
+        found: Prediction = self.captioner.generate(replace(batch, features=features), decoding)[0]
+        best = int(features.ious_NM[0].argmax())
+        mask = mask_in_image(
+            features.mask_logits_NMhw[0, best].cpu(), image.shape[:2], self.image_size
+        )
+        return found, mask
+
+
+def _shares_prefix(captioner: object) -> bool:
+    return isinstance(captioner, SharesPrefix)
+
+
 def _without_data(settings: CellSettings) -> CellSettings:
     """Only the weights matter here; the data need not be present."""
-    from sca_bench.settings import DataSettings, ScenesSplit
-
     scene = ScenesSplit(dataset="scenes", num_images=1, first_seed=0)
     return settings.model_copy(update={"data": DataSettings(train=scene, test=scene)})
 
@@ -155,57 +216,3 @@ def _batch(
         input_sizes_hw=[(input_h, input_w)],
         tasks=["caption"],
     )
-
-
-def _mask_in_image(logits_hw: torch.Tensor, image: np.ndarray, image_size: int) -> np.ndarray:
-    """Bring a low-resolution mask to the original frame: up, padding off, then to the image."""
-    height, width = image.shape[:2]
-    input_h, input_w = resized_hw(height, width, image_size)
-    size = (image_size, image_size)
-    full = nnf.interpolate(logits_hw[None, None].float(), size, mode="bilinear")
-    valid = full[..., :input_h, :input_w]
-    found = nnf.interpolate(valid, (height, width), mode="bilinear")[0, 0] > 0
-    return np.asarray(found.numpy(), dtype=bool)
-
-
-def draw_overlay(
-    image: np.ndarray,
-    mask: np.ndarray,
-    box_xyxy: tuple[float, ...] | None,
-    point_xy: tuple[float, ...] | None,
-    caption: str,
-) -> Image.Image:
-    """Return the image with mask, prompt and caption, enlarged if it is very small."""
-    tinted = image.copy()
-    tinted[mask] = (0.55 * tinted[mask] + 0.45 * np.array(_MASK_COLOUR)).astype(np.uint8)
-    picture = Image.fromarray(tinted)
-    factor = max(1.0, _MIN_SIDE_PX / max(picture.size))
-    size = (round(picture.width * factor), round(picture.height * factor))
-    picture = picture.resize(size, Image.Resampling.NEAREST)
-    pen = ImageDraw.Draw(picture)
-    line = max(2, round(max(size) / 300))
-    if box_xyxy is not None:
-        pen.rectangle([v * factor for v in box_xyxy], outline=_BOX_COLOUR, width=line)
-    if point_xy is not None:
-        x, y, r = point_xy[0] * factor, point_xy[1] * factor, 2 * line
-        pen.ellipse([x - r, y - r, x + r, y + r], fill=_POINT_COLOUR, outline="white")
-    font = ImageFont.load_default(size=max(14, round(max(size) / 32)))
-    lines = _wrapped(caption, font, size[0] - 16)
-    step = round(font.size * 1.35)
-    framed = Image.new("RGB", (size[0], size[1] + step * len(lines) + 12), "white")
-    framed.paste(picture)
-    text = ImageDraw.Draw(framed)
-    for number, words in enumerate(lines):
-        text.text((8, size[1] + 6 + number * step), words, fill="black", font=font)
-    return framed
-
-
-def _wrapped(caption: str, font: Any, width_px: int) -> list[str]:
-    lines = [""]
-    for word in caption.split() or ["(empty caption)"]:
-        longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and font.getlength(longer) > width_px:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return lines

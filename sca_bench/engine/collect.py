@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.evaluator import BaseMetric
 
+from sca_bench.engine.job import FINAL, LEARNT_FROM
 from sca_bench.errors import CellError
 from sca_bench.types import Prediction, Region
 
 PARTIAL = "predictions.partial.jsonl"
-FINAL = "predictions.jsonl"
 
 
 def prediction_row(region: Region, prediction: Prediction) -> dict[str, Any]:
@@ -76,14 +76,23 @@ class WritePredictions(_OverRegions):
     """Append every prediction to its run's file; at the end, check the ids and give it its name.
 
     Args:
-        regions: The regions of the test split.
+        regions: The regions to be captioned.
         folders: Member key -> folder of its run.
+        name: Name of the finished file.
+        learnt_from: Region id -> the captions it was trained on, where those were not its own.
     """
 
-    def __init__(self, regions: Sequence[Region], folders: dict[str, Path]) -> None:
+    def __init__(
+        self,
+        regions: Sequence[Region],
+        folders: dict[str, Path],
+        name: str = FINAL,
+        learnt_from: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         super().__init__()
         self._regions = {region.region_id: region for region in regions}
-        self._folders = folders
+        self._folders, self._name = folders, name
+        self._learnt_from = learnt_from or {}
         self._handles: dict[str, Any] = {}
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
@@ -95,6 +104,8 @@ class WritePredictions(_OverRegions):
                 self._handles[key] = path.open("w", encoding="utf-8")
             found: Prediction = sample["prediction"]
             row = prediction_row(self._regions[found.region_id], found)
+            if found.region_id in self._learnt_from:
+                row[LEARNT_FROM] = list(self._learnt_from[found.region_id])
             self._handles[key].write(json.dumps(row, ensure_ascii=False) + "\n")
             self.results.append((key, found.region_id))
         for handle in self._handles.values():
@@ -111,12 +122,12 @@ class WritePredictions(_OverRegions):
             handle.close()
             found = [region_id for member, region_id in results if member == key]
             if len(found) == len(self._regions) and set(found) == set(self._regions):
-                (self._folders[key] / PARTIAL).replace(self._folders[key] / FINAL)
+                (self._folders[key] / PARTIAL).replace(self._folders[key] / self._name)
             counts[f"{key}/num_captions"] = len(found)
         return counts
 
 
-def check_complete(folder: Path) -> None:
+def check_complete(folder: Path, name: str = FINAL) -> None:
     """Raise a `CellError` if a run that did not fail has no complete predictions file."""
-    if not (folder / FINAL).exists():
+    if not (folder / name).exists():
         raise CellError(f"{folder / PARTIAL}: a region is missing or was captioned twice")

@@ -80,6 +80,7 @@ class CellGroup(BaseModel):
         self.device_ = device
         self.banks = dict(banks)
         self.decoding = decoding
+        self.captioned = "test"  # the split that `test_step` gets its batches from
         self.counters = {"train_steps": 0, "encoder_forwards": 0, "sam_mixer_forwards": 0}
         self.parts = nn.ModuleList(
             [m.captioner for m in members if isinstance(m.captioner, nn.Module)]
@@ -149,7 +150,7 @@ class CellGroup(BaseModel):
 
     def test_step(self, data: RegionBatch) -> list[dict[str, Any]]:
         """Return one row per live member and region."""
-        batch = self._with_features(data, "test")
+        batch = self._with_features(data, self.captioned)
         rows: list[dict[str, Any]] = []
         for member in self.alive:
             try:

@@ -15,6 +15,12 @@ from sca_bench.errors import InputError
 from sca_bench.settings import CellSettings
 from sca_bench.study.store import write_atomic
 
+FINAL = "predictions.jsonl"
+TRAIN_FINAL = "train_predictions.jsonl"
+"""Captions of the training split, where they were asked for."""
+LEARNT_FROM = "learnt_from"
+"""Key of a row of `TRAIN_FINAL`: the captions the region was trained on, where not its own."""
+
 
 @dataclass(frozen=True)
 class CellJob:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+from sca_bench.engine.job import FINAL, LEARNT_FROM, TRAIN_FINAL
+from sca_bench.metrics.registry import get_metric
 from sca_bench.metrics.rows import read_rows
 from sca_bench.metrics.score import Scorer, ScoreResult
 from sca_bench.study.plan import Job
@@ -46,7 +51,7 @@ def score_runs(
     with Scorer() as scorer:
         for record in waiting:
             folder = store.run_dir(record.cell_id, record.seed)
-            rows = read_rows(folder / "predictions.jsonl")
+            rows = read_rows(folder / FINAL)
             result = scorer.score(rows, metrics, where=str(folder))
             write_atomic(
                 folder / "region_scores.json",
@@ -58,8 +63,33 @@ def score_runs(
                     }
                 ),
             )
-            store.save(record.model_copy(update=_update(record, result, metrics)))
+            update = _update(record, result, metrics)
+            if (folder / TRAIN_FINAL).exists():
+                update["scores"] |= _train_scores(scorer, record, folder / TRAIN_FINAL, metrics)
+            store.save(record.model_copy(update=update))
     return len(waiting)
+
+
+def _train_scores(
+    scorer: Scorer, record: RunRecord, path: Path, metrics: Sequence[str]
+) -> dict[str, Score]:
+    """Return exact matches on the training split, as `train/...`.
+
+    Every cell is compared with the regions' own references. A cell that was trained on the captions
+    of other regions is also compared with those: how much of them it has learnt by heart.
+    """
+    rows = read_rows(path)
+    wanted = [m for m in metrics if get_metric(m).family in ("exact_match", "macro_recall")]
+    wanted = wanted or ["exact_match"]
+    result = scorer.score(rows, wanted, where=str(path))
+    scores = {f"train/{k}": _score(record, result, k, "train") for k in result.values}
+    lines = path.read_text(encoding="utf-8").splitlines()
+    learnt = [json.loads(line).get(LEARNT_FROM) for line in lines]
+    if all(learnt):
+        dealt = [replace(row, references=tuple(own)) for row, own in zip(rows, learnt, strict=True)]
+        result = scorer.score(dealt, ["exact_match"], where=str(path))
+        scores["train/exact_match_as_dealt"] = _score(record, result, "exact_match", "train")
+    return scores
 
 
 def _name(key: str) -> str:
@@ -71,22 +101,26 @@ def _name(key: str) -> str:
     return f"slot_by_objects/{objects}/{slot}" if objects else f"slot/{slot}"
 
 
-def _update(record: RunRecord, result: ScoreResult, metrics: Sequence[str]) -> dict[str, object]:
+def _update(record: RunRecord, result: ScoreResult, metrics: Sequence[str]) -> dict[str, Any]:
     scores = dict(record.scores)
-    for key, value in result.values.items():
-        signature = result.signatures.get(key)
-        protocol = {
-            "decoding": _decoding(record),
-            "prompt": record.settings["eval"]["prompt"],
-            "split": "test",
-        }
-        scores[_name(key)] = Score(
-            value=value,
-            signature={**signature.to_dict(), **protocol} if signature else {},
-            reason=result.not_computed.get(key, ""),
-        )
+    for key in result.values:
+        scores[_name(key)] = _score(record, result, key, "test")
     notes = [*record.notes, *(note for note in result.notes if note not in record.notes)]
     return {"scores": scores, "notes": notes}
+
+
+def _score(record: RunRecord, result: ScoreResult, key: str, split: str) -> Score:
+    signature = result.signatures.get(key)
+    protocol = {
+        "decoding": _decoding(record),
+        "prompt": record.settings["eval"]["prompt"],
+        "split": split,
+    }
+    return Score(
+        value=result.values[key],
+        signature={**signature.to_dict(), **protocol} if signature else {},
+        reason=result.not_computed.get(key, ""),
+    )
 
 
 def _decoding(record: RunRecord) -> str:

@@ -42,14 +42,18 @@ def make_dataset(
     image_size: int,
     seed: int,
     with_pixels: bool,
+    training: bool | None = None,
 ) -> RegionDataset:
-    """Return the torch data set of one split."""
+    """Return the torch data set of one split; `training` decides on draws, not the split's name.
+
+    Where `training` is None, the training split is drawn from and the others are captioned.
+    """
     return RegionDataset(
         sets[split],
         image_size=image_size,
         prompt=settings.eval.prompt,
         regions_per_image=settings.train.regions_per_image,
-        training=split == "train",
+        training=split == "train" if training is None else training,
         seed=seed,
         flip=settings.data.flip,
         permute_captions=settings.data.permute_captions,

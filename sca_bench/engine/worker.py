@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-import multiprocessing
-import os
 import resource
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -20,13 +16,14 @@ from torch import nn
 from sca_bench.captioner import Decoding, FitsOnce, RegionCaptioner, SharesPrefix
 from sca_bench.data.region_set import RegionSet
 from sca_bench.engine import splits
-from sca_bench.engine.collect import FINAL, ValidationSummary, WritePredictions, check_complete
+from sca_bench.engine.collect import ValidationSummary, WritePredictions, check_complete
 from sca_bench.engine.features import FeatureBank, build_bank
 from sca_bench.engine.group import CellGroup, Member, average_step_s
 from sca_bench.engine.hooks import CheckpointHook, LogHook
 from sca_bench.engine.images import images_folder, write_thumbnails
-from sca_bench.engine.job import CellJob, GroupJob, Outcome
+from sca_bench.engine.job import FINAL, TRAIN_FINAL, CellJob, GroupJob, Outcome
 from sca_bench.engine.mm import build_runner
+from sca_bench.engine.process import die_with_parent, redirect
 from sca_bench.engine.provenance import git_commit, machine, now, package_versions
 from sca_bench.engine.rng import RngStream
 from sca_bench.engine.trained import load_trained, save_trained
@@ -47,8 +44,8 @@ def main(job_path: str, outcome_path: str, log_path: str, stage: str) -> None:
         log_path: Text log of this process.
         stage: `prepare` or `run`.
     """
-    _die_with_parent()
-    _redirect(log_path)
+    die_with_parent()
+    redirect(log_path)
     outcome = Outcome()
     job = GroupJob.load(Path(job_path))
     try:
@@ -189,7 +186,7 @@ class GroupRun:
         self.needs_pixels &= not banks
         return group
 
-    def _dataset(self, split: str) -> Any:
+    def _dataset(self, split: str, training: bool | None = None) -> Any:
         return splits.make_dataset(
             self.sets,
             split,
@@ -197,9 +194,16 @@ class GroupRun:
             image_size=self.image_size,
             seed=self.seed,
             with_pixels=self.needs_pixels,
+            training=training,
         )
 
-    def _runner(self, group: CellGroup, *, training: bool) -> Any:
+    def _runner(
+        self,
+        group: CellGroup,
+        *,
+        training: bool,
+        captions: WritePredictions | None = None,
+    ) -> Any:
         train = val = None
         if training:
             train = splits.train_loader(
@@ -211,14 +215,14 @@ class GroupRun:
         runtime = self.first.runtime
         return build_runner(
             group,
-            name=f"{self.job.attempt}-{'train' if training else 'test'}",
+            name=f"{self.job.attempt}-{'training' if training else group.captioned}",
             work_dir=Path(self.job.runs_dir) / "attempts" / self.job.attempt,
             seed=self.seed,
             train_loader=train,
             val_loader=val,
-            test_loader=splits.eval_loader(self._dataset("test"), self.first),
+            test_loader=splits.eval_loader(self._dataset(group.captioned, False), self.first),
             val_metric=ValidationSummary(regions),
-            test_metric=WritePredictions(self.sets["test"].regions, self.folders),
+            test_metric=captions or WritePredictions(self.sets["test"].regions, self.folders),
             hooks=[
                 LogHook(self.folders, runtime.log_every),
                 CheckpointHook(self.folders, runtime.checkpoint_every, self.start),
@@ -243,13 +247,24 @@ class GroupRun:
                 member.captioner.fit(captions)
 
     def _test(self, group: CellGroup) -> None:
+        self._caption(group, "test", FINAL)
+        if self.first.eval.also_train:
+            self._caption(group, "train", TRAIN_FINAL)
+
+    def _caption(self, group: CellGroup, split: str, name: str) -> None:
         if not group.alive:
             return
         for folder in self.folders.values():
-            (folder / FINAL).unlink(missing_ok=True)
-        self._runner(group, training=False).test()
+            (folder / name).unlink(missing_ok=True)
+        group.captioned = split
+        learnt: dict[str, Any] = {}
+        if split == "train" and self.first.data.permute_captions:
+            drawn = self._dataset(split)
+            learnt = {r.region_id: drawn.references_of(r) for r in self.sets[split].regions}
+        captions = WritePredictions(self.sets[split].regions, self.folders, name, learnt)
+        self._runner(group, training=False, captions=captions).test()
         for member in group.alive:
-            check_complete(self.folders[member.key])
+            check_complete(self.folders[member.key], name)
 
     def _timed(self, name: str, action: Callable[[], None]) -> None:
         started = time.perf_counter()
@@ -313,26 +328,3 @@ def _peak_memory_mib(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
-
-
-def _redirect(log_path: str) -> None:
-    Path(log_path).parent.mkdir(parents=True, exist_ok=True)
-    handle = open(log_path, "ab", buffering=0)  # noqa: SIM115 (lives as long as the process)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.dup2(handle.fileno(), 1)
-    os.dup2(handle.fileno(), 2)
-    logging.getLogger("transformers").setLevel(logging.ERROR)
-
-
-def _die_with_parent() -> None:
-    """End this process when its parent is gone, however that came about."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def wait() -> None:
-        parent.join()
-        os._exit(143)
-
-    threading.Thread(target=wait, daemon=True).start()

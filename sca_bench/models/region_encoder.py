@@ -33,6 +33,7 @@ class RegionEncoder(nn.Module):
         self.sam = sam
         self.image_grid = image_grid
         self.multimask_output = multimask_output
+        self._known: tuple[Tensor, Tensor] | None = None
 
     @torch.no_grad()
     def forward(self, batch: RegionBatch, *, with_masks: bool = False) -> RegionFeatures:
@@ -57,11 +58,26 @@ class RegionEncoder(nn.Module):
             _real(batch.points_xy_input_BRP2, mask_BR),
             _real(batch.point_labels_BRP, mask_BR),
         )
-        embeddings_BChw = self.sam.encode_images(batch.pixel_values_B3HW)
+        embeddings_BChw = self._embed(batch.pixel_values_B3HW)
         image_index_N = mask_BR.nonzero()[:, 0]
         return self.from_embeddings(
             embeddings_BChw, image_index_N, sparse_NPC, with_masks=with_masks
         )
+
+    def _embed(self, pixel_values_B3HW: Tensor) -> Tensor:
+        """Embed images; where all are bit for bit the same one, it is embedded once.
+
+        That is so for the control with blank images, whose encoder passes would cost as much as
+        those of real ones. The last such image is remembered across batches.
+        """
+        first = pixel_values_B3HW[:1]
+        if not torch.equal(pixel_values_B3HW, first.expand_as(pixel_values_B3HW)):
+            embeddings_BChw: Tensor = self.sam.encode_images(pixel_values_B3HW)
+            return embeddings_BChw
+        if self._known is None or not torch.equal(self._known[0], first):
+            self._known = (first.clone(), self.sam.encode_images(first))
+        embedding = self._known[1]
+        return embedding.expand(len(pixel_values_B3HW), *embedding.shape[1:])
 
     @torch.no_grad()
     def from_embeddings(

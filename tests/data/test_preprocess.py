@@ -9,7 +9,13 @@ from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 
 from sca_bench.boxes import resized_hw, scale_boxes
-from sca_bench.data.preprocess import mean_colour, preprocess, resize_longest_side
+from sca_bench.data.preprocess import (
+    PIXEL_MEAN,
+    PIXEL_STD,
+    blank_input,
+    preprocess,
+    resize_longest_side,
+)
 
 
 def sam_preprocess(image_HW3, image_size):
@@ -64,10 +70,10 @@ def test_padding_is_zero_below_and_to_the_right():
     assert (pixels[:, 20:] == 0).all()
 
 
-def test_the_mean_colour_fills_the_image():
-    image_HW3 = np.zeros((2, 2, 3), dtype=np.uint8)
-    image_HW3[0, 0] = (255, 4, 7)
-    blank = mean_colour(image_HW3)
-    assert blank.shape == image_HW3.shape
-    assert blank.dtype == np.uint8
-    assert (blank == [64, 1, 2]).all()
+def test_the_blank_input_is_what_the_mean_colour_becomes():
+    blank = blank_input(8)
+    assert blank.shape == (3, 8, 8)
+    assert blank.dtype == torch.float32
+    mean_HW3 = np.full((8, 8, 3), np.rint(PIXEL_MEAN), dtype=np.uint8)
+    assert torch.allclose(blank, preprocess(mean_HW3, 8), atol=0.5 / min(PIXEL_STD))
+    assert not blank.any()
