@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from sca_bench.batch import RegionBatch
 from sca_bench.captioner import Decoding, RegionCaptioner, SharesPrefix, TrainableCaptioner
+from sca_bench.engine.clock import StepClock
 from sca_bench.engine.features import FeatureBank
 from sca_bench.engine.rng import RngStream
 from sca_bench.settings import CellSettings
@@ -38,7 +39,7 @@ class Member:
         rng: Its random stream.
         error: Why it left the group; empty while it is in it.
         last: Loss and gradient norm of the latest step, still on the device.
-        clock: Seconds of its own part of every step.
+        clock: Times its own part of every step.
         cpu_s: CPU seconds (all threads) of its own part of all steps.
     """
 
@@ -48,14 +49,16 @@ class Member:
     rng: RngStream
     error: str = ""
     last: dict[str, Tensor] = field(default_factory=dict)
-    clock: list[float] = field(default_factory=list)
+    clock: StepClock = field(default_factory=StepClock)
     cpu_s: float = 0.0
 
 
-def average_step_s(clock: list[float]) -> float:
-    """Return the median seconds of a step, the first (warm-up) steps left out."""
-    steady = sorted(clock[5:] or clock)
-    return steady[len(steady) // 2] if steady else 0.0
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
+    """Return the mixed-precision context of a training precision; nothing for fp32."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    context = torch.autocast(device.type, dtype=_AMP[precision])
+    return cast("contextlib.AbstractContextManager[Any]", context)
 
 
 class CellGroup(BaseModel):
@@ -108,13 +111,12 @@ class CellGroup(BaseModel):
         self.counters["train_steps"] += 1
         losses: dict[str, Tensor] = {}
         for member in self.alive:
-            started, cpu = time.perf_counter(), time.process_time()
+            cpu = time.process_time()
             try:
-                with member.rng.active():
+                with member.rng.active(), member.clock.step(self.device_):
                     losses[member.key] = self._step(member, batch, optim_wrapper[member.key])
             except Exception as error:
                 self.fail(member, f"{type(error).__name__}: {error}")
-            member.clock.append(time.perf_counter() - started)
             member.cpu_s += time.process_time() - cpu
         return losses
 
@@ -181,7 +183,4 @@ class CellGroup(BaseModel):
         return replace(batch, features=features)
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        if self.precision == "fp32":
-            return contextlib.nullcontext()
-        context = torch.autocast(self.device_.type, dtype=_AMP[self.precision])
-        return cast("contextlib.AbstractContextManager[Any]", context)
+        return autocast(self.device_, self.precision)

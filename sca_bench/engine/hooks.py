@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from mmengine.hooks import Hook
 
-from sca_bench.engine.group import CellGroup, Member, average_step_s
+from sca_bench.engine.group import CellGroup, Member
 from sca_bench.errors import CellError
 from sca_bench.study.store import checkpoint_path, drop_checkpoints
 
@@ -52,7 +52,7 @@ class LogHook(Hook):  # type: ignore[misc]
                 "step": step,
                 "loss": round(loss, 6),
                 "lr": rates[0],
-                "step_s": round(average_step_s(member.clock[-self._every :]), 6),
+                "step_s": round(member.clock.median_s(self._every), 6),
                 "elapsed_s": round(time.perf_counter() - self._started, 3),
             },
         )

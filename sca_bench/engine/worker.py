@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -11,27 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from sca_bench.captioner import Decoding, FitsOnce, RegionCaptioner, SharesPrefix
-from sca_bench.data.region_set import RegionSet
+from sca_bench.captioner import Decoding, FitsOnce, SharesPrefix
 from sca_bench.engine import splits
 from sca_bench.engine.collect import ValidationSummary, WritePredictions, check_complete
-from sca_bench.engine.features import FeatureBank, build_bank
-from sca_bench.engine.group import CellGroup, Member, average_step_s
+from sca_bench.engine.features import FeatureBank
+from sca_bench.engine.group import CellGroup, Member
 from sca_bench.engine.hooks import CheckpointHook, LogHook
-from sca_bench.engine.images import images_folder, write_thumbnails
 from sca_bench.engine.job import FINAL, TRAIN_FINAL, CellJob, GroupJob, Outcome
+from sca_bench.engine.ledger import cost_of, new_record
 from sca_bench.engine.mm import build_runner
+from sca_bench.engine.prepare import build_member, prepare
 from sca_bench.engine.process import die_with_parent, redirect
-from sca_bench.engine.provenance import git_commit, machine, now, package_versions
-from sca_bench.engine.rng import RngStream
+from sca_bench.engine.provenance import now
 from sca_bench.engine.trained import load_trained, save_trained
 from sca_bench.errors import InputError
 from sca_bench.models.sam import sam_dims
 from sca_bench.settings import CellSettings
 from sca_bench.study.record import RunRecord
-from sca_bench.study.store import Store, checkpoint_step, drop_checkpoints, write_atomic
+from sca_bench.study.store import Store, checkpoint_step, drop_checkpoints
 from sca_bench.variants import get_variant
 
 
@@ -64,80 +60,6 @@ def main(job_path: str, outcome_path: str, log_path: str, stage: str) -> None:
     outcome.save(Path(outcome_path))
 
 
-def build_member(cell: CellJob, where: str, parts: Any, device: torch.device) -> Member:
-    """Build one cell's captioner inside its own random stream."""
-    settings = cell.parsed()
-    rng = RngStream(cell.seed, device)
-    with rng.active():
-        captioner: RegionCaptioner = get_variant(settings.variant).load()(
-            settings, parts, where=where
-        )
-    if isinstance(captioner, nn.Module):
-        captioner.to(device)
-    return Member(cell.cell_id, captioner, settings, rng)
-
-
-def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
-    """Check the inputs of a group and compute the frozen features its cells share.
-
-    Everything that a user can get wrong is met here, before any cell starts.
-    """
-    settings, inputs = job.cells[0].parsed(), job.cells[0].inputs
-    runs_dir, device = Path(job.runs_dir), torch.device(job.device)
-    sets = splits.load_splits(settings, job.where)
-    _refuse_overlap(sets, job.where)
-    outcome.messages += [f"{name}: {found.summary()}" for name, found in sets.items()]
-    write_thumbnails(sets["test"], images_folder(runs_dir, sets["test"]))
-    spec = get_variant(settings.variant)
-    parts = spec.load_parts(settings, job.where)
-    member = build_member(job.cells[0], job.where, parts, device)
-    if not isinstance(member.captioner, SharesPrefix) or not settings.features.cache:
-        return
-    for split in sets:
-        folder = splits.bank_folder(runs_dir, settings, inputs, split)
-        if folder.exists():
-            continue
-        dataset = splits.make_dataset(
-            sets,
-            split,
-            settings,
-            image_size=sam_dims(settings.sam.size).image_size,
-            seed=0,
-            with_pixels=True,
-        )
-        loader, rows = splits.view_loader(dataset, settings)
-
-        def tell(done: int, total: int, split: str = split) -> None:
-            write_atomic(progress, f"frozen features, {split}: {done} of {total} regions")
-
-        with torch.no_grad():
-            build_bank(
-                folder,
-                loader,
-                rows,
-                member.captioner.frozen_features,
-                dtype=settings.features.dtype,
-                device=device,
-                progress=tell,
-            )
-
-
-def _refuse_overlap(sets: dict[str, RegionSet], where: str) -> None:
-    test = {record.path or image_id for image_id, record in sets["test"].images.items()}
-    for name in ("train", "val"):
-        if name not in sets:
-            continue
-        images = sets[name].images.items()
-        shared = test & {record.path or image_id for image_id, record in images}
-        if shared:
-            raise InputError(
-                where,
-                f"data.{name}",
-                f"shares {len(shared)} images with data.test, the first is {min(shared)}",
-                "choose disjoint splits",
-            )
-
-
 class GroupRun:
     """One attempt at a group: data, cells, the loop, records."""
 
@@ -158,7 +80,7 @@ class GroupRun:
         self.image_size = sam_dims(self.first.sam.size).image_size
         group = self._group()
         for cell in self.job.cells:
-            self.store.save(self._record(cell, group, "running"))
+            self.store.save(self._record(cell))
         if get_variant(self.first.variant).trains == "gradient":
             self._timed("train_s", lambda: self._train(group))
         self._fit(group)
@@ -166,10 +88,22 @@ class GroupRun:
         for cell, member in zip(self.job.cells, group.members, strict=True):
             if member.error:
                 self.outcome.failed[cell.cell_id] = member.error
-            status = "failed" if member.error else "done"
-            self.store.save(self._record(cell, group, status, member))
-            if not member.error:
-                drop_checkpoints(self.folders[cell.cell_id])
+            self._close(cell, group, member)
+
+    def _close(self, cell: CellJob, group: CellGroup, member: Member) -> None:
+        record = self._record(cell)
+        record.status = "failed" if member.error else "done"
+        record.error = member.error
+        record.provenance["finished"] = now()
+        num_captions = len(self.sets["test"].regions)
+        record.cost = cost_of(group, member, self.timings, num_captions)
+        record.counters = dict(group.counters)
+        self.store.save(record)
+        if not member.error:
+            drop_checkpoints(self.folders[cell.cell_id])
+
+    def _record(self, cell: CellJob) -> RunRecord:
+        return new_record(self.job, cell, self.sets, self.started, self.start)
 
     def _group(self) -> CellGroup:
         spec = get_variant(self.first.variant)
@@ -270,61 +204,3 @@ class GroupRun:
         started = time.perf_counter()
         action()
         self.timings[name] = time.perf_counter() - started
-
-    def _record(
-        self, cell: CellJob, group: CellGroup, status: Any, member: Member | None = None
-    ) -> RunRecord:
-        found = next(m for m in group.members if m.key == cell.cell_id)
-        record = RunRecord(
-            cell_id=cell.cell_id,
-            seed=cell.seed,
-            status=status,
-            settings=cell.settings,
-            inputs=cell.inputs,
-            variant=found.settings.variant,
-            revision=cell.revision,
-            images_dir=images_folder(Path(), self.sets["test"]).as_posix(),
-            provenance={
-                "command": self.job.command,
-                "attempt": self.job.attempt,
-                "started": self.started,
-                "resumed_at_step": self.start,
-                "git_commit": git_commit(),
-                "versions": package_versions(),
-                "machine": machine(self.device, self.job.threads),
-                "splits": {name: found.summary() for name, found in self.sets.items()},
-                "split_digests": {name: found.digest() for name, found in self.sets.items()},
-            },
-        )
-        if member is not None:
-            record.provenance["finished"] = now()
-            record.cost = self._cost(group, member)
-            record.counters = dict(group.counters)
-            record.error = member.error
-        return record
-
-    def _cost(self, group: CellGroup, member: Member) -> dict[str, float]:
-        cost: dict[str, float] = {k: round(v, 3) for k, v in self.timings.items()}
-        cost["train_s"] = round(sum(member.clock), 3)
-        cost["step_s"] = round(average_step_s(member.clock), 6)
-        cost["cpu_s"] = round(member.cpu_s, 3)
-        cost["num_cells_in_group"] = len(group.members)
-        cost["peak_memory_mib"] = round(_peak_memory_mib(self.device), 1)
-        regions = len(self.sets["test"].regions)
-        cells = max(1, len(group.alive))
-        if self.timings.get("generate_s"):
-            cost["captions_per_s"] = round(regions * cells / self.timings["generate_s"], 3)
-        if isinstance(member.captioner, nn.Module):
-            parameters = list(member.captioner.parameters())
-            cost["num_total_params"] = sum(p.numel() for p in parameters)
-            cost["num_trainable_params"] = sum(p.numel() for p in parameters if p.requires_grad)
-        else:
-            cost["num_total_params"] = cost["num_trainable_params"] = 0
-        return cost
-
-
-def _peak_memory_mib(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

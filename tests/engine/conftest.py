@@ -94,7 +94,8 @@ def run_group():
     """Prepare and run a job in this process; return the outcome."""
 
     def run(job):
-        from sca_bench.engine.worker import GroupRun, prepare
+        from sca_bench.engine.prepare import prepare
+        from sca_bench.engine.worker import GroupRun
 
         torch.set_num_threads(1)
         outcome = Outcome()

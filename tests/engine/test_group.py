@@ -200,3 +200,30 @@ def test_rng_stream_is_private():
         second = torch.rand(3)
     torch.manual_seed(1)
     assert torch.equal(torch.rand(6), torch.cat([first, second]))
+
+
+def test_bf16_trains_on_a_cpu_and_is_a_cell_of_its_own(group_job, run_group, tmp_path):
+    plain = group_job(DEPTHS[0], runs=tmp_path / "plain")
+    half = group_job({**DEPTHS[0], "train.precision": "bf16"}, runs=tmp_path / "half")
+    assert plain.cells[0].cell_id != half.cells[0].cell_id
+    run_group(plain)
+    assert not run_group(half).failed
+    differences = [(trained(plain)[k] - v).abs().max() for k, v in trained(half).items()]
+    assert 0 < max(differences) < 0.2
+
+
+def test_a_wrong_setting_of_any_cell_is_met_before_any_starts(group_job, run_group):
+    from sca_bench.errors import InputError
+
+    job = group_job(DEPTHS[0], {"mixer.num_heads": 7})
+    with pytest.raises(InputError, match=r"mixer.num_heads"):
+        run_group(job)
+    assert not list(Store(job.runs_dir).records())
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("prompt", ["box", "point", "box_point"])
+def test_prompts_and_beams_run_through_the_loop(group_job, run_group, prompt, beams):
+    job = group_job({"eval.prompt": prompt, "eval.num_beams": beams, "train.steps": 1})
+    assert not run_group(job).failed
+    assert len(captions(job)) > 0
