@@ -80,10 +80,10 @@ class Tracker:
 
     def _connect(self) -> Any:
         if self._client is None:
-            logging.getLogger("alembic").setLevel(logging.WARNING)
-            logging.getLogger("mlflow").setLevel(logging.WARNING)
             from mlflow import MlflowClient
 
+            for name in ("alembic", "mlflow"):  # after the import, which sets its own levels
+                logging.getLogger(name).setLevel(logging.WARNING)
             self._client = MlflowClient(tracking_uri=self._uri)
             name = self._manifest.report_name
             found = self._client.get_experiment_by_name(name)

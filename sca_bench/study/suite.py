@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.settings import CellSettings
 from sca_bench.study import merge as m
-from sca_bench.study.schema import Patch, SuiteFile
+from sca_bench.study.schema import Claim, Patch, SuiteFile
 from sca_bench.variants import get_variant
 
 
@@ -47,6 +47,7 @@ class Suite:
     cells: tuple[ResolvedCell, ...]
     seeds: tuple[int, ...]
     metrics: tuple[str, ...]
+    claims: tuple[Claim, ...]
     axes: dict[str, list[Any]]
     overrides: tuple[str, ...]
 
@@ -152,6 +153,7 @@ def load_suite(
         cells=resolver.cells(axes),
         seeds=tuple(seeds),
         metrics=tuple(patch.metrics or spec.metrics),
+        claims=tuple(spec.claims if patch.claims is None else patch.claims),
         axes=axes,
         overrides=tuple(overrides),
     )
