@@ -93,11 +93,16 @@ def _train_scores(
 
 
 def _name(key: str) -> str:
-    """Return a slot value's name in a record: `slot/colour`, `slot_by_objects/3/colour`."""
-    family, _, slot = key.partition(".")
-    if family != "slots" or not slot:
+    """Return a slot value's name in a record: `slot/colour`, `slot_by_objects/3/colour`.
+
+    The metrics room calls them `slots.colour` and `slots.colour.objects_3`, and the mean over all
+    slots `slots` and `slots.objects_3`.
+    """
+    family, *parts = key.split(".")
+    if family != "slots" or not parts:
         return key
-    slot, _, objects = slot.partition(".objects_")
+    objects = parts.pop().removeprefix("objects_") if parts[-1].startswith("objects_") else ""
+    slot = parts[0] if parts else "mean_of_slots"
     return f"slot_by_objects/{objects}/{slot}" if objects else f"slot/{slot}"
 
 
