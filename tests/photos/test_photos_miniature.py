@@ -137,6 +137,22 @@ def test_a_box_of_a_photo_is_captioned_and_drawn(folders, runs, records, tmp_pat
         assert picture.height > 320
 
 
+def test_the_blank_control_is_captioned_from_the_box_alone_here_too(
+    folders, runs, records, tmp_path, capsys
+):
+    record = records["box only"]
+    row = predictions(runs, record, "predictions.jsonl")[0]
+    box = ",".join(str(v) for v in row["box_xyxy"])
+    lines = []
+    for image in (21, 22):  # same size, other content
+        path = folders[0] / "images" / f"{image:012d}.png"
+        words = ["caption", str(path), "--box", box, "--run", f"{record.cell_id}/0"]
+        assert main([*words, "--runs-dir", str(runs), "--out", str(tmp_path / "o.png")]) == 0
+        lines.append(capsys.readouterr().out)
+    assert lines[0] == lines[1]
+    assert lines[0].splitlines()[0] == row["caption"]
+
+
 def test_examples_are_drawn_from_distinct_test_photos(runs, records, tmp_path, capsys):
     record = records["num_layers=2"]
     words = ["caption", "--examples", "5", "--run", record.cell_id, "--out", str(tmp_path / "x")]

@@ -105,9 +105,10 @@ def test_it_fits_a_quarter_of_an_hour_on_two_cores(finished):
 
 
 def test_ten_overlays_are_drawn(finished, tmp_path):
-    record = next(r for r in Store(finished[0]).records() if r.variant == "sca")
+    manifest = next(iter(Store(finished[0]).manifests()))
+    main = next(cell for cell in manifest.cells if not cell.control)
     command(
-        *("caption", "--examples", 10, "--run", f"{record.cell_id}/0"),
+        *("caption", "--examples", 10, "--run", f"{main.cell_id}/0"),
         *("--runs-dir", finished[0], "--out", tmp_path / "overlays"),
     )
     assert len(list((tmp_path / "overlays").glob("*.png"))) == 10
