@@ -14,7 +14,7 @@ from sca_bench.boxes import resized_hw
 from sca_bench.captioner import Decoding, SharesPrefix
 from sca_bench.data.images import read_image
 from sca_bench.data.load import load_split
-from sca_bench.data.preprocess import preprocess
+from sca_bench.data.preprocess import blank_input, preprocess
 from sca_bench.engine.job import resolve_device
 from sca_bench.engine.overlay import draw_overlay, mask_in_image
 from sca_bench.engine.trained import load_trained
@@ -154,7 +154,10 @@ class FinishedCaptioner:
         point_xy: tuple[float, ...] | None,
     ) -> tuple[Prediction, np.ndarray]:
         """Return a region's prediction and its mask, bool (H, W); prompts in original pixels."""
-        batch = _batch(image, self.image_size, box_xyxy, point_xy).to(self.device)
+        batch = _batch(image, self.image_size, box_xyxy, point_xy)
+        if self.settings.data.blank_images:  # the control never sees an image, here neither
+            batch = replace(batch, pixel_values_B3HW=blank_input(self.image_size)[None])
+        batch = batch.to(self.device)
         features = self.captioner.frozen_features(batch, with_masks=True)
         decoding = Decoding(self.settings.eval.num_beams, self.settings.eval.max_new_tokens)
         found: Prediction = self.captioner.generate(replace(batch, features=features), decoding)[0]

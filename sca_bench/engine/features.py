@@ -101,7 +101,7 @@ def build_bank(
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    started, done, images = time.perf_counter(), 0, 0
+    started, cpu, done, images = time.perf_counter(), time.process_time(), 0, 0
     rows: dict[str, int] = {}
     arrays: dict[str, Any] = {}
     features: RegionFeatures | None = None
@@ -128,8 +128,9 @@ def build_bank(
     index = {
         "rows": rows,
         "grid_hw": list(features.grid_hw),
-        "counters": {"encoder_forwards": images, "sam_mixer_forwards": done},
+        "counters": {"images": images, "regions": done},
         "seconds": round(time.perf_counter() - started, 3),
+        "cpu_s": round(time.process_time() - cpu, 3),
     }
     (temporary / "index.json").write_text(json.dumps(index), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
