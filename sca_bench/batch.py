@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+_V = TypeVar("_V")
+
 
 @dataclass(frozen=True)
 class RegionFeatures:
@@ -50,6 +52,8 @@ class RegionBatch:
         captions: N training captions, or None at evaluation.
         tasks: B task names ("caption" or "recognition").
         features: Frozen features of the N regions, when a cache provides them.
+        views: B view numbers, by which a feature cache finds the right entry of an image:
+            0 as stored, 1 mirrored left to right. None where every image is as stored.
     """
 
     image_ids: list[str]
@@ -63,6 +67,7 @@ class RegionBatch:
     captions: list[str] | None = None
     tasks: list[str] | None = None
     features: RegionFeatures | None = None
+    views: list[int] | None = None
 
     @property
     def num_regions(self) -> int:
@@ -71,9 +76,15 @@ class RegionBatch:
 
     def region_tasks(self) -> list[str]:
         """Return the task of each of the N real regions ("caption" when none was given)."""
-        tasks = self.tasks or ["caption"] * len(self.image_ids)
+        return self._per_region(self.tasks or ["caption"] * len(self.image_ids))
+
+    def region_views(self) -> list[int]:
+        """Return the view number of each of the N real regions."""
+        return self._per_region(self.views or [0] * len(self.image_ids))
+
+    def _per_region(self, per_image: list[_V]) -> list[_V]:
         counts = self.region_mask_BR.sum(dim=1).tolist()
-        return [task for task, count in zip(tasks, counts, strict=True) for _ in range(int(count))]
+        return [v for v, count in zip(per_image, counts, strict=True) for _ in range(int(count))]
 
     def to(self, device: torch.device | str) -> RegionBatch:
         """Return the batch with all its tensors on `device`."""

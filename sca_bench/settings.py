@@ -154,7 +154,7 @@ class DataSettings(Settings):
     permute_captions: bool = False
     """Control: training captions are dealt to other regions (one fixed permutation)."""
     blank_images: bool = False
-    """Control: every image is replaced by its mean colour, in all splits; boxes stay."""
+    """Control: one constant image takes the place of all, in all splits; only boxes stay."""
     flip: bool = False
     """Horizontal flips (p = 0.5) in training; captions with left/right are never flipped."""
 
@@ -185,6 +185,8 @@ class EvalSettings(Settings):
     prompt: Literal["box", "point", "box_point"] = "box"
     num_beams: int = Field(1, ge=1)
     max_new_tokens: int = Field(19, ge=1)
+    also_train: bool = _kind("cost", False)
+    """Caption the training split too, as stored, and record `train/...` exact matches."""
 
 
 class FeatureSettings(Settings):
@@ -209,7 +211,6 @@ class RuntimeSettings(Settings):
     compile: bool = _kind("cost", False)
     checkpoint_every: int = _kind("cost", 200, ge=1)
     log_every: int = _kind("cost", 20, ge=1)
-    distributed: Literal["none", "pytorch"] = _kind("cost", "none")
 
 
 class CellSettings(Settings):

@@ -23,6 +23,8 @@ class VariantSpec:
     Attributes:
         name: What `variant:` names in a suite.
         builder: `module:attribute` of the function that builds the captioner; imported on use.
+        parts: `module:attribute` of the function that loads what cells of a group share in
+            memory (`settings, where -> parts`); the builder then gets it as `parts`.
         summary: One line for `list variants`.
         frozen: Stages that are never trained.
         trained: Stages that are trained.
@@ -36,6 +38,7 @@ class VariantSpec:
     name: str
     builder: str
     summary: str
+    parts: str = ""
     frozen: tuple[str, ...] = ()
     trained: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
@@ -45,15 +48,25 @@ class VariantSpec:
     licence: str = "Apache-2.0"
 
     def load(self) -> Callable[..., Any]:
-        """Import and return the builder."""
-        module, _, attribute = self.builder.partition(":")
-        return getattr(import_module(module), attribute)  # type: ignore[no-any-return]
+        """Import and return the builder: `(settings, parts, where=...) -> captioner`."""
+        builder: Callable[..., Any] = _attribute(self.builder)
+        return builder
+
+    def load_parts(self, settings: Any, where: str) -> Any:
+        """Load what cells with these settings share, or None."""
+        return _attribute(self.parts)(settings, where) if self.parts else None
+
+
+def _attribute(path: str) -> Any:
+    module, _, attribute = path.partition(":")
+    return getattr(import_module(module), attribute)
 
 
 _BUILT_IN = (
     VariantSpec(
         name="sca",
         builder="sca_bench.models.build:build_sca",
+        parts="sca_bench.models.build:load_frozen_parts",
         summary="Text queries over SAM tokens: the paper's main model",
         frozen=("image_encoder", "prompt_encoder", "sam_mixer", "text_decoder"),
         trained=("text_mixer", "caption_query_tokens", "task_tokens", "projection"),

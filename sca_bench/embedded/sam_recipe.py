@@ -28,7 +28,8 @@ from sca_bench.embedded.sam_data import (
     descriptor_weights,
     load_scenes,
 )
-from sca_bench.models.sam import Sam, build_sam, sam_dims
+from sca_bench.models.sam import Sam, build_sam
+from sca_bench.models.sam_dims import sam_dims
 
 SIZE = "tiny"
 

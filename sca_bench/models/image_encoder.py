@@ -10,7 +10,7 @@ import torch
 from segment_anything.modeling import ImageEncoderViT
 from segment_anything.modeling.image_encoder import Attention as ExplicitAttention
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 (the name the whole field uses)
+from torch.nn import functional as F
 
 LAYER_NORM_EPS = 1e-6
 
@@ -87,7 +87,7 @@ class SamImageEncoder(ImageEncoderViT):  # type: ignore[misc]
             embed_dim=width,
             depth=depth,
             num_heads=num_heads,
-            mlp_ratio=mlp_dim / width,
+            mlp_ratio=(mlp_dim + 0.5) / width,  # ImageEncoderViT rounds the product down
             out_chans=out_channels,
             qkv_bias=True,
             norm_layer=_layer_norm,

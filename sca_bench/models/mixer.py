@@ -11,7 +11,7 @@ channels, H attention heads, D channels per head.
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 (the name the whole field uses)
+from torch.nn import functional as F
 
 FINAL_LAYER_NORM_EPS = 1e-5
 """The closing LayerNorm keeps torch's default, whatever the blocks use."""
@@ -70,12 +70,6 @@ class _Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.lin2(F.relu(self.lin1(x)))  # type: ignore[no-any-return]
-
-
-def _project_image(projection: nn.Linear, image_tokens_NSC: Tensor, pe_SC: Tensor) -> Tensor:
-    """Project `image + PE` without making that sum, which would be one more image per region."""
-    projected: Tensor = projection(image_tokens_NSC)
-    return projected + F.linear(pe_SC, projection.weight)
 
 
 def _per_region(x: Tensor, image_index_N: Tensor | None) -> Tensor:
@@ -138,21 +132,20 @@ class TwoWayBlock(nn.Module):
             )
         tokens = self.norm1(tokens)
 
-        tokens = self.norm2(
-            tokens
-            + attend_to_image(
-                self.cross_attn_token_to_image,
-                tokens + token_pe_NTC,
-                image_tokens_NSC,
-                image_pe_SC,
-                image_index_N,
-            )
+        placed_image = image_tokens_NSC + image_pe_SC
+        update = attend_to_image(
+            self.cross_attn_token_to_image,
+            tokens + token_pe_NTC,
+            placed_image,
+            image_tokens_NSC,
+            image_index_N,
         )
+        tokens = self.norm2(tokens + update)
         tokens = self.norm3(tokens + self.mlp(tokens))
 
         attn = self.cross_attn_image_to_token
         update = attn(
-            _per_region(_project_image(attn.q_proj, image_tokens_NSC, image_pe_SC), image_index_N),
+            _per_region(attn.q_proj(placed_image), image_index_N),
             attn.k_proj(tokens + token_pe_NTC),
             attn.v_proj(tokens),
         )
@@ -162,14 +155,14 @@ class TwoWayBlock(nn.Module):
 def attend_to_image(
     attn: Attention,
     queries_NTC: Tensor,
+    placed_image_NSC: Tensor,
     image_tokens_NSC: Tensor,
-    image_pe_SC: Tensor,
     image_index_N: Tensor | None,
 ) -> Tensor:
     """Let tokens attend to image tokens; keys carry positions, values do not."""
     return attn(  # type: ignore[no-any-return]
         attn.q_proj(queries_NTC),
-        _per_region(_project_image(attn.k_proj, image_tokens_NSC, image_pe_SC), image_index_N),
+        _per_region(attn.k_proj(placed_image_NSC), image_index_N),
         _per_region(attn.v_proj(image_tokens_NSC), image_index_N),
     )
 
@@ -195,7 +188,7 @@ class TwoWayMixer(nn.Module):
         """Build the mixer.
 
         Args:
-            depth: Number of blocks.
+            depth: Number of blocks, at least one.
             embedding_dim: Channels C.
             num_heads: Heads of every attention.
             mlp_dim: Hidden width of the MLPs.
@@ -250,6 +243,6 @@ class TwoWayMixer(nn.Module):
             tokens, image = layer(tokens, image, tokens_NTC, image_pe, image_index_N)
             image_index_N = None
         update = attend_to_image(
-            self.final_attn_token_to_image, tokens + tokens_NTC, image, image_pe, image_index_N
+            self.final_attn_token_to_image, tokens + tokens_NTC, image + image_pe, image, None
         )
         return self.norm_final_attn(tokens + update), image

@@ -7,7 +7,6 @@ tokens, C channels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -28,22 +27,6 @@ class MixerInput:
     tokens_NTC: Tensor
     image_tokens_NSC: Tensor
     image_pe_SC: Tensor
-
-
-class CaptionQueries(Protocol):
-    """A part that asks the text mixer for captions.
-
-    Attributes:
-        num_caption_heads: Captions per region, H.
-        num_query_tokens: Query tokens per caption, Q.
-    """
-
-    num_caption_heads: int
-    num_query_tokens: int
-
-    def __call__(self, features: RegionFeatures) -> MixerInput:
-        """Return the text mixer's input for N regions."""
-        ...
 
 
 class LearnedQueries(nn.Module):

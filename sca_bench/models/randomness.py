@@ -15,5 +15,5 @@ def seeded(seed: int) -> Iterator[None]:
     CUDA generators are neither used nor touched: weights are drawn on the CPU and moved.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         yield

@@ -1,52 +1,267 @@
 """The SCA captioner: an assembly of injected parts.
 
-image encoder -> prompt encoder -> SAM mixer (all frozen) -> text mixer -> projection -> text
-decoder. All computation runs on the N real regions of a batch; padding is never computed.
-
-Shape legend: B images, R padded regions per image, N real regions in row-major (image, region)
-order, P points or prefix positions, T tokens, S image tokens (= h*w), C channels, M mask
-candidates, H caption heads, Q caption query tokens per head, K task tokens, D width of the text
-decoder, L generated tokens. Flattened rows of N*H run head fastest.
+Shape legend: N real regions in row-major (image, region) order, P prefix positions, C channels,
+M mask candidates, H caption heads, Q caption query tokens per head, K task tokens, D width of the
+text decoder, L generated tokens. In flattened rows of N*H the head runs fastest.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 (the name the whole field uses)
+from torch.nn import functional as F
 
 from sca_bench.batch import RegionBatch, RegionFeatures
 from sca_bench.captioner import Decoding
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.models.mixer import TwoWayMixer
-from sca_bench.models.queries import CaptionQueries
-from sca_bench.models.sam import Sam
+from sca_bench.models.queries import LearnedQueries
+from sca_bench.models.region_encoder import RegionEncoder
 from sca_bench.models.text_decoder import Generated, TextDecoder
 from sca_bench.types import Prediction
 
 TASKS = {"recognition": 0, "caption": 1}
-"""Row block of the task tokens by task name."""
+"""Block of task tokens by task name."""
 
 
 class ScaCaptioner(nn.Module):
     """Captions regions by letting caption queries read SAM's tokens.
 
-    Trained stages: text mixer, caption queries, projection, task tokens, and the text decoder if
-    `train_text_decoder`. Everything else has `requires_grad` off, and SAM stays in evaluation
-    mode. The text decoder may be shared by several captioners, so its mode is set at each use.
+    Frozen: image encoder, prompt encoder, SAM mixer. Trained: text mixer, caption query tokens,
+    projection, task tokens; the text decoder only when asked. A text decoder may be shared by
+    several captioners, so its mode (dropout or not) is set at every use.
 
     Source: Huang et al., Segment and Caption Anything, CVPR 2024.
     """
 
     def __init__(
         self,
-        sam: Sam,
-        queries: CaptionQueries & nn.Module if False else nn.Module,  # type: ignore  # noqa
+        region_encoder: RegionEncoder,
+        caption_query_tokens: LearnedQueries,
         text_mixer: TwoWayMixer,
         projection: nn.Linear,
         task_tokens: nn.Embedding | None,
         text_decoder: TextDecoder,
+        *,
+        prefix_gain: float = 1.0,
+        query_dropout: float = 0.0,
+        label_smoothing: float = 0.1,
+        max_caption_tokens: int = 18,
+        train_text_decoder: bool = False,
+        dropout_in_training: bool = True,
     ) -> None:
+        """Assemble the captioner, in evaluation mode.
+
+        Args:
+            region_encoder: The frozen half.
+            caption_query_tokens: Decides which tokens enter the text mixer.
+            text_mixer: Mixes them with the image tokens.
+            projection: From the mixer's C channels to the decoder's D.
+            task_tokens: 2*K rows of D channels: K for recognition, then K for captions; or None.
+            text_decoder: Continues the prefix.
+            prefix_gain: Constant factor on the whole prefix.
+            query_dropout: Dropout on the query outputs, in training only.
+            label_smoothing: Share of each target spread over the vocabulary.
+            max_caption_tokens: Training captions are cut to this before the end token.
+            train_text_decoder: Whether the text decoder learns; it must not be shared then.
+            dropout_in_training: Whether the text decoder's own dropout is on in training.
+        """
         super().__init__()
+        self.region_encoder = region_encoder
+        self.caption_query_tokens = caption_query_tokens
+        self.text_mixer = text_mixer
+        self.projection = projection
+        self.task_tokens = task_tokens
+        self.text_decoder = text_decoder
+        self.prefix_gain = prefix_gain
+        self.query_dropout = query_dropout
+        self.label_smoothing = label_smoothing
+        self.max_caption_tokens = max_caption_tokens
+        self.train_text_decoder = train_text_decoder
+        self.dropout_in_training = dropout_in_training
+        region_encoder.requires_grad_(False).eval()
+        text_decoder.requires_grad_(train_text_decoder)
+        self.eval()
+
+    # --- the protocol -------------------------------------------------------------------------
+
+    def frozen_features(self, batch: RegionBatch, *, with_masks: bool = False) -> RegionFeatures:
+        """Run image encoder, prompt encoder and SAM mixer without gradient."""
+        features: RegionFeatures = self.region_encoder(batch, with_masks=with_masks)
+        return features
+
+    def loss(self, batch: RegionBatch) -> Tensor:
+        """Return the mean token loss of the batch; every caption head learns every caption.
+
+        Raises:
+            ValueError: The batch has no regions or no captions.
+        """
+        if not batch.captions:
+            raise ValueError("a training batch needs at least one region, each with a caption")
+        prefix = self.prefix(self.query_outputs(self._features(batch)), batch.region_tasks())
+        tokens = self.text_decoder.tokenize(batch.captions, self.max_caption_tokens)
+        self._set_decoder_mode()
+        return self.text_decoder.loss(
+            prefix, tokens.repeat_interleave(self.num_caption_heads), self.label_smoothing
+        )
+
+    @torch.no_grad()
+    def generate(self, batch: RegionBatch, decoding: Decoding) -> list[Prediction]:
+        """Return one `Prediction` per real region, in the batch's row-major order.
+
+        With as many caption heads as mask candidates, the caption of the candidate with the
+        highest predicted IoU is kept. Any other number of heads has no such correspondence: the
+        first head's caption is kept.
+        """
+        if not batch.region_ids:
+            return []
+        started = time.perf_counter()
+        was_training = self.training
+        self.eval()
+        try:
+            features = self._features(batch)
+            generated = self.generate_ids(features, batch.region_tasks(), decoding)
+        finally:
+            self.train(was_training)
+        kept_N = self._kept_rows(features.ious_NM)
+        kept = Generated(
+            generated.ids_NL[kept_N], generated.lengths_N[kept_N], generated.log_prob_N[kept_N]
+        )
+        captions = self.text_decoder.decode(kept)
+        seconds = (time.perf_counter() - started) / len(captions)
+        return [
+            Prediction(region_id, caption, log_prob, tuple(ious), seconds)
+            for region_id, caption, log_prob, ious in zip(
+                batch.region_ids,
+                captions,
+                kept.log_prob_N.tolist(),
+                features.ious_NM.tolist(),
+                strict=True,
+            )
+        ]
+
+    # --- the steps ----------------------------------------------------------------------------
+
+    @property
+    def num_caption_heads(self) -> int:
+        """Captions per region, H."""
+        return self.caption_query_tokens.num_caption_heads
+
+    def query_outputs(self, features: RegionFeatures) -> Tensor:
+        """Run the text mixer and return what the caption queries became, (N, H, Q, C)."""
+        queries = self.caption_query_tokens
+        mixer_input = queries(features)
+        tokens_NTC, _ = self.text_mixer(
+            mixer_input.image_tokens_NSC, mixer_input.image_pe_SC, mixer_input.tokens_NTC
+        )
+        shape = (queries.num_caption_heads, queries.num_query_tokens)
+        outputs_NHQC: Tensor = tokens_NTC[:, : shape[0] * shape[1]].unflatten(1, shape)
+        return F.dropout(outputs_NHQC, self.query_dropout, self.training)
+
+    def prefix(self, outputs_NHQC: Tensor, tasks: list[str]) -> Tensor:
+        """Return what the text decoder continues, (N*H, K + Q, D): task tokens, then queries.
+
+        Args:
+            outputs_NHQC: Query outputs.
+            tasks: Task of each of the N regions.
+
+        Raises:
+            ValueError: A task is unknown.
+        """
+        prefix_NPD: Tensor = self.projection(outputs_NHQC.flatten(0, 1))
+        if self.task_tokens is not None:
+            unknown = set(tasks) - set(TASKS)
+            if unknown:
+                raise ValueError(f"unknown task {unknown.pop()!r}, known: {', '.join(TASKS)}")
+            index_N = torch.tensor([TASKS[t] for t in tasks], device=prefix_NPD.device)
+            task_NKD = self.task_tokens.weight.unflatten(0, (len(TASKS), -1))[index_N]
+            task_NKD = task_NKD.repeat_interleave(outputs_NHQC.shape[1], 0)
+            prefix_NPD = torch.cat([task_NKD.to(prefix_NPD.dtype), prefix_NPD], dim=1)
+        return prefix_NPD * self.prefix_gain
+
+    def generate_ids(
+        self, features: RegionFeatures, tasks: list[str], decoding: Decoding
+    ) -> Generated:
+        """Decode all caption heads of N regions: N*H rows."""
+        self._set_decoder_mode()
+        return self.text_decoder.generate(
+            self.prefix(self.query_outputs(features), tasks), decoding
+        )
+
+    # --- what is trained ----------------------------------------------------------------------
+
+    def trained_stages(self) -> dict[str, nn.Module]:
+        """Return the trained parts by stage name."""
+        stages: dict[str, nn.Module | None] = {
+            "text_mixer": self.text_mixer,
+            "caption_query_tokens": self.caption_query_tokens,
+            "projection": self.projection,
+            "task_tokens": self.task_tokens,
+            "text_decoder": self.text_decoder if self.train_text_decoder else None,
+        }
+        return {name: part for name, part in stages.items() if part is not None}
+
+    def trainable_parameters(self) -> dict[str, nn.Parameter]:
+        """Return the trained parameters by name; the name begins with its stage and a dot."""
+        return {
+            f"{stage}.{name}": parameter
+            for stage, part in self.trained_stages().items()
+            for name, parameter in part.named_parameters()
+        }
+
+    def trainable_state(self) -> dict[str, Tensor]:
+        """Return the trained tensors by name, detached and not copied."""
+        return {name: p.detach() for name, p in self.trainable_parameters().items()}
+
+    def load_trainable_state(
+        self, state: Mapping[str, Tensor], where: object = "checkpoint"
+    ) -> None:
+        """Copy trained tensors in.
+
+        Raises:
+            InputError: Names or shapes are not exactly those of this captioner.
+        """
+        parameters = self.trainable_parameters()
+        for name in state:
+            if name not in parameters:
+                raise InputError(
+                    where, name, "is no trained tensor here", did_you_mean(name, parameters)
+                )
+        for name, parameter in parameters.items():
+            if name not in state:
+                raise InputError(where, name, "is missing")
+            if state[name].shape != parameter.shape:
+                raise InputError(
+                    where,
+                    name,
+                    f"has shape {tuple(state[name].shape)}, expected {tuple(parameter.shape)}",
+                )
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(state[name])
+
+    def train(self, mode: bool = True) -> ScaCaptioner:
+        """Set the mode of the trained parts; SAM always stays in evaluation mode."""
+        self.training = mode
+        for stage, part in self.trained_stages().items():
+            if stage != "text_decoder":
+                part.train(mode)
+        return self
+
+    # --- small helpers ------------------------------------------------------------------------
+
+    def _features(self, batch: RegionBatch) -> RegionFeatures:
+        return batch.features if batch.features is not None else self.frozen_features(batch)
+
+    def _set_decoder_mode(self) -> None:
+        wanted = self.training and self.dropout_in_training
+        if self.text_decoder.training != wanted:
+            self.text_decoder.train(wanted)
+
+    def _kept_rows(self, ious_NM: Tensor) -> Tensor:
+        heads, (regions, candidates) = self.num_caption_heads, ious_NM.shape
+        rows_N = torch.arange(regions, device=ious_NM.device) * heads
+        return rows_N + ious_NM.argmax(1) if heads == candidates else rows_N

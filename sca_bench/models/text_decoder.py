@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 (the name the whole field uses)
+from torch.nn import functional as F
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from sca_bench.captioner import Decoding
@@ -126,12 +126,19 @@ class TextDecoder(nn.Module):
         ]
         return [text.strip() for text in tokenizer.batch_decode(rows, skip_special_tokens=True)]
 
-    def logits(self, prefix_NPD: Tensor, ids_NT: Tensor) -> Tensor:
+    def logits(
+        self, prefix_NPD: Tensor, ids_NT: Tensor, attention_mask_NT: Tensor | None = None
+    ) -> Tensor:
         """Return the logits (N, T + 1, V): of each token given those before it, and one beyond.
 
         The last position of the prefix predicts the first token.
+
+        Args:
+            prefix_NPD: What stands in front of each caption.
+            ids_NT: The captions.
+            attention_mask_NT: 0 on right padding. It changes the logits on padding only.
         """
-        hidden_NTD = self._hidden(prefix_NPD, ids_NT)
+        hidden_NTD = self._hidden(prefix_NPD, ids_NT, attention_mask_NT)
         logits: Tensor = self.language_model.get_output_embeddings()(hidden_NTD)
         return logits
 
@@ -186,12 +193,19 @@ class TextDecoder(nn.Module):
         total_N = log_probs_NL.masked_fill(~generated_NL, 0.0).sum(1)
         return Generated(ids_NL, lengths_N, total_N / lengths_N)
 
-    def _hidden(self, prefix_NPD: Tensor, ids_NT: Tensor) -> Tensor:
+    def _hidden(
+        self, prefix_NPD: Tensor, ids_NT: Tensor, attention_mask_NT: Tensor | None = None
+    ) -> Tensor:
         # Captions are padded on the right and attention is causal, so no mask is needed: padding
         # cannot reach a position that counts.
         embedded_NTD = self.language_model.get_input_embeddings()(ids_NT)
+        mask = None
+        if attention_mask_NT is not None:
+            seen_NP = attention_mask_NT.new_ones(prefix_NPD.shape[:2])
+            mask = torch.cat([seen_NP, attention_mask_NT], dim=1)
         output = self.language_model.base_model(
             inputs_embeds=torch.cat([prefix_NPD, embedded_NTD.to(prefix_NPD.dtype)], dim=1),
+            attention_mask=mask,
             use_cache=False,
         )
         hidden: Tensor = output.last_hidden_state[:, prefix_NPD.shape[1] - 1 :]

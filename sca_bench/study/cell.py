@@ -66,7 +66,13 @@ def cell_key(settings: CellSettings, inputs: dict[str, str]) -> str:
 
 
 _PREFIX_SECTIONS = ("sam", "encoder", "text_decoder", "features", "eval")
-_PREFIX_SETTINGS = ("mixer.image_grid", "data.blank_images", "data.flip", "train.precision")
+_PREFIX_SETTINGS = (
+    "mixer.image_grid",
+    "data.blank_images",
+    "data.flip",
+    "data.permute_captions",
+    "train.precision",
+)
 _ORDER_SETTINGS = ("train.steps", "train.images_per_batch", "train.regions_per_image")
 
 
@@ -96,7 +102,7 @@ def features_key(settings: CellSettings, inputs: dict[str, str], split: str) -> 
         key: value
         for key, value in values.items()
         if key.split(".")[0] in ("sam", "encoder", "features")
-        or key in ("mixer.image_grid", "data.blank_images", "eval.prompt")
+        or key in ("mixer.image_grid", "data.blank_images", "eval.prompt", "train.precision")
     }
     part = {k.split(".", 2)[2]: v for k, v in values.items() if k.startswith(f"data.{split}.")}
     return digest_json([shared, part, flip])[:KEY_LENGTH]

@@ -35,6 +35,20 @@ def known_paths(model: type[BaseModel] = CellSettings, prefix: str = "") -> set[
     return paths
 
 
+def field_of(path: str) -> tuple[type[BaseModel], str]:
+    """Return the model that holds a known dotted path, and the field's name in it."""
+    models: list[type[BaseModel]] = [CellSettings]
+    *parents, field = path.split(".")
+    for part in parents:
+        models = [
+            inner
+            for model in models
+            if part in model.model_fields
+            for inner in _models_in(model.model_fields[part].annotation)
+        ]
+    return next(model for model in models if field in model.model_fields), field
+
+
 def check_path(path: str, where: object, key: str) -> None:
     """Raise an `InputError` naming the nearest known setting if `path` is not one."""
     known = known_paths()

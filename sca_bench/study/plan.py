@@ -150,7 +150,7 @@ def manifest_of(plan: Plan, command: str, created: str) -> SuiteManifest:
         axes=suite.axes,
         seeds=list(suite.seeds),
         metrics=list(suite.metrics),
-        claims=[claim.model_dump() for claim in suite.spec.claims],
+        claims=[claim.model_dump() for claim in suite.claims],
         cells=[
             CellEntry(
                 cell_id=cell.cell_id,

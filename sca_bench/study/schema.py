@@ -42,6 +42,7 @@ class Patch(_Strict):
     cells: list[ExplicitCell] | None = None
     adjust: list[Adjust] | None = None
     metrics: list[str] | None = None
+    claims: list[Claim] | None = None
 
 
 class SuiteFile(_Strict):

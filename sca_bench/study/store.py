@@ -3,7 +3,8 @@
 Below the runs folder:
 
 - `cells/<cell_id>/seed-<n>/`: record.json, predictions.jsonl, region_scores.json, log.jsonl,
-  worker.log, trainable.safetensors and, while it trains, checkpoint.pt
+  trainable.safetensors and, until it is done, checkpoint-<step>.pt
+- `attempts/<name>/`: job, outcome and text log of every worker process
 - `suites/<suite>.<profile>.json`: what `report` reads
 - `images/<digest>/`: thumbnails of test images
 - `features/<key>/`: frozen features, may be deleted
@@ -53,6 +54,24 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
                 break
             raise InputError(path, f"line {number}", f"not JSON ({error.msg})") from error
     return rows
+
+
+def checkpoint_path(run_dir: Path, step: int) -> Path:
+    """Return the file of a run's checkpoint behind `step` steps."""
+    return run_dir / f"checkpoint-{step}.pt"
+
+
+def checkpoint_step(run_dir: Path) -> int:
+    """Return the step of a run's latest checkpoint, 0 where there is none."""
+    steps = [p.stem.removeprefix("checkpoint-") for p in run_dir.glob("checkpoint-*.pt")]
+    return max((int(step) for step in steps if step.isdigit()), default=0)
+
+
+def drop_checkpoints(run_dir: Path, keep: int = 0) -> None:
+    """Delete a run's checkpoints but the one of step `keep`."""
+    for path in run_dir.glob("checkpoint-*.pt"):
+        if path != checkpoint_path(run_dir, keep):
+            path.unlink()
 
 
 class Store:

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.settings import CellSettings
 from sca_bench.study import merge as m
-from sca_bench.study.schema import Patch, SuiteFile
+from sca_bench.study.schema import Claim, Patch, SuiteFile
 from sca_bench.variants import get_variant
 
 
@@ -47,6 +47,7 @@ class Suite:
     cells: tuple[ResolvedCell, ...]
     seeds: tuple[int, ...]
     metrics: tuple[str, ...]
+    claims: tuple[Claim, ...]
     axes: dict[str, list[Any]]
     overrides: tuple[str, ...]
 
@@ -75,18 +76,35 @@ def profile_names() -> list[str]:
     return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith("yaml"))
 
 
-def load_profile(name: str, where: object) -> tuple[dict[str, Any], str]:
-    """Return a profile's base settings and what it says about itself."""
+@dataclass(frozen=True)
+class Profile:
+    """One shipped scale.
+
+    Attributes:
+        base: Settings fragment that every suite builds on.
+        statement: What it says about its weights and data; shown with every result.
+        paths: Named folders it needs, with defaults; None has to be given by the user.
+    """
+
+    base: dict[str, Any]
+    statement: str
+    paths: dict[str, str | None]
+
+
+def load_profile(name: str, where: object) -> Profile:
+    """Read a shipped profile; `extends` lays it over another one."""
     if name not in profile_names():
         raise InputError(where, "profile", repr(name), did_you_mean(name, profile_names()))
     path = Path(str(resources.files("sca_bench") / "profiles" / f"{name}.yaml"))
     content = read_yaml(path)
-    base, statement = content["base"], content.get("statement", "")
+    base, statement = content["base"], " ".join(str(content.get("statement", "")).split())
+    paths = content.get("paths", {})
     if parent := content.get("extends"):
-        above, said = load_profile(parent, path)
-        base, statement = m.merge(above, base), statement or said
+        above = load_profile(parent, path)
+        base, paths = m.merge(above.base, base), above.paths | paths
+        statement = statement or above.statement
     m.check_keys(base, path, "base.")
-    return base, " ".join(str(statement).split())
+    return Profile(base, statement, paths)
 
 
 def load_suite(
@@ -117,11 +135,11 @@ def load_suite(
     except ValidationError as error:
         raise _suite_fault(error, path) from None
     name = profile or spec.profile
-    profile_base, statement = load_profile(name, path if profile is None else "--profile")
+    scale = load_profile(name, path if profile is None else "--profile")
     patch = spec.profiles.get(name, Patch())
     axes = spec.axes if patch.axes is None else patch.axes
     _check_suite_keys(spec, patch, axes, path, name)
-    resolver = _Resolver(path, spec, patch, name, profile_base, overrides)
+    resolver = _Resolver(path, spec, patch, name, scale, overrides)
     if seeds is None:
         seeds = spec.seeds if patch.seeds is None else patch.seeds
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
@@ -130,11 +148,12 @@ def load_suite(
         file=path,
         spec=spec,
         profile=name,
-        statement=statement,
+        statement=scale.statement,
         header=_header(path),
         cells=resolver.cells(axes),
         seeds=tuple(seeds),
         metrics=tuple(patch.metrics or spec.metrics),
+        claims=tuple(spec.claims if patch.claims is None else patch.claims),
         axes=axes,
         overrides=tuple(overrides),
     )
@@ -149,20 +168,20 @@ class _Resolver:
         spec: SuiteFile,
         patch: Patch,
         profile: str,
-        profile_base: dict[str, Any],
+        scale: Profile,
         overrides: Sequence[str],
     ) -> None:
         self.path, self.spec, self.patch = path, spec, patch
         self.adjust = spec.adjust if patch.adjust is None else patch.adjust
         self.explicit = spec.cells if patch.cells is None else patch.cells
-        self.paths = dict(spec.paths)
+        self.paths = scale.paths | spec.paths
         self.flags: list[tuple[str, Any]] = []
         for text in overrides:
             self._take_override(text)
         self.origin: dict[str, str] = {}
         self.base: m.Nested = {}
         for where, layer in (
-            (f"profile {profile}", profile_base),
+            (f"profile {profile}", scale.base),
             (str(path), spec.base),
             (str(path), patch.base),
         ):

@@ -1,0 +1,127 @@
+"""`list`, `describe` and `explain`: looking things up, without torch."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from sca_bench.errors import InputError, did_you_mean
+from sca_bench.study.store import Store
+
+
+def command(options: argparse.Namespace) -> int:
+    """Run one of the three commands; return the exit code."""
+    console = Console()
+    if options.command == "describe":
+        _describe(console, options.name)
+    elif options.command == "explain":
+        _explain(console, Store(options.runs_dir), options.cell, options.other)
+    else:
+        _list(console, options.what, Store(options.runs_dir))
+    return 0
+
+
+def _rows(console: Console, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    table = Table(*columns, box=None)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _list(console: Console, what: str, store: Store) -> None:
+    if what == "variants":
+        from sca_bench.variants import all_variants
+
+        found = [(v.name, v.summary, v.licence) for v in all_variants().values()]
+        _rows(console, ("variant", "what it is", "licence"), found)
+    elif what == "metrics":
+        from sca_bench.metrics.registry import METRICS
+
+        _rows(console, ("metric", "what it is"), [(m.name, m.summary) for m in METRICS.values()])
+    elif what == "profiles":
+        from sca_bench.study.suite import load_profile, profile_names
+
+        said = [(name, load_profile(name, "profiles").statement) for name in profile_names()]
+        _rows(console, ("profile", "what it says of itself"), said)
+    elif what == "suites":
+        from sca_bench.study.suite import read_yaml
+
+        rows: list[tuple[str, ...]] = []
+        for path in sorted(Path("ablations").glob("*.yaml")):
+            content = read_yaml(path)
+            rows.append((str(path), str(content.get("question", "")), content.get("paper") or ""))
+        _rows(console, ("suite", "question", "paper"), rows)
+    else:
+        rows = [
+            (r.cell_id, str(r.seed), r.status, r.variant, r.provenance.get("started", ""))
+            for r in store.records()
+        ]
+        _rows(console, ("cell", "seed", "status", "variant", "started"), rows)
+
+
+def _describe(console: Console, name: str) -> None:
+    from sca_bench.metrics.registry import METRICS
+    from sca_bench.settings import kind_of
+    from sca_bench.study.merge import field_of, known_paths
+    from sca_bench.variants import all_variants
+
+    variants = all_variants()
+    if name in variants:
+        v = variants[name]
+        facts = {
+            "variant": v.name,
+            "what": v.summary,
+            "frozen": ", ".join(v.frozen) or "nothing",
+            "trained": ", ".join(v.trained) or "nothing",
+            "learns": v.trains,
+            "builder": v.builder,
+            "revision": v.revision,
+            "source": v.source,
+            "licence": v.licence,
+        }
+    elif name in METRICS:
+        m = METRICS[name]
+        facts = {"metric": m.name, "what": m.summary, "scorer": m.scorer, "tokenizer": m.tokenizer}
+        facts["document frequency"] = m.document_frequency
+    elif name in known_paths():
+        model, field = field_of(name)
+        info = model.model_fields[field]
+        default = "required" if info.is_required() else repr(info.default)
+        facts = {"setting": name, "type": str(info.annotation), "default": default}
+        facts["kind"] = kind_of(model, field)
+    else:
+        known = [*variants, *METRICS, *known_paths()]
+        raise InputError("describe", name, "nothing of that name", did_you_mean(name, known))
+    for key, value in facts.items():
+        console.print(f"{key + ':':<20}{value}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _explain(console: Console, store: Store, cell: str, other: str | None) -> None:
+    first = _identity(store, cell)
+    if other is None:
+        print(json.dumps(first, indent=1, sort_keys=True))
+        return
+    second = _identity(store, other)
+    keys = sorted(k for k in first.keys() | second.keys() if first.get(k) != second.get(k))
+    _rows(
+        console,
+        ("setting", cell, other),
+        [(key, str(first.get(key, "-")), str(second.get(key, "-"))) for key in keys],
+    )
+
+
+def _identity(store: Store, cell: str) -> dict[str, Any]:
+    from sca_bench.settings import CellSettings
+    from sca_bench.study.cell import identity
+
+    for record in store.records():
+        if record.cell_id.startswith(cell):
+            return identity(CellSettings.model_validate(record.settings), record.inputs)
+    known = sorted({record.cell_id for record in store.records()})
+    raise InputError(store.root, cell, "no such cell", did_you_mean(cell, known))

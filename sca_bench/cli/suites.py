@@ -1,0 +1,173 @@
+"""`run`, `plan` and `check`: the commands that take a suite."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from sca_bench.errors import InputError
+from sca_bench.metrics.registry import get_metric
+from sca_bench.study.plan import Plan, make_plan, manifest_of
+from sca_bench.study.record import SuiteManifest
+from sca_bench.study.store import Store
+from sca_bench.study.suite import load_suite
+
+if TYPE_CHECKING:
+    from sca_bench.engine.tracking import Tracker
+
+
+def command(options: argparse.Namespace, words: Sequence[str]) -> int:
+    """Run one of the three commands; return the exit code."""
+    suite = load_suite(
+        options.suite,
+        profile=options.profile,
+        overrides=options.overrides,
+        seeds=_seeds(options.seeds),
+    )
+    for metric in suite.metrics:
+        get_metric(metric, f"{suite.file}: metrics")
+    store = Store(options.runs_dir)
+    console = Console(width=None)
+    plan = make_plan(suite, store, only=options.only)
+    if options.command == "check":
+        count = len(plan.cells)
+        console.print(f"{suite.file}: {count} cells x {len(suite.seeds)} seeds; all right")
+        return 0
+    if options.command == "plan":
+        _print_plan(console, plan)
+        return 0
+    return _run(plan, store, console, options, words)
+
+
+def _seeds(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError("--seeds", text, "expected numbers with commas, such as 0,1,2") from None
+
+
+def _print_plan(console: Console, plan: Plan) -> None:
+    table = Table(title=f"{plan.suite.spec.suite}, profile {plan.suite.profile}")
+    for column in ("cell", "id", *(f"seed {seed}" for seed in plan.suite.seeds)):
+        table.add_column(column)
+    states = {(job.cell.cell_id, job.seed): job.state for job in plan.jobs}
+    for cell in plan.cells:
+        row = [states[cell.cell_id, seed] for seed in plan.suite.seeds]
+        table.add_row(cell.name, cell.cell_id, *row)
+    console.print(table)
+    console.print(f"{len(plan.jobs) - len(plan.left)} runs done, {len(plan.left)} to run")
+
+
+def _run(
+    plan: Plan,
+    store: Store,
+    console: Console,
+    options: argparse.Namespace,
+    words: Sequence[str],
+) -> int:
+    from sca_bench.engine.scoring import is_scored, score_runs
+
+    started = time.monotonic()
+    suite = plan.suite
+    line = "python -m sca_bench " + shlex.join(words)
+    whole = plan if options.only is None else make_plan(suite, store)
+    manifest = manifest_of(whole, line, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    done = len(plan.jobs) - len(plan.left)
+    console.print(
+        f"{suite.spec.suite} (profile {suite.profile}): {len(plan.cells)} cells x "
+        f"{len(suite.seeds)} seeds = {len(plan.jobs)} runs, {done} done, {len(plan.left)} to run",
+        highlight=False,
+    )
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    failed: dict[str, str] = {}
+    records = [store.record(job.cell.cell_id, job.seed) for job in plan.jobs]
+    idle = not plan.left and all(r and is_scored(r, suite.metrics) for r in records)
+    if not idle:
+        from sca_bench.engine.launch import exclusive
+
+        with exclusive(store.root):
+            store.save_manifest(manifest)  # a report shows what there is, even of a stopped run
+            failed = _work(plan, store, manifest, console, options, line)
+            score_runs(store, plan.jobs, suite.metrics, say)
+            if not options.no_mlflow:
+                _mirror(store, manifest, options, console)
+    store.save_manifest(manifest)
+    seconds = time.monotonic() - started
+    _print_scores(console, plan, store)
+    if idle:
+        say(f"nothing to do: every run is done ({seconds:.1f} s, 0 training steps, 0 forwards)")
+    else:
+        say(f"{len(plan.left) - len(failed)} runs finished in {seconds:.0f} s")
+    for name, reason in failed.items():
+        say(f"FAILED {name}: {reason}")
+    elsewhere = "" if str(store.root) == "runs" else f" --runs-dir {store.root}"
+    say(f"next: python -m sca_bench report{elsewhere}")
+    return 1 if failed else 0
+
+
+def _work(
+    plan: Plan,
+    store: Store,
+    manifest: SuiteManifest,
+    console: Console,
+    options: argparse.Namespace,
+    line: str,
+) -> dict[str, str]:
+    if not plan.left:
+        return {}
+    from sca_bench.engine.launch import Interrupted, Launcher
+
+    tracker = None if options.no_mlflow else _tracker(store, manifest, options, console)
+    try:
+        return Launcher(plan, store, line, console, tracker).run()
+    except Interrupted as error:
+        console.print(f"stopped by {error}; run the same command again to go on", highlight=False)
+        raise SystemExit(128 + error.number) from None
+
+
+def _tracker(
+    store: Store, manifest: SuiteManifest, options: argparse.Namespace, console: Console
+) -> Tracker:
+    from sca_bench.engine.tracking import Tracker, default_uri
+
+    uri = options.tracking_uri or default_uri(store)
+    return Tracker(
+        store, manifest, uri, lambda text: console.print(text, highlight=False, markup=False)
+    )
+
+
+def _mirror(
+    store: Store, manifest: SuiteManifest, options: argparse.Namespace, console: Console
+) -> None:
+    _tracker(store, manifest, options, console).update()
+
+
+def _print_scores(console: Console, plan: Plan, store: Store) -> None:
+    """Print one line per cell: the first metric, mean over the seeds that are done."""
+    metric = plan.suite.metrics[0]
+    table = Table(box=None)
+    for column in ("cell", f"{metric} (mean)", "runs"):
+        table.add_column(column)
+    for cell in plan.cells:
+        values, ended = [], []
+        for seed in plan.suite.seeds:
+            record = store.record(cell.cell_id, seed)
+            ended.append(record.status if record else "missing")
+            score = record.scores.get(metric) if record else None
+            if score is not None and score.value is not None:
+                values.append(score.value)
+        mean = f"{sum(values) / len(values):.3f}" if values else "-"
+        states = ", ".join(f"{ended.count(s)} {s}" for s in dict.fromkeys(ended))
+        table.add_row(cell.name, mean, states)
+    console.print(table)

@@ -1,0 +1,109 @@
+"""`score`, `caption`, `weights` and `track`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from sca_bench.errors import InputError
+from sca_bench.study.store import Store
+
+
+def command(options: argparse.Namespace) -> int:
+    """Run one of the commands; return the exit code."""
+    if options.command == "score":
+        return _score(options)
+    if options.command == "caption":
+        return _caption(options)
+    if options.command == "weights":
+        return _weights(options)
+    return _track(options)
+
+
+def _score(options: argparse.Namespace) -> int:
+    from sca_bench.metrics.command import score_file
+
+    metrics = options.metrics.split(",") if options.metrics else None
+    print(json.dumps(score_file(options.file, metrics), indent=1, ensure_ascii=False))
+    return 0
+
+
+def _numbers(text: str | None, count: int, flag: str) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != count:
+        raise InputError(flag, text, f"expected {count} numbers with commas between them")
+    return numbers
+
+
+def _caption(options: argparse.Namespace) -> int:
+    from sca_bench.engine.caption import caption_examples, caption_region
+
+    if options.examples is not None:
+        if options.image or options.box or options.point or options.examples < 1:
+            problem = "takes regions of the run's test split: no image, box or point, a number >= 1"
+            raise InputError("caption", "--examples", problem)
+        folder = Path(options.out or "examples")
+        store = Store(options.runs_dir)
+        for line in caption_examples(store, options.run, options.examples, folder):
+            print(line)
+        return 0
+    if options.image is None:
+        raise InputError("caption", "IMAGE", "missing", "name an image file, or give --examples N")
+    box = _numbers(options.box, 4, "--box")
+    point = _numbers(options.point, 2, "--point")
+    out = Path(options.out or "caption.png")
+    found = caption_region(
+        Store(options.runs_dir), options.run, Path(options.image), box, point, out
+    )
+    print(found.caption)
+    ious = ", ".join(f"{value:.3f}" for value in found.predicted_ious)
+    print(f"log-probability {found.log_prob:.3f}, predicted IoUs {ious}; overlay: {out}")
+    return 0
+
+
+def _weights(options: argparse.Namespace) -> int:
+    if options.action == "train-lm":
+        return _train_lm(options)
+    from sca_bench.embedded import build
+
+    if options.action == "verify":
+        for line in build.verify_all():
+            print(line)
+        return 0
+    if options.out is None:
+        raise InputError("weights build", "--out", "missing", "name a folder to build into")
+    build.build_all(Path(options.out), only=options.only)
+    return 0
+
+
+def _train_lm(options: argparse.Namespace) -> int:
+    from sca_bench.embedded.caption_lm import build_caption_lm
+
+    for flag, value in (("--captions", options.captions), ("--out", options.out)):
+        if value is None:
+            raise InputError("weights train-lm", flag, "missing", f"give {flag} PATH")
+    build_caption_lm(
+        Path(options.captions),
+        [Path(file) for file in options.phrases],
+        [Path(file) for file in options.exclude_images],
+        Path(options.out),
+        threads=options.threads,
+    )
+    return 0
+
+
+def _track(options: argparse.Namespace) -> int:
+    from sca_bench.engine.tracking import default_uri, sync
+
+    store = Store(options.runs_dir)
+    count = sync(store, options.tracking_uri or default_uri(store), print)
+    if not count:
+        raise InputError(store.root, "", "no suite was run here", "run one first")
+    print(f"{count} suites mirrored")
+    return 0

@@ -1,0 +1,127 @@
+"""Reading JSON strictly: whatever is wrong, the user gets the file, the place and what to do."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import Any
+
+from sca_bench.errors import InputError
+
+_MISSING = object()
+
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    "an integer": lambda v: isinstance(v, int) and not isinstance(v, bool),
+    "a positive integer": lambda v: isinstance(v, int) and not isinstance(v, bool) and v > 0,
+    "a number": lambda v: (
+        isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)
+    ),
+    "a string": lambda v: isinstance(v, str),
+    "a list": lambda v: isinstance(v, list),
+    "an object": lambda v: isinstance(v, dict),
+    "an id": lambda v: isinstance(v, int | str) and not isinstance(v, bool) and v != "",
+    "0 or 1": lambda v: isinstance(v, int) and v in (0, 1),
+}
+
+_AT_ONCE: dict[str, type] = {
+    "an integer": int,
+    "a number": int,
+    "a string": str,
+    "a list": list,
+    "an object": dict,
+    "an id": int,
+}
+"""A value of exactly this type is of the kind; spares millions of regions the calls above."""
+
+Part = str | int
+
+
+def place(parts: tuple[Part, ...]) -> str:
+    """Write the way to a value as `regions[3].width`."""
+    text = ""
+    for part in parts:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def shown(value: object) -> str:
+    """Return a value as JSON, cut to what fits in an error line."""
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def read_json(path: str | Path, key: str) -> Any:
+    """Read one JSON file.
+
+    Args:
+        path: The file.
+        key: The setting that names it, for the message.
+
+    Raises:
+        InputError: No such file, not a file, not UTF-8, or not (complete) JSON.
+    """
+    file = Path(path)
+    try:
+        return json.loads(file.read_bytes())
+    except FileNotFoundError:
+        raise InputError(file, key, "no such file", f"give the right path in {key}") from None
+    except OSError as fault:
+        raise InputError(file, key, f"cannot be read: {fault.strerror}") from None
+    except json.JSONDecodeError as fault:
+        raise InputError(
+            file,
+            f"line {fault.lineno} column {fault.colno}",
+            f"is not JSON: {fault.msg}",
+            "the file is damaged or its download was cut off; fetch it again",
+        ) from None
+    except UnicodeDecodeError:
+        raise InputError(file, key, "is not a UTF-8 text file; expected JSON") from None
+
+
+def check(value: Any, kind: str, file: str | Path, *at: Part) -> Any:
+    """Return the value if it is of that kind.
+
+    Args:
+        value: Anything out of a JSON file.
+        kind: One of the kinds of this module, such as "a number" (finite) or "an id".
+        file: The file, for the message.
+        *at: The way to the value inside the file.
+
+    Raises:
+        InputError: It is of another kind.
+    """
+    if not _KINDS[kind](value):
+        raise InputError(file, place(at), f"expected {kind}, found {shown(value)}")
+    return value
+
+
+def get(record: Any, key: str, kind: str, file: str | Path, *at: Part) -> Any:
+    """Return `record[key]` if the record is an object that has it, of that kind.
+
+    Raises:
+        InputError: The record is not an object, lacks the key, or holds something else there.
+    """
+    if not isinstance(record, dict):
+        raise InputError(file, place(at), f"expected an object, found {shown(record)}")
+    value = record.get(key, _MISSING)
+    if type(value) is _AT_ONCE.get(kind):
+        return value
+    if value is _MISSING:
+        keys = ", ".join(sorted(record)) or "none"
+        raise InputError(file, place((*at, key)), f"the key is missing; keys here: {keys}")
+    if not _KINDS[kind](value):
+        raise InputError(file, place((*at, key)), f"expected {kind}, found {shown(value)}")
+    return value
+
+
+def claim(seen: set[Any], item: Hashable, file: str | Path, *at: Part) -> None:
+    """Add an id to those seen.
+
+    Raises:
+        InputError: It was there already.
+    """
+    if item in seen:
+        raise InputError(file, place(at), f"{shown(item)} occurs twice; ids must be unique")
+    seen.add(item)

@@ -1,0 +1,93 @@
+"""Reading the text a decoder is trained on: captions, phrases, and images to leave out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from sca_bench.data.coco_instances import instance_phrase
+from sca_bench.data.coco_panoptic import panoptic_phrase
+from sca_bench.data.json_files import check, get, read_json
+from sca_bench.errors import InputError
+
+
+def read_captions(file: Path, excluded: Collection[str]) -> tuple[list[str], int]:
+    """Read COCO-layout captions: `{"annotations": [{"image_id", "caption"}, ...]}`.
+
+    Args:
+        file: The file.
+        excluded: Image ids whose captions are left out.
+
+    Returns:
+        The captions in file order, and how many were left out because of their image.
+
+    Raises:
+        InputError: The file is of another form, or no caption is left.
+    """
+    kept, left_out = [], 0
+    rows = get(read_json(file, "--captions"), "annotations", "a list", file)
+    for index, row in enumerate(rows):
+        caption = get(row, "caption", "a string", file, "annotations", index)
+        image = str(get(row, "image_id", "an id", file, "annotations", index))
+        if image in excluded:
+            left_out += 1
+        elif caption.strip():
+            kept.append(" ".join(caption.split()))
+    if not kept:
+        problem = f"no caption is left of {len(rows)} ({left_out} belong to excluded images)"
+        raise InputError(file, "annotations", problem, "give a file with captions of other images")
+    return kept, left_out
+
+
+def read_phrases(file: Path) -> list[str]:
+    """Read the phrases that regions of a file have as references.
+
+    Visual Genome's layout (a list of `{"regions": [{"phrase"}]}`) gives its phrases; COCO's layout
+    gives its category names, worded as the readers of instances and of panoptic segments do.
+
+    Raises:
+        InputError: The file has neither form.
+    """
+    content = read_json(file, "--phrases")
+    if isinstance(content, list):
+        return [
+            " ".join(get(region, "phrase", "a string", file, i, "regions", j).split())
+            for i, entry in enumerate(content)
+            for j, region in enumerate(get(entry, "regions", "a list", file, i))
+        ]
+    categories = get(content, "categories", "a list", file)
+    panoptic = any("segments_info" in row for row in content.get("annotations", ())[:1])
+    worded = panoptic_phrase if panoptic else instance_phrase
+    return [
+        worded(get(category, "name", "a string", file, "categories", index))
+        for index, category in enumerate(categories)
+    ]
+
+
+def read_image_ids(file: Path) -> set[str]:
+    """Read a list of images to leave out.
+
+    Understood are a COCO-layout file (`images`), Visual Genome's image_data (`image_id`, and
+    `coco_id` where an image has one), and a plain list of ids.
+
+    Raises:
+        InputError: The file has none of these forms.
+    """
+    content = read_json(file, "--exclude-images")
+    if isinstance(content, dict):
+        images = get(content, "images", "a list", file)
+        return {str(get(image, "id", "an id", file, "images", i)) for i, image in enumerate(images)}
+    found: set[str] = set()
+    for index, item in enumerate(check(content, "a list", file, "top level")):
+        found |= _ids(item, file, index)
+    return found
+
+
+def _ids(item: Any, file: Path, index: int) -> set[str]:
+    if not isinstance(item, dict):
+        return {str(check(item, "an id", file, index))}
+    found = {str(get(item, "image_id", "an id", file, index))}
+    if item.get("coco_id") is not None:
+        found.add(str(get(item, "coco_id", "an id", file, index)))
+    return found

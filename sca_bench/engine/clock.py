@@ -1,0 +1,53 @@
+"""Timing steps without making the host wait for the device."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+_WARM_UP = 5
+
+
+class StepClock:
+    """Seconds of every step; on CUDA by events that are read when somebody asks."""
+
+    def __init__(self) -> None:
+        self._seconds: list[float] = []
+        self._events: list[tuple[Any, Any]] = []
+
+    @contextmanager
+    def step(self, device: torch.device) -> Iterator[None]:
+        """Time one step."""
+        if device.type == "cuda":
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin.record()
+            yield
+            end.record()
+            self._events.append((begin, end))
+            return
+        started = time.perf_counter()
+        yield
+        self._seconds.append(time.perf_counter() - started)
+
+    def seconds(self) -> list[float]:
+        """Return all step times, waiting for the device where some are still to come."""
+        for begin, end in self._events:
+            end.synchronize()
+            self._seconds.append(begin.elapsed_time(end) / 1000)
+        self._events.clear()
+        return self._seconds
+
+    @property
+    def total_s(self) -> float:
+        """Seconds of all steps."""
+        return sum(self.seconds())
+
+    def median_s(self, last: int = 0) -> float:
+        """Return the median of the last steps, or of all but the first few; 0 before any."""
+        found = self.seconds()
+        steady = sorted(found[-last:] if last else found[_WARM_UP:] or found)
+        return steady[len(steady) // 2] if steady else 0.0

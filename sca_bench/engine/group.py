@@ -1,0 +1,186 @@
+"""The model that mmengine's runner sees: several cells over one frozen prefix, in lockstep.
+
+One step computes the frozen features of the batch once (or takes them from a bank) and then lets
+every cell make its own forward, backward, clipping and update, inside its own random stream. A cell
+that fails is recorded and leaves; the others go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import torch
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from sca_bench.batch import RegionBatch
+from sca_bench.captioner import Decoding, RegionCaptioner, SharesPrefix, TrainableCaptioner
+from sca_bench.engine.clock import StepClock
+from sca_bench.engine.features import FeatureBank
+from sca_bench.engine.rng import RngStream
+from sca_bench.settings import CellSettings
+from sca_bench.types import Prediction
+
+_AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass
+class Member:
+    """One cell inside a group.
+
+    Attributes:
+        key: Cell id.
+        captioner: Its model.
+        settings: Its settings.
+        rng: Its random stream.
+        error: Why it left the group; empty while it is in it.
+        last: Loss and gradient norm of the latest step, still on the device.
+        clock: Times its own part of every step.
+        cpu_s: CPU seconds (all threads) of its own part of all steps.
+    """
+
+    key: str
+    captioner: RegionCaptioner
+    settings: CellSettings
+    rng: RngStream
+    error: str = ""
+    last: dict[str, Tensor] = field(default_factory=dict)
+    clock: StepClock = field(default_factory=StepClock)
+    cpu_s: float = 0.0
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
+    """Return the mixed-precision context of a training precision; nothing for fp32."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    context = torch.autocast(device.type, dtype=_AMP[precision])
+    return cast("contextlib.AbstractContextManager[Any]", context)
+
+
+class CellGroup(BaseModel):
+    """Cells in lockstep.
+
+    Args:
+        members: The cells; all share settings that touch the frozen prefix and the data order.
+        device: Where to compute.
+        banks: Split name -> bank of frozen features; splits without one are computed as they come.
+        decoding: How captions are generated.
+    """
+
+    def __init__(
+        self,
+        members: list[Member],
+        device: torch.device,
+        banks: Mapping[str, FeatureBank],
+        decoding: Decoding,
+    ) -> None:
+        super().__init__()
+        self.members = members
+        self.device_ = device
+        self.banks = dict(banks)
+        self.decoding = decoding
+        self.captioned = "test"  # the split that `test_step` gets its batches from
+        self.counters = {"train_steps": 0, "encoder_forwards": 0, "sam_mixer_forwards": 0}
+        self.parts = nn.ModuleList(
+            [m.captioner for m in members if isinstance(m.captioner, nn.Module)]
+        )
+        first = members[0].settings
+        self.precision = first.train.precision
+        self._losses: dict[str, Callable[[RegionBatch], Tensor]] = {}
+        for member in members:
+            if isinstance(member.captioner, TrainableCaptioner):
+                loss = member.captioner.loss
+                self._losses[member.key] = torch.compile(loss) if first.runtime.compile else loss
+
+    @property
+    def alive(self) -> list[Member]:
+        """The members that have not failed."""
+        return [member for member in self.members if not member.error]
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Not used: the loop calls `train_step`, `val_step` and `test_step`."""
+        raise TypeError("a CellGroup is stepped, not called")
+
+    def train_step(self, data: RegionBatch, optim_wrapper: Any) -> dict[str, Tensor]:
+        """Make one step of every live member; return each one's loss."""
+        batch = self._with_features(data, "train")
+        self.counters["train_steps"] += 1
+        losses: dict[str, Tensor] = {}
+        for member in self.alive:
+            cpu = time.process_time()
+            try:
+                with member.rng.active(), member.clock.step(self.device_):
+                    losses[member.key] = self._step(member, batch, optim_wrapper[member.key])
+            except Exception as error:
+                self.fail(member, f"{type(error).__name__}: {error}")
+            member.cpu_s += time.process_time() - cpu
+        return losses
+
+    def _step(self, member: Member, batch: RegionBatch, wrapper: Any) -> Tensor:
+        with self._autocast():
+            loss = self._losses[member.key](batch)
+        wrapper.backward(wrapper.scale_loss(loss))
+        wrapper.step()
+        wrapper.zero_grad()
+        member.last = {"loss": loss.detach()}
+        return loss.detach()
+
+    def fail(self, member: Member, reason: str) -> None:
+        """Take a member out of the group."""
+        member.error = " ".join(reason.split())[:500]
+        if isinstance(member.captioner, nn.Module):
+            for parameter in member.captioner.parameters():
+                parameter.grad = None
+        if self.device_.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def val_step(self, data: RegionBatch) -> list[dict[str, Any]]:
+        """Return one row per live member and region: validation loss and caption."""
+        batch = self._with_features(data, "val")
+        rows: list[dict[str, Any]] = []
+        for member in self.alive:
+            loss = None
+            if isinstance(member.captioner, TrainableCaptioner) and batch.captions is not None:
+                with self._autocast():
+                    loss = float(member.captioner.loss(batch))
+            rows += self._rows(member, self._generate(member, batch), loss)
+        return rows
+
+    def test_step(self, data: RegionBatch) -> list[dict[str, Any]]:
+        """Return one row per live member and region."""
+        batch = self._with_features(data, self.captioned)
+        rows: list[dict[str, Any]] = []
+        for member in self.alive:
+            try:
+                rows += self._rows(member, self._generate(member, batch), None)
+            except Exception as error:
+                self.fail(member, f"{type(error).__name__}: {error}")
+        return rows
+
+    def _generate(self, member: Member, batch: RegionBatch) -> list[Prediction]:
+        with torch.no_grad(), self._autocast():
+            return member.captioner.generate(batch, self.decoding)
+
+    @staticmethod
+    def _rows(member: Member, found: list[Prediction], loss: float | None) -> list[dict[str, Any]]:
+        return [{"member": member.key, "prediction": p, "loss": loss} for p in found]
+
+    def _with_features(self, data: RegionBatch, split: str) -> RegionBatch:
+        batch = data.to(self.device_)
+        if split in self.banks:
+            return replace(batch, features=self.banks[split].gather(batch))
+        sharing = [m.captioner for m in self.alive if isinstance(m.captioner, SharesPrefix)]
+        if not sharing:
+            return batch
+        self.counters["encoder_forwards"] += len(batch.image_ids)
+        self.counters["sam_mixer_forwards"] += batch.num_regions
+        with torch.no_grad(), self._autocast():
+            features = sharing[0].frozen_features(batch)
+        return replace(batch, features=features)
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        return autocast(self.device_, self.precision)

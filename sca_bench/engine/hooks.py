@@ -1,0 +1,154 @@
+"""Our hooks in mmengine's loop: log lines, checkpoints, and leaving when no cell is left."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+
+from sca_bench.engine.group import CellGroup, Member
+from sca_bench.errors import CellError
+from sca_bench.study.store import checkpoint_path, drop_checkpoints
+
+
+class LogHook(Hook):  # type: ignore[misc]
+    """Append a line to each run's `log.jsonl` every so many steps and after each validation.
+
+    A member whose loss is no longer finite leaves the group here; the host waits for the device
+    only at these steps.
+    """
+
+    priority = "BELOW_NORMAL"  # before the schedule moves on: the rate logged is the one used
+
+    def __init__(self, folders: dict[str, Path], every: int) -> None:
+        self._folders, self._every = folders, every
+        self._started = time.perf_counter()
+
+    def after_train_iter(self, runner: Any, batch_idx: int, **_: Any) -> None:
+        """Log the step, if it is one of those."""
+        step = batch_idx + 1
+        group: CellGroup = runner.model
+        if step % self._every == 0 or step in (1, runner.max_iters):
+            for member in group.alive:
+                self._log(runner, group, member, step)
+        if not group.alive:
+            runner.train_loop.stop_training = True
+
+    def _log(self, runner: Any, group: CellGroup, member: Member, step: int) -> None:
+        loss = float(member.last["loss"])
+        if not math.isfinite(loss):
+            group.fail(member, f"loss is {loss} at step {step}")
+            return
+        rates = runner.optim_wrapper[member.key].get_lr()["lr"]
+        self._append(
+            member.key,
+            {
+                "step": step,
+                "loss": round(loss, 6),
+                "lr": rates[0],
+                "step_s": round(member.clock.median_s(self._every), 6),
+                "elapsed_s": round(time.perf_counter() - self._started, 3),
+            },
+        )
+
+    def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
+        """Log the validation summary of each member."""
+        by_member: dict[str, dict[str, Any]] = {}
+        for name, value in (metrics or {}).items():
+            key, _, metric = name.partition("/")
+            by_member.setdefault(key, {})[f"val/{metric}"] = round(float(value), 6)
+        for key, values in by_member.items():
+            self._append(key, {"step": runner.iter, **values})
+
+    def _append(self, key: str, row: dict[str, Any]) -> None:
+        with (self._folders[key] / "log.jsonl").open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps(row) + "\n")
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint so that a killed process leaves the previous one whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as handle:
+        torch.save(content, handle)
+        handle.flush()
+        os.fsync(handle.fileno())
+    temporary.replace(path)
+
+
+def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
+    """Read a checkpoint; nothing in it is executed.
+
+    Raises:
+        CellError: The file is damaged.
+    """
+    try:
+        content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        path.unlink()
+        reason = f"{path}: damaged checkpoint ({type(error).__name__}); deleted, run again"
+        raise CellError(reason) from error
+    return content
+
+
+class CheckpointHook(Hook):  # type: ignore[misc]
+    """Keep each member's trainable parameters, optimiser, schedule and random stream.
+
+    Args:
+        folders: Member key -> folder of its run.
+        every: Steps between checkpoints.
+        start: Step to resume from; 0 for a fresh start.
+    """
+
+    priority = "VERY_LOW"
+
+    def __init__(self, folders: dict[str, Path], every: int, start: int) -> None:
+        self._folders, self._every, self._start = folders, every, start
+
+    def before_train(self, runner: Any) -> None:
+        """Put back what the checkpoints hold, if the group starts from some."""
+        group: CellGroup = runner.model
+        for member in group.alive if self._start else ():
+            path = checkpoint_path(self._folders[member.key], self._start)
+            self._restore(runner, member, load_checkpoint(path, group.device_))
+
+    def after_train_iter(self, runner: Any, batch_idx: int, **_: Any) -> None:
+        """Save, if it is time."""
+        step = batch_idx + 1
+        if step % self._every == 0 and step < runner.max_iters:
+            for member in runner.model.alive:
+                self._save(runner, member, step)
+
+    def _save(self, runner: Any, member: Member, step: int) -> None:
+        captioner: Any = member.captioner
+        folder = self._folders[member.key]
+        save_checkpoint(
+            checkpoint_path(folder, step),
+            {
+                "step": step,
+                "cell_id": member.key,
+                "trainable": captioner.trainable_state(),
+                "optimiser": runner.optim_wrapper[member.key].state_dict(),
+                "schedule": [s.state_dict() for s in runner.param_schedulers[member.key]],
+                "rng": member.rng.state,
+                "cpu_s": member.cpu_s,
+            },
+        )
+        drop_checkpoints(folder, keep=step)
+
+    @staticmethod
+    def _restore(runner: Any, member: Member, content: dict[str, Any]) -> None:
+        captioner: Any = member.captioner
+        captioner.load_trainable_state(content["trainable"])
+        runner.optim_wrapper[member.key].load_state_dict(content["optimiser"])
+        for schedule, state in zip(
+            runner.param_schedulers[member.key], content["schedule"], strict=True
+        ):
+            schedule.load_state_dict(state)
+        member.rng.state = {name: state.cpu() for name, state in content["rng"].items()}
+        member.cpu_s = content["cpu_s"]

@@ -1,0 +1,33 @@
+"""Small copies of test images, so that reports need neither the data nor torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from PIL import Image
+
+from sca_bench.data.region_set import RegionSet
+from sca_bench.study.store import write_atomic
+
+MAX_IMAGES = 64
+MAX_SIDE_PX = 480
+
+
+def images_folder(root: Path, test: RegionSet) -> Path:
+    """Return the folder of a test split's thumbnails below the runs folder."""
+    return root / "images" / test.digest()[:12]
+
+
+def write_thumbnails(test: RegionSet, folder: Path) -> None:
+    """Write the first images of a split as PNG, with their original sizes in `sizes.json`."""
+    if (folder / "sizes.json").exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    sizes: dict[str, list[int]] = {}
+    for image_id in list(test.images)[:MAX_IMAGES]:
+        image = Image.fromarray(test.load_image(image_id))
+        sizes[image_id] = [image.width, image.height]
+        image.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX))
+        image.save(folder / f"{image_id}.png", optimize=True)
+    write_atomic(folder / "sizes.json", json.dumps(sizes))

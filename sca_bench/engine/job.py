@@ -1,0 +1,131 @@
+"""What the parent hands to a worker process, and what it gets back; plain JSON in files."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sca_bench.errors import InputError
+from sca_bench.settings import CellSettings
+from sca_bench.study.store import write_atomic
+
+FINAL = "predictions.jsonl"
+TRAIN_FINAL = "train_predictions.jsonl"
+"""Captions of the training split, where they were asked for."""
+LEARNT_FROM = "learnt_from"
+"""Key of a row of `TRAIN_FINAL`: the captions the region was trained on, where not its own."""
+
+
+@dataclass(frozen=True)
+class CellJob:
+    """One run inside a group job."""
+
+    cell_id: str
+    name: str
+    seed: int
+    revision: str
+    settings: dict[str, Any]
+    inputs: dict[str, str]
+
+    def parsed(self) -> CellSettings:
+        """Return the settings as settings."""
+        return CellSettings.model_validate(self.settings)
+
+
+@dataclass(frozen=True)
+class GroupJob:
+    """The work of one worker process.
+
+    Attributes:
+        runs_dir: The runs folder.
+        cells: Runs that share frozen prefix, data order and seed.
+        where: Suite file, for messages.
+        attempt: Unique name of this attempt.
+        threads: CPU threads of the worker.
+        device: Resolved device name.
+        command: The command line, for the record.
+    """
+
+    runs_dir: str
+    cells: list[CellJob]
+    where: str
+    attempt: str
+    threads: int
+    device: str
+    command: str
+
+    def save(self, path: Path) -> None:
+        """Write the job for the worker to read."""
+        write_atomic(path, json.dumps(asdict(self)))
+
+    @staticmethod
+    def load(path: Path) -> GroupJob:
+        """Read a job."""
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["cells"] = [CellJob(**cell) for cell in content["cells"]]
+        return GroupJob(**content)
+
+
+@dataclass
+class Outcome:
+    """How a worker ended.
+
+    Attributes:
+        input_error: `where, key, problem, fix` of an `InputError`, if the input was wrong.
+        failed: Cell id -> reason.
+        messages: Lines for the user.
+    """
+
+    input_error: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)
+
+    def save(self, path: Path) -> None:
+        """Write the outcome for the parent to read."""
+        write_atomic(path, json.dumps(asdict(self)))
+
+    @staticmethod
+    def load(path: Path) -> Outcome:
+        """Read an outcome."""
+        return Outcome(**json.loads(path.read_text(encoding="utf-8")))
+
+    def raise_input_error(self) -> None:
+        """Raise the worker's `InputError` in this process, if there was one."""
+        if self.input_error:
+            raise InputError(*self.input_error)
+
+
+def new_attempt(name: str) -> str:
+    """Return a name that no other attempt has, not even one of the same second."""
+    return f"{name}-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}-{os.urandom(3).hex()}"
+
+
+def resolve_device(wanted: str) -> str:
+    """Return the device to use for `runtime.device`.
+
+    Raises:
+        InputError: CUDA was asked for and is not there, or the name is not a device.
+    """
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise InputError("settings", "runtime.device", f"{wanted!r} is no device") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        fix = "use runtime.device: cpu or auto"
+        raise InputError("settings", "runtime.device", f"{wanted!r}: no CUDA device here", fix)
+    return wanted
+
+
+def num_gpus(device: str) -> int:
+    """Return how many GPUs jobs on this device may be spread over; 0 on a CPU."""
+    if not device.startswith("cuda"):
+        return 0
+    return torch.cuda.device_count() if device == "cuda" else 1

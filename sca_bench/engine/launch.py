@@ -1,0 +1,278 @@
+"""Running a plan: prepare shared prefixes, run the groups, score, mirror; files are the truth."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+
+from sca_bench.engine.job import CellJob, GroupJob, new_attempt, num_gpus, resolve_device
+from sca_bench.engine.pool import Attempt, Pool
+from sca_bench.engine.progress import RunProgress, eta_text
+from sca_bench.engine.tracking import Tracker
+from sca_bench.errors import InputError
+from sca_bench.study.cell import features_key
+from sca_bench.study.plan import Group, Job, Plan
+from sca_bench.study.record import RunRecord
+from sca_bench.study.store import Store, checkpoint_step
+
+_POLL_S, _SHOW_S, _MIRROR_S = 0.1, 1.0, 5.0
+
+
+class Interrupted(Exception):
+    """The user or the system asked the run to stop."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+@contextmanager
+def exclusive(root: Path) -> Iterator[None]:
+    """Hold the runs folder; a second run into it is told so.
+
+    Raises:
+        InputError: Another process holds it.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".lock").open("a+", encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            handle.seek(0)
+            holder = handle.read().strip() or "another process"
+            fix = "wait for it, or give another --runs-dir"
+            raise InputError(root, "", f"in use by process {holder}", fix) from None
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield
+
+
+@contextmanager
+def stop_signals() -> Iterator[None]:
+    """Turn SIGINT and SIGTERM into `Interrupted`, so that statuses are put right on the way out."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@dataclass
+class Launcher:
+    """Runs what is left of a plan.
+
+    Attributes:
+        plan: The suite's plan.
+        store: The runs folder.
+        command: The command line, for the records.
+        console: Where progress goes.
+        tracker: The MLflow mirror, if wanted.
+    """
+
+    plan: Plan
+    store: Store
+    command: str
+    console: Console
+    tracker: Tracker | None
+    failed: dict[str, str] = field(default_factory=dict)
+    _blocked: dict[str, str] = field(default_factory=dict)
+
+    def run(self) -> dict[str, str]:
+        """Run every job that is left; return job name -> reason for those that failed.
+
+        Raises:
+            InputError: The input of a group is wrong; nothing of it was started.
+            Interrupted: After every worker was ended and every status put right.
+        """
+        runtime = self.plan.left[0].cell.settings.runtime
+        device = resolve_device(runtime.device)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        gpus = num_gpus(device)
+        limit = runtime.jobs or gpus or cores or 1
+        groups = [part for g in self.plan.groups(limit) for part in self._by_start(g)]
+        workers = min(limit, len(groups))
+        self._threads = runtime.threads or max(1, (cores or 1) // workers)
+        self._device, self._cores = device, runtime.threads or cores or 1
+        self._pool = Pool(self.store.root / "attempts", limit, gpus)
+        with stop_signals(), RunProgress(self.console) as self._progress:
+            try:
+                self._prepare(groups)
+                self._run(groups)
+            except BaseException as error:
+                self._pool.kill()
+                status = "killed" if isinstance(error, Interrupted) else "failed"
+                self._close_running(status, str(error) or type(error).__name__)
+                raise
+        return self.failed
+
+    def _by_start(self, group: Group) -> list[Group]:
+        """Split a group by the step its members' checkpoints allow to resume from."""
+        parts: dict[int, list[Job]] = {}
+        for job in group.jobs:
+            step = checkpoint_step(self.store.run_dir(job.cell.cell_id, job.seed))
+            parts.setdefault(step, []).append(job)
+        return [Group(group.key, group.seed, tuple(jobs)) for jobs in parts.values()]
+
+    def _job(self, group: Group, threads: int) -> GroupJob:
+        for job in group.jobs:
+            self.store.run_dir(job.cell.cell_id, job.seed).mkdir(parents=True, exist_ok=True)
+        return GroupJob(
+            runs_dir=str(self.store.root.resolve()),
+            cells=[
+                CellJob(
+                    cell_id=job.cell.cell_id,
+                    name=job.cell.name,
+                    seed=job.seed,
+                    revision=job.cell.revision,
+                    settings=job.cell.settings.model_dump(mode="json"),
+                    inputs=job.cell.inputs,
+                )
+                for job in group.jobs
+            ],
+            where=str(self.plan.suite.file),
+            attempt=new_attempt(f"{self.plan.suite.spec.suite}-{group.key}-s{group.seed}"),
+            threads=threads,
+            device=self._device,
+            command=self.command,
+        )
+
+    def _prepare(self, groups: list[Group]) -> None:
+        """Check every group's inputs and compute the frozen features that are missing."""
+        shared: dict[Any, Group] = {}
+        for group in groups:
+            cell = group.jobs[0].cell
+            splits = ("train", "val", "test")
+            keys = tuple(features_key(cell.settings, cell.inputs, s) for s in splits)
+            key = (keys, cell.settings.text_decoder.weights)
+            known = shared[key].jobs if key in shared else ()
+            new = [j for j in group.jobs if j.cell.cell_id not in {k.cell.cell_id for k in known}]
+            shared[key] = Group(group.key, group.seed, (*known, *new))
+        waiting = list(shared.values())
+        threads = max(1, self._cores // min(len(waiting), self._pool.limit))
+        while waiting or self._pool.running:
+            while waiting and self._pool.free > 0:
+                group = waiting.pop(0)
+                name = f"inputs of {', '.join(job.cell.name for job in group.jobs)}"
+                self._pool.start(name, self._job(group, threads), "prepare")
+            for attempt in self._pool.collect():
+                outcome = attempt.outcome()
+                outcome.raise_input_error()
+                for cell_id, reason in outcome.failed.items():
+                    self._blocked[cell_id] = f"{reason}; log: {attempt.log_path}"
+                for message in outcome.messages:
+                    self._progress.say(f"  {message}")
+                self._progress.finish(attempt.name)
+            for attempt in self._pool.running:
+                self._progress.heartbeat(f"  {attempt.name}: {attempt.progress_text}")
+                self._progress.update(attempt.name, 0, 1, attempt.progress_text)
+            time.sleep(_POLL_S)
+
+    def _run(self, groups: list[Group]) -> None:
+        total, done = sum(len(group.jobs) for group in groups), 0
+        waiting = [group for group in groups if not self._is_blocked(group)]
+        started = shown = mirrored = time.monotonic()
+        while waiting or self._pool.running:
+            while waiting and self._pool.free > 0:
+                group = waiting.pop(0)
+                names = ", ".join(job.cell.name for job in group.jobs)
+                job = self._job(group, self._threads)
+                self._pool.start(f"{names}; seed {group.seed}", job, "run")
+            for attempt in self._pool.collect():
+                done += len(attempt.job.cells)
+                self._finish(attempt, done, total)
+            now = time.monotonic()
+            if now - shown >= _SHOW_S:
+                self._show(started, done, total)
+                shown = now
+            if now - mirrored >= _MIRROR_S:
+                self._mirror()
+                mirrored = time.monotonic()
+            time.sleep(_POLL_S)
+        self._mirror()
+
+    def _is_blocked(self, group: Group) -> bool:
+        """Fail the runs of a group whose preparation failed."""
+        reasons = [self._blocked.get(job.cell.cell_id, "") for job in group.jobs]
+        if not any(reasons):
+            return False
+        for cell in self._job(group, 1).cells:
+            self._fail(cell, next(reason for reason in reasons if reason))
+        return True
+
+    def _finish(self, attempt: Attempt, done: int, total: int) -> None:
+        outcome = attempt.outcome()
+        if outcome.input_error:  # met only now, so the other groups go on
+            line = str(InputError(*outcome.input_error))
+            outcome.failed = {cell.cell_id: line for cell in attempt.job.cells}
+        self._progress.finish(attempt.name)
+        for cell in attempt.job.cells:
+            if cell.cell_id in outcome.failed:
+                self._fail(cell, outcome.failed[cell.cell_id])
+        finished = ", ".join(c.name for c in attempt.job.cells if c.cell_id not in outcome.failed)
+        if finished:
+            seed = attempt.job.cells[0].seed
+            self._progress.say(f"  done {done} of {total}: {finished}; seed {seed}")
+
+    def _fail(self, cell: CellJob, reason: str) -> None:
+        name = f"{cell.name} seed {cell.seed}"
+        self.failed[name] = reason
+        self._progress.say(f"  FAILED {name}: {reason}")
+        self._mark(cell, "failed", reason)
+
+    def _show(self, started: float, done: int, total: int) -> None:
+        share, texts = float(done), []
+        for attempt in self._pool.running:
+            steps, all_steps, loss = self._position(attempt)
+            share += len(attempt.job.cells) * steps / all_steps
+            text = f"step {steps} of {all_steps}" + (f", loss {loss:.3f}" if loss else "")
+            self._progress.update(attempt.name, steps, all_steps, text)
+            texts.append(f"{attempt.name}: {text}")
+        eta = eta_text(share / total, time.monotonic() - started)
+        self._progress.update("suite", share, total, f"{done} of {total} runs, {eta}")
+        self._progress.heartbeat(f"  {done} of {total} runs done, {eta}; " + "; ".join(texts))
+
+    def _position(self, attempt: Attempt) -> tuple[int, int, float | None]:
+        cell = attempt.job.cells[-1]
+        rows = self.store.log(cell.cell_id, cell.seed)
+        steps = max((row["step"] for row in rows), default=0)
+        losses = [row["loss"] for row in rows if "loss" in row]
+        return steps, cell.settings["train"]["steps"], losses[-1] if losses else None
+
+    def _close_running(self, status: Any, reason: str) -> None:
+        for job in self.plan.left:
+            record = self.store.record(job.cell.cell_id, job.seed)
+            if record is not None and record.status == "running":
+                self.store.save(record.model_copy(update={"status": status, "error": reason}))
+        self._mirror()
+
+    def _mirror(self) -> None:
+        if self.tracker is not None:
+            self.tracker.update()
+
+    def _mark(self, cell: CellJob, status: Any, reason: str) -> None:
+        record = self.store.record(cell.cell_id, cell.seed) or RunRecord(
+            cell_id=cell.cell_id,
+            seed=cell.seed,
+            status=status,
+            settings=cell.settings,
+            inputs=cell.inputs,
+            variant=cell.settings["variant"],
+            revision=cell.revision,
+        )
+        self.store.save(record.model_copy(update={"status": status, "error": reason}))

@@ -1,0 +1,83 @@
+"""Drawing a captioned region: mask, prompt and caption on the image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch.nn import functional as nnf
+
+from sca_bench.boxes import resized_hw
+
+_BOX_COLOUR, _POINT_COLOUR, _MASK_COLOUR = (255, 196, 0), (255, 64, 64), (0, 114, 178)
+_MIN_SIDE_PX = 480
+
+
+def mask_in_image(
+    logits_hw: torch.Tensor, original_hw: tuple[int, int], image_size: int
+) -> np.ndarray:
+    """Bring a low-resolution mask to the original frame: up, padding off, then to the image.
+
+    Args:
+        logits_hw: Mask logits over the square model input.
+        original_hw: Height and width of the image.
+        image_size: Side of the model input in pixels.
+
+    Returns:
+        bool, (H, W).
+
+    Source: segment-anything, `Sam.postprocess_masks`.
+    """
+    height, width = original_hw
+    input_h, input_w = resized_hw(height, width, image_size)
+    size = (image_size, image_size)
+    full = nnf.interpolate(logits_hw[None, None].float(), size, mode="bilinear")
+    valid = full[..., :input_h, :input_w]
+    found = nnf.interpolate(valid, (height, width), mode="bilinear")[0, 0] > 0
+    return np.asarray(found.numpy(), dtype=bool)
+
+
+def draw_overlay(
+    image: np.ndarray,
+    mask: np.ndarray,
+    box_xyxy: tuple[float, ...] | None,
+    point_xy: tuple[float, ...] | None,
+    caption: str,
+) -> Image.Image:
+    """Return the image with mask, prompt and caption, enlarged if it is very small."""
+    tinted = image.copy()
+    tinted[mask] = (0.55 * tinted[mask] + 0.45 * np.array(_MASK_COLOUR)).astype(np.uint8)
+    picture = Image.fromarray(tinted)
+    factor = max(1.0, _MIN_SIDE_PX / max(picture.size))
+    size = (round(picture.width * factor), round(picture.height * factor))
+    picture = picture.resize(size, Image.Resampling.NEAREST)
+    pen = ImageDraw.Draw(picture)
+    line = max(2, round(max(size) / 300))
+    if box_xyxy is not None:
+        pen.rectangle([v * factor for v in box_xyxy], outline=_BOX_COLOUR, width=line)
+    if point_xy is not None:
+        x, y, r = point_xy[0] * factor, point_xy[1] * factor, 2 * line
+        pen.ellipse([x - r, y - r, x + r, y + r], fill=_POINT_COLOUR, outline="white")
+    font_px = max(14, round(max(size) / 32))
+    font = ImageFont.load_default(size=font_px)
+    lines = _wrapped(caption, font, size[0] - 16)
+    step = round(font_px * 1.35)
+    framed = Image.new("RGB", (size[0], size[1] + step * len(lines) + 12), "white")
+    framed.paste(picture)
+    text = ImageDraw.Draw(framed)
+    for number, words in enumerate(lines):
+        text.text((8, size[1] + 6 + number * step), words, fill="black", font=font)
+    return framed
+
+
+def _wrapped(caption: str, font: Any, width_px: int) -> list[str]:
+    lines = [""]
+    for word in caption.split() or ["(empty caption)"]:
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width_px:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines

@@ -1,0 +1,96 @@
+"""What is done once for the cells of a group, before any of them starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sca_bench.captioner import RegionCaptioner, SharesPrefix
+from sca_bench.data.region_set import RegionSet
+from sca_bench.engine import splits
+from sca_bench.engine.features import build_bank
+from sca_bench.engine.group import Member, autocast
+from sca_bench.engine.images import images_folder, write_thumbnails
+from sca_bench.engine.job import CellJob, GroupJob, Outcome
+from sca_bench.engine.rng import RngStream
+from sca_bench.errors import InputError
+from sca_bench.models.sam import sam_dims
+from sca_bench.study.store import write_atomic
+from sca_bench.variants import get_variant
+
+
+def build_member(cell: CellJob, where: str, parts: Any, device: torch.device) -> Member:
+    """Build one cell's captioner inside its own random stream."""
+    settings = cell.parsed()
+    rng = RngStream(cell.seed, device)
+    with rng.active():
+        captioner: RegionCaptioner = get_variant(settings.variant).load()(
+            settings, parts, where=where
+        )
+    if isinstance(captioner, nn.Module):
+        captioner.to(device)
+    return Member(cell.cell_id, captioner, settings, rng)
+
+
+def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
+    """Check the inputs of a group and compute the frozen features its cells share.
+
+    Everything that a user can get wrong is met here, before any cell starts.
+    """
+    settings, inputs = job.cells[0].parsed(), job.cells[0].inputs
+    runs_dir, device = Path(job.runs_dir), torch.device(job.device)
+    sets = splits.load_splits(settings, job.where)
+    _refuse_overlap(sets, job.where)
+    outcome.messages += [f"{name}: {found.summary()}" for name, found in sets.items()]
+    write_thumbnails(sets["test"], images_folder(runs_dir, sets["test"]))
+    parts = get_variant(settings.variant).load_parts(settings, job.where)
+    for cell in job.cells:  # all are built, so that a wrong setting of any is met here
+        member = build_member(cell, job.where, parts, device)
+    if not isinstance(member.captioner, SharesPrefix) or not settings.features.cache:
+        return
+    for split in sets:
+        folder = splits.bank_folder(runs_dir, settings, inputs, split)
+        if folder.exists():
+            continue
+        dataset = splits.make_dataset(
+            sets,
+            split,
+            settings,
+            image_size=sam_dims(settings.sam.size).image_size,
+            seed=0,
+            with_pixels=True,
+        )
+        loader, rows = splits.view_loader(dataset, settings)
+
+        def tell(done: int, total: int, split: str = split) -> None:
+            write_atomic(progress, f"frozen features, {split}: {done} of {total} regions")
+
+        with torch.no_grad(), autocast(device, settings.train.precision):
+            build_bank(
+                folder,
+                loader,
+                rows,
+                member.captioner.frozen_features,
+                dtype=settings.features.dtype,
+                device=device,
+                progress=tell,
+            )
+
+
+def _refuse_overlap(sets: dict[str, RegionSet], where: str) -> None:
+    test = {record.path or image_id for image_id, record in sets["test"].images.items()}
+    for name in ("train", "val"):
+        if name not in sets:
+            continue
+        images = sets[name].images.items()
+        shared = test & {record.path or image_id for image_id, record in images}
+        if shared:
+            raise InputError(
+                where,
+                f"data.{name}",
+                f"shares {len(shared)} images with data.test, the first is {min(shared)}",
+                "choose disjoint splits",
+            )

@@ -1,0 +1,89 @@
+"""What a person sees while a suite runs: live lines on a terminal, plain lines in a pipe."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+PLAIN_EVERY_S = 15.0
+
+
+class RunProgress:
+    """Progress of a suite and of the groups that are running.
+
+    Args:
+        console: Where to write; a terminal gets live bars, anything else plain lines.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._live: Progress | None = None
+        if console.is_terminal:
+            self._live = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[text]}"),
+                TimeElapsedColumn(),
+                console=console,
+                transient=True,
+            )
+        self._tasks: dict[str, TaskID] = {}
+        self._said = 0.0
+
+    def __enter__(self) -> RunProgress:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def say(self, line: str) -> None:
+        """Print a line that stays."""
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def update(self, name: str, done: float, total: float, text: str) -> None:
+        """Show where one group is.
+
+        Args:
+            name: The group.
+            done: Steps done.
+            total: Steps in all.
+            text: What it is doing.
+        """
+        if self._live is None:
+            return
+        if name not in self._tasks:
+            self._tasks[name] = self._live.add_task(name, total=total, text=text)
+        self._live.update(self._tasks[name], completed=done, total=total, text=text)
+
+    def finish(self, name: str) -> None:
+        """Take a group off the display."""
+        if self._live is not None and name in self._tasks:
+            self._live.remove_task(self._tasks.pop(name))
+
+    def heartbeat(self, line: str) -> None:
+        """Say a plain line now and then where there is no live display."""
+        if self._live is None and time.monotonic() - self._said >= PLAIN_EVERY_S:
+            self._said = time.monotonic()
+            self.say(line)
+
+
+def eta_text(fraction: float, elapsed_s: float) -> str:
+    """Return `12 %, about 3 min left`, or just the share while it is too early to tell."""
+    share = f"{100 * fraction:.0f} %"
+    if fraction < 0.02:
+        return share
+    left = elapsed_s * (1 - fraction) / fraction
+    return (
+        f"{share}, about {left / 60:.0f} min left" if left >= 90 else f"{share}, {left:.0f} s left"
+    )

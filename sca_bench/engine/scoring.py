@@ -1,0 +1,134 @@
+"""Scoring finished runs from their files; no model, no GPU, one METEOR process for all runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sca_bench.engine.job import FINAL, LEARNT_FROM, TRAIN_FINAL
+from sca_bench.metrics.registry import get_metric
+from sca_bench.metrics.rows import read_rows
+from sca_bench.metrics.score import Scorer, ScoreResult
+from sca_bench.study.plan import Job
+from sca_bench.study.record import RunRecord, Score
+from sca_bench.study.store import Store, write_atomic
+
+
+def expected_keys(metric: str) -> tuple[str, ...]:
+    """Return the score names that a record holds once a metric was asked for."""
+    if metric == "bleu":
+        return tuple(f"bleu_{n}" for n in range(1, 5))
+    return (metric,)
+
+
+def is_scored(record: RunRecord, metrics: Sequence[str]) -> bool:
+    """Say whether every metric has a value or a reason in the record."""
+    return all(key in record.scores for metric in metrics for key in expected_keys(metric))
+
+
+def score_runs(
+    store: Store,
+    jobs: Iterable[Job],
+    metrics: Sequence[str],
+    say: Callable[[str], None],
+) -> int:
+    """Score every finished run that lacks one of the metrics; return how many were scored.
+
+    Raises:
+        InputError: A predictions file is damaged.
+    """
+    waiting: list[RunRecord] = []
+    for job in jobs:
+        record = store.record(job.cell.cell_id, job.seed)
+        if record is not None and record.status == "done" and not is_scored(record, metrics):
+            waiting.append(record)
+    if not waiting:
+        return 0
+    say(f"  scoring {len(waiting)} runs: {', '.join(metrics)}")
+    with Scorer() as scorer:
+        for record in waiting:
+            folder = store.run_dir(record.cell_id, record.seed)
+            rows = read_rows(folder / FINAL)
+            result = scorer.score(rows, metrics, where=str(folder))
+            write_atomic(
+                folder / "region_scores.json",
+                json.dumps(
+                    {
+                        "region_ids": [row.region_id for row in rows],
+                        "image_ids": [row.image_id for row in rows],
+                        "scores": {_name(k): v for k, v in result.per_region.items()},
+                    }
+                ),
+            )
+            update = _update(record, result, metrics)
+            if (folder / TRAIN_FINAL).exists():
+                update["scores"] |= _train_scores(scorer, record, folder / TRAIN_FINAL, metrics)
+            store.save(record.model_copy(update=update))
+    return len(waiting)
+
+
+def _train_scores(
+    scorer: Scorer, record: RunRecord, path: Path, metrics: Sequence[str]
+) -> dict[str, Score]:
+    """Return exact matches on the training split, as `train/...`.
+
+    Every cell is compared with the regions' own references. A cell that was trained on the captions
+    of other regions is also compared with those: how much of them it has learnt by heart.
+    """
+    rows = read_rows(path)
+    wanted = [m for m in metrics if get_metric(m).family in ("exact_match", "macro_recall")]
+    wanted = wanted or ["exact_match"]
+    result = scorer.score(rows, wanted, where=str(path))
+    scores = {f"train/{k}": _score(record, result, k, "train") for k in result.values}
+    lines = path.read_text(encoding="utf-8").splitlines()
+    learnt = [json.loads(line).get(LEARNT_FROM) for line in lines]
+    if all(learnt):
+        dealt = [replace(row, references=tuple(own)) for row, own in zip(rows, learnt, strict=True)]
+        result = scorer.score(dealt, ["exact_match"], where=str(path))
+        scores["train/exact_match_as_dealt"] = _score(record, result, "exact_match", "train")
+    return scores
+
+
+def _name(key: str) -> str:
+    """Return a slot value's name in a record: `slot/colour`, `slot_by_objects/3/colour`.
+
+    The metrics room calls them `slots.colour` and `slots.colour.objects_3`, and the mean over all
+    slots `slots` and `slots.objects_3`.
+    """
+    family, *parts = key.split(".")
+    if family != "slots" or not parts:
+        return key
+    objects = parts.pop().removeprefix("objects_") if parts[-1].startswith("objects_") else ""
+    slot = parts[0] if parts else "mean_of_slots"
+    return f"slot_by_objects/{objects}/{slot}" if objects else f"slot/{slot}"
+
+
+def _update(record: RunRecord, result: ScoreResult, metrics: Sequence[str]) -> dict[str, Any]:
+    scores = dict(record.scores)
+    for key in result.values:
+        scores[_name(key)] = _score(record, result, key, "test")
+    notes = [*record.notes, *(note for note in result.notes if note not in record.notes)]
+    return {"scores": scores, "notes": notes}
+
+
+def _score(record: RunRecord, result: ScoreResult, key: str, split: str) -> Score:
+    signature = result.signatures.get(key)
+    protocol = {
+        "decoding": _decoding(record),
+        "prompt": record.settings["eval"]["prompt"],
+        "split": split,
+    }
+    return Score(
+        value=result.values[key],
+        signature={**signature.to_dict(), **protocol} if signature else {},
+        reason=result.not_computed.get(key, ""),
+    )
+
+
+def _decoding(record: RunRecord) -> str:
+    beams = record.settings["eval"]["num_beams"]
+    how = "greedy" if beams == 1 else f"beam {beams}"
+    return f"{how}, at most {record.settings['eval']['max_new_tokens']} tokens"

@@ -1,0 +1,194 @@
+"""MLflow as a view of the files: written as a run goes, with the status it really ended with.
+
+What was mirrored stands in each run folder's `mlflow.json`, so that nothing is written twice and
+everything can be rebuilt from the files at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sca_bench.study.record import CellEntry, RunRecord, SuiteManifest
+from sca_bench.study.store import Store, write_atomic
+
+_ENDED = {"done": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
+_PARAMS = (
+    "variant",
+    "mixer.num_layers",
+    "mixer.num_query_tokens",
+    "sam.size",
+    "sam.weights",
+    "encoder.type",
+    "text_decoder.weights",
+    "text_decoder.trainable",
+    "train.steps",
+    "train.learning_rate",
+    "train.images_per_batch",
+    "train.precision",
+    "eval.prompt",
+    "eval.num_beams",
+)
+
+
+def default_uri(store: Store) -> str:
+    """Return MLFLOW_TRACKING_URI, or the SQLite file in the runs folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store.root.resolve()}/mlflow.db"
+
+
+class Tracker:
+    """Mirrors the runs of one suite into one MLflow experiment.
+
+    A fault of the tracking server never stops a run: it is said once, and the mirror can be
+    rebuilt with `track sync`.
+
+    Args:
+        store: The runs folder.
+        manifest: The suite.
+        uri: Tracking URI; never printed, since it may hold credentials.
+        say: Prints a line for the user.
+    """
+
+    def __init__(
+        self, store: Store, manifest: SuiteManifest, uri: str, say: Callable[[str], None]
+    ) -> None:
+        self._store, self._manifest, self._uri, self._say = store, manifest, uri, say
+        self._client: Any = None
+        self._experiment = ""
+        self._broken = False
+
+    def update(self) -> None:
+        """Mirror whatever is new in the files of the suite's runs."""
+        if self._broken:
+            return
+        try:
+            for entry in self._manifest.cells:
+                for seed in self._manifest.seeds:
+                    record = self._store.record(entry.cell_id, seed)
+                    if record is not None:
+                        self._mirror(entry, record)
+        except Exception as error:
+            self._broken = True
+            self._say(
+                f"  MLflow mirror stopped ({type(error).__name__}); the runs go on, "
+                "`python -m sca_bench track sync` rebuilds it from the files"
+            )
+
+    def _connect(self) -> Any:
+        if self._client is None:
+            from mlflow import MlflowClient
+
+            for name in ("alembic", "mlflow"):  # after the import, which sets its own levels
+                logging.getLogger(name).setLevel(logging.WARNING)
+            self._client = MlflowClient(tracking_uri=self._uri)
+            name = self._manifest.report_name
+            found = self._client.get_experiment_by_name(name)
+            if found is None:
+                location = None
+                if self._uri.startswith("sqlite:"):
+                    location = (self._store.root.resolve() / "mlartifacts" / name).as_uri()
+                self._experiment = self._client.create_experiment(name, artifact_location=location)
+                self._client.set_experiment_tag(
+                    self._experiment, "mlflow.note.content", self._manifest.question
+                )
+            else:
+                self._experiment = found.experiment_id
+        return self._client
+
+    def _mirror(self, entry: CellEntry, record: RunRecord) -> None:
+        folder = self._store.run_dir(record.cell_id, record.seed)
+        state_path = folder / "mlflow.json"
+        states = json.loads(state_path.read_text()) if state_path.exists() else {}
+        state = states.get(self._manifest.report_name, {"run_id": "", "rows": 0, "ended": ""})
+        before = dict(state)
+        ended = _ENDED.get(record.status, "")
+        stamp = f"{ended} {len(record.scores)}" if ended else ""
+        rows = self._store.log(record.cell_id, record.seed)
+        if state["run_id"] and state["ended"] == stamp and state["rows"] == len(rows):
+            return
+        client = self._connect()
+        if not state["run_id"] or not self._exists(state["run_id"]):
+            state = {"run_id": self._create(entry, record), "rows": 0, "ended": ""}
+        elif before["ended"] and not ended:  # it runs again after a failure
+            client.update_run(state["run_id"], status="RUNNING")
+        self._log_rows(state["run_id"], rows[min(state["rows"], len(rows)) :])
+        state["rows"] = len(rows)
+        if ended and state["ended"] != stamp:
+            self._end(state["run_id"], record, folder, ended)
+        state["ended"] = stamp
+        states[self._manifest.report_name] = state
+        write_atomic(state_path, json.dumps(states))
+
+    def _exists(self, run_id: str) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            run = self._connect().get_run(run_id)
+        except MlflowException:
+            return False
+        return str(run.info.lifecycle_stage) == "active"
+
+    def _create(self, entry: CellEntry, record: RunRecord) -> str:
+        client = self._connect()
+        run = client.create_run(
+            self._experiment,
+            run_name=f"{entry.name}, seed {record.seed}",
+            tags={
+                "sca_bench.cell_id": record.cell_id,
+                "sca_bench.seed": str(record.seed),
+                "sca_bench.suite": self._manifest.suite,
+                "sca_bench.profile": self._manifest.profile,
+                "sca_bench.control": str(entry.control).lower(),
+            },
+        )
+        run_id = str(run.info.run_id)
+        params = {"seed": record.seed, **{k: _get(record.settings, k) for k in _PARAMS}}
+        params |= entry.coordinates
+        for key, value in params.items():
+            client.log_param(run_id, key, str(value)[:250])
+        return run_id
+
+    def _log_rows(self, run_id: str, rows: list[dict[str, Any]]) -> None:
+        from mlflow.entities import Metric
+
+        metrics = [
+            Metric(key, float(value), 0, int(row["step"]))
+            for row in rows
+            for key, value in row.items()
+            if key != "step" and isinstance(value, int | float)
+        ]
+        for first in range(0, len(metrics), 900):
+            self._connect().log_batch(run_id, metrics=metrics[first : first + 900])
+
+    def _end(self, run_id: str, record: RunRecord, folder: Path, status: str) -> None:
+        client = self._connect()
+        for key, score in record.scores.items():
+            if score.value is not None:
+                client.log_metric(run_id, f"test/{key}", score.value)
+        for key, value in record.cost.items():
+            client.log_metric(run_id, f"cost/{key}", value)
+        if record.error:
+            client.set_tag(run_id, "sca_bench.error", record.error)
+        for name in ("record.json", "predictions.jsonl", "region_scores.json", "log.jsonl"):
+            if (folder / name).exists():
+                client.log_artifact(run_id, str(folder / name))
+        client.set_terminated(run_id, status=status)
+
+
+def _get(settings: dict[str, Any], path: str) -> Any:
+    node: Any = settings
+    for part in path.split("."):
+        node = node.get(part) if isinstance(node, dict) else None
+    return node
+
+
+def sync(store: Store, uri: str, say: Callable[[str], None]) -> int:
+    """Rebuild the mirror of every suite in a runs folder; return the number of suites."""
+    manifests = store.manifests()
+    for manifest in manifests:
+        Tracker(store, manifest, uri, say).update()
+    return len(manifests)

@@ -1,0 +1,206 @@
+"""What a worker process does: prepare a frozen prefix, or run one group of cells to the end."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sca_bench.captioner import Decoding, FitsOnce, SharesPrefix
+from sca_bench.engine import splits
+from sca_bench.engine.collect import ValidationSummary, WritePredictions, check_complete
+from sca_bench.engine.features import FeatureBank
+from sca_bench.engine.group import CellGroup, Member
+from sca_bench.engine.hooks import CheckpointHook, LogHook
+from sca_bench.engine.job import FINAL, TRAIN_FINAL, CellJob, GroupJob, Outcome
+from sca_bench.engine.ledger import cost_of, new_record
+from sca_bench.engine.mm import build_runner
+from sca_bench.engine.prepare import build_member, prepare
+from sca_bench.engine.process import die_with_parent, redirect
+from sca_bench.engine.provenance import now
+from sca_bench.engine.trained import load_trained, save_trained
+from sca_bench.errors import InputError
+from sca_bench.models.sam import sam_dims
+from sca_bench.settings import CellSettings
+from sca_bench.study.record import RunRecord
+from sca_bench.study.store import Store, checkpoint_step, drop_checkpoints
+from sca_bench.variants import get_variant
+
+
+def main(job_path: str, outcome_path: str, log_path: str, stage: str) -> None:
+    """Entry point of the process; everything it prints goes to the log.
+
+    Args:
+        job_path: A saved `GroupJob`.
+        outcome_path: Where to write the `Outcome`.
+        log_path: Text log of this process.
+        stage: `prepare` or `run`.
+    """
+    die_with_parent()
+    redirect(log_path)
+    outcome = Outcome()
+    job = GroupJob.load(Path(job_path))
+    try:
+        torch.set_num_threads(job.threads)
+        torch.manual_seed(job.cells[0].seed)
+        if stage == "prepare":
+            prepare(job, outcome, Path(outcome_path).with_suffix(".progress"))
+        else:
+            GroupRun(job, outcome).run()
+    except InputError as error:
+        outcome.input_error = [error.where, error.key, error.problem, error.fix]
+    except Exception as error:
+        traceback.print_exc()
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        outcome.failed = {cell.cell_id: reason for cell in job.cells}
+    outcome.save(Path(outcome_path))
+
+
+class GroupRun:
+    """One attempt at a group: data, cells, the loop, records."""
+
+    def __init__(self, job: GroupJob, outcome: Outcome) -> None:
+        self.job, self.outcome = job, outcome
+        self.store = Store(job.runs_dir)
+        self.device = torch.device(job.device)
+        self.first: CellSettings = job.cells[0].parsed()
+        self.seed = job.cells[0].seed
+        self.started = now()
+        self.folders = {c.cell_id: self.store.run_dir(c.cell_id, c.seed) for c in job.cells}
+        self.start = min(checkpoint_step(folder) for folder in self.folders.values())
+        self.timings: dict[str, float] = {}
+
+    def run(self) -> None:
+        """Train (where there is something to train), caption the test split, write records."""
+        self.sets = splits.load_splits(self.first, self.job.where)
+        self.image_size = sam_dims(self.first.sam.size).image_size
+        group = self._group()
+        for cell in self.job.cells:
+            self.store.save(self._record(cell))
+        if get_variant(self.first.variant).trains == "gradient":
+            self._timed("train_s", lambda: self._train(group))
+        self._fit(group)
+        self._timed("generate_s", lambda: self._test(group))
+        for cell, member in zip(self.job.cells, group.members, strict=True):
+            if member.error:
+                self.outcome.failed[cell.cell_id] = member.error
+            self._close(cell, group, member)
+
+    def _close(self, cell: CellJob, group: CellGroup, member: Member) -> None:
+        record = self._record(cell)
+        record.status = "failed" if member.error else "done"
+        record.error = member.error
+        record.provenance["finished"] = now()
+        num_captions = len(self.sets["test"].regions)
+        record.cost = cost_of(group, member, self.timings, num_captions)
+        record.counters = dict(group.counters)
+        self.store.save(record)
+        if not member.error:
+            drop_checkpoints(self.folders[cell.cell_id])
+
+    def _record(self, cell: CellJob) -> RunRecord:
+        return new_record(self.job, cell, self.sets, self.started, self.start)
+
+    def _group(self) -> CellGroup:
+        spec = get_variant(self.first.variant)
+        parts = spec.load_parts(self.first, self.job.where)
+        members = [build_member(c, self.job.where, parts, self.device) for c in self.job.cells]
+        banks: dict[str, FeatureBank] = {}
+        if self.first.features.cache and isinstance(members[0].captioner, SharesPrefix):
+            root, inputs = Path(self.job.runs_dir), self.job.cells[0].inputs
+            for split in self.sets:
+                banks[split] = FeatureBank(splits.bank_folder(root, self.first, inputs, split))
+        decoding = Decoding(self.first.eval.num_beams, self.first.eval.max_new_tokens)
+        group = CellGroup(members, self.device, banks, decoding)
+        self.needs_pixels = any(isinstance(m.captioner, SharesPrefix) for m in members)
+        self.needs_pixels &= not banks
+        return group
+
+    def _dataset(self, split: str, training: bool | None = None) -> Any:
+        return splits.make_dataset(
+            self.sets,
+            split,
+            self.first,
+            image_size=self.image_size,
+            seed=self.seed,
+            with_pixels=self.needs_pixels,
+            training=training,
+        )
+
+    def _runner(
+        self,
+        group: CellGroup,
+        *,
+        training: bool,
+        captions: WritePredictions | None = None,
+    ) -> Any:
+        train = val = None
+        if training:
+            train = splits.train_loader(
+                self._dataset("train"), self.first, seed=self.seed, start=self.start
+            )
+            if "val" in self.sets:
+                val = splits.eval_loader(self._dataset("val"), self.first)
+        regions = self.sets["val"].regions if "val" in self.sets else ()
+        runtime = self.first.runtime
+        return build_runner(
+            group,
+            name=f"{self.job.attempt}-{'training' if training else group.captioned}",
+            work_dir=Path(self.job.runs_dir) / "attempts" / self.job.attempt,
+            seed=self.seed,
+            train_loader=train,
+            val_loader=val,
+            test_loader=splits.eval_loader(self._dataset(group.captioned, False), self.first),
+            val_metric=ValidationSummary(regions),
+            test_metric=captions or WritePredictions(self.sets["test"].regions, self.folders),
+            hooks=[
+                LogHook(self.folders, runtime.log_every),
+                CheckpointHook(self.folders, runtime.checkpoint_every, self.start),
+            ],
+            start=self.start,
+        )
+
+    def _train(self, group: CellGroup) -> None:
+        if all(load_trained(m.captioner, self.folders[m.key]) for m in group.members):
+            return  # only the captions are missing
+        if self.start == 0:
+            for folder in self.folders.values():
+                (folder / "log.jsonl").unlink(missing_ok=True)
+        self._runner(group, training=True).train()
+        for member in group.alive:
+            save_trained(member.captioner, self.folders[member.key])
+
+    def _fit(self, group: CellGroup) -> None:
+        captions = [c for region in self.sets["train"].regions for c in region.references]
+        for member in group.alive:
+            if isinstance(member.captioner, FitsOnce):
+                member.captioner.fit(captions)
+
+    def _test(self, group: CellGroup) -> None:
+        self._caption(group, "test", FINAL)
+        if self.first.eval.also_train:
+            self._caption(group, "train", TRAIN_FINAL)
+
+    def _caption(self, group: CellGroup, split: str, name: str) -> None:
+        if not group.alive:
+            return
+        for folder in self.folders.values():
+            (folder / name).unlink(missing_ok=True)
+        group.captioned = split
+        learnt: dict[str, Any] = {}
+        if split == "train" and self.first.data.permute_captions:
+            drawn = self._dataset(split)
+            learnt = {r.region_id: drawn.references_of(r) for r in self.sets[split].regions}
+        captions = WritePredictions(self.sets[split].regions, self.folders, name, learnt)
+        self._runner(group, training=False, captions=captions).test()
+        for member in group.alive:
+            check_complete(self.folders[member.key], name)
+
+    def _timed(self, name: str, action: Callable[[], None]) -> None:
+        started = time.perf_counter()
+        action()
+        self.timings[name] = time.perf_counter() - started

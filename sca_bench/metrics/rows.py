@@ -1,0 +1,153 @@
+"""Caption rows: what every metric reads, and the reader that checks a file of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sca_bench.errors import InputError
+
+REQUIRED_KEYS = ("region_id", "image_id", "caption", "references")
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionRow:
+    """One region's caption beside its references.
+
+    Attributes:
+        region_id: Unique inside a file or a call.
+        image_id: The image the region lies in; rows of one image are resampled together.
+        caption: The caption to be scored; may be empty.
+        references: One or more reference captions.
+        slots: For worlds whose captions follow a grammar: slot name -> right word(s).
+    """
+
+    region_id: str
+    image_id: str
+    caption: str
+    references: tuple[str, ...]
+    slots: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_rows(path: str | Path) -> list[CaptionRow]:
+    """Read rows from a `.jsonl` file (one record a line) or a `.json` file (a list of records).
+
+    Ids may be integers and become strings; keys beyond `REQUIRED_KEYS` and `slots` are ignored.
+
+    Raises:
+        InputError: The file cannot be read, is empty, or a record is at fault; names file, line
+            (or record, for a `.json` list) and key.
+    """
+    path = Path(path)
+    rows: list[CaptionRow] = []
+    seen: dict[str, str] = {}
+    for place, record in _records(path):
+        row = _row(path, place, record)
+        if row.region_id in seen:
+            problem = f"{row.region_id!r} appears twice, first in {seen[row.region_id]}"
+            raise InputError(path, f"{place}: region_id", problem, "give every region its own id")
+        seen[row.region_id] = place
+        rows.append(row)
+    if not rows:
+        raise InputError(path, "", "holds no records", "expected one JSON object per region")
+    return rows
+
+
+def check_rows(rows: list[CaptionRow], where: str) -> None:
+    """Check rows that did not come through `read_rows`.
+
+    Raises:
+        InputError: No rows, an id that appears twice, or a row without references.
+    """
+    if not rows:
+        raise InputError(where, "rows", "there is nothing to score")
+    seen: set[str] = set()
+    for row in rows:
+        if row.region_id in seen:
+            raise InputError(where, "region_id", f"{row.region_id!r} appears twice")
+        if not row.references:
+            raise InputError(where, f"{row.region_id}: references", "there are none")
+        seen.add(row.region_id)
+
+
+def _records(path: Path) -> Iterator[tuple[str, object]]:
+    """Yield (place, record); lines end at a line feed only, since U+2028 may stand in a caption."""
+    if path.suffix not in {".json", ".jsonl"}:
+        raise InputError(path, "", "is neither .jsonl nor .json", "give one of these two")
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(path, "", f"cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(path, "", f"is not UTF-8 (byte {error.start})") from error
+    if path.suffix == ".json":
+        if not text.strip():
+            return
+        whole = _parse(path, "", text)
+        if not isinstance(whole, list):
+            raise InputError(path, "", f"holds {_kind(whole)}, expected a list of records")
+        yield from ((f"record {number}", record) for number, record in enumerate(whole, 1))
+        return
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield f"line {number}", _parse(path, f"line {number}", line)
+
+
+def _parse(path: Path, place: str, text: str) -> object:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        at = f"line {error.lineno}, column {error.colno}" if not place else f"column {error.colno}"
+        raise InputError(path, place, f"malformed JSON at {at} ({error.msg})") from error
+    except RecursionError as error:
+        raise InputError(path, place, "malformed JSON (nested too deeply)") from error
+
+
+def _row(path: Path, place: str, record: object) -> CaptionRow:
+    if not isinstance(record, dict):
+        raise InputError(path, place, f"is {_kind(record)}, expected an object")
+    for key in REQUIRED_KEYS:
+        if key not in record:
+            fix = "every record needs " + ", ".join(REQUIRED_KEYS)
+            raise InputError(path, f"{place}: {key}", "is missing", fix)
+    ids = {}
+    for key in ("region_id", "image_id"):
+        value = record[key]
+        if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+            problem = f"is {_kind(value)}, expected a non-empty string or an integer"
+            raise InputError(path, f"{place}: {key}", problem)
+        ids[key] = str(value)
+    caption, references = record["caption"], record["references"]
+    if not isinstance(caption, str):
+        raise InputError(path, f"{place}: caption", f"is {_kind(caption)}, expected a string")
+    if not isinstance(references, list):
+        problem = f"is {_kind(references)}, expected a list of strings"
+        raise InputError(path, f"{place}: references", problem)
+    if not references:
+        raise InputError(path, f"{place}: references", "is empty", "give at least one reference")
+    for index, reference in enumerate(references):
+        if not isinstance(reference, str):
+            problem = f"is {_kind(reference)}, expected a string"
+            raise InputError(path, f"{place}: references[{index}]", problem)
+    slots = record.get("slots") or {}
+    if not isinstance(slots, dict):
+        raise InputError(path, f"{place}: slots", f"is {_kind(slots)}, expected an object")
+    for name, word in slots.items():
+        if not isinstance(word, str):
+            raise InputError(path, f"{place}: slots.{name}", f"is {_kind(word)}, expected a string")
+    return CaptionRow(ids["region_id"], ids["image_id"], caption, tuple(references), slots)
+
+
+def _kind(value: object) -> str:
+    """Say in JSON's words what a value is."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, str):
+        return "an empty string" if not value else "a string"
+    return "a list" if isinstance(value, list) else "an object"

@@ -1,0 +1,261 @@
+"""Scores rows by any of the registered metrics; one metric's failure leaves the others."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from sca_bench.errors import NotComputed
+from sca_bench.metrics import coco, slots
+from sca_bench.metrics.java import Java, find_java
+from sca_bench.metrics.meteor import Meteor
+from sca_bench.metrics.registry import METRICS, WITHOUT, MetricSpec, get_metric
+from sca_bench.metrics.rows import CaptionRow, check_rows
+from sca_bench.metrics.signature import Signature, region_set_hash
+from sca_bench.metrics.spice import corenlp_folder, spice
+from sca_bench.metrics.text import ptb_tokenize, ptb_tokenize_groups
+
+_KEPT_REFERENCE_SETS = 4
+_NEEDS_TOKENS = frozenset({"cider_d", "meteor", "bleu", "rouge_l", "spice"})
+# What a scorer may raise on input it cannot take; anything else is a fault of this package.
+_SCORER_ERRORS = (NotComputed, ArithmeticError, AssertionError, ValueError, OSError)
+_Tokens = tuple[list[list[str]], list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreResult:
+    """Scores of one system.
+
+    Attributes:
+        values: Value by key, in natural units (0-1, CIDEr-D 0-10); None where not computed.
+        per_region: Key -> one value per row, in the order of the rows. Keys whose value stands for
+            a part of the rows only (`slots...objects_2`) have none. A corpus-level value (METEOR,
+            BLEU) is not the mean of its regions' values.
+        signatures: Signature of every computed value.
+        not_computed: Key -> reason of every value that is None.
+        notes: What a reader should know before believing a value.
+    """
+
+    values: dict[str, float | None] = field(default_factory=dict)
+    per_region: dict[str, list[float]] = field(default_factory=dict)
+    signatures: dict[str, Signature] = field(default_factory=dict)
+    not_computed: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return values, signatures, reasons and notes as plain JSON values."""
+        return {
+            "values": dict(self.values),
+            "signatures": {
+                key: {**signature.to_dict(), "short": signature.short()}
+                for key, signature in self.signatures.items()
+            },
+            "not_computed": dict(self.not_computed),
+            "notes": list(self.notes),
+        }
+
+
+class Scorer:
+    """Scores one system after another, with one METEOR process and the references cut up once.
+
+    Use it as a context manager, from one thread. Values do not depend on what was scored before.
+
+    Args:
+        timeout_s: Seconds without an answer after which a Java program is given up (SPICE: 36
+            times as long, since it parses every caption before it answers).
+    """
+
+    def __init__(self, timeout_s: float = 600.0) -> None:
+        self._timeout_s = timeout_s
+        self._java: Java | None = None
+        self._meteor: Meteor | None = None
+        self._references: OrderedDict[tuple[tuple[str, ...], ...], list[list[str]]] = OrderedDict()
+
+    def __enter__(self) -> Scorer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the METEOR process, if there is one."""
+        if self._meteor is not None:
+            self._meteor.close()
+            self._meteor = None
+
+    @property
+    def meteor_pid(self) -> int | None:
+        """Process id of the METEOR process, if one runs."""
+        process = self._meteor.process if self._meteor else None
+        return process.pid if process else None
+
+    def score(
+        self, rows: Sequence[CaptionRow], metrics: Sequence[str], where: str = "score"
+    ) -> ScoreResult:
+        """Score rows.
+
+        Args:
+            rows: One row per region.
+            metrics: Names from `METRICS`, or `exact_match_without_PHRASE`.
+            where: File to name in an error.
+
+        Returns:
+            A value, or a reason, for every metric named.
+
+        Raises:
+            InputError: An unknown metric, no rows, a region id twice, or no references.
+        """
+        rows = list(rows)
+        specs = {name: get_metric(name, where) for name in metrics}
+        check_rows(rows, where)
+        run = _Run(rows, ScoreResult())
+        families = {spec.family for spec in specs.values()}
+        tokens: Callable[[], _Tokens] | None = None
+        if families & _NEEDS_TOKENS:
+            tokens = self._tokens_once(rows, with_meteor="meteor" in families)
+        bleu: dict[str, tuple[float, list[float]]] | None = None
+        # METEOR last: its process loads its tables while the others are computed.
+        for name, spec in sorted(specs.items(), key=lambda item: item[1].family == "meteor"):
+            keys = [f"bleu_{n}" for n in range(1, 5)] if name == "bleu" else [name]
+            try:
+                if tokens is None or spec.family not in _NEEDS_TOKENS:
+                    run.add_all(spec, _own(name, spec, rows))
+                elif spec.family == "bleu":
+                    bleu = bleu or _bleu(tokens())
+                    for key in keys:
+                        run.add(METRICS[key], key, *bleu[key])
+                else:
+                    run.add(spec, name, *self._field_score(spec, tokens))
+            except _SCORER_ERRORS as error:
+                known = isinstance(error, NotComputed)
+                reason = str(error) if known else f"{type(error).__name__}: {error}"
+                for key in keys:
+                    run.result.values[key] = None
+                    run.result.not_computed[key] = reason
+        run.remark()
+        return run.result
+
+    def _field_score(
+        self, spec: MetricSpec, tokens: Callable[[], _Tokens]
+    ) -> tuple[float, list[float]]:
+        if spec.family == "spice":
+            corenlp_folder()  # Say first what is missing for good.
+        references, hypotheses = tokens()
+        if spec.family == "cider_d":
+            return coco.cider_d(references, hypotheses)
+        if spec.family == "rouge_l":
+            return coco.rouge_l(references, hypotheses)
+        assert self._java is not None
+        if spec.family == "spice":
+            return spice(self._java, references, hypotheses, 36 * self._timeout_s)
+        return self._meteor_process(self._java).score(references, hypotheses)
+
+    def _meteor_process(self, java: Java) -> Meteor:
+        if self._meteor is None:
+            self._meteor = Meteor(java, self._timeout_s)
+        return self._meteor
+
+    def _tokens_once(self, rows: Sequence[CaptionRow], with_meteor: bool) -> Callable[[], _Tokens]:
+        """Return a function that tokenises on its first call and remembers tokens or failure."""
+        known: list[_Tokens | NotComputed] = []
+
+        def tokens() -> _Tokens:
+            if not known:
+                try:
+                    known.append(self._tokenise(rows, with_meteor))
+                except NotComputed as error:
+                    known.append(error)
+            if isinstance(known[0], NotComputed):
+                raise NotComputed(str(known[0]))
+            return known[0]
+
+        return tokens
+
+    def _tokenise(self, rows: Sequence[CaptionRow], with_meteor: bool) -> _Tokens:
+        if self._java is None:
+            self._java = find_java()
+        if with_meteor:
+            # A failure comes up again, as METEOR's own reason, when METEOR is asked for.
+            with contextlib.suppress(NotComputed):
+                self._meteor_process(self._java).start()
+        key = tuple(row.references for row in rows)
+        if key in self._references:
+            self._references.move_to_end(key)
+        else:
+            self._references[key] = ptb_tokenize_groups(self._java, key, self._timeout_s)
+            while len(self._references) > _KEPT_REFERENCE_SETS:
+                self._references.popitem(last=False)
+        captions = [row.caption for row in rows]
+        return self._references[key], ptb_tokenize(self._java, captions, self._timeout_s)
+
+
+class _Run:
+    """The result of one call as it grows."""
+
+    def __init__(self, rows: list[CaptionRow], result: ScoreResult) -> None:
+        self.rows, self.result = rows, result
+        self._region_set = region_set_hash(rows)
+
+    def add(self, spec: MetricSpec, key: str, value: float, per_region: list[float]) -> None:
+        """Add a value over all rows."""
+        self.add_all(spec, [slots.Scored(key, value, per_region, self.rows)])
+
+    def add_all(self, spec: MetricSpec, scored: Sequence[slots.Scored]) -> None:
+        """Add values, each with the rows it stands for."""
+        for one in scored:
+            whole = len(one.rows) == len(self.rows)
+            if not all(_finite(value) for value in (one.value, *one.per_region)):
+                raise NotComputed(f"{one.key}: the scorer gave a value that is no number")
+            self.result.values[one.key] = one.value
+            self.result.signatures[one.key] = spec.sign(
+                one.key, one.rows, self._region_set if whole else ""
+            )
+            if whole and len(one.per_region) == len(self.rows):
+                self.result.per_region[one.key] = one.per_region
+
+    def remark(self) -> None:
+        """Note what makes a value doubtful."""
+        values, notes = self.result.values, self.result.notes
+        cider = values.get("cider_d")
+        if cider is not None and len(self.rows) == 1:
+            notes.append("cider_d: one region only, so every word's weight is log 1 = 0")
+        elif cider is not None and cider < 0.01:
+            for other in ("meteor", "rouge_l", "bleu_1"):
+                if (values.get(other) or 0.0) > 0.1:
+                    notes.append(
+                        f"cider_d is {cider:.4f} while {other} is {values[other]:.3f}: are the "
+                        "references the right ones, and do they differ from region to region?"
+                    )
+                    break
+        num_empty = sum(not row.caption.strip() for row in self.rows)
+        if num_empty:
+            notes.append(f"{num_empty} of {len(self.rows)} captions are empty and score 0")
+
+
+def _bleu(tokens: _Tokens) -> dict[str, tuple[float, list[float]]]:
+    values, per_region = coco.bleu(*tokens)
+    return {f"bleu_{n}": (values[n - 1], per_region[n - 1]) for n in range(1, 5)}
+
+
+def _own(name: str, spec: MetricSpec, rows: Sequence[CaptionRow]) -> list[slots.Scored]:
+    if spec.family == "slots":
+        return slots.slot_accuracy(rows)
+    if spec.family == "macro_recall":
+        return [slots.macro_recall(rows)]
+    if name.startswith(WITHOUT):
+        phrase = name.removeprefix(WITHOUT).replace("_", " ")
+        return [slots.exact_match_without(rows, phrase, name)]
+    return [slots.exact_match(rows)]
+
+
+def _finite(value: float) -> bool:
+    return value == value and abs(value) != float("inf")

@@ -1,0 +1,224 @@
+"""The `config.json` of the original code base: sizes in, sizes out, everything else refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig
+
+from sca_bench.errors import InputError
+from sca_bench.models.image_encoder import SamImageEncoder
+from sca_bench.models.mixer import TwoWayMixer
+from sca_bench.models.sam import IOU_HEAD_DEPTH, MASK_PROMPT_CHANNELS, SamDims
+from sca_bench.models.sca import TASKS, ScaCaptioner
+
+VISION, PROMPT, DECODER, TEXT = (
+    "vision_config",
+    "prompt_encoder_config",
+    "mask_caption_decoder_config",
+    "text_config",
+)
+_LAYER_NORM_EPS = 1e-6
+_FIXED: dict[str, dict[str, object]] = {
+    VISION: {
+        "hidden_act": "gelu",
+        "layer_norm_eps": _LAYER_NORM_EPS,
+        "num_channels": 3,
+        "qkv_bias": True,
+        "use_abs_pos": True,
+        "use_rel_pos": True,
+    },
+    PROMPT: {
+        "hidden_act": "gelu",
+        "layer_norm_eps": _LAYER_NORM_EPS,
+        "mask_input_channels": MASK_PROMPT_CHANNELS,
+        "num_point_embeddings": 4,
+    },
+    DECODER: {
+        "attention_downsample_rate": 2,
+        "hidden_act": "relu",
+        "iou_head_depth": IOU_HEAD_DEPTH,
+        "layer_norm_eps": _LAYER_NORM_EPS,
+    },
+    "": {"vl_projector_type": "linear", "vl_projector_norm_type": "none"},
+}
+"""Settings with one supported value, which is also what their absence means."""
+
+
+@dataclass(frozen=True)
+class OriginalSizes:
+    """What the configuration says, in this package's terms.
+
+    Attributes:
+        sam: Sizes of SAM; the text mixer has the SAM mixer's heads and MLP width.
+        text_mixer_depth: Blocks of the text mixer.
+        num_caption_tokens: Caption query tokens per head, Q.
+        num_caption_heads: Captions per region, H.
+        num_task_tokens: Task tokens per task, K.
+        text_config: Configuration of the language model.
+    """
+
+    sam: SamDims
+    text_mixer_depth: int
+    num_caption_tokens: int
+    num_caption_heads: int
+    num_task_tokens: int
+    text_config: Any
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read the file.
+
+    Raises:
+        InputError: It is absent, no JSON object, or not of this model type.
+    """
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(path, "", f"cannot be read as JSON ({error})") from error
+    if not isinstance(config, dict) or config.get("model_type") != "sca":
+        raise InputError(path, "model_type", "is not 'sca': no checkpoint of the original")
+    return config
+
+
+def parse(config: dict[str, Any], where: Path) -> OriginalSizes:
+    """Turn the configuration into sizes; absent ones have the original's defaults.
+
+    Raises:
+        InputError: A setting has a value that is not supported here.
+    """
+    vision, prompt, decoder = (config.get(part) or {} for part in (VISION, PROMPT, DECODER))
+    for part, fixed in _FIXED.items():
+        section = config.get(part) or {} if part else config
+        for key, supported in fixed.items():
+            if section.get(key, supported) != supported:
+                raise InputError(
+                    where,
+                    f"{part}.{key}".lstrip("."),
+                    f"{section[key]!r} is not supported, expected {supported!r}",
+                )
+    width = vision.get("hidden_size", 768)
+    embed_dim = decoder.get("hidden_size", 256)
+    for part, key, value in (
+        (VISION, "output_channels", vision.get("output_channels", 256)),
+        (PROMPT, "hidden_size", prompt.get("hidden_size", 256)),
+    ):
+        if value != embed_dim:
+            raise InputError(where, f"{part}.{key}", f"{value} is not the decoder's {embed_dim}")
+    sam = SamDims(
+        image_size=vision.get("image_size", 1024),
+        patch_size=vision.get("patch_size", 16),
+        encoder_width=width,
+        encoder_depth=vision.get("num_hidden_layers", 12),
+        encoder_num_heads=vision.get("num_attention_heads", 12),
+        encoder_mlp_dim=vision.get("mlp_dim") or int(width * vision.get("mlp_ratio", 4.0)),
+        encoder_window=vision.get("window_size", 14),
+        encoder_global_blocks=tuple(vision.get("global_attn_indexes", (2, 5, 8, 11))),
+        embed_dim=embed_dim,
+        decoder_depth=decoder.get("num_hidden_layers", 2),
+        decoder_num_heads=decoder.get("num_attention_heads", 8),
+        decoder_mlp_dim=decoder.get("mlp_dim", 2048),
+        iou_head_hidden_dim=decoder.get("iou_head_hidden_dim", 256),
+        num_mask_tokens=decoder.get("num_multimask_outputs", 3) + 1,
+    )
+    return OriginalSizes(
+        sam=sam,
+        text_mixer_depth=decoder.get("additional_num_hidden_layers", 2),
+        num_caption_tokens=decoder.get("num_caption_tokens", 1),
+        num_caption_heads=decoder.get("num_caption_heads", 1),
+        num_task_tokens=config.get("num_task_tokens", 6),
+        text_config=_text_config(config.get(TEXT) or {}, where),
+    )
+
+
+def compose(model: ScaCaptioner, original_class: str, where: str) -> dict[str, Any]:
+    """Return the configuration of a captioner.
+
+    Raises:
+        InputError: The captioner has something that the original cannot express.
+    """
+    dims, mixer = model.region_encoder.sam.dims, model.text_mixer
+    own = model.region_encoder.sam.image_encoder
+    for fits, key, problem in (
+        (isinstance(own, SamImageEncoder), "encoder", "only SAM's own image encoder can be stored"),
+        (model.task_tokens is not None, "prefix.num_task_tokens", "at least one is needed"),
+        (model.prefix_gain == 1.0, "prefix.gain", "must be 1"),
+        (model.region_encoder.image_grid in (None, dims.grid), "mixer.image_grid", "must be unset"),
+        (
+            _mixer_sizes(mixer) == (dims.decoder_num_heads, dims.decoder_mlp_dim, 2),
+            "mixer",
+            "heads and MLP width must be those of the SAM mixer, and downsampling 2",
+        ),
+    ):
+        if not fits:
+            raise InputError(where, key, f"the original's layout cannot express this: {problem}")
+    assert model.task_tokens is not None
+    queries = model.caption_query_tokens
+    return {
+        "architectures": [original_class],
+        "model_type": "sca",
+        "num_task_tokens": model.task_tokens.num_embeddings // len(TASKS),
+        "use_decoder_only_language_model": True,
+        **_FIXED[""],
+        VISION: {
+            **_FIXED[VISION],
+            "hidden_size": dims.encoder_width,
+            "output_channels": dims.embed_dim,
+            "num_hidden_layers": dims.encoder_depth,
+            "num_attention_heads": dims.encoder_num_heads,
+            "image_size": dims.image_size,
+            "patch_size": dims.patch_size,
+            "window_size": dims.encoder_window,
+            "global_attn_indexes": list(dims.encoder_global_blocks),
+            "num_pos_feats": dims.embed_dim // 2,
+            "mlp_dim": dims.encoder_mlp_dim,
+            "mlp_ratio": dims.encoder_mlp_dim / dims.encoder_width,
+        },
+        PROMPT: {
+            **_FIXED[PROMPT],
+            "hidden_size": dims.embed_dim,
+            "image_size": dims.image_size,
+            "patch_size": dims.patch_size,
+            "image_embedding_size": dims.grid,
+        },
+        DECODER: {
+            **_FIXED[DECODER],
+            "hidden_size": dims.embed_dim,
+            "mlp_dim": dims.decoder_mlp_dim,
+            "num_hidden_layers": dims.decoder_depth,
+            "num_attention_heads": dims.decoder_num_heads,
+            "num_multimask_outputs": dims.num_mask_tokens - 1,
+            "iou_head_hidden_dim": dims.iou_head_hidden_dim,
+            "additional_num_hidden_layers": len(mixer.layers),
+            "num_caption_tokens": queries.num_query_tokens,
+            "num_caption_heads": queries.num_caption_heads,
+        },
+        TEXT: model.text_decoder.language_model.config.to_dict(),
+    }
+
+
+def _mixer_sizes(mixer: TwoWayMixer) -> tuple[int, int, int]:
+    block: Any = mixer.layers[0]
+    inner_dim = block.cross_attn_token_to_image.q_proj.out_features
+    return (
+        block.self_attn.num_heads,
+        block.mlp.lin1.out_features,
+        mixer.embedding_dim // inner_dim,
+    )
+
+
+def _text_config(section: dict[str, Any], where: Path) -> Any:
+    model_type = section.get("model_type", "")
+    try:
+        defaults = AutoConfig.for_model(model_type).to_dict()
+    except ValueError as error:
+        raise InputError(where, f"{TEXT}.model_type", f"{model_type!r} is unknown") from error
+    # Older files also carry generation defaults, which are no business of the architecture.
+    known = set(defaults) | {"rope_theta", "rope_scaling"}
+    skipped = {"architectures", "model_type", "transformers_version", "dtype"}
+    return AutoConfig.for_model(
+        model_type, **{k: v for k, v in section.items() if k in known - skipped}
+    )

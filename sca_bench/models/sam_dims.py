@@ -1,0 +1,100 @@
+"""The sizes of a SAM: the published ones, and a tiny one for rendered scenes. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sca_bench.errors import InputError, did_you_mean
+
+
+@dataclass(frozen=True)
+class SamDims:
+    """All sizes of a SAM.
+
+    Attributes:
+        image_size: Side of the square model input, in pixels.
+        patch_size: Side of a patch, in pixels.
+        encoder_width: Channels of the ViT.
+        encoder_depth: Blocks of the ViT.
+        encoder_num_heads: Heads of the ViT.
+        encoder_mlp_dim: Hidden width of the ViT's MLPs.
+        encoder_window: Side of its attention windows in tokens; 0 makes all blocks global.
+        encoder_global_blocks: Indices of the blocks that attend globally.
+        embed_dim: Channels of image embedding, prompts and tokens.
+        decoder_depth: Blocks of the SAM mixer.
+        decoder_num_heads: Heads of the SAM mixer.
+        decoder_mlp_dim: Hidden width of the SAM mixer's MLPs.
+        iou_head_hidden_dim: Hidden width of the head that predicts the masks' IoU.
+        num_mask_tokens: Mask tokens: one for a single mask, the others for candidates.
+    """
+
+    image_size: int
+    patch_size: int
+    encoder_width: int
+    encoder_depth: int
+    encoder_num_heads: int
+    encoder_mlp_dim: int
+    encoder_window: int
+    encoder_global_blocks: tuple[int, ...]
+    embed_dim: int
+    decoder_depth: int
+    decoder_num_heads: int
+    decoder_mlp_dim: int
+    iou_head_hidden_dim: int
+    num_mask_tokens: int = 4
+
+    @property
+    def grid(self) -> int:
+        """Rows (and columns) of image tokens."""
+        return self.image_size // self.patch_size
+
+
+def _published(width: int, depth: int, num_heads: int, global_blocks: tuple[int, ...]) -> SamDims:
+    return SamDims(
+        image_size=1024,
+        patch_size=16,
+        encoder_width=width,
+        encoder_depth=depth,
+        encoder_num_heads=num_heads,
+        encoder_mlp_dim=4 * width,
+        encoder_window=14,
+        encoder_global_blocks=global_blocks,
+        embed_dim=256,
+        decoder_depth=2,
+        decoder_num_heads=8,
+        decoder_mlp_dim=2048,
+        iou_head_hidden_dim=256,
+    )
+
+
+PRESETS: dict[str, SamDims] = {
+    "tiny": SamDims(
+        image_size=96,
+        patch_size=8,
+        encoder_width=96,
+        encoder_depth=4,
+        encoder_num_heads=4,
+        encoder_mlp_dim=384,
+        encoder_window=0,
+        encoder_global_blocks=(0, 1, 2, 3),
+        embed_dim=96,
+        decoder_depth=2,
+        decoder_num_heads=4,
+        decoder_mlp_dim=192,
+        iou_head_hidden_dim=96,
+    ),
+    "vit_b": _published(768, 12, 12, (2, 5, 8, 11)),
+    "vit_l": _published(1024, 24, 16, (5, 11, 17, 23)),
+    "vit_h": _published(1280, 32, 16, (7, 15, 23, 31)),
+}
+
+
+def sam_dims(size: str, where: str = "settings") -> SamDims:
+    """Return the sizes of a preset.
+
+    Raises:
+        InputError: No such preset.
+    """
+    if size not in PRESETS:
+        raise InputError(where, "sam.size", f"{size!r} is unknown", did_you_mean(size, PRESETS))
+    return PRESETS[size]

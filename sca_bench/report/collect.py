@@ -1,0 +1,188 @@
+"""Read what a suite left in the runs folder; a run that is not there becomes a stated hole."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sca_bench.errors import InputError
+from sca_bench.report.names import SLOT, SLOT_BY_OBJECTS, SLOTS, expand_metrics
+from sca_bench.report.score_table import ScoreRow, ScoreTable
+from sca_bench.study.record import CellEntry, RunRecord, SuiteManifest
+from sca_bench.study.store import Store
+
+COST = "cost/"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One cell and seed of a suite.
+
+    Attributes:
+        seed: The seed.
+        record: What was written about it, if it was ever started.
+        hole: Why there is no result; empty where the run is done.
+    """
+
+    seed: int
+    record: RunRecord | None
+    hole: str
+
+
+@dataclass(frozen=True, slots=True)
+class CellRuns:
+    """One cell of a suite with its runs, one per seed of the suite."""
+
+    entry: CellEntry
+    runs: tuple[Run, ...]
+
+    @property
+    def done(self) -> list[RunRecord]:
+        """Records of the finished runs, by seed."""
+        return [run.record for run in self.runs if run.record is not None and not run.hole]
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteData:
+    """All that a report is made of.
+
+    Attributes:
+        store: Where predictions, logs and region scores are read from.
+        manifest: The suite as it was last run.
+        cells: Its cells, controls last.
+        scores: Every score and cost of every run; missing ones with their reason.
+    """
+
+    store: Store
+    manifest: SuiteManifest
+    cells: tuple[CellRuns, ...]
+    scores: ScoreTable
+
+    @property
+    def metrics(self) -> list[str]:
+        """The suite's metrics one by one, without the slots."""
+        return expand_metrics(self.manifest.metrics)
+
+    @property
+    def main_metric(self) -> str:
+        """First metric of the suite; the first slot where the suite has slots only."""
+        return next(iter(self.metrics or self.scores.metrics(SLOT)), SLOTS)
+
+
+def collect(store: Store, manifest: SuiteManifest) -> SuiteData:
+    """Read every record that a suite's manifest names.
+
+    Raises:
+        InputError: A record is damaged, or numbers of one metric have different signatures.
+    """
+    cells = [_cell_runs(store, manifest, entry) for entry in manifest.cells]
+    cells.sort(key=lambda cell: cell.entry.control)  # stable: keeps the suite's own order
+    rows = list(_score_rows(manifest, cells))
+    return SuiteData(store, manifest, tuple(cells), ScoreTable(rows, manifest.file))
+
+
+def _cell_runs(store: Store, manifest: SuiteManifest, entry: CellEntry) -> CellRuns:
+    runs = []
+    for seed in manifest.seeds:
+        record = store.record(entry.cell_id, seed)
+        runs.append(Run(seed, record, _hole(record)))
+    return CellRuns(entry, tuple(runs))
+
+
+def _hole(record: RunRecord | None) -> str:
+    if record is None:
+        return "missing: never started"
+    if record.status == "done":
+        return ""
+    said = f": {record.error}" if record.error else ""
+    if record.status == "running":
+        return "not finished: still running, or interrupted" + said
+    return record.status + said
+
+
+def _score_rows(manifest: SuiteManifest, cells: list[CellRuns]) -> Iterator[ScoreRow]:
+    planned = expand_metrics(manifest.metrics)
+    for cell in cells:
+        for run in cell.runs:
+            head = (manifest.suite, cell.entry.name, cell.entry.cell_id, cell.entry.control)
+            if run.hole or run.record is None:
+                for metric in planned:
+                    yield ScoreRow(*head, run.seed, metric, None, {}, run.hole)
+                continue
+            record = run.record
+            extra = [name for name in record.scores if name not in planned]
+            for metric in [*planned, *sorted(extra, key=_metric_order)]:
+                score = record.scores.get(metric)
+                if score is None:
+                    yield ScoreRow(*head, run.seed, metric, None, {}, "not computed")
+                elif score.value is None or not math.isfinite(score.value):
+                    why = "not computed" if score.value is None else f"is {score.value}"
+                    reason = f"{why}: {score.reason}" if score.reason else why
+                    yield ScoreRow(*head, run.seed, metric, None, score.signature, reason)
+                else:
+                    yield ScoreRow(*head, run.seed, metric, score.value, score.signature)
+            for name, value in record.cost.items():
+                yield ScoreRow(*head, run.seed, COST + name, value)
+
+
+def _metric_order(metric: str) -> tuple[bool, bool]:
+    # sorted() is stable: inside each group the record's own order of slots is kept.
+    return metric.startswith(SLOT_BY_OBJECTS), metric.startswith(SLOT)
+
+
+def load_region_scores(store: Store, cell_id: str, seed: int, metric: str) -> dict[str, float]:
+    """Return region id -> score (natural units) of one run; empty where it was not scored.
+
+    Raises:
+        InputError: The file is damaged, or its lists do not fit together.
+    """
+    path = store.run_dir(cell_id, seed) / "region_scores.json"
+    fix = "score the run again"
+    try:
+        stored = store.region_scores(cell_id, seed)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(path, "", f"damaged file ({error})", fix) from error
+    if not isinstance(stored, dict):
+        raise InputError(path, "", "expected region_ids and scores", fix)
+    values = stored.get("scores", {}).get(metric)
+    if values is None:
+        return {}
+    ids = stored.get("region_ids", [])
+    if len(ids) != len(values) or len(set(ids)) != len(ids):
+        problem = f"{len(values)} values for {len(set(ids))} different region ids"
+        raise InputError(path, metric, problem, fix)
+    if any(value is None or not math.isfinite(value) for value in values):
+        raise InputError(path, metric, "a region's score is not a number", fix)
+    return dict(zip(ids, map(float, values), strict=True))
+
+
+def load_predictions(store: Store, cell_id: str, seed: int) -> dict[str, dict[str, Any]]:
+    """Return region id -> row of `predictions.jsonl` of one run, in the file's order.
+
+    Raises:
+        InputError: A row lacks its region, its image or its caption.
+    """
+    path = store.run_dir(cell_id, seed) / "predictions.jsonl"
+    rows: dict[str, dict[str, Any]] = {}
+    for number, row in enumerate(store.predictions(cell_id, seed), start=1):
+        missing = [key for key in ("region_id", "image_id", "caption") if key not in row]
+        if missing:
+            raise InputError(path, f"line {number}", f"lacks {', '.join(missing)}", "run it again")
+        rows[str(row["region_id"])] = row
+    return rows
+
+
+def load_json(path: Path) -> Any:
+    """Read one JSON file.
+
+    Raises:
+        InputError: It is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(path, "", f"damaged file ({error})", "delete it and run again") from error

@@ -1,0 +1,61 @@
+"""What all figures share: colours, type sizes, and saving the same bytes for the same data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+# Okabe and Ito's palette without yellow, which is too light on paper; told apart by people with
+# any common colour blindness. Markers and dashes carry the same information in grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1)))
+CONTROL_COLOUR = "#555555"
+PNG_DPI = 160
+_STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "sca_bench",
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.unicode_minus": True,
+    "text.parse_math": False,  # names of cells may hold a dollar sign
+}
+
+
+@contextmanager
+def figure_style() -> Iterator[None]:
+    """Draw and save inside this: a user's own matplotlib settings then change no byte."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE)
+        yield
+
+
+def new_figure(width_in: float, height_in: float) -> Figure:
+    """Return an empty white figure drawn by Agg, outside pyplot's global state."""
+    figure = Figure(figsize=(width_in, height_in), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def tidy(axes: Axes, grid: str = "y") -> None:
+    """Leave only the lines that help to read values."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis=grid, color="#DDDDDD", linewidth=0.6)  # type: ignore[arg-type]
+    axes.set_axisbelow(True)
+
+
+def save(figure: Figure, folder: Path, name: str, svg: bool = True) -> list[Path]:
+    """Write `name.png` and `name.svg`, without dates or versions, and return their paths."""
+    paths = [folder / f"{name}.png"]
+    figure.savefig(paths[0], dpi=PNG_DPI, metadata={"Software": None})
+    if svg:
+        paths.append(folder / f"{name}.svg")
+        figure.savefig(paths[1], metadata={"Date": None, "Creator": None})
+    return paths

@@ -1,0 +1,159 @@
+"""The score table: one value a row, and no column that mixes numbers of different signatures."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from sca_bench.errors import InputError
+from sca_bench.metrics.signature import comparable
+from sca_bench.metrics.stats import SeedSummary, seed_summary
+from sca_bench.report.names import short_region_set
+
+REGION_SET = "region_set"
+MAY_DIFFER = frozenset({REGION_SET, "num_regions", "short"})
+"""Parts of a signature that may differ inside a column: which regions were scored, which the table
+states for each row, and the one-line form that repeats it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRow:
+    """One number of one run.
+
+    Attributes:
+        suite: Suite it was run for.
+        cell: Name of the cell in the suite.
+        cell_id: Key of the cell.
+        control: Whether the cell is a control.
+        seed: Seed of the run.
+        metric: Metric name as in the record.
+        value: In natural units; None where it is missing.
+        signature: What it takes to compare the number; empty for costs and for missing numbers.
+        reason: Why the value is missing.
+    """
+
+    suite: str
+    cell: str
+    cell_id: str
+    control: bool
+    seed: int
+    metric: str
+    value: float | None
+    signature: dict[str, Any] = field(default_factory=dict)
+    reason: str = ""
+
+
+def signature_hash(signature: dict[str, Any]) -> str:
+    """Return eight hexadecimal digits that name a signature; empty for an empty one."""
+    if not signature:
+        return ""
+    parts = {key: value for key, value in signature.items() if key != "short"}
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+class ScoreTable:
+    """A long frame of scores, one value a row.
+
+    Args:
+        rows: The numbers; rows without a value keep their reason.
+        where: What an error names (the suite's file).
+
+    Attributes:
+        frame: Columns suite, cell, cell_id, control, seed, metric, value (natural units, NaN where
+            missing), signature (short hash), region_set (first digits), reason.
+        signatures: Short hash -> signature.
+
+    Raises:
+        InputError: Two numbers of one metric differ in their signature, other than in the region
+            set, which the table states row by row.
+    """
+
+    def __init__(self, rows: Iterable[ScoreRow], where: object = "scores") -> None:
+        self.signatures: dict[str, dict[str, Any]] = {}
+        self._cell_values: dict[tuple[str, str], list[float]] = {}
+        first: dict[str, ScoreRow] = {}
+        records: list[dict[str, Any]] = []
+        for row in rows:
+            if row.value is not None:
+                _refuse_mixture(first.setdefault(row.metric, row), row, where)
+                self._cell_values.setdefault((row.cell_id, row.metric), []).append(row.value)
+            key = signature_hash(row.signature)
+            if key:
+                self.signatures[key] = row.signature
+            records.append(
+                {
+                    "suite": row.suite,
+                    "cell": row.cell,
+                    "cell_id": row.cell_id,
+                    "control": row.control,
+                    "seed": row.seed,
+                    "metric": row.metric,
+                    "value": float("nan") if row.value is None else row.value,
+                    "signature": key,
+                    "region_set": _region_set(row.signature),
+                    "reason": row.reason,
+                }
+            )
+        columns = [
+            *("suite", "cell", "cell_id", "control", "seed"),
+            *("metric", "value", "signature", "region_set", "reason"),
+        ]
+        self.frame = pd.DataFrame.from_records(records, columns=columns)
+
+    def metrics(self, prefix: str = "") -> list[str]:
+        """Return the metrics that occur, in order of appearance."""
+        names = dict.fromkeys(str(name) for name in self.frame["metric"])
+        return [name for name in names if name.startswith(prefix)]
+
+    def over_seeds(self, cell_id: str, metric: str) -> SeedSummary | None:
+        """Return one cell's mean and spread (natural units) over the seeds that have the metric."""
+        values = self._cell_values.get((cell_id, metric))
+        return seed_summary(values) if values else None
+
+    def region_sets(self, metric: str) -> dict[str, list[str]]:
+        """Return region set -> names of the cells that were scored on it, for one metric."""
+        rows = self.frame[(self.frame["metric"] == metric) & self.frame["value"].notna()]
+        found: dict[str, list[str]] = {}
+        for name, cell in zip(rows["region_set"], rows["cell"], strict=True):
+            cells = found.setdefault(str(name), [])
+            if cell not in cells:
+                cells.append(str(cell))
+        return found
+
+    def signatures_in_use(self) -> dict[str, list[str]]:
+        """Return short hash -> the metrics with a number of that signature."""
+        found: dict[str, list[str]] = {key: [] for key in self.signatures}
+        rows = self.frame[self.frame["value"].notna()]
+        for key, metric in zip(rows["signature"], rows["metric"], strict=True):
+            if key and metric not in found[str(key)]:
+                found[str(key)].append(str(metric))
+        return {key: names for key, names in found.items() if names}
+
+
+def _region_set(signature: dict[str, Any]) -> str:
+    return short_region_set(str(signature.get(REGION_SET, "")))
+
+
+def _refuse_mixture(first: ScoreRow, row: ScoreRow, where: object) -> None:
+    fields = [key for key in comparable(first.signature, row.signature) if key not in MAY_DIFFER]
+    if fields:
+        said = [f"{key} {_said(r, key)}" for key in fields for r in (first, row)]
+        raise InputError(
+            where,
+            row.metric,
+            f"numbers with different signatures cannot stand in one column: {first.cell} seed "
+            f"{first.seed} has {', '.join(said[::2])}; {row.cell} seed {row.seed} has "
+            f"{', '.join(said[1::2])}",
+            "score both with the same version and settings (delete the older run's folder "
+            "and run the suite again)",
+        )
+
+
+def _said(row: ScoreRow, key: str) -> str:
+    return repr(row.signature[key]) if key in row.signature else "not stated"

@@ -1,0 +1,279 @@
+"""The tables of a report as plain data; Markdown and HTML are two ways to write the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from sca_bench.report.claims import ClaimResult
+from sca_bench.report.collect import COST, CellRuns, SuiteData
+from sca_bench.report.intervals import LEVEL, Estimate
+from sca_bench.report.names import (
+    COSTS,
+    NO_VALUE,
+    SLOT,
+    SLOT_BY_OBJECTS,
+    SLOTS,
+    metric_label,
+    metric_unit,
+    show_difference,
+    show_number,
+    show_score,
+    show_value,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its name, its unit (empty for words) and whether it holds numbers."""
+
+    label: str
+    unit: str = ""
+    numeric: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One field of a table: its text and the numbers of its footnotes."""
+
+    text: str
+    notes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row; `control` rows are set apart."""
+
+    entries: tuple[Entry, ...]
+    control: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table with what a reader must know to read it; `short` is its name in a menu."""
+
+    id: str
+    short: str
+    title: str
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+
+@dataclass(slots=True)
+class Footnotes:
+    """Numbers footnotes in order of appearance; the same text keeps its number."""
+
+    texts: list[str] = field(default_factory=list)
+
+    def mark(self, texts: Iterable[str]) -> tuple[int, ...]:
+        """Return the numbers of some footnotes, adding those that are new."""
+        numbers = []
+        for text in dict.fromkeys(text for text in texts if text):
+            if text not in self.texts:
+                self.texts.append(text)
+            numbers.append(self.texts.index(text) + 1)
+        return tuple(numbers)
+
+
+def score_table(data: SuiteData, notes: Footnotes) -> Table:
+    """Return the main table: one row per cell with coordinates, metrics and costs."""
+    axes = list(data.manifest.axes)
+    params, costs = COSTS[:2], COSTS[2:]
+    columns = [
+        Column("Cell", numeric=False),
+        *(Column(axis) for axis in axes),
+        Column("Seeds", "done of planned"),
+        *(Column(cost.label, cost.unit) for cost in params),
+        *(Column(metric_label(metric), metric_unit(metric)) for metric in data.metrics),
+        *(Column(cost.label, cost.unit) for cost in costs),
+    ]
+    rows = []
+    for cell in data.cells:
+        entries = [
+            _name(cell, notes),
+            *(_coordinate(cell, axis) for axis in axes),
+            _seeds(cell, notes),
+            *(_cost(data, cell, cost.key, notes) for cost in params),
+            *(_score(data, cell, metric, notes) for metric in data.metrics),
+            *(_cost(data, cell, cost.key, notes) for cost in costs),
+        ]
+        rows.append(Row(tuple(entries), cell.entry.control))
+    caption = (
+        "Metrics: mean ± sample standard deviation over the finished seeds (no ± with one seed), "
+        "times 100. Costs: mean over the finished seeds."
+    )
+    return Table("scores", "Scores", "Scores and costs", caption, tuple(columns), tuple(rows))
+
+
+def slot_table(data: SuiteData, notes: Footnotes) -> Table | None:
+    """Return the accuracy per slot, or None where nobody asked for slots and there are none."""
+    found = data.scores.metrics()
+    wanted = SLOTS in found or (SLOTS in data.manifest.metrics and not data.scores.metrics(SLOT))
+    metrics = [*([SLOTS] if wanted else []), *data.scores.metrics(SLOT)]
+    if not metrics:
+        return None
+    columns = [Column("Cell", numeric=False)]
+    columns += [Column(metric_label(metric), metric_unit(metric)) for metric in metrics]
+    rows = []
+    for cell in data.cells:
+        entries = [_name(cell, notes), *(_score(data, cell, m, notes) for m in metrics)]
+        rows.append(Row(tuple(entries), cell.entry.control))
+    caption = "Share of test regions whose caption fills the slot rightly; ± as above."
+    return Table("slots", "Slots", "Slot accuracy", caption, tuple(columns), tuple(rows))
+
+
+def slot_by_objects_table(data: SuiteData, notes: Footnotes) -> Table | None:
+    """Return slot accuracy by the number of objects in the image, or None without such scores."""
+    metrics = data.scores.metrics(SLOT_BY_OBJECTS)
+    if not metrics:
+        return None
+    pairs = [metric.removeprefix(SLOT_BY_OBJECTS).partition("/")[::2] for metric in metrics]
+    numbers = sorted({number for number, _ in pairs}, key=lambda n: (len(n), n))
+    names = list(dict.fromkeys(name for _, name in pairs))
+    columns = [Column("Cell", numeric=False), Column("Objects")]
+    columns += [Column(name.replace("_", " "), metric_unit(SLOT + name)) for name in names]
+    rows = []
+    for cell in data.cells:
+        for number in numbers:
+            scores = (
+                _score(data, cell, f"{SLOT_BY_OBJECTS}{number}/{name}", notes) for name in names
+            )
+            entries = (_name(cell, notes), Entry(number), *scores)
+            rows.append(Row(entries, cell.entry.control))
+    caption = (
+        "With two objects a neighbour is simply the other one, so accuracy is given by the number "
+        "of objects in the image; ± as above."
+    )
+    title = "Accuracy by number of objects"
+    return Table("slots-by-objects", "By objects", title, caption, tuple(columns), tuple(rows))
+
+
+def interval_table(data: SuiteData, estimates: list[Estimate], notes: Footnotes) -> Table:
+    """Return the main metric's bootstrap interval for every cell."""
+    metric = data.main_metric
+    columns = (
+        Column("Cell", numeric=False),
+        Column(metric_label(metric), metric_unit(metric)),
+        Column(f"{LEVEL:.0%} interval".replace("%", " %")),
+        Column("Regions"),
+        Column("Images"),
+        Column("Seeds"),
+    )
+    rows = []
+    for cell, estimate in zip(data.cells, estimates, strict=True):
+        mark = notes.mark([estimate.hole, estimate.note])
+        shown: list[Entry]
+        if estimate.interval is None:
+            shown = [Entry(NO_VALUE, mark), *(Entry(NO_VALUE) for _ in range(3))]
+        else:
+            shown = [
+                Entry(show_score(estimate.interval.mean), mark),
+                _ends(estimate, notes, signed=False),
+                Entry(show_number(estimate.num_regions, 0)),
+                Entry(show_number(estimate.num_images, 0)),
+            ]
+        rows.append(Row((_name(cell, notes), *shown, _seeds(cell, notes)), cell.entry.control))
+    caption = (
+        "Bootstrap over test images (percentiles of 1,000 resamples, each region's score averaged "
+        "over seeds first): how far the number would move with other test images of the same "
+        "kind. The spread over seeds is in the table of scores."
+    )
+    title = f"{metric_label(metric)} with its interval over test images"
+    return Table("interval", "Interval", title, caption, columns, tuple(rows))
+
+
+def claim_table(claims: list[ClaimResult], notes: Footnotes) -> Table | None:
+    """Return the observed difference behind each claim, or None where the suite has no claims."""
+    if not claims:
+        return None
+    columns = (
+        Column("Claim", numeric=False),
+        Column("Says", numeric=False),
+        Column("Left − right", "×100"),  # noqa: RUF001
+        Column(f"{LEVEL:.0%} interval".replace("%", " %")),
+        Column("Regions"),
+    )
+    rows = []
+    for claim in claims:
+        estimate = claim.estimate
+        mark = notes.mark([estimate.hole, estimate.note])
+        if estimate.interval is None:
+            shown = [Entry(NO_VALUE, mark), Entry(NO_VALUE), Entry(NO_VALUE)]
+        else:
+            shown = [
+                Entry(show_difference(estimate.interval.mean), mark),
+                _ends(estimate, notes, signed=True),
+                Entry(show_number(estimate.num_regions, 0)),
+            ]
+        rows.append(Row((Entry(claim.id), Entry(claim.says), *shown)))
+    caption = (
+        "Observed difference of the claim's two sides on the same test regions, seeds averaged, "
+        "with a paired bootstrap over test images. It covers the choice of test images, not the "
+        "choice of seeds."
+    )
+    return Table(
+        "claims", "Claims", "Claims and observed differences", caption, columns, tuple(rows)
+    )
+
+
+def _name(cell: CellRuns, notes: Footnotes) -> Entry:
+    entry = cell.entry
+    adjusted = [f"{entry.name}: {k} adjusted to {show_value(v)}" for k, v in entry.adjusted.items()]
+    remarks = [f"{entry.name}: {note}" for record in cell.done for note in record.notes]
+    name = f"{entry.name} (control)" if entry.control else entry.name
+    return Entry(name, notes.mark([*adjusted, *remarks]))
+
+
+def _coordinate(cell: CellRuns, axis: str) -> Entry:
+    coordinates = cell.entry.coordinates
+    return Entry(show_value(coordinates[axis]) if axis in coordinates else NO_VALUE)
+
+
+def _seeds(cell: CellRuns, notes: Footnotes) -> Entry:
+    holes = [f"{cell.entry.name}, seed {run.seed}: {run.hole}" for run in cell.runs if run.hole]
+    return Entry(f"{len(cell.done)} of {len(cell.runs)}", notes.mark(holes))
+
+
+def _score(data: SuiteData, cell: CellRuns, metric: str, notes: Footnotes) -> Entry:
+    if not cell.done:
+        return Entry(NO_VALUE, _seeds(cell, notes).notes)
+    frame = data.scores.frame
+    at = (frame["cell_id"] == cell.entry.cell_id) & (frame["metric"] == metric)
+    rows = frame[at & frame["value"].isna()]
+    done = {record.seed for record in cell.done}
+    reasons = [
+        f"{metric_label(metric)}, {cell.entry.name}, seed {seed}: {reason}"
+        for seed, reason in zip(rows["seed"], rows["reason"], strict=True)
+        if seed in done
+    ]
+    if len(reasons) == len(done) > 1 and len(set(rows["reason"])) == 1:
+        reasons = [f"{metric_label(metric)}, {cell.entry.name}: {rows['reason'].iloc[0]}"]
+    if not at.any():
+        reasons = [f"{metric_label(metric)}, {cell.entry.name}: not computed"]
+    sets = data.scores.region_sets(metric)
+    if len(sets) > 1:
+        own = [key for key, cells in sets.items() if cell.entry.name in cells]
+        reasons += [f"scored on region set {key or 'not stated'}" for key in own]
+    summary = data.scores.over_seeds(cell.entry.cell_id, metric)
+    text = NO_VALUE if summary is None else show_score(summary.mean, summary.sd)
+    return Entry(text, notes.mark(reasons))
+
+
+def _cost(data: SuiteData, cell: CellRuns, key: str, notes: Footnotes) -> Entry:
+    cost = next(column for column in COSTS if column.key == key)
+    summary = data.scores.over_seeds(cell.entry.cell_id, COST + key)
+    if summary is None:
+        if not cell.done:
+            return Entry(NO_VALUE, _seeds(cell, notes).notes)
+        return Entry(NO_VALUE, notes.mark(["not in the run's cost ledger"]))
+    return Entry(show_number(summary.mean * cost.factor, cost.decimals))
+
+
+def _ends(estimate: Estimate, notes: Footnotes, signed: bool) -> Entry:
+    interval = estimate.interval
+    if interval is None or interval.low is None or interval.high is None:
+        reason = "no interval: fewer than two test images" if interval is not None else ""
+        return Entry(NO_VALUE, notes.mark([reason]))
+    show = show_difference if signed else show_score
+    return Entry(f"{show(interval.low)} to {show(interval.high)}")

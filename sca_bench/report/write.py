@@ -1,0 +1,166 @@
+"""Writing the reports of suites: the same files in, the same bytes out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sca_bench.errors import InputError, did_you_mean
+from sca_bench.report.axis_draw import draw_axis_plot
+from sca_bench.report.axis_plot import AxisPlot, axis_plot
+from sca_bench.report.claims import claim_results
+from sca_bench.report.collect import SuiteData, collect
+from sca_bench.report.csv_tables import long_csv, wide_csv
+from sca_bench.report.curves_plot import Curves, draw_learning_curves, learning_curves
+from sca_bench.report.figures import figure_style, save
+from sca_bench.report.gallery import build_gallery
+from sca_bench.report.intervals import cell_estimate, region_means
+from sca_bench.report.markdown import write_markdown
+from sca_bench.report.names import metric_label
+from sca_bench.report.page import Page, Picture, render_page
+from sca_bench.report.provenance import provenance, signature_legend
+from sca_bench.report.tables import (
+    Footnotes,
+    Table,
+    claim_table,
+    interval_table,
+    score_table,
+    slot_by_objects_table,
+    slot_table,
+)
+from sca_bench.report.thumbnails import png_uri
+from sca_bench.study.record import SuiteManifest
+from sca_bench.study.store import Store, write_atomic
+
+_FIGURES = ("metric_over_axis.png", "metric_over_axis.svg", "learning_curves.png")
+
+
+def write_report(store: Store, manifest: SuiteManifest, out_dir: Path) -> Path:
+    """Write one suite's report and return its folder, `out_dir / manifest.report_name`.
+
+    The folder then holds `index.html`, `table.md`, `table.csv` (one value a row),
+    `summary.csv` (one cell a row), and `metric_over_axis.png` / `.svg` and `learning_curves.png`
+    where there is something to draw. Files of an earlier report are replaced.
+
+    Raises:
+        InputError: A file of the runs folder is damaged, a claim cannot be read, or numbers of
+            one metric have different signatures.
+    """
+    data = collect(store, manifest)
+    folder = Path(out_dir) / manifest.report_name
+    notes = Footnotes()
+    tables = _tables(data, notes)
+    legend = signature_legend(data)
+    gallery = build_gallery(data)
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = _pictures(data, folder)
+    write_atomic(folder / "table.csv", long_csv(data))
+    write_atomic(folder / "summary.csv", wide_csv(data))
+    write_atomic(folder / "table.md", write_markdown(manifest, tables, notes, legend))
+    page = Page(
+        manifest,
+        data.main_metric,
+        tuple(tables),
+        notes,
+        tuple(pictures),
+        gallery,
+        provenance(data),
+        tuple(legend),
+    )
+    write_atomic(folder / "index.html", render_page(page))
+    return folder
+
+
+def write_reports(store: Store, suites: list[str] | None, out_dir: Path) -> list[Path]:
+    """Write the reports of some suites (all profiles of each), or of all that were run.
+
+    Args:
+        store: The runs folder.
+        suites: Names of suites, or of reports (`suite.profile`); all suites where None or empty.
+        out_dir: Folder of the reports.
+
+    Raises:
+        InputError: Nothing was run yet, or a name is unknown; and as `write_report`.
+    """
+    manifests = store.manifests()
+    if not manifests:
+        problem = "no suite has been run into this folder"
+        raise InputError(store.root, "", problem, "run one first: sca-bench run SUITE")
+    chosen: list[SuiteManifest] = []
+    for name in suites or []:
+        found = [m for m in manifests if name in (m.suite, m.report_name, f"{m.suite}.{m.profile}")]
+        if not found:
+            hint = did_you_mean(name, {m.suite for m in manifests})
+            raise InputError(store.root, "suites", f"{name!r} was not run into this folder", hint)
+        chosen += [manifest for manifest in found if manifest not in chosen]
+    return [write_report(store, manifest, out_dir) for manifest in chosen or manifests]
+
+
+def _tables(data: SuiteData, notes: Footnotes) -> list[Table]:
+    means = [region_means(data, cell, data.main_metric) for cell in data.cells]
+    found = [
+        interval_table(data, [cell_estimate(mean) for mean in means], notes),
+        claim_table(claim_results(data), notes),
+        score_table(data, notes),
+        slot_table(data, notes),
+        slot_by_objects_table(data, notes),
+    ]
+    return [table for table in found if table is not None]
+
+
+def _pictures(data: SuiteData, folder: Path) -> list[Picture]:
+    for name in _FIGURES:  # what an earlier run had may have nothing to show now
+        (folder / name).unlink(missing_ok=True)
+    plot, curves = axis_plot(data), learning_curves(data)
+    uris = {"metric_over_axis": "", "learning_curves": ""}
+    with figure_style():
+        figure = draw_axis_plot(plot)
+        if figure is not None:
+            uris["metric_over_axis"] = png_uri(save(figure, folder, "metric_over_axis")[0])
+        figure = draw_learning_curves(curves)
+        if figure is not None:
+            path = save(figure, folder, "learning_curves", svg=False)[0]
+            uris["learning_curves"] = png_uri(path)
+    label = metric_label(data.main_metric)
+    over = f"{label} over {plot.label}" if plot.axis else f"{label} by cell"
+    return [
+        Picture(
+            "metric-over-axis",
+            over,
+            uris["metric_over_axis"],
+            f"{over}; the numbers are in the table of scores",
+            _axis_caption(plot),
+        ),
+        Picture(
+            "learning-curves",
+            "Learning curves",
+            uris["learning_curves"],
+            "Training loss and validation metrics over training steps",
+            _curves_caption(curves),
+        ),
+    ]
+
+
+def _axis_caption(plot: AxisPlot) -> str:
+    if not plot.series and not plot.controls:
+        return "No run has a score yet, so there is nothing to draw."
+    parts = ["Open dots: seeds, beside their mean." if plot.axis else "Open dots: seeds."]
+    parts.append("Filled marks: means over seeds." if plot.axis else "Bars: means over seeds.")
+    parts.append("Whiskers: ± one sample standard deviation over seeds.")
+    if plot.controls:
+        parts.append("Grey lines: controls (mean)." if plot.axis else "Grey bars: controls.")
+    if plot.left_out:
+        parts.append(f"Without a score and so not drawn: {', '.join(plot.left_out)}.")
+    return " ".join(parts)
+
+
+def _curves_caption(curves: Curves) -> str:
+    if not curves.panels:
+        return "No run wrote a training log."
+    parts = ["Thin lines: seeds; thick lines: their mean at the steps that all of them logged."]
+    if curves.without_log:
+        parts.append(f"Without a training log: {', '.join(curves.without_log)}.")
+    if curves.left_out:
+        parts.append(f"Also logged, not drawn: {', '.join(curves.left_out)}.")
+    if curves.dropped:
+        parts.append(f"{curves.dropped} logged values are not finite and are left out.")
+    return " ".join(parts)

@@ -1,0 +1,229 @@
+"""Cells in lockstep: equal to cells alone, with or without a cache, through faults and resumes."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sca_bench.engine import hooks
+from sca_bench.engine.rng import RngStream
+from sca_bench.errors import CellError
+from sca_bench.study.store import Store, checkpoint_path
+
+DEPTHS = ({"mixer.num_layers": 1}, {"mixer.num_layers": 2}, {"train.learning_rate": 0.003})
+
+
+def trained(job, index=0):
+    cell = job.cells[index]
+    return load_file(Store(job.runs_dir).run_dir(cell.cell_id, cell.seed) / "trainable.safetensors")
+
+
+def captions(job, index=0):
+    cell = job.cells[index]
+    return [row["caption"] for row in Store(job.runs_dir).predictions(cell.cell_id, cell.seed)]
+
+
+def assert_equal(one, two):
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        assert torch.equal(tensor, two[name]), name
+
+
+def test_a_cell_in_lockstep_equals_the_cell_alone(group_job, run_group, tmp_path):
+    together = group_job(*DEPTHS)
+    assert not run_group(together).failed
+    for index, change in enumerate(DEPTHS):
+        alone = group_job(change, runs=tmp_path / f"alone{index}")
+        run_group(alone)
+        assert_equal(trained(together, index), trained(alone))
+        assert captions(together, index) == captions(alone)
+
+
+def test_cached_features_move_no_number(group_job, run_group, tmp_path):
+    cached = group_job(DEPTHS[0])
+    run_group(cached)
+    direct = group_job({**DEPTHS[0], "features.cache": False}, runs=tmp_path / "direct")
+    run_group(direct)
+    assert cached.cells[0].cell_id == direct.cells[0].cell_id
+    for name, tensor in trained(cached).items():
+        torch.testing.assert_close(tensor, trained(direct)[name], atol=1e-5, rtol=1e-5)
+    store = Store(cached.runs_dir)
+    counters = store.record(cached.cells[0].cell_id, 0).counters
+    assert counters == {"train_steps": 6, "encoder_forwards": 0, "sam_mixer_forwards": 0}
+    direct_counters = Store(direct.runs_dir).record(direct.cells[0].cell_id, 0).counters
+    assert direct_counters["encoder_forwards"] == 6 * 2 + 2 * 2 + 3
+
+
+def test_seeds_differ_and_the_same_seed_repeats(group_job, run_group, tmp_path):
+    weights = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        job = group_job(DEPTHS[0], runs=tmp_path / name, seed=seed)
+        run_group(job)
+        weights.append(trained(job))
+    assert_equal(weights[0], weights[1])
+    assert any(not torch.equal(weights[0][k], weights[2][k]) for k in weights[0])
+
+
+def test_a_resumed_group_equals_an_uninterrupted_one(group_job, run_group, tmp_path, monkeypatch):
+    straight = group_job(*DEPTHS[:2], runs=tmp_path / "straight")
+    run_group(straight)
+    broken = group_job(*DEPTHS[:2], runs=tmp_path / "broken")
+    original = hooks.LogHook.after_train_iter
+
+    def die(self, runner, batch_idx, **rest):
+        original(self, runner, batch_idx, **rest)
+        if batch_idx == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(hooks.LogHook, "after_train_iter", die)
+    with pytest.raises(KeyboardInterrupt):
+        run_group(broken)
+    monkeypatch.undo()
+    folder = Store(broken.runs_dir).run_dir(broken.cells[0].cell_id, 0)
+    assert checkpoint_path(folder, 4).exists()
+    again = group_job(*DEPTHS[:2], runs=tmp_path / "broken")
+    run_group(again)
+    record = Store(again.runs_dir).record(again.cells[0].cell_id, 0)
+    assert record.provenance["resumed_at_step"] == 4
+    assert record.counters["train_steps"] == 2
+    for index in range(2):
+        assert_equal(trained(straight, index), trained(again, index))
+        assert captions(straight, index) == captions(again, index)
+    assert not list(folder.glob("checkpoint-*"))
+
+
+def test_a_cell_that_diverges_leaves_and_the_others_do_not_notice(
+    group_job, run_group, tmp_path, monkeypatch
+):
+    quiet = group_job(DEPTHS[0], runs=tmp_path / "quiet")
+    run_group(quiet)
+    from sca_bench.engine.group import CellGroup
+
+    step = CellGroup._step
+    both = group_job(*DEPTHS[:2], runs=tmp_path / "both")
+    victim = both.cells[1].cell_id
+
+    def poisoned(self, member, batch, wrapper):
+        loss = step(self, member, batch, wrapper)
+        if member.key == victim and self.counters["train_steps"] == 3:
+            member.last = {"loss": torch.tensor(float("nan"))}
+        return loss
+
+    monkeypatch.setattr(CellGroup, "_step", poisoned)
+    outcome = run_group(both)
+    assert outcome.failed == {victim: "loss is nan at step 3"}
+    assert_equal(trained(quiet), trained(both))
+    store = Store(both.runs_dir)
+    assert store.record(both.cells[0].cell_id, 0).status == "done"
+    failed = store.record(victim, 0)
+    assert (failed.status, failed.error) == ("failed", "loss is nan at step 3")
+
+
+def test_a_cell_that_runs_out_of_memory_leaves(group_job, run_group, monkeypatch):
+    from sca_bench.engine.group import CellGroup
+
+    job = group_job(*DEPTHS[:2])
+    victim = job.cells[0].cell_id
+    step = CellGroup._step
+
+    def greedy(self, member, batch, wrapper):
+        if member.key == victim and self.counters["train_steps"] == 2:
+            raise torch.OutOfMemoryError("no memory left")
+        return step(self, member, batch, wrapper)
+
+    monkeypatch.setattr(CellGroup, "_step", greedy)
+    outcome = run_group(job)
+    assert outcome.failed == {victim: "OutOfMemoryError: no memory left"}
+    assert Store(job.runs_dir).record(job.cells[1].cell_id, 0).status == "done"
+
+
+def test_checkpoints_and_results_hold_trainable_tensors_only(group_job, run_group, monkeypatch):
+    job = group_job(DEPTHS[0])
+    kept = {}
+    monkeypatch.setattr(
+        hooks, "drop_checkpoints", lambda folder, keep=0: kept.update({keep: Path(folder)})
+    )
+    run_group(job)
+    names = set(trained(job))
+    assert {name.split(".")[0] for name in names} == {
+        "text_mixer",
+        "caption_query_tokens",
+        "projection",
+        "task_tokens",
+    }
+    assert kept
+
+
+def test_checkpoint_content_is_read_without_executing_anything(tmp_path):
+    path = tmp_path / "checkpoint-3.pt"
+    hooks.save_checkpoint(path, {"step": 3, "trainable": {"a": torch.ones(2)}})
+    assert hooks.load_checkpoint(path, torch.device("cpu"))["step"] == 3
+    path.write_bytes(b"not a checkpoint")
+    with pytest.raises(CellError, match="damaged checkpoint"):
+        hooks.load_checkpoint(path, torch.device("cpu"))
+    assert not path.exists()
+
+
+def test_log_and_predictions_hold_what_they_say(group_job, run_group):
+    job = group_job(DEPTHS[0])
+    run_group(job)
+    store, cell = Store(job.runs_dir), job.cells[0]
+    rows = store.log(cell.cell_id, 0)
+    assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4, 5, 6]
+    validations = [row for row in rows if "val/loss" in row]
+    assert [row["step"] for row in validations] == [3, 6]
+    assert {"val/exact_match", "val/loss"} <= validations[0].keys()
+    warm = [row["lr"] for row in rows if "lr" in row]
+    assert warm[:2] == [0.005, 0.01]  # two steps of warm-up, then the cosine
+    assert warm[2:] == sorted(warm[2:], reverse=True)
+    predictions = store.predictions(cell.cell_id, 0)
+    record = store.record(cell.cell_id, 0)
+    assert len({row["region_id"] for row in predictions}) == len(predictions)
+    assert {row["image_id"] for row in predictions} == {"scene_100", "scene_101", "scene_102"}
+    assert all(len(row["predicted_ious"]) == 3 for row in predictions)
+    sizes = json.loads((store.root / record.images_dir / "sizes.json").read_text())
+    assert sizes["scene_100"] == [96, 96]
+    assert record.cost["num_trainable_params"] < record.cost["num_total_params"]
+
+
+def test_rng_stream_is_private():
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    stream = RngStream(1, torch.device("cpu"))
+    assert torch.equal(before, torch.get_rng_state())
+    with stream.active():
+        first = torch.rand(3)
+    assert torch.equal(before, torch.get_rng_state())
+    with stream.active():
+        second = torch.rand(3)
+    torch.manual_seed(1)
+    assert torch.equal(torch.rand(6), torch.cat([first, second]))
+
+
+def test_bf16_trains_on_a_cpu_and_is_a_cell_of_its_own(group_job, run_group, tmp_path):
+    plain = group_job(DEPTHS[0], runs=tmp_path / "plain")
+    half = group_job({**DEPTHS[0], "train.precision": "bf16"}, runs=tmp_path / "half")
+    assert plain.cells[0].cell_id != half.cells[0].cell_id
+    run_group(plain)
+    assert not run_group(half).failed
+    differences = [(trained(plain)[k] - v).abs().max() for k, v in trained(half).items()]
+    assert 0 < max(differences) < 0.2
+
+
+def test_a_wrong_setting_of_any_cell_is_met_before_any_starts(group_job, run_group):
+    from sca_bench.errors import InputError
+
+    job = group_job(DEPTHS[0], {"mixer.num_heads": 7})
+    with pytest.raises(InputError, match=r"mixer.num_heads"):
+        run_group(job)
+    assert not list(Store(job.runs_dir).records())
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("prompt", ["box", "point", "box_point"])
+def test_prompts_and_beams_run_through_the_loop(group_job, run_group, prompt, beams):
+    job = group_job({"eval.prompt": prompt, "eval.num_beams": beams, "train.steps": 1})
+    assert not run_group(job).failed
+    assert len(captions(job)) > 0

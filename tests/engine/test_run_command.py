@@ -1,0 +1,205 @@
+"""`run` as a stranger uses it: a process, its exit code, its files, and what happens to them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sca_bench.study.store import Store
+
+ROOT = Path(__file__).parents[2]
+
+
+def sca_bench(*words, cwd, **more):
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+    command = [sys.executable, "-m", "sca_bench", *map(str, words)]
+    return subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **more,
+    )
+
+
+def finish(process, code=0):
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == code, out
+    return out
+
+
+@pytest.fixture
+def mlflow_runs():
+    def find(root, experiment):
+        from mlflow import MlflowClient
+
+        client = MlflowClient(tracking_uri=f"sqlite:///{root}/mlflow.db")
+        found = client.get_experiment_by_name(experiment)
+        return client, client.search_runs([found.experiment_id])
+
+    return find
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # mlflow's own imports warn in ways that change by version
+def test_a_suite_runs_once_and_then_never_again(suite_file, tmp_path, mlflow_runs):
+    path, runs = suite_file(), tmp_path / "runs"
+    out = finish(sca_bench("run", path, cwd=tmp_path))
+    assert "2 runs finished" in out
+    assert "Traceback" not in out
+    store = Store(runs)
+    records = list(store.records())
+    assert [r.status for r in records] == ["done", "done"]
+    for record in records:
+        assert record.scores["cider_d"].value is not None
+        assert record.scores["cider_d"].signature["decoding"] == "greedy, at most 4 tokens"
+        assert record.scores["slot/colour"].value is not None
+        assert record.counters["encoder_forwards"] == 0  # the bank was filled before
+
+    client, mirrored = mlflow_runs(runs, "demo")
+    assert {run.info.status for run in mirrored} == {"FINISHED"}
+    assert len(mirrored) == 2
+    first = mirrored[0]
+    assert len(first.data.params) <= 40
+    steps = client.get_metric_history(first.info.run_id, "loss")
+    assert [m.step for m in steps] == [1, 2, 3, 4, 5, 6]
+    assert "test/cider_d" in first.data.metrics
+    assert {a.path for a in client.list_artifacts(first.info.run_id)} >= {
+        "record.json",
+        "predictions.jsonl",
+    }
+
+    before = {p: p.stat().st_mtime_ns for p in runs.glob("cells/*/*/*")}
+    started = time.monotonic()
+    again = finish(sca_bench("run", path, cwd=tmp_path))
+    assert "0 training steps, 0 forwards" in again
+    assert time.monotonic() - started < 15
+    assert before == {p: p.stat().st_mtime_ns for p in runs.glob("cells/*/*/*")}
+
+    edited = suite_file(axes="{mixer.num_layers: [1, 3]}")
+    out = finish(sca_bench("run", edited, "--no-mlflow", cwd=tmp_path))
+    assert "2 runs, 1 done, 1 to run" in out
+    assert len(list(store.records())) == 3
+
+    out = finish(sca_bench("report", cwd=tmp_path))
+    assert (tmp_path / "reports" / "demo" / "index.html").exists()
+    table = (tmp_path / "reports" / "demo" / "table.md").read_text()
+    assert "num_layers" in table
+
+    (runs / "mlflow.db").unlink()
+    for state in runs.glob("cells/*/*/mlflow.json"):
+        state.unlink()
+    assert "1 suites mirrored" in finish(sca_bench("track", "sync", cwd=tmp_path))
+    _, rebuilt = mlflow_runs(runs, "demo")
+    assert {run.info.status for run in rebuilt} == {"FINISHED"}
+
+
+def wait_for(condition, process, seconds=120):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    process.kill()
+    raise AssertionError(f"nothing happened in {seconds} s: {process.communicate()[0]}")
+
+
+LONG = {"train.steps": 4000, "runtime.checkpoint_every": 5, "train.val_every": 4000}
+
+
+def checkpoint_written(runs):
+    return lambda: any(runs.glob("cells/*/*/checkpoint-*.pt"))
+
+
+def worker_pids(runs):
+    """Pids of live processes of this runs folder's workers, by their open log."""
+    found = []
+    for proc in Path("/proc").glob("[0-9]*"):
+        try:
+            target = str((proc / "fd" / "1").readlink())
+        except OSError:
+            continue
+        if target.startswith(str(runs)) and target.endswith("run.log"):
+            found.append(int(proc.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").exists(), reason="finds worker processes through /proc")
+def test_signals_leave_right_statuses_and_nothing_running(suite_file, tmp_path):
+    path, runs = suite_file(axes="{mixer.num_layers: [1]}", changes=LONG), tmp_path / "runs"
+    process = sca_bench("run", path, "--no-mlflow", cwd=tmp_path)
+    wait_for(checkpoint_written(runs), process)
+    process.send_signal(signal.SIGTERM)
+    out = finish(process, 128 + signal.SIGTERM)
+    assert "stopped by SIGTERM; run the same command again to go on" in out
+    assert "Traceback" not in out
+    (record,) = Store(runs).records()
+    assert (record.status, record.error) == ("killed", "SIGTERM")
+    assert not worker_pids(runs)
+
+    process = sca_bench("run", path, "--no-mlflow", cwd=tmp_path)
+    wait_for(lambda: worker_pids(runs), process)
+    os.kill(worker_pids(runs)[0], signal.SIGKILL)
+    out = finish(process, 1)
+    assert "SIGKILL (out of memory?)" in out
+    (record,) = Store(runs).records()
+    assert record.status == "failed"
+
+    process = sca_bench("run", path, "--no-mlflow", cwd=tmp_path)
+    wait_for(lambda: worker_pids(runs), process)
+    process.kill()
+    process.communicate()
+    end = time.monotonic() + 20
+    while worker_pids(runs) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not worker_pids(runs), "workers outlive their parent"
+
+
+@pytest.mark.slow
+def test_one_bad_cell_fails_alone_and_the_exit_code_says_so(suite_file, tmp_path):
+    path = suite_file(
+        axes="{mixer.num_layers: [1]}",
+        extra="cells: [{name: wild, set: {train.learning_rate: 1.0e+30}}]\n",
+    )
+    out = finish(sca_bench("run", path, "--no-mlflow", cwd=tmp_path), 1)
+    assert "FAILED wild seed 0: loss is" in out
+    statuses = sorted(record.status for record in Store(tmp_path / "runs").records())
+    assert statuses == ["done", "failed"]
+    assert "Traceback" not in out
+    finish(sca_bench("report", cwd=tmp_path))
+    table = (tmp_path / "reports" / "demo" / "table.md").read_text()
+    assert "failed" in table
+
+
+@pytest.mark.slow
+def test_wrong_input_found_by_a_worker_is_one_line(suite_file, tmp_path):
+    image = {"id": 1, "width": 9, "height": 9, "file_name": "x.jpg"}
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 5, 5], "iscrowd": 0}
+    labels = {"images": [image], "annotations": [box], "categories": [{"id": 1, "name": "cat"}]}
+    (tmp_path / "labels.json").write_text(json.dumps(labels))
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "x.jpg").write_bytes(b"no image")
+    split = {
+        "dataset": "coco_instances",
+        "images": str(tmp_path / "images"),
+        "annotations": str(tmp_path / "labels.json"),
+    }
+    path = suite_file(changes={"data.train": split})
+    out = finish(sca_bench("run", path, "--no-mlflow", cwd=tmp_path), 2)
+    assert "x.jpg: cannot be decoded" in out
+    assert "Traceback" not in out
+    assert not list(Store(tmp_path / "runs").records())

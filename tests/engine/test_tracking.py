@@ -1,0 +1,107 @@
+"""MLflow as a view: right statuses, few parameters, no secrets, and never a reason to stop."""
+
+import json
+
+import pytest
+
+from sca_bench.engine.tracking import Tracker, default_uri
+from sca_bench.study.record import CellEntry, RunRecord, Score, SuiteManifest
+from sca_bench.study.store import Store
+
+pytestmark = [
+    pytest.mark.slow,
+    # mlflow's own imports warn in ways that change by version; nothing of ours is silenced
+    pytest.mark.filterwarnings("ignore"),
+]
+
+STATUSES = {"done": "FINISHED", "failed": "FAILED", "killed": "KILLED", "running": "RUNNING"}
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path / "runs")
+    for name, status in zip("abcd", STATUSES, strict=True):
+        record = RunRecord(
+            cell_id=name,
+            seed=0,
+            status=status,
+            settings={"mixer": {"num_layers": 2}, "train": {"steps": 4}},
+            variant="sca",
+            revision="1",
+            scores={"cider_d": Score(value=1.5), "spice": Score(value=None, reason="no jars")},
+            cost={"train_s": 3.0},
+            error="ran out of memory" if status == "failed" else "",
+        )
+        store.save(record)
+        rows = [{"step": step, "loss": 4.0 - step, "lr": 0.1} for step in (1, 2)]
+        log = store.run_dir(name, 0) / "log.jsonl"
+        log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return store
+
+
+@pytest.fixture
+def manifest():
+    return SuiteManifest(
+        suite="demo",
+        profile="tiny",
+        default_profile="tiny",
+        file="demo.yaml",
+        question="?",
+        seeds=[0],
+        metrics=["cider_d"],
+        cells=[
+            CellEntry(cell_id=c, name=f"cell {c}", coordinates={}, variant="sca") for c in "abcd"
+        ],
+    )
+
+
+def runs_by_cell(uri):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("demo")
+    runs = client.search_runs([experiment.experiment_id])
+    return client, {run.data.tags["sca_bench.cell_id"]: run for run in runs}
+
+
+def test_statuses_scores_and_steps_are_mirrored_once(store, manifest, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    uri = default_uri(store)
+    said = []
+    Tracker(store, manifest, uri, said.append).update()
+    client, runs = runs_by_cell(uri)
+    for name, status in zip("abcd", STATUSES, strict=True):
+        assert runs[name].info.status == STATUSES[status]
+    done = runs["a"]
+    assert done.data.metrics["test/cider_d"] == 1.5
+    assert "test/spice" not in done.data.metrics
+    assert done.data.params["mixer.num_layers"] == "2"
+    assert runs["b"].data.tags["sca_bench.error"] == "ran out of memory"
+    assert [m.value for m in client.get_metric_history(done.info.run_id, "loss")] == [3.0, 2.0]
+
+    Tracker(store, manifest, uri, said.append).update()
+    _, again = runs_by_cell(uri)
+    assert {r.info.run_id for r in again.values()} == {r.info.run_id for r in runs.values()}
+
+    running = store.record("d", 0)
+    store.save(running.model_copy(update={"status": "killed"}))
+    with (store.run_dir("d", 0) / "log.jsonl").open("a") as log:
+        log.write('{"step": 3, "loss": 0.5}\n')
+    Tracker(store, manifest, uri, said.append).update()
+    client, after = runs_by_cell(uri)
+    assert after["d"].info.status == "KILLED"
+    history = client.get_metric_history(after["d"].info.run_id, "loss")
+    assert [m.value for m in history] == [3.0, 2.0, 0.5]
+    assert said == []
+
+
+def test_a_broken_server_is_said_once_without_its_credentials(store, manifest):
+    said = []
+    uri = "postgresql://user:secret@127.0.0.1:1/none"
+    tracker = Tracker(store, manifest, uri, said.append)
+    tracker.update()
+    tracker.update()
+    assert len(said) == 1
+    assert "MLflow mirror stopped" in said[0]
+    assert "secret" not in said[0]
+    assert store.record("a", 0).status == "done"

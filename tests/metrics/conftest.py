@@ -1,0 +1,83 @@
+"""What the metric tests share: the COCO example and one METEOR process in a hostile environment."""
+
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from sca_bench.metrics.java import scorer_folder
+from sca_bench.metrics.rows import CaptionRow
+from sca_bench.metrics.score import Scorer
+
+FIXTURES = Path(__file__).parent / "fixtures"
+# Another locale, and options for all of the user's Java programs that contradict the scorers' own.
+HOSTILE = {
+    "LANG": "it_IT.UTF-8",
+    "LC_ALL": "it_IT.UTF-8",
+    "JAVA_TOOL_OPTIONS": "-Duser.language=it -Duser.country=IT -XX:+UseParallelGC",
+    "_JAVA_OPTIONS": "-Duser.language=it -Duser.country=IT -Duser.language.format=it",
+}
+
+
+@pytest.fixture(scope="session")
+def hostile():
+    return dict(HOSTILE)
+
+
+@pytest.fixture(scope="session")
+def scorer():
+    """One scorer for the session: starting METEOR takes ten seconds of CPU."""
+    with pytest.MonkeyPatch.context() as patch, Scorer() as shared:
+        for name, value in HOSTILE.items():
+            patch.setenv(name, value)
+        yield shared
+
+
+@pytest.fixture(scope="session")
+def reference_values():
+    return json.loads((FIXTURES / "reference.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def example_rows():
+    """The 1,000 captions of the COCO example, with the references inside SPICE's jar."""
+    with zipfile.ZipFile(scorer_folder() / "spice" / "spice-1.0.jar") as jar:
+        annotations = json.loads(jar.read("coco/annotations/captions_val2014.json"))["annotations"]
+    references: dict[int, list[str]] = {}
+    for annotation in annotations:
+        references.setdefault(annotation["image_id"], []).append(annotation["caption"])
+    return [
+        CaptionRow(
+            str(record["image_id"]),
+            str(record["image_id"]),
+            record["caption"],
+            tuple(references[record["image_id"]]),
+        )
+        for record in json.loads((FIXTURES / "fakecap.json").read_text())
+    ]
+
+
+@pytest.fixture
+def fake_java(tmp_path):
+    """Return a function that makes a Java whose program is the given Python text."""
+    import sys
+
+    from sca_bench.metrics.java import Java
+
+    def make(program: str) -> Java:
+        path = tmp_path / "java"
+        path.write_text(f"#!{sys.executable}\n{program}")
+        path.chmod(0o755)
+        return Java(str(path), "test")
+
+    return make
+
+
+@pytest.fixture
+def java_on_path(monkeypatch):
+    """Let pycocoevalcap's own classes, which call `java` by name, find the same Java."""
+    from sca_bench.metrics.java import find_java
+
+    monkeypatch.setenv("PATH", find_java().environment(os.environ)["PATH"])

@@ -1,0 +1,103 @@
+import json
+
+import pytest
+
+from sca_bench.errors import InputError
+from sca_bench.metrics.rows import CaptionRow, check_rows, read_rows
+
+GOOD = {"region_id": "r1", "image_id": 7, "caption": "a dog", "references": ["a dog", "dogs"]}
+
+
+def _write(tmp_path, text, name="rows.jsonl"):
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_reads_lines(tmp_path):
+    second = GOOD | {"region_id": 2, "slots": {"colour": "red"}, "score": 0.5}
+    path = _write(tmp_path, json.dumps(GOOD) + "\r\n\n" + json.dumps(second) + "\n")
+    assert read_rows(path) == [
+        CaptionRow("r1", "7", "a dog", ("a dog", "dogs")),
+        CaptionRow("2", "7", "a dog", ("a dog", "dogs"), {"colour": "red"}),
+    ]
+
+
+def test_reads_a_list_and_a_byte_order_mark(tmp_path):
+    path = _write(tmp_path, b"\xef\xbb\xbf" + json.dumps([GOOD]).encode(), "rows.json")
+    assert [row.region_id for row in read_rows(path)] == ["r1"]
+
+
+def test_a_raw_line_separator_inside_a_caption_is_no_line_end(tmp_path):
+    row = GOOD | {"caption": "a\u2028b\x85c"}
+    path = _write(tmp_path, json.dumps(row, ensure_ascii=False) + "\n")
+    assert read_rows(path)[0].caption == "a\u2028b\x85c"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"region_id": None}, "line 2: region_id: is null"),
+        ({"region_id": True}, "line 2: region_id: is a boolean"),
+        ({"region_id": ""}, "line 2: region_id: is an empty string"),
+        ({"image_id": 1.5}, "line 2: image_id: is a number"),
+        ({"caption": ["a"]}, "line 2: caption: is a list, expected a string"),
+        ({"references": "a dog"}, "line 2: references: is a string, expected a list"),
+        ({"references": []}, "line 2: references: is empty"),
+        ({"references": ["a", 3]}, r"line 2: references\[1\]: is a number"),
+        ({"slots": ["red"]}, "line 2: slots: is a list"),
+        ({"slots": {"colour": 3}}, "line 2: slots.colour: is a number"),
+        ({}, "line 2: region_id: 'r1' appears twice, first in line 1"),
+    ],
+)
+def test_a_fault_names_line_and_key(tmp_path, change, message):
+    changed = GOOD | change
+    path = _write(tmp_path, json.dumps(GOOD) + "\n" + json.dumps(changed))
+    with pytest.raises(InputError, match=message) as caught:
+        read_rows(path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["region_id", "image_id", "caption", "references"])
+def test_a_missing_key(tmp_path, key):
+    record = {name: value for name, value in GOOD.items() if name != key}
+    with pytest.raises(InputError, match=f"line 1: {key}: is missing"):
+        read_rows(_write(tmp_path, json.dumps(record)))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("rows.jsonl", "", "holds no records"),
+        ("rows.json", " \n", "holds no records"),
+        ("rows.json", "[]", "holds no records"),
+        ("rows.json", "{}", "holds an object, expected a list"),
+        ("rows.json", "[3]", "record 1: is a number, expected an object"),
+        ("rows.json", '[\n{"a" 1}]', "malformed JSON at line 2, column 6"),
+        ("rows.jsonl", '{"region_id": }', "line 1: malformed JSON at column 15"),
+        ("rows.jsonl", "[" * 100_000, "line 1: malformed JSON"),
+        ("rows.jsonl", '"a dog"', "line 1: is a string"),
+        ("rows.jsonl", b'{"caption": "\xff"}', "is not UTF-8"),
+        ("rows.csv", "a,b", "is neither .jsonl nor .json"),
+    ],
+)
+def test_a_fault_of_the_file(tmp_path, name, text, message):
+    with pytest.raises(InputError, match=message):
+        read_rows(_write(tmp_path, text, name))
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(InputError, match="No such file"):
+        read_rows(tmp_path / "absent.jsonl")
+
+
+def test_rows_made_in_memory_are_checked_too():
+    row = CaptionRow("1", "1", "a", ("a",))
+    check_rows([row], "here")
+    with pytest.raises(InputError, match="nothing to score"):
+        check_rows([], "here")
+    with pytest.raises(InputError, match="'1' appears twice"):
+        check_rows([row, row], "here")
+    with pytest.raises(InputError, match="1: references: there are none"):
+        check_rows([CaptionRow("1", "1", "a", ())], "here")

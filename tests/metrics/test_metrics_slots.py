@@ -1,0 +1,99 @@
+import pytest
+
+from sca_bench import grammar
+from sca_bench.errors import NotComputed
+from sca_bench.metrics.rows import CaptionRow
+from sca_bench.metrics.slots import exact_match, exact_match_without, macro_recall, slot_accuracy
+
+RIGHT = "a small striped red cross left of a blue circle"
+
+
+def _row(region, image, caption, *references, slots=None):
+    return CaptionRow(region, image, caption, references, slots or {})
+
+
+def test_exact_match_forgives_case_and_space_only():
+    rows = [
+        _row("1", "i", " A  Dog\u2028", "a dog"),
+        _row("2", "i", "a dog.", "a dog"),
+        _row("3", "i", "cat", "dog", "CAT"),
+        _row("4", "i", "", "x"),
+    ]
+    scored = exact_match(rows)
+    assert scored.per_region == [1.0, 0.0, 1.0, 0.0]
+    assert scored.value == 0.5
+
+
+def test_exact_match_without_a_phrase():
+    rows = [_row(str(n), "i", "person", "Person") for n in range(8)]
+    rows += [_row("8", "i", "person", "red car"), _row("9", "i", "red car", "red car")]
+    assert exact_match(rows).value == pytest.approx(0.9)
+    scored = exact_match_without(rows, "person")
+    assert (scored.key, scored.value, len(scored.rows)) == ("exact_match_without_person", 0.5, 2)
+    with pytest.raises(NotComputed, match="every region"):
+        exact_match_without(rows[:8], "PERSON")
+
+
+def test_macro_recall_weighs_phrases_alike():
+    rows = [_row(str(n), "i", "person", "person") for n in range(8)]
+    rows += [_row("8", "i", "person", "car"), _row("9", "i", "dog", "dog")]
+    scored = macro_recall(rows)
+    assert scored.value == pytest.approx((1 + 0 + 1) / 3)
+    assert sum(scored.per_region) / 10 == pytest.approx(scored.value)
+    assert scored.per_region[9] == pytest.approx(10 / 3)
+    assert scored.per_region[0] == pytest.approx(10 / 24)
+
+
+def test_macro_recall_with_several_references():
+    """Phrases a (regions 1, 2), b (region 1); region 1 is right, region 2 is not."""
+    rows = [_row("1", "i", "b", "a", "b"), _row("2", "i", "b", "a")]
+    assert macro_recall(rows).value == pytest.approx((1 / 2 + 1 / 1) / 2)
+
+
+def test_slots_by_hand():
+    slots = grammar.parse(RIGHT)
+    half = "a large dotted red cross left of a blue square"  # 4 of 7; the neighbour is wrong
+    rows = [
+        _row("1", "two", RIGHT, RIGHT, slots=slots),
+        _row("2", "two", half, RIGHT, slots=slots),
+        _row("3", "three", "zzyzx", RIGHT, slots=slots),
+        _row("4", "three", "", RIGHT, slots=slots),
+        _row("5", "three", RIGHT.upper() + " .", RIGHT, slots=slots),
+    ]
+    scored = {one.key: one for one in slot_accuracy(rows)}
+    assert scored["slots"].per_region == pytest.approx([1, 4 / 7, 0, 0, 1])
+    assert scored["slots"].value == pytest.approx((1 + 4 / 7 + 0 + 0 + 1) / 5)
+    assert scored["slots.objects_2"].value == pytest.approx((1 + 4 / 7) / 2)
+    assert scored["slots.objects_3"].value == pytest.approx(1 / 3)
+    assert scored["slots.colour"].per_region == [1, 1, 0, 0, 1]
+    assert scored["slots.neighbour"].per_region == [1, 0, 0, 0, 1]
+    assert scored["slots.neighbour.objects_2"].value == 0.5
+    assert scored["slots.relation.objects_3"].value == pytest.approx(1 / 3)
+    assert set(scored) == {
+        f"{key}{size}"
+        for key in ("slots", *(f"slots.{slot}" for slot in grammar.SLOTS))
+        for size in ("", ".objects_2", ".objects_3")
+    }
+
+
+def test_neighbour_is_added_where_a_row_names_its_parts_only():
+    slots = {"neighbour_colour": "blue", "neighbour_shape": "circle"}
+    scored = {
+        one.key: one.value for one in slot_accuracy([_row("1", "i", RIGHT, "x", slots=slots)])
+    }
+    assert scored["slots.neighbour"] == 1.0
+
+
+def test_rows_without_slots_do_not_count():
+    rows = [_row("1", "i", RIGHT, RIGHT, slots={"colour": "red"}), _row("2", "i", "a", "a")]
+    scored = {one.key: one for one in slot_accuracy(rows)}
+    assert len(scored["slots"].rows) == 1
+    assert "slots.objects_2" in scored, "the image holds two regions, one of them without slots"
+    assert "slots.shape" not in scored
+    with pytest.raises(NotComputed, match="no row carries slots"):
+        slot_accuracy(rows[1:])
+
+
+def test_unknown_slot():
+    with pytest.raises(NotComputed, match="unknown slot 'color'; did you mean colour"):
+        slot_accuracy([_row("1", "i", RIGHT, RIGHT, slots={"color": "red"})])

@@ -1,0 +1,191 @@
+"""The text decoder: loading without silent traps, loss, and generation from a prefix."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, GenerationConfig, GPT2LMHeadModel
+
+from sca_bench.captioner import Decoding
+from sca_bench.errors import InputError
+from sca_bench.models.text_decoder import IGNORED, CaptionTokens, Generated
+from sca_bench.models.text_decoder_loading import load_text_decoder
+
+
+@pytest.fixture
+def decoder(any_lm_dir):
+    return load_text_decoder(str(any_lm_dir))
+
+
+def greedy_by_hand(decoder, prefix_PD, max_new_tokens):
+    """One token at a time from full logits: no cache, no library loop."""
+    ids, log_probs = [], []
+    while len(ids) < max_new_tokens:
+        logits = decoder.logits(prefix_PD[None], torch.tensor([ids], dtype=torch.long))[0, -1]
+        ids.append(int(logits.argmax()))
+        log_probs.append(float(logits.log_softmax(0)[ids[-1]]))
+        if ids[-1] == decoder.eos_token_id:
+            break
+    return ids, sum(log_probs) / len(log_probs)
+
+
+def test_tokenize_cuts_then_appends_the_end_token(decoder):
+    tokens = decoder.tokenize(["a red ball on the table", "a"], max_tokens=3)
+    vocabulary, end = decoder.tokenizer.get_vocab(), decoder.eos_token_id
+    first = [vocabulary[word] for word in ("a", "red", "ball")]
+    assert tokens.ids_NT.tolist() == [[*first, end], [vocabulary["a"], end, end, end]]
+    assert tokens.labels_NT.tolist() == [
+        [*first, end],
+        [vocabulary["a"], end, IGNORED, IGNORED],
+    ]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_loss_equals_the_plain_formula(decoder, smoothing):
+    tokens = decoder.tokenize(["a red ball", "the big blue box on the left"], max_tokens=6)
+    prefix = torch.randn(2, 3, decoder.width, requires_grad=True)
+    inputs = torch.cat(
+        [prefix, decoder.language_model.get_input_embeddings()(tokens.ids_NT)], dim=1
+    )
+    logits = decoder.language_model(inputs_embeds=inputs).logits[:, 2:-1]
+    log_probs = logits.log_softmax(-1)
+    picked = log_probs.gather(-1, tokens.labels_NT.clamp(min=0)[..., None])[..., 0]
+    per_token = -(1 - smoothing) * picked - smoothing * log_probs.mean(-1)
+    expected = per_token[tokens.labels_NT != IGNORED].mean()
+    actual = decoder.loss(prefix, tokens, smoothing)
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
+    actual.backward()
+    assert prefix.grad.abs().sum() > 0
+    assert all(p.grad is None for p in decoder.parameters())
+
+
+def test_padding_of_a_batch_changes_no_caption(decoder):
+    prefix = torch.randn(2, 3, decoder.width)
+    short = decoder.tokenize(["a ball"], 18)
+    both = decoder.tokenize(["a ball", "the big blue box on the left table"], 18)
+    alone = decoder.loss(prefix[:1], short)
+    padded = CaptionTokens(both.ids_NT[:1], both.labels_NT[:1])
+    torch.testing.assert_close(alone, decoder.loss(prefix[:1], padded))
+    mask = (both.labels_NT != IGNORED).long()
+    with_mask, without = (decoder.logits(prefix, both.ids_NT, m) for m in (mask, None))
+    torch.testing.assert_close(with_mask[0, :4], without[0, :4], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("prefix_length", [1, 2, 7])
+def test_greedy_equals_a_hand_written_loop(decoder, prefix_length):
+    prefix = torch.randn(8, prefix_length, decoder.width)
+    generated = decoder.generate(prefix, Decoding(num_beams=1, max_new_tokens=19))
+    for i in range(len(prefix)):
+        ids, log_prob = greedy_by_hand(decoder, prefix[i], 19)
+        length = int(generated.lengths_N[i])
+        assert generated.ids_NL[i, :length].tolist() == ids
+        assert set(generated.ids_NL[i, length:].tolist()) <= {decoder.eos_token_id}
+        assert float(generated.log_prob_N[i]) == pytest.approx(log_prob, abs=1e-4)
+    assert len(set(generated.lengths_N.tolist())) > 1  # the end token is really met
+
+
+@pytest.mark.parametrize("prefix_length", [1, 4])
+def test_beam_scores_are_the_librarys_and_a_batch_equals_its_singles(decoder, prefix_length):
+    prefix = torch.randn(4, prefix_length, decoder.width)
+    generated = decoder.generate(prefix, Decoding(num_beams=3, max_new_tokens=8))
+    output = decoder.language_model.generate(
+        inputs_embeds=prefix,
+        generation_config=GenerationConfig(
+            num_beams=3,
+            max_new_tokens=8,
+            do_sample=False,
+            eos_token_id=decoder.eos_token_id,
+            pad_token_id=decoder.eos_token_id,
+            output_scores=True,
+            return_dict_in_generate=True,
+        ),
+    )
+    torch.testing.assert_close(generated.log_prob_N, output.sequences_scores, atol=1e-4, rtol=1e-4)
+    for i in range(4):
+        single = decoder.generate(prefix[i : i + 1], Decoding(num_beams=3, max_new_tokens=8))
+        length = int(single.lengths_N[0])
+        assert length == int(generated.lengths_N[i])
+        assert torch.equal(single.ids_NL[0, :length], generated.ids_NL[i, :length])
+
+
+def test_checkpoints_generation_settings_are_not_obeyed(lm_dir, tmp_path):
+    folder = tmp_path / "lm"
+    shutil.copytree(lm_dir, folder)
+    settings = {"do_sample": True, "temperature": 5.0, "repetition_penalty": 9.0, "max_length": 3}
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    plain, odd = load_text_decoder(str(lm_dir)), load_text_decoder(str(folder))
+    prefix = torch.randn(4, 3, plain.width)
+    for num_beams in (1, 2):
+        decoding = Decoding(num_beams=num_beams, max_new_tokens=9)
+        assert torch.equal(
+            plain.generate(prefix, decoding).ids_NL, odd.generate(prefix, decoding).ids_NL
+        )
+
+
+def test_decode_drops_the_end_token_and_padding(decoder):
+    tokens = decoder.tokenize(["a red ball", "a"], 18)
+    generated = Generated(tokens.ids_NT, torch.tensor([4, 2]), torch.zeros(2))
+    assert decoder.decode(generated) == ["a red ball", "a"]
+
+
+def test_a_directory_without_its_vocabulary_is_refused(lm_dir, tmp_path):
+    folder = tmp_path / "lm"
+    shutil.copytree(lm_dir, folder)
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "GPT2Tokenizer"}))
+    with pytest.raises(InputError, match=r"knows only \d tokens|cannot be loaded"):
+        load_text_decoder(str(folder), where="suite.yaml")
+
+
+def test_a_tokenizer_beyond_the_embedding_is_refused(lm_dir, tmp_path):
+    folder = tmp_path / "lm"
+    shutil.copytree(lm_dir, folder)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"]["zebra"] = 99
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(InputError, match="knows token id 99, but the model embeds ids 0 to 13"):
+        load_text_decoder(str(folder))
+
+
+def test_incomplete_weights_are_refused(lm_dir, tmp_path):
+    folder = tmp_path / "lm"
+    shutil.copytree(lm_dir, folder)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    state = {k: v for k, v in model.state_dict().items() if "h.1.mlp.c_fc" not in k}
+    model.save_pretrained(folder, state_dict=state)
+    with pytest.raises(InputError, match=r"lacks .*h\.1\.mlp\.c_fc\.bias"):
+        load_text_decoder(str(folder))
+
+
+def test_a_head_that_is_more_than_linear_is_refused(lm_dir, monkeypatch):
+    original = GPT2LMHeadModel.forward
+
+    def scaled(self, *args, **kwargs):
+        output = original(self, *args, **kwargs)
+        output.logits = output.logits * 3
+        return output
+
+    monkeypatch.setattr(GPT2LMHeadModel, "forward", scaled)
+    with pytest.raises(InputError, match="scales or caps its logits"):
+        load_text_decoder(str(lm_dir))
+
+
+def test_names_that_lead_nowhere():
+    with pytest.raises(InputError, match="did you mean gpt2-large"):
+        load_text_decoder("random:gpt2-larg")
+    with pytest.raises(InputError, match="neither a directory nor a hub id"):
+        load_text_decoder("./no/such/folder")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load_text_decoder("no-such-owner/no-such-model")
+    with pytest.raises(InputError, match="not embedded"):
+        load_text_decoder("embedded:no_such_lm")
+
+
+def test_an_untrained_decoder_has_no_tokenizer():
+    with torch.device("meta"):
+        decoder = load_text_decoder("random:gpt2")
+    with pytest.raises(InputError, match="random:gpt2: tokenizer"):
+        decoder.tokenize(["a"], 18)

@@ -1,0 +1,122 @@
+"""Which folders of recorded outputs there are, and what is in them."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from sca_bench.batch import RegionBatch, RegionFeatures
+from sca_bench.models.original_layout import SUPPORTED_CLASSES, load_original
+from sca_bench.models.sca import ScaCaptioner
+from sca_bench.models.text_decoder import CaptionTokens
+
+FIXTURES = Path(__file__).parent / "fixtures"
+PROMPTS = {
+    "boxes": ("input_boxes", None, None),
+    "boxes_single": ("input_boxes", None, None),
+    "points": (None, "input_points", None),
+    "points2": (None, "input_points2", "input_labels2"),
+    "both": ("input_boxes", "input_points2", "input_labels2"),
+}
+"""Names of the box, point and label inputs of each kind of prompt."""
+
+
+def model_folders(root: Path) -> dict[Path, str | None]:
+    """Return every folder with a recorded model, and why it cannot be checked (None: it can)."""
+    if not root.is_dir():
+        return {}
+    metas = [root / "meta.json"] if (root / "meta.json").is_file() else root.glob("*/meta.json")
+    folders: dict[Path, str | None] = {}
+    for meta in sorted(metas):
+        original_class = json.loads(meta.read_text()).get("original_class")
+        problem = None
+        if original_class is None:
+            problem = f"{meta.parent.name}: records no model class"
+        elif original_class not in SUPPORTED_CLASSES:
+            problem = f"{meta.parent.name}: {original_class} is not supported"
+        folders[meta.parent] = problem
+    return folders
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One variant's folder, read."""
+
+    folder: Path
+    meta: dict[str, Any]
+    config: dict[str, Any]
+    inputs: dict[str, torch.Tensor]
+    outputs: dict[str, torch.Tensor]
+    model: ScaCaptioner
+
+    def fresh_model(self) -> ScaCaptioner:
+        """Return another copy of the model, for tests that change it."""
+        return load_original(self.folder, self.meta["original_class"])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Images and regions per image."""
+        return self.inputs["input_ids"].shape[:2]
+
+    @property
+    def label_smoothing(self) -> float:
+        """Label smoothing of the recorded losses."""
+        return self.meta.get("label_smoothing") or 0.0
+
+    def tasks(self) -> list[str]:
+        """Task of every region."""
+        images, regions = self.shape
+        tasks = self.meta.get("task_type") or ["caption"] * images
+        return [task for task in tasks for _ in range(regions)]
+
+    def tokens(self) -> tuple[CaptionTokens, torch.Tensor]:
+        """Token ids, labels and attention mask of all captions, repeated for the heads."""
+        # The recorded labels begin with one ignored position, which predicts nothing.
+        ids, labels, mask = (
+            self.inputs[name].flatten(0, 1) for name in ("input_ids", "labels", "attention_mask")
+        )
+        heads = self.model.num_caption_heads
+        tokens = CaptionTokens(ids, labels[:, -ids.shape[1] :]).repeat_interleave(heads)
+        return tokens, mask.repeat_interleave(heads, 0)
+
+    def features(self, model: ScaCaptioner, kind: str, with_masks: bool = False) -> RegionFeatures:
+        """Run the frozen half on the recorded inputs."""
+        boxes, points, labels = (self.inputs[n] if n else None for n in PROMPTS[kind])
+        images, regions = self.shape
+        batch = RegionBatch(
+            image_ids=[f"image{i}" for i in range(images)],
+            region_ids=[f"region{i}" for i in range(images * regions)],
+            region_mask_BR=torch.ones(images, regions, dtype=torch.bool),
+            boxes_xyxy_input_BR4=boxes,
+            points_xy_input_BRP2=points,
+            point_labels_BRP=labels,
+            pixel_values_B3HW=self.inputs["pixel_values"],
+        )
+        model.region_encoder.multimask_output = kind != "boxes_single"
+        return model.frozen_features(batch, with_masks=with_masks)
+
+    def loss(self, model: ScaCaptioner, kind: str) -> torch.Tensor:
+        """Return the training loss on the recorded captions."""
+        prefix = model.prefix(model.query_outputs(self.features(model, kind)), self.tasks())
+        return model.text_decoder.loss(prefix, self.tokens()[0], self.label_smoothing)
+
+
+@functools.cache
+def read(folder: Path) -> Recorded:
+    meta, config = (
+        json.loads((folder / name).read_text()) for name in ("meta.json", "config.json")
+    )
+    return Recorded(
+        folder,
+        meta,
+        config,
+        load_file(folder / "inputs.safetensors"),
+        load_file(folder / "outputs.safetensors"),
+        load_original(folder, meta["original_class"]),
+    )

@@ -1,0 +1,21 @@
+from pathlib import Path
+
+import pytest
+from report_fake_runs import build
+
+from sca_bench.report import write_report
+from sca_bench.study.record import SuiteManifest
+from sca_bench.study.store import Store
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> tuple[Store, SuiteManifest]:
+    return build(tmp_path / "runs")
+
+
+@pytest.fixture(scope="session")
+def whole_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of complete runs, written once; tests only read it."""
+    root = tmp_path_factory.mktemp("whole")
+    store, manifest = build(root / "runs")
+    return write_report(store, manifest, root / "reports")

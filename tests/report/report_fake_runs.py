@@ -1,0 +1,238 @@
+"""A small runs folder with known numbers: three depths, two controls, two seeds, 30 regions."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+from sca_bench.study.record import CellEntry, RunRecord, Score, SuiteManifest
+from sca_bench.study.store import Store
+
+COLOURS = ("red", "green", "blue", "yellow", "purple")
+SHAPES = ("circle", "square", "triangle", "cross")
+NUM_IMAGES = 10
+SIDE_PX = 192
+"""Original size of the images; their thumbnails are half as large."""
+SEEDS = (0, 1)
+DEPTHS = (1, 2, 4)
+# Corpus CIDEr-D (natural units) by cell and seed: what the tests' hand-computed numbers rest on.
+CIDER = {
+    "depth-1": (8.0, 8.4),
+    "depth-2": (8.6, 9.0),
+    "depth-4": (8.1, 8.5),
+    "permuted captions": (1.0, 0.8),
+    "most frequent caption": (1.1, 1.1),
+}
+SIGNATURE = {
+    "scorer": "pycocoevalcap",
+    "version": "1.2",
+    "tokenizer": "ptb",
+    "document_frequency": "references",
+    "references_min": 1,
+    "references_max": 1,
+    "num_regions": 3 * NUM_IMAGES,
+    "region_set": "ab12" * 16,
+    "language": "en",
+}
+
+
+def signature(metric: str, **changes: Any) -> dict[str, Any]:
+    return {"metric": metric, **SIGNATURE, **changes}
+
+
+def regions() -> list[dict[str, Any]]:
+    """Three regions in each image; box, reference and slots follow from the number."""
+    draw = random.Random(5)
+    rows = []
+    for image in range(NUM_IMAGES):
+        for index in range(3):
+            left, top = 12 + 58 * index, 20 + 40 * ((image + index) % 3)
+            slots = {
+                "colour": draw.choice(COLOURS),
+                "shape": draw.choice(SHAPES),
+                "relation": draw.choice(("left of", "above")),
+                "neighbour_colour": draw.choice(COLOURS),
+            }
+            reference = (
+                f"a {slots['colour']} {slots['shape']} {slots['relation']} "
+                f"a {slots['neighbour_colour']} square"
+            )
+            rows.append(
+                {
+                    "region_id": f"scene-{image:03d}/{index}",
+                    "image_id": f"scene-{image:03d}",
+                    "references": [reference],
+                    "box_xyxy": [left, top, left + 46, top + 40],
+                    "slots": slots,
+                }
+            )
+    return rows
+
+
+def manifest(**changes: Any) -> SuiteManifest:
+    cells = [CellEntry(cell_id="c-perm", name="permuted captions", coordinates={}, variant="sca",
+                       control=True)]  # fmt: skip
+    cells += [
+        CellEntry(
+            cell_id=f"c-depth-{depth}",
+            name=f"depth-{depth}",
+            coordinates={"mixer.num_layers": depth},
+            variant="sca",
+        )
+        for depth in DEPTHS
+    ]
+    cells.append(
+        CellEntry(
+            cell_id="c-freq",
+            name="most frequent caption",
+            coordinates={},
+            variant="most_frequent",
+            control=True,
+        )
+    )
+    fields: dict[str, Any] = {
+        "suite": "mixer_layers",
+        "profile": "tiny",
+        "default_profile": "tiny",
+        "file": "ablations/mixer_layers.yaml",
+        "question": "How deep must the text feature mixer be?",
+        "header": "About 200 CPU-seconds.\nExpect depth 2 to be enough.",
+        "paper": "table_4",
+        "statement": "SAM was pre-trained on rendered scenes: masks, pixel reconstruction and "
+        "object descriptors. The text decoder was trained on captions of the same grammar.",
+        "axes": {"mixer.num_layers": list(DEPTHS)},
+        "seeds": list(SEEDS),
+        "metrics": ["cider_d", "bleu", "exact_match", "slots"],
+        "claims": [
+            {
+                "id": "depth_helps",
+                "says": "cider_d(mixer.num_layers=2) > cider_d(mixer.num_layers=1)",
+            },
+            {
+                "id": "depth_saturates",
+                "says": "cider_d(mixer.num_layers=24) <= cider_d(mixer.num_layers=2)",
+            },
+        ],
+        "cells": cells,
+        "overrides": ["train.steps=600"],
+        "command": "sca-bench run ablations/mixer_layers.yaml --set train.steps=600",
+        "created": "2026-01-02T03:04:05Z",
+    }
+    return SuiteManifest(**{**fields, **changes})
+
+
+def region_values(name: str, seed: int) -> list[float]:
+    """Region scores whose mean is the corpus value, different from region to region."""
+    mean = CIDER[name][seed]
+    draw = random.Random(f"{name} {seed}")
+    count = 3 * NUM_IMAGES // 2
+    steps = [draw.uniform(0.0, min(mean, 10 - mean)) for _ in range(count)]
+    values = [mean + step for step in steps] + [mean - step for step in steps]
+    draw.shuffle(values)
+    return values
+
+
+def record(entry: CellEntry, seed: int) -> RunRecord:
+    depth = entry.coordinates.get("mixer.num_layers", 2)
+    trained = entry.variant == "sca"
+    scores = {"cider_d": Score(value=CIDER[entry.name][seed], signature=signature("cider_d"))}
+    for n in range(1, 5):
+        value = 0.9 - 0.1 * n + 0.01 * seed
+        scores[f"bleu_{n}"] = Score(value=value, signature=signature(f"bleu_{n}"))
+    scores["exact_match"] = Score(value=0.5 + 0.02 * seed, signature=signature("exact_match"))
+    for slot in ("colour", "shape", "relation"):
+        scores[f"slot/{slot}"] = Score(value=0.9, signature=signature(f"slot/{slot}"))
+    for k in (2, 3):
+        name = f"slot_by_objects/{k}/relation"
+        scores[name] = Score(value=0.8, signature=signature(name, num_regions=10 * k))
+    cost: dict[str, float] = {"num_total_params": 1_000_000.0, "generate_s": 2.5}
+    if trained:
+        cost |= {
+            "num_trainable_params": 100_000.0 * depth,
+            "train_s": 40.0 + 10 * seed,
+            "step_s": 0.05 + 0.01 * seed,
+            "peak_memory_mib": 512.0,
+        }
+    return RunRecord(
+        cell_id=entry.cell_id,
+        seed=seed,
+        status="done",
+        settings={},
+        inputs={"sam.weights": "sha256:0123abcd"},
+        variant=entry.variant,
+        revision="1",
+        scores=scores,
+        cost=cost,
+        counters={"train_steps": 600 if trained else 0},
+        provenance={
+            "command": "sca-bench run ablations/mixer_layers.yaml",
+            "versions": {"sca_bench": "0.1.0", "torch": "2.14.1"},
+            "machine": "2-core CPU",
+            "started": f"2026-01-02T03:0{seed}:00Z",
+        },
+        images_dir="images/feed",
+    )
+
+
+def save_run(store: Store, entry: CellEntry, seed: int, done: RunRecord | None = None) -> None:
+    done = done or record(entry, seed)
+    store.save(done)
+    folder = store.run_dir(entry.cell_id, seed)
+    draw = random.Random(f"{entry.name} {seed} captions")
+    rows = regions()
+    wrong = 0.8 if entry.control else 0.15
+    with (folder / "predictions.jsonl").open("w", encoding="utf-8") as handle:
+        for row in rows:
+            words = row["references"][0].split()
+            if draw.random() < wrong:
+                words[1] = draw.choice(COLOURS)
+            if draw.random() < wrong:
+                words[2] = draw.choice(SHAPES)
+            caption = {"caption": " ".join(words), "log_prob": -0.1, "seconds": 0.01}
+            handle.write(json.dumps({**row, **caption}) + "\n")
+    scores = {
+        "region_ids": [row["region_id"] for row in rows],
+        "scores": {"cider_d": region_values(entry.name, seed)},
+    }
+    (folder / "region_scores.json").write_text(json.dumps(scores), encoding="utf-8")
+    if entry.variant == "sca":
+        with (folder / "log.jsonl").open("w", encoding="utf-8") as handle:
+            for step in range(20, 601, 20):
+                loss = 3.0 / (1 + step / 60) + 0.1 * draw.random()
+                line: dict[str, float] = {"step": step, "loss": loss, "learning_rate": 1e-3}
+                if step % 150 == 0:
+                    line["val/cider_d"] = CIDER[entry.name][seed] * (1 - 60 / step)
+                    line["val/loss"] = loss + 0.1
+                    line["val/exact_match"] = 0.5 * (1 - 60 / step)
+                handle.write(json.dumps(line) + "\n")
+
+
+def save_images(store: Store) -> None:
+    folder = store.root / "images" / "feed"
+    folder.mkdir(parents=True)
+    sizes = {}
+    for row in regions():
+        path = folder / f"{row['image_id']}.png"
+        half = SIDE_PX // 2
+        image = Image.open(path) if path.exists() else Image.new("RGB", (half, half), "#31363f")
+        box = [value / 2 for value in row["box_xyxy"]]
+        shape = [box[0] + 4, box[1] + 3, box[2] - 4, box[3] - 3]
+        ImageDraw.Draw(image).ellipse(shape, fill=row["slots"]["colour"])
+        image.save(path)
+        sizes[row["image_id"]] = [SIDE_PX, SIDE_PX]
+    (folder / "sizes.json").write_text(json.dumps(sizes), encoding="utf-8")
+
+
+def build(root: Path, suite: SuiteManifest | None = None) -> tuple[Store, SuiteManifest]:
+    """Write the whole runs folder."""
+    store, suite = Store(root), suite or manifest()
+    save_images(store)
+    for entry in suite.cells:
+        for seed in suite.seeds:
+            save_run(store, entry, seed)
+    store.save_manifest(suite)
+    return store, suite

@@ -1,0 +1,261 @@
+"""Numbers in the tables against hand-computed ones; holes; the refusal to mix signatures."""
+
+# ruff: noqa: RUF001 - the tables are typeset with the signs for times and for empty
+
+import io
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from report_fake_runs import build, manifest, record, regions, signature
+
+from sca_bench.errors import InputError
+from sca_bench.report import ScoreRow, ScoreTable, write_report
+from sca_bench.report.collect import collect
+from sca_bench.report.intervals import cell_estimate, region_means
+from sca_bench.report.names import expand_metrics, short_axes
+from sca_bench.report.tables import Footnotes, Table, score_table, slot_table
+from sca_bench.study.record import Score, SuiteManifest
+from sca_bench.study.store import Store
+
+Runs = tuple[Store, SuiteManifest]
+
+
+def fields(table: Table, name: str) -> dict[str, str]:
+    """One row as column label -> text."""
+    for row in table.rows:
+        if row.entries[0].text.startswith(name):
+            return {c.label: e.text for c, e in zip(table.columns, row.entries, strict=True)}
+    raise AssertionError(f"no row {name}")
+
+
+def markdown_row(text: str, section: str, name: str) -> list[str]:
+    part = text.split(f"## {section}")[1].split("\n## ")[0]
+    line = next(line for line in part.splitlines() if line.startswith(f"| {name}"))
+    return [field.strip() for field in line.strip("|").split("|")]
+
+
+def test_row_of_a_cell(runs: Runs) -> None:
+    row = fields(score_table(collect(*runs), Footnotes()), "depth-2")
+    # CIDEr-D 8.6 and 9.0: mean 8.8, sample sd sqrt(2 * 0.2**2 / 1) = 0.2828.
+    assert row["CIDEr-D"] == "880.0 ± 28.3"
+    assert row["BLEU-1"] == "80.5 ± 0.7"
+    assert row["BLEU-4"] == "50.5 ± 0.7"
+    assert row["Exact match"] == "51.0 ± 1.4"
+    assert row["mixer.num_layers"] == "2"
+    assert row["Seeds"] == "2 of 2"
+    assert row["Trainable"] == "200,000"
+    assert row["Total"] == "1,000,000"
+    assert row["Step time"] == "55.0"
+    assert row["Peak memory"] == "512"
+    assert row["Training"] == "45.0"
+
+
+def test_units_are_in_the_header(whole_report: Path) -> None:
+    text = (whole_report / "table.md").read_text(encoding="utf-8")
+    for header in (
+        "CIDEr-D (×100, max 1000)",
+        "Exact match (×100, max 100)",
+        "Step time (ms, median)",
+        "Peak memory (MiB)",
+        "Training (s)",
+    ):
+        assert header in text
+
+
+def test_controls_are_marked_and_last(runs: Runs) -> None:
+    table = score_table(collect(*runs), Footnotes())
+    assert [(row.entries[0].text, row.control) for row in table.rows] == [
+        ("depth-1", False),
+        ("depth-2", False),
+        ("depth-4", False),
+        ("permuted captions (control)", True),
+        ("most frequent caption (control)", True),
+    ]
+
+
+def test_markdown_opens_with_question_statement_interval_and_claims(whole_report: Path) -> None:
+    text = (whole_report / "table.md").read_text(encoding="utf-8")
+    order = [
+        "# How deep must the text feature mixer be?",
+        "profile **tiny**",
+        "> SAM was pre-trained on rendered scenes",
+        "## CIDEr-D with its interval",
+        "## Claims",
+        "## Scores and costs",
+        "## Slot accuracy",
+        "## Accuracy by number of objects",
+    ]
+    places = [text.index(part) for part in order]
+    assert places == sorted(places)
+    row = markdown_row(text, "CIDEr-D with its interval", "depth-1")
+    assert row[1] == "820.0"  # the mean over both seeds' regions is the mean of the corpus values
+    low, high = map(float, row[2].split(" to "))
+    assert low < 820.0 < high
+    assert row[3:] == ["30", "10", "2 of 2"]
+    for verdict in ("reproduced", "contradicted", "undecided"):
+        assert verdict not in text
+
+
+def test_interval_of_equal_images_has_no_width(tmp_path: Path) -> None:
+    store, suite = build(tmp_path / "runs")
+    ids = [row["region_id"] for row in regions()]
+    path = store.run_dir("c-depth-1", 0) / "region_scores.json"
+    text = pd.Series({"region_ids": ids, "scores": {"cider_d": [8.0] * len(ids)}}).to_json()
+    path.write_text(text, encoding="utf-8")
+    one_seed = suite.model_copy(update={"seeds": [0]})
+    data = collect(store, one_seed)
+    estimate = cell_estimate(region_means(data, data.cells[0], "cider_d"))
+    assert estimate.interval is not None
+    ends = (estimate.interval.low, estimate.interval.mean, estimate.interval.high)
+    assert ends == pytest.approx((8.0, 8.0, 8.0))
+    assert (estimate.num_regions, estimate.num_images) == (30, 10)
+    assert estimate.note == ""
+
+
+def test_corpus_score_that_is_no_mean_is_said(runs: Runs) -> None:
+    store, suite = runs
+    changed = record(suite.cells[1], 0)
+    changed.scores["cider_d"] = Score(value=7.0, signature=signature("cider_d"))
+    store.save(changed)
+    data = collect(store, suite)
+    assert "not the corpus score" in region_means(data, data.cells[0], "cider_d").note
+
+
+def test_slot_tables(whole_report: Path) -> None:
+    text = (whole_report / "table.md").read_text(encoding="utf-8")
+    assert markdown_row(text, "Slot accuracy", "depth-4")[1:] == ["90.0 ± 0.0"] * 3
+    row = markdown_row(text, "Accuracy by number of objects", "depth-4")
+    assert row == ["depth-4", "2", "80.0 ± 0.0"]
+
+
+def test_slots_asked_for_but_not_computed_are_a_hole(runs: Runs) -> None:
+    store, suite = runs
+    for entry in suite.cells:
+        for seed in suite.seeds:
+            changed = record(entry, seed)
+            changed.scores = {k: v for k, v in changed.scores.items() if "slot" not in k}
+            changed.scores["slots"] = Score(value=None, reason="no row carries slots")
+            store.save(changed)
+    notes = Footnotes()
+    table = slot_table(collect(store, suite), notes)
+    assert table is not None
+    assert fields(table, "depth-1")["mean of slots"] == "–"
+    assert "mean of slots, depth-1: not computed: no row carries slots" in notes.texts
+
+
+def test_long_csv_has_one_value_a_row(whole_report: Path) -> None:
+    frame = pd.read_csv(whole_report / "table.csv")
+    at = (frame["cell"] == "depth-4") & (frame["metric"] == "cider_d")
+    assert list(frame[at]["value"]) == [8.1, 8.5]
+    assert list(frame[at]["seed"]) == [0, 1]
+    assert frame[at]["signature"].str.fullmatch("[0-9a-f]{8}").all()
+    assert frame[at]["signature"].nunique() == 1
+    assert not frame.duplicated(["cell_id", "seed", "metric"]).any()
+
+
+def test_wide_csv(whole_report: Path) -> None:
+    frame = pd.read_csv(whole_report / "summary.csv").set_index("cell")
+    row = frame.loc["depth-2"]
+    assert row["cider_d_mean"] == pytest.approx(8.8)
+    assert row["cider_d_sd"] == pytest.approx(0.282842712)
+    assert row["cider_d_n"] == 2
+    assert row["mixer.num_layers"] == 2
+    assert row["cost/train_s_mean"] == pytest.approx(45.0)
+
+
+def test_every_kind_of_hole_is_shown(runs: Runs) -> None:
+    store, suite = runs
+    depth_1, depth_2, depth_4 = suite.cells[1:4]
+    failed = record(depth_1, 0).model_copy(update={"status": "failed", "error": "out of memory"})
+    store.save(failed)
+    store.save(record(depth_1, 1).model_copy(update={"status": "killed"}))
+    store.save(record(depth_2, 0).model_copy(update={"status": "running"}))
+    (store.run_dir(depth_4.cell_id, 1) / "record.json").unlink()
+    no_bleu = record(depth_4, 0)
+    no_bleu.scores["bleu_1"] = Score(value=None, reason="no Java found")
+    del no_bleu.scores["bleu_2"]
+    store.save(no_bleu)
+    folder = write_report(store, suite, store.root.parent / "reports")
+    text = (folder / "table.md").read_text(encoding="utf-8")
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    for said in (
+        "depth-1, seed 0: failed: out of memory",
+        "depth-1, seed 1: killed",
+        "depth-2, seed 0: not finished: still running, or interrupted",
+        "depth-4, seed 1: missing: never started",
+        "BLEU-1, depth-4, seed 0: not computed: no Java found",
+        "BLEU-2, depth-4, seed 0: not computed",
+    ):
+        assert said in text, said
+        assert said in page, said
+    row = markdown_row(text, "Scores and costs", "depth-1")
+    assert row[2].startswith("0 of 2[^")
+    assert all(field.startswith("–[^") for field in row[3:])
+    assert markdown_row(text, "Scores and costs", "depth-2")[5] == "900.0"  # one seed: no spread
+    frame = pd.read_csv(folder / "table.csv")
+    at = (frame["cell"] == "depth-4") & (frame["metric"] == "bleu_1")
+    assert frame[at]["value"].isna().all()
+    assert list(frame[at]["reason"]) == ["not computed: no Java found", "missing: never started"]
+
+
+def test_suite_without_any_run_still_makes_a_report(tmp_path: Path) -> None:
+    folder = write_report(Store(tmp_path / "runs"), manifest(), tmp_path / "reports")
+    text = (folder / "table.md").read_text(encoding="utf-8")
+    assert "depth-4, seed 1: missing: never started" in text
+    assert not (folder / "metric_over_axis.png").exists()
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    assert "No run has a score yet" in page
+    assert "No finished run has left captions" in page
+
+
+def row(cell: str, seed: int, metric: str = "cider_d", **changes: object) -> ScoreRow:
+    return ScoreRow("s", cell, f"id-{cell}", False, seed, metric, 1.0, signature(metric, **changes))
+
+
+def test_score_table_refuses_different_signatures() -> None:
+    with pytest.raises(InputError) as error:
+        ScoreTable([row("a", 0), row("b", 1, tokenizer="none")], "suite.yaml")
+    for part in ("suite.yaml: cider_d:", "a seed 0", "'ptb'", "b seed 1", "'none'"):
+        assert part in str(error.value)
+
+
+def test_score_table_refuses_a_part_only_one_states() -> None:
+    with pytest.raises(InputError, match="decoding"):
+        ScoreTable([row("a", 0), row("a", 1, decoding="beam 3")])
+
+
+def test_score_table_keeps_metrics_apart_and_states_region_sets() -> None:
+    other = row("b", 0, region_set="cd" * 32, num_regions=7)
+    table = ScoreTable([row("a", 0), row("a", 0, "meteor", tokenizer="none"), other])
+    assert table.region_sets("cider_d") == {"ab12ab12ab12": ["a"], "cdcdcdcdcdcd": ["b"]}
+    assert table.metrics() == ["cider_d", "meteor"]
+
+
+def test_report_states_region_sets_that_differ_and_refuses_other_mixtures(runs: Runs) -> None:
+    store, suite = runs
+    for seed in suite.seeds:
+        other = record(suite.cells[3], seed)
+        other.scores["cider_d"].signature["region_set"] = "cd" * 32
+        store.save(other)
+    notes = Footnotes()
+    score_table(collect(store, suite), notes)
+    assert "scored on region set cdcdcdcdcdcd" in notes.texts
+    other.scores["cider_d"].signature["version"] = "1.1"
+    store.save(other)
+    with pytest.raises(InputError, match=r"version '1\.1'"):
+        write_report(store, suite, store.root.parent / "reports")
+
+
+def test_metric_groups_and_axis_names() -> None:
+    assert expand_metrics(["bleu", "slots", "spice", "bleu_1"]) == [
+        *("bleu_1", "bleu_2", "bleu_3", "bleu_4", "spice")
+    ]
+    axes = ["mixer.num_layers", "sam.size", "encoder.size"]
+    assert list(short_axes(axes).values()) == ["number of layers", "sam.size", "encoder.size"]
+
+
+def test_csv_text_is_plain(whole_report: Path) -> None:
+    text = (whole_report / "table.csv").read_bytes()
+    assert b"\r" not in text
+    assert pd.read_csv(io.BytesIO(text)).columns[0] == "suite"

@@ -1,0 +1,102 @@
+import pytest
+
+from sca_bench.errors import InputError
+from sca_bench.study.plan import make_plan, manifest_of
+from sca_bench.study.record import RunRecord, SuiteManifest
+from sca_bench.study.store import Store, checkpoint_step, drop_checkpoints, read_jsonl
+from sca_bench.study.suite import load_suite
+
+
+def record(cell_id, seed, status="done"):
+    return RunRecord(
+        cell_id=cell_id, seed=seed, status=status, settings={}, variant="sca", revision="1"
+    )
+
+
+def test_only_what_is_not_done_is_left(write, tmp_path):
+    store = Store(tmp_path / "runs")
+    suite = load_suite(write())
+    plan = make_plan(suite, store)
+    assert len(plan.jobs) == len(plan.left) == 4
+    for status in ("done", "failed", "killed", "running"):
+        store.save(record(plan.cells[0].cell_id, 0, status))
+        left = make_plan(suite, store).left
+        assert len(left) == (3 if status == "done" else 4)
+
+
+def test_editing_one_axis_value_leaves_the_other_cells_done(write, suite_text, tmp_path):
+    store = Store(tmp_path / "runs")
+    for cell in make_plan(load_suite(write()), store).cells:
+        for seed in (0, 1):
+            store.save(record(cell.cell_id, seed))
+    edited = make_plan(load_suite(write(suite_text.replace("[1, 2]", "[1, 3]"))), store)
+    assert [job.cell.name for job in edited.left] == ["num_layers=3"] * 2
+
+
+def test_groups_share_prefix_and_seed_and_fill_the_workers(write, tmp_path):
+    plan = make_plan(load_suite(write()), Store(tmp_path))
+    assert [(len(g.jobs), g.seed) for g in plan.groups(2)] == [(2, 0), (2, 1)]
+    assert len(plan.groups(4)) == 4
+    assert len(plan.groups(9)) == 4
+
+
+def test_only_pattern(write, tmp_path):
+    suite = load_suite(write())
+    assert len(make_plan(suite, Store(tmp_path), only="*=2").cells) == 1
+    with pytest.raises(InputError, match=r"matches no cell; cells: num_layers=1"):
+        make_plan(suite, Store(tmp_path), only="nothing")
+
+
+def test_records_and_manifests_round_trip(write, tmp_path):
+    store = Store(tmp_path)
+    found = record("abc", 3)
+    store.save(found)
+    assert store.record("abc", 3) == found
+    assert store.record("abc", 4) is None
+    plan = make_plan(load_suite(write()), store)
+    manifest = manifest_of(plan, "run demo.yaml", "now")
+    store.save_manifest(manifest)
+    assert store.manifests() == [manifest]
+    assert manifest.report_name == "demo"
+    assert manifest.model_copy(update={"profile": "small"}).report_name == "demo.small"
+
+
+def test_a_damaged_record_is_named(tmp_path):
+    store = Store(tmp_path)
+    store.save(record("abc", 0))
+    path = store.run_dir("abc", 0) / "record.json"
+    path.write_text('{"cell_id": ', encoding="utf-8")
+    with pytest.raises(InputError, match=r"record.json: damaged file"):
+        store.record("abc", 0)
+
+
+def test_old_records_stay_readable_and_unknown_keys_are_ignored():
+    old = (
+        '{"cell_id": "a", "seed": 0, "status": "done", "settings": {}, "variant": "sca",'
+        ' "revision": "1", "field_of_the_future": 1}'
+    )
+    assert RunRecord.model_validate_json(old).schema_version == 1
+    manifest = (
+        '{"suite": "s", "profile": "tiny", "default_profile": "tiny", "file": "s.yaml",'
+        ' "question": "?", "seeds": [0], "metrics": ["cider_d"], "cells": []}'
+    )
+    assert SuiteManifest.model_validate_json(manifest).cells == []
+
+
+def test_a_torn_last_line_is_left_out_but_a_bad_middle_is_an_error(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"a": 1}\n{"a": 2', encoding="utf-8")
+    assert read_jsonl(path) == [{"a": 1}]
+    path.write_text('{"a": 1\n{"a": 2}\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"line 1: not JSON"):
+        read_jsonl(path)
+
+
+def test_checkpoints_are_ordered_by_number_not_by_name(tmp_path):
+    for step in (95_000, 100_000, 200):
+        (tmp_path / f"checkpoint-{step}.pt").touch()
+    assert checkpoint_step(tmp_path) == 100_000
+    drop_checkpoints(tmp_path, keep=100_000)
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint-100000.pt"]
+    drop_checkpoints(tmp_path)
+    assert checkpoint_step(tmp_path) == 0

@@ -1,0 +1,98 @@
+"""The house's arrows: which room may import which, and which packages stay in one room."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "sca_bench"
+GROUND = {"types", "errors", "batch", "captioner", "boxes", "settings", "variants", "grammar"}
+MAY_IMPORT = {
+    "study": {"embedded.paths"},
+    "data": set(),
+    "models": {"embedded.paths"},
+    "metrics": set(),
+    "report": {"study", "metrics"},
+    "engine": {"models", "data", "study", "metrics"},
+    "embedded": {"models", "data"},
+    "cli": {"study", "engine", "metrics", "report", "embedded"},
+}
+ONE_ROOM = {"mmengine": "engine", "mlflow": "engine", "optuna": "engine", "ray": "engine"}
+NO_TORCH = {"study", "metrics", "report", "cli"}
+TORCH_FREE_FILES = {"types.py", "errors.py", "settings.py", "variants.py", "grammar.py", "boxes.py"}
+
+
+def imports(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (
+                f"{node.module}.{alias.name}" if node.module == "sca_bench" else node.module
+                for alias in node.names
+            )
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path):
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0] if len(parts) > 1 else ""
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_every_import_follows_an_arrow(path):
+    room = room_of(path)
+    for name in imports(path):
+        top = name.split(".")[0]
+        assert top != "baselines", f"{path} imports baselines"
+        if top in ONE_ROOM:
+            assert room == ONE_ROOM[top], f"{path} imports {name}"
+        if top in ("torch", "torchvision", "transformers") and room:
+            assert room not in NO_TORCH, f"{path} imports {name}"
+        if top != "sca_bench" or name == "sca_bench":
+            continue
+        inner = name.removeprefix("sca_bench.")
+        target = inner.split(".")[0]
+        if target in GROUND or target == room or target.startswith("__"):
+            continue
+        if path.name == "__main__.py" and room == "":
+            assert inner == "cli"
+            continue
+        assert room, f"{path}: the ground floor imports {name}"
+        allowed = MAY_IMPORT[room]
+        assert target in allowed or inner in allowed, f"{path}: no arrow to {name}"
+
+
+def test_torch_free_ground_floor():
+    for name in TORCH_FREE_FILES:
+        tops = {found.split(".")[0] for found in imports(PACKAGE / name)}
+        assert "torch" not in tops, name
+
+
+def test_baselines_use_the_public_protocol_only():
+    for path in (ROOT / "baselines").rglob("*.py"):
+        for name in imports(path):
+            if name.startswith("sca_bench."):
+                assert name.split(".")[1] in GROUND, f"{path} imports {name}"
+
+
+def test_no_file_is_too_long():
+    long = [p for p in [*FILES, *(ROOT / "baselines").rglob("*.py")] if _lines(p) > 350]
+    assert not long
+
+
+def _lines(path):
+    return len(path.read_text(encoding="utf-8").splitlines())

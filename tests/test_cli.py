@@ -1,0 +1,116 @@
+"""The command line is frozen here: commands, flags, speed, and one clear line for every fault."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sca_bench.cli import build_parser, main
+
+ROOT = Path(__file__).parents[1]
+
+FROZEN = {
+    "run": "--help --no-mlflow --only --profile --runs-dir --seeds --set --tracking-uri suite",
+    "plan": "--help --only --profile --runs-dir --seeds --set suite",
+    "check": "--help --only --profile --runs-dir --seeds --set suite",
+    "report": "--help --out --runs-dir suites",
+    "list": "--help --runs-dir what",
+    "describe": "--help name",
+    "explain": "--help --runs-dir cell other",
+    "score": "--help --metrics file",
+    "caption": "--box --help --out --point --run --runs-dir image",
+    "track": "--help --runs-dir --tracking-uri action",
+}
+
+
+def words_of(parser):
+    return {
+        next((o for o in a.option_strings if o.startswith("--")), a.dest) for a in parser._actions
+    }
+
+
+def test_the_command_line_is_frozen():
+    (commands,) = (a for a in build_parser()._actions if a.dest == "command")
+    assert {*FROZEN, "weights"} == set(commands.choices)
+    for name, words in FROZEN.items():
+        assert words_of(commands.choices[name]) == set(words.split()), name
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["list", "variants"],
+        ["list", "metrics"],
+        ["list", "suites"],
+        ["describe", "sca"],
+    ],
+    ids=" ".join,
+)
+def test_light_commands_answer_without_torch(words):
+    code = (
+        "import sys; from sca_bench.cli import main\n"
+        f"try: main({words!r})\nexcept SystemExit as e: assert not e.code\n"
+        "heavy = {'torch', 'mmengine', 'mlflow', 'transformers', 'pandas', 'matplotlib'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+@pytest.mark.parametrize("words", [["--help"], ["list", "variants"]], ids=" ".join)
+def test_help_and_list_use_little_time(words):
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-m", "sca_bench", *words], check=True, stdout=-3, cwd=ROOT)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert cpu_s < 1.0  # measured about 0.4; processor time, since walls depend on the neighbours
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["run", "nothing.yaml"], "nothing.yaml: no such file"),
+        (["run", "ablations/mixer_layers.yaml", "--set", "mixer.num_layer=2"], "did you mean"),
+        (
+            ["run", "ablations/mixer_layers.yaml", "--set", "train.steps=many"],
+            "train.steps: 'many'",
+        ),
+        (["run", "ablations/mixer_layers.yaml", "--seeds", "a"], "--seeds: a: expected numbers"),
+        (["run", "ablations/mixer_layers.yaml", "--profile", "tinny"], "did you mean tiny?"),
+        (["run", "ablations/mixer_layers.yaml", "--only", "x"], "matches no cell"),
+        (
+            ["run", "ablations/mixer_layers.yaml", "--set", "sam.weights=no/such.safetensors"],
+            "sam.weights: 'no/such.safetensors': no such file",
+        ),
+        (["describe", "cider"], "did you mean cider_d?"),
+        (["explain", "abc", "--runs-dir", "nowhere"], "no such cell"),
+        (["score", "nothing.jsonl"], "nothing.jsonl"),
+        (["caption", "x.png", "--run", "abc", "--runs-dir", "nowhere"], "no such finished run"),
+        (["report", "--runs-dir", "nowhere"], "nowhere"),
+        (["track", "sync", "--runs-dir", "nowhere"], "no suite was run here"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
+)
+def test_wrong_input_is_one_line_and_exit_code_2(words, line, capsys, monkeypatch, tmp_path):
+    words = [str(ROOT / w) if w.startswith("ablations/") else w for w in words]
+    monkeypatch.chdir(tmp_path)
+    started = time.monotonic()
+    assert main(words) == 2
+    assert time.monotonic() - started < 60
+    out, err = capsys.readouterr()
+    assert line in err
+    assert err.count("\n") == 1
+    assert not out
+
+
+def test_an_unknown_command_is_one_line(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["rum"])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
