@@ -43,6 +43,7 @@ CONTEXT_KEYWORDS = ("relation", "neighbour_colour", "neighbour_shape")
 class LmRecipe(LmTraining):
     """Settings of the language model's training; all of them enter the digest in the manifest."""
 
+    noise: float = 2.0
     eval_captions: int = 500
 
     def as_dict(self) -> dict[str, object]:

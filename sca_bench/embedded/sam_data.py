@@ -25,7 +25,7 @@ CROP_SIDE = 12
 """Rows and columns of the mask crop, which is stretched to the object's box."""
 
 GROUPS: dict[str, tuple[int, float]] = {
-    "mask_crop": (CROP_SIDE * CROP_SIDE, 1.0),
+    "mask_crop": (CROP_SIDE * CROP_SIDE, 3.0),
     "mean_rgb": (3, 1.0),
     "std_rgb": (3, 0.5),
     "edges": (2, 1.0),

@@ -1,8 +1,9 @@
 """How the tiny SAMs are trained: prompts in, masks out, never a word.
 
 Recipe `sam_tiny` learns masks, a reconstruction of the pixels and class-free object descriptors;
-`sam_tiny_masks_only` learns masks alone. The heads for reconstruction and descriptors are thrown
-away afterwards: what is shipped is a plain SAM in Meta's key layout.
+`sam_tiny_no_descriptors` learns masks and reconstruction, `sam_tiny_masks_only` masks alone. The
+heads for reconstruction and descriptors are thrown away afterwards: what is shipped is a plain SAM
+in Meta's key layout.
 
 Every parameter is initialised by name from one generator, so a recipe does not depend on the order
 in which the model is built.
@@ -63,7 +64,8 @@ class SamRecipe:
 
 
 RECIPES = {
-    "sam_tiny": SamRecipe(reconstruction_weight=1.0, descriptor_weight=1.5),
+    "sam_tiny": SamRecipe(reconstruction_weight=1.0, descriptor_weight=0.5),
+    "sam_tiny_no_descriptors": SamRecipe(reconstruction_weight=1.0, descriptor_weight=0.0),
     "sam_tiny_masks_only": SamRecipe(reconstruction_weight=0.0, descriptor_weight=0.0),
 }
 
