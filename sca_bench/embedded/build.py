@@ -11,7 +11,7 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 
 from sca_bench.data.scenes import WORLD_VERSION
 from sca_bench.embedded import lm_recipe, sam_recipe
+from sca_bench.embedded.paths import WEIGHTS_DIR
 from sca_bench.errors import InputError, did_you_mean
 
 MANIFEST = "manifest.json"
@@ -77,7 +78,7 @@ def first_losses(name: str, count: int = NUM_RECORDED_LOSSES) -> list[float]:
 
 
 def build_all(
-    out_dir: Path, only: Iterable[str] | None = None, say: Callable[[str], None] = print
+    out_dir: Path, only: str | Iterable[str] | None = None, say: Callable[[str], None] = print
 ) -> Path:
     """Train the weights and write them with their manifest.
 
@@ -86,7 +87,7 @@ def build_all(
 
     Args:
         out_dir: Folder to write to; files of other recipes in it stay as they are.
-        only: Names of the weights to build; all when None.
+        only: Name or names of the weights to build; all when None.
         say: Called with one line of progress now and then.
 
     Returns:
@@ -95,7 +96,7 @@ def build_all(
     Raises:
         InputError: A name is unknown.
     """
-    wanted = list(names() if only is None else only)
+    wanted = [only] if isinstance(only, str) else list(names() if only is None else only)
     settings = {name: recipe_settings(name) for name in wanted}
     out_dir.mkdir(parents=True, exist_ok=True)
     threads = torch.get_num_threads()
@@ -132,9 +133,38 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
         raise InputError(
-            path, "", f"cannot be read ({error})", "run `python -m sca_bench weights build`"
+            path,
+            "",
+            f"cannot be read ({error})",
+            "run `python -m sca_bench weights build --out DIR`",
         ) from error
     return manifest
+
+
+def verify_all(folder: Path = WEIGHTS_DIR) -> Iterator[str]:
+    """Check that the files of a weights folder are the recorded ones, made by today's recipes.
+
+    Yields:
+        One line for each name, once its files have been found right.
+
+    Raises:
+        InputError: A name is missing from the manifest, a file is missing or differs from its
+            checksum, or the recipe has changed since the weights were made.
+    """
+    path, manifest = folder / MANIFEST, read_manifest(folder)
+    for name in names():
+        rebuild = f"run `python -m sca_bench weights build --out DIR --only {name}`"
+        if name not in manifest:
+            raise InputError(path, name, "not recorded", rebuild)
+        for file, recorded in manifest[name]["files"].items():
+            if not (folder / file).is_file():
+                raise InputError(folder / file, "", "missing", rebuild)
+            if file_sha256(folder / file) != recorded:
+                raise InputError(folder / file, "", "differs from its recorded checksum", rebuild)
+        if manifest[name]["digest"] != digest(recipe_settings(name)):
+            raise InputError(path, name, "the recipe has changed since it was made", rebuild)
+        figures = ", ".join(f"{k} {v:.3f}" for k, v in manifest[name]["measured"].items())
+        yield f"{name}: as recorded ({figures})"
 
 
 def _write_entry(path: Path, name: str, entry: dict[str, Any]) -> None:
@@ -179,8 +209,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run `build_all` from the command line."""
     parser = argparse.ArgumentParser(prog="python -m sca_bench.embedded.build", description=__doc__)
     parser.add_argument("names", nargs="*", help=f"weights to build; all of {', '.join(names())}")
-    default = Path(__file__).parent / "weights"
-    parser.add_argument("--out", type=Path, default=default, help="folder to write to")
+    parser.add_argument("--out", type=Path, default=WEIGHTS_DIR, help="folder to write to")
     options = parser.parse_args(arguments)
     try:
         build_all(options.out, options.names or None)
