@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import save_file
 
 from sca_bench.data.scenes import WORLD_VERSION
-from sca_bench.embedded import lm_recipe, sam_recipe
+from sca_bench.embedded import lm_recipe, sam_eval, sam_recipe
 from sca_bench.embedded.paths import WEIGHTS_DIR
 from sca_bench.errors import InputError, did_you_mean
 
@@ -185,7 +185,7 @@ def _build_sam(name: str, out_dir: Path, say: Callable[[str], None]) -> _Built:
     file = f"{name}.safetensors"
     save_file(halves, out_dir / file)
     sam.load_state_dict(halves)
-    return _Built([file], losses, sam_recipe.evaluate_sam(recipe, sam))
+    return _Built([file], losses, sam_eval.evaluate_sam(recipe, sam))
 
 
 def _build_lm(out_dir: Path, say: Callable[[str], None]) -> _Built:

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sca_bench import grammar
-from sca_bench.embedded import build, lm_recipe, sam_recipe
+from sca_bench.embedded import build, lm_recipe, sam_eval, sam_recipe
 from sca_bench.embedded.paths import WEIGHTS_DIR, resolve
 from sca_bench.errors import InputError
 from sca_bench.models.sam import build_sam
@@ -53,7 +53,7 @@ def test_a_rerun_begins_with_the_recorded_losses(name):
 def test_masks_on_fresh_scenes_are_as_good_as_recorded(name):
     fresh = replace(sam_recipe.RECIPES[name], eval_first_scene_seed=1_950_000, eval_num_scenes=40)
     sam = build_sam("tiny", weights=f"embedded:{name}")
-    measured = sam_recipe.evaluate_sam(fresh, sam)
+    measured = sam_eval.evaluate_sam(fresh, sam)
     assert measured == pytest.approx(MANIFEST[name]["measured"], abs=0.02)
     assert min(measured.values()) > 0.85
 
@@ -68,7 +68,7 @@ def test_sam_files_hold_half_precision_in_metas_layout(name):
 
 
 def test_sam_training_never_sees_a_word():
-    for module in ("sam_data", "sam_recipe"):
+    for module in ("sam_data", "sam_recipe", "sam_eval"):
         path = Path(sam_recipe.__file__).with_name(f"{module}.py")
         tree = ast.parse(path.read_text(encoding="utf-8"))
         names = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
