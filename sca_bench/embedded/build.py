@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from sca_bench.data.scenes import WORLD_VERSION
 from sca_bench.embedded import lm_recipe, sam_recipe
 from sca_bench.errors import InputError, did_you_mean
+from sca_bench.grammar import WORLD_VERSION
 
 MANIFEST = "manifest.json"
 LM_NAME = "lm_scenes"

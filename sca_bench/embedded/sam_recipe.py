@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 (the name the whole field uses)
+from torch.nn import functional as F
 
 from sca_bench.embedded.sam_data import (
     DESCRIPTOR_DIM,
