@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+WORLD_VERSION = "scenes-1"
+"""Raised whenever a pixel, a box or a caption of any scene changes; part of every cell's key."""
+
 SIZES = ("small", "large")
 TEXTURES = ("plain", "striped", "dotted")
 COLOURS = ("red", "green", "blue", "yellow", "purple")

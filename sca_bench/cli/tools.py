@@ -70,15 +70,17 @@ def _caption(options: argparse.Namespace) -> int:
 def _weights(options: argparse.Namespace) -> int:
     if options.action == "train-lm":
         return _train_lm(options)
-    from sca_bench.embedded import build
-
     if options.action == "verify":
-        for line in build.verify_all():
+        from sca_bench.embedded.verify import verify
+
+        for line in verify():
             print(line)
         return 0
+    from sca_bench.embedded.build import build_all
+
     if options.out is None:
         raise InputError("weights build", "--out", "missing", "name a folder to build into")
-    build.build_all(Path(options.out), only=options.only)
+    build_all(Path(options.out), [options.only] if options.only else None)
     return 0
 
 

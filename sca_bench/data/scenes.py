@@ -21,9 +21,6 @@ from numpy.typing import NDArray
 from sca_bench import grammar
 from sca_bench.types import BoxXYXY
 
-WORLD_VERSION = "scenes-1"
-"""Raised whenever a pixel, a box or a caption of any seed changes."""
-
 IMAGE_SIDE_PX = 96
 
 _Q = 4

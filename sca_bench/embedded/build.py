@@ -11,7 +11,7 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from sca_bench.data.scenes import WORLD_VERSION
 from sca_bench.embedded import lm_recipe, sam_eval, sam_recipe
 from sca_bench.embedded.paths import WEIGHTS_DIR
 from sca_bench.errors import InputError, did_you_mean
+from sca_bench.grammar import WORLD_VERSION
 
 MANIFEST = "manifest.json"
 LM_NAME = "lm_scenes"
@@ -139,32 +139,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             "run `python -m sca_bench weights build --out DIR`",
         ) from error
     return manifest
-
-
-def verify_all(folder: Path = WEIGHTS_DIR) -> Iterator[str]:
-    """Check that the files of a weights folder are the recorded ones, made by today's recipes.
-
-    Yields:
-        One line for each name, once its files have been found right.
-
-    Raises:
-        InputError: A name is missing from the manifest, a file is missing or differs from its
-            checksum, or the recipe has changed since the weights were made.
-    """
-    path, manifest = folder / MANIFEST, read_manifest(folder)
-    for name in names():
-        rebuild = f"run `python -m sca_bench weights build --out DIR --only {name}`"
-        if name not in manifest:
-            raise InputError(path, name, "not recorded", rebuild)
-        for file, recorded in manifest[name]["files"].items():
-            if not (folder / file).is_file():
-                raise InputError(folder / file, "", "missing", rebuild)
-            if file_sha256(folder / file) != recorded:
-                raise InputError(folder / file, "", "differs from its recorded checksum", rebuild)
-        if manifest[name]["digest"] != digest(recipe_settings(name)):
-            raise InputError(path, name, "the recipe has changed since it was made", rebuild)
-        figures = ", ".join(f"{k} {v:.3f}" for k, v in manifest[name]["measured"].items())
-        yield f"{name}: as recorded ({figures})"
 
 
 def _write_entry(path: Path, name: str, entry: dict[str, Any]) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from sca_bench.settings import CellSettings, kind_of
+from sca_bench.grammar import WORLD_VERSION
+from sca_bench.settings import CellSettings, ScenesSplit, kind_of
 from sca_bench.study.fingerprint import digest_json
 from sca_bench.variants import get_variant
 
@@ -43,6 +44,8 @@ def result_settings(settings: BaseModel, prefix: str = "") -> dict[str, Any]:
         if kind_of(type(settings), name) != "result":
             continue
         value = getattr(settings, name)
+        if isinstance(value, ScenesSplit):
+            found[f"{prefix}{name}.world"] = WORLD_VERSION
         if isinstance(value, BaseModel):
             found |= result_settings(value, f"{prefix}{name}.")
         else:

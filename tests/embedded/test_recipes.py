@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from sca_bench import grammar
 from sca_bench.embedded import build, lm_recipe, sam_eval, sam_recipe
 from sca_bench.embedded.paths import WEIGHTS_DIR, resolve
+from sca_bench.embedded.verify import verify
 from sca_bench.errors import InputError
 from sca_bench.models.sam import build_sam
 
@@ -37,7 +38,7 @@ def text_decoder():
 
 def test_files_checksums_and_digests_are_as_recorded():
     assert set(MANIFEST) == set(build.names())
-    assert len(list(build.verify_all())) == len(build.names())
+    assert len(list(verify(losses=False))) == len(build.names())
     recorded = {WEIGHTS_DIR / file for entry in MANIFEST.values() for file in entry["files"]}
     present = {path for path in WEIGHTS_DIR.rglob("*") if path.is_file()}
     assert present == recorded | {WEIGHTS_DIR / build.MANIFEST}
@@ -117,7 +118,7 @@ def test_a_short_build_writes_files_and_their_record(tmp_path, monkeypatch):
     monkeypatch.setattr(sam_recipe, "RECIPES", sams)
     lines = []
     build.build_all(tmp_path, say=lines.append)
-    assert len(list(build.verify_all(tmp_path))) == 2
+    assert len(list(verify(tmp_path))) == 2
     entry = json.loads((tmp_path / build.MANIFEST).read_text())["sam_tiny"]
     assert entry["recipe"]["steps"] == 2
     assert len(entry["first_losses"]) == 2
@@ -139,28 +140,38 @@ def test_verify_names_a_changed_file(tmp_path):
     folder = damaged(tmp_path)
     with (folder / "sam_tiny.safetensors").open("ab") as file:
         file.write(b" ")
-    with pytest.raises(InputError, match=r"sam_tiny\.safetensors: differs"):
-        list(build.verify_all(folder))
+    with pytest.raises(InputError, match=r"sam_tiny\.safetensors: has changed"):
+        list(verify(folder, losses=False))
 
 
 def test_verify_names_a_missing_file_and_a_missing_record(tmp_path):
     folder = damaged(tmp_path)
     (folder / "lm_scenes" / "tokenizer.json").unlink()
     with pytest.raises(InputError, match=r"tokenizer\.json: missing"):
-        list(build.verify_all(folder))
+        list(verify(folder, losses=False))
     (folder / build.MANIFEST).write_text("{}")
-    with pytest.raises(InputError, match="sam_tiny: not recorded"):
-        list(build.verify_all(folder))
+    with pytest.raises(InputError, match="sam_tiny: not in the manifest"):
+        list(verify(folder, losses=False))
     (folder / build.MANIFEST).unlink()
     with pytest.raises(InputError, match="cannot be read"):
-        list(build.verify_all(folder))
+        list(verify(folder, losses=False))
+
+
+def test_verify_names_losses_that_do_not_repeat(tmp_path, monkeypatch):
+    folder = damaged(tmp_path)
+    manifest = build.read_manifest(folder)
+    manifest[build.LM_NAME]["first_losses"][2] *= 1.01
+    (folder / build.MANIFEST).write_text(json.dumps(manifest))
+    monkeypatch.setattr("sca_bench.embedded.verify.names", lambda: [build.LM_NAME])
+    with pytest.raises(InputError, match="lm_scenes: the recipe's losses are"):
+        list(verify(folder))
 
 
 def test_verify_names_a_changed_recipe(monkeypatch):
     changed = replace(sam_recipe.RECIPES["sam_tiny"], steps=9)
     monkeypatch.setitem(sam_recipe.RECIPES, "sam_tiny", changed)
-    with pytest.raises(InputError, match="sam_tiny: the recipe has changed"):
-        list(build.verify_all())
+    with pytest.raises(InputError, match="sam_tiny: was made by another recipe"):
+        list(verify(losses=False))
 
 
 def test_an_unknown_name_is_refused(tmp_path):

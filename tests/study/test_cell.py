@@ -116,3 +116,9 @@ def test_path_settings_are_found_in_split_unions(tmp_path):
     found = dict(path_settings(settings(data__train=split)))
     assert found["data.train.images"] == "i"
     assert found["data.train.annotations"] == "a"
+
+
+def test_the_rendered_world_is_part_of_the_key(monkeypatch):
+    before = cell_key(BASE, {})
+    monkeypatch.setattr("sca_bench.study.cell.WORLD_VERSION", "scenes-of-the-future")
+    assert cell_key(BASE, {}) != before
