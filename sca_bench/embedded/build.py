@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from sca_bench.embedded import lm_recipe, sam_recipe
+from sca_bench.embedded import lm_recipe, sam_eval, sam_recipe
+from sca_bench.embedded.paths import WEIGHTS_DIR
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.grammar import WORLD_VERSION
 
@@ -77,7 +78,7 @@ def first_losses(name: str, count: int = NUM_RECORDED_LOSSES) -> list[float]:
 
 
 def build_all(
-    out_dir: Path, only: Iterable[str] | None = None, say: Callable[[str], None] = print
+    out_dir: Path, only: str | Iterable[str] | None = None, say: Callable[[str], None] = print
 ) -> Path:
     """Train the weights and write them with their manifest.
 
@@ -86,7 +87,7 @@ def build_all(
 
     Args:
         out_dir: Folder to write to; files of other recipes in it stay as they are.
-        only: Names of the weights to build; all when None.
+        only: Name or names of the weights to build; all when None.
         say: Called with one line of progress now and then.
 
     Returns:
@@ -95,7 +96,7 @@ def build_all(
     Raises:
         InputError: A name is unknown.
     """
-    wanted = list(names() if only is None else only)
+    wanted = [only] if isinstance(only, str) else list(names() if only is None else only)
     settings = {name: recipe_settings(name) for name in wanted}
     out_dir.mkdir(parents=True, exist_ok=True)
     threads = torch.get_num_threads()
@@ -132,7 +133,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
         raise InputError(
-            path, "", f"cannot be read ({error})", "run `python -m sca_bench weights build`"
+            path,
+            "",
+            f"cannot be read ({error})",
+            "run `python -m sca_bench weights build --out DIR`",
         ) from error
     return manifest
 
@@ -155,7 +159,7 @@ def _build_sam(name: str, out_dir: Path, say: Callable[[str], None]) -> _Built:
     file = f"{name}.safetensors"
     save_file(halves, out_dir / file)
     sam.load_state_dict(halves)
-    return _Built([file], losses, sam_recipe.evaluate_sam(recipe, sam))
+    return _Built([file], losses, sam_eval.evaluate_sam(recipe, sam))
 
 
 def _build_lm(out_dir: Path, say: Callable[[str], None]) -> _Built:
@@ -179,8 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run `build_all` from the command line."""
     parser = argparse.ArgumentParser(prog="python -m sca_bench.embedded.build", description=__doc__)
     parser.add_argument("names", nargs="*", help=f"weights to build; all of {', '.join(names())}")
-    default = Path(__file__).parent / "weights"
-    parser.add_argument("--out", type=Path, default=default, help="folder to write to")
+    parser.add_argument("--out", type=Path, default=WEIGHTS_DIR, help="folder to write to")
     options = parser.parse_args(arguments)
     try:
         build_all(options.out, options.names or None)
