@@ -119,7 +119,7 @@ def _update(record: RunRecord, result: ScoreResult, metrics: Sequence[str]) -> d
 
 def _score(record: RunRecord, result: ScoreResult, key: str, split: str) -> Score:
     signature = result.signatures.get(key)
-    protocol = {"split": split}
+    protocol = {"split": split, "decoding": "none", "prompt": "none"}
     reads = get_variant(record.variant).reads
     if not reads or "eval" in reads:  # else neither decoding nor prompt has a say
         protocol |= {"decoding": _decoding(record), "prompt": record.settings["eval"]["prompt"]}

@@ -147,8 +147,8 @@ def _region_set(signature: dict[str, Any]) -> str:
 
 
 def _does_not_apply(key: str, first: ScoreRow, row: ScoreRow) -> bool:
-    """A captioner that neither decodes nor is prompted (one caption for all) states neither."""
-    either = key not in first.signature or key not in row.signature
+    """A captioner that neither decodes nor is prompted (one caption for all) says `none`."""
+    either = "none" in (first.signature.get(key), row.signature.get(key))
     return key in ("decoding", "prompt") and either
 
 
