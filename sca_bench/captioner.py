@@ -6,6 +6,7 @@ A variant that shares a frozen prefix (SAM and the text decoder) with other cell
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -45,6 +46,14 @@ class TrainableCaptioner(RegionCaptioner, Protocol):
 
     def loss(self, batch: RegionBatch) -> Tensor:
         """Return the scalar training loss of the batch (which carries captions)."""
+        ...
+
+    def trainable_state(self) -> dict[str, Tensor]:
+        """Return every trained tensor by name; nothing that is frozen."""
+        ...
+
+    def load_trainable_state(self, state: Mapping[str, Tensor], where: object = ...) -> None:
+        """Put back what `trainable_state` returned; `where` names the file in an error."""
         ...
 
 

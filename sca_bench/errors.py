@@ -41,4 +41,4 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     if near:
         return f"did you mean {near[0]}?"
-    return "known: " + ", ".join(names)
+    return "known: " + ", ".join(names) if names else "there is none"

@@ -28,6 +28,7 @@ class VariantSpec:
         summary: One line for `list variants`.
         frozen: Stages that are never trained.
         trained: Stages that are trained.
+        looks: Whether the captioner reads pixels (or features of them) at all.
         reads: Sections of the settings it depends on; empty for all of them.
         trains: How it learns: by gradient steps, by one look at the captions, or not at all.
         revision: Raised whenever the variant's code changes a number; part of every cell's key.
@@ -41,6 +42,7 @@ class VariantSpec:
     parts: str = ""
     frozen: tuple[str, ...] = ()
     trained: tuple[str, ...] = ()
+    looks: bool = True
     reads: tuple[str, ...] = ()
     trains: Literal["gradient", "once", "never"] = "gradient"
     revision: str = "1"

@@ -20,7 +20,7 @@ FROZEN = {
     "describe": "--help name",
     "explain": "--help --runs-dir cell other",
     "score": "--help --metrics file",
-    "caption": "--box --help --out --point --run --runs-dir image",
+    "caption": "--box --examples --help --out --point --run --runs-dir image",
     "track": "--help --runs-dir --tracking-uri action",
 }
 

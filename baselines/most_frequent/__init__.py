@@ -6,6 +6,7 @@ SPEC = VariantSpec(
     name="most_frequent",
     builder="baselines.most_frequent.captioner:build",
     summary="The most frequent training caption for every region (control)",
+    looks=False,
     reads=("data",),
     trains="once",
     source="a control of this suite",

@@ -118,6 +118,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except BrokenPipeError:
         return 0
+    except OSError as error:  # a folder that cannot be written, a full disk
+        print(f"{error.filename or options.command}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on", file=sys.stderr)
+        return 130
 
 
 def _dispatch(options: argparse.Namespace, words: list[str]) -> int:

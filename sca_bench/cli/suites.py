@@ -45,6 +45,18 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     return _run(plan, store, console, options, words)
 
 
+def _without_secrets(words: Sequence[str]) -> list[str]:
+    """Return the command line with the tracking URI, which may hold credentials, left out."""
+    kept: list[str] = []
+    for before, word in zip(["", *words], words, strict=False):
+        if before == "--tracking-uri":
+            word = "..."
+        elif word.startswith("--tracking-uri="):
+            word = "--tracking-uri=..."
+        kept.append(word)
+    return kept
+
+
 def _seeds(text: str | None) -> list[int] | None:
     if text is None:
         return None
@@ -77,7 +89,7 @@ def _run(
 
     started = time.monotonic()
     suite = plan.suite
-    line = "python -m sca_bench " + shlex.join(words)
+    line = "python -m sca_bench " + shlex.join(_without_secrets(words))
     whole = plan if options.only is None else make_plan(suite, store)
     manifest = manifest_of(whole, line, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
     done = len(plan.jobs) - len(plan.left)
@@ -97,6 +109,8 @@ def _run(
         from sca_bench.engine.launch import exclusive
 
         with exclusive(store.root):
+            store.settle_interrupted()
+            plan = make_plan(suite, store, only=options.only)  # another run may have just ended
             store.save_manifest(manifest)  # a report shows what there is, even of a stopped run
             failed = _work(plan, store, manifest, console, options, line)
             score_runs(store, plan.jobs, suite.metrics, say)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 from sca_bench.errors import InputError
@@ -36,7 +37,7 @@ def _numbers(text: str | None, count: int, flag: str) -> tuple[float, ...] | Non
         numbers = tuple(float(part) for part in text.split(","))
     except ValueError:
         numbers = ()
-    if len(numbers) != count:
+    if len(numbers) != count or not all(map(math.isfinite, numbers)):
         raise InputError(flag, text, f"expected {count} numbers with commas between them")
     return numbers
 
@@ -58,6 +59,8 @@ def _caption(options: argparse.Namespace) -> int:
     box = _numbers(options.box, 4, "--box")
     point = _numbers(options.point, 2, "--point")
     out = Path(options.out or "caption.png")
+    if options.examples is None and out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise InputError("caption", "--out", f"{out}", "end the name in .png or .jpg")
     found = caption_region(
         Store(options.runs_dir), options.run, Path(options.image), box, point, out
     )
@@ -104,8 +107,9 @@ def _track(options: argparse.Namespace) -> int:
     from sca_bench.engine.tracking import default_uri, sync
 
     store = Store(options.runs_dir)
-    count = sync(store, options.tracking_uri or default_uri(store), print)
-    if not count:
+    wanted = len(store.manifests())
+    if not wanted:
         raise InputError(store.root, "", "no suite was run here", "run one first")
-    print(f"{count} suites mirrored")
-    return 0
+    count = sync(store, options.tracking_uri or default_uri(store), print)
+    print(f"{count} of {wanted} suites mirrored")
+    return 0 if count == wanted else 1

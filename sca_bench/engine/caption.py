@@ -23,7 +23,7 @@ from sca_bench.models.sam import sam_dims
 from sca_bench.settings import CellSettings, DataSettings, ScenesSplit
 from sca_bench.study.fingerprint import Fingerprints
 from sca_bench.study.record import RunRecord
-from sca_bench.study.store import Store
+from sca_bench.study.store import Store, file_name
 from sca_bench.types import Prediction
 from sca_bench.variants import get_variant
 
@@ -43,10 +43,18 @@ def find_run(store: Store, run: str) -> tuple[RunRecord, Path]:
     else:
         cell, _, seed = run.partition("/")
         wanted = (cell, seed.removeprefix("seed-"))
-    for record in records:
-        same_seed = wanted[1] in ("", str(record.seed))
-        if record.status == "done" and record.cell_id.startswith(wanted[0]) and same_seed:
-            return record, store.run_dir(record.cell_id, record.seed)
+    fitting = [
+        record
+        for record in records
+        if record.status == "done"
+        and record.cell_id.startswith(wanted[0])
+        and wanted[1] in ("", str(record.seed))
+    ]
+    if fitting and len({record.cell_id for record in fitting}) == 1:
+        return fitting[0], store.run_dir(fitting[0].cell_id, fitting[0].seed)
+    if fitting:
+        ids = ", ".join(sorted({record.cell_id for record in fitting}))
+        raise InputError(store.root, run, f"fits several cells: {ids}", "give more of the id")
     known = sorted({f"{r.cell_id}/{r.seed}" for r in records if r.status == "done"})
     fix = did_you_mean(run, known) if known else "no run is finished here; run a suite first"
     raise InputError(store.root, run, "no such finished run", fix)
@@ -117,7 +125,7 @@ def caption_examples(store: Store, run: str, count: int, out: Path) -> list[str]
         image = test.load_image(image_id)
         found, mask = captioner.caption(image, region.box_xyxy, None)
         text = f"{found.caption}   (reference: {' / '.join(region.references)})"
-        name = f"{number + 1:02d}_{image_id}_{region.region_id}.png"
+        name = f"{number + 1:02d}_{file_name(image_id)}_{file_name(region.region_id)}.png"
         draw_overlay(image, mask, region.box_xyxy, None, text).save(out / name)
         lines.append(f"{name}: {text}")
     return lines
@@ -187,7 +195,7 @@ def _check_prompt(
         raise InputError("caption", "--box", "missing", "give --box, --point or both")
     if box is not None:
         x1, y1, x2, y2 = box
-        if x2 <= x1 or y2 <= y1:
+        if not (x2 > x1 and y2 > y1):
             raise InputError(path, "--box", f"{box} is empty", "expected x1 < x2 and y1 < y2")
         if x1 < 0 or y1 < 0 or x2 > width or y2 > height:
             raise InputError(path, "--box", f"{box} reaches outside", size)

@@ -9,8 +9,9 @@ from typing import Any
 
 from mmengine.evaluator import BaseMetric
 
-from sca_bench.engine.job import FINAL, LEARNT_FROM
+from sca_bench.engine.job import LEARNT_FROM
 from sca_bench.errors import CellError
+from sca_bench.study.store import PREDICTIONS
 from sca_bench.types import Prediction, Region
 
 PARTIAL = "predictions.partial.jsonl"
@@ -86,7 +87,7 @@ class WritePredictions(_OverRegions):
         self,
         regions: Sequence[Region],
         folders: dict[str, Path],
-        name: str = FINAL,
+        name: str = PREDICTIONS,
         learnt_from: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         super().__init__()
@@ -127,7 +128,7 @@ class WritePredictions(_OverRegions):
         return counts
 
 
-def check_complete(folder: Path, name: str = FINAL) -> None:
+def check_complete(folder: Path, name: str = PREDICTIONS) -> None:
     """Raise a `CellError` if a run that did not fail has no complete predictions file."""
     if not (folder / name).exists():
         raise CellError(f"{folder / PARTIAL}: a region is missing or was captioned twice")

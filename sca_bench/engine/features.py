@@ -12,6 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,14 @@ class FeatureBank:
             ious_NM=take("ious_NM"),
             grid_hw=self._grid,
         )
+
+
+def rounded(features: RegionFeatures, dtype: str) -> RegionFeatures:
+    """Round features as a bank of this type would, so that a cache moves no number."""
+    if dtype == "float32":
+        return features
+    kept = {name: getattr(features, name).to(_TORCH_DTYPE[dtype]).float() for name in _ARRAYS}
+    return replace(features, **kept)
 
 
 def build_bank(

@@ -15,11 +15,9 @@ from sca_bench.errors import InputError
 from sca_bench.settings import CellSettings
 from sca_bench.study.store import write_atomic
 
-FINAL = "predictions.jsonl"
-TRAIN_FINAL = "train_predictions.jsonl"
 """Captions of the training split, where they were asked for."""
 LEARNT_FROM = "learnt_from"
-"""Key of a row of `TRAIN_FINAL`: the captions the region was trained on, where not its own."""
+"""Key of a row of the training captions: what its region was trained on, where not its own."""
 
 
 @dataclass(frozen=True)
@@ -114,13 +112,17 @@ def resolve_device(wanted: str) -> str:
     """
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(wanted)
-    except RuntimeError as error:
-        raise InputError("settings", "runtime.device", f"{wanted!r} is no device") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
+    if wanted == "cpu":
+        return wanted
+    kind, _, index = wanted.partition(":")
+    if kind != "cuda" or not (index.isdigit() or wanted == "cuda"):
+        fix = "use auto, cpu, cuda or cuda:N"
+        raise InputError("settings", "runtime.device", f"{wanted!r} is no device", fix)
+    if int(index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
         fix = "use runtime.device: cpu or auto"
-        raise InputError("settings", "runtime.device", f"{wanted!r}: no CUDA device here", fix)
+        problem = f"{wanted!r}: this machine has {count} CUDA devices"
+        raise InputError("settings", "runtime.device", problem, fix)
     return wanted
 
 

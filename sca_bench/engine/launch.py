@@ -23,13 +23,14 @@ from sca_bench.errors import InputError
 from sca_bench.study.cell import features_key
 from sca_bench.study.plan import Group, Job, Plan
 from sca_bench.study.record import RunRecord
-from sca_bench.study.store import Store, checkpoint_step
+from sca_bench.study.store import Store, checkpoint_step, is_trained
 
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _POLL_S, _SHOW_S, _MIRROR_S = 0.1, 1.0, 5.0
 
 
-class Interrupted(Exception):
-    """The user or the system asked the run to stop."""
+class Interrupted(BaseException):
+    """The user or the system asked the run to stop; no `except Exception` may swallow it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -60,12 +61,12 @@ def exclusive(root: Path) -> Iterator[None]:
 
 @contextmanager
 def stop_signals() -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into `Interrupted`, so that statuses are put right on the way out."""
+    """Turn SIGINT, SIGTERM and SIGHUP into `Interrupted`, so that statuses come out right."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise Interrupted(number)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, stop) for number in _STOPS}
     try:
         yield
     finally:
@@ -115,6 +116,8 @@ class Launcher:
                 self._prepare(groups)
                 self._run(groups)
             except BaseException as error:
+                for number in _STOPS:  # a second Ctrl-C must not leave a wrong status behind
+                    signal.signal(number, signal.SIG_IGN)
                 self._pool.kill()
                 status = "killed" if isinstance(error, Interrupted) else "failed"
                 self._close_running(status, str(error) or type(error).__name__)
@@ -122,11 +125,12 @@ class Launcher:
         return self.failed
 
     def _by_start(self, group: Group) -> list[Group]:
-        """Split a group by the step its members' checkpoints allow to resume from."""
-        parts: dict[int, list[Job]] = {}
+        """Split a group by how far its members are: a checkpoint's step, or trained."""
+        parts: dict[tuple[bool, int], list[Job]] = {}
         for job in group.jobs:
-            step = checkpoint_step(self.store.run_dir(job.cell.cell_id, job.seed))
-            parts.setdefault(step, []).append(job)
+            folder = self.store.run_dir(job.cell.cell_id, job.seed)
+            position = (is_trained(folder), checkpoint_step(folder))
+            parts.setdefault(position, []).append(job)
         return [Group(group.key, group.seed, tuple(jobs)) for jobs in parts.values()]
 
     def _job(self, group: Group, threads: int) -> GroupJob:
@@ -159,7 +163,7 @@ class Launcher:
             cell = group.jobs[0].cell
             splits = ("train", "val", "test")
             keys = tuple(features_key(cell.settings, cell.inputs, s) for s in splits)
-            key = (keys, cell.settings.text_decoder.weights)
+            key = (keys, cell.settings.text_decoder.weights, cell.settings.variant)
             known = shared[key].jobs if key in shared else ()
             new = [j for j in group.jobs if j.cell.cell_id not in {k.cell.cell_id for k in known}]
             shared[key] = Group(group.key, group.seed, (*known, *new))
@@ -231,9 +235,9 @@ class Launcher:
 
     def _fail(self, cell: CellJob, reason: str) -> None:
         name = f"{cell.name} seed {cell.seed}"
-        self.failed[name] = reason
-        self._progress.say(f"  FAILED {name}: {reason}")
-        self._mark(cell, "failed", reason)
+        if self._mark(cell, reason):
+            self.failed[name] = reason
+            self._progress.say(f"  FAILED {name}: {reason}")
 
     def _show(self, started: float, done: int, total: int) -> None:
         share, texts = float(done), []
@@ -265,14 +269,19 @@ class Launcher:
         if self.tracker is not None:
             self.tracker.update()
 
-    def _mark(self, cell: CellJob, status: Any, reason: str) -> None:
-        record = self.store.record(cell.cell_id, cell.seed) or RunRecord(
+    def _mark(self, cell: CellJob, reason: str) -> bool:
+        """Record a failure; False for a run that was done before its group's process ended."""
+        record = self.store.record(cell.cell_id, cell.seed)
+        if record is not None and record.status == "done":
+            return False
+        record = record or RunRecord(
             cell_id=cell.cell_id,
             seed=cell.seed,
-            status=status,
+            status="failed",
             settings=cell.settings,
             inputs=cell.inputs,
             variant=cell.settings["variant"],
             revision=cell.revision,
         )
-        self.store.save(record.model_copy(update={"status": status, "error": reason}))
+        self.store.save(record.model_copy(update={"status": "failed", "error": reason}))
+        return True

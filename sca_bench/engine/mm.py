@@ -61,6 +61,10 @@ class GroupRunner(Runner):  # type: ignore[misc]
     def _log_env(self, env_cfg: dict[str, Any]) -> None:
         self.logger.info("environment: see record.json")
 
+    def wrap_model(self, model_wrapper_cfg: Any, model: nn.Module) -> nn.Module:
+        """Leave the cells on the device that `runtime.device` named."""
+        return model
+
     def dump_config(self) -> None:
         """The resolved settings lie in record.json."""
 

@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sca_bench.engine.job import FINAL, LEARNT_FROM, TRAIN_FINAL
+from sca_bench.engine.job import LEARNT_FROM
 from sca_bench.metrics.registry import get_metric
 from sca_bench.metrics.rows import read_rows
 from sca_bench.metrics.score import Scorer, ScoreResult
 from sca_bench.study.plan import Job
 from sca_bench.study.record import RunRecord, Score
-from sca_bench.study.store import Store, write_atomic
+from sca_bench.study.store import PREDICTIONS, TRAIN_PREDICTIONS, Store, write_atomic
+from sca_bench.variants import get_variant
 
 
 def expected_keys(metric: str) -> tuple[str, ...]:
@@ -51,7 +52,7 @@ def score_runs(
     with Scorer() as scorer:
         for record in waiting:
             folder = store.run_dir(record.cell_id, record.seed)
-            rows = read_rows(folder / FINAL)
+            rows = read_rows(folder / PREDICTIONS)
             result = scorer.score(rows, metrics, where=str(folder))
             write_atomic(
                 folder / "region_scores.json",
@@ -64,8 +65,10 @@ def score_runs(
                 ),
             )
             update = _update(record, result, metrics)
-            if (folder / TRAIN_FINAL).exists():
-                update["scores"] |= _train_scores(scorer, record, folder / TRAIN_FINAL, metrics)
+            if (folder / TRAIN_PREDICTIONS).exists():
+                update["scores"] |= _train_scores(
+                    scorer, record, folder / TRAIN_PREDICTIONS, metrics
+                )
             store.save(record.model_copy(update=update))
     return len(waiting)
 
@@ -116,11 +119,10 @@ def _update(record: RunRecord, result: ScoreResult, metrics: Sequence[str]) -> d
 
 def _score(record: RunRecord, result: ScoreResult, key: str, split: str) -> Score:
     signature = result.signatures.get(key)
-    protocol = {
-        "decoding": _decoding(record),
-        "prompt": record.settings["eval"]["prompt"],
-        "split": split,
-    }
+    protocol = {"split": split, "decoding": "none", "prompt": "none"}
+    reads = get_variant(record.variant).reads
+    if not reads or "eval" in reads:  # else neither decoding nor prompt has a say
+        protocol |= {"decoding": _decoding(record), "prompt": record.settings["eval"]["prompt"]}
     return Score(
         value=result.values[key],
         signature={**signature.to_dict(), **protocol} if signature else {},

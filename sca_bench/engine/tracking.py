@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sca_bench.study.fingerprint import digest_json
 from sca_bench.study.record import CellEntry, RunRecord, SuiteManifest
 from sca_bench.study.store import Store, write_atomic
 
@@ -51,19 +52,27 @@ class Tracker:
         manifest: The suite.
         uri: Tracking URI; never printed, since it may hold credentials.
         say: Prints a line for the user.
+        verify: Ask the server whether what was mirrored before is still there.
     """
 
     def __init__(
-        self, store: Store, manifest: SuiteManifest, uri: str, say: Callable[[str], None]
+        self,
+        store: Store,
+        manifest: SuiteManifest,
+        uri: str,
+        say: Callable[[str], None],
+        *,
+        verify: bool = False,
     ) -> None:
         self._store, self._manifest, self._uri, self._say = store, manifest, uri, say
+        self._verify = verify
         self._client: Any = None
         self._experiment = ""
-        self._broken = False
+        self.broken = False
 
     def update(self) -> None:
         """Mirror whatever is new in the files of the suite's runs."""
-        if self._broken:
+        if self.broken:
             return
         try:
             for entry in self._manifest.cells:
@@ -72,7 +81,7 @@ class Tracker:
                     if record is not None:
                         self._mirror(entry, record)
         except Exception as error:
-            self._broken = True
+            self.broken = True
             self._say(
                 f"  MLflow mirror stopped ({type(error).__name__}); the runs go on, "
                 "`python -m sca_bench track sync` rebuilds it from the files"
@@ -103,7 +112,10 @@ class Tracker:
         folder = self._store.run_dir(record.cell_id, record.seed)
         state_path = folder / "mlflow.json"
         states = json.loads(state_path.read_text()) if state_path.exists() else {}
-        state = states.get(self._manifest.report_name, {"run_id": "", "rows": 0, "ended": ""})
+        place = f"{digest_json(self._uri)[:12]}/{self._manifest.report_name}"
+        state = states.get(place, {"run_id": "", "rows": 0, "ended": ""})
+        if self._verify and state["run_id"] and not self._exists(state["run_id"]):
+            state = {"run_id": "", "rows": 0, "ended": ""}
         before = dict(state)
         ended = _ENDED.get(record.status, "")
         stamp = f"{ended} {len(record.scores)}" if ended else ""
@@ -120,7 +132,7 @@ class Tracker:
         if ended and state["ended"] != stamp:
             self._end(state["run_id"], record, folder, ended)
         state["ended"] = stamp
-        states[self._manifest.report_name] = state
+        states[place] = state
         write_atomic(state_path, json.dumps(states))
 
     def _exists(self, run_id: str) -> bool:
@@ -171,8 +183,7 @@ class Tracker:
                 client.log_metric(run_id, f"test/{key}", score.value)
         for key, value in record.cost.items():
             client.log_metric(run_id, f"cost/{key}", value)
-        if record.error:
-            client.set_tag(run_id, "sca_bench.error", record.error)
+        client.set_tag(run_id, "sca_bench.error", record.error or "none")
         for name in ("record.json", "predictions.jsonl", "region_scores.json", "log.jsonl"):
             if (folder / name).exists():
                 client.log_artifact(run_id, str(folder / name))
@@ -187,8 +198,8 @@ def _get(settings: dict[str, Any], path: str) -> Any:
 
 
 def sync(store: Store, uri: str, say: Callable[[str], None]) -> int:
-    """Rebuild the mirror of every suite in a runs folder; return the number of suites."""
-    manifests = store.manifests()
-    for manifest in manifests:
-        Tracker(store, manifest, uri, say).update()
-    return len(manifests)
+    """Rebuild the mirror of every suite in a runs folder; return how many were mirrored."""
+    trackers = [Tracker(store, m, uri, say, verify=True) for m in store.manifests()]
+    for tracker in trackers:
+        tracker.update()
+    return sum(not tracker.broken for tracker in trackers)

@@ -16,18 +16,27 @@ from sca_bench.engine.collect import ValidationSummary, WritePredictions, check_
 from sca_bench.engine.features import FeatureBank
 from sca_bench.engine.group import CellGroup, Member
 from sca_bench.engine.hooks import CheckpointHook, LogHook
-from sca_bench.engine.job import FINAL, TRAIN_FINAL, CellJob, GroupJob, Outcome
+from sca_bench.engine.job import CellJob, GroupJob, Outcome
 from sca_bench.engine.ledger import cost_of, new_record
 from sca_bench.engine.mm import build_runner
 from sca_bench.engine.prepare import build_member, prepare
 from sca_bench.engine.process import die_with_parent, redirect
 from sca_bench.engine.provenance import now
 from sca_bench.engine.trained import load_trained, save_trained
-from sca_bench.errors import InputError
+from sca_bench.errors import CellError, InputError
 from sca_bench.models.sam import sam_dims
 from sca_bench.settings import CellSettings
 from sca_bench.study.record import RunRecord
-from sca_bench.study.store import Store, checkpoint_step, drop_checkpoints
+from sca_bench.study.store import (
+    PREDICTIONS,
+    TRAIN_PREDICTIONS,
+    Store,
+    checkpoint_step,
+    drop_checkpoints,
+    forget_trained,
+    is_trained,
+    keep_log_until,
+)
 from sca_bench.variants import get_variant
 
 
@@ -46,6 +55,8 @@ def main(job_path: str, outcome_path: str, log_path: str, stage: str) -> None:
     job = GroupJob.load(Path(job_path))
     try:
         torch.set_num_threads(job.threads)
+        if job.device.startswith("cuda:"):
+            torch.cuda.set_device(job.device)
         torch.manual_seed(job.cells[0].seed)
         if stage == "prepare":
             prepare(job, outcome, Path(outcome_path).with_suffix(".progress"))
@@ -116,8 +127,7 @@ class GroupRun:
                 banks[split] = FeatureBank(splits.bank_folder(root, self.first, inputs, split))
         decoding = Decoding(self.first.eval.num_beams, self.first.eval.max_new_tokens)
         group = CellGroup(members, self.device, banks, decoding)
-        self.needs_pixels = any(isinstance(m.captioner, SharesPrefix) for m in members)
-        self.needs_pixels &= not banks
+        self.needs_pixels = spec.looks and not banks
         return group
 
     def _dataset(self, split: str, training: bool | None = None) -> Any:
@@ -165,11 +175,14 @@ class GroupRun:
         )
 
     def _train(self, group: CellGroup) -> None:
-        if all(load_trained(m.captioner, self.folders[m.key]) for m in group.members):
+        if all(is_trained(folder) for folder in self.folders.values()):
+            for member in group.members:
+                load_trained(member.captioner, self.folders[member.key])
             return  # only the captions are missing
-        if self.start == 0:
-            for folder in self.folders.values():
-                (folder / "log.jsonl").unlink(missing_ok=True)
+        for folder in self.folders.values():
+            forget_trained(folder)
+        for folder in self.folders.values():
+            keep_log_until(folder, self.start)
         self._runner(group, training=True).train()
         for member in group.alive:
             save_trained(member.captioner, self.folders[member.key])
@@ -181,9 +194,9 @@ class GroupRun:
                 member.captioner.fit(captions)
 
     def _test(self, group: CellGroup) -> None:
-        self._caption(group, "test", FINAL)
+        self._caption(group, "test", PREDICTIONS)
         if self.first.eval.also_train:
-            self._caption(group, "train", TRAIN_FINAL)
+            self._caption(group, "train", TRAIN_PREDICTIONS)
 
     def _caption(self, group: CellGroup, split: str, name: str) -> None:
         if not group.alive:
@@ -198,7 +211,10 @@ class GroupRun:
         captions = WritePredictions(self.sets[split].regions, self.folders, name, learnt)
         self._runner(group, training=False, captions=captions).test()
         for member in group.alive:
-            check_complete(self.folders[member.key], name)
+            try:
+                check_complete(self.folders[member.key], name)
+            except CellError as error:
+                group.fail(member, str(error))
 
     def _timed(self, name: str, action: Callable[[], None]) -> None:
         started = time.perf_counter()

@@ -36,6 +36,8 @@ def read_tensors(path: Path, where: str, key: str) -> dict[str, Tensor]:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):
+            reason = "it is damaged, or holds more than tensors, which is never loaded"
         raise InputError(where, key, f"{path} cannot be read as weights ({reason})") from error
     if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
         raise InputError(where, key, f"{path} is no mapping of names to tensors")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig
 from transformers.utils import logging as transformers_logging
 
@@ -91,7 +92,7 @@ def _pretrained(source: str, name: str, where: str, *, local: bool) -> TextDecod
             # transformers reads with weights_only.
             use_safetensors=True if Path(source).is_dir() else None,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(where, KEY, f"{name!r} cannot be loaded ({reason})") from error
     lost = [*report["missing_keys"], *(row[0] for row in report["mismatched_keys"])]

@@ -11,7 +11,7 @@ from typing import Any
 
 from sca_bench.errors import InputError
 from sca_bench.report.names import SLOT, SLOT_BY_OBJECTS, SLOTS, expand_metrics
-from sca_bench.report.score_table import ScoreRow, ScoreTable
+from sca_bench.report.score_table import MAY_DIFFER, ScoreRow, ScoreTable
 from sca_bench.study.record import CellEntry, RunRecord, SuiteManifest
 from sca_bench.study.store import Store
 
@@ -82,7 +82,9 @@ def collect(store: Store, manifest: SuiteManifest) -> SuiteData:
     cells = [_cell_runs(store, manifest, entry) for entry in manifest.cells]
     cells.sort(key=lambda cell: cell.entry.control)  # stable: keeps the suite's own order
     rows = list(_score_rows(manifest, cells))
-    return SuiteData(store, manifest, tuple(cells), ScoreTable(rows, manifest.file))
+    asked = {"decoding", "prompt"} if any(a.startswith("eval.") for a in manifest.axes) else set()
+    table = ScoreTable(rows, manifest.file, MAY_DIFFER | asked)
+    return SuiteData(store, manifest, tuple(cells), table)
 
 
 def _cell_runs(store: Store, manifest: SuiteManifest, entry: CellEntry) -> CellRuns:

@@ -63,6 +63,7 @@ class ScoreTable:
     Args:
         rows: The numbers; rows without a value keep their reason.
         where: What an error names (the suite's file).
+        may_differ: Signature fields that may differ in a column, because each row states them.
 
     Attributes:
         frame: Columns suite, cell, cell_id, control, seed, metric, value (natural units, NaN where
@@ -74,14 +75,19 @@ class ScoreTable:
             set, which the table states row by row.
     """
 
-    def __init__(self, rows: Iterable[ScoreRow], where: object = "scores") -> None:
+    def __init__(
+        self,
+        rows: Iterable[ScoreRow],
+        where: object = "scores",
+        may_differ: frozenset[str] = MAY_DIFFER,
+    ) -> None:
         self.signatures: dict[str, dict[str, Any]] = {}
         self._cell_values: dict[tuple[str, str], list[float]] = {}
         first: dict[str, ScoreRow] = {}
         records: list[dict[str, Any]] = []
         for row in rows:
             if row.value is not None:
-                _refuse_mixture(first.setdefault(row.metric, row), row, where)
+                _refuse_mixture(first.setdefault(row.metric, row), row, where, may_differ)
                 self._cell_values.setdefault((row.cell_id, row.metric), []).append(row.value)
             key = signature_hash(row.signature)
             if key:
@@ -140,8 +146,20 @@ def _region_set(signature: dict[str, Any]) -> str:
     return short_region_set(str(signature.get(REGION_SET, "")))
 
 
-def _refuse_mixture(first: ScoreRow, row: ScoreRow, where: object) -> None:
-    fields = [key for key in comparable(first.signature, row.signature) if key not in MAY_DIFFER]
+def _does_not_apply(key: str, first: ScoreRow, row: ScoreRow) -> bool:
+    """A captioner that neither decodes nor is prompted (one caption for all) says `none`."""
+    either = "none" in (first.signature.get(key), row.signature.get(key))
+    return key in ("decoding", "prompt") and either
+
+
+def _refuse_mixture(
+    first: ScoreRow, row: ScoreRow, where: object, may_differ: frozenset[str]
+) -> None:
+    fields = [
+        key
+        for key in comparable(first.signature, row.signature)
+        if key not in may_differ and not _does_not_apply(key, first, row)
+    ]
     if fields:
         said = [f"{key} {_said(r, key)}" for key in fields for r in (first, row)]
         raise InputError(

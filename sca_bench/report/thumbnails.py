@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, UnidentifiedImageError
 
 from sca_bench.errors import InputError
 from sca_bench.report.collect import load_json
+from sca_bench.study.store import file_name
 
 LONG_SIDE_PX = 320
 TOTAL_BYTES = 4 * 2**20
@@ -47,9 +48,9 @@ class Thumbnails:
         """
         if not images_dir:
             return "", "no thumbnails were kept for this run"
-        path = self.root / images_dir / f"{image_id}.png"
+        path = self.root / images_dir / f"{file_name(image_id)}.png"
         if not path.is_file():
-            return "", f"no thumbnail {images_dir}/{image_id}.png"
+            return "", f"no thumbnail {images_dir}/{path.name}"
         size = self._original_sizes(images_dir).get(image_id)
         if box_xyxy is None or size is None:
             return "", "the region's box or the image's original size is not known"

@@ -92,9 +92,23 @@ def prefix_key(settings: CellSettings, inputs: dict[str, str]) -> str:
         or key in _PREFIX_SETTINGS + _ORDER_SETTINGS
         or key.startswith(("data.train.", "data.val.", "data.test."))
     }
-    trains = get_variant(settings.variant).trains
-    own = settings.variant if trains != "gradient" else ""
-    return digest_json([shared, trains, own])[:KEY_LENGTH]
+    costs = [getattr(part, name) for part, name in _group_costs(settings)]
+    return digest_json([shared, _prefix_code(settings), costs])[:KEY_LENGTH]
+
+
+def _group_costs(settings: CellSettings) -> list[tuple[BaseModel, str]]:
+    """Return the cost settings that hold for a group as a whole."""
+    return [
+        (settings.features, "cache"),
+        (settings.train, "val_every"),
+        (settings.eval, "also_train"),
+    ]
+
+
+def _prefix_code(settings: CellSettings) -> list[str]:
+    """Return whose code computes the frozen prefix: variants with one loader share it."""
+    spec = get_variant(settings.variant)
+    return [spec.parts or spec.name, spec.trains, spec.revision]
 
 
 def features_key(settings: CellSettings, inputs: dict[str, str], split: str) -> str:
@@ -108,4 +122,6 @@ def features_key(settings: CellSettings, inputs: dict[str, str], split: str) -> 
         or key in ("mixer.image_grid", "data.blank_images", "eval.prompt", "train.precision")
     }
     part = {k.split(".", 2)[2]: v for k, v in values.items() if k.startswith(f"data.{split}.")}
-    return digest_json([shared, part, flip])[:KEY_LENGTH]
+    # Which images may ever be drawn mirrored depends on how many regions a draw keeps.
+    kept = settings.train.regions_per_image if flip else None
+    return digest_json([shared, part, kept, _prefix_code(settings)])[:KEY_LENGTH]

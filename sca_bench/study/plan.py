@@ -11,7 +11,7 @@ from sca_bench.errors import InputError
 from sca_bench.study.cell import Cell, cell_key, prefix_key
 from sca_bench.study.fingerprint import Fingerprints
 from sca_bench.study.record import CellEntry, SuiteManifest
-from sca_bench.study.store import Store
+from sca_bench.study.store import TRAIN_PREDICTIONS, Store
 from sca_bench.study.suite import Suite
 from sca_bench.variants import get_variant
 
@@ -129,10 +129,17 @@ def make_plan(suite: Suite, store: Store, *, only: str | None = None) -> Plan:
             if (cell.cell_id, seed) in seen:
                 continue
             seen.add((cell.cell_id, seed))
-            record = store.record(cell.cell_id, seed)
-            done = record is not None and record.status == "done"
+            done = _is_done(store, cell, seed)
             jobs.append(Job(cell, seed, "done" if done else "to run"))
     return Plan(suite, tuple(cells), tuple(jobs))
+
+
+def _is_done(store: Store, cell: Cell, seed: int) -> bool:
+    record = store.record(cell.cell_id, seed)
+    if record is None or record.status != "done":
+        return False
+    captions = store.run_dir(cell.cell_id, seed) / TRAIN_PREDICTIONS
+    return not cell.settings.eval.also_train or captions.exists()
 
 
 def manifest_of(plan: Plan, command: str, created: str) -> SuiteManifest:

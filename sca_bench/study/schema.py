@@ -41,7 +41,7 @@ class Patch(_Strict):
     seeds: list[int] | None = None
     cells: list[ExplicitCell] | None = None
     adjust: list[Adjust] | None = None
-    metrics: list[str] | None = None
+    metrics: list[str] | None = Field(None, min_length=1)
     claims: list[Claim] | None = None
 
 
@@ -56,7 +56,7 @@ class SuiteFile(_Strict):
     axes: dict[str, list[Any]] = {}
     one_at_a_time: bool = False
     seeds: list[int] = Field([0], min_length=1)
-    metrics: list[str] = ["cider_d"]
+    metrics: list[str] = Field(["cider_d"], min_length=1)
     claims: list[Claim] = []
     cells: list[ExplicitCell] = []
     adjust: list[Adjust] = []

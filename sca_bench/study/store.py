@@ -13,8 +13,10 @@ Below the runs folder:
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,10 @@ from pydantic import ValidationError
 
 from sca_bench.errors import InputError
 from sca_bench.study.record import RunRecord, SuiteManifest
+
+TRAINED = "trainable.safetensors"
+PREDICTIONS = "predictions.jsonl"
+TRAIN_PREDICTIONS = "train_predictions.jsonl"
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -74,6 +80,32 @@ def drop_checkpoints(run_dir: Path, keep: int = 0) -> None:
             path.unlink()
 
 
+def is_trained(run_dir: Path) -> bool:
+    """Say whether a run's training is finished (its captions may still be missing)."""
+    return (run_dir / TRAINED).exists()
+
+
+def forget_trained(run_dir: Path) -> None:
+    """Delete what a finished training left, before it is done again."""
+    (run_dir / TRAINED).unlink(missing_ok=True)
+
+
+def keep_log_until(run_dir: Path, step: int) -> None:
+    """Cut a run's log behind a step, so that a resumed run writes no step twice."""
+    path = run_dir / "log.jsonl"
+    if not path.exists():
+        return
+    rows = [row for row in read_jsonl(path) if row["step"] <= step]
+    write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def file_name(image_id: str) -> str:
+    """Return a name for a file about an image, whatever its id holds."""
+    if re.fullmatch(r"\w[\w.-]*", image_id):
+        return image_id
+    return "id-" + hashlib.sha256(image_id.encode()).hexdigest()[:16]
+
+
 class Store:
     """Access to one runs folder."""
 
@@ -102,6 +134,17 @@ class Store:
         """Yield every record in the store, ordered by cell and seed."""
         for path in sorted(self.root.glob("cells/*/seed-*/record.json")):
             yield _load(path, RunRecord)
+
+    def settle_interrupted(self) -> int:
+        """Mark runs that a dead process left `running` as killed; return their number.
+
+        Call it only while no other process works in this folder.
+        """
+        left = [record for record in self.records() if record.status == "running"]
+        for record in left:
+            reason = "interrupted"
+            self.save(record.model_copy(update={"status": "killed", "error": reason}))
+        return len(left)
 
     def save_manifest(self, manifest: SuiteManifest) -> Path:
         """Write what `report` needs to know about a suite."""

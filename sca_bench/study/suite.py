@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.settings import CellSettings
 from sca_bench.study import merge as m
+from sca_bench.study.claims import parse_claim
 from sca_bench.study.schema import Claim, Patch, SuiteFile
 from sca_bench.variants import get_variant
 
@@ -208,6 +209,8 @@ class _Resolver:
         found = [self._cell(self._name(c), c, {}, False) for c in self._points(axes)]
         for cell in self.explicit:
             found.append(self._cell(cell.name, {}, cell.set, cell.control))
+        if not found:
+            raise InputError(self.path, "unless", "leaves no cell of the axes", "loosen a rule")
         names = [cell.name for cell in found]
         for name in names:
             if names.count(name) > 1:
@@ -292,18 +295,30 @@ def _check_suite_keys(
                 path, f"profiles.{name}", "no such profile", did_you_mean(name, profile_names())
             )
         m.check_keys(other.base, path, f"profiles.{name}.base.")
+    ids = [claim.id for claim in spec.claims]
+    for claim in (*spec.claims, *(patch.claims or ())):
+        parse_claim(claim.says, path, f"claims.{claim.id}")
+        if ids.count(claim.id) > 1:
+            raise InputError(path, f"claims.{claim.id}", "two claims have this id")
     for key, values in axes.items():
-        m.check_path(key, path, f"axes.{key}")
+        _check_cell_key(key, path, f"axes.{key}")
         if not values or any(values.count(v) > 1 for v in values):
             raise InputError(path, f"axes.{key}", f"{values}", "give distinct values, at least one")
     for key in (k for rule in spec.unless for k in rule):
         m.check_path(key, path, f"unless.{key}")
     for rule in spec.adjust if patch.adjust is None else patch.adjust:
         for key in (*rule.when, *rule.set):
-            m.check_path(key, path, f"adjust.{key}")
+            _check_cell_key(key, path, f"adjust.{key}")
     for cell in spec.cells if patch.cells is None else patch.cells:
         for key in cell.set:
-            m.check_path(key, path, f"cells.{cell.name}.set.{key}")
+            _check_cell_key(key, path, f"cells.{cell.name}.set.{key}")
+
+
+def _check_cell_key(key: str, path: Path, where: str) -> None:
+    m.check_path(key, path, where)
+    if key.split(".")[0] == "runtime":
+        fix = "set it in base, in a profile, or with --set"
+        raise InputError(path, where, "holds for a whole run, not for one cell", fix)
 
 
 def _suite_fault(error: ValidationError, path: Path) -> InputError:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sca_bench.engine.tracking import Tracker, default_uri
+from sca_bench.engine.tracking import Tracker, default_uri, sync
 from sca_bench.study.record import CellEntry, RunRecord, Score, SuiteManifest
 from sca_bench.study.store import Store
 
@@ -93,6 +93,13 @@ def test_statuses_scores_and_steps_are_mirrored_once(store, manifest, monkeypatc
     history = client.get_metric_history(after["d"].info.run_id, "loss")
     assert [m.value for m in history] == [3.0, 2.0, 0.5]
     assert said == []
+
+    (store.root / "mlflow.db").unlink()
+    assert sync(store, uri, said.append) == 0  # no manifest was saved: nothing to rebuild from
+    store.save_manifest(manifest)
+    assert sync(store, uri, said.append) == 1
+    _, rebuilt = runs_by_cell(uri)
+    assert rebuilt["a"].data.metrics["test/cider_d"] == 1.5
 
 
 def test_a_broken_server_is_said_once_without_its_credentials(store, manifest):

@@ -7,9 +7,10 @@ from report_fake_runs import record
 
 from sca_bench.errors import InputError
 from sca_bench.metrics.stats import paired_image_bootstrap
-from sca_bench.report.claims import Claim, Side, claim_results, parse_claim
+from sca_bench.report.claims import claim_results
 from sca_bench.report.collect import collect
 from sca_bench.report.intervals import region_means
+from sca_bench.study.claims import Claim, Side, parse_claim
 from sca_bench.study.record import SuiteManifest
 from sca_bench.study.store import Store
 

@@ -259,3 +259,19 @@ def test_csv_text_is_plain(whole_report: Path) -> None:
     text = (whole_report / "table.csv").read_bytes()
     assert b"\r" not in text
     assert pd.read_csv(io.BytesIO(text)).columns[0] == "suite"
+
+
+def test_a_captioner_that_does_not_decode_may_stand_beside_one_that_does() -> None:
+    greedy = {"metric": "cider_d", "decoding": "greedy", "prompt": "box"}
+    constant = greedy | {"decoding": "none", "prompt": "none"}
+    rows = [
+        ScoreRow("demo", name, name, False, 0, "cider_d", 1.0, signature, "")
+        for name, signature in (("a", greedy), ("b", constant))
+    ]
+    assert len(ScoreTable(rows).frame) == 2
+    beam = greedy | {"decoding": "beam 3"}
+    mixed = [rows[0], ScoreRow("demo", "c", "c", False, 0, "cider_d", 1.0, beam, "")]
+    with pytest.raises(InputError, match="decoding"):
+        ScoreTable(mixed)
+    asked = ScoreTable(mixed, may_differ=frozenset({"decoding"}))
+    assert len(asked.frame) == 2
