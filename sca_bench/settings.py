@@ -186,7 +186,7 @@ class EvalSettings(Settings):
     num_beams: int = Field(1, ge=1)
     max_new_tokens: int = Field(19, ge=1)
     also_train: bool = _kind("cost", False)
-    """Caption the training split too, as stored, and record `train/...` exact matches."""
+    """Caption the training split too, as stored; record `train/...` and `seen/...` matches."""
 
 
 class FeatureSettings(Settings):

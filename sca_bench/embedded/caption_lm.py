@@ -59,12 +59,16 @@ class CaptionLmRecipe(LmTraining):
         min_count: Words of captions need so many occurrences; words of phrases need one.
         phrase_share: Share of phrases in every batch, if there are phrases.
         max_words: Longer captions are cut.
+        keyword_dropout: Chance of a phrase's content word to be missing in the prefix (one always
+            stays), so that the decoder completes what it is told in part: `dining` alone means the
+            table. Captions keep all theirs: a single word is to call for a phrase.
     """
 
     steps: int = 300
     min_count: int = 10
     phrase_share: float = 0.25
     max_words: int = 18
+    keyword_dropout: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -84,15 +88,19 @@ class Texts:
     is_key_NK: Tensor
 
     def loss(
-        self, model: GPT2LMHeadModel, rows: Tensor, noise: float, generator: torch.Generator
+        self,
+        model: GPT2LMHeadModel,
+        rows: Tensor,
+        noise: float,
+        generator: torch.Generator,
+        keyword_dropout: float = 0.0,
     ) -> Tensor:
         """Return the mean cross entropy of the texts `rows`, in nats per token."""
         table_VC = model.get_input_embeddings().weight
         prefix_BPC = slot_noise(table_VC, len(rows), noise, generator)
+        is_key_BK = keep_some(self.is_key_NK[rows], keyword_dropout, generator)
         num_slots = NUM_PREFIX_SLOTS - NUM_TASK_SLOTS
-        said_BPC = mix_keywords(
-            table_VC, self.keys_NK[rows], num_slots, generator, self.is_key_NK[rows]
-        )
+        said_BPC = mix_keywords(table_VC, self.keys_NK[rows], num_slots, generator, is_key_BK)
         silent_BPC = torch.zeros_like(prefix_BPC[:, :NUM_TASK_SLOTS])
         prefix_BPC = prefix_BPC + torch.cat([silent_BPC, said_BPC], dim=1)
         is_text_BT = self.is_text_NT[rows]
@@ -100,6 +108,13 @@ class Texts:
         return prefixed_loss(
             model, prefix_BPC, self.ids_NT[rows, :longest], is_text_BT[:, :longest]
         )
+
+
+def keep_some(is_key_BK: Tensor, dropout: float, generator: torch.Generator) -> Tensor:
+    """Drop keywords at random, never all of a row: the one drawn highest stays."""
+    draws_BK = torch.rand(is_key_BK.shape, generator=generator).masked_fill(~is_key_BK, -1.0)
+    highest_BK = draws_BK == draws_BK.amax(1, keepdim=True)
+    return is_key_BK & ((draws_BK >= dropout) | highest_BK)
 
 
 def text_normalizer() -> normalizers.Normalizer:
@@ -184,7 +199,8 @@ def train_caption_lm(
             return loss
         rows = torch.randint(len(phrases), (num_names,), generator=generator)
         share = num_names / recipe.captions_per_step
-        return (1 - share) * loss + share * names.loss(model, rows, recipe.noise, generator)
+        named = names.loss(model, rows, recipe.noise, generator, recipe.keyword_dropout)
+        return (1 - share) * loss + share * named
 
     model, losses = lm_training.train(recipe, tokenizer, draw_loss, report=report)
     return model, tokenizer, losses

@@ -10,7 +10,7 @@ from typing import Any
 
 from sca_bench.engine.job import LEARNT_FROM
 from sca_bench.metrics.registry import get_metric
-from sca_bench.metrics.rows import read_rows
+from sca_bench.metrics.rows import CaptionRow, read_rows
 from sca_bench.metrics.score import Scorer, ScoreResult
 from sca_bench.study.plan import Job
 from sca_bench.study.record import RunRecord, Score
@@ -66,30 +66,42 @@ def score_runs(
             )
             update = _update(record, result, metrics)
             if (folder / TRAIN_PREDICTIONS).exists():
-                update["scores"] |= _train_scores(
-                    scorer, record, folder / TRAIN_PREDICTIONS, metrics
-                )
+                update["scores"] |= _train_scores(scorer, record, folder, rows, metrics)
             store.save(record.model_copy(update=update))
     return len(waiting)
 
 
 def _train_scores(
-    scorer: Scorer, record: RunRecord, path: Path, metrics: Sequence[str]
+    scorer: Scorer,
+    record: RunRecord,
+    folder: Path,
+    test: list[CaptionRow],
+    metrics: Sequence[str],
 ) -> dict[str, Score]:
-    """Return exact matches on the training split, as `train/...`.
+    """Return what the captions of the training split tell, in exact matches.
 
-    Every cell is compared with the regions' own references. A cell that was trained on the captions
-    of other regions is also compared with those: how much of them it has learnt by heart.
+    `train/...`: the training split, compared with the regions' own references in every cell;
+    `train/exact_match_as_dealt`: compared with the captions of other regions, where those were
+    learnt from: how much of them the cell knows by heart;
+    `seen/...`: the test regions with a reference that some training region has, too.
     """
-    rows = read_rows(path)
+    path = folder / TRAIN_PREDICTIONS
+    train = read_rows(path)
     wanted = [m for m in metrics if get_metric(m).family in ("exact_match", "macro_recall")]
     wanted = wanted or ["exact_match"]
-    result = scorer.score(rows, wanted, where=str(path))
-    scores = {f"train/{k}": _score(record, result, k, "train") for k in result.values}
+    known = {reference.lower() for row in train for reference in row.references}
+    seen = [row for row in test if any(r.lower() in known for r in row.references)]
+    scores: dict[str, Score] = {}
+    for part, rows, split in (("train", train, "train"), ("seen", seen, "test")):
+        if rows:
+            result = scorer.score(rows, wanted, where=str(folder))
+            scores |= {f"{part}/{k}": _score(record, result, k, split) for k in result.values}
     lines = path.read_text(encoding="utf-8").splitlines()
     learnt = [json.loads(line).get(LEARNT_FROM) for line in lines]
     if all(learnt):
-        dealt = [replace(row, references=tuple(own)) for row, own in zip(rows, learnt, strict=True)]
+        dealt = [
+            replace(row, references=tuple(own)) for row, own in zip(train, learnt, strict=True)
+        ]
         result = scorer.score(dealt, ["exact_match"], where=str(path))
         scores["train/exact_match_as_dealt"] = _score(record, result, "exact_match", "train")
     return scores

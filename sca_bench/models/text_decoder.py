@@ -254,11 +254,13 @@ def _check_head(language_model: Any, name: str) -> None:
     if embedding.weight.is_meta:
         return
     ids_NT = torch.zeros(1, 2, dtype=torch.long, device=embedding.weight.device)
+    seen_NT = torch.ones_like(ids_NT)  # without it transformers warns where id 0 is padding
     was_training = language_model.training
     language_model.eval()
     with torch.no_grad():
-        whole = language_model(input_ids=ids_NT, use_cache=False).logits
-        hidden = language_model.base_model(input_ids=ids_NT, use_cache=False).last_hidden_state
+        whole = language_model(input_ids=ids_NT, attention_mask=seen_NT, use_cache=False).logits
+        base = language_model.base_model
+        hidden = base(input_ids=ids_NT, attention_mask=seen_NT, use_cache=False).last_hidden_state
         parts = language_model.get_output_embeddings()(hidden)
     language_model.train(was_training)
     if not torch.allclose(whole.float(), parts.float(), atol=1e-3, rtol=1e-3):

@@ -12,6 +12,7 @@ from sca_bench.embedded.caption_lm import (
     build_caption_lm,
     build_vocabulary,
     encode,
+    keep_some,
     say_keywords,
     text_normalizer,
     train_caption_lm,
@@ -103,6 +104,16 @@ def test_padding_keywords_do_not_enter_a_mixture():
     assert torch.allclose(mixed.std(-1), table_VC.std().expand(1, 4))
     direction = torch.nn.functional.cosine_similarity(mixed[0], table_VC[3].expand(4, -1))
     assert torch.allclose(direction, torch.ones(4))
+
+
+def test_dropped_keywords_leave_one_and_never_touch_padding():
+    is_key = torch.tensor([[True, True, True], [True, False, False]]).repeat(2000, 1)
+    kept = keep_some(is_key, 0.3, torch.Generator().manual_seed(0))
+    assert not (kept & ~is_key).any()
+    assert kept.any(1).all()
+    share = kept[::2].float().mean()
+    assert float(share) == pytest.approx(0.7 + 0.3**3 / 3, abs=0.02)
+    assert torch.equal(keep_some(is_key, 0.0, torch.Generator().manual_seed(0)), is_key)
 
 
 def test_the_noise_has_the_stated_spread():

@@ -15,6 +15,7 @@ from sca_bench.models.sam import build_sam, sam_dims
 
 COLOURS = {"red kite": (220, 40, 40), "green bus": (40, 180, 60), "sea": (30, 60, 200)}
 TRAIN, TEST = (11, 12, 13), (21, 22)
+UNSEEN = "old boat"  # the last region of the last test photo; in no training photo
 WIDTH, HEIGHT = 120, 80
 
 
@@ -31,7 +32,7 @@ def photo_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
     (folder / "images").mkdir()
     rng = np.random.default_rng(0)
-    names = list(COLOURS)
+    names = [*COLOURS, UNSEEN]
     coco = {
         "images": [],
         "annotations": [],
@@ -42,7 +43,9 @@ def photo_folder(tmp_path_factory):
         split = "train2017" if image in TRAIN else "val2017"
         first, second = names[number % 3], names[(number + 1) % 3]
         regions = [(first, (5, 10, 40, 45)), (second, (60, 25, 50, 40)), (first, (2, 65, 12, 12))]
-        drawn = [(box, COLOURS[name]) for name, box in regions]
+        if image == TEST[-1]:
+            regions[1] = (UNSEEN, regions[1][1])
+        drawn = [(box, COLOURS.get(name, (250, 250, 10))) for name, box in regions]
         _save_photo(folder / "images" / f"{image:012d}.png", rng, drawn)
         url = f"http://example.org/{split}/{image:012d}.png"
         image_data.append(

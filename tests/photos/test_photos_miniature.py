@@ -79,6 +79,15 @@ def test_train_scores_are_those_of_the_training_file(runs, records):
         assert all(("learnt_from" in row) == (dealt is not None) for row in rows)
 
 
+def test_phrases_no_training_region_has_are_left_out_of_what_was_seen(records):
+    scores = records["most frequent"].scores
+    assert scores["exact_match"].signature["num_regions"] == 4
+    assert scores["seen/exact_match"].signature["num_regions"] == 3
+    assert scores["seen/exact_match"].signature["split"] == "test"
+    hits = 4 * scores["exact_match"].value
+    assert scores["seen/exact_match"].value == pytest.approx(hits / 3)
+
+
 def test_the_permuted_control_learns_the_captions_of_other_regions(runs, records):
     rows = predictions(runs, records["permuted captions"], "train_predictions.jsonl")
     own = sorted(row["references"][0] for row in rows)
