@@ -10,7 +10,7 @@ from PIL import Image
 from sca_bench.data.region_set import RegionSet
 from sca_bench.study.store import file_name, write_atomic
 
-MAX_IMAGES = 64
+MAX_IMAGES = 200
 MAX_SIDE_PX = 480
 
 
@@ -20,12 +20,14 @@ def images_folder(root: Path, test: RegionSet) -> Path:
 
 
 def write_thumbnails(test: RegionSet, folder: Path) -> None:
-    """Write the first images of a split as PNG, with their original sizes in `sizes.json`."""
+    """Write images of a split, spread evenly, as PNG; their original sizes go to `sizes.json`."""
     if (folder / "sizes.json").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
     sizes: dict[str, list[int]] = {}
-    for image_id in list(test.images)[:MAX_IMAGES]:
+    image_ids = list(test.images)
+    count = min(MAX_IMAGES, len(image_ids))
+    for image_id in (image_ids[i * len(image_ids) // count] for i in range(count)):
         image = Image.fromarray(test.load_image(image_id))
         sizes[image_id] = [image.width, image.height]
         image.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX))

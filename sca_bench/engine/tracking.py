@@ -10,6 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +102,12 @@ class Tracker:
                 if self._uri.startswith("sqlite:"):
                     location = (self._store.root.resolve() / "mlartifacts" / name).as_uri()
                 self._experiment = self._client.create_experiment(name, artifact_location=location)
-                self._client.set_experiment_tag(
-                    self._experiment, "mlflow.note.content", self._manifest.question
-                )
+                tags = {
+                    "mlflow.note.content": self._manifest.question,
+                    "mlflow.experimentKind": "custom_model_development",  # opens on the runs
+                }
+                for key, value in tags.items():
+                    self._client.set_experiment_tag(self._experiment, key, value)
             else:
                 self._experiment = found.experiment_id
         return self._client
@@ -148,6 +152,7 @@ class Tracker:
         client = self._connect()
         run = client.create_run(
             self._experiment,
+            start_time=_milliseconds(record.provenance.get("started")),
             run_name=f"{entry.name}, seed {record.seed}",
             tags={
                 "sca_bench.cell_id": record.cell_id,
@@ -187,7 +192,13 @@ class Tracker:
         for name in ("record.json", "predictions.jsonl", "region_scores.json", "log.jsonl"):
             if (folder / name).exists():
                 client.log_artifact(run_id, str(folder / name))
-        client.set_terminated(run_id, status=status)
+        ended = _milliseconds(record.provenance.get("finished"))
+        client.set_terminated(run_id, status=status, end_time=ended)
+
+
+def _milliseconds(stamp: str | None) -> int | None:
+    """Turn a record's time into MLflow's; None (its own clock) where there is none."""
+    return round(datetime.fromisoformat(stamp).timestamp() * 1000) if stamp else None
 
 
 def _get(settings: dict[str, Any], path: str) -> Any:

@@ -95,10 +95,16 @@ def build_gallery(data: SuiteData) -> Gallery:
             (), "No finished run has left captions, so there is nothing to show.", False, ()
         )
     gaps = {region_id: _disagreement(runs, region_id) for region_id in rows}
-    chosen = _choose(rows, gaps)
-    vocabulary = slot_vocabulary(row.get("slots") or {} for row in rows.values())
     thumbnails = Thumbnails(data.store.root)
     folders = {key: run.images_dir for run in reversed(runs) if run.images_dir for key in run.rows}
+    pictured = {
+        region_id: row
+        for region_id, row in rows.items()
+        if thumbnails.has(folders.get(region_id, ""), str(row["image_id"]))
+    }
+    candidates = pictured or rows
+    chosen = _choose(candidates, gaps)
+    vocabulary = slot_vocabulary(row.get("slots") or {} for row in rows.values())
     cards = []
     for region_id, group in chosen:
         row = rows[region_id]
@@ -114,7 +120,9 @@ def build_gallery(data: SuiteData) -> Gallery:
         image_id = str(row["image_id"])
         cards.append(RegionCard(region_id, image_id, group, shown, image, reason, references, said))
     seeds = tuple(dict.fromkeys(run.seed for run in runs if run.rows))
-    return Gallery(tuple(cards), _how(data, len(rows), chosen), bool(vocabulary), seeds)
+    return Gallery(
+        tuple(cards), _how(data, len(rows), len(candidates), chosen), bool(vocabulary), seeds
+    )
 
 
 def _captions(data: SuiteData) -> list[_Captions]:
@@ -168,11 +176,14 @@ def _choose(
     return chosen + [(region_id, "even") for region_id in ordered if region_id in even]
 
 
-def _how(data: SuiteData, total: int, chosen: list[tuple[str, str]]) -> str:
+def _how(data: SuiteData, total: int, num_pictured: int, chosen: list[tuple[str, str]]) -> str:
+    kept = ""
+    if num_pictured < total:
+        kept = f", from the {num_pictured:,} whose image a copy was kept of"
     disputed = sum(group == "disagreement" for _, group in chosen)
     label = metric_label(data.main_metric)
     return (
-        f"{len(chosen)} of {total:,} test regions. {disputed} are those on which the cells "
+        f"{len(chosen)} of {total:,} test regions{kept}. {disputed} are those on which the cells "
         f"disagree most: largest range of {label} over the cells (seeds averaged, controls left "
         f"out, then the number of different captions, then the region id; at most "
         f"{MAX_PER_IMAGE} per image). {len(chosen) - disputed} are taken at even steps from the "

@@ -33,6 +33,11 @@ class Thumbnails:
     bytes_left: int = TOTAL_BYTES
     _sizes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
+    def has(self, images_dir: str, image_id: str) -> bool:
+        """Say whether a copy of the image was kept."""
+        path = self.root / images_dir / f"{file_name(image_id)}.png"
+        return bool(images_dir) and path.is_file()
+
     def data_uri(
         self, images_dir: str, image_id: str, box_xyxy: tuple[float, ...] | None
     ) -> tuple[str, str]:
