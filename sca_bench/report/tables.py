@@ -123,6 +123,26 @@ def slot_table(data: SuiteData, notes: Footnotes) -> Table | None:
     return Table("slots", "Slots", "Slot accuracy", caption, tuple(columns), tuple(rows))
 
 
+def parts_table(data: SuiteData, notes: Footnotes) -> Table | None:
+    """Return scores over other regions than all test regions, or None where there are none."""
+    metrics = [m for prefix in ("train/", "seen/") for m in data.scores.metrics(prefix)]
+    if not metrics:
+        return None
+    columns = [Column("Cell", numeric=False)]
+    columns += [Column(metric.replace("_", " "), metric_unit(metric)) for metric in metrics]
+    rows = []
+    for cell in data.cells:
+        entries = [_name(cell, notes), *(_score(data, cell, m, notes) for m in metrics)]
+        rows.append(Row(tuple(entries), cell.entry.control))
+    caption = (
+        "train: training regions against their own references (as dealt: against the captions "
+        "that were dealt to them); seen: test regions whose reference occurs in training. "
+        "± as above."
+    )
+    title = "Training regions, and test regions with seen references"
+    return Table("parts", "Parts", title, caption, tuple(columns), tuple(rows))
+
+
 def slot_by_objects_table(data: SuiteData, notes: Footnotes) -> Table | None:
     """Return slot accuracy by the number of objects in the image, or None without such scores."""
     metrics = data.scores.metrics(SLOT_BY_OBJECTS)

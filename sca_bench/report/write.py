@@ -25,6 +25,7 @@ from sca_bench.report.tables import (
     interval_table,
     score_table,
     slot_by_objects_table,
+    parts_table,
     slot_table,
 )
 from sca_bench.report.thumbnails import png_uri
@@ -101,6 +102,7 @@ def _tables(data: SuiteData, notes: Footnotes) -> list[Table]:
         interval_table(data, [cell_estimate(mean) for mean in means], notes),
         claim_table(claim_results(data), notes),
         score_table(data, notes),
+        parts_table(data, notes),
         slot_table(data, notes),
         slot_by_objects_table(data, notes),
     ]

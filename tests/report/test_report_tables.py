@@ -275,3 +275,17 @@ def test_a_captioner_that_does_not_decode_may_stand_beside_one_that_does() -> No
         ScoreTable(mixed)
     asked = ScoreTable(mixed, may_differ=frozenset({"decoding"}))
     assert len(asked.frame) == 2
+
+
+def test_scores_over_other_regions_have_a_table_of_their_own(runs, tmp_path) -> None:
+    store, asked = runs
+    first = next(iter(store.records()))
+    scores = first.scores | {
+        "train/exact_match": Score(value=0.925, signature={"metric": "exact_match"}),
+        "seen/macro_recall": Score(value=0.125, signature={"metric": "macro_recall"}),
+    }
+    store.save(first.model_copy(update={"scores": scores}))
+    text = (write_report(store, asked, tmp_path) / "table.md").read_text(encoding="utf-8")
+    assert "train/exact match" in text
+    assert "92.5" in text
+    assert "12.5" in text
