@@ -23,9 +23,9 @@ from sca_bench.report.tables import (
     Table,
     claim_table,
     interval_table,
+    parts_table,
     score_table,
     slot_by_objects_table,
-    parts_table,
     slot_table,
 )
 from sca_bench.report.thumbnails import png_uri
