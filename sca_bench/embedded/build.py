@@ -1,15 +1,13 @@
 """Rebuilds the shipped weights from their recipes, and writes down what came out.
 
-`python -m sca_bench.embedded.build [--out FOLDER] [NAME ...]`
+The command is `python -m sca_bench weights build --out FOLDER [--only NAME]`.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import platform
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -177,21 +175,3 @@ def _reporter(name: str, steps: int, say: Callable[[str], None]) -> Callable[[in
             say(f"{name}: step {step + 1} of {steps}, loss {loss:.4f}")
 
     return report
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run `build_all` from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m sca_bench.embedded.build", description=__doc__)
-    parser.add_argument("names", nargs="*", help=f"weights to build; all of {', '.join(names())}")
-    parser.add_argument("--out", type=Path, default=WEIGHTS_DIR, help="folder to write to")
-    options = parser.parse_args(arguments)
-    try:
-        build_all(options.out, options.names or None)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -139,7 +139,7 @@ def load_suite(
     scale = load_profile(name, path if profile is None else "--profile")
     patch = spec.profiles.get(name, Patch())
     axes = spec.axes if patch.axes is None else patch.axes
-    _check_suite_keys(spec, patch, axes, path, name)
+    _check_suite_keys(spec, path)
     resolver = _Resolver(path, spec, patch, name, scale, overrides)
     if seeds is None:
         seeds = spec.seeds if patch.seeds is None else patch.seeds
@@ -285,33 +285,38 @@ class _Resolver:
         return value
 
 
-def _check_suite_keys(
-    spec: SuiteFile, patch: Patch, axes: dict[str, list[Any]], path: Path, profile: str
-) -> None:
+def _check_suite_keys(spec: SuiteFile, path: Path) -> None:
+    """Check every key in the file, those of profiles that are not in use included."""
     m.check_keys(spec.base, path, "base.")
-    for name, other in spec.profiles.items():
-        if name not in profile_names():
-            raise InputError(
-                path, f"profiles.{name}", "no such profile", did_you_mean(name, profile_names())
-            )
-        m.check_keys(other.base, path, f"profiles.{name}.base.")
-    ids = [claim.id for claim in spec.claims]
-    for claim in (*spec.claims, *(patch.claims or ())):
-        parse_claim(claim.says, path, f"claims.{claim.id}")
-        if ids.count(claim.id) > 1:
-            raise InputError(path, f"claims.{claim.id}", "two claims have this id")
-    for key, values in axes.items():
-        _check_cell_key(key, path, f"axes.{key}")
-        if not values or any(values.count(v) > 1 for v in values):
-            raise InputError(path, f"axes.{key}", f"{values}", "give distinct values, at least one")
     for key in (k for rule in spec.unless for k in rule):
         m.check_path(key, path, f"unless.{key}")
-    for rule in spec.adjust if patch.adjust is None else patch.adjust:
+    _check_layer(spec, path, "")
+    for name, patch in spec.profiles.items():
+        where = f"profiles.{name}"
+        if name not in profile_names():
+            fix = did_you_mean(name, profile_names())
+            raise InputError(path, where, "no such profile", fix)
+        m.check_keys(patch.base, path, f"{where}.base.")
+        _check_layer(patch, path, f"{where}.")
+
+
+def _check_layer(layer: SuiteFile | Patch, path: Path, prefix: str) -> None:
+    ids = [claim.id for claim in layer.claims or ()]
+    for claim in layer.claims or ():
+        parse_claim(claim.says, path, f"{prefix}claims.{claim.id}")
+        if ids.count(claim.id) > 1:
+            raise InputError(path, f"{prefix}claims.{claim.id}", "two claims have this id")
+    for key, values in (layer.axes or {}).items():
+        where = f"{prefix}axes.{key}"
+        _check_cell_key(key, path, where)
+        if not values or any(values.count(v) > 1 for v in values):
+            raise InputError(path, where, f"{values}", "give distinct values, at least one")
+    for rule in layer.adjust or ():
         for key in (*rule.when, *rule.set):
-            _check_cell_key(key, path, f"adjust.{key}")
-    for cell in spec.cells if patch.cells is None else patch.cells:
+            _check_cell_key(key, path, f"{prefix}adjust.{key}")
+    for cell in layer.cells or ():
         for key in cell.set:
-            _check_cell_key(key, path, f"cells.{cell.name}.set.{key}")
+            _check_cell_key(key, path, f"{prefix}cells.{cell.name}.set.{key}")
 
 
 def _check_cell_key(key: str, path: Path, where: str) -> None:

@@ -130,3 +130,27 @@ def test_every_shipped_profile_says_what_it_is(name):
     profile = load_profile(name, "test")
     assert profile.statement
     assert profile.base
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ("profiles: {tiny: {axes: {mixer.num_layers: [1]}}, small: {axes: {mixer.depth: [1]}}}",
+         "profiles.small.axes.mixer.depth: unknown setting"),
+        ("profiles: {small: {base: {mixer: {depth: 1}}}}", "profiles.small.base.mixer.depth"),
+        ("claims: [{id: a, says: banana}]", "claims.a: cannot read the claim 'banana'"),
+        ("cells: [{name: x, set: {runtime.threads: 1}}]", "holds for a whole run"),
+        ("unless: [{mixer.num_layers: 1}, {mixer.num_layers: 2}]", "leaves no cell"),
+        ("profiles: {small: {claims: [{id: a, says: 'x(a=1)'}]}}", "profiles.small.claims.a"),
+    ],
+)  # fmt: skip
+def test_every_part_of_the_file_is_checked_whatever_the_profile(write, suite_text, extra, message):
+    with pytest.raises(InputError) as caught:
+        load_suite(write(suite_text + extra + "\n"))
+    assert message in str(caught.value)
+
+
+def test_an_unknown_axis_is_met_even_where_the_profile_has_its_own(write, suite_text):
+    text = suite_text.replace("mixer.num_layers: [1, 2]", "mixer.num_layer: [1, 2]")
+    with pytest.raises(InputError, match=r"did you mean mixer\.num_layers"):
+        load_suite(write(text + "profiles: {tiny: {axes: {mixer.num_layers: [1]}}}\n"))
