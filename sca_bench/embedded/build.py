@@ -18,7 +18,6 @@ import torch
 from safetensors.torch import save_file
 
 from sca_bench.embedded import lm_recipe, sam_eval, sam_recipe
-from sca_bench.embedded.paths import WEIGHTS_DIR
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.grammar import WORLD_VERSION
 
