@@ -1,11 +1,4 @@
-"""The settings of one cell: typed, strict, and marked by what they may change.
-
-Every field is of one kind:
-
-* `result` (the default) changes numbers and is part of the cell's key;
-* `cost` changes time or memory only (device, workers, micro-batch);
-* `path` names a file or folder: its *content* enters the key, its name does not;
-* `label` is for people.
+"""The settings of one cell: typed, strict, and marked by what they may change (`settings_base`).
 
 This module stands on the ground floor beside `types`: models, data, study and engine read it, and
 nothing in it imports torch.
@@ -13,38 +6,79 @@ nothing in it imports torch.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, cast
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Kind = Literal["result", "cost", "path", "label"]
+from sca_bench.data_settings import (
+    AugmentationSettings,
+    CocoInstancesSplit,
+    CocoPanopticSplit,
+    DataSettings,
+    GritSplit,
+    MixturePart,
+    MixtureSplit,
+    Objects365Split,
+    RefCocoSplit,
+    ScenesSplit,
+    SingleSplit,
+    SplitSettings,
+    V3DetSplit,
+    VisualGenomeSplit,
+)
+from sca_bench.settings_base import Kind, Settings, items_of, kind_of, of_kind
 
-
-def _kind(kind: Kind, default: Any = ..., **limits: Any) -> Any:
-    return Field(default, json_schema_extra={"kind": kind}, **limits)
-
-
-class Settings(BaseModel):
-    """Base of all settings: unknown keys are errors, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+__all__ = [
+    "AugmentationSettings",
+    "CellSettings",
+    "CocoInstancesSplit",
+    "CocoPanopticSplit",
+    "DataSettings",
+    "EncoderSettings",
+    "EvalSettings",
+    "FeatureSettings",
+    "GritSplit",
+    "Kind",
+    "MixerSettings",
+    "MixturePart",
+    "MixtureSplit",
+    "Objects365Split",
+    "PrefixSettings",
+    "RefCocoSplit",
+    "RuntimeSettings",
+    "SamSettings",
+    "ScenesSplit",
+    "Settings",
+    "SingleSplit",
+    "SplitSettings",
+    "StageData",
+    "StageSettings",
+    "TextDecoderSettings",
+    "TrainSettings",
+    "V3DetSplit",
+    "VisualGenomeSplit",
+    "items_of",
+    "kind_of",
+]
 
 
 class SamSettings(Settings):
     """SAM's prompt encoder and mask decoder, and its image encoder unless another is named."""
 
-    size: Literal["tiny", "vit_b", "vit_l", "vit_h"] = "vit_h"
-    weights: str = _kind("path", "random")
-    """`embedded:NAME`, a `.safetensors` / `.pth` file in Meta's layout, or `random`."""
+    size: Literal["tiny_small", "tiny", "tiny_large", "vit_t", "vit_b", "vit_l", "vit_h"] = "vit_h"
+    """`vit_t` is MobileSAM; the tiny ones are this package's own, for rendered scenes."""
+    weights: str = of_kind("path", "random")
+    """`embedded:NAME`, a file in Meta's layout, a transformers SAM folder, or `random`."""
     random_seed: int = 0
-    """Seed of the untrained weights when `weights: random`."""
+    """Seed of untrained weights: `weights: random`, or `encoder.type: untrained`."""
 
 
 class EncoderSettings(Settings):
-    """The image encoder: SAM's own, or an ONNX file that yields the same embedding."""
+    """The image encoder: SAM's own, the same untrained, or an ONNX file with the same output."""
 
-    type: Literal["sam", "onnx"] = "sam"
-    path: str | None = _kind("path", None)
+    type: Literal["sam", "untrained", "onnx"] = "sam"
+    """`untrained` keeps SAM's prompt encoder and mask decoder, and draws the encoder at random."""
+    path: str | None = of_kind("path", None)
 
     @model_validator(mode="after")
     def _onnx_needs_a_path(self) -> EncoderSettings:
@@ -67,6 +101,8 @@ class MixerSettings(Settings):
     """Dropout on the caption query outputs, in training only."""
     image_grid: int | None = Field(None, ge=1)
     """Average-pool the SAM mixer's image tokens to this grid before the text mixer sees them."""
+    as_published: bool = False
+    """Repeat what the original's code did where it differs from what it meant; see the variant."""
 
 
 class PrefixSettings(Settings):
@@ -75,18 +111,22 @@ class PrefixSettings(Settings):
     num_task_tokens: int = Field(6, ge=0)
     gain: float = Field(1.0, gt=0)
     """Constant factor on the whole prefix (1 in the paper; smaller for tiny decoders)."""
+    projection: Literal["linear", "mlp"] = "linear"
+    """From query outputs to the text decoder's width: one layer, or three with GELU between."""
 
 
 class TextDecoderSettings(Settings):
     """A causal language model of transformers."""
 
-    weights: str = _kind("path", "embedded:lm_scenes")
+    weights: str = of_kind("path", "embedded:lm_scenes")
     """`embedded:NAME`, a local directory, a hub id, or `random:gpt2-large` and the like."""
     trainable: bool = False
     learning_rate: float | None = Field(None, gt=0)
     """Own learning rate of a trained decoder; the mixer's where None."""
     dropout_in_training: bool = True
     """The original leaves the frozen decoder's dropout on while it trains the mixer."""
+    gradient_checkpointing: bool = of_kind("cost", False)
+    """Compute the decoder's activations again in the backward pass; less memory, same numbers."""
 
     @model_validator(mode="after")
     def _rate_needs_training(self) -> TextDecoderSettings:
@@ -95,74 +135,11 @@ class TextDecoderSettings(Settings):
         return self
 
 
-class ScenesSplit(Settings):
-    """Rendered scenes `first_seed ... first_seed + num_images - 1`."""
-
-    dataset: Literal["scenes"]
-    num_images: int = Field(ge=1)
-    first_seed: int = Field(ge=0)
-
-
-class _FileSplit(Settings):
-    images: str = _kind("path")
-    """Folder of the image files."""
-    min_side_px: float = Field(1.0, ge=0)
-    """Boxes with a side of at most this many original pixels are dropped, and counted."""
-    image_ids: str | None = _kind("path", None)
-    """A JSON list of image ids (or a split file, with `split`) to keep."""
-    split: str | None = None
-    """Key inside `image_ids`, or the `source_split` of the image records."""
-    max_images: int | None = Field(None, ge=1)
-
-
-class VisualGenomeSplit(_FileSplit):
-    """Visual Genome region descriptions v1.0 or v1.2."""
-
-    dataset: Literal["visual_genome"]
-    regions: str = _kind("path")
-    image_data: str = _kind("path")
-
-
-class CocoInstancesSplit(_FileSplit):
-    """COCO-layout detection annotations; the category name is the phrase."""
-
-    dataset: Literal["coco_instances"]
-    annotations: str = _kind("path")
-
-
-class CocoPanopticSplit(_FileSplit):
-    """COCO panoptic segments; the (cleaned) category name is the phrase."""
-
-    dataset: Literal["coco_panoptic"]
-    annotations: str = _kind("path")
-    panoptic: str | None = _kind("path", None)
-    """Folder of the panoptic PNGs, if masks are wanted."""
-
-
-SplitSettings = Annotated[
-    ScenesSplit | VisualGenomeSplit | CocoInstancesSplit | CocoPanopticSplit,
-    Field(discriminator="dataset"),
-]
-
-
-class DataSettings(Settings):
-    """The three splits and what is done to the training captions or the images."""
-
-    train: SplitSettings
-    val: SplitSettings | None = None
-    test: SplitSettings
-    permute_captions: bool = False
-    """Control: training captions are dealt to other regions (one fixed permutation)."""
-    blank_images: bool = False
-    """Control: one constant image takes the place of all, in all splits; only boxes stay."""
-    flip: bool = False
-    """Horizontal flips (p = 0.5) in training; captions with left/right are never flipped."""
-
-
 class TrainSettings(Settings):
     """The optimisation recipe."""
 
-    steps: int = Field(200_000, ge=1)
+    steps: int = Field(200_000, ge=0)
+    """Optimiser steps; 0 evaluates what `start_from` or the pretraining gives."""
     images_per_batch: int = Field(8, ge=1)
     regions_per_image: int = Field(16, ge=1)
     learning_rate: float = Field(1e-4, gt=0)
@@ -174,25 +151,34 @@ class TrainSettings(Settings):
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     max_caption_tokens: int = Field(18, ge=1)
     """Captions are cut to this many tokens before the end token."""
+    prompt: Literal["box", "point", "box_point", "random_point"] = "box"
+    """What stands for a region in training and validation."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    val_every: int = _kind("cost", 5_000, ge=1)
+    val_every: int = of_kind("cost", 5_000, ge=1)
     """Steps between validations; the last step's weights are kept, so this moves no number."""
 
 
 class EvalSettings(Settings):
     """How the test split is captioned."""
 
-    prompt: Literal["box", "point", "box_point"] = "box"
+    prompt: Literal["box", "point", "box_point", "random_point", "mask_point", "sam_mask_point"] = (
+        "box"
+    )
+    """The box, its centre, both, a random point in the box, in the region's mask, in SAM's mask."""
+    prompt_seed: int = Field(0, ge=0)
+    """Seed of the random points; each region has its own, whatever is evaluated beside it."""
+    select: Literal["predicted_iou", "first"] = "predicted_iou"
+    """Of several caption heads: that of the mask with the highest predicted IoU, or the first."""
     num_beams: int = Field(1, ge=1)
     max_new_tokens: int = Field(19, ge=1)
-    also_train: bool = _kind("cost", False)
+    also_train: bool = of_kind("cost", False)
     """Caption the training split too, as stored; record `train/...` and `seen/...` matches."""
 
 
 class FeatureSettings(Settings):
     """Whether frozen features are computed once per image or region and kept on disk."""
 
-    cache: bool = _kind("cost", True)
+    cache: bool = of_kind("cost", True)
     dtype: Literal["float32", "float16"] = "float32"
     """Storage type of cached features; float16 changes numbers in the third digit."""
 
@@ -200,17 +186,31 @@ class FeatureSettings(Settings):
 class RuntimeSettings(Settings):
     """Where and how it runs; none of it changes a number beyond rounding."""
 
-    device: str = _kind("cost", "auto")
-    threads: int = _kind("cost", 0, ge=0)
+    device: str = of_kind("cost", "auto")
+    threads: int = of_kind("cost", 0, ge=0)
     """CPU threads of one worker process; 0 divides the cores among the workers."""
-    jobs: int = _kind("cost", 0, ge=0)
+    jobs: int = of_kind("cost", 0, ge=0)
     """Worker processes at a time; 0 is one per CPU core on a CPU, one per GPU on CUDA."""
-    loader_workers: int = _kind("cost", 0, ge=0)
-    eval_regions: int = _kind("cost", 64, ge=1)
+    loader_workers: int = of_kind("cost", 0, ge=0)
+    eval_regions: int = of_kind("cost", 64, ge=1)
     """Regions captioned at a time."""
-    compile: bool = _kind("cost", False)
-    checkpoint_every: int = _kind("cost", 200, ge=1)
-    log_every: int = _kind("cost", 20, ge=1)
+    compile: bool = of_kind("cost", False)
+    checkpoint_every: int = of_kind("cost", 200, ge=1)
+    log_every: int = of_kind("cost", 20, ge=1)
+
+
+class StageData(AugmentationSettings):
+    """What a training stage reads."""
+
+    train: SplitSettings
+
+
+class StageSettings(Settings):
+    """A training before the cell's own: other data, another recipe, the same model."""
+
+    name: str = of_kind("label")
+    data: StageData
+    train: TrainSettings
 
 
 class CellSettings(Settings):
@@ -222,16 +222,13 @@ class CellSettings(Settings):
     mixer: MixerSettings = MixerSettings()
     prefix: PrefixSettings = PrefixSettings()
     text_decoder: TextDecoderSettings = TextDecoderSettings()
+    start_from: str | None = of_kind("path", None)
+    """Trained tensors to start from: a run's `trainable.safetensors`, or an imported checkpoint."""
+    pretraining: tuple[StageSettings, ...] = ()
+    """Stages that come before the cell's own training, in order; cells share equal ones."""
     data: DataSettings
     train: TrainSettings = TrainSettings()
     eval: EvalSettings = EvalSettings()
     features: FeatureSettings = FeatureSettings()
-    runtime: RuntimeSettings = _kind("cost", RuntimeSettings())
-    note: str = _kind("label", "")
-
-
-def kind_of(model: type[BaseModel], field: str) -> Kind:
-    """Return the kind of a settings field (`result` unless it is marked otherwise)."""
-    extra = model.model_fields[field].json_schema_extra
-    kind = extra.get("kind", "result") if isinstance(extra, dict) else "result"
-    return cast(Kind, kind)
+    runtime: RuntimeSettings = of_kind("cost", RuntimeSettings())
+    note: str = of_kind("label", "")

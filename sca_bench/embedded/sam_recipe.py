@@ -32,8 +32,6 @@ from sca_bench.embedded.sam_data import (
 from sca_bench.models.sam import Sam, build_sam
 from sca_bench.models.sam_dims import sam_dims
 
-SIZE = "tiny"
-
 
 @dataclass(frozen=True)
 class SamRecipe:
@@ -41,6 +39,7 @@ class SamRecipe:
 
     reconstruction_weight: float
     descriptor_weight: float
+    size: str = "tiny"
     seed: int = 0
     first_scene_seed: int = 1_000_000
     num_scenes: int = 1_600
@@ -60,13 +59,17 @@ class SamRecipe:
 
     def as_dict(self) -> dict[str, object]:
         """Return all settings, the model's sizes included."""
-        return asdict(self) | {"dims": asdict(sam_dims(SIZE)), "descriptor_groups": GROUPS}
+        settings = asdict(self) | {"dims": asdict(sam_dims(self.size))}
+        del settings["size"]  # a name; the dims say what it stands for
+        return settings | {"descriptor_groups": GROUPS}
 
 
 RECIPES = {
     "sam_tiny": SamRecipe(reconstruction_weight=1.0, descriptor_weight=0.5),
     "sam_tiny_no_descriptors": SamRecipe(reconstruction_weight=1.0, descriptor_weight=0.0),
     "sam_tiny_masks_only": SamRecipe(reconstruction_weight=0.0, descriptor_weight=0.0),
+    "sam_tiny_small": SamRecipe(1.0, 0.5, size="tiny_small"),
+    "sam_tiny_large": SamRecipe(1.0, 0.5, size="tiny_large"),
 }
 
 
@@ -140,7 +143,7 @@ def train_sam(
         The model, frozen and in evaluation mode, and the loss of every step.
     """
     generator = torch.Generator().manual_seed(recipe.seed)
-    sam = build_sam(SIZE).requires_grad_(True).train()
+    sam = build_sam(recipe.size).requires_grad_(True).train()
     heads = _Heads(sam.dims.embed_dim, sam.dims.patch_size)
     initialise(sam, generator)
     initialise(heads, generator)

@@ -51,11 +51,11 @@ def make_dataset(
     return RegionDataset(
         sets[split],
         image_size=image_size,
-        prompt=settings.eval.prompt,
+        prompt=settings.train.prompt if split != "test" else settings.eval.prompt,
         regions_per_image=settings.train.regions_per_image,
         training=split == "train" if training is None else training,
         seed=seed,
-        flip=settings.data.flip,
+        flip=settings.data.flip != "never",
         permute_captions=settings.data.permute_captions,
         blank_images=settings.data.blank_images,
         with_pixels=with_pixels,

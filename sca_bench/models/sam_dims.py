@@ -67,22 +67,28 @@ def _published(width: int, depth: int, num_heads: int, global_blocks: tuple[int,
     )
 
 
-PRESETS: dict[str, SamDims] = {
-    "tiny": SamDims(
+def _tiny(width: int, depth: int) -> SamDims:
+    return SamDims(
         image_size=96,
         patch_size=8,
-        encoder_width=96,
-        encoder_depth=4,
+        encoder_width=width,
+        encoder_depth=depth,
         encoder_num_heads=4,
-        encoder_mlp_dim=384,
+        encoder_mlp_dim=4 * width,
         encoder_window=0,
-        encoder_global_blocks=(0, 1, 2, 3),
+        encoder_global_blocks=tuple(range(depth)),
         embed_dim=96,
         decoder_depth=2,
         decoder_num_heads=4,
         decoder_mlp_dim=192,
         iou_head_hidden_dim=96,
-    ),
+    )
+
+
+PRESETS: dict[str, SamDims] = {
+    "tiny_small": _tiny(48, 2),
+    "tiny": _tiny(96, 4),
+    "tiny_large": _tiny(128, 6),
     "vit_b": _published(768, 12, 12, (2, 5, 8, 11)),
     "vit_l": _published(1024, 24, 16, (5, 11, 17, 23)),
     "vit_h": _published(1280, 32, 16, (7, 15, 23, 31)),

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from sca_bench.grammar import WORLD_VERSION
-from sca_bench.settings import CellSettings, ScenesSplit, kind_of
+from sca_bench.settings import CellSettings, ScenesSplit, items_of
 from sca_bench.study.fingerprint import digest_json
 from sca_bench.variants import get_variant
 
@@ -40,10 +40,9 @@ class Cell:
 def result_settings(settings: BaseModel, prefix: str = "") -> dict[str, Any]:
     """Return dotted path -> value of every `result` setting."""
     found: dict[str, Any] = {}
-    for name in type(settings).model_fields:
-        if kind_of(type(settings), name) != "result":
+    for name, kind, value in items_of(settings):
+        if kind != "result":
             continue
-        value = getattr(settings, name)
         if isinstance(value, ScenesSplit):
             found[f"{prefix}{name}.world"] = WORLD_VERSION
         if isinstance(value, BaseModel):
@@ -114,7 +113,7 @@ def _prefix_code(settings: CellSettings) -> list[str]:
 def features_key(settings: CellSettings, inputs: dict[str, str], split: str) -> str:
     """Return the key of one split's frozen features: weights, preprocessing, prompt and images."""
     values = result_settings(settings) | inputs
-    flip = settings.data.flip and split == "train"
+    flip = settings.data.flip != "never" and split == "train"
     shared = {
         key: value
         for key, value in values.items()

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from sca_bench.embedded.paths import resolve
 from sca_bench.errors import InputError
-from sca_bench.settings import CellSettings, kind_of
+from sca_bench.settings import CellSettings, items_of
 from sca_bench.study.store import write_atomic
 
 _NOT_FILES = ("random",)
@@ -26,11 +26,10 @@ def digest_json(value: Any) -> str:
 
 def path_settings(settings: BaseModel, prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield (dotted path, value) of every `path` setting that is given."""
-    for name in type(settings).model_fields:
-        value = getattr(settings, name)
+    for name, kind, value in items_of(settings):
         if isinstance(value, BaseModel):
             yield from path_settings(value, f"{prefix}{name}.")
-        elif value is not None and kind_of(type(settings), name) == "path":
+        elif value is not None and kind == "path":
             yield f"{prefix}{name}", str(value)
 
 

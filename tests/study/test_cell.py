@@ -83,7 +83,7 @@ def test_permuted_captions_share_features_blank_images_do_not():
 
 
 def test_flip_changes_training_features_only():
-    flip = settings(data__flip=True)
+    flip = settings(data__flip="unsided")
     assert features_key(flip, {}, "test") == features_key(BASE, {}, "test")
     assert features_key(flip, {}, "train") != features_key(BASE, {}, "train")
 
