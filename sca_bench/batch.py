@@ -54,6 +54,9 @@ class RegionBatch:
         features: Frozen features of the N regions, when a cache provides them.
         views: B view numbers, by which a feature cache finds the right entry of an image:
             0 as stored, 1 mirrored left to right. None where every image is as stored.
+        mask_point_seed: When given, each box is replaced by one point drawn at random inside the
+            best mask that SAM itself predicts for it; the draw depends on this seed and on the
+            region's id only.
     """
 
     image_ids: list[str]
@@ -68,6 +71,7 @@ class RegionBatch:
     tasks: list[str] | None = None
     features: RegionFeatures | None = None
     views: list[int] | None = None
+    mask_point_seed: int | None = None
 
     @property
     def num_regions(self) -> int:
