@@ -45,12 +45,12 @@ def _list(console: Console, what: str, store: Store) -> None:
 
         _rows(console, ("metric", "what it is"), [(m.name, m.summary) for m in METRICS.values()])
     elif what == "profiles":
-        from sca_bench.study.suite import load_profile, profile_names
+        from sca_bench.study.profiles import load_profile, profile_names
 
         said = [(name, load_profile(name, "profiles").statement) for name in profile_names()]
         _rows(console, ("profile", "what it says of itself"), said)
     elif what == "suites":
-        from sca_bench.study.suite import read_yaml
+        from sca_bench.study.profiles import read_yaml
 
         rows: list[tuple[str, ...]] = []
         for path in sorted(Path("ablations").glob("*.yaml")):

@@ -75,7 +75,28 @@ def _print_plan(console: Console, plan: Plan) -> None:
         row = [states[cell.cell_id, seed] for seed in plan.suite.seeds]
         table.add_row(cell.name, cell.cell_id, *row)
     console.print(table)
-    console.print(f"{len(plan.jobs) - len(plan.left)} runs done, {len(plan.left)} to run")
+    _print_stages(console, plan)
+    shared = sum(job.reuses for job in plan.jobs)
+    console.print(
+        f"{plan.num_done} runs done, {len(plan.jobs) - plan.num_done} to run"
+        + (f", {shared} of them with weights that another run trains" if shared else "")
+        + f"; {sum(job.steps for job in plan.left)} training steps"
+    )
+
+
+def _print_stages(console: Console, plan: Plan) -> None:
+    """Print the pretraining stages: what is left of each, and which cells begin with it."""
+    cells = {job.cell.cell_id: job.cell for job in plan.stages}
+    for key, stage in cells.items():
+        users = [c.name for c in (*cells.values(), *plan.cells) if c.starts_from == key]
+        states = [f"seed {j.seed} {j.state}" for j in plan.stages if j.cell.cell_id == key]
+        console.print(
+            f"{stage.name} ({key}): {stage.settings.train.steps} steps, {', '.join(states)}; "
+            f"{len(users)} begin with it: {'; '.join(users)}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _run(
@@ -92,10 +113,11 @@ def _run(
     line = "python -m sca_bench " + shlex.join(_without_secrets(words))
     whole = plan if options.only is None else make_plan(suite, store)
     manifest = manifest_of(whole, line, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
-    done = len(plan.jobs) - len(plan.left)
+    stages = sum(job.state == "to run" for job in plan.stages)
     console.print(
         f"{suite.spec.suite} (profile {suite.profile}): {len(plan.cells)} cells x "
-        f"{len(suite.seeds)} seeds = {len(plan.jobs)} runs, {done} done, {len(plan.left)} to run",
+        f"{len(suite.seeds)} seeds = {len(plan.jobs)} runs, {plan.num_done} done, "
+        f"{len(plan.left) - stages} to run" + (f", after {stages} stages" if stages else ""),
         highlight=False,
     )
 

@@ -22,7 +22,14 @@ LEARNT_FROM = "learnt_from"
 
 @dataclass(frozen=True)
 class CellJob:
-    """One run inside a group job."""
+    """One run inside a group job.
+
+    Attributes:
+        training_id: Key of its trained weights; empty where nothing is trained.
+        starts_from: Training of the stage before its own; empty without pretraining.
+        stage: Name, for a pretraining stage, which is never evaluated.
+        reuses: Its weights were trained by another run and are taken from there.
+    """
 
     cell_id: str
     name: str
@@ -30,6 +37,10 @@ class CellJob:
     revision: str
     settings: dict[str, Any]
     inputs: dict[str, str]
+    training_id: str = ""
+    starts_from: str = ""
+    stage: str = ""
+    reuses: bool = False
 
     def parsed(self) -> CellSettings:
         """Return the settings as settings."""
@@ -42,12 +53,13 @@ class GroupJob:
 
     Attributes:
         runs_dir: The runs folder.
-        cells: Runs that share frozen prefix, data order and seed.
+        cells: Runs that share frozen prefix, data order and seed; stages are among themselves.
         where: Suite file, for messages.
         attempt: Unique name of this attempt.
         threads: CPU threads of the worker.
         device: Resolved device name.
         command: The command line, for the record.
+        splits: Splits whose frozen features are read.
     """
 
     runs_dir: str
@@ -57,6 +69,12 @@ class GroupJob:
     threads: int
     device: str
     command: str
+    splits: tuple[str, ...] = ("train", "val", "test")
+
+    @property
+    def is_stage(self) -> bool:
+        """Whether these are pretraining stages: trained, never evaluated."""
+        return bool(self.cells[0].stage)
 
     def save(self, path: Path) -> None:
         """Write the job for the worker to read."""

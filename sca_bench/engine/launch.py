@@ -21,9 +21,10 @@ from sca_bench.engine.progress import RunProgress, eta_text
 from sca_bench.engine.tracking import Tracker
 from sca_bench.errors import InputError
 from sca_bench.study.cell import features_key
-from sca_bench.study.plan import Group, Job, Plan
+from sca_bench.study.plan import Group, Job, Plan, Training
 from sca_bench.study.record import RunRecord
 from sca_bench.study.store import Store, checkpoint_step, is_trained
+from sca_bench.study.training import TrainedIndex
 
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _POLL_S, _SHOW_S, _MIRROR_S = 0.1, 1.0, 5.0
@@ -111,6 +112,8 @@ class Launcher:
         self._threads = runtime.threads or max(1, (cores or 1) // workers)
         self._device, self._cores = device, runtime.threads or cores or 1
         self._pool = Pool(self.store.root / "attempts", limit, gpus)
+        self._index = TrainedIndex(self.store)
+        self._names = {job.gives: job.name for job in self.plan.left if job.gives is not None}
         with stop_signals(), RunProgress(self.console) as self._progress:
             try:
                 self._prepare(groups)
@@ -146,9 +149,14 @@ class Launcher:
                     revision=job.cell.revision,
                     settings=job.cell.settings.model_dump(mode="json"),
                     inputs=job.cell.inputs,
+                    training_id=job.cell.training_id,
+                    starts_from=job.cell.starts_from,
+                    stage=job.cell.stage,
+                    reuses=job.reuses,
                 )
                 for job in group.jobs
             ],
+            splits=tuple(sorted({split for job in group.jobs for split in job.splits})),
             where=str(self.plan.suite.file),
             attempt=new_attempt(f"{self.plan.suite.spec.suite}-{group.key}-s{group.seed}"),
             threads=threads,
@@ -160,8 +168,7 @@ class Launcher:
         """Check every group's inputs and compute the frozen features that are missing."""
         shared: dict[Any, Group] = {}
         for group in groups:
-            cell = group.jobs[0].cell
-            splits = ("train", "val", "test")
+            cell, splits = group.jobs[0].cell, group.jobs[0].splits
             keys = tuple(features_key(cell.settings, cell.inputs, s) for s in splits)
             key = (keys, cell.settings.text_decoder.weights, cell.settings.variant)
             known = shared[key].jobs if key in shared else ()
@@ -192,14 +199,16 @@ class Launcher:
         waiting = [group for group in groups if not self._is_blocked(group)]
         started = shown = mirrored = time.monotonic()
         while waiting or self._pool.running:
-            while waiting and self._pool.free > 0:
-                group = waiting.pop(0)
+            while self._pool.free > 0 and (group := self._next(waiting)) is not None:
+                waiting.remove(group)
                 names = ", ".join(job.cell.name for job in group.jobs)
                 job = self._job(group, self._threads)
                 self._pool.start(f"{names}; seed {group.seed}", job, "run")
             for attempt in self._pool.collect():
                 done += len(attempt.job.cells)
                 self._finish(attempt, done, total)
+            if waiting and not self._pool.running and self._next(waiting) is None:
+                waiting = self._drop_orphans(waiting)
             now = time.monotonic()
             if now - shown >= _SHOW_S:
                 self._show(started, done, total)
@@ -209,6 +218,35 @@ class Launcher:
                 mirrored = time.monotonic()
             time.sleep(_POLL_S)
         self._mirror()
+
+    def _next(self, waiting: list[Group]) -> Group | None:
+        """Return the first group whose trainings to start from are all finished."""
+        ready = (group for group in waiting if all(map(self._is_there, group.waits_for)))
+        return next(ready, None)
+
+    def _is_there(self, training: Training) -> bool:
+        return self._index.find(*training) is not None
+
+    def _drop_orphans(self, waiting: list[Group]) -> list[Group]:
+        """Fail the runs that nothing left will ever give a start; return the groups without them.
+
+        Called when no group can start and none is running.
+        """
+        coming = {job.gives for group in waiting for job in group.jobs}
+        left: list[Group] = []
+        for group in waiting:
+            kept: list[Job] = []
+            for job in group.jobs:
+                lost = {t for t in job.waits_for - coming if not self._is_there(t)}
+                if lost:
+                    name = self._names.get(min(lost), "a training")
+                    cell = self._job(Group(group.key, group.seed, (job,)), 1).cells[0]
+                    self._fail(cell, f"{name}, whose weights it needs, failed")
+                else:
+                    kept.append(job)
+            if kept:
+                left.append(Group(group.key, group.seed, tuple(kept)))
+        return left
 
     def _is_blocked(self, group: Group) -> bool:
         """Fail the runs of a group whose preparation failed."""
@@ -256,7 +294,7 @@ class Launcher:
         rows = self.store.log(cell.cell_id, cell.seed)
         steps = max((row["step"] for row in rows), default=0)
         losses = [row["loss"] for row in rows if "loss" in row]
-        return steps, cell.settings["train"]["steps"], losses[-1] if losses else None
+        return steps, max(1, cell.settings["train"]["steps"]), losses[-1] if losses else None
 
     def _close_running(self, status: Any, reason: str) -> None:
         for job in self.plan.left:

@@ -6,6 +6,7 @@ import resource
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,7 +20,12 @@ from sca_bench.study.record import RunRecord
 
 
 def new_record(
-    job: GroupJob, cell: CellJob, sets: Mapping[str, RegionSet], started: str, start: int
+    job: GroupJob,
+    cell: CellJob,
+    sets: Mapping[str, RegionSet],
+    started: str,
+    start: int,
+    lineage: list[dict[str, Any]],
 ) -> RunRecord:
     """Return the record of a run that begins.
 
@@ -29,6 +35,7 @@ def new_record(
         sets: The splits it reads.
         started: Time of the beginning.
         start: Step it resumes from.
+        lineage: The trainings it started from.
     """
     return RunRecord(
         cell_id=cell.cell_id,
@@ -38,6 +45,8 @@ def new_record(
         inputs=cell.inputs,
         variant=cell.settings["variant"],
         revision=cell.revision,
+        stage=cell.stage,
+        lineage=lineage,
         images_dir=images_folder(Path(), sets["test"]).as_posix(),
         provenance={
             "command": job.command,

@@ -51,7 +51,7 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
         member = build_member(cell, job.where, parts, device)
     if not isinstance(member.captioner, SharesPrefix) or not settings.features.cache:
         return
-    for split in sets:
+    for split in (name for name in sets if name in job.splits):
         folder = splits.bank_folder(runs_dir, settings, inputs, split)
         if folder.exists():
             continue

@@ -22,7 +22,7 @@ from sca_bench.engine.mm import build_runner
 from sca_bench.engine.prepare import build_member, prepare
 from sca_bench.engine.process import die_with_parent, redirect
 from sca_bench.engine.provenance import now
-from sca_bench.engine.trained import load_trained, save_trained
+from sca_bench.engine.trained import load_found, load_trained, save_trained
 from sca_bench.errors import CellError, InputError
 from sca_bench.models.sam import sam_dims
 from sca_bench.settings import CellSettings
@@ -37,6 +37,7 @@ from sca_bench.study.store import (
     is_trained,
     keep_log_until,
 )
+from sca_bench.study.training import TrainedIndex
 from sca_bench.variants import get_variant
 
 
@@ -84,18 +85,22 @@ class GroupRun:
         self.folders = {c.cell_id: self.store.run_dir(c.cell_id, c.seed) for c in job.cells}
         self.start = min(checkpoint_step(folder) for folder in self.folders.values())
         self.timings: dict[str, float] = {}
+        self.index = TrainedIndex(self.store)
+        self.lineages: dict[str, list[dict[str, Any]]] = {}
 
     def run(self) -> None:
         """Train (where there is something to train), caption the test split, write records."""
         self.sets = splits.load_splits(self.first, self.job.where)
         self.image_size = sam_dims(self.first.sam.size).image_size
         group = self._group()
-        for cell in self.job.cells:
+        for cell, member in zip(self.job.cells, group.members, strict=True):
+            self.lineages[cell.cell_id] = self._start_from(cell, member)
             self.store.save(self._record(cell))
-        if get_variant(self.first.variant).trains == "gradient":
+        if get_variant(self.first.variant).trains == "gradient" and not self.job.cells[0].reuses:
             self._timed("train_s", lambda: self._train(group))
         self._fit(group)
-        self._timed("generate_s", lambda: self._test(group))
+        if not self.job.is_stage:
+            self._timed("generate_s", lambda: self._test(group))
         for cell, member in zip(self.job.cells, group.members, strict=True):
             if member.error:
                 self.outcome.failed[cell.cell_id] = member.error
@@ -106,7 +111,7 @@ class GroupRun:
         record.status = "failed" if member.error else "done"
         record.error = member.error
         record.provenance["finished"] = now()
-        num_captions = len(self.sets["test"].regions)
+        num_captions = 0 if self.job.is_stage else len(self.sets["test"].regions)
         record.cost = cost_of(group, member, self.timings, num_captions)
         record.counters = dict(group.counters)
         self.store.save(record)
@@ -114,7 +119,26 @@ class GroupRun:
             drop_checkpoints(self.folders[cell.cell_id])
 
     def _record(self, cell: CellJob) -> RunRecord:
-        return new_record(self.job, cell, self.sets, self.started, self.start)
+        lineage = self.lineages[cell.cell_id]
+        return new_record(self.job, cell, self.sets, self.started, self.start, lineage)
+
+    def _start_from(self, cell: CellJob, member: Member) -> list[dict[str, Any]]:
+        """Give a member the weights it starts from, or those it reuses; return their lineage."""
+        wanted, name = cell.starts_from, "pretraining"
+        if cell.reuses:
+            wanted, name = cell.training_id, "training"
+        if not wanted:
+            return []
+        found = self.index.find(wanted, cell.seed)
+        if found is None:
+            if self.start or is_trained(self.folders[cell.cell_id]):
+                record = self.store.record(cell.cell_id, cell.seed)
+                return list(record.lineage) if record is not None else []
+            problem = f"the weights of training {wanted} are gone"
+            raise InputError(self.store.root, cell.name, problem, "run the suite again")
+        load_found(member.captioner, found, self.index.folder(found))
+        stage = self.store.record(found.cell_id, found.seed)
+        return self.index.lineage((stage.stage if stage else "") or name, found)
 
     def _group(self) -> CellGroup:
         spec = get_variant(self.first.variant)
@@ -123,7 +147,7 @@ class GroupRun:
         banks: dict[str, FeatureBank] = {}
         if self.first.features.cache and isinstance(members[0].captioner, SharesPrefix):
             root, inputs = Path(self.job.runs_dir), self.job.cells[0].inputs
-            for split in self.sets:
+            for split in (name for name in self.sets if name in self.job.splits):
                 banks[split] = FeatureBank(splits.bank_folder(root, self.first, inputs, split))
         decoding = Decoding(self.first.eval.num_beams, self.first.eval.max_new_tokens)
         group = CellGroup(members, self.device, banks, decoding)
@@ -178,14 +202,24 @@ class GroupRun:
         if all(is_trained(folder) for folder in self.folders.values()):
             for member in group.members:
                 load_trained(member.captioner, self.folders[member.key])
+            self._announce(group)
             return  # only the captions are missing
         for folder in self.folders.values():
             forget_trained(folder)
         for folder in self.folders.values():
             keep_log_until(folder, self.start)
-        self._runner(group, training=True).train()
+        if self.first.train.steps:
+            self._runner(group, training=True).train()
         for member in group.alive:
             save_trained(member.captioner, self.folders[member.key])
+        self._announce(group)
+
+    def _announce(self, group: CellGroup) -> None:
+        """Tell the runs folder what was trained, for the runs that start from it or reuse it."""
+        for cell, member in zip(self.job.cells, group.members, strict=True):
+            if not member.error and cell.training_id:
+                steps = member.settings.train.steps
+                self.index.announce(cell.training_id, cell.cell_id, cell.seed, steps)
 
     def _fit(self, group: CellGroup) -> None:
         captions = [c for region in self.sets["train"].regions for c in region.references]

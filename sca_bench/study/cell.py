@@ -25,6 +25,9 @@ class Cell:
         settings: All its settings.
         inputs: Content digest of every path setting.
         cell_id: Hash of what can change its numbers.
+        training_id: Hash of what can change its trained weights; empty where nothing is trained.
+        starts_from: Training of the stage before its own; empty without pretraining.
+        stage: Name, where the cell is a pretraining stage itself.
     """
 
     name: str
@@ -35,6 +38,9 @@ class Cell:
     revision: str
     control: bool = False
     adjusted: dict[str, Any] | None = None
+    training_id: str = ""
+    starts_from: str = ""
+    stage: str = ""
 
 
 def result_settings(settings: BaseModel, prefix: str = "") -> dict[str, Any]:

@@ -1,33 +1,68 @@
-"""From a suite to the work that is left: every (cell, seed) is done, to run, or blocked."""
+"""From a suite to the work that is left: every (cell, seed) is done or to run, stages first."""
 
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from sca_bench.errors import InputError
+from sca_bench.settings import CellSettings
 from sca_bench.study.cell import Cell, cell_key, prefix_key
 from sca_bench.study.fingerprint import Fingerprints
 from sca_bench.study.record import CellEntry, SuiteManifest
-from sca_bench.study.store import TRAIN_PREDICTIONS, Store
+from sca_bench.study.store import TRAIN_PREDICTIONS, Store, checkpoint_step, is_trained
 from sca_bench.study.suite import Suite
+from sca_bench.study.training import TrainedIndex, stages_of, training_key
 from sca_bench.variants import get_variant
+
+Training = tuple[str, int]
+"""A training's key and its seed."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run that a suite asks for."""
+    """One run that a suite asks for, or a pretraining stage that one of them needs.
+
+    Attributes:
+        cell: What to run.
+        seed: Its seed.
+        state: Whether it is finished.
+        reuses: Its weights are trained by another run; only its evaluation is left.
+        waits_for: Trainings that must be finished before it can start.
+    """
 
     cell: Cell
     seed: int
     state: Literal["done", "to run"]
+    reuses: bool = False
+    waits_for: frozenset[Training] = frozenset()
 
     @property
     def name(self) -> str:
         """What progress lines call it."""
         return f"{self.cell.name} seed {self.seed}"
+
+    @property
+    def gives(self) -> Training | None:
+        """Return the training it will finish, if any."""
+        return None if self.reuses else (self.cell.training_id, self.seed)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps it will make."""
+        return 0 if self.reuses else self.cell.settings.train.steps
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Return the splits whose frozen features it reads."""
+        if self.cell.stage:
+            return ("train",)
+        if self.reuses and not self.cell.settings.eval.also_train:
+            return ("test",)
+        return ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -41,23 +76,40 @@ class Group:
     @property
     def weight(self) -> float:
         """Relative cost, for the order in which groups start (longest first)."""
-        return sum(
-            j.cell.settings.train.steps * (1 + j.cell.settings.mixer.num_layers) for j in self.jobs
-        )
+        return sum(j.steps * (1 + j.cell.settings.mixer.num_layers) for j in self.jobs)
+
+    @property
+    def waits_for(self) -> frozenset[Training]:
+        """Trainings that must be finished before any of it can start."""
+        return frozenset[Training]().union(*(job.waits_for for job in self.jobs))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A suite with keys and states."""
+    """A suite with keys and states.
+
+    Attributes:
+        suite: The suite.
+        cells: Its cells.
+        jobs: One run for every cell and seed.
+        stages: Every pretraining stage and seed that one of its cells begins with; those that no
+            run needs any more count as done.
+    """
 
     suite: Suite
     cells: tuple[Cell, ...]
     jobs: tuple[Job, ...]
+    stages: tuple[Job, ...] = ()
 
     @property
     def left(self) -> list[Job]:
-        """The runs that are not done."""
-        return [job for job in self.jobs if job.state == "to run"]
+        """The runs that are not done, stages first."""
+        return [job for job in (*self.stages, *self.jobs) if job.state == "to run"]
+
+    @property
+    def num_done(self) -> int:
+        """How many of the cells' runs are done."""
+        return sum(job.state == "done" for job in self.jobs)
 
     def groups(self, workers: int) -> list[Group]:
         """Group the runs that are left; a group is split only where workers would be idle.
@@ -65,11 +117,12 @@ class Plan:
         Args:
             workers: Number of processes that can run at the same time.
         """
-        shared: dict[tuple[str, int], list[Job]] = {}
+        shared: dict[tuple[str, int, bool, bool], list[Job]] = {}
         for job in self.left:
             key = prefix_key(job.cell.settings, job.cell.inputs)
-            shared.setdefault((key, job.seed), []).append(job)
-        groups = [Group(k, seed, tuple(jobs)) for (k, seed), jobs in shared.items()]
+            kind = (job.reuses, bool(job.cell.stage))
+            shared.setdefault((key, job.seed, *kind), []).append(job)
+        groups = [Group(key[0], key[1], tuple(jobs)) for key, jobs in shared.items()]
         while groups and len(groups) < workers:
             big = max(groups, key=lambda group: len(group.jobs))
             if len(big.jobs) < 2:
@@ -103,9 +156,12 @@ def make_plan(suite: Suite, store: Store, *, only: str | None = None) -> Plan:
     """
     prints = Fingerprints(store.root / "fingerprints.json")
     cells: list[Cell] = []
+    stages: dict[str, Cell] = {}
     for item in suite.cells:
         if only is not None and not fnmatch.fnmatchcase(item.name, only):
             continue
+        chain = _stage_cells(item.settings, prints, suite.file)
+        stages |= {stage.cell_id: stage for stage in chain}
         inputs = prints.inputs(item.settings, suite.file)
         cells.append(
             Cell(
@@ -117,21 +173,80 @@ def make_plan(suite: Suite, store: Store, *, only: str | None = None) -> Plan:
                 revision=get_variant(item.settings.variant).revision,
                 control=item.control,
                 adjusted=item.adjusted,
+                training_id=training_key(item.settings, inputs),
+                starts_from=chain[-1].cell_id if chain else "",
             )
         )
     if not cells:
         names = ", ".join(cell.name for cell in suite.cells)
         raise InputError("--only", str(only), "matches no cell", f"cells: {names}")
-    jobs: list[Job] = []
-    seen: set[tuple[str, int]] = set()
+    jobs: dict[Training, Job] = {}
+    claimed: set[Training] = set()
     for cell in cells:
         for seed in suite.seeds:
-            if (cell.cell_id, seed) in seen:
-                continue
-            seen.add((cell.cell_id, seed))
-            done = _is_done(store, cell, seed)
-            jobs.append(Job(cell, seed, "done" if done else "to run"))
-    return Plan(suite, tuple(cells), tuple(jobs))
+            if (cell.cell_id, seed) not in jobs:
+                jobs[cell.cell_id, seed] = _job(store, cell, seed, claimed)
+    return Plan(suite, tuple(cells), tuple(jobs.values()), _stage_jobs(store, stages, jobs))
+
+
+def _stage_cells(settings: CellSettings, prints: Fingerprints, where: object) -> list[Cell]:
+    """Return the chain of stages before a cell's own training, each keyed by its training."""
+    chain: list[Cell] = []
+    for name, stage in stages_of(settings):
+        inputs = prints.inputs(stage, where)
+        key = training_key(stage, inputs)
+        chain.append(
+            Cell(
+                name=f"stage {name}",
+                coordinates={},
+                settings=stage,
+                inputs=inputs,
+                cell_id=key,
+                revision=get_variant(stage.variant).revision,
+                training_id=key,
+                starts_from=chain[-1].cell_id if chain else "",
+                stage=name,
+            )
+        )
+    return chain
+
+
+def _job(store: Store, cell: Cell, seed: int, claimed: set[Training]) -> Job:
+    """Return the run of a cell; the first run of a training that is left trains it for all."""
+    if _is_done(store, cell, seed):
+        return Job(cell, seed, "done")
+    folder = store.run_dir(cell.cell_id, seed)
+    training = (cell.training_id, seed)
+    if not cell.training_id or is_trained(folder):
+        return Job(cell, seed, "to run")
+    found = TrainedIndex(store).find(*training)
+    if training in claimed or (found is not None and found.cell_id != cell.cell_id):
+        return Job(cell, seed, "to run", reuses=True, waits_for=frozenset({training}))
+    claimed.add(training)
+    return Job(cell, seed, "to run", waits_for=_start_of(cell, seed, store))
+
+
+def _start_of(cell: Cell, seed: int, store: Store) -> frozenset[Training]:
+    """Return the stage that a training starts from, unless it is under way already."""
+    begun = checkpoint_step(store.run_dir(cell.cell_id, seed)) > 0
+    return frozenset() if begun or not cell.starts_from else frozenset({(cell.starts_from, seed)})
+
+
+def _stage_jobs(
+    store: Store, stages: Mapping[str, Cell], jobs: Mapping[Training, Job]
+) -> tuple[Job, ...]:
+    """Return a run for every stage and seed, marked done where it is or where none needs it."""
+    index = TrainedIndex(store)
+    needed = {t for job in jobs.values() if job.state == "to run" for t in job.waits_for}
+    made: list[Job] = []
+    seeds = sorted({seed for _, seed in jobs})
+    for key, cell in reversed(list(stages.items())):  # a stage stands behind those it starts from
+        for seed in reversed(seeds):
+            left = (key, seed) in needed and index.find(key, seed) is None
+            start = _start_of(cell, seed, store) if left else frozenset()
+            needed |= start
+            made.append(Job(cell, seed, "to run" if left else "done", waits_for=start))
+    return tuple(reversed(made))
 
 
 def _is_done(store: Store, cell: Cell, seed: int) -> bool:

@@ -46,6 +46,9 @@ class RunRecord(_Stored):
         cost: Ledger in the unit of each name's suffix (`_s`, `_mib`, `num_`).
         counters: How often the frozen parts and the optimiser ran in this attempt.
         provenance: Command, versions, machine, times.
+        stage: Name of a pretraining stage, for the run of one; such a run is never evaluated.
+        lineage: The trainings its own one started from, or was replaced by: `stage`, `cell_id`,
+            `seed`, `steps`, `weights_sha256` of each, the first one first.
         images_dir: Folder of the test images, relative to the runs folder.
         notes: Remarks a reader of the number should see.
         error: One line, where the run failed.
@@ -63,6 +66,8 @@ class RunRecord(_Stored):
     cost: dict[str, float] = {}
     counters: dict[str, int] = {}
     provenance: dict[str, Any] = {}
+    stage: str = ""
+    lineage: list[dict[str, Any]] = []
     images_dir: str = ""
     notes: list[str] = []
     error: str = ""

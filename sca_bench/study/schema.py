@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class _Strict(BaseModel):
@@ -33,6 +33,28 @@ class ExplicitCell(_Strict):
     control: bool = False
 
 
+class Stage(_Strict):
+    """A pretraining stage by name: what it changes of the cell's own data and recipe."""
+
+    data: dict[str, Any]
+    train: dict[str, Any] = {}
+
+
+class PathSpec(_Strict):
+    """A named file or folder: its default, if there is one, and where a user gets it from."""
+
+    default: str | None = None
+    get: str = ""
+
+
+def _as_spec(value: Any) -> Any:
+    return {"default": value} if value is None or isinstance(value, str) else value
+
+
+NamedPath = Annotated[PathSpec, BeforeValidator(_as_spec)]
+"""Written as a path, as null for one the user has to give, or as `{default: ..., get: ...}`."""
+
+
 class Patch(_Strict):
     """What a suite changes for one profile; given lists replace the suite's own."""
 
@@ -43,6 +65,7 @@ class Patch(_Strict):
     adjust: list[Adjust] | None = None
     metrics: list[str] | None = Field(None, min_length=1)
     claims: list[Claim] | None = None
+    stages: dict[str, Stage] | None = None
 
 
 class SuiteFile(_Strict):
@@ -61,5 +84,6 @@ class SuiteFile(_Strict):
     cells: list[ExplicitCell] = []
     adjust: list[Adjust] = []
     unless: list[dict[str, Any]] = []
-    paths: dict[str, str | None] = {}
+    stages: dict[str, Stage] = {}
+    paths: dict[str, NamedPath] = {}
     profiles: dict[str, Patch] = {}

@@ -4,6 +4,7 @@ Below the runs folder:
 
 - `cells/<cell_id>/seed-<n>/`: record.json, predictions.jsonl, region_scores.json, log.jsonl,
   trainable.safetensors and, until it is done, checkpoint-<step>.pt
+- `stages/<training_id>/seed-<n>.json`: which run holds the weights of a training
 - `attempts/<name>/`: job, outcome and text log of every worker process
 - `suites/<suite>.<profile>.json`: what `report` reads
 - `images/<digest>/`: thumbnails of test images
@@ -80,14 +81,19 @@ def drop_checkpoints(run_dir: Path, keep: int = 0) -> None:
             path.unlink()
 
 
+def trained_path(run_dir: Path) -> Path:
+    """Return the file of a run's trained weights."""
+    return run_dir / TRAINED
+
+
 def is_trained(run_dir: Path) -> bool:
     """Say whether a run's training is finished (its captions may still be missing)."""
-    return (run_dir / TRAINED).exists()
+    return trained_path(run_dir).exists()
 
 
 def forget_trained(run_dir: Path) -> None:
     """Delete what a finished training left, before it is done again."""
-    (run_dir / TRAINED).unlink(missing_ok=True)
+    trained_path(run_dir).unlink(missing_ok=True)
 
 
 def keep_log_until(run_dir: Path, step: int) -> None:

@@ -2,7 +2,8 @@ import pytest
 
 from sca_bench.errors import InputError
 from sca_bench.study import merge as m
-from sca_bench.study.suite import load_profile, load_suite, profile_names
+from sca_bench.study.profiles import load_profile, profile_names
+from sca_bench.study.suite import load_suite
 
 
 def test_axes_are_a_product_with_names_and_coordinates(write, suite_text):
@@ -69,7 +70,7 @@ def test_another_dataset_replaces_instead_of_mixing():
 def test_named_paths(write, suite_text):
     text = suite_text + "paths: {lm: null}\n"
     text = text.replace("text_decoder: {weights: random}", "text_decoder: {weights: '{lm}/x'}")
-    with pytest.raises(InputError, match=r"paths\.lm: not set; give --set paths\.lm=FOLDER"):
+    with pytest.raises(InputError, match=r"paths\.lm: not set; give --set paths\.lm=PATH"):
         load_suite(write(text))
     suite = load_suite(write(text), overrides=["paths.lm=/some/where"])
     assert suite.cells[0].settings.text_decoder.weights == "/some/where/x"

@@ -1,0 +1,148 @@
+"""Chains of stages: what names them, what they share, and what is left to train."""
+
+import pytest
+
+from sca_bench.errors import InputError
+from sca_bench.settings import CellSettings
+from sca_bench.study.plan import make_plan
+from sca_bench.study.record import RunRecord
+from sca_bench.study.store import Store, trained_path
+from sca_bench.study.suite import load_suite
+from sca_bench.study.training import TrainedIndex, training_key
+
+STAGES = """
+stages:
+  shapes:
+    data: {train: {dataset: scenes, num_images: 30, first_seed: 500, captions: shape}}
+    train: {steps: 40, learning_rate: 0.01}
+  colours:
+    data: {train: {dataset: scenes, num_images: 20, first_seed: 700, captions: colour_shape}}
+"""
+AXES = "axes: {mixer.num_layers: [1, 2]}"
+
+
+@pytest.fixture
+def plan_of(write, suite_text, tmp_path):
+    def make(axes="axes: {pretraining: [none, shapes, [shapes, colours]]}", more=""):
+        text = suite_text.replace(AXES, axes) + STAGES + more
+        return make_plan(load_suite(write(text)), Store(tmp_path / "runs"))
+
+    return make
+
+
+def finish(store, cell, seed, training=True):
+    """Leave what a finished run leaves."""
+    record = RunRecord(
+        cell_id=cell.cell_id, seed=seed, status="done", settings={}, variant="sca", revision="1"
+    )
+    store.save(record)
+    trained_path(store.run_dir(cell.cell_id, seed)).write_bytes(b"weights")
+    if training:
+        TrainedIndex(store).announce(cell.training_id, cell.cell_id, seed, 7)
+
+
+def test_a_name_becomes_a_stage_with_the_cells_own_recipe(plan_of):
+    none, one, two = plan_of().cells
+    assert none.settings.pretraining == ()
+    (stage,) = one.settings.pretraining
+    assert (stage.name, stage.train.steps, stage.train.learning_rate) == ("shapes", 40, 0.01)
+    assert stage.train.images_per_batch == none.settings.train.images_per_batch
+    assert [s.name for s in two.settings.pretraining] == ["shapes", "colours"]
+    assert two.settings.pretraining[1].train == none.settings.train
+    assert [c.name for c in (none, one, two)] == [
+        "pretraining=none",
+        "pretraining=shapes",
+        "pretraining=shapes+colours",
+    ]
+
+
+def test_cells_share_the_stages_they_begin_with(plan_of):
+    plan = plan_of()
+    none, one, two = plan.cells
+    names = [(job.cell.stage, job.seed) for job in plan.stages]
+    assert names == [("shapes", 0), ("shapes", 1), ("colours", 0), ("colours", 1)]
+    shapes, colours = plan.stages[0].cell, plan.stages[2].cell
+    assert (none.starts_from, one.starts_from, two.starts_from) == (
+        "",
+        shapes.cell_id,
+        colours.cell_id,
+    )
+    assert colours.starts_from == shapes.cell_id
+    steps = {job.name: job.steps for job in plan.left}
+    assert steps["stage shapes seed 0"] == 40
+    assert len(plan.left) == 4 + 6
+    waiting = {job.name: job.waits_for for job in plan.left}
+    assert waiting["stage colours seed 1"] == {(shapes.cell_id, 1)}
+    assert waiting["pretraining=none seed 0"] == frozenset()
+    assert waiting["pretraining=shapes seed 0"] == {(shapes.cell_id, 0)}
+
+
+def test_the_depth_of_a_stage_is_that_of_its_cell(plan_of):
+    plan = plan_of("axes: {mixer.num_layers: [1, 2], pretraining: [shapes]}")
+    assert len({job.cell.cell_id for job in plan.stages}) == 2
+    assert [job.cell.settings.mixer.num_layers for job in plan.stages if job.seed == 0] == [1, 2]
+
+
+def test_a_finished_stage_is_not_trained_again_and_an_unneeded_one_is_not_trained(plan_of):
+    plan = plan_of()
+    store = Store(plan.suite.file.parent / "runs")
+    for seed in (0, 1):
+        finish(store, plan.stages[0].cell, seed)
+    again = plan_of()
+    assert [job.cell.stage for job in again.left if job.cell.stage] == ["colours", "colours"]
+    for cell in plan.cells[2:]:
+        for seed in (0, 1):
+            finish(store, cell, seed)
+    assert not [job for job in plan_of().left if job.cell.stage]
+    trained_path(store.run_dir(plan.stages[0].cell.cell_id, 0)).unlink()
+    left = [(job.cell.stage, job.seed) for job in plan_of().left if job.cell.stage]
+    assert left == [("shapes", 0)]
+
+
+def test_cells_that_differ_in_evaluation_only_share_one_training(plan_of):
+    plan = plan_of("axes: {eval.prompt: [box, point], eval.num_beams: [1, 3]}")
+    assert len({cell.cell_id for cell in plan.cells}) == 4
+    assert len({cell.training_id for cell in plan.cells}) == 1
+    first, *others = [job for job in plan.left if job.seed == 0]
+    assert not first.reuses
+    assert first.waits_for == frozenset()
+    assert all(job.reuses and job.waits_for == {first.gives} for job in others)
+    assert sum(job.steps for job in plan.left) == 2 * first.cell.settings.train.steps
+    store = Store(plan.suite.file.parent / "runs")
+    finish(store, first.cell, 0)
+    assert all(job.reuses for job in plan_of("axes: {eval.prompt: [point]}").left if not job.seed)
+
+
+def test_groups_keep_stages_training_and_reuse_apart(plan_of):
+    plan = plan_of("axes: {eval.prompt: [box, point], pretraining: [none, shapes]}")
+    kinds = [{(job.reuses, bool(job.cell.stage)) for job in group.jobs} for group in plan.groups(1)]
+    assert all(len(kind) == 1 for kind in kinds)
+    assert len(plan.groups(1)) == 2 * 3  # per seed: the stage, the trainings, the evaluations
+
+
+@pytest.mark.parametrize("part", ["train.learning_rate", "mixer.num_layers", "data.flip"])
+def test_what_changes_weights_changes_the_training(part, plan_of):
+    values = {"train.learning_rate": 0.5, "mixer.num_layers": 3, "data.flip": "always"}
+    plan = plan_of(
+        "axes: {eval.num_beams: [1]}",
+        f"adjust: [{{when: {{}}, set: {{{part}: {values[part]}}}}}]\n",
+    )
+    assert plan.cells[0].training_id != plan_of("axes: {eval.num_beams: [1]}").cells[0].training_id
+
+
+def test_a_stages_own_name_is_no_part_of_a_key(plan_of):
+    one = plan_of("axes: {pretraining: [shapes]}").cells[0]
+    renamed = one.settings.pretraining[0].model_copy(update={"name": "other"})
+    settings: CellSettings = one.settings.model_copy(update={"pretraining": (renamed,)})
+    assert training_key(settings, one.inputs) == one.training_id
+
+
+def test_an_unknown_stage_is_one_line(plan_of):
+    with pytest.raises(InputError, match=r"pretraining: 'shape' is no stage; did you mean shapes"):
+        plan_of("axes: {pretraining: [shape]}")
+
+
+def test_wrong_keys_of_a_stage_are_named(write, suite_text):
+    text = suite_text + "stages: {s: {data: {train: {dataset: scenes}}, train: {step: 3}}}\n"
+    with pytest.raises(InputError, match=r"stages\.s\.train\.step: unknown setting; did you mean"):
+        load_suite(write(text))
