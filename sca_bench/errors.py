@@ -27,6 +27,10 @@ class InputError(ScaBenchError):
         super().__init__(" ".join(line.split()))
 
 
+class PathNotGiven(InputError):
+    """A named file or folder that only the user can give was not given."""
+
+
 class CellError(ScaBenchError):
     """One cell could not be finished; the other cells go on."""
 

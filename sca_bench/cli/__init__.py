@@ -37,7 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     common.add_argument("--runs-dir", default="runs", metavar="DIR", help="runs folder (runs)")
 
     suite = _Parser(add_help=False, parents=[common])
-    suite.add_argument("suite", metavar="SUITE", help="a suite's YAML file")
+    suite.add_argument("suite", metavar="SUITE", help="a suite's YAML file, or a folder of them")
     suite.add_argument("--profile", help="tiny, small, paper, ... (the suite's own)")
     suite.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="overrides")
     suite.add_argument("--seeds", metavar="N,N", help="seeds in place of the suite's")
@@ -47,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--tracking-uri", metavar="URI", help="MLflow (SQLite in the runs folder)")
     run.add_argument("--no-mlflow", action="store_true", help="do not mirror to MLflow")
     commands.add_parser("plan", parents=[suite], help="show a suite's cells and what is left")
-    commands.add_parser("check", parents=[suite], help="check a suite and the files it names")
+    commands.add_parser("check", parents=[suite], help="what a suite needs, and what is missing")
 
     report = commands.add_parser("report", parents=[common], help="write tables, plots, gallery")
     report.add_argument("suites", nargs="*", metavar="SUITE", help="names or files (all)")

@@ -4,45 +4,96 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from sca_bench.errors import InputError
+from sca_bench.cli.check import missing, needs_of, print_needs
+from sca_bench.errors import InputError, PathNotGiven
 from sca_bench.metrics.registry import get_metric
 from sca_bench.study.plan import Plan, make_plan, manifest_of
 from sca_bench.study.record import SuiteManifest
 from sca_bench.study.store import Store
-from sca_bench.study.suite import load_suite
+from sca_bench.study.suite import Suite, load_suite
 
 if TYPE_CHECKING:
     from sca_bench.engine.tracking import Tracker
 
 
 def command(options: argparse.Namespace, words: Sequence[str]) -> int:
-    """Run one of the three commands; return the exit code."""
+    """Run one of the three commands, for one suite or for every suite of a folder."""
+    console = Console(width=None)
+    folder = Path(options.suite)
+    if not folder.is_dir():
+        return _one(folder, console, options, words)
+    files = sorted(folder.glob("*.yaml"))
+    if not files:
+        raise InputError(folder, "", "holds no suite", "name a folder with .yaml files")
+    started, codes = time.monotonic(), []
+    skipped: list[str] = []
+    for number, file in enumerate(files, start=1):
+        console.print(f"[{number} of {len(files)}] {file}", highlight=False, markup=False)
+        try:
+            codes.append(_one(file, console, options, words))
+        except PathNotGiven as error:
+            skipped.append(str(error))
+            console.print(f"skipped: {error}", highlight=False, markup=False, soft_wrap=True)
+        except InputError as error:
+            codes.append(2)
+            print(error, file=sys.stderr)
+    good = codes.count(0)
+    console.print(
+        f"{good} of {len(files)} suites all right, {len(codes) - good} with failures, "
+        f"{len(skipped)} skipped for want of a path, in {time.monotonic() - started:.0f} s",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return max(codes, default=0)
+
+
+def _one(file: Path, console: Console, options: argparse.Namespace, words: Sequence[str]) -> int:
     suite = load_suite(
-        options.suite,
+        file,
         profile=options.profile,
         overrides=options.overrides,
         seeds=_seeds(options.seeds),
+        allow_missing=options.command == "check",
     )
     for metric in suite.metrics:
         get_metric(metric, f"{suite.file}: metrics")
     store = Store(options.runs_dir)
-    console = Console(width=None)
-    plan = make_plan(suite, store, only=options.only)
     if options.command == "check":
-        count = len(plan.cells)
-        console.print(f"{suite.file}: {count} cells x {len(suite.seeds)} seeds; all right")
-        return 0
+        return _check(suite, store, console, options)
+    plan = make_plan(suite, store, only=options.only)
     if options.command == "plan":
         _print_plan(console, plan)
         return 0
     return _run(plan, store, console, options, words)
+
+
+def _check(suite: Suite, store: Store, console: Console, options: argparse.Namespace) -> int:
+    """Print what the suite needs; return 2 where something is missing that no run can miss."""
+    needs = needs_of(suite, store.root)
+    print_needs(console, needs)
+    lacking = missing(needs)
+    if not lacking:
+        make_plan(suite, store, only=options.only)
+    verdict = f"missing: {', '.join(need.what for need in lacking)}" if lacking else "all right"
+    stages = {stage.name for cell in suite.cells for stage in cell.settings.pretraining}
+    console.print(
+        f"{suite.file} (profile {suite.profile}): {len(suite.cells)} cells x "
+        f"{len(suite.seeds)} seeds"
+        + (f", pretraining stages {', '.join(sorted(stages))}" if stages else "")
+        + f"; {verdict}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return 2 if lacking else 0
 
 
 def _without_secrets(words: Sequence[str]) -> list[str]:
@@ -119,6 +170,7 @@ def _run(
         f"{len(suite.seeds)} seeds = {len(plan.jobs)} runs, {plan.num_done} done, "
         f"{len(plan.left) - stages} to run" + (f", after {stages} stages" if stages else ""),
         highlight=False,
+        soft_wrap=True,
     )
 
     def say(text: str) -> None:

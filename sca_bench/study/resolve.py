@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from sca_bench.errors import InputError, did_you_mean
+from sca_bench.errors import InputError, PathNotGiven, did_you_mean
 from sca_bench.settings import CellSettings
 from sca_bench.study import merge as m
 from sca_bench.study.profiles import Profile
@@ -203,7 +203,7 @@ class Resolver:
         if not self.allow_missing:
             get = self.specs[name].get
             fix = f"give --set paths.{name}=PATH" + (f" ({get})" if get else "")
-            raise InputError(self.path, f"paths.{name}", "not set", fix)
+            raise PathNotGiven(self.path, f"paths.{name}", "not set", fix)
         self.missing.add(name)
         return f"<{name}>"
 

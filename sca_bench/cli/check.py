@@ -1,0 +1,165 @@
+"""`check`: what a suite needs at one scale, what of it is here, and how to get the rest.
+
+No torch: a machine without any of the data or weights can be asked as well.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from sca_bench.embedded.paths import PREFIX, resolve
+from sca_bench.errors import InputError, NotComputed
+from sca_bench.metrics.java import find_java
+from sca_bench.metrics.registry import get_metric
+from sca_bench.metrics.spice import corenlp_folder
+from sca_bench.study.fingerprint import path_settings
+from sca_bench.study.suite import Suite
+
+_GIB = 2**30
+_JAVA = ("cider_d", "meteor", "bleu", "rouge_l", "spice")
+"""Families of metrics whose tokenizer or scorer is a Java program."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """One thing that a run needs.
+
+    Attributes:
+        what: The setting, program or part of the machine.
+        state: `there`, `missing`, or what else is to be said of it.
+        found: What there is.
+        get: What to do about it.
+        stops: Whether a run cannot do without it.
+    """
+
+    what: str
+    state: str
+    found: str = ""
+    get: str = ""
+    stops: bool = True
+
+
+def needs_of(suite: Suite, runs_dir: Path) -> list[Need]:
+    """Return everything a suite needs, files first."""
+    return [*_files(suite), *_programs(suite), *_machine(suite, runs_dir)]
+
+
+def print_needs(console: Console, needs: list[Need]) -> None:
+    """Print the table of needs."""
+    table = Table(box=None)
+    for column in ("needs", "state", "found", "how to get it"):
+        table.add_column(column, overflow="fold")
+    for need in needs:
+        table.add_row(need.what, need.state, need.found, need.get)
+    console.print(table)
+
+
+def missing(needs: list[Need]) -> list[Need]:
+    """Return the needs without which nothing can run."""
+    return [need for need in needs if need.state == "missing" and need.stops]
+
+
+def _files(suite: Suite) -> Iterator[Need]:
+    """Yield every named path that was not given, then every file and folder that cells name."""
+    for name, get in suite.missing.items():
+        yield Need(f"paths.{name}", "missing", "not given", f"{get}; --set paths.{name}=PATH")
+    seen: set[tuple[str, str]] = set()
+    for cell in suite.cells:
+        for key, value in path_settings(cell.settings):
+            if (key, value) in seen or value.startswith("random") or "<" in value:
+                continue
+            seen.add((key, value))
+            yield _file(key, value)
+
+
+def _file(key: str, value: str) -> Need:
+    if value.startswith(PREFIX):
+        try:
+            return Need(key, "there", f"{value} ({_size(resolve(value))})")
+        except InputError as error:
+            return Need(key, "missing", value, error.fix)
+    path = Path(value).expanduser()
+    if path.is_file():
+        return Need(key, "there", f"{path} ({_size(path)})")
+    if path.is_dir():
+        count = sum(1 for _ in os.scandir(path))
+        return Need(key, "there" if count else "missing", f"{path} ({count} entries)", "")
+    if key == "text_decoder.weights" and value.count("/") == 1 and not value.startswith("."):
+        return _hub(key, value)
+    fix = "see `python -m sca_bench data prepare --help`" if "data." in key else "check the path"
+    return Need(key, "missing", value, fix)
+
+
+def _hub(key: str, name: str) -> Need:
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(name, "config.json")
+    if isinstance(cached, str):
+        return Need(key, "there", f"hub id {name}, in the local cache")
+    get = f"is downloaded at the first run; offline: `hf download {name}` where there is a network"
+    return Need(key, "to be downloaded", f"hub id {name}, not in the local cache", get, stops=False)
+
+
+def _size(path: Path) -> str:
+    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    return f"{sum(p.stat().st_size for p in files) / 2**20:.1f} MiB"
+
+
+def _programs(suite: Suite) -> Iterator[Need]:
+    families = {get_metric(name).family for name in suite.metrics}
+    if families & set(_JAVA):
+        names = "Java, for " + ", ".join(sorted(families & set(_JAVA)))
+        try:
+            java = find_java()
+            yield Need(names, "there", f"{java.executable} ({java.source})")
+        except NotComputed as error:
+            yield Need(names, "missing", "", str(error), stops=False)
+    if "spice" in families:
+        try:
+            yield Need("CoreNLP jars, for spice", "there", str(corenlp_folder()))
+        except NotComputed as error:
+            yield Need("CoreNLP jars, for spice", "missing", "", str(error), stops=False)
+
+
+def _machine(suite: Suite, runs_dir: Path) -> Iterator[Need]:
+    if disk := suite.needs.get("disk_gib"):
+        place = next(p for p in (runs_dir.resolve(), *runs_dir.resolve().parents) if p.exists())
+        free = shutil.disk_usage(place).free / _GIB
+        state = "there" if free >= disk else "missing"
+        get = "" if free >= disk else "name a larger disk with --runs-dir"
+        what = f"{disk:g} GiB of disk for {runs_dir}"
+        yield Need(what, state, f"{free:.0f} GiB free", get, stops=False)
+    if memory := suite.needs.get("gpu_memory_gib"):
+        what = f"a GPU with {memory:g} GiB"
+        gpus = _gpus()
+        best = max((gib for _, gib in gpus), default=0.0)
+        found = ", ".join(f"{name} ({gib:.0f} GiB)" for name, gib in gpus) or "no GPU"
+        if best >= memory:
+            yield Need(what, "there", found)
+        else:
+            get = "run it on a machine with CUDA; a CPU does it too, in months"
+            if gpus:
+                get = "lower runtime.eval_regions, or set text_decoder.gradient_checkpointing"
+            yield Need(what, "missing", found, get, stops=False)
+
+
+def _gpus() -> list[tuple[str, float]]:
+    """Return name and memory in GiB of every GPU that the driver's tool lists."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    query = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        out = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    rows = (line.rpartition(",") for line in out.splitlines() if line.strip())
+    return [(name.strip(), float(mib) / 1024) for name, _, mib in rows]
