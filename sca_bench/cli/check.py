@@ -53,13 +53,17 @@ def needs_of(suite: Suite, runs_dir: Path) -> list[Need]:
 
 
 def print_needs(console: Console, needs: list[Need]) -> None:
-    """Print the table of needs."""
+    """Print the table of needs, then how to get what is not there."""
     table = Table(box=None)
-    for column in ("needs", "state", "found", "how to get it"):
+    for column in ("needs", "state", "found"):
         table.add_column(column, overflow="fold")
     for need in needs:
-        table.add_row(need.what, need.state, need.found, need.get)
+        table.add_row(need.what, need.state, need.found)
     console.print(table)
+    for need in needs:
+        if need.get:
+            line = f"  {need.what}: {need.get}"
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def missing(needs: list[Need]) -> list[Need]:
@@ -70,7 +74,8 @@ def missing(needs: list[Need]) -> list[Need]:
 def _files(suite: Suite) -> Iterator[Need]:
     """Yield every named path that was not given, then every file and folder that cells name."""
     for name, get in suite.missing.items():
-        yield Need(f"paths.{name}", "missing", "not given", f"{get}; --set paths.{name}=PATH")
+        give = f"--set paths.{name}=PATH"
+        yield Need(f"paths.{name}", "missing", "not given", f"{get}; {give}" if get else give)
     seen: set[tuple[str, str]] = set()
     for cell in suite.cells:
         for key, value in path_settings(cell.settings):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import yaml
 
@@ -12,8 +12,8 @@ from sca_bench.errors import InputError
 
 Comparator = Literal[">", "<", ">=", "<="]
 
-_SIDE = re.compile(r"\s*(?P<metric>[\w/.]+)\s*\((?P<arguments>[^()]*)\)\s*", re.ASCII)
-_CLAIM = re.compile(r"(?P<left>[^<>=]*\([^()]*\))\s*(?P<how>>=|<=|>|<)(?P<right>[^<>]*)")
+_METRIC = re.compile(r"[\w/.]+", re.ASCII)
+_OPEN, _CLOSE = "([{", ")]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,39 +40,65 @@ class Claim:
 def parse_claim(says: str, where: object = "claim", key: str = "says") -> Claim:
     """Read `metric(axis=value, ...) > metric(axis=value, ...)`; comparators are > < >= <=.
 
-    Values are YAML scalars, so `12`, `1e-4`, `true`, `none` (as a word) and `box` mean what they
-    mean in a suite file.
+    Values are YAML, so `12`, `1e-4`, `true`, `null`, `none` (a word), `box` and `[0.1, 2.0]` mean
+    what they mean in a suite file. A name with a comma outside parentheses, or with one of the
+    signs of this form, stands in quotes: `cell="SAM query, as published"`.
 
     Raises:
         InputError: It has another form, or compares two different metrics.
     """
-    found = _CLAIM.fullmatch(says.strip())
-    if found is None:
+    sides = _split(says, (">=", "<=", ">", "<"))
+    if len(sides) != 2:
         raise InputError(where, key, f"cannot read the claim {says!r}", _FORM)
-    left = _side(found["left"], says, where, key)
-    right = _side(found["right"], says, where, key)
+    (_, left_text), (how, right_text) = sides
+    left = _side(left_text, says, where, key)
+    right = _side(right_text, says, where, key)
     if left.metric != right.metric:
         problem = f"compares {left.metric} with {right.metric}"
         raise InputError(where, key, problem, "a claim compares one metric between two cells")
-    how: Comparator = found["how"]  # type: ignore[assignment]
-    return Claim(left, how, right)
+    return Claim(left, cast(Comparator, how), right)
 
 
 _FORM = "expected metric(axis=value) > metric(axis=value), with one of > < >= <="
 
 
+def _split(text: str, signs: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Cut a text at the signs outside quotes and brackets: (sign before it, part), in order."""
+    parts, sign, start, depth, quote = [], "", 0, 0, ""
+    at = 0
+    while at < len(text):
+        letter = text[at]
+        found = next((s for s in signs if text.startswith(s, at)), "")
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "\"'" and text[:at].rstrip().endswith(("=", "[", ",")):
+            quote = letter
+        elif letter in _OPEN:
+            depth += 1
+        elif letter in _CLOSE:
+            depth -= 1
+        elif found and depth == 0:
+            parts.append((sign, text[start:at].strip()))
+            sign, start = found, at + len(found)
+            at = start
+            continue
+        at += 1
+    return [*parts, (sign, text[start:].strip())]
+
+
 def _side(text: str, says: str, where: object, key: str) -> Side:
-    found = _SIDE.fullmatch(text)
-    if found is None:
-        raise InputError(where, key, f"cannot read {text.strip()!r} in the claim {says!r}", _FORM)
+    metric, bracket, inside = text.partition("(")
+    metric = metric.strip()
+    if not (bracket and inside.endswith(")") and _METRIC.fullmatch(metric)):
+        raise InputError(where, key, f"cannot read {text!r} in the claim {says!r}", _FORM)
     coordinates: dict[str, Any] = {}
-    for part in found["arguments"].split(","):
+    for _, part in _split(inside[:-1], (",",)):
         name, equals, value = (item.strip() for item in part.partition("="))
         if not (name and equals and value) or name in coordinates:
-            problem = f"cannot read {part.strip()!r} in the claim {says!r}"
+            problem = f"cannot read {part!r} in the claim {says!r}"
             raise InputError(where, key, problem, _FORM)
         coordinates[name] = _scalar(value)
-    return Side(found["metric"], coordinates)
+    return Side(metric, coordinates)
 
 
 def _scalar(text: str) -> Any:

@@ -40,10 +40,28 @@ def test_parse_values_as_in_a_suite_file() -> None:
     assert left.right.where == {"cell": "permuted captions"}
 
 
+def test_names_with_brackets_commas_and_signs() -> None:
+    claim = parse_claim(
+        "slot/relation(cell=LSJ (0.1, 2.0) without flips, data.lsj_scale=[0.1, 2.0]) >="
+        ' slot/relation(cell="SAM query, as published: a > b", text_decoder.learning_rate=null)'
+    )
+    assert claim.left.where == {
+        "cell": "LSJ (0.1, 2.0) without flips",
+        "data.lsj_scale": [0.1, 2.0],
+    }
+    assert claim.right.where == {
+        "cell": "SAM query, as published: a > b",
+        "text_decoder.learning_rate": None,
+    }
+    assert claim.comparator == ">="
+
+
 @pytest.mark.parametrize(
     "says",
     [
         "",
+        "cider_d(a=1)) > cider_d(a=2)",
+        'cider_d(cell="open) > cider_d(a=2)',
         "cider_d(a=1)",
         "cider_d(a=1) = cider_d(a=2)",
         "cider_d(a=1) > cider_d(a=2) > cider_d(a=3)",

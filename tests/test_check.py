@@ -1,0 +1,97 @@
+"""`check` and whole folders: what is needed, what is missing, and what is skipped."""
+
+from pathlib import Path
+
+import pytest
+
+from sca_bench.cli import check, main
+from sca_bench.study.suite import load_suite
+
+ROOT = Path(__file__).parents[1]
+DEPTH = ROOT / "ablations" / "mixer_layers.yaml"
+
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("SCA_BENCH_CORENLP", raising=False)
+
+
+def needs(path=DEPTH, profile="paper", overrides=()):
+    suite = load_suite(path, profile=profile, overrides=overrides, allow_missing=True)
+    return {need.what: need for need in check.needs_of(suite, Path("runs"))}
+
+
+def test_everything_that_paper_scale_needs_is_named_with_a_way_to_get_it(monkeypatch):
+    monkeypatch.setattr(check, "_gpus", list)
+    found = needs()
+    assert found["paths.sam"].state == "missing"
+    assert "sam_vit_h_4b8939.pth" in found["paths.sam"].get
+    assert "data prepare visual_genome" in found["paths.visual_genome"].get
+    decoder = found["text_decoder.weights"]
+    assert (decoder.state, decoder.stops) == ("to be downloaded", False)
+    assert found["CoreNLP jars, for spice"].state == "missing"
+    assert found["Java, for bleu, cider_d, meteor, rouge_l, spice"].state == "there"
+    gpu = next(need for what, need in found.items() if what.startswith("a GPU"))
+    assert (gpu.state, gpu.found, gpu.stops) == ("missing", "no GPU", False)
+    assert {need.what for need in check.missing(list(found.values()))} == {
+        "paths.sam",
+        "paths.visual_genome",
+    }
+
+
+def test_a_gpu_is_judged_by_its_memory(monkeypatch):
+    monkeypatch.setattr(check, "_gpus", lambda: [("H100", 79.6)])
+    assert next(n for what, n in needs().items() if "GPU" in what).state == "there"
+    monkeypatch.setattr(check, "_gpus", lambda: [("T4", 15.0)])
+    small = next(n for what, n in needs().items() if "GPU" in what)
+    assert (small.state, small.found) == ("missing", "T4 (15 GiB)")
+
+
+def test_files_are_looked_for_one_by_one(tmp_path):
+    root = tmp_path / "vg"
+    (root / "images").mkdir(parents=True)
+    (root / "image_data.json").write_text("[]")
+    sets = [f"paths.visual_genome={root}", "paths.sam=nowhere.pth"]
+    found = needs(overrides=sets)
+    assert found["data.train.image_data"].state == "there"
+    assert found["data.train.regions"].state == "missing"
+    assert found["data.train.images"].state == "missing"  # the folder is empty
+    assert found["sam.weights"].found == "nowhere.pth"
+
+
+def test_the_command_prints_one_table_and_says_what_stops_it(capsys):
+    assert main(["check", str(DEPTH), "--profile", "paper"]) == 2
+    out = capsys.readouterr().out
+    assert "missing: paths.sam, paths.visual_genome" in out
+    assert "paths.sam: sam_vit_h_4b8939.pth" in out
+    assert main(["check", str(DEPTH)]) == 0
+    assert "3 cells x 2 seeds; all right" in capsys.readouterr().out
+
+
+def test_a_folder_goes_through_every_suite_and_skips_what_needs_a_path(capsys):
+    assert main(["plan", str(ROOT / "ablations"), "--runs-dir", "runs"]) == 0
+    out = capsys.readouterr().out
+    files = sorted((ROOT / "ablations").glob("*.yaml"))
+    assert f"[{len(files)} of {len(files)}]" in out
+    assert "photos.yaml: paths.photos: not set; give --set paths.photos=PATH" in out
+    assert f"{len(files) - 1} of {len(files)} suites all right, 0 with failures, 1 skipped" in out
+
+
+def test_a_broken_suite_in_a_folder_does_not_stop_the_others(tmp_path, capsys):
+    folder = tmp_path / "suites"
+    folder.mkdir()
+    (folder / "a.yaml").write_text("suite: a\nquestion: q\nbase: {mixer: {num_layer: 2}}\n")
+    (folder / "b.yaml").write_text(DEPTH.read_text())
+    assert main(["plan", str(folder)]) == 2
+    out, err = capsys.readouterr()
+    assert "base.mixer.num_layer: unknown setting; did you mean mixer.num_layers?" in err
+    assert "6 to run" in out
+    assert "1 of 2 suites all right, 1 with failures" in out
+    assert main(["plan", str(tmp_path / "runs-empty")]) == 2
+
+
+def test_an_empty_folder_is_one_line(tmp_path, capsys):
+    assert main(["run", str(tmp_path)]) == 2
+    assert "holds no suite" in capsys.readouterr().err
