@@ -54,6 +54,8 @@ class RegionBatch:
         features: Frozen features of the N regions, when a cache provides them.
         views: B view numbers, by which a feature cache finds the right entry of an image:
             0 as stored, 1 mirrored left to right. None where every image is as stored.
+        original_images: B images as they were read, uint8 RGB (H, W, 3); only for captioners that
+            ask for them. Boxes map back to their pixels by `original_boxes`.
         mask_point_seed: When given, each box is replaced by one point drawn at random inside the
             best mask that SAM itself predicts for it; the draw depends on this seed and on the
             region's id only.
@@ -71,6 +73,7 @@ class RegionBatch:
     tasks: list[str] | None = None
     features: RegionFeatures | None = None
     views: list[int] | None = None
+    original_images: list[Tensor] | None = None
     mask_point_seed: int | None = None
 
     @property
@@ -81,6 +84,29 @@ class RegionBatch:
     def region_tasks(self) -> list[str]:
         """Return the task of each of the N real regions ("caption" when none was given)."""
         return self._per_region(self.tasks or ["caption"] * len(self.image_ids))
+
+    def original_boxes(self) -> Tensor:
+        """Return the boxes of the N real regions in pixels of their original images, (N, 4) xyxy.
+
+        Raises:
+            ValueError: The batch has no boxes, no original images, or no input sizes.
+        """
+        if self.boxes_xyxy_input_BR4 is None:
+            raise ValueError("the batch has no boxes")
+        if self.original_images is None or self.input_sizes_hw is None:
+            raise ValueError("the batch has no original images")
+        scales_B4 = torch.tensor(
+            [
+                [image.shape[1] / width, image.shape[0] / height] * 2
+                for image, (height, width) in zip(
+                    self.original_images, self.input_sizes_hw, strict=True
+                )
+            ],
+            dtype=torch.float64,
+            device=self.boxes_xyxy_input_BR4.device,
+        )
+        boxes_BR4 = self.boxes_xyxy_input_BR4.double() * scales_B4[:, None]
+        return boxes_BR4[self.region_mask_BR].float()
 
     def region_views(self) -> list[int]:
         """Return the view number of each of the N real regions."""
