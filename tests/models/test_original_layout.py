@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 import torch
-from recorded import FIXTURES, checkpoint, original_class, recorded_folders
+from recorded import FIXTURES, recorded_folders
 from safetensors.torch import load_file, save_file
 
 from sca_bench.errors import InputError
