@@ -29,6 +29,12 @@ _LABELS = {
     "spice": "SPICE",
     "exact_match": "Exact match",
     "macro_recall": "Macro recall",
+    "num_params_mixer": "Mixer parameters",
+    "num_params_image_encoder": "Image encoder parameters",
+    "noun_recall": "Noun recall",
+    "verb_recall": "Verb recall",
+    "noun_recall_fuzzy": "Noun recall, fuzzy",
+    "verb_recall_fuzzy": "Verb recall, fuzzy",
     SLOTS: "mean of slots",
 }
 _MAXIMA = {"cider_d": 1000}
@@ -86,19 +92,9 @@ def short_axes(axes: Iterable[str]) -> dict[str, str]:
     return {n: t if tails.count(t) == 1 else n for n, t in zip(names, tails, strict=True)}
 
 
-def show_value(value: Any) -> str:
-    """Return a coordinate or setting in the form a suite file has it."""
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(show_value(item) for item in value) + "]"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{k}: {show_value(v)}" for k, v in sorted(value.items())) + "}"
-    return str(value)
+def is_numeric(values: Iterable[Any]) -> bool:
+    """Say whether every value is a number; true and false are none."""
+    return all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
 
 
 def short_region_set(digest: str) -> str:

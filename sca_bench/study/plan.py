@@ -104,7 +104,7 @@ def make_plan(suite: Suite, store: Store, *, only: str | None = None) -> Plan:
     prints = Fingerprints(store.root / "fingerprints.json")
     cells: list[Cell] = []
     for item in suite.cells:
-        if only is not None and not fnmatch.fnmatchcase(item.name, only):
+        if only not in (None, item.name) and not fnmatch.fnmatchcase(item.name, str(only)):
             continue
         inputs = prints.inputs(item.settings, suite.file)
         cells.append(
@@ -166,9 +166,11 @@ def manifest_of(plan: Plan, command: str, created: str) -> SuiteManifest:
                 variant=cell.settings.variant,
                 control=cell.control,
                 adjusted=cell.adjusted or {},
+                published_row=suite.published.cells.get(cell.name, ""),
             )
             for cell in plan.cells
         ],
+        published_claims=suite.published.claims,
         overrides=list(suite.overrides),
         command=command,
         created=created,

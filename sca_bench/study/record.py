@@ -47,6 +47,8 @@ class RunRecord(_Stored):
         counters: How often the frozen parts and the optimiser ran in this attempt.
         provenance: Command, versions, machine, times.
         images_dir: Folder of the test images, relative to the runs folder.
+        lineage: The trainings before this one, in order: stage, cell_id, seed, steps and
+            weights_sha256 of each; empty where the cell starts from scratch.
         notes: Remarks a reader of the number should see.
         error: One line, where the run failed.
     """
@@ -64,12 +66,17 @@ class RunRecord(_Stored):
     counters: dict[str, int] = {}
     provenance: dict[str, Any] = {}
     images_dir: str = ""
+    lineage: list[dict[str, Any]] = []
     notes: list[str] = []
     error: str = ""
 
 
 class CellEntry(_Stored):
-    """One row of a suite: a cell and where it stands on the axes."""
+    """One row of a suite: a cell and where it stands on the axes.
+
+    Attributes:
+        published_row: Row of the suite's table in `published.csv`; empty where it has none.
+    """
 
     cell_id: str
     name: str
@@ -77,6 +84,21 @@ class CellEntry(_Stored):
     variant: str
     control: bool = False
     adjusted: dict[str, Any] = {}
+    published_row: str = ""
+
+
+class PublishedClaim(_Stored):
+    """A claim both of whose sides have a published row.
+
+    Attributes:
+        says: The claim the rows belong to; a profile with cells of its own may state another one.
+        left: Row of the left side.
+        right: Row of the right side.
+    """
+
+    says: str
+    left: str
+    right: str
 
 
 class SuiteManifest(_Stored):
@@ -85,6 +107,8 @@ class SuiteManifest(_Stored):
     Attributes:
         header: The comment at the top of the suite file.
         statement: What the profile says about its weights and data.
+        paper: Table of `published.csv` that the suite repeats.
+        published_claims: Id of a claim -> the rows its published difference is made of.
         overrides: Settings given on the command line, shown with every table.
     """
 
@@ -102,6 +126,7 @@ class SuiteManifest(_Stored):
     metrics: list[str]
     claims: list[dict[str, str]] = []
     cells: list[CellEntry]
+    published_claims: dict[str, PublishedClaim] = {}
     overrides: list[str] = []
     command: str = ""
     created: str = ""

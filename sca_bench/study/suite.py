@@ -21,7 +21,10 @@ from sca_bench.errors import InputError, did_you_mean
 from sca_bench.settings import CellSettings
 from sca_bench.study import merge as m
 from sca_bench.study.claims import parse_claim
+from sca_bench.study.points import axis_points, cell_name
+from sca_bench.study.published_rows import PublishedRows, published_rows
 from sca_bench.study.schema import Claim, Patch, SuiteFile
+from sca_bench.study.values import load_yaml
 from sca_bench.variants import get_variant
 
 
@@ -51,6 +54,7 @@ class Suite:
     claims: tuple[Claim, ...]
     axes: dict[str, list[Any]]
     overrides: tuple[str, ...]
+    published: PublishedRows = field(default_factory=PublishedRows)
 
 
 def read_yaml(path: Path) -> Any:
@@ -60,7 +64,7 @@ def read_yaml(path: Path) -> Any:
         InputError: The file is missing or is not YAML.
     """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return load_yaml(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError):
         near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         fix = did_you_mean(path.name, near) if near else ""
@@ -157,6 +161,7 @@ def load_suite(
         claims=tuple(spec.claims if patch.claims is None else patch.claims),
         axes=axes,
         overrides=tuple(overrides),
+        published=published_rows(spec, name, path),
     )
 
 
@@ -201,12 +206,13 @@ class _Resolver:
             return
         m.check_path(key, "--set", key)
         try:
-            self.flags.append((key, yaml.safe_load(raw)))
+            self.flags.append((key, load_yaml(raw)))
         except yaml.YAMLError:
             raise InputError("--set", key, f"{raw!r} is not a YAML value") from None
 
     def cells(self, axes: dict[str, list[Any]]) -> tuple[ResolvedCell, ...]:
-        found = [self._cell(self._name(c), c, {}, False) for c in self._points(axes)]
+        points = self._points(axes)
+        found = [self._cell(cell_name(c, self.spec.suite), c, {}, False) for c in points]
         for cell in self.explicit:
             found.append(self._cell(cell.name, {}, cell.set, cell.control))
         if not found:
@@ -220,23 +226,7 @@ class _Resolver:
     def _points(self, axes: dict[str, list[Any]]) -> list[dict[str, Any]]:
         if not axes:
             return [] if self.explicit else [{}]
-        if self.spec.one_at_a_time:
-            points: list[dict[str, Any]] = []
-            for key, values in axes.items():
-                points += [{key: v} for v in values]
-        else:
-            points = [
-                dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())
-            ]
-        rules = self.spec.unless
-        return [p for p in points if not any(r.items() <= p.items() for r in rules)]
-
-    def _name(self, coordinates: dict[str, Any]) -> str:
-        short = [key.rpartition(".")[2] for key in coordinates]
-        keys = short if len(set(short)) == len(short) else list(coordinates)
-        return ",".join(f"{k}={v}" for k, v in zip(keys, coordinates.values(), strict=True)) or (
-            self.spec.suite
-        )
+        return axis_points(axes, self.spec.one_at_a_time, self.spec.unless)
 
     def _cell(
         self, name: str, coordinates: dict[str, Any], extra: dict[str, Any], control: bool
