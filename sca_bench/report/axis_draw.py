@@ -28,8 +28,8 @@ from sca_bench.study.values import show_value
 LOG_SPAN = 8.0
 """Axes of positive values are logarithmic from this ratio of largest to smallest on."""
 _AXIS_WIDTH_PT = 330.0  # about what long names of controls leave
-_PANEL_WIDTH_PT = 150.0
-_TICK_SIGNS = 34  # characters below which tick labels stand upright even in a narrow panel
+_PANEL_WIDTH_PT = 200.0
+_TICK_PT = 5.0  # width of a tick label's character
 
 
 def draw_axis_plot(plot: AxisPlot) -> Figure | None:
@@ -100,7 +100,7 @@ def _draw_panels(plot: AxisPlot, unit: str) -> Figure:
 
 def _draw_panel(axes: Axes, panel: Panel, width_pt: float) -> None:
     tidy(axes)
-    place = _positions(axes, panel)
+    place = _positions(axes, panel, width_pt)
     step_pt = _seed_step(axes, list(place), len(panel.series), width_pt)
     for index, (name, points) in enumerate(panel.series.items()):
         left_pt = 2 * step_pt * (index - (len(panel.series) - 1) / 2)
@@ -116,7 +116,7 @@ def _unjoined(panel: Panel, points: list[Point]) -> int:
     return sum(point.x is None for point in points)
 
 
-def _positions(axes: Axes, panel: Panel) -> list[float]:
+def _positions(axes: Axes, panel: Panel, width_pt: float) -> list[float]:
     """Set up the horizontal axis; return where each value of the panel stands."""
     place = [float(index) for index in range(len(panel.values))]
     label = _sentence(panel.label)
@@ -136,19 +136,17 @@ def _positions(axes: Axes, panel: Panel) -> list[float]:
     axes.xaxis.set_major_locator(FixedLocator(place))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks(place, names)
-    if sum(len(name) + 2 for name in names) > _TICK_SIGNS:
+    if sum(len(name) + 2 for name in names) > width_pt / _TICK_PT:
         axes.tick_params(axis="x", labelrotation=25)
         for text in axes.get_xticklabels():
             text.set_horizontalalignment("right")
             text.set_rotation_mode("anchor")
-    _horizontal_limits(axes, place)
     axes.set_xlabel(label)
     return place
 
 
 def _sentence(label: str) -> str:
-    """Return a label with a capital, and dotted names of settings as they are."""
-    return label if "." in label else label[:1].upper() + label[1:]
+    return label[:1].upper() + label[1:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,13 +214,23 @@ def _draw_series(axes: Axes, series: _Series, at_pt: tuple[float, float]) -> Non
 
 
 def _seed_step(axes: Axes, place: list[float], num_series: int, width_pt: float) -> float:
-    """Return how far (points) seeds stand beside their mean, so that series keep apart."""
-    if len(place) < 2:
-        return 9.0
+    """Return how far (points) seeds stand beside their mean, so that series keep apart.
+
+    Both ends of the axis are then moved out by what series beside the outer ticks take.
+    """
     log = axes.get_xscale() == "log"
-    at = sorted(math.log(x) if log else x for x in place)
-    gap_pt = width_pt * min(b - a for a, b in pairwise(at)) / (at[-1] - at[0])
-    return min(9.0, 0.8 * gap_pt / (2 * num_series))
+    at = [math.log(x) if log else x for x in place]
+    span = at[-1] - at[0]
+    step_pt, margin = 9.0, 0.13
+    for _ in range(2):  # a wider margin leaves less room between ticks
+        if span:
+            gap_pt = width_pt / (1 + 2 * margin) * min(b - a for a, b in pairwise(at)) / span
+            step_pt = min(step_pt, 0.8 * gap_pt / (2 * num_series))
+        needed = min(num_series * step_pt + 6, 0.35 * width_pt)
+        margin = max(margin, needed / (width_pt - 2 * needed))
+    low, high = at[0] - margin * (span or 1.0), at[-1] + margin * (span or 1.0)
+    axes.set_xlim(*((math.exp(low), math.exp(high)) if log else (low, high)))
+    return step_pt
 
 
 def _shifted(axes: Axes, right_pt: float) -> Transform:
@@ -250,17 +258,6 @@ def _limits(axes: Axes, points: list[Point]) -> None:
     low, high = min(values), max(values)
     margin = 0.08 * ((high - low) or max(abs(high), 1.0))
     axes.set_ylim(max(low - margin, 0.0) if low >= 0 else low - margin, high + margin)
-
-
-def _horizontal_limits(axes: Axes, at: list[float]) -> None:
-    """Leave room at both ends, where series that stand beside their ticks need it."""
-    low, high = min(at), max(at)
-    if axes.get_xscale() == "log":
-        margin = (high / low) ** 0.13
-        axes.set_xlim(low / margin, high * margin)
-    else:
-        margin = 0.13 * (high - low) or 1.0
-        axes.set_xlim(low - margin, high + margin)
 
 
 def _draw_controls(axes: Axes, controls: list[Point]) -> None:

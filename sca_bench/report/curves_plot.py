@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sca_bench.report.collect import SuiteData
-from sca_bench.report.figures import add_legend, line_style, new_figure, tidy
+from sca_bench.report.figures import add_legend, legend_columns, line_style, new_figure, tidy
 from sca_bench.report.names import (
     SCALE,
     SLOT,
@@ -85,7 +85,7 @@ def draw_learning_curves(curves: Curves) -> Figure | None:
     columns = min(2, len(curves.panels))
     rows = math.ceil(len(curves.panels) / columns)
     names = list(dict.fromkeys(name for panel in curves.panels.values() for name in panel))
-    legend_rows = math.ceil(len(names) / 4)
+    legend_rows = math.ceil(len(names) / legend_columns(names))
     figure = new_figure(7.2, 2.5 * rows + 0.3 + 0.2 * legend_rows)
     grid = figure.subplots(rows, columns, squeeze=False)
     flat = list(grid.flat)

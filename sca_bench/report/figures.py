@@ -68,6 +68,11 @@ def control_styles(count: int) -> list[dict[str, Any]]:
     return [{"color": CONTROL_COLOUR, "linewidth": 1.1, "linestyle": style} for style in styles]
 
 
+def legend_columns(names: list[str]) -> int:
+    """Return how many columns of a legend the figure's width holds."""
+    return max(1, min(4, len(names), _LEGEND_SIGNS // (max(map(len, names)) + 8)))
+
+
 def add_legend(figure: Figure, *panels: Axes) -> None:
     """Name every labelled line of some axes once, in as many columns as the names leave room."""
     lines: dict[str, Any] = {}
@@ -76,7 +81,7 @@ def add_legend(figure: Figure, *panels: Axes) -> None:
             if name:
                 lines.setdefault(name, handle)
     if len(lines) > 1:
-        columns = max(1, min(4, len(lines), _LEGEND_SIGNS // (max(map(len, lines)) + 8)))
+        columns = legend_columns(list(lines))
         figure.legend(
             list(lines.values()),
             list(lines),

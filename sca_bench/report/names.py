@@ -37,6 +37,8 @@ _LABELS = {
     "verb_recall_fuzzy": "Verb recall, fuzzy",
     SLOTS: "mean of slots",
 }
+_VAGUE = ("weights", "size", "type", "path", "prompt", "trainable")
+_CAPITALS = {"sam": "SAM", "lsj": "LSJ"}
 _MAXIMA = {"cider_d": 1000}
 _GROUPS = {"bleu": ("bleu_1", "bleu_2", "bleu_3", "bleu_4")}
 
@@ -85,11 +87,19 @@ def metric_unit(metric: str) -> str:
 
 
 def short_axes(axes: Iterable[str]) -> dict[str, str]:
-    """Return the last part of each dotted axis in words, or the whole where two axes share it."""
+    """Return the last part of each dotted axis in words.
+
+    The whole name where two axes share that part, or where it says little alone (`sam.size`).
+    """
     names = list(axes)
-    tails = [name.rpartition(".")[2].replace("_", " ") for name in names]
-    tails = [re.sub(r"^num ", "number of ", tail) for tail in tails]
-    return {n: t if tails.count(t) == 1 else n for n, t in zip(names, tails, strict=True)}
+    tails = [name.rpartition(".")[2] for name in names]
+    whole = [t in _VAGUE or tails.count(t) > 1 for t in tails]
+    return {n: _words(n if w else t) for n, t, w in zip(names, tails, whole, strict=True)}
+
+
+def _words(name: str) -> str:
+    words = re.split(r"[._]", re.sub(r"(^|\.)num_", r"\1number_of_", name))
+    return " ".join(_CAPITALS.get(word, word) for word in words)
 
 
 def is_numeric(values: Iterable[Any]) -> bool:

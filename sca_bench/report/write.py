@@ -16,6 +16,7 @@ from sca_bench.report.gallery import build_gallery
 from sca_bench.report.intervals import cell_estimate, region_means
 from sca_bench.report.markdown import write_markdown
 from sca_bench.report.names import metric_label
+from sca_bench.report.overview import write_overview
 from sca_bench.report.page import Page, Picture, render_page
 from sca_bench.report.paper import Paper, read_paper
 from sca_bench.report.paper_table import claim_entries, paper_table
@@ -77,6 +78,9 @@ def write_report(store: Store, manifest: SuiteManifest, out_dir: Path) -> Path:
 def write_reports(store: Store, suites: list[str] | None, out_dir: Path) -> list[Path]:
     """Write the reports of some suites (all profiles of each), or of all that were run.
 
+    Where more than one is written, the overview of every suite in the runs folder is, too:
+    `index.html` and `index.md` in `out_dir`.
+
     Args:
         store: The runs folder.
         suites: Names of suites, or of reports (`suite.profile`); all suites where None or empty.
@@ -96,7 +100,10 @@ def write_reports(store: Store, suites: list[str] | None, out_dir: Path) -> list
             hint = did_you_mean(name, {m.suite for m in manifests})
             raise InputError(store.root, "suites", f"{name!r} was not run into this folder", hint)
         chosen += [manifest for manifest in found if manifest not in chosen]
-    return [write_report(store, manifest, out_dir) for manifest in chosen or manifests]
+    folders = [write_report(store, manifest, out_dir) for manifest in chosen or manifests]
+    if len(folders) > 1:
+        write_overview(store, manifests, Path(out_dir))
+    return folders
 
 
 def _tables(data: SuiteData, paper: Paper, notes: Footnotes) -> list[Table]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Any
 
 import yaml
+
+_SCIENTIFIC_BELOW = 1e-3  # learning rates read better as 1e-4 beside 5e-5
 
 
 class _Loader(yaml.SafeLoader):
@@ -35,7 +38,8 @@ def show_value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return re.sub(r"e([-+]?)0+(?=\d)", r"e\1", repr(value)).replace("e+", "e")
+        small = 0 < abs(value) < _SCIENTIFIC_BELOW
+        return f"{Decimal(repr(value)).normalize():e}" if small else repr(value)
     if isinstance(value, list | tuple):
         return "[" + ", ".join(show_value(item) for item in value) + "]"
     if isinstance(value, dict):
@@ -49,4 +53,6 @@ def same_value(a: Any, b: Any) -> bool:
         return a is b
     if isinstance(a, int | float) and isinstance(b, int | float):
         return a == b
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(map(same_value, a, b))
     return show_value(a) == show_value(b)
