@@ -2,10 +2,12 @@
 
 # ruff: noqa: RUF001 - the tables are typeset with the signs for times and for minus
 
+import hashlib
 import io
 import re
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
@@ -203,13 +205,12 @@ def test_report_prints_both_in_every_form(runs: Runs, tmp_path: Path) -> None:
     for said in ("108.8", "+18.9", "not comparable", "SAM tiny (paper: vit_h)", "18.9"):
         assert said in text, said
         assert said in page, said
+    ElementTree.fromstring(page)
     assert 'class="number published"' in page
     assert f"published.csv, SHA-256 {sha_of_published()}" in page
 
 
 def sha_of_published() -> str:
-    import hashlib
-
     path = find_published()
     assert path is not None
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
