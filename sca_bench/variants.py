@@ -5,6 +5,7 @@ A third party registers a `VariantSpec` through the entry-point group `sca_bench
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -177,8 +178,14 @@ def all_variants() -> dict[str, VariantSpec]:
     Raises:
         InputError: Two packages register the same name.
     """
+    return dict(_registered(entry_points))
+
+
+@functools.cache
+def _registered(find: Callable[..., Any]) -> dict[str, VariantSpec]:
+    """Look through the installed packages once; it takes milliseconds each time."""
     specs = {spec.name: spec for spec in _BUILT_IN}
-    for point in entry_points(group=ENTRY_POINT_GROUP):
+    for point in find(group=ENTRY_POINT_GROUP):
         spec = point.load()
         if spec.name in specs and specs[spec.name] != spec:
             second = f"registered twice, the second by {point.value}"

@@ -140,7 +140,9 @@ def _dispatch(options: argparse.Namespace, words: list[str]) -> int:
         from sca_bench.study.store import Store
 
         names = [Path(name).stem for name in options.suites] or None
-        for folder in write_reports(Store(options.runs_dir), names, Path(options.out)):
+        folders = write_reports(Store(options.runs_dir), names, Path(options.out))
+        overview = [Path(options.out)] if len(folders) > 1 else []
+        for folder in folders + overview:
             print(folder / "index.html")
         return 0
     from sca_bench.cli import tools
