@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 FROZEN = {
     "run": "--help --no-mlflow --only --profile --runs-dir --seeds --set --tracking-uri suite",
     "plan": "--help --only --profile --runs-dir --seeds --set suite",
-    "check": "--help --only --profile --runs-dir --seeds --set suite",
+    "check": "--build --help --only --profile --runs-dir --seeds --set suite",
     "report": "--help --out --runs-dir suites",
     "list": "--help --runs-dir what",
     "describe": "--help name",

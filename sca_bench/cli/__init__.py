@@ -47,7 +47,12 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--tracking-uri", metavar="URI", help="MLflow (SQLite in the runs folder)")
     run.add_argument("--no-mlflow", action="store_true", help="do not mirror to MLflow")
     commands.add_parser("plan", parents=[suite], help="show a suite's cells and what is left")
-    commands.add_parser("check", parents=[suite], help="what a suite needs, and what is missing")
+    check = commands.add_parser(
+        "check", parents=[suite], help="what a suite needs, and what is missing"
+    )
+    check.add_argument(
+        "--build", action="store_true", help="size every cell: parameters, shapes, memory"
+    )
 
     report = commands.add_parser("report", parents=[common], help="write tables, plots, gallery")
     report.add_argument("suites", nargs="*", metavar="SUITE", help="names or files (all)")
