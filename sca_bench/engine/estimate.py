@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sca_bench.errors import InputError
+from sca_bench.models.checkpointing import checkpointing
 from sca_bench.models.sca import ScaCaptioner
 from sca_bench.models.text_decoder_loading import RANDOM_PREFIX, RANDOM_PRESETS
 from sca_bench.settings import CellSettings
@@ -105,7 +106,7 @@ def _peak_of_a_step(
         captioner.train()
         with _LiveBytes() as meter, torch.autocast("cpu", torch.bfloat16, enabled=half):
             _step(captioner, settings, shapes)
-        return meter.peak
+        return int(meter.peak)
 
 
 def _give_contents_up(module: nn.Module) -> None:
@@ -146,7 +147,9 @@ def _step(
     prefix = captioner.prefix(outputs, ["caption"] * count)
     tokens = torch.zeros(len(prefix), settings.train.max_caption_tokens + 1, dtype=torch.long)
     captioner.text_decoder.train(captioner.dropout_in_training)
-    logits = captioner.text_decoder.logits(prefix, tokens[:, :-1])
+    decoder = captioner.text_decoder
+    with checkpointing(decoder.language_model, captioner.checkpoint_text_decoder):
+        logits = decoder.logits(prefix, tokens[:, :-1])
     loss = F.cross_entropy(logits.flatten(0, 1).float(), tokens.flatten())
     made = {
         "images": pixels,
