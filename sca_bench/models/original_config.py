@@ -135,7 +135,7 @@ def compose(model: ScaCaptioner, original: OriginalClass, where: str) -> dict[st
         ),
         (model.region_encoder.image_grid in (None, dims.grid), "mixer.image_grid", "must be unset"),
         (
-            mixer is None or _mixer_sizes(mixer) == sizes,
+            mixer is None or mixer_sizes(mixer) == sizes,
             "mixer",
             "heads and MLP width must be those of the SAM mixer, and downsampling 2",
         ),
@@ -198,7 +198,8 @@ def _caption_sizes(model: ScaCaptioner, original: OriginalClass) -> dict[str, in
     return sizes
 
 
-def _mixer_sizes(mixer: TwoWayMixer) -> tuple[int, int, int]:
+def mixer_sizes(mixer: TwoWayMixer) -> tuple[int, int, int]:
+    """Return a mixer's heads, MLP width and attention downsampling rate."""
     block: Any = mixer.layers[0]
     inner_dim = block.cross_attn_token_to_image.q_proj.out_features
     return (
