@@ -15,11 +15,12 @@ from sca_bench.cli import main
 from sca_bench.data.load import load_split
 from sca_bench.engine import splits
 from sca_bench.engine.import_weights import import_weights
-from sca_bench.engine.trained import start_weights
+from sca_bench.engine.trained import find_trained, start_weights
 from sca_bench.errors import InputError
 from sca_bench.models.build import build_sca
 from sca_bench.models.original_layout import LM_HEAD, load_original, save_original
 from sca_bench.models.sam import build_sam
+from sca_bench.study.record import RunRecord
 from sca_bench.study.store import Store
 from sca_bench.study.training import file_sha256
 
@@ -322,3 +323,33 @@ def test_a_variant_without_trained_tensors_refuses(cell_settings, tmp_path):
     settings = cell_settings({"start_from": str(tmp_path / "x.safetensors")})
     with pytest.raises(InputError, match="start_from: variant sca has no trained tensors"):
         start_weights(object(), settings, "suite.yaml")
+
+
+# --- weights that a run reuses ----------------------------------------------------------------
+
+
+def test_a_run_that_reuses_weights_finds_them(tmp_path):
+    def folder(cell):
+        path = tmp_path / "cells" / cell / "seed-0"
+        path.mkdir(parents=True)
+        return path
+
+    first, second = folder("first"), folder("second")
+    weights = first / "trainable.safetensors"
+    save_file({"level": torch.zeros(1)}, weights)
+    entry = {"stage": "training", "cell_id": "first", "seed": 0, "steps": 6}
+    facts = {"cell_id": "second", "seed": 0, "status": "done", "variant": "sca", "revision": "1"}
+
+    def record(*lineage):
+        return RunRecord(**facts, settings={}, lineage=list(lineage))
+
+    shared = record({**entry, "weights_sha256": file_sha256(weights)})
+    assert find_trained(shared, second) == weights
+    assert find_trained(record(), first) == weights
+    with pytest.raises(InputError, match="this run has no trained tensors"):
+        find_trained(record(), second)
+    with pytest.raises(InputError, match=r"has changed since .*second"):
+        find_trained(record({**entry, "weights_sha256": "0"}), second)
+    weights.unlink()
+    with pytest.raises(InputError, match=r"first.*missing: .*second.* reuses it"):
+        find_trained(shared, second)
