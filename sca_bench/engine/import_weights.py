@@ -15,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 from sca_bench.engine.folders import file_digests, write_once
 from sca_bench.errors import InputError
 from sca_bench.models import original_config, original_settings
+from sca_bench.models.original_classes import get_class
 from sca_bench.models.original_layout import load_original
 from sca_bench.models.sam_config import read_json_object
 from sca_bench.models.sam_sizes import read_sized_sam
@@ -88,10 +89,10 @@ def _import_sam(source: Path, folder: Path, out: Path) -> Facts:
 
 def _import_sca(source: Path, folder: Path, out: Path) -> Facts:
     config = original_config.read(source / "config.json")
-    original_class = original_settings.original_class_of(config, source)
+    original = get_class((config.get("architectures") or [None])[0], source / "config.json")
     with _quiet_transformers():
         model = load_original(source)
-    fragment = original_settings.settings_of(model, original_class, source / "config.json")
+    fragment = original_settings.settings_of(model, original, source / "config.json")
     place = out.resolve()
     fragment["sam"]["weights"] = str(place / SAM)
     fragment["text_decoder"] = {"weights": str(place / TEXT_DECODER)}
@@ -99,15 +100,15 @@ def _import_sca(source: Path, folder: Path, out: Path) -> Facts:
     _save(model.region_encoder.sam.state_dict(), folder / SAM)
     save_text_decoder(model.text_decoder, folder / TEXT_DECODER)
     _save(model.trainable_state(), folder / TRAINED)
-    title = f"{original_class}, imported from {source.name}"
+    title = f"{original.name}, imported from {source.name}"
     _save_settings(fragment, folder, f"{title}; evaluate it as it is with train: {{steps: 0}}")
     notes = []
     if model.text_decoder.tokenizer is None:
         fix = "put the tokenizer files it was trained with there before a run"
         notes.append(f"{out / TEXT_DECODER}: the checkpoint came without a tokenizer; {fix}")
     return {
-        "kind": f"SCA checkpoint ({original_class})",
-        "original_class": original_class,
+        "kind": f"SCA checkpoint ({original.name})",
+        "original_class": original.name,
         "parameters": {
             "sam": _count(model.region_encoder.sam),
             "text_decoder": _count(model.text_decoder),

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from sca_bench.errors import InputError, did_you_mean
+from sca_bench.errors import InputError
+from sca_bench.models.original_classes import OriginalClass
 from sca_bench.models.original_config import mixer_sizes
 from sca_bench.models.sam_dims import PRESETS
 from sca_bench.models.sca import TASKS, ScaCaptioner
+from sca_bench.settings import TrainSettings
+from sca_bench.variants import get_variant
 
-VARIANTS = {"ScaMultitaskV2Model": "sca"}
-"""The original's class -> the variant that is the same model."""
 
-
-def settings_of(model: ScaCaptioner, original_class: str, where: object) -> dict[str, Any]:
-    """Return variant, SAM size, mixer and prefix settings of a loaded checkpoint.
+def settings_of(model: ScaCaptioner, original: OriginalClass, where: object) -> dict[str, Any]:
+    """Return the settings (`variant`, `sam.size`, `mixer`, `prefix`, ...) of a loaded checkpoint.
 
     Args:
         model: The captioner.
-        original_class: The class that wrote the checkpoint.
+        original: The class that wrote the checkpoint.
         where: The checkpoint, to name in an error.
 
     Raises:
-        InputError: No variant is that class, or SAM has sizes of its own.
+        InputError: SAM has sizes of its own.
     """
-    if original_class not in VARIANTS:
-        problem = f"no variant is {original_class}"
-        raise InputError(where, "architectures", problem, did_you_mean(original_class, VARIANTS))
     dims = model.region_encoder.sam.dims
     sizes = [name for name, preset in PRESETS.items() if preset == dims]
     if not sizes:
@@ -44,19 +40,25 @@ def settings_of(model: ScaCaptioner, original_class: str, where: object) -> dict
             "mlp_dim": mlp_dim,
             "attention_downsample_rate": downsample_rate,
         }
-    for name in ("num_query_tokens", "num_caption_heads"):  # not every design has them
-        if hasattr(model.caption_query_tokens, name):
-            mixer[name] = getattr(model.caption_query_tokens, name)
+    queries: Any = model.caption_query_tokens
+    mixer |= {name: getattr(queries, name) for name in original.mixer_settings}
+    if get_variant(model.variant).as_published:
+        mixer["as_published"] = model.as_published
     task_rows = 0 if model.task_tokens is None else model.task_tokens.num_embeddings
-    return {
-        "variant": VARIANTS[original_class],
-        "sam": {"size": sizes[0]},
-        "mixer": mixer,
-        "prefix": {
-            "num_task_tokens": task_rows // len(TASKS),
-            "projection": "linear" if isinstance(model.projection, nn.Linear) else "mlp",
-        },
+    found: dict[str, Any] = {"variant": model.variant, "sam": {"size": sizes[0]}}
+    if mixer:
+        found["mixer"] = mixer
+    found["prefix"] = {
+        "num_task_tokens": task_rows // len(TASKS),
+        "projection": "linear" if isinstance(model.projection, nn.Linear) else "mlp",
     }
+    if model.label_smoothing != TrainSettings().label_smoothing:
+        found["train"] = {"label_smoothing": model.label_smoothing}
+    candidates = dims.num_mask_tokens - 1
+    if queries.heads(candidates) not in (1, candidates):
+        # No head belongs to a mask candidate, so there is nothing to choose by.
+        found["eval"] = {"select": "first"}
+    return found
 
 
 def fold_gain(model: ScaCaptioner) -> float:
@@ -71,16 +73,3 @@ def fold_gain(model: ScaCaptioner) -> float:
             parameter.data.mul_(gain)
     model.prefix_gain = 1.0
     return gain
-
-
-def original_class_of(config: dict[str, Any], directory: Path) -> str:
-    """Return the class a checkpoint's configuration names.
-
-    Raises:
-        InputError: It names none.
-    """
-    named = config.get("architectures")
-    if not isinstance(named, list) or not named:
-        problem = "missing: it names the class that wrote the checkpoint"
-        raise InputError(directory / "config.json", "architectures", problem)
-    return str(named[0])

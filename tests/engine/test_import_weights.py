@@ -271,7 +271,7 @@ def test_what_is_no_checkpoint_is_one_line(checkpoint, tmp_path):
     assert "ScaZebra" in complaint(folder)
     del config["architectures"]
     (folder / "config.json").write_text(json.dumps(config))
-    assert "architectures: missing" in complaint(folder)
+    assert "architectures: None is not supported" in complaint(folder)
     (folder / "config.json").unlink()
     assert "config.json: cannot be read as JSON" in complaint(folder)
 
