@@ -21,6 +21,8 @@ FROZEN = {
     "explain": "--help --runs-dir cell other",
     "score": "--help --metrics file",
     "caption": "--box --examples --help --out --point --run --runs-dir image",
+    "export": "--help --out --runs-dir run",
+    "verify": "--help --regions --runs-dir run",
     "track": "--help --runs-dir --tracking-uri action",
 }
 
@@ -92,6 +94,12 @@ def test_help_and_list_use_little_time(words):
         (["explain", "abc", "--runs-dir", "nowhere"], "no such cell"),
         (["score", "nothing.jsonl"], "nothing.jsonl"),
         (["caption", "x.png", "--run", "abc", "--runs-dir", "nowhere"], "no such finished run"),
+        (["export", "abc", "--runs-dir", "nowhere", "--out", "x"], "no such finished run"),
+        (["verify", "abc", "--runs-dir", "nowhere"], "no such finished run"),
+        (["verify", "abc", "--regions", "0"], "--regions: 0 is too few; give a number >= 1"),
+        (["weights", "import", "--out", "x"], "weights import: SOURCE: missing"),
+        (["weights", "import", "nothing.pth", "--out", "x"], "nothing.pth: no such file or folder"),
+        (["weights", "verify", "x.pth"], "verify takes no SOURCE"),
         (["report", "--runs-dir", "nowhere"], "nowhere"),
         (["track", "sync", "--runs-dir", "nowhere"], "no suite was run here"),
     ],

@@ -82,11 +82,27 @@ def build_parser() -> argparse.ArgumentParser:
     )
     caption.add_argument("--out", metavar="PATH", help="overlay file, or folder (caption.png)")
 
-    weights = commands.add_parser(
-        "weights", help="the embedded weights; a text decoder of your own"
+    export = commands.add_parser("export", parents=[common], help="a run as an SCA checkpoint")
+    export.add_argument("run", metavar="CELL", help="CELL[/SEED] or a run folder")
+    export.add_argument("--out", required=True, metavar="DIR", help="folder to write (a new one)")
+
+    verify = commands.add_parser("verify", parents=[common], help="check that a run still holds")
+    verify.add_argument("run", metavar="CELL", help="CELL[/SEED] or a run folder")
+    verify.add_argument(
+        "--regions", type=int, default=8, metavar="N", help="regions to caption again, at least (8)"
     )
-    weights.add_argument("action", choices=["build", "verify", "train-lm"])
-    weights.add_argument("--out", metavar="DIR", help="folder to build into (a new one)")
+
+    weights = commands.add_parser(
+        "weights", help="checkpoints of others; the embedded weights; a text decoder of your own"
+    )
+    weights.add_argument("action", choices=["import", "build", "verify", "train-lm"])
+    weights.add_argument(
+        "source",
+        nargs="?",
+        metavar="SOURCE",
+        help="import: a SAM weight file, a transformers SAM folder, or an original SCA checkpoint",
+    )
+    weights.add_argument("--out", metavar="DIR", help="folder to write into (a new one)")
     weights.add_argument("--only", metavar="NAME", help="one of the embedded weights")
     lm = weights.add_argument_group("train-lm", "train a small text decoder on captions")
     lm.add_argument("--captions", metavar="JSON", help="captions in COCO's layout")

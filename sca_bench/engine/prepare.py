@@ -17,6 +17,7 @@ from sca_bench.engine.group import Member, autocast
 from sca_bench.engine.images import images_folder, write_thumbnails
 from sca_bench.engine.job import CellJob, GroupJob, Outcome
 from sca_bench.engine.rng import RngStream
+from sca_bench.engine.trained import start_weights
 from sca_bench.errors import InputError
 from sca_bench.models.sam import sam_dims
 from sca_bench.study.cell import can_be_cached
@@ -25,13 +26,14 @@ from sca_bench.variants import get_variant
 
 
 def build_member(cell: CellJob, where: str, parts: Any, device: torch.device) -> Member:
-    """Build one cell's captioner inside its own random stream."""
+    """Build one cell's captioner inside its own random stream, with what it starts from."""
     settings = cell.parsed()
     rng = RngStream(cell.seed, device)
     with rng.active():
         captioner: RegionCaptioner = get_variant(settings.variant).load()(
             settings, parts, where=where
         )
+    start_weights(captioner, settings, where)
     if isinstance(captioner, nn.Module):
         captioner.to(device)
     return Member(cell.cell_id, captioner, settings, rng)

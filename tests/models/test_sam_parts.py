@@ -220,4 +220,5 @@ def test_unknown_names_are_suggested():
 def test_presets_have_a_whole_grid(size):
     dims = PRESETS[size]
     assert dims.image_size % dims.patch_size == 0
-    assert max(dims.encoder_global_blocks) == dims.encoder_depth - 1
+    assert max(dims.encoder_global_blocks, default=-1) == dims.encoder_depth - 1
+    assert (dims.tiny_vit is not None) == (dims.encoder_depth == 0)

@@ -106,9 +106,65 @@ def test_a_missing_weight_file_is_named(tmp_path):
         Fingerprints().inputs(settings(sam__weights=str(tmp_path / "no")), "suite.yaml")
 
 
-def test_a_hub_id_is_its_own_digest():
+def hub_digest():
     found = Fingerprints().inputs(settings(text_decoder__weights="openai-community/gpt2"), "s")
-    assert found["text_decoder.weights"] == "hub:openai-community/gpt2"
+    return found["text_decoder.weights"]
+
+
+@pytest.fixture
+def hub_cache(tmp_path, monkeypatch):
+    """An empty local cache of the hub."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    return tmp_path / "models--openai-community--gpt2"
+
+
+def test_a_hub_id_counts_by_the_commit_in_the_local_cache(hub_cache):
+    assert hub_digest() == "hub:openai-community/gpt2"  # nothing cached, and offline
+    for commit in ("a" * 40, "b" * 40):
+        snapshot = hub_cache / "snapshots" / commit
+        snapshot.mkdir(parents=True)
+        (snapshot / "config.json").write_text("{}")
+        (hub_cache / "refs").mkdir(exist_ok=True)
+        (hub_cache / "refs" / "main").write_text(commit)
+        assert hub_digest() == f"hub:openai-community/gpt2@{commit}"
+
+
+def test_before_its_download_a_hub_id_counts_by_the_commit_it_would_get(hub_cache, monkeypatch):
+    class Info:
+        sha = "c" * 40
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *args, **more: Info)
+    assert hub_digest() == f"hub:openai-community/gpt2@{'c' * 40}"
+
+    def no_network(*args, **more):
+        raise OSError("no network")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", no_network)
+    assert hub_digest() == "hub:openai-community/gpt2"
+
+
+def test_a_folder_of_weights_counts_by_content_however_many_files(tmp_path):
+    for number in range(70):
+        (tmp_path / f"shard-{number}.bin").write_bytes(b"1")
+
+    def digests():
+        weights = settings(text_decoder__weights=str(tmp_path))
+        data = {"dataset": "coco_instances", "images": str(tmp_path), "annotations": __file__}
+        images = settings(data__train=data)
+        return (
+            Fingerprints().inputs(weights, "s")["text_decoder.weights"],
+            Fingerprints().inputs(images, "s")["data.train.images"],
+        )
+
+    weights, images = digests()
+    (tmp_path / "shard-3.bin").write_bytes(b"2")
+    assert digests() == (digests()[0], images)
+    assert digests()[0] != weights
+    (tmp_path / ".cache").mkdir()
+    before = digests()
+    (tmp_path / ".cache" / "lock").write_text("a download's book-keeping")
+    assert digests() == before
 
 
 def test_path_settings_are_found_in_split_unions(tmp_path):
