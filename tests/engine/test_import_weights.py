@@ -23,6 +23,7 @@ from sca_bench.models.sam import build_sam
 from sca_bench.study.record import RunRecord
 from sca_bench.study.store import Store
 from sca_bench.study.training import file_sha256
+from sca_bench.variants import get_variant
 
 DECODING = Decoding(num_beams=1, max_new_tokens=6)
 PARTS = ["import.json", "sam.safetensors", "settings.yaml", "text_decoder", "trainable.safetensors"]
@@ -49,7 +50,7 @@ def llama(vocab_size):
 def checkpoint(tmp_path, tiny_decoder, cell_settings):
     """Return a function that writes a small SCA checkpoint as the original does."""
 
-    def build(language_model=gpt2, **mixer):
+    def build(language_model=gpt2, others=None, **mixer):
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(tiny_decoder)
@@ -63,9 +64,9 @@ def checkpoint(tmp_path, tiny_decoder, cell_settings):
         changes = {
             "sam": {"size": "tiny", "weights": "embedded:sam_tiny"},
             "text_decoder": {"weights": str(lm_dir)},
-            "mixer": {"num_heads": 4, "mlp_dim": 192, "init_std": 0.6, **mixer},
+            "mixer": {"num_heads": 4, "mlp_dim": 192, "init_std": 0.6} | mixer,
         }
-        captioner = build_sca(cell_settings(changes))
+        captioner = build_sca(cell_settings(changes | (others or {})))
         folder = tmp_path / "checkpoint"
         save_original(captioner, folder)
         return folder
@@ -96,52 +97,103 @@ def as_shards(folder):
     (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
 
 
+@pytest.fixture
+def agrees(tmp_path, cell_settings, group_job, run_group):
+    """Return a function that imports a checkpoint and compares a cell of it with the checkpoint:
+    captions of a whole run with no step of its own, the ids behind them, and every tensor."""
+
+    def check(folder):
+        out = tmp_path / "imported"
+        import_weights(folder, out)
+        assert sorted(p.name for p in out.iterdir()) == PARTS
+        fragment = yaml.safe_load((out / "settings.yaml").read_text())["base"]
+        changes = {**fragment, "train.steps": 0, "eval.max_new_tokens": DECODING.max_new_tokens}
+        # The run starts from another seed's new modules, so whatever is not loaded shows.
+        job = group_job(changes, seed=3)
+        assert not run_group(job).failed
+        store, cell = Store(job.runs_dir), job.cells[0]
+        rows = {row["region_id"]: row for row in store.predictions(cell.cell_id, 3)}
+
+        original = load_original(folder)
+        settings = cell.parsed()
+        original.select = settings.eval.select
+        sets = {"test": load_split(settings.data.test, "test")}
+        dataset = splits.make_dataset(
+            sets, "test", settings, image_size=96, seed=0, with_pixels=True, training=False
+        )
+        built = build_sca(settings)
+        start_weights(built, settings, "test")
+        said = []
+        for batch in splits.eval_loader(dataset, settings):
+            said += original.generate(batch, DECODING)
+            ids = [
+                m.generate_ids(m.frozen_features(batch), batch.region_tasks(), DECODING).ids_NL
+                for m in (original, built)
+            ]
+            assert torch.equal(*ids)
+        found = {p.region_id: p.caption for p in said}
+        assert found == {k: row["caption"] for k, row in rows.items()}
+        assert len(set(found.values())) > 1  # no constant answer
+        for p in said:
+            assert rows[p.region_id]["log_prob"] == pytest.approx(p.log_prob, abs=1e-4)
+        state, expected = built.state_dict(), original.state_dict()
+        assert state.keys() == expected.keys()
+        assert all(torch.equal(state[n], t) for n, t in expected.items())
+        record = store.record(cell.cell_id, 3)
+        assert record.inputs["start_from"] == file_sha256(out / "trainable.safetensors")
+        return settings
+
+    return check
+
+
 @pytest.mark.parametrize(
     ("language_model", "change"),
     [(gpt2, drop_head), (gpt2, as_bin), (llama, as_shards), (llama, lambda folder: None)],
     ids=["gpt2-dropped_head", "gpt2-bin", "llama-shards", "llama-safetensors"],
 )
-def test_a_cell_says_what_the_checkpoint_says(
-    checkpoint, tmp_path, cell_settings, group_job, run_group, language_model, change
-):
-    """Captions of a whole run with no step of its own, and the ids behind them."""
-    folder, out = checkpoint(language_model), tmp_path / "imported"
+def test_a_cell_says_what_the_checkpoint_says(checkpoint, agrees, language_model, change):
+    folder = checkpoint(language_model)
     change(folder)
-    import_weights(folder, out)
-    assert sorted(p.name for p in out.iterdir()) == PARTS
-    fragment = yaml.safe_load((out / "settings.yaml").read_text())["base"]
-    changes = {**fragment, "train.steps": 0, "eval.max_new_tokens": DECODING.max_new_tokens}
-    # The run starts from another seed's new modules, so whatever is not loaded shows.
-    job = group_job(changes, seed=3)
-    assert not run_group(job).failed
-    store, cell = Store(job.runs_dir), job.cells[0]
-    rows = {row["region_id"]: row for row in store.predictions(cell.cell_id, 3)}
+    assert agrees(folder).variant == "sca"
 
-    original = load_original(folder)
-    settings = cell.parsed()
-    sets = {"test": load_split(settings.data.test, "test")}
-    dataset = splits.make_dataset(
-        sets, "test", settings, image_size=96, seed=0, with_pixels=True, training=False
-    )
-    built = build_sca(settings)
-    start_weights(built, settings, "test")
-    said = []
-    for batch in splits.eval_loader(dataset, settings):
-        said += original.generate(batch, DECODING)
-        ids = [
-            m.generate_ids(m.frozen_features(batch), batch.region_tasks(), DECODING).ids_NL
-            for m in (original, built)
-        ]
-        assert torch.equal(*ids)
-    assert {p.region_id: p.caption for p in said} == {k: r["caption"] for k, r in rows.items()}
-    assert len({p.caption for p in said}) > 1  # no constant answer
-    for found in said:
-        assert rows[found.region_id]["log_prob"] == pytest.approx(found.log_prob, abs=1e-4)
-    state, expected = built.state_dict(), original.state_dict()
-    assert state.keys() == expected.keys()
-    assert all(torch.equal(state[n], t) for n, t in expected.items())
-    record = store.record(cell.cell_id, 3)
-    assert record.inputs["start_from"] == file_sha256(out / "trainable.safetensors")
+
+@pytest.mark.parametrize("as_published", [False, True])
+@pytest.mark.parametrize(
+    ("variant", "num_task_tokens", "original_class"),
+    [
+        ("sca_split_mixer", 2, "ScaMultitaskSplitMixerModel"),
+        ("sca_sam_query", 2, "ScaDirectDecodingV2Model"),
+        ("sca_sam_query_v1", 0, "ScaDirectDecodingModel"),
+        ("sca_mask_heads", 2, "ScaMultitaskModel"),
+        ("sca_mask_heads", 0, "ScaModel"),
+        ("sca_roi_align", 2, "ScaMultitaskROIPoolModel"),
+    ],
+    ids=lambda value: str(value),
+)
+def test_so_does_a_cell_of_every_other_class(
+    checkpoint, agrees, variant, num_task_tokens, original_class, as_published
+):
+    others = {"variant": variant, "prefix.num_task_tokens": num_task_tokens}
+    spec = get_variant(variant)
+    if as_published and not spec.as_published:
+        pytest.skip(f"the published code of {variant} does what it means")
+    if variant == "sca_roi_align":
+        others["prefix.projection"] = "mlp"
+    if variant.startswith("sca_sam_query"):
+        others["eval.select"] = "first"
+    mixer = {"as_published": True} if as_published else {}
+    # Wide enough a start that regions get different captions.
+    folder = checkpoint(others=others, **mixer, init_std=1.2 if "split" in variant else 0.6)
+    named = json.loads((folder / "config.json").read_text())["architectures"]
+    assert named == [original_class]
+    settings = agrees(folder)
+    assert settings.variant == variant
+    assert settings.mixer.as_published == as_published
+
+
+def test_several_heads_of_no_mask_are_not_chosen_among(checkpoint, agrees):
+    folder = checkpoint(others={"eval.select": "first"}, num_caption_heads=2)
+    assert agrees(folder).eval.select == "first"
 
 
 def test_the_settings_are_those_of_the_checkpoint(checkpoint, tmp_path):
