@@ -48,8 +48,11 @@ PE_BUFFER = "shared_image_embedding.positional_embedding"
 ALIASES = {"prompt_encoder.shared_embedding.positional_embedding": PE_BUFFER}
 """Second names under which the original writes a tensor again."""
 LM_HEAD = "language_model.lm_head.weight"
-OBSOLETE = re.compile(r"language_model\.transformer\.h\.\d+\.attn\.(bias|masked_bias)")
-"""Buffers of old GPT-2 checkpoints that hold no weights."""
+OBSOLETE = re.compile(
+    r"language_model\.transformer\.h\.\d+\.attn\.(bias|masked_bias)"
+    r"|language_model\.model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq"
+)
+"""Buffers of old GPT-2 and Llama checkpoints that hold no weights."""
 
 _MIXER = (
     (r"\.norm(\d)\.", r".layer_norm\1."),

@@ -84,6 +84,8 @@ _PREFIX_SETTINGS = (
     "train.prompt",
     "train.precision",
 )
+_OWN_SETTINGS = ("eval.select",)
+"""Settings inside those sections that each cell of a group may have for itself."""
 _ORDER_SETTINGS = ("train.steps", "train.images_per_batch", "train.regions_per_image")
 
 
@@ -96,7 +98,7 @@ def prefix_key(settings: CellSettings, inputs: dict[str, str]) -> str:
     shared = {
         key: value
         for key, value in values.items()
-        if key.split(".")[0] in _PREFIX_SECTIONS
+        if (key.split(".")[0] in _PREFIX_SECTIONS and key not in _OWN_SETTINGS)
         or key in _PREFIX_SETTINGS + _ORDER_SETTINGS
         or key.startswith(("data.train.", "data.val.", "data.test."))
     }

@@ -188,6 +188,20 @@ def test_reads_pytorch_files_and_shards(folder):
     assert all(torch.equal(expected[n], t) for n, t in loaded.items())
 
 
+def test_buffers_of_old_checkpoints_are_left_out(any_lm_dir, make_settings, tmp_path):
+    settings = make_settings(text_decoder={"weights": str(any_lm_dir)}, mixer={"mlp_dim": 192})
+    model = build_sca(settings, load_frozen_parts(settings))
+    save_original(model, tmp_path)
+    buffers = {
+        "gpt2": "language_model.transformer.h.1.attn.masked_bias",
+        "llama": "language_model.model.layers.1.self_attn.rotary_emb.inv_freq",
+    }
+    name = buffers[model.text_decoder.language_model.config.model_type]
+    edit_weights(tmp_path, lambda tensors: tensors.update({name: torch.ones(4)}))
+    again = load_original(tmp_path).state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in model.state_dict().items())
+
+
 def test_a_dropped_tied_head_is_tied_again(folder):
     expected = load_original(folder, MAIN).state_dict()
     edit_weights(folder, lambda tensors: tensors.pop(LM_HEAD))
