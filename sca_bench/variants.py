@@ -74,8 +74,14 @@ class VariantSpec:
         also = self.features_as_published if settings.mixer.as_published else ()
         return tuple(family for family in FAMILIES if family in (*self.features, *also))
 
-    def load_design(self) -> Callable[..., Any]:
-        """Import and return the function that makes the parts of its design."""
+    def load_design(self, where: str = "variant") -> Callable[..., Any]:
+        """Import and return the function that makes the parts of its design.
+
+        Raises:
+            InputError: It is no design of the SCA family.
+        """
+        if not self.design:
+            raise InputError(where, "variant", f"{self.name} names no design of the SCA family")
         design: Callable[..., Any] = _attribute(self.design)
         return design
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from sca_bench.captioner import RegionCaptioner, SharesPrefix
+from sca_bench.data.dataset import RegionDataset
 from sca_bench.data.region_set import RegionSet
 from sca_bench.engine import splits
 from sca_bench.engine.features import build_banks, families_of, locked
@@ -20,7 +21,6 @@ from sca_bench.engine.rng import RngStream
 from sca_bench.engine.trained import start_weights
 from sca_bench.errors import InputError
 from sca_bench.models.sam import sam_dims
-from sca_bench.study.cell import can_be_cached
 from sca_bench.study.store import write_atomic
 from sca_bench.variants import get_variant
 
@@ -53,18 +53,26 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
     parts = get_variant(settings.variant).load_parts(settings, job.where)
     for cell in job.cells:  # all are built, so that a wrong setting of any is met here
         member = build_member(cell, job.where, parts, device)
-    if isinstance(member.captioner, SharesPrefix) and settings.features.cache:
-        for split in (name for name in sets if name in job.splits):
-            if can_be_cached(settings, split):
-                _fill_banks(job, sets, split, member.captioner, progress)
+    datasets = {
+        split: splits.make_dataset(
+            sets,
+            split,
+            settings,
+            image_size=sam_dims(settings.sam.size).image_size,
+            seed=0,
+            with_pixels=True,
+        )
+        for split in sets
+    }
+    if not isinstance(member.captioner, SharesPrefix):
+        return
+    for split in splits.cached_splits(settings, sets):
+        if split in job.splits:
+            _fill_banks(job, split, datasets[split], member.captioner, progress)
 
 
 def _fill_banks(
-    job: GroupJob,
-    sets: dict[str, RegionSet],
-    split: str,
-    captioner: SharesPrefix,
-    progress: Path,
+    job: GroupJob, split: str, dataset: RegionDataset, captioner: SharesPrefix, progress: Path
 ) -> None:
     """Compute those frozen features of a split that the group's cells read and nobody kept."""
     settings, device = job.cells[0].parsed(), torch.device(job.device)
@@ -76,14 +84,6 @@ def _fill_banks(
         missing = {family: folder for family, folder in folders.items() if not folder.exists()}
         if not missing:
             return
-        dataset = splits.make_dataset(
-            sets,
-            split,
-            settings,
-            image_size=sam_dims(settings.sam.size).image_size,
-            seed=0,
-            with_pixels=True,
-        )
         loader, num_regions, num_images = splits.view_loader(dataset, settings)
 
         def tell(done: int, total: int) -> None:

@@ -39,8 +39,11 @@ from sca_bench.variants import get_variant
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "tokenizer.model")
 LM_HEAD = "language_model.lm_head.weight"
-OBSOLETE = re.compile(r"language_model\.transformer\.h\.\d+\.attn\.(bias|masked_bias)")
-"""Buffers of old GPT-2 checkpoints that hold no weights."""
+OBSOLETE = re.compile(
+    r"language_model\.transformer\.h\.\d+\.attn\.(bias|masked_bias)"
+    r"|language_model\.model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq"
+)
+"""Buffers of old GPT-2 and Llama checkpoints that hold no weights."""
 
 _RENAMES: tuple[tuple[str, str], ...] = (
     (r"^region_encoder\.sam\.", ""),

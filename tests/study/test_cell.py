@@ -88,6 +88,93 @@ def test_flip_changes_training_features_only():
     assert features_key(flip, {}, "train") != features_key(BASE, {}, "train")
 
 
+FAMILIES = ("mixed", "prompts", "images")
+SCA = ("sca", "sca_split_mixer", "sca_sam_query", "sca_sam_query_v1", "sca_mask_heads")
+
+
+def test_designs_share_prefix_and_features():
+    variants = [settings(variant=name) for name in (*SCA, "sca_roi_align")]
+    assert len({prefix_key(s, {}) for s in variants}) == 1
+    for family in FAMILIES:
+        assert len({features_key(s, {}, "train", family) for s in variants}) == 1
+    assert len({cell_key(s, {}) for s in variants}) == len(variants)
+    assert prefix_key(settings(variant="most_frequent"), {}) != prefix_key(BASE, {})
+
+
+def test_families_of_features_lie_apart():
+    assert len({features_key(BASE, {}, "test", family) for family in FAMILIES}) == 3
+    pooled = settings(mixer__image_grid=4)
+    same = [f for f in FAMILIES if features_key(pooled, {}, "test", f) == _key(f)]
+    assert same == ["prompts", "images"]
+
+
+def _key(family, split="test"):
+    return features_key(BASE, {}, split, family)
+
+
+@pytest.mark.parametrize(
+    ("changes", "moved"),
+    [
+        ({"eval__prompt": "point"}, {("test", "mixed"), ("test", "prompts")}),
+        ({"train__prompt": "point"}, {("train", "mixed"), ("train", "prompts")}),
+        ({"eval__prompt_seed": 3}, set()),
+        ({"data__lsj_scale": [0.5, 1.0]}, {("train", family) for family in FAMILIES}),
+        ({"data__flip": "always"}, {("train", family) for family in FAMILIES}),
+        ({"mixer__num_layers": 3, "eval__select": "first"}, set()),
+        (
+            {"encoder__type": "untrained"},
+            {(split, family) for split in ("train", "test") for family in FAMILIES},
+        ),
+    ],
+)
+def test_features_depend_on_what_makes_them(changes, moved):
+    changed = settings(**changes)
+    assert {
+        (split, family)
+        for split in ("train", "test")
+        for family in FAMILIES
+        if features_key(changed, {}, split, family) != _key(family, split)
+    } == moved
+
+
+@pytest.mark.parametrize("prompt", ["random_point", "mask_point", "sam_mask_point"])
+def test_points_drawn_at_random_depend_on_their_seed(prompt):
+    keys = {
+        features_key(settings(eval__prompt=prompt, eval__prompt_seed=seed), {}, "test")
+        for seed in (0, 1)
+    }
+    assert len(keys) == 2
+
+
+def test_kinds_of_mirroring_are_different_views():
+    keys = {features_key(settings(data__flip=flip), {}, "train") for flip in ("unsided", "always")}
+    assert len(keys) == 2
+
+
+@pytest.mark.parametrize(
+    ("variant", "changes", "same"),
+    [
+        ("sca", {"mixer__as_published": True}, True),
+        ("sca_split_mixer", {"mixer__as_published": True}, True),
+        ("sca_sam_query", {"mixer__as_published": True}, False),
+        ("sca_mask_heads", {"mixer__as_published": True}, False),
+        ("sca_roi_align", {"mixer__num_layers": 3, "mixer__mlp_dim": 64}, True),
+        ("sca_roi_align", {"mixer__init_std": 0.1}, False),
+        ("sca_split_mixer", {"mixer__num_layers": 3}, False),
+    ],
+)
+def test_what_a_design_has_no_use_for_makes_no_new_cell(variant, changes, same):
+    plain, changed = settings(variant=variant), settings(variant=variant, **changes)
+    assert (cell_key(plain, {}) == cell_key(changed, {})) == same
+
+
+def test_prompts_and_jitter_of_training_are_part_of_the_group():
+    assert prefix_key(settings(train__prompt="point"), {}) != prefix_key(BASE, {})
+    assert prefix_key(settings(data__lsj_scale=[0.5, 1.0]), {}) != prefix_key(BASE, {})
+    assert prefix_key(settings(eval__select="first"), {}) == prefix_key(BASE, {})
+    assert cell_key(settings(eval__select="first"), {}) != cell_key(BASE, {})
+
+
 def test_fingerprints_follow_content_not_place(tmp_path):
     one, two = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     one.write_bytes(b"same")
