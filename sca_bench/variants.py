@@ -119,6 +119,10 @@ def _sca(
 _LEARNED = ("text_mixer", "caption_query_tokens", "projection", "task_tokens")
 _UNLEARNED = ("text_mixer", "projection", "task_tokens")
 
+_FIRST_HEAD = (
+    "reads one caption head only, the first mask candidate's (the original reads as many as its batch"
+    " has images, and its published runs held one image a process)"
+)
 _BUILT_IN = (
     _sca(
         "sca",
@@ -142,7 +146,7 @@ _BUILT_IN = (
         "sam_query:sam_query",
         "SAM's own mask tokens as queries: one caption per mask candidate",
         _UNLEARNED,
-        as_published="keeps as many captions per region as the batch has images",
+        as_published=_FIRST_HEAD,
         source=f"{_SCA}: SAM Query",
     ),
     _sca(
@@ -151,8 +155,7 @@ _BUILT_IN = (
         "The first version of sca_sam_query; the same unless as published",
         _UNLEARNED,
         features_as_published=("prompts",),
-        as_published="mixes the queries with the SAM mixer's inputs instead of its outputs, and"
-        " keeps as many captions per region as the batch has images",
+        as_published=f"{_FIRST_HEAD}; mixes the queries with the SAM mixer's inputs, not its outputs",
         source=f"{_SCA}: the code's direct decoding model, first version",
     ),
     _sca(

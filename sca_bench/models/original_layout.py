@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from sca_bench.errors import InputError
 from sca_bench.models import original_config as config_json
 from sca_bench.models.build import build_projection
+from sca_bench.models.designs.sam_query import MaskTokenQueries
 from sca_bench.models.original_classes import (
     STACKED,
     OriginalClass,
@@ -147,9 +148,12 @@ def _assemble(
         if sizes.num_task_tokens:
             task_tokens = nn.Embedding(len(TASKS) * sizes.num_task_tokens, width)
         mixer = sizes.mixer_settings(original, as_published=as_published)
+        design = get_variant(original.variant).load_design()(mixer, dims, name)
+        if as_published and isinstance(design.queries, MaskTokenQueries):
+            design.queries.counts_images = True  # the code's own behaviour, for any batch
         return ScaCaptioner(
             RegionEncoder(build_sam(dims)),
-            get_variant(original.variant).load_design()(mixer, dims, name),
+            design,
             build_projection(sizes.projection, dims.embed_dim, width),
             task_tokens,
             text_decoder,

@@ -18,6 +18,7 @@ from sca_bench.engine.import_weights import import_weights
 from sca_bench.engine.trained import find_trained, start_weights
 from sca_bench.errors import InputError
 from sca_bench.models.build import build_sca
+from sca_bench.models.designs.sam_query import MaskTokenQueries
 from sca_bench.models.original_layout import LM_HEAD, load_original, save_original
 from sca_bench.models.sam import build_sam
 from sca_bench.study.record import RunRecord
@@ -116,6 +117,9 @@ def agrees(tmp_path, cell_settings, group_job, run_group):
         original = load_original(folder)
         settings = cell.parsed()
         original.select = settings.eval.select
+        if isinstance(original.caption_query_tokens, MaskTokenQueries):
+            # The published runs held one image a process, and a cell does what they did.
+            original.caption_query_tokens.counts_images = False
         sets = {"test": load_split(settings.data.test, "test")}
         dataset = splits.make_dataset(
             sets, "test", settings, image_size=96, seed=0, with_pixels=True, training=False

@@ -16,7 +16,7 @@ from sca_bench.models.build import build_sca
 from sca_bench.types import FAMILIES
 from sca_bench.variants import all_variants, get_variant
 
-PUBLISHED = {"mixer": {"as_published": True}, "eval": {"select": "first"}}
+PUBLISHED = {"mixer": {"as_published": True}}
 INTENDED = {
     "sca": {},
     "sca_split_mixer": {},
@@ -48,8 +48,8 @@ HEADS_QUERIES = {
     "sca_mask_heads base": (3, 3),
     "sca_roi_align": (1, 36),
     "sca_roi_align mlp": (1, 36),
-    "sca_sam_query published": (2, 1),  # the batch has two images
-    "sca_sam_query_v1 published": (2, 1),
+    "sca_sam_query published": (1, 1),
+    "sca_sam_query_v1 published": (1, 1),
     "sca_mask_heads published": (3, 3),
     "sca_roi_align published": (1, 36),
 }
@@ -250,10 +250,12 @@ def test_the_caption_of_the_best_mask_is_kept(build, batch, case):
         assert kept == captions[wanted::3]
 
 
-def test_sam_query_as_published_keeps_as_many_heads_as_images(build, batch):
+def test_sam_query_as_published_keeps_the_first_head_or_as_many_as_images(build, batch):
     meant, published = build("sca_sam_query"), build("sca_sam_query published")
     features = meant.frozen_features(batch)
     heads = meant.query_outputs(features)
+    assert torch.equal(published.query_outputs(features), heads[:, :1])
+    published.caption_query_tokens.counts_images = True  # what the original's code does
     for num_images in (1, 2, 3):
         seen = dataclasses.replace(features, num_images=num_images)
         assert torch.equal(published.query_outputs(seen), heads[:, :num_images])
@@ -361,8 +363,9 @@ def test_settings_without_meaning_are_refused(make_settings, parts_of, variant, 
 
 
 @pytest.mark.parametrize("variant", ["sca_sam_query", "sca_sam_query_v1"])
-def test_heads_that_follow_the_batch_are_not_chosen_by_iou(make_settings, parts_of, variant):
-    settings = make_settings(variant=variant, mixer={"as_published": True})
-    line = r"eval\.select: .* there are as many as the batch has images; set eval\.select: first"
+def test_heads_that_follow_the_batch_are_not_chosen_by_iou(make_model, batch, variant):
+    model = make_model(variant=variant, mixer={"as_published": True})
+    model.caption_query_tokens.counts_images = True
+    line = r"eval\.select: predicted_iou needs one .* there are 2; set eval\.select: first"
     with pytest.raises(InputError, match=line):
-        build_sca(settings, parts_of(settings))
+        model.generate(batch, Decoding(1, 3))
