@@ -45,4 +45,6 @@ def read_plain_pickle(path: str | Path, key: str) -> Any:
         return _PlainUnpickler(io.BytesIO(content), encoding="utf-8").load()
     except Exception as fault:  # a damaged pickle can raise anything
         problem = f"is no readable pickle of plain data: {fault or type(fault).__name__}"
-        raise InputError(file, key, problem, "fetch it again, or give JSON of the same structure") from None
+        raise InputError(
+            file, key, problem, "fetch it again, or give JSON of the same structure"
+        ) from None

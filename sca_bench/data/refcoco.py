@@ -50,7 +50,7 @@ def read_refcoco(split: RefCocoSplit, where: str) -> RegionSet:
     coco = CocoFile(split.instances, ImageFolder(split.images), "instances")
     selection = split.model_copy(update={"split": None})
     collector = Collector(f"refcoco {Path(split.refs).name}", split.refs, selection, where)
-    for image, entry, annotations in coco.images():
+    for image, entry, boxes in coco.images():
         group = refs.pop(image.image_id, [])
         if not group:
             collector.leave_out(NOT_REFERRED_TO)
@@ -60,7 +60,7 @@ def read_refcoco(split: RefCocoSplit, where: str) -> RegionSet:
         if not mine:
             collector.leave_out(f"not of {wanted}")
         elif collector.open_image(image, entry, len(mine)):
-            _add(collector, coco, split.refs, image, mine, annotations)
+            _add(collector, coco, split.refs, image, mine, boxes)
     for group in refs.values():
         index, ref = group[0]
         problem = f"image {ref['image_id']} is not in {split.instances}"
@@ -116,7 +116,9 @@ def _add(
     refs: list[tuple[int, dict[str, Any]]],
     annotations: list[tuple[int, dict[str, Any]]],
 ) -> None:
-    by_id = {str(get(a, "id", "an id", coco.file, "annotations", i)): (i, a) for i, a in annotations}
+    by_id = {
+        str(get(a, "id", "an id", coco.file, "annotations", i)): (i, a) for i, a in annotations
+    }
     for index, ref in refs:
         annotation_id = str(get(ref, "ann_id", "an id", file, index))
         if annotation_id not in by_id:
@@ -125,7 +127,12 @@ def _add(
         position, annotation = by_id[annotation_id]
         at = ("annotations", position)
         mask = encode_segmentation(
-            annotation.get("segmentation"), image.height, image.width, coco.file, *at, "segmentation"
+            annotation.get("segmentation"),
+            image.height,
+            image.width,
+            coco.file,
+            *at,
+            "segmentation",
         )
         sentences = get(ref, "sentences", "a list", file, index)
         texts = tuple(_text(s, file, index, "sentences", k) for k, s in enumerate(sentences))

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from sca_bench.data.images import ImageFolder
 from sca_bench.data.region_set import RegionSet
-from sca_bench.settings import Task
+from sca_bench.data_settings import Task
 from sca_bench.types import ImageRecord, Region
 
 FORMAT = "region-index-1"
@@ -66,7 +66,7 @@ def write_index(
             _texts(temporary, "masks", (_mask_text(region) for region in regions))
         sizes_hw = np.array([(image.height, image.width) for image in images], dtype=np.int32)
         ids = np.array([image.image_id.encode() for image in images])
-        arrays = {
+        arrays: dict[str, NDArray[Any]] = {
             "image_sizes_hw": sizes_hw.reshape(-1, 2),
             "image_order": np.argsort(ids, kind="stable"),
             "image_ends": np.cumsum(counts, dtype=np.int64),

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sca_bench.data.images import load_image_file, missing_image
+from sca_bench.data_settings import Task
 from sca_bench.errors import InputError
-from sca_bench.settings import Task
 from sca_bench.types import ImageRecord, Region
 
 
@@ -85,8 +85,8 @@ class RegionSet:
     _id_at: Callable[[int], str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        ordered = isinstance(self.images, OrderedImages)
-        id_at = self.images.id_at if ordered else tuple(self.images).__getitem__
+        images = self.images
+        id_at = images.id_at if isinstance(images, OrderedImages) else tuple(images).__getitem__
         object.__setattr__(self, "_id_at", id_at)
         if isinstance(self.regions, GroupedRegions):
             object.__setattr__(self, "_of_image", self.regions.of_image)

@@ -49,13 +49,8 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
     parts = get_variant(settings.variant).load_parts(settings, job.where)
     for cell in job.cells:  # all are built, so that a wrong setting of any is met here
         member = build_member(cell, job.where, parts, device)
-    if not isinstance(member.captioner, SharesPrefix) or not settings.features.cache:
-        return
-    for split in sets:
-        folder = splits.bank_folder(runs_dir, settings, inputs, split)
-        if folder.exists():
-            continue
-        dataset = splits.make_dataset(
+    datasets = {
+        split: splits.make_dataset(
             sets,
             split,
             settings,
@@ -63,6 +58,15 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
             seed=0,
             with_pixels=True,
         )
+        for split in sets
+    }
+    if not isinstance(member.captioner, SharesPrefix):
+        return
+    for split in splits.cached_splits(settings, sets):
+        folder = splits.bank_folder(runs_dir, settings, inputs, split)
+        if folder.exists():
+            continue
+        dataset = datasets[split]
         loader, rows = splits.view_loader(dataset, settings)
 
         def tell(done: int, total: int, split: str = split) -> None:

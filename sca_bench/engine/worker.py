@@ -121,13 +121,13 @@ class GroupRun:
         parts = spec.load_parts(self.first, self.job.where)
         members = [build_member(c, self.job.where, parts, self.device) for c in self.job.cells]
         banks: dict[str, FeatureBank] = {}
-        if self.first.features.cache and isinstance(members[0].captioner, SharesPrefix):
+        if isinstance(members[0].captioner, SharesPrefix):
             root, inputs = Path(self.job.runs_dir), self.job.cells[0].inputs
-            for split in self.sets:
+            for split in splits.cached_splits(self.first, self.sets):
                 banks[split] = FeatureBank(splits.bank_folder(root, self.first, inputs, split))
         decoding = Decoding(self.first.eval.num_beams, self.first.eval.max_new_tokens)
         group = CellGroup(members, self.device, banks, decoding)
-        self.needs_pixels = spec.looks and not banks
+        self.needs_pixels = [s for s in self.sets if spec.looks and s not in banks]
         return group
 
     def _dataset(self, split: str, training: bool | None = None) -> Any:
@@ -137,7 +137,7 @@ class GroupRun:
             self.first,
             image_size=self.image_size,
             seed=self.seed,
-            with_pixels=self.needs_pixels,
+            with_pixels=split in self.needs_pixels,
             training=training,
         )
 
@@ -188,10 +188,11 @@ class GroupRun:
             save_trained(member.captioner, self.folders[member.key])
 
     def _fit(self, group: CellGroup) -> None:
-        captions = [c for region in self.sets["train"].regions for c in region.references]
-        for member in group.alive:
-            if isinstance(member.captioner, FitsOnce):
-                member.captioner.fit(captions)
+        fitting = [m.captioner for m in group.alive if isinstance(m.captioner, FitsOnce)]
+        if fitting:
+            captions = [c for region in self.sets["train"].regions for c in region.references]
+            for captioner in fitting:
+                captioner.fit(captions)
 
     def _test(self, group: CellGroup) -> None:
         self._caption(group, "test", PREDICTIONS)

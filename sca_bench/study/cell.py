@@ -72,7 +72,10 @@ _PREFIX_SETTINGS = (
     "mixer.image_grid",
     "data.blank_images",
     "data.flip",
+    "data.lsj_scale",
+    "data.lsj_as_published",
     "data.permute_captions",
+    "train.prompt",
     "train.precision",
 )
 _ORDER_SETTINGS = ("train.steps", "train.images_per_batch", "train.regions_per_image")
@@ -113,14 +116,18 @@ def _prefix_code(settings: CellSettings) -> list[str]:
 def features_key(settings: CellSettings, inputs: dict[str, str], split: str) -> str:
     """Return the key of one split's frozen features: weights, preprocessing, prompt and images."""
     values = result_settings(settings) | inputs
-    flip = settings.data.flip != "never" and split == "train"
+    flip = settings.data.flip if split == "train" else "never"
+    prompt = settings.eval.prompt if split == "test" else settings.train.prompt
+    at_random = prompt in ("random_point", "mask_point", "sam_mask_point")
+    seed = settings.eval.prompt_seed if at_random else None
     shared = {
         key: value
         for key, value in values.items()
         if key.split(".")[0] in ("sam", "encoder", "features")
-        or key in ("mixer.image_grid", "data.blank_images", "eval.prompt", "train.precision")
+        or key in ("mixer.image_grid", "data.blank_images", "train.precision")
     }
     part = {k.split(".", 2)[2]: v for k, v in values.items() if k.startswith(f"data.{split}.")}
     # Which images may ever be drawn mirrored depends on how many regions a draw keeps.
-    kept = settings.train.regions_per_image if flip else None
-    return digest_json([shared, part, kept, _prefix_code(settings)])[:KEY_LENGTH]
+    views = [flip, settings.train.regions_per_image] if flip != "never" else None
+    what = [shared, part, prompt, seed, views, _prefix_code(settings)]
+    return digest_json(what)[:KEY_LENGTH]
