@@ -156,7 +156,9 @@ def test_about_half_of_the_free_draws_are_flipped_and_no_sided_one(make):
 def test_the_words_left_and_right_forbid_a_flip(text, may_flip):
     images = {"a": ImageRecord("a", 9, 9)}
     region_set = RegionSet("toy", images, (region("a", 0, "a cup", ("a mug", text)),))
-    dataset = RegionDataset(region_set, image_size=8, training=True, augmentation=MIRROR, with_pixels=False)
+    dataset = RegionDataset(
+        region_set, image_size=8, training=True, augmentation=MIRROR, with_pixels=False
+    )
     assert dataset.views_of(0) == ((PLAIN, FLIPPED) if may_flip else (PLAIN,))
     assert any(dataset[Draw(0, number)].flipped for number in range(30)) == may_flip
 
