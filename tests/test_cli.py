@@ -21,6 +21,7 @@ FROZEN = {
     "explain": "--help --runs-dir cell other",
     "score": "--help --metrics file",
     "caption": "--box --examples --help --out --point --run --runs-dir image",
+    "data": "--coco --help --no-download --partial --root action name",
     "track": "--help --runs-dir --tracking-uri action",
 }
 
@@ -46,6 +47,7 @@ def test_the_command_line_is_frozen():
         ["list", "metrics"],
         ["list", "suites"],
         ["describe", "sca"],
+        ["data", "--help"],
     ],
     ids=" ".join,
 )
@@ -93,6 +95,8 @@ def test_help_and_list_use_little_time(words):
         (["score", "nothing.jsonl"], "nothing.jsonl"),
         (["caption", "x.png", "--run", "abc", "--runs-dir", "nowhere"], "no such finished run"),
         (["report", "--runs-dir", "nowhere"], "nowhere"),
+        (["data", "verify", "visual_genom", "--root", "x"], "did you mean visual_genome?"),
+        (["data", "verify", "coco", "--root", "nowhere"], "nowhere: --root: no such folder"),
         (["track", "sync", "--runs-dir", "nowhere"], "no suite was run here"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
