@@ -9,6 +9,7 @@ only when complete. No torch.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -42,7 +43,7 @@ def write_index(
 
     Args:
         region_set: What to write; its regions have no slots.
-        place: Folder of the index; what stands there is replaced.
+        place: Folder of the index; one that stands there already is left alone.
         sources: The files it was made from.
         images_folder: The folder that the paths of its images begin with; what follows is kept, so
             that the images may be moved, or fetched later.
@@ -87,10 +88,12 @@ def write_index(
             "files": {file.name: _known(file) for file in sorted(temporary.iterdir())},
         }
         (temporary / _META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
-        shutil.rmtree(place, ignore_errors=True)
-        temporary.rename(place)
-    except FileExistsError:  # another process was faster, with the same content
-        pass
+        try:
+            temporary.rename(place)
+        except OSError as fault:
+            # Another process may have been faster, with the same content.
+            if fault.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

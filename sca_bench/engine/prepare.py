@@ -85,12 +85,11 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
 
 
 def _refuse_overlap(sets: dict[str, RegionSet], where: str) -> None:
-    test = {record.path or image_id for image_id, record in sets["test"].images.items()}
+    test = _image_names(sets["test"])
     for name in ("train", "val"):
         if name not in sets:
             continue
-        images = sets[name].images.items()
-        shared = test & {record.path or image_id for image_id, record in images}
+        shared = test & _image_names(sets[name])
         if shared:
             raise InputError(
                 where,
@@ -98,3 +97,10 @@ def _refuse_overlap(sets: dict[str, RegionSet], where: str) -> None:
                 f"shares {len(shared)} images with data.test, the first is {min(shared)}",
                 "choose disjoint splits",
             )
+
+
+def _image_names(region_set: RegionSet) -> set[str]:
+    """Return what tells images apart whatever data set they are read as: file, or scene."""
+    if region_set.parts:
+        return set().union(*(_image_names(part.region_set) for part in region_set.parts))
+    return {record.path or image_id for image_id, record in region_set.images.items()}
