@@ -45,6 +45,7 @@ def download(url: str, target: Path, say: Say) -> None:
         try:
             complete = _once(url, target, say)
         except urllib.error.HTTPError as fault:
+            fault.close()
             raise _unreachable(url, target, f"{fault.code} {fault.reason}") from None
         except (OSError, http.client.HTTPException) as fault:
             reason = getattr(fault, "reason", fault) or type(fault).__name__
