@@ -108,6 +108,7 @@ DATASETS: dict[str, DataSet] = {
                 "test": Published(5_000, 238_069, _DENSECAP_PAPER),
             },
             (("train", "val", "test"),),
+            also_read=(visual_genome_split("val", max_images=200),),
             coco_ids="image_data.json",
         ),
         DataSet(

@@ -1,6 +1,6 @@
 """The splits of the catalogue's data sets, as settings over a root folder.
 
-All boxes count here, however small: the counts are compared with published ones.
+Sizes and selections are those of the profiles, so that an index made for one of these serves a run.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from sca_bench.settings import (
 )
 
 
-def visual_genome_split(split: str) -> SplitOf:
-    """Return a split of Visual Genome in the densecap split."""
+def visual_genome_split(split: str, max_images: int | None = None) -> SplitOf:
+    """Return a split of Visual Genome in the densecap split, or the beginning of one."""
     return lambda root: VisualGenomeSplit(
         dataset="visual_genome",
         images=str(root / "images"),
@@ -26,7 +26,7 @@ def visual_genome_split(split: str) -> SplitOf:
         image_data=str(root / "image_data.json"),
         image_ids=str(root / "densecap_splits.json"),
         split=split,
-        min_side_px=0,
+        max_images=max_images,
     )
 
 
@@ -36,7 +36,6 @@ def grit_split(split: str) -> SplitOf:
         dataset="visual_genome_grit",
         images=str(root / "images"),
         annotations=str(root / "annotations" / f"{split}.json"),
-        min_side_px=0,
     )
 
 
@@ -46,7 +45,6 @@ def coco_split(split: str) -> SplitOf:
         dataset="coco_instances",
         images=str(root / f"{split}2017"),
         annotations=str(root / "annotations" / f"instances_{split}2017.json"),
-        min_side_px=0,
     )
 
 
@@ -56,7 +54,6 @@ def panoptic_split(split: str) -> SplitOf:
         dataset="coco_panoptic",
         images=str(root / f"{split}2017"),
         annotations=str(root / "annotations" / f"panoptic_{split}2017.json"),
-        min_side_px=0,
     )
 
 
@@ -66,7 +63,6 @@ def objects365_split(split: str) -> SplitOf:
         dataset="objects365",
         images=str(root / split),
         annotations=str(root / "annotations" / f"zhiyuan_objv2_{split}.json"),
-        min_side_px=0,
     )
 
 
@@ -76,7 +72,6 @@ def v3det_split(split: str) -> SplitOf:
         dataset="v3det",
         images=str(root),
         annotations=str(root / "annotations" / f"v3det_2023_v1_{split}.json"),
-        min_side_px=0,
     )
 
 
@@ -88,5 +83,4 @@ def refcoco_split(folder: str, by: str, split: str) -> SplitOf:
         refs=str(root / folder / f"refs({by}).p"),
         instances=str(root / folder / "instances.json"),
         split=split,
-        min_side_px=0,
     )

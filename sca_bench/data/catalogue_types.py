@@ -62,6 +62,7 @@ class DataSet:
         published: Split name -> what is published about it.
         disjoint: Groups of splits that must not share an image.
         shared: Groups of splits whose authors let them share images, but not regions.
+        also_read: Further splits that a profile reads; they get an index too.
         coco_ids: File under the root whose records name the COCO image they are, if any.
     """
 
@@ -73,6 +74,7 @@ class DataSet:
     published: dict[str, Published]
     disjoint: tuple[tuple[str, ...], ...]
     shared: tuple[tuple[str, ...], ...] = ()
+    also_read: tuple[SplitOf, ...] = ()
     coco_ids: str | None = None
 
     @property

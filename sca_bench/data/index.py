@@ -96,7 +96,11 @@ def sources(split: FileSplit) -> dict[str, Path]:
 def _name(split: FileSplit) -> str:
     """Return the folder name of a split's index: what is read, and with which settings."""
     settings = split.model_dump(mode="json", exclude=_WITHOUT)
-    settings |= {key: str(path.resolve()) for key, path in sources(split).items()}
+    # Files beside the annotations are named from there, so that the whole folder may be moved.
+    home = annotations_of(split).resolve().parent
+    for key, path in sources(split).items():
+        inside = path.resolve().is_relative_to(home)
+        settings[key] = str(path.resolve().relative_to(home) if inside else path.resolve())
     text = json.dumps([FORMAT, READERS, settings], sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     parts = (split.dataset, annotations_of(split).stem, split.split or "all")

@@ -87,7 +87,7 @@ def build_indices(dataset: DataSet, root: Path, say: Say) -> None:
         InputError: An annotation file is damaged or not of its form.
     """
     folders = set()
-    for make in dataset.splits.values():
+    for make in (*dataset.splits.values(), *dataset.also_read):
         split = make(root)
         if annotations_of(split).exists():
             folder = annotations_of(split).parent / INDEX_FOLDER

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sca_bench.boxes import BoxFault
 from sca_bench.data.catalogue_types import DataSet, Published
-from sca_bench.data.collect import NO_REGION, NOT_MET
+from sca_bench.data.collect import CROWD, EMPTY_PHRASE, NO_REGION, NOT_MET
 from sca_bench.data.index import annotations_of
 from sca_bench.data.json_files import check, get, read_json
 from sca_bench.data.load import load_split
@@ -101,8 +100,8 @@ def _split_rows(
     if NOT_MET in left_out:
         state = "note" if partial else "fail"
         yield Row(f"{name}: listed images", state, f"{left_out[NOT_MET]:,} are not in the file")
-    faults = {why: inside[why] for why in (f.value for f in BoxFault) if why in inside}
-    text = ", ".join(f"{why}: {n:,}" for why, n in faults.items()) or "all have area"
+    faults = {why: n for why, n in inside.items() if why not in (CROWD, EMPTY_PHRASE)}
+    text = ", ".join(f"{why}: {n:,}" for why, n in faults.items()) or "all can be used"
     text += f"; {region_set.num_clipped:,} cut at the image border"
     clean = not faults and not region_set.num_clipped
     yield Row(f"{name}: boxes", "ok" if clean else "note", text)

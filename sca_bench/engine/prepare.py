@@ -45,10 +45,6 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
     sets = splits.load_splits(settings, job.where)
     _refuse_overlap(sets, job.where)
     outcome.messages += [f"{name}: {found.summary()}" for name, found in sets.items()]
-    write_thumbnails(sets["test"], images_folder(runs_dir, sets["test"]))
-    parts = get_variant(settings.variant).load_parts(settings, job.where)
-    for cell in job.cells:  # all are built, so that a wrong setting of any is met here
-        member = build_member(cell, job.where, parts, device)
     datasets = {
         split: splits.make_dataset(
             sets,
@@ -60,6 +56,10 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
         )
         for split in sets
     }
+    write_thumbnails(sets["test"], images_folder(runs_dir, sets["test"]))
+    parts = get_variant(settings.variant).load_parts(settings, job.where)
+    for cell in job.cells:  # all are built, so that a wrong setting of any is met here
+        member = build_member(cell, job.where, parts, device)
     if not isinstance(member.captioner, SharesPrefix):
         return
     for split in splits.cached_splits(settings, sets):

@@ -206,6 +206,20 @@ def test_images_may_come_or_move_after_the_index_was_made(vg, make_photo):
     assert len(list((vg.folder / INDEX_FOLDER).iterdir())) == 1
 
 
+def test_the_whole_folder_may_be_moved(vg, counted):
+    (vg.folder / INDEX_FOLDER).mkdir()
+    indexed(vg.split(), WHERE, counted)
+    moved = vg.folder / "moved"
+    moved.mkdir()
+    for name in (INDEX_FOLDER, "region_descriptions.json", "image_data.json"):
+        (vg.folder / name).rename(moved / name)
+    split = vg.split(
+        regions=str(moved / "region_descriptions.json"), image_data=str(moved / "image_data.json")
+    )
+    same(indexed(split, WHERE, counted), read_files(split, WHERE))
+    assert counted.calls == 1
+
+
 def test_an_index_serves_a_data_set_and_loader_workers(vg, make_photo):
     make_photo(vg.images / "1.jpg", 40, 30)
     make_photo(vg.images / "2.jpg", 20, 20)
