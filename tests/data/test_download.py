@@ -24,6 +24,7 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files, self.asked = {"/data.bin": CONTENT}, []
         self.cut_at, self.ranges, self.tags = None, True, True
+        self.cut_once = []  # where to cut the answers to come, one after the other
 
     def url(self, name="data.bin"):
         return f"http://127.0.0.1:{self.server_address[1]}/{name}"
@@ -49,7 +50,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("ETag", tag)
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
-        end = len(content) if self.server.cut_at is None else self.server.cut_at
+        cut_at = self.server.cut_once.pop(0) if self.server.cut_once else self.server.cut_at
+        end = len(content) if cut_at is None else cut_at
         self.wfile.write(content[start : max(start, end)])
         self.close_connection = True
 
@@ -97,15 +99,10 @@ def test_a_truncated_download_is_kept_and_completed_later(server, tmp_path, said
 
 def test_a_cut_that_moves_on_is_tried_again_at_once(server, tmp_path, said):
     target = tmp_path / "data.bin"
-    server.cut_at = 2_000_000
-
-    def say(line):
-        said.append(line)
-        server.cut_at = None if len(said) > 1 else server.cut_at
-
-    download(server.url(), target, say)
+    server.cut_once = [2_000_000, 3_000_000]
+    download(server.url(), target, said.append)
     assert target.read_bytes() == CONTENT
-    assert server.asked == [None, "bytes=2000000-"]
+    assert server.asked == [None, "bytes=2000000-", "bytes=3000000-"]
 
 
 @pytest.mark.parametrize("fault", ["no ranges", "another file", "no tags"])
