@@ -120,8 +120,8 @@ _LEARNED = ("text_mixer", "caption_query_tokens", "projection", "task_tokens")
 _UNLEARNED = ("text_mixer", "projection", "task_tokens")
 
 _FIRST_HEAD = (
-    "reads one caption head only, the first mask candidate's (the original reads as many as its batch"
-    " has images, and its published runs held one image a process)"
+    "reads one caption head only, the first mask candidate's (the original reads as many as its"
+    " batch has images, and its published runs held one image a process)"
 )
 _BUILT_IN = (
     _sca(
@@ -155,7 +155,7 @@ _BUILT_IN = (
         "The first version of sca_sam_query; the same unless as published",
         _UNLEARNED,
         features_as_published=("prompts",),
-        as_published=f"{_FIRST_HEAD}; mixes the queries with the SAM mixer's inputs, not its outputs",
+        as_published=f"{_FIRST_HEAD}; mixes the queries with the SAM mixer's inputs",
         source=f"{_SCA}: the code's direct decoding model, first version",
     ),
     _sca(

@@ -23,6 +23,7 @@ FROZEN = {
     "caption": "--box --examples --help --out --point --run --runs-dir image",
     "export": "--help --out --runs-dir run",
     "verify": "--help --regions --runs-dir run",
+    "data": "--coco --help --no-download --partial --root action name",
     "track": "--help --runs-dir --tracking-uri action",
 }
 
@@ -48,6 +49,7 @@ def test_the_command_line_is_frozen():
         ["list", "metrics"],
         ["list", "suites"],
         ["describe", "sca"],
+        ["data", "--help"],
     ],
     ids=" ".join,
 )
@@ -101,6 +103,8 @@ def test_help_and_list_use_little_time(words):
         (["weights", "import", "nothing.pth", "--out", "x"], "nothing.pth: no such file or folder"),
         (["weights", "verify", "x.pth"], "verify takes no SOURCE"),
         (["report", "--runs-dir", "nowhere"], "nowhere"),
+        (["data", "verify", "visual_genom", "--root", "x"], "did you mean visual_genome?"),
+        (["data", "verify", "coco", "--root", "nowhere"], "nowhere: --root: no such folder"),
         (["track", "sync", "--runs-dir", "nowhere"], "no suite was run here"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,

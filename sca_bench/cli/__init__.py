@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from sca_bench import __version__
+from sca_bench.data.layouts import layout_help
 from sca_bench.errors import InputError
 
 
@@ -122,6 +123,26 @@ def build_parser() -> argparse.ArgumentParser:
     )
     lm.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (1)")
 
+    data = commands.add_parser(
+        "data",
+        help="get a data set, see what it holds",
+        description="prepare fetches what is missing, records checksums, builds indices and "
+        "verifies; verify compares counts with published ones and looks for missing images, "
+        "repeated ids, unusable boxes and images that two splits share.",
+        epilog=layout_help(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    data.add_argument("action", choices=["prepare", "verify"])
+    data.add_argument("name", metavar="NAME", help="one of those below")
+    data.add_argument("--root", required=True, metavar="DIR", help="folder of the data set")
+    data.add_argument(
+        "--partial", action="store_true", help="a part of the data set is meant: compare no counts"
+    )
+    data.add_argument("--coco", metavar="DIR", help="root of coco, to see which images are COCO's")
+    data.add_argument(
+        "--no-download", action="store_true", help="prepare: only say what is to be fetched"
+    )
+
     track = commands.add_parser("track", parents=[common], help="the MLflow mirror")
     track.add_argument("action", choices=["sync"])
     track.add_argument("--tracking-uri", metavar="URI")
@@ -166,6 +187,10 @@ def _dispatch(options: argparse.Namespace, words: list[str]) -> int:
         for folder in folders + overview:
             print(folder / "index.html")
         return 0
+    if options.command == "data":
+        from sca_bench.cli import data
+
+        return data.command(options)
     from sca_bench.cli import tools
 
     return tools.command(options)

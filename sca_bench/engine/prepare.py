@@ -49,10 +49,6 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
     sets = splits.load_splits(settings, job.where)
     _refuse_overlap(sets, job.where)
     outcome.messages += [f"{name}: {found.summary()}" for name, found in sets.items()]
-    write_thumbnails(sets["test"], images_folder(runs_dir, sets["test"]))
-    parts = get_variant(settings.variant).load_parts(settings, job.where)
-    for cell in job.cells:  # all are built, so that a wrong setting of any is met here
-        member = build_member(cell, job.where, parts, device)
     datasets = {
         split: splits.make_dataset(
             sets,
@@ -64,6 +60,10 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
         )
         for split in sets
     }
+    write_thumbnails(sets["test"], images_folder(runs_dir, sets["test"]))
+    parts = get_variant(settings.variant).load_parts(settings, job.where)
+    for cell in job.cells:  # all are built, so that a wrong setting of any is met here
+        member = build_member(cell, job.where, parts, device)
     if not isinstance(member.captioner, SharesPrefix):
         return
     for split in splits.cached_splits(settings, sets):
@@ -103,12 +103,11 @@ def _fill_banks(
 
 
 def _refuse_overlap(sets: dict[str, RegionSet], where: str) -> None:
-    test = {record.path or image_id for image_id, record in sets["test"].images.items()}
+    test = _image_names(sets["test"])
     for name in ("train", "val"):
         if name not in sets:
             continue
-        images = sets[name].images.items()
-        shared = test & {record.path or image_id for image_id, record in images}
+        shared = test & _image_names(sets[name])
         if shared:
             raise InputError(
                 where,
@@ -116,3 +115,10 @@ def _refuse_overlap(sets: dict[str, RegionSet], where: str) -> None:
                 f"shares {len(shared)} images with data.test, the first is {min(shared)}",
                 "choose disjoint splits",
             )
+
+
+def _image_names(region_set: RegionSet) -> set[str]:
+    """Return what tells images apart whatever data set they are read as: file, or scene."""
+    if region_set.parts:
+        return set().union(*(_image_names(part.region_set) for part in region_set.parts))
+    return {record.path or image_id for image_id, record in region_set.images.items()}

@@ -225,10 +225,11 @@ class GroupRun:
                 self.index.announce(cell.training_id, cell.cell_id, cell.seed, steps)
 
     def _fit(self, group: CellGroup) -> None:
-        captions = [c for region in self.sets["train"].regions for c in region.references]
-        for member in group.alive:
-            if isinstance(member.captioner, FitsOnce):
-                member.captioner.fit(captions)
+        fitting = [m.captioner for m in group.alive if isinstance(m.captioner, FitsOnce)]
+        if fitting:
+            captions = [c for region in self.sets["train"].regions for c in region.references]
+            for captioner in fitting:
+                captioner.fit(captions)
 
     def _test(self, group: CellGroup) -> None:
         self._caption(group, "test", PREDICTIONS)

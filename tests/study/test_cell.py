@@ -175,6 +175,42 @@ def test_prompts_and_jitter_of_training_are_part_of_the_group():
     assert cell_key(settings(eval__select="first"), {}) != cell_key(BASE, {})
 
 
+def test_each_split_has_the_features_of_its_own_prompt():
+    points = settings(train__prompt="point")
+    assert features_key(points, {}, "train") != features_key(BASE, {}, "train")
+    assert features_key(points, {}, "test") == features_key(BASE, {}, "test")
+    masks = settings(eval__prompt="mask_point")
+    assert features_key(masks, {}, "train") == features_key(BASE, {}, "train")
+    assert features_key(masks, {}, "test") != features_key(BASE, {}, "test")
+    assert prefix_key(points, {}) != prefix_key(BASE, {})
+
+
+def test_the_seed_of_points_matters_where_points_are_random():
+    again = settings(eval__prompt_seed=5)
+    assert features_key(again, {}, "test") == features_key(BASE, {}, "test")
+    masks = {"eval__prompt": "mask_point"}
+    one, two = settings(**masks), settings(**masks, eval__prompt_seed=5)
+    assert features_key(one, {}, "test") != features_key(two, {}, "test")
+    assert cell_key(one, {}) != cell_key(two, {})
+
+
+def test_jitter_is_part_of_the_data_order():
+    jitter = settings(data__lsj_scale=[0.1, 2.0])
+    assert prefix_key(jitter, {}) != prefix_key(BASE, {})
+    assert features_key(jitter, {}, "test") == features_key(BASE, {}, "test")
+
+
+def test_the_weights_and_worlds_of_a_mixture_are_part_of_the_key():
+    scenes = {"dataset": "scenes", "num_images": 3, "first_seed": 0}
+
+    def mixture(weight):
+        parts = [{"weight": weight, "split": scenes}, {"weight": 1, "split": scenes}]
+        return settings(data__train={"dataset": "mixture", "parts": parts})
+
+    assert cell_key(mixture(10), {}) != cell_key(mixture(1), {})
+    assert identity(mixture(10), {})["data.train.parts.0.split.world"]
+
+
 def test_fingerprints_follow_content_not_place(tmp_path):
     one, two = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     one.write_bytes(b"same")
