@@ -100,8 +100,17 @@ _FROZEN = ("image_encoder", "prompt_encoder", "sam_mixer", "text_decoder")
 _MIXER_SIZES = ("num_layers", "num_heads", "mlp_dim", "attention_downsample_rate", "image_grid")
 
 
+_NO_BASELINE = ("baseline", "crop")
+"""Sections of the settings that only captioners outside the SCA family read."""
+
+
 def _sca(
-    name: str, design: str, summary: str, trained: tuple[str, ...], **facts: Any
+    name: str,
+    design: str,
+    summary: str,
+    trained: tuple[str, ...],
+    ignores: tuple[str, ...] = (),
+    **facts: Any,
 ) -> VariantSpec:
     """Return a design of the SCA family: one assembly, other parts."""
     return VariantSpec(
@@ -112,6 +121,7 @@ def _sca(
         summary=summary,
         frozen=_FROZEN,
         trained=trained,
+        ignores=(*_NO_BASELINE, *ignores),
         **facts,
     )
 

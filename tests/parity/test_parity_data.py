@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fixture_folders import FIXTURES
+from recorded import FIXTURES
 from recorded_data import cases, data_folders, word_decoder
 
 from sca_bench.data.collate import collate
