@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from sca_bench.embedded.paths import resolve
 from sca_bench.errors import InputError
 from sca_bench.models.checkpointing import checkpointing
 from sca_bench.models.sca import ScaCaptioner
@@ -60,16 +60,16 @@ def without_weights(settings: CellSettings) -> CellSettings:
         InputError: The sizes of its text decoder are not known without its files.
     """
     name = settings.text_decoder.weights
-    sam = settings.sam.model_copy(update={"weights": "random"})
-    decoder = settings.text_decoder
-    if not (Path(name).expanduser().is_dir() or name.startswith(("embedded:", RANDOM_PREFIX))):
-        preset = name.rpartition("/")[2]
-        if preset not in RANDOM_PRESETS:
+    if not name.startswith(RANDOM_PREFIX):
+        folder, preset = resolve(name), name.rpartition("/")[2]
+        if not folder.is_dir() and preset not in RANDOM_PRESETS:
             known = ", ".join(RANDOM_PRESETS)
             problem = f"{name!r}: its sizes are not known here"
             raise InputError("settings", "text_decoder.weights", problem, f"known: {known}")
-        decoder = decoder.model_copy(update={"weights": f"{RANDOM_PREFIX}{preset}"})
-    return settings.model_copy(update={"sam": sam, "text_decoder": decoder})
+        name = f"{RANDOM_PREFIX}{folder if folder.is_dir() else preset}"
+    sam = settings.sam.model_copy(update={"weights": "random"})
+    decoder = settings.text_decoder.model_copy(update={"weights": name})
+    return settings.model_copy(update={"sam": sam, "text_decoder": decoder, "start_from": None})
 
 
 def estimate_step(settings: CellSettings, where: str = "settings") -> StepEstimate | None:
