@@ -18,11 +18,10 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from sca_bench.embedded.paths import resolve
 from sca_bench.errors import InputError
 from sca_bench.models.checkpointing import checkpointing
 from sca_bench.models.sca import ScaCaptioner
-from sca_bench.models.text_decoder_loading import RANDOM_PREFIX, RANDOM_PRESETS
+from sca_bench.models.text_decoder_loading import untrained_twin
 from sca_bench.settings import CellSettings
 from sca_bench.variants import get_variant
 
@@ -59,16 +58,9 @@ def without_weights(settings: CellSettings) -> CellSettings:
     Raises:
         InputError: The sizes of its text decoder are not known without its files.
     """
-    name = settings.text_decoder.weights
-    if not name.startswith(RANDOM_PREFIX):
-        folder, preset = resolve(name), name.rpartition("/")[2]
-        if not folder.is_dir() and preset not in RANDOM_PRESETS:
-            known = ", ".join(RANDOM_PRESETS)
-            problem = f"{name!r}: its sizes are not known here"
-            raise InputError("settings", "text_decoder.weights", problem, f"known: {known}")
-        name = f"{RANDOM_PREFIX}{folder if folder.is_dir() else preset}"
     sam = settings.sam.model_copy(update={"weights": "random"})
-    decoder = settings.text_decoder.model_copy(update={"weights": name})
+    twin = untrained_twin(settings.text_decoder.weights)
+    decoder = settings.text_decoder.model_copy(update={"weights": twin})
     return settings.model_copy(update={"sam": sam, "text_decoder": decoder, "start_from": None})
 
 

@@ -65,6 +65,23 @@ def load_text_decoder(weights: str, *, where: str = "settings", seed: int = 0) -
     return decoder.eval().requires_grad_(False)
 
 
+def untrained_twin(weights: str, where: str = "settings") -> str:
+    """Return the name of an untrained text decoder with the sizes of this one.
+
+    Raises:
+        InputError: The sizes are not known without its files.
+    """
+    if weights.startswith(RANDOM_PREFIX):
+        return weights
+    folder, preset = resolve(weights), weights.rpartition("/")[2]
+    if folder.is_dir():
+        return f"{RANDOM_PREFIX}{folder}"
+    if preset in RANDOM_PRESETS:
+        return f"{RANDOM_PREFIX}{preset}"
+    problem = f"{weights!r}: its sizes are not known here"
+    raise InputError(where, KEY, problem, f"known: {', '.join(RANDOM_PRESETS)}")
+
+
 def _random(weights: str, where: str) -> TextDecoder:
     name = weights.removeprefix(RANDOM_PREFIX)
     if (Path(name) / "config.json").is_file():
