@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from sca_bench.report.collect import CellRuns, SuiteData
 from sca_bench.report.intervals import Estimate, RegionMeans, difference_estimate, region_means
-from sca_bench.study.claims import Side, matches, parse_claim
+from sca_bench.study.claims import Side, meant_cells, parse_claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +70,8 @@ def _cached(
 
 def _cells_of(data: SuiteData, side: Side) -> tuple[CellRuns | None, str]:
     """Return the one cell a side means, or the reason why there is not exactly one."""
-    found = [cell for cell in data.cells if _matches(cell, side)]
-    found = [cell for cell in found if not cell.entry.control] or found
-    on_axes = [cell for cell in found if side.where.keys() <= cell.entry.coordinates.keys()]
-    found = on_axes or found  # `variant=sca` is the axis' cell, not every cell of that variant
+    others = [cell for cell in data.cells if not cell.entry.control]
+    found = _meant(side, others) or _meant(side, data.cells)
     if len(found) == 1:
         return found[0], ""
     if not found:
@@ -80,7 +80,10 @@ def _cells_of(data: SuiteData, side: Side) -> tuple[CellRuns | None, str]:
     return None, f"{side} means {len(found)} cells ({names})"
 
 
-def _matches(cell: CellRuns, side: Side) -> bool:
+def _meant(side: Side, cells: Iterable[CellRuns]) -> list[CellRuns]:
+    return meant_cells(side.where, cells, _known, lambda cell: cell.entry.coordinates)
+
+
+def _known(cell: CellRuns) -> dict[str, Any]:
     entry = cell.entry
-    known = {"cell": entry.name, "variant": entry.variant, **entry.coordinates}
-    return matches(side.where, known)
+    return {"cell": entry.name, "variant": entry.variant, **entry.coordinates}
