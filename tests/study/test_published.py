@@ -6,9 +6,8 @@ import pytest
 
 from sca_bench.errors import InputError
 from sca_bench.study import published_rows
-from sca_bench.study.claims import parse_coordinates
+from sca_bench.study.claims import meant_cells, parse_claim, parse_coordinates
 from sca_bench.study.merge import known_paths
-from sca_bench.study.claims import meant_cells, parse_claim
 from sca_bench.study.plan import make_plan, manifest_of
 from sca_bench.study.published import (
     COLUMNS,
