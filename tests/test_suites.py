@@ -10,8 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "engine"))
 from test_run_command import finish, sca_bench
 
-from sca_bench.study.claims import cells_meant, parse_claim
-from sca_bench.study.record import CellEntry
+from sca_bench.study.claims import meant_cells, parse_claim
 from sca_bench.study.store import Store
 from sca_bench.study.suite import load_suite
 
@@ -50,21 +49,16 @@ def test_every_suite_states_its_question_cost_and_expectation(path):
 @pytest.mark.parametrize("path", [p for p in SUITES if p.stem != "photos"], ids=lambda p: p.stem)
 def test_every_side_of_a_claim_is_one_cell(path, profile):
     suite = load_suite(path, profile=profile, allow_missing=True)
-    entries = [
-        CellEntry(
-            cell_id="",
-            name=cell.name,
-            coordinates=cell.coordinates,
-            variant=cell.settings.variant,
-            control=cell.control,
-        )
-        for cell in suite.cells
-    ]
+    cells = [cell for cell in suite.cells if not cell.control]
+
+    def known(cell):
+        return {"cell": cell.name, "variant": cell.settings.variant, **cell.coordinates}
+
     for claim in suite.claims:
         parsed = parse_claim(claim.says)
         for side in (parsed.left, parsed.right):
-            names = [entry.name for entry in cells_meant(side, entries)]
-            assert len(names) == 1, f"{claim.id}: {side} means {names}"
+            meant = meant_cells(side.where, cells, known, lambda cell: cell.coordinates)
+            assert len(meant) == 1, f"{claim.id}: {side} means {[cell.name for cell in meant]}"
 
 
 @pytest.mark.parametrize("path", [p for p in SUITES if p.stem in TABLES], ids=lambda p: p.stem)

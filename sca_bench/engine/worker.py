@@ -129,11 +129,14 @@ class GroupRun:
             wanted, name = cell.training_id, "training"
         if not wanted:
             return []
+        before = self.store.record(cell.cell_id, cell.seed)
+        begun = self.start > 0 or is_trained(self.folders[cell.cell_id])
+        if begun and not cell.reuses and before is not None and before.lineage:
+            return list(before.lineage)  # what it did start from, whatever has become of that
         found = self.index.find(wanted, cell.seed)
+        if found is None and begun and not cell.reuses:
+            return []  # its record was deleted; its own checkpoint is all it needs
         if found is None:
-            if self.start or is_trained(self.folders[cell.cell_id]):
-                record = self.store.record(cell.cell_id, cell.seed)
-                return list(record.lineage) if record is not None else []
             problem = f"the weights of training {wanted} are gone"
             raise InputError(self.store.root, cell.name, problem, "run the suite again")
         load_found(member.captioner, found, self.index.folder(found))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from sca_bench.report.collect import CellRuns, SuiteData
 from sca_bench.report.intervals import Estimate, RegionMeans, difference_estimate, region_means
-from sca_bench.study.claims import Side, cells_meant, parse_claim
+from sca_bench.study.claims import Side, meant_cells, parse_claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +70,20 @@ def _cached(
 
 def _cells_of(data: SuiteData, side: Side) -> tuple[CellRuns | None, str]:
     """Return the one cell a side means, or the reason why there is not exactly one."""
-    meant = cells_meant(side, [cell.entry for cell in data.cells])
-    found = [cell for cell in data.cells if cell.entry in meant]
+    others = [cell for cell in data.cells if not cell.entry.control]
+    found = _meant(side, others) or _meant(side, data.cells)
     if len(found) == 1:
         return found[0], ""
     if not found:
         return None, f"profile {data.manifest.profile} has no cell for {side}"
     names = ", ".join(cell.entry.name for cell in found)
     return None, f"{side} means {len(found)} cells ({names})"
+
+
+def _meant(side: Side, cells: Iterable[CellRuns]) -> list[CellRuns]:
+    return meant_cells(side.where, cells, _known, lambda cell: cell.entry.coordinates)
+
+
+def _known(cell: CellRuns) -> dict[str, Any]:
+    entry = cell.entry
+    return {"cell": entry.name, "variant": entry.variant, **entry.coordinates}

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import yaml
 
 from sca_bench.errors import InputError
-from sca_bench.study.record import CellEntry
 from sca_bench.study.values import load_yaml, same_value, show_value
 
+Cell = TypeVar("Cell")
 Comparator = Literal[">", "<", ">=", "<="]
 
 _METRIC = re.compile(r"[\w/.]+", re.ASCII)
@@ -120,16 +120,25 @@ def matches(where: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
     return all(key in known and same_value(known[key], value) for key, value in where.items())
 
 
-def cells_meant(side: Side, entries: Sequence[CellEntry]) -> list[CellEntry]:
-    """Return the cells that a side of a claim means; a claim needs exactly one.
+def meant_cells(
+    where: Mapping[str, Any],
+    cells: Iterable[Cell],
+    known: Callable[[Cell], Mapping[str, Any]],
+    axes: Callable[[Cell], Collection[str]],
+) -> list[Cell]:
+    """Return the cells that a side of a claim may mean; exactly one where it is clear.
 
-    A control is meant only where nothing else is, and `variant=sca` means the cell on the axis of
-    variants rather than every cell of that variant.
+    Cells that stand on all the axes named go first: `variant=sca` is the axis' cell, not every cell
+    of that variant.
+
+    Args:
+        where: The side's coordinates.
+        cells: The cells to choose from.
+        known: Names and coordinates by which a cell is known.
+        axes: Names of the axes on which a cell stands.
     """
-    known = [{"cell": e.name, "variant": e.variant, **e.coordinates} for e in entries]
-    found = [e for e, names in zip(entries, known, strict=True) if matches(side.where, names)]
-    found = [e for e in found if not e.control] or found
-    return [e for e in found if side.where.keys() <= e.coordinates.keys()] or found
+    found = [cell for cell in cells if matches(where, known(cell))]
+    return [cell for cell in found if where.keys() <= set(axes(cell))] or found
 
 
 def _scalar(text: str) -> Any:

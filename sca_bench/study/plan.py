@@ -117,11 +117,12 @@ class Plan:
         Args:
             workers: Number of processes that can run at the same time.
         """
-        shared: dict[tuple[str, int, bool, bool], list[Job]] = {}
+        shared: dict[tuple[str, int, bool, int], list[Job]] = {}
         for job in self.left:
             key = prefix_key(job.cell.settings, job.cell.inputs)
-            kind = (job.reuses, bool(job.cell.stage))
-            shared.setdefault((key, job.seed, *kind), []).append(job)
+            # A stage and the one it starts from may be alike; in one group neither could start.
+            place = len(job.cell.settings.pretraining) if job.cell.stage else -1
+            shared.setdefault((key, job.seed, job.reuses, place), []).append(job)
         groups = [Group(key[0], key[1], tuple(jobs)) for key, jobs in shared.items()]
         while groups and len(groups) < workers:
             big = max(groups, key=lambda group: len(group.jobs))
@@ -181,7 +182,8 @@ def make_plan(suite: Suite, store: Store, *, only: str | None = None) -> Plan:
         names = ", ".join(cell.name for cell in suite.cells)
         raise InputError("--only", str(only), "matches no cell", f"cells: {names}")
     jobs: dict[Training, Job] = {}
-    claimed: set[Training] = set()
+    # What is a stage of one cell is not trained once more where it is all another cell trains.
+    claimed = {(key, seed) for key in stages for seed in suite.seeds}
     for cell in cells:
         for seed in suite.seeds:
             if (cell.cell_id, seed) not in jobs:
@@ -190,8 +192,13 @@ def make_plan(suite: Suite, store: Store, *, only: str | None = None) -> Plan:
 
 
 def _stage_cells(settings: CellSettings, prints: Fingerprints, where: object) -> list[Cell]:
-    """Return the chain of stages before a cell's own training, each keyed by its training."""
+    """Return the chain of stages before a cell's own training, each keyed by its training.
+
+    A variant that makes no gradient steps has no use for stages, and gets none.
+    """
     chain: list[Cell] = []
+    if get_variant(settings.variant).trains != "gradient":
+        return chain
     for name, stage in stages_of(settings):
         inputs = prints.inputs(stage, where)
         key = training_key(stage, inputs)
@@ -218,6 +225,7 @@ def _job(store: Store, cell: Cell, seed: int, claimed: set[Training]) -> Job:
     folder = store.run_dir(cell.cell_id, seed)
     training = (cell.training_id, seed)
     if not cell.training_id or is_trained(folder):
+        claimed.add(training)  # it may not be announced yet
         return Job(cell, seed, "to run")
     found = TrainedIndex(store).find(*training)
     if training in claimed or (found is not None and found.cell_id != cell.cell_id):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sca_bench.errors import InputError, did_you_mean
-from sca_bench.study.claims import Side, matches, parse_claim, parse_coordinates
+from sca_bench.study.claims import Side, meant_cells, parse_claim, parse_coordinates
 from sca_bench.study.points import axis_points, cell_name
 from sca_bench.study.published import find_published, read_published
 from sca_bench.study.record import PublishedClaim
@@ -32,6 +32,7 @@ class PublishedRows:
 class _Point:
     name: str
     known: dict[str, Any]
+    axes: frozenset[str]
 
 
 def published_rows(spec: SuiteFile, profile: str, path: Path) -> PublishedRows:
@@ -77,16 +78,21 @@ def _points(spec: SuiteFile, patch: Patch) -> list[_Point]:
     explicit = spec.cells if patch.cells is None else patch.cells
     variant = {"variant": patch.base.get("variant", spec.base.get("variant", "sca"))}
     points = axis_points(axes, spec.one_at_a_time, spec.unless) if axes or not explicit else []
-    found = [_point(cell_name(c, spec.suite), variant | c) for c in points]
+    found = [_point(cell_name(c, spec.suite), variant | c, c) for c in points]
     return found + [
-        _point(cell.name, variant | {k: v for k, v in cell.set.items() if k == "variant"})
+        _point(cell.name, variant | {k: v for k, v in cell.set.items() if k == "variant"}, ())
         for cell in explicit
         if not cell.control
     ]
 
 
-def _point(name: str, known: dict[str, Any]) -> _Point:
-    return _Point(name, {"cell": name, **known})
+def _point(name: str, known: dict[str, Any], axes: Iterable[str]) -> _Point:
+    return _Point(name, {"cell": name, **known}, frozenset(axes))
+
+
+def _meant(where: Mapping[str, Any], points: Iterable[_Point]) -> list[str]:
+    found = meant_cells(where, points, lambda point: point.known, lambda point: point.axes)
+    return [point.name for point in found]
 
 
 def _names(key: str, layers: Iterable[list[_Point]], path: Path) -> list[str]:
@@ -98,7 +104,7 @@ def _names(key: str, layers: Iterable[list[_Point]], path: Path) -> list[str]:
     where = parse_coordinates(key)
     found: dict[str, None] = {}
     for points in every if where else ():
-        here = [point.name for point in points if matches(where or {}, point.known)]
+        here = _meant(where or {}, points)
         if len(here) > 1:
             problem = f"means {len(here)} cells ({', '.join(here)})"
             raise InputError(path, f"published.{key}", problem, "give all coordinates")
@@ -123,5 +129,5 @@ def _claims(
 
 
 def _row(side: Side, points: list[_Point], cells: dict[str, str]) -> str:
-    meant = [point.name for point in points if matches(side.where, point.known)]
+    meant = _meant(side.where, points)
     return cells.get(meant[0], "") if len(meant) == 1 else ""

@@ -147,7 +147,10 @@ class Resolver:
     def _chain(self, nested: m.Nested) -> list[Any]:
         """Write out the stages that `pretraining` names: the cell's own recipe, changed by each."""
         wanted = nested.get("pretraining", [])
-        names = [wanted] if isinstance(wanted, str) else list(wanted)
+        names = [wanted] if isinstance(wanted, str) else wanted
+        if not isinstance(names, list | tuple):
+            fix = f"name a stage, a list of stages, or {NO_STAGE}"
+            raise InputError(self.path, "pretraining", f"{wanted!r} names no stage", fix)
         chain: list[Any] = []
         for name in names:
             if not isinstance(name, str):

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from sca_bench.settings import CellSettings, EvalSettings, StageSettings
 from sca_bench.study.cell import KEY_LENGTH, identity
 from sca_bench.study.fingerprint import digest_json
@@ -79,6 +81,9 @@ class Trained:
     weights_sha256: str
 
 
+_POINTER = TypeAdapter(Trained)
+
+
 class TrainedIndex:
     """Finds and announces finished weights in a runs folder."""
 
@@ -89,9 +94,8 @@ class TrainedIndex:
         """Return the weights of a training, or None where there are none (any more)."""
         path = self._path(training_id, seed)
         try:
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            found = Trained(**content)
-        except (OSError, ValueError, TypeError):
+            found = _POINTER.validate_json(path.read_bytes(), strict=True)
+        except (OSError, ValidationError):
             return None  # only a pointer: what is lost is trained again
         return found if is_trained(self.folder(found)) else None
 

@@ -6,7 +6,7 @@ import pytest
 
 from sca_bench.errors import InputError
 from sca_bench.study import published_rows
-from sca_bench.study.claims import parse_coordinates
+from sca_bench.study.claims import meant_cells, parse_claim, parse_coordinates
 from sca_bench.study.merge import known_paths
 from sca_bench.study.plan import make_plan, manifest_of
 from sca_bench.study.published import (
@@ -301,3 +301,33 @@ def test_shipped_suites_name_rows_that_exist():
     suite = load_suite(ROOT / "ablations" / "mixer_layers.yaml")
     assert suite.published.cells["num_layers=24"] == "24 layers"
     assert suite.published.claims["depth_helps"].left == "12 layers"
+
+
+SUITES = sorted((ROOT / "ablations").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("profile", ["tiny", "paper"])
+@pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
+def test_every_claim_of_a_shipped_suite_means_two_cells(path, profile):
+    """And where both have a published row, the paper's own difference stands beside it."""
+    own = path.stem == "photos"
+    suite = load_suite(path, profile=None if own else profile, allow_missing=True)
+    for claim in suite.claims:
+        parsed = parse_claim(claim.says)
+        names = [
+            [cell.name for cell in meant_cells(side.where, suite.cells, known, coordinates)]
+            for side in (parsed.left, parsed.right)
+        ]
+        assert [len(found) for found in names] == [1, 1], (claim.says, names)
+        rows = [suite.published.cells.get(found[0]) for found in names]
+        if all(rows):
+            found = suite.published.claims[claim.id]
+            assert [found.left, found.right] == rows
+
+
+def known(cell):
+    return {"cell": cell.name, "variant": cell.settings.variant, **cell.coordinates}
+
+
+def coordinates(cell):
+    return cell.coordinates

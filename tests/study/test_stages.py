@@ -120,6 +120,72 @@ def test_groups_keep_stages_training_and_reuse_apart(plan_of):
     assert len(plan.groups(1)) == 2 * 3  # per seed: the stage, the trainings, the evaluations
 
 
+def test_a_stage_is_never_in_one_group_with_the_stage_it_starts_from(plan_of):
+    """Not even where the two read the same data for the same number of steps."""
+    data = "{dataset: scenes, num_images: 20, first_seed: 700, captions: colour_shape}"
+    more = f"  again: {{data: {{train: {data}}}, train: {{learning_rate: 0.5}}}}\n"
+    plan = plan_of("axes: {pretraining: [[colours, again]]}", more)
+    groups = plan.groups(1)
+    assert sum(bool(job.cell.stage) for group in groups for job in group.jobs) == 4
+    for group in groups:
+        assert not group.waits_for & {job.gives for job in group.jobs}
+
+
+def test_a_stage_of_one_cell_is_what_another_cell_trains(plan_of):
+    stage = "  own:\n    data: {train: {dataset: scenes, num_images: 20, first_seed: 0}}\n"
+    data = "data.train: {dataset: scenes, num_images: 20, first_seed: 0}"
+    plan = plan_of(
+        "axes: {pretraining: [none, own]}", stage + f"adjust: [{{when: {{}}, set: {{{data}}}}}]\n"
+    )
+    none, own = plan.cells
+    assert own.starts_from == none.training_id
+    first = next(job for job in plan.jobs if job.cell is none)
+    assert first.reuses
+    assert first.waits_for == {(none.training_id, first.seed)}
+    assert [(job.cell.stage, job.state) for job in plan.stages] == [("own", "to run")] * 2
+
+
+def test_weights_that_are_not_announced_yet_are_not_trained_again(plan_of):
+    plan = plan_of("axes: {eval.prompt: [box, point]}")
+    store = Store(plan.suite.file.parent / "runs")
+    finish(store, plan.cells[0], 0, training=False)
+    record = store.record(plan.cells[0].cell_id, 0)
+    store.save(record.model_copy(update={"status": "killed"}))
+    box, point = [job for job in plan_of("axes: {eval.prompt: [box, point]}").left if not job.seed]
+    assert not box.reuses
+    assert point.reuses
+    assert point.waits_for == {box.gives}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        '{"cell_id": 5, "seed": 0, "steps": 1, "weights_sha256": "x"}',
+        '{"cell_id": null, "seed": 0, "steps": 1, "weights_sha256": "x"}',
+        '{"cell_id": "x"}',
+    ],
+)
+def test_a_damaged_pointer_is_no_pointer(content, plan_of):
+    plan = plan_of("axes: {pretraining: [shapes]}")
+    store = Store(plan.suite.file.parent / "runs")
+    stage = plan.stages[0].cell
+    finish(store, stage, 0)
+    assert TrainedIndex(store).find(stage.training_id, 0) is not None
+    (store.root / "stages" / stage.training_id / "seed-0.json").write_text(content)
+    assert TrainedIndex(store).find(stage.training_id, 0) is None
+
+
+def test_a_variant_without_gradient_steps_has_no_stages(plan_of):
+    axes = "axes: {variant: [sca, most_frequent], pretraining: [shapes]}"
+    plan = plan_of(axes)
+    assert {job.cell.stage for job in plan.stages} == {"shapes"}
+    assert all(job.cell.cell_id for job in plan.stages)
+    assert [cell.starts_from for cell in plan.cells] == [plan.stages[0].cell.cell_id, ""]
+
+
 @pytest.mark.parametrize("part", ["train.learning_rate", "mixer.num_layers", "data.flip"])
 def test_what_changes_weights_changes_the_training(part, plan_of):
     values = {"train.learning_rate": 0.5, "mixer.num_layers": 3, "data.flip": "always"}
@@ -140,6 +206,13 @@ def test_a_stages_own_name_is_no_part_of_a_key(plan_of):
 def test_an_unknown_stage_is_one_line(plan_of):
     with pytest.raises(InputError, match=r"pretraining: 'shape' is no stage; did you mean shapes"):
         plan_of("axes: {pretraining: [shape]}")
+
+
+@pytest.mark.parametrize("value", ["3", "null", "{shapes: 1}", "true"])
+def test_what_names_no_stage_is_one_line(value, plan_of):
+    message = r"pretraining: .* names no stage; name a stage, a list of stages, or none"
+    with pytest.raises(InputError, match=message):
+        plan_of(f"axes: {{pretraining: [{value}]}}")
 
 
 def test_wrong_keys_of_a_stage_are_named(write, suite_text):
