@@ -12,6 +12,8 @@ from pydantic import Field, field_validator, model_validator
 from sca_bench.settings_base import Settings, of_kind
 
 Task = Literal["caption", "recognition"]
+INDEX_FOLDER = "sca_bench_index"
+"""Folder beside annotation files for what was read from them; it is no part of the data."""
 
 
 class _Split(Settings):

@@ -70,7 +70,7 @@ def v3det_split(split: str) -> SplitOf:
     """Return a split of V3Det."""
     return lambda root: V3DetSplit(
         dataset="v3det",
-        images=str(root),
+        images=str(root / "images"),
         annotations=str(root / "annotations" / f"v3det_2023_v1_{split}.json"),
     )
 

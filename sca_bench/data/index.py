@@ -24,9 +24,9 @@ from sca_bench.data.images import ImageFolder
 from sca_bench.data.region_index import FORMAT, Damaged, open_index, write_index
 from sca_bench.data.region_set import RegionSet
 from sca_bench.data.selection import FileSplit
+from sca_bench.data_settings import INDEX_FOLDER
 from sca_bench.settings import CocoPanopticSplit, RefCocoSplit, VisualGenomeSplit
 
-INDEX_FOLDER = "sca_bench_index"
 READERS = "readers-2"
 """Raised whenever a reader yields other regions for the same files; makes every index anew."""
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from sca_bench.data.catalogue_types import DataSet, Remote
 from sca_bench.data.download import Say, download, partial_path, unpack
-from sca_bench.data.index import INDEX_FOLDER, annotations_of, index_sizes
+from sca_bench.data.index import annotations_of, index_sizes
 from sca_bench.data.load import load_split
 from sca_bench.data.manifest import Manifest
+from sca_bench.data_settings import INDEX_FOLDER
 from sca_bench.errors import InputError
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from sca_bench.data_settings import INDEX_FOLDER
 from sca_bench.embedded.paths import resolve
 from sca_bench.errors import InputError
 from sca_bench.settings import CellSettings, items_of
@@ -39,7 +40,7 @@ def path_settings(settings: BaseModel, prefix: str = "") -> Iterator[tuple[str, 
 
 
 class Fingerprints:
-    """Digests of files and folders, remembered by (path, size, time of change).
+    """Digests of files, remembered by (path, size, time of change), and of folders, looked at once.
 
     Args:
         memory: JSON file that keeps them between runs; not written where None.
@@ -47,6 +48,7 @@ class Fingerprints:
 
     def __init__(self, memory: Path | None = None) -> None:
         self._memory = memory
+        self._folders: dict[tuple[Path, bool], str] = {}
         self._known: dict[str, str] = {}
         if memory is not None and memory.exists():
             try:
@@ -76,7 +78,10 @@ class Fingerprints:
         if path.is_file():
             return self._file(path)
         if path.is_dir():
-            return self._folder(path, is_data="data" in key.split("."))
+            place = (path.resolve(), "data" in key.split("."))
+            if place not in self._folders:  # a million images, named by every cell and stage
+                self._folders[place] = self._folder(path, is_data=place[1])
+            return self._folders[place]
         if key == "text_decoder.weights" and _HUB_ID.fullmatch(value):
             commit = hub_commit(value)
             return f"hub:{value}@{commit}" if commit else f"hub:{value}"
@@ -97,13 +102,13 @@ class Fingerprints:
     def _folder(self, path: Path, *, is_data: bool) -> str:
         """Digest a folder by its files' contents; large image folders by names and sizes.
 
-        Hidden files (a download's book-keeping) do not count.
+        Hidden files (a download's book-keeping) and indices of annotations do not count.
         """
         inside = {p: p.relative_to(path) for p in sorted(path.rglob("*")) if p.is_file()}
         names = {
             file: str(name)
             for file, name in inside.items()
-            if not any(part.startswith(".") for part in name.parts)
+            if not any(part.startswith(".") or part == INDEX_FOLDER for part in name.parts)
         }
         if is_data and len(names) > SMALL_FOLDER:
             return digest_json([[name, file.stat().st_size] for file, name in names.items()])

@@ -12,9 +12,10 @@ import pytest
 
 from sca_bench.data import index as index_module
 from sca_bench.data.dataset import RegionDataset
-from sca_bench.data.index import INDEX_FOLDER, annotations_of, indexed, sources
+from sca_bench.data.index import annotations_of, indexed, sources
 from sca_bench.data.load import load_split, read_files
 from sca_bench.data.sampling import Draw
+from sca_bench.data_settings import INDEX_FOLDER
 from sca_bench.errors import InputError
 from sca_bench.settings import MixtureSplit, RefCocoSplit
 

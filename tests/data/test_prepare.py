@@ -11,11 +11,12 @@ from sca_bench.cli import main
 from sca_bench.data import catalogue
 from sca_bench.data.catalogue import DATASETS, get_dataset
 from sca_bench.data.catalogue_types import Published, Remote
-from sca_bench.data.index import INDEX_FOLDER, annotations_of
+from sca_bench.data.index import annotations_of
 from sca_bench.data.layouts import LAYOUTS
 from sca_bench.data.manifest import MANIFEST, Manifest
 from sca_bench.data.prepare import needs
 from sca_bench.data.verify import verify
+from sca_bench.data_settings import INDEX_FOLDER
 from sca_bench.errors import InputError
 from sca_bench.settings import VisualGenomeSplit
 from sca_bench.study.suite import load_profile

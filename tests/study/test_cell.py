@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from sca_bench.data_settings import INDEX_FOLDER
 from sca_bench.errors import InputError
 from sca_bench.settings import CellSettings
 from sca_bench.study.cell import cell_key, features_key, identity, prefix_key
@@ -287,6 +288,8 @@ def test_a_folder_of_weights_counts_by_content_however_many_files(tmp_path):
     (tmp_path / ".cache").mkdir()
     before = digests()
     (tmp_path / ".cache" / "lock").write_text("a download's book-keeping")
+    (tmp_path / "annotations" / INDEX_FOLDER / "v3det_train").mkdir(parents=True)
+    (tmp_path / "annotations" / INDEX_FOLDER / "v3det_train" / "index.json").write_text("{}")
     assert digests() == before
 
 
