@@ -30,6 +30,7 @@ from sca_bench.settings_base import Kind, Settings, items_of, kind_of, of_kind
 
 __all__ = [
     "AugmentationSettings",
+    "BaselineSettings",
     "CellSettings",
     "CocoInstancesSplit",
     "CocoPanopticSplit",
@@ -135,6 +136,19 @@ class TextDecoderSettings(Settings):
         return self
 
 
+class BaselineSettings(Settings):
+    """A captioner beside SCA: which weights, in which size."""
+
+    weights: str = of_kind("path", "random")
+    """A checkpoint file or folder, `embedded:NAME`, or `random`; see the baseline's README."""
+    size: str = ""
+    """Name of a size that the baseline knows."""
+    tokenizer: str | None = of_kind("path", None)
+    """Folder of the tokenizer, where the weights do not bring it."""
+    random_seed: int = 0
+    """Seed of untrained weights."""
+
+
 class TrainSettings(Settings):
     """The optimisation recipe."""
 
@@ -222,6 +236,7 @@ class CellSettings(Settings):
     mixer: MixerSettings = MixerSettings()
     prefix: PrefixSettings = PrefixSettings()
     text_decoder: TextDecoderSettings = TextDecoderSettings()
+    baseline: BaselineSettings = BaselineSettings()
     start_from: str | None = of_kind("path", None)
     """Trained tensors to start from: a run's `trainable.safetensors`, or an imported checkpoint."""
     pretraining: tuple[StageSettings, ...] = ()
