@@ -100,7 +100,8 @@ class Block(nn.Module):
         windows = padded.view(B, rows, side, columns, side, C).transpose(2, 3)
         windows = self.attn(windows.reshape(-1, side, side, C))
         joined = windows.view(B, rows, columns, side, side, C).transpose(2, 3)
-        return joined.reshape(B, rows * side, columns * side, C)[:, :H, :W]
+        whole: Tensor = joined.reshape(B, rows * side, columns * side, C)
+        return whole[:, :H, :W]
 
 
 class ImageEncoder(nn.Module):
@@ -122,7 +123,7 @@ class ImageEncoder(nn.Module):
         Returns:
             (B, C, H, W) in tokens.
         """
-        x_BHWC = self.patch_embed(pixels_B3HW).permute(0, 2, 3, 1)
+        x_BHWC: Tensor = self.patch_embed(pixels_B3HW).permute(0, 2, 3, 1)
         x_BHWC = x_BHWC + self._positions(x_BHWC.shape[1], x_BHWC.shape[2])
         for block in self.blocks:
             x_BHWC = block(x_BHWC)
@@ -131,7 +132,7 @@ class ImageEncoder(nn.Module):
     def _positions(self, rows: int, columns: int) -> Tensor:
         """Return the absolute positions (1, rows, columns, C), bicubic where the grid differs."""
         grid = int((self.pos_embed.shape[1] - 1) ** 0.5)
-        table_1CHW = self.pos_embed[:, 1:].unflatten(1, (grid, grid)).permute(0, 3, 1, 2)
+        table_1CHW: Tensor = self.pos_embed[:, 1:].unflatten(1, (grid, grid)).permute(0, 3, 1, 2)
         if (rows, columns) != (grid, grid):
             table_1CHW = F.interpolate(
                 table_1CHW, size=(rows, columns), mode="bicubic", align_corners=False

@@ -68,7 +68,8 @@ class Layer(nn.Module):
         return out
 
     def _heads(self, x_RXD: Tensor) -> Tensor:
-        return x_RXD.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+        heads_RAXE: Tensor = x_RXD.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+        return heads_RAXE
 
 
 class TextDecoder(nn.Module):
@@ -113,7 +114,7 @@ class TextDecoder(nn.Module):
         seen_XX = torch.ones(x_NXD.shape[1], x_NXD.shape[1], dtype=torch.bool, device=x_NXD.device)
         seen_XX = seen_XX.tril()
         seen_XX[:num_visual, :num_visual] = True
-        for layer in self.layers:
+        for layer in _layers(self):
             x_NXD = layer.attend(x_NXD, *layer.project(x_NXD), seen_XX)
         return self.read_out(x_NXD[:, -num_text:])
 

@@ -141,10 +141,11 @@ class RecordedGrit:
             out[f"cascade.{k}.boxes"] = stage.boxes_xyxy_P4
         begin, steps = self.meta["begin_token"], self.meta["max_steps"]
         found = model.detect_and_caption(image, begin, max_tokens=steps)
-        boxes = found.detections.boxes_xyxy_P4
+        # What is pooled is compared on the recorded boxes, whose own noise is compared as boxes.
+        boxes = self.recorded["det.boxes"]
         index = torch.zeros(len(boxes), dtype=torch.long)
         return out | {
-            "det.boxes": boxes,
+            "det.boxes": found.detections.boxes_xyxy_P4,
             "det.logits": found.detections.logits_P,
             "det.classes": index,
             "det.object_features": model.object_features(self.levels[:3], boxes, index),

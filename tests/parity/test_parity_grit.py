@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from safetensors import safe_open
 
 FIXTURES = Path(__file__).parent / "fixtures"
 TOLERANCE = {"atol": 1e-4, "rtol": 1e-4}
+PIXELS = re.compile(r".*\b(in_|final_)?boxes(_\w+)?")
+"""Boxes in pixels: their noise grows with the strides of the pyramid, not with their values."""
 
 
 def _root(config):
@@ -55,7 +58,10 @@ def grit(request, grit_folder):
 
 def test_recorded_output(grit, recorded_name):
     expected, actual = grit.recorded[recorded_name], grit.computed[recorded_name]
-    if expected.is_floating_point():
+    if PIXELS.fullmatch(recorded_name):
+        atol = 1e-5 * max(grit.image.size_hw)
+        torch.testing.assert_close(actual, expected, atol=atol, rtol=0)
+    elif expected.is_floating_point():
         torch.testing.assert_close(actual, expected, **TOLERANCE)
     else:
         assert torch.equal(actual, expected), f"{actual}\n{expected}"
