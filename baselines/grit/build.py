@@ -29,13 +29,12 @@ def build(settings: CellSettings, parts: Any = None, *, where: str = "settings")
     Raises:
         InputError: An unknown size, or weights or tokenizer that cannot be read or do not fit.
     """
-    captioner = _assemble(settings, where)
-    if settings.baseline.weights != RANDOM:
-        load_checkpoint(captioner.grit, settings.baseline.weights, where)
-        return captioner
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(settings.baseline.random_seed)
+        captioner = _assemble(settings, where)
         draw_weights(captioner.grit)
+    if settings.baseline.weights != RANDOM:
+        load_checkpoint(captioner.grit, settings.baseline.weights, where)
     return captioner
 
 

@@ -115,6 +115,18 @@ class GritCaptioner(nn.Module):
             for row, region_id in enumerate(batch.region_ids)
         ]
 
+    def begin_token(self, task: str) -> int:
+        """Return the token that captions of a task begin with.
+
+        Raises:
+            InputError: The checkpoint was not trained on the task.
+        """
+        known = self.grit.config.text_decoder.begin_tokens
+        if task not in known:
+            problem = f"this GRiT was not trained on the task {task!r}"
+            raise InputError("grit", "task", problem, f"it knows {', '.join(known)}")
+        return known[task]
+
     def decode(self, ids: Sequence[int]) -> str:
         """Return the caption of ids that begin with a begin token; the end tokens are left out."""
         end = self.grit.config.text_decoder.end_token
@@ -173,13 +185,8 @@ class GritCaptioner(nn.Module):
     # --- small helpers ------------------------------------------------------------------------
 
     def _begin_tokens(self, batch: RegionBatch) -> Tensor:
-        known = self.grit.config.text_decoder.begin_tokens
-        tasks = batch.region_tasks()
-        for task in tasks:
-            if task not in known:
-                problem = f"this GRiT was not trained on the task {task!r}"
-                raise InputError("grit", "task", problem, f"it knows {', '.join(known)}")
-        return torch.tensor([known[task] for task in tasks], device=self.grit.device)
+        begins = [self.begin_token(task) for task in batch.region_tasks()]
+        return torch.tensor(begins, device=self.grit.device)
 
     def _token_ids(self, batch: RegionBatch) -> Tensor:
         """Return begin token, words, end token of every caption, (N, T); `IGNORED` on padding."""
