@@ -131,12 +131,12 @@ TINY_WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[TASK]", *grammar.VOCABULARY)
 """Vocabulary of the tiny size, by token id: special tokens, then the words of rendered scenes."""
 _TINY = GritConfig(
     ImageEncoderConfig(
-        width=96,
-        depth=4,
+        width=64,
+        depth=3,
         num_heads=4,
         mlp_ratio=2.0,
         window=4,
-        global_blocks=(1, 3),
+        global_blocks=(2,),
         table_grid=12,
         position_grid=12,
     ),

@@ -143,7 +143,7 @@ def spoil(state, how):
     [
         ("missing", "blocks.0.norm1.weight missing"),
         ("unknown", "head.weight unknown"),
-        ("shape", r"blocks.0.norm1.weight has shape \[3\], expected \[96\]"),
+        ("shape", r"blocks.0.norm1.weight has shape \[3\], expected \[64\]"),
         ("untied", r"output.weight: differs from .*words.weight, to which it is tied"),
     ],
 )

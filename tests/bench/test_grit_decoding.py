@@ -14,9 +14,15 @@ from baselines.grit.model import MAX_TOKENS
 from baselines.grit.search import search
 from baselines.grit.text_decoder import CachedSteps, TextDecoder, UncachedSteps
 
-REGIONS, PAIRS = 8, 3
+REGIONS, PAIRS = 4, 3
 LEAST_RATIO = 5.0
 """Measured: see the README of the baseline; the margin is for busy machines."""
+
+
+@pytest.fixture(autouse=True)
+def by_hand(request):
+    if "bench" not in request.config.getoption("-m"):
+        pytest.skip("a benchmark, run by hand with -m bench")
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +37,6 @@ def decoder():
 
 
 @pytest.mark.bench
-@pytest.mark.slow
 def test_cached_against_uncached(decoder):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
