@@ -6,11 +6,11 @@ A variant that shares a frozen prefix (SAM and the text decoder) with other cell
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from sca_bench.types import Prediction
+from sca_bench.types import Family, Prediction
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,8 +61,20 @@ class TrainableCaptioner(RegionCaptioner, Protocol):
 class SharesPrefix(TrainableCaptioner, Protocol):
     """A captioner whose first stages are frozen and may be computed once for several cells."""
 
-    def frozen_features(self, batch: RegionBatch, *, with_masks: bool = False) -> RegionFeatures:
-        """Run image encoder, prompt encoder and SAM mixer without gradient."""
+    def frozen_features(
+        self,
+        batch: RegionBatch,
+        *,
+        families: Collection[Family] | None = None,
+        with_masks: bool = False,
+    ) -> RegionFeatures:
+        """Run image encoder, prompt encoder and SAM mixer without gradient.
+
+        Args:
+            batch: Images with prompts.
+            families: Which features to return; those this captioner reads where None.
+            with_masks: Also return low-resolution mask logits.
+        """
         ...
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from sca_bench.batch import RegionBatch
 from sca_bench.captioner import Decoding, RegionCaptioner, SharesPrefix, TrainableCaptioner
 from sca_bench.engine.clock import StepClock
-from sca_bench.engine.features import FeatureBank, rounded
+from sca_bench.engine.features import FeatureBank, families_of, rounded
 from sca_bench.engine.rng import RngStream
 from sca_bench.settings import CellSettings
 from sca_bench.types import Prediction
@@ -179,7 +179,8 @@ class CellGroup(BaseModel):
         self.counters["encoder_forwards"] += len(batch.image_ids)
         self.counters["sam_mixer_forwards"] += batch.num_regions
         with torch.no_grad(), self._autocast():
-            features = sharing[0].frozen_features(batch)
+            families = families_of(member.settings for member in self.alive)
+            features = sharing[0].frozen_features(batch, families=families)
         features = rounded(features, self.members[0].settings.features.dtype)
         return replace(batch, features=features)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ from torch import nn
 from sca_bench.captioner import RegionCaptioner, SharesPrefix
 from sca_bench.data.region_set import RegionSet
 from sca_bench.engine import splits
-from sca_bench.engine.features import build_bank
+from sca_bench.engine.features import build_banks, families_of, locked
 from sca_bench.engine.group import Member, autocast
 from sca_bench.engine.images import images_folder, write_thumbnails
 from sca_bench.engine.job import CellJob, GroupJob, Outcome
 from sca_bench.engine.rng import RngStream
 from sca_bench.errors import InputError
 from sca_bench.models.sam import sam_dims
+from sca_bench.study.cell import can_be_cached
 from sca_bench.study.store import write_atomic
 from sca_bench.variants import get_variant
 
@@ -40,7 +42,7 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
 
     Everything that a user can get wrong is met here, before any cell starts.
     """
-    settings, inputs = job.cells[0].parsed(), job.cells[0].inputs
+    settings = job.cells[0].parsed()
     runs_dir, device = Path(job.runs_dir), torch.device(job.device)
     sets = splits.load_splits(settings, job.where)
     _refuse_overlap(sets, job.where)
@@ -49,12 +51,29 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
     parts = get_variant(settings.variant).load_parts(settings, job.where)
     for cell in job.cells:  # all are built, so that a wrong setting of any is met here
         member = build_member(cell, job.where, parts, device)
-    if not isinstance(member.captioner, SharesPrefix) or not settings.features.cache:
-        return
-    for split in (name for name in sets if name in job.splits):
-        folder = splits.bank_folder(runs_dir, settings, inputs, split)
-        if folder.exists():
-            continue
+    if isinstance(member.captioner, SharesPrefix) and settings.features.cache:
+        for split in (name for name in sets if name in job.splits):
+            if can_be_cached(settings, split):
+                _fill_banks(job, sets, split, member.captioner, progress)
+
+
+def _fill_banks(
+    job: GroupJob,
+    sets: dict[str, RegionSet],
+    split: str,
+    captioner: SharesPrefix,
+    progress: Path,
+) -> None:
+    """Compute those frozen features of a split that the group's cells read and nobody kept."""
+    settings, device = job.cells[0].parsed(), torch.device(job.device)
+    families = families_of(cell.parsed() for cell in job.cells)
+    folders = splits.bank_folders(
+        Path(job.runs_dir), settings, job.cells[0].inputs, split, families
+    )
+    with locked(folders.values()):
+        missing = {family: folder for family, folder in folders.items() if not folder.exists()}
+        if not missing:
+            return
         dataset = splits.make_dataset(
             sets,
             split,
@@ -63,17 +82,18 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
             seed=0,
             with_pixels=True,
         )
-        loader, rows = splits.view_loader(dataset, settings)
+        loader, num_regions, num_images = splits.view_loader(dataset, settings)
 
-        def tell(done: int, total: int, split: str = split) -> None:
+        def tell(done: int, total: int) -> None:
             write_atomic(progress, f"frozen features, {split}: {done} of {total} regions")
 
         with torch.no_grad(), autocast(device, settings.train.precision):
-            build_bank(
-                folder,
+            build_banks(
+                missing,
                 loader,
-                rows,
-                member.captioner.frozen_features,
+                functools.partial(captioner.frozen_features, families=tuple(missing)),
+                num_regions=num_regions,
+                num_images=num_images,
                 dtype=settings.features.dtype,
                 device=device,
                 progress=tell,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from sca_bench.data.region_set import RegionSet
 from sca_bench.data.sampling import EvalSampler, SeekableSampler
 from sca_bench.settings import CellSettings
 from sca_bench.study.cell import features_key
+from sca_bench.types import Family
 
 SPLITS = ("train", "val", "test")
 
@@ -92,8 +94,8 @@ def eval_loader(dataset: RegionDataset, settings: CellSettings) -> DataLoader[An
     )
 
 
-def view_loader(dataset: RegionDataset, settings: CellSettings) -> tuple[DataLoader[Any], int]:
-    """Return a loader over every (image, view), and the number of (region, view) pairs."""
+def view_loader(dataset: RegionDataset, settings: CellSettings) -> tuple[DataLoader[Any], int, int]:
+    """Return a loader over every (image, view), and the numbers of (region, view) and of those."""
     views = ViewDataset(dataset)
     rows = sum(len(dataset.region_set.regions_of(image_id)) for image_id, _ in views.keys)
     regions = len(dataset.region_set.regions)
@@ -104,9 +106,18 @@ def view_loader(dataset: RegionDataset, settings: CellSettings) -> tuple[DataLoa
         collate_fn=collate,
         num_workers=settings.runtime.loader_workers,
     )
-    return loader, rows
+    return loader, rows, len(views)
 
 
-def bank_folder(runs_dir: Path, settings: CellSettings, inputs: dict[str, str], split: str) -> Path:
-    """Return where the frozen features of a split lie."""
-    return runs_dir / "features" / features_key(settings, inputs, split)
+def bank_folders(
+    runs_dir: Path,
+    settings: CellSettings,
+    inputs: dict[str, str],
+    split: str,
+    families: Iterable[Family],
+) -> dict[Family, Path]:
+    """Return where the frozen features of a split lie, by family."""
+    return {
+        family: runs_dir / "features" / features_key(settings, inputs, split, family)
+        for family in families
+    }

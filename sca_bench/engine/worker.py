@@ -13,7 +13,7 @@ import torch
 from sca_bench.captioner import Decoding, FitsOnce, SharesPrefix
 from sca_bench.engine import splits
 from sca_bench.engine.collect import ValidationSummary, WritePredictions, check_complete
-from sca_bench.engine.features import FeatureBank
+from sca_bench.engine.features import FeatureBank, families_of
 from sca_bench.engine.group import CellGroup, Member
 from sca_bench.engine.hooks import CheckpointHook, LogHook
 from sca_bench.engine.job import CellJob, GroupJob, Outcome
@@ -26,6 +26,7 @@ from sca_bench.engine.trained import load_found, load_trained, save_trained
 from sca_bench.errors import CellError, InputError
 from sca_bench.models.sam import sam_dims
 from sca_bench.settings import CellSettings
+from sca_bench.study.cell import can_be_cached
 from sca_bench.study.record import RunRecord
 from sca_bench.study.store import (
     PREDICTIONS,
@@ -147,11 +148,15 @@ class GroupRun:
         banks: dict[str, FeatureBank] = {}
         if self.first.features.cache and isinstance(members[0].captioner, SharesPrefix):
             root, inputs = Path(self.job.runs_dir), self.job.cells[0].inputs
+            families = families_of(member.settings for member in members)
             for split in (name for name in self.sets if name in self.job.splits):
-                banks[split] = FeatureBank(splits.bank_folder(root, self.first, inputs, split))
+                if can_be_cached(self.first, split):
+                    banks[split] = FeatureBank(
+                        splits.bank_folders(root, self.first, inputs, split, families)
+                    )
         decoding = Decoding(self.first.eval.num_beams, self.first.eval.max_new_tokens)
         group = CellGroup(members, self.device, banks, decoding)
-        self.needs_pixels = spec.looks and not banks
+        self.needs_pixels = {split: spec.looks and split not in banks for split in self.sets}
         return group
 
     def _dataset(self, split: str, training: bool | None = None) -> Any:
@@ -161,7 +166,7 @@ class GroupRun:
             self.first,
             image_size=self.image_size,
             seed=self.seed,
-            with_pixels=self.needs_pixels,
+            with_pixels=self.needs_pixels[split],
             training=training,
         )
 

@@ -1,7 +1,7 @@
 """Checkpoints in the layout of the original code base: read, check, write.
 
 The original follows the names of transformers' SamModel and keeps all sizes in `config.json`. This
-is the only module that knows its names. Supported is its main class; others are refused by name.
+is the only module that knows its tensors' names; `original_classes` says which classes there are.
 
 Source: github.com/xk-huang/segment-caption-anything (Apache-2.0), read as a file format.
 """
@@ -21,16 +21,22 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sca_bench.errors import InputError
 from sca_bench.models import original_config as config_json
-from sca_bench.models.mixer import TwoWayMixer
-from sca_bench.models.queries import LearnedQueries
+from sca_bench.models.build import build_projection
+from sca_bench.models.original_classes import (
+    STACKED,
+    OriginalClass,
+    check_parts,
+    class_of,
+    get_class,
+)
 from sca_bench.models.randomness import seeded
 from sca_bench.models.region_encoder import RegionEncoder
 from sca_bench.models.sam import build_sam
 from sca_bench.models.sam_weights import read_tensors
 from sca_bench.models.sca import TASKS, ScaCaptioner
 from sca_bench.models.text_decoder import TextDecoder
+from sca_bench.variants import get_variant
 
-SUPPORTED_CLASSES = ("ScaMultitaskV2Model",)
 WEIGHT_FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -89,7 +95,19 @@ def original_name(name: str) -> str:
     return name
 
 
-def load_original(directory: str | Path, original_class: str | None = None) -> ScaCaptioner:
+def original_names(model: ScaCaptioner, original: OriginalClass) -> dict[str, str]:
+    """Return the original's name of every tensor of a captioner, by the name it has here."""
+    names = {name: original_name(name) for name in model.state_dict()}
+    if STACKED in original.has and isinstance(model.projection, nn.Linear):
+        # The original stacks layers even where there is one.
+        for name in ("projection.weight", "projection.bias"):
+            names[name] = STACKED + name.removeprefix("projection.")
+    return names
+
+
+def load_original(
+    directory: str | Path, original_class: str | None = None, *, as_published: bool | None = None
+) -> ScaCaptioner:
     """Load a checkpoint folder of the original, in evaluation mode.
 
     Args:
@@ -97,25 +115,27 @@ def load_original(directory: str | Path, original_class: str | None = None) -> S
             in shards); a tokenizer is loaded where its files are there.
         original_class: Class that wrote it; by default what `architectures` in the
             configuration says.
+        as_published: Whether to repeat what the original's code does where it differs from what
+            was meant (`mixer.as_published`). By default what the weights were trained with: the
+            published behaviour, unless this package wrote the folder and noted otherwise.
 
     Raises:
-        InputError: A file is missing or unreadable, the class or a setting is not supported, or
-            names, shapes or tied tensors do not fit.
+        InputError: A file is missing or unreadable, the class or a setting is not supported, the
+            weights are those of another class, or names, shapes or tied tensors do not fit.
     """
     directory = Path(directory)
     config = config_json.read(directory / "config.json")
     where = directory / "config.json"
-    original_class = original_class or (config.get("architectures") or [None])[0]
-    if original_class not in SUPPORTED_CLASSES:
-        known = ", ".join(SUPPORTED_CLASSES)
-        raise InputError(
-            where, "architectures", f"{original_class} is not supported", f"supported: {known}"
-        )
-    sizes = config_json.parse(config, where)
+    original = get_class(original_class or (config.get("architectures") or [None])[0], where)
+    sizes = config_json.parse(config, original, where)
     tensors = _read_weights(directory)
+    check_parts(tensors, original, directory)
     tied = bool(sizes.text_config.tie_word_embeddings)
-    model = _assemble(sizes, _tokenizer(directory), str(directory))
-    names = {original_name(name): name for name in model.state_dict()}
+    if as_published is None:
+        as_published = bool(config.get(config_json.INTENDED, True))
+    tokenizer = _tokenizer(directory)
+    model = _assemble(sizes, original, tokenizer, str(directory), as_published=as_published)
+    names = {theirs: own for own, theirs in original_names(model, original).items()}
     _check_aliases(tensors, tied, model, directory)
     _check_names(tensors, names, model, directory)
     model.load_state_dict({names[n]: t for n, t in tensors.items() if n in names})
@@ -129,9 +149,11 @@ def save_original(model: ScaCaptioner, directory: str | Path) -> None:
         InputError: The captioner has something that the original cannot express.
     """
     directory = Path(directory)
-    config = config_json.compose(model, SUPPORTED_CLASSES[0], str(directory))
+    original = class_of(model, str(directory))
+    config = config_json.compose(model, original, str(directory))
     directory.mkdir(parents=True, exist_ok=True)
-    tensors = {original_name(n): t.detach().cpu() for n, t in model.state_dict().items()}
+    names = original_names(model, original)
+    tensors = {names[n]: t.detach().cpu() for n, t in model.state_dict().items()}
     tensors.update({alias: tensors[name] for alias, name in ALIASES.items()})
     # safetensors refuses tensors that share memory, and tied ones must be written under both
     # names: readers that do not tie them would start from a random head otherwise.
@@ -142,23 +164,31 @@ def save_original(model: ScaCaptioner, directory: str | Path) -> None:
         model.text_decoder.tokenizer.save_pretrained(directory)
 
 
-def _assemble(sizes: config_json.OriginalSizes, tokenizer: Any, name: str) -> ScaCaptioner:
+def _assemble(
+    sizes: config_json.OriginalSizes,
+    original: OriginalClass,
+    tokenizer: Any,
+    name: str,
+    *,
+    as_published: bool,
+) -> ScaCaptioner:
     with seeded(0):  # every weight is overwritten; the global generator must not move
         language_model = AutoModelForCausalLM.from_config(sizes.text_config)
         text_decoder = TextDecoder(language_model, tokenizer, name=name).eval()
-        dims = sizes.sam
+        dims, width = sizes.sam, text_decoder.width
+        task_tokens = None
+        if sizes.num_task_tokens:
+            task_tokens = nn.Embedding(len(TASKS) * sizes.num_task_tokens, width)
+        mixer = sizes.mixer_settings(original, as_published=as_published)
         return ScaCaptioner(
             RegionEncoder(build_sam(dims)),
-            LearnedQueries(sizes.num_caption_heads, sizes.num_caption_tokens, dims.embed_dim),
-            TwoWayMixer(
-                sizes.text_mixer_depth,
-                dims.embed_dim,
-                dims.decoder_num_heads,
-                dims.decoder_mlp_dim,
-            ),
-            nn.Linear(dims.embed_dim, text_decoder.width),
-            nn.Embedding(len(TASKS) * sizes.num_task_tokens, text_decoder.width),
+            get_variant(original.variant).load_design()(mixer, dims, name),
+            build_projection(sizes.projection, dims.embed_dim, width),
+            task_tokens,
             text_decoder,
+            variant=original.variant,
+            as_published=as_published,
+            label_smoothing=original.label_smoothing,
         )
 
 

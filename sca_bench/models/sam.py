@@ -90,6 +90,11 @@ class Sam(nn.Module):
         """Return what stands for "no mask prompt", (C, 1, 1): it is added to every embedding."""
         return self.prompt_encoder.no_mask_embed.weight.reshape(-1, 1, 1)  # type: ignore[no-any-return]
 
+    def own_tokens(self) -> Tensor:
+        """Return the tokens that stand before every prompt, (1 + M, C): IoU token, mask tokens."""
+        decoder = self.mask_decoder
+        return torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+
     def encode_prompts(
         self,
         boxes_xyxy_input_N4: Tensor | None,
@@ -137,7 +142,7 @@ class Sam(nn.Module):
             image tokens (N, S, C).
         """
         decoder = self.mask_decoder
-        own_TC = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+        own_TC = self.own_tokens()
         tokens_NTC = torch.cat([own_TC.expand(len(sparse_NPC), -1, -1), sparse_NPC], dim=1)
         image_BSC = (embeddings_BChw + self.dense_prompt()).flatten(2).transpose(1, 2)
         mixed: tuple[Tensor, Tensor] = decoder.transformer(
@@ -170,6 +175,7 @@ def build_sam(
     weights: str = "random",
     random_seed: int = 0,
     image_encoder: ImageEncoder | None = None,
+    untrained_encoder: bool = False,
     where: str = "settings",
 ) -> Sam:
     """Build SAM in evaluation mode, with all parameters frozen.
@@ -180,6 +186,8 @@ def build_sam(
         random_seed: Seed of the untrained weights; the global generator is left as it was.
         image_encoder: Takes the place of SAM's own; then no ViT is built, and the weights need
             (and may) hold no `image_encoder.*` keys, which are skipped where they do.
+        untrained_encoder: Leave SAM's own image encoder as `random_seed` drew it; the weights'
+            `image_encoder.*` keys, which need not be there, are skipped.
         where: File to name in an error.
 
     Raises:
@@ -197,7 +205,8 @@ def build_sam(
     with seeded(random_seed):
         sam = _untrained(dims, image_encoder)
     if weights != "random":
-        load_sam_weights(sam, weights, where=where, skip_image_encoder=image_encoder is not None)
+        skip = image_encoder is not None or untrained_encoder
+        load_sam_weights(sam, weights, where=where, skip_image_encoder=skip)
     return sam.eval().requires_grad_(False)
 
 

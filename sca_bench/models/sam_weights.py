@@ -91,7 +91,8 @@ def load_sam_weights(
         sam: The model to load into.
         weights: `embedded:NAME`, or a `.safetensors` / `.pth` file.
         where: File to name in an error.
-        skip_image_encoder: Leave `image_encoder.*` keys of the file unread.
+        skip_image_encoder: Leave `image_encoder.*` keys of the file unread, and the model's image
+            encoder as it is.
 
     Raises:
         InputError: The file cannot be read, or its names or shapes do not fit.
@@ -100,5 +101,7 @@ def load_sam_weights(
     path = resolve(weights, where, key)
     tensors = read_tensors(path, where, key)
     if skip_image_encoder:
-        tensors = {n: t for n, t in tensors.items() if not n.startswith(IMAGE_ENCODER_PREFIX)}
+        own = {n: t for n, t in sam.state_dict().items() if n.startswith(IMAGE_ENCODER_PREFIX)}
+        rest = {n: t for n, t in tensors.items() if not n.startswith(IMAGE_ENCODER_PREFIX)}
+        tensors = {**rest, **own}
     load_strictly(sam, tensors, path, where, key)

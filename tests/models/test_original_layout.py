@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
+from recorded import FIXTURES, checkpoint, original_class, recorded_folders
 from safetensors.torch import load_file, save_file
 
 from sca_bench.errors import InputError
 from sca_bench.models.build import build_sca, load_frozen_parts
 from sca_bench.models.original_layout import LM_HEAD, load_original, save_original
 
-RECORDED = sorted((Path(__file__).parents[1] / "parity" / "fixtures").glob("*/"))
+RECORDED = recorded_folders()
 MAIN = "ScaMultitaskV2Model"
 
 
@@ -22,7 +22,7 @@ MAIN = "ScaMultitaskV2Model"
 def folder(tmp_path):
     """A writable copy of a recorded checkpoint."""
     for name in ("config.json", "model.safetensors"):
-        shutil.copy(RECORDED[0] / name, tmp_path)
+        shutil.copy(FIXTURES / "multitask_v2" / name, tmp_path)
     return tmp_path
 
 
