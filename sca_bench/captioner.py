@@ -1,7 +1,8 @@
 """The public protocol: what every model variant and every baseline looks like to the loop.
 
-A variant that shares a frozen prefix (SAM and the text decoder) with other cells also implements
-`SharesPrefix`: the engine then computes `frozen_features` once and hands them to every cell.
+A variant that shares a frozen prefix (SAM, perhaps the text decoder) with other cells also
+implements `SharesPrefix`: the engine then computes `frozen_features` once and hands them to every
+cell.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class TrainableCaptioner(RegionCaptioner, Protocol):
 
 
 @runtime_checkable
-class SharesPrefix(TrainableCaptioner, Protocol):
+class SharesPrefix(RegionCaptioner, Protocol):
     """A captioner whose first stages are frozen and may be computed once for several cells."""
 
     def frozen_features(

@@ -38,6 +38,7 @@ class VariantSpec:
         features_as_published: Those it reads beside them with `mixer.as_published`.
         as_published: What `mixer.as_published` does; empty where it changes nothing.
         needs_boxes: Whether it cannot do with a point alone.
+        needs_originals: Whether it reads images as they are stored (`original_images` of a batch).
         trains: How it learns: by gradient steps, by one look at the captions, or not at all.
         revision: Raised whenever the variant's code changes a number; part of every cell's key.
         source: Where the design comes from.
@@ -58,6 +59,7 @@ class VariantSpec:
     features_as_published: tuple[Family, ...] = ()
     as_published: str = ""
     needs_boxes: bool = False
+    needs_originals: bool = False
     trains: Literal["gradient", "once", "never"] = "gradient"
     revision: str = "1"
     source: str = ""
@@ -105,6 +107,7 @@ def _sca(
         summary=summary,
         frozen=_FROZEN,
         trained=trained,
+        ignores=("baseline", "crop", *facts.pop("ignores", ())),
         **facts,
     )
 

@@ -18,10 +18,10 @@ from torch.utils.data import Dataset
 from sca_bench.batch import RegionBatch
 from sca_bench.boxes import centre_points, mirror_boxes, resized_hw, scale_boxes
 from sca_bench.data.collate import ImageSample, collate
-from sca_bench.data.preprocess import blank_input, preprocess
+from sca_bench.data.preprocess import blank_image, blank_input, preprocess
 from sca_bench.data.region_set import RegionSet
 from sca_bench.data.sampling import Draw
-from sca_bench.types import Region
+from sca_bench.types import ImageRecord, Region
 
 Prompt = Literal["box", "point", "box_point"]
 
@@ -56,7 +56,8 @@ class RegionDataset(Dataset[ImageSample]):
             of left or right.
         permute_captions: In training, deal the references to other regions: one fixed permutation.
         blank_images: Replace every image by one constant input, the same for all of them.
-        with_pixels: Decode images; False where frozen features come from a cache.
+        with_pixels: Yield model input; False where frozen features come from a cache.
+        with_originals: Yield images as they are stored, mirrored where the view is.
     """
 
     def __init__(
@@ -72,11 +73,13 @@ class RegionDataset(Dataset[ImageSample]):
         permute_captions: bool = False,
         blank_images: bool = False,
         with_pixels: bool = True,
+        with_originals: bool = False,
     ) -> None:
         self.region_set, self.image_size, self.prompt = region_set, image_size, prompt
         self.regions_per_image = regions_per_image if training else None
         self.training, self.seed, self.flip = training, seed, flip and training
         self.blank_images, self.with_pixels = blank_images, with_pixels
+        self.with_originals = with_originals
         self.image_ids = tuple(region_set.images)
         self._dealt: dict[str, tuple[str, ...]] | None = None
         if permute_captions and training:
@@ -153,16 +156,27 @@ class RegionDataset(Dataset[ImageSample]):
             view=view,
             boxes_xyxy_input_R4=None if self.prompt == "point" else _float(boxes_xyxy_input_R4),
             points_xy_input_RP2=None if self.prompt == "box" else _float(points_xy_input_RP2),
-            pixels_3SS=self._pixels(record.image_id, view) if self.with_pixels else None,
+            **self._pictures(record, view),
         )
 
-    def _pixels(self, image_id: str, view: int) -> Tensor:
+    def _pictures(self, record: ImageRecord, view: int) -> dict[str, Tensor]:
+        """Return the image as model input, as it is stored, both or neither."""
+        found: dict[str, Tensor] = {}
+        if not (self.with_pixels or self.with_originals):
+            return found
         if self.blank_images:
-            return blank_input(self.image_size)
-        image_HW3 = self.region_set.load_image(image_id)
+            image_HW3 = blank_image(record.height, record.width)
+        else:
+            image_HW3 = self.region_set.load_image(record.image_id)
         if view == FLIPPED:
             image_HW3 = np.ascontiguousarray(image_HW3[:, ::-1])
-        return preprocess(image_HW3, self.image_size)
+        if self.with_originals:
+            found["original_HW3"] = torch.from_numpy(np.array(image_HW3))
+        if self.with_pixels and self.blank_images:
+            found["pixels_3SS"] = blank_input(self.image_size)
+        elif self.with_pixels:
+            found["pixels_3SS"] = preprocess(image_HW3, self.image_size)
+        return found
 
 
 class ViewDataset(Dataset[ImageSample]):

@@ -16,6 +16,7 @@ from sca_bench.data.region_set import RegionSet
 from sca_bench.data.sampling import EvalSampler, SeekableSampler
 from sca_bench.settings import CellSettings
 from sca_bench.study.cell import features_key
+from sca_bench.variants import get_variant
 from sca_bench.types import Family
 
 SPLITS = ("train", "val", "test")
@@ -61,6 +62,7 @@ def make_dataset(
         permute_captions=settings.data.permute_captions,
         blank_images=settings.data.blank_images,
         with_pixels=with_pixels,
+        with_originals=get_variant(settings.variant).needs_originals,
     )
 
 

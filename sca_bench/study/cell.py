@@ -79,7 +79,7 @@ def cell_key(settings: CellSettings, inputs: dict[str, str]) -> str:
     return digest_json(identity(settings, inputs))[:KEY_LENGTH]
 
 
-_PREFIX_SECTIONS = ("sam", "encoder", "text_decoder", "features", "eval")
+_PREFIX_SECTIONS = ("sam", "encoder", "text_decoder", "crop", "features", "eval")
 _PREFIX_SETTINGS = (
     "mixer.image_grid",
     "data.blank_images",

@@ -16,6 +16,8 @@ from sca_bench.settings import CellSettings, items_of
 from sca_bench.study.store import write_atomic
 
 _NOT_FILES = ("random",)
+HUB_KEYS = ("text_decoder.weights", "baseline.weights", "baseline.tokenizer")
+"""Settings that may name a repository of the Hugging Face hub instead of a path."""
 
 
 def digest_json(value: Any) -> str:
@@ -67,12 +69,12 @@ class Fingerprints:
     def _digest(self, value: str, where: object, key: str) -> str:
         if value.split(":")[0] in _NOT_FILES:
             return value
-        path = resolve(value)
+        path = resolve(value, str(where), key)
         if path.is_file():
             return self._file(path)
         if path.is_dir():
             return self._folder(path)
-        if key == "text_decoder.weights" and value.count("/") == 1 and not value.startswith("."):
+        if key in HUB_KEYS and value.count("/") == 1 and not value.startswith("."):
             return f"hub:{value}"
         raise InputError(where, key, f"{value!r}: no such file or folder", "check the path")
 

@@ -1,0 +1,109 @@
+"""Untrained tiny captioners of transformers' real classes, saved as transformers saves them."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import json
+
+import pytest
+import torch
+from transformers import Blip2Processor, BlipProcessor, GitProcessor
+from transformers.utils import logging as transformers_logging
+
+from baselines.sam_captioner.recipe import Recipe, new_captioner
+from sca_bench import variants
+from sca_bench.settings import CellSettings
+from sca_bench.study.merge import merge, nest
+
+KINDS = ("git", "blip", "blip2")
+SPREAD = Recipe(init_std=0.25, seed=3)
+"""Untrained weights wide enough that captions differ from image to image."""
+
+
+def save_as_published(captioner, kind, folder):
+    """Write a captioner the way its authors did: model and processor by the library's classes."""
+    transformers_logging.disable_progress_bar()
+    captioner.architecture.model.save_pretrained(folder)
+    if kind == "git":
+        processor = GitProcessor(captioner.processor, captioner.tokenizer)
+    elif kind == "blip":
+        processor = BlipProcessor(captioner.processor, captioner.tokenizer)
+    else:
+        queries = captioner.architecture.num_placeholders
+        processor = Blip2Processor(captioner.processor, captioner.tokenizer, queries)
+    processor.save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory):
+    """Return a function from a kind to the folder of an untrained checkpoint."""
+    made = {}
+
+    def folder_of(kind):
+        if kind not in made:
+            made[kind] = tmp_path_factory.mktemp("checkpoints") / kind
+            save_as_published(new_captioner(kind, SPREAD), kind, made[kind])
+        return made[kind]
+
+    return folder_of
+
+
+@pytest.fixture
+def edited(checkpoints, tmp_path):
+    """Return a function that copies a checkpoint and edits one of its JSON files."""
+
+    def copy(kind, file, change):
+        folder = tmp_path / f"edited-{kind}"
+        folder.mkdir(exist_ok=True)
+        for path in checkpoints(kind).iterdir():
+            target = folder / path.name
+            if not target.exists():
+                target.write_bytes(path.read_bytes())
+        content = json.loads((folder / file).read_text(encoding="utf-8"))
+        change(content)
+        (folder / file).write_text(json.dumps(content), encoding="utf-8")
+        return folder
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def cell_settings():
+    """Return a function that builds settings on an untrained tiny SAM, with dotted changes."""
+
+    def build(**changes):
+        scenes = {"dataset": "scenes", "num_images": 2, "first_seed": 0}
+        nested = {
+            "sam": {"size": "tiny", "weights": "random"},
+            "data": {"train": scenes, "test": {**scenes, "first_seed": 10}},
+        }
+        for path, value in changes.items():
+            nested = merge(nested, nest(path.replace("__", "."), value))
+        return CellSettings.model_validate(nested)
+
+    return build
+
+
+class Point:
+    """Stands for an installed entry point, whatever is installed."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def load(self):
+        module, _, name = self.value.partition(":")
+        return getattr(__import__(module, fromlist=[name]), name)
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """Register the baselines as their entry points would."""
+    names = ("GIT", "BLIP", "BLIP2")
+    points = [Point(f"baselines.sam_captioner:{name}") for name in names]
+    monkeypatch.setattr(variants, "entry_points", lambda group: points)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
