@@ -197,15 +197,11 @@ class CaptionerContract:
     def test_unusable_input_is_one_clear_line(self) -> None:
         """What cannot be used is an `InputError` of one line that says where, and what to do."""
         for build in self.broken():
-            try:
-                made = build()
-            except InputError as error:
-                line = str(error)
-                assert "\n" not in line, f"more than one line: {line!r}"
-                assert error.where, f"names no file or setting: {line!r}"
-                assert error.key or error.fix, f"names neither a key nor a fix: {line!r}"
-            else:
-                raise AssertionError(f"{made!r} was built from input that cannot be used")
+            error = _error_of(build)
+            line = str(error)
+            assert "\n" not in line, f"more than one line: {line!r}"
+            assert error.where, f"names no file or setting: {line!r}"
+            assert error.key or error.fix, f"names neither a key nor a fix: {line!r}"
 
     def _generate(self, captioner: RegionCaptioner, batch: RegionBatch) -> list[Prediction]:
         with torch.no_grad():
@@ -218,3 +214,11 @@ class CaptionerContract:
             assert a.caption == b.caption, f"{what}: {a.region_id}: {a.caption!r}, {b.caption!r}"
             apart = abs(a.log_prob - b.log_prob)
             assert apart <= atol, f"{what}: {a.region_id}: log-probabilities {apart:.2e} apart"
+
+
+def _error_of(build: Callable[[], object]) -> InputError:
+    try:
+        made = build()
+    except InputError as error:
+        return error
+    raise AssertionError(f"{made!r} was built from input that cannot be used")

@@ -8,7 +8,7 @@ Shape legend: N images, S side in pixels, P prefix tokens, L generated tokens, V
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +29,8 @@ NEWLINES = ("Ċ", "\n")
 KEY = "baseline.weights"
 
 
-class Architecture(Protocol):
-    """One kind of image captioner.
+class Architecture(nn.Module):
+    """One kind of image captioner; abstract.
 
     Attributes:
         model_type: What transformers calls it in `config.json`.
@@ -39,32 +39,46 @@ class Architecture(Protocol):
             differently, and which of the two the automatic choice gives depends on what is
             installed.
         answers: Whether it takes a text prompt that names what to say.
+        num_placeholders: Tokens in front of the text that hold the image's place.
         model: The model itself.
+        generator: The part of it that generates tokens.
         image_size: Side S of its images.
         start_id: Token in front of every caption.
         end_ids: Tokens that end a caption.
         pad_id: Token behind the end.
         max_tokens: Positions for start token, prompt and caption.
-        num_placeholders: Tokens that hold the image's place in front of them.
     """
 
     model_type: str
     model_class: Any
     image_processor: Any
-    answers: bool
-    model: Any
-    image_size: int
-    start_id: int
-    end_ids: tuple[int, ...]
-    pad_id: int
-    max_tokens: int
-    num_placeholders: int
+    answers = False
 
-    def __init__(self, model: Any) -> None: ...
+    def __init__(self, model: Any) -> None:
+        """Wrap a model of `model_class`."""
+        super().__init__()
+        generator, text = self.text_half(model)
+        self.model, self.generator = model, generator
+        self.num_placeholders = 0
+        self.image_size = int(model.config.vision_config.image_size)
+        self.start_id, self.pad_id = text.bos_token_id, text.pad_token_id
+        self.end_ids = _end_ids(generator)
+        self.max_tokens = int(text.max_position_embeddings)
 
+    @staticmethod
+    def text_half(model: Any) -> tuple[Any, Any]:
+        """Return the part of a model that generates tokens, and its configuration."""
+        raise NotImplementedError
+
+    @property
     def vocab_size(self) -> int:
-        """Return the number of token ids the model embeds."""
-        ...
+        """Number of token ids the model embeds."""
+        return int(self.generator.get_input_embeddings().num_embeddings)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.generator.get_input_embeddings().weight.device  # type: ignore[no-any-return]
 
     def check(self, written: Mapping[str, Any], tokenizer: Any, name: str, where: str) -> None:
         """Refuse a checkpoint that would run and say the wrong thing.
@@ -78,7 +92,7 @@ class Architecture(Protocol):
         Raises:
             InputError: Something does not fit, or is left to a default that is wrong.
         """
-        ...
+        raise NotImplementedError
 
     def prefix(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Return token ids and attention mask (N, P) of what stands in front of N captions.
@@ -86,20 +100,26 @@ class Architecture(Protocol):
         Args:
             prompts: Token ids of each caption's text prompt, without a start token.
         """
-        ...
+        ids_N1 = torch.full((len(prompts), 1), self.start_id, device=self.device)
+        return ids_N1, torch.ones_like(ids_N1)
 
     def generate(
         self, pixels_N3SS: Tensor, ids_NP: Tensor, mask_NP: Tensor, **options: Any
     ) -> Tensor:
         """Return new token ids (N, L), without the prefix."""
-        ...
+        found: Tensor = self.model.generate(
+            pixel_values=pixels_N3SS, input_ids=ids_NP, attention_mask=mask_NP, **options
+        )
+        return found[:, ids_NP.shape[1] :]
 
     def logits(self, pixels_N3SS: Tensor, ids_NT: Tensor, mask_NT: Tensor) -> Tensor:
         """Return the logits (N, T, V) of the token that follows each of T text tokens."""
-        ...
+        out = self.model(pixel_values=pixels_N3SS, input_ids=ids_NT, attention_mask=mask_NT)
+        logits: Tensor = out.logits[:, -ids_NT.shape[1] :]  # GIT's image tokens come first
+        return logits
 
 
-class Git(nn.Module):
+class Git(Architecture):
     """GIT: image tokens and text tokens in one transformer; only the text is counted.
 
     Source: Wang et al., GIT: A Generative Image-to-text Transformer for Vision and Language, 2022.
@@ -108,45 +128,19 @@ class Git(nn.Module):
     model_type = "git"
     model_class = GitForCausalLM
     image_processor = CLIPImageProcessorPil
-    answers = False
-    num_placeholders = 0
 
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-        config = model.config
-        self.image_size = int(config.vision_config.image_size)
-        self.start_id, self.end_ids = config.bos_token_id, _take_end_ids(model)
-        self.pad_id, self.max_tokens = config.pad_token_id, config.max_position_embeddings
-
-    def vocab_size(self) -> int:
-        return int(self.model.config.vocab_size)
+    @staticmethod
+    def text_half(model: Any) -> tuple[Any, Any]:
+        """Return the model itself: text and image have one transformer."""
+        return model, model.config
 
     def check(self, written: Mapping[str, Any], tokenizer: Any, name: str, where: str) -> None:
+        """Refuse a tokenizer with other special tokens."""
         _check_special(tokenizer, "cls_token", self.start_id, name, where)
         _check_special(tokenizer, "sep_token", self.end_ids[0], name, where)
 
-    def prefix(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        return _start_only(self.start_id, prompts, self._device())
 
-    def generate(
-        self, pixels_N3SS: Tensor, ids_NP: Tensor, mask_NP: Tensor, **options: Any
-    ) -> Tensor:
-        found: Tensor = self.model.generate(
-            pixel_values=pixels_N3SS, input_ids=ids_NP, attention_mask=mask_NP, **options
-        )
-        return found[:, ids_NP.shape[1] :]
-
-    def logits(self, pixels_N3SS: Tensor, ids_NT: Tensor, mask_NT: Tensor) -> Tensor:
-        out = self.model(input_ids=ids_NT, attention_mask=mask_NT, pixel_values=pixels_N3SS)
-        logits: Tensor = out.logits[:, -ids_NT.shape[1] :]  # those of the image come first
-        return logits
-
-    def _device(self) -> torch.device:
-        return self.model.output.weight.device  # type: ignore[no-any-return]
-
-
-class Blip(nn.Module):
+class Blip(Architecture):
     """BLIP: a text decoder that attends to the image tokens.
 
     Source: Li et al., BLIP: Bootstrapping Language-Image Pre-training, ICML 2022.
@@ -155,24 +149,20 @@ class Blip(nn.Module):
     model_type = "blip"
     model_class = BlipForConditionalGeneration
     image_processor = BlipImageProcessorPil
-    answers = False
-    num_placeholders = 0
 
     def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-        text = model.config.text_config
-        self.image_size = int(model.config.vision_config.image_size)
+        """Wrap a `BlipForConditionalGeneration`."""
+        super().__init__(model)
         # The library's own `generate` ends at the separator, whatever `eos_token_id` says.
-        self.start_id = text.bos_token_id
-        self.end_ids: tuple[int, ...] = (text.sep_token_id,)
-        _take_end_ids(model.text_decoder)
-        self.pad_id, self.max_tokens = text.pad_token_id, text.max_position_embeddings
+        self.end_ids = (model.config.text_config.sep_token_id,)
 
-    def vocab_size(self) -> int:
-        return int(self.model.config.text_config.vocab_size)
+    @staticmethod
+    def text_half(model: Any) -> tuple[Any, Any]:
+        """Return the text decoder."""
+        return model.text_decoder, model.config.text_config
 
     def check(self, written: Mapping[str, Any], tokenizer: Any, name: str, where: str) -> None:
+        """Refuse attention heads left to the library's default, and other special tokens."""
         texts = [written.get(key) or {} for key in ("text_config", "text_config_dict")]
         if not any("num_attention_heads" in text for text in texts):
             raise InputError(
@@ -184,12 +174,11 @@ class Blip(nn.Module):
             )
         _check_special(tokenizer, "sep_token", self.end_ids[0], name, where)
 
-    def prefix(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        return _start_only(self.start_id, prompts, self._device())
-
     def generate(
         self, pixels_N3SS: Tensor, ids_NP: Tensor, mask_NP: Tensor, **options: Any
     ) -> Tensor:
+        """Return new token ids (N, L), without the prefix."""
+        # The library's own `generate` replaces start and end of what it is given.
         image_NKC = self.model.vision_model(pixel_values=pixels_N3SS).last_hidden_state
         found: Tensor = self.model.text_decoder.generate(
             input_ids=ids_NP,
@@ -202,16 +191,8 @@ class Blip(nn.Module):
         )
         return found[:, ids_NP.shape[1] :]
 
-    def logits(self, pixels_N3SS: Tensor, ids_NT: Tensor, mask_NT: Tensor) -> Tensor:
-        out = self.model(pixel_values=pixels_N3SS, input_ids=ids_NT, attention_mask=mask_NT)
-        logits: Tensor = out.logits
-        return logits
 
-    def _device(self) -> torch.device:
-        return self.model.text_decoder.get_input_embeddings().weight.device  # type: ignore[no-any-return]
-
-
-class Blip2(nn.Module):
+class Blip2(Architecture):
     """BLIP-2 with OPT: query outputs take the place of image tokens in front of the text.
 
     Source: Li et al., BLIP-2: Bootstrapping Language-Image Pre-training with Frozen Image Encoders
@@ -224,22 +205,23 @@ class Blip2(nn.Module):
     answers = True
 
     def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-        config, text = model.config, model.config.text_config
-        self.image_size = int(config.vision_config.image_size)
-        self.image_token_id: int | None = config.image_token_index
-        self.num_placeholders = int(config.num_query_tokens)
-        # The library generates with the language model's own settings, which come from
-        # `text_config`; what generation_config.json says of the whole model is not read.
-        self.start_id, self.end_ids = text.bos_token_id, _take_end_ids(model.language_model)
-        self.pad_id = text.pad_token_id
-        self.max_tokens = int(getattr(text, "max_position_embeddings", 0)) - self.num_placeholders
+        """Wrap a `Blip2ForConditionalGeneration`."""
+        super().__init__(model)
+        self.image_token_id: int | None = model.config.image_token_index
+        self.num_placeholders = int(model.config.num_query_tokens)
+        self.max_tokens -= self.num_placeholders
 
-    def vocab_size(self) -> int:
-        return int(self.model.get_input_embeddings().num_embeddings)
+    @staticmethod
+    def text_half(model: Any) -> tuple[Any, Any]:
+        """Return the language model.
+
+        The library generates with its own settings, which come from `text_config`; what
+        generation_config.json says of the whole model is not read.
+        """
+        return model.language_model, model.config.text_config
 
     def check(self, written: Mapping[str, Any], tokenizer: Any, name: str, where: str) -> None:
+        """Refuse a model without OPT, without a place for its image, or that does not end."""
         if self.model.config.text_config.model_type != "opt":
             kind = self.model.config.text_config.model_type
             raise InputError(where, KEY, f"{name!r} is a BLIP-2 with {kind}", "use one with OPT")
@@ -258,7 +240,7 @@ class Blip2(nn.Module):
 
     def _check_placeholder(self, tokenizer: Any, name: str, where: str) -> None:
         """Without placeholders in front of the text the model runs and ignores the image."""
-        index, rows = self.image_token_id, self.vocab_size()
+        index, rows = self.image_token_id, self.vocab_size
         if index is None or not 0 <= index < rows:
             raise InputError(
                 where,
@@ -279,25 +261,19 @@ class Blip2(nn.Module):
             )
 
     def prefix(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Return placeholders, start token and prompts, and where they stand, (N, P)."""
         # Shorter prefixes are filled up on the left: on the right they would change the caption.
         images = [self.image_token_id] * self.num_placeholders
         rows = [[*images, self.start_id, *prompt] for prompt in prompts]
         width = max(map(len, rows))
-        device = self.model.get_input_embeddings().weight.device
+        device = self.device
         ids_NP = torch.tensor([[self.pad_id] * (width - len(r)) + r for r in rows], device=device)
         lengths_N1 = torch.tensor([[len(row)] for row in rows], device=device)
         mask_NP = (torch.arange(width, device=device) >= width - lengths_N1).long()
         return ids_NP, mask_NP
 
-    def generate(
-        self, pixels_N3SS: Tensor, ids_NP: Tensor, mask_NP: Tensor, **options: Any
-    ) -> Tensor:
-        found: Tensor = self.model.generate(
-            pixel_values=pixels_N3SS, input_ids=ids_NP, attention_mask=mask_NP, **options
-        )
-        return found[:, ids_NP.shape[1] :]
-
     def logits(self, pixels_N3SS: Tensor, ids_NT: Tensor, mask_NT: Tensor) -> Tensor:
+        """Return the logits (N, T, V) of the token that follows each of T text tokens."""
         # The model's own forward pass looks for placeholders by id, and would take one that was
         # generated for a place of the image.
         queries_NKC = self.model.get_image_features(pixels_N3SS, return_dict=True).pooler_output
@@ -315,23 +291,20 @@ ARCHITECTURES: dict[str, type[Architecture]] = {"git": Git, "blip": Blip, "blip2
 """By the names that variants use."""
 
 
-def _take_end_ids(generator: Any) -> tuple[int, ...]:
-    """Return the end tokens a model generates with, and forget all else a checkpoint asks for.
-
-    What is not said in a call (penalties, forced tokens, lengths) would be taken from there.
-    """
+def _end_ids(generator: Any) -> tuple[int, ...]:
+    """Return the end tokens that a checkpoint generates with."""
     found: Any = generator.generation_config.eos_token_id
     if found is None:
         found = generator.config.eos_token_id
-    generator.generation_config = GenerationConfig()
     return tuple(found) if isinstance(found, list | tuple) else (found,)
 
 
-def _start_only(
-    start_id: int, prompts: Sequence[Sequence[int]], device: torch.device
-) -> tuple[Tensor, Tensor]:
-    ids_N1 = torch.full((len(prompts), 1), start_id, device=device)
-    return ids_N1, torch.ones_like(ids_N1)
+def forget_generation_settings(architecture: Architecture) -> None:
+    """Drop what a checkpoint asks of generation: penalties, forced tokens, lengths, sampling.
+
+    The library would take from there whatever a call does not say, and change captions silently.
+    """
+    architecture.generator.generation_config = GenerationConfig()
 
 
 def _check_special(tokenizer: Any, token: str, wanted: int, name: str, where: str) -> None:

@@ -16,7 +16,12 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedConfig
 from transformers.utils import logging as transformers_logging
 
-from baselines.sam_captioner.architectures import ARCHITECTURES, KEY, Architecture
+from baselines.sam_captioner.architectures import (
+    ARCHITECTURES,
+    KEY,
+    Architecture,
+    forget_generation_settings,
+)
 from baselines.sam_captioner.captioner import ImageCaptioner
 from baselines.sam_captioner.sizes import size_config
 from sca_bench.embedded.paths import PACKAGE_PREFIX, PREFIX, resolve
@@ -27,7 +32,7 @@ RANDOM = "random"
 PROCESSOR_KEY = "baseline.weights"
 TOKENIZER_KEY = "baseline.tokenizer"
 MAX_UNKNOWN_IDS = 128
-"""So many ids of a padded embedding table may be unknown to the tokenizer (published: at most 38)."""
+"""So many ids of a padded embedding table may be unknown to the tokenizer; published: up to 38."""
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)
 
@@ -73,6 +78,7 @@ def load_captioner(
     )
     wrapped = architecture(model)
     check_parts(wrapped, written, processor, tokenizer, weights, where)
+    forget_generation_settings(wrapped)
     return ImageCaptioner(wrapped, processor, tokenizer, chunk=chunk, name=weights).freeze()
 
 
@@ -135,7 +141,7 @@ def check_parts(
             f" the model takes {side} x {side}",
             f"write a size (and crop_size) of {side} into its preprocessor_config.json",
         )
-    known, rows = tokenizer.get_vocab(), wrapped.vocab_size()
+    known, rows = tokenizer.get_vocab(), wrapped.vocab_size
     largest = max(known.values(), default=-1)
     if largest >= rows or len(known) < max(rows - MAX_UNKNOWN_IDS, rows // 2):
         problem = f"knows {len(known)} tokens, ids up to {largest}, but {name!r} has {rows}"

@@ -16,8 +16,8 @@ from sca_bench.data.region_set import RegionSet
 from sca_bench.data.sampling import EvalSampler, SeekableSampler
 from sca_bench.settings import CellSettings
 from sca_bench.study.cell import features_key
-from sca_bench.variants import get_variant
 from sca_bench.types import Family
+from sca_bench.variants import get_variant
 
 SPLITS = ("train", "val", "test")
 

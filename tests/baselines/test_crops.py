@@ -1,6 +1,9 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from segment_anything.modeling import Sam
 
 from baselines.sam_captioner import crops
 
@@ -88,16 +91,9 @@ def test_masks_lose_their_padding_on_the_way_up():
 
 
 def test_full_masks_equal_the_library():
-    from segment_anything.modeling import Sam
-
-    class Post:
-        class image_encoder:
-            img_size = 64
-
-        postprocess_masks = Sam.postprocess_masks
-
+    library = SimpleNamespace(image_encoder=SimpleNamespace(img_size=64))
     logits = torch.randn(3, 16, 16, generator=torch.Generator().manual_seed(0))
-    theirs = Post().postprocess_masks(logits[None], input_size=(40, 64), original_size=(55, 88))
+    theirs = Sam.postprocess_masks(library, logits[None], (40, 64), (55, 88))
     ours = crops.full_masks(logits, input_hw=(40, 64), original_hw=(55, 88), side=64)
     assert torch.equal(ours, theirs[0] > 0)
 

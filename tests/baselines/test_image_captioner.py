@@ -5,9 +5,9 @@ import string
 import numpy as np
 import pytest
 import torch
-from conftest import KINDS, SPREAD
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from tiny_captioners import KINDS, SPREAD
 from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -106,7 +106,6 @@ def test_the_limit_counts_new_tokens_only(kind, captioners):
     for limit in (1, 3, 8):
         found = captioner.caption(IMAGES, Decoding(1, limit))
         assert max(len(caption.ids) for caption in found) == limit
-        assert all(TINY_START not in c.ids[:1] or kind != "blip2" for c in found)
     with pytest.raises(InputError, match=r"eval.max_new_tokens: 99 new tokens need 100 text pos"):
         captioner.caption(IMAGES, Decoding(1, 99))
 
@@ -276,11 +275,9 @@ def test_blip2_ignores_the_image_without_placeholders_so_they_are_always_there(c
     ids, mask = captioner.prefix(2, ["a red", "a"])
     assert (ids == TINY_IMAGE).sum(1).tolist() == [8, 8]
     assert mask.tolist() == [[1] * 11, [0] + [1] * 10]  # filled up on the left
-    new = torch.tensor([[5, TINY_END]])
-    bare = torch.full((1, 1), TINY_START)
+    model, bare = captioner.architecture.model, torch.full((1, 1), TINY_START)
     blind = [
-        captioner.log_probs(captioner.pixels([image]), bare, torch.ones_like(bare), new)
-        for image in IMAGES[:2]
+        model(pixel_values=captioner.pixels([image]), input_ids=bare).logits for image in IMAGES[:2]
     ]
     assert torch.equal(*blind)  # the trap is still there: this is what the prefix prevents
 

@@ -39,10 +39,10 @@ def test_blip_has_twelve_heads():
 def test_tiny_sizes_fit_the_words_and_the_budget(kind):
     with torch.device("meta"):
         model = ARCHITECTURES[kind].model_class(size_config(kind, "tiny", "test"))
-    assert ARCHITECTURES[kind](model).vocab_size() == len(TINY_WORDS)
+    assert ARCHITECTURES[kind](model).vocab_size == len(TINY_WORDS)
     assert sum(p.numel() for p in model.parameters()) * 2 <= 0.8e6
 
 
 def test_an_unknown_size_names_the_nearest():
-    with pytest.raises(InputError, match="baseline.size.*did you mean git-large"):
+    with pytest.raises(InputError, match=r"baseline.size.*did you mean git-large"):
         size_config("git", "git-lrage", "suite.yaml")
