@@ -7,7 +7,7 @@ cell.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -75,6 +75,19 @@ class SharesPrefix(RegionCaptioner, Protocol):
             batch: Images with prompts.
             families: Which features to return; those this captioner reads where None.
             with_masks: Also return low-resolution mask logits.
+        """
+        ...
+
+
+@runtime_checkable
+class FitsFeatures(SharesPrefix, Protocol):
+    """A captioner without gradient descent that looks at the training regions' features once."""
+
+    def fit_features(self, batches: Iterable[RegionBatch]) -> None:
+        """Learn from the training split.
+
+        Args:
+            batches: Every training region once, as stored, with frozen features and captions.
         """
         ...
 

@@ -179,6 +179,19 @@ class RegionDataset(Dataset[ImageSample]):
         return found
 
 
+class StoredDataset(Dataset[ImageSample]):
+    """Every image as it is stored, with all regions in order and the captions it is trained on."""
+
+    def __init__(self, dataset: RegionDataset) -> None:
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> ImageSample:
+        return self._dataset.view(index, PLAIN)
+
+
 class ViewDataset(Dataset[ImageSample]):
     """Every view of every image that a data set can yield, each with all regions in order.
 

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from sca_bench.data.collate import collate
-from sca_bench.data.dataset import RegionDataset, ViewDataset
+from sca_bench.data.dataset import RegionDataset, StoredDataset, ViewDataset
 from sca_bench.data.load import load_split
 from sca_bench.data.region_set import RegionSet
 from sca_bench.data.sampling import EvalSampler, SeekableSampler
@@ -91,6 +91,18 @@ def eval_loader(dataset: RegionDataset, settings: CellSettings) -> DataLoader[An
         dataset,
         batch_size=max(1, round(settings.runtime.eval_regions / per_image)),
         sampler=EvalSampler(len(dataset)),  # type: ignore[arg-type]
+        collate_fn=collate,
+        num_workers=settings.runtime.loader_workers,
+    )
+
+
+def stored_loader(dataset: RegionDataset, settings: CellSettings) -> DataLoader[Any]:
+    """Return a loader over every image as it is stored, with the captions it is trained on."""
+    regions = len(dataset.region_set.regions)
+    per_image = max(1.0, regions / max(1, len(dataset)))
+    return DataLoader(
+        StoredDataset(dataset),
+        batch_size=max(1, round(settings.runtime.eval_regions / per_image)),
         collate_fn=collate,
         num_workers=settings.runtime.loader_workers,
     )

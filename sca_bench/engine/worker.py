@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from sca_bench.captioner import Decoding, FitsOnce, SharesPrefix
+from sca_bench.captioner import Decoding, FitsFeatures, FitsOnce, SharesPrefix
 from sca_bench.engine import splits
 from sca_bench.engine.collect import ValidationSummary, WritePredictions, check_complete
 from sca_bench.engine.features import FeatureBank, families_of
@@ -231,6 +231,9 @@ class GroupRun:
         for member in group.alive:
             if isinstance(member.captioner, FitsOnce):
                 member.captioner.fit(captions)
+            if isinstance(member.captioner, FitsFeatures):
+                loader = splits.stored_loader(self._dataset("train"), self.first)
+                member.captioner.fit_features(group.with_features(b, "train") for b in loader)
 
     def _test(self, group: CellGroup) -> None:
         self._caption(group, "test", PREDICTIONS)

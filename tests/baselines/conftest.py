@@ -80,8 +80,9 @@ class Point:
 @pytest.fixture
 def registered(monkeypatch):
     """Register the baselines as their entry points would."""
-    names = ("GIT", "BLIP", "BLIP2")
-    points = [Point(f"baselines.sam_captioner:{name}") for name in names]
+    names = ("sam_captioner:GIT", "sam_captioner:BLIP", "sam_captioner:BLIP2")
+    names += ("retrieval:SPEC", "label:SPEC")
+    points = [Point(f"baselines.{name}") for name in names]
     monkeypatch.setattr(variants, "entry_points", lambda group: points)
 
 

@@ -7,6 +7,8 @@ import pytest
 import torch
 from tiny_captioners import KINDS
 
+from sca_bench import grammar
+from sca_bench.data.load import load_split
 from sca_bench.engine.job import CellJob, GroupJob, Outcome, new_attempt
 from sca_bench.study.cell import cell_key, features_key, prefix_key
 from sca_bench.study.fingerprint import Fingerprints
@@ -116,6 +118,38 @@ def test_controls_differ_and_blank_images_say_one_thing(crop, cell, run):
         assert len(said) == 1
 
 
+def test_retrieval_answers_with_training_captions(cell, run):
+    settings = cell("git", variant="retrieval")
+    store, (cell_id,) = run(settings, splits=("train", "test"))
+    known = {c for r in load_split(settings.data.train, "test").regions for c in r.references}
+    said = {row["caption"] for row in store.predictions(cell_id, 0)}
+    assert said
+    assert said <= known
+    bare = settings.model_copy(
+        update={"features": settings.features.model_copy(update={"cache": False})}
+    )
+    uncached, (same,) = run(bare, runs="uncached", splits=("train", "test"))
+    assert (same, captions(uncached, same)) == (cell_id, captions(store, cell_id))
+
+
+def test_retrieval_learns_the_captions_that_a_control_deals(cell, run):
+    train = cell().data.train.model_dump()
+    changes = {"variant": "retrieval", "data__test": {**train, "first_seed": 0}}
+    changes["data__train"] = {**train, "first_seed": 20}
+    right, (a,) = run(cell(**changes), runs="right", splits=("train", "test"))
+    changes["data__permute_captions"] = True
+    dealt, (b,) = run(cell(**changes), runs="dealt", splits=("train", "test"))
+    ways = [[row["caption"] for row in captions(*found)] for found in ((right, a), (dealt, b))]
+    assert ways[0] != ways[1]
+
+
+def test_labels(cell, run):
+    store, (cell_id,) = run(cell("git", variant="label"))
+    rows = store.predictions(cell_id, 0)
+    assert {row["caption"] for row in rows} <= set(grammar.SHAPES)
+    assert all(row["caption"] == row["slots"]["shape"] for row in rows)
+
+
 def keys(settings):
     inputs = Fingerprints().inputs(settings, "test")
     return inputs, cell_key(settings, inputs), prefix_key(settings, inputs)
@@ -147,4 +181,5 @@ def test_only_the_captioned_splits_are_prepared(cell):
     assert Job(Stands(cell("git")), 0, "to run").splits == ("test",)
     also = cell("git", eval__also_train=True)
     assert Job(Stands(also), 0, "to run").splits == ("train", "test")
+    assert Job(Stands(cell("git", variant="retrieval")), 0, "to run").splits == ("train", "test")
     assert Job(Stands(cell("git", variant="sca")), 0, "to run").splits == ("train", "val", "test")
