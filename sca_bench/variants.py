@@ -5,6 +5,7 @@ A third party registers a `VariantSpec` through the entry-point group `sca_bench
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -75,8 +76,14 @@ class VariantSpec:
         also = self.features_as_published if settings.mixer.as_published else ()
         return tuple(family for family in FAMILIES if family in (*self.features, *also))
 
-    def load_design(self) -> Callable[..., Any]:
-        """Import and return the function that makes the parts of its design."""
+    def load_design(self, where: str = "variant") -> Callable[..., Any]:
+        """Import and return the function that makes the parts of its design.
+
+        Raises:
+            InputError: It is no design of the SCA family.
+        """
+        if not self.design:
+            raise InputError(where, "variant", f"{self.name} names no design of the SCA family")
         design: Callable[..., Any] = _attribute(self.design)
         return design
 
@@ -95,8 +102,17 @@ _FROZEN = ("image_encoder", "prompt_encoder", "sam_mixer", "text_decoder")
 _MIXER_SIZES = ("num_layers", "num_heads", "mlp_dim", "attention_downsample_rate", "image_grid")
 
 
+_NO_BASELINE = ("baseline", "crop")
+"""Sections of the settings that only captioners outside the SCA family read."""
+
+
 def _sca(
-    name: str, design: str, summary: str, trained: tuple[str, ...], **facts: Any
+    name: str,
+    design: str,
+    summary: str,
+    trained: tuple[str, ...],
+    ignores: tuple[str, ...] = (),
+    **facts: Any,
 ) -> VariantSpec:
     """Return a design of the SCA family: one assembly, other parts."""
     return VariantSpec(
@@ -107,7 +123,7 @@ def _sca(
         summary=summary,
         frozen=_FROZEN,
         trained=trained,
-        ignores=("baseline", "crop", *facts.pop("ignores", ())),
+        ignores=(*_NO_BASELINE, *ignores),
         **facts,
     )
 
@@ -115,6 +131,10 @@ def _sca(
 _LEARNED = ("text_mixer", "caption_query_tokens", "projection", "task_tokens")
 _UNLEARNED = ("text_mixer", "projection", "task_tokens")
 
+_FIRST_HEAD = (
+    "reads one caption head only, the first mask candidate's (the original reads as many as its"
+    " batch has images, and its published runs held one image a process)"
+)
 _BUILT_IN = (
     _sca(
         "sca",
@@ -138,7 +158,7 @@ _BUILT_IN = (
         "sam_query:sam_query",
         "SAM's own mask tokens as queries: one caption per mask candidate",
         _UNLEARNED,
-        as_published="keeps as many captions per region as the batch has images",
+        as_published=_FIRST_HEAD,
         source=f"{_SCA}: SAM Query",
     ),
     _sca(
@@ -147,8 +167,7 @@ _BUILT_IN = (
         "The first version of sca_sam_query; the same unless as published",
         _UNLEARNED,
         features_as_published=("prompts",),
-        as_published="mixes the queries with the SAM mixer's inputs instead of its outputs, and"
-        " keeps as many captions per region as the batch has images",
+        as_published=f"{_FIRST_HEAD}; mixes the queries with the SAM mixer's inputs",
         source=f"{_SCA}: the code's direct decoding model, first version",
     ),
     _sca(
@@ -180,8 +199,14 @@ def all_variants() -> dict[str, VariantSpec]:
     Raises:
         InputError: Two packages register the same name.
     """
+    return dict(_registered(entry_points))
+
+
+@functools.cache
+def _registered(find: Callable[..., Any]) -> dict[str, VariantSpec]:
+    """Look through the installed packages once; it takes milliseconds each time."""
     specs = {spec.name: spec for spec in _BUILT_IN}
-    for point in entry_points(group=ENTRY_POINT_GROUP):
+    for point in find(group=ENTRY_POINT_GROUP):
         spec = point.load()
         if spec.name in specs and specs[spec.name] != spec:
             second = f"registered twice, the second by {point.value}"

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "report": {"study", "metrics"},
     "engine": {"models", "data", "study", "metrics"},
     "embedded": {"models", "data"},
-    "cli": {"study", "engine", "metrics", "report", "embedded"},
+    "cli": {"study", "engine", "metrics", "report", "embedded", "data"},
 }
 ONE_ROOM = {"mmengine": "engine", "mlflow": "engine", "optuna": "engine", "ray": "engine"}
 NO_TORCH = {"study", "metrics", "report", "cli"}

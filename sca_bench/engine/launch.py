@@ -169,12 +169,12 @@ class Launcher:
         """Check every group's inputs and compute the frozen features that are missing."""
         shared: dict[Any, Group] = {}
         for group in groups:
-            cell, splits = group.jobs[0].cell, group.jobs[0].splits
+            cell = group.jobs[0].cell
             key = (
                 cell.settings.text_decoder.weights,
                 *(
                     features_key(cell.settings, cell.inputs, split, family)
-                    for split in splits
+                    for split in group.jobs[0].splits
                     for family in FAMILIES
                 ),
             )

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from sca_bench.captioner import RegionCaptioner, SharesPrefix
+from sca_bench.data.dataset import RegionDataset
 from sca_bench.data.region_set import RegionSet
 from sca_bench.engine import splits
 from sca_bench.engine.features import build_banks, families_of, locked
@@ -17,21 +18,22 @@ from sca_bench.engine.group import Member, autocast
 from sca_bench.engine.images import images_folder, write_thumbnails
 from sca_bench.engine.job import CellJob, GroupJob, Outcome
 from sca_bench.engine.rng import RngStream
+from sca_bench.engine.trained import start_weights
 from sca_bench.errors import InputError
 from sca_bench.models.sam import sam_dims
-from sca_bench.study.cell import can_be_cached
 from sca_bench.study.store import write_atomic
 from sca_bench.variants import get_variant
 
 
 def build_member(cell: CellJob, where: str, parts: Any, device: torch.device) -> Member:
-    """Build one cell's captioner inside its own random stream."""
+    """Build one cell's captioner inside its own random stream, with what it starts from."""
     settings = cell.parsed()
     rng = RngStream(cell.seed, device)
     with rng.active():
         captioner: RegionCaptioner = get_variant(settings.variant).load()(
             settings, parts, where=where
         )
+    start_weights(captioner, settings, where)
     if isinstance(captioner, nn.Module):
         captioner.to(device)
     return Member(cell.cell_id, captioner, settings, rng)
@@ -47,22 +49,33 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
     sets = splits.load_splits(settings, job.where)
     _refuse_overlap(sets, job.where)
     outcome.messages += [f"{name}: {found.summary()}" for name, found in sets.items()]
+    datasets = {
+        split: splits.make_dataset(
+            sets,
+            split,
+            settings,
+            image_size=sam_dims(settings.sam.size).image_size,
+            seed=0,
+            with_pixels=True,
+        )
+        for split in sets
+    }
     write_thumbnails(sets["test"], images_folder(runs_dir, sets["test"]))
     parts = get_variant(settings.variant).load_parts(settings, job.where)
+    sharing: SharesPrefix | None = None
     for cell in job.cells:  # all are built, so that a wrong setting of any is met here
         member = build_member(cell, job.where, parts, device)
-    if isinstance(member.captioner, SharesPrefix) and settings.features.cache:
-        for split in (name for name in sets if name in job.splits):
-            if can_be_cached(settings, split):
-                _fill_banks(job, sets, split, member.captioner, progress)
+        if isinstance(member.captioner, SharesPrefix):
+            sharing = member.captioner
+    if sharing is None:
+        return
+    for split in splits.cached_splits(settings, sets):
+        if split in job.splits:
+            _fill_banks(job, split, datasets[split], sharing, progress)
 
 
 def _fill_banks(
-    job: GroupJob,
-    sets: dict[str, RegionSet],
-    split: str,
-    captioner: SharesPrefix,
-    progress: Path,
+    job: GroupJob, split: str, dataset: RegionDataset, captioner: SharesPrefix, progress: Path
 ) -> None:
     """Compute those frozen features of a split that the group's cells read and nobody kept."""
     settings, device = job.cells[0].parsed(), torch.device(job.device)
@@ -74,14 +87,6 @@ def _fill_banks(
         missing = {family: folder for family, folder in folders.items() if not folder.exists()}
         if not missing:
             return
-        dataset = splits.make_dataset(
-            sets,
-            split,
-            settings,
-            image_size=sam_dims(settings.sam.size).image_size,
-            seed=0,
-            with_pixels=True,
-        )
         loader, num_regions, num_images = splits.view_loader(dataset, settings)
 
         def tell(done: int, total: int) -> None:
@@ -101,12 +106,11 @@ def _fill_banks(
 
 
 def _refuse_overlap(sets: dict[str, RegionSet], where: str) -> None:
-    test = {record.path or image_id for image_id, record in sets["test"].images.items()}
+    test = _image_names(sets["test"])
     for name in ("train", "val"):
         if name not in sets:
             continue
-        images = sets[name].images.items()
-        shared = test & {record.path or image_id for image_id, record in images}
+        shared = test & _image_names(sets[name])
         if shared:
             raise InputError(
                 where,
@@ -114,3 +118,10 @@ def _refuse_overlap(sets: dict[str, RegionSet], where: str) -> None:
                 f"shares {len(shared)} images with data.test, the first is {min(shared)}",
                 "choose disjoint splits",
             )
+
+
+def _image_names(region_set: RegionSet) -> set[str]:
+    """Return what tells images apart whatever data set they are read as: file, or scene."""
+    if region_set.parts:
+        return set().union(*(_image_names(part.region_set) for part in region_set.parts))
+    return {record.path or image_id for image_id, record in region_set.images.items()}

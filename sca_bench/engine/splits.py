@@ -37,6 +37,12 @@ def load_splits(settings: CellSettings, where: str) -> dict[str, RegionSet]:
     return sets
 
 
+def cached_splits(settings: CellSettings, sets: dict[str, RegionSet]) -> list[str]:
+    """Return the splits whose frozen features can be kept: not one whose images are jittered."""
+    jittered = settings.data.lsj_scale is not None
+    return [name for name in sets if settings.features.cache and not (name == "train" and jittered)]
+
+
 def make_dataset(
     sets: dict[str, RegionSet],
     split: str,
@@ -50,15 +56,19 @@ def make_dataset(
     """Return the torch data set of one split; `training` decides on draws, not the split's name.
 
     Where `training` is None, the training split is drawn from and the others are captioned.
+
+    Raises:
+        InputError: The prompt needs masks, and a region has none.
     """
     return RegionDataset(
         sets[split],
         image_size=image_size,
         prompt=settings.train.prompt if split != "test" else settings.eval.prompt,
+        prompt_seed=settings.eval.prompt_seed,
         regions_per_image=settings.train.regions_per_image,
         training=split == "train" if training is None else training,
         seed=seed,
-        flip=settings.data.flip != "never",
+        augmentation=settings.data,
         permute_captions=settings.data.permute_captions,
         blank_images=settings.data.blank_images,
         with_pixels=with_pixels,
@@ -75,7 +85,12 @@ def train_loader(
     return DataLoader(
         dataset,
         batch_size=size,
-        sampler=SeekableSampler(len(dataset), seed, start=start * size),  # type: ignore[arg-type]
+        sampler=SeekableSampler(  # type: ignore[arg-type]
+            len(dataset),
+            seed,
+            start=start * size,
+            parts=[(len(p.region_set.images), p.weight) for p in dataset.region_set.parts] or None,
+        ),
         collate_fn=collate,
         num_workers=workers,
         persistent_workers=workers > 0,

@@ -26,7 +26,6 @@ from sca_bench.engine.trained import load_found, load_trained, save_trained
 from sca_bench.errors import CellError, InputError
 from sca_bench.models.sam import sam_dims
 from sca_bench.settings import CellSettings
-from sca_bench.study.cell import can_be_cached
 from sca_bench.study.record import RunRecord
 from sca_bench.study.store import (
     PREDICTIONS,
@@ -146,17 +145,16 @@ class GroupRun:
         parts = spec.load_parts(self.first, self.job.where)
         members = [build_member(c, self.job.where, parts, self.device) for c in self.job.cells]
         banks: dict[str, FeatureBank] = {}
-        if self.first.features.cache and isinstance(members[0].captioner, SharesPrefix):
+        if isinstance(members[0].captioner, SharesPrefix):
             root, inputs = Path(self.job.runs_dir), self.job.cells[0].inputs
             families = families_of(member.settings for member in members)
-            for split in (name for name in self.sets if name in self.job.splits):
-                if can_be_cached(self.first, split):
-                    banks[split] = FeatureBank(
-                        splits.bank_folders(root, self.first, inputs, split, families)
-                    )
+            for split in splits.cached_splits(self.first, self.sets):
+                if split in self.job.splits:
+                    folders = splits.bank_folders(root, self.first, inputs, split, families)
+                    banks[split] = FeatureBank(folders)
         decoding = Decoding(self.first.eval.num_beams, self.first.eval.max_new_tokens)
         group = CellGroup(members, self.device, banks, decoding)
-        self.needs_pixels = {split: spec.looks and split not in banks for split in self.sets}
+        self.needs_pixels = [s for s in self.sets if spec.looks and s not in banks]
         return group
 
     def _dataset(self, split: str, training: bool | None = None) -> Any:
@@ -166,7 +164,7 @@ class GroupRun:
             self.first,
             image_size=self.image_size,
             seed=self.seed,
-            with_pixels=self.needs_pixels[split],
+            with_pixels=split in self.needs_pixels,
             training=training,
         )
 
@@ -227,10 +225,12 @@ class GroupRun:
                 self.index.announce(cell.training_id, cell.cell_id, cell.seed, steps)
 
     def _fit(self, group: CellGroup) -> None:
-        captions = [c for region in self.sets["train"].regions for c in region.references]
+        fitting = [m.captioner for m in group.alive if isinstance(m.captioner, FitsOnce)]
+        if fitting:
+            captions = [c for region in self.sets["train"].regions for c in region.references]
+            for captioner in fitting:
+                captioner.fit(captions)
         for member in group.alive:
-            if isinstance(member.captioner, FitsOnce):
-                member.captioner.fit(captions)
             if isinstance(member.captioner, FitsFeatures):
                 loader = splits.stored_loader(self._dataset("train"), self.first)
                 member.captioner.fit_features(group.with_features(b, "train") for b in loader)

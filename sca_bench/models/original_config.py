@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,40 +13,27 @@ from sca_bench.errors import InputError
 from sca_bench.models.image_encoder import SamImageEncoder
 from sca_bench.models.mixer import TwoWayMixer
 from sca_bench.models.original_classes import STACKED, TASKS, OriginalClass
-from sca_bench.models.sam import IOU_HEAD_DEPTH, MASK_PROMPT_CHANNELS, SamDims
+from sca_bench.models.sam_config import (
+    FIXED_DECODER,
+    FIXED_PROMPT,
+    FIXED_VISION,
+    PROMPT,
+    VISION,
+    check_fixed,
+    parse_sam_dims,
+    read_json_object,
+)
+from sca_bench.models.sam_dims import SamDims
 from sca_bench.models.sca import TASKS as TASK_NAMES
 from sca_bench.models.sca import ScaCaptioner
 from sca_bench.settings import MixerSettings
 from sca_bench.variants import get_variant
 
-VISION, PROMPT, DECODER, TEXT = (
-    "vision_config",
-    "prompt_encoder_config",
-    "mask_caption_decoder_config",
-    "text_config",
-)
-_LAYER_NORM_EPS = 1e-6
+DECODER, TEXT = "mask_caption_decoder_config", "text_config"
 _FIXED: dict[str, dict[str, object]] = {
-    VISION: {
-        "hidden_act": "gelu",
-        "layer_norm_eps": _LAYER_NORM_EPS,
-        "num_channels": 3,
-        "qkv_bias": True,
-        "use_abs_pos": True,
-        "use_rel_pos": True,
-    },
-    PROMPT: {
-        "hidden_act": "gelu",
-        "layer_norm_eps": _LAYER_NORM_EPS,
-        "mask_input_channels": MASK_PROMPT_CHANNELS,
-        "num_point_embeddings": 4,
-    },
-    DECODER: {
-        "attention_downsample_rate": 2,
-        "hidden_act": "relu",
-        "iou_head_depth": IOU_HEAD_DEPTH,
-        "layer_norm_eps": _LAYER_NORM_EPS,
-    },
+    VISION: FIXED_VISION,
+    PROMPT: FIXED_PROMPT,
+    DECODER: FIXED_DECODER,
     "": {"vl_projector_norm_type": "none"},
 }
 """Settings with one supported value, which is also what their absence means."""
@@ -99,11 +85,8 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         InputError: It is absent, no JSON object, or not of this model type.
     """
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(path, "", f"cannot be read as JSON ({error})") from error
-    if not isinstance(config, dict) or config.get("model_type") != "sca":
+    config = read_json_object(path)
+    if config.get("model_type") != "sca":
         raise InputError(path, "model_type", "is not 'sca': no checkpoint of the original")
     return config
 
@@ -114,45 +97,13 @@ def parse(config: dict[str, Any], original: OriginalClass, where: Path) -> Origi
     Raises:
         InputError: A setting has a value that is not supported here.
     """
-    vision, prompt, decoder = (config.get(part) or {} for part in (VISION, PROMPT, DECODER))
-    for part, fixed in _FIXED.items():
-        section = config.get(part) or {} if part else config
-        for key, supported in fixed.items():
-            if section.get(key, supported) != supported:
-                raise InputError(
-                    where,
-                    f"{part}.{key}".lstrip("."),
-                    f"{section[key]!r} is not supported, expected {supported!r}",
-                )
+    check_fixed(config, {"": _FIXED[""]}, where)
     projection = config.get("vl_projector_type", "linear")
     known = ("linear", "mlp") if STACKED in original.has else ("linear",)
     if projection not in known:
         problem = f"{projection!r} is not supported, expected {' or '.join(known)}"
         raise InputError(where, "vl_projector_type", f"{problem} for {original.name}")
-    width = vision.get("hidden_size", 768)
-    embed_dim = decoder.get("hidden_size", 256)
-    for part, key, value in (
-        (VISION, "output_channels", vision.get("output_channels", 256)),
-        (PROMPT, "hidden_size", prompt.get("hidden_size", 256)),
-    ):
-        if value != embed_dim:
-            raise InputError(where, f"{part}.{key}", f"{value} is not the decoder's {embed_dim}")
-    sam = SamDims(
-        image_size=vision.get("image_size", 1024),
-        patch_size=vision.get("patch_size", 16),
-        encoder_width=width,
-        encoder_depth=vision.get("num_hidden_layers", 12),
-        encoder_num_heads=vision.get("num_attention_heads", 12),
-        encoder_mlp_dim=vision.get("mlp_dim") or int(width * vision.get("mlp_ratio", 4.0)),
-        encoder_window=vision.get("window_size", 14),
-        encoder_global_blocks=tuple(vision.get("global_attn_indexes", (2, 5, 8, 11))),
-        embed_dim=embed_dim,
-        decoder_depth=decoder.get("num_hidden_layers", 2),
-        decoder_num_heads=decoder.get("num_attention_heads", 8),
-        decoder_mlp_dim=decoder.get("mlp_dim", 2048),
-        iou_head_hidden_dim=decoder.get("iou_head_hidden_dim", 256),
-        num_mask_tokens=decoder.get("num_multimask_outputs", 3) + 1,
-    )
+    sam, decoder = parse_sam_dims(config, DECODER, where), config.get(DECODER) or {}
     return OriginalSizes(
         sam=sam,
         text_mixer_depth=decoder.get("additional_num_hidden_layers", 2),
@@ -184,7 +135,7 @@ def compose(model: ScaCaptioner, original: OriginalClass, where: str) -> dict[st
         ),
         (model.region_encoder.image_grid in (None, dims.grid), "mixer.image_grid", "must be unset"),
         (
-            mixer is None or _mixer_sizes(mixer) == sizes,
+            mixer is None or mixer_sizes(mixer) == sizes,
             "mixer",
             "heads and MLP width must be those of the SAM mixer, and downsampling 2",
         ),
@@ -247,7 +198,8 @@ def _caption_sizes(model: ScaCaptioner, original: OriginalClass) -> dict[str, in
     return sizes
 
 
-def _mixer_sizes(mixer: TwoWayMixer) -> tuple[int, int, int]:
+def mixer_sizes(mixer: TwoWayMixer) -> tuple[int, int, int]:
+    """Return a mixer's heads, MLP width and attention downsampling rate."""
     block: Any = mixer.layers[0]
     inner_dim = block.cross_attn_token_to_image.q_proj.out_features
     return (

@@ -87,9 +87,11 @@ _PREFIX_SETTINGS = (
     "data.lsj_scale",
     "data.lsj_as_published",
     "data.permute_captions",
-    "train.precision",
     "train.prompt",
+    "train.precision",
 )
+_OWN_SETTINGS = ("eval.select",)
+"""Settings inside those sections that each cell of a group may have for itself."""
 _ORDER_SETTINGS = ("train.steps", "train.images_per_batch", "train.regions_per_image")
 
 
@@ -102,7 +104,7 @@ def prefix_key(settings: CellSettings, inputs: dict[str, str]) -> str:
     shared = {
         key: value
         for key, value in values.items()
-        if key.split(".")[0] in _PREFIX_SECTIONS
+        if (key.split(".")[0] in _PREFIX_SECTIONS and key not in _OWN_SETTINGS)
         or key in _PREFIX_SETTINGS + _ORDER_SETTINGS
         or key.startswith(("data.train.", "data.val.", "data.test."))
     }
@@ -123,16 +125,6 @@ def _prefix_code(settings: CellSettings) -> list[str]:
     """Return whose code computes the frozen prefix: variants with one loader share it."""
     spec = get_variant(settings.variant)
     return [spec.parts or spec.name, spec.trains, spec.revision]
-
-
-def can_be_cached(settings: CellSettings, split: str) -> bool:
-    """Return whether a split's frozen features are the same whenever one of its regions is drawn.
-
-    Jittered training images are new at every draw; so may be random points of training.
-    """
-    if split == "train" and settings.data.lsj_scale is not None:
-        return False
-    return split == "test" or settings.train.prompt != "random_point"
 
 
 def features_key(

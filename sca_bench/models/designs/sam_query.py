@@ -27,20 +27,29 @@ class MaskTokenQueries(CaptionQueries):
         """Build the part.
 
         Args:
-            as_published: Read as many heads as the batch has images, which is what the original
-                does: one image gives the first candidate's caption only, and more images than
-                candidates run into the tokens behind the queries.
+            as_published: Read one head only, the first candidate's. The original reads as many
+                heads as its batch has images, and its published runs held one image a process.
+
+        Attributes:
+            counts_images: As published, read as many heads as the batch has images after all:
+                what the original's code does with any batch. More images than candidates run into
+                the tokens behind the queries.
         """
         super().__init__()
         self.as_published = as_published
+        self.counts_images = False
 
     def heads(self, num_candidates: int) -> int | None:
-        """Return M."""
-        return None if self.as_published else num_candidates
+        """Return M, or 1 as published; None where the batch decides."""
+        if self.counts_images:
+            return None
+        return 1 if self.as_published else num_candidates
 
     def heads_kept(self, features: RegionFeatures, num_heads: int) -> int:
-        """Return M, or the number of images B as published."""
-        return features.num_images if self.as_published else num_heads
+        """Return M; as published 1, or the number of images."""
+        if self.counts_images:
+            return features.num_images
+        return 1 if self.as_published else num_heads
 
     def forward(self, features: RegionFeatures) -> Tensor:
         """Return the mask tokens (N, M, 1, C)."""
