@@ -1,7 +1,8 @@
 """Tensors that travel between data, models and engine.
 
 Shape legend: B images, R regions per image (padded), N valid regions of the batch in row-major
-(image, region) order, P points, T tokens, S image tokens (= h*w), C channels, M mask candidates.
+(image, region) order, P points or prompt tokens, T tokens, S image tokens (= h*w), C channels, M
+mask candidates.
 """
 
 from __future__ import annotations
@@ -17,23 +18,60 @@ _V = TypeVar("_V")
 
 @dataclass(frozen=True)
 class RegionFeatures:
-    """What the frozen prefix of a model yields for each of N regions.
+    """What the frozen prefix of a model yields for N regions of B images.
+
+    The first block is always there. Of the others only the families that were asked for are; the
+    tensors of a family that is absent are None.
 
     Attributes:
-        tokens_NTC: SAM mixer output tokens: IoU token, mask tokens, prompt tokens.
-        image_tokens_NSC: SAM mixer output image tokens, row-major over `grid_hw`.
-        image_pe_SC: Positional encoding of the image tokens (shared by all regions).
         ious_NM: Predicted IoU of the mask candidates handed on to the user.
-        grid_hw: Rows and columns of the image tokens.
+        image_index_N: The image each region lies in, 0 to B - 1.
+        num_images: B; an image may have no region.
+        first_candidate: Index of the first of the M candidates among SAM's mask tokens: 1, or 0
+            where the single mask is handed on.
+        boxes_xyxy_input_N4: The boxes SAM was prompted with, in model-input pixels; None for
+            point-only prompts.
         mask_logits_NMhw: Low-resolution mask logits, or None where nobody asked for them.
+        tokens_NTC: `mixed`: SAM mixer output tokens: IoU token, mask tokens, prompt tokens.
+        image_tokens_NSC: `mixed`: SAM mixer output image tokens, row-major over `grid_hw`.
+        image_pe_SC: `mixed`: positional encoding of these image tokens, the same for all regions.
+        grid_hw: `mixed`: rows and columns of these image tokens.
+        prompt_tokens_NPC: `prompts`: embedded prompts, as they go into the SAM mixer.
+        own_tokens_TC: `prompts`: SAM's own tokens, which stand before them: IoU token, mask tokens.
+        embeddings_BChw: `images`: image embeddings, straight from the image encoder.
+        embedding_pe_SC: `images`: positional encoding of their h*w positions, row-major.
+        dense_prompt_C: `images`: what SAM adds to every position for "no mask prompt".
+        mask_boxes_xyxy_NM4: `mask_boxes`: the box cut out for each mask candidate, in whole pixels
+            of the original image.
     """
 
-    tokens_NTC: Tensor
-    image_tokens_NSC: Tensor
-    image_pe_SC: Tensor
     ious_NM: Tensor
-    grid_hw: tuple[int, int]
+    image_index_N: Tensor
+    num_images: int
+    first_candidate: int = 1
+    boxes_xyxy_input_N4: Tensor | None = None
     mask_logits_NMhw: Tensor | None = None
+    tokens_NTC: Tensor | None = None
+    image_tokens_NSC: Tensor | None = None
+    image_pe_SC: Tensor | None = None
+    grid_hw: tuple[int, int] | None = None
+    prompt_tokens_NPC: Tensor | None = None
+    own_tokens_TC: Tensor | None = None
+    embeddings_BChw: Tensor | None = None
+    embedding_pe_SC: Tensor | None = None
+    dense_prompt_C: Tensor | None = None
+    mask_boxes_xyxy_NM4: Tensor | None = None
+
+    def need(self, name: str) -> Tensor:
+        """Return a tensor of a family that must be there.
+
+        Raises:
+            ValueError: These features were computed without that family.
+        """
+        value: Tensor | None = getattr(self, name)
+        if value is None:
+            raise ValueError(f"these frozen features lack {name}: its family was not asked for")
+        return value
 
 
 @dataclass(frozen=True)
@@ -80,6 +118,16 @@ class RegionBatch:
     def num_regions(self) -> int:
         """Number of real regions, N."""
         return len(self.region_ids)
+
+    def image_index(self) -> Tensor:
+        """Return the image of each of the N real regions, 0 to B - 1."""
+        return self.region_mask_BR.nonzero()[:, 0]
+
+    def prompt_boxes(self) -> Tensor | None:
+        """Return the boxes (N, 4) that SAM is prompted with, or None for point-only prompts."""
+        if self.boxes_xyxy_input_BR4 is None or self.mask_point_seed is not None:
+            return None
+        return self.boxes_xyxy_input_BR4[self.region_mask_BR]
 
     def region_tasks(self) -> list[str]:
         """Return the task of each of the N real regions ("caption" when none was given)."""

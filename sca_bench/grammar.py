@@ -59,6 +59,25 @@ def make_caption(slots: Mapping[str, str]) -> str:
     return f"a {subject} {slots['relation']} a {neighbour}"
 
 
+CLASS_SLOTS: dict[str, tuple[str, ...]] = {
+    "shape": ("shape",),
+    "colour_shape": ("colour", "shape"),
+    "subject": _SUBJECT_KINDS,
+}
+"""What a class name in place of a whole caption says, in its order: 4, 20 or 120 classes."""
+
+
+def class_name(slots: Mapping[str, str], kind: str) -> tuple[str, dict[str, str]]:
+    """Return a class name in place of a caption, and the slots that it fills.
+
+    Args:
+        slots: The slots of the whole caption.
+        kind: A key of `CLASS_SLOTS`: `circle`, `red circle` or `small striped red circle`.
+    """
+    kept = {slot: slots[slot] for slot in CLASS_SLOTS[kind]}
+    return " ".join(kept.values()), kept
+
+
 def with_composite(slots: Mapping[str, str]) -> dict[str, str]:
     """Return the simple slots plus the composite neighbour slot, where both its parts are known."""
     found = {slot: slots[slot] for slot in SIMPLE_SLOTS if slot in slots}

@@ -5,6 +5,7 @@ A third party registers a `VariantSpec` through the entry-point group `sca_bench
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -12,6 +13,7 @@ from importlib.metadata import entry_points
 from typing import Any, Literal
 
 from sca_bench.errors import InputError, did_you_mean
+from sca_bench.types import FAMILIES, Family
 
 ENTRY_POINT_GROUP = "sca_bench.variants"
 
@@ -30,6 +32,14 @@ class VariantSpec:
         trained: Stages that are trained.
         looks: Whether the captioner reads pixels (or features of them) at all.
         reads: Sections of the settings it depends on; empty for all of them.
+        ignores: Settings (or sections, dotted) that change no number of it: they leave its key.
+        design: `module:attribute` of the function that makes the parts in which SCA's variants
+            differ (`mixer settings, SAM's sizes, where -> Design`); `build_sca` calls it.
+        features: Families of frozen features it reads.
+        features_as_published: Those it reads beside them with `mixer.as_published`.
+        as_published: What `mixer.as_published` does; empty where it changes nothing.
+        needs_boxes: Whether it cannot do with a point alone.
+        needs_originals: Whether it reads images as they are stored (`original_images` of a batch).
         trains: How it learns: by gradient steps, by one look at the captions, or not at all.
         revision: Raised whenever the variant's code changes a number; part of every cell's key.
         source: Where the design comes from.
@@ -44,6 +54,13 @@ class VariantSpec:
     trained: tuple[str, ...] = ()
     looks: bool = True
     reads: tuple[str, ...] = ()
+    ignores: tuple[str, ...] = ()
+    design: str = ""
+    features: tuple[Family, ...] = ("mixed",)
+    features_as_published: tuple[Family, ...] = ()
+    as_published: str = ""
+    needs_boxes: bool = False
+    needs_originals: bool = False
     trains: Literal["gradient", "once", "never"] = "gradient"
     revision: str = "1"
     source: str = ""
@@ -53,6 +70,22 @@ class VariantSpec:
         """Import and return the builder: `(settings, parts, where=...) -> captioner`."""
         builder: Callable[..., Any] = _attribute(self.builder)
         return builder
+
+    def families(self, settings: Any) -> tuple[Family, ...]:
+        """Return the families of frozen features it reads with these settings, in fixed order."""
+        also = self.features_as_published if settings.mixer.as_published else ()
+        return tuple(family for family in FAMILIES if family in (*self.features, *also))
+
+    def load_design(self, where: str = "variant") -> Callable[..., Any]:
+        """Import and return the function that makes the parts of its design.
+
+        Raises:
+            InputError: It is no design of the SCA family.
+        """
+        if not self.design:
+            raise InputError(where, "variant", f"{self.name} names no design of the SCA family")
+        design: Callable[..., Any] = _attribute(self.design)
+        return design
 
     def load_parts(self, settings: Any, where: str) -> Any:
         """Load what cells with these settings share, or None."""
@@ -64,15 +97,98 @@ def _attribute(path: str) -> Any:
     return getattr(import_module(module), attribute)
 
 
-_BUILT_IN = (
-    VariantSpec(
-        name="sca",
+_SCA = "Huang et al., Segment and Caption Anything, CVPR 2024"
+_FROZEN = ("image_encoder", "prompt_encoder", "sam_mixer", "text_decoder")
+_MIXER_SIZES = ("num_layers", "num_heads", "mlp_dim", "attention_downsample_rate", "image_grid")
+
+
+_NO_BASELINE = ("baseline", "crop")
+"""Sections of the settings that only captioners outside the SCA family read."""
+
+
+def _sca(
+    name: str,
+    design: str,
+    summary: str,
+    trained: tuple[str, ...],
+    ignores: tuple[str, ...] = (),
+    **facts: Any,
+) -> VariantSpec:
+    """Return a design of the SCA family: one assembly, other parts."""
+    return VariantSpec(
+        name=name,
         builder="sca_bench.models.build:build_sca",
         parts="sca_bench.models.build:load_frozen_parts",
-        summary="Text queries over SAM tokens: the paper's main model",
-        frozen=("image_encoder", "prompt_encoder", "sam_mixer", "text_decoder"),
-        trained=("text_mixer", "caption_query_tokens", "task_tokens", "projection"),
-        source="Huang et al., Segment and Caption Anything, CVPR 2024",
+        design=f"sca_bench.models.designs.{design}",
+        summary=summary,
+        frozen=_FROZEN,
+        trained=trained,
+        ignores=(*_NO_BASELINE, *ignores),
+        **facts,
+    )
+
+
+_LEARNED = ("text_mixer", "caption_query_tokens", "projection", "task_tokens")
+_UNLEARNED = ("text_mixer", "projection", "task_tokens")
+
+_FIRST_HEAD = (
+    "reads one caption head only, the first mask candidate's (the original reads as many as its"
+    " batch has images, and its published runs held one image a process)"
+)
+_BUILT_IN = (
+    _sca(
+        "sca",
+        "text_query:with_sam_tokens",
+        "Text queries over SAM tokens: the paper's main model",
+        _LEARNED,
+        ignores=("mixer.as_published",),
+        source=f"{_SCA}: Text Query w/ SAM Tokens",
+    ),
+    _sca(
+        "sca_split_mixer",
+        "split_mixer:without_sam_tokens",
+        "Text queries over prompt and image embeddings; the SAM mixer stands beside",
+        _LEARNED,
+        features=("prompts", "images"),
+        ignores=("mixer.as_published",),
+        source=f"{_SCA}: Text Query w/o SAM Tokens",
+    ),
+    _sca(
+        "sca_sam_query",
+        "sam_query:sam_query",
+        "SAM's own mask tokens as queries: one caption per mask candidate",
+        _UNLEARNED,
+        as_published=_FIRST_HEAD,
+        source=f"{_SCA}: SAM Query",
+    ),
+    _sca(
+        "sca_sam_query_v1",
+        "sam_query:sam_query_v1",
+        "The first version of sca_sam_query; the same unless as published",
+        _UNLEARNED,
+        features_as_published=("prompts",),
+        as_published=f"{_FIRST_HEAD}; mixes the queries with the SAM mixer's inputs",
+        source=f"{_SCA}: the code's direct decoding model, first version",
+    ),
+    _sca(
+        "sca_mask_heads",
+        "mask_heads:mask_heads",
+        "Learned text queries of their own for every mask candidate",
+        _LEARNED,
+        features_as_published=("prompts",),
+        as_published="mixes the queries with the SAM mixer's input tokens instead of its outputs",
+        source=f"{_SCA}: the code's base and first multitask models",
+    ),
+    _sca(
+        "sca_roi_align",
+        "roi_align:roi_align",
+        "6 x 6 image embeddings cut out of the box, without a text mixer",
+        ("projection", "task_tokens"),
+        features=("prompts", "images"),
+        ignores=tuple(f"mixer.{size}" for size in _MIXER_SIZES),
+        as_published="takes every image embedding for one of 16 px patches",
+        needs_boxes=True,
+        source=f"{_SCA}: ROI Align; ROI Align + MLP with prefix.projection: mlp",
     ),
 )
 
@@ -83,8 +199,14 @@ def all_variants() -> dict[str, VariantSpec]:
     Raises:
         InputError: Two packages register the same name.
     """
+    return dict(_registered(entry_points))
+
+
+@functools.cache
+def _registered(find: Callable[..., Any]) -> dict[str, VariantSpec]:
+    """Look through the installed packages once; it takes milliseconds each time."""
     specs = {spec.name: spec for spec in _BUILT_IN}
-    for point in entry_points(group=ENTRY_POINT_GROUP):
+    for point in find(group=ENTRY_POINT_GROUP):
         spec = point.load()
         if spec.name in specs and specs[spec.name] != spec:
             second = f"registered twice, the second by {point.value}"

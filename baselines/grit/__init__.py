@@ -10,6 +10,8 @@ SPEC = VariantSpec(
     summary="GRiT with a released checkpoint, captioning the given boxes (table 1)",
     frozen=("image_encoder", "pyramid", "text_decoder"),
     reads=("baseline", "data", "eval"),
+    needs_boxes=True,
+    needs_originals=True,
     trains="never",
     source=_SOURCE,
     licence="MIT (upstream code and weights)",
@@ -21,6 +23,8 @@ FROM_SCRATCH = VariantSpec(
     summary="GRiT's own encoder and text decoder, trained on the given boxes from scratch",
     trained=("image_encoder", "pyramid", "text_decoder"),
     reads=("baseline", "data", "train", "eval", "pretraining", "start_from"),
+    needs_boxes=True,
+    needs_originals=True,
     source=_SOURCE,
     licence="MIT (upstream design)",
 )

@@ -18,8 +18,10 @@ from torch import Tensor
 
 from baselines.grit.config import SIZES
 from baselines.grit.model import Grit
+from sca_bench.embedded.paths import resolve
 from sca_bench.errors import InputError
 
+KEY = "baseline.weights"
 _TEXT = "roi_heads.text_decoder.textual"
 _RULES = (
     (r"image_encoder\.patch_embed\.", "backbone.bottom_up.patch_embed.proj."),
@@ -92,7 +94,7 @@ def load_checkpoint(model: Grit, path: str | Path, where: object = "settings") -
     Raises:
         InputError: The file cannot be read or does not fit the model's size.
     """
-    path = Path(path).expanduser()
+    path = resolve(str(path), str(where), KEY)
     load_original_state(model, read_state(path, where), path)
 
 
@@ -102,9 +104,8 @@ def read_state(path: Path, where: object = "settings") -> dict[str, Tensor]:
     Raises:
         InputError: No such file, or it holds no plain dictionary of tensors.
     """
-    key = "baseline.weights"
     if not path.is_file():
-        raise InputError(where, key, f"'{path}': no such file", "give a released checkpoint")
+        raise InputError(where, KEY, f"'{path}': no such file", "give a released checkpoint")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from transformers import AutoTokenizer
 
 from baselines.grit.config import TINY_WORDS, TextDecoderConfig
+from sca_bench.embedded.paths import resolve
 from sca_bench.errors import InputError
 
 KEY = "baseline.tokenizer"
@@ -56,7 +57,7 @@ class BertTokenizer:
     """
 
     def __init__(self, folder: str | Path, config: TextDecoderConfig) -> None:
-        path = Path(folder).expanduser()
+        path = resolve(str(folder), str(folder), KEY)
         if not path.is_dir():
             problem = "is no folder; a local copy of bert-base-uncased is needed"
             raise InputError(path, KEY, problem, "give a folder with its vocab.txt")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from sca_bench import __version__
+from sca_bench.data.layouts import layout_help
 from sca_bench.errors import InputError
 
 
@@ -47,7 +48,12 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--tracking-uri", metavar="URI", help="MLflow (SQLite in the runs folder)")
     run.add_argument("--no-mlflow", action="store_true", help="do not mirror to MLflow")
     commands.add_parser("plan", parents=[suite], help="show a suite's cells and what is left")
-    commands.add_parser("check", parents=[suite], help="what a suite needs, and what is missing")
+    check = commands.add_parser(
+        "check", parents=[suite], help="what a suite needs, and what is missing"
+    )
+    check.add_argument(
+        "--build", action="store_true", help="size every cell: parameters, shapes, memory"
+    )
 
     report = commands.add_parser("report", parents=[common], help="write tables, plots, gallery")
     report.add_argument("suites", nargs="*", metavar="SUITE", help="names or files (all)")
@@ -83,11 +89,27 @@ def build_parser() -> argparse.ArgumentParser:
     )
     caption.add_argument("--out", metavar="PATH", help="overlay file, or folder (caption.png)")
 
-    weights = commands.add_parser(
-        "weights", help="the embedded weights; a text decoder of your own"
+    export = commands.add_parser("export", parents=[common], help="a run as an SCA checkpoint")
+    export.add_argument("run", metavar="CELL", help="CELL[/SEED] or a run folder")
+    export.add_argument("--out", required=True, metavar="DIR", help="folder to write (a new one)")
+
+    verify = commands.add_parser("verify", parents=[common], help="check that a run still holds")
+    verify.add_argument("run", metavar="CELL", help="CELL[/SEED] or a run folder")
+    verify.add_argument(
+        "--regions", type=int, default=8, metavar="N", help="regions to caption again, at least (8)"
     )
-    weights.add_argument("action", choices=["build", "verify", "train-lm"])
-    weights.add_argument("--out", metavar="DIR", help="folder to build into (a new one)")
+
+    weights = commands.add_parser(
+        "weights", help="checkpoints of others; the embedded weights; a text decoder of your own"
+    )
+    weights.add_argument("action", choices=["import", "build", "verify", "train-lm"])
+    weights.add_argument(
+        "source",
+        nargs="?",
+        metavar="SOURCE",
+        help="import: a SAM weight file, a transformers SAM folder, or an original SCA checkpoint",
+    )
+    weights.add_argument("--out", metavar="DIR", help="folder to write into (a new one)")
     weights.add_argument("--only", metavar="NAME", help="one of the embedded weights")
     lm = weights.add_argument_group("train-lm", "train a small text decoder on captions")
     lm.add_argument("--captions", metavar="JSON", help="captions in COCO's layout")
@@ -106,6 +128,26 @@ def build_parser() -> argparse.ArgumentParser:
         help="images whose captions are left out: image_data, COCO's layout, or a list of ids",
     )
     lm.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (1)")
+
+    data = commands.add_parser(
+        "data",
+        help="get a data set, see what it holds",
+        description="prepare fetches what is missing, records checksums, builds indices and "
+        "verifies; verify compares counts with published ones and looks for missing images, "
+        "repeated ids, unusable boxes and images that two splits share.",
+        epilog=layout_help(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    data.add_argument("action", choices=["prepare", "verify"])
+    data.add_argument("name", metavar="NAME", help="one of those below")
+    data.add_argument("--root", required=True, metavar="DIR", help="folder of the data set")
+    data.add_argument(
+        "--partial", action="store_true", help="a part of the data set is meant: compare no counts"
+    )
+    data.add_argument("--coco", metavar="DIR", help="root of coco, to see which images are COCO's")
+    data.add_argument(
+        "--no-download", action="store_true", help="prepare: only say what is to be fetched"
+    )
 
     track = commands.add_parser("track", parents=[common], help="the MLflow mirror")
     track.add_argument("action", choices=["sync"])
@@ -146,9 +188,15 @@ def _dispatch(options: argparse.Namespace, words: list[str]) -> int:
         from sca_bench.study.store import Store
 
         names = [Path(name).stem for name in options.suites] or None
-        for folder in write_reports(Store(options.runs_dir), names, Path(options.out)):
+        folders = write_reports(Store(options.runs_dir), names, Path(options.out))
+        overview = [Path(options.out)] if len(folders) > 1 else []
+        for folder in folders + overview:
             print(folder / "index.html")
         return 0
+    if options.command == "data":
+        from sca_bench.cli import data
+
+        return data.command(options)
     from sca_bench.cli import tools
 
     return tools.command(options)

@@ -79,6 +79,7 @@ def _describe(console: Console, name: str) -> None:
             "what": v.summary,
             "frozen": ", ".join(v.frozen) or "nothing",
             "trained": ", ".join(v.trained) or "nothing",
+            **({"as published": v.as_published or "no difference"} if v.design else {}),
             "learns": v.trains,
             "builder": v.builder,
             "revision": v.revision,

@@ -83,6 +83,8 @@ def _check(suite: Suite, store: Store, console: Console, options: argparse.Names
     lacking = missing(needs)
     if not lacking:
         make_plan(suite, store, only=options.only)
+    if options.build:
+        _print_sizes(console, suite)
     verdict = f"missing: {', '.join(need.what for need in lacking)}" if lacking else "all right"
     stages = {stage.name for cell in suite.cells for stage in cell.settings.pretraining}
     console.print(
@@ -94,6 +96,27 @@ def _check(suite: Suite, store: Store, console: Console, options: argparse.Names
         soft_wrap=True,
     )
     return 2 if lacking else 0
+
+
+def _print_sizes(console: Console, suite: Suite) -> None:
+    """Build every cell without weights; print parameters, memory of a step, and its shapes."""
+    from sca_bench.engine.estimate import estimate_step
+
+    table = Table(box=None)
+    for column in ("cell", "parameters", "trained", "GiB: weights", "optimiser", "step", "sum"):
+        table.add_column(column, justify="left" if column == "cell" else "right")
+    shapes: dict[str, tuple[int, ...]] = {}
+    for cell in suite.cells:
+        found = estimate_step(cell.settings, f"{suite.file}: {cell.name}")
+        if found is None:
+            continue
+        parts = [f"{gib:.1f}" for gib in (*found.memory_gib.values(), found.total_gib)]
+        counts = (f"{found.num_total_params:,}", f"{found.num_trainable_params:,}")
+        table.add_row(cell.name, *counts, *parts)
+        shapes = shapes or found.shapes
+    console.print(table)
+    for name, shape in shapes.items():
+        console.print(f"  {name}: {' x '.join(map(str, shape))}", highlight=False)
 
 
 def _without_secrets(words: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""`score`, `caption`, `weights` and `track`."""
+"""`score`, `caption`, `export`, `verify`, `weights` and `track`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ def command(options: argparse.Namespace) -> int:
         return _score(options)
     if options.command == "caption":
         return _caption(options)
+    if options.command == "export":
+        return _export(options)
+    if options.command == "verify":
+        return _verify(options)
     if options.command == "weights":
         return _weights(options)
     return _track(options)
@@ -74,7 +78,34 @@ def _caption(options: argparse.Namespace) -> int:
     return 0
 
 
+def _export(options: argparse.Namespace) -> int:
+    from sca_bench.engine.export import export_run
+
+    for line in export_run(Store(options.runs_dir), options.run, Path(options.out)):
+        print(line)
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from sca_bench.engine.verify import verify_run
+
+    if options.regions < 1:
+        raise InputError(
+            "verify", "--regions", f"{options.regions} is too few", "give a number >= 1"
+        )
+    failed = False
+    for check in verify_run(Store(options.runs_dir), options.run, options.regions):
+        print(check.line(), flush=True)
+        failed |= not check.passed
+    return 1 if failed else 0
+
+
 def _weights(options: argparse.Namespace) -> int:
+    if options.action == "import":
+        return _import(options)
+    if options.source is not None:
+        problem = f"{options.action} takes no SOURCE"
+        raise InputError("weights", options.source, problem, "only import does")
     if options.action == "train-lm":
         return _train_lm(options)
     if options.action == "verify":
@@ -88,6 +119,17 @@ def _weights(options: argparse.Namespace) -> int:
     if options.out is None:
         raise InputError("weights build", "--out", "missing", "name a folder to build into")
     build_all(Path(options.out), [options.only] if options.only else None)
+    return 0
+
+
+def _import(options: argparse.Namespace) -> int:
+    from sca_bench.engine.import_weights import import_weights
+
+    for name, value in (("SOURCE", options.source), ("--out", options.out)):
+        if value is None:
+            raise InputError("weights import", name, "missing", "give SOURCE --out DIR")
+    for line in import_weights(Path(options.source), Path(options.out)):
+        print(line)
     return 0
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sca_bench.data.images import image_path
+from sca_bench.data.images import ImageFolder
 from sca_bench.data.json_files import check, claim, get, place, read_json, shown
 from sca_bench.errors import InputError
-from sca_bench.settings import CocoInstancesSplit, CocoPanopticSplit
 from sca_bench.types import ImageRecord
 
 Annotations = list[tuple[int, dict[str, Any]]]
@@ -21,15 +20,17 @@ class CocoFile:
         categories: Category id -> name.
 
     Args:
-        split: The split's settings.
+        file: Its name.
+        folder: Where its images lie.
+        key: The setting that names the file, for messages.
 
     Raises:
         InputError: The file is missing, damaged, or its images or categories are not as expected.
     """
 
-    def __init__(self, split: CocoInstancesSplit | CocoPanopticSplit) -> None:
-        self.file, self._folder = split.annotations, split.images
-        content = read_json(self.file, "annotations")
+    def __init__(self, file: str, folder: ImageFolder, key: str = "annotations") -> None:
+        self.file, self._folder = file, folder
+        content = read_json(self.file, key)
         check(content, "an object", self.file, "top level")
         self._images = get(content, "images", "a list", self.file)
         self._annotations = get(content, "annotations", "a list", self.file)
@@ -61,7 +62,7 @@ class CocoFile:
                 image_id,
                 get(entry, "width", "a positive integer", self.file, *at),
                 get(entry, "height", "a positive integer", self.file, *at),
-                image_path(self._folder, name, self.file, *at, "file_name"),
+                self._folder.path(name, self.file, *at, "file_name"),
             )
             rows[image_id] = (record, entry, [])
         for index, annotation in enumerate(self._annotations):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sca_bench.data.coco import CocoFile
 from sca_bench.data.collect import CROWD, Collector
-from sca_bench.data.images import image_path
+from sca_bench.data.images import ImageFolder
 from sca_bench.data.json_files import claim, get, place
 from sca_bench.data.masks import encode_mask, read_panoptic_png
 from sca_bench.data.region_set import RegionSet
@@ -63,11 +63,12 @@ def read_coco_panoptic(split: CocoPanopticSplit, where: str) -> RegionSet:
         InputError: A file is missing, damaged or not of this form, JSON and PNG disagree, or
             nothing is left.
     """
-    coco = CocoFile(split)
+    coco = CocoFile(split.annotations, ImageFolder(split.images))
     if split.panoptic is not None and not Path(split.panoptic).is_dir():
         raise InputError(
             split.panoptic, "panoptic", "no such folder", "name the folder of the PNGs"
         )
+    pngs = None if split.panoptic is None else ImageFolder(split.panoptic)
     collector = Collector(f"coco_panoptic {Path(split.annotations).name}", coco.file, split, where)
     for image, entry, rows in coco.images():
         if len(rows) > 1:
@@ -81,7 +82,7 @@ def read_coco_panoptic(split: CocoPanopticSplit, where: str) -> RegionSet:
         if not collector.open_image(image, entry, sum(len(group[2]) for group in groups)):
             continue
         for index, annotation, segments in groups:
-            ids_HW = _segment_ids(coco, split, image, annotation, index) if segments else None
+            ids_HW = _segment_ids(coco, pngs, image, annotation, index) if segments else None
             seen: set[str] = set()
             for number, segment in enumerate(segments):
                 at = ("annotations", index, "segments_info", number)
@@ -99,20 +100,20 @@ def read_coco_panoptic(split: CocoPanopticSplit, where: str) -> RegionSet:
                         raise InputError(coco.file, place((*at, "id")), problem)
                     mask = encode_mask(mask_HW)
                 phrase = panoptic_phrase(coco.category(segment, *at))
-                collector.add(region_id, coco.box_xywh(segment, *at), phrase, mask)
+                collector.add(region_id, coco.box_xywh(segment, *at), (phrase,), mask)
     return collector.finish()
 
 
 def _segment_ids(
     coco: CocoFile,
-    split: CocoPanopticSplit,
+    pngs: ImageFolder | None,
     image: ImageRecord,
     annotation: dict[str, Any],
     index: int,
 ) -> NDArray[np.int64] | None:
-    if split.panoptic is None:
+    if pngs is None:
         return None
     at = ("annotations", index)
     name = get(annotation, "file_name", "a string", coco.file, *at)
-    path = Path(image_path(split.panoptic, name, coco.file, *at, "file_name"))
+    path = Path(pngs.path(name, coco.file, *at, "file_name"))
     return read_panoptic_png(path, image.height, image.width)

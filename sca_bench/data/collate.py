@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sca_bench.batch import RegionBatch
+from sca_bench.data_settings import Task
 
 NOT_A_POINT = -1
 """SAM's label of a padding point."""
@@ -27,10 +28,13 @@ class ImageSample:
         region_ids: Its R regions.
         captions: One caption per region.
         input_size_hw: Height and width of the valid area in model-input pixels.
-        view: 0 as stored, 1 mirrored left to right.
+        view: 0 as stored, 1 mirrored left to right, 2 cut at random (no feature cache has that).
+        task: The image's task.
+        mask_point_seed: As in `RegionBatch`.
         boxes_xyxy_input_R4: float32, or None where the prompt is a point.
         points_xy_input_RP2: float32, or None where the prompt is a box.
         pixels_3SS: Normalised, padded image, or None where features come from a cache.
+        original_HW3: The image as it is stored, uint8 RGB, or None where nobody reads it.
     """
 
     image_id: str
@@ -38,9 +42,12 @@ class ImageSample:
     captions: tuple[str, ...]
     input_size_hw: tuple[int, int]
     view: int = 0
+    task: Task = "caption"
+    mask_point_seed: int | None = None
     boxes_xyxy_input_R4: Tensor | None = None
     points_xy_input_RP2: Tensor | None = None
     pixels_3SS: Tensor | None = None
+    original_HW3: Tensor | None = None
 
     @property
     def flipped(self) -> bool:
@@ -55,16 +62,23 @@ def collate(samples: Sequence[ImageSample]) -> RegionBatch:
     `region_mask_BR`.
 
     Raises:
-        ValueError: No sample, or some have boxes, points or pixels and others not.
+        ValueError: No sample, or some have boxes, points, pixels, originals or a seed and others
+            not.
     """
     if not samples:
         raise ValueError("a batch needs at least one sample")
+    seed = samples[0].mask_point_seed
+    if any(sample.mask_point_seed != seed for sample in samples):
+        raise ValueError("samples of one batch must all have the same mask_point_seed")
     counts = [len(sample.region_ids) for sample in samples]
     mask_BR = torch.arange(max(counts)) < torch.tensor(counts)[:, None]
     points = _stack([sample.points_xy_input_RP2 for sample in samples], max(counts))
     labels = None
     if points is not None:
         labels = torch.where(mask_BR[..., None], 1, NOT_A_POINT).expand(points.shape[:-1])
+    originals = [s.original_HW3 for s in samples if s.original_HW3 is not None]
+    if len(originals) not in (0, len(samples)):
+        raise ValueError("samples of one batch must all have original images, or none")
     return RegionBatch(
         image_ids=[sample.image_id for sample in samples],
         region_ids=[region_id for sample in samples for region_id in sample.region_ids],
@@ -75,8 +89,10 @@ def collate(samples: Sequence[ImageSample]) -> RegionBatch:
         pixel_values_B3HW=_stack([sample.pixels_3SS for sample in samples], 3),
         input_sizes_hw=[sample.input_size_hw for sample in samples],
         captions=[caption for sample in samples for caption in sample.captions],
-        tasks=["caption"] * len(samples),
+        tasks=[sample.task for sample in samples],
         views=[sample.view for sample in samples],
+        original_images=originals or None,
+        mask_point_seed=seed,
     )
 
 

@@ -66,6 +66,11 @@ class Collector:
         self._image = image
         return True
 
+    def leave_out(self, reason: str, count: int = 1) -> None:
+        """Count images that were not even opened."""
+        if count:
+            self._left_out[reason] += count
+
     def drop(self, reason: str, count: int = 1) -> None:
         """Count annotations that do not become regions."""
         if count:
@@ -75,7 +80,7 @@ class Collector:
         self,
         region_id: str,
         box_xywh: tuple[float, float, float, float],
-        phrase: str,
+        references: tuple[str, ...],
         mask_rle: Mapping[str, object] | None = None,
     ) -> None:
         """Take one annotation of the open image: keep it, or count why not.
@@ -83,7 +88,8 @@ class Collector:
         Args:
             region_id: Unique in the file.
             box_xywh: Left, top, width, height in original pixels.
-            phrase: Its reference; runs of white space become one blank, none at the ends.
+            references: Its references; runs of white space become one blank, none at the ends,
+                and empty ones are left out.
             mask_rle: COCO run-length mask in original pixels, if there is one.
         """
         image = self._image
@@ -93,13 +99,15 @@ class Collector:
         if isinstance(box, BoxFault):
             self.drop(self._reason(box))
             return
-        phrase = " ".join(phrase.split())
-        if not phrase:
+        references = tuple(kept for text in references if (kept := " ".join(text.split())))
+        if not references:
             self.drop(EMPTY_PHRASE)
             return
         self._num_clipped += box != box_xyxy
         self._images[image.image_id] = image
-        self._regions.append(Region(region_id, image.image_id, box, (phrase,), _NO_SLOTS, mask_rle))
+        self._regions.append(
+            Region(region_id, image.image_id, box, references, _NO_SLOTS, mask_rle)
+        )
 
     def finish(self) -> RegionSet:
         """Return the region set.
@@ -126,6 +134,7 @@ class Collector:
             dropped=dict(self._dropped),
             images_left_out=dict(self._left_out),
             num_clipped=self._num_clipped,
+            task=self._split.task,
         )
 
     def _close_image(self) -> None:

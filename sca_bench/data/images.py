@@ -12,21 +12,54 @@ from sca_bench.errors import InputError
 from sca_bench.types import ImageRecord
 
 
-def image_path(folder: str, name: str, file: str | Path, *at: str | int) -> str:
-    """Return where the image `name` lies below `folder`.
+class ImageFolder:
+    """Finds image files below a folder by the names that annotations give them.
 
-    A folder that keeps the name's own subfolders (`VG_100K/2.jpg`, `patch8/x.jpg`) and one that
-    holds all images side by side are both understood: the subfolder counts where it exists.
+    A folder that keeps the name's own subfolders (`VG_100K/2.jpg`), one that keeps only the last of
+    them (`patch8/x.jpg` of `images/v1/patch8/x.jpg`) and one that holds all images side by side are
+    all understood: of the name's subfolders the longest tail counts that exists.
 
-    Raises:
-        InputError: The name is empty, absolute, or climbs out of the folder.
+    Args:
+        folder: The folder of a split's images.
+        also_in: Subfolders to look in for a file that does not lie where its name says.
     """
-    parts = PurePosixPath(name)
-    if not parts.name or parts.is_absolute() or ".." in parts.parts:
-        key = ".".join(str(part) for part in at)
-        raise InputError(file, key, f"{name!r} is not the name of a file inside the images folder")
-    nested, flat = Path(folder) / parts, Path(folder) / parts.name
-    return str(nested if nested.parent.is_dir() or not Path(folder).is_dir() else flat)
+
+    def __init__(self, folder: str, also_in: tuple[str, ...] = ()) -> None:
+        self._folder, self._also_in = Path(folder), also_in
+        self._below: dict[tuple[str, ...], str] = {}
+
+    def path(self, name: str, file: str | Path, *at: str | int) -> str:
+        """Return where the image `name` lies.
+
+        Args:
+            name: What the annotations call it, with `/` between folders.
+            file: The annotation file, for messages.
+            *at: Where in that file the name stands.
+
+        Raises:
+            InputError: The name is empty, absolute, or climbs out of the folder.
+        """
+        parts = PurePosixPath(name)
+        if not parts.name or parts.is_absolute() or ".." in parts.parts:
+            problem = f"{name!r} is not the name of a file inside the images folder"
+            raise InputError(file, ".".join(str(part) for part in at), problem)
+        folders = parts.parts[:-1]
+        if folders not in self._below:
+            self._below[folders] = self._find(folders)
+        path = f"{self._below[folders]}/{parts.name}"
+        if self._also_in and not Path(path).exists():
+            others = (f"{self._folder / below}/{parts.name}" for below in self._also_in)
+            return next((other for other in others if Path(other).exists()), path)
+        return path
+
+    def _find(self, folders: tuple[str, ...]) -> str:
+        """Return the folder that the name's subfolders mean, asked of the disk once for each."""
+        if self._folder.is_dir():
+            for start in range(len(folders) + 1):
+                found = self._folder.joinpath(*folders[start:])
+                if found.is_dir():
+                    return str(found)
+        return str(self._folder.joinpath(*folders))
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:

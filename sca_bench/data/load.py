@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
+from sca_bench import grammar
 from sca_bench.data.coco_instances import read_coco_instances
 from sca_bench.data.coco_panoptic import read_coco_panoptic
+from sca_bench.data.index import indexed
 from sca_bench.data.masks import encode_mask
-from sca_bench.data.region_set import RegionSet
-from sca_bench.data.scenes import render_scene
+from sca_bench.data.mixture import mix
+from sca_bench.data.refcoco import read_refcoco
+from sca_bench.data.region_set import Part, RegionSet
+from sca_bench.data.scenes import SceneRegion, render_scene
+from sca_bench.data.selection import FileSplit
 from sca_bench.data.visual_genome import read_visual_genome
 from sca_bench.settings import (
-    CocoInstancesSplit,
     CocoPanopticSplit,
+    MixtureSplit,
+    RefCocoSplit,
     ScenesSplit,
+    SingleSplit,
     SplitSettings,
     VisualGenomeSplit,
 )
@@ -24,7 +34,10 @@ _SCENE = "scene_"
 
 
 def load_split(split: SplitSettings, where: str) -> RegionSet:
-    """Read (or render) one split.
+    """Read (or render) one split, or all parts of a mixture.
+
+    Where the folder of an annotation file holds an index folder (see `index`), the split is taken
+    from there; the regions are the same.
 
     Args:
         split: The split's settings; relative paths are taken from the working directory.
@@ -33,15 +46,41 @@ def load_split(split: SplitSettings, where: str) -> RegionSet:
     Raises:
         InputError: A file is missing, damaged or not of its form, or no region is left.
     """
+    if isinstance(split, MixtureSplit):
+        return _read_mixture(split, where)
+    if isinstance(split, ScenesSplit):
+        return read_scenes(split, where)
+    return indexed(split, where, read_files)
+
+
+def read_files(split: FileSplit, where: str) -> RegionSet:
+    """Read one split from its annotation files, without any index.
+
+    Raises:
+        InputError: A file is missing, damaged or not of its form, or no region is left.
+    """
     match split:
-        case ScenesSplit():
-            return read_scenes(split, where)
         case VisualGenomeSplit():
             return read_visual_genome(split, where)
-        case CocoInstancesSplit():
-            return read_coco_instances(split, where)
         case CocoPanopticSplit():
             return read_coco_panoptic(split, where)
+        case RefCocoSplit():
+            return read_refcoco(split, where)
+        case _:
+            return read_coco_instances(split, where)
+
+
+def _read_mixture(split: MixtureSplit, where: str) -> RegionSet:
+    """Read the parts; each is called by its data set, the second of a kind `coco_instances-2`."""
+    seen: Counter[str] = Counter()
+    parts = []
+    for part in split.parts:
+        kind = part.split.dataset
+        seen[kind] += 1
+        name = kind if seen[kind] == 1 else f"{kind}-{seen[kind]}"
+        single: SingleSplit = part.split
+        parts.append(Part(name, part.weight, load_split(single, where)))
+    return mix(tuple(parts))
 
 
 def read_scenes(split: ScenesSplit, where: str) -> RegionSet:
@@ -52,7 +91,8 @@ def read_scenes(split: ScenesSplit, where: str) -> RegionSet:
         where: Unused; every reader has the same signature.
 
     Returns:
-        Images `scene_SEED`, regions `scene_SEED_NUMBER`, each with its mask and grammar slots.
+        Images `scene_SEED`, regions `scene_SEED_NUMBER`, each with its mask, and the grammar slots
+        that its caption (or the class name in its place) fills.
     """
     images: dict[str, ImageRecord] = {}
     regions: list[Region] = []
@@ -67,14 +107,22 @@ def read_scenes(split: ScenesSplit, where: str) -> RegionSet:
                 region_id=f"{image_id}_{number}",
                 image_id=image_id,
                 box_xyxy=region.box_xyxy,
-                references=(region.caption,),
-                slots=region.slots,
+                references=(caption,),
+                slots=slots,
                 mask_rle=encode_mask(region.mask),
             )
             for number, region in enumerate(scene.regions)
+            for caption, slots in [_said(region, split.captions)]
         ]
     name = f"scenes {split.first_seed}-{last}"
-    return RegionSet(name, images, tuple(regions), loader=_render_image)
+    return RegionSet(name, images, tuple(regions), loader=_render_image, task=split.task)
+
+
+def _said(region: SceneRegion, captions: str) -> tuple[str, Mapping[str, str]]:
+    """Return a region's caption, or the class name in its place, with the slots that it fills."""
+    if captions == "full":
+        return region.caption, region.slots
+    return grammar.class_name(region.slots, captions)
 
 
 def _render_image(record: ImageRecord) -> NDArray[np.uint8]:

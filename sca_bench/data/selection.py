@@ -9,9 +9,26 @@ from urllib.parse import urlsplit
 
 from sca_bench.data.json_files import check, claim, read_json
 from sca_bench.errors import InputError, did_you_mean
-from sca_bench.settings import CocoInstancesSplit, CocoPanopticSplit, VisualGenomeSplit
+from sca_bench.settings import (
+    CocoInstancesSplit,
+    CocoPanopticSplit,
+    GritSplit,
+    Objects365Split,
+    RefCocoSplit,
+    V3DetSplit,
+    VisualGenomeSplit,
+)
 
-FileSplit = VisualGenomeSplit | CocoInstancesSplit | CocoPanopticSplit
+FileSplit = (
+    VisualGenomeSplit
+    | GritSplit
+    | CocoInstancesSplit
+    | CocoPanopticSplit
+    | Objects365Split
+    | V3DetSplit
+    | RefCocoSplit
+)
+"""Every split that is read from annotation files."""
 
 _LOCATIONS = ("file_name", "coco_url", "url")
 

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sca_bench.data.collect import Collector
-from sca_bench.data.images import image_path
+from sca_bench.data.images import ImageFolder
 from sca_bench.data.json_files import check, claim, get, read_json
 from sca_bench.data.region_set import RegionSet
 from sca_bench.errors import InputError
@@ -37,7 +37,7 @@ def read_visual_genome(split: VisualGenomeSplit, where: str) -> RegionSet:
         InputError: A file is missing, damaged or not of this form, or nothing is left.
     """
     file = split.regions
-    records = _read_image_data(split.image_data)
+    records, folder = _read_image_data(split.image_data), ImageFolder(split.images)
     collector = Collector(f"visual_genome {Path(file).name}", file, split, where)
     seen_images: set[str] = set()
     seen_regions: set[str] = set()
@@ -49,7 +49,7 @@ def read_visual_genome(split: VisualGenomeSplit, where: str) -> RegionSet:
             problem = f"image {image_id} is not in {split.image_data}"
             raise InputError(file, f"[{index}].id", problem)
         record, position = records[image_id]
-        image = _image(record, image_id, split, position)
+        image = _image(record, image_id, folder, split.image_data, position)
         if not collector.open_image(image, record, len(regions)):
             continue
         for number, region in enumerate(regions):
@@ -67,7 +67,7 @@ def read_visual_genome(split: VisualGenomeSplit, where: str) -> RegionSet:
                 get(region, "width", "a number", file, *at),
                 get(region, "height", "a number", file, *at),
             )
-            collector.add(region_id, box_xywh, get(region, "phrase", "a string", file, *at))
+            collector.add(region_id, box_xywh, (get(region, "phrase", "a string", file, *at),))
     return collector.finish()
 
 
@@ -91,11 +91,10 @@ def _read_image_data(file: str) -> dict[str, tuple[dict[str, Any], int]]:
 
 
 def _image(
-    record: dict[str, Any], image_id: str, split: VisualGenomeSplit, index: int
+    record: dict[str, Any], image_id: str, folder: ImageFolder, file: str, index: int
 ) -> ImageRecord:
-    file = split.image_data
     width = get(record, "width", "a positive integer", file, index)
     height = get(record, "height", "a positive integer", file, index)
     parts = PurePosixPath(urlsplit(get(record, "url", "a string", file, index)).path).parts
     name = "/".join(part for part in parts[-2:] if part != "/")
-    return ImageRecord(image_id, width, height, image_path(split.images, name, file, index, "url"))
+    return ImageRecord(image_id, width, height, folder.path(name, file, index, "url"))

@@ -17,9 +17,10 @@ from sca_bench.data.load import load_split
 from sca_bench.data.preprocess import blank_input, preprocess
 from sca_bench.engine.job import resolve_device
 from sca_bench.engine.overlay import draw_overlay, mask_in_image
-from sca_bench.engine.trained import load_trained
+from sca_bench.engine.trained import find_trained
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.models.sam import sam_dims
+from sca_bench.models.sam_weights import read_tensors
 from sca_bench.settings import CellSettings, DataSettings, ScenesSplit
 from sca_bench.study.fingerprint import Fingerprints
 from sca_bench.study.record import RunRecord
@@ -141,13 +142,9 @@ class FinishedCaptioner:
             InputError: Its frozen weights have changed, or it has no trained ones.
         """
         self.settings = settings = CellSettings.model_validate(record.settings)
-        here = Fingerprints().inputs(_without_data(settings), folder)
-        if here != {k: v for k, v in record.inputs.items() if not k.startswith("data.")}:
-            raise InputError(folder, "inputs", "the weights this run used have changed since")
-        spec = get_variant(settings.variant)
-        where = str(folder)
-        captioner: Any = spec.load()(settings, spec.load_parts(settings, where), where=where)
-        if not _shares_prefix(captioner) or not load_trained(captioner, folder):
+        check_frozen_inputs(record, settings, folder)
+        captioner = build_finished(record, settings, folder)
+        if not _shares_prefix(captioner):
             problem = f"variant {settings.variant} has no trained weights to use"
             raise InputError(folder, "", problem)
         self.device = torch.device(resolve_device(settings.runtime.device))
@@ -180,10 +177,34 @@ def _shares_prefix(captioner: object) -> bool:
     return isinstance(captioner, SharesPrefix)
 
 
-def _without_data(settings: CellSettings) -> CellSettings:
-    """Only the weights matter here; the data need not be present."""
+def check_frozen_inputs(record: RunRecord, settings: CellSettings, folder: Path) -> None:
+    """Check that the frozen weights of a finished run are those it ran with.
+
+    Its data need not be there any more, nor what its training started from.
+
+    Raises:
+        InputError: One is missing or has other content.
+    """
     scene = ScenesSplit(dataset="scenes", num_images=1, first_seed=0)
-    return settings.model_copy(update={"data": DataSettings(train=scene, test=scene)})
+    data = DataSettings(train=scene, test=scene)
+    frozen = settings.model_copy(update={"data": data, "start_from": None, "pretraining": ()})
+    for key, digest in Fingerprints().inputs(frozen, folder).items():
+        if record.inputs.get(key) != digest:
+            raise InputError(folder, key, "the weights this run used have changed since")
+
+
+def build_finished(record: RunRecord, settings: CellSettings, folder: Path) -> Any:
+    """Build the captioner of a finished run and load what it trained.
+
+    Raises:
+        InputError: Weights are missing or do not fit.
+    """
+    spec, where = get_variant(settings.variant), str(folder)
+    captioner: Any = spec.load()(settings, spec.load_parts(settings, where), where=where)
+    if spec.trains == "gradient":
+        path = find_trained(record, folder)
+        captioner.load_trainable_state(read_tensors(path, where, ""), where=path)
+    return captioner
 
 
 def _check_prompt(

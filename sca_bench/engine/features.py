@@ -1,17 +1,20 @@
 """Frozen features of a split, computed once, kept as memory-mapped arrays.
 
-A bank holds the SAM mixer's output for every (region, view) of one split. Its folder is named by
-the key of everything the features depend on and appears under that name only when complete.
+A bank holds one family of features for every (region, view) or (image, view) of one split. Its
+folder is named by the key of everything the features depend on and appears under that name only
+when complete. A group reads as many banks as its cells read families.
 Shape legend as in `sca_bench.batch`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,59 +25,107 @@ from torch import Tensor
 
 from sca_bench.batch import RegionBatch, RegionFeatures
 from sca_bench.errors import InputError
+from sca_bench.settings import CellSettings
+from sca_bench.types import FAMILIES, Family
+from sca_bench.variants import get_variant
 
-_ARRAYS = ("tokens_NTC", "image_tokens_NSC", "ious_NM")
+_ROWS: dict[Family, tuple[str, ...]] = {
+    "mixed": ("tokens_NTC", "image_tokens_NSC", "ious_NM"),
+    "prompts": ("prompt_tokens_NPC", "ious_NM"),
+    "images": ("embeddings_BChw",),
+    "mask_boxes": ("mask_boxes_xyxy_NM4", "ious_NM"),
+}
+"""Arrays with a row per region; per image in the family `images`."""
+_SHARED: dict[Family, tuple[str, ...]] = {
+    "mixed": ("image_pe_SC",),
+    "prompts": ("own_tokens_TC",),
+    "images": ("embedding_pe_SC", "dense_prompt_C"),
+    "mask_boxes": (),
+}
+"""Arrays that are the same for all rows; always kept in float32."""
+_WHOLE = ("mask_boxes_xyxy_NM4",)
+"""Arrays of whole pixels, of which half precision would lose some; always kept in float32."""
 _TORCH_DTYPE = {"float32": torch.float32, "float16": torch.float16}
 
 
-def row_key(region_id: str, view: int) -> str:
-    """Return the key of one row."""
-    return f"{view}|{region_id}"
+def families_of(cells: Iterable[CellSettings]) -> tuple[Family, ...]:
+    """Return the families of frozen features that these cells read together, in fixed order."""
+    read = {f for cell in cells for f in get_variant(cell.variant).families(cell)}
+    return tuple(family for family in FAMILIES if family in read)
 
 
-class FeatureBank:
-    """Read access to the features of one split.
+def row_key(name: str, view: int) -> str:
+    """Return the key of one row: of a region id, or of an image id, in one view."""
+    return f"{view}|{name}"
 
-    Args:
-        folder: A folder written by `build_bank`.
 
-    Raises:
-        InputError: The folder is damaged.
-    """
+def _keys(family: Family, batch: RegionBatch) -> list[str]:
+    if family == "images":
+        views = batch.views or [0] * len(batch.image_ids)
+        return [row_key(i, v) for i, v in zip(batch.image_ids, views, strict=True)]
+    return [row_key(r, v) for r, v in zip(batch.region_ids, batch.region_views(), strict=True)]
 
-    def __init__(self, folder: Path) -> None:
+
+class _Stored:
+    """One family of one split."""
+
+    def __init__(self, family: Family, folder: Path) -> None:
+        self.family = family
         try:
             index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-            self._rows: dict[str, int] = index["rows"]
-            self.counters: dict[str, int] = index["counters"]
-            self._grid = (int(index["grid_hw"][0]), int(index["grid_hw"][1]))
+            self.rows: dict[str, int] = index["rows"]
+            self.first_candidate: int = index["first_candidate"]
+            grid = index["grid_hw"]
+            self.grid_hw = None if grid is None else (int(grid[0]), int(grid[1]))
             self._arrays = {
-                name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS
+                name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ROWS[family]
             }
-            self._pe = torch.from_numpy(np.load(folder / "image_pe_SC.npy"))
-        except (OSError, ValueError, KeyError) as error:
+            self.shared = {
+                name: torch.from_numpy(np.load(folder / f"{name}.npy")) for name in _SHARED[family]
+            }
+        except (OSError, ValueError, KeyError, TypeError) as error:
             fix = "delete the folder; it is computed again"
             raise InputError(folder, "", f"damaged feature cache ({error})", fix) from error
 
-    def __len__(self) -> int:
-        return len(self._rows)
+    def take(self, batch: RegionBatch) -> dict[str, Tensor]:
+        """Return the rows of a batch and what all rows share, as they are stored."""
+        rows = [self.rows[key] for key in _keys(self.family, batch)]
+        taken = {name: torch.from_numpy(array[rows]) for name, array in self._arrays.items()}
+        return taken | self.shared
+
+
+class FeatureBank:
+    """Read access to the frozen features of one split.
+
+    Args:
+        folders: Folder of each family, written by `build_banks`.
+
+    Raises:
+        InputError: A folder is damaged.
+        ValueError: No family has a row per region.
+    """
+
+    def __init__(self, folders: Mapping[Family, Path]) -> None:
+        if not set(folders) - {"images"}:
+            raise ValueError("features of images alone know nothing of regions")
+        self._stored = [_Stored(family, folder) for family, folder in folders.items()]
 
     def gather(self, batch: RegionBatch) -> RegionFeatures:
         """Return the features of the batch's N regions, float32 on the batch's device."""
-        views = batch.region_views()
-        rows = [self._rows[row_key(r, v)] for r, v in zip(batch.region_ids, views, strict=True)]
         device = batch.region_mask_BR.device
-
-        def take(name: str) -> Tensor:
-            values = torch.from_numpy(self._arrays[name][rows])
-            return values.to(device=device, dtype=torch.float32, non_blocking=True)
-
+        taken: dict[str, Any] = {}
+        for stored in self._stored:
+            for name, values in stored.take(batch).items():
+                if name not in taken:
+                    taken[name] = values.to(device=device, dtype=torch.float32, non_blocking=True)
+            if stored.grid_hw is not None:
+                taken["grid_hw"] = stored.grid_hw
         return RegionFeatures(
-            tokens_NTC=take("tokens_NTC"),
-            image_tokens_NSC=take("image_tokens_NSC"),
-            image_pe_SC=self._pe.to(device=device, dtype=torch.float32),
-            ious_NM=take("ious_NM"),
-            grid_hw=self._grid,
+            image_index_N=batch.image_index(),
+            num_images=len(batch.image_ids),
+            first_candidate=self._stored[0].first_candidate,
+            boxes_xyxy_input_N4=batch.prompt_boxes(),
+            **taken,
         )
 
 
@@ -82,66 +133,118 @@ def rounded(features: RegionFeatures, dtype: str) -> RegionFeatures:
     """Round features as a bank of this type would, so that a cache moves no number."""
     if dtype == "float32":
         return features
-    kept = {name: getattr(features, name).to(_TORCH_DTYPE[dtype]).float() for name in _ARRAYS}
-    return replace(features, **kept)
+    names = {name for family in FAMILIES for name in _ROWS[family]} - set(_WHOLE)
+    there = {name: getattr(features, name) for name in names}
+    return replace(
+        features,
+        **{n: t.to(_TORCH_DTYPE[dtype]).float() for n, t in there.items() if t is not None},
+    )
 
 
-def build_bank(
-    folder: Path,
+class _Writer:
+    """Fills the folder of one family; it gets its name when it is complete."""
+
+    def __init__(self, family: Family, folder: Path, num_rows: int, dtype: str) -> None:
+        self._family, self._folder, self._num_rows = family, folder, num_rows
+        self._dtype = _TORCH_DTYPE[dtype]
+        self._temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+        shutil.rmtree(self._temporary, ignore_errors=True)
+        self._temporary.mkdir(parents=True)
+        self._rows: dict[str, int] = {}
+        self._arrays: dict[str, Any] = {}
+
+    def add(self, batch: RegionBatch, features: RegionFeatures) -> None:
+        """Append the rows of a batch."""
+        keys, done = _keys(self._family, batch), len(self._rows)
+        for name in _ROWS[self._family]:
+            dtype = torch.float32 if name in _WHOLE else self._dtype
+            values = features.need(name).to("cpu", dtype).numpy()
+            if name not in self._arrays:
+                path, shape = self._temporary / f"{name}.npy", (self._num_rows, *values.shape[1:])
+                self._arrays[name] = np.lib.format.open_memmap(path, "w+", values.dtype, shape)
+            self._arrays[name][done : done + len(keys)] = values
+        self._rows.update({key: done + i for i, key in enumerate(keys)})
+        if len(self._rows) != done + len(keys):
+            raise RuntimeError(f"{self._folder.name}: a row came twice")
+
+    def close(self, features: RegionFeatures, facts: dict[str, Any]) -> None:
+        """Write what all rows share and give the folder its name."""
+        if len(self._rows) != self._num_rows:
+            found = f"expected {self._num_rows} feature rows, computed {len(self._rows)}"
+            raise RuntimeError(f"{self._folder.name}: {found}")
+        for array in self._arrays.values():
+            array.flush()
+        for name in _SHARED[self._family]:
+            values = features.need(name).to("cpu", torch.float32).contiguous()
+            np.save(self._temporary / f"{name}.npy", values.numpy())
+        grid = features.grid_hw if self._family == "mixed" else None
+        index = {
+            "rows": self._rows,
+            "first_candidate": features.first_candidate,
+            "grid_hw": grid,
+            **facts,
+        }
+        (self._temporary / "index.json").write_text(json.dumps(index), encoding="utf-8")
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._temporary.replace(self._folder)
+
+
+@contextlib.contextmanager
+def locked(folders: Iterable[Path]) -> Iterator[None]:
+    """Keep other processes from building the same banks; wait while one of them does.
+
+    Groups that differ in their test prompts, say, share the banks of their training split.
+    """
+    with contextlib.ExitStack() as stack:
+        for folder in sorted(folders):  # in one order, or two processes could wait for each other
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            handle = stack.enter_context((folder.parent / f".{folder.name}.lock").open("w"))
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def build_banks(
+    folders: Mapping[Family, Path],
     batches: Iterable[RegionBatch],
-    num_rows: int,
     compute: Callable[[RegionBatch], RegionFeatures],
     *,
+    num_regions: int,
+    num_images: int,
     dtype: str,
     device: torch.device,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> FeatureBank:
-    """Compute and store the features of one split.
+) -> None:
+    """Compute and store features of one split, all families in one pass over its images.
 
     Args:
-        folder: Where the bank will stand.
-        batches: Every (region, view) of the split exactly once, with pixels.
-        num_rows: Their number.
-        compute: A captioner's `frozen_features`.
+        folders: Where the bank of each family will stand.
+        batches: Every (image, view) of the split exactly once, with pixels and all regions.
+        compute: A captioner's `frozen_features`, asked for these families.
+        num_regions: Number of (region, view) pairs.
+        num_images: Number of (image, view) pairs.
         dtype: Storage type, `float32` or `float16`.
         device: Where to compute.
-        progress: Called with (rows done, rows in all).
+        progress: Called with (regions done, regions in all).
     """
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    writers = [
+        _Writer(family, folder, num_images if family == "images" else num_regions, dtype)
+        for family, folder in folders.items()
+    ]
     started, cpu, done, images = time.perf_counter(), time.process_time(), 0, 0
-    rows: dict[str, int] = {}
-    arrays: dict[str, Any] = {}
     features: RegionFeatures | None = None
     for batch in batches:
         features = compute(batch.to(device))
+        for writer in writers:
+            writer.add(batch, features)
         images += len(batch.image_ids)
-        count = batch.num_regions
-        for name in _ARRAYS:
-            values = getattr(features, name).to("cpu", _TORCH_DTYPE[dtype]).numpy()
-            if name not in arrays:
-                arrays[name] = np.lib.format.open_memmap(
-                    temporary / f"{name}.npy", "w+", values.dtype, (num_rows, *values.shape[1:])
-                )
-            arrays[name][done : done + count] = values
-        for region_id, view in zip(batch.region_ids, batch.region_views(), strict=True):
-            rows[row_key(region_id, view)] = len(rows)
-        done += count
-        progress(done, num_rows)
-    if features is None or len(rows) != num_rows or done != num_rows:
-        raise RuntimeError(f"{folder.name}: expected {num_rows} feature rows, computed {done}")
-    for array in arrays.values():
-        array.flush()
-    np.save(temporary / "image_pe_SC.npy", features.image_pe_SC.to("cpu", torch.float32).numpy())
-    index = {
-        "rows": rows,
-        "grid_hw": list(features.grid_hw),
+        done += batch.num_regions
+        progress(done, num_regions)
+    if features is None:
+        raise RuntimeError("a split without images has no features")
+    facts = {
         "counters": {"images": images, "regions": done},
         "seconds": round(time.perf_counter() - started, 3),
         "cpu_s": round(time.process_time() - cpu, 3),
     }
-    (temporary / "index.json").write_text(json.dumps(index), encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.replace(folder)
-    return FeatureBank(folder)
+    for writer in writers:
+        writer.close(features, facts)

@@ -25,6 +25,7 @@ from sca_bench.study.plan import Group, Job, Plan, Training
 from sca_bench.study.record import RunRecord
 from sca_bench.study.store import Store, checkpoint_step, is_trained
 from sca_bench.study.training import TrainedIndex
+from sca_bench.types import FAMILIES
 
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _POLL_S, _SHOW_S, _MIRROR_S = 0.1, 1.0, 5.0
@@ -168,9 +169,15 @@ class Launcher:
         """Check every group's inputs and compute the frozen features that are missing."""
         shared: dict[Any, Group] = {}
         for group in groups:
-            cell, splits = group.jobs[0].cell, group.jobs[0].splits
-            keys = tuple(features_key(cell.settings, cell.inputs, s) for s in splits)
-            key = (keys, cell.settings.text_decoder.weights, cell.settings.variant)
+            cell = group.jobs[0].cell
+            key = (
+                cell.settings.text_decoder.weights,
+                *(
+                    features_key(cell.settings, cell.inputs, split, family)
+                    for split in group.jobs[0].splits
+                    for family in FAMILIES
+                ),
+            )
             known = shared[key].jobs if key in shared else ()
             new = [j for j in group.jobs if j.cell.cell_id not in {k.cell.cell_id for k in known}]
             shared[key] = Group(group.key, group.seed, (*known, *new))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ import torch
 from torch.utils.data import DataLoader
 
 from sca_bench.data.collate import collate
-from sca_bench.data.dataset import RegionDataset, ViewDataset
+from sca_bench.data.dataset import RegionDataset, StoredDataset, ViewDataset
 from sca_bench.data.load import load_split
 from sca_bench.data.region_set import RegionSet
 from sca_bench.data.sampling import EvalSampler, SeekableSampler
 from sca_bench.settings import CellSettings
 from sca_bench.study.cell import features_key
+from sca_bench.types import Family
+from sca_bench.variants import get_variant
 
 SPLITS = ("train", "val", "test")
 
@@ -34,6 +37,12 @@ def load_splits(settings: CellSettings, where: str) -> dict[str, RegionSet]:
     return sets
 
 
+def cached_splits(settings: CellSettings, sets: dict[str, RegionSet]) -> list[str]:
+    """Return the splits whose frozen features can be kept: not one whose images are jittered."""
+    jittered = settings.data.lsj_scale is not None
+    return [name for name in sets if settings.features.cache and not (name == "train" and jittered)]
+
+
 def make_dataset(
     sets: dict[str, RegionSet],
     split: str,
@@ -47,18 +56,23 @@ def make_dataset(
     """Return the torch data set of one split; `training` decides on draws, not the split's name.
 
     Where `training` is None, the training split is drawn from and the others are captioned.
+
+    Raises:
+        InputError: The prompt needs masks, and a region has none.
     """
     return RegionDataset(
         sets[split],
         image_size=image_size,
         prompt=settings.train.prompt if split != "test" else settings.eval.prompt,
+        prompt_seed=settings.eval.prompt_seed,
         regions_per_image=settings.train.regions_per_image,
         training=split == "train" if training is None else training,
         seed=seed,
-        flip=settings.data.flip != "never",
+        augmentation=settings.data,
         permute_captions=settings.data.permute_captions,
         blank_images=settings.data.blank_images,
         with_pixels=with_pixels,
+        with_originals=get_variant(settings.variant).needs_originals,
     )
 
 
@@ -71,7 +85,12 @@ def train_loader(
     return DataLoader(
         dataset,
         batch_size=size,
-        sampler=SeekableSampler(len(dataset), seed, start=start * size),  # type: ignore[arg-type]
+        sampler=SeekableSampler(  # type: ignore[arg-type]
+            len(dataset),
+            seed,
+            start=start * size,
+            parts=[(len(p.region_set.images), p.weight) for p in dataset.region_set.parts] or None,
+        ),
         collate_fn=collate,
         num_workers=workers,
         persistent_workers=workers > 0,
@@ -92,8 +111,20 @@ def eval_loader(dataset: RegionDataset, settings: CellSettings) -> DataLoader[An
     )
 
 
-def view_loader(dataset: RegionDataset, settings: CellSettings) -> tuple[DataLoader[Any], int]:
-    """Return a loader over every (image, view), and the number of (region, view) pairs."""
+def stored_loader(dataset: RegionDataset, settings: CellSettings) -> DataLoader[Any]:
+    """Return a loader over every image as it is stored, with the captions it is trained on."""
+    regions = len(dataset.region_set.regions)
+    per_image = max(1.0, regions / max(1, len(dataset)))
+    return DataLoader(
+        StoredDataset(dataset),
+        batch_size=max(1, round(settings.runtime.eval_regions / per_image)),
+        collate_fn=collate,
+        num_workers=settings.runtime.loader_workers,
+    )
+
+
+def view_loader(dataset: RegionDataset, settings: CellSettings) -> tuple[DataLoader[Any], int, int]:
+    """Return a loader over every (image, view), and the numbers of (region, view) and of those."""
     views = ViewDataset(dataset)
     rows = sum(len(dataset.region_set.regions_of(image_id)) for image_id, _ in views.keys)
     regions = len(dataset.region_set.regions)
@@ -104,9 +135,18 @@ def view_loader(dataset: RegionDataset, settings: CellSettings) -> tuple[DataLoa
         collate_fn=collate,
         num_workers=settings.runtime.loader_workers,
     )
-    return loader, rows
+    return loader, rows, len(views)
 
 
-def bank_folder(runs_dir: Path, settings: CellSettings, inputs: dict[str, str], split: str) -> Path:
-    """Return where the frozen features of a split lie."""
-    return runs_dir / "features" / features_key(settings, inputs, split)
+def bank_folders(
+    runs_dir: Path,
+    settings: CellSettings,
+    inputs: dict[str, str],
+    split: str,
+    families: Iterable[Family],
+) -> dict[Family, Path]:
+    """Return where the frozen features of a split lie, by family."""
+    return {
+        family: runs_dir / "features" / features_key(settings, inputs, split, family)
+        for family in families
+    }

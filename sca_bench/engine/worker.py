@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from sca_bench.captioner import Decoding, FitsOnce, SharesPrefix
+from sca_bench.captioner import Decoding, FitsFeatures, FitsOnce, SharesPrefix
 from sca_bench.engine import splits
 from sca_bench.engine.collect import ValidationSummary, WritePredictions, check_complete
-from sca_bench.engine.features import FeatureBank
+from sca_bench.engine.features import FeatureBank, families_of
 from sca_bench.engine.group import CellGroup, Member
 from sca_bench.engine.hooks import CheckpointHook, LogHook
 from sca_bench.engine.job import CellJob, GroupJob, Outcome
@@ -145,13 +145,16 @@ class GroupRun:
         parts = spec.load_parts(self.first, self.job.where)
         members = [build_member(c, self.job.where, parts, self.device) for c in self.job.cells]
         banks: dict[str, FeatureBank] = {}
-        if self.first.features.cache and isinstance(members[0].captioner, SharesPrefix):
+        if isinstance(members[0].captioner, SharesPrefix):
             root, inputs = Path(self.job.runs_dir), self.job.cells[0].inputs
-            for split in (name for name in self.sets if name in self.job.splits):
-                banks[split] = FeatureBank(splits.bank_folder(root, self.first, inputs, split))
+            families = families_of(member.settings for member in members)
+            for split in splits.cached_splits(self.first, self.sets):
+                if split in self.job.splits:
+                    folders = splits.bank_folders(root, self.first, inputs, split, families)
+                    banks[split] = FeatureBank(folders)
         decoding = Decoding(self.first.eval.num_beams, self.first.eval.max_new_tokens)
         group = CellGroup(members, self.device, banks, decoding)
-        self.needs_pixels = spec.looks and not banks
+        self.needs_pixels = [s for s in self.sets if spec.looks and s not in banks]
         return group
 
     def _dataset(self, split: str, training: bool | None = None) -> Any:
@@ -161,7 +164,7 @@ class GroupRun:
             self.first,
             image_size=self.image_size,
             seed=self.seed,
-            with_pixels=self.needs_pixels,
+            with_pixels=split in self.needs_pixels,
             training=training,
         )
 
@@ -222,10 +225,15 @@ class GroupRun:
                 self.index.announce(cell.training_id, cell.cell_id, cell.seed, steps)
 
     def _fit(self, group: CellGroup) -> None:
-        captions = [c for region in self.sets["train"].regions for c in region.references]
+        fitting = [m.captioner for m in group.alive if isinstance(m.captioner, FitsOnce)]
+        if fitting:
+            captions = [c for region in self.sets["train"].regions for c in region.references]
+            for captioner in fitting:
+                captioner.fit(captions)
         for member in group.alive:
-            if isinstance(member.captioner, FitsOnce):
-                member.captioner.fit(captions)
+            if isinstance(member.captioner, FitsFeatures):
+                loader = splits.stored_loader(self._dataset("train"), self.first)
+                member.captioner.fit_features(group.with_features(b, "train") for b in loader)
 
     def _test(self, group: CellGroup) -> None:
         self._caption(group, "test", PREDICTIONS)

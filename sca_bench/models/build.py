@@ -9,27 +9,44 @@ from typing import Any
 from torch import nn
 
 from sca_bench.errors import InputError
-from sca_bench.models.mixer import TwoWayMixer
 from sca_bench.models.onnx_encoder import OnnxImageEncoder
-from sca_bench.models.queries import LearnedQueries
+from sca_bench.models.queries import Design
 from sca_bench.models.region_encoder import RegionEncoder
 from sca_bench.models.sam import ImageEncoder, Sam, build_sam, sam_dims
-from sca_bench.models.sca import TASKS, ScaCaptioner
+from sca_bench.models.sca import TASKS, ScaCaptioner, check_selection
 from sca_bench.models.text_decoder import TextDecoder
 from sca_bench.models.text_decoder_loading import load_text_decoder
 from sca_bench.settings import CellSettings
+from sca_bench.variants import get_variant
 
 
 @dataclass
-class FrozenParts:
-    """What several cells of a group share in memory.
+class SamParts:
+    """What cells of a group share in memory that use SAM and no text decoder of this package.
 
     Attributes:
         sam: Frozen SAM.
-        text_decoder: The text decoder as it was loaded; a cell that trains it gets a copy.
     """
 
     sam: Sam
+
+    def region_encoder(self, *, image_grid: int | None = None) -> RegionEncoder:
+        """Return the frozen half of a captioner, from images and prompts to SAM's features.
+
+        Args:
+            image_grid: As for `RegionEncoder`.
+        """
+        return RegionEncoder(self.sam, image_grid=image_grid)
+
+
+@dataclass
+class FrozenParts(SamParts):
+    """What several cells of SCA's designs share in memory.
+
+    Attributes:
+        text_decoder: The text decoder as it was loaded; a cell that trains it gets a copy.
+    """
+
     text_decoder: TextDecoder
 
 
@@ -38,6 +55,20 @@ def load_frozen_parts(settings: CellSettings, where: str = "settings") -> Frozen
 
     Args:
         settings: Of any cell of the group: `sam`, `encoder` and `text_decoder.weights` are read.
+        where: File to name in an error.
+
+    Raises:
+        InputError: Weights cannot be read or do not fit.
+    """
+    sam = load_sam_parts(settings, where).sam
+    return FrozenParts(sam, load_text_decoder(settings.text_decoder.weights, where=where))
+
+
+def load_sam_parts(settings: CellSettings, where: str = "settings") -> SamParts:
+    """Load SAM alone, for captioners that bring their own text decoder.
+
+    Args:
+        settings: Of any cell of the group: `sam` and `encoder` are read.
         where: File to name in an error.
 
     Raises:
@@ -57,15 +88,16 @@ def load_frozen_parts(settings: CellSettings, where: str = "settings") -> Frozen
         weights=settings.sam.weights,
         random_seed=settings.sam.random_seed,
         image_encoder=encoder,
+        untrained_encoder=settings.encoder.type == "untrained",
         where=where,
     )
-    return FrozenParts(sam, load_text_decoder(settings.text_decoder.weights, where=where))
+    return SamParts(sam)
 
 
 def build_sca(
     settings: CellSettings, parts: FrozenParts | None = None, *, where: str = "settings"
 ) -> ScaCaptioner:
-    """Build the captioner of one cell.
+    """Build the captioner of one cell, of whichever design `settings.variant` names.
 
     New modules draw their weights from the global random generator, in a fixed order, so a seed
     set just before the call decides them.
@@ -76,7 +108,8 @@ def build_sca(
         where: File to name in an error.
 
     Raises:
-        InputError: Weights cannot be read or do not fit, or sizes contradict each other.
+        InputError: Weights cannot be read or do not fit, sizes contradict each other, or a setting
+            has no meaning for the design.
     """
     shared = parts is not None
     parts = parts if parts is not None else load_frozen_parts(settings, where)
@@ -87,41 +120,69 @@ def build_sca(
             "mixer.image_grid",
             f"{mixer.image_grid} is finer than SAM's own grid of {dims.grid}",
         )
+    spec = get_variant(settings.variant, where)
+    if spec.needs_boxes:
+        _refuse_points(settings, where)
     text_decoder = parts.text_decoder
     if settings.text_decoder.trainable and shared:
         text_decoder = copy.deepcopy(text_decoder)
-    try:
-        text_mixer = TwoWayMixer(
-            mixer.num_layers,
-            dims.embed_dim,
-            mixer.num_heads,
-            mixer.mlp_dim,
-            mixer.attention_downsample_rate,
-        )
-    except ValueError as error:
-        raise InputError(where, "mixer.num_heads", str(error)) from error
-    queries = LearnedQueries(mixer.num_caption_heads, mixer.num_query_tokens, dims.embed_dim)
-    projection = nn.Linear(dims.embed_dim, text_decoder.width)
+    design: Design = spec.load_design(where)(mixer, dims, where)
+    candidates = dims.num_mask_tokens - 1
+    check_selection(design.queries.heads(candidates), candidates, settings.eval.select, where)
+    projection = build_projection(settings.prefix.projection, dims.embed_dim, text_decoder.width)
     num_task_tokens = settings.prefix.num_task_tokens
     task_tokens = None
     if num_task_tokens:
         task_tokens = nn.Embedding(len(TASKS) * num_task_tokens, text_decoder.width)
-    for part in (text_mixer, queries, projection, task_tokens):
+    for part in (design.text_mixer, design.queries, projection, task_tokens):
         init_weights(part, mixer.init_std)
     return ScaCaptioner(
-        RegionEncoder(parts.sam, image_grid=mixer.image_grid),
-        queries,
-        text_mixer,
+        parts.region_encoder(image_grid=mixer.image_grid),
+        design,
         projection,
         task_tokens,
         text_decoder,
+        variant=settings.variant,
+        as_published=mixer.as_published,
+        select=settings.eval.select,
         prefix_gain=settings.prefix.gain,
         query_dropout=mixer.dropout,
         label_smoothing=settings.train.label_smoothing,
         max_caption_tokens=settings.train.max_caption_tokens,
         train_text_decoder=settings.text_decoder.trainable,
         dropout_in_training=settings.text_decoder.dropout_in_training,
+        checkpoint_text_decoder=settings.text_decoder.gradient_checkpointing,
     )
+
+
+def build_projection(kind: str, in_width: int, out_width: int) -> nn.Module:
+    """Build what takes query outputs to the text decoder's width.
+
+    Args:
+        kind: `linear`, one layer; or `mlp`, three with GELU between them.
+        in_width: Channels C of the query outputs.
+        out_width: Width D of the text decoder.
+    """
+    if kind == "linear":
+        return nn.Linear(in_width, out_width)
+    return nn.Sequential(
+        nn.Linear(in_width, out_width),
+        nn.GELU(),
+        nn.Linear(out_width, out_width),
+        nn.GELU(),
+        nn.Linear(out_width, out_width),
+    )
+
+
+def _refuse_points(settings: CellSettings, where: str) -> None:
+    with_box = ("box", "box_point")
+    for key, prompt in (
+        ("train.prompt", settings.train.prompt),
+        ("eval.prompt", settings.eval.prompt),
+    ):
+        if prompt not in with_box:
+            problem = f"{prompt!r} gives {settings.variant} no box to look into"
+            raise InputError(where, key, problem, f"set it to {' or '.join(with_box)}")
 
 
 def init_weights(part: nn.Module | None, std: float) -> None:

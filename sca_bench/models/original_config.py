@@ -2,50 +2,44 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
 from transformers import AutoConfig
 
 from sca_bench.errors import InputError
 from sca_bench.models.image_encoder import SamImageEncoder
 from sca_bench.models.mixer import TwoWayMixer
-from sca_bench.models.sam import IOU_HEAD_DEPTH, MASK_PROMPT_CHANNELS, SamDims
-from sca_bench.models.sca import TASKS, ScaCaptioner
-
-VISION, PROMPT, DECODER, TEXT = (
-    "vision_config",
-    "prompt_encoder_config",
-    "mask_caption_decoder_config",
-    "text_config",
+from sca_bench.models.original_classes import STACKED, TASKS, OriginalClass
+from sca_bench.models.sam_config import (
+    FIXED_DECODER,
+    FIXED_PROMPT,
+    FIXED_VISION,
+    PROMPT,
+    VISION,
+    check_fixed,
+    parse_sam_dims,
+    read_json_object,
 )
-_LAYER_NORM_EPS = 1e-6
+from sca_bench.models.sam_dims import SamDims
+from sca_bench.models.sca import TASKS as TASK_NAMES
+from sca_bench.models.sca import ScaCaptioner
+from sca_bench.settings import MixerSettings
+from sca_bench.variants import get_variant
+
+DECODER, TEXT = "mask_caption_decoder_config", "text_config"
 _FIXED: dict[str, dict[str, object]] = {
-    VISION: {
-        "hidden_act": "gelu",
-        "layer_norm_eps": _LAYER_NORM_EPS,
-        "num_channels": 3,
-        "qkv_bias": True,
-        "use_abs_pos": True,
-        "use_rel_pos": True,
-    },
-    PROMPT: {
-        "hidden_act": "gelu",
-        "layer_norm_eps": _LAYER_NORM_EPS,
-        "mask_input_channels": MASK_PROMPT_CHANNELS,
-        "num_point_embeddings": 4,
-    },
-    DECODER: {
-        "attention_downsample_rate": 2,
-        "hidden_act": "relu",
-        "iou_head_depth": IOU_HEAD_DEPTH,
-        "layer_norm_eps": _LAYER_NORM_EPS,
-    },
-    "": {"vl_projector_type": "linear", "vl_projector_norm_type": "none"},
+    VISION: FIXED_VISION,
+    PROMPT: FIXED_PROMPT,
+    DECODER: FIXED_DECODER,
+    "": {"vl_projector_norm_type": "none"},
 }
 """Settings with one supported value, which is also what their absence means."""
+INTENDED = "sca_bench_as_published"
+"""Key this package adds, with the value false, to a model that was trained as it was meant to be
+and not as the original's code has it."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +52,7 @@ class OriginalSizes:
         num_caption_tokens: Caption query tokens per head, Q.
         num_caption_heads: Captions per region, H.
         num_task_tokens: Task tokens per task, K.
+        projection: `linear` or `mlp`.
         text_config: Configuration of the language model.
     """
 
@@ -66,7 +61,22 @@ class OriginalSizes:
     num_caption_tokens: int
     num_caption_heads: int
     num_task_tokens: int
+    projection: str
     text_config: Any
+
+    def mixer_settings(self, original: OriginalClass, *, as_published: bool) -> MixerSettings:
+        """Return what the design of a class is built from."""
+        asked = {
+            "num_query_tokens": self.num_caption_tokens,
+            "num_caption_heads": self.num_caption_heads,
+        }
+        return MixerSettings(
+            num_layers=self.text_mixer_depth,
+            num_heads=self.sam.decoder_num_heads,
+            mlp_dim=self.sam.decoder_mlp_dim,
+            as_published=as_published,
+            **{name: asked[name] for name in original.mixer_settings},
+        )
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -75,66 +85,37 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         InputError: It is absent, no JSON object, or not of this model type.
     """
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(path, "", f"cannot be read as JSON ({error})") from error
-    if not isinstance(config, dict) or config.get("model_type") != "sca":
+    config = read_json_object(path)
+    if config.get("model_type") != "sca":
         raise InputError(path, "model_type", "is not 'sca': no checkpoint of the original")
     return config
 
 
-def parse(config: dict[str, Any], where: Path) -> OriginalSizes:
-    """Turn the configuration into sizes; absent ones have the original's defaults.
+def parse(config: dict[str, Any], original: OriginalClass, where: Path) -> OriginalSizes:
+    """Turn the configuration of a class into sizes; absent ones have the original's defaults.
 
     Raises:
         InputError: A setting has a value that is not supported here.
     """
-    vision, prompt, decoder = (config.get(part) or {} for part in (VISION, PROMPT, DECODER))
-    for part, fixed in _FIXED.items():
-        section = config.get(part) or {} if part else config
-        for key, supported in fixed.items():
-            if section.get(key, supported) != supported:
-                raise InputError(
-                    where,
-                    f"{part}.{key}".lstrip("."),
-                    f"{section[key]!r} is not supported, expected {supported!r}",
-                )
-    width = vision.get("hidden_size", 768)
-    embed_dim = decoder.get("hidden_size", 256)
-    for part, key, value in (
-        (VISION, "output_channels", vision.get("output_channels", 256)),
-        (PROMPT, "hidden_size", prompt.get("hidden_size", 256)),
-    ):
-        if value != embed_dim:
-            raise InputError(where, f"{part}.{key}", f"{value} is not the decoder's {embed_dim}")
-    sam = SamDims(
-        image_size=vision.get("image_size", 1024),
-        patch_size=vision.get("patch_size", 16),
-        encoder_width=width,
-        encoder_depth=vision.get("num_hidden_layers", 12),
-        encoder_num_heads=vision.get("num_attention_heads", 12),
-        encoder_mlp_dim=vision.get("mlp_dim") or int(width * vision.get("mlp_ratio", 4.0)),
-        encoder_window=vision.get("window_size", 14),
-        encoder_global_blocks=tuple(vision.get("global_attn_indexes", (2, 5, 8, 11))),
-        embed_dim=embed_dim,
-        decoder_depth=decoder.get("num_hidden_layers", 2),
-        decoder_num_heads=decoder.get("num_attention_heads", 8),
-        decoder_mlp_dim=decoder.get("mlp_dim", 2048),
-        iou_head_hidden_dim=decoder.get("iou_head_hidden_dim", 256),
-        num_mask_tokens=decoder.get("num_multimask_outputs", 3) + 1,
-    )
+    check_fixed(config, {"": _FIXED[""]}, where)
+    projection = config.get("vl_projector_type", "linear")
+    known = ("linear", "mlp") if STACKED in original.has else ("linear",)
+    if projection not in known:
+        problem = f"{projection!r} is not supported, expected {' or '.join(known)}"
+        raise InputError(where, "vl_projector_type", f"{problem} for {original.name}")
+    sam, decoder = parse_sam_dims(config, DECODER, where), config.get(DECODER) or {}
     return OriginalSizes(
         sam=sam,
         text_mixer_depth=decoder.get("additional_num_hidden_layers", 2),
         num_caption_tokens=decoder.get("num_caption_tokens", 1),
         num_caption_heads=decoder.get("num_caption_heads", 1),
-        num_task_tokens=config.get("num_task_tokens", 6),
+        num_task_tokens=config.get("num_task_tokens", 6) if TASKS in original.has else 0,
+        projection=projection,
         text_config=_text_config(config.get(TEXT) or {}, where),
     )
 
 
-def compose(model: ScaCaptioner, original_class: str, where: str) -> dict[str, Any]:
+def compose(model: ScaCaptioner, original: OriginalClass, where: str) -> dict[str, Any]:
     """Return the configuration of a captioner.
 
     Raises:
@@ -142,26 +123,30 @@ def compose(model: ScaCaptioner, original_class: str, where: str) -> dict[str, A
     """
     dims, mixer = model.region_encoder.sam.dims, model.text_mixer
     own = model.region_encoder.sam.image_encoder
+    stacked = STACKED in original.has
+    sizes = (dims.decoder_num_heads, dims.decoder_mlp_dim, 2)
     for fits, key, problem in (
         (isinstance(own, SamImageEncoder), "encoder", "only SAM's own image encoder can be stored"),
-        (model.task_tokens is not None, "prefix.num_task_tokens", "at least one is needed"),
         (model.prefix_gain == 1.0, "prefix.gain", "must be 1"),
+        (
+            stacked or isinstance(model.projection, nn.Linear),
+            "prefix.projection",
+            f"must be linear in {original.name}",
+        ),
         (model.region_encoder.image_grid in (None, dims.grid), "mixer.image_grid", "must be unset"),
         (
-            _mixer_sizes(mixer) == (dims.decoder_num_heads, dims.decoder_mlp_dim, 2),
+            mixer is None or mixer_sizes(mixer) == sizes,
             "mixer",
             "heads and MLP width must be those of the SAM mixer, and downsampling 2",
         ),
     ):
         if not fits:
             raise InputError(where, key, f"the original's layout cannot express this: {problem}")
-    assert model.task_tokens is not None
-    queries = model.caption_query_tokens
-    return {
-        "architectures": [original_class],
+    config: dict[str, Any] = {
+        "architectures": [original.name],
         "model_type": "sca",
-        "num_task_tokens": model.task_tokens.num_embeddings // len(TASKS),
         "use_decoder_only_language_model": True,
+        "vl_projector_type": "linear" if isinstance(model.projection, nn.Linear) else "mlp",
         **_FIXED[""],
         VISION: {
             **_FIXED[VISION],
@@ -192,15 +177,29 @@ def compose(model: ScaCaptioner, original_class: str, where: str) -> dict[str, A
             "num_attention_heads": dims.decoder_num_heads,
             "num_multimask_outputs": dims.num_mask_tokens - 1,
             "iou_head_hidden_dim": dims.iou_head_hidden_dim,
-            "additional_num_hidden_layers": len(mixer.layers),
-            "num_caption_tokens": queries.num_query_tokens,
-            "num_caption_heads": queries.num_caption_heads,
+            **_caption_sizes(model, original),
         },
         TEXT: model.text_decoder.language_model.config.to_dict(),
     }
+    if model.task_tokens is not None:
+        config["num_task_tokens"] = model.task_tokens.num_embeddings // len(TASK_NAMES)
+    if get_variant(original.variant).as_published and not model.as_published:
+        config[INTENDED] = False
+    return config
 
 
-def _mixer_sizes(mixer: TwoWayMixer) -> tuple[int, int, int]:
+def _caption_sizes(model: ScaCaptioner, original: OriginalClass) -> dict[str, int]:
+    """Return the sizes of the parts that caption; only of those the class has."""
+    names = {"num_query_tokens": "num_caption_tokens", "num_caption_heads": "num_caption_heads"}
+    queries: Any = model.caption_query_tokens
+    sizes = {names[name]: getattr(queries, name) for name in original.mixer_settings}
+    if model.text_mixer is not None:
+        sizes["additional_num_hidden_layers"] = len(model.text_mixer.layers)
+    return sizes
+
+
+def mixer_sizes(mixer: TwoWayMixer) -> tuple[int, int, int]:
+    """Return a mixer's heads, MLP width and attention downsampling rate."""
     block: Any = mixer.layers[0]
     inner_dim = block.cross_attn_token_to_image.q_proj.out_features
     return (

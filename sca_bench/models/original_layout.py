@@ -1,7 +1,8 @@
 """Checkpoints in the layout of the original code base: read, check, write.
 
-The original follows the names of transformers' SamModel and keeps all sizes in `config.json`. This
-is the only module that knows its names. Supported is its main class; others are refused by name.
+The original follows the names of transformers' SamModel (`sam_names`) and keeps all sizes in
+`config.json`. This is the only module that knows its other tensors' names; `original_classes` says
+which classes there are.
 
 Source: github.com/xk-huang/segment-caption-anything (Apache-2.0), read as a file format.
 """
@@ -10,86 +11,71 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sca_bench.errors import InputError
 from sca_bench.models import original_config as config_json
-from sca_bench.models.mixer import TwoWayMixer
-from sca_bench.models.queries import LearnedQueries
+from sca_bench.models.build import build_projection
+from sca_bench.models.designs.sam_query import MaskTokenQueries
+from sca_bench.models.original_classes import (
+    STACKED,
+    OriginalClass,
+    check_parts,
+    class_of,
+    get_class,
+)
 from sca_bench.models.randomness import seeded
 from sca_bench.models.region_encoder import RegionEncoder
 from sca_bench.models.sam import build_sam
-from sca_bench.models.sam_weights import read_tensors
+from sca_bench.models.sam_names import ALIASES, check_aliases, transformers_name
+from sca_bench.models.sam_weights import read_directory
 from sca_bench.models.sca import TASKS, ScaCaptioner
 from sca_bench.models.text_decoder import TextDecoder
+from sca_bench.variants import get_variant
 
-SUPPORTED_CLASSES = ("ScaMultitaskV2Model",)
-WEIGHT_FILES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "tokenizer.model")
-PE_BUFFER = "shared_image_embedding.positional_embedding"
-ALIASES = {"prompt_encoder.shared_embedding.positional_embedding": PE_BUFFER}
-"""Second names under which the original writes a tensor again."""
 LM_HEAD = "language_model.lm_head.weight"
-OBSOLETE = re.compile(r"language_model\.transformer\.h\.\d+\.attn\.(bias|masked_bias)")
-"""Buffers of old GPT-2 checkpoints that hold no weights."""
-
-_MIXER = (
-    (r"\.norm(\d)\.", r".layer_norm\1."),
-    (r"\.norm_final_attn\.", ".layer_norm_final_attn."),
+OBSOLETE = re.compile(
+    r"language_model\.transformer\.h\.\d+\.attn\.(bias|masked_bias)"
+    r"|language_model\.model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq"
 )
+"""Buffers of old GPT-2 and Llama checkpoints that hold no weights."""
+
 _RENAMES: tuple[tuple[str, str], ...] = (
-    (r"^region_encoder\.sam\.image_encoder\.", "vision_encoder."),
     (r"^region_encoder\.sam\.", ""),
-    (r"^vision_encoder\.patch_embed\.proj\.", "vision_encoder.patch_embed.projection."),
-    (r"^vision_encoder\.blocks\.(\d+)\.norm(\d)\.", r"vision_encoder.layers.\1.layer_norm\2."),
-    (r"^vision_encoder\.blocks\.", "vision_encoder.layers."),
-    (r"^vision_encoder\.neck\.0\.", "vision_encoder.neck.conv1."),
-    (r"^vision_encoder\.neck\.1\.", "vision_encoder.neck.layer_norm1."),
-    (r"^vision_encoder\.neck\.2\.", "vision_encoder.neck.conv2."),
-    (r"^vision_encoder\.neck\.3\.", "vision_encoder.neck.layer_norm2."),
-    (r"^prompt_encoder\.pe_layer\.positional_encoding_gaussian_matrix$", PE_BUFFER),
-    (r"^prompt_encoder\.point_embeddings\.", "prompt_encoder.point_embed."),
-    (r"^prompt_encoder\.mask_downscaling\.0\.", "prompt_encoder.mask_embed.conv1."),
-    (r"^prompt_encoder\.mask_downscaling\.1\.", "prompt_encoder.mask_embed.layer_norm1."),
-    (r"^prompt_encoder\.mask_downscaling\.3\.", "prompt_encoder.mask_embed.conv2."),
-    (r"^prompt_encoder\.mask_downscaling\.4\.", "prompt_encoder.mask_embed.layer_norm2."),
-    (r"^prompt_encoder\.mask_downscaling\.6\.", "prompt_encoder.mask_embed.conv3."),
-    (r"^mask_decoder\.output_upscaling\.0\.", "mask_decoder.upscale_conv1."),
-    (r"^mask_decoder\.output_upscaling\.1\.", "mask_decoder.upscale_layer_norm."),
-    (r"^mask_decoder\.output_upscaling\.3\.", "mask_decoder.upscale_conv2."),
-    (r"(_mlps\.\d+|iou_prediction_head)\.layers\.0\.", r"\1.proj_in."),
-    (r"(_mlps\.\d+|iou_prediction_head)\.layers\.1\.", r"\1.layers.0."),
-    (r"(_mlps\.\d+|iou_prediction_head)\.layers\.2\.", r"\1.proj_out."),
     (r"^text_mixer\.", "mask_decoder.additional_transformer."),
     (r"^caption_query_tokens\.tokens\.", "mask_decoder.caption_tokens."),
     (r"^projection\.", "language_project."),
     (r"^text_decoder\.language_model\.", "language_model."),
 )
+"""Names of this package's parts; the rest is transformers' naming of SAM (`sam_names`)."""
 
 
 def original_name(name: str) -> str:
     """Return the original's name of a tensor of `ScaCaptioner.state_dict()`."""
     for pattern, replacement in _RENAMES:
         name = re.sub(pattern, replacement, name)
-    if name.startswith("mask_decoder."):
-        for pattern, replacement in _MIXER:
-            name = re.sub(pattern, replacement, name)
-    return name
+    return transformers_name(name)
 
 
-def load_original(directory: str | Path, original_class: str | None = None) -> ScaCaptioner:
+def original_names(model: ScaCaptioner, original: OriginalClass) -> dict[str, str]:
+    """Return the original's name of every tensor of a captioner, by the name it has here."""
+    names = {name: original_name(name) for name in model.state_dict()}
+    if STACKED in original.has and isinstance(model.projection, nn.Linear):
+        # The original stacks layers even where there is one.
+        for name in ("projection.weight", "projection.bias"):
+            names[name] = STACKED + name.removeprefix("projection.")
+    return names
+
+
+def load_original(
+    directory: str | Path, original_class: str | None = None, *, as_published: bool | None = None
+) -> ScaCaptioner:
     """Load a checkpoint folder of the original, in evaluation mode.
 
     Args:
@@ -97,25 +83,27 @@ def load_original(directory: str | Path, original_class: str | None = None) -> S
             in shards); a tokenizer is loaded where its files are there.
         original_class: Class that wrote it; by default what `architectures` in the
             configuration says.
+        as_published: Whether to repeat what the original's code does where it differs from what
+            was meant (`mixer.as_published`). By default what the weights were trained with: the
+            published behaviour, unless this package wrote the folder and noted otherwise.
 
     Raises:
-        InputError: A file is missing or unreadable, the class or a setting is not supported, or
-            names, shapes or tied tensors do not fit.
+        InputError: A file is missing or unreadable, the class or a setting is not supported, the
+            weights are those of another class, or names, shapes or tied tensors do not fit.
     """
     directory = Path(directory)
     config = config_json.read(directory / "config.json")
     where = directory / "config.json"
-    original_class = original_class or (config.get("architectures") or [None])[0]
-    if original_class not in SUPPORTED_CLASSES:
-        known = ", ".join(SUPPORTED_CLASSES)
-        raise InputError(
-            where, "architectures", f"{original_class} is not supported", f"supported: {known}"
-        )
-    sizes = config_json.parse(config, where)
+    original = get_class(original_class or (config.get("architectures") or [None])[0], where)
+    sizes = config_json.parse(config, original, where)
     tensors = _read_weights(directory)
+    check_parts(tensors, original, directory)
     tied = bool(sizes.text_config.tie_word_embeddings)
-    model = _assemble(sizes, _tokenizer(directory), str(directory))
-    names = {original_name(name): name for name in model.state_dict()}
+    if as_published is None:
+        as_published = bool(config.get(config_json.INTENDED, True))
+    tokenizer = _tokenizer(directory)
+    model = _assemble(sizes, original, tokenizer, str(directory), as_published=as_published)
+    names = {theirs: own for own, theirs in original_names(model, original).items()}
     _check_aliases(tensors, tied, model, directory)
     _check_names(tensors, names, model, directory)
     model.load_state_dict({names[n]: t for n, t in tensors.items() if n in names})
@@ -129,9 +117,11 @@ def save_original(model: ScaCaptioner, directory: str | Path) -> None:
         InputError: The captioner has something that the original cannot express.
     """
     directory = Path(directory)
-    config = config_json.compose(model, SUPPORTED_CLASSES[0], str(directory))
+    original = class_of(model, str(directory))
+    config = config_json.compose(model, original, str(directory))
     directory.mkdir(parents=True, exist_ok=True)
-    tensors = {original_name(n): t.detach().cpu() for n, t in model.state_dict().items()}
+    names = original_names(model, original)
+    tensors = {names[n]: t.detach().cpu() for n, t in model.state_dict().items()}
     tensors.update({alias: tensors[name] for alias, name in ALIASES.items()})
     # safetensors refuses tensors that share memory, and tied ones must be written under both
     # names: readers that do not tie them would start from a random head otherwise.
@@ -142,40 +132,40 @@ def save_original(model: ScaCaptioner, directory: str | Path) -> None:
         model.text_decoder.tokenizer.save_pretrained(directory)
 
 
-def _assemble(sizes: config_json.OriginalSizes, tokenizer: Any, name: str) -> ScaCaptioner:
+def _assemble(
+    sizes: config_json.OriginalSizes,
+    original: OriginalClass,
+    tokenizer: Any,
+    name: str,
+    *,
+    as_published: bool,
+) -> ScaCaptioner:
     with seeded(0):  # every weight is overwritten; the global generator must not move
         language_model = AutoModelForCausalLM.from_config(sizes.text_config)
         text_decoder = TextDecoder(language_model, tokenizer, name=name).eval()
-        dims = sizes.sam
+        dims, width = sizes.sam, text_decoder.width
+        task_tokens = None
+        if sizes.num_task_tokens:
+            task_tokens = nn.Embedding(len(TASKS) * sizes.num_task_tokens, width)
+        mixer = sizes.mixer_settings(original, as_published=as_published)
+        design = get_variant(original.variant).load_design()(mixer, dims, name)
+        if as_published and isinstance(design.queries, MaskTokenQueries):
+            design.queries.counts_images = True  # the code's own behaviour, for any batch
         return ScaCaptioner(
             RegionEncoder(build_sam(dims)),
-            LearnedQueries(sizes.num_caption_heads, sizes.num_caption_tokens, dims.embed_dim),
-            TwoWayMixer(
-                sizes.text_mixer_depth,
-                dims.embed_dim,
-                dims.decoder_num_heads,
-                dims.decoder_mlp_dim,
-            ),
-            nn.Linear(dims.embed_dim, text_decoder.width),
-            nn.Embedding(len(TASKS) * sizes.num_task_tokens, text_decoder.width),
+            design,
+            build_projection(sizes.projection, dims.embed_dim, width),
+            task_tokens,
             text_decoder,
+            variant=original.variant,
+            as_published=as_published,
+            label_smoothing=original.label_smoothing,
         )
 
 
 def _read_weights(directory: Path) -> dict[str, Tensor]:
-    for name in WEIGHT_FILES:
-        path = directory / name
-        if not path.is_file():
-            continue
-        shards: Iterable[Path] = [path]
-        if path.suffix == ".json":
-            index = json.loads(path.read_text(encoding="utf-8"))
-            shards = [directory / shard for shard in sorted(set(index["weight_map"].values()))]
-        tensors: dict[str, Tensor] = {}
-        for shard in shards:
-            tensors.update(read_tensors(shard, str(directory), shard.name))
-        return {n: t for n, t in tensors.items() if not OBSOLETE.fullmatch(n)}
-    raise InputError(directory, "", f"holds no weights ({' or '.join(WEIGHT_FILES)})")
+    tensors = read_directory(directory, str(directory), "")
+    return {n: t for n, t in tensors.items() if not OBSOLETE.fullmatch(n)}
 
 
 def _check_aliases(
@@ -193,10 +183,9 @@ def _check_aliases(
     for alias, name in pairs.items():
         if name not in tensors and alias in tensors:
             tensors[name] = tensors[alias]
-        if name in tensors and alias in tensors and not torch.equal(tensors[name], tensors[alias]):
-            raise InputError(directory, alias, f"differs from {name}, though the two are one")
         if alias == LM_HEAD and name in tensors:
-            tensors[alias] = tensors[name]
+            tensors.setdefault(alias, tensors[name])
+    check_aliases(tensors, pairs, directory)
 
 
 def _check_names(

@@ -1,54 +1,149 @@
-"""Which tokens enter the text mixer: the one place where the mixer variants differ.
+"""The parts in which SCA's designs differ: which queries, and what they are mixed with.
 
-Shape legend: N regions, H caption heads, Q caption query tokens per head, T tokens, S image
-tokens, C channels.
+Shape legend: B images, N regions, H caption heads, Q caption query tokens per head, M mask
+candidates, T tokens, S image tokens, C channels.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from sca_bench.batch import RegionFeatures
+from sca_bench.errors import InputError
+from sca_bench.models.mixer import TwoWayMixer
+from sca_bench.models.sam_dims import SamDims
+from sca_bench.settings import MixerSettings
+from sca_bench.types import Family
 
 
 @dataclass(frozen=True)
-class MixerInput:
-    """What the text mixer reads.
+class MixerContext:
+    """What the text mixer reads beside the queries.
 
     Attributes:
-        tokens_NTC: Tokens; the caption queries are the first H*Q, head by head.
-        image_tokens_NSC: Image tokens of each region.
+        tokens_NTC: Tokens that stand behind the queries.
+        image_tokens_NSC: Image tokens of each region; of each of B images with `image_index_N`.
         image_pe_SC: Their positional encoding.
+        image_index_N: The image of each region, where image tokens come once per image.
     """
 
     tokens_NTC: Tensor
     image_tokens_NSC: Tensor
     image_pe_SC: Tensor
+    image_index_N: Tensor | None = None
 
 
-class LearnedQueries(nn.Module):
-    """Learned caption query tokens in front of the SAM mixer's output tokens.
+class CaptionQueries(nn.Module, ABC):
+    """Where the caption queries of a region come from."""
 
-    Source: Huang et al., Segment and Caption Anything, CVPR 2024: the main model.
+    @abstractmethod
+    def heads(self, num_candidates: int) -> int | None:
+        """Return the captions per region for M mask candidates; None where the batch decides."""
+
+    @abstractmethod
+    def forward(self, features: RegionFeatures) -> Tensor:
+        """Return the queries (N, H, Q, C)."""
+
+    def heads_kept(self, features: RegionFeatures, num_heads: int) -> int:
+        """Return how many caption heads are read from the mixed tokens: all, as a rule."""
+        return num_heads
+
+
+@dataclass(frozen=True)
+class Design:
+    """One answer to: what does the text decoder's prefix know of a region?
+
+    Attributes:
+        queries: Yields the caption queries.
+        families: Frozen features that queries and context read.
+        text_mixer: Mixes the queries with their context; None hands them on as they are.
+        context: Yields what they are mixed with; None exactly where there is no text mixer.
     """
 
+    queries: CaptionQueries
+    families: tuple[Family, ...]
+    text_mixer: TwoWayMixer | None = None
+    context: Callable[[RegionFeatures], MixerContext] | None = None
+
+
+class LearnedQueries(CaptionQueries):
+    """The same learned tokens for every region."""
+
     def __init__(self, num_caption_heads: int, num_query_tokens: int, embedding_dim: int) -> None:
-        """Build H*Q learned tokens of C channels."""
+        """Build H*Q learned tokens of C channels, head by head."""
         super().__init__()
         self.num_caption_heads = num_caption_heads
         self.num_query_tokens = num_query_tokens
         self.tokens = nn.Embedding(num_caption_heads * num_query_tokens, embedding_dim)
 
-    def forward(self, features: RegionFeatures) -> MixerInput:
-        """Return caption queries, then SAM's tokens; image tokens as the SAM mixer left them."""
-        weight = self.tokens.weight
-        sam_tokens_NTC = features.tokens_NTC.to(weight.dtype)
-        queries_NQC = weight.expand(len(sam_tokens_NTC), -1, -1)
-        return MixerInput(
-            torch.cat([queries_NQC, sam_tokens_NTC], dim=1),
-            features.image_tokens_NSC.to(weight.dtype),
-            features.image_pe_SC.to(weight.dtype),
+    def heads(self, num_candidates: int) -> int:
+        """Return H, whatever the number of mask candidates."""
+        return self.num_caption_heads
+
+    def forward(self, features: RegionFeatures) -> Tensor:
+        """Return the learned tokens, repeated for every region."""
+        tokens_HQC: Tensor = self.tokens.weight.unflatten(0, (self.num_caption_heads, -1))
+        return tokens_HQC.expand(len(features.ious_NM), -1, -1, -1)
+
+
+def mixed_context(features: RegionFeatures) -> MixerContext:
+    """Return the SAM mixer's output tokens, and the image tokens as it left them."""
+    return MixerContext(
+        features.need("tokens_NTC"), features.need("image_tokens_NSC"), features.need("image_pe_SC")
+    )
+
+
+def unmixed_tokens_context(features: RegionFeatures) -> MixerContext:
+    """Return the SAM mixer's *input* tokens, yet the image tokens as it left them.
+
+    No design means this; the first versions of the original do it (`mixer.as_published`).
+    """
+    prompts_NPC = features.need("prompt_tokens_NPC")
+    own_NTC = features.need("own_tokens_TC").expand(len(prompts_NPC), -1, -1)
+    return MixerContext(
+        torch.cat([own_NTC, prompts_NPC], dim=1),
+        features.need("image_tokens_NSC"),
+        features.need("image_pe_SC"),
+    )
+
+
+def build_text_mixer(mixer: MixerSettings, dims: SamDims, where: str) -> TwoWayMixer:
+    """Build the text mixer of a design.
+
+    Raises:
+        InputError: Sizes contradict each other.
+    """
+    try:
+        return TwoWayMixer(
+            mixer.num_layers,
+            dims.embed_dim,
+            mixer.num_heads,
+            mixer.mlp_dim,
+            mixer.attention_downsample_rate,
         )
+    except ValueError as error:
+        raise InputError(where, "mixer.num_heads", str(error)) from error
+
+
+def refuse_changed(mixer: MixerSettings, where: str, reason: str, *names: str) -> None:
+    """Refuse settings that a design has no use for, unless they are at their default.
+
+    Args:
+        mixer: The settings.
+        where: File to name in the error.
+        reason: Why they have no meaning, beginning with the variant's name.
+        names: Fields of `mixer`.
+
+    Raises:
+        InputError: One of them was changed.
+    """
+    for name in names:
+        value, default = getattr(mixer, name), MixerSettings.model_fields[name].default
+        if value != default:
+            fix = f"leave it at {default} for this variant"
+            raise InputError(where, f"mixer.{name}", f"{value} has no meaning: {reason}", fix)

@@ -6,12 +6,19 @@ order, P points or prompt tokens, S image tokens (= h*w), C channels, M mask can
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sca_bench.batch import RegionBatch, RegionFeatures
+from sca_bench.models.mask_points import points_in_sam_masks
 from sca_bench.models.sam import Sam
+from sca_bench.types import Family
+
+_MIXED: tuple[Family, ...] = ("mixed",)
 
 
 class RegionEncoder(nn.Module):
@@ -36,15 +43,23 @@ class RegionEncoder(nn.Module):
         self._known: tuple[Tensor, Tensor] | None = None
 
     @torch.no_grad()
-    def forward(self, batch: RegionBatch, *, with_masks: bool = False) -> RegionFeatures:
+    def forward(
+        self,
+        batch: RegionBatch,
+        *,
+        families: Collection[Family] = _MIXED,
+        with_masks: bool = False,
+    ) -> RegionFeatures:
         """Return the frozen features of the batch's N real regions.
 
         Args:
             batch: Images with boxes, points, or both, in model-input pixels.
+            families: Which features to return.
             with_masks: Also return low-resolution mask logits.
 
         Raises:
-            ValueError: The batch has no pixels, no prompts, or not one id per real region.
+            ValueError: The batch has no pixels, no prompts, or not one id per real region; or asks
+                for points in SAM's masks and has no boxes, or points already.
         """
         if batch.pixel_values_B3HW is None:
             raise ValueError("frozen features need pixel values")
@@ -53,16 +68,38 @@ class RegionEncoder(nn.Module):
             raise ValueError(
                 f"{batch.num_regions} region ids, but region_mask has {int(mask_BR.sum())} regions"
             )
-        sparse_NPC = self.sam.encode_prompts(
-            _real(batch.boxes_xyxy_input_BR4, mask_BR),
-            _real(batch.points_xy_input_BRP2, mask_BR),
-            _real(batch.point_labels_BRP, mask_BR),
-        )
         embeddings_BChw = self._embed(batch.pixel_values_B3HW)
-        image_index_N = mask_BR.nonzero()[:, 0]
         return self.from_embeddings(
-            embeddings_BChw, image_index_N, sparse_NPC, with_masks=with_masks
+            embeddings_BChw,
+            batch.image_index(),
+            self._prompt_tokens(batch, embeddings_BChw),
+            boxes_xyxy_input_N4=batch.prompt_boxes(),
+            families=families,
+            with_masks=with_masks,
         )
+
+    def _prompt_tokens(self, batch: RegionBatch, embeddings_BChw: Tensor) -> Tensor:
+        """Return the prompt tokens (N, P, C) of boxes and points, or of points in SAM's masks."""
+        mask_BR = batch.region_mask_BR
+        if batch.mask_point_seed is None:
+            return self.sam.encode_prompts(
+                batch.prompt_boxes(),
+                _real(batch.points_xy_input_BRP2, mask_BR),
+                _real(batch.point_labels_BRP, mask_BR),
+            )
+        if batch.boxes_xyxy_input_BR4 is None or batch.points_xy_input_BRP2 is not None:
+            raise ValueError("a point in SAM's mask of a box needs the box, and no other point")
+        side = self.sam.dims.image_size
+        points_N12 = points_in_sam_masks(
+            self.sam,
+            embeddings_BChw,
+            batch.image_index(),
+            batch.boxes_xyxy_input_BR4[mask_BR],
+            input_sizes_hw=batch.input_sizes_hw or [(side, side)] * len(batch.image_ids),
+            region_ids=batch.region_ids,
+            seed=batch.mask_point_seed,
+        )
+        return self.sam.encode_prompts(None, points_N12)
 
     def _embed(self, pixel_values_B3HW: Tensor) -> Tensor:
         """Embed images; where all are bit for bit the same one, it is embedded once.
@@ -86,6 +123,8 @@ class RegionEncoder(nn.Module):
         image_index_N: Tensor,
         sparse_NPC: Tensor,
         *,
+        boxes_xyxy_input_N4: Tensor | None = None,
+        families: Collection[Family] = _MIXED,
         with_masks: bool = False,
     ) -> RegionFeatures:
         """Return the frozen features of N regions whose images and prompts are embedded already.
@@ -94,32 +133,53 @@ class RegionEncoder(nn.Module):
             embeddings_BChw: Image embeddings.
             image_index_N: The image each region lies in.
             sparse_NPC: Prompt tokens of each region.
+            boxes_xyxy_input_N4: The boxes behind them, if any; handed on as they are.
+            families: Which features to return; the predicted IoUs always come with them.
             with_masks: Also return low-resolution mask logits (N, M, 4h, 4w).
         """
         tokens_NTC, image_tokens_NSC = self.sam.mix(embeddings_BChw, image_index_N, sparse_NPC)
         candidates = slice(1, None) if self.multimask_output else slice(0, 1)
-        masks = None
+        asked: dict[str, Any] = {}
         if with_masks:
-            masks = self.sam.mask_logits(tokens_NTC, image_tokens_NSC)[:, candidates]
-        grid, image_pe_SC = self.sam.dims.grid, self.sam.image_pe()
-        if self.image_grid is not None and self.image_grid != grid:
-            image_tokens_NSC = _pool(image_tokens_NSC, grid, self.image_grid)
-            image_pe_SC = _pool(image_pe_SC[None], grid, self.image_grid)[0]
-            grid = self.image_grid
+            masks_NMhw = self.sam.mask_logits(tokens_NTC, image_tokens_NSC)
+            asked["mask_logits_NMhw"] = masks_NMhw[:, candidates]
+        if "mixed" in families:
+            asked["tokens_NTC"] = tokens_NTC
+            asked |= self._mixed_image(image_tokens_NSC)
+        if "prompts" in families:
+            asked |= {"prompt_tokens_NPC": sparse_NPC, "own_tokens_TC": self.sam.own_tokens()}
+        if "images" in families:
+            asked["embeddings_BChw"] = embeddings_BChw
+            asked["embedding_pe_SC"] = self.sam.image_pe()
+            asked["dense_prompt_C"] = self.sam.dense_prompt().flatten()
         return RegionFeatures(
-            tokens_NTC=tokens_NTC,
-            image_tokens_NSC=image_tokens_NSC,
-            image_pe_SC=image_pe_SC,
             ious_NM=self.sam.predicted_ious(tokens_NTC)[:, candidates],
-            grid_hw=(grid, grid),
-            mask_logits_NMhw=masks,
+            image_index_N=image_index_N,
+            num_images=len(embeddings_BChw),
+            first_candidate=1 if self.multimask_output else 0,
+            boxes_xyxy_input_N4=boxes_xyxy_input_N4,
+            **asked,
         )
+
+    def _mixed_image(self, image_tokens_NSC: Tensor) -> dict[str, Any]:
+        """Return the SAM mixer's image tokens with their positions, pooled where that is set."""
+        grid, pe_SC = self.sam.dims.grid, self.sam.image_pe()
+        if self.image_grid is not None and self.image_grid != grid:
+            image_tokens_NSC = pool_tokens(image_tokens_NSC, grid, self.image_grid)
+            pe_SC = pool_tokens(pe_SC[None], grid, self.image_grid)[0]
+            grid = self.image_grid
+        return {
+            "image_tokens_NSC": image_tokens_NSC,
+            "image_pe_SC": pe_SC,
+            "grid_hw": (grid, grid),
+        }
 
 
 def _real(prompts: Tensor | None, mask_BR: Tensor) -> Tensor | None:
     return None if prompts is None else prompts[mask_BR]
 
 
-def _pool(tokens_NSC: Tensor, grid: int, pooled_grid: int) -> Tensor:
+def pool_tokens(tokens_NSC: Tensor, grid: int, pooled_grid: int) -> Tensor:
+    """Average-pool image tokens of a square grid to fewer rows and columns."""
     map_NChw = tokens_NSC.transpose(1, 2).unflatten(2, (grid, grid))
     return F.adaptive_avg_pool2d(map_NChw, pooled_grid).flatten(2).transpose(1, 2)

@@ -19,8 +19,15 @@ from sca_bench.errors import InputError
 from sca_bench.models.image_encoder import SamImageEncoder
 from sca_bench.models.mixer import TwoWayMixer
 from sca_bench.models.randomness import seeded
-from sca_bench.models.sam_dims import PRESETS, SamDims, sam_dims
+from sca_bench.models.sam_dims import (
+    IOU_HEAD_DEPTH,
+    MASK_PROMPT_CHANNELS,
+    PRESETS,
+    SamDims,
+    sam_dims,
+)
 from sca_bench.models.sam_weights import load_sam_weights
+from sca_bench.models.tiny_vit import TinyVitEncoder
 
 __all__ = [
     "IOU_HEAD_DEPTH",
@@ -39,8 +46,6 @@ PIXEL_MEAN = (123.675, 116.28, 103.53)
 """Mean of SAM's training pixels, RGB, on the 0-255 scale."""
 PIXEL_STD = (58.395, 57.12, 57.375)
 """Standard deviation of SAM's training pixels, RGB, on the 0-255 scale."""
-MASK_PROMPT_CHANNELS = 16
-IOU_HEAD_DEPTH = 3
 
 
 class ImageEncoder(Protocol):
@@ -90,6 +95,11 @@ class Sam(nn.Module):
         """Return what stands for "no mask prompt", (C, 1, 1): it is added to every embedding."""
         return self.prompt_encoder.no_mask_embed.weight.reshape(-1, 1, 1)  # type: ignore[no-any-return]
 
+    def own_tokens(self) -> Tensor:
+        """Return the tokens that stand before every prompt, (1 + M, C): IoU token, mask tokens."""
+        decoder = self.mask_decoder
+        return torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+
     def encode_prompts(
         self,
         boxes_xyxy_input_N4: Tensor | None,
@@ -137,7 +147,7 @@ class Sam(nn.Module):
             image tokens (N, S, C).
         """
         decoder = self.mask_decoder
-        own_TC = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+        own_TC = self.own_tokens()
         tokens_NTC = torch.cat([own_TC.expand(len(sparse_NPC), -1, -1), sparse_NPC], dim=1)
         image_BSC = (embeddings_BChw + self.dense_prompt()).flatten(2).transpose(1, 2)
         mixed: tuple[Tensor, Tensor] = decoder.transformer(
@@ -170,16 +180,20 @@ def build_sam(
     weights: str = "random",
     random_seed: int = 0,
     image_encoder: ImageEncoder | None = None,
+    untrained_encoder: bool = False,
     where: str = "settings",
 ) -> Sam:
     """Build SAM in evaluation mode, with all parameters frozen.
 
     Args:
         dims: Sizes, or the name of a preset.
-        weights: `random`, `embedded:NAME`, or a `.safetensors` / `.pth` file in Meta's layout.
+        weights: `random`, `embedded:NAME`, a `.safetensors` / `.pth` file, or a folder in
+            transformers' layout.
         random_seed: Seed of the untrained weights; the global generator is left as it was.
         image_encoder: Takes the place of SAM's own; then no ViT is built, and the weights need
             (and may) hold no `image_encoder.*` keys, which are skipped where they do.
+        untrained_encoder: Leave SAM's own image encoder as `random_seed` drew it; the weights'
+            `image_encoder.*` keys, which need not be there, are skipped.
         where: File to name in an error.
 
     Raises:
@@ -197,25 +211,33 @@ def build_sam(
     with seeded(random_seed):
         sam = _untrained(dims, image_encoder)
     if weights != "random":
-        load_sam_weights(sam, weights, where=where, skip_image_encoder=image_encoder is not None)
+        skip = image_encoder is not None or untrained_encoder
+        load_sam_weights(sam, dims, weights, where=where, skip_image_encoder=skip)
     return sam.eval().requires_grad_(False)
+
+
+def _image_encoder(dims: SamDims) -> ImageEncoder:
+    if dims.tiny_vit is not None:
+        return TinyVitEncoder(
+            dims.tiny_vit, image_size=dims.image_size, out_channels=dims.embed_dim
+        )
+    return SamImageEncoder(
+        image_size=dims.image_size,
+        patch_size=dims.patch_size,
+        width=dims.encoder_width,
+        depth=dims.encoder_depth,
+        num_heads=dims.encoder_num_heads,
+        mlp_dim=dims.encoder_mlp_dim,
+        window_size=dims.encoder_window,
+        global_attention=dims.encoder_global_blocks,
+        out_channels=dims.embed_dim,
+    )
 
 
 def _untrained(dims: SamDims, image_encoder: ImageEncoder | None) -> Sam:
     return Sam(
         dims,
-        image_encoder
-        or SamImageEncoder(
-            image_size=dims.image_size,
-            patch_size=dims.patch_size,
-            width=dims.encoder_width,
-            depth=dims.encoder_depth,
-            num_heads=dims.encoder_num_heads,
-            mlp_dim=dims.encoder_mlp_dim,
-            window_size=dims.encoder_window,
-            global_attention=dims.encoder_global_blocks,
-            out_channels=dims.embed_dim,
-        ),
+        image_encoder or _image_encoder(dims),
         PromptEncoder(
             embed_dim=dims.embed_dim,
             image_embedding_size=(dims.grid, dims.grid),

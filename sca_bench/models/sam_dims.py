@@ -1,10 +1,32 @@
-"""The sizes of a SAM: the published ones, and a tiny one for rendered scenes. No torch here."""
+"""The sizes of a SAM: the published ones, and tiny ones for rendered scenes. No torch here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from sca_bench.errors import InputError, did_you_mean
+
+MASK_PROMPT_CHANNELS = 16
+IOU_HEAD_DEPTH = 3
+
+
+@dataclass(frozen=True)
+class TinyVitDims:
+    """Sizes of a TinyViT, the image encoder of MobileSAM; one value per stage.
+
+    The first stage is made of convolutions and has no heads or windows: 0.
+
+    Attributes:
+        widths: Channels.
+        depths: Blocks.
+        num_heads: Attention heads.
+        windows: Side of the attention windows, in positions.
+    """
+
+    widths: tuple[int, ...]
+    depths: tuple[int, ...]
+    num_heads: tuple[int, ...]
+    windows: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -26,6 +48,7 @@ class SamDims:
         decoder_mlp_dim: Hidden width of the SAM mixer's MLPs.
         iou_head_hidden_dim: Hidden width of the head that predicts the masks' IoU.
         num_mask_tokens: Mask tokens: one for a single mask, the others for candidates.
+        tiny_vit: Sizes of a TinyViT, which then stands for the ViT; the `encoder_` sizes are 0.
     """
 
     image_size: int
@@ -42,6 +65,7 @@ class SamDims:
     decoder_mlp_dim: int
     iou_head_hidden_dim: int
     num_mask_tokens: int = 4
+    tiny_vit: TinyVitDims | None = None
 
     @property
     def grid(self) -> int:
@@ -49,7 +73,13 @@ class SamDims:
         return self.image_size // self.patch_size
 
 
-def _published(width: int, depth: int, num_heads: int, global_blocks: tuple[int, ...]) -> SamDims:
+def _published(
+    width: int,
+    depth: int,
+    num_heads: int,
+    global_blocks: tuple[int, ...],
+    tiny_vit: TinyVitDims | None = None,
+) -> SamDims:
     return SamDims(
         image_size=1024,
         patch_size=16,
@@ -57,13 +87,14 @@ def _published(width: int, depth: int, num_heads: int, global_blocks: tuple[int,
         encoder_depth=depth,
         encoder_num_heads=num_heads,
         encoder_mlp_dim=4 * width,
-        encoder_window=14,
+        encoder_window=0 if tiny_vit else 14,
         encoder_global_blocks=global_blocks,
         embed_dim=256,
         decoder_depth=2,
         decoder_num_heads=8,
         decoder_mlp_dim=2048,
         iou_head_hidden_dim=256,
+        tiny_vit=tiny_vit,
     )
 
 
@@ -85,10 +116,15 @@ def _tiny(width: int, depth: int) -> SamDims:
     )
 
 
+_TINY_VIT_5M = TinyVitDims(
+    widths=(64, 128, 160, 320), depths=(2, 2, 6, 2), num_heads=(0, 4, 5, 10), windows=(0, 7, 14, 7)
+)
+
 PRESETS: dict[str, SamDims] = {
     "tiny_small": _tiny(48, 2),
     "tiny": _tiny(96, 4),
     "tiny_large": _tiny(128, 6),
+    "vit_t": _published(0, 0, 0, (), _TINY_VIT_5M),
     "vit_b": _published(768, 12, 12, (2, 5, 8, 11)),
     "vit_l": _published(1024, 24, 16, (5, 11, 17, 23)),
     "vit_h": _published(1280, 32, 16, (7, 15, 23, 31)),

@@ -8,7 +8,8 @@ text decoder, L generated tokens. In flattened rows of N*H the head runs fastest
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +18,10 @@ from torch.nn import functional as F
 from sca_bench.batch import RegionBatch, RegionFeatures
 from sca_bench.captioner import Decoding
 from sca_bench.errors import InputError, did_you_mean
-from sca_bench.models.mixer import TwoWayMixer
-from sca_bench.models.queries import LearnedQueries
+from sca_bench.models.queries import Design
 from sca_bench.models.region_encoder import RegionEncoder
 from sca_bench.models.text_decoder import Generated, TextDecoder
-from sca_bench.types import Prediction
+from sca_bench.types import Family, Prediction
 
 TASKS = {"recognition": 0, "caption": 1}
 """Block of task tokens by task name."""
@@ -31,8 +31,8 @@ class ScaCaptioner(nn.Module):
     """Captions regions by letting caption queries read SAM's tokens.
 
     Frozen: image encoder, prompt encoder, SAM mixer. Trained: text mixer, caption query tokens,
-    projection, task tokens; the text decoder only when asked. A text decoder may be shared by
-    several captioners, so its mode (dropout or not) is set at every use.
+    projection, task tokens (those that the design has); the text decoder only when asked. A text
+    decoder may be shared by several captioners, so its mode (dropout or not) is set at every use.
 
     Source: Huang et al., Segment and Caption Anything, CVPR 2024.
     """
@@ -40,57 +40,86 @@ class ScaCaptioner(nn.Module):
     def __init__(
         self,
         region_encoder: RegionEncoder,
-        caption_query_tokens: LearnedQueries,
-        text_mixer: TwoWayMixer,
-        projection: nn.Linear,
+        design: Design,
+        projection: nn.Module,
         task_tokens: nn.Embedding | None,
         text_decoder: TextDecoder,
         *,
+        variant: str = "sca",
+        as_published: bool = False,
+        select: Literal["predicted_iou", "first"] = "predicted_iou",
         prefix_gain: float = 1.0,
         query_dropout: float = 0.0,
         label_smoothing: float = 0.1,
         max_caption_tokens: int = 18,
         train_text_decoder: bool = False,
         dropout_in_training: bool = True,
+        checkpoint_text_decoder: bool = False,
     ) -> None:
         """Assemble the captioner, in evaluation mode.
 
         Args:
             region_encoder: The frozen half.
-            caption_query_tokens: Decides which tokens enter the text mixer.
-            text_mixer: Mixes them with the image tokens.
-            projection: From the mixer's C channels to the decoder's D.
+            design: Decides what the caption queries are and what they are mixed with.
+            projection: From the queries' C channels to the decoder's D.
             task_tokens: 2*K rows of D channels: K for recognition, then K for captions; or None.
             text_decoder: Continues the prefix.
+            variant: Registry name of the design.
+            as_published: Whether the design was built with `mixer.as_published`.
+            select: Which of several caption heads is kept: that of the mask candidate with the
+                highest predicted IoU, or the first.
             prefix_gain: Constant factor on the whole prefix.
             query_dropout: Dropout on the query outputs, in training only.
             label_smoothing: Share of each target spread over the vocabulary.
             max_caption_tokens: Training captions are cut to this before the end token.
             train_text_decoder: Whether the text decoder learns; it must not be shared then.
             dropout_in_training: Whether the text decoder's own dropout is on in training.
+            checkpoint_text_decoder: Whether the text decoder's activations are computed again in
+                the backward pass instead of being kept.
         """
         super().__init__()
         self.region_encoder = region_encoder
-        self.caption_query_tokens = caption_query_tokens
-        self.text_mixer = text_mixer
+        self.caption_query_tokens = design.queries
+        self.text_mixer = design.text_mixer
+        self.context = design.context
+        self.families = design.families
         self.projection = projection
         self.task_tokens = task_tokens
         self.text_decoder = text_decoder
+        self.variant = variant
+        self.as_published = as_published
+        self.select = select
         self.prefix_gain = prefix_gain
         self.query_dropout = query_dropout
         self.label_smoothing = label_smoothing
         self.max_caption_tokens = max_caption_tokens
         self.train_text_decoder = train_text_decoder
         self.dropout_in_training = dropout_in_training
+        self.checkpoint_text_decoder = checkpoint_text_decoder
         region_encoder.requires_grad_(False).eval()
         text_decoder.requires_grad_(train_text_decoder)
         self.eval()
 
     # --- the protocol -------------------------------------------------------------------------
 
-    def frozen_features(self, batch: RegionBatch, *, with_masks: bool = False) -> RegionFeatures:
-        """Run image encoder, prompt encoder and SAM mixer without gradient."""
-        features: RegionFeatures = self.region_encoder(batch, with_masks=with_masks)
+    def frozen_features(
+        self,
+        batch: RegionBatch,
+        *,
+        families: Collection[Family] | None = None,
+        with_masks: bool = False,
+    ) -> RegionFeatures:
+        """Run image encoder, prompt encoder and SAM mixer without gradient.
+
+        Args:
+            batch: Images with prompts.
+            families: Which features to return; those this design reads where None.
+            with_masks: Also return low-resolution mask logits.
+        """
+        wanted = self.families if families is None else families
+        features: RegionFeatures = self.region_encoder(
+            batch, families=wanted, with_masks=with_masks
+        )
         return features
 
     def loss(self, batch: RegionBatch) -> Tensor:
@@ -101,20 +130,26 @@ class ScaCaptioner(nn.Module):
         """
         if not batch.captions:
             raise ValueError("a training batch needs at least one region, each with a caption")
-        prefix = self.prefix(self.query_outputs(self._features(batch)), batch.region_tasks())
+        outputs_NHQC = self.query_outputs(self._features(batch))
+        prefix = self.prefix(outputs_NHQC, batch.region_tasks())
         tokens = self.text_decoder.tokenize(batch.captions, self.max_caption_tokens)
         self._set_decoder_mode()
         return self.text_decoder.loss(
-            prefix, tokens.repeat_interleave(self.num_caption_heads), self.label_smoothing
+            prefix,
+            tokens.repeat_interleave(outputs_NHQC.shape[1]),
+            self.label_smoothing,
+            checkpoint=self.checkpoint_text_decoder,
         )
 
     @torch.no_grad()
     def generate(self, batch: RegionBatch, decoding: Decoding) -> list[Prediction]:
         """Return one `Prediction` per real region, in the batch's row-major order.
 
-        With as many caption heads as mask candidates, the caption of the candidate with the
-        highest predicted IoU is kept. Any other number of heads has no such correspondence: the
-        first head's caption is kept.
+        Of several caption heads, `select` says which is kept.
+
+        Raises:
+            InputError: `select` is `predicted_iou`, but there are several heads and not one per
+                mask candidate.
         """
         if not batch.region_ids:
             return []
@@ -126,7 +161,7 @@ class ScaCaptioner(nn.Module):
             generated = self.generate_ids(features, batch.region_tasks(), decoding)
         finally:
             self.train(was_training)
-        kept_N = self._kept_rows(features.ious_NM)
+        kept_N = self._kept_rows(features.ious_NM, len(generated.ids_NL))
         kept = Generated(
             generated.ids_NL[kept_N], generated.lengths_N[kept_N], generated.log_prob_N[kept_N]
         )
@@ -145,20 +180,24 @@ class ScaCaptioner(nn.Module):
 
     # --- the steps ----------------------------------------------------------------------------
 
-    @property
-    def num_caption_heads(self) -> int:
-        """Captions per region, H."""
-        return self.caption_query_tokens.num_caption_heads
-
     def query_outputs(self, features: RegionFeatures) -> Tensor:
-        """Run the text mixer and return what the caption queries became, (N, H, Q, C)."""
-        queries = self.caption_query_tokens
-        mixer_input = queries(features)
-        tokens_NTC, _ = self.text_mixer(
-            mixer_input.image_tokens_NSC, mixer_input.image_pe_SC, mixer_input.tokens_NTC
-        )
-        shape = (queries.num_caption_heads, queries.num_query_tokens)
-        outputs_NHQC: Tensor = tokens_NTC[:, : shape[0] * shape[1]].unflatten(1, shape)
+        """Return what the text decoder shall know of each region, (N, H, Q, C).
+
+        These are the caption queries, mixed with their context where the design has a text mixer.
+        """
+        dtype = next(self.projection.parameters()).dtype
+        outputs_NHQC: Tensor = self.caption_query_tokens(features).to(dtype)
+        if self.text_mixer is not None and self.context is not None:
+            context = self.context(features)
+            heads, queries = outputs_NHQC.shape[1:3]
+            tokens_NTC, _ = self.text_mixer(
+                context.image_tokens_NSC.to(dtype),
+                context.image_pe_SC.to(dtype),
+                torch.cat([outputs_NHQC.flatten(1, 2), context.tokens_NTC.to(dtype)], dim=1),
+                context.image_index_N,
+            )
+            kept = self.caption_query_tokens.heads_kept(features, heads)
+            outputs_NHQC = tokens_NTC[:, : kept * queries].unflatten(1, (-1, queries))
         return F.dropout(outputs_NHQC, self.query_dropout, self.training)
 
     def prefix(self, outputs_NHQC: Tensor, tasks: list[str]) -> Tensor:
@@ -194,7 +233,7 @@ class ScaCaptioner(nn.Module):
     # --- what is trained ----------------------------------------------------------------------
 
     def trained_stages(self) -> dict[str, nn.Module]:
-        """Return the trained parts by stage name."""
+        """Return the trained parts by stage name; a part that learns nothing is none."""
         stages: dict[str, nn.Module | None] = {
             "text_mixer": self.text_mixer,
             "caption_query_tokens": self.caption_query_tokens,
@@ -202,7 +241,11 @@ class ScaCaptioner(nn.Module):
             "task_tokens": self.task_tokens,
             "text_decoder": self.text_decoder if self.train_text_decoder else None,
         }
-        return {name: part for name, part in stages.items() if part is not None}
+        return {
+            name: part
+            for name, part in stages.items()
+            if part is not None and any(True for _ in part.parameters())
+        }
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         """Return the trained parameters by name; the name begins with its stage and a dot."""
@@ -261,7 +304,34 @@ class ScaCaptioner(nn.Module):
         if self.text_decoder.training != wanted:
             self.text_decoder.train(wanted)
 
-    def _kept_rows(self, ious_NM: Tensor) -> Tensor:
-        heads, (regions, candidates) = self.num_caption_heads, ious_NM.shape
+    def _kept_rows(self, ious_NM: Tensor, num_rows: int) -> Tensor:
+        regions, candidates = ious_NM.shape
+        heads = num_rows // regions
         rows_N = torch.arange(regions, device=ious_NM.device) * heads
-        return rows_N + ious_NM.argmax(1) if heads == candidates else rows_N
+        if heads == 1 or self.select == "first":
+            return rows_N
+        check_selection(heads, candidates, self.select, self.variant)
+        return rows_N + ious_NM.argmax(1)
+
+
+def check_selection(heads: int | None, candidates: int, select: str, where: str) -> None:
+    """Refuse to choose a caption head by the predicted IoU of masks that are not its own.
+
+    Args:
+        heads: Captions per region; None where that depends on the batch.
+        candidates: Mask candidates per region.
+        select: `predicted_iou` or `first`.
+        where: File (or model) to name in the error.
+
+    Raises:
+        InputError: There are several heads, and not one for each candidate.
+    """
+    if select == "predicted_iou" and heads not in (1, candidates):
+        found = "as many as the batch has images" if heads is None else f"{heads}"
+        raise InputError(
+            where,
+            "eval.select",
+            f"predicted_iou needs one caption head, or one per mask candidate ({candidates});"
+            f" there are {found}",
+            "set eval.select: first, or change the number of heads",
+        )

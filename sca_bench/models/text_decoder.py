@@ -16,6 +16,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from sca_bench.captioner import Decoding
 from sca_bench.errors import InputError
+from sca_bench.models.checkpointing import checkpointing
 
 IGNORED = -100
 """Label of padding positions."""
@@ -143,7 +144,12 @@ class TextDecoder(nn.Module):
         return logits
 
     def loss(
-        self, prefix_NPD: Tensor, tokens: CaptionTokens, label_smoothing: float = 0.0
+        self,
+        prefix_NPD: Tensor,
+        tokens: CaptionTokens,
+        label_smoothing: float = 0.0,
+        *,
+        checkpoint: bool = False,
     ) -> Tensor:
         """Return the mean cross entropy over all tokens of all captions, end tokens included.
 
@@ -151,9 +157,12 @@ class TextDecoder(nn.Module):
             prefix_NPD: What stands in front of each caption.
             tokens: The captions.
             label_smoothing: Share of the target spread evenly over the vocabulary.
+            checkpoint: Keep no activations inside the layers; the backward pass computes them
+                again, with the same dropout.
         """
         # The end token is predicted but never read, so it is not fed.
-        hidden_NTD = self._hidden(prefix_NPD, tokens.ids_NT[:, :-1])
+        with checkpointing(self.language_model, checkpoint):
+            hidden_NTD = self._hidden(prefix_NPD, tokens.ids_NT[:, :-1])
         wanted_NT = tokens.labels_NT != IGNORED
         logits_KV = self.language_model.get_output_embeddings()(hidden_NTD[wanted_NT])
         return F.cross_entropy(

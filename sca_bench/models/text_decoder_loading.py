@@ -111,3 +111,28 @@ def _pretrained(source: str, name: str, where: str, *, local: bool) -> TextDecod
             "its vocabulary file is missing (vocab.json and merges.txt, or tokenizer.json)",
         )
     return TextDecoder(model, tokenizer, name=name)
+
+
+def save_text_decoder(decoder: TextDecoder, folder: Path) -> None:
+    """Write a text decoder as transformers does, with its tokenizer if it has one.
+
+    It is read back and compared: a head that is tied to the embedding is stored once, and a reader
+    that did not tie it again would start from a random one.
+
+    Raises:
+        InputError: What is read back is not what was written.
+    """
+    transformers_logging.disable_progress_bar()
+    decoder.language_model.save_pretrained(folder)
+    if decoder.tokenizer is not None:
+        decoder.tokenizer.save_pretrained(folder)
+    again = AutoModelForCausalLM.from_pretrained(
+        folder, local_files_only=True, use_safetensors=True, dtype=torch.get_default_dtype()
+    )
+    state, read = decoder.language_model.state_dict(), again.state_dict()
+    lost = sorted(state.keys() ^ read.keys())
+    lost += [
+        name for name in state.keys() & read.keys() if not torch.equal(state[name], read[name])
+    ]
+    if lost:
+        raise InputError(folder, lost[0], "is not read back as it was written")

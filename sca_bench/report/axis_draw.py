@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -11,20 +12,24 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation, Transform
 
-from sca_bench.report.axis_plot import AxisPlot, Point
+from sca_bench.report.axis_plot import AxisPlot, Panel, Point, place_of
 from sca_bench.report.figures import (
     COLOURS,
     CONTROL_COLOUR,
-    DASHES,
-    MARKERS,
+    add_legend,
+    control_styles,
+    line_style,
     new_figure,
     tidy,
 )
 from sca_bench.report.names import metric_label, metric_unit
+from sca_bench.study.values import show_value
 
 LOG_SPAN = 8.0
 """Axes of positive values are logarithmic from this ratio of largest to smallest on."""
 _AXIS_WIDTH_PT = 330.0  # about what long names of controls leave
+_PANEL_WIDTH_PT = 200.0
+_TICK_PT = 5.0  # width of a tick label's character
 
 
 def draw_axis_plot(plot: AxisPlot) -> Figure | None:
@@ -33,83 +38,165 @@ def draw_axis_plot(plot: AxisPlot) -> Figure | None:
     Returns:
         The figure, or None where no cell has a score.
     """
-    points = [point for points in plot.series.values() for point in points]
-    if not points and not plot.controls:
+    if not plot.points and not plot.controls:
         return None
-    by_category = bool(points) and not plot.axis
-    height = max(2.6, 0.42 * len(points) + 1.1) if by_category else 4.2
-    figure = new_figure(7.2, height)
-    axes = figure.add_subplot()
     unit = f"{metric_label(plot.metric)} ({metric_unit(plot.metric)})"
-    if by_category:
-        _draw_bars(axes, [*points, *plot.controls], len(points))
-        axes.set_xlabel(unit)
-        tidy(axes, "x")
-        return figure
-    tidy(axes)
+    if len(plot.panels) > 1:
+        return _draw_panels(plot, unit)
+    if shows_bars(plot):
+        return _draw_list(plot, unit)
+    figure = new_figure(7.2, 4.2)
+    axes = figure.add_subplot()
     axes.set_ylabel(unit)
-    positions = _positions(axes, plot, [float(point.x) for point in points])
-    step_pt = _seed_step(axes, positions, len(plot.series))
-    for index, (name, series) in enumerate(plot.series.items()):
-        left_pt = 2 * step_pt * (index - (len(plot.series) - 1) / 2)
-        _draw_series(axes, index, name, series, positions, (left_pt, left_pt + step_pt))
-    _limits(axes, points + plot.controls)
+    _draw_panel(axes, plot.panels[0], _AXIS_WIDTH_PT)
+    _limits(axes, plot.points + plot.controls)
     _draw_controls(axes, plot.controls)
-    if len(plot.series) > 1:
-        columns = min(3, len(plot.series))
-        figure.legend(loc="outside upper left", ncols=columns, frameon=False, fontsize=8)
+    add_legend(figure, axes)
     return figure
 
 
-def _positions(axes: Axes, plot: AxisPlot, values: list[float]) -> dict[float, float]:
-    """Set up the horizontal axis; return where each of its values stands."""
-    ticks = sorted(set(values))
-    label = plot.label[:1].upper() + plot.label[1:]
-    span = ticks[-1] - ticks[0] if len(ticks) > 1 else 1.0
-    gaps = [b - a for a, b in pairwise(ticks)]
-    place = {tick: tick for tick in ticks}
-    if len(ticks) > 1 and ticks[0] > 0 and ticks[-1] / ticks[0] >= LOG_SPAN:
-        axes.set_xscale("log", base=2)
-        label += " (log scale)"
-    elif gaps and min(gaps) < 0.06 * span:
-        place = {tick: float(index) for index, tick in enumerate(ticks)}
+def shows_bars(plot: AxisPlot) -> bool:
+    """Say whether cells are listed as bars: one axis of names, which then stay readable."""
+    if not plot.panels:
+        return True
+    only = plot.panels[0]
+    return len(plot.panels) == 1 and only.kind == "names" and list(only.series) == [""]
+
+
+def _draw_list(plot: AxisPlot, unit: str) -> Figure:
+    points = plot.points + plot.controls
+    figure = new_figure(7.2, max(2.6, 0.42 * len(points) + 1.1))
+    axes = figure.add_subplot()
+    _draw_bars(axes, points, len(plot.points))
+    if plot.panels and plot.panels[0].axis:
+        own = [show_value(point.x) for point in plot.points]
+        beside = [label.get_text() for label in axes.get_yticklabels()[len(own) :]]
+        axes.set_yticks(range(len(points)), [*own, *beside])
+        axes.set_ylabel(_sentence(plot.panels[0].label))
+    axes.set_xlabel(unit)
+    tidy(axes, "x")
+    return figure
+
+
+def _draw_panels(plot: AxisPlot, unit: str) -> Figure:
+    """Draw several panels with one vertical scale; controls are named in the legend."""
+    rows = math.ceil(len(plot.panels) / 2)
+    figure = new_figure(7.2, 2.9 * rows + 0.5)
+    flat = list(figure.subplots(rows, 2, squeeze=False, sharey=True).flat)
+    for axes, panel in zip(flat, plot.panels, strict=False):
+        _draw_panel(axes, panel, _PANEL_WIDTH_PT)
+        axes.set_title(panel.title, fontsize=9, loc="left")
+        axes.tick_params(labelsize=8, labelleft=True)
+        axes.set_ylabel(unit if axes in flat[::2] else "", fontsize=8)
+        for point, style in zip(plot.controls, control_styles(len(plot.controls)), strict=True):
+            name = f"{point.name} {point.mean:.1f}"
+            axes.axhline(point.mean, label=name, zorder=2, **style)
+    for axes in flat[len(plot.panels) :]:
+        axes.set_visible(False)
+    _limits(flat[0], plot.points + plot.controls)
+    add_legend(figure, *flat)
+    return figure
+
+
+def _draw_panel(axes: Axes, panel: Panel, width_pt: float) -> None:
+    tidy(axes)
+    place = _positions(axes, panel, width_pt)
+    step_pt = _seed_step(axes, list(place), len(panel.series), width_pt)
+    for index, (name, points) in enumerate(panel.series.items()):
+        left_pt = 2 * step_pt * (index - (len(panel.series) - 1) / 2)
+        at = [place[place_of(panel.values, point.x)] for point in points]
+        shown = _Series(index, name, points, at, _unjoined(panel, points))
+        _draw_series(axes, shown, (left_pt, left_pt + step_pt))
+
+
+def _unjoined(panel: Panel, points: list[Point]) -> int:
+    """Return how many leading points no line joins: names have no order, and none no distance."""
+    if panel.kind == "names":
+        return len(points)
+    return sum(point.x is None for point in points)
+
+
+def _positions(axes: Axes, panel: Panel, width_pt: float) -> list[float]:
+    """Set up the horizontal axis; return where each value of the panel stands."""
+    place = [float(index) for index in range(len(panel.values))]
+    label = _sentence(panel.label)
+    if panel.kind == "numeric":
+        ticks = [float(value) for value in panel.values]
+        gaps = [b - a for a, b in pairwise(ticks)]
+        if len(ticks) > 1 and ticks[0] > 0 and ticks[-1] / ticks[0] >= LOG_SPAN:
+            axes.set_xscale("log", base=2)
+            place, label = ticks, f"{label} (log scale)"
+        elif not gaps or min(gaps) >= 0.06 * (ticks[-1] - ticks[0]):
+            place = ticks
+        else:
+            label += " (evenly spaced)"
+    elif panel.kind == "ordered":
         label += " (evenly spaced)"
-    axes.xaxis.set_major_locator(FixedLocator([place[tick] for tick in ticks]))
+    names = [show_value(value) for value in panel.values]
+    axes.xaxis.set_major_locator(FixedLocator(place))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticks([place[tick] for tick in ticks], [f"{tick:g}" for tick in ticks])
-    if ticks:
-        _horizontal_limits(axes, list(place.values()))
+    axes.set_xticks(place, names)
+    if sum(len(name) + 2 for name in names) > width_pt / _TICK_PT:
+        axes.tick_params(axis="x", labelrotation=25)
+        for text in axes.get_xticklabels():
+            text.set_horizontalalignment("right")
+            text.set_rotation_mode("anchor")
     axes.set_xlabel(label)
-    if not ticks:
-        axes.set_xlabel("")
     return place
 
 
-def _draw_series(
-    axes: Axes,
-    index: int,
-    name: str,
-    points: list[Point],
-    place: dict[float, float],
-    at_pt: tuple[float, float],
-) -> None:
+def _sentence(label: str) -> str:
+    return label[:1].upper() + label[1:]
+
+
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """One line of a panel: where its points stand, and how many of them it does not join."""
+
+    index: int
+    name: str
+    points: list[Point]
+    at: list[float]
+    unjoined: int
+
+
+def _draw_series(axes: Axes, series: _Series, at_pt: tuple[float, float]) -> None:
     """Draw one series: its means and its seeds stand `at_pt` points to the right of their ticks."""
-    colour = COLOURS[index % len(COLOURS)]
+    colour, style, marker = line_style(series.index)
     shifted, beside = (_shifted(axes, right_pt) for right_pt in at_pt)
-    xs = [place[float(point.x)] for point in points]
+    means = [point.mean for point in series.points]
     axes.plot(
-        xs,
-        [point.mean for point in points],
+        series.at[series.unjoined :],
+        means[series.unjoined :],
         color=colour,
-        linestyle=DASHES[index % len(DASHES)],
-        marker=MARKERS[index % len(MARKERS)],
-        markersize=6,
+        linestyle=style,
         linewidth=1.6,
-        label=name,
         zorder=3,
         transform=shifted,
     )
-    several = [(x, point) for x, point in zip(xs, points, strict=True) if len(point.seeds) > 1]
+    joined = series.unjoined < len(means) - 1
+    axes.plot(
+        series.at,
+        means,
+        color=colour,
+        linestyle="none",
+        marker=marker,
+        markersize=6,
+        zorder=3,
+        transform=shifted,
+    )
+    # The legend's own handle shows line and marker together, which the two above do not.
+    axes.plot(
+        [],
+        [],
+        color=colour,
+        linestyle=style if joined else "none",
+        marker=marker,
+        markersize=6,
+        linewidth=1.6,
+        label=series.name,
+    )
+    several = [(x, p) for x, p in zip(series.at, series.points, strict=True) if len(p.seeds) > 1]
     if several:
         axes.errorbar(
             [x for x, _ in several],
@@ -122,18 +209,28 @@ def _draw_series(
             zorder=3,
             transform=shifted,
         )
-    for x, point in zip(xs, points, strict=True):
+    for x, point in zip(series.at, series.points, strict=True):
         _dots(axes, [x] * len(point.seeds), point.seeds, colour, beside)
 
 
-def _seed_step(axes: Axes, place: dict[float, float], num_series: int) -> float:
-    """Return how far (points) seeds stand beside their mean, so that series keep apart."""
-    if len(place) < 2:
-        return 9.0
+def _seed_step(axes: Axes, place: list[float], num_series: int, width_pt: float) -> float:
+    """Return how far (points) seeds stand beside their mean, so that series keep apart.
+
+    Both ends of the axis are then moved out by what series beside the outer ticks take.
+    """
     log = axes.get_xscale() == "log"
-    at = sorted(math.log(x) if log else x for x in place.values())
-    gap_pt = _AXIS_WIDTH_PT * min(b - a for a, b in pairwise(at)) / (at[-1] - at[0])
-    return min(9.0, 0.8 * gap_pt / (2 * num_series))
+    at = [math.log(x) if log else x for x in place]
+    span = at[-1] - at[0]
+    step_pt, margin = 9.0, 0.13
+    for _ in range(2):  # a wider margin leaves less room between ticks
+        if span:
+            gap_pt = width_pt / (1 + 2 * margin) * min(b - a for a, b in pairwise(at)) / span
+            step_pt = min(step_pt, 0.8 * gap_pt / (2 * num_series))
+        needed = min(num_series * step_pt + 6, 0.35 * width_pt)
+        margin = max(margin, needed / (width_pt - 2 * needed))
+    low, high = at[0] - margin * (span or 1.0), at[-1] + margin * (span or 1.0)
+    axes.set_xlim(*((math.exp(low), math.exp(high)) if log else (low, high)))
+    return step_pt
 
 
 def _shifted(axes: Axes, right_pt: float) -> Transform:
@@ -163,17 +260,6 @@ def _limits(axes: Axes, points: list[Point]) -> None:
     axes.set_ylim(max(low - margin, 0.0) if low >= 0 else low - margin, high + margin)
 
 
-def _horizontal_limits(axes: Axes, at: list[float]) -> None:
-    """Leave room at both ends, where series that stand beside their ticks need it."""
-    low, high = min(at), max(at)
-    if axes.get_xscale() == "log":
-        margin = (high / low) ** 0.13
-        axes.set_xlim(low / margin, high * margin)
-    else:
-        margin = 0.13 * (high - low) or 1.0
-        axes.set_xlim(low - margin, high + margin)
-
-
 def _draw_controls(axes: Axes, controls: list[Point]) -> None:
     """Draw each control's mean as a line, its name at the right and clear of the others."""
     if not controls:
@@ -181,9 +267,9 @@ def _draw_controls(axes: Axes, controls: list[Point]) -> None:
     low, high = axes.get_ylim()
     ordered = sorted(controls, key=lambda point: (point.mean, point.name))
     heights = spread_labels([point.mean for point in ordered], 0.055 * (high - low), low, high)
+    styles = control_styles(len(ordered))
     for index, (point, text_y) in enumerate(zip(ordered, heights, strict=True)):
-        style = DASHES[1 + index % (len(DASHES) - 1)]
-        axes.axhline(point.mean, color=CONTROL_COLOUR, linewidth=1.1, linestyle=style, zorder=2)
+        axes.axhline(point.mean, zorder=2, **styles[index])
         axes.annotate(
             f"{point.name} {point.mean:.1f}",
             xy=(1.0, point.mean),

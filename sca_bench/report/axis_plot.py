@@ -1,13 +1,20 @@
-"""What the plot of the main metric over the suite's axis shows; `axis_draw` draws it."""
+"""What the plot of the main metric over the suite's axes shows; `axis_draw` draws it.
+
+One panel per axis in a suite of single axes. In a product the first numeric axis is horizontal
+(else the first one), the next is told apart by lines, and further axes by panels.
+"""
 
 from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sca_bench.report.collect import CellRuns, SuiteData
-from sca_bench.report.names import SCALE, short_axes, show_value
+from sca_bench.report.names import SCALE, is_numeric, short_axes
+from sca_bench.study.values import same_value, show_value
+
+Kind = Literal["numeric", "ordered", "names"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,61 +37,138 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
+class Panel:
+    """One set of axes.
+
+    Attributes:
+        axis: Dotted name of the horizontal axis; empty where cells without an axis are listed.
+        label: The axis in words.
+        kind: `numeric`, `ordered` (numbers and none) or `names` (anything else).
+        values: Its values in drawing order: rising, or as the suite lists names.
+        title: What tells this panel from the others.
+        series: Value of the second axis in words -> points in the order of `values`.
+    """
+
+    axis: str
+    label: str
+    kind: Kind
+    values: tuple[Any, ...]
+    title: str
+    series: dict[str, list[Point]]
+
+
+@dataclass(frozen=True, slots=True)
 class AxisPlot:
     """The data of the plot.
 
     Attributes:
         metric: Metric on the vertical axis.
-        axis: Dotted name of the numeric axis; empty where cells are categories.
-        label: The axis in words.
-        series: Other coordinates in words -> points by rising axis value.
-        controls: One point per control.
+        panels: The panels, those without a point left out.
+        controls: One point per control, and per explicit cell that has no place on the axes.
         left_out: Cells without any score, which the caption names.
     """
 
     metric: str
-    axis: str
-    label: str
-    series: dict[str, list[Point]]
+    panels: list[Panel]
     controls: list[Point]
     left_out: list[str]
+
+    @property
+    def points(self) -> list[Point]:
+        """Every point of every panel."""
+        return [p for panel in self.panels for series in panel.series.values() for p in series]
+
+    @property
+    def over(self) -> str:
+        """What the metric is drawn over, in words; empty where cells are only listed."""
+        return ", ".join(dict.fromkeys(panel.label for panel in self.panels if panel.axis))
 
 
 def axis_plot(data: SuiteData) -> AxisPlot:
     """Collect what the plot of the main metric shows."""
     metric, axes = data.main_metric, data.manifest.axes
-    labels = short_axes(axes)
-    axis = next((name for name, values in axes.items() if _numeric(values)), "")
-    series: dict[str, list[Point]] = {}
+    scored: list[tuple[CellRuns, tuple[float, ...]]] = []
     controls: list[Point] = []
     left_out: list[str] = []
     for cell in data.cells:
         scores = _seed_scores(cell, metric)
-        entry = cell.entry
         if not scores:
-            left_out.append(entry.name)
-        elif entry.control:
-            controls.append(Point(entry.name, None, scores))
-        elif not axis:
-            series.setdefault("", []).append(Point(entry.name, entry.name, scores))
-        elif _numeric([entry.coordinates.get(axis)]):
-            others = [
-                f"{labels.get(key, key)} {show_value(value)}"
-                for key, value in entry.coordinates.items()
-                if key != axis
-            ]
-            point = Point(entry.name, entry.coordinates[axis], scores)
-            series.setdefault(", ".join(others), []).append(point)
-        else:  # an explicit cell that has no place on the axis
-            controls.append(Point(entry.name, None, scores))
-    if axis:
-        for points in series.values():
-            points.sort(key=lambda point: float(point.x))
-    return AxisPlot(metric, axis, labels.get(axis, "cell"), series, controls, left_out)
+            left_out.append(cell.entry.name)
+        elif cell.entry.control:
+            controls.append(Point(cell.entry.name, None, scores))
+        else:
+            scored.append((cell, scores))
+    if not axes:
+        points = [Point(cell.entry.name, cell.entry.name, scores) for cell, scores in scored]
+        names = tuple(point.x for point in points)
+        panels = [Panel("", "cell", "names", names, "", {"": points})]
+    elif len(axes) > 1 and all(len(cell.entry.coordinates) < 2 for cell, _ in scored):
+        panels = [_panel({axis: values}, axes, scored, {}) for axis, values in axes.items()]
+    else:
+        panels = _product_panels(axes, scored)
+    plot = AxisPlot(metric, [panel for panel in panels if panel.series], controls, left_out)
+    drawn = {point.name for point in plot.points}
+    controls += [Point(c.entry.name, None, s) for c, s in scored if c.entry.name not in drawn]
+    return plot
 
 
-def _numeric(values: list[Any]) -> bool:
-    return all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+def _product_panels(
+    axes: dict[str, list[Any]], scored: list[tuple[CellRuns, tuple[float, ...]]]
+) -> list[Panel]:
+    across = next((name for name, values in axes.items() if is_numeric(values)), next(iter(axes)))
+    others = [name for name in axes if name != across]
+    shown = {across: axes[across]} | {name: axes[name] for name in others[:1]}
+    fixed: list[dict[str, Any]] = [{}]
+    for name in others[1:]:
+        fixed = [where | {name: value} for where in fixed for value in axes[name]]
+    return [_panel(shown, axes, scored, where) for where in fixed]
+
+
+def _panel(
+    shown: dict[str, list[Any]],
+    axes: dict[str, list[Any]],
+    scored: list[tuple[CellRuns, tuple[float, ...]]],
+    where: dict[str, Any],
+) -> Panel:
+    """Return the panel of one or two axes, of the cells that have the coordinates `where`."""
+    labels = short_axes(axes)
+    axis, *second = shown
+    kind, values = _order(shown[axis])
+    found: dict[str, list[Point]] = {_series(labels, second, value): [] for value in _second(shown)}
+    for cell, scores in scored:
+        own = cell.entry.coordinates
+        on_axis = axis in own and place_of(values, own[axis]) < len(values)
+        if on_axis and all(k in own and same_value(own[k], v) for k, v in where.items()):
+            name = _series(labels, second, own.get(second[0]) if second else None)
+            found.setdefault(name, []).append(Point(cell.entry.name, own[axis], scores))
+    for points in found.values():
+        points.sort(key=lambda point: place_of(values, point.x))
+    title = ", ".join(f"{labels[key]} {show_value(value)}" for key, value in where.items())
+    series = {name: points for name, points in found.items() if points}
+    return Panel(axis, labels[axis], kind, values, title, series)
+
+
+def _second(shown: dict[str, list[Any]]) -> list[Any]:
+    return [value for values in list(shown.values())[1:] for value in _order(values)[1]] or [None]
+
+
+def _series(labels: dict[str, str], second: list[str], value: Any) -> str:
+    return f"{labels[second[0]]} {show_value(value)}" if second else ""
+
+
+def _order(values: list[Any]) -> tuple[Kind, tuple[Any, ...]]:
+    """Return how an axis is drawn and its values in that order."""
+    if is_numeric(values):
+        return "numeric", tuple(sorted(values))
+    numbers = [value for value in values if value is not None]
+    if len(numbers) > 1 and is_numeric(numbers):
+        return "ordered", (None, *sorted(numbers))
+    return "names", tuple(values)
+
+
+def place_of(values: tuple[Any, ...], value: Any) -> int:
+    """Return where a value stands among the values of its axis; their number where it does not."""
+    return next((i for i, v in enumerate(values) if same_value(v, value)), len(values))
 
 
 def _seed_scores(cell: CellRuns, metric: str) -> tuple[float, ...]:

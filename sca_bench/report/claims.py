@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from sca_bench.report.collect import CellRuns, SuiteData
 from sca_bench.report.intervals import Estimate, RegionMeans, difference_estimate, region_means
-from sca_bench.report.names import show_value
-from sca_bench.study.claims import Side, parse_claim
+from sca_bench.study.claims import Side, matches, parse_claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +18,14 @@ class ClaimResult:
         says: The claim as the suite states it.
         metric: The metric compared.
         estimate: Difference left minus right with its interval, or why there is none.
+        sides: The cells of the left and the right side; None where this profile has none.
     """
 
     id: str
     says: str
     metric: str
     estimate: Estimate
+    sides: tuple[CellRuns | None, ...] = (None, None)
 
 
 def claim_results(data: SuiteData) -> list[ClaimResult]:
@@ -52,7 +52,8 @@ def claim_results(data: SuiteData) -> list[ClaimResult]:
                 if cell is not None
             ]
             estimate = difference_estimate(*means)
-        results.append(ClaimResult(name, says, claim.left.metric, estimate))
+        cells = tuple(cell for cell, _ in sides)
+        results.append(ClaimResult(name, says, claim.left.metric, estimate, cells))
     return results
 
 
@@ -69,6 +70,8 @@ def _cells_of(data: SuiteData, side: Side) -> tuple[CellRuns | None, str]:
     """Return the one cell a side means, or the reason why there is not exactly one."""
     found = [cell for cell in data.cells if _matches(cell, side)]
     found = [cell for cell in found if not cell.entry.control] or found
+    on_axes = [cell for cell in found if side.where.keys() <= cell.entry.coordinates.keys()]
+    found = on_axes or found  # `variant=sca` is the axis' cell, not every cell of that variant
     if len(found) == 1:
         return found[0], ""
     if not found:
@@ -78,13 +81,6 @@ def _cells_of(data: SuiteData, side: Side) -> tuple[CellRuns | None, str]:
 
 
 def _matches(cell: CellRuns, side: Side) -> bool:
-    known = {"cell": cell.entry.name, "variant": cell.entry.variant, **cell.entry.coordinates}
-    return all(key in known and _same(known[key], value) for key, value in side.where.items())
-
-
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, bool) or isinstance(b, bool):
-        return a is b
-    if isinstance(a, str) or isinstance(b, str):
-        return show_value(a) == show_value(b)
-    return bool(a == b)
+    entry = cell.entry
+    known = {"cell": entry.name, "variant": entry.variant, **entry.coordinates}
+    return matches(side.where, known)

@@ -7,23 +7,48 @@ from typing import Any
 import pandas as pd
 
 from sca_bench.report.collect import COST, SuiteData
+from sca_bench.report.names import is_numeric
+from sca_bench.report.paper import Paper, PaperCell
+from sca_bench.study.values import show_value
 
 _DIGITS = "%.10g"
 
 
-def long_csv(data: SuiteData) -> str:
-    """Return one value a row; a missing one has an empty value and its reason."""
-    return _text(data.scores.frame)
+def long_csv(data: SuiteData, paper: Paper) -> str:
+    """Return one value a row; a missing one has an empty value and its reason.
+
+    The published number of the same cell and metric, its row and the verdict have columns of
+    their own, the same in all rows of a cell and metric.
+    """
+    frame = data.scores.frame.copy()
+    cells = {cell.entry.name: paper.cell(cell) for cell in data.cells}
+    found = [
+        _published(cells[cell], metric)
+        for cell, metric in zip(frame["cell"], frame["metric"], strict=True)
+    ]
+    for index, name in enumerate(("published", "published_row", "published_verdict")):
+        frame[name] = pd.Series([item[index] for item in found], dtype=object)
+    return _text(frame)
 
 
-def wide_csv(data: SuiteData) -> str:
-    """Return one cell a row: coordinates, then mean, sample deviation and count of everything."""
+def _published(cell: PaperCell | None, metric: str) -> tuple[float | None, str, str]:
+    if cell is None or metric not in cell.values:
+        return None, "", ""
+    return cell.values[metric].natural, cell.row, cell.verdict(metric)
+
+
+def wide_csv(data: SuiteData, paper: Paper) -> str:
+    """Return one cell a row: coordinates, then mean, sample deviation and count of everything.
+
+    Published numbers have columns of their own behind those of the metric.
+    """
     scores = data.scores
     costs = scores.metrics(COST)
     names = [*(name for name in scores.metrics() if name not in costs), *costs]
+    published = {m for cell in data.cells if (found := paper.cell(cell)) for m in found.values}
     rows = []
     for cell in data.cells:
-        entry = cell.entry
+        entry, printed = cell.entry, paper.cell(cell)
         row: dict[str, Any] = {
             "suite": data.manifest.suite,
             "cell": entry.name,
@@ -31,15 +56,25 @@ def wide_csv(data: SuiteData) -> str:
             "variant": entry.variant,
             "control": entry.control,
         }
-        row |= {axis: entry.coordinates.get(axis) for axis in data.manifest.axes}
+        row |= {axis: _coordinate(entry.coordinates, axis) for axis in data.manifest.axes}
+        row["published_row"] = "" if printed is None else f"{paper.table}: {printed.row}"
         row |= {"seeds_done": len(cell.done), "seeds_planned": len(cell.runs)}
         for name in names:
             summary = scores.over_seeds(entry.cell_id, name)
             row[f"{name}_mean"] = None if summary is None else summary.mean
             row[f"{name}_sd"] = None if summary is None else summary.sd
             row[f"{name}_n"] = 0 if summary is None else summary.num_seeds
+            if name in published:
+                value, _, verdict = _published(printed, name)
+                row[f"{name}_published"], row[f"{name}_published_verdict"] = value, verdict
         rows.append(row)
     return _text(pd.DataFrame.from_records(rows))
+
+
+def _coordinate(coordinates: dict[str, Any], axis: str) -> Any:
+    """Return a number as it is and any other value as a suite file has it; None off the axis."""
+    value = coordinates.get(axis)
+    return value if axis not in coordinates or is_numeric([value]) else show_value(value)
 
 
 def _text(frame: pd.DataFrame) -> str:

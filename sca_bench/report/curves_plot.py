@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sca_bench.report.collect import SuiteData
-from sca_bench.report.figures import COLOURS, DASHES, new_figure, tidy
+from sca_bench.report.figures import add_legend, legend_columns, line_style, new_figure, tidy
 from sca_bench.report.names import (
     SCALE,
     SLOT,
@@ -85,7 +85,7 @@ def draw_learning_curves(curves: Curves) -> Figure | None:
     columns = min(2, len(curves.panels))
     rows = math.ceil(len(curves.panels) / columns)
     names = list(dict.fromkeys(name for panel in curves.panels.values() for name in panel))
-    legend_rows = math.ceil(len(names) / 4)
+    legend_rows = math.ceil(len(names) / legend_columns(names))
     figure = new_figure(7.2, 2.5 * rows + 0.3 + 0.2 * legend_rows)
     grid = figure.subplots(rows, columns, squeeze=False)
     flat = list(grid.flat)
@@ -99,21 +99,12 @@ def draw_learning_curves(curves: Curves) -> Figure | None:
         axes.set_xlim(left=0)
     for axes in flat[len(curves.panels) :]:
         axes.set_visible(False)
-    lines = {str(a.get_label()): a for axes in flat for a in axes.get_lines()}
-    figure.legend(
-        [lines[name] for name in names],
-        names,
-        loc="outside upper left",
-        ncols=min(4, len(names)),
-        frameon=False,
-        fontsize=8,
-    )
+    add_legend(figure, *flat)
     return figure
 
 
 def _draw_cell(axes: Axes, index: int, name: str, seeds: list[Curve]) -> None:
-    colour = COLOURS[index % len(COLOURS)]
-    style = DASHES[(index // len(COLOURS) + index) % len(DASHES)]
+    colour, style, _ = line_style(index)
     if len(seeds) > 1:
         for curve in seeds:
             axes.plot(*zip(*curve, strict=True), color=colour, linewidth=0.7, alpha=0.4)

@@ -19,6 +19,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1)))
 CONTROL_COLOUR = "#555555"
 PNG_DPI = 160
+_LEGEND_SIGNS = 110  # characters of the legend's type that the figure's width holds
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "sca_bench",
     "font.family": "DejaVu Sans",
@@ -49,6 +50,46 @@ def tidy(axes: Axes, grid: str = "y") -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis=grid, color="#DDDDDD", linewidth=0.6)  # type: ignore[arg-type]
     axes.set_axisbelow(True)
+
+
+def line_style(index: int) -> tuple[str, Any, str]:
+    """Return colour, dashes and marker of the n-th line; no two of 49 have all in common."""
+    turn = index // len(COLOURS)
+    return (
+        COLOURS[index % len(COLOURS)],
+        DASHES[(index + turn) % len(DASHES)],
+        MARKERS[(index + turn) % len(MARKERS)],
+    )
+
+
+def control_styles(count: int) -> list[dict[str, Any]]:
+    """Return how the lines of controls are drawn: grey, told apart by their dashes."""
+    styles = [DASHES[1 + index % (len(DASHES) - 1)] for index in range(count)]
+    return [{"color": CONTROL_COLOUR, "linewidth": 1.1, "linestyle": style} for style in styles]
+
+
+def legend_columns(names: list[str]) -> int:
+    """Return how many columns of a legend the figure's width holds."""
+    return max(1, min(4, len(names), _LEGEND_SIGNS // (max(map(len, names)) + 8)))
+
+
+def add_legend(figure: Figure, *panels: Axes) -> None:
+    """Name every labelled line of some axes once, in as many columns as the names leave room."""
+    lines: dict[str, Any] = {}
+    for axes in panels:
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
+            if name:
+                lines.setdefault(name, handle)
+    if len(lines) > 1:
+        columns = legend_columns(list(lines))
+        figure.legend(
+            list(lines.values()),
+            list(lines),
+            loc="outside upper left",
+            ncols=columns,
+            frameon=False,
+            fontsize=8,
+        )
 
 
 def save(figure: Figure, folder: Path, name: str, svg: bool = True) -> list[Path]:

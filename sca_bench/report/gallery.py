@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sca_bench.report.collect import CellRuns, SuiteData, load_predictions, load_region_scores
+from sca_bench.report.lineage import lineage_lines
 from sca_bench.report.marks import Word, mark_words, slot_vocabulary
 from sca_bench.report.names import metric_label, show_score
 from sca_bench.report.thumbnails import Thumbnails
@@ -61,12 +62,14 @@ class Gallery:
         how: How they were chosen, in words; says why where there are none.
         has_slots: Whether words are marked.
         seeds: Seeds that have captions.
+        lineage: What cells were fine-tuned from, one line each.
     """
 
     cards: tuple[RegionCard, ...]
     how: str
     has_slots: bool
     seeds: tuple[int, ...]
+    lineage: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +123,9 @@ def build_gallery(data: SuiteData) -> Gallery:
         image_id = str(row["image_id"])
         cards.append(RegionCard(region_id, image_id, group, shown, image, reason, references, said))
     seeds = tuple(dict.fromkeys(run.seed for run in runs if run.rows))
-    return Gallery(
-        tuple(cards), _how(data, len(rows), len(candidates), chosen), bool(vocabulary), seeds
-    )
+    how = _how(data, len(rows), len(candidates), chosen)
+    lineage = tuple(f"{c.entry.name}: {line}" for c in data.cells for line in lineage_lines(c))
+    return Gallery(tuple(cards), how, bool(vocabulary), seeds, lineage)
 
 
 def _captions(data: SuiteData) -> list[_Captions]:

@@ -29,8 +29,16 @@ _LABELS = {
     "spice": "SPICE",
     "exact_match": "Exact match",
     "macro_recall": "Macro recall",
+    "num_params_mixer": "Mixer parameters",
+    "num_params_image_encoder": "Image encoder parameters",
+    "noun_recall": "Noun recall",
+    "verb_recall": "Verb recall",
+    "noun_recall_fuzzy": "Noun recall, fuzzy",
+    "verb_recall_fuzzy": "Verb recall, fuzzy",
     SLOTS: "mean of slots",
 }
+_VAGUE = ("weights", "size", "type", "path", "prompt", "trainable")
+_CAPITALS = {"sam": "SAM", "lsj": "LSJ"}
 _MAXIMA = {"cider_d": 1000}
 _GROUPS = {"bleu": ("bleu_1", "bleu_2", "bleu_3", "bleu_4")}
 
@@ -79,26 +87,24 @@ def metric_unit(metric: str) -> str:
 
 
 def short_axes(axes: Iterable[str]) -> dict[str, str]:
-    """Return the last part of each dotted axis in words, or the whole where two axes share it."""
+    """Return the last part of each dotted axis in words.
+
+    The whole name where two axes share that part, or where it says little alone (`sam.size`).
+    """
     names = list(axes)
-    tails = [name.rpartition(".")[2].replace("_", " ") for name in names]
-    tails = [re.sub(r"^num ", "number of ", tail) for tail in tails]
-    return {n: t if tails.count(t) == 1 else n for n, t in zip(names, tails, strict=True)}
+    tails = [name.rpartition(".")[2] for name in names]
+    whole = [t in _VAGUE or tails.count(t) > 1 for t in tails]
+    return {n: _words(n if w else t) for n, t, w in zip(names, tails, whole, strict=True)}
 
 
-def show_value(value: Any) -> str:
-    """Return a coordinate or setting in the form a suite file has it."""
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(show_value(item) for item in value) + "]"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{k}: {show_value(v)}" for k, v in sorted(value.items())) + "}"
-    return str(value)
+def _words(name: str) -> str:
+    words = re.split(r"[._]", re.sub(r"(^|\.)num_", r"\1number_of_", name))
+    return " ".join(_CAPITALS.get(word, word) for word in words)
+
+
+def is_numeric(values: Iterable[Any]) -> bool:
+    """Say whether every value is a number; true and false are none."""
+    return all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
 
 
 def short_region_set(digest: str) -> str:

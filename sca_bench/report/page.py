@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -56,19 +57,24 @@ class Page:
 
 def render_page(page: Page) -> str:
     """Return the HTML (also well-formed XML), every text of a record escaped."""
+    return render(
+        "index.html.j2",
+        page=page,
+        suite=page.manifest,
+        metric=f"{metric_label(page.main_metric)} ({metric_unit(page.main_metric)})",
+        js=_asset("page.js"),
+    )
+
+
+def render(template: str, **values: Any) -> str:
+    """Return one template filled in; it gets the style sheet as `css`, and texts are escaped."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         keep_trailing_newline=True,
     )
-    return environment.get_template("index.html.j2").render(
-        page=page,
-        suite=page.manifest,
-        metric=f"{metric_label(page.main_metric)} ({metric_unit(page.main_metric)})",
-        css=_asset("page.css"),
-        js=_asset("page.js"),
-    )
+    return environment.get_template(template).render(css=_asset("page.css"), **values)
 
 
 def _asset(name: str) -> str:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from sca_bench.report.collect import SuiteData
-from sca_bench.report.names import metric_label, short_region_set, show_value
+from sca_bench.report.lineage import stage_facts
+from sca_bench.report.names import metric_label, short_region_set
 from sca_bench.report.score_table import REGION_SET, signature_hash
 from sca_bench.study.record import RunRecord
+from sca_bench.study.values import show_value
 
 _SEPARATE = ("metric", "short")
 
@@ -54,8 +56,13 @@ class Provenance:
     runs: tuple[RunFacts, ...]
 
 
-def provenance(data: SuiteData) -> Provenance:
-    """Gather command, versions, digests, machine, times and counters of every run."""
+def provenance(data: SuiteData, published: str = "") -> Provenance:
+    """Gather command, versions, digests, machine, times and counters of every run.
+
+    Args:
+        data: The suite.
+        published: Where published numbers were read from; empty where none are shown.
+    """
     manifest = data.manifest
     suite = {
         "suite": manifest.suite,
@@ -66,6 +73,7 @@ def provenance(data: SuiteData) -> Provenance:
         "seeds": ", ".join(map(str, manifest.seeds)),
         "metrics": ", ".join(manifest.metrics),
         "created": manifest.created,
+        "published numbers": published,
     }
     started = [
         (cell, run, _facts(run.record))
@@ -117,6 +125,7 @@ def _part(name: str, value: Any) -> str:
 
 def _facts(record: RunRecord) -> dict[str, str]:
     facts = {"variant": record.variant, "variant revision": record.revision}
+    facts.update(stage_facts(record))
     facts.update(_flat(record.provenance))
     facts.update({f"input {key}": value for key, value in record.inputs.items()})
     facts.update({f"counter {key}": f"{value:,}" for key, value in record.counters.items()})

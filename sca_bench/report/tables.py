@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from sca_bench.report.claims import ClaimResult
 from sca_bench.report.collect import COST, CellRuns, SuiteData
 from sca_bench.report.intervals import LEVEL, Estimate
+from sca_bench.report.lineage import lineage_lines
 from sca_bench.report.names import (
     COSTS,
     NO_VALUE,
     SLOT,
     SLOT_BY_OBJECTS,
     SLOTS,
+    is_numeric,
     metric_label,
     metric_unit,
     show_difference,
     show_number,
     show_score,
-    show_value,
 )
+from sca_bench.study.values import show_value
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: its name, its unit (empty for words) and whether it holds numbers."""
+    """One column: its name, its unit (empty for words) and whether it holds numbers.
+
+    A `published` column holds printed numbers and nothing else.
+    """
 
     label: str
     unit: str = ""
     numeric: bool = True
+    published: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +88,7 @@ def score_table(data: SuiteData, notes: Footnotes) -> Table:
     params, costs = COSTS[:2], COSTS[2:]
     columns = [
         Column("Cell", numeric=False),
-        *(Column(axis) for axis in axes),
+        *(Column(axis, numeric=is_numeric(values)) for axis, values in data.manifest.axes.items()),
         Column("Seeds", "done of planned"),
         *(Column(cost.label, cost.unit) for cost in params),
         *(Column(metric_label(metric), metric_unit(metric)) for metric in data.metrics),
@@ -91,7 +97,7 @@ def score_table(data: SuiteData, notes: Footnotes) -> Table:
     rows = []
     for cell in data.cells:
         entries = [
-            _name(cell, notes),
+            name_entry(cell, notes),
             *(_coordinate(cell, axis) for axis in axes),
             _seeds(cell, notes),
             *(_cost(data, cell, cost.key, notes) for cost in params),
@@ -117,7 +123,7 @@ def slot_table(data: SuiteData, notes: Footnotes) -> Table | None:
     columns += [Column(metric_label(metric), metric_unit(metric)) for metric in metrics]
     rows = []
     for cell in data.cells:
-        entries = [_name(cell, notes), *(_score(data, cell, m, notes) for m in metrics)]
+        entries = [name_entry(cell, notes), *(_score(data, cell, m, notes) for m in metrics)]
         rows.append(Row(tuple(entries), cell.entry.control))
     caption = "Share of test regions whose caption fills the slot rightly; ± as above."
     return Table("slots", "Slots", "Slot accuracy", caption, tuple(columns), tuple(rows))
@@ -132,7 +138,7 @@ def parts_table(data: SuiteData, notes: Footnotes) -> Table | None:
     columns += [Column(metric.replace("_", " "), metric_unit(metric)) for metric in metrics]
     rows = []
     for cell in data.cells:
-        entries = [_name(cell, notes), *(_score(data, cell, m, notes) for m in metrics)]
+        entries = [name_entry(cell, notes), *(_score(data, cell, m, notes) for m in metrics)]
         rows.append(Row(tuple(entries), cell.entry.control))
     caption = (
         "train: training regions against their own references (as dealt: against the captions "
@@ -159,7 +165,7 @@ def slot_by_objects_table(data: SuiteData, notes: Footnotes) -> Table | None:
             scores = (
                 _score(data, cell, f"{SLOT_BY_OBJECTS}{number}/{name}", notes) for name in names
             )
-            entries = (_name(cell, notes), Entry(number), *scores)
+            entries = (name_entry(cell, notes), Entry(number), *scores)
             rows.append(Row(entries, cell.entry.control))
     caption = (
         "With two objects a neighbour is simply the other one, so accuracy is given by the number "
@@ -193,7 +199,7 @@ def interval_table(data: SuiteData, estimates: list[Estimate], notes: Footnotes)
                 Entry(show_number(estimate.num_regions, 0)),
                 Entry(show_number(estimate.num_images, 0)),
             ]
-        rows.append(Row((_name(cell, notes), *shown, _seeds(cell, notes)), cell.entry.control))
+        rows.append(Row((name_entry(cell, notes), *shown, _seeds(cell, notes)), cell.entry.control))
     caption = (
         "Bootstrap over test images (percentiles of 1,000 resamples, each region's score averaged "
         "over seeds first): how far the number would move with other test images of the same "
@@ -203,8 +209,16 @@ def interval_table(data: SuiteData, estimates: list[Estimate], notes: Footnotes)
     return Table("interval", "Interval", title, caption, columns, tuple(rows))
 
 
-def claim_table(claims: list[ClaimResult], notes: Footnotes) -> Table | None:
-    """Return the observed difference behind each claim, or None where the suite has no claims."""
+def claim_table(
+    claims: list[ClaimResult], notes: Footnotes, published: Mapping[str, Entry] | None = None
+) -> Table | None:
+    """Return the observed difference behind each claim, or None where the suite has no claims.
+
+    Args:
+        claims: The claims.
+        notes: Footnotes so far.
+        published: Id of a claim -> the paper's own difference; a column of its own where given.
+    """
     if not claims:
         return None
     columns = (
@@ -213,6 +227,7 @@ def claim_table(claims: list[ClaimResult], notes: Footnotes) -> Table | None:
         Column("Left − right", "×100"),  # noqa: RUF001
         Column(f"{LEVEL:.0%} interval".replace("%", " %")),
         Column("Regions"),
+        *([Column("Left − right, paper", "×100", True, True)] if published else []),  # noqa: RUF001
     )
     rows = []
     for claim in claims:
@@ -226,23 +241,29 @@ def claim_table(claims: list[ClaimResult], notes: Footnotes) -> Table | None:
                 _ends(estimate, notes, signed=True),
                 Entry(show_number(estimate.num_regions, 0)),
             ]
+        if published:
+            shown.append(published.get(claim.id, Entry(NO_VALUE)))
         rows.append(Row((Entry(claim.id), Entry(claim.says), *shown)))
     caption = (
         "Observed difference of the claim's two sides on the same test regions, seeds averaged, "
         "with a paired bootstrap over test images. It covers the choice of test images, not the "
         "choice of seeds."
     )
+    if published:
+        caption += " Paper: the same difference of printed numbers; its note says of which."
     return Table(
         "claims", "Claims", "Claims and observed differences", caption, columns, tuple(rows)
     )
 
 
-def _name(cell: CellRuns, notes: Footnotes) -> Entry:
+def name_entry(cell: CellRuns, notes: Footnotes) -> Entry:
+    """Return a cell's name; what was adjusted, and what it was fine-tuned from, as footnotes."""
     entry = cell.entry
     adjusted = [f"{entry.name}: {k} adjusted to {show_value(v)}" for k, v in entry.adjusted.items()]
     remarks = [f"{entry.name}: {note}" for record in cell.done for note in record.notes]
+    before = [f"{entry.name}: {line}" for line in lineage_lines(cell)]
     name = f"{entry.name} (control)" if entry.control else entry.name
-    return Entry(name, notes.mark([*adjusted, *remarks]))
+    return Entry(name, notes.mark([*adjusted, *before, *remarks]))
 
 
 def _coordinate(cell: CellRuns, axis: str) -> Entry:

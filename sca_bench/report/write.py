@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sca_bench.errors import InputError, did_you_mean
-from sca_bench.report.axis_draw import draw_axis_plot
+from sca_bench.report.axis_draw import draw_axis_plot, shows_bars
 from sca_bench.report.axis_plot import AxisPlot, axis_plot
 from sca_bench.report.claims import claim_results
 from sca_bench.report.collect import SuiteData, collect
@@ -16,7 +16,10 @@ from sca_bench.report.gallery import build_gallery
 from sca_bench.report.intervals import cell_estimate, region_means
 from sca_bench.report.markdown import write_markdown
 from sca_bench.report.names import metric_label
+from sca_bench.report.overview import write_overview
 from sca_bench.report.page import Page, Picture, render_page
+from sca_bench.report.paper import Paper, read_paper
+from sca_bench.report.paper_table import claim_entries, paper_table
 from sca_bench.report.provenance import provenance, signature_legend
 from sca_bench.report.tables import (
     Footnotes,
@@ -48,14 +51,15 @@ def write_report(store: Store, manifest: SuiteManifest, out_dir: Path) -> Path:
     """
     data = collect(store, manifest)
     folder = Path(out_dir) / manifest.report_name
+    paper = read_paper(data, Path(out_dir))
     notes = Footnotes()
-    tables = _tables(data, notes)
+    tables = _tables(data, paper, notes)
     legend = signature_legend(data)
     gallery = build_gallery(data)
     folder.mkdir(parents=True, exist_ok=True)
     pictures = _pictures(data, folder)
-    write_atomic(folder / "table.csv", long_csv(data))
-    write_atomic(folder / "summary.csv", wide_csv(data))
+    write_atomic(folder / "table.csv", long_csv(data, paper))
+    write_atomic(folder / "summary.csv", wide_csv(data, paper))
     write_atomic(folder / "table.md", write_markdown(manifest, tables, notes, legend))
     page = Page(
         manifest,
@@ -64,7 +68,7 @@ def write_report(store: Store, manifest: SuiteManifest, out_dir: Path) -> Path:
         notes,
         tuple(pictures),
         gallery,
-        provenance(data),
+        provenance(data, paper.source),
         tuple(legend),
     )
     write_atomic(folder / "index.html", render_page(page))
@@ -73,6 +77,9 @@ def write_report(store: Store, manifest: SuiteManifest, out_dir: Path) -> Path:
 
 def write_reports(store: Store, suites: list[str] | None, out_dir: Path) -> list[Path]:
     """Write the reports of some suites (all profiles of each), or of all that were run.
+
+    Where more than one is written, the overview of every suite in the runs folder is, too:
+    `index.html` and `index.md` in `out_dir`.
 
     Args:
         store: The runs folder.
@@ -93,14 +100,20 @@ def write_reports(store: Store, suites: list[str] | None, out_dir: Path) -> list
             hint = did_you_mean(name, {m.suite for m in manifests})
             raise InputError(store.root, "suites", f"{name!r} was not run into this folder", hint)
         chosen += [manifest for manifest in found if manifest not in chosen]
-    return [write_report(store, manifest, out_dir) for manifest in chosen or manifests]
+    folders = [write_report(store, manifest, out_dir) for manifest in chosen or manifests]
+    if len(folders) > 1:
+        write_overview(store, manifests, Path(out_dir))
+    return folders
 
 
-def _tables(data: SuiteData, notes: Footnotes) -> list[Table]:
+def _tables(data: SuiteData, paper: Paper, notes: Footnotes) -> list[Table]:
     means = [region_means(data, cell, data.main_metric) for cell in data.cells]
+    claims = claim_results(data)
+    # In the page's order, so that footnotes are numbered as they are met.
     found = [
         interval_table(data, [cell_estimate(mean) for mean in means], notes),
-        claim_table(claim_results(data), notes),
+        claim_table(claims, notes, claim_entries(data, paper, claims, notes)),
+        paper_table(data, paper, notes),
         score_table(data, notes),
         parts_table(data, notes),
         slot_table(data, notes),
@@ -123,7 +136,7 @@ def _pictures(data: SuiteData, folder: Path) -> list[Picture]:
             path = save(figure, folder, "learning_curves", svg=False)[0]
             uris["learning_curves"] = png_uri(path)
     label = metric_label(data.main_metric)
-    over = f"{label} over {plot.label}" if plot.axis else f"{label} by cell"
+    over = f"{label} over {plot.over}" if plot.over else f"{label} by cell"
     return [
         Picture(
             "metric-over-axis",
@@ -143,13 +156,16 @@ def _pictures(data: SuiteData, folder: Path) -> list[Picture]:
 
 
 def _axis_caption(plot: AxisPlot) -> str:
-    if not plot.series and not plot.controls:
+    if not plot.points and not plot.controls:
         return "No run has a score yet, so there is nothing to draw."
-    parts = ["Open dots: seeds, beside their mean." if plot.axis else "Open dots: seeds."]
-    parts.append("Filled marks: means over seeds." if plot.axis else "Bars: means over seeds.")
+    bars = shows_bars(plot)
+    parts = ["Open dots: seeds." if bars else "Open dots: seeds, beside their mean."]
+    parts.append("Bars: means over seeds." if bars else "Filled marks: means over seeds.")
     parts.append("Whiskers: ± one sample standard deviation over seeds.")
+    if any(panel.kind == "names" for panel in plot.panels) and not bars:
+        parts.append("Names have no order, so no line joins them.")
     if plot.controls:
-        parts.append("Grey lines: controls (mean)." if plot.axis else "Grey bars: controls.")
+        parts.append("Grey bars: controls." if bars else "Grey lines: controls (mean).")
     if plot.left_out:
         parts.append(f"Without a score and so not drawn: {', '.join(plot.left_out)}.")
     return " ".join(parts)

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from sca_bench.grammar import WORLD_VERSION
 from sca_bench.settings import CellSettings, ScenesSplit, items_of
 from sca_bench.study.fingerprint import digest_json
+from sca_bench.types import Family
 from sca_bench.variants import get_variant
 
 KEY_LENGTH = 12
@@ -62,10 +63,15 @@ def identity(settings: CellSettings, inputs: dict[str, str]) -> dict[str, Any]:
     """Return all that enters a cell's key, flat; `explain` compares two of these."""
     spec = get_variant(settings.variant)
     values = result_settings(settings) | inputs
+    values = {k: v for k, v in values.items() if not _is_in(k, spec.ignores)}
     if spec.reads:
         reads = ("variant", *spec.reads)
         values = {k: v for k, v in values.items() if k.split(".")[0] in reads}
     return values | {"variant.revision": spec.revision}
+
+
+def _is_in(key: str, sections: tuple[str, ...]) -> bool:
+    return any(key == section or key.startswith(f"{section}.") for section in sections)
 
 
 def cell_key(settings: CellSettings, inputs: dict[str, str]) -> str:
@@ -73,14 +79,19 @@ def cell_key(settings: CellSettings, inputs: dict[str, str]) -> str:
     return digest_json(identity(settings, inputs))[:KEY_LENGTH]
 
 
-_PREFIX_SECTIONS = ("sam", "encoder", "text_decoder", "features", "eval")
+_PREFIX_SECTIONS = ("sam", "encoder", "text_decoder", "crop", "features", "eval")
 _PREFIX_SETTINGS = (
     "mixer.image_grid",
     "data.blank_images",
     "data.flip",
+    "data.lsj_scale",
+    "data.lsj_as_published",
     "data.permute_captions",
+    "train.prompt",
     "train.precision",
 )
+_OWN_SETTINGS = ("eval.select",)
+"""Settings inside those sections that each cell of a group may have for itself."""
 _ORDER_SETTINGS = ("train.steps", "train.images_per_batch", "train.regions_per_image")
 
 
@@ -93,7 +104,7 @@ def prefix_key(settings: CellSettings, inputs: dict[str, str]) -> str:
     shared = {
         key: value
         for key, value in values.items()
-        if key.split(".")[0] in _PREFIX_SECTIONS
+        if (key.split(".")[0] in _PREFIX_SECTIONS and key not in _OWN_SETTINGS)
         or key in _PREFIX_SETTINGS + _ORDER_SETTINGS
         or key.startswith(("data.train.", "data.val.", "data.test."))
     }
@@ -116,17 +127,36 @@ def _prefix_code(settings: CellSettings) -> list[str]:
     return [spec.parts or spec.name, spec.trains, spec.revision]
 
 
-def features_key(settings: CellSettings, inputs: dict[str, str], split: str) -> str:
-    """Return the key of one split's frozen features: weights, preprocessing, prompt and images."""
+def features_key(
+    settings: CellSettings, inputs: dict[str, str], split: str, family: Family = "mixed"
+) -> str:
+    """Return the key of one family of a split's frozen features.
+
+    It covers weights, preprocessing and images; prompts for what depends on them (features of
+    images do not); and the grid for what is pooled to it.
+    """
     values = result_settings(settings) | inputs
-    flip = settings.data.flip != "never" and split == "train"
     shared = {
         key: value
         for key, value in values.items()
         if key.split(".")[0] in ("sam", "encoder", "features")
-        or key in ("mixer.image_grid", "data.blank_images", "eval.prompt", "train.precision")
+        or key in ("data.blank_images", "train.precision")
+        or (key == "mixer.image_grid" and family == "mixed")
     }
+    if family != "images":
+        shared["prompt"] = _prompt_of(settings, split)
     part = {k.split(".", 2)[2]: v for k, v in values.items() if k.startswith(f"data.{split}.")}
-    # Which images may ever be drawn mirrored depends on how many regions a draw keeps.
-    kept = settings.train.regions_per_image if flip else None
-    return digest_json([shared, part, kept, _prefix_code(settings)])[:KEY_LENGTH]
+    views: list[Any] = []
+    if split == "train" and settings.data.flip != "never":
+        # Which images may ever be drawn mirrored depends on how many regions a draw keeps.
+        views = [settings.data.flip, settings.train.regions_per_image]
+    if split == "train" and settings.data.lsj_scale is not None:
+        views += settings.data.lsj_scale
+    return digest_json([family, shared, part, views, _prefix_code(settings)])[:KEY_LENGTH]
+
+
+def _prompt_of(settings: CellSettings, split: str) -> list[Any]:
+    """Return what prompts SAM in a split, and the seed where points are drawn."""
+    prompt = settings.eval.prompt if split == "test" else settings.train.prompt
+    drawn = prompt in ("random_point", "mask_point", "sam_mask_point")
+    return [prompt, settings.eval.prompt_seed if drawn else None]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import yaml
 
 from sca_bench.errors import InputError
+from sca_bench.study.values import load_yaml, same_value, show_value
 
 Comparator = Literal[">", "<", ">=", "<="]
 
@@ -24,7 +26,7 @@ class Side:
     where: dict[str, Any]
 
     def __str__(self) -> str:
-        inside = ", ".join(f"{key}={_shown(value)}" for key, value in self.where.items())
+        inside = ", ".join(f"{key}={show_value(value)}" for key, value in self.where.items())
         return f"{self.metric}({inside})"
 
 
@@ -91,28 +93,34 @@ def _side(text: str, says: str, where: object, key: str) -> Side:
     metric = metric.strip()
     if not (bracket and inside.endswith(")") and _METRIC.fullmatch(metric)):
         raise InputError(where, key, f"cannot read {text!r} in the claim {says!r}", _FORM)
+    coordinates = parse_coordinates(inside[:-1])
+    if coordinates is None:
+        problem = f"cannot read {inside[:-1]!r} in the claim {says!r}"
+        raise InputError(where, key, problem, _FORM)
+    return Side(metric, coordinates)
+
+
+def parse_coordinates(text: str) -> dict[str, Any] | None:
+    """Read `axis=value, axis=value`; None where it has another form.
+
+    A comma inside quotes or brackets belongs to the value, as in `data.lsj_scale=[0.1, 2.0]`.
+    """
     coordinates: dict[str, Any] = {}
-    for _, part in _split(inside[:-1], (",",)):
+    for _, part in _split(text, (",",)):
         name, equals, value = (item.strip() for item in part.partition("="))
         if not (name and equals and value) or name in coordinates:
-            problem = f"cannot read {part!r} in the claim {says!r}"
-            raise InputError(where, key, problem, _FORM)
+            return None
         coordinates[name] = _scalar(value)
-    return Side(metric, coordinates)
+    return coordinates
+
+
+def matches(where: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
+    """Say whether a cell that is known by these names and coordinates is meant by `where`."""
+    return all(key in known and same_value(known[key], value) for key, value in where.items())
 
 
 def _scalar(text: str) -> Any:
     try:
-        value = yaml.safe_load(text)
+        return load_yaml(text)
     except yaml.YAMLError:
         return text
-    if isinstance(value, str):  # YAML 1.1 reads 1e-4 as a string
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-def _shown(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)

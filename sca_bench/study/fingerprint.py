@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,15 @@ from pydantic import BaseModel
 from sca_bench.embedded.paths import resolve
 from sca_bench.errors import InputError
 from sca_bench.settings import CellSettings, items_of
+from sca_bench.study.hub import hub_commit
 from sca_bench.study.store import write_atomic
 
 _NOT_FILES = ("random",)
+HUB_KEYS = ("text_decoder.weights", "baseline.weights", "baseline.tokenizer")
+"""Settings that may name a repository of the Hugging Face hub instead of a path."""
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+SMALL_FOLDER = 64
+"""Files up to which an image folder is digested by content."""
 
 
 def digest_json(value: Any) -> str:
@@ -53,7 +60,7 @@ class Fingerprints:
     def inputs(self, settings: CellSettings, where: object) -> dict[str, str]:
         """Return dotted path -> digest for every path setting of a cell.
 
-        A hub id (not a local file) is its own digest.
+        A hub id is a digest with the commit that its files are of, as far as that can be told.
 
         Raises:
             InputError: A named file or folder does not exist.
@@ -67,13 +74,14 @@ class Fingerprints:
     def _digest(self, value: str, where: object, key: str) -> str:
         if value.split(":")[0] in _NOT_FILES:
             return value
-        path = resolve(value)
+        path = resolve(value, str(where), key)
         if path.is_file():
             return self._file(path)
         if path.is_dir():
-            return self._folder(path)
-        if key == "text_decoder.weights" and value.count("/") == 1 and not value.startswith("."):
-            return f"hub:{value}"
+            return self._folder(path, is_data="data" in key.split("."))
+        if key in HUB_KEYS and _HUB_ID.fullmatch(value):
+            commit = hub_commit(value)
+            return f"hub:{value}@{commit}" if commit else f"hub:{value}"
         raise InputError(where, key, f"{value!r}: no such file or folder", "check the path")
 
     def _file(self, path: Path) -> str:
@@ -88,9 +96,17 @@ class Fingerprints:
             self._changed = True
         return self._known[memo]
 
-    def _folder(self, path: Path) -> str:
-        """Digest a folder: contents for small ones (weights), names and sizes for image folders."""
-        files = sorted(p for p in path.rglob("*") if p.is_file())
-        if len(files) <= 64:
-            return digest_json([[str(p.relative_to(path)), self._file(p)] for p in files])
-        return digest_json([[str(p.relative_to(path)), p.stat().st_size] for p in files])
+    def _folder(self, path: Path, *, is_data: bool) -> str:
+        """Digest a folder by its files' contents; large image folders by names and sizes.
+
+        Hidden files (a download's book-keeping) do not count.
+        """
+        inside = {p: p.relative_to(path) for p in sorted(path.rglob("*")) if p.is_file()}
+        names = {
+            file: str(name)
+            for file, name in inside.items()
+            if not any(part.startswith(".") for part in name.parts)
+        }
+        if is_data and len(names) > SMALL_FOLDER:
+            return digest_json([[name, file.stat().st_size] for file, name in names.items()])
+        return digest_json([[name, self._file(file)] for file, name in names.items()])

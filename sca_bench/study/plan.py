@@ -58,10 +58,16 @@ class Job:
     @property
     def splits(self) -> tuple[str, ...]:
         """Return the splits whose frozen features it reads."""
+        settings = self.cell.settings
+        trains = get_variant(settings.variant).trains
         if self.cell.stage:
             return ("train",)
-        if self.reuses and not self.cell.settings.eval.also_train:
+        if trains == "once":
+            return ("train", "test")
+        if (self.reuses or trains == "never") and not settings.eval.also_train:
             return ("test",)
+        if trains == "never":
+            return ("train", "test")
         return ("train", "val", "test")
 
 
@@ -158,7 +164,7 @@ def make_plan(suite: Suite, store: Store, *, only: str | None = None) -> Plan:
     cells: list[Cell] = []
     stages: dict[str, Cell] = {}
     for item in suite.cells:
-        if only is not None and not fnmatch.fnmatchcase(item.name, only):
+        if only not in (None, item.name) and not fnmatch.fnmatchcase(item.name, str(only)):
             continue
         chain = _stage_cells(item.settings, prints, suite.file)
         stages |= {stage.cell_id: stage for stage in chain}
@@ -281,9 +287,11 @@ def manifest_of(plan: Plan, command: str, created: str) -> SuiteManifest:
                 variant=cell.settings.variant,
                 control=cell.control,
                 adjusted=cell.adjusted or {},
+                published_row=suite.published.cells.get(cell.name, ""),
             )
             for cell in plan.cells
         ],
+        published_claims=suite.published.claims,
         overrides=list(suite.overrides),
         command=command,
         created=created,

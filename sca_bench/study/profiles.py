@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.study import merge as m
 from sca_bench.study.schema import NamedPath, PathSpec
+from sca_bench.study.values import load_yaml
 
 
 def read_yaml(path: Path) -> Any:
@@ -23,7 +24,7 @@ def read_yaml(path: Path) -> Any:
         InputError: The file is missing or is not YAML.
     """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return load_yaml(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError):
         near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         fix = did_you_mean(path.name, near) if near else ""

@@ -74,7 +74,11 @@ class RunRecord(_Stored):
 
 
 class CellEntry(_Stored):
-    """One row of a suite: a cell and where it stands on the axes."""
+    """One row of a suite: a cell and where it stands on the axes.
+
+    Attributes:
+        published_row: Row of the suite's table in `published.csv`; empty where it has none.
+    """
 
     cell_id: str
     name: str
@@ -82,6 +86,21 @@ class CellEntry(_Stored):
     variant: str
     control: bool = False
     adjusted: dict[str, Any] = {}
+    published_row: str = ""
+
+
+class PublishedClaim(_Stored):
+    """A claim both of whose sides have a published row.
+
+    Attributes:
+        says: The claim the rows belong to; a profile with cells of its own may state another one.
+        left: Row of the left side.
+        right: Row of the right side.
+    """
+
+    says: str
+    left: str
+    right: str
 
 
 class SuiteManifest(_Stored):
@@ -90,6 +109,8 @@ class SuiteManifest(_Stored):
     Attributes:
         header: The comment at the top of the suite file.
         statement: What the profile says about its weights and data.
+        paper: Table of `published.csv` that the suite repeats.
+        published_claims: Id of a claim -> the rows its published difference is made of.
         overrides: Settings given on the command line, shown with every table.
     """
 
@@ -107,6 +128,7 @@ class SuiteManifest(_Stored):
     metrics: list[str]
     claims: list[dict[str, str]] = []
     cells: list[CellEntry]
+    published_claims: dict[str, PublishedClaim] = {}
     overrides: list[str] = []
     command: str = ""
     created: str = ""

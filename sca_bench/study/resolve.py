@@ -6,7 +6,6 @@ profile, the axis values, `adjust` rules that match, an explicit cell's `set`, `
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,8 +17,10 @@ import yaml
 from sca_bench.errors import InputError, PathNotGiven, did_you_mean
 from sca_bench.settings import CellSettings
 from sca_bench.study import merge as m
+from sca_bench.study.points import axis_points, cell_name
 from sca_bench.study.profiles import Profile
 from sca_bench.study.schema import Patch, PathSpec, SuiteFile
+from sca_bench.study.values import load_yaml
 from sca_bench.variants import get_variant
 
 NO_STAGE = "none"
@@ -89,7 +90,7 @@ class Resolver:
             return
         m.check_path(key, "--set", key)
         try:
-            self.flags.append((key, yaml.safe_load(raw)))
+            self.flags.append((key, load_yaml(raw)))
         except yaml.YAMLError:
             raise InputError("--set", key, f"{raw!r} is not a YAML value") from None
 
@@ -99,7 +100,8 @@ class Resolver:
         Raises:
             InputError: A setting is wrong, two cells have one name, or none is left.
         """
-        found = [self._cell(self._name(c), c, {}, False) for c in self._points(axes)]
+        points = self._points(axes)
+        found = [self._cell(cell_name(c, self.spec.suite), c, {}, False) for c in points]
         for cell in self.explicit:
             found.append(self._cell(cell.name, {}, cell.set, cell.control))
         if not found:
@@ -113,22 +115,7 @@ class Resolver:
     def _points(self, axes: dict[str, list[Any]]) -> list[dict[str, Any]]:
         if not axes:
             return [] if self.explicit else [{}]
-        if self.spec.one_at_a_time:
-            points: list[dict[str, Any]] = []
-            for key, values in axes.items():
-                points += [{key: v} for v in values]
-        else:
-            points = [
-                dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())
-            ]
-        rules = self.spec.unless
-        return [p for p in points if not any(r.items() <= p.items() for r in rules)]
-
-    def _name(self, coordinates: dict[str, Any]) -> str:
-        short = [key.rpartition(".")[2] for key in coordinates]
-        keys = short if len(set(short)) == len(short) else list(coordinates)
-        values = map(_shown, coordinates.values())
-        return ",".join(f"{k}={v}" for k, v in zip(keys, values, strict=True)) or self.spec.suite
+        return axis_points(axes, self.spec.one_at_a_time, self.spec.unless)
 
     def _cell(
         self, name: str, coordinates: dict[str, Any], extra: dict[str, Any], control: bool
@@ -206,12 +193,3 @@ class Resolver:
             raise PathNotGiven(self.path, f"paths.{name}", "not set", fix)
         self.missing.add(name)
         return f"<{name}>"
-
-
-def _shown(value: Any) -> str:
-    """Return a coordinate as it stands in a cell's name."""
-    if value is None:
-        return NO_STAGE
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return "+".join(value)
-    return str(value)

@@ -69,11 +69,18 @@ class Patch(_Strict):
 
 
 class SuiteFile(_Strict):
-    """The YAML as written."""
+    """The YAML as written.
+
+    Attributes:
+        paper: Table of `published.csv` that the suite repeats, such as `table_4`.
+        published: Cell (its name, or coordinates as in a claim) -> row of that table. Cells may
+            be of any profile.
+    """
 
     suite: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
     question: str
     paper: str | None = None
+    published: dict[str, str] = {}
     profile: str = "tiny"
     base: dict[str, Any] = {}
     axes: dict[str, list[Any]] = {}

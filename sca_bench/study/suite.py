@@ -14,6 +14,7 @@ from sca_bench.errors import InputError, did_you_mean
 from sca_bench.study import merge as m
 from sca_bench.study.claims import parse_claim
 from sca_bench.study.profiles import load_profile, profile_names, read_yaml
+from sca_bench.study.published_rows import PublishedRows, published_rows
 from sca_bench.study.resolve import ResolvedCell, Resolver
 from sca_bench.study.schema import Claim, Patch, SuiteFile
 
@@ -42,6 +43,7 @@ class Suite:
     paths: Mapping[str, str] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
     needs: Mapping[str, float] = field(default_factory=dict)
+    published: PublishedRows = field(default_factory=PublishedRows)
 
 
 def load_suite(
@@ -99,6 +101,7 @@ def load_suite(
         paths=resolver.used,
         missing={name: resolver.specs[name].get for name in sorted(resolver.missing)},
         needs=scale.needs,
+        published=published_rows(spec, name, path),
     )
 
 

@@ -29,6 +29,8 @@ def training_key(settings: CellSettings, inputs: dict[str, str]) -> str:
         return ""
     values = identity(settings, inputs)
     kept = {k: v for k, v in values.items() if not f"{k}.".startswith(_EVALUATION)}
+    if settings.train.prompt == "random_point":
+        kept["train.prompt_seed"] = settings.eval.prompt_seed
     return digest_json(["training", kept])[:KEY_LENGTH]
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from baselines.grit.build import build, build_from_scratch
 from baselines.grit.detect import main as detect
 from sca_bench.captioner import Decoding, RegionCaptioner, TrainableCaptioner
+from sca_bench.contract import CaptionerContract
 from sca_bench.data.scenes import render_scene
 from sca_bench.errors import InputError
 from sca_bench.metrics.detections import read_detections
@@ -144,6 +145,17 @@ def test_tasks_begin_differently(grit, two_images):
 def test_without_original_images(grit, two_images):
     with pytest.raises(ValueError, match="no original images"):
         grit.generate(dataclasses.replace(two_images, original_images=None), DECODING)
+
+
+class TestContract(CaptionerContract):
+    def captioner(self):
+        return captioner()
+
+    def broken(self):
+        yield lambda: build(cell_settings(size="grit_tini"))
+        yield lambda: build(cell_settings(weights="/nowhere/at/all.pth"))
+        yield lambda: build(cell_settings(size="grit_b_densecap"))
+        yield lambda: build(cell_settings(tokenizer="/nowhere/at/all"))
 
 
 # --- training on given boxes ------------------------------------------------------------------

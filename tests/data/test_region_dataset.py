@@ -9,9 +9,11 @@ from sca_bench.data.dataset import FLIPPED, PLAIN, RegionDataset, ViewDataset, i
 from sca_bench.data.preprocess import preprocess
 from sca_bench.data.region_set import RegionSet
 from sca_bench.data.sampling import Draw, EvalSampler, SeekableSampler
+from sca_bench.settings import AugmentationSettings
 from sca_bench.types import ImageRecord, Region
 
 SIZE = 32
+MIRROR = AugmentationSettings(flip="unsided")
 SIZES_HW = {"a": (20, 40), "b": (30, 24), "c": (64, 64)}
 
 
@@ -56,11 +58,11 @@ def same(one, other):
             assert value == other.__dict__[key], key
 
 
-TRAIN = {"training": True, "regions_per_image": 2, "flip": True, "prompt": "box_point"}
+TRAIN = {"training": True, "regions_per_image": 2, "augmentation": MIRROR, "prompt": "box_point"}
 
 
 def test_evaluation_takes_all_regions_in_order_with_their_first_reference(make):
-    sample = make(regions_per_image=1, flip=True)[Draw(2, 9)]
+    sample = make(regions_per_image=1, augmentation=MIRROR)[Draw(2, 9)]
     assert sample.region_ids == ("c0", "c1", "c2")
     assert sample.captions == ("one", "c1", "left shoe")
     assert not sample.flipped
@@ -154,7 +156,9 @@ def test_about_half_of_the_free_draws_are_flipped_and_no_sided_one(make):
 def test_the_words_left_and_right_forbid_a_flip(text, may_flip):
     images = {"a": ImageRecord("a", 9, 9)}
     region_set = RegionSet("toy", images, (region("a", 0, "a cup", ("a mug", text)),))
-    dataset = RegionDataset(region_set, image_size=8, training=True, flip=True, with_pixels=False)
+    dataset = RegionDataset(
+        region_set, image_size=8, training=True, augmentation=MIRROR, with_pixels=False
+    )
     assert dataset.views_of(0) == ((PLAIN, FLIPPED) if may_flip else (PLAIN,))
     assert any(dataset[Draw(0, number)].flipped for number in range(30)) == may_flip
 
@@ -175,7 +179,7 @@ def test_every_view_is_enumerated_with_all_regions(make):
     assert [(b.image_ids[0], b.views[0]) for b in batches] == keys
     assert batches[1].region_ids == [f"a{k}" for k in range(5)]
     same(batches[1], collate([dataset.view(0, FLIPPED)]))
-    assert [b.views for b in iter_views(make(flip=True))] == [[0], [0], [0]]
+    assert [b.views for b in iter_views(make(augmentation=MIRROR))] == [[0], [0], [0]]
     loader = DataLoader(ViewDataset(dataset), batch_size=None, num_workers=1)
     assert [(s.image_id, s.view) for s in loader] == keys
 

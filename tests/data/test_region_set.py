@@ -1,3 +1,4 @@
+import itertools
 import pickle
 import subprocess
 import sys
@@ -5,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from sca_bench import grammar
 from sca_bench.data.load import load_split
 from sca_bench.data.masks import decode_mask
 from sca_bench.data.region_set import RegionSet
@@ -123,3 +125,41 @@ def test_readers_do_not_import_torch():
         "import sys, sca_bench.data.load, sca_bench.data.sampling; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("captions", "pattern", "slots"),
+    [
+        ("shape", "{shape}", {"shape"}),
+        ("colour_shape", "{colour} {shape}", {"colour", "shape"}),
+        (
+            "subject",
+            "{size} {texture} {colour} {shape}",
+            {"size", "texture", "colour", "shape"},
+        ),
+    ],
+)
+def test_class_names_stand_in_for_captions(captions, pattern, slots):
+    settings = {"dataset": "scenes", "num_images": 4, "first_seed": 40}
+    full = load_split(ScenesSplit(**settings), "s.yaml")
+    named = load_split(ScenesSplit(**settings, captions=captions, task="recognition"), "s.yaml")
+    assert named.task == "recognition"
+    for region, whole in zip(named.regions, full.regions, strict=True):
+        assert region.references == (pattern.format(**whole.slots),)
+        assert set(region.slots) == slots
+        assert dict(region.slots) == grammar.parse(region.references[0])
+        assert (region.region_id, region.box_xyxy) == (whole.region_id, whole.box_xyxy)
+        assert region.mask_rle == whole.mask_rle
+
+
+def test_there_are_as_many_classes_as_said():
+    for captions, count in (("shape", 4), ("colour_shape", 20), ("subject", 120)):
+        words = [grammar.WORDS[slot] for slot in grammar.CLASS_SLOTS[captions]]
+        assert len(list(itertools.product(*words))) == count
+
+
+def test_places_of_images():
+    region_set = RegionSet("toy", IMAGES, (region("1"),))
+    assert [region_set.image_id(k) for k in (0, 1)] == ["a", "b"]
+    with pytest.raises(IndexError):
+        region_set.image_id(2)

@@ -30,7 +30,7 @@ def tiny_decoder(tmp_path_factory):
     torch.manual_seed(0)
     ids = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
     config = GPT2Config(
-        vocab_size=len(words), n_positions=48, n_embd=16, n_layer=1, n_head=2, **ids
+        vocab_size=len(words), n_positions=64, n_embd=16, n_layer=1, n_head=2, **ids
     )
     GPT2LMHeadModel(config).save_pretrained(folder)
     return folder

@@ -9,7 +9,9 @@ from safetensors.torch import load_file
 
 from sca_bench.engine import hooks
 from sca_bench.engine.rng import RngStream
+from sca_bench.engine.splits import bank_folders
 from sca_bench.errors import CellError
+from sca_bench.study.cell import prefix_key
 from sca_bench.study.store import Store, checkpoint_path
 
 DEPTHS = ({"mixer.num_layers": 1}, {"mixer.num_layers": 2}, {"train.learning_rate": 0.003})
@@ -39,6 +41,76 @@ def test_a_cell_in_lockstep_equals_the_cell_alone(group_job, run_group, tmp_path
         run_group(alone)
         assert_equal(trained(together, index), trained(alone))
         assert captions(together, index) == captions(alone)
+
+
+VARIANTS = (
+    {"variant": "sca", "mixer.num_layers": 2},
+    {"variant": "sca_split_mixer", "mixer.num_layers": 1},
+    {"variant": "sca_sam_query", "mixer.num_layers": 3},
+    {"variant": "sca_sam_query_v1", "mixer.num_layers": 1},
+    {"variant": "sca_mask_heads", "mixer.num_layers": 2},
+    {"variant": "sca_roi_align"},
+    {"variant": "sca_roi_align", "prefix.projection": "mlp"},
+    {"variant": "sca", "text_decoder.gradient_checkpointing": True},
+)
+PUBLISHED = tuple(
+    {"variant": variant, "mixer.as_published": True, "eval.select": "first"}
+    for variant in ("sca_sam_query", "sca_sam_query_v1", "sca_mask_heads", "sca_split_mixer")
+)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("cells", [VARIANTS, PUBLISHED], ids=["intended", "published"])
+def test_variants_in_lockstep_equal_each_alone(group_job, run_group, tmp_path, cells, cache):
+    """One frozen prefix for designs that read different features of it; dropout is on."""
+    cells = [{**cell, "features.cache": cache} for cell in cells]
+    together = group_job(*cells)
+    keys = {prefix_key(cell.parsed(), cell.inputs) for cell in together.cells}
+    assert len(keys) == 1
+    assert not run_group(together).failed
+    losses = set()
+    for index, change in enumerate(cells):
+        alone = group_job(change, runs=tmp_path / f"alone{index}")
+        assert not run_group(alone).failed
+        assert_equal(trained(together, index), trained(alone))
+        assert captions(together, index) == captions(alone)
+        rows = Store(alone.runs_dir).log(alone.cells[0].cell_id, 0)
+        losses.add(tuple(row["loss"] for row in rows if "loss" in row))
+    assert len(losses) == len(cells)
+    store = Store(together.runs_dir)
+    counters = [store.record(cell.cell_id, 0).counters for cell in together.cells]
+    encoded = 0 if cache else 6 * 2 + 2 * 2 + 3
+    assert {c["encoder_forwards"] for c in counters} == {encoded}
+
+
+def test_a_suite_of_the_main_model_keeps_what_the_main_model_reads(group_job, run_group, tmp_path):
+    def kept(runs):
+        return sorted(
+            (folder / "index.json").exists() and sorted(p.name for p in folder.glob("*.npy"))
+            for folder in (runs / "features").iterdir()
+            if folder.is_dir()
+        )
+
+    run_group(group_job(*DEPTHS, runs=tmp_path / "main"))
+    mixed = ["image_pe_SC.npy", "image_tokens_NSC.npy", "ious_NM.npy", "tokens_NTC.npy"]
+    assert kept(tmp_path / "main") == [mixed] * 3  # train, val, test
+    roi = {"variant": "sca_roi_align"}
+    run_group(group_job(DEPTHS[0], roi, runs=tmp_path / "main"))
+    assert len(kept(tmp_path / "main")) == 9  # what was there is used again
+    run_group(group_job(roi, runs=tmp_path / "roi"))
+    assert len(kept(tmp_path / "roi")) == 6
+
+
+def test_jittered_training_images_are_computed_as_they_come(group_job, run_group):
+    job = group_job(*({**cell, "data.lsj_scale": [0.5, 1.5]} for cell in VARIANTS[:2]))
+    assert not run_group(job).failed
+    settings, inputs = job.cells[0].parsed(), job.cells[0].inputs
+    families = ("mixed", "prompts", "images")
+    for split, is_kept in (("train", False), ("val", True), ("test", True)):
+        folders = bank_folders(Path(job.runs_dir), settings, inputs, split, families)
+        assert [f.exists() for f in folders.values()] == [is_kept] * 3, split
+    counters = Store(job.runs_dir).record(job.cells[0].cell_id, 0).counters
+    assert counters["encoder_forwards"] == 6 * 2
 
 
 def test_cached_features_move_no_number(group_job, run_group, tmp_path):

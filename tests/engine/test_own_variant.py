@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sca_bench import variants
+from sca_bench.study.cell import prefix_key
 from sca_bench.study.store import Store
 
 MODULE = '''
@@ -79,3 +80,51 @@ def test_a_name_registered_twice_is_refused(my_package, monkeypatch):
     monkeypatch.setattr(variants, "entry_points", lambda group: [Twin()])
     with pytest.raises(variants.InputError, match="sca: registered twice"):
         variants.all_variants()
+
+
+DESIGN = """
+from sca_bench.models.queries import Design, LearnedQueries, MixerContext, build_text_mixer
+
+
+def first_tokens_only(features):
+    return MixerContext(
+        features.need("tokens_NTC")[:, :5],
+        features.need("image_tokens_NSC"),
+        features.need("image_pe_SC"),
+    )
+
+
+def design(mixer, dims, where):
+    text_mixer = build_text_mixer(mixer, dims, where)
+    queries = LearnedQueries(1, mixer.num_query_tokens, dims.embed_dim)
+    return Design(queries, ("mixed",), text_mixer, first_tokens_only)
+"""
+
+
+class DesignPoint:
+    """Stands for the entry point of a package with one design more."""
+
+    value = "my_design:SPEC"
+
+    def load(self):
+        return variants.VariantSpec(
+            name="sca_without_prompt_tokens",
+            builder="sca_bench.models.build:build_sca",
+            parts="sca_bench.models.build:load_frozen_parts",
+            design="my_design:design",
+            summary="Text queries that see SAM's own tokens only",
+        )
+
+
+def test_another_design_is_one_function_and_joins_the_others(
+    tmp_path, monkeypatch, group_job, run_group
+):
+    (tmp_path / "my_design.py").write_text(DESIGN, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(variants, "entry_points", lambda group: [DesignPoint()])
+    job = group_job({"variant": "sca_without_prompt_tokens"}, {"variant": "sca_roi_align"})
+    assert len({prefix_key(cell.parsed(), cell.inputs) for cell in job.cells}) == 1
+    assert not run_group(job).failed
+    store = Store(job.runs_dir)
+    assert {store.record(cell.cell_id, 0).status for cell in job.cells} == {"done"}
+    sys.modules.pop("my_design", None)

@@ -17,6 +17,8 @@ from sca_bench.batch import RegionBatch
 from sca_bench.models.build import build_sca, load_frozen_parts
 from sca_bench.settings import CellSettings
 
+FIXED_QUERIES = ("sca_sam_query", "sca_sam_query_v1", "sca_roi_align")
+"""Variants that say themselves how many queries there are."""
 WORDS = ("a", "red", "blue", "big", "small", "ball", "box", "on", "the", "left", "right", "table")
 
 
@@ -91,8 +93,10 @@ def make_settings(lm_dir):
             "text_decoder": {"weights": str(lm_dir)},
             "data": {"train": scenes, "test": scenes},
         }
+        if changes.get("variant") in FIXED_QUERIES:
+            del tree["mixer"]["num_query_tokens"]
         for key, value in changes.items():
-            tree[key] = {**tree.get(key, {}), **value}
+            tree[key] = {**tree.get(key, {}), **value} if isinstance(value, dict) else value
         return CellSettings.model_validate(tree)
 
     return make
@@ -103,7 +107,7 @@ def parts_of():
     cache = {}
 
     def load(settings):
-        key = (settings.sam, settings.text_decoder.weights)
+        key = (settings.sam, settings.encoder, settings.text_decoder.weights)
         if key not in cache:
             cache[key] = load_frozen_parts(settings)
         return cache[key]

@@ -61,6 +61,71 @@ def test_the_whole_main_model(parts):
     assert count(model.text_decoder.parameters()) == 774_030_080
 
 
+ROI = {"variant": "sca_roi_align"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "trainable", "stages"),
+    [
+        ({}, 19_432_832, "text_mixer caption_query_tokens projection task_tokens"),
+        (
+            {"variant": "sca_split_mixer"},
+            19_432_832,
+            "text_mixer caption_query_tokens projection task_tokens",
+        ),
+        ({"variant": "sca_sam_query"}, 19_430_784, "text_mixer projection task_tokens"),
+        (ROI, 344_320, "projection task_tokens"),
+        ({**ROI, "prefix": {"projection": "mlp"}}, 3_623_680, "projection task_tokens"),
+        (
+            {"variant": "sca_mask_heads"},
+            19_438_976,
+            "text_mixer caption_query_tokens projection task_tokens",
+        ),
+        (
+            {"variant": "sca_mask_heads", "prefix": {"num_task_tokens": 0}},
+            19_423_616,
+            "text_mixer caption_query_tokens projection",
+        ),
+        (
+            {"variant": "sca_sam_query_v1", "prefix": {"num_task_tokens": 0}},
+            19_415_424,
+            "text_mixer projection",
+        ),
+        (
+            {"text_decoder": {"weights": "random:gpt2-large", "trainable": True}},
+            19_432_832 + 774_030_080,
+            "text_mixer caption_query_tokens projection task_tokens text_decoder",
+        ),
+    ],
+)
+def test_trainable_parameters_by_design(parts, changes, trainable, stages):
+    with torch.device("meta"):
+        model = build_sca(paper(**changes), parts)
+    assert count(model.trainable_parameters().values()) == trainable
+    assert set(model.trained_stages()) == set(stages.split())
+
+
+@pytest.mark.parametrize("variant", ["sca_split_mixer", "sca_mask_heads", "sca_sam_query"])
+def test_as_published_has_the_same_parameters(parts, variant):
+    changes = {"variant": variant, "eval": {"select": "first"}}
+    with torch.device("meta"):
+        shapes = [
+            {n: p.shape for n, p in build_sca(settings, parts).trainable_parameters().items()}
+            for settings in (paper(**changes), paper(**changes, mixer={"as_published": True}))
+        ]
+    assert shapes[0] == shapes[1]
+
+
+def test_finetuning_the_small_decoder():
+    decoder = {"weights": "random:gpt2", "trainable": True}
+    with torch.device("meta"):
+        small = build_sca(paper(sam={"size": "vit_h"}, text_decoder=decoder))
+    trained = {stage: count(part.parameters()) for stage, part in small.trained_stages().items()}
+    assert trained["text_decoder"] == 124_439_808
+    assert trained["projection"] == 257 * 768
+    assert trained["task_tokens"] == 12 * 768
+
+
 @pytest.mark.parametrize(
     ("size", "total"), [("vit_b", 93_735_472), ("vit_l", 312_342_832), ("vit_h", 641_090_608)]
 )

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
+from recorded import FIXTURES, checkpoint, original_class, recorded_folders
 from safetensors.torch import load_file, save_file
 
 from sca_bench.errors import InputError
+from sca_bench.models import original_config as config_json
 from sca_bench.models.build import build_sca, load_frozen_parts
+from sca_bench.models.designs.sam_query import MaskTokenQueries
+from sca_bench.models.original_classes import CLASSES
 from sca_bench.models.original_layout import LM_HEAD, load_original, save_original
+from sca_bench.variants import get_variant
 
-RECORDED = sorted((Path(__file__).parents[1] / "parity" / "fixtures").glob("*/"))
+RECORDED = recorded_folders()
 MAIN = "ScaMultitaskV2Model"
 
 
@@ -22,7 +27,7 @@ MAIN = "ScaMultitaskV2Model"
 def folder(tmp_path):
     """A writable copy of a recorded checkpoint."""
     for name in ("config.json", "model.safetensors"):
-        shutil.copy(RECORDED[0] / name, tmp_path)
+        shutil.copy(FIXTURES / "multitask_v2" / name, tmp_path)
     return tmp_path
 
 
@@ -42,23 +47,113 @@ def edit_weights(folder, edit):
 
 @pytest.mark.parametrize("recorded", RECORDED, ids=lambda p: p.name)
 def test_round_trip_is_bit_identical(recorded, tmp_path):
-    save_original(load_original(recorded, MAIN), tmp_path)
-    before, after = (load_file(d / "model.safetensors") for d in (recorded, tmp_path))
+    source, name = checkpoint(recorded), original_class(recorded)
+    save_original(load_original(source, name), tmp_path)
+    before, after = (load_file(d / "model.safetensors") for d in (source, tmp_path))
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
     again = load_original(tmp_path)  # the class is in the written configuration
-    first = load_original(recorded, MAIN).state_dict()
+    first = load_original(source, name).state_dict()
     assert all(torch.equal(first[n], t) for n, t in again.state_dict().items())
     sizes = json.loads((recorded / "config.json").read_text())
     written = json.loads((tmp_path / "config.json").read_text())
     for part in ("vision_config", "prompt_encoder_config", "mask_caption_decoder_config"):
         assert written[part].items() <= sizes[part].items(), part
+    assert written["vl_projector_type"] == sizes["vl_projector_type"]
+    assert written.get("num_task_tokens", 6) == sizes["num_task_tokens"]
+    assert config_json.INTENDED not in written
+
+
+def test_every_class_is_recorded():
+    assert {original_class(folder) for folder in RECORDED} == set(CLASSES)
+
+
+VARIANTS = {
+    "ScaMultitaskV2Model": ("sca", {"num_query_tokens": 2, "num_caption_heads": 3}, 1),
+    "ScaMultitaskSplitMixerModel": ("sca_split_mixer", {"num_query_tokens": 2}, 1),
+    "ScaDirectDecodingV2Model": ("sca_sam_query", {}, 1),
+    "ScaDirectDecodingModel": ("sca_sam_query_v1", {}, 0),
+    "ScaMultitaskROIPoolModel": ("sca_roi_align", {}, 1),
+    "ScaMultitaskModel": ("sca_mask_heads", {"num_query_tokens": 2}, 1),
+    "ScaModel": ("sca_mask_heads", {"num_query_tokens": 2}, 0),
+}
+
+
+@pytest.mark.parametrize("published", [False, True])
+@pytest.mark.parametrize("name", CLASSES)
+def test_own_models_of_every_class_round_trip(make_model, batch, tmp_path, name, published):
+    variant, mixer, num_task_tokens = VARIANTS[name]
+    model = make_model(
+        variant=variant,
+        mixer={"mlp_dim": 192, "as_published": published, **mixer},
+        prefix={"num_task_tokens": num_task_tokens},
+        train={"label_smoothing": CLASSES[name].label_smoothing},
+        eval={"select": "first"},
+    )
+    save_original(model, tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert written["architectures"] == [name]
+    again = load_original(tmp_path)
+    # Whether it was trained as published is remembered where it matters.
+    matters = bool(get_variant(variant).as_published)
+    assert written.get(config_json.INTENDED, True) == (published or not matters)
+    assert again.as_published == (published or not matters)
+    state = model.state_dict()
+    assert state.keys() == again.state_dict().keys()
+    assert all(torch.equal(state[n], t) for n, t in again.state_dict().items())
+    if isinstance(again.caption_query_tokens, MaskTokenQueries):
+        again.caption_query_tokens.counts_images = False  # as a cell does: see the design
+    assert torch.equal(model.loss(batch), again.loss(batch))
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_projections_of_roi_align_are_stacks(make_model, tmp_path, kind):
+    model = make_model(variant="sca_roi_align", prefix={"projection": kind})
+    save_original(model, tmp_path)
+    names = load_file(tmp_path / "model.safetensors")
+    layers = {n.split(".")[1] for n in names if n.startswith("language_project.")}
+    assert layers == ({"0"} if kind == "linear" else {"0", "2", "4"})
+    again = load_original(tmp_path)
+    prefixes = [m.prefix(torch.ones(1, 1, 36, 96), ["caption"]) for m in (model, again)]
+    assert torch.equal(*prefixes)
+
+
+def test_weights_load_as_published_or_as_intended(batch):
+    folder = checkpoint(FIXTURES / "direct_decoding_v2")
+    name = original_class(FIXTURES / "direct_decoding_v2")
+    heads = []
+    for asked in (None, True, False):
+        model = load_original(folder, name, as_published=asked)
+        boxes = batch.boxes_xyxy_input_BR4
+        wide = dataclasses.replace(
+            batch, pixel_values_B3HW=torch.randn(2, 3, 128, 128), boxes_xyxy_input_BR4=boxes
+        )
+        heads.append(model.query_outputs(model.frozen_features(wide)).shape[1])
+    assert heads == [2, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "line"),
+    [
+        ("roi_pool", MAIN, r"no text mixer, which ScaMultitaskV2Model has; .*ROIPoolModel"),
+        ("multitask_v2", "ScaMultitaskROIPoolModel", r"hold a text mixer, .* ScaMultitaskV2Model"),
+        ("direct_decoding_v2", MAIN, r"no caption query tokens, .* ScaDirectDecodingV2Model"),
+        ("direct_decoding_v2", "ScaDirectDecodingModel", r"hold task tokens, .*DecodingV2Model"),
+        ("base", "ScaMultitaskModel", r"no task tokens, which ScaMultitaskModel has; .* ScaModel"),
+        ("multitask_v1", MAIN, r"caption_tokens\.weight: has shape \(16, 32\), expected \(4, 32\)"),
+        ("multitask_v2", "ScaMultitaskModel", r"has shape \(4, 32\), expected \(16, 32\)"),
+    ],
+)
+def test_weights_of_another_class_are_one_clear_line(folder, name, line):
+    with pytest.raises(InputError, match=line) as caught:
+        load_original(checkpoint(FIXTURES / folder), name)
+    assert "\n" not in str(caught.value)
 
 
 def test_own_models_round_trip_with_their_tokenizer(any_lm_dir, make_settings, tmp_path):
     settings = make_settings(
         text_decoder={"weights": str(any_lm_dir)},
-        mixer={"mlp_dim": 192, "num_heads": 4, "num_caption_heads": 2},
+        mixer={"mlp_dim": 192, "num_heads": 4, "num_caption_heads": 3},
     )
     model = build_sca(settings, load_frozen_parts(settings))
     save_original(model, tmp_path)
@@ -96,6 +191,20 @@ def test_reads_pytorch_files_and_shards(folder):
     assert all(torch.equal(expected[n], t) for n, t in loaded.items())
 
 
+def test_buffers_of_old_checkpoints_are_left_out(any_lm_dir, make_settings, tmp_path):
+    settings = make_settings(text_decoder={"weights": str(any_lm_dir)}, mixer={"mlp_dim": 192})
+    model = build_sca(settings, load_frozen_parts(settings))
+    save_original(model, tmp_path)
+    buffers = {
+        "gpt2": "language_model.transformer.h.1.attn.masked_bias",
+        "llama": "language_model.model.layers.1.self_attn.rotary_emb.inv_freq",
+    }
+    name = buffers[model.text_decoder.language_model.config.model_type]
+    edit_weights(tmp_path, lambda tensors: tensors.update({name: torch.ones(4)}))
+    again = load_original(tmp_path).state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in model.state_dict().items())
+
+
 def test_a_dropped_tied_head_is_tied_again(folder):
     expected = load_original(folder, MAIN).state_dict()
     edit_weights(folder, lambda tensors: tensors.pop(LM_HEAD))
@@ -114,9 +223,13 @@ def test_a_head_that_is_not_tied_after_all_is_refused(folder):
 def test_what_does_not_fit_is_refused(folder):
     with pytest.raises(InputError, match="architectures: None is not supported"):
         load_original(folder)
-    edit_config(folder, "", architectures=["ScaMultitaskSplitMixerModel"])
-    with pytest.raises(InputError, match="ScaMultitaskSplitMixerModel is not supported"):
+    edit_config(folder, "", architectures=["ScaTimmMultitaskV2Model"])
+    with pytest.raises(InputError, match="ScaTimmMultitaskV2Model is not supported; did you mean"):
         load_original(folder)
+    edit_config(folder, "", vl_projector_type="mlp")
+    with pytest.raises(InputError, match=r"vl_projector_type: 'mlp' is not supported, .* linear"):
+        load_original(folder, MAIN)
+    edit_config(folder, "", vl_projector_type="linear")
     edit_config(folder, "", architectures=[MAIN])
     load_original(folder)
     edit_config(folder, "mask_caption_decoder_config", additional_num_hidden_layers=4)
@@ -146,6 +259,8 @@ def test_what_does_not_fit_is_refused(folder):
     [
         ({"prefix": {"gain": 0.5}}, "prefix.gain"),
         ({"prefix": {"num_task_tokens": 0}}, "prefix.num_task_tokens"),
+        ({"prefix": {"projection": "mlp"}}, "prefix.projection"),
+        ({"variant": "sca_sam_query_v1"}, "prefix.num_task_tokens"),
         ({"mixer": {"image_grid": 4}}, "mixer.image_grid"),
         ({"mixer": {"mlp_dim": 64}}, "mixer"),
     ],

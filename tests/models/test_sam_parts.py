@@ -163,6 +163,23 @@ def test_weights_round_trip(sam, tmp_path, suffix):
     assert all(torch.equal(loaded[k], state[k]) for k in state)
 
 
+@pytest.mark.parametrize("with_encoder", [True, False])
+def test_an_untrained_encoder_keeps_the_trained_rest(sam, tmp_path, with_encoder):
+    state = {k: v.contiguous() for k, v in sam.state_dict().items()}
+    kept = {k: v for k, v in state.items() if with_encoder or not k.startswith("image_encoder.")}
+    save_file(kept, tmp_path / "sam.safetensors")
+    weights = str(tmp_path / "sam.safetensors")
+    loaded = build_sam(SMALL, weights=weights, random_seed=3, untrained_encoder=True).state_dict()
+    drawn = build_sam(SMALL, random_seed=3).state_dict()
+    other = build_sam(SMALL, weights=weights, random_seed=4, untrained_encoder=True).state_dict()
+    assert loaded.keys() == state.keys()
+    for name, tensor in loaded.items():
+        expected = drawn if name.startswith("image_encoder.") else state
+        assert torch.equal(tensor, expected[name]), name
+    patches = "image_encoder.patch_embed.proj.weight"
+    assert not torch.equal(loaded[patches], other[patches])
+
+
 def test_bad_weights_are_one_clear_line(sam, tmp_path):
     state = {k: v.contiguous() for k, v in sam.state_dict().items()}
     name = "mask_decoder.iou_token.weight"
@@ -203,4 +220,5 @@ def test_unknown_names_are_suggested():
 def test_presets_have_a_whole_grid(size):
     dims = PRESETS[size]
     assert dims.image_size % dims.patch_size == 0
-    assert max(dims.encoder_global_blocks) == dims.encoder_depth - 1
+    assert max(dims.encoder_global_blocks, default=-1) == dims.encoder_depth - 1
+    assert (dims.tiny_vit is not None) == (dims.encoder_depth == 0)

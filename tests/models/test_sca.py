@@ -7,55 +7,13 @@ import dataclasses
 
 import pytest
 import torch
+from invariance import assert_same, outputs, select
 
 from sca_bench.captioner import Decoding, SharesPrefix
 from sca_bench.errors import InputError
 from sca_bench.models.build import build_sca, load_frozen_parts
 
 STAGES = {"text_mixer", "caption_query_tokens", "projection", "task_tokens"}
-
-
-def select(batch, images, regions):
-    """Keep some images and, of each, some regions."""
-    ids = iter(batch.region_ids)
-    captions = iter(batch.captions)
-    cells = {
-        (i, r): (next(ids), next(captions)) for i, r in batch.region_mask_BR.nonzero().tolist()
-    }
-    grid = torch.tensor(regions)
-    rows = torch.tensor(images)[:, None]
-    kept = [
-        cells[i, r] for i, row in zip(images, regions, strict=True) for r in row if (i, r) in cells
-    ]
-    return dataclasses.replace(
-        batch,
-        image_ids=[batch.image_ids[i] for i in images],
-        region_ids=[region_id for region_id, _ in kept],
-        captions=[caption for _, caption in kept],
-        region_mask_BR=batch.region_mask_BR[rows, grid],
-        boxes_xyxy_input_BR4=batch.boxes_xyxy_input_BR4[rows, grid],
-        pixel_values_B3HW=batch.pixel_values_B3HW[images],
-        tasks=[batch.tasks[i] for i in images],
-    )
-
-
-def outputs(model, batch):
-    """Prefix of each region and predictions, by region id."""
-    features = model.frozen_features(batch)
-    prefix = model.prefix(model.query_outputs(features), batch.region_tasks())
-    predictions = model.generate(batch, Decoding(max_new_tokens=6))
-    assert [p.region_id for p in predictions] == batch.region_ids
-    return {p.region_id: (row, p) for row, p in zip(prefix, predictions, strict=True)}
-
-
-def assert_same(one, other):
-    assert one.keys() <= other.keys()
-    for region_id, (row, prediction) in one.items():
-        row_there, prediction_there = other[region_id]
-        torch.testing.assert_close(row, row_there, atol=1e-4, rtol=1e-4)
-        assert prediction.caption == prediction_there.caption
-        assert prediction.log_prob == pytest.approx(prediction_there.log_prob, abs=1e-4)
-        assert prediction.predicted_ious == pytest.approx(prediction_there.predicted_ious, abs=1e-4)
 
 
 def test_is_the_protocol_it_claims(model):
@@ -69,6 +27,7 @@ def test_shapes(make_model, batch, heads, num_task_tokens, grid):
     model = make_model(
         mixer={"num_caption_heads": heads, "image_grid": grid},
         prefix={"num_task_tokens": num_task_tokens},
+        eval={"select": "first"},
     )
     features = model.frozen_features(batch, with_masks=True)
     side = grid or 12
@@ -182,23 +141,37 @@ def test_pooled_image_tokens_are_means(make_model, batch):
         make_model(mixer={"image_grid": 13})
 
 
-@pytest.mark.parametrize(("heads", "by_iou"), [(2, False), (3, True)])
-def test_which_head_is_kept(make_model, batch, heads, by_iou):
-    model = make_model(mixer={"num_caption_heads": heads})
+@pytest.mark.parametrize(
+    ("heads", "chosen"), [(2, "first"), (3, "first"), (3, "predicted_iou"), (1, "predicted_iou")]
+)
+def test_which_head_is_kept(make_model, batch, heads, chosen):
+    model = make_model(mixer={"num_caption_heads": heads}, eval={"select": chosen})
     features = model.frozen_features(batch)
     decoding = Decoding(max_new_tokens=6)
     generated = model.generate_ids(features, batch.region_tasks(), decoding)
     assert len(generated.ids_NL) == 5 * heads
+    by_iou = chosen == "predicted_iou" and heads > 1
     best = features.ious_NM.argmax(1).tolist() if by_iou else [0] * 5
     expected = [float(generated.log_prob_N[i * heads + head]) for i, head in enumerate(best)]
     kept = [p.log_prob for p in model.generate(batch, decoding)]
     assert kept == pytest.approx(expected, abs=1e-5)
     per_region = generated.log_prob_N.unflatten(0, (5, heads))
-    assert (per_region[:, 0] != per_region[:, 1]).any()
+    assert heads == 1 or (per_region[:, 0] != per_region[:, 1]).any()
+
+
+def test_heads_without_masks_of_their_own_are_not_chosen_by_iou(make_model, batch):
+    line = r"eval\.select: predicted_iou needs .* candidate \(3\); there are 2; set .*first"
+    with pytest.raises(InputError, match=line):
+        make_model(mixer={"num_caption_heads": 2})
+    model = make_model(mixer={"num_caption_heads": 3})
+    model.region_encoder = copy.copy(model.region_encoder)
+    model.region_encoder.multimask_output = False
+    with pytest.raises(InputError, match=r"sca: eval\.select: .* candidate \(1\); there are 3"):
+        model.generate(batch, Decoding(max_new_tokens=3))
 
 
 def test_all_heads_learn(make_model, batch):
-    model = make_model(mixer={"num_caption_heads": 2})
+    model = make_model(mixer={"num_caption_heads": 2}, eval={"select": "first"})
     model.loss(batch).backward()
     gradient = model.caption_query_tokens.tokens.weight.grad
     assert gradient[:3].any()
@@ -218,11 +191,47 @@ def test_decoder_dropout_follows_the_setting(make_model, batch, on):
     assert len({model.loss(batch).item() for _ in range(2)}) == 1
 
 
+@pytest.mark.parametrize("trainable", [False, True])
+@pytest.mark.parametrize("dropout", [False, True])
+def test_gradient_checkpointing_moves_no_number(make_model, batch, trainable, dropout):
+    found = []
+    for on in (False, True):
+        text = {
+            "trainable": trainable,
+            "gradient_checkpointing": on,
+            "dropout_in_training": dropout,
+        }
+        model = make_model(text_decoder=text, mixer={"dropout": 0.2}).train()
+        assert model.checkpoint_text_decoder == on
+        torch.manual_seed(2)
+        loss = model.loss(batch)
+        loss.backward()
+        gradients = {n: p.grad for n, p in model.trainable_parameters().items()}
+        found.append((loss.detach(), gradients))
+    assert torch.equal(found[0][0], found[1][0])
+    assert found[0][1].keys() == found[1][1].keys()
+    assert all(torch.equal(g, found[1][1][name]) for name, g in found[0][1].items())
+
+
 def test_query_dropout_acts_in_training_only(make_model, batch):
     model = make_model(mixer={"dropout": 0.5}, text_decoder={"dropout_in_training": False})
     assert len({model.loss(batch).item() for _ in range(2)}) == 1
     model.train()
     assert len({model.loss(batch).item() for _ in range(3)}) > 1
+
+
+def test_an_untrained_encoder_beside_trained_weights(make_settings, lm_dir):
+    weights = {"size": "tiny", "weights": "embedded:sam_tiny", "random_seed": 3}
+    parts = [
+        load_frozen_parts(make_settings(sam=weights, encoder={"type": kind}))
+        for kind in ("sam", "untrained")
+    ]
+    trained, untrained = (p.sam.state_dict() for p in parts)
+    differing = {n.split(".")[0] for n in trained if not torch.equal(trained[n], untrained[n])}
+    assert differing == {"image_encoder"}
+    drawn = load_frozen_parts(make_settings(sam={**weights, "weights": "random"})).sam
+    for name, tensor in drawn.image_encoder.state_dict().items():
+        assert torch.equal(tensor, untrained[f"image_encoder.{name}"]), name
 
 
 def test_cells_share_frozen_parts_but_not_a_trained_decoder(make_settings, parts_of, batch):

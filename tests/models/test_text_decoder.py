@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 
@@ -60,6 +61,52 @@ def test_loss_equals_the_plain_formula(decoder, smoothing):
     actual.backward()
     assert prefix.grad.abs().sum() > 0
     assert all(p.grad is None for p in decoder.parameters())
+
+
+def peak_of_saved_tensors(action):
+    """Bytes that autograd keeps for the backward pass of what `action` returns."""
+    kept = []
+
+    def keep(tensor):
+        kept.append(tensor.numel() * tensor.element_size())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        result = action()
+    return result, sum(kept)
+
+
+@pytest.mark.parametrize("trainable", [False, True])
+@pytest.mark.parametrize("dropout", [False, True])
+def test_checkpointing_moves_no_number(decoder, trainable, dropout):
+    decoder = copy.deepcopy(decoder).requires_grad_(trainable).train(dropout)
+    tokens = decoder.tokenize(["a red ball", "the big blue box on the left"], max_tokens=6)
+    start = torch.randn(2, 3, decoder.width)
+    found = []
+    for checkpoint in (False, True):
+        torch.manual_seed(4)
+        prefix = start.clone().requires_grad_()
+        loss, kept = peak_of_saved_tensors(
+            lambda prefix=prefix, on=checkpoint: decoder.loss(prefix, tokens, 0.1, checkpoint=on)
+        )
+        modes = [module.training for module in decoder.modules()]
+        # Another cell that shares the decoder may set it otherwise before the backward pass.
+        decoder.train(not dropout)
+        decoder.zero_grad()
+        loss.backward()
+        decoder.train(dropout)
+        gradients = [p.grad.clone() for p in decoder.parameters() if p.grad is not None]
+        found.append((loss.detach(), prefix.grad, gradients, modes, kept))
+    plain, again = found
+    assert torch.equal(plain[0], again[0])
+    assert torch.equal(plain[1], again[1])
+    assert len(plain[2]) == len(again[2])
+    assert bool(plain[2]) == trainable
+    assert all(torch.equal(one, two) for one, two in zip(plain[2], again[2], strict=True))
+    assert plain[3] == again[3] == [dropout] * len(plain[3])
+    assert again[4] < 0.7 * plain[4]
+    layers = [m for m in decoder.modules() if hasattr(m, "gradient_checkpointing")]
+    assert not any(layer.gradient_checkpointing for layer in layers)
 
 
 def test_padding_of_a_batch_changes_no_caption(decoder):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fixture_folders import FIXTURES, model_folders, read
+from fixture_folders import model_folders, read
+from recorded import FIXTURES
 
 
 def _root(config: pytest.Config) -> Path:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from recorded import checkpoint, inputs_file
 from safetensors.torch import load_file
 
 from sca_bench.batch import RegionBatch, RegionFeatures
-from sca_bench.models.original_layout import SUPPORTED_CLASSES, load_original
+from sca_bench.models.original_classes import CLASSES
+from sca_bench.models.original_layout import load_original
 from sca_bench.models.sca import ScaCaptioner
 from sca_bench.models.text_decoder import CaptionTokens
 
-FIXTURES = Path(__file__).parent / "fixtures"
 PROMPTS = {
     "boxes": ("input_boxes", None, None),
     "boxes_single": ("input_boxes", None, None),
@@ -28,23 +29,23 @@ PROMPTS = {
 
 
 def model_folders(root: Path) -> dict[Path, str | None]:
-    """Return every folder with a recorded model, and why it cannot be checked (None: it can)."""
+    """Return every folder with a recorded model, and why it cannot be checked (None: it can).
+
+    Folders that record something else (the data path, scores, another network) name no class.
+    """
     if not root.is_dir():
         return {}
     metas = [root / "meta.json"] if (root / "meta.json").is_file() else root.glob("*/meta.json")
     folders: dict[Path, str | None] = {}
     for meta in sorted(metas):
-        original_class = json.loads(meta.read_text()).get("original_class")
-        problem = None
-        if original_class is None:
-            problem = f"{meta.parent.name}: records no model class"
-        elif original_class not in SUPPORTED_CLASSES:
-            problem = f"{meta.parent.name}: {original_class} is not supported"
-        folders[meta.parent] = problem
+        name = json.loads(meta.read_text()).get("original_class")
+        if isinstance(name, str):
+            problem = None if name in CLASSES else f"{meta.parent.name}: {name} is not supported"
+            folders[meta.parent] = problem
     return folders
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Recorded:
     """One variant's folder, read."""
 
@@ -57,7 +58,19 @@ class Recorded:
 
     def fresh_model(self) -> ScaCaptioner:
         """Return another copy of the model, for tests that change it."""
-        return load_original(self.folder, self.meta["original_class"])
+        return load_original(checkpoint(self.folder), self.meta["original_class"])
+
+    def doubled(self) -> Recorded:
+        """Return the same in float64, but for the prompts, whose code insists on float32."""
+        inputs = {**self.inputs, "pixel_values": self.inputs["pixel_values"].double()}
+        model = self.fresh_model().double()
+        model.region_encoder.sam.prompt_encoder.float()
+        return dataclasses.replace(self, inputs=inputs, model=model)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the model's arithmetic."""
+        return self.inputs["pixel_values"].dtype
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -75,13 +88,12 @@ class Recorded:
         tasks = self.meta.get("task_type") or ["caption"] * images
         return [task for task in tasks for _ in range(regions)]
 
-    def tokens(self) -> tuple[CaptionTokens, torch.Tensor]:
+    def tokens(self, heads: int) -> tuple[CaptionTokens, torch.Tensor]:
         """Token ids, labels and attention mask of all captions, repeated for the heads."""
         # The recorded labels begin with one ignored position, which predicts nothing.
         ids, labels, mask = (
             self.inputs[name].flatten(0, 1) for name in ("input_ids", "labels", "attention_mask")
         )
-        heads = self.model.num_caption_heads
         tokens = CaptionTokens(ids, labels[:, -ids.shape[1] :]).repeat_interleave(heads)
         return tokens, mask.repeat_interleave(heads, 0)
 
@@ -103,8 +115,10 @@ class Recorded:
 
     def loss(self, model: ScaCaptioner, kind: str) -> torch.Tensor:
         """Return the training loss on the recorded captions."""
-        prefix = model.prefix(model.query_outputs(self.features(model, kind)), self.tasks())
-        return model.text_decoder.loss(prefix, self.tokens()[0], self.label_smoothing)
+        outputs = model.query_outputs(self.features(model, kind))
+        tokens, _ = self.tokens(outputs.shape[1])
+        prefix = model.prefix(outputs, self.tasks())
+        return model.text_decoder.loss(prefix, tokens, self.label_smoothing)
 
 
 @functools.cache
@@ -116,7 +130,7 @@ def read(folder: Path) -> Recorded:
         folder,
         meta,
         config,
-        load_file(folder / "inputs.safetensors"),
+        load_file(inputs_file(folder)),
         load_file(folder / "outputs.safetensors"),
-        load_original(folder, meta["original_class"]),
+        load_original(checkpoint(folder), meta["original_class"]),
     )

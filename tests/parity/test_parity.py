@@ -1,20 +1,28 @@
-"""The main model against recorded outputs of the original, unmodified code.
+"""Every model class against recorded outputs of the original, unmodified code.
 
 `python -m pytest tests/parity --parity-dir DIR` checks every folder of DIR (or DIR itself).
+
+The recordings were made in float32, and the mixers of untrained weights magnify its rounding up to
+the tolerance itself. Floats are therefore compared in float64, and the tolerance is widened by what
+rounding does here: the largest difference between our own float32 and float64.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 
 import pytest
 import torch
 from fixture_folders import PROMPTS, model_folders
+from recorded import checkpoint
+from safetensors.torch import load_file
 
 from sca_bench.captioner import Decoding
 from sca_bench.errors import InputError
-from sca_bench.models.original_layout import load_original, original_name
+from sca_bench.models.original_classes import CLASSES
+from sca_bench.models.original_layout import load_original, original_names, save_original
 
 TOLERANCE = {"atol": 1e-4, "rtol": 1e-4}
 FORWARD = ("loss", "logits", "iou_scores", "query_logits", "projected_query_logits", "pred_masks")
@@ -28,8 +36,24 @@ def assert_close(actual, expected, what):
     )
 
 
+def assert_recorded(single, double, expected, what):
+    """Compare a float64 result with a recorded one; `single` is the same result in float32."""
+    single, double = single.detach().double(), double.detach().double()
+
+    def named(text):
+        return f"{what}: {text}"
+
+    torch.testing.assert_close(single, double, atol=5e-4, rtol=5e-4, msg=named)
+    noise = (single - double).abs().max().item()
+    expected = expected.reshape(double.shape).double()
+    tolerance = {**TOLERANCE, "atol": TOLERANCE["atol"] + noise}
+    torch.testing.assert_close(double, expected, msg=named, **tolerance)
+
+
 def test_there_is_something_to_check(parity_root):
     folders = model_folders(parity_root)
+    if not folders and (parity_root / "meta.json").is_file():
+        pytest.skip(f"{parity_root} records something else than a model")
     assert any(problem is None for problem in folders.values()), (
         f"{parity_root} holds no folder of a supported class, found: "
         f"{[p or f.name for f, p in folders.items()]}"
@@ -42,7 +66,7 @@ def test_folder_is_of_a_supported_class(unsupported, parity_root):
         return
     folder, problem = unsupported
     with pytest.raises(InputError, match=r"not supported|is not 'sca'|cannot be read"):
-        load_original(folder, json.loads((folder / "meta.json").read_text()).get("original_class"))
+        load_original(folder, json.loads((folder / "meta.json").read_text())["original_class"])
     pytest.skip(problem)
 
 
@@ -83,25 +107,31 @@ def test_prompt_embeddings(recorded):
         assert_close(actual, expected, kind)
 
 
+def forward(recorded, kind):
+    model = recorded.model
+    features = recorded.features(model, kind, with_masks=True)
+    outputs = model.query_outputs(features)
+    prefix = model.prefix(outputs, recorded.tasks())
+    tokens, mask = recorded.tokens(outputs.shape[1])
+    return {
+        "iou_scores": features.ious_NM,
+        "gen_iou_scores": features.ious_NM,
+        "pred_masks": features.mask_logits_NMhw,
+        "query_logits": outputs.flatten(0, 1),
+        "projected_query_logits": prefix,
+        "logits": model.text_decoder.logits(prefix, tokens.ids_NT, mask),
+        "loss": model.text_decoder.loss(prefix, tokens, recorded.label_smoothing),
+    }
+
+
 def test_forward(recorded):
-    outputs, model = recorded.outputs, recorded.model
+    doubled = recorded.doubled()
     for kind in kinds_with(recorded, *FORWARD):
-        features = recorded.features(model, kind, with_masks=True)
-        query_outputs = model.query_outputs(features)
-        prefix = model.prefix(query_outputs, recorded.tasks())
-        tokens, mask = recorded.tokens()
-        actual = {
-            "iou_scores": features.ious_NM,
-            "gen_iou_scores": features.ious_NM,
-            "pred_masks": features.mask_logits_NMhw,
-            "query_logits": query_outputs,
-            "projected_query_logits": prefix,
-            "logits": model.text_decoder.logits(prefix, tokens.ids_NT, mask),
-            "loss": model.text_decoder.loss(prefix, tokens, recorded.label_smoothing),
-        }
-        for name, tensor in actual.items():
-            if f"{kind}.{name}" in outputs:
-                assert_close(tensor, outputs[f"{kind}.{name}"], f"{kind}.{name}")
+        single, double = forward(recorded, kind), forward(doubled, kind)
+        for name in single:
+            what = f"{kind}.{name}"
+            if what in recorded.outputs:
+                assert_recorded(single[name], double[name], recorded.outputs[what], what)
 
 
 def test_generated_ids(recorded):
@@ -112,6 +142,8 @@ def test_generated_ids(recorded):
         names = [n for n in recorded.outputs if n.startswith(f"{kind}.sequences_beam")]
         if kind == "boxes":
             assert len(names) >= 2, "greedy and beam ids of the boxes must be recorded"
+        if not names:
+            continue
         features = recorded.features(recorded.model, kind)
         for name in names:
             decoding = Decoding(int(name.rpartition("beam")[2]), max_new_tokens)
@@ -125,24 +157,69 @@ def test_generated_ids(recorded):
             assert torch.equal(*rows), name
 
 
-def test_gradients(recorded):
-    model, outputs = recorded.fresh_model(), recorded.outputs
-    trainable = {original_name(n): p for n, p in model.trainable_parameters().items()}
+def gradients(recorded):
+    model = recorded.fresh_model() if recorded.dtype == torch.float32 else recorded.model
+    names = original_names(model, CLASSES[recorded.meta["original_class"]])
+    trainable = {names[n]: p for n, p in model.trainable_parameters().items()}
     assert set(trainable) == set(recorded.meta["trainable"])
     recorded.loss(model, "boxes").backward()
-    recorded_names = [name for name in outputs if name.startswith("grad.")]
-    assert recorded_names
-    for name in recorded_names:
-        assert_close(trainable[name.removeprefix("grad.")].grad, outputs[name], name)
-    norm = torch.stack([p.grad.norm() for p in trainable.values()]).norm()
-    assert_close(norm, outputs["grad_total_norm"], "total norm")
+    found = {f"grad.{name}": parameter.grad for name, parameter in trainable.items()}
+    found["grad_total_norm"] = torch.stack([g.norm() for g in found.values()]).norm()
+    return found
 
 
-def test_loss_after_one_adamw_step(recorded):
-    model = recorded.fresh_model()
+def test_gradients(recorded):
+    names = [name for name in recorded.outputs if name.startswith("grad")]
+    assert len(names) > 1
+    single, double = gradients(recorded), gradients(recorded.doubled())
+    for name in names:
+        assert_recorded(single[name], double[name], recorded.outputs[name], name)
+
+
+def loss_after_a_step(recorded):
+    model = recorded.fresh_model() if recorded.dtype == torch.float32 else recorded.model
     parameters = list(model.trainable_parameters().values())
     optimizer = torch.optim.AdamW(parameters, lr=1e-2, weight_decay=1e-4, eps=1e-8)
     recorded.loss(model, "boxes").backward()
     optimizer.step()
     with torch.no_grad():
-        assert_close(recorded.loss(model, "boxes"), recorded.outputs[STEP], STEP)
+        return recorded.loss(model, "boxes")
+
+
+def test_loss_after_one_adamw_step(recorded):
+    single, double = loss_after_a_step(recorded), loss_after_a_step(recorded.doubled())
+    assert_recorded(single, double, recorded.outputs[STEP], STEP)
+
+
+def test_round_trip_is_bit_identical(recorded, tmp_path):
+    save_original(recorded.model, tmp_path)
+    source = checkpoint(recorded.folder)
+    before, after = (load_file(folder / "model.safetensors") for folder in (source, tmp_path))
+    assert before.keys() == after.keys()
+    assert [n for n in before if not torch.equal(before[n], after[n])] == []
+    again = load_original(tmp_path)  # the class is in the written configuration
+    state = recorded.model.state_dict()
+    assert state.keys() == again.state_dict().keys()
+    assert all(torch.equal(state[name], t) for name, t in again.state_dict().items())
+
+
+def test_what_the_original_could_not_run_is_one_clear_line(recorded):
+    kinds = {name.partition(".")[0] for name in recorded.meta.get("not_runnable", {})}
+    assert kinds <= {"points", "points2"}, "a prompt that is not checked here"
+    for kind in kinds:
+        features = recorded.features(recorded.model, kind)
+        with pytest.raises(InputError, match="a point alone has no region"):
+            recorded.model.query_outputs(features)
+
+
+def test_as_intended_every_mask_candidate_has_a_head_or_there_is_one(recorded):
+    """Without the published bugs no number of heads follows from the number of images."""
+    path, name = checkpoint(recorded.folder), recorded.meta["original_class"]
+    model = load_original(path, name, as_published=False)
+    features = recorded.features(model, "boxes")
+    outputs = model.query_outputs(features)
+    candidates = features.ious_NM.shape[1]
+    assert outputs.shape[1] == model.caption_query_tokens.heads(candidates)
+    alone = dataclasses.replace(recorded, inputs={n: t[:1] for n, t in recorded.inputs.items()})
+    of_one = model.query_outputs(alone.features(model, "boxes"))
+    assert_close(of_one, outputs[: len(of_one)], "the first image alone")

@@ -9,6 +9,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
+from sca_bench.study.points import axis_points, cell_name
 from sca_bench.study.record import CellEntry, RunRecord, Score, SuiteManifest
 from sca_bench.study.store import Store
 
@@ -37,6 +38,9 @@ SIGNATURE = {
     "num_regions": 3 * NUM_IMAGES,
     "region_set": "ab12" * 16,
     "language": "en",
+    "split": "test",
+    "decoding": "greedy, at most 19 tokens",
+    "prompt": "box",
 }
 
 
@@ -125,9 +129,16 @@ def manifest(**changes: Any) -> SuiteManifest:
     return SuiteManifest(**{**fields, **changes})
 
 
+def cider(name: str, seed: int) -> float:
+    """The table's value; a drawn one, the same every time, for cells that are not in it."""
+    if name in CIDER:
+        return CIDER[name][seed]
+    return random.Random(name).uniform(6.0, 9.0) + random.Random(f"{name} {seed}").uniform(0, 0.5)
+
+
 def region_values(name: str, seed: int) -> list[float]:
     """Region scores whose mean is the corpus value, different from region to region."""
-    mean = CIDER[name][seed]
+    mean = cider(name, seed)
     draw = random.Random(f"{name} {seed}")
     count = 3 * NUM_IMAGES // 2
     steps = [draw.uniform(0.0, min(mean, 10 - mean)) for _ in range(count)]
@@ -136,10 +147,57 @@ def region_values(name: str, seed: int) -> list[float]:
     return values
 
 
+def axis_manifest(
+    axes: dict[str, list[Any]], one_at_a_time: bool = False, controls: bool = True, **changes: Any
+) -> SuiteManifest:
+    """A suite over any axes, its cells called what the resolver calls them."""
+    cells = [
+        CellEntry(
+            cell_id=f"c-{number}",
+            name=cell_name(point, "axes"),
+            coordinates=point,
+            variant=str(point.get("variant", "sca")),
+        )
+        for number, point in enumerate(axis_points(axes, one_at_a_time))
+    ]
+    if controls:
+        cells += [cell for cell in manifest().cells if cell.control]
+    fields = {"suite": "axes", "axes": axes, "cells": cells, "claims": [], "paper": None}
+    return manifest(**{**fields, **changes})
+
+
+PUBLISHED_CLAIM = {
+    "depth_helps": {
+        "says": "cider_d(mixer.num_layers=12) > cider_d(mixer.num_layers=2)",
+        "left": "12 layers",
+        "right": "2 layers",
+    }
+}
+
+
+def published_manifest() -> SuiteManifest:
+    """The suite with published rows for two of its depths, and for a claim on other ones."""
+    rows = {"depth-2": "2 layers", "depth-4": "4 layers"}
+    cells = [
+        cell.model_copy(update={"published_row": rows.get(cell.name, "")})
+        for cell in manifest().cells
+    ]
+    return manifest(cells=cells, published_claims=PUBLISHED_CLAIM)
+
+
+TINY_SETTINGS: dict[str, Any] = {
+    "sam": {"size": "tiny"},
+    "encoder": {"type": "sam"},
+    "text_decoder": {"weights": "embedded:lm_scenes"},
+    "data": {"train": {"dataset": "scenes"}, "test": {"dataset": "scenes"}},
+    "train": {"steps": 600},
+}
+
+
 def record(entry: CellEntry, seed: int) -> RunRecord:
-    depth = entry.coordinates.get("mixer.num_layers", 2)
-    trained = entry.variant == "sca"
-    scores = {"cider_d": Score(value=CIDER[entry.name][seed], signature=signature("cider_d"))}
+    depth = entry.coordinates.get("mixer.num_layers") or 2
+    trained = entry.variant != "most_frequent"
+    scores = {"cider_d": Score(value=cider(entry.name, seed), signature=signature("cider_d"))}
     for n in range(1, 5):
         value = 0.9 - 0.1 * n + 0.01 * seed
         scores[f"bleu_{n}"] = Score(value=value, signature=signature(f"bleu_{n}"))
@@ -161,7 +219,7 @@ def record(entry: CellEntry, seed: int) -> RunRecord:
         cell_id=entry.cell_id,
         seed=seed,
         status="done",
-        settings={},
+        settings=TINY_SETTINGS,
         inputs={"sam.weights": "sha256:0123abcd"},
         variant=entry.variant,
         revision="1",
@@ -199,13 +257,13 @@ def save_run(store: Store, entry: CellEntry, seed: int, done: RunRecord | None =
         "scores": {"cider_d": region_values(entry.name, seed)},
     }
     (folder / "region_scores.json").write_text(json.dumps(scores), encoding="utf-8")
-    if entry.variant == "sca":
+    if entry.variant != "most_frequent":
         with (folder / "log.jsonl").open("w", encoding="utf-8") as handle:
             for step in range(20, 601, 20):
                 loss = 3.0 / (1 + step / 60) + 0.1 * draw.random()
                 line: dict[str, float] = {"step": step, "loss": loss, "learning_rate": 1e-3}
                 if step % 150 == 0:
-                    line["val/cider_d"] = CIDER[entry.name][seed] * (1 - 60 / step)
+                    line["val/cider_d"] = cider(entry.name, seed) * (1 - 60 / step)
                     line["val/loss"] = loss + 0.1
                     line["val/exact_match"] = 0.5 * (1 - 60 / step)
                 handle.write(json.dumps(line) + "\n")
@@ -213,7 +271,7 @@ def save_run(store: Store, entry: CellEntry, seed: int, done: RunRecord | None =
 
 def save_images(store: Store) -> None:
     folder = store.root / "images" / "feed"
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     sizes = {}
     for row in regions():
         path = folder / f"{row['image_id']}.png"

@@ -3,27 +3,54 @@
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import pytest
-from matplotlib.text import Annotation
-from report_fake_runs import DEPTHS, build, manifest, record, save_run
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation, Text
+from report_fake_runs import DEPTHS, axis_manifest, build, manifest, record
 
-from sca_bench.report.axis_draw import draw_axis_plot, spread_labels
-from sca_bench.report.axis_plot import AxisPlot, Point, axis_plot
+from sca_bench.report.axis_draw import draw_axis_plot, shows_bars, spread_labels
+from sca_bench.report.axis_plot import AxisPlot, Panel, Point, axis_plot
 from sca_bench.report.collect import collect
 from sca_bench.report.curves_plot import draw_learning_curves, learning_curves
-from sca_bench.report.figures import figure_style
+from sca_bench.report.figures import figure_style, line_style
 from sca_bench.study.record import CellEntry, SuiteManifest
 from sca_bench.study.store import Store
+from sca_bench.study.values import show_value
 
 Runs = tuple[Store, SuiteManifest]
 
 
+def series_of(plot: AxisPlot) -> dict[str, list[Point]]:
+    """The series of a plot's only panel."""
+    (panel,) = plot.panels
+    return panel.series
+
+
+def plot_of(tmp_path: Path, suite: SuiteManifest) -> AxisPlot:
+    store, _ = build(tmp_path / "runs", suite)
+    return axis_plot(collect(store, suite))
+
+
+def numeric(values: tuple[float, ...], points: list[Point], label: str = "layers") -> Panel:
+    return Panel("n", label, "numeric", values, "", {"": points})
+
+
+def drawn(plot: AxisPlot) -> Figure:
+    with figure_style():
+        figure = draw_axis_plot(plot)
+        assert figure is not None
+        figure.draw_without_rendering()
+    return figure
+
+
 def test_axis_plot_shows_seeds_and_controls(runs: Runs) -> None:
     plot = axis_plot(collect(*runs))
-    assert plot.axis == "mixer.num_layers"
-    points = plot.series[""]
+    assert [(panel.axis, panel.kind) for panel in plot.panels] == [("mixer.num_layers", "numeric")]
+    points = series_of(plot)[""]
     assert [point.x for point in points] == list(DEPTHS)
     assert points[1].seeds == pytest.approx((860.0, 900.0))
     assert points[1].mean == pytest.approx(880.0)
@@ -37,73 +64,181 @@ def test_cells_without_a_score_are_named(runs: Runs) -> None:
         store.save(record(suite.cells[1], seed).model_copy(update={"status": "failed"}))
     plot = axis_plot(collect(store, suite))
     assert plot.left_out == ["depth-1"]
-    assert [point.x for point in plot.series[""]] == [2, 4]
+    assert [point.x for point in series_of(plot)[""]] == [2, 4]
 
 
-def test_two_axes_give_one_series_each(tmp_path: Path) -> None:
-    store = Store(tmp_path / "runs")
-    cells = [
-        CellEntry(
-            cell_id=f"c-{depth}-{size}",
-            name=f"depth-{depth}",
-            coordinates={"sam.size": size, "mixer.num_layers": depth},
-            variant="sca",
-        )
-        for size in ("vit_b", "vit_l")
-        for depth in DEPTHS
+RATES = [5e-6, 1e-6, 5e-7, 1e-7, None]
+AXES: list[tuple[dict[str, list[Any]], str, tuple[Any, ...], list[str]]] = [
+    ({"variant": ["sca", "sca_roi_align"]}, "names", ("sca", "sca_roi_align"), [""]),
+    ({"sam.size": ["vit_h", "vit_b"]}, "names", ("vit_h", "vit_b"), [""]),
+    (
+        {"data.lsj_scale": [None, [1.0, 2.0], [0.1, 2.0]]},
+        *("names", (None, [1.0, 2.0], [0.1, 2.0]), [""]),
+    ),
+    (
+        {"pretraining": ["none", "coco", ["objects365", "coco"]]},
+        *("names", ("none", "coco", ["objects365", "coco"]), [""]),
+    ),
+    ({"text_decoder.dropout_in_training": [True, False]}, "names", (True, False), [""]),
+    ({"mixer.num_query_tokens": [8, 1, 16]}, "numeric", (1, 8, 16), [""]),
+    ({"prefix.num_task_tokens": [0, 2, 6]}, "numeric", (0, 2, 6), [""]),
+    ({"eval.prompt": ["box", "point"]}, "names", ("box", "point"), [""]),
+    ({"text_decoder.learning_rate": RATES}, "ordered", (None, 1e-7, 5e-7, 1e-6, 5e-6), [""]),
+    (
+        {"train.learning_rate": [1e-4, 5e-5], "text_decoder.learning_rate": RATES},
+        *("numeric", (5e-5, 1e-4)),
+        [f"text decoder learning rate {r}" for r in ("none", "1e-7", "5e-7", "1e-6", "5e-6")],
+    ),
+    (
+        {"sam.size": ["vit_b", "vit_l"], "mixer.num_layers": [2, 4, 24]},
+        *("numeric", (2, 4, 24), ["SAM size vit_b", "SAM size vit_l"]),
+    ),
+]
+
+
+@pytest.mark.parametrize(("axes", "kind", "values", "series"), AXES, ids=lambda v: str(v)[:40])
+def test_every_kind_of_axis_is_drawn(
+    tmp_path: Path,
+    axes: dict[str, list[Any]],
+    kind: str,
+    values: tuple[Any, ...],
+    series: list[str],
+) -> None:
+    suite = axis_manifest(axes)
+    plot = plot_of(tmp_path, suite)
+    (panel,) = plot.panels
+    assert (panel.kind, panel.values, list(panel.series)) == (kind, values, series)
+    num_cells = len(suite.cells) - 2
+    assert len(plot.points) == num_cells
+    assert len(plot.controls) == 2
+    axis = drawn(plot).axes[0]
+    bars = kind == "names" and series == [""]
+    assert shows_bars(plot) == bars
+    labels = axis.get_yticklabels() if bars else axis.get_xticklabels()
+    shown = [label.get_text() for label in labels]
+    assert shown[: len(values)] == [show_value(value) for value in values]
+
+
+def test_single_axes_have_a_panel_each(tmp_path: Path) -> None:
+    axes: dict[str, list[Any]] = {
+        "mixer.num_query_tokens": [1, 4, 8],
+        "data.lsj_scale": [None, [0.1, 2.0]],
+        "variant": ["sca", "sca_split_mixer", "sca_sam_query", "sca_roi_align"],
+    }
+    plot = plot_of(tmp_path, axis_manifest(axes, one_at_a_time=True))
+    assert [panel.axis for panel in plot.panels] == list(axes)
+    assert [len(panel.series[""]) for panel in plot.panels] == [3, 2, 4]
+    assert plot.over == "number of query tokens, LSJ scale, variant"
+    figure = drawn(plot)
+    visible = [a for a in figure.axes if a.get_visible()]
+    assert [a.get_xlabel() for a in visible] == [
+        *("Number of query tokens (log scale)", "LSJ scale", "Variant"),
     ]
-    axes = {"sam.size": ["vit_b", "vit_l"], "mixer.num_layers": list(DEPTHS)}
-    suite = manifest(cells=cells, axes=axes)
-    for entry in cells:
-        save_run(store, entry, 0)
-    plot = axis_plot(collect(store, suite))
-    assert list(plot.series) == ["size vit_b", "size vit_l"]
-    figure = draw_axis_plot(plot)
-    assert figure is not None
-    assert len(figure.legends) == 1
+    assert len({a.get_ylim() for a in visible}) == 1
+    named = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert named == ["permuted captions 90.0", "most frequent caption 110.0"]
+    assert no_overlap(visible[2].get_xticklabels())
 
 
-def test_names_become_bars(tmp_path: Path) -> None:
-    suite = manifest(axes={"variant": ["a", "b"]})
-    store, _ = build(tmp_path / "runs", suite)
-    plot = axis_plot(collect(store, suite))
-    assert plot.axis == ""
-    figure = draw_axis_plot(plot)
-    assert figure is not None
-    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+def no_overlap(texts: list[Text]) -> bool:
+    """Whether the boxes of upright or equally rotated labels keep clear at their own ends."""
+    ends = [text.get_window_extent().x1 for text in texts]
+    return all(b - a > 8 for a, b in pairwise(ends))
+
+
+def test_a_third_axis_is_told_apart_by_panels(tmp_path: Path) -> None:
+    axes: dict[str, list[Any]] = {
+        "train.learning_rate": [1e-4, 5e-5],
+        "text_decoder.learning_rate": RATES,
+        "text_decoder.weights": ["gpt2-large", "gpt2"],
+    }
+    plot = plot_of(tmp_path, axis_manifest(axes))
+    titles = ["text decoder weights gpt2-large", "text decoder weights gpt2"]
+    assert [panel.title for panel in plot.panels] == titles
+    assert [len(panel.series) for panel in plot.panels] == [5, 5]
+    assert len(plot.points) == 20
+
+
+def test_names_are_not_joined_and_none_has_no_distance(tmp_path: Path) -> None:
+    axes: dict[str, list[Any]] = {"sam.size": ["vit_b", "vit_l"], "variant": ["a", "b", "c"]}
+    figure = drawn(plot_of(tmp_path, axis_manifest(axes, controls=False)))
+    joined = [line for line in figure.axes[0].get_lines() if line.get_linestyle() != "None"]
+    assert all(len(np.atleast_1d(line.get_xdata())) < 2 for line in joined)
+    ordered = plot_of(
+        tmp_path / "two", axis_manifest({"text_decoder.learning_rate": RATES}, controls=False)
+    )
+    lines = drawn(ordered).axes[0].get_lines()
+    assert [list(np.atleast_1d(line.get_xdata())) for line in lines][:2] == [
+        [1, 2, 3, 4],
+        [0, 1, 2, 3, 4],
+    ]
+
+
+def test_two_axes_have_one_legend(tmp_path: Path) -> None:
+    axes: dict[str, list[Any]] = {"sam.size": ["vit_b", "vit_l"], "mixer.num_layers": [1, 2, 4]}
+    assert len(drawn(plot_of(tmp_path, axis_manifest(axes))).legends) == 1
+
+
+def test_a_cell_off_the_axes_stands_beside_them(tmp_path: Path) -> None:
+    suite = axis_manifest({"mixer.num_layers": [1, 2]}, controls=False)
+    extra = CellEntry(cell_id="c-x", name="masks only", coordinates={}, variant="sca")
+    plot = plot_of(tmp_path, suite.model_copy(update={"cells": [*suite.cells, extra]}))
+    assert [point.name for point in plot.controls] == ["masks only"]
+    assert len(plot.points) == 2
+
+
+def test_a_suite_without_axes_lists_its_cells(tmp_path: Path) -> None:
+    plot = plot_of(tmp_path, manifest(axes={}))
+    assert shows_bars(plot)
+    labels = [label.get_text() for label in drawn(plot).axes[0].get_yticklabels()]
     assert labels[0] == "depth-1"
     assert labels[-1] == "most frequent caption (control)"
 
 
 def test_axes_with_crowded_values_are_spread() -> None:
-    points = [Point(str(x), x, (1.0,)) for x in (0.0, 1e-7, 5e-7, 1e-6, 5e-6)]
-    figure = draw_axis_plot(AxisPlot("cider_d", "lr", "lr", {"": points}, [], []))
-    assert figure is not None
-    axes = figure.axes[0]
+    values = (0.0, 1e-7, 5e-7, 1e-6, 5e-6)
+    points = [Point(str(x), x, (1.0,)) for x in values]
+    axes = drawn(AxisPlot("cider_d", [numeric(values, points, "lr")], [], [])).axes[0]
     assert axes.get_xlabel() == "Lr (evenly spaced)"
-    assert [t.get_text() for t in axes.get_xticklabels()] == [
-        "0",
-        "1e-07",
-        "5e-07",
-        "1e-06",
-        "5e-06",
-    ]
+    shown = [t.get_text() for t in axes.get_xticklabels()]
+    assert shown == ["0.0", "1e-7", "5e-7", "1e-6", "5e-6"]
     assert list(axes.get_xticks()) == [0, 1, 2, 3, 4]
 
 
 def test_wide_positive_axes_are_logarithmic() -> None:
-    points = [Point(str(x), x, (1.0, 2.0)) for x in (2, 4, 8, 12, 24)]
-    figure = draw_axis_plot(AxisPlot("cider_d", "n", "layers", {"": points}, [], []))
-    assert figure is not None
-    assert figure.axes[0].get_xscale() == "log"
-    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["2", "4", "8", "12", "24"]
+    values = (2, 4, 8, 12, 24)
+    points = [Point(str(x), x, (1.0, 2.0)) for x in values]
+    axes = drawn(AxisPlot("cider_d", [numeric(values, points)], [], [])).axes[0]
+    assert axes.get_xscale() == "log"
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["2", "4", "8", "12", "24"]
+
+
+@pytest.mark.parametrize("num_series", [1, 3, 7])
+@pytest.mark.parametrize("values", [(5e-5, 1e-4), (1, 2, 4, 8, 16), (3,)])
+def test_series_beside_the_outer_ticks_stay_inside(
+    values: tuple[float, ...], num_series: int
+) -> None:
+    series = {
+        f"line {i}": [Point(f"{i} {x}", x, (10.0 + i, 11.0 + i)) for x in values]
+        for i in range(num_series)
+    }
+    panel = Panel("n", "n", "numeric", values, "", series)
+    axes = drawn(AxisPlot("cider_d", [panel], [], [])).axes[0]
+    inside = axes.get_window_extent()
+    for line in axes.get_lines():
+        at = line.get_transform().transform(line.get_xydata())
+        assert all(inside.x0 <= x <= inside.x1 for x, _ in at)
+
+
+def test_lines_differ_in_colour_dashes_or_marker() -> None:
+    assert len({str(line_style(i)) for i in range(49)}) == 49
 
 
 def test_controls_of_one_height_have_readable_labels() -> None:
     points = [Point("a", 1, (50.0,)), Point("b", 2, (60.0,))]
     controls = [Point(f"control {i}", None, (10.0 + 0.1 * i,)) for i in range(5)]
     with figure_style():
-        figure = draw_axis_plot(AxisPlot("cider_d", "n", "n", {"": points}, controls, []))
+        figure = draw_axis_plot(AxisPlot("cider_d", [numeric((1, 2), points)], controls, []))
         assert figure is not None
         figure.draw_without_rendering()
     texts = [child for child in figure.axes[0].get_children() if isinstance(child, Annotation)]

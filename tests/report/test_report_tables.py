@@ -251,8 +251,10 @@ def test_metric_groups_and_axis_names() -> None:
     assert expand_metrics(["bleu", "slots", "spice", "bleu_1"]) == [
         *("bleu_1", "bleu_2", "bleu_3", "bleu_4", "spice")
     ]
-    axes = ["mixer.num_layers", "sam.size", "encoder.size"]
-    assert list(short_axes(axes).values()) == ["number of layers", "sam.size", "encoder.size"]
+    axes = ["mixer.num_layers", "sam.size", "data.lsj_scale", "a.num_rates", "b.num_rates"]
+    assert list(short_axes(axes).values()) == [
+        *("number of layers", "SAM size", "LSJ scale", "a number of rates", "b number of rates")
+    ]
 
 
 def test_csv_text_is_plain(whole_report: Path) -> None:

@@ -88,6 +88,129 @@ def test_flip_changes_training_features_only():
     assert features_key(flip, {}, "train") != features_key(BASE, {}, "train")
 
 
+FAMILIES = ("mixed", "prompts", "images")
+SCA = ("sca", "sca_split_mixer", "sca_sam_query", "sca_sam_query_v1", "sca_mask_heads")
+
+
+def test_designs_share_prefix_and_features():
+    variants = [settings(variant=name) for name in (*SCA, "sca_roi_align")]
+    assert len({prefix_key(s, {}) for s in variants}) == 1
+    for family in FAMILIES:
+        assert len({features_key(s, {}, "train", family) for s in variants}) == 1
+    assert len({cell_key(s, {}) for s in variants}) == len(variants)
+    assert prefix_key(settings(variant="most_frequent"), {}) != prefix_key(BASE, {})
+
+
+def test_families_of_features_lie_apart():
+    assert len({features_key(BASE, {}, "test", family) for family in FAMILIES}) == 3
+    pooled = settings(mixer__image_grid=4)
+    same = [f for f in FAMILIES if features_key(pooled, {}, "test", f) == _key(f)]
+    assert same == ["prompts", "images"]
+
+
+def _key(family, split="test"):
+    return features_key(BASE, {}, split, family)
+
+
+@pytest.mark.parametrize(
+    ("changes", "moved"),
+    [
+        ({"eval__prompt": "point"}, {("test", "mixed"), ("test", "prompts")}),
+        ({"train__prompt": "point"}, {("train", "mixed"), ("train", "prompts")}),
+        ({"eval__prompt_seed": 3}, set()),
+        ({"data__lsj_scale": [0.5, 1.0]}, {("train", family) for family in FAMILIES}),
+        ({"data__flip": "always"}, {("train", family) for family in FAMILIES}),
+        ({"mixer__num_layers": 3, "eval__select": "first"}, set()),
+        (
+            {"encoder__type": "untrained"},
+            {(split, family) for split in ("train", "test") for family in FAMILIES},
+        ),
+    ],
+)
+def test_features_depend_on_what_makes_them(changes, moved):
+    changed = settings(**changes)
+    assert {
+        (split, family)
+        for split in ("train", "test")
+        for family in FAMILIES
+        if features_key(changed, {}, split, family) != _key(family, split)
+    } == moved
+
+
+@pytest.mark.parametrize("prompt", ["random_point", "mask_point", "sam_mask_point"])
+def test_points_drawn_at_random_depend_on_their_seed(prompt):
+    keys = {
+        features_key(settings(eval__prompt=prompt, eval__prompt_seed=seed), {}, "test")
+        for seed in (0, 1)
+    }
+    assert len(keys) == 2
+
+
+def test_kinds_of_mirroring_are_different_views():
+    keys = {features_key(settings(data__flip=flip), {}, "train") for flip in ("unsided", "always")}
+    assert len(keys) == 2
+
+
+@pytest.mark.parametrize(
+    ("variant", "changes", "same"),
+    [
+        ("sca", {"mixer__as_published": True}, True),
+        ("sca_split_mixer", {"mixer__as_published": True}, True),
+        ("sca_sam_query", {"mixer__as_published": True}, False),
+        ("sca_mask_heads", {"mixer__as_published": True}, False),
+        ("sca_roi_align", {"mixer__num_layers": 3, "mixer__mlp_dim": 64}, True),
+        ("sca_roi_align", {"mixer__init_std": 0.1}, False),
+        ("sca_split_mixer", {"mixer__num_layers": 3}, False),
+    ],
+)
+def test_what_a_design_has_no_use_for_makes_no_new_cell(variant, changes, same):
+    plain, changed = settings(variant=variant), settings(variant=variant, **changes)
+    assert (cell_key(plain, {}) == cell_key(changed, {})) == same
+
+
+def test_prompts_and_jitter_of_training_are_part_of_the_group():
+    assert prefix_key(settings(train__prompt="point"), {}) != prefix_key(BASE, {})
+    assert prefix_key(settings(data__lsj_scale=[0.5, 1.0]), {}) != prefix_key(BASE, {})
+    assert prefix_key(settings(eval__select="first"), {}) == prefix_key(BASE, {})
+    assert cell_key(settings(eval__select="first"), {}) != cell_key(BASE, {})
+
+
+def test_each_split_has_the_features_of_its_own_prompt():
+    points = settings(train__prompt="point")
+    assert features_key(points, {}, "train") != features_key(BASE, {}, "train")
+    assert features_key(points, {}, "test") == features_key(BASE, {}, "test")
+    masks = settings(eval__prompt="mask_point")
+    assert features_key(masks, {}, "train") == features_key(BASE, {}, "train")
+    assert features_key(masks, {}, "test") != features_key(BASE, {}, "test")
+    assert prefix_key(points, {}) != prefix_key(BASE, {})
+
+
+def test_the_seed_of_points_matters_where_points_are_random():
+    again = settings(eval__prompt_seed=5)
+    assert features_key(again, {}, "test") == features_key(BASE, {}, "test")
+    masks = {"eval__prompt": "mask_point"}
+    one, two = settings(**masks), settings(**masks, eval__prompt_seed=5)
+    assert features_key(one, {}, "test") != features_key(two, {}, "test")
+    assert cell_key(one, {}) != cell_key(two, {})
+
+
+def test_jitter_is_part_of_the_data_order():
+    jitter = settings(data__lsj_scale=[0.1, 2.0])
+    assert prefix_key(jitter, {}) != prefix_key(BASE, {})
+    assert features_key(jitter, {}, "test") == features_key(BASE, {}, "test")
+
+
+def test_the_weights_and_worlds_of_a_mixture_are_part_of_the_key():
+    scenes = {"dataset": "scenes", "num_images": 3, "first_seed": 0}
+
+    def mixture(weight):
+        parts = [{"weight": weight, "split": scenes}, {"weight": 1, "split": scenes}]
+        return settings(data__train={"dataset": "mixture", "parts": parts})
+
+    assert cell_key(mixture(10), {}) != cell_key(mixture(1), {})
+    assert identity(mixture(10), {})["data.train.parts.0.split.world"]
+
+
 def test_fingerprints_follow_content_not_place(tmp_path):
     one, two = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     one.write_bytes(b"same")
@@ -106,9 +229,65 @@ def test_a_missing_weight_file_is_named(tmp_path):
         Fingerprints().inputs(settings(sam__weights=str(tmp_path / "no")), "suite.yaml")
 
 
-def test_a_hub_id_is_its_own_digest():
+def hub_digest():
     found = Fingerprints().inputs(settings(text_decoder__weights="openai-community/gpt2"), "s")
-    assert found["text_decoder.weights"] == "hub:openai-community/gpt2"
+    return found["text_decoder.weights"]
+
+
+@pytest.fixture
+def hub_cache(tmp_path, monkeypatch):
+    """An empty local cache of the hub."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    return tmp_path / "models--openai-community--gpt2"
+
+
+def test_a_hub_id_counts_by_the_commit_in_the_local_cache(hub_cache):
+    assert hub_digest() == "hub:openai-community/gpt2"  # nothing cached, and offline
+    for commit in ("a" * 40, "b" * 40):
+        snapshot = hub_cache / "snapshots" / commit
+        snapshot.mkdir(parents=True)
+        (snapshot / "config.json").write_text("{}")
+        (hub_cache / "refs").mkdir(exist_ok=True)
+        (hub_cache / "refs" / "main").write_text(commit)
+        assert hub_digest() == f"hub:openai-community/gpt2@{commit}"
+
+
+def test_before_its_download_a_hub_id_counts_by_the_commit_it_would_get(hub_cache, monkeypatch):
+    class Info:
+        sha = "c" * 40
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *args, **more: Info)
+    assert hub_digest() == f"hub:openai-community/gpt2@{'c' * 40}"
+
+    def no_network(*args, **more):
+        raise OSError("no network")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", no_network)
+    assert hub_digest() == "hub:openai-community/gpt2"
+
+
+def test_a_folder_of_weights_counts_by_content_however_many_files(tmp_path):
+    for number in range(70):
+        (tmp_path / f"shard-{number}.bin").write_bytes(b"1")
+
+    def digests():
+        weights = settings(text_decoder__weights=str(tmp_path))
+        data = {"dataset": "coco_instances", "images": str(tmp_path), "annotations": __file__}
+        images = settings(data__train=data)
+        return (
+            Fingerprints().inputs(weights, "s")["text_decoder.weights"],
+            Fingerprints().inputs(images, "s")["data.train.images"],
+        )
+
+    weights, images = digests()
+    (tmp_path / "shard-3.bin").write_bytes(b"2")
+    assert digests() == (digests()[0], images)
+    assert digests()[0] != weights
+    (tmp_path / ".cache").mkdir()
+    before = digests()
+    (tmp_path / ".cache" / "lock").write_text("a download's book-keeping")
+    assert digests() == before
 
 
 def test_path_settings_are_found_in_split_unions(tmp_path):

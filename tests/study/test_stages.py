@@ -52,7 +52,7 @@ def test_a_name_becomes_a_stage_with_the_cells_own_recipe(plan_of):
     assert [c.name for c in (none, one, two)] == [
         "pretraining=none",
         "pretraining=shapes",
-        "pretraining=shapes+colours",
+        "pretraining=[shapes, colours]",
     ]
 
 

@@ -1,0 +1,69 @@
+"""`data prepare` and `data verify`: getting data sets, and seeing what they hold."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from sca_bench.data.catalogue import get_dataset
+from sca_bench.data.catalogue_types import DataSet
+from sca_bench.data.prepare import build_indices, fetch, needs
+from sca_bench.data.verify import Row, verify
+
+
+def command(options: argparse.Namespace) -> int:
+    """Run one of the two commands.
+
+    Returns:
+        0 all right, 1 something is missing or not as it should be.
+    """
+    dataset, root = get_dataset(options.name), Path(options.root)
+    if options.action == "prepare" and not _prepare(dataset, root, options.no_download):
+        return 1
+    coco = None if options.coco is None else Path(options.coco)
+    rows = verify(dataset, root, partial=options.partial, coco=coco)
+    _print_rows(rows)
+    failed = sum(row.state == "fail" for row in rows)
+    print(f"{dataset.name}: {failed} of {len(rows)} checks failed")
+    return 1 if failed else 0
+
+
+def _prepare(dataset: DataSet, root: Path, only_say: bool) -> bool:
+    """Fetch what is missing and build the indices; say whether everything is there."""
+    print(f"{dataset.name} ({dataset.licence}; {dataset.page})")
+    print(f"under {root}: {dataset.layout}")
+    states = needs(dataset, root)
+    rows = [
+        (
+            need.remote.path,
+            need.state,
+            "unknown" if need.size is None else f"{need.size:,}",
+            need.sha256[:16] or "not recorded",
+            need.source,
+        )
+        for need in states
+    ]
+    _print_table(("file", "state", "bytes", "sha256", "from"), rows)
+    missing = [need for need in states if need.state != "there"]
+    if missing and only_say:
+        print(f"{len(missing)} of {len(states)} files are missing; nothing was fetched")
+        return False
+    missing = fetch(dataset, root, print)
+    build_indices(dataset, root, print)
+    for need in missing:
+        print(f"missing: {root / need.remote.path}: {need.state}: {need.source}")
+    return not missing
+
+
+def _print_rows(rows: Sequence[Row]) -> None:
+    found = [(row.what, row.state.replace("fail", "FAIL"), row.found) for row in rows]
+    _print_table(("check", "state", "found"), found)
+
+
+def _print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """Print aligned columns; lines are as long as they are, so that addresses can be copied."""
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    for row in (columns, *rows):
+        cells = zip(row, widths, strict=True)
+        print("  ".join(cell.ljust(width) for cell, width in cells).rstrip())

@@ -1,0 +1,97 @@
+"""What stands for a region: its box, or a point of it. No torch.
+
+A random point depends on a seed and its region's id alone, so it is the same whatever is evaluated
+beside it, in whatever order. Shape legend: R regions, H, W original size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sca_bench.boxes import centre_points
+from sca_bench.data.masks import decode_mask
+from sca_bench.data.region_set import RegionSet
+from sca_bench.errors import InputError
+from sca_bench.types import Region
+
+Prompt = Literal["box", "point", "box_point", "random_point", "mask_point", "sam_mask_point"]
+"""The box, its centre, both, a random point in the box, in the region's mask, in SAM's own mask."""
+
+WITH_BOX = ("box", "box_point", "sam_mask_point")
+WITH_POINT = ("point", "box_point", "random_point", "mask_point")
+
+
+def uniform_pair(seed: int, region_id: str) -> tuple[float, float]:
+    """Return the two numbers in [0, 1) that belong to a region under a seed, on every machine."""
+    digest = hashlib.blake2b(f"{seed}\n{region_id}".encode(), digest_size=16).digest()
+    first, second = (int.from_bytes(half, "big") >> 11 for half in (digest[:8], digest[8:]))
+    return first / 2**53, second / 2**53
+
+
+def box_points(
+    prompt: Prompt,
+    boxes_xyxy_R4: NDArray[np.float64],
+    regions: Sequence[Region],
+    seed: int,
+    *,
+    mirrored: bool,
+) -> NDArray[np.float64]:
+    """Return one point (R, 2), x then y, in each of R boxes, in the boxes' frame.
+
+    Args:
+        prompt: `random_point`; with any other prompt the point is the centre.
+        boxes_xyxy_R4: The boxes.
+        regions: The regions they belong to.
+        seed: Seed of the random points.
+        mirrored: Whether the frame is mirrored left to right; then so are the points.
+    """
+    if prompt != "random_point":
+        return centre_points(boxes_xyxy_R4)
+    shares_R2 = np.array([uniform_pair(seed, region.region_id) for region in regions])
+    shares_R2 = shares_R2.reshape(-1, 2)
+    if mirrored:
+        shares_R2[:, 0] = 1 - shares_R2[:, 0]
+    sides_R2 = boxes_xyxy_R4[:, 2:] - boxes_xyxy_R4[:, :2]
+    points_R2: NDArray[np.float64] = boxes_xyxy_R4[:, :2] + shares_R2 * sides_R2
+    return points_R2
+
+
+def mask_points(regions: Sequence[Region], seed: int) -> NDArray[np.float64]:
+    """Return the centre of one pixel (R, 2) of each region's mask, x then y in original pixels.
+
+    Every pixel of a mask is equally likely.
+
+    Raises:
+        InputError: A region has no mask, or an empty one.
+    """
+    return np.array([_mask_point(region, seed) for region in regions]).reshape(-1, 2)
+
+
+def check_masks(region_set: RegionSet) -> None:
+    """See that every region has a mask to draw a point from.
+
+    Raises:
+        InputError: One has none.
+    """
+    for region in region_set.regions:
+        if region.mask_rle is None:
+            problem = f"mask_point needs a mask of every region; region {region.region_id} has none"
+            fix = (
+                "use random_point, or data with masks: scenes, coco_instances, coco_panoptic with "
+                "its `panoptic` folder, refcoco"
+            )
+            raise InputError(region_set.name, "eval.prompt", problem, fix)
+
+
+def _mask_point(region: Region, seed: int) -> tuple[float, float]:
+    rows, columns = np.nonzero(decode_mask(region.mask_rle)) if region.mask_rle else ((), ())
+    if not len(rows):
+        fix = "use random_point, or leave the region out"
+        raise InputError(region.region_id, "mask_rle", "the region's mask has no pixel", fix)
+    chosen = int(uniform_pair(seed, region.region_id)[0] * len(rows))
+    return float(columns[chosen]) + 0.5, float(rows[chosen]) + 0.5

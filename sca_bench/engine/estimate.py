@@ -1,0 +1,195 @@
+"""What a cell would take, without computing anything: parameters, shapes of one step, memory.
+
+The whole training step runs on tensors that have shapes and no content, so a ViT-H with a language
+model of three billion weights is sized in seconds on a laptop. Mixed precision is taken into
+account; kernels' workspaces and the allocator's fragments are not, so leave some room.
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from sca_bench.errors import InputError
+from sca_bench.models.checkpointing import checkpointing
+from sca_bench.models.sca import ScaCaptioner
+from sca_bench.models.text_decoder_loading import RANDOM_PREFIX, RANDOM_PRESETS
+from sca_bench.settings import CellSettings
+from sca_bench.variants import get_variant
+
+_GIB = 2**30
+_PROMPT_TOKENS = 2  # a box is two tokens
+
+
+@dataclass
+class StepEstimate:
+    """One training step of one cell at full size.
+
+    Attributes:
+        num_total_params: Parameters, frozen ones included.
+        num_trainable_params: Those that learn.
+        shapes: Name of a tensor -> its shape in one step.
+        memory_gib: Part -> GiB: weights, gradients with optimiser, and the peak of what the step
+            keeps and makes beside them.
+    """
+
+    num_total_params: int
+    num_trainable_params: int
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    memory_gib: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def total_gib(self) -> float:
+        """Sum of the parts."""
+        return sum(self.memory_gib.values())
+
+
+def without_weights(settings: CellSettings) -> CellSettings:
+    """Return the cell with untrained weights of the same sizes, so that no file is needed.
+
+    Raises:
+        InputError: The sizes of its text decoder are not known without its files.
+    """
+    name = settings.text_decoder.weights
+    sam = settings.sam.model_copy(update={"weights": "random"})
+    decoder = settings.text_decoder
+    if not (Path(name).expanduser().is_dir() or name.startswith(("embedded:", RANDOM_PREFIX))):
+        preset = name.rpartition("/")[2]
+        if preset not in RANDOM_PRESETS:
+            known = ", ".join(RANDOM_PRESETS)
+            problem = f"{name!r}: its sizes are not known here"
+            raise InputError("settings", "text_decoder.weights", problem, f"known: {known}")
+        decoder = decoder.model_copy(update={"weights": f"{RANDOM_PREFIX}{preset}"})
+    return settings.model_copy(update={"sam": sam, "text_decoder": decoder})
+
+
+def estimate_step(settings: CellSettings, where: str = "settings") -> StepEstimate | None:
+    """Size one training step of a cell; None for a variant without gradient steps.
+
+    Raises:
+        InputError: The cell cannot be built.
+    """
+    spec = get_variant(settings.variant)
+    if spec.trains != "gradient":
+        return None
+    sized = without_weights(settings)
+    with torch.device("meta"):
+        parts = spec.load_parts(sized, where)
+        captioner: Any = spec.load()(sized, parts, where=where)
+    if not isinstance(captioner, ScaCaptioner):
+        raise InputError(where, "variant", f"{spec.name} cannot be sized: it is no SCA design")
+    parameters = list(captioner.parameters())
+    trained = [p for p in parameters if p.requires_grad]
+    found = StepEstimate(sum(p.numel() for p in parameters), sum(p.numel() for p in trained))
+    found.memory_gib["weights"] = sum(p.numel() * p.element_size() for p in parameters) / _GIB
+    found.memory_gib["gradients and AdamW"] = 3 * sum(p.numel() * 4 for p in trained) / _GIB
+    found.memory_gib["one step"] = _peak_of_a_step(captioner, sized, found.shapes) / _GIB
+    return found
+
+
+def _peak_of_a_step(
+    captioner: ScaCaptioner, settings: CellSettings, shapes: dict[str, tuple[int, ...]]
+) -> int:
+    """Run a step on tensors without content; return the bytes at its highest point."""
+    half = settings.train.precision != "fp32"
+    with FakeTensorMode():
+        _give_contents_up(captioner)
+        captioner.train()
+        with _LiveBytes() as meter, torch.autocast("cpu", torch.bfloat16, enabled=half):
+            _step(captioner, settings, shapes)
+        return int(meter.peak)
+
+
+def _give_contents_up(module: nn.Module) -> None:
+    """Replace every tensor of a module on the meta device by one that says it is on a CPU.
+
+    Mixed precision is decided by the device, and the meta device has none.
+    """
+    twins: dict[int, Tensor] = {}  # tied weights stay tied
+    for part in module.modules():
+        for name, parameter in part.named_parameters(recurse=False):
+            if id(parameter) not in twins:
+                twins[id(parameter)] = nn.Parameter(
+                    torch.empty(parameter.shape, dtype=parameter.dtype, device="cpu"),
+                    requires_grad=parameter.requires_grad,
+                )
+            part._parameters[name] = twins[id(parameter)]  # type: ignore[assignment]
+        for name, buffer in part.named_buffers(recurse=False):
+            part._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device="cpu")
+
+
+def _step(
+    captioner: ScaCaptioner, settings: CellSettings, shapes: dict[str, tuple[int, ...]]
+) -> None:
+    images, regions = settings.train.images_per_batch, settings.train.regions_per_image
+    count, encoder, sam = images * regions, captioner.region_encoder, captioner.region_encoder.sam
+    side = sam.dims.image_size
+    with torch.no_grad():
+        pixels = torch.empty(images, 3, side, side)
+        embeddings = sam.encode_images(pixels)
+        features = encoder.from_embeddings(
+            embeddings,
+            torch.zeros(count, dtype=torch.long),
+            torch.empty(count, _PROMPT_TOKENS, sam.dims.embed_dim),
+            boxes_xyxy_input_N4=torch.empty(count, 4),
+            families=captioner.families,
+        )
+    outputs = captioner.query_outputs(features)
+    prefix = captioner.prefix(outputs, ["caption"] * count)
+    tokens = torch.zeros(len(prefix), settings.train.max_caption_tokens + 1, dtype=torch.long)
+    captioner.text_decoder.train(captioner.dropout_in_training)
+    decoder = captioner.text_decoder
+    with checkpointing(decoder.language_model, captioner.checkpoint_text_decoder):
+        logits = decoder.logits(prefix, tokens[:, :-1])
+    loss = F.cross_entropy(logits.flatten(0, 1).float(), tokens.flatten())
+    made = {
+        "images": pixels,
+        "image embeddings": embeddings,
+        "SAM tokens": features.tokens_NTC,
+        "image tokens of the regions": features.image_tokens_NSC,
+        "query outputs": outputs,
+        "prefix": prefix,
+        "logits": logits,
+    }
+    shapes.update({name: tuple(t.shape) for name, t in made.items() if isinstance(t, Tensor)})
+    del embeddings, outputs, prefix, logits, made  # the backward pass frees what it has used
+    loss.backward()
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Adds up the storages that are alive, each once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live, self.peak = 0, 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor):
+                self._count(tensor.untyped_storage())
+        return out
+
+    def _count(self, storage: Any) -> None:
+        key = storage._cdata
+        if key in self._known:
+            return
+        self._known.add(key)
+        size = storage.nbytes()
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._forget, key, size)
+
+    def _forget(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.live -= size

@@ -1,0 +1,246 @@
+"""A finished run given away as a checkpoint, and looked over again."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+from sca_bench.cli import main
+from sca_bench.engine.export import export_run
+from sca_bench.engine.import_weights import import_weights
+from sca_bench.engine.verify import verify_run
+from sca_bench.errors import InputError
+from sca_bench.models.original_layout import load_original
+from sca_bench.study.record import Score
+from sca_bench.study.store import Store
+from sca_bench.study.training import file_sha256
+
+# What the original's layout can express, strong enough to say different things of regions.
+EXPORTABLE = {
+    "sam.weights": "embedded:sam_tiny",
+    "text_decoder.weights": "embedded:lm_scenes",
+    "mixer.mlp_dim": 192,
+    "mixer.init_std": 0.3,
+    "eval.max_new_tokens": 6,
+}
+
+
+@pytest.fixture
+def finished(group_job, run_group):
+    """Return a function that trains a cell and returns its store and record."""
+
+    def run(changes=EXPORTABLE, seed=0):
+        job = group_job(dict(changes), seed=seed)
+        assert not run_group(job).failed
+        store = Store(job.runs_dir)
+        record = store.record(job.cells[0].cell_id, seed)
+        scores = {"cider_d": Score(value=1.5, signature={"scorer": "x"})}
+        store.save(record.model_copy(update={"scores": scores}))
+        return store, store.record(record.cell_id, seed)
+
+    return run
+
+
+def captions(store, record):
+    rows = store.predictions(record.cell_id, record.seed)
+    return {row["region_id"]: row["caption"] for row in rows}
+
+
+@pytest.mark.parametrize("gain", [1.0, 0.5])
+def test_an_exported_run_imported_again_says_the_same(finished, tmp_path, gain, group_job):
+    """There and back: run, checkpoint of the original, import, run without a step."""
+    store, record = finished({**EXPORTABLE, "prefix.gain": gain})
+    lines = export_run(store, record.cell_id, tmp_path / "exported")
+    assert ("prefix.gain 0.5 has no place" in "\n".join(lines)) == (gain != 1.0)
+    import_weights(tmp_path / "exported", tmp_path / "imported")
+    fragment = yaml.safe_load((tmp_path / "imported" / "settings.yaml").read_text())["base"]
+    again, second = finished({**fragment, "train.steps": 0, "eval.max_new_tokens": 6}, seed=5)
+    said = captions(store, record)
+    assert said == captions(again, second)
+    assert len(set(said.values())) > 1
+
+
+def test_the_card_tells_where_a_checkpoint_comes_from(finished, tmp_path):
+    store, record = finished()
+    out = tmp_path / "exported"
+    export_run(store, f"{record.cell_id}/0", out)
+    card = json.loads((out / "export.json").read_text())
+    weights = store.run_dir(record.cell_id, 0) / "trainable.safetensors"
+    assert card["origin"] == {
+        "cell_id": record.cell_id,
+        "seed": 0,
+        "trained_sha256": file_sha256(weights),
+    }
+    assert card["run"]["settings"] == record.settings
+    assert card["run"]["inputs"] == record.inputs
+    assert card["run"]["lineage"] == record.lineage
+    assert card["scores"]["cider_d"] == {"value": 1.5, "signature": {"scorer": "x"}, "reason": ""}
+    assert card["files"]["model.safetensors"]["sha256"] == file_sha256(out / "model.safetensors")
+    trained = load_original(out).trainable_state()
+    assert all(torch.equal(trained[n], t) for n, t in load_file(weights).items())
+    assert "exported before, unchanged" in export_run(store, record.cell_id, out)[0]
+    (out / "notes.txt").write_text("x")  # more files do not matter, others' folders do
+    export_run(store, record.cell_id, out)
+    other, second = finished(seed=1)
+    with pytest.raises(InputError, match="was written from something else"):
+        export_run(other, f"{second.cell_id}/1", out)
+
+
+def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(finished, tmp_path):
+    store, record = finished({"mixer.mlp_dim": 16})
+    with pytest.raises(InputError, match="the original's layout cannot express this"):
+        export_run(store, record.cell_id, tmp_path / "out")
+    frequent, second = finished({"variant": "most_frequent"})
+    with pytest.raises(InputError, match="no trained tensors"):
+        export_run(frequent, second.cell_id, tmp_path / "out")
+    assert not [p for p in tmp_path.iterdir() if "out" in p.name]
+
+
+# --- verify -----------------------------------------------------------------------------------
+
+
+def verdicts(store, record, regions=4):
+    return {check.name: check for check in verify_run(store, record.cell_id, regions)}
+
+
+def test_a_run_that_was_left_alone_holds(finished, capsys):
+    store, record = finished()
+    capsys.readouterr()
+    assert main(["verify", record.cell_id, "--runs-dir", str(store.root)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    names = ("record:", "inputs:", "weights:", "predictions:", "captions:")
+    assert [line.split()[0] for line in lines] == list(names)
+    count = len(captions(store, record))
+    assert f"{count} captions for the {count} regions" in lines[3]
+    assert f"{count} regions captioned again on cpu, word for word the same" in lines[4]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"variant": "most_frequent"},
+        {"eval.prompt": "point", "features.cache": False},
+        {"data.blank_images": True},
+        {"runtime.eval_regions": 3, "eval.num_beams": 2},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_other_kinds_of_runs_hold_too(finished, changes):
+    store, record = finished({**EXPORTABLE, **changes})
+    assert [c.text for c in verdicts(store, record).values() if not c.passed] == []
+
+
+def test_few_regions_are_captioned_in_the_batches_of_the_run(finished):
+    store, record = finished({**EXPORTABLE, "runtime.eval_regions": 3})
+    text = verdicts(store, record, regions=1)["captions"].text
+    assert int(text.split()[0]) < len(captions(store, record))
+
+
+def edit_record(folder, **changes):
+    path = folder / "record.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def other_settings(folder):
+    settings = json.loads((folder / "record.json").read_text())["settings"]
+    settings["train"]["learning_rate"] = 1.0
+    edit_record(folder, settings=settings)
+
+
+def damaged_record(folder):
+    (folder / "record.json").write_text("{")
+
+
+def one_tensor_less(folder):
+    tensors = load_file(folder / "trainable.safetensors")
+    del tensors["projection.bias"]
+    save_file(tensors, folder / "trainable.safetensors")
+
+
+def no_weights(folder):
+    (folder / "trainable.safetensors").unlink()
+
+
+def edit_rows(folder, edit):
+    path = folder / "predictions.jsonl"
+    rows = path.read_text().splitlines()
+    path.write_text("\n".join(edit(rows)) + "\n")
+
+
+def row_twice(folder):
+    edit_rows(folder, lambda rows: [*rows, rows[0]])
+
+
+def row_less(folder):
+    edit_rows(folder, lambda rows: rows[1:])
+
+
+def strange_row(folder):
+    edit_rows(folder, lambda rows: [*rows, rows[0].replace("scene_", "zebra_")])
+
+
+def other_caption(folder):
+    def edit(rows):
+        return [json.dumps({**json.loads(rows[0]), "caption": "a lie"}), *rows[1:]]
+
+    edit_rows(folder, edit)
+
+
+def other_weights(folder):
+    tensors = load_file(folder / "trainable.safetensors")
+    tensors["projection.weight"] = torch.randn_like(tensors["projection.weight"]) * 3
+    save_file(tensors, folder / "trainable.safetensors")
+
+
+def other_test_split(folder):
+    record = json.loads((folder / "record.json").read_text())
+    digests = {**record["provenance"]["split_digests"], "test": "0"}
+    edit_record(folder, provenance={**record["provenance"], "split_digests": digests})
+
+
+@pytest.mark.parametrize(
+    ("tamper", "name", "said"),
+    [
+        (damaged_record, "record", "damaged file"),
+        (other_settings, "record", "settings and inputs give the id"),
+        (lambda folder: edit_record(folder, revision="0"), "record", "revision 0, this is"),
+        (one_tensor_less, "weights", "projection.bias: is missing"),
+        (no_weights, "weights", "this run has no trained tensors"),
+        (row_twice, "predictions", "1 regions have several captions"),
+        (row_less, "predictions", "1 regions have no caption"),
+        (strange_row, "predictions", "1 captions belong to no region"),
+        (other_test_split, "predictions", "is not the test split that the run captioned"),
+        (other_caption, "captions", "1 of 9 regions get another caption, the first is 'a lie'"),
+        (other_weights, "captions", "regions get another caption"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_whatever_was_changed_is_found(finished, capsys, tamper, name, said):
+    store, record = finished()
+    tamper(store.run_dir(record.cell_id, 0))
+    capsys.readouterr()
+    assert main(["verify", str(store.run_dir(record.cell_id, 0))]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    (found,) = [line for line in lines if line.startswith(f"{name}:")]
+    assert "FAILED" in found
+    assert said in found
+    before = lines[: lines.index(found)]
+    assert not any("FAILED" in line for line in before)
+
+
+def test_a_changed_text_decoder_is_found(finished, tiny_decoder, tmp_path):
+    import shutil
+
+    decoder = tmp_path / "decoder"
+    shutil.copytree(tiny_decoder, decoder)
+    store, record = finished({**EXPORTABLE, "text_decoder.weights": str(decoder)})
+    tensors = load_file(decoder / "model.safetensors")
+    save_file({n: t + 1 for n, t in tensors.items()}, decoder / "model.safetensors")
+    found = verdicts(store, record)
+    assert found["inputs"].text.endswith("has changed since the run, as have 0 more inputs")
+    assert not found["captions"].passed
+    assert "not captioned again" in found["captions"].text
