@@ -190,6 +190,9 @@ def test_keys(cell):
     assert git_prefix == blip_prefix  # one group
     assert keys(cell("git", text_decoder__weights="random:gpt2"))[1] == git_key  # not read
     assert keys(cell("git", eval__num_beams=3))[1] != git_key
+    for change in ({"features__dtype": "float16"}, {"train__precision": "bf16"}):
+        assert keys(cell("git", **change))[1] != git_key
+    assert keys(cell("git", train__steps=3))[1] == git_key
     margin, white = cell("git", crop__margin=0.1), cell("git", crop__background="white")
     assert len({git_key, keys(margin)[1], keys(white)[1]}) == 3
     assert keys(margin)[2] != git_prefix
