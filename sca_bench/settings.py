@@ -103,6 +103,8 @@ class MixerSettings(Settings):
     """Dropout on the caption query outputs, in training only."""
     image_grid: int | None = Field(None, ge=1)
     """Average-pool the SAM mixer's image tokens to this grid before the text mixer sees them."""
+    gradient_checkpointing: bool = of_kind("cost", False)
+    """Compute the mixer's activations again in the backward pass; less memory, same numbers."""
     as_published: bool = False
     """Repeat what the original's code did where it differs from what it meant; see the variant."""
 

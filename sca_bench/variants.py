@@ -31,7 +31,7 @@ class VariantSpec:
         frozen: Stages that are never trained.
         trained: Stages that are trained.
         looks: Whether the captioner reads pixels (or features of them) at all.
-        reads: Sections of the settings it depends on; empty for all of them.
+        reads: Sections of the settings, or single ones (dotted), that it depends on; empty for all.
         ignores: Settings (or sections, dotted) that change no number of it: they leave its key.
         design: `module:attribute` of the function that makes the parts in which SCA's variants
             differ (`mixer settings, SAM's sizes, where -> Design`); `build_sca` calls it.

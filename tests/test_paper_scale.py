@@ -44,7 +44,12 @@ def structure(settings: CellSettings) -> str:
     kept = settings.model_dump(
         mode="json", include={"variant", "mixer", "prefix", "text_decoder", "encoder", "eval"}
     )
-    kept["text_decoder"].pop("learning_rate")
+    for section, name in (
+        ("text_decoder", "learning_rate"),
+        ("eval", "prompt"),
+        ("eval", "num_beams"),
+    ):
+        kept[section].pop(name)
     kept["size"] = settings.sam.size
     kept["batch"] = [settings.train.images_per_batch, settings.train.precision]
     return json.dumps(kept, sort_keys=True)
@@ -113,7 +118,7 @@ def test_every_cell_builds_at_full_size(path):
     ("changes", "gib"),
     [
         ({}, (38, 48)),
-        ({"text_decoder.trainable": True, "text_decoder.learning_rate": 1e-6}, (60, 75)),
+        ({"text_decoder.trainable": True, "text_decoder.learning_rate": 1e-6}, (48, 60)),
         ({"variant": "sca_roi_align"}, (15, 40)),
     ],
     ids=["main", "trained decoder", "roi"],

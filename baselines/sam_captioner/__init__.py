@@ -2,7 +2,16 @@
 
 from sca_bench.variants import VariantSpec
 
-_READS = ("sam", "encoder", "baseline", "crop", "data", "eval")
+_READS = (
+    "sam",
+    "encoder",
+    "baseline",
+    "crop",
+    "data",
+    "eval",
+    "features",
+    "train.precision",  # evaluation runs in it, too
+)
 _SOURCE = "Huang et al., Segment and Caption Anything, CVPR 2024: SAM + captioner baselines"
 
 

@@ -303,33 +303,26 @@ class RegionDataset(Dataset[ImageSample]):
         return found
 
 
-class StoredDataset(Dataset[ImageSample]):
-    """Every image as it is stored, with all regions in order and the captions it is trained on."""
-
-    def __init__(self, dataset: RegionDataset) -> None:
-        self._dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self._dataset)
-
-    def __getitem__(self, index: int) -> ImageSample:
-        return self._dataset.view(index, PLAIN)
-
-
 class ViewDataset(Dataset[ImageSample]):
     """Every view of every image that a data set can yield, each with all regions in order.
 
     This is what a feature cache is filled from; a plain data set with integer indices, so that a
     `DataLoader` with `collate_fn=collate` may serve it with workers.
 
+    Args:
+        dataset: The data set.
+        stored_only: Only images as they are stored, which jittered data sets have as well.
+
     Attributes:
         keys: Image id and view number of each item.
     """
 
-    def __init__(self, dataset: RegionDataset) -> None:
+    def __init__(self, dataset: RegionDataset, *, stored_only: bool = False) -> None:
         self._dataset = dataset
         self._places = [
-            (index, view) for index in range(len(dataset)) for view in dataset.views_of(index)
+            (index, view)
+            for index in range(len(dataset))
+            for view in ((PLAIN,) if stored_only else dataset.views_of(index))
         ]
         self.keys = [(dataset.region_set.image_id(index), view) for index, view in self._places]
 

@@ -62,9 +62,12 @@ def _in_package(spec: str, where: str, key: str) -> Path:
     if found is None or not found.submodule_search_locations:
         raise InputError(where, key, f"{spec!r}: no package {module!r} is installed")
     folder = Path(next(iter(found.submodule_search_locations)))
+    if not inner:
+        fix = "name a file or folder after the module"
+        raise InputError(where, key, f"{spec!r}: the module alone is no weights", fix)
     path = folder / inner
-    if not inner or ".." in Path(inner).parts or not path.exists():
-        near = [p.relative_to(folder).as_posix() for p in path.parent.glob("*")]
-        fix = did_you_mean(inner, near) if inner else "name a file or folder after the module"
+    if ".." in Path(inner).parts or not path.exists():
+        near = [p.relative_to(folder).as_posix() for p in folder.glob("*/*")]
+        fix = did_you_mean(inner, near)
         raise InputError(where, key, f"{spec!r}: there is no such file or folder", fix)
     return path

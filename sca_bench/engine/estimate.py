@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 from sca_bench.errors import InputError
 from sca_bench.models.checkpointing import checkpointing
 from sca_bench.models.sca import ScaCaptioner
-from sca_bench.models.text_decoder_loading import RANDOM_PREFIX, RANDOM_PRESETS
+from sca_bench.models.text_decoder_loading import untrained_twin
 from sca_bench.settings import CellSettings
 from sca_bench.variants import get_variant
 
@@ -59,17 +58,10 @@ def without_weights(settings: CellSettings) -> CellSettings:
     Raises:
         InputError: The sizes of its text decoder are not known without its files.
     """
-    name = settings.text_decoder.weights
     sam = settings.sam.model_copy(update={"weights": "random"})
-    decoder = settings.text_decoder
-    if not (Path(name).expanduser().is_dir() or name.startswith(("embedded:", RANDOM_PREFIX))):
-        preset = name.rpartition("/")[2]
-        if preset not in RANDOM_PRESETS:
-            known = ", ".join(RANDOM_PRESETS)
-            problem = f"{name!r}: its sizes are not known here"
-            raise InputError("settings", "text_decoder.weights", problem, f"known: {known}")
-        decoder = decoder.model_copy(update={"weights": f"{RANDOM_PREFIX}{preset}"})
-    return settings.model_copy(update={"sam": sam, "text_decoder": decoder})
+    twin = untrained_twin(settings.text_decoder.weights)
+    decoder = settings.text_decoder.model_copy(update={"weights": twin})
+    return settings.model_copy(update={"sam": sam, "text_decoder": decoder, "start_from": None})
 
 
 def estimate_step(settings: CellSettings, where: str = "settings") -> StepEstimate | None:

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from sca_bench.data.collate import collate
-from sca_bench.data.dataset import RegionDataset, StoredDataset, ViewDataset
+from sca_bench.data.dataset import RegionDataset, ViewDataset
 from sca_bench.data.load import load_split
 from sca_bench.data.region_set import RegionSet
 from sca_bench.data.sampling import EvalSampler, SeekableSampler
@@ -116,7 +116,7 @@ def stored_loader(dataset: RegionDataset, settings: CellSettings) -> DataLoader[
     regions = len(dataset.region_set.regions)
     per_image = max(1.0, regions / max(1, len(dataset)))
     return DataLoader(
-        StoredDataset(dataset),
+        ViewDataset(dataset, stored_only=True),
         batch_size=max(1, round(settings.runtime.eval_regions / per_image)),
         collate_fn=collate,
         num_workers=settings.runtime.loader_workers,

@@ -10,8 +10,10 @@ channels, H attention heads, D channels per head.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 FINAL_LAYER_NORM_EPS = 1e-5
 """The closing LayerNorm keeps torch's default, whatever the blocks use."""
@@ -197,6 +199,7 @@ class TwoWayMixer(nn.Module):
         """
         super().__init__()
         self.embedding_dim = embedding_dim
+        self.checkpoint_blocks = False  # keep what goes into a block, and compute the rest again
         self.layers = nn.ModuleList(
             TwoWayBlock(
                 embedding_dim,
@@ -239,8 +242,15 @@ class TwoWayMixer(nn.Module):
             for x in (image_tokens_NSC, image_pe_SC)
         )
         tokens = tokens_NTC
+        again = self.checkpoint_blocks and torch.is_grad_enabled()
         for layer in self.layers:
-            tokens, image = layer(tokens, image, tokens_NTC, image_pe, image_index_N)
+            inputs = (tokens, image, tokens_NTC, image_pe, image_index_N)
+            # Nothing in a block is random, so there is no generator to put back.
+            tokens, image = (
+                checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False)
+                if again
+                else layer(*inputs)
+            )
             image_index_N = None
         update = attend_to_image(
             self.final_attn_token_to_image, tokens + tokens_NTC, image + image_pe, image, None

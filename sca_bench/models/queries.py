@@ -119,7 +119,7 @@ def build_text_mixer(mixer: MixerSettings, dims: SamDims, where: str) -> TwoWayM
         InputError: Sizes contradict each other.
     """
     try:
-        return TwoWayMixer(
+        text_mixer = TwoWayMixer(
             mixer.num_layers,
             dims.embed_dim,
             mixer.num_heads,
@@ -128,6 +128,8 @@ def build_text_mixer(mixer: MixerSettings, dims: SamDims, where: str) -> TwoWayM
         )
     except ValueError as error:
         raise InputError(where, "mixer.num_heads", str(error)) from error
+    text_mixer.checkpoint_blocks = mixer.gradient_checkpointing
+    return text_mixer
 
 
 def refuse_changed(mixer: MixerSettings, where: str, reason: str, *names: str) -> None:

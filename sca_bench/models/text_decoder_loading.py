@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig
 from transformers.utils import logging as transformers_logging
 
 from sca_bench.embedded.paths import PREFIX, resolve
@@ -44,7 +44,8 @@ def load_text_decoder(weights: str, *, where: str = "settings", seed: int = 0) -
 
     Args:
         weights: `embedded:NAME`, a local directory in transformers' layout, a hub id (the local
-            cache first, then the network), or `random:PRESET`.
+            cache first, then the network), or untrained ones: `random:PRESET`, or `random:FOLDER`
+            with the sizes of that folder's `config.json`.
         where: File to name in an error.
         seed: Seed of the untrained weights; the global generator is left as it was.
 
@@ -64,11 +65,32 @@ def load_text_decoder(weights: str, *, where: str = "settings", seed: int = 0) -
     return decoder.eval().requires_grad_(False)
 
 
+def untrained_twin(weights: str, where: str = "settings") -> str:
+    """Return the name of an untrained text decoder with the sizes of this one.
+
+    Raises:
+        InputError: The sizes are not known without its files.
+    """
+    if weights.startswith(RANDOM_PREFIX):
+        return weights
+    folder, preset = resolve(weights), weights.rpartition("/")[2]
+    if folder.is_dir():
+        return f"{RANDOM_PREFIX}{folder}"
+    if preset in RANDOM_PRESETS:
+        return f"{RANDOM_PREFIX}{preset}"
+    problem = f"{weights!r}: its sizes are not known here"
+    raise InputError(where, KEY, problem, f"known: {', '.join(RANDOM_PRESETS)}")
+
+
 def _random(weights: str, where: str) -> TextDecoder:
     name = weights.removeprefix(RANDOM_PREFIX)
-    if name not in RANDOM_PRESETS:
+    if (Path(name) / "config.json").is_file():
+        config = AutoConfig.from_pretrained(name, local_files_only=True)
+    elif name in RANDOM_PRESETS:
+        config = RANDOM_PRESETS[name]()
+    else:
         raise InputError(where, KEY, f"{weights!r} is unknown", did_you_mean(name, RANDOM_PRESETS))
-    return TextDecoder(AutoModelForCausalLM.from_config(RANDOM_PRESETS[name]()), None, name=weights)
+    return TextDecoder(AutoModelForCausalLM.from_config(config), None, name=weights)
 
 
 def _from_hub(weights: str, where: str) -> TextDecoder:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sca_bench.report.collect import CellRuns, SuiteData
 from sca_bench.report.intervals import Estimate, RegionMeans, difference_estimate, region_means
-from sca_bench.study.claims import Side, matches, parse_claim
+from sca_bench.study.claims import Side, cells_meant, parse_claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +68,11 @@ def _cached(
 
 def _cells_of(data: SuiteData, side: Side) -> tuple[CellRuns | None, str]:
     """Return the one cell a side means, or the reason why there is not exactly one."""
-    found = [cell for cell in data.cells if _matches(cell, side)]
-    found = [cell for cell in found if not cell.entry.control] or found
-    on_axes = [cell for cell in found if side.where.keys() <= cell.entry.coordinates.keys()]
-    found = on_axes or found  # `variant=sca` is the axis' cell, not every cell of that variant
+    meant = cells_meant(side, [cell.entry for cell in data.cells])
+    found = [cell for cell in data.cells if cell.entry in meant]
     if len(found) == 1:
         return found[0], ""
     if not found:
         return None, f"profile {data.manifest.profile} has no cell for {side}"
     names = ", ".join(cell.entry.name for cell in found)
     return None, f"{side} means {len(found)} cells ({names})"
-
-
-def _matches(cell: CellRuns, side: Side) -> bool:
-    entry = cell.entry
-    known = {"cell": entry.name, "variant": entry.variant, **entry.coordinates}
-    return matches(side.where, known)

@@ -66,7 +66,7 @@ def identity(settings: CellSettings, inputs: dict[str, str]) -> dict[str, Any]:
     values = {k: v for k, v in values.items() if not _is_in(k, spec.ignores)}
     if spec.reads:
         reads = ("variant", *spec.reads)
-        values = {k: v for k, v in values.items() if k.split(".")[0] in reads}
+        values = {k: v for k, v in values.items() if _is_in(k, reads)}
     return values | {"variant.revision": spec.revision}
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import yaml
 
 from sca_bench.errors import InputError
+from sca_bench.study.record import CellEntry
 from sca_bench.study.values import load_yaml, same_value, show_value
 
 Comparator = Literal[">", "<", ">=", "<="]
@@ -117,6 +118,18 @@ def parse_coordinates(text: str) -> dict[str, Any] | None:
 def matches(where: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
     """Say whether a cell that is known by these names and coordinates is meant by `where`."""
     return all(key in known and same_value(known[key], value) for key, value in where.items())
+
+
+def cells_meant(side: Side, entries: Sequence[CellEntry]) -> list[CellEntry]:
+    """Return the cells that a side of a claim means; a claim needs exactly one.
+
+    A control is meant only where nothing else is, and `variant=sca` means the cell on the axis of
+    variants rather than every cell of that variant.
+    """
+    known = [{"cell": e.name, "variant": e.variant, **e.coordinates} for e in entries]
+    found = [e for e, names in zip(entries, known, strict=True) if matches(side.where, names)]
+    found = [e for e in found if not e.control] or found
+    return [e for e in found if side.where.keys() <= e.coordinates.keys()] or found
 
 
 def _scalar(text: str) -> Any:

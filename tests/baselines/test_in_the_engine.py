@@ -5,11 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from tiny_captioners import KINDS
 
 from sca_bench import grammar
 from sca_bench.data.load import load_split
+from sca_bench.data.scenes import render_scene
+from sca_bench.engine.caption import caption_region
 from sca_bench.engine.job import CellJob, GroupJob, Outcome, new_attempt
+from sca_bench.engine.verify import verify_run
+from sca_bench.errors import InputError
 from sca_bench.study.cell import cell_key, features_key, prefix_key
 from sca_bench.study.fingerprint import Fingerprints
 from sca_bench.study.plan import Job
@@ -132,6 +137,29 @@ def test_retrieval_answers_with_training_captions(cell, run):
     assert (same, captions(uncached, same)) == (cell_id, captions(store, cell_id))
 
 
+@pytest.mark.parametrize("variant", ["sam_git", "sam_blip", "retrieval", "label"])
+def test_finished_runs_verify(variant, cell, run):
+    kind = variant.removeprefix("sam_") if variant.startswith("sam_") else "git"
+    store, (cell_id,) = run(cell(kind, variant=variant), splits=("train", "test"))
+    found = list(verify_run(store, cell_id, 4))
+    assert [check.line() for check in found if not check.passed] == []
+    assert found[-1].name == "captions"
+
+
+def test_a_finished_run_captions_one_image(cell, run, tmp_path):
+    store, (cell_id,) = run(cell("git"))
+    image = render_scene(5)
+    Image.fromarray(image.image).save(tmp_path / "scene.png")
+    box = image.regions[0].box_xyxy
+    found = caption_region(store, cell_id, tmp_path / "scene.png", box, None, tmp_path / "out.png")
+    assert found.caption
+    assert len(found.predicted_ious) == 3
+    assert (tmp_path / "out.png").exists()
+    store, (cell_id,) = run(cell("git", variant="retrieval"), splits=("train", "test"), runs="b")
+    with pytest.raises(InputError, match="learns from a training split"):
+        caption_region(store, cell_id, tmp_path / "scene.png", box, None, tmp_path / "out.png")
+
+
 def test_retrieval_learns_the_captions_that_a_control_deals(cell, run):
     train = cell().data.train.model_dump()
     changes = {"variant": "retrieval", "data__test": {**train, "first_seed": 0}}
@@ -162,6 +190,9 @@ def test_keys(cell):
     assert git_prefix == blip_prefix  # one group
     assert keys(cell("git", text_decoder__weights="random:gpt2"))[1] == git_key  # not read
     assert keys(cell("git", eval__num_beams=3))[1] != git_key
+    for change in ({"features__dtype": "float16"}, {"train__precision": "bf16"}):
+        assert keys(cell("git", **change))[1] != git_key
+    assert keys(cell("git", train__steps=3))[1] == git_key
     margin, white = cell("git", crop__margin=0.1), cell("git", crop__background="white")
     assert len({git_key, keys(margin)[1], keys(white)[1]}) == 3
     assert keys(margin)[2] != git_prefix

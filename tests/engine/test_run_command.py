@@ -15,10 +15,11 @@ from sca_bench.study.store import Store
 ROOT = Path(__file__).parents[2]
 
 
-def sca_bench(*words, cwd, **more):
+def sca_bench(*words, cwd, site=None, **more):
+    """Start the command; `site` is a folder of further installed packages."""
     environment = {
         **os.environ,
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join(map(str, filter(None, (ROOT, site)))),
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
     }

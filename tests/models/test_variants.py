@@ -187,6 +187,19 @@ def test_single_mask_output(build, batch, case):
         assert torch.equal(queries[0, 0], model.caption_query_tokens.tokens.weight[:3])
 
 
+@every
+def test_checkpointing_the_text_mixer_moves_no_number(build, batch, case):
+    found = []
+    for on in (False, True):
+        mixer = {**ALL[case].get("mixer", {}), "gradient_checkpointing": on, "num_layers": 3}
+        model = build(case, mixer=mixer).train()
+        torch.manual_seed(2)
+        loss = model.loss(batch)
+        loss.backward()
+        found.append([loss, *(p.grad for p in model.trainable_parameters().values())])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
 # --- what each is meant to do ------------------------------------------------------------------
 
 

@@ -1,0 +1,105 @@
+"""The shipped suites: what each states, and that all of them run to their end in one go."""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "engine"))
+from test_run_command import finish, sca_bench
+
+from sca_bench.study.claims import cells_meant, parse_claim
+from sca_bench.study.record import CellEntry
+from sca_bench.study.store import Store
+from sca_bench.study.suite import load_suite
+
+FOLDER = Path(__file__).parents[1] / "ablations"
+SUITES = sorted(FOLDER.glob("*.yaml"))
+TABLES = {
+    "comparison": "table_1",
+    "pretraining": "table_2",
+    "decoder_training": "table_3",
+    "mixer_layers": "table_4",
+    "mixer_design": "table_5",
+    "encoder_size": "table_6",
+    "augmentation": "table_7",
+}
+OWN = {"query_tokens", "task_tokens", "prompts", "premise", "controls", "photos"}
+
+
+def test_there_is_a_suite_for_every_table():
+    assert {path.stem for path in SUITES} == set(TABLES) | OWN
+    for path in SUITES:
+        suite = load_suite(path, allow_missing=True)
+        assert suite.spec.suite == path.stem
+        assert suite.spec.paper == TABLES.get(path.stem)
+
+
+@pytest.mark.parametrize("path", SUITES, ids=lambda p: p.stem)
+def test_every_suite_states_its_question_cost_and_expectation(path):
+    suite = load_suite(path, allow_missing=True)
+    assert suite.spec.question.endswith("?")
+    assert re.search(r"\bCost: ", suite.header)
+    assert re.search(r"\bExpect: ", suite.header)
+    assert "COST_TINY" not in suite.header
+
+
+@pytest.mark.parametrize("profile", ["tiny", "paper"])
+@pytest.mark.parametrize("path", [p for p in SUITES if p.stem != "photos"], ids=lambda p: p.stem)
+def test_every_side_of_a_claim_is_one_cell(path, profile):
+    suite = load_suite(path, profile=profile, allow_missing=True)
+    entries = [
+        CellEntry(
+            cell_id="",
+            name=cell.name,
+            coordinates=cell.coordinates,
+            variant=cell.settings.variant,
+            control=cell.control,
+        )
+        for cell in suite.cells
+    ]
+    for claim in suite.claims:
+        parsed = parse_claim(claim.says)
+        for side in (parsed.left, parsed.right):
+            names = [entry.name for entry in cells_meant(side, entries)]
+            assert len(names) == 1, f"{claim.id}: {side} means {names}"
+
+
+@pytest.mark.parametrize("path", [p for p in SUITES if p.stem in TABLES], ids=lambda p: p.stem)
+def test_the_published_rows_stand_beside_the_cells_of_paper_scale(path):
+    suite = load_suite(path, profile="paper", allow_missing=True)
+    on_axes = {c.name for c in suite.cells if c.coordinates}
+    known = set(suite.published.cells)
+    assert known & {c.name for c in suite.cells}
+    unpublished = on_axes - known
+    assert unpublished <= {"pretraining=objects365_and_panoptic"}
+
+
+@pytest.mark.slow
+def test_all_suites_run_to_their_end_in_one_go(tmp_path):
+    """Every cell of every suite at `tiny`, with a handful of scenes and steps."""
+    folder = tmp_path / "ablations"
+    shutil.copytree(FOLDER, folder)
+    for path in folder.glob("*.yaml"):
+        text = re.sub(r"num_images: \d+", "num_images: 12", path.read_text())
+        path.write_text(re.sub(r"\bsteps: \d+", "steps: 2", text))
+    small = ["data.train.num_images=12", "data.val.num_images=1", "data.test.num_images=3"]
+    sets = [f"--set={item}" for item in (*small, "train.steps=2", "eval.max_new_tokens=4")]
+    process = sca_bench("run", folder, *sets, "--seeds=0", "--no-mlflow", cwd=tmp_path)
+    out, _ = process.communicate(timeout=1200)
+    assert process.returncode == 0, out
+    runs = len(SUITES) - 1  # `photos` needs files of one's own
+    assert f"{runs} of {len(SUITES)} suites all right, 0 with failures, 1 skipped" in out
+    records = list(Store(tmp_path / "runs").records())
+    assert {r.status for r in records} == {"done"}
+    assert {r.stage for r in records} == {
+        "",
+        "coco",
+        "v3det",
+        "objects365",
+        "objects365_and_panoptic",
+    }
+    finish(sca_bench("report", cwd=tmp_path))
+    assert (tmp_path / "reports" / "index.html").is_file()
