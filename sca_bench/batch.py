@@ -41,6 +41,8 @@ class RegionFeatures:
         embeddings_BChw: `images`: image embeddings, straight from the image encoder.
         embedding_pe_SC: `images`: positional encoding of their h*w positions, row-major.
         dense_prompt_C: `images`: what SAM adds to every position for "no mask prompt".
+        mask_boxes_xyxy_NM4: `mask_boxes`: the box cut out for each mask candidate, in whole pixels
+            of the original image.
     """
 
     ious_NM: Tensor
@@ -58,6 +60,7 @@ class RegionFeatures:
     embeddings_BChw: Tensor | None = None
     embedding_pe_SC: Tensor | None = None
     dense_prompt_C: Tensor | None = None
+    mask_boxes_xyxy_NM4: Tensor | None = None
 
     def need(self, name: str) -> Tensor:
         """Return a tensor of a family that must be there.

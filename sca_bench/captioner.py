@@ -1,12 +1,13 @@
 """The public protocol: what every model variant and every baseline looks like to the loop.
 
-A variant that shares a frozen prefix (SAM and the text decoder) with other cells also implements
-`SharesPrefix`: the engine then computes `frozen_features` once and hands them to every cell.
+A variant that shares a frozen prefix (SAM, perhaps the text decoder) with other cells also
+implements `SharesPrefix`: the engine then computes `frozen_features` once and hands them to every
+cell.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -58,7 +59,7 @@ class TrainableCaptioner(RegionCaptioner, Protocol):
 
 
 @runtime_checkable
-class SharesPrefix(TrainableCaptioner, Protocol):
+class SharesPrefix(RegionCaptioner, Protocol):
     """A captioner whose first stages are frozen and may be computed once for several cells."""
 
     def frozen_features(
@@ -74,6 +75,19 @@ class SharesPrefix(TrainableCaptioner, Protocol):
             batch: Images with prompts.
             families: Which features to return; those this captioner reads where None.
             with_masks: Also return low-resolution mask logits.
+        """
+        ...
+
+
+@runtime_checkable
+class FitsFeatures(SharesPrefix, Protocol):
+    """A captioner without gradient descent that looks at the training regions' features once."""
+
+    def fit_features(self, batches: Iterable[RegionBatch]) -> None:
+        """Learn from the training split.
+
+        Args:
+            batches: Every training region once, as stored, with frozen features and captions.
         """
         ...
 

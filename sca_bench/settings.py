@@ -30,9 +30,11 @@ from sca_bench.settings_base import Kind, Settings, items_of, kind_of, of_kind
 
 __all__ = [
     "AugmentationSettings",
+    "BaselineSettings",
     "CellSettings",
     "CocoInstancesSplit",
     "CocoPanopticSplit",
+    "CropSettings",
     "DataSettings",
     "EncoderSettings",
     "EvalSettings",
@@ -215,6 +217,40 @@ class StageSettings(Settings):
     train: TrainSettings
 
 
+class BaselineSettings(Settings):
+    """The model of a baseline from `baselines/`; each says in its README what it takes here."""
+
+    weights: str = of_kind("path", "random")
+    """A file or folder of weights, a hub id, `package:MODULE/PATH`, or `random`."""
+    size: str = ""
+    """Which of the baseline's configurations, where the weights do not say it."""
+    tokenizer: str | None = of_kind("path", None)
+    """Folder of a tokenizer, where the weights bring none."""
+    random_seed: int = 0
+    """Seed of untrained weights, for `weights: random`."""
+
+
+class CropSettings(Settings):
+    """Which part of the image an image captioner is shown for a region."""
+
+    source: Literal["mask", "box", "image"] = "mask"
+    """The tight box of SAM's mask, the prompt box itself (no SAM), or the whole image (control)."""
+    margin: float = Field(0.0, ge=0)
+    """Widens the crop on each of its four sides by this share of its own width or height."""
+    background: Literal["keep", "white"] = "keep"
+    """What stands around the mask inside the crop: the image's own pixels, or white."""
+    prompt: Literal["", "what_is_this"] = ""
+    """Ask what the region is first, on a white background, and for a description of that then."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> CropSettings:
+        if self.source != "mask" and (self.background == "white" or self.prompt):
+            raise ValueError("crop.background: white and crop.prompt need crop.source: mask")
+        if self.source == "image" and self.margin:
+            raise ValueError("crop.margin has no meaning with crop.source: image")
+        return self
+
+
 class CellSettings(Settings):
     """Everything one cell is made of."""
 
@@ -224,6 +260,8 @@ class CellSettings(Settings):
     mixer: MixerSettings = MixerSettings()
     prefix: PrefixSettings = PrefixSettings()
     text_decoder: TextDecoderSettings = TextDecoderSettings()
+    baseline: BaselineSettings = BaselineSettings()
+    crop: CropSettings = CropSettings()
     start_from: str | None = of_kind("path", None)
     """Trained tensors to start from: a run's `trainable.safetensors`, or an imported checkpoint."""
     pretraining: tuple[StageSettings, ...] = ()

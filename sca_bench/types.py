@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Family = Literal["mixed", "prompts", "images"]
-"""A kind of frozen features: what the SAM mixer yields per region, what goes into it per region, or
-what the image encoder yields per image. A design reads one or more; a cache keeps each apart."""
-FAMILIES: tuple[Family, ...] = ("mixed", "prompts", "images")
+Family = Literal["mixed", "prompts", "images", "mask_boxes"]
+"""A kind of frozen features: what the SAM mixer yields per region, what goes into it per region,
+what the image encoder yields per image, or the boxes around SAM's masks. A design reads one or
+more; a cache keeps each apart."""
+FAMILIES: tuple[Family, ...] = ("mixed", "prompts", "images", "mask_boxes")
 
 BoxXYXY = tuple[float, float, float, float]
 

@@ -31,7 +31,7 @@ class VariantSpec:
         frozen: Stages that are never trained.
         trained: Stages that are trained.
         looks: Whether the captioner reads pixels (or features of them) at all.
-        reads: Sections of the settings it depends on; empty for all of them.
+        reads: Sections of the settings, or single ones (dotted), that it depends on; empty for all.
         ignores: Settings (or sections, dotted) that change no number of it: they leave its key.
         design: `module:attribute` of the function that makes the parts in which SCA's variants
             differ (`mixer settings, SAM's sizes, where -> Design`); `build_sca` calls it.
@@ -39,6 +39,7 @@ class VariantSpec:
         features_as_published: Those it reads beside them with `mixer.as_published`.
         as_published: What `mixer.as_published` does; empty where it changes nothing.
         needs_boxes: Whether it cannot do with a point alone.
+        needs_originals: Whether it reads images as they are stored (`original_images` of a batch).
         trains: How it learns: by gradient steps, by one look at the captions, or not at all.
         revision: Raised whenever the variant's code changes a number; part of every cell's key.
         source: Where the design comes from.
@@ -59,6 +60,7 @@ class VariantSpec:
     features_as_published: tuple[Family, ...] = ()
     as_published: str = ""
     needs_boxes: bool = False
+    needs_originals: bool = False
     trains: Literal["gradient", "once", "never"] = "gradient"
     revision: str = "1"
     source: str = ""

@@ -72,6 +72,12 @@ def build_parser() -> argparse.ArgumentParser:
     score = commands.add_parser("score", help="score a predictions file, print JSON")
     score.add_argument("file")
     score.add_argument("--metrics", metavar="NAME,NAME", help="metrics (all that fit)")
+    score.add_argument(
+        "--regions",
+        metavar="FILE",
+        help="FILE holds own detections; these are the regions they should find (any run's"
+        " predictions.jsonl): dense captioning mAP",
+    )
 
     caption = commands.add_parser("caption", parents=[common], help="caption a region of an image")
     caption.add_argument("image", nargs="?", metavar="IMAGE")

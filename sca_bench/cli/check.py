@@ -15,12 +15,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from sca_bench.embedded.paths import PREFIX, resolve
+from sca_bench.embedded.paths import PACKAGE_PREFIX, PREFIX, resolve
 from sca_bench.errors import InputError, NotComputed
 from sca_bench.metrics.java import find_java
 from sca_bench.metrics.registry import get_metric
 from sca_bench.metrics.spice import corenlp_folder
-from sca_bench.study.fingerprint import path_settings
+from sca_bench.study.fingerprint import HUB_KEYS, path_settings
 from sca_bench.study.suite import Suite
 
 _GIB = 2**30
@@ -86,7 +86,7 @@ def _files(suite: Suite) -> Iterator[Need]:
 
 
 def _file(key: str, value: str) -> Need:
-    if value.startswith(PREFIX):
+    if value.startswith((PREFIX, PACKAGE_PREFIX)):
         try:
             return Need(key, "there", f"{value} ({_size(resolve(value))})")
         except InputError as error:
@@ -97,7 +97,7 @@ def _file(key: str, value: str) -> Need:
     if path.is_dir():
         count = sum(1 for _ in os.scandir(path))
         return Need(key, "there" if count else "missing", f"{path} ({count} entries)", "")
-    if key == "text_decoder.weights" and value.count("/") == 1 and not value.startswith("."):
+    if key in HUB_KEYS and value.count("/") == 1 and not value.startswith("."):
         return _hub(key, value)
     fix = "see `python -m sca_bench data prepare --help`" if "data." in key else "check the path"
     return Need(key, "missing", value, fix)

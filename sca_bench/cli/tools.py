@@ -27,10 +27,14 @@ def command(options: argparse.Namespace) -> int:
 
 
 def _score(options: argparse.Namespace) -> int:
-    from sca_bench.metrics.command import score_file
+    from sca_bench.metrics.command import score_detections, score_file
 
     metrics = options.metrics.split(",") if options.metrics else None
-    print(json.dumps(score_file(options.file, metrics), indent=1, ensure_ascii=False))
+    if options.regions is not None:
+        found = score_detections(options.file, options.regions, metrics)
+    else:
+        found = score_file(options.file, metrics)
+    print(json.dumps(found, indent=1, ensure_ascii=False))
     return 0
 
 

@@ -34,6 +34,7 @@ class ImageSample:
         boxes_xyxy_input_R4: float32, or None where the prompt is a point.
         points_xy_input_RP2: float32, or None where the prompt is a box.
         pixels_3SS: Normalised, padded image, or None where features come from a cache.
+        original_HW3: The image as it is stored, uint8 RGB, or None where nobody reads it.
     """
 
     image_id: str
@@ -46,6 +47,7 @@ class ImageSample:
     boxes_xyxy_input_R4: Tensor | None = None
     points_xy_input_RP2: Tensor | None = None
     pixels_3SS: Tensor | None = None
+    original_HW3: Tensor | None = None
 
     @property
     def flipped(self) -> bool:
@@ -60,7 +62,8 @@ def collate(samples: Sequence[ImageSample]) -> RegionBatch:
     `region_mask_BR`.
 
     Raises:
-        ValueError: No sample, or some have boxes, points, pixels or a seed and others not.
+        ValueError: No sample, or some have boxes, points, pixels, originals or a seed and others
+            not.
     """
     if not samples:
         raise ValueError("a batch needs at least one sample")
@@ -73,6 +76,9 @@ def collate(samples: Sequence[ImageSample]) -> RegionBatch:
     labels = None
     if points is not None:
         labels = torch.where(mask_BR[..., None], 1, NOT_A_POINT).expand(points.shape[:-1])
+    originals = [s.original_HW3 for s in samples if s.original_HW3 is not None]
+    if len(originals) not in (0, len(samples)):
+        raise ValueError("samples of one batch must all have original images, or none")
     return RegionBatch(
         image_ids=[sample.image_id for sample in samples],
         region_ids=[region_id for sample in samples for region_id in sample.region_ids],
@@ -85,6 +91,7 @@ def collate(samples: Sequence[ImageSample]) -> RegionBatch:
         captions=[caption for sample in samples for caption in sample.captions],
         tasks=[sample.task for sample in samples],
         views=[sample.view for sample in samples],
+        original_images=originals or None,
         mask_point_seed=seed,
     )
 

@@ -20,7 +20,7 @@ from sca_bench.boxes import mirror_boxes, resized_hw, scale_boxes
 from sca_bench.data.collate import ImageSample, collate
 from sca_bench.data.draws import TrainingDraw, draw_numbers
 from sca_bench.data.jitter import Jitter, has_area, jitter_boxes, jitter_image, plan_jitter
-from sca_bench.data.preprocess import blank_input, preprocess
+from sca_bench.data.preprocess import blank_image, blank_input, preprocess
 from sca_bench.data.prompts import (
     WITH_BOX,
     WITH_POINT,
@@ -32,7 +32,7 @@ from sca_bench.data.prompts import (
 from sca_bench.data.region_set import RegionSet
 from sca_bench.data.sampling import Draw
 from sca_bench.settings import AugmentationSettings
-from sca_bench.types import Region
+from sca_bench.types import ImageRecord, Region
 
 PLAIN, FLIPPED, JITTERED = 0, 1, 2
 """View numbers: the image as stored, mirrored left to right, scaled and cut at random."""
@@ -79,7 +79,8 @@ class RegionDataset(Dataset[ImageSample]):
             of a kept region speaks of left or right.
         permute_captions: In training, deal the references to other regions: one fixed permutation.
         blank_images: Replace every image by one constant input, the same for all of them.
-        with_pixels: Decode images; False where frozen features come from a cache.
+        with_pixels: Yield model input; False where frozen features come from a cache.
+        with_originals: Yield images as they are stored, mirrored or cut as the model input is.
 
     Raises:
         InputError: The prompt needs masks, and a region has none.
@@ -100,6 +101,7 @@ class RegionDataset(Dataset[ImageSample]):
         permute_captions: bool = False,
         blank_images: bool = False,
         with_pixels: bool = True,
+        with_originals: bool = False,
     ) -> None:
         self.region_set, self.image_size = region_set, image_size
         self.prompt, self.prompt_seed = prompt, prompt_seed
@@ -107,6 +109,7 @@ class RegionDataset(Dataset[ImageSample]):
         self.training, self.seed = training, seed
         self.augmentation = augmentation if augmentation and training else AugmentationSettings()
         self.blank_images, self.with_pixels = blank_images, with_pixels
+        self.with_originals = with_originals
         self._dealt: dict[str, tuple[str, ...]] | None = None
         if permute_captions and training:
             regions = region_set.regions
@@ -251,7 +254,7 @@ class RegionDataset(Dataset[ImageSample]):
             mask_point_seed=self.prompt_seed if self.prompt == "sam_mask_point" else None,
             boxes_xyxy_input_R4=_float(boxes_xyxy_input_R4) if self.prompt in WITH_BOX else None,
             points_xy_input_RP2=points,
-            pixels_3SS=self._pixels(image_id, look) if self.with_pixels else None,
+            **self._pictures(record, look),
         )
 
     def _points(
@@ -278,15 +281,26 @@ class RegionDataset(Dataset[ImageSample]):
             )
         return _float(points_R2[:, None])
 
-    def _pixels(self, image_id: str, look: _Look) -> Tensor:
-        if self.blank_images:
-            return blank_input(self.image_size)
-        image_HW3 = self.region_set.load_image(image_id)
+    def _pictures(self, record: ImageRecord, look: _Look) -> dict[str, Tensor]:
+        """Return the image as model input, as it is stored, both or neither."""
+        found: dict[str, Tensor] = {}
+        if not (self.with_pixels or self.with_originals):
+            return found
+        if self.blank_images:  # as it is stored; model input says nothing at all, see below
+            image_HW3 = blank_image(record.height, record.width)
+        else:
+            image_HW3 = self.region_set.load_image(record.image_id)
         if look.jitter is not None:
             image_HW3 = jitter_image(image_HW3, look.jitter)
         elif look.view == FLIPPED:
             image_HW3 = np.ascontiguousarray(image_HW3[:, ::-1])
-        return preprocess(image_HW3, self.image_size)
+        if self.with_originals:
+            found["original_HW3"] = torch.from_numpy(np.array(image_HW3))
+        if self.with_pixels and self.blank_images:
+            found["pixels_3SS"] = blank_input(self.image_size)
+        elif self.with_pixels:
+            found["pixels_3SS"] = preprocess(image_HW3, self.image_size)
+        return found
 
 
 class ViewDataset(Dataset[ImageSample]):
@@ -295,14 +309,20 @@ class ViewDataset(Dataset[ImageSample]):
     This is what a feature cache is filled from; a plain data set with integer indices, so that a
     `DataLoader` with `collate_fn=collate` may serve it with workers.
 
+    Args:
+        dataset: The data set.
+        stored_only: Only images as they are stored, which jittered data sets have as well.
+
     Attributes:
         keys: Image id and view number of each item.
     """
 
-    def __init__(self, dataset: RegionDataset) -> None:
+    def __init__(self, dataset: RegionDataset, *, stored_only: bool = False) -> None:
         self._dataset = dataset
         self._places = [
-            (index, view) for index in range(len(dataset)) for view in dataset.views_of(index)
+            (index, view)
+            for index in range(len(dataset))
+            for view in ((PLAIN,) if stored_only else dataset.views_of(index))
         ]
         self.keys = [(dataset.region_set.image_id(index), view) for index, view in self._places]
 

@@ -52,6 +52,11 @@ def preprocess(image_HW3: NDArray[np.uint8], image_size: int) -> Tensor:
     return normalise_and_pad(resize_longest_side(image_HW3, image_size), image_size)
 
 
+def blank_image(height: int, width: int) -> NDArray[np.uint8]:
+    """Return the image that says nothing but its size: SAM's mean colour, rounded, (H, W, 3)."""
+    return np.full((height, width, 3), np.rint(PIXEL_MEAN), dtype=np.uint8)
+
+
 def blank_input(image_size: int) -> Tensor:
     """Return the input that says nothing: SAM's mean colour everywhere, zero once normalised.
 

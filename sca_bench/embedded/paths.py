@@ -1,12 +1,14 @@
-"""Where the weights that ship inside the package lie. No torch here."""
+"""Where weights lie that ship inside this package or another one. No torch here."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from sca_bench.errors import InputError, did_you_mean
 
 PREFIX = "embedded:"
+PACKAGE_PREFIX = "package:"
 WEIGHTS_DIR = Path(__file__).resolve().parent / "weights"
 
 
@@ -22,10 +24,12 @@ def available() -> list[str]:
 
 
 def resolve(spec: str, where: str = "embedded", key: str = "weights") -> Path:
-    """Turn `embedded:NAME` or a path into a path.
+    """Turn `embedded:NAME`, `package:MODULE/PATH` or a path into a path.
 
     Args:
-        spec: `embedded:NAME`, or any path, which is returned as it is (with `~` expanded).
+        spec: `embedded:NAME`; `package:MODULE/PATH`, a file or folder beside the code of an
+            installed module, such as the weights that a baseline ships; or any path, which is
+            returned as it is (with `~` expanded).
         where: File to name in an error.
         key: Key to name in an error.
 
@@ -34,8 +38,10 @@ def resolve(spec: str, where: str = "embedded", key: str = "weights") -> Path:
         `weights/NAME` (language models). A plain path is not checked.
 
     Raises:
-        InputError: No weights of that name are embedded.
+        InputError: No weights of that name are embedded, or in that package.
     """
+    if spec.startswith(PACKAGE_PREFIX):
+        return _in_package(spec, where, key)
     if not spec.startswith(PREFIX):
         return Path(spec).expanduser()
     name = spec.removeprefix(PREFIX)
@@ -45,3 +51,23 @@ def resolve(spec: str, where: str = "embedded", key: str = "weights") -> Path:
         raise InputError(where, key, f"{spec!r} is not embedded", fix)
     single = WEIGHTS_DIR / f"{name}.safetensors"
     return single if single.is_file() else WEIGHTS_DIR / name
+
+
+def _in_package(spec: str, where: str, key: str) -> Path:
+    module, _, inner = spec.removeprefix(PACKAGE_PREFIX).partition("/")
+    try:
+        found = find_spec(module)
+    except (ImportError, ValueError):
+        found = None
+    if found is None or not found.submodule_search_locations:
+        raise InputError(where, key, f"{spec!r}: no package {module!r} is installed")
+    folder = Path(next(iter(found.submodule_search_locations)))
+    if not inner:
+        fix = "name a file or folder after the module"
+        raise InputError(where, key, f"{spec!r}: the module alone is no weights", fix)
+    path = folder / inner
+    if ".." in Path(inner).parts or not path.exists():
+        near = [p.relative_to(folder).as_posix() for p in folder.glob("*/*")]
+        fix = did_you_mean(inner, near)
+        raise InputError(where, key, f"{spec!r}: there is no such file or folder", fix)
+    return path

@@ -14,7 +14,7 @@ from sca_bench.boxes import resized_hw
 from sca_bench.captioner import Decoding, SharesPrefix
 from sca_bench.data.images import read_image
 from sca_bench.data.load import load_split
-from sca_bench.data.preprocess import blank_input, preprocess
+from sca_bench.data.preprocess import blank_image, blank_input, preprocess
 from sca_bench.engine.job import resolve_device
 from sca_bench.engine.overlay import draw_overlay, mask_in_image
 from sca_bench.engine.trained import find_trained
@@ -147,6 +147,9 @@ class FinishedCaptioner:
         if not _shares_prefix(captioner):
             problem = f"variant {settings.variant} has no trained weights to use"
             raise InputError(folder, "", problem)
+        if get_variant(settings.variant).trains == "once":
+            problem = f"variant {settings.variant} learns from a training split, and keeps nothing"
+            raise InputError(folder, "", problem, "run its suite, or caption with another run")
         self.device = torch.device(resolve_device(settings.runtime.device))
         self.captioner = captioner.to(self.device)
         self.image_size = sam_dims(settings.sam.size).image_size
@@ -161,7 +164,12 @@ class FinishedCaptioner:
         """Return a region's prediction and its mask, bool (H, W); prompts in original pixels."""
         batch = _batch(image, self.image_size, box_xyxy, point_xy)
         if self.settings.data.blank_images:  # the control never sees an image, here neither
-            batch = replace(batch, pixel_values_B3HW=blank_input(self.image_size)[None])
+            nothing = torch.from_numpy(blank_image(*image.shape[:2]))
+            batch = replace(
+                batch,
+                pixel_values_B3HW=blank_input(self.image_size)[None],
+                original_images=[nothing],
+            )
         batch = batch.to(self.device)
         features = self.captioner.frozen_features(batch, with_masks=True)
         decoding = Decoding(self.settings.eval.num_beams, self.settings.eval.max_new_tokens)
@@ -246,5 +254,6 @@ def _batch(
         point_labels_BRP=None if point is None else torch.ones(1, 1, 1, dtype=torch.long),
         pixel_values_B3HW=preprocess(image, image_size)[None],
         input_sizes_hw=[(input_h, input_w)],
+        original_images=[torch.from_numpy(np.array(image))],
         tasks=["caption"],
     )

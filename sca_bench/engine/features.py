@@ -33,14 +33,18 @@ _ROWS: dict[Family, tuple[str, ...]] = {
     "mixed": ("tokens_NTC", "image_tokens_NSC", "ious_NM"),
     "prompts": ("prompt_tokens_NPC", "ious_NM"),
     "images": ("embeddings_BChw",),
+    "mask_boxes": ("mask_boxes_xyxy_NM4", "ious_NM"),
 }
 """Arrays with a row per region; per image in the family `images`."""
 _SHARED: dict[Family, tuple[str, ...]] = {
     "mixed": ("image_pe_SC",),
     "prompts": ("own_tokens_TC",),
     "images": ("embedding_pe_SC", "dense_prompt_C"),
+    "mask_boxes": (),
 }
 """Arrays that are the same for all rows; always kept in float32."""
+_WHOLE = ("mask_boxes_xyxy_NM4",)
+"""Arrays of whole pixels, of which half precision would lose some; always kept in float32."""
 _TORCH_DTYPE = {"float32": torch.float32, "float16": torch.float16}
 
 
@@ -129,7 +133,7 @@ def rounded(features: RegionFeatures, dtype: str) -> RegionFeatures:
     """Round features as a bank of this type would, so that a cache moves no number."""
     if dtype == "float32":
         return features
-    names = {name for family in FAMILIES for name in _ROWS[family]}
+    names = {name for family in FAMILIES for name in _ROWS[family]} - set(_WHOLE)
     there = {name: getattr(features, name) for name in names}
     return replace(
         features,
@@ -153,7 +157,8 @@ class _Writer:
         """Append the rows of a batch."""
         keys, done = _keys(self._family, batch), len(self._rows)
         for name in _ROWS[self._family]:
-            values = features.need(name).to("cpu", self._dtype).numpy()
+            dtype = torch.float32 if name in _WHOLE else self._dtype
+            values = features.need(name).to("cpu", dtype).numpy()
             if name not in self._arrays:
                 path, shape = self._temporary / f"{name}.npy", (self._num_rows, *values.shape[1:])
                 self._arrays[name] = np.lib.format.open_memmap(path, "w+", values.dtype, shape)

@@ -107,7 +107,7 @@ class CellGroup(BaseModel):
 
     def train_step(self, data: RegionBatch, optim_wrapper: Any) -> dict[str, Tensor]:
         """Make one step of every live member; return each one's loss."""
-        batch = self._with_features(data, "train")
+        batch = self.with_features(data, "train")
         self.counters["train_steps"] += 1
         losses: dict[str, Tensor] = {}
         for member in self.alive:
@@ -140,7 +140,7 @@ class CellGroup(BaseModel):
 
     def val_step(self, data: RegionBatch) -> list[dict[str, Any]]:
         """Return one row per live member and region: validation loss and caption."""
-        batch = self._with_features(data, "val")
+        batch = self.with_features(data, "val")
         rows: list[dict[str, Any]] = []
         for member in self.alive:
             loss = None
@@ -152,7 +152,7 @@ class CellGroup(BaseModel):
 
     def test_step(self, data: RegionBatch) -> list[dict[str, Any]]:
         """Return one row per live member and region."""
-        batch = self._with_features(data, self.captioned)
+        batch = self.with_features(data, self.captioned)
         rows: list[dict[str, Any]] = []
         for member in self.alive:
             try:
@@ -169,7 +169,8 @@ class CellGroup(BaseModel):
     def _rows(member: Member, found: list[Prediction], loss: float | None) -> list[dict[str, Any]]:
         return [{"member": member.key, "prediction": p, "loss": loss} for p in found]
 
-    def _with_features(self, data: RegionBatch, split: str) -> RegionBatch:
+    def with_features(self, data: RegionBatch, split: str) -> RegionBatch:
+        """Return a batch of a split on the device, with the frozen features its members read."""
         batch = data.to(self.device_)
         if split in self.banks:
             return replace(batch, features=self.banks[split].gather(batch))

@@ -62,13 +62,16 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
     }
     write_thumbnails(sets["test"], images_folder(runs_dir, sets["test"]))
     parts = get_variant(settings.variant).load_parts(settings, job.where)
+    sharing: SharesPrefix | None = None
     for cell in job.cells:  # all are built, so that a wrong setting of any is met here
         member = build_member(cell, job.where, parts, device)
-    if not isinstance(member.captioner, SharesPrefix):
+        if isinstance(member.captioner, SharesPrefix):
+            sharing = member.captioner
+    if sharing is None:
         return
     for split in splits.cached_splits(settings, sets):
         if split in job.splits:
-            _fill_banks(job, split, datasets[split], member.captioner, progress)
+            _fill_banks(job, split, datasets[split], sharing, progress)
 
 
 def _fill_banks(

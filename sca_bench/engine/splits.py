@@ -17,6 +17,7 @@ from sca_bench.data.sampling import EvalSampler, SeekableSampler
 from sca_bench.settings import CellSettings
 from sca_bench.study.cell import features_key
 from sca_bench.types import Family
+from sca_bench.variants import get_variant
 
 SPLITS = ("train", "val", "test")
 
@@ -71,6 +72,7 @@ def make_dataset(
         permute_captions=settings.data.permute_captions,
         blank_images=settings.data.blank_images,
         with_pixels=with_pixels,
+        with_originals=get_variant(settings.variant).needs_originals,
     )
 
 
@@ -104,6 +106,18 @@ def eval_loader(dataset: RegionDataset, settings: CellSettings) -> DataLoader[An
         dataset,
         batch_size=max(1, round(settings.runtime.eval_regions / per_image)),
         sampler=EvalSampler(len(dataset)),  # type: ignore[arg-type]
+        collate_fn=collate,
+        num_workers=settings.runtime.loader_workers,
+    )
+
+
+def stored_loader(dataset: RegionDataset, settings: CellSettings) -> DataLoader[Any]:
+    """Return a loader over every image as it is stored, with the captions it is trained on."""
+    regions = len(dataset.region_set.regions)
+    per_image = max(1.0, regions / max(1, len(dataset)))
+    return DataLoader(
+        ViewDataset(dataset, stored_only=True),
+        batch_size=max(1, round(settings.runtime.eval_regions / per_image)),
         collate_fn=collate,
         num_workers=settings.runtime.loader_workers,
     )

@@ -12,10 +12,12 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from sca_bench.captioner import Decoding, FitsOnce
+from sca_bench.captioner import Decoding
+from sca_bench.data.dataset import RegionDataset
 from sca_bench.data.region_set import RegionSet
 from sca_bench.engine import splits
 from sca_bench.engine.caption import build_finished, find_run
+from sca_bench.engine.fit import fit_once
 from sca_bench.engine.group import CellGroup, Member
 from sca_bench.engine.job import resolve_device
 from sca_bench.engine.rng import RngStream
@@ -156,11 +158,16 @@ class _Verifier:
         device = torch.device(resolve_device(settings.runtime.device))
         if isinstance(self.captioner, nn.Module):
             self.captioner.to(device)
-        if isinstance(self.captioner, FitsOnce):
-            self.captioner.fit([c for r in sets["train"].regions for c in r.references])
         member = Member("run", self.captioner, settings, RngStream(self.record.seed, device))
         decoding = Decoding(settings.eval.num_beams, settings.eval.max_new_tokens)
         group = CellGroup([member], device, {}, decoding)
+        fit_once(
+            self.captioner,
+            group,
+            sets["train"],
+            lambda: self._dataset(sets, "train", training=True),
+            settings,
+        )
         before = {row["region_id"]: row["caption"] for row in read_jsonl(self.folder / PREDICTIONS)}
         after: dict[str, str] = {}
         for batch in self._batches(sets, num_regions):
@@ -175,17 +182,20 @@ class _Verifier:
             raise InputError(self.folder / PREDICTIONS, other[0], problem)
         return f"{len(after)} regions captioned again on {device}, word for word the same"
 
-    def _batches(self, sets: dict[str, RegionSet], num_regions: int) -> Iterator[Any]:
-        """Yield whole batches of the run, evenly spread, that hold at least so many regions."""
-        dataset = splits.make_dataset(
+    def _dataset(self, sets: dict[str, RegionSet], split: str, *, training: bool) -> RegionDataset:
+        return splits.make_dataset(
             sets,
-            "test",
+            split,
             self.settings,
             image_size=sam_dims(self.settings.sam.size).image_size,
             seed=self.record.seed,
             with_pixels=get_variant(self.settings.variant).looks,
-            training=False,
+            training=training,
         )
+
+    def _batches(self, sets: dict[str, RegionSet], num_regions: int) -> Iterator[Any]:
+        """Yield whole batches of the run, evenly spread, that hold at least so many regions."""
+        dataset = self._dataset(sets, "test", training=False)
         loader: DataLoader[Any] = splits.eval_loader(dataset, self.settings)
         size, images = loader.batch_size or 1, len(dataset)
         starts = range(0, images, size)

@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
-from sca_bench.captioner import Decoding, FitsOnce, SharesPrefix
+from sca_bench.captioner import Decoding, SharesPrefix
 from sca_bench.engine import splits
 from sca_bench.engine.collect import ValidationSummary, WritePredictions, check_complete
 from sca_bench.engine.features import FeatureBank, families_of
+from sca_bench.engine.fit import fit_once
 from sca_bench.engine.group import CellGroup, Member
 from sca_bench.engine.hooks import CheckpointHook, LogHook
 from sca_bench.engine.job import CellJob, GroupJob, Outcome
@@ -228,11 +229,14 @@ class GroupRun:
                 self.index.announce(cell.training_id, cell.cell_id, cell.seed, steps)
 
     def _fit(self, group: CellGroup) -> None:
-        fitting = [m.captioner for m in group.alive if isinstance(m.captioner, FitsOnce)]
-        if fitting:
-            captions = [c for region in self.sets["train"].regions for c in region.references]
-            for captioner in fitting:
-                captioner.fit(captions)
+        for member in group.alive:
+            fit_once(
+                member.captioner,
+                group,
+                self.sets["train"],
+                lambda: self._dataset("train"),
+                self.first,
+            )
 
     def _test(self, group: CellGroup) -> None:
         self._caption(group, "test", PREDICTIONS)

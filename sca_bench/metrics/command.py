@@ -6,8 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sca_bench.metrics.rows import read_rows
+from sca_bench.errors import InputError, NotComputed
+from sca_bench.metrics.dense_captions import dense_captions_map
+from sca_bench.metrics.detections import read_described_boxes, read_detections
+from sca_bench.metrics.java import find_java
+from sca_bench.metrics.meteor import Meteor
+from sca_bench.metrics.registry import METRICS
+from sca_bench.metrics.rows import CaptionRow, read_rows
 from sca_bench.metrics.score import Scorer
+from sca_bench.metrics.text import ptb_tokenize, ptb_tokenize_groups
 
 DEFAULT_METRICS = ("cider_d", "meteor", "spice", "bleu", "rouge_l", "exact_match", "macro_recall")
 
@@ -37,4 +44,72 @@ def score_file(path: str | Path, metrics: Sequence[str] | None = None) -> dict[s
         "num_regions": len(rows),
         "num_images": len({row.image_id for row in rows}),
         **result.to_dict(),
+    }
+
+
+DENSE_CAPTIONS = "dense_captions_map"
+
+
+def score_detections(
+    path: str | Path, regions_path: str | Path, metrics: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Score what a captioner found by itself against the regions of a split.
+
+    Args:
+        path: Detections, see `sca_bench.metrics.detections.read_detections`.
+        regions_path: Regions, see `sca_bench.metrics.detections.read_described_boxes`.
+        metrics: Only `dense_captions_map` is known here.
+
+    Returns:
+        Plain JSON values: `file`, `regions`, `num_detections`, `num_regions`, `num_merged_regions`,
+        `num_images`, `values`, `detection_map` (of the boxes alone), `average_precision` by
+        thresholds, `signatures`, `not_computed` and `notes`.
+
+    Raises:
+        InputError: A file is at fault, or another metric is asked for.
+    """
+    for name in metrics or ():
+        if name != DENSE_CAPTIONS:
+            fix = f"with --regions only {DENSE_CAPTIONS} is computed"
+            raise InputError(path, "--metrics", f"{name!r} does not score detections", fix)
+    detections = read_detections(path)
+    regions = read_described_boxes(regions_path)
+    known = {region.image_id for region in regions}
+    for detection in detections:
+        if detection.image_id not in known:
+            problem = f"image_id {detection.image_id!r} has no region in {regions_path}"
+            raise InputError(path, "image_id", problem, "score the images of one split")
+    rows = [CaptionRow(r.region_id, r.image_id, "", r.references) for r in regions]
+    facts: dict[str, Any] = {
+        "file": str(path),
+        "regions": str(regions_path),
+        "num_detections": len(detections),
+        "num_regions": len(regions),
+        "num_images": len(known),
+    }
+    try:
+        java = find_java()
+        with Meteor(java) as meteor:
+
+            def agree(references: Sequence[Sequence[str]], captions: Sequence[str]) -> list[float]:
+                groups = ptb_tokenize_groups(java, references)
+                return meteor.score(groups, ptb_tokenize(java, captions))[1]
+
+            found = dense_captions_map(detections, regions, agree)
+    except NotComputed as error:
+        empty: dict[str, Any] = {"values": {DENSE_CAPTIONS: None}, "signatures": {}, "notes": []}
+        return {**facts, **empty, "not_computed": {DENSE_CAPTIONS: str(error)}}
+    signature = METRICS[DENSE_CAPTIONS].sign(DENSE_CAPTIONS, rows)
+    return {
+        **facts,
+        "num_merged_regions": found.num_merged,
+        "values": {DENSE_CAPTIONS: found.value},
+        "detection_map": found.detection_value,
+        "average_precision": {
+            f"iou {iou:g}, meteor {meteor:g}": value
+            for (iou, meteor), value in found.average_precision.items()
+        },
+        "signatures": {DENSE_CAPTIONS: {**signature.to_dict(), "short": signature.short()}},
+        "not_computed": {},
+        "notes": [],
     }

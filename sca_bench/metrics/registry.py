@@ -35,7 +35,15 @@ class MetricSpec:
     name: str
     summary: str
     family: Literal[
-        "cider_d", "meteor", "bleu", "rouge_l", "spice", "exact_match", "macro_recall", "slots"
+        "cider_d",
+        "meteor",
+        "bleu",
+        "rouge_l",
+        "spice",
+        "exact_match",
+        "macro_recall",
+        "slots",
+        "dense_captions",
     ]
     scorer: str
     package: str = "pycocoevalcap"
@@ -117,6 +125,12 @@ _ALL = (
         "sca_bench grammar",
         package="",
         tokenizer=_CASE,
+    ),
+    MetricSpec(
+        "dense_captions_map",
+        "Mean average precision of own detections with captions (score FILE --regions FILE); 0-1",
+        "dense_captions",
+        "sca_bench dense_captions (references merged at IoU 0.7; IoU 0.3-0.7 x METEOR 1.5 0-0.25)",
     ),
 )
 

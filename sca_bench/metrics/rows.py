@@ -43,7 +43,7 @@ def read_rows(path: str | Path) -> list[CaptionRow]:
     path = Path(path)
     rows: list[CaptionRow] = []
     seen: dict[str, str] = {}
-    for place, record in _records(path):
+    for place, record in iter_records(path):
         row = _row(path, place, record)
         if row.region_id in seen:
             problem = f"{row.region_id!r} appears twice, first in {seen[row.region_id]}"
@@ -72,8 +72,14 @@ def check_rows(rows: list[CaptionRow], where: str) -> None:
         seen.add(row.region_id)
 
 
-def _records(path: Path) -> Iterator[tuple[str, object]]:
-    """Yield (place, record); lines end at a line feed only, since U+2028 may stand in a caption."""
+def iter_records(path: Path) -> Iterator[tuple[str, object]]:
+    """Yield (place, record) of a `.jsonl` or `.json` file.
+
+    Lines end at a line feed only, since U+2028 may stand in a caption.
+
+    Raises:
+        InputError: The file cannot be read, or is no JSON.
+    """
     if path.suffix not in {".json", ".jsonl"}:
         raise InputError(path, "", "is neither .jsonl nor .json", "give one of these two")
     try:
@@ -87,7 +93,7 @@ def _records(path: Path) -> Iterator[tuple[str, object]]:
             return
         whole = _parse(path, "", text)
         if not isinstance(whole, list):
-            raise InputError(path, "", f"holds {_kind(whole)}, expected a list of records")
+            raise InputError(path, "", f"holds {json_kind(whole)}, expected a list of records")
         yield from ((f"record {number}", record) for number, record in enumerate(whole, 1))
         return
     for number, line in enumerate(text.split("\n"), 1):
@@ -107,40 +113,60 @@ def _parse(path: Path, place: str, text: str) -> object:
 
 def _row(path: Path, place: str, record: object) -> CaptionRow:
     if not isinstance(record, dict):
-        raise InputError(path, place, f"is {_kind(record)}, expected an object")
+        raise InputError(path, place, f"is {json_kind(record)}, expected an object")
     for key in REQUIRED_KEYS:
         if key not in record:
             fix = "every record needs " + ", ".join(REQUIRED_KEYS)
             raise InputError(path, f"{place}: {key}", "is missing", fix)
-    ids = {}
-    for key in ("region_id", "image_id"):
-        value = record[key]
-        if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-            problem = f"is {_kind(value)}, expected a non-empty string or an integer"
-            raise InputError(path, f"{place}: {key}", problem)
-        ids[key] = str(value)
-    caption, references = record["caption"], record["references"]
+    region_id, image_id = (read_id(path, place, record, key) for key in ("region_id", "image_id"))
+    caption = record["caption"]
     if not isinstance(caption, str):
-        raise InputError(path, f"{place}: caption", f"is {_kind(caption)}, expected a string")
+        raise InputError(path, f"{place}: caption", f"is {json_kind(caption)}, expected a string")
+    references = read_references(path, place, record)
+    slots = record.get("slots") or {}
+    if not isinstance(slots, dict):
+        raise InputError(path, f"{place}: slots", f"is {json_kind(slots)}, expected an object")
+    for name, word in slots.items():
+        if not isinstance(word, str):
+            raise InputError(
+                path, f"{place}: slots.{name}", f"is {json_kind(word)}, expected a string"
+            )
+    return CaptionRow(region_id, image_id, caption, references, slots)
+
+
+def read_id(path: Path, place: str, record: Mapping[str, object], key: str) -> str:
+    """Return an id as a string.
+
+    Raises:
+        InputError: It is neither a non-empty string nor an integer.
+    """
+    value = record[key]
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        problem = f"is {json_kind(value)}, expected a non-empty string or an integer"
+        raise InputError(path, f"{place}: {key}", problem)
+    return str(value)
+
+
+def read_references(path: Path, place: str, record: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the references of a record.
+
+    Raises:
+        InputError: They are no list of at least one string.
+    """
+    references = record["references"]
     if not isinstance(references, list):
-        problem = f"is {_kind(references)}, expected a list of strings"
+        problem = f"is {json_kind(references)}, expected a list of strings"
         raise InputError(path, f"{place}: references", problem)
     if not references:
         raise InputError(path, f"{place}: references", "is empty", "give at least one reference")
     for index, reference in enumerate(references):
         if not isinstance(reference, str):
-            problem = f"is {_kind(reference)}, expected a string"
+            problem = f"is {json_kind(reference)}, expected a string"
             raise InputError(path, f"{place}: references[{index}]", problem)
-    slots = record.get("slots") or {}
-    if not isinstance(slots, dict):
-        raise InputError(path, f"{place}: slots", f"is {_kind(slots)}, expected an object")
-    for name, word in slots.items():
-        if not isinstance(word, str):
-            raise InputError(path, f"{place}: slots.{name}", f"is {_kind(word)}, expected a string")
-    return CaptionRow(ids["region_id"], ids["image_id"], caption, tuple(references), slots)
+    return tuple(references)
 
 
-def _kind(value: object) -> str:
+def json_kind(value: object) -> str:
     """Say in JSON's words what a value is."""
     if value is None:
         return "null"

@@ -247,6 +247,8 @@ def _bleu(tokens: _Tokens) -> dict[str, tuple[float, list[float]]]:
 
 
 def _own(name: str, spec: MetricSpec, rows: Sequence[CaptionRow]) -> list[slots.Scored]:
+    if spec.family == "dense_captions":
+        raise NotComputed("it scores detections, not given regions: score FILE --regions FILE")
     if spec.family == "slots":
         return slots.slot_accuracy(rows)
     if spec.family == "macro_recall":

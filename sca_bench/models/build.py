@@ -21,15 +21,32 @@ from sca_bench.variants import get_variant
 
 
 @dataclass
-class FrozenParts:
-    """What several cells of a group share in memory.
+class SamParts:
+    """What cells of a group share in memory that use SAM and no text decoder of this package.
 
     Attributes:
         sam: Frozen SAM.
-        text_decoder: The text decoder as it was loaded; a cell that trains it gets a copy.
     """
 
     sam: Sam
+
+    def region_encoder(self, *, image_grid: int | None = None) -> RegionEncoder:
+        """Return the frozen half of a captioner, from images and prompts to SAM's features.
+
+        Args:
+            image_grid: As for `RegionEncoder`.
+        """
+        return RegionEncoder(self.sam, image_grid=image_grid)
+
+
+@dataclass
+class FrozenParts(SamParts):
+    """What several cells of SCA's designs share in memory.
+
+    Attributes:
+        text_decoder: The text decoder as it was loaded; a cell that trains it gets a copy.
+    """
+
     text_decoder: TextDecoder
 
 
@@ -38,6 +55,20 @@ def load_frozen_parts(settings: CellSettings, where: str = "settings") -> Frozen
 
     Args:
         settings: Of any cell of the group: `sam`, `encoder` and `text_decoder.weights` are read.
+        where: File to name in an error.
+
+    Raises:
+        InputError: Weights cannot be read or do not fit.
+    """
+    sam = load_sam_parts(settings, where).sam
+    return FrozenParts(sam, load_text_decoder(settings.text_decoder.weights, where=where))
+
+
+def load_sam_parts(settings: CellSettings, where: str = "settings") -> SamParts:
+    """Load SAM alone, for captioners that bring their own text decoder.
+
+    Args:
+        settings: Of any cell of the group: `sam` and `encoder` are read.
         where: File to name in an error.
 
     Raises:
@@ -60,7 +91,7 @@ def load_frozen_parts(settings: CellSettings, where: str = "settings") -> Frozen
         untrained_encoder=settings.encoder.type == "untrained",
         where=where,
     )
-    return FrozenParts(sam, load_text_decoder(settings.text_decoder.weights, where=where))
+    return SamParts(sam)
 
 
 def build_sca(
@@ -106,7 +137,7 @@ def build_sca(
     for part in (design.text_mixer, design.queries, projection, task_tokens):
         init_weights(part, mixer.init_std)
     return ScaCaptioner(
-        RegionEncoder(parts.sam, image_grid=mixer.image_grid),
+        parts.region_encoder(image_grid=mixer.image_grid),
         design,
         projection,
         task_tokens,

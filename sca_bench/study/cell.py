@@ -66,7 +66,7 @@ def identity(settings: CellSettings, inputs: dict[str, str]) -> dict[str, Any]:
     values = {k: v for k, v in values.items() if not _is_in(k, spec.ignores)}
     if spec.reads:
         reads = ("variant", *spec.reads)
-        values = {k: v for k, v in values.items() if k.split(".")[0] in reads}
+        values = {k: v for k, v in values.items() if _is_in(k, reads)}
     return values | {"variant.revision": spec.revision}
 
 
@@ -79,7 +79,7 @@ def cell_key(settings: CellSettings, inputs: dict[str, str]) -> str:
     return digest_json(identity(settings, inputs))[:KEY_LENGTH]
 
 
-_PREFIX_SECTIONS = ("sam", "encoder", "text_decoder", "features", "eval")
+_PREFIX_SECTIONS = ("sam", "encoder", "text_decoder", "crop", "features", "eval")
 _PREFIX_SETTINGS = (
     "mixer.image_grid",
     "data.blank_images",

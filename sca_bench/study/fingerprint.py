@@ -19,6 +19,8 @@ from sca_bench.study.hub import hub_commit
 from sca_bench.study.store import write_atomic
 
 _NOT_FILES = ("random",)
+HUB_KEYS = ("text_decoder.weights", "baseline.weights", "baseline.tokenizer")
+"""Settings that may name a repository of the Hugging Face hub instead of a path."""
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 SMALL_FOLDER = 64
 """Files up to which an image folder is digested by content."""
@@ -74,7 +76,7 @@ class Fingerprints:
     def _digest(self, value: str, where: object, key: str) -> str:
         if value.split(":")[0] in _NOT_FILES:
             return value
-        path = resolve(value)
+        path = resolve(value, str(where), key)
         if path.is_file():
             return self._file(path)
         if path.is_dir():
@@ -82,7 +84,7 @@ class Fingerprints:
             if place not in self._folders:  # a million images, named by every cell and stage
                 self._folders[place] = self._folder(path, is_data=place[1])
             return self._folders[place]
-        if key == "text_decoder.weights" and _HUB_ID.fullmatch(value):
+        if key in HUB_KEYS and _HUB_ID.fullmatch(value):
             commit = hub_commit(value)
             return f"hub:{value}@{commit}" if commit else f"hub:{value}"
         raise InputError(where, key, f"{value!r}: no such file or folder", "check the path")

@@ -58,10 +58,16 @@ class Job:
     @property
     def splits(self) -> tuple[str, ...]:
         """Return the splits whose frozen features it reads."""
+        settings = self.cell.settings
+        trains = get_variant(settings.variant).trains
         if self.cell.stage:
             return ("train",)
-        if self.reuses and not self.cell.settings.eval.also_train:
+        if trains == "once":
+            return ("train", "test")
+        if (self.reuses or trains == "never") and not settings.eval.also_train:
             return ("test",)
+        if trains == "never":
+            return ("train", "test")
         return ("train", "val", "test")
 
 

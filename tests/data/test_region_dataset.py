@@ -215,6 +215,48 @@ def test_blank_images_leave_nothing_but_the_boxes(make):
     assert not blank.pixels_3SS.any()
 
 
+def test_originals_are_the_stored_images_in_the_view_of_the_boxes(make, region_set):
+    stored = torch.from_numpy(region_set.load_image("a"))
+    plain = make(with_originals=True)[Draw(0, 0)]
+    assert plain.original_HW3.dtype == torch.uint8
+    assert torch.equal(plain.original_HW3, stored)
+    train = make(with_originals=True, **TRAIN)
+    assert torch.equal(train.view(0, FLIPPED).original_HW3, stored.flip(1))
+    assert make()[Draw(0, 0)].original_HW3 is None
+    alone = make(with_originals=True, with_pixels=False)[Draw(0, 0)]
+    assert alone.pixels_3SS is None
+    batch = collate([plain, make(with_originals=True)[Draw(1, 1)]])
+    assert [tuple(i.shape) for i in batch.original_images] == [(20, 40, 3), (30, 24, 3)]
+    boxes = [r.box_xyxy for image in "ab" for r in region_set.regions_of(image)]
+    torch.testing.assert_close(batch.original_boxes(), torch.tensor(boxes), atol=1e-4, rtol=0)
+    with pytest.raises(ValueError, match="must all have original images"):
+        collate([plain, make()[Draw(1, 1)]])
+
+
+def test_blank_originals_say_nothing_but_their_size(make):
+    found = [make(blank_images=True, with_originals=True)[Draw(k, 0)].original_HW3 for k in (0, 1)]
+    assert [tuple(image.shape) for image in found] == [(20, 40, 3), (30, 24, 3)]
+    for image in found:
+        assert image.unique(dim=0).unique(dim=1).flatten().tolist() == [124, 116, 104]
+
+
+def test_jittered_originals_are_what_is_preprocessed(make):
+    jitter = AugmentationSettings(lsj_scale=(0.5, 1.5))
+    dataset = make(training=True, augmentation=jitter, with_originals=True)
+    for number in range(4):
+        sample = dataset[Draw(2, number)]
+        assert torch.equal(preprocess(sample.original_HW3.numpy(), SIZE), sample.pixels_3SS)
+
+
+def test_stored_views_alone(make):
+    jitter = AugmentationSettings(lsj_scale=(0.5, 1.5))
+    for augmentation in (MIRROR, jitter):
+        dataset = make(training=True, augmentation=augmentation)
+        views = ViewDataset(dataset, stored_only=True)
+        assert views.keys == [("a", PLAIN), ("b", PLAIN), ("c", PLAIN)]
+        same(views[0], make()[Draw(0, 0)])
+
+
 def test_without_pixels_no_image_is_loaded(region_set):
     def refuse(record):
         raise AssertionError(record)

@@ -14,9 +14,10 @@ from sca_bench.data.collate import collate
 from sca_bench.engine import splits
 from sca_bench.engine.features import FeatureBank, build_banks, families_of, locked, rounded
 from sca_bench.errors import InputError
-from sca_bench.types import FAMILIES
 from sca_bench.variants import get_variant
 
+FAMILIES = ("mixed", "prompts", "images")
+"""What SCA's designs read; boxes around masks are for captioners of crops."""
 PUBLISHED = {"mixer.as_published": True, "eval.select": "first"}
 CASES = {
     "sca": {"variant": "sca"},

@@ -24,6 +24,27 @@ def test_files_and_directories(weights):
     assert paths.resolve("~/x.pth") == Path("~/x.pth").expanduser()
 
 
+def test_files_inside_packages(tmp_path, monkeypatch):
+    (tmp_path / "pack" / "sub" / "weights").mkdir(parents=True)
+    for package in ("pack", "pack/sub"):
+        (tmp_path / package / "__init__.py").write_text("", encoding="utf-8")
+    (tmp_path / "pack" / "module.py").write_text("raise SystemExit\n", encoding="utf-8")
+    (tmp_path / "pack" / "sub" / "weights" / "a.safetensors").write_bytes(b"")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = paths.resolve("package:pack.sub/weights/a.safetensors")
+    assert found == tmp_path / "pack" / "sub" / "weights" / "a.safetensors"
+    for spec, says in {
+        "package:pack.sub/weights/b.safetensors": "did you mean weights/a.safetensors",
+        "package:pack.sub/../sub/weights": "no such file or folder",
+        "package:pack.sub": "name a file or folder after the module",
+        "package:pack.none/weights": "no package 'pack.none' is installed",
+        "package:pack.module/weights": "no package 'pack.module' is installed",
+        "package:none.at.all/weights": "no package 'none.at.all' is installed",
+    }.items():
+        with pytest.raises(InputError, match=rf"s\.yaml: baseline\.weights: .*{says}"):
+            paths.resolve(spec, "s.yaml", "baseline.weights")
+
+
 def test_unknown_names_are_suggested(weights):
     with pytest.raises(InputError, match=r"s\.yaml: sam\.weights: .*did you mean sam_scenes"):
         paths.resolve("embedded:sam_scene", "s.yaml", "sam.weights")

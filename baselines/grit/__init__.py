@@ -1,0 +1,30 @@
+"""GRiT: one model that finds regions and says what they show, here on given boxes."""
+
+from sca_bench.variants import VariantSpec
+
+_SOURCE = "Wu et al., GRiT: A Generative Region-to-text Transformer for Object Understanding, 2022"
+
+SPEC = VariantSpec(
+    name="grit",
+    builder="baselines.grit.build:build",
+    summary="GRiT with a released checkpoint, captioning the given boxes (table 1)",
+    frozen=("image_encoder", "pyramid", "text_decoder"),
+    reads=("baseline", "data", "eval"),
+    needs_boxes=True,
+    needs_originals=True,
+    trains="never",
+    source=_SOURCE,
+    licence="MIT (upstream code and weights)",
+)
+
+FROM_SCRATCH = VariantSpec(
+    name="grit_from_scratch",
+    builder="baselines.grit.build:build_from_scratch",
+    summary="GRiT's own encoder and text decoder, trained on the given boxes from scratch",
+    trained=("image_encoder", "pyramid", "text_decoder"),
+    reads=("baseline", "data", "train", "eval", "pretraining", "start_from"),
+    needs_boxes=True,
+    needs_originals=True,
+    source=_SOURCE,
+    licence="MIT (upstream design)",
+)

@@ -1,0 +1,69 @@
+"""Builds the captioners from the settings of a cell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from baselines.grit.captioner import GritCaptioner
+from baselines.grit.checkpoint import load_checkpoint
+from baselines.grit.config import grit_config
+from baselines.grit.initial import draw_weights
+from baselines.grit.model import Grit
+from baselines.grit.tokenizer import load_tokenizer
+from sca_bench.errors import InputError
+from sca_bench.settings import CellSettings
+
+RANDOM = "random"
+
+
+def build(settings: CellSettings, parts: Any = None, *, where: str = "settings") -> GritCaptioner:
+    """Build GRiT as it was trained: a released checkpoint, or untrained weights for timing.
+
+    Args:
+        settings: The cell; `baseline` is read.
+        parts: Not used; nothing is shared between cells.
+        where: File to name in an error.
+
+    Raises:
+        InputError: An unknown size, or weights or tokenizer that cannot be read or do not fit.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(settings.baseline.random_seed)
+        captioner = _assemble(settings, where)
+        draw_weights(captioner.grit)
+    if settings.baseline.weights != RANDOM:
+        load_checkpoint(captioner.grit, settings.baseline.weights, where)
+    return captioner
+
+
+def build_from_scratch(
+    settings: CellSettings, parts: Any = None, *, where: str = "settings"
+) -> GritCaptioner:
+    """Build GRiT with new weights, to be trained on given boxes by the ordinary loop.
+
+    They are drawn from the global random generator, so a seed set just before decides them.
+
+    Raises:
+        InputError: An unknown size, weights other than random, or no tokenizer.
+    """
+    if settings.baseline.weights != RANDOM:
+        problem = f"{settings.baseline.weights!r}: this variant is trained from scratch"
+        raise InputError(where, "baseline.weights", problem, "use random, or variant: grit")
+    captioner = _assemble(settings, where)
+    draw_weights(captioner.grit)
+    for parameter in captioner.trainable_parameters().values():
+        parameter.requires_grad_(True)
+    return captioner
+
+
+def _assemble(settings: CellSettings, where: str) -> GritCaptioner:
+    config = grit_config(settings.baseline.size, where)
+    tokenizer = load_tokenizer(settings.baseline.tokenizer, config.text_decoder, where)
+    return GritCaptioner(
+        Grit(config),
+        tokenizer,
+        label_smoothing=settings.train.label_smoothing,
+        max_caption_tokens=settings.train.max_caption_tokens,
+    )

@@ -1,0 +1,92 @@
+"""GRiT through the ordinary loop: with weights it only captions, from scratch it trains."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from grit_parts import cell_settings
+
+from sca_bench import variants
+from sca_bench.engine.job import CellJob, GroupJob, Outcome, new_attempt
+from sca_bench.study.cell import cell_key
+from sca_bench.study.fingerprint import Fingerprints
+from sca_bench.study.store import Store
+
+
+class Point:
+    def __init__(self, spec):
+        self.spec, self.value = spec, spec.builder
+
+    def load(self):
+        return self.spec
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    """Register both variants, whatever is installed."""
+    import baselines.grit as grit
+
+    points = [Point(grit.SPEC), Point(grit.FROM_SCRATCH)]
+    monkeypatch.setattr(variants, "entry_points", lambda group: points)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Prepare and run one cell; return the store and the cell's id."""
+
+    def made(settings):
+        from sca_bench.engine.prepare import prepare
+        from sca_bench.engine.worker import GroupRun
+
+        inputs = Fingerprints().inputs(settings, "test")
+        key = cell_key(settings, inputs)
+        (tmp_path / "runs" / "cells" / key / "seed-0").mkdir(parents=True)
+        cell = CellJob(key, key, 0, "1", settings.model_dump(mode="json"), inputs)
+        folder = str(tmp_path / "runs")
+        job = GroupJob(folder, [cell], "suite.yaml", new_attempt("test"), 1, "cpu", "pytest")
+        outcome = Outcome()
+        prepare(job, outcome, Path(folder) / "prepare.progress")
+        GroupRun(job, outcome).run()
+        assert not outcome.failed
+        return Store(folder), key
+
+    return made
+
+
+def small(variant, **sections):
+    settings = cell_settings(variant).model_dump(mode="json", exclude_unset=True)
+    settings["sam"] = {"size": "tiny", "weights": "random"}
+    settings["runtime"] = {"device": "cpu", "threads": 1, "log_every": 1}
+    settings["eval"] = {"max_new_tokens": 6}
+    return type(cell_settings()).model_validate({**settings, **sections})
+
+
+def test_untrained_it_captions_every_region(run):
+    store, cell = run(small("grit"))
+    record = store.record(cell, 0)
+    assert record.status == "done"
+    assert record.counters["train_steps"] == 0
+    rows = list(store.predictions(cell, 0))
+    assert len(rows) >= 2
+    assert all(row["predicted_ious"] == [1.0] for row in rows)
+
+
+def test_from_scratch_it_trains(run):
+    train = {"steps": 3, "images_per_batch": 2, "warmup_steps": 1, "learning_rate": 1e-3}
+    store, cell = run(small("grit_from_scratch", train=train))
+    record = store.record(cell, 0)
+    assert record.counters["train_steps"] == 3
+    assert 0 < record.cost["num_trainable_params"] < record.cost["num_total_params"]
+    losses = [row["loss"] for row in store.log(cell, 0) if "loss" in row]
+    assert len(losses) == 3
+    assert torch.isfinite(torch.tensor(losses)).all()
+    assert losses[-1] < losses[0]
+
+
+def test_settings_of_sam_and_its_mixer_leave_the_key(tmp_path):
+    def key(**sections):
+        return cell_key(small("grit", **sections), {})
+
+    assert key(mixer={"num_layers": 3}, sam={"size": "vit_b"}) == key()
+    assert key(eval={"max_new_tokens": 7}) != key()
+    assert key(train={"steps": 5}) == key()

@@ -1,0 +1,216 @@
+"""Baselines through the engine: groups share SAM, caches move no number, nothing is trained."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from tiny_captioners import KINDS
+
+from sca_bench import grammar
+from sca_bench.data.load import load_split
+from sca_bench.data.scenes import render_scene
+from sca_bench.engine.caption import caption_region
+from sca_bench.engine.job import CellJob, GroupJob, Outcome, new_attempt
+from sca_bench.engine.verify import verify_run
+from sca_bench.errors import InputError
+from sca_bench.study.cell import cell_key, features_key, prefix_key
+from sca_bench.study.fingerprint import Fingerprints
+from sca_bench.study.plan import Job
+from sca_bench.study.store import Store
+
+
+@pytest.fixture
+def cell(cell_settings, checkpoints, registered):
+    """Return a function that makes the settings of a baseline's cell."""
+
+    def made(kind="git", **changes):
+        base = {
+            "variant": f"sam_{kind}",
+            "baseline__weights": str(checkpoints(kind)),
+            "eval__max_new_tokens": 5,
+            "runtime__device": "cpu",
+            "runtime__eval_regions": 4,
+        }
+        return cell_settings(**(base | changes))
+
+    return made
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Prepare and run cells as one group; return store, outcome and cell ids."""
+
+    def made(*cells, runs="runs", splits=("test",)):
+        from sca_bench.engine.prepare import prepare
+        from sca_bench.engine.worker import GroupRun
+
+        torch.set_num_threads(1)
+        jobs = []
+        for settings in cells:
+            inputs = Fingerprints().inputs(settings, "test")
+            key = cell_key(settings, inputs)
+            (tmp_path / runs / "cells" / key / "seed-0").mkdir(parents=True, exist_ok=True)
+            jobs.append(CellJob(key, key, 0, "1", settings.model_dump(mode="json"), inputs))
+        folder = str(tmp_path / runs)
+        attempt = new_attempt("test")
+        job = GroupJob(folder, jobs, "suite.yaml", attempt, 1, "cpu", "pytest", splits)
+        outcome = Outcome()
+        prepare(job, outcome, Path(folder) / "prepare.progress")
+        GroupRun(job, outcome).run()
+        assert not outcome.failed
+        return Store(folder), [job.cell_id for job in jobs]
+
+    return made
+
+
+def captions(store, cell_id):
+    keep = ("region_id", "caption", "log_prob", "predicted_ious")
+    return [{key: row[key] for key in keep} for row in store.predictions(cell_id, 0)]
+
+
+def test_a_group_equals_its_cells_alone_with_and_without_a_cache(cell, run):
+    cells = [cell(kind) for kind in KINDS]
+    store, ids = run(*cells)
+    for settings, cell_id in zip(cells, ids, strict=True):
+        together = captions(store, cell_id)
+        assert len(together) > 4
+        alone, (same,) = run(settings, runs=f"alone-{cell_id}")
+        assert (same, captions(alone, same)) == (cell_id, together)
+        bare = settings.model_copy(
+            update={"features": settings.features.model_copy(update={"cache": False})}
+        )
+        uncached, (same,) = run(bare, runs=f"uncached-{cell_id}")
+        assert (same, captions(uncached, same)) == (cell_id, together)
+
+
+def test_a_group_runs_sam_once_an_image(cell, run):
+    store, ids = run(*(cell(kind, features__cache=False) for kind in KINDS))
+    for cell_id in ids:
+        counters = store.record(cell_id, 0).counters
+        assert counters["encoder_forwards"] == 2
+        assert counters["train_steps"] == 0
+
+
+def test_what_is_kept_is_boxes_and_ious_and_nothing_of_training_images(cell, run):
+    store, _ = run(cell("git"))
+    kept = [folder for folder in (store.root / "features").iterdir() if folder.is_dir()]
+    assert len(kept) == 1
+    arrays = {path.name for path in kept[0].glob("*.npy")}
+    assert arrays == {"mask_boxes_xyxy_NM4.npy", "ious_NM.npy"}
+    assert json.loads((kept[0] / "index.json").read_text())["counters"]["images"] == 2
+
+
+def test_half_precision_features_keep_whole_pixels(cell, run):
+    (full, (a,)), (half, (b,)) = (
+        run(cell("git", features__dtype=dtype), runs=dtype) for dtype in ("float32", "float16")
+    )
+    pairs = zip(captions(full, a), captions(half, b), strict=True)
+    for one, other in pairs:
+        assert (one["caption"], one["log_prob"]) == (other["caption"], other["log_prob"])
+        assert one["predicted_ious"] == pytest.approx(other["predicted_ious"], abs=1e-3)
+
+
+@pytest.mark.parametrize("crop", ["mask", "box", "image"])
+def test_controls_differ_and_blank_images_say_one_thing(crop, cell, run):
+    real, (a,) = run(cell("blip", crop__source=crop), runs="real")
+    blank, (b,) = run(cell("blip", crop__source=crop, data__blank_images=True), runs="blank")
+    assert a != b
+    said = {row["caption"] for row in captions(blank, b)}
+    assert said != {row["caption"] for row in captions(real, a)}
+    if crop == "image":
+        assert len(said) == 1
+
+
+def test_retrieval_answers_with_training_captions(cell, run):
+    settings = cell("git", variant="retrieval")
+    store, (cell_id,) = run(settings, splits=("train", "test"))
+    known = {c for r in load_split(settings.data.train, "test").regions for c in r.references}
+    said = {row["caption"] for row in store.predictions(cell_id, 0)}
+    assert said
+    assert said <= known
+    bare = settings.model_copy(
+        update={"features": settings.features.model_copy(update={"cache": False})}
+    )
+    uncached, (same,) = run(bare, runs="uncached", splits=("train", "test"))
+    assert (same, captions(uncached, same)) == (cell_id, captions(store, cell_id))
+
+
+@pytest.mark.parametrize("variant", ["sam_git", "sam_blip", "retrieval", "label"])
+def test_finished_runs_verify(variant, cell, run):
+    kind = variant.removeprefix("sam_") if variant.startswith("sam_") else "git"
+    store, (cell_id,) = run(cell(kind, variant=variant), splits=("train", "test"))
+    found = list(verify_run(store, cell_id, 4))
+    assert [check.line() for check in found if not check.passed] == []
+    assert found[-1].name == "captions"
+
+
+def test_a_finished_run_captions_one_image(cell, run, tmp_path):
+    store, (cell_id,) = run(cell("git"))
+    image = render_scene(5)
+    Image.fromarray(image.image).save(tmp_path / "scene.png")
+    box = image.regions[0].box_xyxy
+    found = caption_region(store, cell_id, tmp_path / "scene.png", box, None, tmp_path / "out.png")
+    assert found.caption
+    assert len(found.predicted_ious) == 3
+    assert (tmp_path / "out.png").exists()
+    store, (cell_id,) = run(cell("git", variant="retrieval"), splits=("train", "test"), runs="b")
+    with pytest.raises(InputError, match="learns from a training split"):
+        caption_region(store, cell_id, tmp_path / "scene.png", box, None, tmp_path / "out.png")
+
+
+def test_retrieval_learns_the_captions_that_a_control_deals(cell, run):
+    train = cell().data.train.model_dump()
+    changes = {"variant": "retrieval", "data__test": {**train, "first_seed": 0}}
+    changes["data__train"] = {**train, "first_seed": 20}
+    right, (a,) = run(cell(**changes), runs="right", splits=("train", "test"))
+    changes["data__permute_captions"] = True
+    dealt, (b,) = run(cell(**changes), runs="dealt", splits=("train", "test"))
+    ways = [[row["caption"] for row in captions(*found)] for found in ((right, a), (dealt, b))]
+    assert ways[0] != ways[1]
+
+
+def test_labels(cell, run):
+    store, (cell_id,) = run(cell("git", variant="label"))
+    rows = store.predictions(cell_id, 0)
+    assert {row["caption"] for row in rows} <= set(grammar.SHAPES)
+    assert all(row["caption"] == row["slots"]["shape"] for row in rows)
+
+
+def keys(settings):
+    inputs = Fingerprints().inputs(settings, "test")
+    return inputs, cell_key(settings, inputs), prefix_key(settings, inputs)
+
+
+def test_keys(cell):
+    git, blip = cell("git"), cell("blip")
+    (inputs, git_key, git_prefix), (_, blip_key, blip_prefix) = keys(git), keys(blip)
+    assert git_key != blip_key
+    assert git_prefix == blip_prefix  # one group
+    assert keys(cell("git", text_decoder__weights="random:gpt2"))[1] == git_key  # not read
+    assert keys(cell("git", eval__num_beams=3))[1] != git_key
+    for change in ({"features__dtype": "float16"}, {"train__precision": "bf16"}):
+        assert keys(cell("git", **change))[1] != git_key
+    assert keys(cell("git", train__steps=3))[1] == git_key
+    margin, white = cell("git", crop__margin=0.1), cell("git", crop__background="white")
+    assert len({git_key, keys(margin)[1], keys(white)[1]}) == 3
+    assert keys(margin)[2] != git_prefix
+    bank = features_key(git, inputs, "test", "mask_boxes")
+    assert features_key(margin, keys(margin)[0], "test", "mask_boxes") == bank  # SAM runs once
+    sca = {"variant": "sca"}
+    assert keys(cell("git", **sca))[1] == keys(cell("git", **sca, crop__margin=0.1))[1]
+
+
+def test_only_the_captioned_splits_are_prepared(cell):
+    class Stands:
+        stage = ""
+
+        def __init__(self, settings):
+            self.settings = settings
+
+    assert Job(Stands(cell("git")), 0, "to run").splits == ("test",)
+    also = cell("git", eval__also_train=True)
+    assert Job(Stands(also), 0, "to run").splits == ("train", "test")
+    assert Job(Stands(cell("git", variant="retrieval")), 0, "to run").splits == ("train", "test")
+    assert Job(Stands(cell("git", variant="sca")), 0, "to run").splits == ("train", "val", "test")
