@@ -47,7 +47,7 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
     settings = job.cells[0].parsed()
     runs_dir, device = Path(job.runs_dir), torch.device(job.device)
     sets = splits.load_splits(settings, job.where)
-    _refuse_overlap(sets, job.where)
+    _refuse_overlap(sets, job)
     outcome.messages += [f"{name}: {found.summary()}" for name, found in sets.items()]
     datasets = {
         split: splits.make_dataset(
@@ -105,7 +105,8 @@ def _fill_banks(
             )
 
 
-def _refuse_overlap(sets: dict[str, RegionSet], where: str) -> None:
+def _refuse_overlap(sets: dict[str, RegionSet], job: GroupJob) -> None:
+    section = f"stages.{job.cells[0].stage}.data" if job.is_stage else "data"
     test = _image_names(sets["test"])
     for name in ("train", "val"):
         if name not in sets:
@@ -113,8 +114,8 @@ def _refuse_overlap(sets: dict[str, RegionSet], where: str) -> None:
         shared = test & _image_names(sets[name])
         if shared:
             raise InputError(
-                where,
-                f"data.{name}",
+                job.where,
+                f"{section}.{name}",
                 f"shares {len(shared)} images with data.test, the first is {min(shared)}",
                 "choose disjoint splits",
             )

@@ -242,7 +242,8 @@ def _job(store: Store, cell: Cell, seed: int, claimed: set[Training]) -> Job:
 
 def _start_of(cell: Cell, seed: int, store: Store) -> frozenset[Training]:
     """Return the stage that a training starts from, unless it is under way already."""
-    begun = checkpoint_step(store.run_dir(cell.cell_id, seed)) > 0
+    folder = store.run_dir(cell.cell_id, seed)
+    begun = checkpoint_step(folder) > 0 or is_trained(folder)
     return frozenset() if begun or not cell.starts_from else frozenset({(cell.starts_from, seed)})
 
 
@@ -256,11 +257,19 @@ def _stage_jobs(
     seeds = sorted({seed for _, seed in jobs})
     for key, cell in reversed(list(stages.items())):  # a stage stands behind those it starts from
         for seed in reversed(seeds):
-            left = (key, seed) in needed and index.find(key, seed) is None
+            left = (key, seed) in needed and not _is_settled(store, index, cell, seed)
             start = _start_of(cell, seed, store) if left else frozenset()
             needed |= start
             made.append(Job(cell, seed, "to run" if left else "done", waits_for=start))
     return tuple(reversed(made))
+
+
+def _is_settled(store: Store, index: TrainedIndex, stage: Cell, seed: int) -> bool:
+    """Say whether a stage's weights are there, and its own record, if it has one, says so too."""
+    found = index.find(stage.cell_id, seed)
+    if found is None:
+        return False
+    return found.cell_id != stage.cell_id or _is_done(store, stage, seed)
 
 
 def _is_done(store: Store, cell: Cell, seed: int) -> bool:

@@ -1,5 +1,6 @@
 """From settings to data sets and loaders: prompts, mixtures, jitter, and what a cache can keep."""
 
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -110,8 +111,11 @@ def test_an_image_in_a_part_and_in_the_test_split_is_refused(group_job, tmp_path
     shared = {**SCENES, "first_seed": 100}
     parts = [{"weight": 1, "split": shared}, MIXTURE["parts"][1]]
     job = group_job({"data.train": {"dataset": "mixture", "parts": parts}})
-    with pytest.raises(InputError, match=r"data.train: shares 3 images with data.test"):
+    with pytest.raises(InputError, match=r"test: data.train: shares 3 images with data.test"):
         prepare(job, Outcome(), tmp_path / "progress")
+    stage = replace(job, cells=[replace(job.cells[0], stage="names")])
+    with pytest.raises(InputError, match=r"stages\.names\.data\.train: shares 3 images"):
+        prepare(stage, Outcome(), tmp_path / "progress")
 
 
 def trained(job):
@@ -135,8 +139,7 @@ def test_jittered_training_beside_a_cache_moves_no_number(group_job, run_group, 
         torch.testing.assert_close(tensor, trained(direct)[name], atol=1e-5, rtol=1e-5)
     assert counters(cached)["encoder_forwards"] == 6 * 2
     assert counters(direct)["encoder_forwards"] == 6 * 2 + 2 * 2 + 3
-    kept = (tmp_path / "runs" / "features").iterdir()
-    assert len([path for path in kept if path.is_dir()]) == 2
+    assert sum(place.is_dir() for place in (tmp_path / "runs" / "features").iterdir()) == 2
 
 
 def test_random_points_can_be_cached(group_job, run_group, tmp_path):

@@ -126,3 +126,39 @@ def test_changed_weights_of_a_stage_are_refused(suite_file, tmp_path):
     edited = suite_file(axes="{pretraining: [shapes]}", changes={"train.steps": 5}, extra=STAGES)
     out = finish(sca_bench("run", edited, "--no-mlflow", cwd=tmp_path), code=1)
     assert "has changed since it was trained" in " ".join(out.split())
+
+
+def test_a_run_that_lacks_captions_only_keeps_the_lineage_it_has(suite_file, tmp_path):
+    """Its own weights stand; what lies in the stage's folder today is not what it started from."""
+    path = suite_file(axes="{pretraining: [shapes]}", extra=STAGES)
+    finish(sca_bench("run", path, "--no-mlflow", cwd=tmp_path))
+    store = Store(tmp_path / "runs")
+    before = by_name(store)["pretraining=shapes"]
+    folder = store.run_dir(before.cell_id, 0)
+    captions = (folder / "predictions.jsonl").read_text()
+    (folder / "predictions.jsonl").unlink()
+    store.save(before.model_copy(update={"status": "killed"}))
+    (stage,) = before.lineage
+    pointer = tmp_path / "runs" / "stages" / stage["cell_id"] / "seed-0.json"
+    content = json.loads(pointer.read_text())
+    pointer.write_text(json.dumps(content | {"weights_sha256": "0" * 64}))
+    finish(sca_bench("run", path, "--no-mlflow", cwd=tmp_path))
+    after = by_name(store)["pretraining=shapes"]
+    assert (after.status, after.lineage) == ("done", before.lineage)
+    assert said(folder) == [row["caption"] for row in map(json.loads, captions.splitlines())]
+
+
+def said(folder):
+    rows = (folder / "predictions.jsonl").read_text().splitlines()
+    return [row["caption"] for row in map(json.loads, rows)]
+
+
+def test_stages_of_one_recipe_follow_each_other(suite_file, tmp_path):
+    """The same data and steps twice, at two rates: neither waits for the other for ever."""
+    again = "  again: {data: {train: DATA}, train: {steps: 4, learning_rate: 0.001}}\n"
+    data = "{dataset: scenes, num_images: 6, first_seed: 500, captions: shape}"
+    extra = STAGES + again.replace("DATA", data)
+    path = suite_file(axes="{pretraining: [[shapes, again]]}", extra=extra)
+    finish(sca_bench("run", path, "--no-mlflow", cwd=tmp_path))
+    (run,) = by_name(Store(tmp_path / "runs")).values()
+    assert [stage["stage"] for stage in run.lineage] == ["shapes", "again"]

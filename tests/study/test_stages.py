@@ -157,6 +157,19 @@ def test_weights_that_are_not_announced_yet_are_not_trained_again(plan_of):
     assert point.waits_for == {box.gives}
 
 
+def test_a_stage_killed_behind_its_training_is_closed_by_the_next_run(plan_of):
+    plan = plan_of("axes: {pretraining: [[shapes, colours]]}")
+    store = Store(plan.suite.file.parent / "runs")
+    colours = plan.stages[-1].cell
+    finish(store, colours, 0)
+    record = store.record(colours.cell_id, 0)
+    store.save(record.model_copy(update={"status": "killed"}))
+    again = plan_of("axes: {pretraining: [[shapes, colours]]}")
+    left = [job for job in again.left if job.cell.stage and job.seed == 0]
+    assert [job.cell.stage for job in left] == ["colours"]
+    assert left[0].waits_for == frozenset()  # it is trained: nothing has to be trained before it
+
+
 @pytest.mark.parametrize(
     "content",
     [
