@@ -59,7 +59,9 @@ class SamRecipe:
 
     def as_dict(self) -> dict[str, object]:
         """Return all settings, the model's sizes included."""
-        settings = asdict(self) | {"dims": asdict(sam_dims(self.size))}
+        dims = asdict(sam_dims(self.size))
+        del dims["tiny_vit"]  # no recipe trains one
+        settings = asdict(self) | {"dims": dims}
         del settings["size"]  # a name; the dims say what it stands for
         return settings | {"descriptor_groups": GROUPS}
 
