@@ -60,18 +60,6 @@ class Recorded:
         """Return another copy of the model, for tests that change it."""
         return load_original(checkpoint(self.folder), self.meta["original_class"])
 
-    def doubled(self) -> Recorded:
-        """Return the same in float64, but for the prompts, whose code insists on float32."""
-        inputs = {**self.inputs, "pixel_values": self.inputs["pixel_values"].double()}
-        model = self.fresh_model().double()
-        model.region_encoder.sam.prompt_encoder.float()
-        return dataclasses.replace(self, inputs=inputs, model=model)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Type of the model's arithmetic."""
-        return self.inputs["pixel_values"].dtype
-
     @property
     def shape(self) -> tuple[int, int]:
         """Images and regions per image."""

@@ -2,9 +2,8 @@
 
 `python -m pytest tests/parity --parity-dir DIR` checks every folder of DIR (or DIR itself).
 
-The recordings were made in float32, and the mixers of untrained weights magnify its rounding up to
-the tolerance itself. Floats are therefore compared in float64, and the tolerance is widened by what
-rounding does here: the largest difference between our own float32 and float64.
+Both sides are float32. On the nine recordings at hand the largest difference is 0.73 of what
+`TOLERANCE` allows, and the same model in float64 comes to 0.81: rounding is most of it.
 """
 
 from __future__ import annotations
@@ -34,20 +33,6 @@ def assert_close(actual, expected, what):
     torch.testing.assert_close(
         actual.detach(), expected, msg=lambda text: f"{what}: {text}", **TOLERANCE
     )
-
-
-def assert_recorded(single, double, expected, what):
-    """Compare a float64 result with a recorded one; `single` is the same result in float32."""
-    single, double = single.detach().double(), double.detach().double()
-
-    def named(text):
-        return f"{what}: {text}"
-
-    torch.testing.assert_close(single, double, atol=5e-4, rtol=5e-4, msg=named)
-    noise = (single - double).abs().max().item()
-    expected = expected.reshape(double.shape).double()
-    tolerance = {**TOLERANCE, "atol": TOLERANCE["atol"] + noise}
-    torch.testing.assert_close(double, expected, msg=named, **tolerance)
 
 
 def test_there_is_something_to_check(parity_root):
@@ -125,13 +110,11 @@ def forward(recorded, kind):
 
 
 def test_forward(recorded):
-    doubled = recorded.doubled()
     for kind in kinds_with(recorded, *FORWARD):
-        single, double = forward(recorded, kind), forward(doubled, kind)
-        for name in single:
+        for name, actual in forward(recorded, kind).items():
             what = f"{kind}.{name}"
             if what in recorded.outputs:
-                assert_recorded(single[name], double[name], recorded.outputs[what], what)
+                assert_close(actual, recorded.outputs[what], what)
 
 
 def test_generated_ids(recorded):
@@ -157,38 +140,28 @@ def test_generated_ids(recorded):
             assert torch.equal(*rows), name
 
 
-def gradients(recorded):
-    model = recorded.fresh_model() if recorded.dtype == torch.float32 else recorded.model
+def test_gradients(recorded):
+    recorded_names = [name for name in recorded.outputs if name.startswith("grad")]
+    assert len(recorded_names) > 1
+    model = recorded.fresh_model()
     names = original_names(model, CLASSES[recorded.meta["original_class"]])
     trainable = {names[n]: p for n, p in model.trainable_parameters().items()}
     assert set(trainable) == set(recorded.meta["trainable"])
     recorded.loss(model, "boxes").backward()
     found = {f"grad.{name}": parameter.grad for name, parameter in trainable.items()}
     found["grad_total_norm"] = torch.stack([g.norm() for g in found.values()]).norm()
-    return found
+    for name in recorded_names:
+        assert_close(found[name], recorded.outputs[name], name)
 
 
-def test_gradients(recorded):
-    names = [name for name in recorded.outputs if name.startswith("grad")]
-    assert len(names) > 1
-    single, double = gradients(recorded), gradients(recorded.doubled())
-    for name in names:
-        assert_recorded(single[name], double[name], recorded.outputs[name], name)
-
-
-def loss_after_a_step(recorded):
-    model = recorded.fresh_model() if recorded.dtype == torch.float32 else recorded.model
+def test_loss_after_one_adamw_step(recorded):
+    model = recorded.fresh_model()
     parameters = list(model.trainable_parameters().values())
     optimizer = torch.optim.AdamW(parameters, lr=1e-2, weight_decay=1e-4, eps=1e-8)
     recorded.loss(model, "boxes").backward()
     optimizer.step()
     with torch.no_grad():
-        return recorded.loss(model, "boxes")
-
-
-def test_loss_after_one_adamw_step(recorded):
-    single, double = loss_after_a_step(recorded), loss_after_a_step(recorded.doubled())
-    assert_recorded(single, double, recorded.outputs[STEP], STEP)
+        assert_close(recorded.loss(model, "boxes"), recorded.outputs[STEP], STEP)
 
 
 def test_round_trip_is_bit_identical(recorded, tmp_path):
