@@ -67,7 +67,7 @@ def _draw_list(plot: AxisPlot, unit: str) -> Figure:
     points = plot.points + plot.controls
     figure = new_figure(7.2, max(2.6, 0.42 * len(points) + 1.1))
     axes = figure.add_subplot()
-    _draw_bars(axes, points, len(plot.points))
+    _draw_bars(axes, points)
     if plot.panels and plot.panels[0].axis:
         own = [show_value(point.x) for point in plot.points]
         beside = [label.get_text() for label in axes.get_yticklabels()[len(own) :]]
@@ -305,10 +305,10 @@ def spread_labels(wanted: list[float], gap: float, low: float, high: float) -> l
     return placed
 
 
-def _draw_bars(axes: Axes, points: list[Point], num_cells: int) -> None:
+def _draw_bars(axes: Axes, points: list[Point]) -> None:
     """Draw one horizontal bar per cell, so that long names stay readable; controls are grey."""
     for row, point in enumerate(points):
-        colour = COLOURS[0] if row < num_cells else CONTROL_COLOUR
+        colour = CONTROL_COLOUR if point.is_control else COLOURS[0]
         axes.barh(row, point.mean, height=0.62, color=colour, alpha=0.35, zorder=2)
         if len(point.seeds) > 1:
             axes.errorbar(
@@ -322,7 +322,7 @@ def _draw_bars(axes: Axes, points: list[Point], num_cells: int) -> None:
                 zorder=3,
             )
         _dots(axes, point.seeds, [row] * len(point.seeds), colour, axes.transData)
-    names = [p.name if i < num_cells else f"{p.name} (control)" for i, p in enumerate(points)]
+    names = [f"{p.name} (control)" if p.is_control else p.name for p in points]
     axes.set_yticks(range(len(points)), names)
     axes.invert_yaxis()
     values = [v for p in points for v in (*p.seeds, p.mean - p.spread, p.mean + p.spread)]

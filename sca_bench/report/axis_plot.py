@@ -24,6 +24,7 @@ class Point:
     name: str
     x: Any
     seeds: tuple[float, ...]
+    is_control: bool = False
 
     @property
     def mean(self) -> float:
@@ -95,7 +96,7 @@ def axis_plot(data: SuiteData) -> AxisPlot:
         if not scores:
             left_out.append(cell.entry.name)
         elif cell.entry.control:
-            controls.append(Point(cell.entry.name, None, scores))
+            controls.append(Point(cell.entry.name, None, scores, is_control=True))
         else:
             scored.append((cell, scores))
     if not axes:

@@ -56,6 +56,8 @@ def test_axis_plot_shows_seeds_and_controls(runs: Runs) -> None:
     assert points[1].mean == pytest.approx(880.0)
     assert points[1].spread == pytest.approx(28.2842712)
     assert [point.name for point in plot.controls] == ["permuted captions", "most frequent caption"]
+    assert all(point.is_control for point in plot.controls)
+    assert not any(point.is_control for point in plot.points)
 
 
 def test_cells_without_a_score_are_named(runs: Runs) -> None:
