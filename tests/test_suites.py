@@ -71,6 +71,14 @@ def test_the_published_rows_stand_beside_the_cells_of_paper_scale(path):
     assert unpublished <= {"pretraining=objects365_and_panoptic"}
 
 
+@pytest.mark.parametrize("path", [p for p in SUITES if p.stem != "photos"], ids=lambda p: p.stem)
+def test_small_is_tiny_with_more_steps_in_every_suite(path):
+    tiny, small = (load_suite(path, profile=name, allow_missing=True) for name in ("tiny", "small"))
+    assert not small.missing
+    assert [c.name for c in small.cells] == [c.name for c in tiny.cells]
+    assert [c.id for c in small.claims] == [c.id for c in tiny.claims]
+
+
 @pytest.mark.slow
 def test_all_suites_run_to_their_end_in_one_go(tmp_path):
     """Every cell of every suite at `tiny`, with a handful of scenes and steps."""

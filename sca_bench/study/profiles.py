@@ -50,12 +50,15 @@ class Profile:
         statement: What it says about its weights and data; shown with every result.
         paths: Named files and folders it reads; those without a default the user has to give.
         needs: What a run at this scale takes of a machine, such as `gpu_memory_gib`.
+        above: The profiles it extends, nearest first; a suite's patch for one of them holds for
+            this one, too, unless the suite has a patch of its own.
     """
 
     base: dict[str, Any]
     statement: str
     paths: Mapping[str, PathSpec]
     needs: Mapping[str, float]
+    above: tuple[str, ...] = ()
 
 
 def load_profile(name: str, where: object) -> Profile:
@@ -66,13 +69,14 @@ def load_profile(name: str, where: object) -> Profile:
     content = read_yaml(path)
     base, statement = content["base"], " ".join(str(content.get("statement", "")).split())
     paths = {key: named_path(value, path, key) for key, value in content.get("paths", {}).items()}
-    needs = content.get("needs", {})
+    needs, names = content.get("needs", {}), ()
     if parent := content.get("extends"):
         above = load_profile(parent, path)
         base, paths = m.merge(above.base, base), {**above.paths, **paths}
         statement, needs = statement or above.statement, {**above.needs, **needs}
+        names = (parent, *above.above)
     m.check_keys(base, path, "base.")
-    return Profile(base, statement, paths, needs)
+    return Profile(base, statement, paths, needs, names)
 
 
 def named_path(value: Any, where: object, name: str) -> PathSpec:

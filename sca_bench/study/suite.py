@@ -77,7 +77,8 @@ def load_suite(
         raise _suite_fault(error, path) from None
     name = profile or spec.profile
     scale = load_profile(name, path if profile is None else "--profile")
-    patch = spec.profiles.get(name, Patch())
+    patches = (spec.profiles.get(n) for n in (name, *scale.above))
+    patch = next((p for p in patches if p is not None), Patch())
     axes = spec.axes if patch.axes is None else patch.axes
     _check_suite_keys(spec, path)
     resolver = Resolver(path, spec, patch, name, scale, overrides, allow_missing)
