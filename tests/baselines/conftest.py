@@ -81,7 +81,7 @@ class Point:
 def registered(monkeypatch):
     """Register the baselines as their entry points would."""
     names = ("sam_captioner:GIT", "sam_captioner:BLIP", "sam_captioner:BLIP2")
-    names += ("retrieval:SPEC", "label:SPEC")
+    names += ("retrieval:SPEC", "label:SPEC", "most_frequent:SPEC", "predictions:SPEC")
     points = [Point(f"baselines.{name}") for name in names]
     monkeypatch.setattr(variants, "entry_points", lambda group: points)
 

@@ -214,3 +214,17 @@ def test_only_the_captioned_splits_are_prepared(cell):
     assert Job(Stands(also), 0, "to run").splits == ("train", "test")
     assert Job(Stands(cell("git", variant="retrieval")), 0, "to run").splits == ("train", "test")
     assert Job(Stands(cell("git", variant="sca")), 0, "to run").splits == ("train", "val", "test")
+
+
+def test_captions_handed_over_come_back_as_they_are(cell_settings, registered, run, tmp_path):
+    first, (most_frequent,) = run(cell_settings(variant="most_frequent"))
+    rows = captions(first, most_frequent)
+    for row, word in zip(rows, ("one", "two"), strict=False):
+        row["caption"] = word
+    file = tmp_path / "mine.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = cell_settings(variant="predictions", baseline__weights=str(file))
+    store, (cell_id,) = run(settings, runs="other")
+    assert captions(store, cell_id) == rows
+    record = store.record(cell_id, 0)
+    assert record.inputs["baseline.weights"] == Fingerprints()._file(file)

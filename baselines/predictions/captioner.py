@@ -1,0 +1,85 @@
+"""A captioner that looks its answers up: for programs that cannot live in this environment."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sca_bench.batch import RegionBatch
+from sca_bench.captioner import Decoding
+from sca_bench.errors import InputError, did_you_mean
+from sca_bench.settings import CellSettings
+from sca_bench.types import Prediction
+
+KEY = "baseline.weights"
+
+
+class HandedOver:
+    """Answers every region with what the file says of it."""
+
+    def __init__(self, answers: Mapping[str, Prediction], file: Path) -> None:
+        """Take the answers by region id, and the file to name in an error."""
+        self.answers, self.file = answers, file
+
+    def generate(self, batch: RegionBatch, decoding: Decoding) -> list[Prediction]:
+        """Return the answer of every region of the batch; nothing is looked at.
+
+        Raises:
+            InputError: The file has no answer for a region.
+        """
+        missing = [name for name in batch.region_ids if name not in self.answers]
+        if missing:
+            problem = f"no line for region {missing[0]!r} of the test split"
+            fix = did_you_mean(missing[0], list(self.answers)[:1000])
+            raise InputError(self.file, "region_id", problem, fix)
+        return [self.answers[name] for name in batch.region_ids]
+
+
+def build(settings: CellSettings, parts: Any = None, *, where: str = "") -> HandedOver:
+    """Read the file that `baseline.weights` names.
+
+    A line is a JSON object with `region_id` and `caption`; `log_prob` and `predicted_ious` are
+    taken where they are there. Lines of other regions are left alone.
+
+    Raises:
+        InputError: No such file, a line that is none of this kind, or a region answered twice.
+    """
+    file = Path(settings.baseline.weights).expanduser()
+    if not file.is_file():
+        problem = f"{settings.baseline.weights!r} is no file"
+        raise InputError(where, KEY, problem, "name a predictions.jsonl")
+    answers: dict[str, Prediction] = {}
+    with file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                found = _read(line, file, number)
+                if found.region_id in answers:
+                    problem = f"region {found.region_id!r} is answered twice"
+                    raise InputError(file, f"line {number}", problem, "keep one line a region")
+                answers[found.region_id] = found
+    return HandedOver(answers, file)
+
+
+def _read(line: str, file: Path, number: int) -> Prediction:
+    key = f"line {number}"
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise InputError(file, key, f"is not JSON ({error})") from None
+    if not isinstance(row, dict):
+        raise InputError(file, key, "is no object", "expected region_id and caption")
+    for name in ("region_id", "caption"):
+        if not isinstance(row.get(name), str):
+            raise InputError(file, f"{key}: {name}", f"is {row.get(name)!r}, expected a string")
+    try:
+        log_prob = float(row.get("log_prob", 0.0))
+        ious = tuple(float(value) for value in row.get("predicted_ious", ()))
+    except (TypeError, ValueError):
+        problem = "log_prob and predicted_ious must be numbers"
+        raise InputError(file, key, problem) from None
+    if not math.isfinite(log_prob):
+        raise InputError(file, f"{key}: log_prob", f"is {log_prob}, expected a finite number")
+    return Prediction(row["region_id"], row["caption"], log_prob, ious, 0.0)
