@@ -74,6 +74,12 @@ class RegionFeatures:
         return value
 
 
+def merged(first: RegionFeatures, second: RegionFeatures) -> RegionFeatures:
+    """Return the features of both, which are of the same regions; what both have is the first's."""
+    missing = [f.name for f in fields(first) if getattr(first, f.name) is None]
+    return replace(first, **{name: getattr(second, name) for name in missing})
+
+
 @dataclass(frozen=True)
 class RegionBatch:
     """B images with R padded regions each.

@@ -15,6 +15,10 @@ from typing import Any, Literal
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.types import FAMILIES, Family
 
+SAM_PARTS = "sca_bench.models.build:load_sam_parts"
+"""Loader of SAM alone."""
+SCA_PARTS = "sca_bench.models.build:load_frozen_parts"
+"""Loader of SAM and a text decoder; what it returns serves as `SAM_PARTS`, too."""
 ENTRY_POINT_GROUP = "sca_bench.variants"
 
 
@@ -118,7 +122,7 @@ def _sca(
     return VariantSpec(
         name=name,
         builder="sca_bench.models.build:build_sca",
-        parts="sca_bench.models.build:load_frozen_parts",
+        parts=SCA_PARTS,
         design=f"sca_bench.models.designs.{design}",
         summary=summary,
         frozen=_FROZEN,

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,15 +17,14 @@ from rich.console import Console
 
 from sca_bench.engine.job import CellJob, GroupJob, new_attempt, num_gpus, resolve_device
 from sca_bench.engine.pool import Attempt, Pool
+from sca_bench.engine.preparations import preparations
 from sca_bench.engine.progress import RunProgress, eta_text
 from sca_bench.engine.tracking import Tracker
 from sca_bench.errors import InputError
-from sca_bench.study.cell import features_key
 from sca_bench.study.plan import Group, Job, Plan, Training
 from sca_bench.study.record import RunRecord
 from sca_bench.study.store import Store, checkpoint_step, is_trained
 from sca_bench.study.training import TrainedIndex
-from sca_bench.types import FAMILIES
 
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _POLL_S, _SHOW_S, _MIRROR_S = 0.1, 1.0, 5.0
@@ -167,34 +166,24 @@ class Launcher:
 
     def _prepare(self, groups: list[Group]) -> None:
         """Check every group's inputs and compute the frozen features that are missing."""
-        shared: dict[Any, Group] = {}
-        for group in groups:
-            cell = group.jobs[0].cell
-            key = (
-                cell.settings.text_decoder.weights,
-                *(
-                    features_key(cell.settings, cell.inputs, split, family)
-                    for split in group.jobs[0].splits
-                    for family in FAMILIES
-                ),
-            )
-            known = shared[key].jobs if key in shared else ()
-            new = [j for j in group.jobs if j.cell.cell_id not in {k.cell.cell_id for k in known}]
-            shared[key] = Group(group.key, group.seed, (*known, *new))
-        waiting = list(shared.values())
+        waiting = preparations(groups)
         threads = max(1, self._cores // min(len(waiting), self._pool.limit))
+        said: set[str] = set()
         while waiting or self._pool.running:
             while waiting and self._pool.free > 0:
-                group = waiting.pop(0)
+                group, splits = waiting.pop(0)
                 name = f"inputs of {', '.join(job.cell.name for job in group.jobs)}"
-                self._pool.start(name, self._job(group, threads), "prepare")
+                job = replace(self._job(group, threads), splits=splits)
+                self._pool.start(name, job, "prepare")
             for attempt in self._pool.collect():
                 outcome = attempt.outcome()
                 outcome.raise_input_error()
                 for cell_id, reason in outcome.failed.items():
                     self._blocked[cell_id] = f"{reason}; log: {attempt.log_path}"
                 for message in outcome.messages:
-                    self._progress.say(f"  {message}")
+                    if message not in said:  # a split may be read by several preparations
+                        self._progress.say(f"  {message}")
+                    said.add(message)
                 self._progress.finish(attempt.name)
             for attempt in self._pool.running:
                 self._progress.heartbeat(f"  {attempt.name}: {attempt.progress_text}")

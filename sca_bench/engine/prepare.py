@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from sca_bench.batch import RegionBatch, RegionFeatures, merged
 from sca_bench.captioner import RegionCaptioner, SharesPrefix
 from sca_bench.data.dataset import RegionDataset
 from sca_bench.data.region_set import RegionSet
@@ -20,9 +23,11 @@ from sca_bench.engine.job import CellJob, GroupJob, Outcome
 from sca_bench.engine.rng import RngStream
 from sca_bench.engine.trained import start_weights
 from sca_bench.errors import InputError
+from sca_bench.models.build import SamParts
 from sca_bench.models.sam import sam_dims
 from sca_bench.study.store import write_atomic
-from sca_bench.variants import get_variant
+from sca_bench.types import FAMILIES, Family
+from sca_bench.variants import SAM_PARTS, SCA_PARTS, get_variant
 
 
 def build_member(cell: CellJob, where: str, parts: Any, device: torch.device) -> Member:
@@ -44,7 +49,8 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
 
     Everything that a user can get wrong is met here, before any cell starts.
     """
-    settings = job.cells[0].parsed()
+    lead = _lead(job.cells)
+    settings = lead.parsed()
     runs_dir, device = Path(job.runs_dir), torch.device(job.device)
     sets = splits.load_splits(settings, job.where)
     _refuse_overlap(sets, job)
@@ -61,32 +67,81 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
         for split in sets
     }
     write_thumbnails(sets["test"], images_folder(runs_dir, sets["test"]))
-    parts = get_variant(settings.variant).load_parts(settings, job.where)
-    sharing: SharesPrefix | None = None
+    sharing: dict[Family, SharesPrefix] = {}
+    parts = _Parts(job.cells, job.where)
     for cell in job.cells:  # all are built, so that a wrong setting of any is met here
-        member = build_member(cell, job.where, parts, device)
+        member = build_member(cell, job.where, parts.of(cell), device)
         if isinstance(member.captioner, SharesPrefix):
-            sharing = member.captioner
-    if sharing is None:
-        return
-    for split in splits.cached_splits(settings, sets):
+            for family in families_of([member.settings]):
+                sharing.setdefault(family, member.captioner)
+    for split in splits.cached_splits(settings, sets) if sharing else ():
         if split in job.splits:
-            _fill_banks(job, split, datasets[split], sharing, progress)
+            with parts.remembering():
+                count = _fill_banks(job, lead, split, datasets[split], sharing, progress)
+            if count:
+                line = f"{split}: {count} images encoded, once for all of {len(job.cells)} cells"
+                outcome.messages.append(line)
+
+
+def _lead(cells: list[CellJob]) -> CellJob:
+    """Return the cell whose data set serves all: one that reads original images, if any does."""
+    return next((c for c in cells if get_variant(c.parsed().variant).needs_originals), cells[0])
+
+
+class _Parts:
+    """Frozen parts by the variant's loader and text decoder; one SAM for all that can share it."""
+
+    def __init__(self, cells: list[CellJob], where: str) -> None:
+        self._where = where
+        self._loaded: dict[tuple[str, str], Any] = {}
+        # What SCA's loader returns serves captioners that need SAM alone, so it goes first.
+        for cell in sorted(cells, key=lambda c: get_variant(c.parsed().variant).parts != SCA_PARTS):
+            self.of(cell)
+
+    def of(self, cell: CellJob) -> Any:
+        """Return the parts of a cell's captioner, loading them at most once."""
+        settings = cell.parsed()
+        loader = get_variant(settings.variant).parts
+        if loader == SAM_PARTS:
+            whole = (parts for (name, _), parts in self._loaded.items() if name == SCA_PARTS)
+            if (found := next(whole, None)) is not None:
+                return found
+        key = (loader, "" if loader == SAM_PARTS else settings.text_decoder.weights)
+        if key not in self._loaded:
+            parts = get_variant(settings.variant).load_parts(settings, self._where)
+            self._loaded[key] = parts
+        return self._loaded[key]
+
+    @contextlib.contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Let every SAM embed a batch once, however many captioners ask for it."""
+        sams = [parts.sam for parts in self._loaded.values() if isinstance(parts, SamParts)]
+        with contextlib.ExitStack() as stack:
+            for sam in sams:
+                stack.enter_context(sam.remembering())
+            yield
 
 
 def _fill_banks(
-    job: GroupJob, split: str, dataset: RegionDataset, captioner: SharesPrefix, progress: Path
-) -> None:
-    """Compute those frozen features of a split that the group's cells read and nobody kept."""
-    settings, device = job.cells[0].parsed(), torch.device(job.device)
-    families = families_of(cell.parsed() for cell in job.cells)
-    folders = splits.bank_folders(
-        Path(job.runs_dir), settings, job.cells[0].inputs, split, families
-    )
+    job: GroupJob,
+    lead: CellJob,
+    split: str,
+    dataset: RegionDataset,
+    sharing: Mapping[Family, SharesPrefix],
+    progress: Path,
+) -> int:
+    """Compute those frozen features of a split that the cells read and nobody kept, in one pass.
+
+    Returns:
+        How many images (mirrored ones count by themselves) were encoded.
+    """
+    settings, device = lead.parsed(), torch.device(job.device)
+    families = tuple(family for family in FAMILIES if family in sharing)
+    folders = splits.bank_folders(Path(job.runs_dir), settings, lead.inputs, split, families)
     with locked(folders.values()):
         missing = {family: folder for family, folder in folders.items() if not folder.exists()}
         if not missing:
-            return
+            return 0
         loader, num_regions, num_images = splits.view_loader(dataset, settings)
 
         def tell(done: int, total: int) -> None:
@@ -96,13 +151,25 @@ def _fill_banks(
             build_banks(
                 missing,
                 loader,
-                functools.partial(captioner.frozen_features, families=tuple(missing)),
+                functools.partial(_features, {f: sharing[f] for f in missing}),
                 num_regions=num_regions,
                 num_images=num_images,
                 dtype=settings.features.dtype,
                 device=device,
                 progress=tell,
             )
+    return num_images
+
+
+def _features(sharing: Mapping[Family, SharesPrefix], batch: RegionBatch) -> RegionFeatures:
+    """Return features of several captioners; SAM knows a batch that it has just encoded."""
+    found: RegionFeatures | None = None
+    for captioner in dict.fromkeys(sharing.values()):
+        families = [family for family, owner in sharing.items() if owner is captioner]
+        more = captioner.frozen_features(batch, families=families)
+        found = more if found is None else merged(found, more)
+    assert found is not None
+    return found
 
 
 def _refuse_overlap(sets: dict[str, RegionSet], job: GroupJob) -> None:

@@ -9,6 +9,8 @@ C channels, M mask candidates.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Protocol
 
 import torch
@@ -81,10 +83,31 @@ class Sam(nn.Module):
         self.image_encoder = image_encoder
         self.prompt_encoder = prompt_encoder
         self.mask_decoder = mask_decoder
+        self._remembering = False
+        self._last: tuple[Tensor, int, Tensor] | None = None
+
+    @contextlib.contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Inside, embed the very pixels that were embedded last only once.
+
+        So several captioners over one batch share one pass. Weights must not change meanwhile.
+        """
+        self._remembering = True
+        try:
+            yield
+        finally:
+            self._remembering, self._last = False, None
 
     def encode_images(self, pixel_values_B3HW: Tensor) -> Tensor:
         """Return the image embeddings (B, C, h, w) of normalised, padded images."""
-        return self.image_encoder(pixel_values_B3HW)
+        pixels = pixel_values_B3HW
+        if self._last is not None and _are_one(pixels, *self._last[:2]):
+            return self._last[2]
+        embeddings_BChw = self.image_encoder(pixels)
+        if self._remembering:
+            # The pixels are held on to, so that no other tensor can take their place in memory.
+            self._last = (pixels, pixels._version, embeddings_BChw)
+        return embeddings_BChw
 
     def image_pe(self) -> Tensor:
         """Return the positional encoding of the image tokens, (S, C), row-major."""
@@ -172,6 +195,17 @@ class Sam(nn.Module):
             dim=1,
         )
         return torch.einsum("nmc,nchw->nmhw", weights, upscaled)
+
+
+def _are_one(tensor: Tensor, other: Tensor, version: int) -> bool:
+    """Say whether two tensors are one piece of memory, unchanged since it had that version."""
+    return bool(
+        tensor.untyped_storage()._cdata == other.untyped_storage()._cdata
+        and tensor.storage_offset() == other.storage_offset()
+        and tensor.shape == other.shape
+        and tensor.stride() == other.stride()
+        and tensor._version == version
+    )
 
 
 def build_sam(

@@ -11,9 +11,11 @@ from sca_bench.grammar import WORLD_VERSION
 from sca_bench.settings import CellSettings, ScenesSplit, items_of
 from sca_bench.study.fingerprint import digest_json
 from sca_bench.types import Family
-from sca_bench.variants import get_variant
+from sca_bench.variants import SAM_PARTS, SCA_PARTS, get_variant
 
 KEY_LENGTH = 12
+FEATURES_REVISION = "1"
+"""Raised whenever the code behind SAM's frozen features moves a number of them."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,13 @@ def features_key(
         views = [settings.data.flip, settings.train.regions_per_image]
     if split == "train" and settings.data.lsj_scale is not None:
         views += settings.data.lsj_scale
-    return digest_json([family, shared, part, views, _prefix_code(settings)])[:KEY_LENGTH]
+    code = FEATURES_REVISION if _reads_sam(settings) else _prefix_code(settings)
+    return digest_json([family, shared, part, views, code])[:KEY_LENGTH]
+
+
+def _reads_sam(settings: CellSettings) -> bool:
+    """Say whether the features are those of this package's SAM, whoever reads them."""
+    return get_variant(settings.variant).parts in (SAM_PARTS, SCA_PARTS)
 
 
 def _prompt_of(settings: CellSettings, split: str) -> list[Any]:

@@ -228,3 +228,47 @@ def test_captions_handed_over_come_back_as_they_are(cell_settings, registered, r
     assert captions(store, cell_id) == rows
     record = store.record(cell_id, 0)
     assert record.inputs["baseline.weights"] == Fingerprints()._file(file)
+
+
+def test_sam_sees_each_image_once_however_many_kinds_of_captioner_read_it(
+    cell, cell_settings, tmp_path, monkeypatch
+):
+    from sca_bench.engine.preparations import preparations
+    from sca_bench.engine.prepare import prepare
+    from sca_bench.models.image_encoder import SamImageEncoder
+    from sca_bench.study.cell import Cell
+    from sca_bench.study.plan import Group
+
+    kinds = [
+        cell_settings(variant="sca", mixer__num_heads=4),
+        cell_settings(variant="sca_roi_align"),
+        cell_settings(variant="retrieval"),
+        cell("git"),
+        cell("blip", eval__num_beams=2),
+    ]
+    groups = []
+    for settings in kinds:
+        inputs = Fingerprints().inputs(settings, "test")
+        key = cell_key(settings, inputs)
+        found = Cell(key, {}, settings, inputs, key, "1")
+        groups.append(Group(key, 0, (Job(found, 0, "to run"),)))
+    planned = {splits: [j.cell.cell_id for j in g.jobs] for g, splits in preparations(groups)}
+    ids = [group.key for group in groups]
+    assert planned == {("train",): ids[:3], ("test",): ids}
+
+    seen = []
+    whole = SamImageEncoder.forward
+    monkeypatch.setattr(
+        SamImageEncoder, "forward", lambda self, x: seen.append(len(x)) or whole(self, x)
+    )
+    for group, splits in preparations(groups):
+        jobs = [
+            CellJob(
+                j.cell.cell_id, "", 0, "1", j.cell.settings.model_dump(mode="json"), j.cell.inputs
+            )
+            for j in group.jobs
+        ]
+        job = GroupJob(str(tmp_path / "runs"), jobs, "s", new_attempt("t"), 1, "cpu", "", splits)
+        prepare(job, Outcome(), tmp_path / "progress")
+    images = sum(getattr(kinds[0].data, name).num_images for name in ("train", "test"))
+    assert sum(seen) == images

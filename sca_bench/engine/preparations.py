@@ -1,0 +1,43 @@
+"""Which cells are prepared together: those whose frozen features come from the same passes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sca_bench.study.cell import features_key
+from sca_bench.study.plan import Group, Job
+from sca_bench.types import FAMILIES
+
+
+def preparations(groups: list[Group]) -> list[tuple[Group, tuple[str, ...]]]:
+    """Return what is to be prepared: cells, and the splits whose frozen features they share.
+
+    Whoever reads the same images of the same SAM with the same prompts stands in one preparation,
+    whatever is read of it and by which kind of captioner, so that each image is encoded once.
+    """
+    readers: dict[Any, dict[str, tuple[Group, Job]]] = {}
+    for group in groups:
+        for job in group.jobs:
+            for split in _prepared_splits(job):
+                cell = job.cell
+                keys = (features_key(cell.settings, cell.inputs, split, f) for f in FAMILIES)
+                found = readers.setdefault((split, *keys), {})
+                found.setdefault(cell.cell_id, (group, job))
+    together: dict[frozenset[str], tuple[list[tuple[Group, Job]], list[str]]] = {}
+    for (split, *_), found in readers.items():
+        together.setdefault(frozenset(found), (list(found.values()), []))[1].append(split)
+    return [
+        (Group(first.key, first.seed, (job, *(other for _, other in rest))), tuple(splits))
+        for ((first, job), *rest), splits in together.values()
+    ]
+
+
+def _prepared_splits(job: Job) -> tuple[str, ...]:
+    """Return the splits to prepare for a run; one where nothing can be kept, to check its input."""
+    settings = job.cell.settings
+    if not settings.features.cache:
+        return job.splits[:1]
+    kept = [s for s in job.splits if s != "train" or settings.data.lsj_scale is None]
+    if settings.data.val is None:
+        kept = [split for split in kept if split != "val"]
+    return tuple(kept) or job.splits[:1]
