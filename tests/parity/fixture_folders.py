@@ -60,6 +60,18 @@ class Recorded:
         """Return another copy of the model, for tests that change it."""
         return load_original(checkpoint(self.folder), self.meta["original_class"])
 
+    def doubled(self) -> Recorded:
+        """Return the same in float64, but for the prompts, whose code insists on float32."""
+        inputs = {**self.inputs, "pixel_values": self.inputs["pixel_values"].double()}
+        model = self.fresh_model().double()
+        model.region_encoder.sam.prompt_encoder.float()
+        return dataclasses.replace(self, inputs=inputs, model=model)
+
+    def own_model(self) -> ScaCaptioner:
+        """Return a model that a test may change: a fresh one, or this copy's own in float64."""
+        is_double = self.inputs["pixel_values"].dtype == torch.float64
+        return self.model if is_double else self.fresh_model()
+
     @property
     def shape(self) -> tuple[int, int]:
         """Images and regions per image."""
