@@ -6,9 +6,9 @@ nothing in it imports torch.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from sca_bench.data_settings import (
     AugmentationSettings,
@@ -158,12 +158,18 @@ class TrainSettings(Settings):
     prompt: Literal["box", "point", "box_point", "random_point"] = "box"
     """What stands for a region in training and validation."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    order_seed: int | None = Field(None, ge=0)
+    """Seed of data order, draws and dealt captions; the run's own where None. Seeds that share it
+    differ in initial weights and dropout only, and may train in lockstep."""
     val_every: int = of_kind("cost", 5_000, ge=1)
     """Steps between validations; the last step's weights are kept, so this moves no number."""
 
 
 class EvalSettings(Settings):
-    """How the test split is captioned."""
+    """Which split is captioned, and how."""
+
+    split: Literal["test", "val"] = "test"
+    """What is captioned and scored; a sweep looks at the validation split only."""
 
     prompt: Literal["box", "point", "box_point", "random_point", "mask_point", "sam_mask_point"] = (
         "box"
@@ -180,11 +186,19 @@ class EvalSettings(Settings):
 
 
 class FeatureSettings(Settings):
-    """Whether frozen features are computed once per image or region and kept on disk."""
+    """Which frozen features are computed once and kept on disk, and in which precision."""
 
-    cache: bool = of_kind("cost", True)
-    dtype: Literal["float32", "float16"] = "float32"
-    """Storage type of cached features; float16 changes numbers in the third digit."""
+    cache: Literal["off", "encoder", "all"] = of_kind("cost", "all")
+    """`encoder` keeps image embeddings (few bytes an image), `all` whatever the cells read too."""
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """What the cells read is rounded to this, kept or not; float16 moves the third digit."""
+    encoder_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """Image embeddings are rounded to this, kept or not, before SAM's mixer reads them."""
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _plain_words(cls, value: Any) -> Any:
+        return {False: "off", True: "all"}.get(value, value) if isinstance(value, bool) else value
 
 
 class RuntimeSettings(Settings):

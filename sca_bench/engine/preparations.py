@@ -35,7 +35,7 @@ def preparations(groups: list[Group]) -> list[tuple[Group, tuple[str, ...]]]:
 def _prepared_splits(job: Job) -> tuple[str, ...]:
     """Return the splits to prepare for a run; one where nothing can be kept, to check its input."""
     settings = job.cell.settings
-    if not settings.features.cache:
+    if settings.features.cache != "all":
         return job.splits[:1]
     kept = [s for s in job.splits if s != "train" or settings.data.lsj_scale is None]
     if settings.data.val is None:

@@ -39,8 +39,10 @@ def load_splits(settings: CellSettings, where: str) -> dict[str, RegionSet]:
 
 def cached_splits(settings: CellSettings, sets: dict[str, RegionSet]) -> list[str]:
     """Return the splits whose frozen features can be kept: not one whose images are jittered."""
+    if settings.features.cache != "all":
+        return []
     jittered = settings.data.lsj_scale is not None
-    return [name for name in sets if settings.features.cache and not (name == "train" and jittered)]
+    return [name for name in sets if not (name == "train" and jittered)]
 
 
 def make_dataset(
