@@ -33,7 +33,7 @@ class Member:
     """One cell inside a group.
 
     Attributes:
-        key: Cell id.
+        key: The run's key in its job.
         captioner: Its model.
         settings: Its settings.
         rng: Its random stream.

@@ -131,7 +131,7 @@ class CheckpointHook(Hook):  # type: ignore[misc]
             checkpoint_path(folder, step),
             {
                 "step": step,
-                "cell_id": member.key,
+                "run": member.key,
                 "trainable": captioner.trainable_state(),
                 "optimiser": runner.optim_wrapper[member.key].state_dict(),
                 "schedule": [s.state_dict() for s in runner.param_schedulers[member.key]],

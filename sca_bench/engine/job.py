@@ -42,6 +42,11 @@ class CellJob:
     stage: str = ""
     reuses: bool = False
 
+    @property
+    def key(self) -> str:
+        """What tells it from all other runs: seeds of one cell may stand in one group."""
+        return f"{self.cell_id}-s{self.seed}"
+
     def parsed(self) -> CellSettings:
         """Return the settings as settings."""
         return CellSettings.model_validate(self.settings)
@@ -53,7 +58,7 @@ class GroupJob:
 
     Attributes:
         runs_dir: The runs folder.
-        cells: Runs that share frozen prefix, data order and seed; stages are among themselves.
+        cells: Runs that share frozen prefix and data order; stages are among themselves.
         where: Suite file, for messages.
         attempt: Unique name of this attempt.
         threads: CPU threads of the worker.
@@ -70,6 +75,12 @@ class GroupJob:
     device: str
     command: str
     splits: tuple[str, ...] = ("train", "val", "test")
+
+    @property
+    def order_seed(self) -> int:
+        """Seed of the data order, which all its runs share."""
+        wanted = self.cells[0].settings["train"].get("order_seed")
+        return self.cells[0].seed if wanted is None else int(wanted)
 
     @property
     def is_stage(self) -> bool:
@@ -94,7 +105,7 @@ class Outcome:
 
     Attributes:
         input_error: `where, key, problem, fix` of an `InputError`, if the input was wrong.
-        failed: Cell id -> reason.
+        failed: Run key -> reason.
         messages: Lines for the user.
     """
 

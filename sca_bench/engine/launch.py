@@ -178,8 +178,10 @@ class Launcher:
             for attempt in self._pool.collect():
                 outcome = attempt.outcome()
                 outcome.raise_input_error()
-                for cell_id, reason in outcome.failed.items():
-                    self._blocked[cell_id] = f"{reason}; log: {attempt.log_path}"
+                for cell in attempt.job.cells:
+                    if cell.key in outcome.failed:
+                        reason = f"{outcome.failed[cell.key]}; log: {attempt.log_path}"
+                        self._blocked[cell.cell_id] = reason
                 for message in outcome.messages:
                     if message not in said:  # a split may be read by several preparations
                         self._progress.say(f"  {message}")
@@ -197,9 +199,8 @@ class Launcher:
         while waiting or self._pool.running:
             while self._pool.free > 0 and (group := self._next(waiting)) is not None:
                 waiting.remove(group)
-                names = ", ".join(job.cell.name for job in group.jobs)
                 job = self._job(group, self._threads)
-                self._pool.start(f"{names}; seed {group.seed}", job, "run")
+                self._pool.start(_names(job.cells), job, "run")
             for attempt in self._pool.collect():
                 done += len(attempt.job.cells)
                 self._finish(attempt, done, total)
@@ -257,15 +258,14 @@ class Launcher:
         outcome = attempt.outcome()
         if outcome.input_error:  # met only now, so the other groups go on
             line = str(InputError(*outcome.input_error))
-            outcome.failed = {cell.cell_id: line for cell in attempt.job.cells}
+            outcome.failed = {cell.key: line for cell in attempt.job.cells}
         self._progress.finish(attempt.name)
         for cell in attempt.job.cells:
-            if cell.cell_id in outcome.failed:
-                self._fail(cell, outcome.failed[cell.cell_id])
-        finished = ", ".join(c.name for c in attempt.job.cells if c.cell_id not in outcome.failed)
+            if cell.key in outcome.failed:
+                self._fail(cell, outcome.failed[cell.key])
+        finished = [cell for cell in attempt.job.cells if cell.key not in outcome.failed]
         if finished:
-            seed = attempt.job.cells[0].seed
-            self._progress.say(f"  done {done} of {total}: {finished}; seed {seed}")
+            self._progress.say(f"  done {done} of {total}: {_names(finished)}")
 
     def _fail(self, cell: CellJob, reason: str) -> None:
         name = f"{cell.name} seed {cell.seed}"
@@ -319,3 +319,10 @@ class Launcher:
         )
         self.store.save(record.model_copy(update={"status": "failed", "error": reason}))
         return True
+
+
+def _names(cells: list[CellJob]) -> str:
+    """Return what progress lines call a group: its cells, and their seeds."""
+    seeds = sorted({cell.seed for cell in cells})
+    names = ", ".join(dict.fromkeys(cell.name for cell in cells))
+    return f"{names}; seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"

@@ -40,7 +40,7 @@ class Attempt:
         if code < 0:
             how = signal.Signals(-code).name + (" (out of memory?)" if code == -9 else "")
         reason = f"the worker process ended with {how}; see {self.log_path}"
-        return Outcome(failed={cell.cell_id: reason for cell in self.job.cells})
+        return Outcome(failed={cell.key: reason for cell in self.job.cells})
 
 
 class Pool:

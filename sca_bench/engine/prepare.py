@@ -41,7 +41,7 @@ def build_member(cell: CellJob, where: str, parts: Any, device: torch.device) ->
     start_weights(captioner, settings, where)
     if isinstance(captioner, nn.Module):
         captioner.to(device)
-    return Member(cell.cell_id, captioner, settings, rng)
+    return Member(cell.key, captioner, settings, rng)
 
 
 def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:

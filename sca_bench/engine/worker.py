@@ -59,7 +59,7 @@ def main(job_path: str, outcome_path: str, log_path: str, stage: str) -> None:
         torch.set_num_threads(job.threads)
         if job.device.startswith("cuda:"):
             torch.cuda.set_device(job.device)
-        torch.manual_seed(job.cells[0].seed)
+        torch.manual_seed(job.order_seed)
         if stage == "prepare":
             prepare(job, outcome, Path(outcome_path).with_suffix(".progress"))
         else:
@@ -69,7 +69,7 @@ def main(job_path: str, outcome_path: str, log_path: str, stage: str) -> None:
     except Exception as error:
         traceback.print_exc()
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-        outcome.failed = {cell.cell_id: reason for cell in job.cells}
+        outcome.failed = {cell.key: reason for cell in job.cells}
     outcome.save(Path(outcome_path))
 
 
@@ -81,9 +81,9 @@ class GroupRun:
         self.store = Store(job.runs_dir)
         self.device = torch.device(job.device)
         self.first: CellSettings = job.cells[0].parsed()
-        self.seed = job.cells[0].seed
+        self.seed = job.order_seed
         self.started = now()
-        self.folders = {c.cell_id: self.store.run_dir(c.cell_id, c.seed) for c in job.cells}
+        self.folders = {c.key: self.store.run_dir(c.cell_id, c.seed) for c in job.cells}
         self.start = min(checkpoint_step(folder) for folder in self.folders.values())
         self.timings: dict[str, float] = {}
         self.index = TrainedIndex(self.store)
@@ -95,7 +95,7 @@ class GroupRun:
         self.image_size = sam_dims(self.first.sam.size).image_size
         group = self._group()
         for cell, member in zip(self.job.cells, group.members, strict=True):
-            self.lineages[cell.cell_id] = self._start_from(cell, member)
+            self.lineages[cell.key] = self._start_from(cell, member)
             self.store.save(self._record(cell))
         if get_variant(self.first.variant).trains == "gradient" and not self.job.cells[0].reuses:
             self._timed("train_s", lambda: self._train(group))
@@ -104,7 +104,7 @@ class GroupRun:
             self._timed("generate_s", lambda: self._test(group))
         for cell, member in zip(self.job.cells, group.members, strict=True):
             if member.error:
-                self.outcome.failed[cell.cell_id] = member.error
+                self.outcome.failed[cell.key] = member.error
             self._close(cell, group, member)
 
     def _close(self, cell: CellJob, group: CellGroup, member: Member) -> None:
@@ -117,10 +117,10 @@ class GroupRun:
         record.counters = dict(group.counters)
         self.store.save(record)
         if not member.error:
-            drop_checkpoints(self.folders[cell.cell_id])
+            drop_checkpoints(self.folders[cell.key])
 
     def _record(self, cell: CellJob) -> RunRecord:
-        lineage = self.lineages[cell.cell_id]
+        lineage = self.lineages[cell.key]
         return new_record(self.job, cell, self.sets, self.started, self.start, lineage)
 
     def _start_from(self, cell: CellJob, member: Member) -> list[dict[str, Any]]:
@@ -131,7 +131,7 @@ class GroupRun:
         if not wanted:
             return []
         before = self.store.record(cell.cell_id, cell.seed)
-        begun = self.start > 0 or is_trained(self.folders[cell.cell_id])
+        begun = self.start > 0 or is_trained(self.folders[cell.key])
         if begun and not cell.reuses and before is not None and before.lineage:
             return list(before.lineage)  # what it did start from, whatever has become of that
         found = self.index.find(wanted, cell.seed)

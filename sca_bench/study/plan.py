@@ -46,6 +46,12 @@ class Job:
         return f"{self.cell.name} seed {self.seed}"
 
     @property
+    def order_seed(self) -> int:
+        """Seed of its data order: its own, unless the settings name one."""
+        wanted = self.cell.settings.train.order_seed
+        return self.seed if wanted is None else wanted
+
+    @property
     def gives(self) -> Training | None:
         """Return the training it will finish, if any."""
         return None if self.reuses else (self.cell.training_id, self.seed)
@@ -73,7 +79,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that share their frozen prefix, their data order and their seed."""
+    """Runs that share their frozen prefix and their data order, whose seed is `seed`."""
 
     key: str
     seed: int
@@ -128,7 +134,7 @@ class Plan:
             key = prefix_key(job.cell.settings, job.cell.inputs)
             # A stage and the one it starts from may be alike; in one group neither could start.
             place = len(job.cell.settings.pretraining) if job.cell.stage else -1
-            shared.setdefault((key, job.seed, job.reuses, place), []).append(job)
+            shared.setdefault((key, job.order_seed, job.reuses, place), []).append(job)
         groups = [Group(key[0], key[1], tuple(jobs)) for key, jobs in shared.items()]
         while groups and len(groups) < workers:
             big = max(groups, key=lambda group: len(group.jobs))

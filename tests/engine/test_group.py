@@ -1,5 +1,6 @@
 """Cells in lockstep: equal to cells alone, with or without a cache, through faults and resumes."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -138,6 +139,26 @@ def test_seeds_differ_and_the_same_seed_repeats(group_job, run_group, tmp_path):
     assert any(not torch.equal(weights[0][k], weights[2][k]) for k in weights[0])
 
 
+def test_seeds_with_one_data_order_share_a_group(group_job, run_group, tmp_path):
+    """Initial weights and dropout differ, images and captions come alike; alone or together."""
+    change = {**DEPTHS[1], "train.order_seed": 7}
+    jobs = [group_job(change, runs=tmp_path / f"alone{seed}", seed=seed) for seed in (0, 1)]
+    together = dataclasses.replace(
+        group_job(change, runs=tmp_path / "together"), cells=[j.cells[0] for j in jobs]
+    )
+    for job in (*jobs, together):
+        assert not run_group(job).failed
+        assert job.order_seed == 7
+    for index, job in enumerate(jobs):
+        assert_equal(trained(together, index), trained(job))
+        assert captions(together, index) == captions(job)
+    weights = [trained(job) for job in jobs]
+    assert any(not torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+    own = group_job(DEPTHS[1], runs=tmp_path / "own", seed=1)
+    run_group(own)
+    assert any(not torch.equal(trained(own)[k], weights[1][k]) for k in weights[1])
+
+
 def test_a_resumed_group_equals_an_uninterrupted_one(group_job, run_group, tmp_path, monkeypatch):
     straight = group_job(*DEPTHS[:2], runs=tmp_path / "straight")
     run_group(straight)
@@ -175,7 +196,7 @@ def test_a_cell_that_diverges_leaves_and_the_others_do_not_notice(
 
     step = CellGroup._step
     both = group_job(*DEPTHS[:2], runs=tmp_path / "both")
-    victim = both.cells[1].cell_id
+    victim = both.cells[1].key
 
     def poisoned(self, member, batch, wrapper):
         loss = step(self, member, batch, wrapper)
@@ -189,7 +210,7 @@ def test_a_cell_that_diverges_leaves_and_the_others_do_not_notice(
     assert_equal(trained(quiet), trained(both))
     store = Store(both.runs_dir)
     assert store.record(both.cells[0].cell_id, 0).status == "done"
-    failed = store.record(victim, 0)
+    failed = store.record(both.cells[1].cell_id, 0)
     assert (failed.status, failed.error) == ("failed", "loss is nan at step 3")
 
 
@@ -197,7 +218,7 @@ def test_a_cell_that_runs_out_of_memory_leaves(group_job, run_group, monkeypatch
     from sca_bench.engine.group import CellGroup
 
     job = group_job(*DEPTHS[:2])
-    victim = job.cells[0].cell_id
+    victim = job.cells[0].key
     step = CellGroup._step
 
     def greedy(self, member, batch, wrapper):
