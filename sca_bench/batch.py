@@ -92,6 +92,8 @@ class RegionBatch:
         points_xy_input_BRP2: Points in model-input pixels, or None.
         point_labels_BRP: 1 foreground, 0 background, or None.
         pixel_values_B3HW: Normalised, zero-padded square images; None when `features` are given.
+        image_embeddings_BChw: What the image encoder made of them, where that is known already; it
+            is read in place of the pixels.
         input_sizes_hw: Height and width of each image's valid area in model-input pixels.
         captions: N training captions, or None at evaluation.
         tasks: B task names ("caption" or "recognition").
@@ -116,6 +118,7 @@ class RegionBatch:
     captions: list[str] | None = None
     tasks: list[str] | None = None
     features: RegionFeatures | None = None
+    image_embeddings_BChw: Tensor | None = None
     views: list[int] | None = None
     original_images: list[Tensor] | None = None
     mask_point_seed: int | None = None

@@ -80,6 +80,19 @@ class SharesPrefix(RegionCaptioner, Protocol):
 
 
 @runtime_checkable
+class EmbedsImages(SharesPrefix, Protocol):
+    """One whose image encoder can be asked alone; an encoder cache needs that.
+
+    Its `frozen_features` reads `image_embeddings_BChw` of a batch, where there are some, in place
+    of the pixels.
+    """
+
+    def embed_images(self, pixel_values_B3HW: Tensor) -> Tensor:
+        """Return the embeddings (B, C, h, w) of normalised, padded images, without gradient."""
+        ...
+
+
+@runtime_checkable
 class FitsFeatures(SharesPrefix, Protocol):
     """A captioner without gradient descent that looks at the training regions' features once."""
 

@@ -210,6 +210,11 @@ class RuntimeSettings(Settings):
     jobs: int = of_kind("cost", 0, ge=0)
     """Worker processes at a time; 0 is one per CPU core on a CPU, one per GPU on CUDA."""
     loader_workers: int = of_kind("cost", 0, ge=0)
+    cache_dir: str = of_kind("cost", "")
+    """Folder of kept features, which several runs folders may share; empty: `features/` in the
+    runs folder."""
+    cache_limit_gib: float | None = of_kind("cost", None, gt=0)
+    """Size up to which features are kept; those used least recently make room for new ones."""
     eval_regions: int = of_kind("cost", 64, ge=1)
     """Regions captioned at a time."""
     compile: bool = of_kind("cost", False)

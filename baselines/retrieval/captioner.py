@@ -68,7 +68,8 @@ class NearestRegion(nn.Module):
         """Take SAM and a descriptor.
 
         Args:
-            encode: Frozen SAM: `(batch, families=...) -> RegionFeatures`, with an attribute `sam`.
+            encode: Frozen SAM: `(batch, families=...) -> RegionFeatures`, with attributes `sam` and
+                `embed`.
             describe: Turns features into one vector per region.
         """
         super().__init__()
@@ -89,6 +90,11 @@ class NearestRegion(nn.Module):
             batch, families=("mixed",) if families is None else families, with_masks=with_masks
         )
         return found
+
+    def embed_images(self, pixel_values_B3HW: Tensor) -> Tensor:
+        """Return the embeddings (B, C, h, w) of normalised, padded images, without gradient."""
+        embeddings_BChw: Tensor = self.encode.embed(pixel_values_B3HW)
+        return embeddings_BChw
 
     @torch.no_grad()
     def fit_features(self, batches: Iterable[RegionBatch]) -> None:

@@ -95,7 +95,7 @@ class MaskCutter(nn.Module):
 
         Args:
             encode: Frozen SAM: `(batch, families=(), with_masks=True) -> RegionFeatures`, with an
-                attribute `sam` that knows its sizes.
+                attribute `sam` that knows its sizes, and `embed`.
             settings: Margin, background and question.
             select: `predicted_iou` or `first`.
         """
@@ -231,6 +231,11 @@ class SamCaptioner(CropCaptioner):
         if families is not None and set(families) - {"mask_boxes"}:
             raise ValueError(f"crops share boxes around masks, not {', '.join(families)}")
         return self.cutter.features(batch, with_masks=with_masks)
+
+    def embed_images(self, pixel_values_B3HW: Tensor) -> Tensor:
+        """Return the embeddings (B, C, h, w) of normalised, padded images, without gradient."""
+        embeddings_BChw: Tensor = self.cutter.encode.embed(pixel_values_B3HW)
+        return embeddings_BChw
 
 
 def originals_of(batch: RegionBatch) -> list[Tensor]:

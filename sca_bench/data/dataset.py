@@ -318,7 +318,7 @@ class ViewDataset(Dataset[ImageSample]):
     """
 
     def __init__(self, dataset: RegionDataset, *, stored_only: bool = False) -> None:
-        self._dataset = dataset
+        self.dataset = dataset
         self._places = [
             (index, view)
             for index in range(len(dataset))
@@ -330,7 +330,7 @@ class ViewDataset(Dataset[ImageSample]):
         return len(self._places)
 
     def __getitem__(self, index: int) -> ImageSample:
-        return self._dataset.view(*self._places[index])
+        return self.dataset.view(*self._places[index])
 
 
 def iter_views(dataset: RegionDataset) -> Iterator[RegionBatch]:

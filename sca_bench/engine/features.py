@@ -1,51 +1,49 @@
-"""Frozen features of a split, computed once, kept as memory-mapped arrays.
+"""Frozen features of a split, by image content and region: read from disk, or computed.
 
-A bank holds one family of features for every (region, view) or (image, view) of one split. Its
-folder is named by the key of everything the features depend on and appears under that name only
-when complete. A group reads as many banks as its cells read families.
+A store (`sca_bench.engine.shards`) holds one family of features. Rows of image embeddings are named
+by view and image content, so that whatever shows the same image to the same encoder shares them;
+rows of the other families by view, region and image content. A group reads as many stores as its
+cells read families; what is not there is computed as it comes, with the same result.
 Shape legend as in `sca_bench.batch`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import json
-import os
-import shutil
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from sca_bench.batch import RegionBatch, RegionFeatures
-from sca_bench.errors import InputError
-from sca_bench.settings import CellSettings
-from sca_bench.types import FAMILIES, Family
+from sca_bench.batch import RegionBatch, RegionFeatures, merged
+from sca_bench.captioner import EmbedsImages, SharesPrefix
+from sca_bench.engine.shards import Rows, ShardStore
+from sca_bench.settings import CellSettings, FeatureSettings
+from sca_bench.types import FAMILIES, Family, Region
 from sca_bench.variants import get_variant
 
-_ROWS: dict[Family, tuple[str, ...]] = {
+ROWS: dict[Family, tuple[str, ...]] = {
     "mixed": ("tokens_NTC", "image_tokens_NSC", "ious_NM"),
     "prompts": ("prompt_tokens_NPC", "ious_NM"),
     "images": ("embeddings_BChw",),
     "mask_boxes": ("mask_boxes_xyxy_NM4", "ious_NM"),
 }
 """Arrays with a row per region; per image in the family `images`."""
-_SHARED: dict[Family, tuple[str, ...]] = {
+SHARED: dict[Family, tuple[str, ...]] = {
     "mixed": ("image_pe_SC",),
     "prompts": ("own_tokens_TC",),
     "images": ("embedding_pe_SC", "dense_prompt_C"),
     "mask_boxes": (),
 }
 """Arrays that are the same for all rows; always kept in float32."""
+SHARED_KEY = "*"
+"""Key of the one row of those arrays."""
 _WHOLE = ("mask_boxes_xyxy_NM4",)
 """Arrays of whole pixels, of which half precision would lose some; always kept in float32."""
-_TORCH_DTYPE = {"float32": torch.float32, "float16": torch.float16}
+_TORCH_DTYPE = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_STORED = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+_LOADED = {name: dtype for dtype, name in _STORED.items()}
 
 
 def families_of(cells: Iterable[CellSettings]) -> tuple[Family, ...]:
@@ -54,197 +52,235 @@ def families_of(cells: Iterable[CellSettings]) -> tuple[Family, ...]:
     return tuple(family for family in FAMILIES if family in read)
 
 
-def row_key(name: str, view: int) -> str:
-    """Return the key of one row: of a region id, or of an image id, in one view."""
-    return f"{view}|{name}"
+def image_key(view: int, content: str) -> str:
+    """Return the key of an image's row, in one view; `content` tells images apart by bytes."""
+    return f"{view}|{content}"
 
 
-def _keys(family: Family, batch: RegionBatch) -> list[str]:
-    if family == "images":
+def region_key(view: int, content: str, region_id: str) -> str:
+    """Return the key of a region's row, in one view of its image."""
+    return f"{view}|{content}|{region_id}"
+
+
+class Keys:
+    """Names the rows of a batch.
+
+    Args:
+        content_of: Image id -> what tells its bytes from others'.
+    """
+
+    def __init__(self, content_of: Callable[[str], str]) -> None:
+        self.content_of = content_of
+
+    def images(self, batch: RegionBatch) -> list[str]:
+        """Return the key of each of the B images."""
         views = batch.views or [0] * len(batch.image_ids)
-        return [row_key(i, v) for i, v in zip(batch.image_ids, views, strict=True)]
-    return [row_key(r, v) for r, v in zip(batch.region_ids, batch.region_views(), strict=True)]
+        pairs = zip(batch.image_ids, views, strict=True)
+        return [image_key(view, self.content_of(image_id)) for image_id, view in pairs]
+
+    def regions(self, batch: RegionBatch) -> list[str]:
+        """Return the key of each of the N regions."""
+        whole = self.images(batch)
+        places = batch.image_index().tolist()
+        pairs = zip(places, batch.region_ids, strict=True)
+        return [f"{whole[place]}|{region_id}" for place, region_id in pairs]
+
+    def of(self, family: Family, batch: RegionBatch) -> list[str]:
+        """Return the keys of a batch's rows in the store of a family."""
+        return self.images(batch) if family == "images" else self.regions(batch)
 
 
-class _Stored:
-    """One family of one split."""
+def to_rows(values: Tensor, dtype: torch.dtype) -> Rows:
+    """Return the rows of an array as bytes of a storage type."""
+    kept = values.detach().to("cpu", dtype).contiguous()
+    raw = kept.reshape(len(kept), -1).view(torch.uint8).numpy()
+    return Rows(raw, _STORED[dtype], tuple(values.shape[1:]))
 
-    def __init__(self, family: Family, folder: Path) -> None:
-        self.family = family
-        try:
-            index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-            self.rows: dict[str, int] = index["rows"]
-            self.first_candidate: int = index["first_candidate"]
-            grid = index["grid_hw"]
-            self.grid_hw = None if grid is None else (int(grid[0]), int(grid[1]))
-            self._arrays = {
-                name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ROWS[family]
-            }
-            self.shared = {
-                name: torch.from_numpy(np.load(folder / f"{name}.npy")) for name in _SHARED[family]
-            }
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            fix = "delete the folder; it is computed again"
-            raise InputError(folder, "", f"damaged feature cache ({error})", fix) from error
 
-    def take(self, batch: RegionBatch) -> dict[str, Tensor]:
-        """Return the rows of a batch and what all rows share, as they are stored."""
-        rows = [self.rows[key] for key in _keys(self.family, batch)]
-        taken = {name: torch.from_numpy(array[rows]) for name, array in self._arrays.items()}
-        return taken | self.shared
+def from_rows(rows: Rows) -> Tensor:
+    """Return stored rows as a tensor of their type."""
+    raw, dtype, shape = rows
+    return torch.from_numpy(raw).view(_LOADED[dtype]).reshape(len(raw), *shape)
+
+
+def storage_dtype(name: str, features: FeatureSettings) -> torch.dtype:
+    """Return the type that an array is rounded to and kept in."""
+    if name in _WHOLE:
+        return torch.float32
+    wanted = features.encoder_dtype if name in ROWS["images"] else features.dtype
+    return _TORCH_DTYPE[wanted]
 
 
 class FeatureBank:
-    """Read access to the frozen features of one split.
+    """Read access to what is kept of one split's frozen features.
 
     Args:
-        folders: Folder of each family, written by `build_banks`.
-
-    Raises:
-        InputError: A folder is damaged.
-        ValueError: No family has a row per region.
+        stores: Store of each family that the cells read; `images` besides, where embeddings are
+            kept.
+        families: The families that the cells read.
+        keys: Names the rows.
+        settings: How features are rounded.
     """
 
-    def __init__(self, folders: Mapping[Family, Path]) -> None:
-        if not set(folders) - {"images"}:
-            raise ValueError("features of images alone know nothing of regions")
-        self._stored = [_Stored(family, folder) for family, folder in folders.items()]
+    def __init__(
+        self,
+        stores: Mapping[Family, ShardStore],
+        families: Sequence[Family],
+        keys: Keys,
+        settings: FeatureSettings,
+    ) -> None:
+        self.stores, self.families, self.keys = dict(stores), tuple(families), keys
+        self.settings = settings
+        self._shared: dict[Family, dict[str, Any]] = {}
 
-    def gather(self, batch: RegionBatch) -> RegionFeatures:
-        """Return the features of the batch's N regions, float32 on the batch's device."""
+    @property
+    def knows_regions(self) -> bool:
+        """Whether all that the cells read is kept; image embeddings alone know no regions."""
+        return self.families != ("images",) and all(f in self.stores for f in self.families)
+
+    def has_features(self, batch: RegionBatch) -> bool:
+        """Say whether every row that the cells read of a batch is there."""
+        return self.knows_regions and all(
+            self._has(family, self.keys.of(family, batch)) for family in self.families
+        )
+
+    def has_view(self, view: int, content: str, regions: Iterable[Region]) -> bool:
+        """Say whether every row that the cells read of one view of an image is there."""
+        named = [region_key(view, content, region.region_id) for region in regions]
+        whole = [image_key(view, content)]
+        return all(self._has(f, whole if f == "images" else named) for f in self.families)
+
+    def _has(self, family: Family, keys: list[str]) -> bool:
+        store = self.stores[family]
+        shared = not SHARED[family] or SHARED_KEY in store
+        return shared and all(key in store for key in keys)
+
+    def features(self, batch: RegionBatch) -> RegionFeatures | None:
+        """Return the features of the batch's N regions, float32 on its device; None if some miss.
+
+        Raises:
+            DamagedRow: A row does not fit its checksum.
+        """
+        if not self.has_features(batch):
+            return None
         device = batch.region_mask_BR.device
         taken: dict[str, Any] = {}
-        for stored in self._stored:
-            for name, values in stored.take(batch).items():
-                if name not in taken:
+        for family in self.families:
+            rows = self.stores[family].take(self.keys.of(family, batch))
+            for name, values in {**_tensors(rows), **self._of_all(family)}.items():
+                if name in (*ROWS[family], *SHARED[family]) and name not in taken:
                     taken[name] = values.to(device=device, dtype=torch.float32, non_blocking=True)
-            if stored.grid_hw is not None:
-                taken["grid_hw"] = stored.grid_hw
-        return RegionFeatures(
+        first = next(family for family in self.families if family != "images")
+        facts = self.stores[first].facts(self.keys.of(first, batch)[0]) if batch.region_ids else {}
+        if "mixed" in self.families:
+            grid = self.stores["mixed"].facts(SHARED_KEY)["grid_hw"]
+            taken["grid_hw"] = (int(grid[0]), int(grid[1]))
+        features = RegionFeatures(
             image_index_N=batch.image_index(),
             num_images=len(batch.image_ids),
-            first_candidate=self._stored[0].first_candidate,
+            first_candidate=int(facts.get("first_candidate", 1)),
             boxes_xyxy_input_N4=batch.prompt_boxes(),
             **taken,
         )
+        return rounded(features, self.settings)
+
+    def _of_all(self, family: Family) -> dict[str, Tensor]:
+        if family not in self._shared:
+            found: dict[str, Tensor] = {}
+            if SHARED[family]:
+                rows = self.stores[family].take([SHARED_KEY])
+                found = {name: values[0] for name, values in _tensors(rows).items()}
+            self._shared[family] = found
+        return self._shared[family]
+
+    def embeddings(self, batch: RegionBatch) -> list[Tensor | None]:
+        """Return the embedding (C, h, w) of each image, float32, or None where it is not kept.
+
+        Raises:
+            DamagedRow: A row does not fit its checksum.
+        """
+        store = self.stores.get("images")
+        if store is None:
+            return [None] * len(batch.image_ids)
+        keys = self.keys.images(batch)
+        there = [key for key in dict.fromkeys(keys) if key in store]
+        found: dict[str, Tensor] = {}
+        if there:
+            values = _tensors(store.take(there))["embeddings_BChw"]
+            found = dict(zip(there, values.to(batch.region_mask_BR.device).float(), strict=True))
+        return [found.get(key) for key in keys]
 
 
-def rounded(features: RegionFeatures, dtype: str) -> RegionFeatures:
+def _tensors(rows: Mapping[str, Rows]) -> dict[str, Tensor]:
+    return {name: from_rows(values) for name, values in rows.items()}
+
+
+def rounded(features: RegionFeatures, settings: FeatureSettings) -> RegionFeatures:
     """Round features as a bank of this type would, so that a cache moves no number."""
-    if dtype == "float32":
+    if settings.dtype == "float32":
         return features
-    names = {name for family in FAMILIES for name in _ROWS[family]} - set(_WHOLE)
+    names = {name for family in FAMILIES for name in ROWS[family]} - set(_WHOLE)
     there = {name: getattr(features, name) for name in names}
-    return replace(
-        features,
-        **{n: t.to(_TORCH_DTYPE[dtype]).float() for n, t in there.items() if t is not None},
-    )
+    dtype = _TORCH_DTYPE[settings.dtype]
+    return replace(features, **{n: t.to(dtype).float() for n, t in there.items() if t is not None})
 
 
-class _Writer:
-    """Fills the folder of one family; it gets its name when it is complete."""
+@dataclass
+class Frozen:
+    """Computes frozen features, and counts what it costs.
 
-    def __init__(self, family: Family, folder: Path, num_rows: int, dtype: str) -> None:
-        self._family, self._folder, self._num_rows = family, folder, num_rows
-        self._dtype = _TORCH_DTYPE[dtype]
-        self._temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-        shutil.rmtree(self._temporary, ignore_errors=True)
-        self._temporary.mkdir(parents=True)
-        self._rows: dict[str, int] = {}
-        self._arrays: dict[str, Any] = {}
-
-    def add(self, batch: RegionBatch, features: RegionFeatures) -> None:
-        """Append the rows of a batch."""
-        keys, done = _keys(self._family, batch), len(self._rows)
-        for name in _ROWS[self._family]:
-            dtype = torch.float32 if name in _WHOLE else self._dtype
-            values = features.need(name).to("cpu", dtype).numpy()
-            if name not in self._arrays:
-                path, shape = self._temporary / f"{name}.npy", (self._num_rows, *values.shape[1:])
-                self._arrays[name] = np.lib.format.open_memmap(path, "w+", values.dtype, shape)
-            self._arrays[name][done : done + len(keys)] = values
-        self._rows.update({key: done + i for i, key in enumerate(keys)})
-        if len(self._rows) != done + len(keys):
-            raise RuntimeError(f"{self._folder.name}: a row came twice")
-
-    def close(self, features: RegionFeatures, facts: dict[str, Any]) -> None:
-        """Write what all rows share and give the folder its name."""
-        if len(self._rows) != self._num_rows:
-            found = f"expected {self._num_rows} feature rows, computed {len(self._rows)}"
-            raise RuntimeError(f"{self._folder.name}: {found}")
-        for array in self._arrays.values():
-            array.flush()
-        for name in _SHARED[self._family]:
-            values = features.need(name).to("cpu", torch.float32).contiguous()
-            np.save(self._temporary / f"{name}.npy", values.numpy())
-        grid = features.grid_hw if self._family == "mixed" else None
-        index = {
-            "rows": self._rows,
-            "first_candidate": features.first_candidate,
-            "grid_hw": grid,
-            **facts,
-        }
-        (self._temporary / "index.json").write_text(json.dumps(index), encoding="utf-8")
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._temporary.replace(self._folder)
-
-
-@contextlib.contextmanager
-def locked(folders: Iterable[Path]) -> Iterator[None]:
-    """Keep other processes from building the same banks; wait while one of them does.
-
-    Groups that differ in their test prompts, say, share the banks of their training split.
+    Attributes:
+        settings: How features are rounded.
+        bank: Where embeddings may already be; none where None.
+        encoder_forwards: Images encoded so far.
+        sam_mixer_forwards: Regions mixed so far.
     """
-    with contextlib.ExitStack() as stack:
-        for folder in sorted(folders):  # in one order, or two processes could wait for each other
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            handle = stack.enter_context((folder.parent / f".{folder.name}.lock").open("w"))
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
+    settings: FeatureSettings
+    bank: FeatureBank | None = None
+    encoder_forwards: int = 0
+    sam_mixer_forwards: int = 0
 
-def build_banks(
-    folders: Mapping[Family, Path],
-    batches: Iterable[RegionBatch],
-    compute: Callable[[RegionBatch], RegionFeatures],
-    *,
-    num_regions: int,
-    num_images: int,
-    dtype: str,
-    device: torch.device,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> None:
-    """Compute and store features of one split, all families in one pass over its images.
+    def embedded(self, captioner: SharesPrefix, batch: RegionBatch) -> RegionBatch:
+        """Return a batch with the embeddings of its images, kept ones and new ones.
 
-    Args:
-        folders: Where the bank of each family will stand.
-        batches: Every (image, view) of the split exactly once, with pixels and all regions.
-        compute: A captioner's `frozen_features`, asked for these families.
-        num_regions: Number of (region, view) pairs.
-        num_images: Number of (image, view) pairs.
-        dtype: Storage type, `float32` or `float16`.
-        device: Where to compute.
-        progress: Called with (regions done, regions in all).
-    """
-    writers = [
-        _Writer(family, folder, num_images if family == "images" else num_regions, dtype)
-        for family, folder in folders.items()
-    ]
-    started, cpu, done, images = time.perf_counter(), time.process_time(), 0, 0
-    features: RegionFeatures | None = None
-    for batch in batches:
-        features = compute(batch.to(device))
-        for writer in writers:
-            writer.add(batch, features)
-        images += len(batch.image_ids)
-        done += batch.num_regions
-        progress(done, num_regions)
-    if features is None:
-        raise RuntimeError("a split without images has no features")
-    facts = {
-        "counters": {"images": images, "regions": done},
-        "seconds": round(time.perf_counter() - started, 3),
-        "cpu_s": round(time.process_time() - cpu, 3),
-    }
-    for writer in writers:
-        writer.close(features, facts)
+        A captioner whose encoder cannot be asked alone gets its batch back as it is.
+
+        Raises:
+            ValueError: An image is to be encoded, and there are no pixels.
+        """
+        if batch.image_embeddings_BChw is not None:
+            return batch
+        if not isinstance(captioner, EmbedsImages):
+            self.encoder_forwards += len(batch.image_ids)
+            return batch
+        parts = self.bank.embeddings(batch) if self.bank else [None] * len(batch.image_ids)
+        missing = [place for place, part in enumerate(parts) if part is None]
+        if missing:
+            if batch.pixel_values_B3HW is None:
+                raise ValueError("an image is to be encoded, and there are no pixels")
+            pixels_B3HW = batch.pixel_values_B3HW
+            if len(missing) < len(parts):
+                pixels_B3HW = pixels_B3HW[missing]
+            new_BChw = captioner.embed_images(pixels_B3HW)
+            new_BChw = new_BChw.to(_TORCH_DTYPE[self.settings.encoder_dtype]).float()
+            self.encoder_forwards += len(missing)
+            if len(missing) == len(parts):
+                return replace(batch, image_embeddings_BChw=new_BChw)
+            for place, part in zip(missing, new_BChw, strict=True):
+                parts[place] = part
+        return replace(
+            batch, image_embeddings_BChw=torch.stack([p for p in parts if p is not None])
+        )
+
+    def features(
+        self, owners: Mapping[Family, SharesPrefix], batch: RegionBatch
+    ) -> RegionFeatures | None:
+        """Return families of features, each by the captioner that gives it; None for none."""
+        found: RegionFeatures | None = None
+        for captioner in dict.fromkeys(owners.values()):
+            families = [family for family, owner in owners.items() if owner is captioner]
+            more = captioner.frozen_features(batch, families=families)
+            found = more if found is None else merged(found, more)
+            self.sam_mixer_forwards += batch.num_regions
+        return None if found is None else rounded(found, self.settings)

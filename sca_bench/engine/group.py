@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from sca_bench.batch import RegionBatch
 from sca_bench.captioner import Decoding, RegionCaptioner, SharesPrefix, TrainableCaptioner
 from sca_bench.engine.clock import StepClock
-from sca_bench.engine.features import FeatureBank, families_of, rounded
+from sca_bench.engine.features import FeatureBank, Frozen, families_of
 from sca_bench.engine.rng import RngStream
 from sca_bench.settings import CellSettings
 from sca_bench.types import Prediction
@@ -172,18 +172,21 @@ class CellGroup(BaseModel):
     def with_features(self, data: RegionBatch, split: str) -> RegionBatch:
         """Return a batch of a split on the device, with the frozen features its members read."""
         batch = data.to(self.device_)
-        if split in self.banks:
-            return replace(batch, features=self.banks[split].gather(batch))
+        bank = self.banks.get(split)
+        features = bank.features(batch) if bank is not None else None
+        if features is not None:
+            return replace(batch, features=features)
         sharing = [m.captioner for m in self.alive if isinstance(m.captioner, SharesPrefix)]
         if not sharing:
             return batch
-        self.counters["encoder_forwards"] += len(batch.image_ids)
-        self.counters["sam_mixer_forwards"] += batch.num_regions
+        frozen = Frozen(self.members[0].settings.features, bank)
+        families = families_of(member.settings for member in self.alive)
         with torch.no_grad(), self._autocast():
-            families = families_of(member.settings for member in self.alive)
-            features = sharing[0].frozen_features(batch, families=families)
-        features = rounded(features, self.members[0].settings.features.dtype)
-        return replace(batch, features=features)
+            batch = frozen.embedded(sharing[0], batch)
+            features = frozen.features(dict.fromkeys(families, sharing[0]), batch)
+        self.counters["encoder_forwards"] += frozen.encoder_forwards
+        self.counters["sam_mixer_forwards"] += frozen.sam_mixer_forwards
+        return replace(batch, features=features, image_embeddings_BChw=None)
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         return autocast(self.device_, self.precision)

@@ -65,6 +65,8 @@ class GroupJob:
         device: Resolved device name.
         command: The command line, for the record.
         splits: Splits whose frozen features are read.
+        since: When the command began, in seconds since the epoch; the cache deletes nothing to make
+            room that was used later.
     """
 
     runs_dir: str
@@ -75,6 +77,7 @@ class GroupJob:
     device: str
     command: str
     splits: tuple[str, ...] = ("train", "val", "test")
+    since: float = 0.0
 
     @property
     def order_seed(self) -> int:
@@ -107,11 +110,13 @@ class Outcome:
         input_error: `where, key, problem, fix` of an `InputError`, if the input was wrong.
         failed: Run key -> reason.
         messages: Lines for the user.
+        counters: What was computed: `encoder_forwards`, `sam_mixer_forwards`.
     """
 
     input_error: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
+    counters: dict[str, int] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write the outcome for the parent to read."""

@@ -6,6 +6,7 @@ import fcntl
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -85,6 +86,8 @@ class Launcher:
         command: The command line, for the records.
         console: Where progress goes.
         tracker: The MLflow mirror, if wanted.
+        failed: Job name -> reason of what failed.
+        counters: What was computed: `encoder_forwards`, `sam_mixer_forwards`.
     """
 
     plan: Plan
@@ -93,6 +96,7 @@ class Launcher:
     console: Console
     tracker: Tracker | None
     failed: dict[str, str] = field(default_factory=dict)
+    counters: Counter[str] = field(default_factory=Counter)
     _blocked: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> dict[str, str]:
@@ -114,6 +118,7 @@ class Launcher:
         self._pool = Pool(self.store.root / "attempts", limit, gpus)
         self._index = TrainedIndex(self.store)
         self._names = {job.gives: job.name for job in self.plan.left if job.gives is not None}
+        self._began = time.time()
         with stop_signals(), RunProgress(self.console) as self._progress:
             try:
                 self._prepare(groups)
@@ -162,6 +167,7 @@ class Launcher:
             threads=threads,
             device=self._device,
             command=self.command,
+            since=self._began,
         )
 
     def _prepare(self, groups: list[Group]) -> None:
@@ -178,6 +184,7 @@ class Launcher:
             for attempt in self._pool.collect():
                 outcome = attempt.outcome()
                 outcome.raise_input_error()
+                self.counters.update(outcome.counters)
                 for cell in attempt.job.cells:
                     if cell.key in outcome.failed:
                         reason = f"{outcome.failed[cell.key]}; log: {attempt.log_path}"
@@ -259,6 +266,7 @@ class Launcher:
         if outcome.input_error:  # met only now, so the other groups go on
             line = str(InputError(*outcome.input_error))
             outcome.failed = {cell.key: line for cell in attempt.job.cells}
+        self.counters.update(outcome.counters)
         self._progress.finish(attempt.name)
         for cell in attempt.job.cells:
             if cell.key in outcome.failed:

@@ -21,7 +21,8 @@ def preparations(groups: list[Group]) -> list[tuple[Group, tuple[str, ...]]]:
             for split in _prepared_splits(job):
                 cell = job.cell
                 keys = (features_key(cell.settings, cell.inputs, split, f) for f in FAMILIES)
-                found = readers.setdefault((split, *keys), {})
+                mode = cell.settings.features.cache
+                found = readers.setdefault((split, mode, *keys), {})
                 found.setdefault(cell.cell_id, (group, job))
     together: dict[frozenset[str], tuple[list[tuple[Group, Job]], list[str]]] = {}
     for (split, *_), found in readers.items():
@@ -35,7 +36,7 @@ def preparations(groups: list[Group]) -> list[tuple[Group, tuple[str, ...]]]:
 def _prepared_splits(job: Job) -> tuple[str, ...]:
     """Return the splits to prepare for a run; one where nothing can be kept, to check its input."""
     settings = job.cell.settings
-    if settings.features.cache != "all":
+    if settings.features.cache == "off":
         return job.splits[:1]
     kept = [s for s in job.splits if s != "train" or settings.data.lsj_scale is None]
     if settings.data.val is None:

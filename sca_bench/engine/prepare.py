@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from sca_bench.batch import RegionBatch, RegionFeatures, merged
 from sca_bench.captioner import RegionCaptioner, SharesPrefix
-from sca_bench.data.dataset import RegionDataset
+from sca_bench.data.dataset import RegionDataset, ViewDataset
 from sca_bench.data.region_set import RegionSet
 from sca_bench.engine import splits
-from sca_bench.engine.features import build_banks, families_of, locked
+from sca_bench.engine.cache import Cache, locked
+from sca_bench.engine.features import families_of
 from sca_bench.engine.group import Member, autocast
 from sca_bench.engine.images import images_folder, write_thumbnails
 from sca_bench.engine.job import CellJob, GroupJob, Outcome
+from sca_bench.engine.keep import Kept, check_embeddings, keep_features
 from sca_bench.engine.rng import RngStream
 from sca_bench.engine.trained import start_weights
 from sca_bench.errors import InputError
-from sca_bench.models.build import SamParts
 from sca_bench.models.sam import sam_dims
+from sca_bench.settings import CellSettings
+from sca_bench.study.cell import features_key
 from sca_bench.study.store import write_atomic
 from sca_bench.types import FAMILIES, Family
 from sca_bench.variants import SAM_PARTS, SCA_PARTS, get_variant
@@ -67,18 +67,22 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
         for split in sets
     }
     write_thumbnails(sets["test"], images_folder(runs_dir, sets["test"]))
+    outcome.counters = {"encoder_forwards": 0, "sam_mixer_forwards": 0}
     sharing: dict[Family, SharesPrefix] = {}
     parts = _Parts(job.cells, job.where)
     for cell in job.cells:  # all are built, so that a wrong setting of any is met here
         member = build_member(cell, job.where, parts.of(cell), device)
         if isinstance(member.captioner, SharesPrefix):
+            check_embeddings(member.captioner, member.settings, job.where)
             for family in families_of([member.settings]):
                 sharing.setdefault(family, member.captioner)
-    for split in splits.cached_splits(settings, sets) if sharing else ():
+    for split in splits.kept_splits(settings, sets) if sharing else ():
         if split in job.splits:
-            with parts.remembering():
-                count = _fill_banks(job, lead, split, datasets[split], sharing, progress)
-            if count:
+            kept = _keep_split(job, lead, split, datasets[split], sharing, progress)
+            outcome.messages += kept.notes
+            outcome.counters["encoder_forwards"] += kept.encoder_forwards
+            outcome.counters["sam_mixer_forwards"] += kept.sam_mixer_forwards
+            if count := kept.encoder_forwards:
                 line = f"{split}: {count} images encoded, once for all of {len(job.cells)} cells"
                 outcome.messages.append(line)
 
@@ -112,64 +116,36 @@ class _Parts:
             self._loaded[key] = parts
         return self._loaded[key]
 
-    @contextlib.contextmanager
-    def remembering(self) -> Iterator[None]:
-        """Let every SAM embed a batch once, however many captioners ask for it."""
-        sams = [parts.sam for parts in self._loaded.values() if isinstance(parts, SamParts)]
-        with contextlib.ExitStack() as stack:
-            for sam in sams:
-                stack.enter_context(sam.remembering())
-            yield
 
-
-def _fill_banks(
+def _keep_split(
     job: GroupJob,
     lead: CellJob,
     split: str,
     dataset: RegionDataset,
     sharing: Mapping[Family, SharesPrefix],
     progress: Path,
-) -> int:
-    """Compute those frozen features of a split that the cells read and nobody kept, in one pass.
-
-    Returns:
-        How many images (mirrored ones count by themselves) were encoded.
-    """
+) -> Kept:
+    """Compute those frozen features of a split that may be kept and are not, in one pass."""
     settings, device = lead.parsed(), torch.device(job.device)
+    cache = Cache.of(Path(job.runs_dir), settings.runtime, job.since)
     families = tuple(family for family in FAMILIES if family in sharing)
-    folders = splits.bank_folders(Path(job.runs_dir), settings, lead.inputs, split, families)
-    with locked(folders.values()):
-        missing = {family: folder for family, folder in folders.items() if not folder.exists()}
-        if not missing:
-            return 0
-        loader, num_regions, num_images = splits.view_loader(dataset, settings)
+    keys = splits.store_keys(settings, lead.inputs, split, families)
+    for family, key in keys.items():
+        about = {"family": family, "split": split if family != "images" else "any"}
+        cache.used(key, {**about, "sam": settings.sam.size, "dtype": _kept_as(settings, family)})
 
-        def tell(done: int, total: int) -> None:
-            write_atomic(progress, f"frozen features, {split}: {done} of {total} regions")
+    def tell(done: int, total: int) -> None:
+        write_atomic(progress, f"frozen features, {split}: {done} of {total} images")
 
-        with torch.no_grad(), autocast(device, settings.train.precision):
-            build_banks(
-                missing,
-                loader,
-                functools.partial(_features, {f: sharing[f] for f in missing}),
-                num_regions=num_regions,
-                num_images=num_images,
-                dtype=settings.features.dtype,
-                device=device,
-                progress=tell,
-            )
-    return num_images
+    turns = [features_key(settings, lead.inputs, split, family) + f".{split}" for family in keys]
+    with locked(cache.root, turns):
+        bank = splits.open_bank(cache, settings, lead.inputs, split, dataset.region_set, families)
+        with autocast(device, settings.train.precision):
+            return keep_features(cache, bank, sharing, ViewDataset(dataset), settings, device, tell)
 
 
-def _features(sharing: Mapping[Family, SharesPrefix], batch: RegionBatch) -> RegionFeatures:
-    """Return features of several captioners; SAM knows a batch that it has just encoded."""
-    found: RegionFeatures | None = None
-    for captioner in dict.fromkeys(sharing.values()):
-        families = [family for family, owner in sharing.items() if owner is captioner]
-        more = captioner.frozen_features(batch, families=families)
-        found = more if found is None else merged(found, more)
-    assert found is not None
-    return found
+def _kept_as(settings: CellSettings, family: Family) -> str:
+    return settings.features.encoder_dtype if family == "images" else settings.features.dtype
 
 
 def _refuse_overlap(sets: dict[str, RegionSet], job: GroupJob) -> None:

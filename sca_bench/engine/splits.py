@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from sca_bench.data.collate import collate
 from sca_bench.data.dataset import RegionDataset, ViewDataset
 from sca_bench.data.load import load_split
 from sca_bench.data.region_set import RegionSet
 from sca_bench.data.sampling import EvalSampler, SeekableSampler
+from sca_bench.engine.cache import Cache, ImageDigests
+from sca_bench.engine.features import FeatureBank, Keys, image_key
+from sca_bench.grammar import WORLD_VERSION
 from sca_bench.settings import CellSettings
 from sca_bench.study.cell import features_key
-from sca_bench.types import Family
+from sca_bench.types import FAMILIES, Family
 from sca_bench.variants import get_variant
 
 SPLITS = ("train", "val", "test")
@@ -37,9 +39,9 @@ def load_splits(settings: CellSettings, where: str) -> dict[str, RegionSet]:
     return sets
 
 
-def cached_splits(settings: CellSettings, sets: dict[str, RegionSet]) -> list[str]:
+def kept_splits(settings: CellSettings, sets: dict[str, RegionSet]) -> list[str]:
     """Return the splits whose frozen features can be kept: not one whose images are jittered."""
-    if settings.features.cache != "all":
+    if settings.features.cache == "off":
         return []
     jittered = settings.data.lsj_scale is not None
     return [name for name in sets if not (name == "train" and jittered)]
@@ -125,30 +127,76 @@ def stored_loader(dataset: RegionDataset, settings: CellSettings) -> DataLoader[
     )
 
 
-def view_loader(dataset: RegionDataset, settings: CellSettings) -> tuple[DataLoader[Any], int, int]:
-    """Return a loader over every (image, view), and the numbers of (region, view) and of those."""
-    views = ViewDataset(dataset)
-    rows = sum(len(dataset.region_set.regions_of(image_id)) for image_id, _ in views.keys)
-    regions = len(dataset.region_set.regions)
-    per_image = max(1.0, regions / max(1, len(dataset)))
-    loader = DataLoader(
-        views,
+def view_loader(
+    views: ViewDataset, places: Sequence[int], settings: CellSettings
+) -> DataLoader[Any]:
+    """Return a loader over some (image, view) pairs, about `eval_regions` regions at a time."""
+    region_set = views.dataset.region_set
+    per_image = max(1.0, len(region_set.regions) / max(1, len(views.dataset)))
+    return DataLoader(
+        Subset(views, places),
         batch_size=max(1, round(settings.runtime.eval_regions / per_image)),
         collate_fn=collate,
         num_workers=settings.runtime.loader_workers,
     )
-    return loader, rows, len(views)
 
 
-def bank_folders(
-    runs_dir: Path,
+def store_keys(
+    settings: CellSettings, inputs: dict[str, str], split: str, families: Iterable[Family]
+) -> dict[Family, str]:
+    """Return the store of each family of a split that `features.cache` lets be kept.
+
+    Embeddings are kept whenever anything is: whatever else is read is computed from them.
+    """
+    kept = {"images", *(families if settings.features.cache == "all" else ())}
+    return {f: features_key(settings, inputs, split, f) for f in FAMILIES if f in kept}
+
+
+def content_of(region_set: RegionSet, settings: CellSettings, digests: ImageDigests) -> Keys:
+    """Return what names the rows of a split: images by their bytes, scenes by their world."""
+
+    def content(image_id: str) -> str:
+        if settings.data.blank_images:
+            return "blank"
+        path = region_set.images[image_id].path
+        return digests.of(path) if path else f"{WORLD_VERSION}:{image_id}"
+
+    return Keys(content)
+
+
+def open_bank(
+    cache: Cache,
     settings: CellSettings,
     inputs: dict[str, str],
     split: str,
-    families: Iterable[Family],
-) -> dict[Family, Path]:
-    """Return where the frozen features of a split lie, by family."""
-    return {
-        family: runs_dir / "features" / features_key(settings, inputs, split, family)
-        for family in families
+    region_set: RegionSet,
+    families: Sequence[Family],
+) -> FeatureBank:
+    """Open what is kept of a split's frozen features."""
+    stores = {
+        family: cache.store(key)
+        for family, key in store_keys(settings, inputs, split, families).items()
     }
+    keys = content_of(region_set, settings, ImageDigests(cache.root / ".digests.sqlite"))
+    return FeatureBank(stores, families, keys, settings.features)
+
+
+def needs_pixels(bank: FeatureBank, views: ViewDataset) -> bool:
+    """Say whether images have to be loaded: neither all embeddings nor all features are kept."""
+    return not (_keeps_embeddings(bank, views) or _keeps_features(bank, views))
+
+
+def _keeps_embeddings(bank: FeatureBank, views: ViewDataset) -> bool:
+    store = bank.stores.get("images")
+    if store is None:
+        return False
+    return all(image_key(view, bank.keys.content_of(image)) in store for image, view in views.keys)
+
+
+def _keeps_features(bank: FeatureBank, views: ViewDataset) -> bool:
+    if not bank.knows_regions:
+        return False
+    return all(
+        bank.has_view(view, bank.keys.content_of(image), views.dataset.region_set.regions_of(image))
+        for image, view in views.keys
+    )

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 
 from sca_bench.captioner import Decoding, SharesPrefix
+from sca_bench.data.dataset import ViewDataset
 from sca_bench.engine import splits
+from sca_bench.engine.cache import Cache
 from sca_bench.engine.collect import ValidationSummary, WritePredictions, check_complete
 from sca_bench.engine.features import FeatureBank, families_of
 from sca_bench.engine.fit import fit_once
@@ -102,6 +104,7 @@ class GroupRun:
         self._fit(group)
         if not self.job.is_stage:
             self._timed("generate_s", lambda: self._test(group))
+        self.outcome.counters = {k: v for k, v in group.counters.items() if k != "train_steps"}
         for cell, member in zip(self.job.cells, group.members, strict=True):
             if member.error:
                 self.outcome.failed[cell.key] = member.error
@@ -150,15 +153,20 @@ class GroupRun:
         members = [build_member(c, self.job.where, parts, self.device) for c in self.job.cells]
         banks: dict[str, FeatureBank] = {}
         if isinstance(members[0].captioner, SharesPrefix):
-            root, inputs = Path(self.job.runs_dir), self.job.cells[0].inputs
+            cache = Cache.of(Path(self.job.runs_dir), self.first.runtime)
             families = families_of(member.settings for member in members)
-            for split in splits.cached_splits(self.first, self.sets):
+            inputs = self.job.cells[0].inputs
+            for split in splits.kept_splits(self.first, self.sets):
                 if split in self.job.splits:
-                    folders = splits.bank_folders(root, self.first, inputs, split, families)
-                    banks[split] = FeatureBank(folders)
+                    banks[split] = splits.open_bank(
+                        cache, self.first, inputs, split, self.sets[split], families
+                    )
         decoding = Decoding(self.first.eval.num_beams, self.first.eval.max_new_tokens)
         group = CellGroup(members, self.device, banks, decoding)
         self.needs_pixels = [s for s in self.sets if spec.looks and s not in banks]
+        for split, bank in banks.items():
+            if splits.needs_pixels(bank, ViewDataset(self._dataset(split))):
+                self.needs_pixels.append(split)
         return group
 
     def _dataset(self, split: str, training: bool | None = None) -> Any:

@@ -61,14 +61,16 @@ class RegionEncoder(nn.Module):
             ValueError: The batch has no pixels, no prompts, or not one id per real region; or asks
                 for points in SAM's masks and has no boxes, or points already.
         """
-        if batch.pixel_values_B3HW is None:
-            raise ValueError("frozen features need pixel values")
         mask_BR = batch.region_mask_BR
         if int(mask_BR.sum()) != batch.num_regions:
             raise ValueError(
                 f"{batch.num_regions} region ids, but region_mask has {int(mask_BR.sum())} regions"
             )
-        embeddings_BChw = self._embed(batch.pixel_values_B3HW)
+        embeddings_BChw = batch.image_embeddings_BChw
+        if embeddings_BChw is None:
+            if batch.pixel_values_B3HW is None:
+                raise ValueError("frozen features need pixel values")
+            embeddings_BChw = self.embed(batch.pixel_values_B3HW)
         return self.from_embeddings(
             embeddings_BChw,
             batch.image_index(),
@@ -101,11 +103,13 @@ class RegionEncoder(nn.Module):
         )
         return self.sam.encode_prompts(None, points_N12)
 
-    def _embed(self, pixel_values_B3HW: Tensor) -> Tensor:
-        """Embed images; where all are bit for bit the same one, it is embedded once.
+    @torch.no_grad()
+    def embed(self, pixel_values_B3HW: Tensor) -> Tensor:
+        """Embed images without gradient, (B, C, h, w).
 
-        That is so for the control with blank images, whose encoder passes would cost as much as
-        those of real ones. The last such image is remembered across batches.
+        Where all are bit for bit the same one, it is embedded once. That is so for the control with
+        blank images, whose encoder passes would cost as much as those of real ones. The last such
+        image is remembered across batches.
         """
         first = pixel_values_B3HW[:1]
         if not torch.equal(pixel_values_B3HW, first.expand_as(pixel_values_B3HW)):

@@ -122,6 +122,11 @@ class ScaCaptioner(nn.Module):
         )
         return features
 
+    def embed_images(self, pixel_values_B3HW: Tensor) -> Tensor:
+        """Return the embeddings (B, C, h, w) of normalised, padded images, without gradient."""
+        embeddings_BChw: Tensor = self.region_encoder.embed(pixel_values_B3HW)
+        return embeddings_BChw
+
     def loss(self, batch: RegionBatch) -> Tensor:
         """Return the mean token loss of the batch; every caption head learns every caption.
 

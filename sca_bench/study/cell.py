@@ -14,7 +14,7 @@ from sca_bench.types import Family
 from sca_bench.variants import SAM_PARTS, SCA_PARTS, get_variant
 
 KEY_LENGTH = 12
-FEATURES_REVISION = "1"
+FEATURES_REVISION = "2"
 """Raised whenever the code behind SAM's frozen features moves a number of them."""
 
 
@@ -134,19 +134,24 @@ def features_key(
 ) -> str:
     """Return the key of one family of a split's frozen features.
 
-    It covers weights, preprocessing and images; prompts for what depends on them (features of
-    images do not); and the grid for what is pooled to it.
+    It covers weights, preprocessing and precision; for features of regions also the split with its
+    prompts and, where something is pooled, the grid. Features of images depend on nothing of these:
+    their rows are named by the images' content, whatever split shows them.
     """
     values = result_settings(settings) | inputs
+    code = FEATURES_REVISION if _reads_sam(settings) else _prefix_code(settings)
     shared = {
         key: value
         for key, value in values.items()
-        if key.split(".")[0] in ("sam", "encoder", "features")
-        or key in ("data.blank_images", "train.precision")
-        or (key == "mixer.image_grid" and family == "mixed")
+        if key.split(".")[0] in ("sam", "encoder")
+        or key in ("data.blank_images", "train.precision", "features.encoder_dtype")
     }
-    if family != "images":
-        shared["prompt"] = _prompt_of(settings, split)
+    if family == "images":
+        return digest_json([family, shared, code])[:KEY_LENGTH]
+    shared["features.dtype"] = values["features.dtype"]
+    shared["prompt"] = _prompt_of(settings, split)
+    if family == "mixed":
+        shared["mixer.image_grid"] = values["mixer.image_grid"]
     part = {k.split(".", 2)[2]: v for k, v in values.items() if k.startswith(f"data.{split}.")}
     views: list[Any] = []
     if split == "train" and settings.data.flip != "never":
@@ -154,7 +159,6 @@ def features_key(
         views = [settings.data.flip, settings.train.regions_per_image]
     if split == "train" and settings.data.lsj_scale is not None:
         views += settings.data.lsj_scale
-    code = FEATURES_REVISION if _reads_sam(settings) else _prefix_code(settings)
     return digest_json([family, shared, part, views, code])[:KEY_LENGTH]
 
 

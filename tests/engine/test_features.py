@@ -1,18 +1,19 @@
-"""Frozen features on disk: each family in a bank of its own, and no number moved by them."""
+"""Frozen features on disk: each family in a store of its own, and no number moved by them."""
 
 import dataclasses
-import json
 import multiprocessing
 import threading
 
-import numpy as np
 import pytest
 import torch
 
 from sca_bench.captioner import Decoding
 from sca_bench.data.collate import collate
+from sca_bench.data.dataset import ViewDataset
 from sca_bench.engine import splits
-from sca_bench.engine.features import FeatureBank, build_banks, families_of, locked, rounded
+from sca_bench.engine.cache import Cache, locked
+from sca_bench.engine.features import FeatureBank, Frozen, Keys, families_of
+from sca_bench.engine.keep import check_embeddings, keep_features
 from sca_bench.errors import InputError
 from sca_bench.variants import get_variant
 
@@ -56,38 +57,52 @@ def built(cell_settings, parts):
 
 
 @pytest.fixture
-def batches(cell_settings):
+def views(cell_settings):
+    """Return a function that gives every training image of the tiny world."""
+
+    def build(settings=None):
+        settings = settings or cell_settings()
+        sets = splits.load_splits(settings, "test")
+        dataset = splits.make_dataset(
+            sets, "train", settings, image_size=96, seed=0, with_pixels=True, training=False
+        )
+        return ViewDataset(dataset)
+
+    return build
+
+
+@pytest.fixture
+def batches(views):
     """All training images of the tiny world, as one batch, with every region in order."""
-    settings = cell_settings()
-    sets = splits.load_splits(settings, "test")
-    dataset = splits.make_dataset(
-        sets, "train", settings, image_size=96, seed=0, with_pixels=True, training=False
-    )
-    return [collate([dataset.view(i, 0) for i in range(len(dataset))])]
+    shown = views()
+    return [collate([shown[i] for i in range(len(shown))])]
 
 
-def fill(root, batches, captioner, families, dtype="float32"):
-    folders = {family: root / family for family in families}
-    build_banks(
-        folders,
-        batches,
-        lambda batch: captioner.frozen_features(batch, families=families),
-        num_regions=sum(b.num_regions for b in batches),
-        num_images=sum(len(b.image_ids) for b in batches),
-        dtype=dtype,
-        device=torch.device("cpu"),
-    )
-    return folders
+def open_bank(root, settings, families=None):
+    cache = Cache(root)
+    families = families or families_of([settings])
+    stores = {f: cache.store(f) for f in dict.fromkeys((*families, "images"))}
+    return FeatureBank(stores, families, Keys(lambda image: f"c{image}"), settings.features)
+
+
+def fill(root, views, captioner, settings, families=None):
+    bank = open_bank(root, settings, families)
+    owners = dict.fromkeys(bank.families, captioner)
+    device = torch.device("cpu")
+    kept = keep_features(Cache(root), bank, owners, views, settings, device)
+    return bank, kept
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_bank_moves_no_number_of_any_variant(built, batches, tmp_path, case):
+def test_a_bank_moves_no_number_of_any_variant(built, views, batches, tmp_path, case):
     captioner, settings = built(CASES[case])
-    families = families_of([settings])
-    bank = FeatureBank(fill(tmp_path, batches, captioner, families))
+    bank, _ = fill(tmp_path, views(), captioner, settings)
     lean = dataclasses.replace(batches[0], pixel_values_B3HW=None)
-    cached = dataclasses.replace(lean, features=bank.gather(lean))
-    assert torch.equal(captioner.loss(cached), captioner.loss(batches[0]))
+    cached = dataclasses.replace(lean, features=bank.features(lean))
+    embedded = Frozen(settings.features, bank).embedded(captioner, lean)
+    loss = captioner.loss(batches[0])
+    assert torch.equal(captioner.loss(cached), loss)
+    assert torch.equal(captioner.loss(embedded), loss)
     decoding = Decoding(max_new_tokens=5)
     for one, two in zip(
         captioner.generate(cached, decoding), captioner.generate(batches[0], decoding), strict=True
@@ -95,10 +110,10 @@ def test_a_bank_moves_no_number_of_any_variant(built, batches, tmp_path, case):
         assert dataclasses.replace(one, seconds=0) == dataclasses.replace(two, seconds=0)
 
 
-def test_rows_are_found_whatever_the_order(built, batches, tmp_path):
-    captioner, _ = built({})
-    bank = FeatureBank(fill(tmp_path, batches, captioner, FAMILIES))
-    whole = bank.gather(batches[0])
+def test_rows_are_found_whatever_the_order(built, views, batches, tmp_path):
+    captioner, settings = built({})
+    bank, _ = fill(tmp_path, views(), captioner, settings, FAMILIES)
+    whole = bank.features(batches[0])
     counts = batches[0].region_mask_BR.sum(1).tolist()
     first, last = range(counts[0]), range(sum(counts[:-1]), sum(counts))
     rows = [*reversed(last), *reversed(first)]
@@ -112,7 +127,7 @@ def test_rows_are_found_whatever_the_order(built, batches, tmp_path):
         boxes_xyxy_input_BR4=torch.zeros(2, max(counts), 4),
         views=[0, 0],
     )
-    found = bank.gather(turned)
+    found = bank.features(turned)
     for name in ("tokens_NTC", "image_tokens_NSC", "ious_NM", "prompt_tokens_NPC"):
         assert torch.equal(getattr(found, name), getattr(whole, name)[rows]), name
     assert torch.equal(found.embeddings_BChw, whole.embeddings_BChw[[-1, 0]])
@@ -120,66 +135,100 @@ def test_rows_are_found_whatever_the_order(built, batches, tmp_path):
     assert found.num_images == 2
 
 
-def test_embeddings_are_kept_once_per_image(built, batches, tmp_path):
-    captioner, _ = built({})
-    folders = fill(tmp_path, batches, captioner, FAMILIES)
-    arrays = {
-        family: {p.stem: np.load(p).shape for p in folder.glob("*.npy")}
-        for family, folder in folders.items()
-    }
+def test_embeddings_are_kept_once_per_image(built, views, batches, tmp_path):
+    captioner, settings = built({})
+    bank, kept = fill(tmp_path, views(), captioner, settings, FAMILIES)
     images, regions = len(batches[0].image_ids), batches[0].num_regions
     assert images < regions
-    assert arrays["images"] == {
-        "embeddings_BChw": (images, 96, 12, 12),
-        "embedding_pe_SC": (144, 96),
-        "dense_prompt_C": (96,),
+    assert (kept.encoder_forwards, kept.sam_mixer_forwards) == (images, regions)
+    assert {family: len(store) for family, store in bank.stores.items()} == {
+        "mixed": regions + 1,
+        "prompts": regions + 1,
+        "images": images + 1,
     }
-    assert arrays["mixed"] == {
-        "tokens_NTC": (regions, 7, 96),
-        "image_tokens_NSC": (regions, 144, 96),
-        "ious_NM": (regions, 3),
-        "image_pe_SC": (144, 96),
+    shapes = {
+        family: {name: rows.shape for name, rows in store.take([key]).items()}
+        for family, store in bank.stores.items()
+        for key in [bank.keys.of(family, batches[0])[0]]
     }
-    assert arrays["prompts"] == {
-        "prompt_tokens_NPC": (regions, 2, 96),
-        "ious_NM": (regions, 3),
-        "own_tokens_TC": (5, 96),
+    assert shapes == {
+        "images": {"embeddings_BChw": (96, 12, 12)},
+        "mixed": {"tokens_NTC": (7, 96), "image_tokens_NSC": (144, 96), "ious_NM": (3,)},
+        "prompts": {"prompt_tokens_NPC": (2, 96), "ious_NM": (3,)},
     }
 
 
-def test_half_precision_rounds_with_and_without_a_bank_alike(built, batches, tmp_path):
-    captioner, _ = built({})
-    bank = FeatureBank(fill(tmp_path, batches, captioner, FAMILIES, dtype="float16"))
-    direct = rounded(captioner.frozen_features(batches[0], families=FAMILIES), "float16")
-    kept = bank.gather(batches[0])
+def test_what_is_kept_is_not_computed_again(built, views, tmp_path):
+    captioner, settings = built({})
+    fill(tmp_path, views(), captioner, settings)
+    _, again = fill(tmp_path, views(), captioner, settings)
+    assert (again.encoder_forwards, again.sam_mixer_forwards) == (0, 0)
+    # Another family of the same images is computed from their embeddings.
+    _, more = fill(tmp_path, views(), captioner, settings, ("prompts", "images"))
+    assert more.encoder_forwards == 0
+    assert more.sam_mixer_forwards > 0
+    assert fill(tmp_path, views(), captioner, settings, FAMILIES)[1].sam_mixer_forwards == 0
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_rounds_with_and_without_a_bank_alike(
+    built, views, batches, tmp_path, dtype
+):
+    halves = {"features.dtype": dtype, "features.encoder_dtype": dtype}
+    captioner, settings = built(halves)
+    bank, _ = fill(tmp_path, views(), captioner, settings, FAMILIES)
+    frozen = Frozen(settings.features)
+    embedded = frozen.embedded(captioner, batches[0])
+    direct = frozen.features(dict.fromkeys(FAMILIES, captioner), embedded)
+    kept = bank.features(batches[0])
     for field in dataclasses.fields(kept):
         one, two = getattr(kept, field.name), getattr(direct, field.name)
         equal = torch.equal(one, two) if isinstance(one, torch.Tensor) else one == two
         assert equal, field.name
     exact = captioner.frozen_features(batches[0], families=FAMILIES)
     assert not torch.equal(exact.tokens_NTC, kept.tokens_NTC)
+    half = kept.embeddings_BChw.to(getattr(torch, dtype)).float()
+    assert torch.equal(half, kept.embeddings_BChw)
 
 
-def test_a_damaged_or_pointless_bank_is_refused(built, batches, tmp_path):
-    captioner, _ = built({})
-    folders = fill(tmp_path, batches, captioner, FAMILIES)
-    with pytest.raises(ValueError, match="nothing of regions"):
-        FeatureBank({"images": folders["images"]})
-    index = folders["prompts"] / "index.json"
-    index.write_text(json.dumps({"rows": {}}))
-    with pytest.raises(InputError, match=r"damaged feature cache .* computed again"):
-        FeatureBank(folders)
+def test_embeddings_alone_know_nothing_of_regions(built, views, batches, tmp_path):
+    captioner, settings = built({})
+    bank, _ = fill(tmp_path, views(), captioner, settings, ("images",))
+    assert bank.features(batches[0]) is None
+    assert not splits.needs_pixels(bank, views())
+    half = open_bank(tmp_path / "empty", settings)
+    assert splits.needs_pixels(half, views())
 
 
-def test_an_unfinished_bank_is_not_there(built, batches, tmp_path):
-    captioner, _ = built({})
-    with pytest.raises(RuntimeError, match="a row came twice"):
-        fill(tmp_path, [*batches, *batches], captioner, ("mixed",))
-    assert not (tmp_path / "mixed").exists()
+def test_a_captioner_without_an_encoder_of_its_own_cannot_keep_embeddings(cell_settings):
+    class Closed:
+        def frozen_features(self, batch, *, families=None, with_masks=False): ...
+
+        def generate(self, batch, decoding): ...
+
+    check_embeddings(Closed(), cell_settings(), "suite.yaml")
+    for change, key in (
+        ({"features.cache": "encoder"}, "features.cache"),
+        ({"features.encoder_dtype": "float16"}, "features.encoder_dtype"),
+    ):
+        with pytest.raises(InputError, match=rf"suite.yaml: {key}: .*no image encoder"):
+            check_embeddings(Closed(), cell_settings(change), "suite.yaml")
+
+
+def test_blank_images_are_encoded_once(built, views, tmp_path):
+    captioner, settings = built({"data.blank_images": True})
+    bank = open_bank(tmp_path, settings)
+    bank.keys = Keys(lambda image: "blank")
+    owners = dict.fromkeys(bank.families, captioner)
+    shown = views(settings)
+    kept = keep_features(Cache(tmp_path), bank, owners, shown, settings, torch.device("cpu"))
+    assert kept.encoder_forwards == 1
+    assert len(bank.stores["images"]) == 1
+    assert not splits.needs_pixels(bank, shown)
 
 
 def _hold(folder, held, released):
-    with locked([folder]):
+    with locked(folder.parent, [folder.name]):
         held.set()
         released.wait(20)
 
@@ -193,7 +242,7 @@ def test_two_processes_do_not_build_the_same_bank(tmp_path):
     order = []
 
     def wait_for_it():
-        with locked([tmp_path / "a", tmp_path / "b"]):
+        with locked(tmp_path, ["a", "b"]):
             order.append("mine")
 
     waiting = threading.Thread(target=wait_for_it)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from sca_bench.engine import hooks
 from sca_bench.engine.rng import RngStream
-from sca_bench.engine.splits import bank_folders
+from sca_bench.engine.splits import store_keys
 from sca_bench.errors import CellError
 from sca_bench.study.cell import prefix_key
 from sca_bench.study.store import Store, checkpoint_path
@@ -60,7 +60,7 @@ PUBLISHED = tuple(
 )
 
 
-@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("cache", ["all", "encoder", "off"])
 @pytest.mark.parametrize("cells", [VARIANTS, PUBLISHED], ids=["intended", "published"])
 def test_variants_in_lockstep_equal_each_alone(group_job, run_group, tmp_path, cells, cache):
     """One frozen prefix for designs that read different features of it; dropout is on."""
@@ -80,26 +80,25 @@ def test_variants_in_lockstep_equal_each_alone(group_job, run_group, tmp_path, c
     assert len(losses) == len(cells)
     store = Store(together.runs_dir)
     counters = [store.record(cell.cell_id, 0).counters for cell in together.cells]
-    encoded = 0 if cache else 6 * 2 + 2 * 2 + 3
-    assert {c["encoder_forwards"] for c in counters} == {encoded}
+    assert {c["encoder_forwards"] for c in counters} == {(6 * 2 + 2 * 2 + 3) * (cache == "off")}
+    assert {c["sam_mixer_forwards"] > 0 for c in counters} == {cache != "all"}
 
 
 def test_a_suite_of_the_main_model_keeps_what_the_main_model_reads(group_job, run_group, tmp_path):
     def kept(runs):
-        return sorted(
-            (folder / "index.json").exists() and sorted(p.name for p in folder.glob("*.npy"))
-            for folder in (runs / "features").iterdir()
-            if folder.is_dir()
-        )
+        abouts = (json.loads(p.read_text()) for p in (runs / "features").glob("*/about.json"))
+        return sorted(f"{about['family']} {about['split']}" for about in abouts)
 
     run_group(group_job(*DEPTHS, runs=tmp_path / "main"))
-    mixed = ["image_pe_SC.npy", "image_tokens_NSC.npy", "ious_NM.npy", "tokens_NTC.npy"]
-    assert kept(tmp_path / "main") == [mixed] * 3  # train, val, test
+    mixed = ["mixed test", "mixed train", "mixed val"]
+    assert kept(tmp_path / "main") == ["images any", *mixed]
+    prompts = ["prompts test", "prompts train", "prompts val"]
     roi = {"variant": "sca_roi_align"}
-    run_group(group_job(DEPTHS[0], roi, runs=tmp_path / "main"))
-    assert len(kept(tmp_path / "main")) == 9  # what was there is used again
+    outcome = run_group(group_job(DEPTHS[0], roi, runs=tmp_path / "main"))
+    assert kept(tmp_path / "main") == ["images any", *mixed, *prompts]
+    assert outcome.counters["encoder_forwards"] == 0  # what was there is used again
     run_group(group_job(roi, runs=tmp_path / "roi"))
-    assert len(kept(tmp_path / "roi")) == 6
+    assert kept(tmp_path / "roi") == ["images any", *prompts]
 
 
 def test_jittered_training_images_are_computed_as_they_come(group_job, run_group):
@@ -108,8 +107,9 @@ def test_jittered_training_images_are_computed_as_they_come(group_job, run_group
     settings, inputs = job.cells[0].parsed(), job.cells[0].inputs
     families = ("mixed", "prompts", "images")
     for split, is_kept in (("train", False), ("val", True), ("test", True)):
-        folders = bank_folders(Path(job.runs_dir), settings, inputs, split, families)
-        assert [f.exists() for f in folders.values()] == [is_kept] * 3, split
+        keys = store_keys(settings, inputs, split, families)
+        there = {f: (Path(job.runs_dir) / "features" / key).exists() for f, key in keys.items()}
+        assert there == {"mixed": is_kept, "prompts": is_kept, "images": True}, split
     counters = Store(job.runs_dir).record(job.cells[0].cell_id, 0).counters
     assert counters["encoder_forwards"] == 6 * 2
 

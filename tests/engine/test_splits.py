@@ -1,5 +1,6 @@
 """From settings to data sets and loaders: prompts, mixtures, jitter, and what a cache can keep."""
 
+import json
 from dataclasses import replace
 from itertools import islice
 
@@ -139,7 +140,9 @@ def test_jittered_training_beside_a_cache_moves_no_number(group_job, run_group, 
         torch.testing.assert_close(tensor, trained(direct)[name], atol=1e-5, rtol=1e-5)
     assert counters(cached)["encoder_forwards"] == 6 * 2
     assert counters(direct)["encoder_forwards"] == 6 * 2 + 2 * 2 + 3
-    assert sum(place.is_dir() for place in (tmp_path / "runs" / "features").iterdir()) == 2
+    abouts = (tmp_path / "runs" / "features").glob("*/about.json")
+    families = [json.loads(path.read_text())["family"] for path in abouts]
+    assert sorted(families) == ["images", "mixed", "mixed"]
 
 
 def test_random_points_can_be_cached(group_job, run_group, tmp_path):

@@ -1,0 +1,327 @@
+"""Rows on disk by key: memory-mapped shards that are checked before they are believed. No torch.
+
+A store is a folder. Each shard is a safetensors file with some rows of every array, and a JSON file
+beside it that names their keys and holds checksums: of itself, of the file's header and of every
+row. The JSON file comes last, so a shard without one was never finished. A row is checked when it
+is first read; what does not fit its checksum is never handed out.
+
+Several processes may add shards to one store at a time; a row that two of them add is there twice,
+which harms nobody.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+import time
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sca_bench.errors import CellError
+
+DTYPES = {"F32": 4, "F16": 2, "BF16": 2}
+"""Safetensors' names of the storage types, and their bytes a value."""
+_ABANDONED_S = 24 * 3600.0
+
+
+class Rows(NamedTuple):
+    """N rows of one array as bytes.
+
+    Attributes:
+        raw: (N, bytes of a row), uint8.
+        dtype: One of `DTYPES`.
+        shape: Shape of one row.
+    """
+
+    raw: NDArray[np.uint8]
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class DamagedRow(CellError):
+    """A stored row does not fit its checksum; its shard was deleted."""
+
+
+@dataclass
+class _Shard:
+    """One finished shard, open for reading."""
+
+    index: Path
+    data: Path
+    keys: list[str]
+    crcs: list[int]
+    facts: dict[str, Any]
+    arrays: dict[str, Rows]
+    checked: NDArray[np.bool_] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.checked = np.zeros(len(self.keys), dtype=bool)
+
+    def is_sound(self, place: int) -> bool:
+        """Say whether a row fits its checksum; looked at once."""
+        if not self.checked[place]:
+            parts = (array.raw[place] for _, array in sorted(self.arrays.items()))
+            self.checked[place] = _crc(parts) == self.crcs[place]
+        return bool(self.checked[place])
+
+    def delete(self) -> None:
+        """Forget the shard, its names first."""
+        self.index.unlink(missing_ok=True)
+        self.data.unlink(missing_ok=True)
+
+
+class ShardStore:
+    """Rows by key in one folder; what is damaged is deleted when it is met.
+
+    Args:
+        folder: The folder; it need not exist.
+
+    Attributes:
+        damaged: Names of the shards that were deleted since the store was opened, with the reason.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.damaged: dict[str, str] = {}
+        self._shards: dict[str, _Shard] = {}
+        self._rows: dict[str, tuple[_Shard, int]] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look for shards that were added (or deleted) since."""
+        there = {path.name: path for path in sorted(self.folder.glob("shard-*.json"))}
+        for name, path in there.items():
+            if name in self._shards:
+                continue
+            try:
+                self._shards[name] = _open(path)
+            except _Unsound as error:
+                self._delete(path, str(error))
+        self._shards = {name: self._shards[name] for name in there if name in self._shards}
+        self._rows = {
+            key: (shard, place)
+            for shard in self._shards.values()
+            for place, key in enumerate(shard.keys)
+        }
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all shards on disk."""
+        return sum(shard.data.stat().st_size for shard in self._shards.values())
+
+    def facts(self, key: str) -> dict[str, Any]:
+        """Return what was said of the shard that holds a row."""
+        return self._rows[key][0].facts
+
+    def take(self, keys: Sequence[str]) -> dict[str, Rows]:
+        """Return rows in the order asked for, checked.
+
+        Raises:
+            KeyError: A row is not there.
+            DamagedRow: A row does not fit its checksum.
+        """
+        found = [self._rows[key] for key in keys]
+        for shard, place in found:
+            if not shard.is_sound(place):
+                self._delete(shard.index, f"row {shard.keys[place]}")
+                self.refresh()
+                problem = "a row does not fit its checksum; the shard was deleted, run again"
+                raise DamagedRow(f"{shard.data}: {problem}")
+        taken: dict[str, Rows] = {}
+        for name, (_, dtype, shape) in found[0][0].arrays.items():
+            raw = np.stack([shard.arrays[name].raw[place] for shard, place in found])
+            taken[name] = Rows(raw, dtype, shape)
+        return taken
+
+    def verify(self) -> int:
+        """Read and check every row; delete the shards that hold a damaged one.
+
+        Returns:
+            Rows that were checked and found sound.
+        """
+        for shard in list(self._shards.values()):
+            bad = next((k for i, k in enumerate(shard.keys) if not shard.is_sound(i)), None)
+            if bad is not None:
+                self._delete(shard.index, f"row {bad}")
+        self.refresh()
+        return sum(len(shard.keys) for shard in self._shards.values())
+
+    def append(
+        self, keys: Sequence[str], arrays: Mapping[str, Rows], facts: Mapping[str, Any]
+    ) -> int:
+        """Write one shard; it is there completely, or not at all.
+
+        Args:
+            keys: Key of each row.
+            arrays: The rows of each array, of equal number.
+            facts: Plain values that belong to the shard.
+
+        Returns:
+            Bytes written.
+
+        Raises:
+            OSError: It cannot be written, on a full disk for instance; nothing is left behind.
+        """
+        if len(set(keys)) != len(keys) or any(len(a.raw) != len(keys) for a in arrays.values()):
+            raise ValueError("every row of a shard needs a key of its own, every key a row")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        name = f"shard-{time.time_ns():x}-{_HOST}-{os.getpid()}"
+        data, index = self.folder / f"{name}.safetensors", self.folder / f"{name}.json"
+        header = _header(arrays)
+        num_bytes = len(header) + sum(array.raw.nbytes for array in arrays.values())
+        body = {
+            "header_crc32": zlib.crc32(header),
+            "size": num_bytes,
+            "keys": list(keys),
+            "row_crc32": [
+                _crc(array.raw[i] for _, array in sorted(arrays.items())) for i in range(len(keys))
+            ],
+            "facts": dict(facts),
+        }
+        try:
+            _write(data, [header, *(array.raw.tobytes() for array in arrays.values())])
+            text = json.dumps({"crc32": _body_crc(body), "body": body})
+            _write(index, [text.encode()])
+        except OSError:
+            for path in (data, index):
+                path.unlink(missing_ok=True)
+                _temporary(path).unlink(missing_ok=True)
+            raise
+        return num_bytes
+
+    def clean(self) -> None:
+        """Delete what writers left behind that are no more."""
+        for path in [*self.folder.glob(".shard-*.tmp"), *self.folder.glob("shard-*.safetensors")]:
+            index = path.with_suffix(".json")
+            unfinished = path.name.endswith(".tmp") or not index.exists()
+            if unfinished and _is_abandoned(path):
+                path.unlink(missing_ok=True)
+
+    def _delete(self, index: Path, reason: str) -> None:
+        self.damaged[index.stem] = reason
+        index.unlink(missing_ok=True)
+        index.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+_HOST = "".join(c for c in socket.gethostname() if c.isalnum()) or "host"
+
+
+class _Unsound(Exception):
+    """A shard cannot be believed."""
+
+
+def _open(index: Path) -> _Shard:
+    """Open a shard and check everything but its rows.
+
+    Raises:
+        _Unsound: A file is missing, torn, or does not fit its checksum.
+    """
+    data = index.with_suffix(".safetensors")
+    try:
+        content = json.loads(index.read_bytes())
+        body = content["body"]
+        if _body_crc(body) != content["crc32"]:
+            raise _Unsound("its list of rows does not fit its checksum")
+        if data.stat().st_size != body["size"]:
+            raise _Unsound("its file is not as long as it should be")
+        with data.open("rb") as handle:
+            first = handle.read(8)
+            header = first + handle.read(struct.unpack("<Q", first)[0])
+        if zlib.crc32(header) != body["header_crc32"]:
+            raise _Unsound("its header does not fit its checksum")
+        return _Shard(
+            index, data, body["keys"], body["row_crc32"], body["facts"], _arrays(data, header)
+        )
+    except (OSError, ValueError, KeyError, TypeError, struct.error, MemoryError) as error:
+        raise _Unsound(f"{type(error).__name__}: {error}") from error
+
+
+def _arrays(data: Path, header: bytes) -> dict[str, Rows]:
+    # Copy-on-write, so that tensors over it count as writable; nothing is ever written.
+    mapped = np.memmap(data, dtype=np.uint8, mode="c", offset=len(header))
+    found: dict[str, Rows] = {}
+    for name, entry in json.loads(header[8:]).items():
+        begin, end = entry["data_offsets"]
+        count, *shape = entry["shape"]
+        raw = np.asarray(mapped[begin:end]).reshape(count, -1)
+        found[name] = Rows(raw, entry["dtype"], tuple(shape))
+    return found
+
+
+def _header(arrays: Mapping[str, Rows]) -> bytes:
+    """Return a safetensors header: its length, then JSON padded to whole words of 8 bytes."""
+    entries: dict[str, Any] = {}
+    begin = 0
+    for name, (raw, dtype, shape) in arrays.items():
+        end = begin + raw.nbytes
+        entries[name] = {
+            "dtype": dtype,
+            "shape": [len(raw), *shape],
+            "data_offsets": [begin, end],
+        }
+        begin = end
+    text = json.dumps(entries).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
+
+
+def _crc(parts: Iterable[NDArray[np.uint8]]) -> int:
+    found = 0
+    for part in parts:
+        found = zlib.crc32(np.ascontiguousarray(part).data, found)
+    return found
+
+
+def _body_crc(body: Any) -> int:
+    return zlib.crc32(json.dumps(body, sort_keys=True).encode())
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp")
+
+
+def _write(path: Path, parts: list[bytes]) -> None:
+    temporary = _temporary(path)
+    with temporary.open("wb") as handle:
+        for part in parts:
+            handle.write(part)
+        handle.flush()
+        os.fsync(handle.fileno())
+    temporary.replace(path)
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Say whether nobody writes a file any more: its process is gone, or it is a day old."""
+    host, _, pid = (
+        path.name.lstrip(".").split(".")[0].removeprefix("shard-").partition("-")[2].rpartition("-")
+    )
+    try:
+        if host == _HOST and pid.isdigit():
+            os.kill(int(pid), 0)
+            return False
+        return time.time() - path.stat().st_mtime > _ABANDONED_S
+    except ProcessLookupError:
+        return True
+    except (PermissionError, FileNotFoundError):
+        return False
+
+
+def iter_stores(root: Path) -> Iterator[ShardStore]:
+    """Yield every store below a cache folder, by name."""
+    for folder in sorted(root.iterdir()) if root.is_dir() else ():
+        if folder.is_dir() and not folder.name.startswith("."):
+            yield ShardStore(folder)
