@@ -149,6 +149,16 @@ def build_parser() -> argparse.ArgumentParser:
         "--no-download", action="store_true", help="prepare: only say what is to be fetched"
     )
 
+    cache = commands.add_parser(
+        "cache", parents=[common], help="frozen features that are kept: list, size, check, delete"
+    )
+    cache.add_argument("action", choices=["ls", "du", "verify", "clear"])
+    cache.add_argument("keys", nargs="*", metavar="STORE", help="beginnings of names (all)")
+    cache.add_argument("--dir", metavar="DIR", help="cache folder (features/ in the runs folder)")
+    cache.add_argument(
+        "--older-than", type=float, metavar="DAYS", help="only what was not used for so long"
+    )
+
     track = commands.add_parser("track", parents=[common], help="the MLflow mirror")
     track.add_argument("action", choices=["sync"])
     track.add_argument("--tracking-uri", metavar="URI")
@@ -193,6 +203,10 @@ def _dispatch(options: argparse.Namespace, words: list[str]) -> int:
         for folder in folders + overview:
             print(folder / "index.html")
         return 0
+    if options.command == "cache":
+        from sca_bench.cli import cache
+
+        return cache.command(options)
     if options.command == "data":
         from sca_bench.cli import data
 

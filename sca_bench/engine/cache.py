@@ -108,7 +108,8 @@ def store_folders(root: Path) -> list[Path]:
     """Return the folders of a cache folder's stores, by name."""
     if not root.is_dir():
         return []
-    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    marks = (USED, ABOUT, "index.json")  # the last one of an older layout
+    return sorted(p for p in root.iterdir() if any((p / mark).is_file() for mark in marks))
 
 
 def folder_bytes(folder: Path) -> int:

@@ -17,7 +17,7 @@ import socket
 import struct
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,24 +72,22 @@ class _Shard:
             self.checked[place] = _crc(parts) == self.crcs[place]
         return bool(self.checked[place])
 
-    def delete(self) -> None:
-        """Forget the shard, its names first."""
-        self.index.unlink(missing_ok=True)
-        self.data.unlink(missing_ok=True)
-
 
 class ShardStore:
     """Rows by key in one folder; what is damaged is deleted when it is met.
 
     Args:
         folder: The folder; it need not exist.
+        delete: Whether to delete what is damaged; else it is only left out.
 
     Attributes:
-        damaged: Names of the shards that were deleted since the store was opened, with the reason.
+        damaged: Names of the damaged shards that were met since the store was opened, with the
+            reason.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, delete: bool = True) -> None:
         self.folder = folder
+        self._deletes = delete
         self.damaged: dict[str, str] = {}
         self._shards: dict[str, _Shard] = {}
         self._rows: dict[str, tuple[_Shard, int]] = {}
@@ -99,13 +97,17 @@ class ShardStore:
         """Look for shards that were added (or deleted) since."""
         there = {path.name: path for path in sorted(self.folder.glob("shard-*.json"))}
         for name, path in there.items():
-            if name in self._shards:
+            if name in self._shards or path.stem in self.damaged:
                 continue
             try:
                 self._shards[name] = _open(path)
             except _Unsound as error:
                 self._delete(path, str(error))
-        self._shards = {name: self._shards[name] for name in there if name in self._shards}
+        self._shards = {
+            name: self._shards[name]
+            for name, path in there.items()
+            if name in self._shards and path.stem not in self.damaged
+        }
         self._rows = {
             key: (shard, place)
             for shard in self._shards.values()
@@ -213,6 +215,8 @@ class ShardStore:
 
     def _delete(self, index: Path, reason: str) -> None:
         self.damaged[index.stem] = reason
+        if not self._deletes:
+            return
         index.unlink(missing_ok=True)
         index.with_suffix(".safetensors").unlink(missing_ok=True)
 
@@ -318,10 +322,3 @@ def _is_abandoned(path: Path) -> bool:
         return True
     except (PermissionError, FileNotFoundError):
         return False
-
-
-def iter_stores(root: Path) -> Iterator[ShardStore]:
-    """Yield every store below a cache folder, by name."""
-    for folder in sorted(root.iterdir()) if root.is_dir() else ():
-        if folder.is_dir() and not folder.name.startswith("."):
-            yield ShardStore(folder)

@@ -1,0 +1,96 @@
+"""`cache ls|du|verify|clear`: what is kept of frozen features, and whether it can be believed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from sca_bench.engine.cache import ABOUT, folder_bytes, last_use, since_text, store_folders
+from sca_bench.engine.shards import ShardStore
+from sca_bench.errors import InputError, did_you_mean
+
+_MIB = 2**20
+
+
+def command(options: argparse.Namespace) -> int:
+    """Run one of the actions; return the exit code."""
+    root = Path(options.dir or Path(options.runs_dir) / "features")
+    folders = _chosen(root, options.keys)
+    if options.older_than is not None:
+        limit = time.time() - 86400 * options.older_than
+        folders = [folder for folder in folders if last_use(folder) < limit]
+    if options.action == "verify":
+        return _verify(folders)
+    if options.action == "clear":
+        return _clear(root, folders)
+    if options.action == "du":
+        print(f"{_size(sum(map(folder_bytes, folders)))} in {len(folders)} stores of {root}")
+        return 0
+    _print_table(folders)
+    return 0
+
+
+def _chosen(root: Path, keys: list[str]) -> list[Path]:
+    """Return the stores whose names begin with one of the keys; all where none is given."""
+    folders = store_folders(root)
+    for key in keys:
+        if not any(folder.name.startswith(key) for folder in folders):
+            names = [folder.name for folder in folders]
+            raise InputError(root, key, "no such store", did_you_mean(key, names))
+    return [f for f in folders if not keys or any(f.name.startswith(key) for key in keys)]
+
+
+def _print_table(folders: list[Path]) -> None:
+    table = Table(box=None)
+    for column in ("store", "family", "split", "SAM", "type", "rows", "size", "used"):
+        table.add_column(column, justify="right" if column in ("rows", "size") else "left")
+    for folder in folders:
+        about = _about(folder)
+        store = ShardStore(folder, delete=False)
+        table.add_row(
+            folder.name,
+            *(str(about.get(name, "?")) for name in ("family", "split", "sam", "dtype")),
+            str(len(store)),
+            _size(folder_bytes(folder)),
+            since_text(last_use(folder)),
+        )
+    Console().print(table)
+
+
+def _about(folder: Path) -> dict[str, object]:
+    try:
+        found: dict[str, object] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = {}
+    return found
+
+
+def _verify(folders: list[Path]) -> int:
+    """Check every row of every store; delete nothing; return 1 where something is damaged."""
+    bad = 0
+    for folder in folders:
+        store = ShardStore(folder, delete=False)
+        rows = store.verify()
+        for name, reason in store.damaged.items():
+            print(f"{folder / name}: damaged ({reason}); the next run computes it again")
+        bad += len(store.damaged)
+        print(f"{folder.name}: {rows} rows sound, {len(store.damaged)} shards damaged")
+    return 1 if bad else 0
+
+
+def _clear(root: Path, folders: list[Path]) -> int:
+    size = sum(map(folder_bytes, folders))
+    for folder in folders:
+        shutil.rmtree(folder)
+    print(f"{_size(size)} freed in {root}; what is needed again is computed again")
+    return 0
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / _MIB:.1f} MiB" if num_bytes < 2**30 else f"{num_bytes / 2**30:.2f} GiB"
