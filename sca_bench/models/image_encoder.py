@@ -13,6 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 LAYER_NORM_EPS = 1e-6
+BIAS_ELEMENTS_CPU = 2**21
+"""Numbers of the position bias that exist at a time: 8 MB, which a CPU's caches hold in part."""
+BIAS_ELEMENTS = 2**28
+"""The same on other devices, which want few and large kernels."""
 
 
 def relative_positions(size: int, table_LD: Tensor) -> Tensor:
@@ -33,23 +37,56 @@ def relative_positions(size: int, table_LD: Tensor) -> Tensor:
 
 
 class FusedAttention(ExplicitAttention):  # type: ignore[misc]
-    """Meta's ViT attention; the decomposed relative positions become an additive bias."""
+    """Meta's ViT attention; the decomposed relative positions become an additive bias.
+
+    The bias has a number for every head, query and key: 0.8 GB for one image at the published
+    size. So a few heads, or a few rows of queries of one head, attend at a time.
+    """
 
     def forward(self, x_BhwC: Tensor) -> Tensor:
         """Attend among all tokens of each image or window; shapes (B, h, w, C) in and out."""
         B, h, w, _ = x_BhwC.shape
         qkv = self.qkv(x_BhwC).reshape(B, h * w, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         q_BHSD, k_BHSD, v_BHSD = qkv.unbind(0)
-        bias_BHSS = self._position_bias(q_BHSD, h, w) if self.use_rel_pos else None
-        out_BHSD = F.scaled_dot_product_attention(q_BHSD, k_BHSD, v_BHSD, attn_mask=bias_BHSS)
+        if self.use_rel_pos:
+            out_BHSD = self._attend_with_positions(q_BHSD, k_BHSD, v_BHSD, h, w)
+        else:
+            out_BHSD = F.scaled_dot_product_attention(q_BHSD, k_BHSD, v_BHSD)
         return self.proj(out_BHSD.transpose(1, 2).reshape(B, h, w, -1))  # type: ignore[no-any-return]
 
-    def _position_bias(self, q_BHSD: Tensor, h: int, w: int) -> Tensor:
+    def _attend_with_positions(
+        self, q_BHSD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, h: int, w: int
+    ) -> Tensor:
         q_BHhwD = q_BHSD.unflatten(2, (h, w))
-        rows = torch.einsum("bnhwd,hkd->bnhwk", q_BHhwD, relative_positions(h, self.rel_pos_h))
-        columns = torch.einsum("bnhwd,wkd->bnhwk", q_BHhwD, relative_positions(w, self.rel_pos_w))
-        bias = rows[..., :, None] + columns[..., None, :]
-        return bias.reshape(*q_BHSD.shape[:3], h * w)
+        by_row = torch.einsum("bnhwd,hkd->bnhwk", q_BHhwD, relative_positions(h, self.rel_pos_h))
+        by_column = torch.einsum("bnhwd,wkd->bnhwk", q_BHhwD, relative_positions(w, self.rel_pos_w))
+        heads, rows = _piece(q_BHSD, h, w)
+        parts = []
+        for head in range(0, self.num_heads, heads):
+            n = slice(head, head + heads)
+            for row in range(0, h, rows):
+                r, q = slice(row, row + rows), slice(row * w, (row + rows) * w)
+                bias = by_row[:, n, r, :, :, None] + by_column[:, n, r, :, None, :]
+                parts.append(
+                    F.scaled_dot_product_attention(
+                        q_BHSD[:, n, q],
+                        k_BHSD[:, n],
+                        v_BHSD[:, n],
+                        attn_mask=bias.flatten(4, 5).flatten(2, 3),
+                    )
+                )
+        per_head = -(-h // rows)
+        return torch.cat(
+            [torch.cat(parts[i : i + per_head], 2) for i in range(0, len(parts), per_head)], 1
+        )
+
+
+def _piece(q_BHSD: Tensor, h: int, w: int) -> tuple[int, int]:
+    """Return how many heads, and how many rows of queries, attend at a time."""
+    B, H, S, _ = q_BHSD.shape
+    most = BIAS_ELEMENTS_CPU if q_BHSD.device.type == "cpu" else BIAS_ELEMENTS
+    heads = min(H, most // (B * S * S))
+    return (heads, h) if heads else (1, max(1, most // (B * w * S)))
 
 
 class SamImageEncoder(ImageEncoderViT):  # type: ignore[misc]

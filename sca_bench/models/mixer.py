@@ -10,6 +10,9 @@ channels, H attention heads, D channels per head.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -74,8 +77,28 @@ class _Mlp(nn.Module):
         return self.lin2(F.relu(self.lin1(x)))  # type: ignore[no-any-return]
 
 
-def _per_region(x: Tensor, image_index_N: Tensor | None) -> Tensor:
-    return x if image_index_N is None else x.index_select(0, image_index_N)
+@dataclass(frozen=True)
+class ImageReading:
+    """What a block reads of image tokens before it has met a region's own tokens.
+
+    Rows are images, which their regions share, or regions.
+
+    Attributes:
+        tokens_NSC: The image tokens.
+        keys_NSI: Keys for the regions' tokens; they carry positions, as the queries do.
+        values_NSI: Values for the regions' tokens.
+        queries_NSI: Queries of the image tokens to the regions' tokens.
+    """
+
+    tokens_NSC: Tensor
+    keys_NSI: Tensor
+    values_NSI: Tensor
+    queries_NSI: Tensor
+
+    def of(self, image_index_N: Tensor) -> ImageReading:
+        """Return the reading with a row per region, given the row of each region's image."""
+        parts = (self.tokens_NSC, self.keys_NSI, self.values_NSI, self.queries_NSI)
+        return ImageReading(*(x.index_select(0, image_index_N) for x in parts))
 
 
 class TwoWayBlock(nn.Module):
@@ -121,9 +144,29 @@ class TwoWayBlock(nn.Module):
         image_tokens_NSC: Tensor,
         token_pe_NTC: Tensor,
         image_pe_SC: Tensor,
-        image_index_N: Tensor | None,
+        image_index_N: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Run the block; with `image_index_N` the image tokens come in once per image."""
+        reading = self.read(image_tokens_NSC, image_pe_SC)
+        if image_index_N is not None:
+            reading = reading.of(image_index_N)
+        return self.mix(tokens_NTC, reading, token_pe_NTC)
+
+    def read(self, image_tokens_NSC: Tensor, image_pe_SC: Tensor) -> ImageReading:
+        """Project image tokens: all work on them that no region's own tokens take part in."""
+        inward, outward = self.cross_attn_token_to_image, self.cross_attn_image_to_token
+        placed_NSC = image_tokens_NSC + image_pe_SC
+        return ImageReading(
+            image_tokens_NSC,
+            inward.k_proj(placed_NSC),
+            inward.v_proj(image_tokens_NSC),
+            outward.q_proj(placed_NSC),
+        )
+
+    def mix(
+        self, tokens_NTC: Tensor, image: ImageReading, token_pe_NTC: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return mixed tokens (N, T, C) and image tokens (N, S, C) of the N regions read."""
         attn = self.self_attn
         if self.is_first:
             tokens = attn(*(p(tokens_NTC) for p in (attn.q_proj, attn.k_proj, attn.v_proj)))
@@ -134,39 +177,14 @@ class TwoWayBlock(nn.Module):
             )
         tokens = self.norm1(tokens)
 
-        placed_image = image_tokens_NSC + image_pe_SC
-        update = attend_to_image(
-            self.cross_attn_token_to_image,
-            tokens + token_pe_NTC,
-            placed_image,
-            image_tokens_NSC,
-            image_index_N,
-        )
+        attn = self.cross_attn_token_to_image
+        update = attn(attn.q_proj(tokens + token_pe_NTC), image.keys_NSI, image.values_NSI)
         tokens = self.norm2(tokens + update)
         tokens = self.norm3(tokens + self.mlp(tokens))
 
         attn = self.cross_attn_image_to_token
-        update = attn(
-            _per_region(attn.q_proj(placed_image), image_index_N),
-            attn.k_proj(tokens + token_pe_NTC),
-            attn.v_proj(tokens),
-        )
-        return tokens, self.norm4(_per_region(image_tokens_NSC, image_index_N) + update)
-
-
-def attend_to_image(
-    attn: Attention,
-    queries_NTC: Tensor,
-    placed_image_NSC: Tensor,
-    image_tokens_NSC: Tensor,
-    image_index_N: Tensor | None,
-) -> Tensor:
-    """Let tokens attend to image tokens; keys carry positions, values do not."""
-    return attn(  # type: ignore[no-any-return]
-        attn.q_proj(queries_NTC),
-        _per_region(attn.k_proj(placed_image_NSC), image_index_N),
-        _per_region(attn.v_proj(image_tokens_NSC), image_index_N),
-    )
+        update = attn(image.queries_NSI, attn.k_proj(tokens + token_pe_NTC), attn.v_proj(tokens))
+        return tokens, self.norm4(image.tokens_NSC + update)
 
 
 class TwoWayMixer(nn.Module):
@@ -252,7 +270,44 @@ class TwoWayMixer(nn.Module):
                 else layer(*inputs)
             )
             image_index_N = None
-        update = attend_to_image(
-            self.final_attn_token_to_image, tokens + tokens_NTC, image + image_pe, image, None
+        return self._finish(tokens, image, tokens_NTC, image_pe), image
+
+    def one_by_one(
+        self,
+        image_tokens_BSC: Tensor,
+        image_pe_SC: Tensor,
+        tokens_NTC: Tensor,
+        image_index_N: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Mix as `forward` does, every image and region by itself, for work without gradient.
+
+        A matrix product of other height may take another kernel and round otherwise; here nothing
+        that stands beside a region has a say in its last digits. Work on the unmixed image is
+        still done once per image.
+        """
+        first: Any
+        first, *rest = self.layers
+        readings: dict[int, ImageReading] = {}
+        mixed_NTC = torch.empty_like(tokens_NTC)
+        mixed_image_NSC = image_tokens_BSC.new_empty(len(tokens_NTC), *image_tokens_BSC.shape[1:])
+        for n, b in enumerate(image_index_N.tolist()):
+            if b not in readings:
+                readings[b] = first.read(image_tokens_BSC[b : b + 1], image_pe_SC)
+            start = tokens_NTC[n : n + 1]
+            tokens, image = first.mix(start, readings[b], start)
+            for layer in rest:
+                tokens, image = layer(tokens, image, start, image_pe_SC)
+            mixed_NTC[n] = self._finish(tokens, image, start, image_pe_SC)[0]
+            mixed_image_NSC[n] = image[0]
+        return mixed_NTC, mixed_image_NSC
+
+    def _finish(
+        self, tokens_NTC: Tensor, image_NSC: Tensor, token_pe_NTC: Tensor, image_pe_SC: Tensor
+    ) -> Tensor:
+        attn = self.final_attn_token_to_image
+        update = attn(
+            attn.q_proj(tokens_NTC + token_pe_NTC),
+            attn.k_proj(image_NSC + image_pe_SC),
+            attn.v_proj(image_NSC),
         )
-        return self.norm_final_attn(tokens + update), image
+        return self.norm_final_attn(tokens_NTC + update)  # type: ignore[no-any-return]

@@ -3,6 +3,10 @@
 The modules are segment_anything's, with two exceptions that keep all parameter names: the mixer
 inside the mask decoder is `TwoWayMixer`, and the image encoder's attention is fused.
 
+On a CPU the height of a matrix decides which kernel multiplies it, and kernels round differently.
+So there, without gradient, every image and every region is computed by itself: what stands beside
+it in the batch has no say in its numbers, however features are batched, shared or cached.
+
 Shape legend: B images, N regions, P points (or prompt tokens), T tokens, S image tokens (= h*w),
 C channels, M mask candidates.
 """
@@ -10,7 +14,7 @@ C channels, M mask candidates.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
@@ -103,7 +107,7 @@ class Sam(nn.Module):
         pixels = pixel_values_B3HW
         if self._last is not None and _are_one(pixels, *self._last[:2]):
             return self._last[2]
-        embeddings_BChw = self.image_encoder(pixels)
+        embeddings_BChw = _row_by_row(self.image_encoder, pixels)
         if self._remembering:
             # The pixels are held on to, so that no other tensor can take their place in memory.
             self._last = (pixels, pixels._version, embeddings_BChw)
@@ -147,13 +151,17 @@ class Sam(nn.Module):
         """
         if boxes_xyxy_input_N4 is None and points_xy_input_NP2 is None:
             raise ValueError("a region needs a box or points")
-        points = None
-        if points_xy_input_NP2 is not None:
-            if point_labels_NP is None:
-                point_labels_NP = torch.ones_like(points_xy_input_NP2[..., 0])
-            points = (points_xy_input_NP2, point_labels_NP)
-        sparse_NPC, _ = self.prompt_encoder(points, boxes_xyxy_input_N4, None)
-        return sparse_NPC  # type: ignore[no-any-return]
+        if points_xy_input_NP2 is not None and point_labels_NP is None:
+            point_labels_NP = torch.ones_like(points_xy_input_NP2[..., 0])
+        return _row_by_row(
+            self._prompt_tokens, boxes_xyxy_input_N4, points_xy_input_NP2, point_labels_NP
+        )
+
+    def _prompt_tokens(
+        self, boxes_N4: Tensor | None, points_NP2: Tensor | None, labels_NP: Tensor | None
+    ) -> Tensor:
+        points = None if points_NP2 is None else (points_NP2, labels_NP)
+        return self.prompt_encoder(points, boxes_N4, None)[0]  # type: ignore[no-any-return]
 
     def mix(
         self, embeddings_BChw: Tensor, image_index_N: Tensor, sparse_NPC: Tensor
@@ -173,17 +181,20 @@ class Sam(nn.Module):
         own_TC = self.own_tokens()
         tokens_NTC = torch.cat([own_TC.expand(len(sparse_NPC), -1, -1), sparse_NPC], dim=1)
         image_BSC = (embeddings_BChw + self.dense_prompt()).flatten(2).transpose(1, 2)
-        mixed: tuple[Tensor, Tensor] = decoder.transformer(
-            image_BSC, self.image_pe(), tokens_NTC, image_index_N
-        )
+        transformer = decoder.transformer
+        mix = transformer.one_by_one if _each_by_itself(tokens_NTC) else transformer
+        mixed: tuple[Tensor, Tensor] = mix(image_BSC, self.image_pe(), tokens_NTC, image_index_N)
         return mixed
 
     def predicted_ious(self, tokens_NTC: Tensor) -> Tensor:
         """Return the predicted IoU of every mask token, (N, M)."""
-        return self.mask_decoder.iou_prediction_head(tokens_NTC[:, 0])  # type: ignore[no-any-return]
+        return _row_by_row(self.mask_decoder.iou_prediction_head, tokens_NTC[:, 0])
 
     def mask_logits(self, tokens_NTC: Tensor, image_tokens_NSC: Tensor) -> Tensor:
         """Return the low-resolution mask logits of every mask token, (N, M, 4h, 4w)."""
+        return _row_by_row(self._mask_logits, tokens_NTC, image_tokens_NSC)
+
+    def _mask_logits(self, tokens_NTC: Tensor, image_tokens_NSC: Tensor) -> Tensor:
         decoder, grid = self.mask_decoder, self.dims.grid
         image_NChw = image_tokens_NSC.transpose(1, 2).unflatten(2, (grid, grid))
         upscaled = decoder.output_upscaling(image_NChw)
@@ -195,6 +206,22 @@ class Sam(nn.Module):
             dim=1,
         )
         return torch.einsum("nmc,nchw->nmhw", weights, upscaled)
+
+
+def _each_by_itself(rows: Tensor) -> bool:
+    """Say whether to compute row by row: frozen work on a CPU, of which there is any."""
+    return len(rows) > 0 and rows.device.type == "cpu" and not torch.is_grad_enabled()
+
+
+def _row_by_row(function: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
+    """Call a function on batches, or on their rows one at a time (see the module's docstring)."""
+    rows = next(x for x in inputs if x is not None)
+    if not _each_by_itself(rows):
+        return function(*inputs)
+    parts = [None if x is None else x.split(1) for x in inputs]
+    return torch.cat(
+        [function(*(None if p is None else p[n] for p in parts)) for n in range(len(rows))]
+    )
 
 
 def _are_one(tensor: Tensor, other: Tensor, version: int) -> bool:

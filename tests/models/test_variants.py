@@ -303,7 +303,8 @@ def test_published_first_versions_mix_with_the_sam_mixers_inputs(build, batch, c
 @pytest.mark.parametrize("case", ["sca_roi_align", "sca_roi_align published"])
 def test_roi_align_cuts_out_of_the_encoders_own_map(build, batch, case):
     model = build(case)
-    embeddings = model.region_encoder.sam.encode_images(batch.pixel_values_B3HW)
+    with torch.no_grad():
+        embeddings = model.region_encoder.sam.encode_images(batch.pixel_values_B3HW)
     mask = batch.region_mask_BR
     boxes = [batch.boxes_xyxy_input_BR4[image][mask[image]] for image in range(2)]
     scale = 1 / (16 if case.endswith("published") else 8)
