@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,13 +111,18 @@ class Outcome:
         input_error: `where, key, problem, fix` of an `InputError`, if the input was wrong.
         failed: Run key -> reason.
         messages: Lines for the user.
-        counters: What was computed: `encoder_forwards`, `sam_mixer_forwards`.
+        counters: What was computed: `train_steps`, `encoder_forwards`, `sam_mixer_forwards`.
     """
 
     input_error: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
     counters: dict[str, int] = field(default_factory=dict)
+
+    def count(self, counters: Mapping[str, int]) -> None:
+        """Add to the counters."""
+        for name, value in counters.items():
+            self.counters[name] = self.counters.get(name, 0) + value
 
     def save(self, path: Path) -> None:
         """Write the outcome for the parent to read."""

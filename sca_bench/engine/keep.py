@@ -110,6 +110,14 @@ class Kept:
     sam_mixer_forwards: int = 0
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def counters(self) -> dict[str, int]:
+        """Return what was computed, as an `Outcome` counts it."""
+        return {
+            "encoder_forwards": self.encoder_forwards,
+            "sam_mixer_forwards": self.sam_mixer_forwards,
+        }
+
 
 def keep_features(
     cache: Cache,

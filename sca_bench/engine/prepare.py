@@ -67,7 +67,6 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
         for split in sets
     }
     write_thumbnails(sets["test"], images_folder(runs_dir, sets["test"]))
-    outcome.counters = {"encoder_forwards": 0, "sam_mixer_forwards": 0}
     sharing: dict[Family, SharesPrefix] = {}
     parts = _Parts(job.cells, job.where)
     for cell in job.cells:  # all are built, so that a wrong setting of any is met here
@@ -80,8 +79,7 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
         if split in job.splits:
             kept = _keep_split(job, lead, split, datasets[split], sharing, progress)
             outcome.messages += kept.notes
-            outcome.counters["encoder_forwards"] += kept.encoder_forwards
-            outcome.counters["sam_mixer_forwards"] += kept.sam_mixer_forwards
+            outcome.count(kept.counters)
             if count := kept.encoder_forwards:
                 line = f"{split}: {count} images encoded, once for all of {len(job.cells)} cells"
                 outcome.messages.append(line)

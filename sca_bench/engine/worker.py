@@ -104,7 +104,7 @@ class GroupRun:
         self._fit(group)
         if not self.job.is_stage:
             self._timed("generate_s", lambda: self._test(group))
-        self.outcome.counters = {k: v for k, v in group.counters.items() if k != "train_steps"}
+        self.outcome.count(group.counters)
         for cell, member in zip(self.job.cells, group.members, strict=True):
             if member.error:
                 self.outcome.failed[cell.key] = member.error
