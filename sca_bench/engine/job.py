@@ -60,6 +60,7 @@ class GroupJob:
         device: Resolved device name.
         command: The command line, for the record.
         splits: Splits whose frozen features are read.
+        judged: Whether the parent says after each validation which cells go on.
     """
 
     runs_dir: str
@@ -70,6 +71,7 @@ class GroupJob:
     device: str
     command: str
     splits: tuple[str, ...] = ("train", "val", "test")
+    judged: bool = False
 
     @property
     def is_stage(self) -> bool:
@@ -95,11 +97,13 @@ class Outcome:
     Attributes:
         input_error: `where, key, problem, fix` of an `InputError`, if the input was wrong.
         failed: Cell id -> reason.
+        pruned: Cell id -> why it was stopped early.
         messages: Lines for the user.
     """
 
     input_error: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    pruned: dict[str, str] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
 
     def save(self, path: Path) -> None:

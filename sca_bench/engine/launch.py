@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from sca_bench.engine.job import CellJob, GroupJob, new_attempt, num_gpus, resolve_device
+from sca_bench.engine.judge import Judge, answer
 from sca_bench.engine.pool import Attempt, Pool
 from sca_bench.engine.preparations import preparations
 from sca_bench.engine.progress import RunProgress, eta_text
@@ -85,6 +86,7 @@ class Launcher:
         command: The command line, for the records.
         console: Where progress goes.
         tracker: The MLflow mirror, if wanted.
+        judge: Says after each validation which cells go on, if anything does.
     """
 
     plan: Plan
@@ -92,6 +94,7 @@ class Launcher:
     command: str
     console: Console
     tracker: Tracker | None
+    judge: Judge | None = None
     failed: dict[str, str] = field(default_factory=dict)
     _blocked: dict[str, str] = field(default_factory=dict)
 
@@ -162,6 +165,7 @@ class Launcher:
             threads=threads,
             device=self._device,
             command=self.command,
+            judged=self.judge is not None,
         )
 
     def _prepare(self, groups: list[Group]) -> None:
@@ -200,6 +204,9 @@ class Launcher:
                 names = ", ".join(job.cell.name for job in group.jobs)
                 job = self._job(group, self._threads)
                 self._pool.start(f"{names}; seed {group.seed}", job, "run")
+            if self.judge is not None:
+                for attempt in self._pool.running:
+                    answer(attempt.outcome_path.parent, self.judge)
             for attempt in self._pool.collect():
                 done += len(attempt.job.cells)
                 self._finish(attempt, done, total)
@@ -262,7 +269,10 @@ class Launcher:
         for cell in attempt.job.cells:
             if cell.cell_id in outcome.failed:
                 self._fail(cell, outcome.failed[cell.cell_id])
-        finished = ", ".join(c.name for c in attempt.job.cells if c.cell_id not in outcome.failed)
+            if cell.cell_id in outcome.pruned:
+                self._progress.say(f"  pruned {cell.name}: {outcome.pruned[cell.cell_id]}")
+        ended = outcome.failed | outcome.pruned
+        finished = ", ".join(c.name for c in attempt.job.cells if c.cell_id not in ended)
         if finished:
             seed = attempt.job.cells[0].seed
             self._progress.say(f"  done {done} of {total}: {finished}; seed {seed}")

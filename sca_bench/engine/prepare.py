@@ -25,6 +25,7 @@ from sca_bench.engine.trained import start_weights
 from sca_bench.errors import InputError
 from sca_bench.models.build import SamParts
 from sca_bench.models.sam import sam_dims
+from sca_bench.study.cell import data_split
 from sca_bench.study.store import write_atomic
 from sca_bench.types import FAMILIES, Family
 from sca_bench.variants import SAM_PARTS, SCA_PARTS, get_variant
@@ -174,16 +175,17 @@ def _features(sharing: Mapping[Family, SharesPrefix], batch: RegionBatch) -> Reg
 
 def _refuse_overlap(sets: dict[str, RegionSet], job: GroupJob) -> None:
     section = f"stages.{job.cells[0].stage}.data" if job.is_stage else "data"
+    captioned = data_split(job.cells[0].parsed(), "test")
     test = _image_names(sets["test"])
     for name in ("train", "val"):
-        if name not in sets:
+        if name not in sets or name == captioned:
             continue
         shared = test & _image_names(sets[name])
         if shared:
             raise InputError(
                 job.where,
                 f"{section}.{name}",
-                f"shares {len(shared)} images with data.test, the first is {min(shared)}",
+                f"shares {len(shared)} images with data.{captioned}, the first is {min(shared)}",
                 "choose disjoint splits",
             )
 
