@@ -55,7 +55,8 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
     runs_dir, device = Path(job.runs_dir), torch.device(job.device)
     sets = splits.load_splits(settings, job.where)
     _refuse_overlap(sets, job)
-    outcome.messages += [f"{name}: {found.summary()}" for name, found in sets.items()]
+    read = {data_split(settings, name): found for name, found in sets.items()}
+    outcome.messages += [f"{name}: {found.summary()}" for name, found in read.items()]
     datasets = {
         split: splits.make_dataset(
             sets,
@@ -80,7 +81,8 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
             with parts.remembering():
                 count = _fill_banks(job, lead, split, datasets[split], sharing, progress)
             if count:
-                line = f"{split}: {count} images encoded, once for all of {len(job.cells)} cells"
+                name = data_split(settings, split)
+                line = f"{name}: {count} images encoded, once for all of {len(job.cells)} cells"
                 outcome.messages.append(line)
 
 

@@ -149,4 +149,4 @@ def _grid(axis: Axis, path: Path) -> list[Any]:
         fix = "give choices or a step, or take another sampler"
         raise InputError(path, f"space.{axis.key}", "GridSampler needs single values", fix)
     count = round((axis.high - axis.low) / step)
-    return [axis.low + step * number for number in range(count + 1)]
+    return [min(axis.high, axis.low + step * number) for number in range(count + 1)]
