@@ -15,7 +15,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from sca_bench.engine.scoring import is_scored, score_runs
-from sca_bench.engine.search import make_sampler, open_study, suggest
+from sca_bench.engine.search import make_pruner, make_sampler, open_study, suggest
 from sca_bench.errors import InputError
 from sca_bench.metrics.registry import get_metric
 from sca_bench.study.fingerprint import Fingerprints
@@ -52,6 +52,7 @@ def check_objectives(sweep: Sweep) -> None:
     for metric in sweep.metrics:
         get_metric(metric, str(sweep.file))
     make_sampler(sweep, 0)
+    make_pruner(sweep)
     if sweep.spec.pruner is None:
         return
     if len(sweep.spec.objectives) > 1:

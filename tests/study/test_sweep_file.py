@@ -53,9 +53,11 @@ def test_a_sweep_and_its_cells(sweep_file):
 
 
 def test_whole_numbers_and_choices_that_are_no_plain_values(sweep_file):
-    more = "  train.betas: {choices: [[0.9, 0.98], [0.9, 0.999]]}\n"
-    more += "  mixer.image_grid: {low: 2, high: 6, step: 2}\n  text_decoder.trainable"
-    sweep = load_sweep(sweep_file("  mixer.num_layers", more + ": {choices: [true, false]}\n  mixer.num_layers"))  # fmt: skip
+    more = """space:
+      train.betas: {choices: [[0.9, 0.98], [0.9, 0.999]]}
+      mixer.image_grid: {low: 2, high: 6, step: 2}
+      text_decoder.trainable: {choices: [true, false]}"""
+    sweep = load_sweep(sweep_file("space:", more.replace("\n    ", "\n")))
     betas, grid, trainable, *_ = sweep.axes
     assert betas.labels == ("[0.9, 0.98]", "[0.9, 0.999]")
     assert betas.value_of("[0.9, 0.999]") == [0.9, 0.999]
