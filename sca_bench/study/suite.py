@@ -72,6 +72,8 @@ def load_suite(
     content = read_yaml(path)
     if not isinstance(content, dict):
         raise InputError(path, "", "expected a mapping with suite, question, axes, ...")
+    if "sweep" in content:
+        raise InputError(path, "sweep", "this is a sweep", "use `sweep`")
     try:
         spec = SuiteFile.model_validate(content)
     except ValidationError as error:
