@@ -23,7 +23,7 @@ from sca_bench.study.plan import Plan, make_plan
 from sca_bench.study.record import RunRecord
 from sca_bench.study.resolve import ResolvedCell
 from sca_bench.study.store import Store
-from sca_bench.study.sweep import CONFIRMED, Split, Sweep
+from sca_bench.study.sweep import Split, Sweep
 
 CELL = "cell_id"
 REASON = "reason"
@@ -159,7 +159,7 @@ class Sweeper:
         for axis in self.sweep.axes:
             suggest(trial, axis)
         cell = self._cell(trial.number, trial.params, "val")
-        (known,) = make_plan(self.sweep.suite([cell], [self._seed]), self.store).cells
+        (known,) = make_plan(self.sweep.suite([cell]), self.store).cells
         for key, value in ((CELL, known.cell_id), ("cell", cell.name), ("seed", self._seed)):
             if trial.user_attrs.get(key) != value:
                 trial.set_user_attr(key, value)
@@ -194,7 +194,7 @@ class Sweeper:
             self._cell(t.number, t.params, "val")
             for t in sorted(firsts.values(), key=lambda trial: trial.number)
         ]
-        return make_plan(self.sweep.suite(cells, [self._seed]), self.store)
+        return make_plan(self.sweep.suite(cells), self.store)
 
     def confirmation(self) -> Plan | None:
         """Return the plan of the best configurations with fresh seeds on the test split."""
@@ -202,8 +202,7 @@ class Sweeper:
         if not best:
             return None
         cells = [self._cell(trial.number, trial.params, "test") for trial in best]
-        name = f"{self.sweep.spec.sweep}{CONFIRMED}"
-        return make_plan(self.sweep.suite(cells, self.sweep.seeds, name), self.store)
+        return make_plan(self.sweep.suite(cells, confirmed=True), self.store)
 
     def confirm(self, plan: Plan) -> Mapping[str, str]:
         """Run and score what is left of the confirmation; return what failed, with reasons."""

@@ -30,6 +30,10 @@ from sca_bench.study.sweep_schema import Dimension, SweepFile, SweepPatch
 
 CONFIRMED = "_confirmed"
 """Ends the name under which the confirmation of a sweep is reported."""
+_CHOSEN_BY = (
+    "A sweep chose by these numbers, so the best of them flatters itself; what holds is the "
+    f"confirmation (the suite whose name ends in {CONFIRMED})."
+)
 _MOST_PROBES = 512
 Split = Literal["val", "test"]
 
@@ -70,20 +74,24 @@ class Sweep:
         values = {axis.key: axis.value_of(params[axis.key]) for axis in self.axes}
         return _cell(self.resolver, self.spec.sweep, number, values, split)
 
-    def suite(
-        self, cells: Iterable[ResolvedCell], seeds: Sequence[int], name: str | None = None
-    ) -> Suite:
-        """Return a suite of some of the sweep's cells, for the planner and the launcher."""
-        cells = tuple(cells)
-        axes = {axis.key: _seen(axis, cells) for axis in self.axes}
+    def suite(self, cells: Iterable[ResolvedCell], *, confirmed: bool = False) -> Suite:
+        """Return a suite of trials, or of their confirmation, for planner, launcher and report."""
+        cells, name, what = tuple(cells), self.spec.sweep, "trials, on the validation split"
+        statement = f"{self.scale.statement} {_CHOSEN_BY}"
+        if confirmed:
+            name, what = name + CONFIRMED, "the best trial again, on the test split"
+            statement = self.scale.statement
+        about = {"suite": name, "question": f"{self.spec.question} ({what})"}
+        ranges_first = sorted(self.axes, key=lambda axis: axis.kind == "choices")  # for the plot
+        axes = {axis.key: _seen(axis, cells) for axis in ranges_first}
         return Suite(
             file=self.file,
-            spec=self.suite_spec.model_copy(update={"suite": name or self.spec.sweep}),
+            spec=self.suite_spec.model_copy(update=about),
             profile=self.profile,
-            statement=self.scale.statement,
+            statement=statement,
             header=header_of(self.file),
             cells=cells,
-            seeds=tuple(seeds),
+            seeds=self.seeds if confirmed else (self.spec.train_seed,),
             metrics=self.metrics,
             claims=(),
             axes=axes,

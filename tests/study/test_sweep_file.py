@@ -47,7 +47,7 @@ def test_a_sweep_and_its_cells(sweep_file):
     assert cell.settings.eval.split == "val"
     assert cell.settings.runtime.jobs == 1
     assert sweep.cell(3, params, "test").settings.eval.split == "test"
-    suite = sweep.suite([cell], [0])
+    suite = sweep.suite([cell])
     assert suite.axes == {"mixer.num_layers": [2], "train.learning_rate": [0.00123456789]}
     assert suite.header == "Costs nothing."
 
