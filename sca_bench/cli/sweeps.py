@@ -58,20 +58,21 @@ class _Command:
 
         started = time.monotonic()
         url = self.sweep.spec.storage or default_storage(self.store.root)
-        with exclusive(self.store.root), stop_signals():
-            sweeper = Sweeper(self.sweep, self.store, url, self._run_plan, self._say)
-            spec, count = self.sweep.spec, len(sweeper.trials)
-            self._say(
-                f"{spec.sweep} (profile {self.sweep.profile}): {self.sweep.trials} trials in "
-                f"batches of {self.sweep.batch}, {len(sweeper.ended)} ended, "
-                f"{max(0, self.sweep.trials - count)} to ask; study {sweeper.name}"
-            )
-            self.store.settle_interrupted()
-            try:
+        try:
+            with exclusive(self.store.root), stop_signals():
+                sweeper = Sweeper(self.sweep, self.store, url, self._run_plan, self._say)
+                self._say(
+                    f"{self.sweep.spec.sweep} (profile {self.sweep.profile}): "
+                    f"{self.sweep.trials} trials in batches of {self.sweep.batch}, "
+                    f"{len(sweeper.ended)} ended, "
+                    f"{max(0, self.sweep.trials - len(sweeper.trials))} to ask; "
+                    f"study {sweeper.name}"
+                )
+                self.store.settle_interrupted()
                 failed = self._search(sweeper)
-            except Interrupted as error:
-                self._say(f"stopped by {error}; run the same command again to go on")
-                raise SystemExit(128 + error.number) from None
+        except Interrupted as error:
+            self._say(f"stopped by {error}; run the same command again to go on")
+            raise SystemExit(128 + error.number) from None
         self._summary(sweeper, started)
         shown = without_password(url)
         self._say(f"storage: {shown} (optuna-dashboard {shlex.quote(shown)})")

@@ -8,14 +8,15 @@ that is done, whoever ran it, is only told.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from sca_bench.engine.scoring import is_scored, score_runs
-from sca_bench.engine.search import make_pruner, make_sampler, open_study, suggest
+from sca_bench.engine.scoring import score_runs
+from sca_bench.engine.search import make_pruner, make_sampler, open_study, suggest, without_password
 from sca_bench.errors import InputError
 from sca_bench.metrics.registry import get_metric
 from sca_bench.study.fingerprint import Fingerprints
@@ -127,13 +128,21 @@ class Sweeper:
         }
         return sorted(front.values(), key=lambda trial: trial.number)
 
-    def batches(self) -> Any:
-        """Run the trials that are left; yield the trials of every batch as it ends."""
-        self._settle_pruned()
-        while batch := self._next_batch():
-            self._run_batch(batch)
-            numbers = {trial.number for trial in batch}
-            yield [trial for trial in self.trials if trial.number in numbers]
+    def batches(self) -> Iterator[list[FrozenTrial]]:
+        """Run the trials that are left; yield the trials of every batch as it ends.
+
+        Raises:
+            InputError: The storage is gone.
+        """
+        try:
+            self._settle_pruned()
+            while batch := self._next_batch():
+                self._run_batch(batch)
+                numbers = {trial.number for trial in batch}
+                yield [trial for trial in self.trials if trial.number in numbers]
+        except StorageInternalError as error:
+            problem, fix = f"{without_password(self.url)!r} was lost: {error}", "run it again"
+            raise InputError(self.sweep.file, "storage", problem, fix) from None
 
     def _next_batch(self) -> list[FrozenTrial]:
         """Return the open trials, with new ones up to the end of their batch."""
@@ -304,18 +313,6 @@ class Sweeper:
                 reason = trial.user_attrs.get(REASON, "")
                 update = {"status": "pruned", "error": reason}
                 self.store.save(record.model_copy(update=update))
-
-    def is_finished(self) -> bool:
-        """Say whether nothing is left to run, to tell or to score."""
-        trials = self.trials
-        exhausted = self.study.user_attrs.get(_EXHAUSTED, False)
-        if len(self.ended) < len(trials) or (len(trials) < self.sweep.trials and not exhausted):
-            return False
-        plan = self.confirmation()
-        if plan is None:
-            return True
-        records = [self.store.record(job.cell.cell_id, job.seed) for job in plan.jobs]
-        return not plan.left and all(r and is_scored(r, self.sweep.metrics) for r in records)
 
 
 def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:

@@ -131,11 +131,17 @@ def test_a_pruned_trial_leaves_its_group_and_the_others_do_not_notice(sweep_file
     assert history(lost) == before
 
 
+def numbers(sweeper, trial):
+    log = sweeper.store.log(trial.user_attrs["cell_id"], 0)
+    return [(row["step"], row.get("loss"), row.get("val/loss")) for row in log]
+
+
 CHANGES = {"train.steps": 60, "runtime.checkpoint_every": 5, "train.val_every": 20}
 
 
 def test_killed_in_the_middle_and_repeated(sweep_file, search, tmp_path):
-    path = sweep_file(changes=CHANGES, trials=6, batch=4)
+    pruner = {"name": "PercentilePruner", "percentile": 50.0, "n_startup_trials": 1}
+    path = sweep_file(changes=CHANGES, trials=6, batch=4, pruner=pruner, prune_on="val/loss")
     reference = search(path, "reference")
     runs = tmp_path / "runs"
     command = ("sweep", path, "--no-mlflow")
@@ -148,25 +154,26 @@ def test_killed_in_the_middle_and_repeated(sweep_file, search, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.communicate()
     process = sca_bench(*command, cwd=tmp_path)
-    wait_for(lambda: len(list(runs.glob("cells/*/*/predictions.jsonl"))) >= 4, process)
+    wait_for(lambda: len(list(runs.glob("cells/*/seed-0/record.json"))) > 4, process)
     process.send_signal(signal.SIGTERM)
     out = finish(process, 128 + signal.SIGTERM)
     assert "stopped by SIGTERM; run the same command again to go on" in out
     out = finish(sca_bench(*command, cwd=tmp_path))
-    assert "6 trials (6 complete)" in out
+    assert "6 trials (" in out
     assert "optuna-dashboard sqlite:///" in out
     store = Store(runs)
     sweeper = Sweeper(load_sweep(path), store, default_storage(runs), None, print)
     assert history(sweeper) == history(reference)
     for trial, other in zip(sweeper.trials, reference.trials, strict=True):
-        assert outputs(sweeper, trial) == outputs(reference, other)
-        log = store.log(trial.user_attrs["cell_id"], 0)
-        steps = [row["step"] for row in log if "loss" in row]
-        assert steps == list(range(1, 61))
-        assert [row["step"] for row in log if "val/loss" in row] == [20, 40, 60]
+        assert trial.intermediate_values == other.intermediate_values
+        assert numbers(sweeper, trial) == numbers(reference, other)
+        if trial.state == TrialState.COMPLETE:
+            assert outputs(sweeper, trial) == outputs(reference, other)
+            assert [step for step, loss, _ in numbers(sweeper, trial) if loss] == [*range(1, 61)]
+    assert {t.state for t in sweeper.trials} == {TrialState.COMPLETE, TrialState.PRUNED}
     records = {(r.cell_id, r.seed): r for r in store.records()}
     assert len(records) == 6 + 2
-    assert {r.status for r in records.values()} == {"done"}
+    assert {r.status for r in records.values()} == {"done", "pruned"}
     test = [r for r in records.values() if r.settings["eval"]["split"] == "test"]
     assert {r.seed for r in test} == {100, 101}
 
