@@ -206,7 +206,9 @@ def _cell(
     short = {key: _rounded(value) for key, value in values.items()}
     name = f"#{number} {cell_name(short, name)}"
     cell = resolver.cell(name, values, {"eval.split": split})
-    # One lockstep group, unless more processes were asked for.
+    if split == "test":
+        return cell
+    # One lockstep group a batch, on all cores, unless more processes were asked for.
     runtime = cell.settings.runtime
     runtime = runtime.model_copy(update={"jobs": runtime.jobs or 1})
     return replace(cell, settings=cell.settings.model_copy(update={"runtime": runtime}))
