@@ -291,3 +291,9 @@ class CellSettings(Settings):
     features: FeatureSettings = FeatureSettings()
     runtime: RuntimeSettings = of_kind("cost", RuntimeSettings())
     note: str = of_kind("label", "")
+
+    @model_validator(mode="after")
+    def _split_is_there(self) -> CellSettings:
+        if getattr(self.data, self.eval.split) is None:
+            raise ValueError(f"eval.split: {self.eval.split} needs data.{self.eval.split}")
+        return self

@@ -10,12 +10,15 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "engine"))
 from test_run_command import finish, sca_bench
 
+from sca_bench.engine.sweep import check_objectives
 from sca_bench.study.claims import meant_cells, parse_claim
 from sca_bench.study.store import Store
-from sca_bench.study.suite import load_suite
+from sca_bench.study.suite import header_of, load_suite
+from sca_bench.study.sweep import load_sweep
 
 FOLDER = Path(__file__).parents[1] / "ablations"
 SUITES = sorted(FOLDER.glob("*.yaml"))
+SWEEPS = sorted((FOLDER / "sweeps").glob("*.yaml"))
 TABLES = {
     "comparison": "table_1",
     "pretraining": "table_2",
@@ -43,6 +46,17 @@ def test_every_suite_states_its_question_cost_and_expectation(path):
     assert re.search(r"\bCost: ", suite.header)
     assert re.search(r"\bExpect: ", suite.header)
     assert "COST_TINY" not in suite.header
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda p: p.stem)
+def test_every_sweep_states_its_question_cost_and_expectation(path):
+    sweep = load_sweep(path)
+    assert sweep.spec.sweep == path.stem
+    assert sweep.spec.question.endswith("?")
+    check_objectives(sweep)
+    header = header_of(path)
+    assert re.search(r"\bCost: ", header)
+    assert re.search(r"\bExpect: ", header)
 
 
 @pytest.mark.parametrize("profile", ["tiny", "paper"])

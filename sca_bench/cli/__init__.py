@@ -47,6 +47,15 @@ def build_parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", parents=[suite], help="run what is not done of a suite")
     run.add_argument("--tracking-uri", metavar="URI", help="MLflow (SQLite in the runs folder)")
     run.add_argument("--no-mlflow", action="store_true", help="do not mirror to MLflow")
+    sweep = commands.add_parser(
+        "sweep", parents=[common], help="search settings with Optuna; the best is run again on test"
+    )
+    sweep.add_argument("suite", metavar="SWEEP", help="a sweep's YAML file")
+    sweep.add_argument("--profile", help="tiny, small, paper, ... (the sweep's own)")
+    sweep.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="overrides")
+    sweep.add_argument("--trials", type=int, metavar="N", help="trials in place of the sweep's")
+    sweep.add_argument("--tracking-uri", metavar="URI", help="MLflow (SQLite in the runs folder)")
+    sweep.add_argument("--no-mlflow", action="store_true", help="do not mirror to MLflow")
     commands.add_parser("plan", parents=[suite], help="show a suite's cells and what is left")
     check = commands.add_parser(
         "check", parents=[suite], help="what a suite needs, and what is missing"
@@ -189,6 +198,10 @@ def _dispatch(options: argparse.Namespace, words: list[str]) -> int:
         from sca_bench.cli import suites
 
         return suites.command(options, words)
+    if options.command == "sweep":
+        from sca_bench.cli import sweeps
+
+        return sweeps.command(options, words)
     if options.command in ("list", "describe", "explain"):
         from sca_bench.cli import lookup
 

@@ -56,6 +56,8 @@ def _list(console: Console, what: str, store: Store) -> None:
         for path in sorted(Path("ablations").glob("*.yaml")):
             content = read_yaml(path)
             rows.append((str(path), str(content.get("question", "")), content.get("paper") or ""))
+        for path in sorted(Path("ablations/sweeps").glob("*.yaml")):
+            rows.append((str(path), str(read_yaml(path).get("question", "")), "sweep"))
         _rows(console, ("suite", "question", "paper"), rows)
     else:
         rows = [

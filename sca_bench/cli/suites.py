@@ -119,7 +119,7 @@ def _print_sizes(console: Console, suite: Suite) -> None:
         console.print(f"  {name}: {' x '.join(map(str, shape))}", highlight=False)
 
 
-def _without_secrets(words: Sequence[str]) -> list[str]:
+def without_secrets(words: Sequence[str]) -> list[str]:
     """Return the command line with the tracking URI, which may hold credentials, left out."""
     kept: list[str] = []
     for before, word in zip(["", *words], words, strict=False):
@@ -184,7 +184,7 @@ def _run(
 
     started = time.monotonic()
     suite = plan.suite
-    line = "python -m sca_bench " + shlex.join(_without_secrets(words))
+    line = "python -m sca_bench " + shlex.join(without_secrets(words))
     whole = plan if options.only is None else make_plan(suite, store)
     manifest = manifest_of(whole, line, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
     stages = sum(job.state == "to run" for job in plan.stages)
@@ -239,17 +239,18 @@ def _work(
         return {}
     from sca_bench.engine.launch import Interrupted, Launcher
 
-    tracker = None if options.no_mlflow else _tracker(store, manifest, options, console)
+    mirror = None if options.no_mlflow else tracker(store, manifest, options, console)
     try:
-        return Launcher(plan, store, line, console, tracker).run()
+        return Launcher(plan, store, line, console, mirror).run()
     except Interrupted as error:
         console.print(f"stopped by {error}; run the same command again to go on", highlight=False)
         raise SystemExit(128 + error.number) from None
 
 
-def _tracker(
+def tracker(
     store: Store, manifest: SuiteManifest, options: argparse.Namespace, console: Console
 ) -> Tracker:
+    """Return the MLflow mirror of a suite."""
     from sca_bench.engine.tracking import Tracker, default_uri
 
     uri = options.tracking_uri or default_uri(store)
@@ -261,7 +262,7 @@ def _tracker(
 def _mirror(
     store: Store, manifest: SuiteManifest, options: argparse.Namespace, console: Console
 ) -> None:
-    _tracker(store, manifest, options, console).update()
+    tracker(store, manifest, options, console).update()
 
 
 def _print_scores(console: Console, plan: Plan, store: Store) -> None:

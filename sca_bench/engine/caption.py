@@ -93,14 +93,14 @@ def caption_region(
 
 
 def caption_examples(store: Store, run: str, count: int, out: Path) -> list[str]:
-    """Caption regions of a run's test split and draw them: one per image, none picked by hand.
+    """Caption and draw regions of a run's own split: one per image, none picked by hand.
 
     The images are spread evenly over the split; in the first the first region is taken, in the
     second the second, and so on around.
 
     Args:
         store: The runs folder.
-        run: The run whose trained weights and test split to use.
+        run: The run whose trained weights and split (`eval.split`) to use.
         count: How many; fewer where the split has fewer images.
         out: Folder for `01_IMAGE_REGION.png` and so on.
 
@@ -112,18 +112,18 @@ def caption_examples(store: Store, run: str, count: int, out: Path) -> list[str]
     """
     record, folder = find_run(store, run)
     settings = CellSettings.model_validate(record.settings)
-    test = load_split(settings.data.test, str(folder))
-    test.check_images()
+    regions_of_run = load_split(getattr(settings.data, settings.eval.split), str(folder))
+    regions_of_run.check_images()
     captioner = FinishedCaptioner(record, folder)
     out.mkdir(parents=True, exist_ok=True)
-    ids = list(test.images)
+    ids = list(regions_of_run.images)
     count = min(count, len(ids))
     lines = []
     for number in range(count):
         image_id = ids[number * len(ids) // count]
-        regions = test.regions_of(image_id)
+        regions = regions_of_run.regions_of(image_id)
         region = regions[number % len(regions)]
-        image = test.load_image(image_id)
+        image = regions_of_run.load_image(image_id)
         found, mask = captioner.caption(image, region.box_xyxy, None)
         text = f"{found.caption}   (reference: {' / '.join(region.references)})"
         name = f"{number + 1:02d}_{file_name(image_id)}_{file_name(region.region_id)}.png"

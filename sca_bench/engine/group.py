@@ -38,6 +38,7 @@ class Member:
         settings: Its settings.
         rng: Its random stream.
         error: Why it left the group; empty while it is in it.
+        pruned: Whether it left because a sweep has no more use for it.
         last: Loss and gradient norm of the latest step, still on the device.
         clock: Times its own part of every step.
         cpu_s: CPU seconds (all threads) of its own part of all steps.
@@ -48,6 +49,7 @@ class Member:
     settings: CellSettings
     rng: RngStream
     error: str = ""
+    pruned: bool = False
     last: dict[str, Tensor] = field(default_factory=dict)
     clock: StepClock = field(default_factory=StepClock)
     cpu_s: float = 0.0
@@ -98,7 +100,7 @@ class CellGroup(BaseModel):
 
     @property
     def alive(self) -> list[Member]:
-        """The members that have not failed."""
+        """The members that have not left."""
         return [member for member in self.members if not member.error]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -137,6 +139,11 @@ class CellGroup(BaseModel):
                 parameter.grad = None
         if self.device_.type == "cuda":
             torch.cuda.empty_cache()
+
+    def prune(self, member: Member, reason: str) -> None:
+        """Take a member out of the group that did not fail."""
+        member.pruned = True
+        self.fail(member, reason)
 
     def val_step(self, data: RegionBatch) -> list[dict[str, Any]]:
         """Return one row per live member and region: validation loss and caption."""

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,15 @@ from mmengine.hooks import Hook
 from sca_bench.engine.group import CellGroup, Member
 from sca_bench.errors import CellError
 from sca_bench.study.store import checkpoint_path, drop_checkpoints
+
+
+def validation_values(metrics: Mapping[str, float] | None) -> dict[str, dict[str, float]]:
+    """Return the values of a validation by member, named as in its log."""
+    by_member: dict[str, dict[str, float]] = {}
+    for name, value in (metrics or {}).items():
+        key, _, metric = name.partition("/")
+        by_member.setdefault(key, {})[f"val/{metric}"] = round(float(value), 6)
+    return by_member
 
 
 class LogHook(Hook):  # type: ignore[misc]
@@ -59,11 +69,7 @@ class LogHook(Hook):  # type: ignore[misc]
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
         """Log the validation summary of each member."""
-        by_member: dict[str, dict[str, Any]] = {}
-        for name, value in (metrics or {}).items():
-            key, _, metric = name.partition("/")
-            by_member.setdefault(key, {})[f"val/{metric}"] = round(float(value), 6)
-        for key, values in by_member.items():
+        for key, values in validation_values(metrics).items():
             self._append(key, {"step": runner.iter, **values})
 
     def _append(self, key: str, row: dict[str, Any]) -> None:

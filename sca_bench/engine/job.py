@@ -21,6 +21,11 @@ LEARNT_FROM = "learnt_from"
 """Key of a row of the training captions: what its region was trained on, where not its own."""
 
 
+def run_key(cell_id: str, seed: int) -> str:
+    """Return what a run is called inside its group, and in outcomes."""
+    return f"{cell_id}-s{seed}"
+
+
 @dataclass(frozen=True)
 class CellJob:
     """One run inside a group job.
@@ -46,7 +51,7 @@ class CellJob:
     @property
     def key(self) -> str:
         """What tells it from all other runs: seeds of one cell may stand in one group."""
-        return f"{self.cell_id}-s{self.seed}"
+        return run_key(self.cell_id, self.seed)
 
     def parsed(self) -> CellSettings:
         """Return the settings as settings."""
@@ -68,6 +73,7 @@ class GroupJob:
         splits: Splits whose frozen features are read.
         since: When the command began, in seconds since the epoch; the cache deletes nothing to make
             room that was used later.
+        judged: Whether the parent says after each validation which cells go on.
     """
 
     runs_dir: str
@@ -79,6 +85,7 @@ class GroupJob:
     command: str
     splits: tuple[str, ...] = ("train", "val", "test")
     since: float = 0.0
+    judged: bool = False
 
     @property
     def order_seed(self) -> int:
@@ -110,12 +117,14 @@ class Outcome:
     Attributes:
         input_error: `where, key, problem, fix` of an `InputError`, if the input was wrong.
         failed: Run key -> reason.
+        pruned: Run key -> why it was stopped early.
         messages: Lines for the user.
         counters: What was computed: `train_steps`, `encoder_forwards`, `sam_mixer_forwards`.
     """
 
     input_error: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    pruned: dict[str, str] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
     counters: dict[str, int] = field(default_factory=dict)
 

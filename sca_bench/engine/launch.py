@@ -17,6 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from sca_bench.engine.job import CellJob, GroupJob, new_attempt, num_gpus, resolve_device
+from sca_bench.engine.judge import Judge, answer
 from sca_bench.engine.pool import Attempt, Pool
 from sca_bench.engine.preparations import preparations
 from sca_bench.engine.progress import RunProgress, eta_text
@@ -86,6 +87,7 @@ class Launcher:
         command: The command line, for the records.
         console: Where progress goes.
         tracker: The MLflow mirror, if wanted.
+        judge: Says after each validation which cells go on, if anything does.
         failed: Job name -> reason of what failed.
         counters: What was computed: `encoder_forwards`, `sam_mixer_forwards`.
     """
@@ -95,6 +97,7 @@ class Launcher:
     command: str
     console: Console
     tracker: Tracker | None
+    judge: Judge | None = None
     failed: dict[str, str] = field(default_factory=dict)
     counters: Counter[str] = field(default_factory=Counter)
     _blocked: dict[str, str] = field(default_factory=dict)
@@ -168,6 +171,7 @@ class Launcher:
             device=self._device,
             command=self.command,
             since=self._began,
+            judged=self.judge is not None,
         )
 
     def _prepare(self, groups: list[Group]) -> None:
@@ -208,6 +212,9 @@ class Launcher:
                 waiting.remove(group)
                 job = self._job(group, self._threads)
                 self._pool.start(_names(job.cells), job, "run")
+            if self.judge is not None:
+                for attempt in self._pool.running:
+                    answer(attempt.outcome_path.parent, self.judge)
             for attempt in self._pool.collect():
                 done += len(attempt.job.cells)
                 self._finish(attempt, done, total)
@@ -271,7 +278,10 @@ class Launcher:
         for cell in attempt.job.cells:
             if cell.key in outcome.failed:
                 self._fail(cell, outcome.failed[cell.key])
-        finished = [cell for cell in attempt.job.cells if cell.key not in outcome.failed]
+            if cell.key in outcome.pruned:
+                self._progress.say(f"  pruned {cell.name}: {outcome.pruned[cell.key]}")
+        ended = outcome.failed | outcome.pruned
+        finished = [cell for cell in attempt.job.cells if cell.key not in ended]
         if finished:
             self._progress.say(f"  done {done} of {total}: {_names(finished)}")
 

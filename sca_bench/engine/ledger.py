@@ -16,6 +16,7 @@ from sca_bench.engine.group import CellGroup, Member
 from sca_bench.engine.images import images_folder
 from sca_bench.engine.job import CellJob, GroupJob
 from sca_bench.engine.provenance import git_commit, machine, package_versions
+from sca_bench.study.cell import data_split
 from sca_bench.study.record import RunRecord
 
 
@@ -37,6 +38,8 @@ def new_record(
         start: Step it resumes from.
         lineage: The trainings it started from.
     """
+    settings = cell.parsed()
+    read = {data_split(settings, name): found for name, found in sets.items()}
     return RunRecord(
         cell_id=cell.cell_id,
         seed=cell.seed,
@@ -56,8 +59,8 @@ def new_record(
             "git_commit": git_commit(),
             "versions": package_versions(),
             "machine": machine(torch.device(job.device), job.threads),
-            "splits": {name: found.summary() for name, found in sets.items()},
-            "split_digests": {name: found.digest() for name, found in sets.items()},
+            "splits": {name: found.summary() for name, found in read.items()},
+            "split_digests": {name: found.digest() for name, found in read.items()},
         },
     )
 

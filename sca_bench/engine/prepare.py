@@ -24,7 +24,7 @@ from sca_bench.engine.trained import start_weights
 from sca_bench.errors import InputError
 from sca_bench.models.sam import sam_dims
 from sca_bench.settings import CellSettings
-from sca_bench.study.cell import features_key
+from sca_bench.study.cell import data_split, features_key
 from sca_bench.study.store import write_atomic
 from sca_bench.types import FAMILIES, Family
 from sca_bench.variants import SAM_PARTS, SCA_PARTS, get_variant
@@ -54,7 +54,8 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
     runs_dir, device = Path(job.runs_dir), torch.device(job.device)
     sets = splits.load_splits(settings, job.where)
     _refuse_overlap(sets, job)
-    outcome.messages += [f"{name}: {found.summary()}" for name, found in sets.items()]
+    read = {data_split(settings, name): found for name, found in sets.items()}
+    outcome.messages += [f"{name}: {found.summary()}" for name, found in read.items()]
     datasets = {
         split: splits.make_dataset(
             sets,
@@ -81,7 +82,8 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
             outcome.messages += kept.notes
             outcome.count(kept.counters)
             if count := kept.encoder_forwards:
-                line = f"{split}: {count} images encoded, once for all of {len(job.cells)} cells"
+                name = data_split(settings, split)
+                line = f"{name}: {count} images encoded, once for all of {len(job.cells)} cells"
                 outcome.messages.append(line)
 
 
@@ -148,16 +150,17 @@ def _kept_as(settings: CellSettings, family: Family) -> str:
 
 def _refuse_overlap(sets: dict[str, RegionSet], job: GroupJob) -> None:
     section = f"stages.{job.cells[0].stage}.data" if job.is_stage else "data"
+    captioned = data_split(job.cells[0].parsed(), "test")
     test = _image_names(sets["test"])
     for name in ("train", "val"):
-        if name not in sets:
+        if name not in sets or name == captioned:
             continue
         shared = test & _image_names(sets[name])
         if shared:
             raise InputError(
                 job.where,
                 f"{section}.{name}",
-                f"shares {len(shared)} images with data.test, the first is {min(shared)}",
+                f"shares {len(shared)} images with data.{captioned}, the first is {min(shared)}",
                 "choose disjoint splits",
             )
 

@@ -92,7 +92,7 @@ def _train_scores(
     known = {reference.lower() for row in train for reference in row.references}
     seen = [row for row in test if any(r.lower() in known for r in row.references)]
     scores: dict[str, Score] = {}
-    for part, rows, split in (("train", train, "train"), ("seen", seen, "test")):
+    for part, rows, split in (("train", train, "train"), ("seen", seen, _split(record))):
         if rows:
             result = scorer.score(rows, wanted, where=str(folder))
             scores |= {f"{part}/{k}": _score(record, result, k, split) for k in result.values}
@@ -124,7 +124,7 @@ def _name(key: str) -> str:
 def _update(record: RunRecord, result: ScoreResult, metrics: Sequence[str]) -> dict[str, Any]:
     scores = dict(record.scores)
     for key in result.values:
-        scores[_name(key)] = _score(record, result, key, "test")
+        scores[_name(key)] = _score(record, result, key, _split(record))
     notes = [*record.notes, *(note for note in result.notes if note not in record.notes)]
     return {"scores": scores, "notes": notes}
 
@@ -140,6 +140,11 @@ def _score(record: RunRecord, result: ScoreResult, key: str, split: str) -> Scor
         signature={**signature.to_dict(), **protocol} if signature else {},
         reason=result.not_computed.get(key, ""),
     )
+
+
+def _split(record: RunRecord) -> str:
+    """Return what was captioned; records from before `eval.split` are all of the test split."""
+    return str(record.settings["eval"].get("split", "test"))
 
 
 def _decoding(record: RunRecord) -> str:

@@ -17,7 +17,7 @@ from sca_bench.engine.cache import Cache, ImageDigests
 from sca_bench.engine.features import FeatureBank, Keys, image_key
 from sca_bench.grammar import WORLD_VERSION
 from sca_bench.settings import CellSettings
-from sca_bench.study.cell import features_key
+from sca_bench.study.cell import data_split, features_key
 from sca_bench.types import FAMILIES, Family
 from sca_bench.variants import get_variant
 
@@ -25,14 +25,14 @@ SPLITS = ("train", "val", "test")
 
 
 def load_splits(settings: CellSettings, where: str) -> dict[str, RegionSet]:
-    """Read every split that the settings name.
+    """Read every split that a run needs; `test` is what it captions, whichever split that is.
 
     Raises:
         InputError: A file is missing or damaged, or two splits share an image.
     """
     sets: dict[str, RegionSet] = {}
     for name in SPLITS:
-        split = getattr(settings.data, name)
+        split = getattr(settings.data, data_split(settings, name))
         if split is not None:
             sets[name] = load_split(split, where)
             sets[name].check_images()

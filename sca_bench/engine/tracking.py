@@ -18,7 +18,7 @@ from sca_bench.study.fingerprint import digest_json
 from sca_bench.study.record import CellEntry, RunRecord, SuiteManifest
 from sca_bench.study.store import Store, write_atomic
 
-_ENDED = {"done": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
+_ENDED = {"done": "FINISHED", "failed": "FAILED", "killed": "KILLED", "pruned": "KILLED"}
 _PARAMS = (
     "variant",
     "mixer.num_layers",
@@ -183,9 +183,10 @@ class Tracker:
 
     def _end(self, run_id: str, record: RunRecord, folder: Path, status: str) -> None:
         client = self._connect()
+        split = record.settings["eval"].get("split", "test")
         for key, score in record.scores.items():
             if score.value is not None:
-                client.log_metric(run_id, f"test/{key}", score.value)
+                client.log_metric(run_id, f"{split}/{key}", score.value)
         for key, value in record.cost.items():
             client.log_metric(run_id, f"cost/{key}", value)
         client.set_tag(run_id, "sca_bench.error", record.error or "none")

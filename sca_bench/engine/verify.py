@@ -24,7 +24,7 @@ from sca_bench.engine.rng import RngStream
 from sca_bench.errors import InputError
 from sca_bench.models.sam import sam_dims
 from sca_bench.settings import CellSettings
-from sca_bench.study.cell import cell_key
+from sca_bench.study.cell import cell_key, data_split
 from sca_bench.study.fingerprint import Fingerprints
 from sca_bench.study.record import RunRecord
 from sca_bench.study.store import PREDICTIONS, Store, read_jsonl
@@ -131,11 +131,11 @@ class _Verifier:
         return f"{len(state)} trained tensors ({count:,} parameters) load strictly"
 
     def predictions_are_complete(self) -> str:
-        """Compare the test split with the run's, and the predictions' ids with its regions."""
-        test = self._sets()["test"]
-        digest = self.record.provenance.get("split_digests", {}).get("test")
+        """Compare the captioned split with the run's, and the predictions' ids with its regions."""
+        test, split = self._sets()["test"], data_split(self.settings, "test")
+        digest = self.record.provenance.get("split_digests", {}).get(split)
         if digest != test.digest():
-            raise InputError(test.name, "", "is not the test split that the run captioned")
+            raise InputError(test.name, "", f"is not the {split} split that the run captioned")
         path = self.folder / PREDICTIONS
         if not path.is_file():
             raise InputError(path, "", "missing")
@@ -152,7 +152,7 @@ class _Verifier:
 
     @torch.no_grad()
     def captions_repeat(self, num_regions: int) -> str:
-        """Caption regions of the test split again, in the batches of the run."""
+        """Caption regions of that split again, in the batches of the run."""
         settings = self.settings
         sets = self._sets()
         device = torch.device(resolve_device(settings.runtime.device))

@@ -20,6 +20,7 @@ from sca_bench.engine.fit import fit_once
 from sca_bench.engine.group import CellGroup, Member
 from sca_bench.engine.hooks import CheckpointHook, LogHook
 from sca_bench.engine.job import CellJob, GroupJob, Outcome
+from sca_bench.engine.judge import JudgeHook
 from sca_bench.engine.ledger import cost_of, new_record
 from sca_bench.engine.mm import build_runner
 from sca_bench.engine.prepare import build_member, prepare
@@ -107,12 +108,15 @@ class GroupRun:
         self.outcome.count(group.counters)
         for cell, member in zip(self.job.cells, group.members, strict=True):
             if member.error:
-                self.outcome.failed[cell.key] = member.error
+                left = self.outcome.pruned if member.pruned else self.outcome.failed
+                left[cell.key] = member.error
             self._close(cell, group, member)
 
     def _close(self, cell: CellJob, group: CellGroup, member: Member) -> None:
         record = self._record(cell)
-        record.status = "failed" if member.error else "done"
+        record.status = "done"
+        if member.error:
+            record.status = "pruned" if member.pruned else "failed"
         record.error = member.error
         record.provenance["finished"] = now()
         num_captions = 0 if self.job.is_stage else len(self.sets["test"].regions)
@@ -196,10 +200,11 @@ class GroupRun:
                 val = splits.eval_loader(self._dataset("val"), self.first)
         regions = self.sets["val"].regions if "val" in self.sets else ()
         runtime = self.first.runtime
+        work_dir = Path(self.job.runs_dir) / "attempts" / self.job.attempt
         return build_runner(
             group,
             name=f"{self.job.attempt}-{'training' if training else group.captioned}",
-            work_dir=Path(self.job.runs_dir) / "attempts" / self.job.attempt,
+            work_dir=work_dir,
             seed=self.seed,
             train_loader=train,
             val_loader=val,
@@ -209,6 +214,7 @@ class GroupRun:
             hooks=[
                 LogHook(self.folders, runtime.log_every),
                 CheckpointHook(self.folders, runtime.checkpoint_every, self.start),
+                *([JudgeHook(work_dir)] if self.job.judged and training else []),
             ],
             start=self.start,
         )

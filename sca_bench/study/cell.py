@@ -129,6 +129,14 @@ def _prefix_code(settings: CellSettings) -> list[str]:
     return [spec.parts or spec.name, spec.trains, spec.revision]
 
 
+def data_split(settings: CellSettings, split: str) -> str:
+    """Return which entry of `data` a split is read from.
+
+    The engine calls `test` what is captioned and scored: the split that `eval.split` names.
+    """
+    return settings.eval.split if split == "test" else split
+
+
 def features_key(
     settings: CellSettings, inputs: dict[str, str], split: str, family: Family = "mixed"
 ) -> str:
@@ -152,7 +160,8 @@ def features_key(
     shared["prompt"] = _prompt_of(settings, split)
     if family == "mixed":
         shared["mixer.image_grid"] = values["mixer.image_grid"]
-    part = {k.split(".", 2)[2]: v for k, v in values.items() if k.startswith(f"data.{split}.")}
+    source = f"data.{data_split(settings, split)}."
+    part = {k.removeprefix(source): v for k, v in values.items() if k.startswith(source)}
     views: list[Any] = []
     if split == "train" and settings.data.flip != "never":
         # Which images may ever be drawn mirrored depends on how many regions a draw keeps.

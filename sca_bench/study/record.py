@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 SCHEMA_VERSION = 1
-Status = Literal["running", "done", "failed", "killed"]
+Status = Literal["running", "done", "failed", "killed", "pruned"]
 
 
 class _Stored(BaseModel):
@@ -38,7 +38,8 @@ class RunRecord(_Stored):
     Attributes:
         cell_id: Key of the cell (settings that change numbers, input contents, code revision).
         seed: Seed of initialisation, data order and dropout.
-        status: How it ended; `running` with no live process means that it was interrupted.
+        status: How it ended; `running` with no live process means that it was interrupted,
+            `pruned` that a sweep stopped it early.
         settings: The resolved `CellSettings`.
         inputs: Content digest of every path setting.
         variant: Registry name; `revision` is its code revision.

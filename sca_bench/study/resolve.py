@@ -101,9 +101,9 @@ class Resolver:
             InputError: A setting is wrong, two cells have one name, or none is left.
         """
         points = self._points(axes)
-        found = [self._cell(cell_name(c, self.spec.suite), c, {}, False) for c in points]
+        found = [self.cell(cell_name(c, self.spec.suite), c, {}, False) for c in points]
         for cell in self.explicit:
-            found.append(self._cell(cell.name, {}, cell.set, cell.control))
+            found.append(self.cell(cell.name, {}, cell.set, cell.control))
         if not found:
             raise InputError(self.path, "unless", "leaves no cell of the axes", "loosen a rule")
         names = [cell.name for cell in found]
@@ -117,9 +117,14 @@ class Resolver:
             return [] if self.explicit else [{}]
         return axis_points(axes, self.spec.one_at_a_time, self.spec.unless)
 
-    def _cell(
-        self, name: str, coordinates: dict[str, Any], extra: dict[str, Any], control: bool
+    def cell(
+        self, name: str, coordinates: dict[str, Any], extra: dict[str, Any], control: bool = False
     ) -> ResolvedCell:
+        """Return one cell: its place on the axes, then an explicit cell's settings over the rules.
+
+        Raises:
+            InputError: A setting is wrong.
+        """
         origin = dict(self.origin)
         nested = self.base
 

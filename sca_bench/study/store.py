@@ -9,6 +9,7 @@ Below the runs folder:
 - `suites/<suite>.<profile>.json`: what `report` reads
 - `images/<digest>/`: thumbnails of test images
 - `features/<key>/`: frozen features, may be deleted
+- `sweeps.db`: optuna's storage of every sweep, unless one names another
 - `mlflow.db`: a view, can be rebuilt
 """
 
@@ -97,11 +98,14 @@ def forget_trained(run_dir: Path) -> None:
 
 
 def keep_log_until(run_dir: Path, step: int) -> None:
-    """Cut a run's log behind a step, so that a resumed run writes no step twice."""
+    """Cut a run's log behind a step, so that a resumed run writes no line twice.
+
+    The validation of that step is cut, too: it is made again, since the checkpoint came before it.
+    """
     path = run_dir / "log.jsonl"
     if not path.exists():
         return
-    rows = [row for row in read_jsonl(path) if row["step"] <= step]
+    rows = [r for r in read_jsonl(path) if r["step"] < step or (r["step"] == step and "loss" in r)]
     write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 

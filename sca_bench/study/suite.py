@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,16 +72,18 @@ def load_suite(
     content = read_yaml(path)
     if not isinstance(content, dict):
         raise InputError(path, "", "expected a mapping with suite, question, axes, ...")
+    if "sweep" in content:
+        raise InputError(path, "sweep", "this is a sweep", "use `sweep`")
     try:
         spec = SuiteFile.model_validate(content)
     except ValidationError as error:
-        raise _suite_fault(error, path) from None
+        raise schema_fault(error, path, SuiteFile) from None
     name = profile or spec.profile
     scale = load_profile(name, path if profile is None else "--profile")
     patches = (spec.profiles.get(n) for n in (name, *scale.above))
     patch = next((p for p in patches if p is not None), Patch())
     axes = spec.axes if patch.axes is None else patch.axes
-    _check_suite_keys(spec, path)
+    check_suite_keys(spec, path)
     resolver = Resolver(path, spec, patch, name, scale, overrides, allow_missing)
     cells = resolver.cells(axes)
     if seeds is None:
@@ -92,7 +95,7 @@ def load_suite(
         spec=spec,
         profile=name,
         statement=scale.statement,
-        header=_header(path),
+        header=header_of(path),
         cells=cells,
         seeds=tuple(seeds),
         metrics=tuple(patch.metrics or spec.metrics),
@@ -106,7 +109,7 @@ def load_suite(
     )
 
 
-def _check_suite_keys(spec: SuiteFile, path: Path) -> None:
+def check_suite_keys(spec: SuiteFile, path: Path) -> None:
     """Check every key in the file, those of profiles that are not in use included."""
     m.check_keys(spec.base, path, "base.")
     for key in (k for rule in spec.unless for k in rule):
@@ -129,7 +132,7 @@ def _check_layer(layer: SuiteFile | Patch, path: Path, prefix: str) -> None:
             raise InputError(path, f"{prefix}claims.{claim.id}", "two claims have this id")
     for key, values in (layer.axes or {}).items():
         where = f"{prefix}axes.{key}"
-        _check_cell_key(key, path, where)
+        check_cell_key(key, path, where)
         if not values or any(values.count(v) > 1 for v in values):
             raise InputError(path, where, f"{values}", "give distinct values, at least one")
     for name, stage in (layer.stages or {}).items():
@@ -137,34 +140,56 @@ def _check_layer(layer: SuiteFile | Patch, path: Path, prefix: str) -> None:
         m.check_keys(parts, path, f"{prefix}stages.{name}.")
     for rule in layer.adjust or ():
         for key in (*rule.when, *rule.set):
-            _check_cell_key(key, path, f"{prefix}adjust.{key}")
+            check_cell_key(key, path, f"{prefix}adjust.{key}")
     for cell in layer.cells or ():
         for key in cell.set:
-            _check_cell_key(key, path, f"{prefix}cells.{cell.name}.set.{key}")
+            check_cell_key(key, path, f"{prefix}cells.{cell.name}.set.{key}")
 
 
-def _check_cell_key(key: str, path: Path, where: str) -> None:
+def check_cell_key(key: str, path: Path, where: str) -> None:
+    """Refuse a key that is no setting of one cell."""
     m.check_path(key, path, where)
     if key.split(".")[0] == "runtime":
         fix = "set it in base, in a profile, or with --set"
         raise InputError(path, where, "holds for a whole run, not for one cell", fix)
 
 
-def _suite_fault(error: ValidationError, path: Path) -> InputError:
+def schema_fault(error: ValidationError, path: Path, model: type[BaseModel]) -> InputError:
+    """Turn the first fault of a file's schema into one line with the nearest key.
+
+    Args:
+        error: What validating the file against `model` raised.
+        path: The file.
+        model: Schema of the whole file.
+    """
     first = error.errors()[0]
     key = ".".join(str(p) for p in first["loc"])
     if first["type"] == "extra_forbidden":
-        top = first["loc"][-1]
-        model: type[BaseModel] = SuiteFile
-        if "profiles" in first["loc"][:1]:
-            model = Patch
-        return InputError(path, key, "unknown key", did_you_mean(str(top), model.model_fields))
+        known = _fields_at(model, first["loc"][:-1])
+        return InputError(path, key, "unknown key", did_you_mean(str(first["loc"][-1]), known))
     if first["type"] == "missing":
         return InputError(path, key, "missing")
     return InputError(path, key, f"{first.get('input')!r} is wrong", str(first["msg"]))
 
 
-def _header(path: Path) -> str:
+def _fields_at(model: type[BaseModel], place: Sequence[int | str]) -> set[str]:
+    """Return the keys that may stand at a place of a file: indices and names lead into models."""
+    models = [model]
+    for part in place:
+        fields = [m.model_fields[str(part)] for m in models if str(part) in m.model_fields]
+        if fields:  # else an index of a list, or a name in a mapping: the models stay
+            models = [inner for info in fields for inner in _models_under(info.annotation)]
+    return {name for m in models for name in m.model_fields}
+
+
+def _models_under(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [m for part in typing.get_args(annotation) for m in _models_under(part)]
+
+
+def header_of(path: Path) -> str:
+    """Return the comment at the top of a file."""
     lines = itertools.takewhile(
         lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines()
     )

@@ -1,0 +1,64 @@
+"""`eval.split: val`: the validation split is captioned, scored and checked in place of the test."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from sca_bench.engine.job import Outcome
+from sca_bench.engine.launch import Launcher
+from sca_bench.engine.prepare import prepare
+from sca_bench.engine.scoring import score_runs
+from sca_bench.engine.verify import verify_run
+from sca_bench.errors import InputError
+from sca_bench.settings import CellSettings
+from sca_bench.study.plan import make_plan
+from sca_bench.study.store import Store
+from sca_bench.study.suite import load_suite
+
+VAL = {"eval.split": "val"}
+
+
+@pytest.mark.slow
+def test_both_splits_share_one_training_and_say_what_they_are(suite_file, tmp_path):
+    suite = load_suite(suite_file(axes="{eval.split: [val, test]}"))
+    store = Store(tmp_path / "runs")
+    plan = make_plan(suite, store)
+    assert len({cell.training_id for cell in plan.cells}) == 1
+    assert len({cell.cell_id for cell in plan.cells}) == 2
+    assert not Launcher(plan, store, "pytest", Console(file=io.StringIO()), None).run()
+    score_runs(store, plan.jobs, ["exact_match"], lambda text: None)
+    for cell, images in zip(plan.cells, (2, 3), strict=True):
+        record = store.record(cell.cell_id, 0)
+        split = cell.settings.eval.split
+        assert record.scores["exact_match"].signature["split"] == split
+        assert set(record.provenance["splits"]) == {"train", "val"} | {split}
+        rows = store.predictions(cell.cell_id, 0)
+        assert len({row["image_id"] for row in rows}) == images
+        assert len(list((store.root / record.images_dir).glob("*.png"))) == images
+        checks = list(verify_run(store, cell.cell_id, 2))
+        assert all(check.passed for check in checks), [check.line() for check in checks]
+    # Validation and captioning read one bank; nothing of the test split is kept for the val cell.
+    assert len(list((store.root / "features").glob("*/index.json"))) == 3
+
+
+def test_captions_under_another_prompt_than_validation_have_a_bank_of_their_own(
+    group_job, run_group
+):
+    job = group_job({**VAL, "eval.prompt": "point"})
+    assert not run_group(job).failed
+    assert len(list(Path(job.runs_dir).glob("features/*/index.json"))) == 3
+
+
+def test_an_image_that_is_captioned_is_not_trained_on(group_job):
+    job = group_job({**VAL, "data.val": {"dataset": "scenes", "num_images": 1, "first_seed": 4}})
+    with pytest.raises(InputError, match=r"data\.train: shares 1 images with data\.val"):
+        prepare(job, Outcome(), Path(job.runs_dir) / "prepare.progress")
+
+
+def test_the_split_has_to_be_there(cell_settings):
+    settings = cell_settings(VAL).model_dump()
+    settings["data"]["val"] = None
+    with pytest.raises(ValueError, match=r"eval\.split: val needs data\.val"):
+        CellSettings.model_validate(settings)
