@@ -16,7 +16,8 @@ from rich.table import Table
 from sca_bench.cli.check import missing, needs_of, print_needs
 from sca_bench.errors import InputError, PathNotGiven
 from sca_bench.metrics.registry import get_metric
-from sca_bench.study.plan import Plan, make_plan, manifest_of
+from sca_bench.study.manifest import manifest_of
+from sca_bench.study.plan import Plan, make_plan
 from sca_bench.study.record import SuiteManifest
 from sca_bench.study.store import Store
 from sca_bench.study.suite import Suite, load_suite
