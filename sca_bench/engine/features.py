@@ -25,7 +25,7 @@ from torch import Tensor
 
 from sca_bench.batch import RegionBatch, RegionFeatures
 from sca_bench.errors import InputError
-from sca_bench.settings import CellSettings
+from sca_bench.settings import CellSettings, FeatureSettings
 from sca_bench.types import FAMILIES, Family
 from sca_bench.variants import get_variant
 
@@ -127,6 +127,24 @@ class FeatureBank:
             boxes_xyxy_input_N4=batch.prompt_boxes(),
             **taken,
         )
+
+
+def bytes_of_rows(
+    features: RegionFeatures, families: Iterable[Family], dtypes: FeatureSettings
+) -> dict[str, int]:
+    """Return what a bank keeps of one row, by family; the features may be without content."""
+    return {
+        family: sum(
+            features.need(name)[0].numel() * (4 if name in _WHOLE else _width(family, dtypes))
+            for name in _ROWS[family]
+        )
+        for family in families
+    }
+
+
+def _width(family: Family, dtypes: FeatureSettings) -> int:
+    name = dtypes.dtype if family != "images" else dtypes.encoder_dtype
+    return 4 if name == "float32" else 2
 
 
 def rounded(features: RegionFeatures, dtype: str) -> RegionFeatures:

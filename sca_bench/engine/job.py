@@ -13,7 +13,10 @@ import torch
 
 from sca_bench.errors import InputError
 from sca_bench.settings import CellSettings
+from sca_bench.study.plan import Group
+from sca_bench.study.schedule import Machine
 from sca_bench.study.store import write_atomic
+from sca_bench.study.suite import Suite
 
 """Captions of the training split, where they were asked for."""
 LEARNT_FROM = "learnt_from"
@@ -120,6 +123,51 @@ class Outcome:
 def new_attempt(name: str) -> str:
     """Return a name that no other attempt has, not even one of the same second."""
     return f"{name}-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}-{os.urandom(3).hex()}"
+
+
+def group_job(
+    group: Group, *, runs_dir: Path, suite: Suite, threads: int, device: str, command: str
+) -> GroupJob:
+    """Return the work of the process that runs a group.
+
+    Args:
+        group: The runs.
+        runs_dir: The runs folder.
+        suite: Where they come from.
+        threads: CPU threads of the process.
+        device: Resolved device name.
+        command: The command line, for the records.
+    """
+    return GroupJob(
+        runs_dir=str(runs_dir.resolve()),
+        cells=[
+            CellJob(
+                cell_id=job.cell.cell_id,
+                name=job.cell.name,
+                seed=job.seed,
+                revision=job.cell.revision,
+                settings=job.cell.settings.model_dump(mode="json"),
+                inputs=job.cell.inputs,
+                training_id=job.cell.training_id,
+                starts_from=job.cell.starts_from,
+                stage=job.cell.stage,
+                reuses=job.reuses,
+            )
+            for job in group.jobs
+        ],
+        splits=tuple(sorted({split for job in group.jobs for split in job.splits})),
+        where=str(suite.file),
+        attempt=new_attempt(f"{suite.spec.suite}-{group.key}-s{group.seed}"),
+        threads=threads,
+        device=device,
+        command=command,
+    )
+
+
+def this_machine(device: str) -> Machine:
+    """Return what runs on a device can use here."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return Machine(device, cores or 1, num_gpus(device))
 
 
 def resolve_device(wanted: str) -> str:

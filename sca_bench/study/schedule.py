@@ -1,0 +1,68 @@
+"""How the runs that are left are spread over processes: what `run` does, and `plan` predicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sca_bench.study.plan import Group, Job, Plan
+from sca_bench.study.store import Store, checkpoint_step, is_trained
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What runs can use.
+
+    Attributes:
+        device: Resolved device name.
+        cores: CPU cores.
+        gpus: GPUs that processes are spread over; 0 on a CPU.
+    """
+
+    device: str
+    cores: int
+    gpus: int = 0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Groups in the order in which they start, and the processes they start in.
+
+    Attributes:
+        groups: The groups.
+        limit: Processes at a time.
+        threads: CPU threads of a process that runs a group.
+        cores: Threads that processes which prepare divide among them.
+    """
+
+    groups: tuple[Group, ...]
+    limit: int
+    threads: int
+    cores: int
+
+    def prepare_threads(self, num_preparations: int) -> int:
+        """Return the CPU threads of each of several processes that prepare."""
+        return max(1, self.cores // max(1, min(num_preparations, self.limit)))
+
+
+def make_schedule(plan: Plan, store: Store, machine: Machine) -> Schedule:
+    """Spread what is left of a plan over a machine.
+
+    On a CPU there are as many workers as cores, one thread each, where the groups can be divided
+    so far; fewer groups get more threads (see `Plan.groups`).
+    """
+    runtime = plan.left[0].cell.settings.runtime
+    limit = runtime.jobs or machine.gpus or machine.cores
+    groups = plan.groups(limit, one_processor=machine.gpus == 0)
+    parts = tuple(part for group in groups for part in _by_start(group, store))
+    threads = runtime.threads or max(1, machine.cores // min(limit, len(parts)))
+    return Schedule(parts, limit, threads, runtime.threads or machine.cores)
+
+
+def _by_start(group: Group, store: Store) -> list[Group]:
+    """Split a group by how far its members are: a checkpoint's step, or trained."""
+    parts: dict[tuple[bool, int], list[Job]] = {}
+    for job in group.jobs:
+        folder = store.run_dir(job.cell.cell_id, job.seed)
+        position = (is_trained(folder), checkpoint_step(folder))
+        parts.setdefault(position, []).append(job)
+    return [Group(group.key, group.seed, tuple(jobs)) for jobs in parts.values()]
