@@ -65,6 +65,8 @@ class GroupProbe(_Figures):
         val_s: Validation of all its cells, one image.
         caption_s: Captions of all its cells, one image.
         save_s: One checkpoint of all its cells.
+        memory_mib: Peak memory of a worker.
+        bytes: What the kept features of one training image take on disk.
     """
 
     load_s: float
@@ -76,6 +78,8 @@ class GroupProbe(_Figures):
     val_s: float
     caption_s: float
     save_s: float
+    memory_mib: float
+    bytes: float
 
 
 class Overheads(_Figures):
@@ -84,22 +88,18 @@ class Overheads(_Figures):
     Attributes:
         start_s: From the prompt until the first process is asked for.
         pool_s: The server that processes are forked from, once.
-        process_s: One process more.
         score_s: Starting the scorers and scoring the first run.
         score_more_s: Every further run.
         mirror_s: Opening the MLflow mirror.
         mirror_more_s: Mirroring one finished run.
-        end_s: From the last line until the prompt is back.
     """
 
     start_s: float
     pool_s: float
-    process_s: float
     score_s: float
     score_more_s: float
     mirror_s: float
     mirror_more_s: float
-    end_s: float
 
 
 class Appraisal(_Figures):

@@ -108,6 +108,37 @@ def split_key(cell: Cell, split: str) -> str:
     return digest_json([part, views])[:16]
 
 
+_TIMELESS = {
+    "learning_rate",
+    "betas",
+    "weight_decay",
+    "warmup_steps",
+    "final_lr_ratio",
+    "clip_norm",
+    "label_smoothing",
+    "steps",
+    "order_seed",
+    "val_every",
+}
+"""Settings of a training that move the time of no step."""
+
+
+def shape_key(group: Group, threads: int) -> str:
+    """Return the key of all that decides how long a step and a caption of a group take."""
+    cells = [
+        [
+            job.cell.settings.model_dump(
+                mode="json", exclude={"train": _TIMELESS, "note": True, "pretraining": True}
+            ),
+            job.reuses,
+            bool(job.cell.stage),
+            job.steps > 0,
+        ]
+        for job in group.jobs
+    ]
+    return digest_json([cells, threads])[:16]
+
+
 def reads_sam(settings: CellSettings) -> bool:
     """Say whether a cell reads what SAM yields."""
     spec = get_variant(settings.variant)
