@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sca_bench.cli.check import missing, needs_of, print_needs
+from sca_bench.cli.plan import print_plan
 from sca_bench.errors import InputError, PathNotGiven
 from sca_bench.metrics.registry import get_metric
 from sca_bench.study.manifest import manifest_of
@@ -63,17 +64,18 @@ def _one(file: Path, console: Console, options: argparse.Namespace, words: Seque
         profile=options.profile,
         overrides=options.overrides,
         seeds=_seeds(options.seeds),
-        allow_missing=options.command == "check",
+        allow_missing=options.command != "run",
     )
     for metric in suite.metrics:
         get_metric(metric, f"{suite.file}: metrics")
     store = Store(options.runs_dir)
     if options.command == "check":
         return _check(suite, store, console, options)
-    plan = make_plan(suite, store, only=options.only)
     if options.command == "plan":
-        _print_plan(console, plan)
+        plan = make_plan(suite, store, only=options.only, allow_missing=True)
+        print_plan(console, plan, store, options)
         return 0
+    plan = make_plan(suite, store, only=options.only)
     return _run(plan, store, console, options, words)
 
 
@@ -139,39 +141,6 @@ def _seeds(text: str | None) -> list[int] | None:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise InputError("--seeds", text, "expected numbers with commas, such as 0,1,2") from None
-
-
-def _print_plan(console: Console, plan: Plan) -> None:
-    table = Table(title=f"{plan.suite.spec.suite}, profile {plan.suite.profile}")
-    for column in ("cell", "id", *(f"seed {seed}" for seed in plan.suite.seeds)):
-        table.add_column(column)
-    states = {(job.cell.cell_id, job.seed): job.state for job in plan.jobs}
-    for cell in plan.cells:
-        row = [states[cell.cell_id, seed] for seed in plan.suite.seeds]
-        table.add_row(cell.name, cell.cell_id, *row)
-    console.print(table)
-    _print_stages(console, plan)
-    shared = sum(job.reuses for job in plan.jobs)
-    console.print(
-        f"{plan.num_done} runs done, {len(plan.jobs) - plan.num_done} to run"
-        + (f", {shared} of them with weights that another run trains" if shared else "")
-        + f"; {sum(job.steps for job in plan.left)} training steps"
-    )
-
-
-def _print_stages(console: Console, plan: Plan) -> None:
-    """Print the pretraining stages: what is left of each, and which cells begin with it."""
-    cells = {job.cell.cell_id: job.cell for job in plan.stages}
-    for key, stage in cells.items():
-        users = [c.name for c in (*cells.values(), *plan.cells) if c.starts_from == key]
-        states = [f"seed {j.seed} {j.state}" for j in plan.stages if j.cell.cell_id == key]
-        console.print(
-            f"{stage.name} ({key}): {stage.settings.train.steps} steps, {', '.join(states)}; "
-            f"{len(users)} begin with it: {'; '.join(users)}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
 
 
 def _run(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -124,3 +126,35 @@ class Appraisal(_Figures):
     probes: dict[str, GroupProbe] = {}
     overheads: Overheads | None = None
     notes: list[str] = []
+
+    @staticmethod
+    def wrong_input(text: str) -> list[str]:
+        """Return `where, key, problem, fix` of an input error that stands in place of figures."""
+        found: list[str] = json.loads(text)["wrong"]
+        return found
+
+
+class Request(_Figures):
+    """What is to be appraised.
+
+    Attributes:
+        suite: The suite file.
+        profile: Its profile; the suite's own where None.
+        overrides: `path=value` settings.
+        seeds: In place of the suite's.
+        only: Pattern over cell names.
+        runs_dir: The runs folder.
+        probe: Whether to measure on this machine.
+        count: Whether to count operations.
+        asked: Time of asking, to tell how long a process takes to start.
+    """
+
+    suite: str
+    profile: str | None = None
+    overrides: list[str] = []
+    seeds: list[int] | None = None
+    only: str | None = None
+    runs_dir: str
+    probe: bool = True
+    count: bool = False
+    asked: float = 0.0

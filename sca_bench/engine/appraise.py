@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel
 
-from sca_bench.engine.appraisal import Appraisal, CellWork
+from sca_bench.engine.appraisal import Appraisal, CellWork, Request
 from sca_bench.engine.job import resolve_device, this_machine
 from sca_bench.engine.probe import Memory, Prober
 from sca_bench.engine.provenance import machine, package_versions
@@ -29,32 +28,6 @@ from sca_bench.study.store import Store
 from sca_bench.study.suite import load_suite
 
 _WORKLESS = {"data", "note", "pretraining", "runtime", "start_from"}
-
-
-class Request(BaseModel):
-    """What is to be appraised.
-
-    Attributes:
-        suite: The suite file.
-        profile: Its profile; the suite's own where None.
-        overrides: `path=value` settings.
-        seeds: In place of the suite's.
-        only: Pattern over cell names.
-        runs_dir: The runs folder.
-        probe: Whether to measure on this machine.
-        count: Whether to count operations.
-        asked: Time of asking, to tell how long a process takes to start.
-    """
-
-    suite: str
-    profile: str | None = None
-    overrides: list[str] = []
-    seeds: list[int] | None = None
-    only: str | None = None
-    runs_dir: str
-    probe: bool = True
-    count: bool = False
-    asked: float = 0.0
 
 
 def appraise(

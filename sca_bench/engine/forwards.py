@@ -227,20 +227,27 @@ def _kept_families(job: Job, split: str) -> tuple[Family, ...]:
 def shared(groups: Iterable[Group], runs_dir: Path, sizes: Sizes) -> Count:
     """Count what a run of these groups will compute: kept features once, the others by group."""
     groups, count = list(groups), Count()
-    for bank in banks(groups, runs_dir):
-        if (size := sizes.of(bank.cell, bank.split)) is not None:
-            mixes = bank.cell.settings.features.cache == "all"
-            count.add(size.views, size.rows if mixes else 0)
-    for group in groups:
-        readers = [job for job in group.jobs if reads_sam(job.cell.settings)]
-        if readers:
-            _in_group(count, readers, sizes)
+    parts = [bank_count(bank, sizes) for bank in banks(groups, runs_dir)]
+    for part in [*parts, *(in_group(group.jobs, sizes) for group in groups)]:
+        count.add(part.images, part.regions)
     return count
 
 
-def _in_group(count: Count, jobs: list[Job], sizes: Sizes) -> None:
+def bank_count(bank: Bank, sizes: Sizes) -> Count:
+    """Count what filling a bank takes."""
+    size = sizes.of(bank.cell, bank.split)
+    if size is None:
+        return Count()
+    mixes = bank.cell.settings.features.cache == "all"
+    return Count(size.views, size.rows if mixes else 0)
+
+
+def in_group(jobs: Iterable[Job], sizes: Sizes) -> Count:
     """Count what a group computes as it comes; its first run stands for all of them."""
-    lead, once = jobs[0], Count()
+    lead = next((job for job in jobs if reads_sam(job.cell.settings)), None)
+    once = Count()
+    if lead is None:
+        return once
     settings = lead.cell.settings
     for split in lead.splits:
         if split in lead.cached_splits:
@@ -255,7 +262,7 @@ def _in_group(count: Count, jobs: list[Job], sizes: Sizes) -> None:
         if split == "train" and (settings.eval.also_train or not lead.steps):
             _pass(part, lead.cell, split, 1, sizes)
         once.add(0 if _kept_families(lead, split) else part.images, part.regions)
-    count.add(once.images, once.regions)
+    return once
 
 
 def cache_bytes(

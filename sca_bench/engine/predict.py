@@ -28,6 +28,7 @@ class Prediction:
         run_s: All groups, side by side.
         rest_s: Starting, scoring and the MLflow mirror.
         memory_mib: Peak memory of all workers that run at one time, at most.
+        cache_bytes: What the features that will be kept take on disk.
     """
 
     groups: Mapping[RunKey, float]
@@ -35,6 +36,7 @@ class Prediction:
     run_s: float
     rest_s: float
     memory_mib: float
+    cache_bytes: float
 
     @property
     def total_s(self) -> float:
@@ -80,6 +82,7 @@ def predict(
         run_s,
         over.start_s + scored_s + mirrored_s,
         sum(peaks[: schedule.limit]),
+        _cache_bytes(schedule, store, sizes, of),
     )
 
 
@@ -124,6 +127,14 @@ def _prepare_s(
                 one += _views(bank, sizes) * probe.feature_s
         seconds.append(one)
     return _spread(seconds, schedule.limit)
+
+
+def _cache_bytes(
+    schedule: Schedule, store: Store, sizes: Sizes, of: Mapping[RunKey, GroupProbe]
+) -> float:
+    bytes_of = {cell_id: probe.bytes for key, probe in of.items() for cell_id, _ in key}
+    missing = banks(schedule.groups, store.root)
+    return sum(_views(bank, sizes) * bytes_of[bank.cell.cell_id] for bank in missing)
 
 
 def _views(bank: Bank, sizes: Sizes) -> int:
