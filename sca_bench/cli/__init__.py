@@ -54,6 +54,9 @@ def build_parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", parents=[suite], help="run what is not done of a suite")
     run.add_argument("--tracking-uri", metavar="URI", help="MLflow (SQLite in the runs folder)")
     run.add_argument("--no-mlflow", action="store_true", help="do not mirror to MLflow")
+    run.add_argument(
+        "--budget", metavar="TIME", help="start nothing that does not fit: 45s, 90m, 2h, 1h30m"
+    )
     plan = commands.add_parser(
         "plan", parents=[suite], help="what a suite's cells share, what is left, what it takes"
     )

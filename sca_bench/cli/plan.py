@@ -15,6 +15,7 @@ from rich.table import Table
 
 from sca_bench.engine import forwards as fw
 from sca_bench.engine.appraisal import Appraisal, Request
+from sca_bench.engine.budget import in_words
 from sca_bench.engine.gpu_hours import PEAK_FLOPS, Operations, gpu_hours, operations, peak_gib
 from sca_bench.engine.predict import Prediction, predict
 from sca_bench.errors import InputError
@@ -233,26 +234,13 @@ def _print_prediction(
     _say(
         console,
         f"predicted here, {len(schedule.groups)} groups on {workers} workers x "
-        f"{schedule.threads} threads ({found.device}): {duration(prediction.total_s)} = "
-        f"{duration(prediction.prepare_s)} preparing + {duration(prediction.run_s)} training and "
-        f"captioning + {duration(prediction.rest_s)} starting, scoring, mirroring; "
+        f"{schedule.threads} threads ({found.device}): {in_words(prediction.total_s)} = "
+        f"{in_words(prediction.prepare_s)} preparing + {in_words(prediction.run_s)} training and "
+        f"captioning + {in_words(prediction.rest_s)} starting, scoring, mirroring; "
         f"{prediction.memory_mib / 1024:.1f} GiB of memory; "
         f"{prediction.cache_bytes / 2**20:.0f} MiB of features to be kept",
     )
     return prediction
-
-
-def duration(seconds: float) -> str:
-    """Return `45 s`, `2 min 25 s` or `3 h 05 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return (
-        f"{minutes} min {rest:02d} s"
-        if minutes < 60
-        else f"{minutes // 60} h {minutes % 60:02d} min"
-    )
 
 
 def _print_gpus(

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from sca_bench.cli.check import missing, needs_of, print_needs
 from sca_bench.cli.plan import print_plan
+from sca_bench.engine.budget import parse_duration
 from sca_bench.errors import InputError, PathNotGiven
 from sca_bench.metrics.registry import get_metric
 from sca_bench.study.manifest import manifest_of
@@ -24,6 +25,7 @@ from sca_bench.study.store import Store
 from sca_bench.study.suite import Suite, load_suite
 
 if TYPE_CHECKING:
+    from sca_bench.engine.budget import Budget
     from sca_bench.engine.tracking import Tracker
 
 
@@ -170,6 +172,8 @@ def _run(
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     failed: dict[str, str] = {}
+    postponed: dict[str, str] = {}
+    budget_s = parse_duration(options.budget) if options.budget else None
     records = [store.record(job.cell.cell_id, job.seed) for job in plan.jobs]
     idle = not plan.left and all(r and is_scored(r, suite.metrics) for r in records)
     if not idle:
@@ -179,7 +183,8 @@ def _run(
             store.settle_interrupted()
             plan = make_plan(suite, store, only=options.only)  # another run may have just ended
             store.save_manifest(manifest)  # a report shows what there is, even of a stopped run
-            failed = _work(plan, store, manifest, console, options, line)
+            until = None if budget_s is None else started + budget_s
+            failed, postponed = _work(plan, store, manifest, console, options, line, until)
             score_runs(store, plan.jobs, suite.metrics, say)
             if not options.no_mlflow:
                 _mirror(store, manifest, options, console)
@@ -189,12 +194,17 @@ def _run(
     if idle:
         say(f"nothing to do: every run is done ({seconds:.1f} s, 0 training steps, 0 forwards)")
     else:
-        say(f"{len(plan.left) - len(failed)} runs finished in {seconds:.0f} s")
+        finished = len(plan.left) - len(failed) - len(postponed)
+        say(f"{finished} runs finished in {seconds:.0f} s")
     for name, reason in failed.items():
         say(f"FAILED {name}: {reason}")
+    for name, reason in postponed.items():
+        say(f"NOT STARTED {name}: {reason}")
+    if postponed:
+        say("run the same command again, with more of a --budget where that is too little")
     elsewhere = "" if str(store.root) == "runs" else f" --runs-dir {store.root}"
     say(f"next: python -m sca_bench report{elsewhere}")
-    return 1 if failed else 0
+    return 1 if failed or postponed else 0
 
 
 def _work(
@@ -204,17 +214,35 @@ def _work(
     console: Console,
     options: argparse.Namespace,
     line: str,
-) -> dict[str, str]:
+    until: float | None,
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Run what is left; return job name -> reason for what failed, and for what was not started."""
     if not plan.left:
-        return {}
+        return {}, {}
     from sca_bench.engine.launch import Interrupted, Launcher
 
+    budget = None if until is None else _budget(plan, store, console, until)
     tracker = None if options.no_mlflow else _tracker(store, manifest, options, console)
     try:
-        return Launcher(plan, store, line, console, tracker).run()
+        failed = Launcher(plan, store, line, console, tracker, budget).run()
+        return failed, budget.postponed if budget is not None else {}
     except Interrupted as error:
         console.print(f"stopped by {error}; run the same command again to go on", highlight=False)
         raise SystemExit(128 + error.number) from None
+
+
+def _budget(plan: Plan, store: Store, console: Console, until: float) -> Budget:
+    """Measure the groups of a plan, so that none is started that does not fit."""
+    from sca_bench.engine.appraise import appraise
+    from sca_bench.engine.budget import Budget
+    from sca_bench.engine.job import this_machine
+    from sca_bench.study.schedule import make_schedule
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    found = appraise(plan, store, probe=True, count=False, say=say)
+    return Budget(until, make_schedule(plan, store, this_machine(found.device)), store, found)
 
 
 def _tracker(

@@ -15,6 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
+from sca_bench.engine.budget import Budget
 from sca_bench.engine.job import CellJob, GroupJob, group_job, resolve_device, this_machine
 from sca_bench.engine.pool import Attempt, Pool
 from sca_bench.engine.preparations import preparations
@@ -86,6 +87,7 @@ class Launcher:
         command: The command line, for the records.
         console: Where progress goes.
         tracker: The MLflow mirror, if wanted.
+        budget: Wall time beyond which nothing is started, if there is a limit.
     """
 
     plan: Plan
@@ -93,6 +95,7 @@ class Launcher:
     command: str
     console: Console
     tracker: Tracker | None
+    budget: Budget | None = None
     failed: dict[str, str] = field(default_factory=dict)
     _blocked: dict[str, str] = field(default_factory=dict)
 
@@ -107,6 +110,8 @@ class Launcher:
         here = this_machine(device)
         self._schedule = make_schedule(self.plan, self.store, here)
         groups, self._device = list(self._schedule.groups), device
+        if self.budget is not None:
+            groups = self.budget.choose()
         self._pool = Pool(self.store.root / "attempts", self._schedule.limit, here.gpus)
         self._index = TrainedIndex(self.store)
         self._names = {job.gives: job.name for job in self.plan.left if job.gives is not None}
@@ -168,6 +173,9 @@ class Launcher:
         while waiting or self._pool.running:
             while self._pool.free > 0 and (group := self._next(waiting)) is not None:
                 waiting.remove(group)
+                if self.budget is not None and not self.budget.affords(group):
+                    waiting = self.budget.still_coming(waiting)
+                    continue
                 names = ", ".join(job.cell.name for job in group.jobs)
                 job = self._job(group, self._schedule.threads)
                 self._pool.start(f"{names}; seed {group.seed}", job, "run")
