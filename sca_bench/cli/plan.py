@@ -26,6 +26,8 @@ from sca_bench.study.sharing import Node, sharing_tree
 from sca_bench.study.store import Store
 
 _GIB = 2**30
+_BUSY = 0.85
+"""Share of its core below which a worker is said to have had company."""
 
 
 def print_plan(console: Console, plan: Plan, store: Store, options: argparse.Namespace) -> None:
@@ -240,6 +242,13 @@ def _print_prediction(
         f"{prediction.memory_mib / 1024:.1f} GiB of memory; "
         f"{prediction.cache_bytes / 2**20:.0f} MiB of features to be kept",
     )
+    if prediction.cpu_share < _BUSY:
+        quiet = in_words(prediction.total_s * prediction.cpu_share)
+        _say(
+            console,
+            f"  other programs were at work: a worker got {prediction.cpu_share:.0%} of its core "
+            f"while this was measured; on a quiet machine expect about {quiet}",
+        )
     return prediction
 
 

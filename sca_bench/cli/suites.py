@@ -155,6 +155,7 @@ def _run(
     from sca_bench.engine.scoring import is_scored, score_runs
 
     started = time.monotonic()
+    budget_s = parse_duration(options.budget) if options.budget else None
     suite = plan.suite
     line = "python -m sca_bench " + shlex.join(_without_secrets(words))
     whole = plan if options.only is None else make_plan(suite, store)
@@ -173,7 +174,6 @@ def _run(
 
     failed: dict[str, str] = {}
     postponed: dict[str, str] = {}
-    budget_s = parse_duration(options.budget) if options.budget else None
     records = [store.record(job.cell.cell_id, job.seed) for job in plan.jobs]
     idle = not plan.left and all(r and is_scored(r, suite.metrics) for r in records)
     if not idle:

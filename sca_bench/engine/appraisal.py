@@ -67,6 +67,7 @@ class GroupProbe(_Figures):
         val_s: Validation of all its cells, one image.
         caption_s: Captions of all its cells, one image.
         save_s: One checkpoint of all its cells.
+        cpu_share: Share of its core that a one-thread worker got; the rest went to other programs.
         memory_mib: Peak memory of a worker.
         bytes: What the kept features of one training image take on disk.
     """
@@ -80,6 +81,7 @@ class GroupProbe(_Figures):
     val_s: float
     caption_s: float
     save_s: float
+    cpu_share: float = 1.0
     memory_mib: float
     bytes: float
 

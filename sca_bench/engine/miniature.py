@@ -195,6 +195,7 @@ def measure_run(job: GroupJob, outcome: Path) -> None:
             "save_s": max(0.0, steps[-2] - steady) if steps else 0.0,
             "val_s": watch.val_s / validated,
             "caption_s": watch.test_s / tested,
+            "cpu_share": watch.cpu_share if job.threads == 1 else 1.0,
             "memory_mib": record.cost["peak_memory_mib"] if record else 0.0,
         },
     )
@@ -209,9 +210,19 @@ class _Watch(Hook):  # type: ignore[misc]
         self.steps: list[float] = []
         self.val_s = self.test_s = 0.0
         self._since = 0.0
+        self._cpu: list[float] = []
+
+    @property
+    def cpu_share(self) -> float:
+        """Share of its core that a one-thread process got; what is missing, others had."""
+        if len(self.steps) < 2:
+            return 1.0
+        wall = self.steps[-1] - self.steps[0]
+        return min(1.0, (self._cpu[-1] - self._cpu[0]) / wall)
 
     def after_train_iter(self, runner: Any, batch_idx: int, **_: Any) -> None:
         self.steps.append(time.perf_counter())
+        self._cpu.append(time.process_time())
 
     def before_val(self, runner: Any) -> None:
         self._since = time.perf_counter()

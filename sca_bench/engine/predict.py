@@ -29,6 +29,7 @@ class Prediction:
         rest_s: Starting, scoring and the MLflow mirror.
         memory_mib: Peak memory of all workers that run at one time, at most.
         cache_bytes: What the features that will be kept take on disk.
+        cpu_share: Share of the cores that the miniatures got, on average.
     """
 
     groups: Mapping[RunKey, float]
@@ -37,6 +38,7 @@ class Prediction:
     rest_s: float
     memory_mib: float
     cache_bytes: float
+    cpu_share: float = 1.0
 
     @property
     def total_s(self) -> float:
@@ -83,6 +85,7 @@ def predict(
         over.start_s + scored_s + mirrored_s,
         sum(peaks[: schedule.limit]),
         _cache_bytes(schedule, store, sizes, of),
+        sum(probe.cpu_share for probe in of.values()) / len(of),
     )
 
 
@@ -94,9 +97,8 @@ def group_s(group: Group, probe: GroupProbe, store: Store, sizes: Sizes) -> floa
     begun = checkpoint_step(folder)
     if lead.steps and not is_trained(folder):
         steps = lead.steps - begun
-        seconds += (
-            steps * probe.step_s + (steps // settings.runtime.checkpoint_every) * probe.save_s
-        )
+        saves = (steps - 1) // settings.runtime.checkpoint_every
+        seconds += steps * probe.step_s + saves * probe.save_s
         if val := sizes.of(lead.cell, "val"):
             seconds += num_validations(settings, begun) * val.images * probe.val_s
     if lead.cell.stage:

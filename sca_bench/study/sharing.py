@@ -138,7 +138,7 @@ def _data_order(job: Job) -> tuple[Any, str]:
             f"{order}; {train.steps} steps x {train.images_per_batch} images"
             f" x up to {train.regions_per_image} regions"
         )
-    return prefix_key(cell.settings, cell.inputs), what
+    return [prefix_key(cell.settings, cell.inputs), train.order_seed], what
 
 
 def _pretraining(job: Job) -> tuple[Any, str]:
