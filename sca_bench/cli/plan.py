@@ -53,7 +53,7 @@ def print_plan(console: Console, plan: Plan, store: Store, options: argparse.Nam
     )
     if not plan.left and not blocked:
         return
-    probe = not options.no_probe and bool(plan.left)
+    probe = not options.no_probe and bool(plan.left) and not plan.blocked
     found = Appraisal(device="cpu", cores=1)
     if probe or gpus:
         found = ask(plan, store, options, probe=probe, count=bool(gpus))

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from mmengine.hooks import Hook
 
 from sca_bench.engine import splits
@@ -221,6 +222,8 @@ class _Watch(Hook):  # type: ignore[misc]
         return min(1.0, (self._cpu[-1] - self._cpu[0]) / wall)
 
     def after_train_iter(self, runner: Any, batch_idx: int, **_: Any) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # the host runs ahead of the device
         self.steps.append(time.perf_counter())
         self._cpu.append(time.process_time())
 
