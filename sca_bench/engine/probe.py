@@ -82,6 +82,7 @@ class Prober:
     probes: dict[str, GroupProbe] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     _pool_s: float = 0.0
+    _scored_s: tuple[float, float] | None = None
 
     def measure(self) -> None:
         """Measure every kind of group that is not known yet."""
@@ -114,7 +115,7 @@ class Prober:
         self._pool = Pool(folder / "attempts", self.schedule.limit, self.machine.gpus)
         try:
             jobs = {key: self._job(group) for key, group in kinds.items()}
-            read = self._wave(jobs, "read", 1, self.schedule.threads)
+            read = self._wave(jobs, "read", 1, self.schedule.threads, meanwhile=self._score)
             small: dict[str, GroupJob] = {}
             for number, (key, found) in enumerate(read.items()):
                 sizes = {n: SplitSize.model_validate(s) for n, s in found["sizes"].items()}
@@ -147,11 +148,18 @@ class Prober:
         )
 
     def _wave(
-        self, jobs: dict[str, GroupJob], stage: str, width: int, threads: int
+        self,
+        jobs: dict[str, GroupJob],
+        stage: str,
+        width: int,
+        threads: int,
+        *,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> dict[str, dict[str, Any]]:
         """Measure jobs, always `width` at a time; return the mean figures of each that ended well.
 
-        Where fewer are left, copies of them are the neighbours.
+        Where fewer are left, copies of them are the neighbours. `meanwhile` is called beside the
+        first ones.
         """
         found: dict[str, list[dict[str, Any]]] = {}
         keys = list(jobs)
@@ -165,6 +173,8 @@ class Prober:
                     job = replace(job, runs_dir=str(_copy(Path(job.runs_dir), place)))
                 asked = time.time()
                 started.append((key, self._pool.start(stage, job, stage), asked))
+            if first == 0:
+                meanwhile()
             while self._pool.running:
                 self._pool.collect()
                 time.sleep(_POLL_S)
@@ -186,28 +196,34 @@ class Prober:
 
     def overheads(self, start_s: float) -> Overheads:
         """Return what a run takes beside its groups; measured once for each test split."""
-        cell = self.plan.left[0].cell
-        key = json.dumps([split_key(cell, "test"), *self.plan.suite.metrics])
-        known = self.memory.get("overheads", key)
+        known = self.memory.get("overheads", self._overheads_key)
         if known is not None:
             return Overheads.model_validate(known)
-        pool_s = self._pool_s or 5.0
+        self._score()
+        score_s, score_more_s = self._scored_s or (0.0, 0.0)
         with tempfile.TemporaryDirectory(prefix="sca_bench_probe_") as folder:
-            score_s, score_more_s = self._score()
             mirror_s, mirror_more_s = self._mirror(Path(folder))
         found = Overheads(
             start_s=start_s,
-            pool_s=pool_s,
+            pool_s=self._pool_s or start_s,  # both load the same libraries
             score_s=score_s,
             score_more_s=score_more_s,
             mirror_s=mirror_s,
             mirror_more_s=mirror_more_s,
         )
-        self.memory.put("overheads", key, found.model_dump())
+        self.memory.put("overheads", self._overheads_key, found.model_dump())
         return found
 
-    def _score(self) -> tuple[float, float]:
-        """Score captions of other regions twice: with and without starting the scorers."""
+    @property
+    def _overheads_key(self) -> str:
+        cell = self.plan.left[0].cell
+        return json.dumps([split_key(cell, "test"), *self.plan.suite.metrics])
+
+    def _score(self) -> None:
+        """Score captions of other regions twice, with and without starting the scorers, once."""
+        known = self.memory.get("overheads", self._overheads_key)
+        if known is not None or self._scored_s is not None:
+            return
         suite = self.plan.suite
         regions = load_split(self.plan.left[0].cell.settings.data.test, str(suite.file)).regions
         kept = [regions[i] for i in range(min(len(regions), _SCORED_ROWS))]
@@ -228,7 +244,7 @@ class Prober:
                 scorer.score(rows, suite.metrics, where=str(suite.file))
                 seconds.append(time.perf_counter() - began)
         more = seconds[1] * len(regions) / len(kept)
-        return seconds[0] - seconds[1] + more, more
+        self._scored_s = seconds[0] - seconds[1] + more, more
 
     def _mirror(self, folder: Path) -> tuple[float, float]:
         """Mirror a made-up run twice, into a database of its own."""
