@@ -71,14 +71,14 @@ def test_the_command_prints_one_table_and_says_what_stops_it(capsys):
     assert "3 cells x 2 seeds; all right" in capsys.readouterr().out
 
 
-def test_a_folder_goes_through_every_suite_and_skips_what_needs_a_path(capsys):
-    assert main(["plan", str(ROOT / "ablations"), "--runs-dir", "runs"]) == 0
+def test_a_folder_goes_through_every_suite_and_names_what_needs_a_path(capsys):
+    assert main(["plan", str(ROOT / "ablations"), "--no-probe", "--runs-dir", "runs"]) == 0
     out = capsys.readouterr().out
     files = sorted((ROOT / "ablations").glob("*.yaml"))
     assert f"[{len(files)} of {len(files)}]" in out
-    assert re.search(r"skipped: \S+photos.yaml: paths.\w+: not set; give --set paths.\w+=PATH", out)
+    assert re.search(r"blocked, \d+ cells: paths.photos is not given, --set paths.photos=PATH", out)
     assert "Traceback" not in out
-    assert f"{len(files) - 1} of {len(files)} suites all right, 0 with failures, 1 skipped" in out
+    assert f"{len(files)} of {len(files)} suites all right, 0 with failures, 0 skipped" in out
 
 
 def test_a_broken_suite_in_a_folder_does_not_stop_the_others(tmp_path, capsys):
@@ -86,7 +86,7 @@ def test_a_broken_suite_in_a_folder_does_not_stop_the_others(tmp_path, capsys):
     folder.mkdir()
     (folder / "a.yaml").write_text("suite: a\nquestion: q\nbase: {mixer: {num_layer: 2}}\n")
     (folder / "b.yaml").write_text(DEPTH.read_text())
-    assert main(["plan", str(folder)]) == 2
+    assert main(["plan", str(folder), "--no-probe"]) == 2
     out, err = capsys.readouterr()
     assert "base.mixer.num_layer: unknown setting; did you mean mixer.num_layers?" in err
     assert "6 to run" in out

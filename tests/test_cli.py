@@ -12,8 +12,9 @@ from sca_bench.cli import build_parser, main
 ROOT = Path(__file__).parents[1]
 
 FROZEN = {
-    "run": "--help --no-mlflow --only --profile --runs-dir --seeds --set --tracking-uri suite",
-    "plan": "--help --only --profile --runs-dir --seeds --set suite",
+    "run": "--budget --help --no-mlflow --only --profile --runs-dir --seeds --set --tracking-uri"
+    " suite",
+    "plan": "--gpu --help --no-probe --only --profile --runs-dir --seeds --set --utilisation suite",
     "check": "--build --help --only --profile --runs-dir --seeds --set suite",
     "sweep": "--help --no-mlflow --profile --runs-dir --set --tracking-uri --trials suite",
     "report": "--help --out --runs-dir suites",
@@ -97,6 +98,8 @@ def test_help_and_list_use_little_time(words):
             ["run", "ablations/mixer_layers.yaml", "--set", "sam.weights=no/such.safetensors"],
             "sam.weights: 'no/such.safetensors': no such file",
         ),
+        (["run", "ablations/mixer_layers.yaml", "--budget", "soon"], "soon: is no duration"),
+        (["plan", "ablations/mixer_layers.yaml", "--gpu", "v100"], "unknown; known: a100, h100"),
         (["describe", "cider"], "did you mean cider_d?"),
         (["explain", "abc", "--runs-dir", "nowhere"], "no such cell"),
         (["score", "nothing.jsonl"], "nothing.jsonl"),

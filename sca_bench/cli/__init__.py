@@ -25,6 +25,13 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share; give a number up to 1")
+    return value
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     parser = _Parser(
@@ -47,6 +54,23 @@ def build_parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", parents=[suite], help="run what is not done of a suite")
     run.add_argument("--tracking-uri", metavar="URI", help="MLflow (SQLite in the runs folder)")
     run.add_argument("--no-mlflow", action="store_true", help="do not mirror to MLflow")
+    run.add_argument(
+        "--budget", metavar="TIME", help="start nothing that does not fit: 45s, 90m, 2h, 1h30m"
+    )
+    plan = commands.add_parser(
+        "plan", parents=[suite], help="what a suite's cells share, what is left, what it takes"
+    )
+    plan.add_argument("--no-probe", action="store_true", help="measure nothing on this machine")
+    plan.add_argument(
+        "--gpu", metavar="NAME,NAME", help="GPU-hours on a100, h100 (both with --profile paper)"
+    )
+    plan.add_argument(
+        "--utilisation",
+        type=_share,
+        default=0.35,
+        metavar="SHARE",
+        help="share of that GPU's peak to assume (0.35)",
+    )
     sweep = commands.add_parser(
         "sweep", parents=[common], help="search settings with Optuna; the best is run again on test"
     )
@@ -56,7 +80,6 @@ def build_parser() -> argparse.ArgumentParser:
     sweep.add_argument("--trials", type=int, metavar="N", help="trials in place of the sweep's")
     sweep.add_argument("--tracking-uri", metavar="URI", help="MLflow (SQLite in the runs folder)")
     sweep.add_argument("--no-mlflow", action="store_true", help="do not mirror to MLflow")
-    commands.add_parser("plan", parents=[suite], help="show a suite's cells and what is left")
     check = commands.add_parser(
         "check", parents=[suite], help="what a suite needs, and what is missing"
     )

@@ -14,14 +14,18 @@ from rich.console import Console
 from rich.table import Table
 
 from sca_bench.cli.check import missing, needs_of, print_needs
+from sca_bench.cli.plan import print_plan
+from sca_bench.engine.budget import parse_duration
 from sca_bench.errors import InputError, PathNotGiven
 from sca_bench.metrics.registry import get_metric
-from sca_bench.study.plan import Plan, make_plan, manifest_of
+from sca_bench.study.manifest import manifest_of
+from sca_bench.study.plan import Plan, make_plan
 from sca_bench.study.record import SuiteManifest
 from sca_bench.study.store import Store
 from sca_bench.study.suite import Suite, load_suite
 
 if TYPE_CHECKING:
+    from sca_bench.engine.budget import Budget
     from sca_bench.engine.tracking import Tracker
 
 
@@ -62,17 +66,18 @@ def _one(file: Path, console: Console, options: argparse.Namespace, words: Seque
         profile=options.profile,
         overrides=options.overrides,
         seeds=_seeds(options.seeds),
-        allow_missing=options.command == "check",
+        allow_missing=options.command != "run",
     )
     for metric in suite.metrics:
         get_metric(metric, f"{suite.file}: metrics")
     store = Store(options.runs_dir)
     if options.command == "check":
         return _check(suite, store, console, options)
-    plan = make_plan(suite, store, only=options.only)
     if options.command == "plan":
-        _print_plan(console, plan)
+        plan = make_plan(suite, store, only=options.only, allow_missing=True)
+        print_plan(console, plan, store, options)
         return 0
+    plan = make_plan(suite, store, only=options.only)
     return _run(plan, store, console, options, words)
 
 
@@ -140,39 +145,6 @@ def _seeds(text: str | None) -> list[int] | None:
         raise InputError("--seeds", text, "expected numbers with commas, such as 0,1,2") from None
 
 
-def _print_plan(console: Console, plan: Plan) -> None:
-    table = Table(title=f"{plan.suite.spec.suite}, profile {plan.suite.profile}")
-    for column in ("cell", "id", *(f"seed {seed}" for seed in plan.suite.seeds)):
-        table.add_column(column)
-    states = {(job.cell.cell_id, job.seed): job.state for job in plan.jobs}
-    for cell in plan.cells:
-        row = [states[cell.cell_id, seed] for seed in plan.suite.seeds]
-        table.add_row(cell.name, cell.cell_id, *row)
-    console.print(table)
-    _print_stages(console, plan)
-    shared = sum(job.reuses for job in plan.jobs)
-    console.print(
-        f"{plan.num_done} runs done, {len(plan.jobs) - plan.num_done} to run"
-        + (f", {shared} of them with weights that another run trains" if shared else "")
-        + f"; {sum(job.steps for job in plan.left)} training steps"
-    )
-
-
-def _print_stages(console: Console, plan: Plan) -> None:
-    """Print the pretraining stages: what is left of each, and which cells begin with it."""
-    cells = {job.cell.cell_id: job.cell for job in plan.stages}
-    for key, stage in cells.items():
-        users = [c.name for c in (*cells.values(), *plan.cells) if c.starts_from == key]
-        states = [f"seed {j.seed} {j.state}" for j in plan.stages if j.cell.cell_id == key]
-        console.print(
-            f"{stage.name} ({key}): {stage.settings.train.steps} steps, {', '.join(states)}; "
-            f"{len(users)} begin with it: {'; '.join(users)}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
-
-
 def _run(
     plan: Plan,
     store: Store,
@@ -183,6 +155,7 @@ def _run(
     from sca_bench.engine.scoring import is_scored, score_runs
 
     started = time.monotonic()
+    budget_s = parse_duration(options.budget) if options.budget else None
     suite = plan.suite
     line = "python -m sca_bench " + shlex.join(without_secrets(words))
     whole = plan if options.only is None else make_plan(suite, store)
@@ -200,6 +173,7 @@ def _run(
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     failed: dict[str, str] = {}
+    postponed: dict[str, str] = {}
     records = [store.record(job.cell.cell_id, job.seed) for job in plan.jobs]
     idle = not plan.left and all(r and is_scored(r, suite.metrics) for r in records)
     if not idle:
@@ -209,7 +183,8 @@ def _run(
             store.settle_interrupted()
             plan = make_plan(suite, store, only=options.only)  # another run may have just ended
             store.save_manifest(manifest)  # a report shows what there is, even of a stopped run
-            failed = _work(plan, store, manifest, console, options, line)
+            until = None if budget_s is None else started + budget_s
+            failed, postponed = _work(plan, store, manifest, console, options, line, until)
             score_runs(store, plan.jobs, suite.metrics, say)
             if not options.no_mlflow:
                 _mirror(store, manifest, options, console)
@@ -219,12 +194,17 @@ def _run(
     if idle:
         say(f"nothing to do: every run is done ({seconds:.1f} s, 0 training steps, 0 forwards)")
     else:
-        say(f"{len(plan.left) - len(failed)} runs finished in {seconds:.0f} s")
+        finished = len(plan.left) - len(failed) - len(postponed)
+        say(f"{finished} runs finished in {seconds:.0f} s")
     for name, reason in failed.items():
         say(f"FAILED {name}: {reason}")
+    for name, reason in postponed.items():
+        say(f"NOT STARTED {name}: {reason}")
+    if postponed:
+        say("run the same command again, with more of a --budget where that is too little")
     elsewhere = "" if str(store.root) == "runs" else f" --runs-dir {store.root}"
     say(f"next: python -m sca_bench report{elsewhere}")
-    return 1 if failed else 0
+    return 1 if failed or postponed else 0
 
 
 def _work(
@@ -234,17 +214,35 @@ def _work(
     console: Console,
     options: argparse.Namespace,
     line: str,
-) -> dict[str, str]:
+    until: float | None,
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Run what is left; return job name -> reason for what failed, and for what was not started."""
     if not plan.left:
-        return {}
+        return {}, {}
     from sca_bench.engine.launch import Interrupted, Launcher
 
+    budget = None if until is None else _budget(plan, store, console, until)
     mirror = None if options.no_mlflow else tracker(store, manifest, options, console)
     try:
-        return Launcher(plan, store, line, console, mirror).run()
+        failed = Launcher(plan, store, line, console, mirror, budget=budget).run()
+        return failed, budget.postponed if budget is not None else {}
     except Interrupted as error:
         console.print(f"stopped by {error}; run the same command again to go on", highlight=False)
         raise SystemExit(128 + error.number) from None
+
+
+def _budget(plan: Plan, store: Store, console: Console, until: float) -> Budget:
+    """Measure the groups of a plan, so that none is started that does not fit."""
+    from sca_bench.engine.appraise import appraise
+    from sca_bench.engine.budget import Budget
+    from sca_bench.engine.job import this_machine
+    from sca_bench.study.schedule import make_schedule
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    found = appraise(plan, store, probe=True, count=False, say=say)
+    return Budget(until, make_schedule(plan, store, this_machine(found.device)), store, found)
 
 
 def tracker(

@@ -15,7 +15,8 @@ from rich.table import Table
 
 from sca_bench.cli.suites import tracker, without_secrets
 from sca_bench.errors import InputError
-from sca_bench.study.plan import Plan, manifest_of
+from sca_bench.study.manifest import manifest_of
+from sca_bench.study.plan import Plan
 from sca_bench.study.store import Store
 from sca_bench.study.sweep import Sweep, load_sweep
 from sca_bench.study.values import show_value

@@ -76,6 +76,18 @@ class Cache:
             fix = "name another folder in runtime.cache_dir, or set features.cache: off"
             raise InputError(self.root, "runtime.cache_dir", problem, fix) from error
 
+    def holds(self, key: str, split: str) -> bool:
+        """Say whether a store held all of a split when that was last looked at."""
+        return (self.root / key / f".has-{split}").exists()
+
+    def note(self, key: str, split: str, *, whole: bool) -> None:
+        """Note whether a store holds all of a split, for `holds`."""
+        mark = self.root / key / f".has-{split}"
+        if whole:
+            mark.touch()
+        else:
+            mark.unlink(missing_ok=True)
+
     def make_room(self, num_bytes: int) -> str:
         """Delete stores, least recently used first, until so much fits; return why it does not.
 

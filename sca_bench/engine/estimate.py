@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from sca_bench.batch import RegionFeatures
 from sca_bench.errors import InputError
 from sca_bench.models.checkpointing import checkpointing
 from sca_bench.models.sca import ScaCaptioner
@@ -26,7 +27,8 @@ from sca_bench.settings import CellSettings
 from sca_bench.variants import get_variant
 
 _GIB = 2**30
-_PROMPT_TOKENS = 2  # a box is two tokens
+PROMPT_TOKENS = 2
+"""Tokens of the prompt that is sized: a box."""
 
 
 @dataclass
@@ -70,15 +72,9 @@ def estimate_step(settings: CellSettings, where: str = "settings") -> StepEstima
     Raises:
         InputError: The cell cannot be built.
     """
-    spec = get_variant(settings.variant)
-    if spec.trains != "gradient":
+    if get_variant(settings.variant).trains != "gradient":
         return None
-    sized = without_weights(settings)
-    with torch.device("meta"):
-        parts = spec.load_parts(sized, where)
-        captioner: Any = spec.load()(sized, parts, where=where)
-    if not isinstance(captioner, ScaCaptioner):
-        raise InputError(where, "variant", f"{spec.name} cannot be sized: it is no SCA design")
+    captioner, sized = bare_captioner(settings, where)
     parameters = list(captioner.parameters())
     trained = [p for p in parameters if p.requires_grad]
     found = StepEstimate(sum(p.numel() for p in parameters), sum(p.numel() for p in trained))
@@ -88,20 +84,34 @@ def estimate_step(settings: CellSettings, where: str = "settings") -> StepEstima
     return found
 
 
+def bare_captioner(settings: CellSettings, where: str) -> tuple[ScaCaptioner, CellSettings]:
+    """Build a cell's captioner on the meta device; return it with the settings it was built from.
+
+    Raises:
+        InputError: The cell cannot be built, or is no SCA design.
+    """
+    spec, sized = get_variant(settings.variant), without_weights(settings)
+    if not spec.design:
+        raise InputError(where, "variant", f"{spec.name} cannot be sized: it is no SCA design")
+    with torch.device("meta"):
+        captioner = spec.load()(sized, spec.load_parts(sized, where), where=where)
+    return captioner, sized
+
+
 def _peak_of_a_step(
     captioner: ScaCaptioner, settings: CellSettings, shapes: dict[str, tuple[int, ...]]
 ) -> int:
     """Run a step on tensors without content; return the bytes at its highest point."""
     half = settings.train.precision != "fp32"
     with FakeTensorMode():
-        _give_contents_up(captioner)
+        give_contents_up(captioner)
         captioner.train()
         with _LiveBytes() as meter, torch.autocast("cpu", torch.bfloat16, enabled=half):
             _step(captioner, settings, shapes)
         return int(meter.peak)
 
 
-def _give_contents_up(module: nn.Module) -> None:
+def give_contents_up(module: nn.Module) -> None:
     """Replace every tensor of a module on the meta device by one that says it is on a CPU.
 
     Mixed precision is decided by the device, and the meta device has none.
@@ -131,30 +141,49 @@ def _step(
         features = encoder.from_embeddings(
             embeddings,
             torch.zeros(count, dtype=torch.long),
-            torch.empty(count, _PROMPT_TOKENS, sam.dims.embed_dim),
+            torch.empty(count, PROMPT_TOKENS, sam.dims.embed_dim),
             boxes_xyxy_input_N4=torch.empty(count, 4),
             families=captioner.families,
         )
-    outputs = captioner.query_outputs(features)
-    prefix = captioner.prefix(outputs, ["caption"] * count)
-    tokens = torch.zeros(len(prefix), settings.train.max_caption_tokens + 1, dtype=torch.long)
-    captioner.text_decoder.train(captioner.dropout_in_training)
-    decoder = captioner.text_decoder
-    with checkpointing(decoder.language_model, captioner.checkpoint_text_decoder):
-        logits = decoder.logits(prefix, tokens[:, :-1])
-    loss = F.cross_entropy(logits.flatten(0, 1).float(), tokens.flatten())
+    kept: dict[str, Tensor] = {}
+    loss = own_loss(captioner, settings, features, kept)
     made = {
         "images": pixels,
         "image embeddings": embeddings,
         "SAM tokens": features.tokens_NTC,
         "image tokens of the regions": features.image_tokens_NSC,
-        "query outputs": outputs,
-        "prefix": prefix,
-        "logits": logits,
+        **kept,
     }
     shapes.update({name: tuple(t.shape) for name, t in made.items() if isinstance(t, Tensor)})
-    del embeddings, outputs, prefix, logits, made  # the backward pass frees what it has used
+    kept.clear()
+    del embeddings, made  # the backward pass frees what it has used
     loss.backward()
+
+
+def own_loss(
+    captioner: ScaCaptioner,
+    settings: CellSettings,
+    features: RegionFeatures,
+    kept: dict[str, Tensor] | None = None,
+) -> Tensor:
+    """Make the forward pass of a cell's own part, with captions of the greatest length.
+
+    Args:
+        captioner: The cell.
+        settings: Its settings.
+        features: Of the regions of a step.
+        kept: Where to put the tensors on the way, by name.
+    """
+    outputs = captioner.query_outputs(features)
+    prefix = captioner.prefix(outputs, ["caption"] * len(outputs))
+    tokens = torch.zeros(len(prefix), settings.train.max_caption_tokens + 1, dtype=torch.long)
+    captioner.text_decoder.train(captioner.dropout_in_training)
+    decoder = captioner.text_decoder
+    with checkpointing(decoder.language_model, captioner.checkpoint_text_decoder):
+        logits = decoder.logits(prefix, tokens[:, :-1])
+    if kept is not None:
+        kept |= {"query outputs": outputs, "prefix": prefix, "logits": logits}
+    return F.cross_entropy(logits.flatten(0, 1).float(), tokens.flatten())
 
 
 class _LiveBytes(TorchDispatchMode):

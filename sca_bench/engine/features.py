@@ -215,6 +215,19 @@ def _tensors(rows: Mapping[str, Rows]) -> dict[str, Tensor]:
     return {name: from_rows(values) for name, values in rows.items()}
 
 
+def bytes_of_rows(
+    features: RegionFeatures, families: Iterable[Family], settings: FeatureSettings
+) -> dict[str, int]:
+    """Return what a store keeps of one row, by family; the features may be without content."""
+    return {
+        family: sum(
+            features.need(name)[0].numel() * storage_dtype(name, settings).itemsize
+            for name in ROWS[family]
+        )
+        for family in families
+    }
+
+
 def rounded(features: RegionFeatures, settings: FeatureSettings) -> RegionFeatures:
     """Round features as a bank of this type would, so that a cache moves no number."""
     if settings.dtype == "float32":

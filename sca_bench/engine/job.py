@@ -14,7 +14,10 @@ import torch
 
 from sca_bench.errors import InputError
 from sca_bench.settings import CellSettings
+from sca_bench.study.plan import Group
+from sca_bench.study.schedule import Machine
 from sca_bench.study.store import write_atomic
+from sca_bench.study.suite import Suite
 
 """Captions of the training split, where they were asked for."""
 LEARNT_FROM = "learnt_from"
@@ -74,6 +77,7 @@ class GroupJob:
         since: When the command began, in seconds since the epoch; the cache deletes nothing to make
             room that was used later.
         judged: Whether the parent says after each validation which cells go on.
+        part: Number and count, where several processes prepare the same cells, each some images.
     """
 
     runs_dir: str
@@ -86,6 +90,7 @@ class GroupJob:
     splits: tuple[str, ...] = ("train", "val", "test")
     since: float = 0.0
     judged: bool = False
+    part: tuple[int, int] = (0, 1)
 
     @property
     def order_seed(self) -> int:
@@ -107,6 +112,7 @@ class GroupJob:
         """Read a job."""
         content = json.loads(path.read_text(encoding="utf-8"))
         content["cells"] = [CellJob(**cell) for cell in content["cells"]]
+        content["part"] = tuple(content["part"])
         return GroupJob(**content)
 
 
@@ -120,6 +126,8 @@ class Outcome:
         pruned: Run key -> why it was stopped early.
         messages: Lines for the user.
         counters: What was computed: `train_steps`, `encoder_forwards`, `sam_mixer_forwards`.
+        kept: Split -> what filling the cache for it took: `images` (of which something was kept),
+            `encoded` (of them), `seconds`, `bytes`.
     """
 
     input_error: list[str] = field(default_factory=list)
@@ -127,11 +135,18 @@ class Outcome:
     pruned: dict[str, str] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
     counters: dict[str, int] = field(default_factory=dict)
+    kept: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def count(self, counters: Mapping[str, int]) -> None:
         """Add to the counters."""
         for name, value in counters.items():
             self.counters[name] = self.counters.get(name, 0) + value
+
+    def note_kept(self, split: str, took: Mapping[str, float]) -> None:
+        """Add what filling the cache for a split took."""
+        known = self.kept.setdefault(split, dict.fromkeys(took, 0.0))
+        for name, value in took.items():
+            known[name] += value
 
     def save(self, path: Path) -> None:
         """Write the outcome for the parent to read."""
@@ -151,6 +166,63 @@ class Outcome:
 def new_attempt(name: str) -> str:
     """Return a name that no other attempt has, not even one of the same second."""
     return f"{name}-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}-{os.urandom(3).hex()}"
+
+
+def group_job(
+    group: Group,
+    *,
+    runs_dir: Path,
+    suite: Suite,
+    threads: int,
+    device: str,
+    command: str,
+    since: float = 0.0,
+    judged: bool = False,
+) -> GroupJob:
+    """Return the work of the process that runs a group.
+
+    Args:
+        group: The runs.
+        runs_dir: The runs folder.
+        suite: Where they come from.
+        threads: CPU threads of the process.
+        device: Resolved device name.
+        command: The command line, for the records.
+        since: As for `GroupJob`.
+        judged: As for `GroupJob`.
+    """
+    return GroupJob(
+        runs_dir=str(runs_dir.resolve()),
+        cells=[
+            CellJob(
+                cell_id=job.cell.cell_id,
+                name=job.cell.name,
+                seed=job.seed,
+                revision=job.cell.revision,
+                settings=job.cell.settings.model_dump(mode="json"),
+                inputs=job.cell.inputs,
+                training_id=job.cell.training_id,
+                starts_from=job.cell.starts_from,
+                stage=job.cell.stage,
+                reuses=job.reuses,
+            )
+            for job in group.jobs
+        ],
+        splits=tuple(sorted({split for job in group.jobs for split in job.splits})),
+        where=str(suite.file),
+        attempt=new_attempt(f"{suite.spec.suite}-{group.key}-s{group.seed}"),
+        threads=threads,
+        device=device,
+        command=command,
+        since=since,
+        judged=judged,
+    )
+
+
+def this_machine(device: str) -> Machine:
+    """Return what runs on a device can use here."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return Machine(device, cores or 1, num_gpus(device))
 
 
 def resolve_device(wanted: str) -> str:

@@ -45,6 +45,7 @@ class _Writer:
     cache: Cache
     store: ShardStore
     facts: dict[str, Any] = field(default_factory=dict)
+    num_bytes: int = 0
     _waiting: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     _bytes: int = 0
 
@@ -86,7 +87,7 @@ class _Writer:
         if reason:
             raise CacheFull(reason)
         try:
-            self.store.append(keys, arrays, self.facts)
+            self.num_bytes += self.store.append(keys, arrays, self.facts)
         except OSError as error:
             raise CacheFull(f"{self.store.folder}: {error.strerror or error}") from error
 
@@ -103,11 +104,17 @@ class Kept:
     Attributes:
         encoder_forwards: Images encoded (mirrored ones count by themselves).
         sam_mixer_forwards: Regions mixed.
+        images: Images of which something was kept.
+        num_bytes: What that takes on disk.
+        is_whole: Whether everything that may be kept is, as far as this process has seen.
         notes: Lines for the user: damage that was met, and why not everything could be kept.
     """
 
     encoder_forwards: int = 0
     sam_mixer_forwards: int = 0
+    images: int = 0
+    num_bytes: int = 0
+    is_whole: bool = False
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -127,6 +134,7 @@ def keep_features(
     settings: CellSettings,
     device: torch.device,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    part: tuple[int, int] = (0, 1),
 ) -> Kept:
     """Compute and keep what a bank lacks of a split.
 
@@ -141,6 +149,7 @@ def keep_features(
         settings: Of the cell whose data set it is.
         device: Where to compute.
         progress: Called with (views done, views in all).
+        part: Which of several equal shares of the images this process does, and of how many.
     """
     kept = Kept()
     for store in bank.stores.values():
@@ -150,12 +159,13 @@ def keep_features(
             kept.notes.append(f"cache: {store.folder.name}/{name} was damaged ({reason}), deleted")
     wanted = [family for family in owners if family in bank.stores]
     places = _lacking(bank, wanted, views, settings.features.cache == "encoder")
+    places = _share(bank, views, places, *part)
     to_encode, embedded = _by_embedding(bank, views, places)
     frozen = Frozen(settings.features, bank)
+    writers = {family: _Writer(cache, store) for family, store in bank.stores.items()}
     done = 0
     try:
         with torch.no_grad():
-            writers = {family: _Writer(cache, store) for family, store in bank.stores.items()}
             for group, with_pixels in ((to_encode, True), (embedded, False)):
                 for batch in splits.view_loader(_views(views, with_pixels), group, settings):
                     _keep(batch.to(device), frozen, owners, wanted, writers, bank)
@@ -173,6 +183,9 @@ def keep_features(
         )
     for store in bank.stores.values():
         store.refresh()
+    kept.images = done
+    kept.is_whole = not _lacking(bank, wanted, views, settings.features.cache == "encoder")
+    kept.num_bytes = sum(writer.num_bytes for writer in writers.values())
     kept.encoder_forwards = frozen.encoder_forwards
     kept.sam_mixer_forwards = frozen.sam_mixer_forwards
     return kept
@@ -193,6 +206,19 @@ def _lacking(
         if not there:
             lacking.append(place)
     return lacking
+
+
+def _share(
+    bank: FeatureBank, views: ViewDataset, places: Sequence[int], number: int, count: int
+) -> list[int]:
+    """Return one of several equal shares of some places; equal images stay together."""
+    of_key: dict[str, int] = {}
+    shares: list[list[int]] = [[] for _ in range(count)]
+    for place in places:
+        image_id, view = views.keys[place]
+        key = image_key(view, bank.keys.content_of(image_id))
+        shares[of_key.setdefault(key, len(of_key) % count)].append(place)
+    return shares[number]
 
 
 def _by_embedding(

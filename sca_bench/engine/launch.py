@@ -9,23 +9,25 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from rich.console import Console
 
-from sca_bench.engine.job import CellJob, GroupJob, new_attempt, num_gpus, resolve_device
+from sca_bench.engine.budget import Budget
+from sca_bench.engine.job import CellJob, GroupJob, group_job, resolve_device, this_machine
 from sca_bench.engine.judge import Judge, answer
 from sca_bench.engine.pool import Attempt, Pool
-from sca_bench.engine.preparations import preparations
+from sca_bench.engine.preparing import Preparer
 from sca_bench.engine.progress import RunProgress, eta_text
 from sca_bench.engine.tracking import Tracker
 from sca_bench.errors import InputError
 from sca_bench.study.plan import Group, Job, Plan, Training
 from sca_bench.study.record import RunRecord
-from sca_bench.study.store import Store, checkpoint_step, is_trained
+from sca_bench.study.schedule import make_schedule
+from sca_bench.study.store import Store
 from sca_bench.study.training import TrainedIndex
 
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -88,6 +90,7 @@ class Launcher:
         console: Where progress goes.
         tracker: The MLflow mirror, if wanted.
         judge: Says after each validation which cells go on, if anything does.
+        budget: Wall time beyond which nothing is started, if there is a limit.
         failed: Job name -> reason of what failed.
         counters: What was computed: `encoder_forwards`, `sam_mixer_forwards`.
     """
@@ -98,6 +101,7 @@ class Launcher:
     console: Console
     tracker: Tracker | None
     judge: Judge | None = None
+    budget: Budget | None = None
     failed: dict[str, str] = field(default_factory=dict)
     counters: Counter[str] = field(default_factory=Counter)
     _blocked: dict[str, str] = field(default_factory=dict)
@@ -109,22 +113,21 @@ class Launcher:
             InputError: The input of a group is wrong; nothing of it was started.
             Interrupted: After every worker was ended and every status put right.
         """
-        runtime = self.plan.left[0].cell.settings.runtime
-        device = resolve_device(runtime.device)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        gpus = num_gpus(device)
-        limit = runtime.jobs or gpus or cores or 1
-        groups = [part for g in self.plan.groups(limit) for part in self._by_start(g)]
-        workers = min(limit, len(groups))
-        self._threads = runtime.threads or max(1, (cores or 1) // workers)
-        self._device, self._cores = device, runtime.threads or cores or 1
-        self._pool = Pool(self.store.root / "attempts", limit, gpus)
+        device = resolve_device(self.plan.left[0].cell.settings.runtime.device)
+        here = this_machine(device)
+        self._schedule = make_schedule(self.plan, self.store, here)
+        groups, self._device = list(self._schedule.groups), device
+        if self.budget is not None:
+            groups = self.budget.choose()
+        self._pool = Pool(self.store.root / "attempts", self._schedule.limit, here.gpus)
         self._index = TrainedIndex(self.store)
         self._names = {job.gives: job.name for job in self.plan.left if job.gives is not None}
         self._began = time.time()
         with stop_signals(), RunProgress(self.console) as self._progress:
             try:
-                self._prepare(groups)
+                self._blocked = Preparer(self._pool, self._schedule, self._progress, self._job).run(
+                    groups, self.store.root, self.counters
+                )
                 self._run(groups)
             except BaseException as error:
                 for number in _STOPS:  # a second Ctrl-C must not leave a wrong status behind
@@ -135,73 +138,19 @@ class Launcher:
                 raise
         return self.failed
 
-    def _by_start(self, group: Group) -> list[Group]:
-        """Split a group by how far its members are: a checkpoint's step, or trained."""
-        parts: dict[tuple[bool, int], list[Job]] = {}
-        for job in group.jobs:
-            folder = self.store.run_dir(job.cell.cell_id, job.seed)
-            position = (is_trained(folder), checkpoint_step(folder))
-            parts.setdefault(position, []).append(job)
-        return [Group(group.key, group.seed, tuple(jobs)) for jobs in parts.values()]
-
     def _job(self, group: Group, threads: int) -> GroupJob:
         for job in group.jobs:
             self.store.run_dir(job.cell.cell_id, job.seed).mkdir(parents=True, exist_ok=True)
-        return GroupJob(
-            runs_dir=str(self.store.root.resolve()),
-            cells=[
-                CellJob(
-                    cell_id=job.cell.cell_id,
-                    name=job.cell.name,
-                    seed=job.seed,
-                    revision=job.cell.revision,
-                    settings=job.cell.settings.model_dump(mode="json"),
-                    inputs=job.cell.inputs,
-                    training_id=job.cell.training_id,
-                    starts_from=job.cell.starts_from,
-                    stage=job.cell.stage,
-                    reuses=job.reuses,
-                )
-                for job in group.jobs
-            ],
-            splits=tuple(sorted({split for job in group.jobs for split in job.splits})),
-            where=str(self.plan.suite.file),
-            attempt=new_attempt(f"{self.plan.suite.spec.suite}-{group.key}-s{group.seed}"),
+        return group_job(
+            group,
+            runs_dir=self.store.root,
+            suite=self.plan.suite,
             threads=threads,
             device=self._device,
             command=self.command,
             since=self._began,
             judged=self.judge is not None,
         )
-
-    def _prepare(self, groups: list[Group]) -> None:
-        """Check every group's inputs and compute the frozen features that are missing."""
-        waiting = preparations(groups)
-        threads = max(1, self._cores // min(len(waiting), self._pool.limit))
-        said: set[str] = set()
-        while waiting or self._pool.running:
-            while waiting and self._pool.free > 0:
-                group, splits = waiting.pop(0)
-                name = f"inputs of {', '.join(job.cell.name for job in group.jobs)}"
-                job = replace(self._job(group, threads), splits=splits)
-                self._pool.start(name, job, "prepare")
-            for attempt in self._pool.collect():
-                outcome = attempt.outcome()
-                outcome.raise_input_error()
-                self.counters.update(outcome.counters)
-                for cell in attempt.job.cells:
-                    if cell.key in outcome.failed:
-                        reason = f"{outcome.failed[cell.key]}; log: {attempt.log_path}"
-                        self._blocked[cell.cell_id] = reason
-                for message in outcome.messages:
-                    if message not in said:  # a split may be read by several preparations
-                        self._progress.say(f"  {message}")
-                    said.add(message)
-                self._progress.finish(attempt.name)
-            for attempt in self._pool.running:
-                self._progress.heartbeat(f"  {attempt.name}: {attempt.progress_text}")
-                self._progress.update(attempt.name, 0, 1, attempt.progress_text)
-            time.sleep(_POLL_S)
 
     def _run(self, groups: list[Group]) -> None:
         total, done = sum(len(group.jobs) for group in groups), 0
@@ -210,7 +159,10 @@ class Launcher:
         while waiting or self._pool.running:
             while self._pool.free > 0 and (group := self._next(waiting)) is not None:
                 waiting.remove(group)
-                job = self._job(group, self._threads)
+                if self.budget is not None and not self.budget.affords(group):
+                    waiting = self.budget.still_coming(waiting)
+                    continue
+                job = self._job(group, self._schedule.threads)
                 self._pool.start(_names(job.cells), job, "run")
             if self.judge is not None:
                 for attempt in self._pool.running:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from sca_bench.engine.trained import start_weights
 from sca_bench.errors import InputError
 from sca_bench.models.sam import sam_dims
 from sca_bench.settings import CellSettings
-from sca_bench.study.cell import data_split, features_key
+from sca_bench.study.cell import data_split, split_images
 from sca_bench.study.store import write_atomic
 from sca_bench.types import FAMILIES, Family
 from sca_bench.variants import SAM_PARTS, SCA_PARTS, get_variant
@@ -67,7 +68,8 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
         )
         for split in sets
     }
-    write_thumbnails(sets["test"], images_folder(runs_dir, sets["test"]))
+    if job.part[0] == 0:
+        write_thumbnails(sets["test"], images_folder(runs_dir, sets["test"]))
     sharing: dict[Family, SharesPrefix] = {}
     parts = _Parts(job.cells, job.where)
     for cell in job.cells:  # all are built, so that a wrong setting of any is met here
@@ -78,13 +80,13 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
                 sharing.setdefault(family, member.captioner)
     for split in splits.kept_splits(settings, sets) if sharing else ():
         if split in job.splits:
+            began = time.perf_counter()
             kept = _keep_split(job, lead, split, datasets[split], sharing, progress)
+            seconds = time.perf_counter() - began
             outcome.messages += kept.notes
             outcome.count(kept.counters)
-            if count := kept.encoder_forwards:
-                name = data_split(settings, split)
-                line = f"{name}: {count} images encoded, once for all of {len(job.cells)} cells"
-                outcome.messages.append(line)
+            took = {"images": kept.images, "encoded": kept.encoder_forwards, "seconds": seconds}
+            outcome.note_kept(data_split(settings, split), {**took, "bytes": kept.num_bytes})
 
 
 def _lead(cells: list[CellJob]) -> CellJob:
@@ -137,11 +139,17 @@ def _keep_split(
     def tell(done: int, total: int) -> None:
         write_atomic(progress, f"frozen features, {split}: {done} of {total} images")
 
-    turns = [features_key(settings, lead.inputs, split, family) + f".{split}" for family in keys]
+    turns = [f"{key}.{split}.{job.part[0]}" for key in keys.values()]
     with locked(cache.root, turns):
         bank = splits.open_bank(cache, settings, lead.inputs, split, dataset.region_set, families)
         with autocast(device, settings.train.precision):
-            return keep_features(cache, bank, sharing, ViewDataset(dataset), settings, device, tell)
+            kept = keep_features(
+                cache, bank, sharing, ViewDataset(dataset), settings, device, tell, job.part
+            )
+    images = split_images(settings, lead.inputs, split)
+    for key in keys.values():
+        cache.note(key, images, whole=kept.is_whole)
+    return kept
 
 
 def _kept_as(settings: CellSettings, family: Family) -> str:

@@ -52,7 +52,7 @@ def main(job_path: str, outcome_path: str, log_path: str, stage: str) -> None:
         job_path: A saved `GroupJob`.
         outcome_path: Where to write the `Outcome`.
         log_path: Text log of this process.
-        stage: `prepare` or `run`.
+        stage: `prepare` or `run`, or what to measure of a miniature.
     """
     die_with_parent()
     redirect(log_path)
@@ -65,8 +65,12 @@ def main(job_path: str, outcome_path: str, log_path: str, stage: str) -> None:
         torch.manual_seed(job.order_seed)
         if stage == "prepare":
             prepare(job, outcome, Path(outcome_path).with_suffix(".progress"))
-        else:
+        elif stage == "run":
             GroupRun(job, outcome).run()
+        else:
+            from sca_bench.engine.miniature import MEASURES
+
+            MEASURES[stage](job, Path(outcome_path))
     except InputError as error:
         outcome.input_error = [error.where, error.key, error.problem, error.fix]
     except Exception as error:

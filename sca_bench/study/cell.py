@@ -160,6 +160,12 @@ def features_key(
     shared["prompt"] = _prompt_of(settings, split)
     if family == "mixed":
         shared["mixer.image_grid"] = values["mixer.image_grid"]
+    return digest_json([family, shared, split_images(settings, inputs, split), code])[:KEY_LENGTH]
+
+
+def split_images(settings: CellSettings, inputs: dict[str, str], split: str) -> str:
+    """Return a digest of which images and regions a split shows, in which views."""
+    values = result_settings(settings) | inputs
     source = f"data.{data_split(settings, split)}."
     part = {k.removeprefix(source): v for k, v in values.items() if k.startswith(source)}
     views: list[Any] = []
@@ -168,7 +174,7 @@ def features_key(
         views = [settings.data.flip, settings.train.regions_per_image]
     if split == "train" and settings.data.lsj_scale is not None:
         views += settings.data.lsj_scale
-    return digest_json([family, shared, part, views, code])[:KEY_LENGTH]
+    return digest_json([part, views])[:KEY_LENGTH]
 
 
 def _reads_sam(settings: CellSettings) -> bool:

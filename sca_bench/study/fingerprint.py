@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,13 @@ class Fingerprints:
 
     Args:
         memory: JSON file that keeps them between runs; not written where None.
+        fixes: Named path nobody has given -> where to get it. Where this is not None, what is
+            missing gets a digest of its own in place of an error; `problems` says what it is.
     """
 
-    def __init__(self, memory: Path | None = None) -> None:
-        self._memory = memory
+    def __init__(self, memory: Path | None = None, fixes: Mapping[str, str] | None = None) -> None:
+        self._memory, self._fixes = memory, fixes
+        self._problems: dict[str, str] = {}
         self._folders: dict[tuple[Path, bool], str] = {}
         self._known: dict[str, str] = {}
         if memory is not None and memory.exists():
@@ -65,13 +68,34 @@ class Fingerprints:
         A hub id is a digest with the commit that its files are of, as far as that can be told.
 
         Raises:
-            InputError: A named file or folder does not exist.
+            InputError: A named file or folder does not exist (unless that is allowed).
         """
-        found = {key: self._digest(value, where, key) for key, value in path_settings(settings)}
+        found: dict[str, str] = {}
+        for key, value in path_settings(settings):
+            try:
+                found[key] = self._digest(value, where, key)
+            except InputError as error:
+                if self._fixes is None:
+                    raise
+                found[key] = f"missing:{value}"
+                self._problems[found[key]] = self._problem(value, error, self._fixes)
         if self._changed and self._memory is not None:
             write_atomic(self._memory, json.dumps(self._known, indent=0, sort_keys=True))
             self._changed = False
         return found
+
+    def problems(self, inputs: Mapping[str, str]) -> list[str]:
+        """Return what is missing of a cell's inputs, each with how to get it."""
+        return [self._problems[d] for d in inputs.values() if d in self._problems]
+
+    @staticmethod
+    def _problem(value: str, error: InputError, fixes: Mapping[str, str]) -> str:
+        if name := re.search(r"<(\w+)>", value):
+            get = fixes.get(name[1], "")
+            return f"paths.{name[1]} is not given, --set paths.{name[1]}=PATH" + (
+                f" ({get})" if get else ""
+            )
+        return f"{error.key}: {error.problem}"
 
     def _digest(self, value: str, where: object, key: str) -> str:
         if value.split(":")[0] in _NOT_FILES:

@@ -1,18 +1,16 @@
-"""From a suite to the work that is left: every (cell, seed) is done or to run, stages first."""
+"""From a suite to the work that is left: every (cell, seed) is done, to run or blocked."""
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from sca_bench.errors import InputError
 from sca_bench.settings import CellSettings
 from sca_bench.study.cell import Cell, cell_key, prefix_key
 from sca_bench.study.fingerprint import Fingerprints
-from sca_bench.study.record import CellEntry, SuiteManifest
 from sca_bench.study.store import TRAIN_PREDICTIONS, Store, checkpoint_step, is_trained
 from sca_bench.study.suite import Suite
 from sca_bench.study.training import TrainedIndex, stages_of, training_key
@@ -29,14 +27,16 @@ class Job:
     Attributes:
         cell: What to run.
         seed: Its seed.
-        state: Whether it is finished.
+        state: Whether it is finished; blocked where an input is missing.
+        blocked: What is missing, and what to do about it; empty where nothing is.
         reuses: Its weights are trained by another run; only its evaluation is left.
         waits_for: Trainings that must be finished before it can start.
     """
 
     cell: Cell
     seed: int
-    state: Literal["done", "to run"]
+    state: Literal["done", "to run", "blocked"]
+    blocked: tuple[str, ...] = ()
     reuses: bool = False
     waits_for: frozenset[Training] = frozenset()
 
@@ -74,7 +74,16 @@ class Job:
             return ("test",)
         if trains == "never":
             return ("train", "test")
-        return ("train", "val", "test")
+        return ("train", "val", "test") if settings.data.val is not None else ("train", "test")
+
+    @property
+    def cached_splits(self) -> tuple[str, ...]:
+        """Return those of them whose features are kept whole: no two jittered draws are alike."""
+        settings = self.cell.settings
+        if settings.features.cache != "all":
+            return ()
+        jittered = settings.data.lsj_scale is not None
+        return tuple(s for s in self.splits if not (s == "train" and jittered))
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,11 @@ class Group:
     def weight(self) -> float:
         """Relative cost, for the order in which groups start (longest first)."""
         return sum(j.steps * (1 + j.cell.settings.mixer.num_layers) for j in self.jobs)
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether everything frozen that its runs read is kept, so that a part computes nothing."""
+        return all(job.cached_splits == job.splits for job in self.jobs)
 
     @property
     def waits_for(self) -> frozenset[Training]:
@@ -119,26 +133,45 @@ class Plan:
         return [job for job in (*self.stages, *self.jobs) if job.state == "to run"]
 
     @property
+    def blocked(self) -> list[Job]:
+        """The runs that lack an input, stages first."""
+        return [job for job in (*self.stages, *self.jobs) if job.state == "blocked"]
+
+    @property
     def num_done(self) -> int:
         """How many of the cells' runs are done."""
         return sum(job.state == "done" for job in self.jobs)
 
-    def groups(self, workers: int) -> list[Group]:
+    def groups(self, workers: int, *, one_processor: bool = True) -> list[Group]:
         """Group the runs that are left; a group is split only where workers would be idle.
+
+        Several one-thread workers beat one process of several threads as long as each of them
+        takes its frozen features from the cache. Where they are computed as they come, a split
+        group computes them twice: on the cores of one processor that is a loss, so such a group
+        stays whole and its process gets the threads. A GPU that would stand idle is another matter.
 
         Args:
             workers: Number of processes that can run at the same time.
+            one_processor: Whether they divide the cores of one processor among them.
         """
+        return self.grouped(self.left, workers, one_processor=one_processor)
+
+    @staticmethod
+    def grouped(
+        jobs: Iterable[Job], workers: int = 1, *, one_processor: bool = True
+    ) -> list[Group]:
+        """Group any runs, as `groups` does with those that are left."""
         shared: dict[tuple[str, int, bool, int], list[Job]] = {}
-        for job in self.left:
+        for job in jobs:
             key = prefix_key(job.cell.settings, job.cell.inputs)
             # A stage and the one it starts from may be alike; in one group neither could start.
             place = len(job.cell.settings.pretraining) if job.cell.stage else -1
             shared.setdefault((key, job.order_seed, job.reuses, place), []).append(job)
         groups = [Group(key[0], key[1], tuple(jobs)) for key, jobs in shared.items()]
-        while groups and len(groups) < workers:
-            big = max(groups, key=lambda group: len(group.jobs))
-            if len(big.jobs) < 2:
+        while len(groups) < workers:
+            able = [g for g in groups if not one_processor or g.is_cached]
+            big = max(able, key=lambda group: len(group.jobs), default=None)
+            if big is None or len(big.jobs) < 2:
                 break
             groups.remove(big)
             groups += _halve(big)
@@ -156,20 +189,27 @@ def _halve(group: Group) -> list[Group]:
     return [Group(group.key, group.seed, tuple(half)) for half in halves]
 
 
-def make_plan(suite: Suite, store: Store, *, only: str | None = None) -> Plan:
+def make_plan(
+    suite: Suite, store: Store, *, only: str | None = None, allow_missing: bool = False
+) -> Plan:
     """Give every cell its key and look up what is done.
 
     Args:
         suite: A resolved suite.
         store: The runs folder.
         only: Shell pattern over cell names; other cells are left out.
+        allow_missing: Mark the runs of a cell whose files are missing as blocked; the keys of such
+            a cell hold for this plan only.
 
     Raises:
         InputError: A file is missing, or `only` matches nothing.
     """
-    prints = Fingerprints(store.root / "fingerprints.json")
+    prints = Fingerprints(
+        store.root / "fingerprints.json", fixes=suite.missing if allow_missing else None
+    )
     cells: list[Cell] = []
     stages: dict[str, Cell] = {}
+    lacks: dict[str, tuple[str, ...]] = {}
     for item in suite.cells:
         if only not in (None, item.name) and not fnmatch.fnmatchcase(item.name, str(only)):
             continue
@@ -190,6 +230,8 @@ def make_plan(suite: Suite, store: Store, *, only: str | None = None) -> Plan:
                 starts_from=chain[-1].cell_id if chain else "",
             )
         )
+        problems = (p for c in (cells[-1], *chain) for p in prints.problems(c.inputs))
+        lacks[cells[-1].cell_id] = tuple(dict.fromkeys(problems))
     if not cells:
         names = ", ".join(cell.name for cell in suite.cells)
         raise InputError("--only", str(only), "matches no cell", f"cells: {names}")
@@ -199,7 +241,10 @@ def make_plan(suite: Suite, store: Store, *, only: str | None = None) -> Plan:
     for cell in cells:
         for seed in suite.seeds:
             if (cell.cell_id, seed) not in jobs:
-                jobs[cell.cell_id, seed] = _job(store, cell, seed, claimed)
+                lack = lacks[cell.cell_id]
+                jobs[cell.cell_id, seed] = (
+                    Job(cell, seed, "blocked", lack) if lack else _job(store, cell, seed, claimed)
+                )
     return Plan(suite, tuple(cells), tuple(jobs.values()), _stage_jobs(store, stages, jobs))
 
 
@@ -260,9 +305,14 @@ def _stage_jobs(
     index = TrainedIndex(store)
     needed = {t for job in jobs.values() if job.state == "to run" for t in job.waits_for}
     made: list[Job] = []
+    blocked = {(j.cell.starts_from, j.seed): j.blocked for j in jobs.values() if j.blocked}
     seeds = sorted({seed for _, seed in jobs})
     for key, cell in reversed(list(stages.items())):  # a stage stands behind those it starts from
         for seed in reversed(seeds):
+            if lack := blocked.get((key, seed)):
+                blocked.setdefault((cell.starts_from, seed), lack)
+                made.append(Job(cell, seed, "blocked", lack))
+                continue
             left = (key, seed) in needed and not _is_settled(store, index, cell, seed)
             start = _start_of(cell, seed, store) if left else frozenset()
             needed |= start
@@ -284,38 +334,3 @@ def _is_done(store: Store, cell: Cell, seed: int) -> bool:
         return False
     captions = store.run_dir(cell.cell_id, seed) / TRAIN_PREDICTIONS
     return not cell.settings.eval.also_train or captions.exists()
-
-
-def manifest_of(plan: Plan, command: str, created: str) -> SuiteManifest:
-    """Return what `report` needs to know about the suite."""
-    suite = plan.suite
-    return SuiteManifest(
-        suite=suite.spec.suite,
-        profile=suite.profile,
-        default_profile=suite.spec.profile,
-        file=Path(suite.file).name,
-        question=suite.spec.question,
-        header=suite.header,
-        paper=suite.spec.paper,
-        statement=suite.statement,
-        axes=suite.axes,
-        seeds=list(suite.seeds),
-        metrics=list(suite.metrics),
-        claims=[claim.model_dump() for claim in suite.claims],
-        cells=[
-            CellEntry(
-                cell_id=cell.cell_id,
-                name=cell.name,
-                coordinates=cell.coordinates,
-                variant=cell.settings.variant,
-                control=cell.control,
-                adjusted=cell.adjusted or {},
-                published_row=suite.published.cells.get(cell.name, ""),
-            )
-            for cell in plan.cells
-        ],
-        published_claims=suite.published.claims,
-        overrides=list(suite.overrides),
-        command=command,
-        created=created,
-    )

@@ -36,7 +36,7 @@ def test_two_cells_share_one_stage(suite_file, tmp_path):
     path = suite_file(
         axes=axes, extra=STAGES.replace("{steps: 4}", "{steps: 4, learning_rate: 0.03}")
     )
-    out = finish(sca_bench("plan", path, cwd=tmp_path))
+    out = finish(sca_bench("plan", path, "--no-probe", cwd=tmp_path))
     assert "4 to run" in out
     assert f"{4 + 4 * 6} training steps" in out
     assert "2 begin with it: pretraining=shapes,learning_rate=0.01; pretraining=shapes" in out

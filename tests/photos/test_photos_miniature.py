@@ -184,5 +184,5 @@ def test_a_baseline_without_weights_cannot_be_asked_for_examples(runs, records, 
 def test_a_missing_folder_is_named(folders, tmp_path, capsys):
     photos, sam, _ = folders
     flags = ["--set", f"paths.photos={photos}", "--set", f"paths.sam={sam}"]
-    assert main(["plan", str(SUITE), "--runs-dir", str(tmp_path), *flags]) == 2
+    assert main(["run", str(SUITE), "--runs-dir", str(tmp_path), *flags]) == 2
     assert "paths.lm: not set; give --set paths.lm=PATH" in capsys.readouterr().err

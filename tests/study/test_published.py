@@ -7,8 +7,9 @@ import pytest
 from sca_bench.errors import InputError
 from sca_bench.study import published_rows
 from sca_bench.study.claims import meant_cells, parse_claim, parse_coordinates
+from sca_bench.study.manifest import manifest_of
 from sca_bench.study.merge import known_paths
-from sca_bench.study.plan import make_plan, manifest_of
+from sca_bench.study.plan import make_plan
 from sca_bench.study.published import (
     COLUMNS,
     PROTOCOL,

@@ -1,0 +1,289 @@
+"""`plan`: what cells share, what is left of them, and what that takes. No torch in this process."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from sca_bench.engine import forwards as fw
+from sca_bench.engine.appraisal import Appraisal, Request
+from sca_bench.engine.budget import in_words
+from sca_bench.engine.gpu_hours import PEAK_FLOPS, Operations, gpu_hours, operations, peak_gib
+from sca_bench.engine.predict import Prediction, predict
+from sca_bench.errors import InputError
+from sca_bench.study.cell import Cell
+from sca_bench.study.plan import Group, Job, Plan
+from sca_bench.study.schedule import Machine, Schedule, make_schedule
+from sca_bench.study.sharing import Node, sharing_tree
+from sca_bench.study.store import Store
+
+_GIB = 2**30
+_BUSY = 0.85
+"""Share of its core below which a worker is said to have had company."""
+
+
+def print_plan(console: Console, plan: Plan, store: Store, options: argparse.Namespace) -> None:
+    """Print the tree of what is shared, the states, and the costs.
+
+    Raises:
+        InputError: A flag or an input of a run is wrong.
+    """
+    gpus = _gpus(options.gpu, plan.suite.profile)
+    _say(console, f"{plan.suite.spec.suite}, profile {plan.suite.profile}")
+    for line in tree_lines(plan):
+        _say(console, line)
+    _print_stages(console, plan)
+    _print_blocked(console, plan)
+    shared = sum(job.reuses for job in plan.jobs)
+    blocked = [job for job in plan.blocked if not job.cell.stage]
+    _say(
+        console,
+        f"{plan.num_done} runs done, {len(plan.jobs) - plan.num_done - len(blocked)} to run"
+        + (f", {len(blocked)} blocked" if blocked else "")
+        + (f", {shared} of them with weights that another run trains" if shared else "")
+        + f"; {sum(job.steps for job in plan.left)} training steps",
+    )
+    if not plan.left and not blocked:
+        return
+    probe = not options.no_probe and bool(plan.left) and not plan.blocked
+    found = Appraisal(device="cpu", cores=1)
+    if probe or gpus:
+        found = ask(plan, store, options, probe=probe, count=bool(gpus))
+    _print_costs(console, plan, store, found, gpus, options.utilisation)
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _gpus(named: str | None, profile: str) -> list[str]:
+    if named is None:
+        return list(PEAK_FLOPS) if profile == "paper" else []
+    names = named.lower().split(",")
+    for name in names:
+        if name not in PEAK_FLOPS:
+            raise InputError("--gpu", name, "unknown", f"known: {', '.join(PEAK_FLOPS)}")
+    return names
+
+
+def tree_lines(plan: Plan) -> list[str]:
+    """Return the tree of what cells share; parts that divide nothing stand on one level."""
+    lines: list[str] = []
+    for node in sharing_tree(plan.jobs):
+        lines += _node_lines(node, "")
+    return lines
+
+
+def _node_lines(node: Node, indent: str) -> list[str]:
+    cells = f"{node.num_cells} cell{'s' if node.num_cells > 1 else ''}"
+    runs = f", {len(node.jobs)} runs" if len(node.jobs) != node.num_cells else ""
+    lines = [f"{indent}{node.part}: {node.what} [{cells}{runs}]"]
+    while len(node.children) == 1:
+        node = node.children[0]
+        lines.append(f"{indent}{node.part}: {node.what}")
+    for child in node.children:
+        lines += _node_lines(child, f"{indent}  ")
+    if not node.children:
+        lines += [f"{indent}  - {leaf}" for leaf in _leaves(node.jobs)]
+    return lines
+
+
+def _leaves(jobs: Iterable[Job]) -> list[str]:
+    """Return a line for each cell: name, id, and the state of each seed."""
+    cells: dict[str, list[Job]] = {}
+    for job in jobs:
+        cells.setdefault(job.cell.cell_id, []).append(job)
+    lines = []
+    for key, of in cells.items():
+        states: dict[str, list[str]] = {}
+        for job in of:
+            state = job.state + (", reuses another's training" if job.reuses else "")
+            states.setdefault(state, []).append(str(job.seed))
+        text = "; ".join(
+            f"seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)} {state}"
+            for state, seeds in states.items()
+        )
+        name = "" if of[0].state == "blocked" else f" ({key})"
+        lines.append(f"{of[0].cell.name}{name}: {text}")
+    return lines
+
+
+def _print_stages(console: Console, plan: Plan) -> None:
+    """Print the pretraining stages: what is left of each, and which cells begin with it."""
+    cells = {job.cell.cell_id: job.cell for job in plan.stages}
+    for key, stage in cells.items():
+        users = [c.name for c in (*cells.values(), *plan.cells) if c.starts_from == key]
+        states = [f"seed {j.seed} {j.state}" for j in plan.stages if j.cell.cell_id == key]
+        _say(
+            console,
+            f"{stage.name} ({key}): {stage.settings.train.steps} steps, {', '.join(states)}; "
+            f"{len(users)} begin with it: {'; '.join(users)}",
+        )
+
+
+def _print_blocked(console: Console, plan: Plan) -> None:
+    """Print what is missing, each thing once, with the number of cells that wait for it."""
+    waiting: dict[str, set[str]] = {}
+    for job in plan.jobs:
+        for problem in job.blocked:
+            waiting.setdefault(problem, set()).add(job.cell.name)
+    for problem, names in waiting.items():
+        _say(console, f"blocked, {len(names)} cells: {problem}")
+
+
+def ask(
+    plan: Plan, store: Store, options: argparse.Namespace, *, probe: bool, count: bool
+) -> Appraisal:
+    """Have the plan appraised by a process of its own.
+
+    Raises:
+        InputError: An input of a run is wrong, or the process failed.
+    """
+    request = Request(
+        suite=str(plan.suite.file),
+        profile=plan.suite.profile,
+        overrides=list(plan.suite.overrides),
+        seeds=list(plan.suite.seeds),
+        only=options.only,
+        runs_dir=str(store.root),
+        probe=probe,
+        count=count,
+        asked=time.time(),
+    )
+    with tempfile.TemporaryDirectory(prefix="sca_bench_plan_") as folder:
+        asked, out = Path(folder) / "request.json", Path(folder) / "appraisal.json"
+        asked.write_text(request.model_dump_json(), encoding="utf-8")
+        command = [sys.executable, "-m", "sca_bench.engine.appraise", str(asked), str(out)]
+        sys.stdout.flush()
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+        if done.returncode == 0:
+            return Appraisal.model_validate_json(out.read_text(encoding="utf-8"))
+        last = (done.stderr.strip().splitlines() or ["no word"])[-1]
+        if done.returncode == 2 and out.exists():
+            raise InputError(*Appraisal.wrong_input(out.read_text(encoding="utf-8")))
+    problem = f"its costs could not be appraised ({last})"
+    raise InputError(plan.suite.file, "", problem, "--no-probe shows the plan without them")
+
+
+def _print_costs(
+    console: Console,
+    plan: Plan,
+    store: Store,
+    found: Appraisal,
+    gpus: Sequence[str],
+    utilisation: float,
+) -> None:
+    sizes = fw.Sizes(found.sizes)
+    cells = {job.cell.cell_id: job.cell for job in plan.stages}
+    jobs = [job for job in (*plan.stages, *plan.jobs) if job.state != "done"]
+    groups = plan.grouped(jobs)
+    schedule = None
+    if plan.left and not plan.blocked:
+        here = Machine(found.device, found.cores, found.gpus)
+        schedule = make_schedule(plan, store, here)
+        groups = list(schedule.groups)
+    _print_forwards(console, jobs, groups, cells, store, sizes)
+    if schedule is not None and found.overheads is not None:
+        _print_prediction(console, schedule, store, found)
+    if gpus:
+        named = plan.grouped(jobs)
+        counted = operations(named, cells, store.root, sizes, found.works)
+        _print_gpus(console, plan, named, counted, found, gpus, utilisation)
+        kept = fw.cache_bytes(named, store.root, sizes, found.works)
+        if kept:
+            _say(console, f"features kept on disk: {kept / _GIB:.1f} GiB")
+    for note in [*found.notes, *sizes.notes]:
+        _say(console, f"  note: {note}")
+
+
+def _print_forwards(
+    console: Console,
+    jobs: Sequence[Job],
+    groups: Sequence[Group],
+    stages: dict[str, Cell],
+    store: Store,
+    sizes: fw.Sizes,
+) -> None:
+    without = fw.alone([job for job in jobs if not job.cell.stage], stages, sizes)
+    with_it = fw.shared(groups, store.root, sizes)
+    table = Table(box=None)
+    for column in ("forwards of what is left", "without sharing", "with", "saved"):
+        table.add_column(column, justify="left" if "left" in column else "right")
+    for name, a, b in (
+        ("image encoder, images", without.images, with_it.images),
+        ("SAM mixer, regions", without.regions, with_it.regions),
+    ):
+        saved = f"{100 * (1 - b / a):.1f} %" if a else "-"
+        table.add_row(name, f"{a:,.0f}", f"{b:,.0f}", saved)
+    console.print(table)
+
+
+def _print_prediction(
+    console: Console, schedule: Schedule, store: Store, found: Appraisal
+) -> Prediction | None:
+    prediction = predict(schedule, store, found)
+    if prediction is None:
+        return None
+    workers = min(schedule.limit, len(schedule.groups))
+    _say(
+        console,
+        f"predicted here, {len(schedule.groups)} groups on {workers} workers x "
+        f"{schedule.threads} threads ({found.device}): {in_words(prediction.total_s)} = "
+        f"{in_words(prediction.prepare_s)} preparing + {in_words(prediction.run_s)} training and "
+        f"captioning + {in_words(prediction.rest_s)} starting, scoring, mirroring; "
+        f"{prediction.memory_mib / 1024:.1f} GiB of memory; "
+        f"{prediction.cache_bytes / 2**20:.0f} MiB of features to be kept",
+    )
+    if prediction.cpu_share < _BUSY:
+        quiet = in_words(prediction.total_s * prediction.cpu_share)
+        _say(
+            console,
+            f"  other programs were at work: a worker got {prediction.cpu_share:.0%} of its core "
+            f"while this was measured; on a quiet machine expect about {quiet}",
+        )
+    return prediction
+
+
+def _print_gpus(
+    console: Console,
+    plan: Plan,
+    groups: Sequence[Group],
+    counted: Operations,
+    found: Appraisal,
+    gpus: Sequence[str],
+    utilisation: float,
+) -> None:
+    """Print GPU-hours of every cell and of the suite, alone and as they will run."""
+    title = f"GPU-hours of what is left, at {utilisation:.0%} of the peak (assumed)"
+    table = Table(box=None, title=title, title_justify="left")
+    table.add_column("cell, one seed")
+    for gpu in gpus:
+        table.add_column(f"{gpu.upper()} alone", justify="right")
+        table.add_column("shared", justify="right")
+    table.add_column("GiB", justify="right")
+    stages = {job.cell.cell_id: job.cell for job in plan.stages}
+    for key, cell in [*stages.items(), *((cell.cell_id, cell) for cell in plan.cells)]:
+        if key not in counted.shared:
+            continue
+        row = []
+        for gpu in gpus:
+            own = counted.alone.get(key)
+            row.append(f"{gpu_hours(own, gpu, utilisation):,.1f}" if own else "")
+            row.append(f"{gpu_hours(counted.shared[key], gpu, utilisation):,.1f}")
+        job = next(j for g in groups for j in g.jobs if j.cell.cell_id == key)
+        table.add_row(cell.name, *row, f"{peak_gib([job], found.works):.1f}")
+    total = []
+    for gpu in gpus:
+        total.append(f"{gpu_hours(counted.total_alone, gpu, utilisation):,.0f}")
+        total.append(f"{gpu_hours(counted.total_shared, gpu, utilisation):,.0f}")
+    most = max((peak_gib(group.jobs, found.works) for group in groups), default=0.0)
+    table.add_row("all cells and seeds", *total, f"{most:.1f}")
+    console.print(table)

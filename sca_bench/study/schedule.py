@@ -1,0 +1,67 @@
+"""How the runs that are left are spread over processes: what `run` does, and `plan` predicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sca_bench.study.plan import Group, Job, Plan
+from sca_bench.study.store import Store, checkpoint_step, is_trained
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What runs can use.
+
+    Attributes:
+        device: Resolved device name.
+        cores: CPU cores.
+        gpus: GPUs that processes are spread over; 0 on a CPU.
+    """
+
+    device: str
+    cores: int
+    gpus: int = 0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Groups in the order in which they start, and the processes they start in.
+
+    Attributes:
+        groups: The groups.
+        limit: Processes at a time.
+        threads: CPU threads of a process that runs a group, and of one that prepares: with another
+            number, frozen features would differ in their last digits.
+    """
+
+    groups: tuple[Group, ...]
+    limit: int
+    threads: int
+
+    def shares(self, num_preparations: int) -> int:
+        """Return how many processes share the images of each of several preparations."""
+        return max(1, self.limit // max(1, num_preparations))
+
+
+def make_schedule(plan: Plan, store: Store, machine: Machine) -> Schedule:
+    """Spread what is left of a plan over a machine.
+
+    On a CPU there are as many workers as cores, one thread each, where the groups can be divided
+    so far; fewer groups get more threads (see `Plan.groups`).
+    """
+    runtime = plan.left[0].cell.settings.runtime
+    limit = runtime.jobs or machine.gpus or machine.cores
+    groups = plan.groups(limit, one_processor=machine.gpus == 0)
+    parts = tuple(part for group in groups for part in _by_start(group, store))
+    threads = runtime.threads or max(1, machine.cores // min(limit, len(parts)))
+    return Schedule(parts, limit, threads)
+
+
+def _by_start(group: Group, store: Store) -> list[Group]:
+    """Split a group by how far its members are: a checkpoint's step, or trained."""
+    parts: dict[tuple[bool, int], list[Job]] = {}
+    for job in group.jobs:
+        folder = store.run_dir(job.cell.cell_id, job.seed)
+        position = (is_trained(folder), checkpoint_step(folder))
+        parts.setdefault(position, []).append(job)
+    return [Group(group.key, group.seed, tuple(jobs)) for jobs in parts.values()]

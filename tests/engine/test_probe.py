@@ -1,0 +1,48 @@
+"""Miniatures of groups, measured for real; and a run that stops before what does not fit."""
+
+import pytest
+
+from sca_bench.cli import main
+from sca_bench.engine.appraise import appraise
+from sca_bench.engine.probe import Prober
+from sca_bench.study.plan import make_plan
+from sca_bench.study.store import Store
+from sca_bench.study.suite import load_suite
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # mlflow's own imports warn in ways that change by version
+def test_a_probe_measures_every_kind_of_group_once(suite_file, tmp_path, monkeypatch):
+    changes = {"data.train.num_images": 30, "runtime.jobs": 2}
+    suite = load_suite(suite_file(axes="{train.learning_rate: [0.01, 0.02]}", changes=changes))
+    store = Store(tmp_path / "runs")
+    plan = make_plan(suite, store)
+    said = []
+    found = appraise(plan, store, probe=True, count=False, say=said.append)
+    assert said == ["measuring 1 kinds of groups in miniature on this machine ..."]
+    (probe,) = found.probes.values()  # both groups have one shape
+    for name in ("load_s", "thumbnail_s", "feature_s", "run_s", "step_s", "val_s", "caption_s"):
+        assert getattr(probe, name) > 0, name
+    assert probe.bytes > 1000
+    assert {size.images for size in found.sizes.values()} == {30, 2, 3}
+    assert found.overheads.score_s > 0
+    assert found.overheads.mirror_s > 0
+    assert not list(store.root.glob("cells/*"))  # a probe leaves nothing but what it knows
+    monkeypatch.setattr(Prober, "_measure", None)
+    assert appraise(plan, store, probe=True, count=False, say=said.append) == found
+    assert len(said) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_budget_stops_before_what_does_not_fit(suite_file, tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = suite_file(axes="{mixer.num_layers: [1]}")
+    words = ["run", str(path), "--no-mlflow"]
+    assert main([*words, "--budget", "1s"]) == 1
+    out = capfd.readouterr().out
+    assert "NOT STARTED num_layers=1 seed 0: its group takes about" in out
+    assert "0 runs finished" in out
+    assert "run the same command again, with more of a --budget" in out
+    assert main([*words, "--budget", "1h"]) == 0
+    assert "1 runs finished" in capfd.readouterr().out

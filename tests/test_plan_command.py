@@ -1,0 +1,83 @@
+"""`plan` on the command line: the tree, the forwards, what is missing, and what it all takes."""
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sca_bench.cli import main
+from sca_bench.cli import plan as plan_command
+from sca_bench.engine.appraisal import Appraisal
+
+ROOT = Path(__file__).parents[1]
+DEPTH = ROOT / "ablations" / "mixer_layers.yaml"
+
+
+@pytest.fixture(autouse=True)
+def _somewhere(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+
+
+def test_the_tree_has_cells_with_id_and_state_below_what_they_share(capsys):
+    assert main(["plan", str(DEPTH), "--no-probe"]) == 0
+    out = capsys.readouterr().out
+    parts = re.findall(r"^(\S.*?): ", out, re.MULTILINE)
+    assert parts[:6] == [
+        "preprocessing",
+        "image encoder",
+        "prompt encoder + SAM mixer",
+        "text decoder",
+        "data order",
+        "pretraining",
+    ]
+    assert "[3 cells, 6 runs]" in out
+    leaves = re.findall(r"^  - (\S+) \((\w{12})\): seeds 0, 1 to run$", out, re.MULTILINE)
+    assert [name for name, _ in leaves] == ["num_layers=1", "num_layers=2", "num_layers=4"]
+    assert "0 runs done, 6 to run; 1500 training steps" in out
+    assert re.search(r"image encoder, images +18,120 +1,690 +90.7 %", out)
+    assert "predicted" not in out
+
+
+def test_a_machine_without_the_data_is_told_what_is_missing(capsys, monkeypatch):
+    monkeypatch.setattr(plan_command, "ask", lambda *a, **b: Appraisal(device="cpu", cores=2))
+    assert main(["plan", str(DEPTH), "--profile", "paper"]) == 0
+    out = capsys.readouterr().out
+    assert "num_layers=24: seeds 0, 1, 2 blocked" in out
+    assert "blocked, 5 cells: paths.sam is not given, --set paths.sam=PATH (sam_vit_h" in out
+    assert "0 runs done, 0 to run, 15 blocked; 0 training steps" in out
+    assert re.search(r"image encoder, images +24,120,000 +4,824,000 +80.0 %", out)
+
+
+def test_planning_loads_no_torch():
+    code = (
+        "import sys\nfrom sca_bench.cli import main\n"
+        f"main(['plan', {str(DEPTH)!r}, '--no-probe'])\n"
+        "heavy = {'torch', 'mmengine', 'mlflow', 'transformers', 'pandas'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_gpu_hours_at_the_papers_scale(capsys):
+    words = ["plan", str(DEPTH), "--profile", "paper", "--only", "num_layers=2"]
+    assert main([*words, "--utilisation", "0.5"]) == 0
+    out = capsys.readouterr().out
+    assert "GPU-hours of what is left, at 50% of the peak (assumed)" in out
+    row = re.search(r"num_layers=2 +([\d.]+) +([\d.]+) +([\d.]+) +([\d.]+) +([\d.]+)", out)
+    a100, shared, h100, _, gib = map(float, row.groups())
+    # 200,000 steps: 8 images of 5.96 TFLOP, 128 regions of 2.8 GFLOP, 13.3 TFLOP of the cell's own
+    by_hand = 2e5 * (8 * 5.96e12 + 128 * 2.81e9 + 13.3e12) / (312e12 * 0.5) / 3600
+    assert a100 == pytest.approx(by_hand, rel=0.05)
+    assert shared == pytest.approx(a100, rel=0.02)  # one cell shares with nobody
+    assert h100 == pytest.approx(a100 * 312 / 989, rel=0.02)
+    assert 20 < gib < 30
+    started = time.monotonic()
+    assert main(words) == 0  # counted once, remembered
+    assert "counting" not in capsys.readouterr().out
+    assert time.monotonic() - started < 60
