@@ -1,4 +1,4 @@
-"""Before any group starts: inputs checked, and frozen features kept, by as many workers as there are."""
+"""Before any group starts: inputs checked, frozen features kept, by all workers together."""
 
 from __future__ import annotations
 
