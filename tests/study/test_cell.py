@@ -5,7 +5,7 @@ import pytest
 from sca_bench.data_settings import INDEX_FOLDER
 from sca_bench.errors import InputError
 from sca_bench.settings import CellSettings
-from sca_bench.study.cell import cell_key, features_key, identity, prefix_key
+from sca_bench.study.cell import cell_key, features_key, identity, prefix_key, split_images
 from sca_bench.study.fingerprint import Fingerprints, path_settings
 from sca_bench.study.merge import merge, nest
 
@@ -109,6 +109,19 @@ def test_families_of_features_lie_apart():
     assert same == ["prompts", "images"]
 
 
+def test_embeddings_are_found_from_any_split_and_suite():
+    """Their rows are named by the images' bytes, so only what encodes them enters the key."""
+    other = settings(data__test={"dataset": "scenes", "first_seed": 3, "num_images": 2})
+    keys = {features_key(s, {}, x, "images") for s in (BASE, other) for x in ("train", "test")}
+    assert len(keys) == 1
+    assert split_images(other, {}, "test") != split_images(BASE, {}, "test")
+    assert split_images(other, {}, "train") == split_images(BASE, {}, "train")
+
+
+EVERYWHERE = {(split, family) for split in ("train", "test") for family in FAMILIES}
+BY_REGION = {(split, family) for split, family in EVERYWHERE if family != "images"}
+
+
 def _key(family, split="test"):
     return features_key(BASE, {}, split, family)
 
@@ -119,13 +132,13 @@ def _key(family, split="test"):
         ({"eval__prompt": "point"}, {("test", "mixed"), ("test", "prompts")}),
         ({"train__prompt": "point"}, {("train", "mixed"), ("train", "prompts")}),
         ({"eval__prompt_seed": 3}, set()),
-        ({"data__lsj_scale": [0.5, 1.0]}, {("train", family) for family in FAMILIES}),
-        ({"data__flip": "always"}, {("train", family) for family in FAMILIES}),
+        ({"data__lsj_scale": [0.5, 1.0]}, {("train", "mixed"), ("train", "prompts")}),
+        ({"data__flip": "always"}, {("train", "mixed"), ("train", "prompts")}),
+        ({"features__dtype": "float16"}, BY_REGION),
+        ({"features__encoder_dtype": "float16"}, EVERYWHERE),
+        ({"features__cache": "encoder"}, set()),
         ({"mixer__num_layers": 3, "eval__select": "first"}, set()),
-        (
-            {"encoder__type": "untrained"},
-            {(split, family) for split in ("train", "test") for family in FAMILIES},
-        ),
+        ({"encoder__type": "untrained"}, EVERYWHERE),
     ],
 )
 def test_features_depend_on_what_makes_them(changes, moved):
