@@ -247,7 +247,8 @@ def _print_prediction(
         _say(
             console,
             f"  other programs were at work: a worker got {prediction.cpu_share:.0%} of its core "
-            f"while this was measured; on a quiet machine expect about {quiet}",
+            f"while this was measured; on a quiet machine expect about {quiet} (delete "
+            f"{store.root / 'probes.json'} to measure again)",
         )
     return prediction
 

@@ -32,7 +32,7 @@ from sca_bench.study.store import write_atomic
 from sca_bench.variants import get_variant
 
 _T = TypeVar("_T")
-STEPS, _WARM_UP = 14, 4
+STEPS, _WARM_UP = 20, 4
 _TRAIN_IMAGES = 96
 _BATCHES = 2
 """Batches of each evaluation."""
@@ -156,7 +156,7 @@ def measure_run(job: GroupJob, outcome: Path) -> None:
     watch, sets = run.watch, run.sets
     load_s, _ = _timed(lambda: splits.load_splits(run.first, job.where))
     steps = [b - a for a, b in zip(watch.steps, watch.steps[1:], strict=False)]
-    steady = statistics.median(steps[_WARM_UP:-2]) if steps else 0.0
+    steady = statistics.fmean(steps[_WARM_UP:-2]) if steps else 0.0  # others' work is in a mean
     validated = len(sets["val"].images) if "val" in sets and watch.val_s else 1
     tested = len(sets["test"].images) if watch.test_s else 1
     known = steady * len(watch.steps) + watch.val_s + watch.test_s + load_s
