@@ -183,7 +183,7 @@ class Tracker:
 
     def _end(self, run_id: str, record: RunRecord, folder: Path, status: str) -> None:
         client = self._connect()
-        split = record.settings["eval"].get("split", "test")
+        split = _get(record.settings, "eval.split") or "test"
         for key, score in record.scores.items():
             if score.value is not None:
                 client.log_metric(run_id, f"{split}/{key}", score.value)
