@@ -79,8 +79,8 @@ ablation has {len(depths)} cells, with {", ".join(map(str, depths))} mixer layer
 
 {datetime.date.today().isoformat()}, {_cpu()}, one thread, Python {platform.python_version()}, torch
 {torch.__version__}, transformers {transformers.__version__}. What is compared ran in one process,
-in turns; of each the run with the least CPU seconds counts. Wall seconds are those of that run: other
-work on the machine inflates them, and CPU seconds less so."""
+in turns; of each the run with the least CPU seconds counts. Wall seconds are those of that run:
+other work on the machine inflates them, and CPU seconds less so."""
 
 
 def _bars(bars: list) -> str:
@@ -168,8 +168,8 @@ def _limit(found: dict) -> str:
 
 A lockstep step of all cells is {found["shared_gflop"]:.0f} GFLOP of frozen work, done once, and
 {found["own_gflop"]:.0f} GFLOP of the cells' own. At the {found["gflop_per_s"]:.0f} GFLOP/s of a
-large matrix product here that is {found["limit_s"]:.2f} s; it takes {found["measured_s"]:.2f} CPU s,
-{found["measured_s"] / found["limit_s"]:.2f} times the limit."""
+large matrix product here that is {found["limit_s"]:.2f} s; it takes {found["measured_s"]:.2f}
+CPU s, {found["measured_s"] / found["limit_s"]:.2f} times the limit."""
 
 
 def _original(results: dict, depths: tuple[int, ...], regions: int) -> str:
