@@ -35,8 +35,6 @@ REMARKS = """\
 - The image tokens that the text mixer's last block leaves behind are read by its closing attention,
   so that block's update is needed.
 - bf16 changes numbers and is a setting (`train.precision`), never a default.
-- glibc gives large tensors fresh pages every time. Keeping them (the two variables below) saves
-  system time where the C library honours them; the package does not set them.
 """
 
 
@@ -131,7 +129,6 @@ def _memory(found: dict, depths: tuple[int, ...]) -> str:
     names = {
         "alone": f"the cell of depth {depths[-1]} alone",
         "group": f"all {len(depths)} cells in lockstep",
-        "raised": f"the cell of depth {depths[-1]} alone, pages kept",
     }
     rows = [
         [names[name], f"{row['peak_gib']:.2f}", f"{row['cpu_s']:.2f}"]
@@ -139,9 +136,7 @@ def _memory(found: dict, depths: tuple[int, ...]) -> str:
     ]
     return (
         "## Memory\n\nPeak resident memory of fresh processes, two training steps each, and CPU"
-        " seconds of the second. Pages are kept by MALLOC_MMAP_THRESHOLD_ and"
-        " MALLOC_TRIM_THRESHOLD_ above the largest tensor.\n\n"
-        + _table(["", "peak GiB", "CPU s a step"], rows)
+        " seconds of the second.\n\n" + _table(["", "peak GiB", "CPU s a step"], rows)
     )
 
 
