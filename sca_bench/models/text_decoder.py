@@ -209,7 +209,7 @@ class TextDecoder(nn.Module):
         hidden_NLD = self._hidden(prefix_NPD, ids_NL[:, :-1])
         scores_KV = self.language_model.get_output_embeddings()(hidden_NLD[wanted_NL]).float()
         chosen_K = scores_KV.gather(1, ids_NL[wanted_NL][:, None])[:, 0]
-        log_probs_NL = chosen_K.new_zeros(ids_NL.shape)
+        log_probs_NL: Tensor = chosen_K.new_zeros(ids_NL.shape)
         log_probs_NL[wanted_NL] = chosen_K - scores_KV.logsumexp(-1)
         return log_probs_NL
 

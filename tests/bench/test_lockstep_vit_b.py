@@ -317,9 +317,8 @@ def test_distance_to_the_arithmetic_limit(cells, results):
             group._step(member, batch, cells.wrappers[member.key])
     total = counter.get_total_flops()
     limit = total / rate
-    if "training" not in results:
-        results["training"] = alternate({"lockstep": lambda: cells.step(group)}, 2)
-    measured = results["training"]["lockstep"].cpu_s
+    steps = results.get("training") or alternate({"lockstep": lambda: cells.step(group)}, 2)
+    measured = steps["lockstep"].cpu_s
     results["limit"] = {
         "gflop_per_s": rate / 1e9,
         "shared_gflop": shared / 1e9,
