@@ -26,9 +26,9 @@ from vit_b_cells import (
     QUICK,
     REGIONS,
     Cells,
+    Cost,
     EmbeddingBank,
     alternate,
-    cost_of,
     rows_of,
 )
 
@@ -82,9 +82,6 @@ def test_training(cells, results):
     groups |= {"lockstep": cells.group(), "lockstep, encoder cache": cells.group(banks=bank)}
     cells.step(groups["lockstep"])  # whatever happens at the first step only is not counted
     found = alternate({n: lambda g=g: cells.step(g) for n, g in groups.items()}, repeats=2)
-    found["frozen encoder"] = cost_of(
-        lambda: groups["lockstep"].with_features(cells.batch, "train")
-    )
     results["training"] = found
     print("".join(f"\n{name}: {cost.cpu_s:.2f} CPU s" for name, cost in found.items()), end="")
     solo = sum(found[f"solo {m.key}"].cpu_s for m in cells.members)
@@ -95,31 +92,31 @@ def test_training(cells, results):
 
 def test_generation(cells, features, results):
     captioner = cells.members[-1].captioner.eval()
-    singles = [rows_of(features, row) for row in range(REGIONS)]
-    tasks = ["caption"] * REGIONS
-    kept = {}
+    parts = {
+        "one at a time": [rows_of(features, [row]) for row in range(REGIONS)],
+        f"{REGIONS} together": [features],
+        f"{2 * REGIONS} together": [rows_of(features, [*range(REGIONS)] * 2)],
+    }
+    made = {}
 
-    def run(name, parts, beams):
-        made = [
-            captioner.generate_ids(p, tasks[: len(p.ious_NM)], Decoding(beams, NEW_TOKENS))
-            for p in parts
+    def run(beams, label):
+        generated = [
+            captioner.generate_ids(f, ["caption"] * len(f.ious_NM), Decoding(beams, NEW_TOKENS))
+            for f in parts[label]
         ]
-        kept[name] = torch.cat([g.ids_NL for g in made])
+        made[beams, label] = torch.cat([g.ids_NL for g in generated])
 
-    found = alternate(
-        {
-            f"{name}, {label}": lambda p=parts, b=beams, n=f"{name} {label}": run(n, p, b)
-            for name, beams in (("greedy", 1), ("beam 3", 3))
-            for label, parts in ((f"{REGIONS} together", [features]), ("one at a time", singles))
-        },
-        repeats=3,
-    )
-    print("".join(f"\n{name}: {cost.cpu_s:.2f} CPU s" for name, cost in found.items()), end="")
-    for name in ("greedy", "beam 3"):
-        assert torch.equal(kept[f"{name} {REGIONS} together"], kept[f"{name} one at a time"])
-    results["generation"] = found
-    ratio = found[f"beam 3, {REGIONS} together"].cpu_s / found["beam 3, one at a time"].cpu_s
-    within(results, f"beam 3, {REGIONS} regions batched / one at a time", ratio, BATCHED_BEAMS)
+    found = alternate({(b, n): lambda b=b, n=n: run(b, n) for b in (1, 3) for n in parts}, 2)
+    per_region = {
+        key: Cost(*(seconds / len(made[key]) for seconds in cost)) for key, cost in found.items()
+    }
+    for (beams, label), cost in per_region.items():
+        print(f"\n{beams} beams, {label}: {cost.cpu_s:.3f} CPU s a region", end="")
+        assert torch.equal(made[beams, label][:REGIONS], made[beams, "one at a time"])
+    results["generation"] = per_region
+    together = f"{2 * REGIONS} together"
+    ratio = per_region[3, together].cpu_s / per_region[3, "one at a time"].cpu_s
+    within(results, f"3 beams, {together} / one at a time", ratio, BATCHED_BEAMS)
 
 
 def measured_apart(*depths):

@@ -117,7 +117,10 @@ class Cells:
         return group
 
     def step(self, group: CellGroup) -> None:
-        """Make one training step of a group."""
+        """Make one training step of a group, on an image that was not seen before."""
+        self.batch = replace(
+            self.batch, pixel_values_B3HW=self.batch.pixel_values_B3HW.roll(1, dims=-1)
+        )
         losses = group.train_step(self.batch, self.wrappers)
         assert len(losses) == len(group.members), [m.error for m in group.members]
 
@@ -150,15 +153,14 @@ class EmbeddingBank:
         return self._cells.features()
 
 
-def rows_of(features: RegionFeatures, row: int) -> RegionFeatures:
-    """Return the features of one region (those that the main design reads)."""
-    one = slice(row, row + 1)
+def rows_of(features: RegionFeatures, rows: list[int]) -> RegionFeatures:
+    """Return the features of some regions (those that the main design reads)."""
     return replace(
         features,
-        ious_NM=features.ious_NM[one],
-        image_index_N=features.image_index_N[one],
-        tokens_NTC=features.need("tokens_NTC")[one],
-        image_tokens_NSC=features.need("image_tokens_NSC")[one],
+        ious_NM=features.ious_NM[rows],
+        image_index_N=features.image_index_N[rows],
+        tokens_NTC=features.need("tokens_NTC")[rows],
+        image_tokens_NSC=features.need("image_tokens_NSC")[rows],
     )
 
 
