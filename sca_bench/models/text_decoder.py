@@ -197,10 +197,21 @@ class TextDecoder(nn.Module):
             log_probs_NL = torch.stack(recorder.steps, dim=1)
         else:
             # transformers would have to keep the scores of every beam, step and word instead.
-            logits_NLV = self.logits(prefix_NPD, ids_NL[:, :-1])
-            log_probs_NL = logits_NLV.float().log_softmax(-1).gather(2, ids_NL[..., None])[..., 0]
+            log_probs_NL = self._log_probs(prefix_NPD, ids_NL, generated_NL)
         total_N = log_probs_NL.masked_fill(~generated_NL, 0.0).sum(1)
         return Generated(ids_NL, lengths_N, total_N / lengths_N)
+
+    def _log_probs(self, prefix_NPD: Tensor, ids_NL: Tensor, wanted_NL: Tensor) -> Tensor:
+        """Return the log-probability (N, L) of each wanted id given those before it, 0 elsewhere.
+
+        Of the vocabulary's scores, many times the size of anything else, only the wanted exist.
+        """
+        hidden_NLD = self._hidden(prefix_NPD, ids_NL[:, :-1])
+        scores_KV = self.language_model.get_output_embeddings()(hidden_NLD[wanted_NL]).float()
+        chosen_K = scores_KV.gather(1, ids_NL[wanted_NL][:, None])[:, 0]
+        log_probs_NL: Tensor = chosen_K.new_zeros(ids_NL.shape)
+        log_probs_NL[wanted_NL] = chosen_K - scores_KV.logsumexp(-1)
+        return log_probs_NL
 
     def _hidden(
         self, prefix_NPD: Tensor, ids_NT: Tensor, attention_mask_NT: Tensor | None = None

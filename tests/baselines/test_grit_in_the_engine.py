@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 from grit_parts import cell_settings
+from safetensors.torch import load_file
 
 from sca_bench import variants
+from sca_bench.engine import hooks
 from sca_bench.engine.job import CellJob, GroupJob, Outcome, new_attempt
 from sca_bench.study.cell import cell_key
 from sca_bench.study.fingerprint import Fingerprints
@@ -34,15 +36,15 @@ def registered(monkeypatch):
 def run(tmp_path):
     """Prepare and run one cell; return the store and the cell's id."""
 
-    def made(settings):
+    def made(settings, runs="runs"):
         from sca_bench.engine.prepare import prepare
         from sca_bench.engine.worker import GroupRun
 
         inputs = Fingerprints().inputs(settings, "test")
         key = cell_key(settings, inputs)
-        (tmp_path / "runs" / "cells" / key / "seed-0").mkdir(parents=True)
+        (tmp_path / runs / "cells" / key / "seed-0").mkdir(parents=True, exist_ok=True)
         cell = CellJob(key, key, 0, "1", settings.model_dump(mode="json"), inputs)
-        folder = str(tmp_path / "runs")
+        folder = str(tmp_path / runs)
         job = GroupJob(folder, [cell], "suite.yaml", new_attempt("test"), 1, "cpu", "pytest")
         outcome = Outcome()
         prepare(job, outcome, Path(folder) / "prepare.progress")
@@ -81,6 +83,36 @@ def test_from_scratch_it_trains(run):
     assert len(losses) == 3
     assert torch.isfinite(torch.tensor(losses)).all()
     assert losses[-1] < losses[0]
+
+
+def test_trained_again_or_resumed_it_is_the_same_model(run, monkeypatch):
+    """It shares no group, so alone and repeated are all that its bits can be held to."""
+    train = {"steps": 6, "images_per_batch": 2, "warmup_steps": 1, "learning_rate": 1e-3}
+    runtime = {"device": "cpu", "threads": 1, "checkpoint_every": 2}
+    settings = small("grit_from_scratch", train=train, runtime=runtime)
+
+    def trained(runs):
+        store, cell = run(settings, runs)
+        weights = load_file(store.run_dir(cell, 0) / "trainable.safetensors")
+        return weights, store.record(cell, 0).provenance
+
+    straight, _ = trained("straight")
+    repeated, _ = trained("repeated")
+    after = hooks.LogHook.after_train_iter
+
+    def die(self, runner, batch_idx, **rest):
+        after(self, runner, batch_idx, **rest)
+        if batch_idx == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(hooks.LogHook, "after_train_iter", die)
+    with pytest.raises(KeyboardInterrupt):
+        trained("broken")
+    monkeypatch.setattr(hooks.LogHook, "after_train_iter", after)
+    resumed, provenance = trained("broken")
+    assert provenance["resumed_at_step"] == 4
+    for found in (repeated, resumed):
+        assert [name for name in straight if not torch.equal(straight[name], found[name])] == []
 
 
 def test_settings_of_sam_and_its_mixer_leave_the_key(tmp_path):

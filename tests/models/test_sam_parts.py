@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, TwoWayTransformer
 
 from sca_bench.errors import InputError
+from sca_bench.models import image_encoder
 from sca_bench.models.image_encoder import SamImageEncoder, relative_positions
 from sca_bench.models.sam import PRESETS, SamDims, build_sam
 
@@ -74,6 +75,19 @@ def test_image_encoder_equals_explicit_attention(window, global_blocks):
     reference.load_state_dict(encoder.state_dict(), strict=True)
     pixels = torch.randn(2, 3, 64, 64)
     torch.testing.assert_close(encoder(pixels), reference(pixels), atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("most", [2 * 64 * 64, 64 * 64, 3 * 8 * 64, 1])
+def test_attention_in_pieces_equals_attention_at_once(sam, monkeypatch, most):
+    """Pieces of two heads, of one head, of three rows of queries (and a rest), of one row."""
+    pixels = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        whole = sam.image_encoder(pixels)
+        monkeypatch.setattr(image_encoder, "BIAS_ELEMENTS_CPU", most)
+        pieces = sam.image_encoder(pixels)
+    torch.testing.assert_close(pieces, whole, atol=1e-6, rtol=1e-6)
+    both = sam.image_encoder(pixels.expand(2, -1, -1, -1))  # smaller pieces, of two images
+    torch.testing.assert_close(both, whole.expand_as(both), atol=1e-5, rtol=1e-5)
 
 
 def test_relative_positions_pick_by_offset_and_resize():
