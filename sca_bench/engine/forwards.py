@@ -15,10 +15,10 @@ from sca_bench.engine.appraisal import CellWork, SplitSize
 from sca_bench.engine.cache import Cache
 from sca_bench.engine.preparations import preparations
 from sca_bench.settings import CellSettings, MixtureSplit, ScenesSplit
-from sca_bench.study.cell import Cell, features_key, result_settings, split_images
+from sca_bench.study.cell import Cell, data_split, features_key, result_settings, split_images
 from sca_bench.study.fingerprint import digest_json
 from sca_bench.study.plan import Group, Job
-from sca_bench.types import Family
+from sca_bench.types import FAMILIES, Family
 from sca_bench.variants import get_variant
 
 
@@ -73,7 +73,7 @@ class Sizes:
 
     def of(self, cell: Cell, split: str) -> SplitSize | None:
         """Return the size of a cell's split; None where there is no such split, or no telling."""
-        part = getattr(cell.settings.data, split)
+        part = getattr(cell.settings.data, data_split(cell.settings, split))
         if part is None:
             return None
         if (found := self._known.get(split_key(cell, split))) is not None:
@@ -103,7 +103,8 @@ class Sizes:
 def split_key(cell: Cell, split: str) -> str:
     """Return the key of a split's size: what is read, and which views of it can be drawn."""
     values = result_settings(cell.settings) | cell.inputs
-    part = {k: v for k, v in values.items() if k.startswith(f"data.{split}.")}
+    source = f"data.{data_split(cell.settings, split)}."
+    part = {k.removeprefix(source): v for k, v in values.items() if k.startswith(source)}
     views: list[Any] = []
     if split == "train":
         data = cell.settings.data
@@ -204,23 +205,26 @@ def banks(groups: Iterable[Group], runs_dir: Path) -> list[Bank]:
     for group, splits in preparations(list(groups)):
         for split in splits:
             readers = [job for job in group.jobs if reads_sam(job.cell.settings)]
-            kept = [(job, _kept_families(job, split)) for job in readers]
-            missing: dict[Family, str] = {}
-            embedded = False
-            for job, families in kept:
-                settings, inputs = job.cell.settings, job.cell.inputs
-                cache = Cache.of(runs_dir, settings.runtime)
-                images = split_images(settings, inputs, split)
-                keys = {f: features_key(settings, inputs, split, f) for f in (*families, "images")}
-                there = {
-                    f: (k, images) in claimed or cache.holds(k, images) for f, k in keys.items()
-                }
-                embedded = embedded or there["images"]
-                missing |= {family: keys[family] for family in families if not there[family]}
-                if any(not there[family] for family in families):
-                    claimed |= {(key, images) for key in keys.values()}
-            if missing:
-                found.append(Bank(split, readers[0].cell, missing, embedded))
+            if not readers:
+                continue
+            families = {f for job in readers for f in _kept_families(job, split)}
+            cell = readers[0].cell  # one preparation's cells have one key for each family
+            images = split_images(cell.settings, cell.inputs, split)
+            cache = Cache.of(runs_dir, cell.settings.runtime)
+            keys = {
+                family: features_key(cell.settings, cell.inputs, split, family)
+                for family in FAMILIES
+                if family in families or family == "images"
+            }
+            there = {
+                family: (key, images) in claimed or cache.holds(key, images)
+                for family, key in keys.items()
+            }
+            missing = {family: keys[family] for family in keys if not there[family]}
+            if families - {family for family in keys if there[family]}:
+                claimed |= {(key, images) for key in keys.values()}
+                wanted = {f: key for f, key in missing.items() if f in families}
+                found.append(Bank(split, cell, wanted, there["images"]))
     return found
 
 
@@ -247,6 +251,8 @@ def bank_count(bank: Bank, sizes: Sizes) -> Count:
     """Count what filling a bank takes."""
     size = sizes.of(bank.cell, bank.split)
     if size is None:
+        what = f"the {bank.split} split is not here"
+        sizes.notes[f"{what}: what it takes to keep its features is not counted"] = None
         return Count()
     mixes = bank.cell.settings.features.cache == "all"
     return Count(0 if bank.embedded else size.views, size.rows if mixes else 0)

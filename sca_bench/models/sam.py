@@ -13,13 +13,13 @@ C channels, M mask candidates.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from segment_anything.modeling import MaskDecoder, PromptEncoder
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from sca_bench.errors import InputError
 from sca_bench.models.image_encoder import SamImageEncoder
@@ -87,31 +87,10 @@ class Sam(nn.Module):
         self.image_encoder = image_encoder
         self.prompt_encoder = prompt_encoder
         self.mask_decoder = mask_decoder
-        self._remembering = False
-        self._last: tuple[Tensor, int, Tensor] | None = None
-
-    @contextlib.contextmanager
-    def remembering(self) -> Iterator[None]:
-        """Inside, embed the very pixels that were embedded last only once.
-
-        So several captioners over one batch share one pass. Weights must not change meanwhile.
-        """
-        self._remembering = True
-        try:
-            yield
-        finally:
-            self._remembering, self._last = False, None
 
     def encode_images(self, pixel_values_B3HW: Tensor) -> Tensor:
         """Return the image embeddings (B, C, h, w) of normalised, padded images."""
-        pixels = pixel_values_B3HW
-        if self._last is not None and _are_one(pixels, *self._last[:2]):
-            return self._last[2]
-        embeddings_BChw = _row_by_row(self.image_encoder, pixels)
-        if self._remembering:
-            # The pixels are held on to, so that no other tensor can take their place in memory.
-            self._last = (pixels, pixels._version, embeddings_BChw)
-        return embeddings_BChw
+        return _row_by_row(self.image_encoder, pixel_values_B3HW)
 
     def image_pe(self) -> Tensor:
         """Return the positional encoding of the image tokens, (S, C), row-major."""
@@ -209,8 +188,13 @@ class Sam(nn.Module):
 
 
 def _each_by_itself(rows: Tensor) -> bool:
-    """Say whether to compute row by row: frozen work on a CPU, of which there is any."""
-    return len(rows) > 0 and rows.device.type == "cpu" and not torch.is_grad_enabled()
+    """Say whether to compute row by row: frozen work on a CPU, of which there is any.
+
+    Tensors without content, on which a cell is sized, pass in one piece.
+    """
+    if isinstance(rows, FakeTensor) or torch.is_grad_enabled():
+        return False
+    return len(rows) > 0 and rows.device.type == "cpu"
 
 
 def _row_by_row(function: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
@@ -221,17 +205,6 @@ def _row_by_row(function: Callable[..., Tensor], *inputs: Tensor | None) -> Tens
     parts = [None if x is None else x.split(1) for x in inputs]
     return torch.cat(
         [function(*(None if p is None else p[n] for p in parts)) for n in range(len(rows))]
-    )
-
-
-def _are_one(tensor: Tensor, other: Tensor, version: int) -> bool:
-    """Say whether two tensors are one piece of memory, unchanged since it had that version."""
-    return bool(
-        tensor.untyped_storage()._cdata == other.untyped_storage()._cdata
-        and tensor.storage_offset() == other.storage_offset()
-        and tensor.shape == other.shape
-        and tensor.stride() == other.stride()
-        and tensor._version == version
     )
 
 

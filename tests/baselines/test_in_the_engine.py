@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors.numpy import load_file
 from tiny_captioners import KINDS
 
 from sca_bench import grammar
@@ -13,6 +14,7 @@ from sca_bench.data.load import load_split
 from sca_bench.data.scenes import render_scene
 from sca_bench.engine.caption import caption_region
 from sca_bench.engine.job import CellJob, GroupJob, Outcome, new_attempt
+from sca_bench.engine.shards import ShardStore
 from sca_bench.engine.verify import verify_run
 from sca_bench.errors import InputError
 from sca_bench.study.cell import cell_key, features_key, prefix_key
@@ -95,11 +97,14 @@ def test_a_group_runs_sam_once_an_image(cell, run):
 
 def test_what_is_kept_is_boxes_and_ious_and_nothing_of_training_images(cell, run):
     store, _ = run(cell("git"))
-    kept = [folder for folder in (store.root / "features").iterdir() if folder.is_dir()]
-    assert len(kept) == 1
-    arrays = {path.name for path in kept[0].glob("*.npy")}
-    assert arrays == {"mask_boxes_xyxy_NM4.npy", "ious_NM.npy"}
-    assert json.loads((kept[0] / "index.json").read_text())["counters"]["images"] == 2
+    kept = {
+        json.loads(path.read_text())["family"]: ShardStore(path.parent)
+        for path in (store.root / "features").glob("*/about.json")
+    }
+    assert set(kept) == {"images", "mask_boxes"}
+    assert len(kept["images"]) == 2
+    (shard,) = kept["mask_boxes"].folder.glob("*.safetensors")
+    assert set(load_file(shard)) == {"mask_boxes_xyxy_NM4", "ious_NM"}
 
 
 def test_half_precision_features_keep_whole_pixels(cell, run):

@@ -7,12 +7,14 @@ import pytest
 from sca_bench.engine import forwards as fw
 from sca_bench.engine.appraisal import Appraisal, CellWork, GroupProbe, Overheads, SplitSize
 from sca_bench.engine.budget import Budget, in_words, parse_duration
+from sca_bench.engine.cache import Cache
 from sca_bench.engine.gpu_hours import gpu_hours, operations, peak_gib
 from sca_bench.engine.predict import predict, run_key
 from sca_bench.engine.work import work_of
 from sca_bench.errors import InputError
 from sca_bench.models.sam_dims import sam_dims
 from sca_bench.settings import CellSettings
+from sca_bench.study.cell import split_images
 from sca_bench.study.plan import make_plan
 from sca_bench.study.schedule import Machine, make_schedule
 from sca_bench.study.store import Store
@@ -52,7 +54,9 @@ def test_what_is_kept_already_is_not_counted(planned):
     plan, store, sizes = planned()
     for bank in fw.banks(plan.groups(1), store.root):
         if bank.split == "train":
-            (store.root / "features" / bank.missing["mixed"]).mkdir(parents=True)
+            images = split_images(bank.cell.settings, bank.cell.inputs, "train")
+            Cache(store.root / "features").used(bank.missing["mixed"])
+            Cache(store.root / "features").note(bank.missing["mixed"], images, whole=True)
     assert fw.shared(plan.groups(1), store.root, fw.Sizes(sizes)).images == 2 + 3
 
 
@@ -164,7 +168,7 @@ def test_a_prediction_adds_up_what_a_run_does(measured):
     assert len(schedule.groups) == 2  # split, since all it reads is kept
     prediction = predict(schedule, store, found)
     assert prediction.run_s == pytest.approx(ONE)
-    assert prediction.prepare_s == pytest.approx(5 + 1 + 2 + 3 * 0.5 + 10 * 0.1)
+    assert prediction.prepare_s == pytest.approx(5 + 1 + 2 + 3 * 0.5 + 10 * 0.1 / 2)
     assert prediction.rest_s == pytest.approx(4 + 6 + 1 + (2 + 2) / 2 + 2)
     assert (prediction.memory_mib, prediction.cache_bytes) == (200, 70)
 

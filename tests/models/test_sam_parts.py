@@ -236,26 +236,3 @@ def test_presets_have_a_whole_grid(size):
     assert dims.image_size % dims.patch_size == 0
     assert max(dims.encoder_global_blocks, default=-1) == dims.encoder_depth - 1
     assert (dims.tiny_vit is not None) == (dims.encoder_depth == 0)
-
-
-def test_the_same_pixels_are_encoded_once_where_that_is_asked_for(monkeypatch):
-    sam = build_sam("tiny")
-    calls = []
-    whole = type(sam.image_encoder).forward
-    monkeypatch.setattr(
-        type(sam.image_encoder), "forward", lambda self, x: calls.append(len(x)) or whole(self, x)
-    )
-    pixels = torch.randn(2, 3, 96, 96)
-    with torch.no_grad(), sam.remembering():
-        first = sam.encode_images(pixels)
-        assert torch.equal(sam.encode_images(pixels[:]), first)
-        assert calls == [1, 1]
-        assert torch.equal(sam.encode_images(pixels[:1]), sam.encode_images(pixels[:1].clone()))
-        assert calls == [1, 1, 1, 1]
-        sam.encode_images(pixels)
-        pixels += 1.0
-        assert not torch.equal(sam.encode_images(pixels), first)
-        assert calls == [1] * 8
-    sam.encode_images(pixels)
-    sam.encode_images(pixels)
-    assert calls[-2:] == [2, 2]  # elsewhere nothing is remembered
