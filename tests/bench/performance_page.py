@@ -38,8 +38,8 @@ REMARKS = """\
   so that block's update is needed.
 - glibc gives every large tensor fresh pages. With MALLOC_MMAP_THRESHOLD_ and
   MALLOC_TRIM_THRESHOLD_ above the largest tensor (glibc 2.36, tried by hand) a step of depth 4 took
-  2.4 instead of 2.7 CPU s and the encoder 9.0 instead of 9.5, with 8 % more peak memory. The package
-  leaves that to whoever starts it: other C libraries may do the opposite.
+  2.4 instead of 2.7 CPU s and the encoder 9.0 instead of 9.5, with 8 % more peak memory. The
+  package leaves that to whoever starts it: other C libraries may do the opposite.
 - bf16 changes numbers and is a setting (`train.precision`), never a default.
 """
 
@@ -83,8 +83,8 @@ ablation has {len(depths)} cells, with {", ".join(map(str, depths))} mixer layer
 
 {datetime.date.today().isoformat()}, {_cpu()}, one thread, Python {platform.python_version()}, torch
 {torch.__version__}, transformers {transformers.__version__}; load average at the end
-{os.getloadavg()[1]:.1f} on {os.cpu_count()} cores. What is compared ran in one process, in turns, at
-most {MOST_REPEATS} times (SCA_BENCH_REPEATS); of each the run with the least CPU seconds counts.
+{os.getloadavg()[1]:.1f} on {os.cpu_count()} cores. What is compared ran in one process, in turns,
+at most {MOST_REPEATS} times (SCA_BENCH_REPEATS); of each the run with the least CPU seconds counts.
 Wall seconds are those of that run: other work on the machine inflates them, and CPU seconds less
 so."""
 
