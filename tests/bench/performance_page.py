@@ -29,8 +29,8 @@ REMARKS = """\
   that costs about 0.5 ms a region, here up to a tenth of SAM's mixer.
 - Not used: AdamW's fused kernel (an update is about 2 % of a cell's own step, and it rounds
   otherwise); one product instead of three for an image's keys, values and queries (same time,
-  other rounding); attention written out as one wide product per region (slower than SDPA); `torch.inference_mode`
-  (4 % of a tiny mixer).
+  other rounding); attention written out as one wide product per region (slower than SDPA);
+  `torch.inference_mode` (4 % of a tiny mixer).
 - Nothing is computed in vain for the first block's image tokens: they are frozen, and no gradient
   is asked of them.
 - `torch.compile` of a training step had not finished compiling after six minutes on a busy machine;
