@@ -26,12 +26,13 @@ REMARKS = """\
   the position bias of the encoder in one piece the same lockstep would look better by ratio and
   be slower by the clock.
 - Region by region, SAM's mixer gives the same bits whatever stands in the batch; on tiny shapes
-  that costs about 0.5 ms a region, here little or nothing.
-- Not used: AdamW's fused kernel (a step's update is below 2 % of it, and it rounds otherwise); one
-  product instead of three for an image's keys, values and queries (same time, other rounding);
-  attention written out as one wide product per region (slower than SDPA); `torch.inference_mode`
-  (4 % of a tiny mixer); gradients flow through every image token of every block but the first,
-  whose input is frozen, so nothing there is computed in vain.
+  that costs about 0.5 ms a region, here up to a tenth of SAM's mixer.
+- Not used: AdamW's fused kernel (an update is about 2 % of a cell's own step, and it rounds
+  otherwise); one product instead of three for an image's keys, values and queries (same time,
+  other rounding); attention written out as one wide product per region (slower than SDPA);
+  `torch.inference_mode` (4 % of a tiny mixer).
+- Nothing is computed in vain for the first block's image tokens: they are frozen, and no gradient
+  is asked of them.
 - `torch.compile` of a training step had not finished compiling after six minutes on a busy machine;
   nothing is claimed about it.
 - The image tokens that the text mixer's last block leaves behind are read by its closing attention,
