@@ -218,7 +218,7 @@ def test_only_the_captioned_splits_are_prepared(cell):
     also = cell("git", eval__also_train=True)
     assert Job(Stands(also), 0, "to run").splits == ("train", "test")
     assert Job(Stands(cell("git", variant="retrieval")), 0, "to run").splits == ("train", "test")
-    assert Job(Stands(cell("git", variant="sca")), 0, "to run").splits == ("train", "val", "test")
+    assert Job(Stands(cell("git", variant="sca")), 0, "to run").splits == ("train", "test")
 
 
 def test_captions_handed_over_come_back_as_they_are(cell_settings, registered, run, tmp_path):
