@@ -224,7 +224,17 @@ def _work(
     budget = None if until is None else _budget(plan, store, console, until)
     mirror = None if options.no_mlflow else tracker(store, manifest, options, console)
     try:
-        failed = Launcher(plan, store, line, console, mirror, budget=budget).run()
+        launcher = Launcher(plan, store, line, console, mirror, budget=budget)
+        failed = launcher.run()
+        encoded, mixed = (
+            launcher.counters[f"{part}_forwards"] for part in ("encoder", "sam_mixer")
+        )
+        console.print(
+            f"frozen part: {encoded:,} images encoded, {mixed:,} regions mixed, for all cells, "
+            "seeds and steps",
+            highlight=False,
+            soft_wrap=True,
+        )
         return failed, budget.postponed if budget is not None else {}
     except Interrupted as error:
         console.print(f"stopped by {error}; run the same command again to go on", highlight=False)

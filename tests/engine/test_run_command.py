@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -60,6 +61,8 @@ def test_a_suite_runs_once_and_then_never_again(suite_file, tmp_path, mlflow_run
     out = finish(sca_bench("run", path, cwd=tmp_path))
     assert "2 runs finished" in out
     assert "Traceback" not in out
+    images, regions = 5 + 2 + 3, sum(int(n) for n in re.findall(r": (\d+) regions in", out))
+    assert f"frozen part: {images} images encoded, {regions} regions mixed" in out
     store = Store(runs)
     records = list(store.records())
     assert [r.status for r in records] == ["done", "done"]
@@ -92,6 +95,7 @@ def test_a_suite_runs_once_and_then_never_again(suite_file, tmp_path, mlflow_run
     edited = suite_file(axes="{mixer.num_layers: [1, 3]}")
     out = finish(sca_bench("run", edited, "--no-mlflow", cwd=tmp_path))
     assert "2 runs, 1 done, 1 to run" in out
+    assert "frozen part: 0 images encoded, 0 regions mixed" in out
     assert len(list(store.records())) == 3
 
     out = finish(sca_bench("report", cwd=tmp_path))
@@ -202,3 +206,51 @@ def test_wrong_input_found_by_a_worker_is_one_line(suite_file, tmp_path):
     assert "x.jpg: cannot be decoded" in out
     assert "Traceback" not in out
     assert not list(Store(tmp_path / "runs").records())
+
+
+@pytest.mark.slow
+def test_frozen_forwards_count_images_whatever_cells_seeds_and_steps_there_are(
+    suite_file, tmp_path
+):
+    """One (depth, seed) or six, few steps or many: every image is encoded once."""
+    said = set()
+    for number, more in enumerate(
+        ({"axes": "{mixer.num_layers: [1]}"}, {"seeds": "[0, 1, 2]", "changes": {"train.steps": 9}})
+    ):
+        path = suite_file(name=f"demo{number}", **more)
+        folder = tmp_path / str(number)
+        out = finish(sca_bench("run", path, "--no-mlflow", "--runs-dir", folder, cwd=tmp_path))
+        said.add(re.search(r"frozen part: .* mixed", out).group())
+        again = finish(sca_bench("run", path, "--no-mlflow", "--runs-dir", folder, cwd=tmp_path))
+        assert "0 training steps, 0 forwards" in again
+    assert len(said) == 1
+    assert said.pop().startswith("frozen part: 10 images encoded")
+
+
+MANY = {"dataset": "scenes", "num_images": 400, "first_seed": 1000}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["*/.shard-*.tmp", "*/shard-*.json"])
+def test_a_kill_while_features_are_kept_is_made_good(suite_file, tmp_path, moment):
+    """SIGKILL of every process while a shard is written, or behind it; then the command again."""
+    path = suite_file(changes={"data.train": MANY, "train.steps": 2})
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    process = sca_bench(
+        "run", path, "--no-mlflow", "--runs-dir", broken, cwd=tmp_path, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while not list((broken / "features").glob(moment)) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not list(broken.glob("cells/*/*/trainable.safetensors"))
+    for runs in (broken, whole):
+        finish(sca_bench("run", path, "--no-mlflow", "--runs-dir", runs, cwd=tmp_path))
+    for record in Store(whole).records():
+        one, two = (Store(r).run_dir(record.cell_id, record.seed) for r in (whole, broken))
+        name = "trainable.safetensors"
+        assert (one / name).read_bytes() == (two / name).read_bytes()
+    out = finish(sca_bench("cache", "verify", "--runs-dir", broken, cwd=tmp_path))
+    assert "0 shards damaged" in out
+    assert not list((broken / "features").glob("*/.shard-*.tmp"))
