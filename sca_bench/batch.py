@@ -7,6 +7,7 @@ mask candidates.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
@@ -105,6 +106,8 @@ class RegionBatch:
         mask_point_seed: When given, each box is replaced by one point drawn at random inside the
             best mask that SAM itself predicts for it; the draw depends on this seed and on the
             region's id only.
+        host_places: Places of the real regions in the flattened mask, remembered when the batch
+            leaves the host, so that nobody has to wait for the device to learn them.
     """
 
     image_ids: list[str]
@@ -122,6 +125,7 @@ class RegionBatch:
     views: list[int] | None = None
     original_images: list[Tensor] | None = None
     mask_point_seed: int | None = None
+    host_places: tuple[int, ...] | None = None
 
     @property
     def num_regions(self) -> int:
@@ -130,17 +134,31 @@ class RegionBatch:
 
     def image_index(self) -> Tensor:
         """Return the image of each of the N real regions, 0 to B - 1."""
-        return self.region_mask_BR.nonzero()[:, 0]
+        width = self.region_mask_BR.shape[1]
+        return self._on_device([place // width for place in self._places()])
 
     def prompt_boxes(self) -> Tensor | None:
         """Return the boxes (N, 4) that SAM is prompted with, or None for point-only prompts."""
         if self.boxes_xyxy_input_BR4 is None or self.mask_point_seed is not None:
             return None
-        return self.boxes_xyxy_input_BR4[self.region_mask_BR]
+        return self.real(self.boxes_xyxy_input_BR4)
+
+    def real(self, per_region: Tensor) -> Tensor:
+        """Return the rows (N, ...) of the real regions, given rows of all (B, R, ...)."""
+        return per_region.flatten(0, 1).index_select(0, self._on_device(self._places()))
+
+    def _places(self) -> Sequence[int]:
+        if self.host_places is not None and self.region_mask_BR.device.type != "cpu":
+            return self.host_places
+        return [int(place) for place in self.region_mask_BR.flatten().nonzero()[:, 0].tolist()]
+
+    def _on_device(self, values: Sequence[int]) -> Tensor:
+        index = torch.tensor(values, dtype=torch.long)
+        return index.to(self.region_mask_BR.device, non_blocking=True)
 
     def region_tasks(self) -> list[str]:
         """Return the task of each of the N real regions ("caption" when none was given)."""
-        return self._per_region(self.tasks or ["caption"] * len(self.image_ids))
+        return self.per_region(self.tasks or ["caption"] * len(self.image_ids))
 
     def original_boxes(self) -> Tensor:
         """Return the boxes of the N real regions in pixels of their original images, (N, 4) xyxy.
@@ -163,19 +181,20 @@ class RegionBatch:
             device=self.boxes_xyxy_input_BR4.device,
         )
         boxes_BR4 = self.boxes_xyxy_input_BR4.double() * scales_B4[:, None]
-        return boxes_BR4[self.region_mask_BR].float()
+        return self.real(boxes_BR4).float()
 
     def region_views(self) -> list[int]:
         """Return the view number of each of the N real regions."""
-        return self._per_region(self.views or [0] * len(self.image_ids))
+        return self.per_region(self.views or [0] * len(self.image_ids))
 
-    def _per_region(self, per_image: list[_V]) -> list[_V]:
-        counts = self.region_mask_BR.sum(dim=1).tolist()
-        return [v for v, count in zip(per_image, counts, strict=True) for _ in range(int(count))]
+    def per_region(self, per_image: list[_V]) -> list[_V]:
+        """Return what is known of each image once for each of its real regions, N in all."""
+        width = self.region_mask_BR.shape[1]
+        return [per_image[place // width] for place in self._places()]
 
     def to(self, device: torch.device | str) -> RegionBatch:
         """Return the batch with all its tensors on `device`."""
-        return _to(self, device)
+        return _to(replace(self, host_places=tuple(self._places())), device)
 
 
 _T = TypeVar("_T", RegionBatch, RegionFeatures)

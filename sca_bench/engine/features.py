@@ -81,9 +81,8 @@ class Keys:
     def regions(self, batch: RegionBatch) -> list[str]:
         """Return the key of each of the N regions."""
         whole = self.images(batch)
-        places = batch.image_index().tolist()
-        pairs = zip(places, batch.region_ids, strict=True)
-        return [f"{whole[place]}|{region_id}" for place, region_id in pairs]
+        pairs = zip(batch.per_region(whole), batch.region_ids, strict=True)
+        return [f"{image}|{region_id}" for image, region_id in pairs]
 
     def of(self, family: Family, batch: RegionBatch) -> list[str]:
         """Return the keys of a batch's rows in the store of a family."""

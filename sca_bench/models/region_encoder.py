@@ -40,7 +40,6 @@ class RegionEncoder(nn.Module):
         self.sam = sam
         self.image_grid = image_grid
         self.multimask_output = multimask_output
-        self._known: tuple[Tensor, Tensor] | None = None
 
     @torch.no_grad()
     def forward(
@@ -61,11 +60,10 @@ class RegionEncoder(nn.Module):
             ValueError: The batch has no pixels, no prompts, or not one id per real region; or asks
                 for points in SAM's masks and has no boxes, or points already.
         """
-        mask_BR = batch.region_mask_BR
-        if int(mask_BR.sum()) != batch.num_regions:
-            raise ValueError(
-                f"{batch.num_regions} region ids, but region_mask has {int(mask_BR.sum())} regions"
-            )
+        image_index_N = batch.image_index()
+        if len(image_index_N) != batch.num_regions:
+            found = f"region_mask has {len(image_index_N)} regions"
+            raise ValueError(f"{batch.num_regions} region ids, but {found}")
         embeddings_BChw = batch.image_embeddings_BChw
         if embeddings_BChw is None:
             if batch.pixel_values_B3HW is None:
@@ -73,7 +71,7 @@ class RegionEncoder(nn.Module):
             embeddings_BChw = self.embed(batch.pixel_values_B3HW)
         return self.from_embeddings(
             embeddings_BChw,
-            batch.image_index(),
+            image_index_N,
             self._prompt_tokens(batch, embeddings_BChw),
             boxes_xyxy_input_N4=batch.prompt_boxes(),
             families=families,
@@ -82,12 +80,11 @@ class RegionEncoder(nn.Module):
 
     def _prompt_tokens(self, batch: RegionBatch, embeddings_BChw: Tensor) -> Tensor:
         """Return the prompt tokens (N, P, C) of boxes and points, or of points in SAM's masks."""
-        mask_BR = batch.region_mask_BR
         if batch.mask_point_seed is None:
             return self.sam.encode_prompts(
                 batch.prompt_boxes(),
-                _real(batch.points_xy_input_BRP2, mask_BR),
-                _real(batch.point_labels_BRP, mask_BR),
+                _real(batch, batch.points_xy_input_BRP2),
+                _real(batch, batch.point_labels_BRP),
             )
         if batch.boxes_xyxy_input_BR4 is None or batch.points_xy_input_BRP2 is not None:
             raise ValueError("a point in SAM's mask of a box needs the box, and no other point")
@@ -96,7 +93,7 @@ class RegionEncoder(nn.Module):
             self.sam,
             embeddings_BChw,
             batch.image_index(),
-            batch.boxes_xyxy_input_BR4[mask_BR],
+            batch.real(batch.boxes_xyxy_input_BR4),
             input_sizes_hw=batch.input_sizes_hw or [(side, side)] * len(batch.image_ids),
             region_ids=batch.region_ids,
             seed=batch.mask_point_seed,
@@ -105,20 +102,9 @@ class RegionEncoder(nn.Module):
 
     @torch.no_grad()
     def embed(self, pixel_values_B3HW: Tensor) -> Tensor:
-        """Embed images without gradient, (B, C, h, w).
-
-        Where all are bit for bit the same one, it is embedded once. That is so for the control with
-        blank images, whose encoder passes would cost as much as those of real ones. The last such
-        image is remembered across batches.
-        """
-        first = pixel_values_B3HW[:1]
-        if not torch.equal(pixel_values_B3HW, first.expand_as(pixel_values_B3HW)):
-            embeddings_BChw: Tensor = self.sam.encode_images(pixel_values_B3HW)
-            return embeddings_BChw
-        if self._known is None or not torch.equal(self._known[0], first):
-            self._known = (first.clone(), self.sam.encode_images(first))
-        embedding = self._known[1]
-        return embedding.expand(len(pixel_values_B3HW), *embedding.shape[1:])
+        """Embed images without gradient, (B, C, h, w)."""
+        embeddings_BChw: Tensor = self.sam.encode_images(pixel_values_B3HW)
+        return embeddings_BChw
 
     @torch.no_grad()
     def from_embeddings(
@@ -179,8 +165,8 @@ class RegionEncoder(nn.Module):
         }
 
 
-def _real(prompts: Tensor | None, mask_BR: Tensor) -> Tensor | None:
-    return None if prompts is None else prompts[mask_BR]
+def _real(batch: RegionBatch, prompts: Tensor | None) -> Tensor | None:
+    return None if prompts is None else batch.real(prompts)
 
 
 def pool_tokens(tokens_NSC: Tensor, grid: int, pooled_grid: int) -> Tensor:

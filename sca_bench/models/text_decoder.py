@@ -29,15 +29,26 @@ class CaptionTokens:
     Attributes:
         ids_NT: Token ids; the end token's id on padding.
         labels_NT: The same ids; `IGNORED` on padding.
+        wanted_K: Places of what is no padding in the flattened ids; None where they have to be
+            looked for, which makes the host wait for the device.
     """
 
     ids_NT: Tensor
     labels_NT: Tensor
+    wanted_K: Tensor | None = None
 
     def repeat_interleave(self, repeats: int) -> CaptionTokens:
         """Return the tokens with every caption repeated `repeats` times in a row."""
+        wanted_K, width = self.wanted_K, self.ids_NT.shape[1]
+        if wanted_K is not None and repeats > 1:
+            rows_K, columns_K = wanted_K // width, wanted_K % width
+            again = torch.arange(repeats, device=wanted_K.device)
+            rows_KR = rows_K[:, None] * repeats + again
+            wanted_K = (rows_KR * width + columns_K[:, None]).flatten().sort().values
         return CaptionTokens(
-            self.ids_NT.repeat_interleave(repeats, 0), self.labels_NT.repeat_interleave(repeats, 0)
+            self.ids_NT.repeat_interleave(repeats, 0),
+            self.labels_NT.repeat_interleave(repeats, 0),
+            wanted_K,
         )
 
 
@@ -114,7 +125,9 @@ class TextDecoder(nn.Module):
         device = self.language_model.get_input_embeddings().weight.device
         ids_NT = torch.tensor([r + [self.eos_token_id] * (width - len(r)) for r in rows])
         labels_NT = torch.tensor([r + [IGNORED] * (width - len(r)) for r in rows])
-        return CaptionTokens(ids_NT.to(device), labels_NT.to(device))
+        wanted_K = (labels_NT.flatten() != IGNORED).nonzero()[:, 0]
+        on_device = (x.to(device, non_blocking=True) for x in (ids_NT, labels_NT, wanted_K))
+        return CaptionTokens(*on_device)
 
     def decode(self, generated: Generated) -> list[str]:
         """Turn generated ids into N captions without special tokens and outer blanks."""
@@ -163,10 +176,13 @@ class TextDecoder(nn.Module):
         # The end token is predicted but never read, so it is not fed.
         with checkpointing(self.language_model, checkpoint):
             hidden_NTD = self._hidden(prefix_NPD, tokens.ids_NT[:, :-1])
-        wanted_NT = tokens.labels_NT != IGNORED
-        logits_KV = self.language_model.get_output_embeddings()(hidden_NTD[wanted_NT])
+        labels_NT, wanted_K = tokens.labels_NT.flatten(), tokens.wanted_K
+        if wanted_K is None:
+            wanted_K = (labels_NT != IGNORED).nonzero()[:, 0]
+        hidden_KD = hidden_NTD.flatten(0, 1).index_select(0, wanted_K)
+        logits_KV = self.language_model.get_output_embeddings()(hidden_KD)
         return F.cross_entropy(
-            logits_KV.float(), tokens.labels_NT[wanted_NT], label_smoothing=label_smoothing
+            logits_KV.float(), labels_NT[wanted_K], label_smoothing=label_smoothing
         )
 
     @torch.no_grad()
