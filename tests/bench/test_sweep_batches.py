@@ -1,6 +1,6 @@
 """What a lockstep batch saves: twelve trials four at a time, against the same trials one by one.
 
-OMP_WAIT_POLICY=PASSIVE python -m pytest tests/bench/test_sweep.py -m bench -s
+OMP_WAIT_POLICY=PASSIVE python -m pytest tests/bench/test_sweep_batches.py -m bench -s
 
 Both ways share one store of frozen features a sweep, so what is compared is starting, preparing and
 scoring once for four trials, and reading each batch once for four cells.
