@@ -27,7 +27,6 @@ from vit_b_cells import (
     REGIONS,
     Cells,
     Cost,
-    EmbeddingBank,
     alternate,
     rows_of,
 )
@@ -76,8 +75,8 @@ def within(results, name, value, bar):
     assert QUICK or value <= bar
 
 
-def test_training(cells, results):
-    bank = {"train": EmbeddingBank(cells)}
+def test_training(cells, results, tmp_path):
+    bank = {"train": cells.encoder_cache(tmp_path / "cache")}
     groups = {f"solo {m.key}": cells.group(m.key) for m in cells.members}
     groups |= {"lockstep": cells.group(), "lockstep, encoder cache": cells.group(banks=bank)}
     cells.step(groups["lockstep"])  # whatever happens at the first step only is not counted

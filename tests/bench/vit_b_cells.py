@@ -22,10 +22,11 @@ from transformers import PreTrainedTokenizerFast
 
 from sca_bench.batch import RegionBatch, RegionFeatures
 from sca_bench.captioner import Decoding
-from sca_bench.engine.features import families_of
+from sca_bench.engine.features import FeatureBank, Keys, families_of, image_key, to_rows
 from sca_bench.engine.group import CellGroup, Member
 from sca_bench.engine.mm import build_optimiser
 from sca_bench.engine.rng import RngStream
+from sca_bench.engine.shards import ShardStore
 from sca_bench.models.build import FrozenParts, build_sca, load_frozen_parts
 from sca_bench.settings import CellSettings
 
@@ -130,6 +131,16 @@ class Cells:
         with torch.no_grad():
             return self.parts.sam.encode_images(self.batch.pixel_values_B3HW)
 
+    def encoder_cache(self, folder: Path) -> FeatureBank:
+        """Return a bank that keeps the image's embedding on disk, and nothing else."""
+        store = ShardStore(folder)
+        rows = {"embeddings_BChw": to_rows(self.embeddings, torch.float32)}
+        store.append([image_key(0, self.batch.image_ids[0])], rows, {})
+        store.refresh()
+        families = families_of(m.settings for m in self.members)
+        features = self.members[0].settings.features
+        return FeatureBank({"images": store}, families, Keys(str), features)
+
     def features(self) -> RegionFeatures:
         """Compute the frozen features from the embedding: prompts and SAM's mixer."""
         encoder = self.members[0].captioner.region_encoder
@@ -139,18 +150,6 @@ class Cells:
             self.parts.sam.encode_prompts(self.batch.prompt_boxes()),
             families=families_of(m.settings for m in self.members),
         )
-
-
-class EmbeddingBank:
-    """Stands where a group's feature bank does; holds the encoder's output only."""
-
-    def __init__(self, cells: Cells) -> None:
-        self._cells = cells
-        assert len(cells.embeddings) == 1
-
-    def gather(self, batch: RegionBatch) -> RegionFeatures:
-        """Return the features of the batch."""
-        return self._cells.features()
 
 
 def rows_of(features: RegionFeatures, rows: list[int]) -> RegionFeatures:
