@@ -178,8 +178,7 @@ def keep_features(
                 writer.flush()
     except CacheFull as error:
         kept.notes.append(
-            f"cache: {error}; {len(places) - done} of {len(views)} images are computed as they are"
-            " needed, with the same result"
+            f"cache: {error}; what finds no room is computed as it is needed, with the same result"
         )
     for store in bank.stores.values():
         store.refresh()
