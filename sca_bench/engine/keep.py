@@ -159,7 +159,8 @@ def keep_features(
             kept.notes.append(f"cache: {store.folder.name}/{name} was damaged ({reason}), deleted")
     wanted = [family for family in owners if family in bank.stores]
     places = _lacking(bank, wanted, views, settings.features.cache == "encoder")
-    places = _share(bank, views, places, *part)
+    mine = _share(bank, views, *part)
+    places = [place for place in places if place in mine]
     to_encode, embedded = _by_embedding(bank, views, places)
     frozen = Frozen(settings.features, bank)
     writers = {family: _Writer(cache, store) for family, store in bank.stores.items()}
@@ -207,17 +208,18 @@ def _lacking(
     return lacking
 
 
-def _share(
-    bank: FeatureBank, views: ViewDataset, places: Sequence[int], number: int, count: int
-) -> list[int]:
-    """Return one of several equal shares of some places; equal images stay together."""
+def _share(bank: FeatureBank, views: ViewDataset, number: int, count: int) -> set[int]:
+    """Return the places of one of several equal shares; equal images stay together.
+
+    What is kept already does not move them: other processes may be filling theirs.
+    """
     of_key: dict[str, int] = {}
-    shares: list[list[int]] = [[] for _ in range(count)]
-    for place in places:
-        image_id, view = views.keys[place]
+    mine: set[int] = set()
+    for place, (image_id, view) in enumerate(views.keys):
         key = image_key(view, bank.keys.content_of(image_id))
-        shares[of_key.setdefault(key, len(of_key) % count)].append(place)
-    return shares[number]
+        if of_key.setdefault(key, len(of_key) % count) == number:
+            mine.add(place)
+    return mine
 
 
 def _by_embedding(

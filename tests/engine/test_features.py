@@ -215,6 +215,20 @@ def test_a_captioner_without_an_encoder_of_its_own_cannot_keep_embeddings(cell_s
             check_embeddings(Closed(), cell_settings(change), "suite.yaml")
 
 
+def test_shares_add_up_however_far_the_others_are(built, views, tmp_path):
+    """Each process does its own share of all images, even where another has finished already."""
+    captioner, settings = built({})
+    owners = dict.fromkeys(families_of([settings]), captioner)
+    counts = []
+    for part in ((1, 2), (0, 2)):
+        bank = open_bank(tmp_path, settings)
+        device = torch.device("cpu")
+        kept = keep_features(Cache(tmp_path), bank, owners, views(), settings, device, part=part)
+        counts.append((kept.encoder_forwards, kept.is_whole))
+    assert counts == [(2, False), (3, True)]
+    assert not splits.needs_pixels(open_bank(tmp_path, settings), views())
+
+
 def test_blank_images_are_encoded_once(built, views, tmp_path):
     captioner, settings = built({"data.blank_images": True})
     bank = open_bank(tmp_path, settings)
