@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import time
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from sca_bench.engine.cache import ABOUT, folder_bytes, last_use, since_text, store_folders
+from sca_bench.engine.cache import (
+    ABOUT,
+    delete_store,
+    folder_bytes,
+    last_use,
+    since_text,
+    store_folders,
+)
 from sca_bench.engine.shards import ShardStore
 from sca_bench.errors import InputError, did_you_mean
 
@@ -85,11 +91,16 @@ def _verify(folders: list[Path]) -> int:
 
 
 def _clear(root: Path, folders: list[Path]) -> int:
-    size = sum(map(folder_bytes, folders))
+    freed = in_use = 0
     for folder in folders:
-        shutil.rmtree(folder)
-    print(f"{_size(size)} freed in {root}; what is needed again is computed again")
-    return 0
+        size = folder_bytes(folder)
+        if delete_store(folder):
+            freed += size
+        else:
+            in_use += 1
+            print(f"{folder}: in use, left as it is")
+    print(f"{_size(freed)} freed in {root}; what is needed again is computed again")
+    return 1 if in_use else 0
 
 
 def _size(num_bytes: int) -> str:

@@ -91,7 +91,7 @@ class Budget:
         kept: list[Group] = []
         index = TrainedIndex(self.store)
         given: set[Training] = set()
-        for group in sorted(self.schedule.groups, key=lambda g: not g.jobs[0].cell.stage):
+        for group in _givers_first(self.schedule.groups):
             if any(t not in given and index.find(*t) is None for t in group.waits_for):
                 self._postpone(group, "what it starts from was not started")
                 continue
@@ -131,10 +131,20 @@ class Budget:
 
     def still_coming(self, groups: Iterable[Group]) -> list[Group]:
         """Return the groups that do not wait for a postponed one, and postpone the others."""
-        left: list[Group] = []
-        for group in groups:
-            if group.waits_for & self._lost:
+        left = list(groups)
+        while late := [group for group in left if group.waits_for & self._lost]:
+            for group in late:
                 self._postpone(group, "what it starts from was not started")
-            else:
-                left.append(group)
+            left = [group for group in left if group not in late]
         return left
+
+
+def _givers_first(groups: Iterable[Group]) -> list[Group]:
+    """Order groups so that none comes before one whose trainings it starts from."""
+    waiting, ordered = list(groups), list[Group]()
+    while waiting:
+        coming = {job.gives for group in waiting for job in group.jobs}
+        ready = [group for group in waiting if not group.waits_for & coming]
+        ordered += ready or waiting  # a group may wait for one of its own: that is not ours to say
+        waiting = [group for group in waiting if group not in ordered]
+    return ordered

@@ -23,6 +23,7 @@ from sca_bench.study.store import write_atomic
 from sca_bench.study.training import file_sha256
 
 ABOUT, USED = "about.json", ".used"
+_IN_USE = ".use"
 _RESERVE_BYTES = 64 * 2**20
 """Left free on the disk, so that records can still be written."""
 _GIB = 2**30
@@ -56,8 +57,14 @@ class Cache:
         return Cache(root, None if limit is None else int(limit * _GIB), since)
 
     def store(self, key: str) -> ShardStore:
-        """Return the store of a key, for reading and writing."""
-        return ShardStore(self.root / key)
+        """Return the store of a key, for reading and writing.
+
+        Nobody deletes it to make room as long as this one lives.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        handle = (self.root / f".{key}{_IN_USE}").open("w")
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        return ShardStore(self.root / key, held_by=handle)
 
     def used(self, key: str, about: dict[str, Any] | None = None) -> None:
         """Note that a store is in use now; say what it is, for people, the first time.
@@ -83,10 +90,11 @@ class Cache:
     def note(self, key: str, split: str, *, whole: bool) -> None:
         """Note whether a store holds all of a split, for `holds`."""
         mark = self.root / key / f".has-{split}"
-        if whole:
-            mark.touch()
-        else:
-            mark.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # nothing was kept, or all was cleared since
+            if whole:
+                mark.touch()
+            else:
+                mark.unlink()
 
     def make_room(self, num_bytes: int) -> str:
         """Delete stores, least recently used first, until so much fits; return why it does not.
@@ -94,13 +102,14 @@ class Cache:
         Returns:
             Nothing where it fits, else the reason.
         """
+        passed: set[Path] = set()
         while reason := self._lack(num_bytes):
-            oldest = min(self._idle(), key=last_use, default=None)
+            idle = (folder for folder in self._idle() if folder not in passed)
+            oldest = min(idle, key=last_use, default=None)
             if oldest is None:
                 return reason
-            shutil.rmtree(oldest, ignore_errors=True)
-            if oldest.exists():
-                return reason
+            if not delete_store(oldest):
+                passed.add(oldest)  # in use: the next one
         return ""
 
     def _lack(self, num_bytes: int) -> str:
@@ -122,6 +131,22 @@ def store_folders(root: Path) -> list[Path]:
         return []
     marks = (USED, ABOUT, "index.json")  # the last one of an older layout
     return sorted(p for p in root.iterdir() if any((p / mark).is_file() for mark in marks))
+
+
+def delete_store(folder: Path) -> bool:
+    """Delete a store, unless somebody reads or fills it; say whether it is gone."""
+    lock = folder.parent / f".{folder.name}{_IN_USE}"
+    with lock.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        shutil.rmtree(folder, ignore_errors=True)
+    gone = not folder.exists()
+    if gone:
+        for left in folder.parent.glob(f".{folder.name}.*"):
+            left.unlink(missing_ok=True)
+    return gone
 
 
 def folder_bytes(folder: Path) -> int:
@@ -186,22 +211,22 @@ class ImageDigests:
         try:
             row = self._open().execute("SELECT digest FROM images WHERE memo = ?", (memo,))
             return str((row.fetchone() or ("",))[0])
-        except sqlite3.Error:
+        except sqlite3.OperationalError:
+            return ""  # busy, or not to be written: only a memory
+        except sqlite3.DatabaseError:
             self._begin_anew()
             return ""
 
     def _keep(self, memo: str, digest: str) -> str:
-        try:
-            with self._open() as connection:
-                connection.execute("INSERT OR REPLACE INTO images VALUES (?, ?)", (memo, digest))
-        except sqlite3.Error:
-            pass  # only a memory
+        with contextlib.suppress(sqlite3.Error):  # only a memory
+            self._open().execute("INSERT OR REPLACE INTO images VALUES (?, ?)", (memo, digest))
         return digest
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
             self._memory.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(self._memory, timeout=30)
+            self._connection = sqlite3.connect(self._memory, timeout=30, isolation_level=None)
+            self._connection.execute("PRAGMA synchronous = OFF")  # what is lost is digested again
             self._connection.execute(
                 "CREATE TABLE IF NOT EXISTS images (memo TEXT PRIMARY KEY, digest TEXT)"
             )
@@ -211,7 +236,8 @@ class ImageDigests:
         if self._connection is not None:
             self._connection.close()
         self._connection = None
-        self._memory.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._memory.unlink()
 
 
 def since_text(seconds: float) -> str:

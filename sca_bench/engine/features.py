@@ -59,7 +59,11 @@ def image_key(view: int, content: str) -> str:
 
 def region_key(view: int, content: str, region_id: str) -> str:
     """Return the key of a region's row, in one view of its image."""
-    return f"{view}|{content}|{region_id}"
+    return _behind(image_key(view, content), region_id)
+
+
+def _behind(image: str, region_id: str) -> str:
+    return f"{image}|{region_id}"
 
 
 class Keys:
@@ -82,7 +86,7 @@ class Keys:
         """Return the key of each of the N regions."""
         whole = self.images(batch)
         pairs = zip(batch.per_region(whole), batch.region_ids, strict=True)
-        return [f"{image}|{region_id}" for image, region_id in pairs]
+        return [_behind(image, region_id) for image, region_id in pairs]
 
     def of(self, family: Family, batch: RegionBatch) -> list[str]:
         """Return the keys of a batch's rows in the store of a family."""
@@ -160,7 +164,7 @@ class FeatureBank:
         Raises:
             DamagedRow: A row does not fit its checksum.
         """
-        if not self.has_features(batch):
+        if not batch.region_ids or not self.has_features(batch):
             return None
         device = batch.region_mask_BR.device
         taken: dict[str, Any] = {}
@@ -170,7 +174,7 @@ class FeatureBank:
                 if name in (*ROWS[family], *SHARED[family]) and name not in taken:
                     taken[name] = values.to(device=device, dtype=torch.float32, non_blocking=True)
         first = next(family for family in self.families if family != "images")
-        facts = self.stores[first].facts(self.keys.of(first, batch)[0]) if batch.region_ids else {}
+        facts = self.stores[first].facts(self.keys.of(first, batch)[0])
         if "mixed" in self.families:
             grid = self.stores["mixed"].facts(SHARED_KEY)["grid_hw"]
             taken["grid_hw"] = (int(grid[0]), int(grid[1]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from sca_bench.engine.features import (
     FeatureBank,
     Frozen,
     image_key,
+    region_key,
     storage_dtype,
     to_rows,
 )
@@ -106,7 +107,7 @@ class Kept:
         sam_mixer_forwards: Regions mixed.
         images: Images of which something was kept.
         num_bytes: What that takes on disk.
-        is_whole: Whether everything that may be kept is, as far as this process has seen.
+        whole: Family -> whether all of it is kept, as far as this process has seen.
         notes: Lines for the user: damage that was met, and why not everything could be kept.
     """
 
@@ -114,7 +115,7 @@ class Kept:
     sam_mixer_forwards: int = 0
     images: int = 0
     num_bytes: int = 0
-    is_whole: bool = False
+    whole: dict[Family, bool] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -152,16 +153,17 @@ def keep_features(
         part: Which of several equal shares of the images this process does, and of how many.
     """
     kept = Kept()
-    for store in bank.stores.values():
+    mine = _share(bank, views, *part)
+    for family, store in bank.stores.items():
         store.clean()
-        store.verify()
+        store.verify([SHARED_KEY, *_keys(bank, family, views, mine)])
         for name, reason in store.damaged.items():
             kept.notes.append(f"cache: {store.folder.name}/{name} was damaged ({reason}), deleted")
     wanted = [family for family in owners if family in bank.stores]
-    places = _lacking(bank, wanted, views, settings.features.cache == "encoder")
-    mine = _share(bank, views, *part)
-    places = [place for place in places if place in mine]
-    to_encode, embedded = _by_embedding(bank, views, places)
+    alone = isinstance(next(iter(owners.values())), EmbedsImages)
+    with_embeddings = alone and settings.features.cache == "encoder"
+    places = [p for p in _lacking(bank, wanted, views, with_embeddings) if p in mine]
+    to_encode, embedded = _by_embedding(bank, views, places) if alone else (places, [])
     frozen = Frozen(settings.features, bank)
     writers = {family: _Writer(cache, store) for family, store in bank.stores.items()}
     done = 0
@@ -184,8 +186,10 @@ def keep_features(
     for store in bank.stores.values():
         store.refresh()
     kept.images = done
-    kept.is_whole = not _lacking(bank, wanted, views, settings.features.cache == "encoder")
     kept.num_bytes = sum(writer.num_bytes for writer in writers.values())
+    for family in bank.stores:
+        of_images = family == "images"
+        kept.whole[family] = not _lacking(bank, () if of_images else (family,), views, of_images)
     kept.encoder_forwards = frozen.encoder_forwards
     kept.sam_mixer_forwards = frozen.sam_mixer_forwards
     return kept
@@ -206,6 +210,20 @@ def _lacking(
         if not there:
             lacking.append(place)
     return lacking
+
+
+def _keys(
+    bank: FeatureBank, family: Family, views: ViewDataset, places: Iterable[int]
+) -> Iterator[str]:
+    """Yield the keys of some views in the store of a family."""
+    for place in places:
+        image_id, view = views.keys[place]
+        content = bank.keys.content_of(image_id)
+        if family == "images":
+            yield image_key(view, content)
+            continue
+        for region in views.dataset.region_set.regions_of(image_id):
+            yield region_key(view, content, region.region_id)
 
 
 def _share(bank: FeatureBank, views: ViewDataset, number: int, count: int) -> set[int]:

@@ -140,8 +140,8 @@ def measure_preparation(job: GroupJob, outcome: Path) -> None:
             "began": began,
             "prepare_s": max(0.0, rest_s),
             "thumbnail_s": thumbnails_s / len(sets["test"].images),
-            "feature_s": most["seconds"] / most["images"] if most else 0.0,
-            "bytes": most["bytes"] / most["images"] if most else 0.0,
+            "feature_s": most["seconds"] / most["images"] if most and most["images"] else 0.0,
+            "bytes": most["bytes"] / most["images"] if most and most["images"] else 0.0,
         },
     )
 

@@ -54,7 +54,7 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
     settings = lead.parsed()
     runs_dir, device = Path(job.runs_dir), torch.device(job.device)
     sets = splits.load_splits(settings, job.where)
-    _refuse_overlap(sets, job)
+    _refuse_overlaps(job)
     read = {data_split(settings, name): found for name, found in sets.items()}
     outcome.messages += [f"{name}: {found.summary()}" for name, found in read.items()]
     datasets = {
@@ -73,7 +73,14 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
     sharing: dict[Family, SharesPrefix] = {}
     parts = _Parts(job.cells, job.where)
     for cell in job.cells:  # all are built, so that a wrong setting of any is met here
-        member = build_member(cell, job.where, parts.of(cell), device)
+        try:
+            member = build_member(cell, job.where, parts.of(cell), device)
+        except InputError:
+            raise
+        except Exception as error:  # that cell cannot run; the others can
+            reason = f"{type(error).__name__}: {error}"
+            outcome.failed[cell.key] = " ".join(reason.split())[:500]
+            continue
         if isinstance(member.captioner, SharesPrefix):
             check_embeddings(member.captioner, member.settings, job.where)
             for family in families_of([member.settings]):
@@ -147,8 +154,8 @@ def _keep_split(
                 cache, bank, sharing, ViewDataset(dataset), settings, device, tell, job.part
             )
     images = split_images(settings, lead.inputs, split)
-    for key in keys.values():
-        cache.note(key, images, whole=kept.is_whole)
+    for family, key in keys.items():
+        cache.note(key, images, whole=kept.whole[family])
     return kept
 
 
@@ -156,9 +163,23 @@ def _kept_as(settings: CellSettings, family: Family) -> str:
     return settings.features.encoder_dtype if family == "images" else settings.features.dtype
 
 
-def _refuse_overlap(sets: dict[str, RegionSet], job: GroupJob) -> None:
-    section = f"stages.{job.cells[0].stage}.data" if job.is_stage else "data"
-    captioned = data_split(job.cells[0].parsed(), "test")
+def _refuse_overlaps(job: GroupJob) -> None:
+    """Refuse a cell that is captioned on an image it trains or is validated on.
+
+    Cells that are prepared together share one split, and may differ in another.
+    """
+    seen: set[str] = set()
+    for cell in job.cells:
+        settings = cell.parsed()
+        triple = [split_images(settings, cell.inputs, name) for name in splits.SPLITS]
+        if "|".join(triple) not in seen:
+            seen.add("|".join(triple))
+            _refuse_overlap(splits.load_splits(settings, job.where), cell, job.where)
+
+
+def _refuse_overlap(sets: dict[str, RegionSet], cell: CellJob, where: str) -> None:
+    section = f"stages.{cell.stage}.data" if cell.stage else "data"
+    captioned = data_split(cell.parsed(), "test")
     test = _image_names(sets["test"])
     for name in ("train", "val"):
         if name not in sets or name == captioned:
@@ -166,7 +187,7 @@ def _refuse_overlap(sets: dict[str, RegionSet], job: GroupJob) -> None:
         shared = test & _image_names(sets[name])
         if shared:
             raise InputError(
-                job.where,
+                where,
                 f"{section}.{name}",
                 f"shares {len(shared)} images with data.{captioned}, the first is {min(shared)}",
                 "choose disjoint splits",

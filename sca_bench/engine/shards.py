@@ -6,30 +6,33 @@ row. The JSON file comes last, so a shard without one was never finished. A row 
 is first read; what does not fit its checksum is never handed out.
 
 Several processes may add shards to one store at a time; a row that two of them add is there twice,
-which harms nobody.
+which harms nobody. Only few shards are mapped at a time, however many there are: every mapping
+takes a file descriptor, of which a process has few.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import socket
 import struct
 import time
 import zlib
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sca_bench.engine.writers import HOST as _HOST
+from sca_bench.engine.writers import is_abandoned
 from sca_bench.errors import CellError
 
 DTYPES = {"F32": 4, "F16": 2, "BF16": 2}
 """Safetensors' names of the storage types, and their bytes a value."""
-_ABANDONED_S = 24 * 3600.0
+_MOST_MAPPED = 64
 
 
 class Rows(NamedTuple):
@@ -52,23 +55,23 @@ class DamagedRow(CellError):
 
 @dataclass
 class _Shard:
-    """One finished shard, open for reading."""
+    """What is known of one finished shard."""
 
     index: Path
     data: Path
+    header: bytes
     keys: list[str]
     crcs: list[int]
     facts: dict[str, Any]
-    arrays: dict[str, Rows]
     checked: NDArray[np.bool_] = field(init=False)
 
     def __post_init__(self) -> None:
         self.checked = np.zeros(len(self.keys), dtype=bool)
 
-    def is_sound(self, place: int) -> bool:
-        """Say whether a row fits its checksum; looked at once."""
+    def is_sound(self, place: int, arrays: Mapping[str, Rows]) -> bool:
+        """Say whether a row of its arrays fits its checksum; looked at once."""
         if not self.checked[place]:
-            parts = (array.raw[place] for _, array in sorted(self.arrays.items()))
+            parts = (array.raw[place] for _, array in sorted(arrays.items()))
             self.checked[place] = _crc(parts) == self.crcs[place]
         return bool(self.checked[place])
 
@@ -79,18 +82,23 @@ class ShardStore:
     Args:
         folder: The folder; it need not exist.
         delete: Whether to delete what is damaged; else it is only left out.
+        held_by: Open file whose lock keeps the folder from being deleted as long as this lives.
 
     Attributes:
         damaged: Names of the damaged shards that were met since the store was opened, with the
             reason.
     """
 
-    def __init__(self, folder: Path, *, delete: bool = True) -> None:
+    def __init__(
+        self, folder: Path, *, delete: bool = True, held_by: IO[str] | None = None
+    ) -> None:
         self.folder = folder
+        self._held_by = held_by
         self._deletes = delete
         self.damaged: dict[str, str] = {}
         self._shards: dict[str, _Shard] = {}
         self._rows: dict[str, tuple[_Shard, int]] = {}
+        self._mapped: OrderedDict[str, dict[str, Rows]] = OrderedDict()
         self.refresh()
 
     def refresh(self) -> None:
@@ -120,10 +128,19 @@ class ShardStore:
     def __len__(self) -> int:
         return len(self._rows)
 
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of all shards on disk."""
-        return sum(shard.data.stat().st_size for shard in self._shards.values())
+    def _arrays(self, shard: _Shard) -> dict[str, Rows]:
+        """Return a shard's arrays, mapped; the one longest unused makes room.
+
+        Raises:
+            OSError: The file cannot be mapped.
+        """
+        name = shard.index.name
+        if name not in self._mapped:
+            self._mapped[name] = _map(shard.data, shard.header)
+            if len(self._mapped) > _MOST_MAPPED:
+                self._mapped.popitem(last=False)
+        self._mapped.move_to_end(name)
+        return self._mapped[name]
 
     def facts(self, key: str) -> dict[str, Any]:
         """Return what was said of the shard that holds a row."""
@@ -136,31 +153,49 @@ class ShardStore:
             KeyError: A row is not there.
             DamagedRow: A row does not fit its checksum.
         """
-        found = [self._rows[key] for key in keys]
-        for shard, place in found:
-            if not shard.is_sound(place):
-                self._delete(shard.index, f"row {shard.keys[place]}")
+        raws: dict[str, list[NDArray[np.uint8]]] = {}
+        kinds: dict[str, tuple[str, tuple[int, ...]]] = {}
+        for key in keys:
+            shard, place = self._rows[key]
+            arrays = self._arrays(shard)
+            if not shard.is_sound(place, arrays):
+                self._delete(shard.index, f"row {key}")
                 self.refresh()
                 problem = "a row does not fit its checksum; the shard was deleted, run again"
                 raise DamagedRow(f"{shard.data}: {problem}")
-        taken: dict[str, Rows] = {}
-        for name, (_, dtype, shape) in found[0][0].arrays.items():
-            raw = np.stack([shard.arrays[name].raw[place] for shard, place in found])
-            taken[name] = Rows(raw, dtype, shape)
-        return taken
+            for name, (raw, dtype, shape) in arrays.items():
+                raws.setdefault(name, []).append(raw[place])
+                kinds[name] = (dtype, shape)
+        return {name: Rows(np.stack(rows), *kinds[name]) for name, rows in raws.items()}
 
-    def verify(self) -> int:
-        """Read and check every row; delete the shards that hold a damaged one.
+    def verify(self, keys: Iterable[str] | None = None) -> int:
+        """Read and check rows; delete the shards that hold a damaged one.
+
+        Args:
+            keys: Which rows, as far as they are there; all where None.
 
         Returns:
-            Rows that were checked and found sound.
+            How many rows are there and sound of those asked for.
         """
-        for shard in list(self._shards.values()):
-            bad = next((k for i, k in enumerate(shard.keys) if not shard.is_sound(i)), None)
-            if bad is not None:
-                self._delete(shard.index, f"row {bad}")
+        places: dict[str, list[int]] = {}
+        wanted = (
+            self._rows.values()
+            if keys is None
+            else [self._rows[key] for key in keys if key in self._rows]
+        )
+        for shard, place in wanted:
+            places.setdefault(shard.index.name, []).append(place)
+        sound = 0
+        for name, rows in places.items():
+            shard = self._shards[name]
+            arrays = self._arrays(shard)
+            bad = next((row for row in rows if not shard.is_sound(row, arrays)), None)
+            if bad is None:
+                sound += len(rows)
+            else:
+                self._delete(shard.index, f"row {shard.keys[bad]}")
         self.refresh()
-        return sum(len(shard.keys) for shard in self._shards.values())
+        return sound
 
     def append(
         self, keys: Sequence[str], arrays: Mapping[str, Rows], facts: Mapping[str, Any]
@@ -210,18 +245,16 @@ class ShardStore:
         for path in [*self.folder.glob(".shard-*.tmp"), *self.folder.glob("shard-*.safetensors")]:
             index = path.with_suffix(".json")
             unfinished = path.name.endswith(".tmp") or not index.exists()
-            if unfinished and _is_abandoned(path):
+            if unfinished and is_abandoned(path):
                 path.unlink(missing_ok=True)
 
     def _delete(self, index: Path, reason: str) -> None:
         self.damaged[index.stem] = reason
+        self._mapped.pop(index.name, None)
         if not self._deletes:
             return
         index.unlink(missing_ok=True)
         index.with_suffix(".safetensors").unlink(missing_ok=True)
-
-
-_HOST = "".join(c for c in socket.gethostname() if c.isalnum()) or "host"
 
 
 class _Unsound(Exception):
@@ -233,6 +266,7 @@ def _open(index: Path) -> _Shard:
 
     Raises:
         _Unsound: A file is missing, torn, or does not fit its checksum.
+        OSError: A file cannot be read, for whatever other reason; that says nothing of its content.
     """
     data = index.with_suffix(".safetensors")
     try:
@@ -247,14 +281,12 @@ def _open(index: Path) -> _Shard:
             header = first + handle.read(struct.unpack("<Q", first)[0])
         if zlib.crc32(header) != body["header_crc32"]:
             raise _Unsound("its header does not fit its checksum")
-        return _Shard(
-            index, data, body["keys"], body["row_crc32"], body["facts"], _arrays(data, header)
-        )
-    except (OSError, ValueError, KeyError, TypeError, struct.error, MemoryError) as error:
+        return _Shard(index, data, header, body["keys"], body["row_crc32"], body["facts"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError, struct.error) as error:
         raise _Unsound(f"{type(error).__name__}: {error}") from error
 
 
-def _arrays(data: Path, header: bytes) -> dict[str, Rows]:
+def _map(data: Path, header: bytes) -> dict[str, Rows]:
     # Copy-on-write, so that tensors over it count as writable; nothing is ever written.
     mapped = np.memmap(data, dtype=np.uint8, mode="c", offset=len(header))
     found: dict[str, Rows] = {}
@@ -306,19 +338,3 @@ def _write(path: Path, parts: list[bytes]) -> None:
         handle.flush()
         os.fsync(handle.fileno())
     temporary.replace(path)
-
-
-def _is_abandoned(path: Path) -> bool:
-    """Say whether nobody writes a file any more: its process is gone, or it is a day old."""
-    host, _, pid = (
-        path.name.lstrip(".").split(".")[0].removeprefix("shard-").partition("-")[2].rpartition("-")
-    )
-    try:
-        if host == _HOST and pid.isdigit():
-            os.kill(int(pid), 0)
-            return False
-        return time.time() - path.stat().st_mtime > _ABANDONED_S
-    except ProcessLookupError:
-        return True
-    except (PermissionError, FileNotFoundError):
-        return False

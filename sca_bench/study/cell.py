@@ -67,7 +67,7 @@ def identity(settings: CellSettings, inputs: dict[str, str]) -> dict[str, Any]:
     values = result_settings(settings) | inputs
     values = {k: v for k, v in values.items() if not _is_in(k, spec.ignores)}
     if spec.reads:
-        reads = ("variant", *spec.reads)
+        reads = ("variant", "eval.split", *spec.reads)  # which split is captioned always counts
         values = {k: v for k, v in values.items() if _is_in(k, reads)}
     return values | {"variant.revision": spec.revision}
 

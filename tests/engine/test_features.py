@@ -224,8 +224,8 @@ def test_shares_add_up_however_far_the_others_are(built, views, tmp_path):
         bank = open_bank(tmp_path, settings)
         device = torch.device("cpu")
         kept = keep_features(Cache(tmp_path), bank, owners, views(), settings, device, part=part)
-        counts.append((kept.encoder_forwards, kept.is_whole))
-    assert counts == [(2, False), (3, True)]
+        counts.append((kept.encoder_forwards, set(kept.whole.values())))
+    assert counts == [(2, {False}), (3, {True})]
     assert not splits.needs_pixels(open_bank(tmp_path, settings), views())
 
 

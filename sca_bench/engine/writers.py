@@ -1,0 +1,28 @@
+"""Who writes a file of a shard, told by its name, and whether that process is still at work."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+
+_ABANDONED_S = 24 * 3600.0
+HOST = "".join(c for c in socket.gethostname() if c.isalnum()) or "host"
+"""This machine, in the names of its shards."""
+
+
+def is_abandoned(path: Path) -> bool:
+    """Say whether nobody writes a file any more: its process is gone, or it is a day old."""
+    host, _, pid = (
+        path.name.lstrip(".").split(".")[0].removeprefix("shard-").partition("-")[2].rpartition("-")
+    )
+    try:
+        if host == HOST and pid.isdigit():
+            os.kill(int(pid), 0)
+            return False
+        return time.time() - path.stat().st_mtime > _ABANDONED_S
+    except ProcessLookupError:
+        return True
+    except (PermissionError, FileNotFoundError):
+        return False
