@@ -10,7 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "engine"))
 from test_run_command import finish, sca_bench
 
-from sca_bench.engine.sweep import check_objectives
+from sca_bench.engine.search import check_objectives
 from sca_bench.study.claims import meant_cells, parse_claim
 from sca_bench.study.store import Store
 from sca_bench.study.suite import header_of, load_suite

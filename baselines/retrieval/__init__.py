@@ -17,6 +17,7 @@ SPEC = VariantSpec(
         "features",
         "train.precision",
         "train.prompt",
+        "train.order_seed",
     ),
     features=("mixed",),
     trains="once",

@@ -162,4 +162,6 @@ def build(settings: CellSettings, parts: Any = None, *, where: str = "") -> Near
         raise InputError(where, "baseline.size", problem, "use mask_token")
     if parts is None:
         parts = get_variant(settings.variant).load_parts(settings, where)
-    return NearestRegion(parts.region_encoder(), DESCRIPTORS[name])
+    return NearestRegion(
+        parts.region_encoder(embedding_dtype=settings.features.encoder_dtype), DESCRIPTORS[name]
+    )

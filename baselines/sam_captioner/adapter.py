@@ -294,7 +294,8 @@ def build(kind: str, settings: CellSettings, parts: Any, where: str) -> CropCapt
         return CropCaptioner(PromptBoxCutter(crop.margin), captioner)
     if parts is None:
         parts = get_variant(f"sam_{kind}").load_parts(settings, where)
-    cutter = MaskCutter(parts.region_encoder(), crop, settings.eval.select)
+    encode = parts.region_encoder(embedding_dtype=settings.features.encoder_dtype)
+    cutter = MaskCutter(encode, crop, settings.eval.select)
     if cutter.needs_masks:
         return CropCaptioner(cutter, captioner)  # boxes alone would not do, so nothing is shared
     return SamCaptioner(cutter, captioner)

@@ -38,7 +38,7 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
         trials=options.trials,
     )
     line = "python -m sca_bench " + shlex.join(without_secrets(words))
-    from sca_bench.engine.sweep import check_objectives
+    from sca_bench.engine.search import check_objectives
 
     check_objectives(sweep)
     return _Command(sweep, Store(options.runs_dir), options, line, Console(width=None)).run()

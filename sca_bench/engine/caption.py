@@ -15,6 +15,7 @@ from sca_bench.captioner import Decoding, SharesPrefix
 from sca_bench.data.images import read_image
 from sca_bench.data.load import load_split
 from sca_bench.data.preprocess import blank_image, blank_input, preprocess
+from sca_bench.engine.features import rounded
 from sca_bench.engine.job import resolve_device
 from sca_bench.engine.overlay import draw_overlay, mask_in_image
 from sca_bench.engine.trained import find_trained
@@ -172,11 +173,12 @@ class FinishedCaptioner:
             )
         batch = batch.to(self.device)
         features = self.captioner.frozen_features(batch, with_masks=True)
+        features = rounded(features, self.settings.features)
         decoding = Decoding(self.settings.eval.num_beams, self.settings.eval.max_new_tokens)
         found: Prediction = self.captioner.generate(replace(batch, features=features), decoding)[0]
         best = int(features.ious_NM[0].argmax())
         mask = mask_in_image(
-            features.mask_logits_NMhw[0, best].cpu(), image.shape[:2], self.image_size
+            features.need("mask_logits_NMhw")[0, best].cpu(), image.shape[:2], self.image_size
         )
         return found, mask
 

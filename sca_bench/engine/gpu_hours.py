@@ -22,8 +22,6 @@ from sca_bench.variants import get_variant
 
 PEAK_FLOPS = {"a100": 312e12, "h100": 989e12}
 """Dense fp16 tensor operations a second, by NVIDIA's data sheets: A100 80 GB and H100, both SXM."""
-UTILISATION = 0.35
-"""Share of the peak that is assumed: usual for mixed precision; not measured here."""
 
 
 @dataclass(frozen=True)

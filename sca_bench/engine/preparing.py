@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from sca_bench.engine import splits
+from sca_bench.engine.cache import Cache
 from sca_bench.engine.forwards import banks
 from sca_bench.engine.job import GroupJob
 from sca_bench.engine.pool import Attempt, Pool
@@ -15,6 +17,7 @@ from sca_bench.engine.preparations import preparations
 from sca_bench.engine.progress import RunProgress
 from sca_bench.study.plan import Group
 from sca_bench.study.schedule import Schedule
+from sca_bench.variants import get_variant
 
 _POLL_S = 0.1
 
@@ -52,6 +55,7 @@ class Preparer:
         Raises:
             InputError: An input is wrong.
         """
+        _touch(groups, runs_dir)
         waiting = self._jobs(groups, runs_dir)
         while waiting or self.pool.running:
             while waiting and self.pool.free > 0:
@@ -76,12 +80,12 @@ class Preparer:
         whole = preparations(groups)
         missing = {(bank.cell.cell_id, bank.split) for bank in banks(groups, runs_dir)}
         jobs: list[GroupJob] = []
-        for group, splits in whole:
-            computes = any((j.cell.cell_id, s) in missing for j in group.jobs for s in splits)
+        for group, names in whole:
+            computes = any((j.cell.cell_id, s) in missing for j in group.jobs for s in names)
             count = self.schedule.shares(len(whole)) if computes else 1
             for number in range(count):
-                job = self.make_job(group, self.schedule.threads)
-                jobs.append(replace(job, splits=splits, part=(number, count)))
+                job = self.make_job(group, self.schedule.prepare_threads)
+                jobs.append(replace(job, splits=names, part=(number, count)))
         return jobs
 
     def _finish(self, attempt: Attempt) -> dict[str, int]:
@@ -103,3 +107,16 @@ class Preparer:
         if message not in self._said:  # a split may be read by several preparations
             self.progress.say(f"  {message}")
         self._said.add(message)
+
+
+def _touch(groups: list[Group], runs_dir: Path) -> None:
+    """Say of every store that will be read that it is in use, before any makes room for another."""
+    for group, names in preparations(groups):
+        for job in group.jobs:
+            settings, inputs = job.cell.settings, job.cell.inputs
+            cache = Cache.of(runs_dir, settings.runtime)
+            for split in names:
+                families = get_variant(settings.variant).families(settings)
+                for key in splits.store_keys(settings, inputs, split, families).values():
+                    if (cache.root / key).exists():
+                        cache.used(key)

@@ -125,7 +125,7 @@ class Prober:
                 small[key] = small_job(jobs[key], folder / f"runs-{number}", sizes)
             waiting = len(preparations(list(self.schedule.groups)))
             width = min(waiting * self.schedule.shares(waiting), self.schedule.limit)
-            prepared = self._wave(small, "probe_prepare", width, self.schedule.threads)
+            prepared = self._wave(small, "probe_prepare", width, self.schedule.prepare_threads)
             small = {key: job for key, job in small.items() if key in prepared}
             width = min(len(self.schedule.groups), self.schedule.limit)
             run = self._wave(small, "probe_run", width, self.schedule.threads)

@@ -17,6 +17,7 @@ from typing import Any
 import optuna
 
 from sca_bench.errors import InputError, did_you_mean
+from sca_bench.metrics.registry import get_metric
 from sca_bench.study.dimension import Axis
 from sca_bench.study.fingerprint import digest_json
 from sca_bench.study.sweep import Sweep
@@ -26,6 +27,9 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 _SAME_SEED = ("GridSampler", "QMCSampler")
 """Samplers that walk through one sequence and keep their place in the storage."""
+
+_COSTS = ("num_trainable_params", "num_total_params")
+"""Costs that a repetition gives again; those that are measured depend on what else is running."""
 
 
 def default_storage(root: Path) -> str:
@@ -56,7 +60,7 @@ def open_study(sweep: Sweep, name: str, url: str) -> optuna.Study:
                 pruner=make_pruner(sweep),
             )
     except Exception as error:
-        reason = without_password(" ".join(str(error).split())[:200])
+        reason = without_password(" ".join(str(error).split()))[:200]
         problem = f"{without_password(url)!r} cannot be opened: {type(error).__name__}: {reason}"
         fix = "give an SQLAlchemy URL such as sqlite:///FILE, or journal:FILE"
         raise InputError(sweep.file, "storage", problem, fix) from None
@@ -150,3 +154,31 @@ def _grid(axis: Axis, path: Path) -> list[Any]:
         raise InputError(path, f"space.{axis.key}", "GridSampler needs single values", fix)
     count = round((axis.high - axis.low) / step)
     return [min(axis.high, axis.low + step * number) for number in range(count + 1)]
+
+
+def check_objectives(sweep: Sweep) -> None:
+    """Check the names that the study layer cannot know.
+
+    Raises:
+        InputError: No such metric, cost, sampler or pruner; or a pruner that would never be asked.
+    """
+    for number, objective in enumerate(sweep.spec.objectives):
+        where = f"{sweep.file}: objectives.{number}"
+        kind, _, cost = objective.metric.partition(".")
+        if kind == "cost" and cost not in _COSTS:
+            fix = f"take {' or '.join(f'cost.{name}' for name in _COSTS)}"
+            raise InputError(where, "metric", f"{objective.metric!r} is measured, or unknown", fix)
+        if objective.metric == "bleu":
+            raise InputError(where, "metric", "'bleu' is four numbers", "take bleu_4")
+    for metric in sweep.metrics:
+        get_metric(metric, str(sweep.file))
+    make_sampler(sweep, 0)
+    make_pruner(sweep)
+    if sweep.spec.pruner is None:
+        return
+    if len(sweep.spec.objectives) > 1:
+        raise InputError(sweep.file, "pruner", "prunes by one objective only", "leave it out")
+    for settings in sweep.probes:
+        if settings.data.val is None or settings.train.val_every >= settings.train.steps:
+            problem = "is never asked: no validation comes before the last step"
+            raise InputError(sweep.file, "pruner", problem, "lower train.val_every")

@@ -28,7 +28,7 @@ def load_splits(settings: CellSettings, where: str) -> dict[str, RegionSet]:
     """Read every split that a run needs; `test` is what it captions, whichever split that is.
 
     Raises:
-        InputError: A file is missing or damaged, or two splits share an image.
+        InputError: A file is missing or damaged.
     """
     sets: dict[str, RegionSet] = {}
     for name in SPLITS:

@@ -17,9 +17,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from sca_bench.engine.job import run_key
 from sca_bench.engine.scoring import score_runs
-from sca_bench.engine.search import make_pruner, make_sampler, open_study, suggest, without_password
+from sca_bench.engine.search import make_sampler, open_study, suggest, without_password
 from sca_bench.errors import InputError
-from sca_bench.metrics.registry import get_metric
 from sca_bench.study.fingerprint import Fingerprints
 from sca_bench.study.plan import Plan, make_plan
 from sca_bench.study.record import RunRecord
@@ -27,42 +26,12 @@ from sca_bench.study.resolve import ResolvedCell
 from sca_bench.study.store import Store
 from sca_bench.study.sweep import Split, Sweep
 
-CELL = "cell_id"
+CELL, TRAINING = "cell_id", "training_id"
 REASON = "reason"
 _EXHAUSTED = "exhausted"
-_COSTS = ("num_trainable_params", "num_total_params")
-"""Costs that a repetition gives again; those that are measured depend on what else is running."""
 
 RunPlan = Callable[[Plan, Any], Mapping[str, str]]
 """Runs what is left of a plan, asking the judge it is given, if it is given one."""
-
-
-def check_objectives(sweep: Sweep) -> None:
-    """Check the names that the study layer cannot know.
-
-    Raises:
-        InputError: No such metric, cost, sampler or pruner; or a pruner that would never be asked.
-    """
-    for number, objective in enumerate(sweep.spec.objectives):
-        where = f"{sweep.file}: objectives.{number}"
-        kind, _, cost = objective.metric.partition(".")
-        if kind == "cost" and cost not in _COSTS:
-            fix = f"take {' or '.join(f'cost.{name}' for name in _COSTS)}"
-            raise InputError(where, "metric", f"{objective.metric!r} is measured, or unknown", fix)
-        if objective.metric == "bleu":
-            raise InputError(where, "metric", "'bleu' is four numbers", "take bleu_4")
-    for metric in sweep.metrics:
-        get_metric(metric, str(sweep.file))
-    make_sampler(sweep, 0)
-    make_pruner(sweep)
-    if sweep.spec.pruner is None:
-        return
-    if len(sweep.spec.objectives) > 1:
-        raise InputError(sweep.file, "pruner", "prunes by one objective only", "leave it out")
-    for settings in sweep.probes:
-        if settings.data.val is None or settings.train.val_every >= settings.train.steps:
-            problem = "is never asked: no validation comes before the last step"
-            raise InputError(sweep.file, "pruner", problem, "lower train.val_every")
 
 
 @dataclass
@@ -75,7 +44,6 @@ class Sweeper:
         url: Of the storage.
         run_plan: Runs cells.
         say: Prints a line for the user.
-        told: Called with every trial that has ended in this call.
         launched: How many runs this call has started.
     """
 
@@ -86,6 +54,7 @@ class Sweeper:
     say: Callable[[str], None]
     launched: int = 0
     _judged: dict[str, int] = field(default_factory=dict)
+    _refused: dict[int, InputError] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._prints = Fingerprints(self.store.root / "fingerprints.json")
@@ -150,14 +119,14 @@ class Sweeper:
         taken = [self._complete(t) for t in self.trials if t.state == TrialState.RUNNING]
         number, total, size = len(self.trials), self.sweep.trials, self.sweep.batch
         exhausted = self.study.user_attrs.get(_EXHAUSTED, False)
-        while number < total and not exhausted and (not taken or number % size):
+        while number < total and not exhausted and (not any(taken) or number % size):
             self.study.sampler = make_sampler(self.sweep, number)
             taken.append(self._suggest(self.study.ask()))
             number += 1
-        numbers = {trial.number for trial in taken}
+        numbers = {trial.number for trial in taken if trial is not None}
         return [trial for trial in self.trials if trial.number in numbers]
 
-    def _complete(self, trial: FrozenTrial) -> FrozenTrial:
+    def _complete(self, trial: FrozenTrial) -> FrozenTrial | None:
         """Take up a trial that a stopped sweep left open, perhaps before it had its parameters."""
         self.study.sampler = make_sampler(self.sweep, trial.number)
         return self._suggest(self._live(trial))
@@ -165,12 +134,18 @@ class Sweeper:
     def _live(self, trial: FrozenTrial) -> Trial:
         return Trial(self.study, trial._trial_id)  # optuna has no other way back to an open trial
 
-    def _suggest(self, trial: Trial) -> FrozenTrial:
+    def _suggest(self, trial: Trial) -> FrozenTrial | None:
+        """Give a trial its parameters and its cell; None where they make no cell, which is told."""
         for axis in self.sweep.axes:
             suggest(trial, axis)
-        cell = self._cell(trial.number, trial.params, "val")
+        try:
+            cell = self._cell(trial.number, trial.params, "val")
+        except InputError as error:
+            self._end(self.trials[trial.number], TrialState.FAIL, str(error))
+            return None
         (known,) = make_plan(self.sweep.suite([cell]), self.store).cells
-        for key, value in ((CELL, known.cell_id), ("cell", cell.name), ("seed", self._seed)):
+        facts = {CELL: known.cell_id, TRAINING: known.training_id, "cell": cell.name}
+        for key, value in (*facts.items(), ("seed", self._seed)):
             if trial.user_attrs.get(key) != value:
                 trial.set_user_attr(key, value)
         return self.trials[trial.number]
@@ -185,20 +160,36 @@ class Sweeper:
     def _run_batch(self, batch: list[FrozenTrial]) -> None:
         wanted = [t for t in batch if self._twin(t) is None and not self._was_pruned(t)]
         if wanted:
-            plan = self.plan_of(wanted)
-            self._judged = {
-                run_key(trial.user_attrs[CELL], self._seed): trial.number
-                for trial in reversed(wanted)
-            }
-            self.launched += len(plan.left)
-            if plan.left:
-                judge = self._judge if self.sweep.spec.pruner is not None else None
-                self.run_plan(plan, judge)
-            score_runs(self.store, plan.jobs, self.sweep.metrics, self.say)
+            self._run_wanted(wanted)
         for trial in batch:
             if not self.trials[trial.number].state.is_finished():
                 self._tell(trial)
         self._settle_pruned()
+
+    def _run_wanted(self, wanted: list[FrozenTrial]) -> None:
+        """Run trials as one group; where an input is wrong, each by itself, to see whose.
+
+        Raises:
+            InputError: It is wrong for all of them, and no trial ever went well.
+        """
+        plan = self.plan_of(wanted)
+        self._judged = {
+            run_key(trial.user_attrs[CELL], self._seed): trial.number for trial in reversed(wanted)
+        }
+        self.launched += len(plan.left)
+        judge = self._judge if self.sweep.spec.pruner is not None else None
+        try:
+            if plan.left:
+                self.run_plan(plan, judge)
+        except InputError as error:
+            if len(wanted) == 1:
+                self._refused[wanted[0].number] = error
+                return
+            for trial in wanted:
+                self._run_wanted([trial])
+            if self._refused.keys() >= {trial.number for trial in wanted} and not self.best():
+                raise
+        score_runs(self.store, plan.jobs, self.sweep.metrics, self.say)
 
     def plan_of(self, trials: list[FrozenTrial]) -> Plan:
         """Return the plan of some trials' cells, equal cells once."""
@@ -282,6 +273,10 @@ class Sweeper:
             self._end(trial, twin.state, f"the same cell as #{twin.number}")
         elif record is not None and self._was_pruned(trial):
             self._end(trial, TrialState.PRUNED, record.error)
+        elif trial.number in self._refused:
+            self._end(trial, TrialState.FAIL, str(self._refused[trial.number]))
+        elif (giver := self._pruned_giver(trial, record)) is not None:
+            self._end(trial, TrialState.PRUNED, f"trained by #{giver.number}, which was pruned")
         elif record is None or record.status != "done":
             self._end(trial, TrialState.FAIL, record.error if record else "never started")
         else:
@@ -290,6 +285,14 @@ class Sweeper:
                 self._end(trial, TrialState.COMPLETE, values=values)
             else:
                 self._end(trial, TrialState.FAIL, "an objective has no value")
+
+    def _pruned_giver(self, trial: FrozenTrial, record: RunRecord | None) -> FrozenTrial | None:
+        """Return the pruned trial whose weights an unfinished one was to be captioned with."""
+        if record is not None and record.status == "done":
+            return None
+        wanted = trial.user_attrs.get(TRAINING)
+        pruned = (t for t in self.trials if t.state == TrialState.PRUNED)
+        return next((t for t in pruned if wanted and t.user_attrs.get(TRAINING) == wanted), None)
 
     def _report_log(self, trial: FrozenTrial) -> None:
         """Report the validations that no judge was asked about: those of cells done before."""

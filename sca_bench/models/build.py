@@ -6,6 +6,7 @@ import copy
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from sca_bench.errors import InputError
@@ -30,13 +31,17 @@ class SamParts:
 
     sam: Sam
 
-    def region_encoder(self, *, image_grid: int | None = None) -> RegionEncoder:
+    def region_encoder(
+        self, *, image_grid: int | None = None, embedding_dtype: str = "float32"
+    ) -> RegionEncoder:
         """Return the frozen half of a captioner, from images and prompts to SAM's features.
 
         Args:
             image_grid: As for `RegionEncoder`.
+            embedding_dtype: `features.encoder_dtype` of the cell.
         """
-        return RegionEncoder(self.sam, image_grid=image_grid)
+        dtype: torch.dtype = getattr(torch, embedding_dtype)
+        return RegionEncoder(self.sam, image_grid=image_grid, embedding_dtype=dtype)
 
 
 @dataclass
@@ -137,7 +142,9 @@ def build_sca(
     for part in (design.text_mixer, design.queries, projection, task_tokens):
         init_weights(part, mixer.init_std)
     return ScaCaptioner(
-        parts.region_encoder(image_grid=mixer.image_grid),
+        parts.region_encoder(
+            image_grid=mixer.image_grid, embedding_dtype=settings.features.encoder_dtype
+        ),
         design,
         projection,
         task_tokens,

@@ -25,7 +25,12 @@ class RegionEncoder(nn.Module):
     """SAM's image encoder, prompt encoder and mixer, without gradient."""
 
     def __init__(
-        self, sam: Sam, *, image_grid: int | None = None, multimask_output: bool = True
+        self,
+        sam: Sam,
+        *,
+        image_grid: int | None = None,
+        multimask_output: bool = True,
+        embedding_dtype: torch.dtype = torch.float32,
     ) -> None:
         """Wrap SAM.
 
@@ -35,11 +40,13 @@ class RegionEncoder(nn.Module):
                 this many rows and columns; None leaves them.
             multimask_output: Hand on the mask candidates (indices 1 and up), else the single
                 mask (index 0). The tokens are the same either way.
+            embedding_dtype: Image embeddings are rounded to this.
         """
         super().__init__()
         self.sam = sam
         self.image_grid = image_grid
         self.multimask_output = multimask_output
+        self.embedding_dtype = embedding_dtype
 
     @torch.no_grad()
     def forward(
@@ -104,7 +111,9 @@ class RegionEncoder(nn.Module):
     def embed(self, pixel_values_B3HW: Tensor) -> Tensor:
         """Embed images without gradient, (B, C, h, w)."""
         embeddings_BChw: Tensor = self.sam.encode_images(pixel_values_B3HW)
-        return embeddings_BChw
+        if self.embedding_dtype == torch.float32:
+            return embeddings_BChw
+        return embeddings_BChw.to(self.embedding_dtype).to(embeddings_BChw.dtype)
 
     @torch.no_grad()
     def from_embeddings(

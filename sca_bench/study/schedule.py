@@ -30,13 +30,16 @@ class Schedule:
     Attributes:
         groups: The groups.
         limit: Processes at a time.
-        threads: CPU threads of a process that runs a group, and of one that prepares: with another
-            number, frozen features would differ in their last digits.
+        threads: CPU threads of a process that runs a group.
+        prepare_threads: CPU threads of a process that prepares. On a CPU one, unless
+            `runtime.threads` says otherwise, and however many workers there are: with another
+            number, kept features would differ in their last digits from run to run.
     """
 
     groups: tuple[Group, ...]
     limit: int
     threads: int
+    prepare_threads: int = 1
 
     def shares(self, num_preparations: int) -> int:
         """Return how many processes share the images of each of several preparations."""
@@ -54,7 +57,7 @@ def make_schedule(plan: Plan, store: Store, machine: Machine) -> Schedule:
     groups = plan.groups(limit, one_processor=machine.gpus == 0)
     parts = tuple(part for group in groups for part in _by_start(group, store))
     threads = runtime.threads or max(1, machine.cores // min(limit, len(parts)))
-    return Schedule(parts, limit, threads)
+    return Schedule(parts, limit, threads, threads if machine.gpus else runtime.threads or 1)
 
 
 def _by_start(group: Group, store: Store) -> list[Group]:

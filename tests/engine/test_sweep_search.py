@@ -7,8 +7,8 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
-from sca_bench.engine.search import default_storage, without_password
-from sca_bench.engine.sweep import Sweeper, check_objectives
+from sca_bench.engine.search import check_objectives, default_storage, without_password
+from sca_bench.engine.sweep import Sweeper
 from sca_bench.errors import InputError
 from sca_bench.study.record import RunRecord, Score
 from sca_bench.study.store import Store
