@@ -26,6 +26,7 @@ FROZEN = {
     "export": "--help --out --runs-dir run",
     "verify": "--help --regions --runs-dir run",
     "data": "--coco --help --no-download --partial --root action name",
+    "cache": "--dir --help --older-than --runs-dir action keys",
     "track": "--help --runs-dir --tracking-uri action",
 }
 
@@ -52,6 +53,7 @@ def test_the_command_line_is_frozen():
         ["list", "suites"],
         ["describe", "sca"],
         ["data", "--help"],
+        ["cache", "ls"],
     ],
     ids=" ".join,
 )

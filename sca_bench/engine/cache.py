@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
 import shutil
 import sqlite3
 import time
+import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,9 +64,11 @@ class Cache:
         Nobody deletes it to make room as long as this one lives.
         """
         self.root.mkdir(parents=True, exist_ok=True)
-        handle = (self.root / f".{key}{_IN_USE}").open("w")
-        fcntl.flock(handle, fcntl.LOCK_SH)
-        return ShardStore(self.root / key, held_by=handle)
+        lock = os.open(self.root / f".{key}{_IN_USE}", os.O_CREAT | os.O_RDWR, 0o666)
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        store = ShardStore(self.root / key)
+        weakref.finalize(store, os.close, lock)
+        return store
 
     def used(self, key: str, about: dict[str, Any] | None = None) -> None:
         """Note that a store is in use now; say what it is, for people, the first time.

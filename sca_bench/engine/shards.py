@@ -21,7 +21,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,18 +82,14 @@ class ShardStore:
     Args:
         folder: The folder; it need not exist.
         delete: Whether to delete what is damaged; else it is only left out.
-        held_by: Open file whose lock keeps the folder from being deleted as long as this lives.
 
     Attributes:
         damaged: Names of the damaged shards that were met since the store was opened, with the
             reason.
     """
 
-    def __init__(
-        self, folder: Path, *, delete: bool = True, held_by: IO[str] | None = None
-    ) -> None:
+    def __init__(self, folder: Path, *, delete: bool = True) -> None:
         self.folder = folder
-        self._held_by = held_by
         self._deletes = delete
         self.damaged: dict[str, str] = {}
         self._shards: dict[str, _Shard] = {}
@@ -164,7 +160,7 @@ class ShardStore:
                 problem = "a row does not fit its checksum; the shard was deleted, run again"
                 raise DamagedRow(f"{shard.data}: {problem}")
             for name, (raw, dtype, shape) in arrays.items():
-                raws.setdefault(name, []).append(raw[place])
+                raws.setdefault(name, []).append(raw[place].copy())  # not the mapping
                 kinds[name] = (dtype, shape)
         return {name: Rows(np.stack(rows), *kinds[name]) for name, rows in raws.items()}
 
@@ -178,13 +174,12 @@ class ShardStore:
             How many rows are there and sound of those asked for.
         """
         places: dict[str, list[int]] = {}
-        wanted = (
-            self._rows.values()
-            if keys is None
-            else [self._rows[key] for key in keys if key in self._rows]
-        )
-        for shard, place in wanted:
-            places.setdefault(shard.index.name, []).append(place)
+        if keys is None:
+            places = {n: list(range(len(shard.keys))) for n, shard in self._shards.items()}
+        for key in keys or ():
+            if key in self._rows:
+                shard, place = self._rows[key]
+                places.setdefault(shard.index.name, []).append(place)
         sound = 0
         for name, rows in places.items():
             shard = self._shards[name]

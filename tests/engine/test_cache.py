@@ -1,6 +1,7 @@
 """The cache of a run: limits, damage, stale images, and the command that shows it."""
 
 import dataclasses
+import gc
 import json
 import os
 import time
@@ -55,6 +56,21 @@ def test_the_least_recently_used_makes_room(tmp_path):
     reason = cache.make_room(3 * 2**20)  # what this run uses stays
     assert "cache_limit_gib of 0.00342 is reached" in reason
     assert {folder.name for folder in store_folders(tmp_path)} == {"recent"}
+
+
+def test_a_store_in_use_is_not_deleted(tmp_path, capsys):
+    """Neither to make room nor by hand, however long ago it was last touched."""
+    store_of(tmp_path, "k", 1, 900)
+    cache = Cache(tmp_path, limit_bytes=int(1.5 * 2**20), since=time.time())
+    reader = Cache(tmp_path).store("k")
+    assert "is reached" in cache.make_room(2**20)
+    assert main(["cache", "clear", "--dir", str(tmp_path)]) == 1
+    assert "in use, left as it is" in capsys.readouterr().out
+    assert len(ShardStore(tmp_path / "k")) == len(reader) == 1
+    del reader
+    assert cache.make_room(2**20) == ""
+    assert store_folders(tmp_path) == []
+    assert not list(tmp_path.glob(".k.*"))
 
 
 def test_a_nearly_full_disk_is_left_alone(tmp_path, monkeypatch):
@@ -235,6 +251,7 @@ def test_the_command_lists_checks_and_deletes(group_job, run_group, tmp_path, ca
     assert main(["cache", "verify", *flags]) == 1
     assert "damaged" in capsys.readouterr().out
     assert path.exists()
+    gc.collect()  # the run was in this process, and what it reads is in use
     assert main(["cache", "clear", path.parent.name[:5], *flags]) == 0
     assert not path.exists()
     assert len(store_folders(root)) == 3

@@ -230,6 +230,25 @@ def test_cells_of_a_stage_that_does_not_fit_are_not_started_either(measured):
     assert len({run_key(group) for group in schedule.groups}) == 2
 
 
+def test_chained_stages_are_chosen_in_their_order(measured):
+    """The second stage is longer and starts from the first: both fit, and so does the cell."""
+    data = "{train: {dataset: scenes, num_images: 5, first_seed: 900}}"
+    _, store, schedule, found = measured(
+        axes="{pretraining: [[one, two]]}",
+        extra=f"stages: {{one: {{data: {data}, train: {{steps: 10}}}}, "
+        f"two: {{data: {data}, train: {{steps: 100}}}}}}\n",
+    )
+    sizes = dict(found.sizes)
+    for group in schedule.groups:
+        size = SplitSize(images=5, regions=15, views=5, rows=15, drawn=3)
+        sizes.setdefault(fw.split_key(group.jobs[0].cell, "train"), size)
+    probes = {fw.shape_key(g, schedule.threads): PROBE for g in schedule.groups}
+    found = found.model_copy(update={"sizes": sizes, "probes": probes})
+    budget = Budget(time.monotonic() + 1e6, schedule, store, found)
+    assert len(budget.choose()) == len(schedule.groups) == 3
+    assert budget.postponed == {}
+
+
 def test_durations_are_read_and_written():
     assert [parse_duration(t) for t in ("45s", "90m", "2h", "1h30m", "1h 1s")] == [
         45,

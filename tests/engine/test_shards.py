@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -238,3 +239,39 @@ def test_a_writer_at_work_is_not_cleaned_away(tmp_path):
     os.utime(elsewhere, (day_old, day_old))
     store.clean()
     assert not elsewhere.exists()
+
+
+def _open_with_few_descriptors(folder):
+    soft = len(list(Path("/proc/self/fd").iterdir())) + shards._MOST_MAPPED + 12
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, soft))
+    store = ShardStore(folder)
+    keys = [f"k{i}" for i in range(200)]
+    right = all(values(store, [key])[0, 0] == i for i, key in enumerate(keys))
+    whole = len(store.take(keys)["a"].raw) == store.verify() == 200
+    os._exit(0 if right and whole and not store.damaged else 7)
+
+
+def test_more_shards_than_a_process_may_open_files(tmp_path):
+    store = ShardStore(tmp_path / "s")
+    for number in range(200):
+        store.append([f"k{number}"], {"a": rows(1, start=number)}, {})
+    process = multiprocessing.get_context("fork").Process(
+        target=_open_with_few_descriptors, args=(tmp_path / "s",)
+    )
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+    assert len(list((tmp_path / "s").glob("*.json"))) == 200
+
+
+def test_a_file_that_cannot_be_read_is_not_taken_for_damaged(tmp_path, monkeypatch):
+    store = filled(tmp_path / "s")
+
+    def broken(data, header):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(shards, "_map", broken)
+    with pytest.raises(OSError, match="Input/output error"):
+        ShardStore(tmp_path / "s").verify()
+    monkeypatch.undo()
+    assert ShardStore(tmp_path / "s").verify() == len(store) == 6

@@ -27,10 +27,15 @@ class Stopped(Exception):
 class MadeUp:
     """Runs a plan by writing records; stops in the middle of the batch it is told to."""
 
-    def __init__(self, store, stop_after=None, fails=lambda settings: False):
+    def __init__(
+        self, store, stop_after=None, fails=lambda settings: False, refuses=lambda settings: False
+    ):
         self.store, self.stop_after, self.fails, self.ran = store, stop_after, fails, []
+        self.refuses = refuses
 
     def __call__(self, plan, judge):
+        if any(self.refuses(job.cell.settings) for job in plan.left):
+            raise InputError("demo.yaml", "mixer", "does not fit")
         for job in plan.left:
             if self.stop_after is not None and len(self.ran) >= self.stop_after:
                 raise Stopped
@@ -276,3 +281,29 @@ def test_a_storage_that_cannot_be_opened_is_one_line_without_its_password(sweep_
     assert "secret" not in str(error.value)
     assert without_password("mysql://a:b@c/d") == "mysql://a:***@c/d"
     assert without_password("sqlite:////x/y.db") == "sqlite:////x/y.db"
+
+
+def test_settings_that_cannot_be_built_fail_their_trial_and_nothing_else(sweep_of, sweeper_of):
+    """Found only when a group is prepared; the other trials of the batch run all the same."""
+
+    def refuses(settings):
+        return settings.train.learning_rate > 2e-3
+
+    sweeper, run = sweeper_of(sweep_of(), refuses=refuses)
+    assert sum(map(len, run_all(sweeper))) == 10
+    states = {(t.params["train.learning_rate"] > 2e-3, t.state) for t in sweeper.trials}
+    assert states == {(True, TrialState.FAIL), (False, TrialState.COMPLETE)}
+    reasons = {t.user_attrs["reason"] for t in sweeper.failed}
+    assert reasons == {"demo.yaml: mixer: does not fit"}
+    again, run = sweeper_of(sweep_of(), refuses=refuses)
+    assert run_all(again) == []
+    assert run.ran == []
+
+
+def test_an_input_that_is_wrong_for_all_is_the_users_to_mend(sweep_of, sweeper_of):
+    sweeper, _ = sweeper_of(sweep_of(), refuses=lambda settings: True)
+    with pytest.raises(InputError, match="does not fit"):
+        run_all(sweeper)
+    mended, _ = sweeper_of(sweep_of())
+    assert sum(map(len, run_all(mended))) == 10
+    assert {t.state for t in mended.trials} == {TrialState.COMPLETE}

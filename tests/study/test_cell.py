@@ -8,6 +8,7 @@ from sca_bench.settings import CellSettings
 from sca_bench.study.cell import cell_key, features_key, identity, prefix_key, split_images
 from sca_bench.study.fingerprint import Fingerprints, path_settings
 from sca_bench.study.merge import merge, nest
+from sca_bench.variants import all_variants
 
 
 def settings(**changes):
@@ -317,3 +318,21 @@ def test_the_rendered_world_is_part_of_the_key(monkeypatch):
     before = cell_key(BASE, {})
     monkeypatch.setattr("sca_bench.study.cell.WORLD_VERSION", "scenes-of-the-future")
     assert cell_key(BASE, {}) != before
+
+
+@pytest.mark.parametrize("variant", sorted(all_variants()))
+def test_which_split_is_captioned_always_counts(variant):
+    val = {"dataset": "scenes", "num_images": 3, "first_seed": 20}
+    keys = {
+        cell_key(settings(variant=variant, data__val=val, eval__split=split), {})
+        for split in ("test", "val")
+    }
+    assert len(keys) == 2
+
+
+def test_retrieval_depends_on_who_deals_the_captions():
+    dealt = [
+        settings(variant="retrieval", data__permute_captions=True, train__order_seed=seed)
+        for seed in (0, 1)
+    ]
+    assert len({cell_key(s, {}) for s in dealt}) == 2
