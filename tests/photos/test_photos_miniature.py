@@ -109,7 +109,9 @@ def test_the_constant_baseline_says_the_most_frequent_training_phrase(runs, reco
 def test_features_are_computed_once_for_cells_that_share_them(runs, records):
     counters = {name: record.counters for name, record in records.items()}
     assert all(c["encoder_forwards"] == 0 for c in counters.values())
-    assert len(list((runs / "features").glob("[!.]*"))) == 4  # two splits, real and blank
+    abouts = (runs / "features").glob("*/about.json")
+    families = sorted(json.loads(path.read_text())["family"] for path in abouts)
+    assert families == ["images"] * 2 + ["mixed"] * 4  # real and blank; of each, two splits
 
 
 def test_the_same_photos_in_cocos_layout_give_the_same_captions(folders, runs, records, tmp_path):
