@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
@@ -14,3 +16,13 @@ def pytest_addoption(parser):
         help="folder of recorded outputs of the original, or one variant's folder in it"
         " (default: the copies in tests/parity/fixtures)",
     )
+
+
+def pytest_collection_modifyitems(config, items):
+    """Skip benchmarks unless they are asked for."""
+    if "bench" in config.getoption("-m"):
+        return
+    by_hand = pytest.mark.skip(reason="a benchmark, run by hand with -m bench")
+    for item in items:
+        if item.get_closest_marker("bench"):
+            item.add_marker(by_hand)

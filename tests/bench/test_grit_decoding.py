@@ -19,12 +19,6 @@ LEAST_RATIO = 5.0
 """Measured: see the README of the baseline; the margin is for busy machines."""
 
 
-@pytest.fixture(autouse=True)
-def by_hand(request):
-    if "bench" not in request.config.getoption("-m"):
-        pytest.skip("a benchmark, run by hand with -m bench")
-
-
 @pytest.fixture(scope="module")
 def decoder():
     torch.manual_seed(0)

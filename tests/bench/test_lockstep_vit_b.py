@@ -44,9 +44,7 @@ LOCKSTEP, WITH_ENCODER_CACHE, BATCHED_BEAMS, MEMORY = 0.6, 0.42, 0.4, 1.3
 
 
 @pytest.fixture(autouse=True, scope="module")
-def by_hand(request):
-    if "bench" not in request.config.getoption("-m"):
-        pytest.skip("a benchmark, run by hand with -m bench")
+def by_hand():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -59,12 +59,6 @@ if __name__ == "__main__":
 """
 
 
-@pytest.fixture(autouse=True)
-def by_hand(request):
-    if "bench" not in request.config.getoption("-m"):
-        pytest.skip("a benchmark, run by hand with -m bench")
-
-
 def run(tmp_path, name, batch):
     content = yaml.safe_load(SWEEP.read_text(encoding="utf-8"))
     content |= {"batch": batch, "sampler": {"name": "RandomSampler"}}  # asks the same either way
