@@ -21,6 +21,7 @@ from sca_bench.batch import RegionBatch
 from sca_bench.captioner import Decoding, RegionCaptioner, SharesPrefix, TrainableCaptioner
 from sca_bench.engine.clock import StepClock
 from sca_bench.engine.features import FeatureBank, Frozen, families_of
+from sca_bench.engine.process import cpu_threads
 from sca_bench.engine.rng import RngStream
 from sca_bench.settings import CellSettings
 from sca_bench.types import Prediction
@@ -71,6 +72,7 @@ class CellGroup(BaseModel):
         device: Where to compute.
         banks: Split name -> bank of frozen features; splits without one are computed as they come.
         decoding: How captions are generated.
+        frozen_threads: CPU threads of what is computed as it comes; 0 leaves them as they are.
     """
 
     def __init__(
@@ -79,8 +81,10 @@ class CellGroup(BaseModel):
         device: torch.device,
         banks: Mapping[str, FeatureBank],
         decoding: Decoding,
+        frozen_threads: int = 0,
     ) -> None:
         super().__init__()
+        self.frozen_threads = frozen_threads
         self.members = members
         self.device_ = device
         self.banks = dict(banks)
@@ -188,7 +192,7 @@ class CellGroup(BaseModel):
             return batch
         frozen = Frozen(self.members[0].settings.features, bank)
         families = families_of(member.settings for member in self.alive)
-        with torch.no_grad(), self._autocast():
+        with torch.no_grad(), self._autocast(), cpu_threads(self.frozen_threads):
             batch = frozen.embedded(sharing[0], batch)
             features = frozen.features(dict.fromkeys(families, sharing[0]), batch)
         self.counters["encoder_forwards"] += frozen.encoder_forwards

@@ -76,6 +76,8 @@ class GroupJob:
         since: When the command began, in seconds since the epoch; the cache deletes nothing to make
             room that was used later.
         judged: Whether the parent says after each validation which cells go on.
+        frozen_threads: CPU threads of frozen computations, which decide their last digits; 0 leaves
+            them at `threads`.
         part: Number and count, where several processes prepare the same cells, each some images.
     """
 
@@ -89,6 +91,7 @@ class GroupJob:
     splits: tuple[str, ...] = ("train", "val", "test")
     since: float = 0.0
     judged: bool = False
+    frozen_threads: int = 0
     part: tuple[int, int] = (0, 1)
 
     @property
@@ -177,6 +180,7 @@ def group_job(
     command: str,
     since: float = 0.0,
     judged: bool = False,
+    frozen_threads: int = 0,
 ) -> GroupJob:
     """Return the work of the process that runs a group.
 
@@ -189,6 +193,7 @@ def group_job(
         command: The command line, for the records.
         since: As for `GroupJob`.
         judged: As for `GroupJob`.
+        frozen_threads: As for `GroupJob`.
     """
     return GroupJob(
         runs_dir=str(runs_dir.resolve()),
@@ -215,6 +220,7 @@ def group_job(
         command=command,
         since=since,
         judged=judged,
+        frozen_threads=frozen_threads,
     )
 
 

@@ -150,6 +150,7 @@ class Launcher:
             command=self.command,
             since=self._began,
             judged=self.judge is not None,
+            frozen_threads=self._schedule.prepare_threads,
         )
 
     def _run(self, groups: list[Group]) -> None:

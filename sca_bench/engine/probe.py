@@ -144,6 +144,7 @@ class Prober:
             threads=self.schedule.threads,
             device=self.machine.device,
             command="",
+            frozen_threads=self.schedule.prepare_threads,
         )
 
     def _wave(

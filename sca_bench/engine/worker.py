@@ -170,7 +170,7 @@ class GroupRun:
                         cache, self.first, inputs, split, self.sets[split], families
                     )
         decoding = Decoding(self.first.eval.num_beams, self.first.eval.max_new_tokens)
-        group = CellGroup(members, self.device, banks, decoding)
+        group = CellGroup(members, self.device, banks, decoding, self.job.frozen_threads)
         self.needs_pixels = [s for s in self.sets if spec.looks and s not in banks]
         for split, bank in banks.items():
             if splits.needs_pixels(bank, ViewDataset(self._dataset(split))):

@@ -1,10 +1,11 @@
-"""What frozen features in half precision move: weights, captions and scores of a `tiny` cell.
+"""What frozen features in half precision move: weights and captions of a `tiny` cell.
 
     python -m pytest tests/bench/test_half_precision.py -m bench -s
 
-Trains `num_layers=2` of mixer_layers once in float32 and once for each setting, seed 0, and prints
-the largest difference of a trained tensor relative to its largest value, the share of test captions
-that changed, and CIDEr-D.
+Trains `num_layers=2` of mixer_layers once in float32 and once for each setting, seed 0, 20 steps, and
+prints the largest difference of a trained tensor relative to its largest value and the share of test
+captions that changed. (After hundreds of steps any difference, in the last digit or in the third, has
+grown to that of another seed.)
 """
 
 import subprocess
@@ -29,29 +30,28 @@ SETTINGS = {
 
 def run(overrides, runs):
     words = ["run", str(ROOT / "ablations" / "mixer_layers.yaml"), "--only", "num_layers=2"]
-    words += ["--seeds", "0", "--no-mlflow", "--runs-dir", str(runs)]
+    words += ["--set", "train.steps=20", "--seeds", "0", "--no-mlflow", "--runs-dir", str(runs)]
     words += [word for change in overrides for word in ("--set", change)]
     subprocess.run([sys.executable, "-m", "sca_bench", *words], check=True, capture_output=True)
     store = Store(runs)
     (record,) = store.records()
     folder = store.run_dir(record.cell_id, 0)
     captions = [row["caption"] for row in store.predictions(record.cell_id, 0)]
-    return record.cell_id, load_file(folder / "trainable.safetensors"), captions, record.scores
+    return record.cell_id, load_file(folder / "trainable.safetensors"), captions
 
 
 @pytest.mark.bench
 def test_what_half_precision_moves(tmp_path):
     found = {name: run(changes, tmp_path / name) for name, changes in SETTINGS.items()}
-    exact_id, exact, said, _ = found["float32"]
+    exact_id, exact, said = found["float32"]
     print()
     moved = {}
-    for name, (cell_id, weights, captions, scores) in found.items():
+    for name, (cell_id, weights, captions) in found.items():
         moved[name] = max(
             float((weights[k] - exact[k]).abs().max() / exact[k].abs().max()) for k in exact
         )
         changed = sum(a != b for a, b in zip(captions, said, strict=True)) / len(said)
-        cider = scores["cider_d"].value
-        print(f"{name}: weights {moved[name]:.1e}, captions {changed:.1%}, CIDEr-D {cider:.3f}")
+        print(f"{name}: weights {moved[name]:.1e}, captions {changed:.1%}")
         assert (cell_id == exact_id) == name.startswith("float32"), "rounding is part of the key"
     assert moved["float32, cache off"] == 0.0
     assert all(moved[name] > 0 for name in SETTINGS if "float16" in name)

@@ -9,8 +9,11 @@ import torch
 from safetensors.torch import load_file
 
 from sca_bench.engine import hooks
+from sca_bench.engine.job import Outcome
+from sca_bench.engine.prepare import prepare
 from sca_bench.engine.rng import RngStream
 from sca_bench.engine.splits import store_keys
+from sca_bench.engine.worker import GroupRun
 from sca_bench.errors import CellError
 from sca_bench.study.cell import prefix_key
 from sca_bench.study.store import Store
@@ -126,6 +129,24 @@ def test_seeds_differ_and_the_same_seed_repeats(group_job, run_group, tmp_path):
         weights.append(trained(job))
     assert_equal(weights[0], weights[1])
     assert any(not torch.equal(weights[0][k], weights[2][k]) for k in weights[0])
+
+
+def test_threads_of_the_cells_move_nothing_frozen(group_job, tmp_path):
+    """Two threads for the cells, one for what is frozen: kept or not, the weights are the same."""
+    weights = []
+    for cache in ("all", "encoder", "off"):
+        job = group_job({**DEPTHS[1], "features.cache": cache}, runs=tmp_path / cache)
+        outcome = Outcome()
+        torch.set_num_threads(1)
+        prepare(job, outcome, tmp_path / "progress")
+        torch.set_num_threads(2)
+        GroupRun(dataclasses.replace(job, threads=2, frozen_threads=1), outcome).run()
+        assert torch.get_num_threads() == 2
+        torch.set_num_threads(1)
+        assert not outcome.failed
+        weights.append(trained(job))
+    assert_equal(weights[0], weights[1])
+    assert_equal(weights[0], weights[2])
 
 
 def test_seeds_with_one_data_order_share_a_group(group_job, run_group, tmp_path):
