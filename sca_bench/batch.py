@@ -183,10 +183,6 @@ class RegionBatch:
         boxes_BR4 = self.boxes_xyxy_input_BR4.double() * scales_B4[:, None]
         return self.real(boxes_BR4).float()
 
-    def region_views(self) -> list[int]:
-        """Return the view number of each of the N real regions."""
-        return self.per_region(self.views or [0] * len(self.image_ids))
-
     def per_region(self, per_image: list[_V]) -> list[_V]:
         """Return what is known of each image once for each of its real regions, N in all."""
         width = self.region_mask_BR.shape[1]

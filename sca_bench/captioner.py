@@ -88,7 +88,10 @@ class EmbedsImages(SharesPrefix, Protocol):
     """
 
     def embed_images(self, pixel_values_B3HW: Tensor) -> Tensor:
-        """Return the embeddings (B, C, h, w) of normalised, padded images, without gradient."""
+        """Return the embeddings (B, C, h, w) of normalised, padded images, without gradient.
+
+        They are rounded to the cell's `features.encoder_dtype`.
+        """
         ...
 
 

@@ -164,6 +164,10 @@ class TrainSettings(Settings):
     val_every: int = of_kind("cost", 5_000, ge=1)
     """Steps between validations; the last step's weights are kept, so this moves no number."""
 
+    def order(self, seed: int) -> int:
+        """Return the seed of the data order of a run with this seed."""
+        return seed if self.order_seed is None else self.order_seed
+
 
 class EvalSettings(Settings):
     """Which split is captioned, and how."""

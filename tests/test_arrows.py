@@ -38,7 +38,8 @@ RECIPES_MAY_IMPORT = {"data.scenes"}
 nothing that a run imports, needs it (the second half of the baselines' test checks that)."""
 
 
-def imports(path):
+def imports(path, for_types=False):
+    """Yield what a file imports; what only a type checker sees, where that is asked for, too."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     typing_only = {
         id(inner)
@@ -47,7 +48,7 @@ def imports(path):
         for inner in ast.walk(node)
     }
     for node in ast.walk(tree):
-        if id(node) in typing_only:
+        if id(node) in typing_only and not for_types:
             continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -89,6 +90,12 @@ def test_every_import_follows_an_arrow(path):
         assert room, f"{path}: the ground floor imports {name}"
         allowed = MAY_IMPORT[room]
         assert target in allowed or inner in allowed, f"{path}: no arrow to {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_what_belongs_to_one_room_is_not_even_a_type_elsewhere(path):
+    tops = {name.split(".")[0] for name in imports(path, for_types=True)}
+    assert {ONE_ROOM[top] for top in tops & ONE_ROOM.keys()} <= {room_of(path)}
 
 
 def test_torch_free_ground_floor():

@@ -69,6 +69,16 @@ def test_light_commands_answer_without_torch(words):
     assert done.stdout
 
 
+def test_the_process_that_starts_workers_loads_no_loop_and_no_models():
+    code = (
+        "import sys; import sca_bench.engine.launch\n"
+        "heavy = {'mmengine', 'mlflow', 'transformers', 'optuna'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("words", [["--help"], ["list", "variants"]], ids=" ".join)
 def test_help_and_list_use_little_time(words):
     import resource

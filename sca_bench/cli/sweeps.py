@@ -22,9 +22,7 @@ from sca_bench.study.sweep import Sweep, load_sweep
 from sca_bench.study.values import show_value
 
 if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
-
-    from sca_bench.engine.sweep import Sweeper
+    from sca_bench.engine.sweep import Ended, Sweeper
 
 
 def command(options: argparse.Namespace, words: Sequence[str]) -> int:
@@ -119,7 +117,7 @@ class _Command:
         if not self.options.no_mlflow:
             tracker(self.store, manifest, self.options, self.console).update()
 
-    def _print_batch(self, sweeper: Sweeper, batch: Sequence[FrozenTrial]) -> None:
+    def _print_batch(self, sweeper: Sweeper, batch: Sequence[Ended]) -> None:
         total = -(-self.sweep.trials // self.sweep.batch)
         self._say(f"batch {batch[-1].number // self.sweep.batch + 1} of {total}:")
         for trial in batch:
@@ -133,7 +131,7 @@ class _Command:
         elif best:
             self._say(f"  on the front so far: {', '.join(f'#{t.number}' for t in best)}")
 
-    def _values(self, trial: FrozenTrial) -> str:
+    def _values(self, trial: Ended) -> str:
         objectives = self.sweep.spec.objectives
         pairs = zip(objectives, trial.values or (), strict=False)
         return ", ".join(f"{o.metric} {v:.4g}" for o, v in pairs)

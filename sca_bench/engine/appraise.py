@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from sca_bench.engine.appraisal import Appraisal, CellWork, Request
+from sca_bench.engine.forwards import TIMELESS
 from sca_bench.engine.job import resolve_device, this_machine
 from sca_bench.engine.probe import Memory, Prober
 from sca_bench.engine.provenance import machine, package_versions
@@ -99,9 +100,8 @@ def _works(plan: Plan, memory: Memory, say: Callable[[str], None]) -> dict[str, 
 
 def _structure(settings: CellSettings) -> str:
     """Return the key of all that decides what a cell computes."""
-    timeless = {"steps", "val_every", "learning_rate", "warmup_steps", "weight_decay", "betas"}
     kept = settings.model_dump(
-        mode="json", exclude=dict.fromkeys(_WORKLESS, True) | {"train": timeless}
+        mode="json", exclude=dict.fromkeys(_WORKLESS, True) | {"train": TIMELESS}
     )
     kept["sam"].pop("weights")
     return digest_json(kept)[:16]

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from sca_bench.engine.appraisal import Appraisal
-from sca_bench.engine.predict import RunKey, predict, run_key
+from sca_bench.engine.predict import RunKey, predict, runs_of
 from sca_bench.errors import InputError
 from sca_bench.study.plan import Group, Training
 from sca_bench.study.schedule import Schedule
@@ -106,7 +106,7 @@ class Budget:
 
     def affords(self, group: Group) -> bool:
         """Say whether a group that could start now fits; postpone it otherwise."""
-        seconds = self._seconds.get(run_key(group), 0.0)
+        seconds = self._seconds.get(runs_of(group), 0.0)
         if group.waits_for & self._lost:
             self._postpone(group, "what it starts from was not started")
         elif seconds + self._scoring_s > self.left_s:
@@ -116,7 +116,7 @@ class Budget:
         return False
 
     def _too_long(self, group: Group) -> None:
-        seconds = self._seconds.get(run_key(group), 0.0)
+        seconds = self._seconds.get(runs_of(group), 0.0)
         self._postpone(
             group,
             f"its group takes about {in_words(seconds)}, with what else is to be done too much for "

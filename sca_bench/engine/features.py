@@ -9,6 +9,7 @@ Shape legend as in `sca_bench.batch`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,9 +20,8 @@ from torch import Tensor
 from sca_bench.batch import RegionBatch, RegionFeatures, merged
 from sca_bench.captioner import EmbedsImages, SharesPrefix
 from sca_bench.engine.shards import Rows, ShardStore
-from sca_bench.settings import CellSettings, FeatureSettings
+from sca_bench.settings import FeatureSettings
 from sca_bench.types import FAMILIES, Family, Region
-from sca_bench.variants import get_variant
 
 ROWS: dict[Family, tuple[str, ...]] = {
     "mixed": ("tokens_NTC", "image_tokens_NSC", "ious_NM"),
@@ -46,12 +46,6 @@ _STORED = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 _LOADED = {name: dtype for dtype, name in _STORED.items()}
 
 
-def families_of(cells: Iterable[CellSettings]) -> tuple[Family, ...]:
-    """Return the families of frozen features that these cells read together, in fixed order."""
-    read = {f for cell in cells for f in get_variant(cell.variant).families(cell)}
-    return tuple(family for family in FAMILIES if family in read)
-
-
 def image_key(view: int, content: str) -> str:
     """Return the key of an image's row, in one view; `content` tells images apart by bytes."""
     return f"{view}|{content}"
@@ -70,11 +64,11 @@ class Keys:
     """Names the rows of a batch.
 
     Args:
-        content_of: Image id -> what tells its bytes from others'.
+        content_of: Image id -> what tells its bytes from others'; asked once for each image.
     """
 
     def __init__(self, content_of: Callable[[str], str]) -> None:
-        self.content_of = content_of
+        self.content_of = functools.cache(content_of)
 
     def images(self, batch: RegionBatch) -> list[str]:
         """Return the key of each of the B images."""
@@ -88,9 +82,10 @@ class Keys:
         pairs = zip(batch.per_region(whole), batch.region_ids, strict=True)
         return [_behind(image, region_id) for image, region_id in pairs]
 
-    def of(self, family: Family, batch: RegionBatch) -> list[str]:
-        """Return the keys of a batch's rows in the store of a family."""
-        return self.images(batch) if family == "images" else self.regions(batch)
+    def of(self, batch: RegionBatch, families: Iterable[Family]) -> dict[Family, list[str]]:
+        """Return the keys of a batch's rows in the store of each family."""
+        images, regions = self.images(batch), self.regions(batch)
+        return {family: images if family == "images" else regions for family in families}
 
 
 def to_rows(values: Tensor, dtype: torch.dtype) -> Rows:
@@ -141,12 +136,6 @@ class FeatureBank:
         """Whether all that the cells read is kept; image embeddings alone know no regions."""
         return self.families != ("images",) and all(f in self.stores for f in self.families)
 
-    def has_features(self, batch: RegionBatch) -> bool:
-        """Say whether every row that the cells read of a batch is there."""
-        return self.knows_regions and all(
-            self._has(family, self.keys.of(family, batch)) for family in self.families
-        )
-
     def has_view(self, view: int, content: str, regions: Iterable[Region]) -> bool:
         """Say whether every row that the cells read of one view of an image is there."""
         named = [region_key(view, content, region.region_id) for region in regions]
@@ -164,17 +153,20 @@ class FeatureBank:
         Raises:
             DamagedRow: A row does not fit its checksum.
         """
-        if not batch.region_ids or not self.has_features(batch):
+        if not batch.region_ids or not self.knows_regions:
+            return None
+        keys = self.keys.of(batch, self.families)
+        if not all(self._has(family, names) for family, names in keys.items()):
             return None
         device = batch.region_mask_BR.device
         taken: dict[str, Any] = {}
-        for family in self.families:
-            rows = self.stores[family].take(self.keys.of(family, batch))
+        for family, names in keys.items():
+            rows = self.stores[family].take(names)
             for name, values in {**_tensors(rows), **self._of_all(family)}.items():
                 if name in (*ROWS[family], *SHARED[family]) and name not in taken:
                     taken[name] = values.to(device=device, dtype=torch.float32, non_blocking=True)
         first = next(family for family in self.families if family != "images")
-        facts = self.stores[first].facts(self.keys.of(first, batch)[0])
+        facts = self.stores[first].facts(keys[first][0])
         if "mixed" in self.families:
             grid = self.stores["mixed"].facts(SHARED_KEY)["grid_hw"]
             taken["grid_hw"] = (int(grid[0]), int(grid[1]))
@@ -278,8 +270,7 @@ class Frozen:
             pixels_B3HW = batch.pixel_values_B3HW
             if len(missing) < len(parts):
                 pixels_B3HW = pixels_B3HW[missing]
-            new_BChw = captioner.embed_images(pixels_B3HW)
-            new_BChw = new_BChw.to(_TORCH_DTYPE[self.settings.encoder_dtype]).float()
+            new_BChw = captioner.embed_images(pixels_B3HW).float()
             self.encoder_forwards += len(missing)
             if len(missing) == len(parts):
                 return replace(batch, image_embeddings_BChw=new_BChw)

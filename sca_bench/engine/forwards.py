@@ -9,17 +9,16 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from sca_bench.engine.appraisal import CellWork, SplitSize
 from sca_bench.engine.cache import Cache
 from sca_bench.engine.preparations import preparations
 from sca_bench.settings import CellSettings, MixtureSplit, ScenesSplit
-from sca_bench.study.cell import Cell, data_split, features_key, result_settings, split_images
+from sca_bench.study.cell import Cell, data_split, keeps, split_images, store_keys
 from sca_bench.study.fingerprint import digest_json
 from sca_bench.study.plan import Group, Job
-from sca_bench.types import FAMILIES, Family
-from sca_bench.variants import get_variant
+from sca_bench.types import Family
+from sca_bench.variants import families_of, get_variant
 
 
 @dataclass
@@ -102,17 +101,12 @@ class Sizes:
 
 def split_key(cell: Cell, split: str) -> str:
     """Return the key of a split's size: what is read, and which views of it can be drawn."""
-    values = result_settings(cell.settings) | cell.inputs
-    source = f"data.{data_split(cell.settings, split)}."
-    part = {k.removeprefix(source): v for k, v in values.items() if k.startswith(source)}
-    views: list[Any] = []
-    if split == "train":
-        data = cell.settings.data
-        views = [data.flip, data.lsj_scale is not None, cell.settings.train.regions_per_image]
-    return digest_json([part, views])[:16]
+    shown = split_images(cell.settings, cell.inputs, split)
+    most = cell.settings.train.regions_per_image if split == "train" else None
+    return digest_json([shown, most])[:16]
 
 
-_TIMELESS = {
+TIMELESS = {
     "learning_rate",
     "betas",
     "weight_decay",
@@ -132,7 +126,7 @@ def shape_key(group: Group, threads: int) -> str:
     cells = [
         [
             job.cell.settings.model_dump(
-                mode="json", exclude={"train": _TIMELESS, "note": True, "pretraining": True}
+                mode="json", exclude={"train": TIMELESS, "note": True, "pretraining": True}
             ),
             job.reuses,
             bool(job.cell.stage),
@@ -207,15 +201,15 @@ def banks(groups: Iterable[Group], runs_dir: Path) -> list[Bank]:
             readers = [job for job in group.jobs if reads_sam(job.cell.settings)]
             if not readers:
                 continue
-            families = {f for job in readers for f in _kept_families(job, split)}
             cell = readers[0].cell  # one preparation's cells have one key for each family
+            read = families_of(job.cell.settings for job in readers)
+            keys = store_keys(cell.settings, cell.inputs, split, read)
+            if not keys:
+                continue
+            # Embeddings alone are no reason to look at images whose features are kept.
+            families = {family for family in keys if family in read} or {"images"}
             images = split_images(cell.settings, cell.inputs, split)
             cache = Cache.of(runs_dir, cell.settings.runtime)
-            keys = {
-                family: features_key(cell.settings, cell.inputs, split, family)
-                for family in FAMILIES
-                if family in families or family == "images"
-            }
             there = {
                 family: (key, images) in claimed or cache.holds(key, images)
                 for family, key in keys.items()
@@ -226,16 +220,6 @@ def banks(groups: Iterable[Group], runs_dir: Path) -> list[Bank]:
                 wanted = {f: key for f, key in missing.items() if f in families}
                 found.append(Bank(split, cell, wanted, there["images"]))
     return found
-
-
-def _kept_families(job: Job, split: str) -> tuple[Family, ...]:
-    settings = job.cell.settings
-    jittered = split == "train" and settings.data.lsj_scale is not None
-    if settings.features.cache == "off" or jittered:
-        return ()
-    if settings.features.cache == "encoder":
-        return ("images",)
-    return get_variant(settings.variant).families(settings)
 
 
 def shared(groups: Iterable[Group], runs_dir: Path, sizes: Sizes) -> Count:
@@ -277,7 +261,7 @@ def in_group(jobs: Iterable[Job], sizes: Sizes) -> Count:
             _pass(part, lead.cell, split, times, sizes)
         if split == "train" and (settings.eval.also_train or not lead.steps):
             _pass(part, lead.cell, split, 1, sizes)
-        once.add(0 if _kept_families(lead, split) else part.images, part.regions)
+        once.add(0 if keeps(settings, split) else part.images, part.regions)
     return once
 
 

@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from sca_bench.batch import RegionBatch
 from sca_bench.captioner import Decoding, RegionCaptioner, SharesPrefix, TrainableCaptioner
 from sca_bench.engine.clock import StepClock
-from sca_bench.engine.features import FeatureBank, Frozen, families_of
+from sca_bench.engine.features import FeatureBank, Frozen
 from sca_bench.engine.process import cpu_threads
 from sca_bench.engine.rng import RngStream
 from sca_bench.settings import CellSettings
 from sca_bench.types import Prediction
+from sca_bench.variants import families_of
 
 _AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

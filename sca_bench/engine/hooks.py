@@ -14,6 +14,7 @@ import torch
 from mmengine.hooks import Hook
 
 from sca_bench.engine.group import CellGroup, Member
+from sca_bench.engine.judge import ask
 from sca_bench.errors import CellError
 from sca_bench.study.store import checkpoint_path, drop_checkpoints
 
@@ -75,6 +76,31 @@ class LogHook(Hook):  # type: ignore[misc]
     def _append(self, key: str, row: dict[str, Any]) -> None:
         with (self._folders[key] / "log.jsonl").open("a", encoding="utf-8") as handle:
             handle.write(json.dumps(row) + "\n")
+
+
+class JudgeHook(Hook):  # type: ignore[misc]
+    """Ask the parent after each validation but the last one, and let members leave.
+
+    Args:
+        folder: Folder of the attempt.
+    """
+
+    priority = "LOW"  # behind the log's line about the same validation
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
+        """Wait for the parent's answer; what was trained to the end is no longer in question."""
+        if runner.iter >= runner.max_iters:
+            return
+        group: CellGroup = runner.model
+        leaving = ask(self._folder, runner.iter, validation_values(metrics))
+        for member in group.alive:
+            if member.key in leaving:
+                group.prune(member, leaving[member.key])
+        if not group.alive:
+            runner.train_loop.stop_training = True
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:

@@ -97,8 +97,7 @@ class GroupJob:
     @property
     def order_seed(self) -> int:
         """Seed of the data order, which all its runs share."""
-        wanted = self.cells[0].settings["train"].get("order_seed")
-        return self.cells[0].seed if wanted is None else int(wanted)
+        return self.cells[0].parsed().train.order(self.cells[0].seed)
 
     @property
     def is_stage(self) -> bool:

@@ -11,12 +11,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from mmengine.hooks import Hook
-
-from sca_bench.engine.group import CellGroup
-from sca_bench.engine.hooks import validation_values
 from sca_bench.study.store import write_atomic
 
 Judge = Callable[[int, dict[str, dict[str, float]]], dict[str, str]]
@@ -25,31 +20,14 @@ _POLL_S = 0.02
 _QUESTION, _ANSWER = "validated-", "leaving-"
 
 
-class JudgeHook(Hook):  # type: ignore[misc]
-    """Ask after each validation but the last one, and let members leave."""
-
-    priority = "LOW"  # behind the log's line about the same validation
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
-        """Wait for the parent's answer; what was trained to the end is no longer in question."""
-        step = runner.iter
-        if step >= runner.max_iters:
-            return
-        group: CellGroup = runner.model
-        answer = self._folder / f"{_ANSWER}{step}.json"
-        question = json.dumps(validation_values(metrics))
-        write_atomic(self._folder / f"{_QUESTION}{step}.json", question)
-        while not answer.exists():
-            time.sleep(_POLL_S)
-        leaving = json.loads(answer.read_text(encoding="utf-8"))
-        for member in group.alive:
-            if member.key in leaving:
-                group.prune(member, leaving[member.key])
-        if not group.alive:
-            runner.train_loop.stop_training = True
+def ask(folder: Path, step: int, values: dict[str, dict[str, float]]) -> dict[str, str]:
+    """Ask in the folder of an attempt which runs go no further; wait for the answer."""
+    reply = folder / f"{_ANSWER}{step}.json"
+    write_atomic(folder / f"{_QUESTION}{step}.json", json.dumps(values))
+    while not reply.exists():
+        time.sleep(_POLL_S)
+    leaving: dict[str, str] = json.loads(reply.read_text(encoding="utf-8"))
+    return leaving
 
 
 def answer(folder: Path, judge: Judge) -> None:

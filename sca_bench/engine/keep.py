@@ -45,17 +45,23 @@ class _Writer:
 
     cache: Cache
     store: ShardStore
-    facts: dict[str, Any] = field(default_factory=dict)
     num_bytes: int = 0
+    _facts: dict[str, Any] = field(default_factory=dict)
     _waiting: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     _bytes: int = 0
 
-    def add(self, keys: Sequence[str], arrays: Mapping[str, Tensor]) -> None:
+    def add(self, keys: Sequence[str], arrays: Mapping[str, Tensor], **facts: Any) -> None:
         """Add rows that the store lacks; one that comes twice is kept once.
+
+        Args:
+            keys: Key of each row.
+            arrays: The rows.
+            **facts: What holds for all rows that are ever added.
 
         Raises:
             CacheFull: There is no room.
         """
+        self._facts = facts
         for place, key in enumerate(keys):
             if key in self.store or key in self._waiting:
                 continue
@@ -76,9 +82,9 @@ class _Writer:
             return
         names = next(iter(waiting.values()))
         arrays = {name: _rows([row[name] for row in waiting.values()]) for name in names}
-        self.write(list(waiting), arrays)
+        self.write(list(waiting), arrays, self._facts)
 
-    def write(self, keys: list[str], arrays: Mapping[str, Rows]) -> None:
+    def write(self, keys: list[str], arrays: Mapping[str, Rows], facts: Mapping[str, Any]) -> None:
         """Write one shard.
 
         Raises:
@@ -88,7 +94,7 @@ class _Writer:
         if reason:
             raise CacheFull(reason)
         try:
-            self.num_bytes += self.store.append(keys, arrays, self.facts)
+            self.num_bytes += self.store.append(keys, arrays, facts)
         except OSError as error:
             raise CacheFull(f"{self.store.folder}: {error.strerror or error}") from error
 
@@ -278,10 +284,10 @@ def _keep(
     settings = bank.settings
     first = next(iter(owners.values()))
     batch = frozen.embedded(first, batch)
-    alone = batch.image_embeddings_BChw
+    alone, keys = batch.image_embeddings_BChw, bank.keys.of(batch, writers)
     if alone is not None and "images" in writers:
         arrays = {"embeddings_BChw": alone.cpu().to(storage_dtype("embeddings_BChw", settings))}
-        writers["images"].add(bank.keys.images(batch), arrays)
+        writers["images"].add(keys["images"], arrays)
     asked = {family: owners[family] for family in wanted}
     if alone is not None and asked.keys() == {"images"} and SHARED_KEY in bank.stores["images"]:
         return
@@ -293,17 +299,15 @@ def _keep(
         if family == "images" and alone is not None:
             continue
         arrays = {n: _stored(features, n, storage_dtype(n, settings)) for n in ROWS[family]}
-        writers[family].facts = {"first_candidate": features.first_candidate}
-        writers[family].add(bank.keys.of(family, batch), arrays)
+        writers[family].add(keys[family], arrays, first_candidate=features.first_candidate)
 
 
 def _keep_shared(writer: _Writer, family: Family, features: RegionFeatures) -> None:
     """Keep what all rows of a family share, once."""
     if not SHARED[family] or SHARED_KEY in writer.store:
         return
-    writer.facts = {"grid_hw": features.grid_hw if family == "mixed" else None}
     rows = {n: to_rows(features.need(n)[None], torch.float32) for n in SHARED[family]}
-    writer.write([SHARED_KEY], rows)
+    writer.write([SHARED_KEY], rows, {"grid_hw": features.grid_hw} if family == "mixed" else {})
     writer.store.refresh()
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from sca_bench.engine.appraisal import Appraisal, GroupProbe
 from sca_bench.engine.forwards import Bank, Sizes, banks, num_validations, shape_key
+from sca_bench.engine.images import MAX_IMAGES
 from sca_bench.engine.preparations import preparations
 from sca_bench.study.plan import Group
 from sca_bench.study.schedule import Schedule
 from sca_bench.study.store import Store, checkpoint_step, is_trained
 
-_MOST_THUMBNAILS = 200
 RunKey = frozenset[tuple[str, int]]
 """What a group is known by: its runs."""
 
@@ -46,7 +46,7 @@ class Prediction:
         return self.prepare_s + self.run_s + self.rest_s
 
 
-def run_key(group: Group) -> RunKey:
+def runs_of(group: Group) -> RunKey:
     """Return what a group is known by."""
     return frozenset((job.cell.cell_id, job.seed) for job in group.jobs)
 
@@ -66,8 +66,8 @@ def predict(
     if appraisal.overheads is None or probes.keys() - appraisal.probes.keys():
         return None
     sizes, over = Sizes(appraisal.sizes), appraisal.overheads
-    of = {run_key(g): appraisal.probes[shape_key(g, schedule.threads)] for g in schedule.groups}
-    groups = {run_key(g): group_s(g, of[run_key(g)], store, sizes) for g in schedule.groups}
+    of = {runs_of(g): appraisal.probes[shape_key(g, schedule.threads)] for g in schedule.groups}
+    groups = {runs_of(g): group_s(g, of[runs_of(g)], store, sizes) for g in schedule.groups}
     prepare_s = _prepare_s(schedule, store, sizes, of)
     run_s = _side_by_side(schedule, groups)
     num_runs = sum(not job.cell.stage for group in schedule.groups for job in group.jobs)
@@ -123,7 +123,7 @@ def _prepare_s(
         probe = by_run[lead.cell.cell_id, lead.seed]
         one = probe.load_s + probe.prepare_s
         if test := sizes.of(lead.cell, "test"):
-            one += min(test.images, _MOST_THUMBNAILS) * probe.thumbnail_s
+            one += min(test.images, MAX_IMAGES) * probe.thumbnail_s
         members = {job.cell.cell_id for job in group.jobs}
         for bank in missing:
             if bank.cell.cell_id in members and bank.split in splits:
@@ -164,18 +164,18 @@ def _side_by_side(schedule: Schedule, seconds: Mapping[RunKey, float]) -> float:
 
     def ready(group: Group) -> bool:
         starts = (coming[t] for t in group.waits_for if t in coming)
-        return all(run_key(start) in ended for start in starts)
+        return all(runs_of(start) in ended for start in starts)
 
     while waiting or running:
         while len(running) < schedule.limit and (group := _first(waiting, ready)) is not None:
             waiting.remove(group)
-            heapq.heappush(running, (now + seconds[run_key(group)], number))
+            heapq.heappush(running, (now + seconds[runs_of(group)], number))
             order[number] = group
             number += 1
         if not running:
             break  # what waits for a start that nothing gives
         now, done = heapq.heappop(running)
-        ended.add(run_key(order[done]))
+        ended.add(runs_of(order[done]))
     return now
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sca_bench.study.cell import features_key
+from sca_bench.study.cell import features_key, keeps
 from sca_bench.study.plan import Group, Job
 from sca_bench.types import FAMILIES
 
@@ -36,9 +36,5 @@ def preparations(groups: list[Group]) -> list[tuple[Group, tuple[str, ...]]]:
 def _prepared_splits(job: Job) -> tuple[str, ...]:
     """Return the splits to prepare for a run; one where nothing can be kept, to check its input."""
     settings = job.cell.settings
-    if settings.features.cache == "off":
-        return job.splits[:1]
-    kept = [s for s in job.splits if s != "train" or settings.data.lsj_scale is None]
-    if settings.data.val is None:
-        kept = [split for split in kept if split != "val"]
-    return tuple(kept) or job.splits[:1]
+    kept = tuple(split for split in job.splits if keeps(settings, split))
+    return kept or job.splits[:1]

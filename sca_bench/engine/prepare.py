@@ -15,7 +15,6 @@ from sca_bench.data.dataset import RegionDataset, ViewDataset
 from sca_bench.data.region_set import RegionSet
 from sca_bench.engine import splits
 from sca_bench.engine.cache import Cache, locked
-from sca_bench.engine.features import families_of
 from sca_bench.engine.group import Member, autocast
 from sca_bench.engine.images import images_folder, write_thumbnails
 from sca_bench.engine.job import CellJob, GroupJob, Outcome
@@ -25,10 +24,10 @@ from sca_bench.engine.trained import start_weights
 from sca_bench.errors import InputError
 from sca_bench.models.sam import sam_dims
 from sca_bench.settings import CellSettings
-from sca_bench.study.cell import data_split, split_images
+from sca_bench.study.cell import data_split, keeps, split_images, store_keys
 from sca_bench.study.store import write_atomic
 from sca_bench.types import FAMILIES, Family
-from sca_bench.variants import SAM_PARTS, SCA_PARTS, get_variant
+from sca_bench.variants import SAM_PARTS, SCA_PARTS, families_of, get_variant
 
 
 def build_member(cell: CellJob, where: str, parts: Any, device: torch.device) -> Member:
@@ -54,7 +53,7 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
     settings = lead.parsed()
     runs_dir, device = Path(job.runs_dir), torch.device(job.device)
     sets = splits.load_splits(settings, job.where)
-    _refuse_overlaps(job)
+    _refuse_overlaps(job, lead, sets)
     read = {data_split(settings, name): found for name, found in sets.items()}
     outcome.messages += [f"{name}: {found.summary()}" for name, found in read.items()]
     datasets = {
@@ -85,8 +84,8 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
             check_embeddings(member.captioner, member.settings, job.where)
             for family in families_of([member.settings]):
                 sharing.setdefault(family, member.captioner)
-    for split in splits.kept_splits(settings, sets) if sharing else ():
-        if split in job.splits:
+    for split in sets if sharing else ():
+        if split in job.splits and keeps(settings, split):
             began = time.perf_counter()
             kept = _keep_split(job, lead, split, datasets[split], sharing, progress)
             seconds = time.perf_counter() - began
@@ -138,7 +137,7 @@ def _keep_split(
     settings, device = lead.parsed(), torch.device(job.device)
     cache = Cache.of(Path(job.runs_dir), settings.runtime, job.since)
     families = tuple(family for family in FAMILIES if family in sharing)
-    keys = splits.store_keys(settings, lead.inputs, split, families)
+    keys = store_keys(settings, lead.inputs, split, families)
     for family, key in keys.items():
         about = {"family": family, "split": split if family != "images" else "any"}
         cache.used(key, {**about, "sam": settings.sam.size, "dtype": _kept_as(settings, family)})
@@ -163,18 +162,19 @@ def _kept_as(settings: CellSettings, family: Family) -> str:
     return settings.features.encoder_dtype if family == "images" else settings.features.dtype
 
 
-def _refuse_overlaps(job: GroupJob) -> None:
+def _refuse_overlaps(job: GroupJob, lead: CellJob, sets: dict[str, RegionSet]) -> None:
     """Refuse a cell that is captioned on an image it trains or is validated on.
 
     Cells that are prepared together share one split, and may differ in another.
     """
-    seen: set[str] = set()
-    for cell in job.cells:
+    seen: set[tuple[str, ...]] = set()
+    for cell in (lead, *job.cells):
         settings = cell.parsed()
-        triple = [split_images(settings, cell.inputs, name) for name in splits.SPLITS]
-        if "|".join(triple) not in seen:
-            seen.add("|".join(triple))
-            _refuse_overlap(splits.load_splits(settings, job.where), cell, job.where)
+        triple = tuple(split_images(settings, cell.inputs, name) for name in splits.SPLITS)
+        if triple not in seen:
+            seen.add(triple)
+            read = sets if cell is lead else splits.load_splits(settings, job.where)
+            _refuse_overlap(read, cell, job.where)
 
 
 def _refuse_overlap(sets: dict[str, RegionSet], cell: CellJob, where: str) -> None:

@@ -8,16 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sca_bench.engine import splits
 from sca_bench.engine.cache import Cache
 from sca_bench.engine.forwards import banks
 from sca_bench.engine.job import GroupJob
 from sca_bench.engine.pool import Attempt, Pool
 from sca_bench.engine.preparations import preparations
 from sca_bench.engine.progress import RunProgress
+from sca_bench.study.cell import store_keys
 from sca_bench.study.plan import Group
 from sca_bench.study.schedule import Schedule
-from sca_bench.variants import get_variant
+from sca_bench.variants import families_of
 
 _POLL_S = 0.1
 
@@ -116,7 +116,6 @@ def _touch(groups: list[Group], runs_dir: Path) -> None:
             settings, inputs = job.cell.settings, job.cell.inputs
             cache = Cache.of(runs_dir, settings.runtime)
             for split in names:
-                families = get_variant(settings.variant).families(settings)
-                for key in splits.store_keys(settings, inputs, split, families).values():
+                for key in store_keys(settings, inputs, split, families_of([settings])).values():
                     if (cache.root / key).exists():
                         cache.used(key)

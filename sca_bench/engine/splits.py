@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
 
-from sca_bench.data.collate import collate
+from sca_bench.data.collate import ImageSample, collate
 from sca_bench.data.dataset import RegionDataset, ViewDataset
 from sca_bench.data.load import load_split
 from sca_bench.data.region_set import RegionSet
@@ -17,8 +17,8 @@ from sca_bench.engine.cache import Cache, ImageDigests
 from sca_bench.engine.features import FeatureBank, Keys, image_key
 from sca_bench.grammar import WORLD_VERSION
 from sca_bench.settings import CellSettings
-from sca_bench.study.cell import data_split, features_key
-from sca_bench.types import FAMILIES, Family
+from sca_bench.study.cell import data_split, store_keys
+from sca_bench.types import Family
 from sca_bench.variants import get_variant
 
 SPLITS = ("train", "val", "test")
@@ -37,14 +37,6 @@ def load_splits(settings: CellSettings, where: str) -> dict[str, RegionSet]:
             sets[name] = load_split(split, where)
             sets[name].check_images()
     return sets
-
-
-def kept_splits(settings: CellSettings, sets: dict[str, RegionSet]) -> list[str]:
-    """Return the splits whose frozen features can be kept: not one whose images are jittered."""
-    if settings.features.cache == "off":
-        return []
-    jittered = settings.data.lsj_scale is not None
-    return [name for name in sets if not (name == "train" and jittered)]
 
 
 def make_dataset(
@@ -104,52 +96,33 @@ def train_loader(
 
 def eval_loader(dataset: RegionDataset, settings: CellSettings) -> DataLoader[Any]:
     """Return a loader that yields every image once, about `eval_regions` regions at a time."""
-    regions = len(dataset.region_set.regions)
-    per_image = max(1.0, regions / max(1, len(dataset)))
-    return DataLoader(
-        dataset,
-        batch_size=max(1, round(settings.runtime.eval_regions / per_image)),
-        sampler=EvalSampler(len(dataset)),  # type: ignore[arg-type]
-        collate_fn=collate,
-        num_workers=settings.runtime.loader_workers,
-    )
+    sampler = EvalSampler(len(dataset))
+    return _loader(dataset, dataset, settings, sampler=sampler)
 
 
 def stored_loader(dataset: RegionDataset, settings: CellSettings) -> DataLoader[Any]:
     """Return a loader over every image as it is stored, with the captions it is trained on."""
-    regions = len(dataset.region_set.regions)
-    per_image = max(1.0, regions / max(1, len(dataset)))
-    return DataLoader(
-        ViewDataset(dataset, stored_only=True),
-        batch_size=max(1, round(settings.runtime.eval_regions / per_image)),
-        collate_fn=collate,
-        num_workers=settings.runtime.loader_workers,
-    )
+    return _loader(ViewDataset(dataset, stored_only=True), dataset, settings)
 
 
 def view_loader(
     views: ViewDataset, places: Sequence[int], settings: CellSettings
 ) -> DataLoader[Any]:
     """Return a loader over some (image, view) pairs, about `eval_regions` regions at a time."""
-    region_set = views.dataset.region_set
-    per_image = max(1.0, len(region_set.regions) / max(1, len(views.dataset)))
+    return _loader(Subset(views, places), views.dataset, settings)
+
+
+def _loader(
+    items: Dataset[ImageSample], dataset: RegionDataset, settings: CellSettings, **more: Any
+) -> DataLoader[Any]:
+    per_image = max(1.0, len(dataset.region_set.regions) / max(1, len(dataset)))
     return DataLoader(
-        Subset(views, places),
+        items,
         batch_size=max(1, round(settings.runtime.eval_regions / per_image)),
         collate_fn=collate,
         num_workers=settings.runtime.loader_workers,
+        **more,
     )
-
-
-def store_keys(
-    settings: CellSettings, inputs: dict[str, str], split: str, families: Iterable[Family]
-) -> dict[Family, str]:
-    """Return the store of each family of a split that `features.cache` lets be kept.
-
-    Embeddings are kept whenever anything is: whatever else is read is computed from them.
-    """
-    kept = {"images", *(families if settings.features.cache == "all" else ())}
-    return {f: features_key(settings, inputs, split, f) for f in FAMILIES if f in kept}
 
 
 def content_of(region_set: RegionSet, settings: CellSettings, digests: ImageDigests) -> Keys:

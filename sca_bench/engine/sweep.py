@@ -30,6 +30,8 @@ CELL, TRAINING = "cell_id", "training_id"
 REASON = "reason"
 _EXHAUSTED = "exhausted"
 
+Ended = FrozenTrial
+"""A trial as the storage keeps it."""
 RunPlan = Callable[[Plan, Any], Mapping[str, str]]
 """Runs what is left of a plan, asking the judge it is given, if it is given one."""
 

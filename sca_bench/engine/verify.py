@@ -183,13 +183,12 @@ class _Verifier:
         return f"{len(after)} regions captioned again on {device}, word for word the same"
 
     def _dataset(self, sets: dict[str, RegionSet], split: str, *, training: bool) -> RegionDataset:
-        order = self.settings.train.order_seed
         return splits.make_dataset(
             sets,
             split,
             self.settings,
             image_size=sam_dims(self.settings.sam.size).image_size,
-            seed=self.record.seed if order is None else order,
+            seed=self.settings.train.order(self.record.seed),
             with_pixels=get_variant(self.settings.variant).looks,
             training=training,
         )

@@ -15,12 +15,11 @@ from sca_bench.data.dataset import ViewDataset
 from sca_bench.engine import splits
 from sca_bench.engine.cache import Cache
 from sca_bench.engine.collect import ValidationSummary, WritePredictions, check_complete
-from sca_bench.engine.features import FeatureBank, families_of
+from sca_bench.engine.features import FeatureBank
 from sca_bench.engine.fit import fit_once
 from sca_bench.engine.group import CellGroup, Member
-from sca_bench.engine.hooks import CheckpointHook, LogHook
+from sca_bench.engine.hooks import CheckpointHook, JudgeHook, LogHook
 from sca_bench.engine.job import CellJob, GroupJob, Outcome
-from sca_bench.engine.judge import JudgeHook
 from sca_bench.engine.ledger import cost_of, new_record
 from sca_bench.engine.mm import build_runner
 from sca_bench.engine.prepare import build_member, prepare
@@ -30,6 +29,7 @@ from sca_bench.engine.trained import load_found, load_trained, save_trained
 from sca_bench.errors import CellError, InputError
 from sca_bench.models.sam import sam_dims
 from sca_bench.settings import CellSettings
+from sca_bench.study.cell import keeps
 from sca_bench.study.record import RunRecord
 from sca_bench.study.store import (
     PREDICTIONS,
@@ -42,7 +42,7 @@ from sca_bench.study.store import (
     keep_log_until,
 )
 from sca_bench.study.training import TrainedIndex
-from sca_bench.variants import get_variant
+from sca_bench.variants import families_of, get_variant
 
 
 def main(job_path: str, outcome_path: str, log_path: str, stage: str) -> None:
@@ -164,8 +164,8 @@ class GroupRun:
             cache = Cache.of(Path(self.job.runs_dir), self.first.runtime)
             families = families_of(member.settings for member in members)
             inputs = self.job.cells[0].inputs
-            for split in splits.kept_splits(self.first, self.sets):
-                if split in self.job.splits:
+            for split in self.sets:
+                if split in self.job.splits and keeps(self.first, split):
                     banks[split] = splits.open_bank(
                         cache, self.first, inputs, split, self.sets[split], families
                     )

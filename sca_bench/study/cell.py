@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from pydantic import BaseModel
 from sca_bench.grammar import WORLD_VERSION
 from sca_bench.settings import CellSettings, ScenesSplit, items_of
 from sca_bench.study.fingerprint import digest_json
-from sca_bench.types import Family
+from sca_bench.types import FAMILIES, Family
 from sca_bench.variants import SAM_PARTS, SCA_PARTS, get_variant
 
 KEY_LENGTH = 12
@@ -135,6 +136,25 @@ def data_split(settings: CellSettings, split: str) -> str:
     The engine calls `test` what is captioned and scored: the split that `eval.split` names.
     """
     return settings.eval.split if split == "test" else split
+
+
+def keeps(settings: CellSettings, split: str) -> bool:
+    """Say whether anything frozen of a split is kept: no two jittered training draws are alike."""
+    jittered = split == "train" and settings.data.lsj_scale is not None
+    return settings.features.cache != "off" and not jittered
+
+
+def store_keys(
+    settings: CellSettings, inputs: dict[str, str], split: str, families: Iterable[Family]
+) -> dict[Family, str]:
+    """Return the key of each family of a split that is kept, in fixed order.
+
+    Embeddings are kept whenever anything is: whatever else is read is computed from them.
+    """
+    if not keeps(settings, split):
+        return {}
+    kept = {"images", *(families if settings.features.cache == "all" else ())}
+    return {f: features_key(settings, inputs, split, f) for f in FAMILIES if f in kept}
 
 
 def features_key(

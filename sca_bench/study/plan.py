@@ -9,7 +9,7 @@ from typing import Literal
 
 from sca_bench.errors import InputError
 from sca_bench.settings import CellSettings
-from sca_bench.study.cell import Cell, cell_key, prefix_key
+from sca_bench.study.cell import Cell, cell_key, keeps, prefix_key
 from sca_bench.study.fingerprint import Fingerprints
 from sca_bench.study.store import TRAIN_PREDICTIONS, Store, checkpoint_step, is_trained
 from sca_bench.study.suite import Suite
@@ -48,8 +48,7 @@ class Job:
     @property
     def order_seed(self) -> int:
         """Seed of its data order: its own, unless the settings name one."""
-        wanted = self.cell.settings.train.order_seed
-        return self.seed if wanted is None else wanted
+        return self.cell.settings.train.order(self.seed)
 
     @property
     def gives(self) -> Training | None:
@@ -78,12 +77,10 @@ class Job:
 
     @property
     def cached_splits(self) -> tuple[str, ...]:
-        """Return those of them whose features are kept whole: no two jittered draws are alike."""
+        """Return those of them of which all is kept that it reads."""
         settings = self.cell.settings
-        if settings.features.cache != "all":
-            return ()
-        jittered = settings.data.lsj_scale is not None
-        return tuple(s for s in self.splits if not (s == "train" and jittered))
+        whole = settings.features.cache == "all"
+        return tuple(split for split in self.splits if whole and keeps(settings, split))
 
 
 @dataclass(frozen=True)

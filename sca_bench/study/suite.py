@@ -7,7 +7,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -18,6 +18,8 @@ from sca_bench.study.profiles import load_profile, profile_names, read_yaml
 from sca_bench.study.published_rows import PublishedRows, published_rows
 from sca_bench.study.resolve import ResolvedCell, Resolver
 from sca_bench.study.schema import Claim, Patch, SuiteFile
+
+_Spec = TypeVar("_Spec", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -69,15 +71,7 @@ def load_suite(
         InputError: Any fault in the file or the overrides, in one line.
     """
     path = Path(path)
-    content = read_yaml(path)
-    if not isinstance(content, dict):
-        raise InputError(path, "", "expected a mapping with suite, question, axes, ...")
-    if "sweep" in content:
-        raise InputError(path, "sweep", "this is a sweep", "use `sweep`")
-    try:
-        spec = SuiteFile.model_validate(content)
-    except ValidationError as error:
-        raise schema_fault(error, path, SuiteFile) from None
+    spec = read_spec(path, SuiteFile, "suite, question, axes, ...", {"sweep": "use `sweep`"})
     name = profile or spec.profile
     scale = load_profile(name, path if profile is None else "--profile")
     patches = (spec.profiles.get(n) for n in (name, *scale.above))
@@ -107,6 +101,30 @@ def load_suite(
         needs=scale.needs,
         published=published_rows(spec, name, path),
     )
+
+
+def read_spec(path: Path, model: type[_Spec], keys: str, other: Mapping[str, str]) -> _Spec:
+    """Read a YAML file of one kind.
+
+    Args:
+        path: The file.
+        model: Its schema.
+        keys: Its first keys, for people.
+        other: Key that marks another kind of file -> what to do with that.
+
+    Raises:
+        InputError: It does not follow the schema, or is of the other kind.
+    """
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        raise InputError(path, "", f"expected a mapping with {keys}")
+    for kind, fix in other.items():
+        if kind in content:
+            raise InputError(path, kind, f"this is a {kind}", fix)
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise schema_fault(error, path, model) from None
 
 
 def check_suite_keys(spec: SuiteFile, path: Path) -> None:

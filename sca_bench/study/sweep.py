@@ -13,8 +13,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
 from sca_bench.errors import InputError
 from sca_bench.settings import CellSettings
 from sca_bench.study import merge as m
@@ -22,10 +20,10 @@ from sca_bench.study.cell import KEY_LENGTH, cell_key
 from sca_bench.study.dimension import Axis, read_axis
 from sca_bench.study.fingerprint import Fingerprints, digest_json
 from sca_bench.study.points import cell_name
-from sca_bench.study.profiles import Profile, load_profile, read_yaml
+from sca_bench.study.profiles import Profile, load_profile
 from sca_bench.study.resolve import ResolvedCell, Resolver
 from sca_bench.study.schema import Patch, SuiteFile
-from sca_bench.study.suite import Suite, check_suite_keys, header_of, schema_fault
+from sca_bench.study.suite import Suite, check_suite_keys, header_of, read_spec
 from sca_bench.study.sweep_schema import Dimension, SweepFile, SweepPatch
 
 CONFIRMED = "_confirmed"
@@ -138,15 +136,7 @@ def load_sweep(
         InputError: Any fault in the file or the overrides, in one line.
     """
     path = Path(path)
-    content = read_yaml(path)
-    if not isinstance(content, dict):
-        raise InputError(path, "", "expected a mapping with sweep, question, space, ...")
-    if "suite" in content:
-        raise InputError(path, "suite", "this is a suite", "use `run`")
-    try:
-        spec = SweepFile.model_validate(content)
-    except ValidationError as error:
-        raise schema_fault(error, path, SweepFile) from None
+    spec = read_spec(path, SweepFile, "sweep, question, space, ...", {"suite": "use `run`"})
     name = profile or spec.profile
     scale = load_profile(name, path if profile is None else "--profile")
     patch = next((spec.profiles[n] for n in (name, *scale.above) if n in spec.profiles), None)

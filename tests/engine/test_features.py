@@ -12,10 +12,10 @@ from sca_bench.data.collate import collate
 from sca_bench.data.dataset import ViewDataset
 from sca_bench.engine import splits
 from sca_bench.engine.cache import Cache, locked
-from sca_bench.engine.features import FeatureBank, Frozen, Keys, families_of
+from sca_bench.engine.features import FeatureBank, Frozen, Keys
 from sca_bench.engine.keep import check_embeddings, keep_features
 from sca_bench.errors import InputError
-from sca_bench.variants import get_variant
+from sca_bench.variants import families_of, get_variant
 
 FAMILIES = ("mixed", "prompts", "images")
 """What SCA's designs read; boxes around masks are for captioners of crops."""
@@ -149,7 +149,7 @@ def test_embeddings_are_kept_once_per_image(built, views, batches, tmp_path):
     shapes = {
         family: {name: rows.shape for name, rows in store.take([key]).items()}
         for family, store in bank.stores.items()
-        for key in [bank.keys.of(family, batches[0])[0]]
+        for key in [bank.keys.of(batches[0], [family])[family][0]]
     }
     assert shapes == {
         "images": {"embeddings_BChw": (96, 12, 12)},

@@ -9,7 +9,7 @@ from sca_bench.engine.appraisal import Appraisal, CellWork, GroupProbe, Overhead
 from sca_bench.engine.budget import Budget, in_words, parse_duration
 from sca_bench.engine.cache import Cache
 from sca_bench.engine.gpu_hours import gpu_hours, operations, peak_gib
-from sca_bench.engine.predict import predict, run_key
+from sca_bench.engine.predict import predict, runs_of
 from sca_bench.engine.work import work_of
 from sca_bench.errors import InputError
 from sca_bench.models.sam_dims import sam_dims
@@ -227,7 +227,7 @@ def test_cells_of_a_stage_that_does_not_fit_are_not_started_either(measured):
     budget = Budget(time.monotonic() + 30, schedule, store, found)
     assert budget.choose() == []
     assert set(budget.postponed.values()) >= {"what it starts from was not started"}
-    assert len({run_key(group) for group in schedule.groups}) == 2
+    assert len({runs_of(group) for group in schedule.groups}) == 2
 
 
 def test_chained_stages_are_chosen_in_their_order(measured):

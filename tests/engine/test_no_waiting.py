@@ -10,9 +10,8 @@ from transformers import masking_utils
 
 from sca_bench.data.collate import collate
 from sca_bench.engine import splits
-from sca_bench.engine.features import families_of
 from sca_bench.models.text_decoder import IGNORED, CaptionTokens
-from sca_bench.variants import SCA_PARTS, all_variants, get_variant
+from sca_bench.variants import SCA_PARTS, all_variants, families_of, get_variant
 
 NAMES = [
     name
@@ -57,7 +56,7 @@ def test_a_batch_on_a_device_knows_its_regions_by_heart(batch):
     assert away.image_index().shape == batch.image_index().shape
     assert away.prompt_boxes().shape == batch.prompt_boxes().shape
     assert away.region_tasks() == batch.region_tasks()
-    assert away.region_views() == batch.region_views()
+    assert away.per_region(away.image_ids) == batch.per_region(batch.image_ids)
     assert torch.equal(batch.prompt_boxes(), batch.boxes_xyxy_input_BR4[batch.region_mask_BR])
     assert torch.equal(batch.image_index(), batch.region_mask_BR.nonzero()[:, 0])
 
