@@ -49,9 +49,9 @@ def test_a_machine_without_the_data_is_told_what_is_missing(capsys, monkeypatch)
     assert "num_layers=24: seeds 0, 1, 2 blocked" in out
     assert "blocked, 5 cells: paths.sam is not given, --set paths.sam=PATH (sam_vit_h" in out
     assert "0 runs done, 0 to run, 15 blocked; 0 training steps" in out
-    assert re.search(r"image encoder, images +24,120,000 +200 +100.0 %", out)
+    assert re.search(r"image encoder, images +>= 24,120,000 +>= 200 +-", out)
     assert "the train split is not here: what it takes to keep its features is not counted" in out
-    assert re.search(r"SAM mixer, regions +385,920,000 +77,184,000 +80.0 %", out)
+    assert re.search(r"SAM mixer, regions +>= 385,920,000 +>= 77,184,000 +-", out)
 
 
 def test_planning_loads_no_torch():
@@ -71,7 +71,7 @@ def test_gpu_hours_at_the_papers_scale(capsys):
     words += ["--set", "features.cache=off"]
     assert main([*words, "--utilisation", "0.5"]) == 0
     out = capsys.readouterr().out
-    assert "GPU-hours of what is left, at 50% of the peak (assumed)" in out
+    assert "GPU-hours of what is left, at 50% of the peak (assumed), at least" in out
     row = re.search(r"num_layers=2 +([\d.]+) +([\d.]+) +([\d.]+) +([\d.]+) +([\d.]+)", out)
     a100, shared, h100, _, gib = map(float, row.groups())
     # 200,000 steps: 8 images of 5.96 TFLOP, 128 regions of 2.8 GFLOP, 13.3 TFLOP of the cell's own

@@ -184,22 +184,21 @@ def _print_costs(
     sizes = fw.Sizes(found.sizes)
     cells = {job.cell.cell_id: job.cell for job in plan.stages}
     jobs = [job for job in (*plan.stages, *plan.jobs) if job.state != "done"]
-    groups = plan.grouped(jobs)
-    schedule = None
+    whole, schedule = plan.grouped(jobs), None
     if plan.left and not plan.blocked:
-        here = Machine(found.device, found.cores, found.gpus)
-        schedule = make_schedule(plan, store, here)
-        groups = list(schedule.groups)
+        schedule = make_schedule(plan, store, Machine(found.device, found.cores, found.gpus))
+    groups = whole if schedule is None else list(schedule.groups)
     _print_forwards(console, jobs, groups, cells, store, sizes)
     if schedule is not None and found.overheads is not None:
         _print_prediction(console, schedule, store, found)
     if gpus:
-        named = plan.grouped(jobs)
-        counted = operations(named, cells, store.root, sizes, found.works)
-        _print_gpus(console, plan, named, counted, found, gpus, utilisation)
-        kept = fw.cache_bytes(named, store.root, sizes, found.works)
+        counted = operations(whole, cells, store.root, sizes, found.works)
+        least = "" if sizes.is_whole else ", at least"
+        title = f"GPU-hours of what is left, at {utilisation:.0%} of the peak (assumed){least}"
+        _print_gpus(console, title, plan, whole, counted, found, gpus, utilisation)
+        kept = fw.cache_bytes(whole, store.root, sizes, found.works)
         if kept:
-            _say(console, f"features kept on disk: {kept / _GIB:.1f} GiB")
+            _say(console, f"features kept on disk{least}: {kept / _GIB:.1f} GiB")
     for note in [*found.notes, *sizes.notes]:
         _say(console, f"  note: {note}")
 
@@ -221,8 +220,9 @@ def _print_forwards(
         ("image encoder, images", without.images, with_it.images),
         ("SAM mixer, regions", without.regions, with_it.regions),
     ):
-        saved = f"{100 * (1 - b / a):.1f} %" if a else "-"
-        table.add_row(name, f"{a:,.0f}", f"{b:,.0f}", saved)
+        saved = f"{100 * (1 - b / a):.1f} %" if a and sizes.is_whole else "-"
+        least = "" if sizes.is_whole else ">= "
+        table.add_row(name, f"{least}{a:,.0f}", f"{least}{b:,.0f}", saved)
     console.print(table)
 
 
@@ -255,6 +255,7 @@ def _print_prediction(
 
 def _print_gpus(
     console: Console,
+    title: str,
     plan: Plan,
     groups: Sequence[Group],
     counted: Operations,
@@ -263,7 +264,6 @@ def _print_gpus(
     utilisation: float,
 ) -> None:
     """Print GPU-hours of every cell and of the suite, alone and as they will run."""
-    title = f"GPU-hours of what is left, at {utilisation:.0%} of the peak (assumed)"
     table = Table(box=None, title=title, title_justify="left")
     table.add_column("cell, one seed")
     for gpu in gpus:

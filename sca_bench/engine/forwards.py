@@ -64,11 +64,14 @@ class Sizes:
 
     Attributes:
         notes: What was guessed or left out.
+        is_whole: Whether every split that was asked for has a size, known or guessed; else what is
+            counted with them is a lower bound.
     """
 
     def __init__(self, known: Mapping[str, SplitSize]) -> None:
         self._known = known
         self.notes: dict[str, None] = {}
+        self.is_whole = True
 
     def of(self, cell: Cell, split: str) -> SplitSize | None:
         """Return the size of a cell's split; None where there is no such split, or no telling."""
@@ -82,6 +85,7 @@ class Sizes:
         if not isinstance(part, ScenesSplit | MixtureSplit):
             images = part.max_images
         if images is None:
+            self.is_whole = False
             if split != "train":
                 self.notes[f"the {split} split is not here: its captions are not counted"] = None
             return None
