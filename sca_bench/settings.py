@@ -210,7 +210,8 @@ class RuntimeSettings(Settings):
 
     device: str = of_kind("cost", "auto")
     threads: int = of_kind("cost", 0, ge=0)
-    """CPU threads of one worker process; 0 divides the cores among the workers."""
+    """CPU threads of one worker process. 0: one where all frozen features are kept (a second one
+    gains nothing at such sizes), else the cores divided among the workers."""
     jobs: int = of_kind("cost", 0, ge=0)
     """Worker processes at a time; 0 is one per CPU core on a CPU, one per GPU on CUDA."""
     loader_workers: int = of_kind("cost", 0, ge=0)

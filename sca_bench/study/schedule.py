@@ -50,13 +50,17 @@ def make_schedule(plan: Plan, store: Store, machine: Machine) -> Schedule:
     """Spread what is left of a plan over a machine.
 
     On a CPU there are as many workers as cores, one thread each, where the groups can be divided
-    so far; fewer groups get more threads (see `Plan.groups`).
+    so far (see `Plan.groups`). Fewer groups get more threads where they compute frozen features as
+    they come; what is small enough to be kept whole is too small to gain by a second thread, and
+    so has the same last digits whatever runs beside it.
     """
     runtime = plan.left[0].cell.settings.runtime
     limit = runtime.jobs or machine.gpus or machine.cores
     groups = plan.groups(limit, one_processor=machine.gpus == 0)
     parts = tuple(part for group in groups for part in _by_start(group, store))
-    threads = runtime.threads or max(1, machine.cores // min(limit, len(parts)))
+    is_small = machine.gpus == 0 and all(group.is_cached for group in parts)
+    share = 1 if is_small else max(1, machine.cores // min(limit, len(parts)))
+    threads = runtime.threads or share
     return Schedule(parts, limit, threads, threads if machine.gpus else runtime.threads or 1)
 
 

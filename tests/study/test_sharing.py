@@ -1,5 +1,6 @@
 """What cells share, as a tree; which runs are blocked; and when a group is split."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -99,22 +100,25 @@ def test_a_stage_without_its_data_blocks_the_cells_that_begin_with_it(tmp_path):
 
 
 CACHES = {
-    "all features are kept": ("features.cache: [all]", 4),
-    "embeddings only are kept": ("features.cache: [encoder]", 2),
-    "nothing is kept": ("features.cache: ['off']", 2),
-    "training images are jittered": ("data.lsj_scale: [[0.5, 2.0]]", 2),
+    "all features are kept": ("features.cache: [all]", 4, 1),
+    "embeddings only are kept": ("features.cache: [encoder]", 2, 4),
+    "nothing is kept": ("features.cache: ['off']", 2, 4),
+    "training images are jittered": ("data.lsj_scale: [[0.5, 2.0]]", 2, 4),
 }
 
 
-@pytest.mark.parametrize(("axis", "num_groups"), CACHES.values(), ids=CACHES.keys())
-def test_on_one_processor_only_groups_that_read_kept_features_are_split(
-    plan_of, tmp_path, axis, num_groups
+@pytest.mark.parametrize(("axis", "num_groups", "threads"), CACHES.values(), ids=CACHES.keys())
+def test_on_one_processor_groups_that_read_kept_features_are_split_and_take_one_thread(
+    plan_of, tmp_path, axis, num_groups, threads
 ):
     plan, store = plan_of(f"axes: {{mixer.num_layers: [1, 2], {axis}}}"), Store(tmp_path / "runs")
     assert len(plan.groups(8)) == num_groups
     assert len(plan.groups(8, one_processor=False)) == 4
     schedule = make_schedule(plan, store, Machine("cpu", cores=8))
-    assert (len(schedule.groups), schedule.threads) == (num_groups, 8 // num_groups)
+    assert (len(schedule.groups), schedule.threads) == (num_groups, threads)
+    lone = dataclasses.replace(plan, jobs=plan.jobs[:1], stages=())
+    alone = make_schedule(lone, store, Machine("cpu", cores=8))
+    assert alone.threads == (1 if threads == 1 else 8)  # no other bits than beside others
     assert len(make_schedule(plan, store, Machine("cuda", cores=8, gpus=4)).groups) == 4
 
 
