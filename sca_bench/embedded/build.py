@@ -22,7 +22,6 @@ from sca_bench.errors import InputError, did_you_mean
 from sca_bench.grammar import WORLD_VERSION
 
 MANIFEST = "manifest.json"
-LM_NAME = "lm_scenes"
 NUM_RECORDED_LOSSES = 3
 
 
@@ -41,8 +40,8 @@ def recipe_settings(name: str) -> dict[str, Any]:
     Raises:
         InputError: There is no such recipe.
     """
-    if name == LM_NAME:
-        settings = lm_recipe.RECIPE.as_dict()
+    if name in lm_recipe.RECIPES:
+        settings = lm_recipe.RECIPES[name].as_dict()
     elif name in sam_recipe.RECIPES:
         settings = sam_recipe.RECIPES[name].as_dict()
     else:
@@ -59,7 +58,7 @@ def digest(settings: dict[str, Any]) -> str:
 
 def names() -> list[str]:
     """Return the names of all shipped weights."""
-    return [*sam_recipe.RECIPES, LM_NAME]
+    return [*sam_recipe.RECIPES, *lm_recipe.RECIPES]
 
 
 def file_sha256(path: Path) -> str:
@@ -69,8 +68,8 @@ def file_sha256(path: Path) -> str:
 
 def first_losses(name: str, count: int = NUM_RECORDED_LOSSES) -> list[float]:
     """Run the first steps of a recipe and return their losses."""
-    if name == LM_NAME:
-        return lm_recipe.train_lm(lm_recipe.RECIPE, max_steps=count)[1]
+    if name in lm_recipe.RECIPES:
+        return lm_recipe.train_lm(lm_recipe.RECIPES[name], max_steps=count)[1]
     return sam_recipe.train_sam(sam_recipe.RECIPES[name], max_steps=count)[1]
 
 
@@ -101,7 +100,8 @@ def build_all(
     try:
         for name in wanted:
             started = time.process_time()
-            built = _build_lm(out_dir, say) if name == LM_NAME else _build_sam(name, out_dir, say)
+            build = _build_lm if name in lm_recipe.RECIPES else _build_sam
+            built = build(name, out_dir, say)
             entry = {
                 "digest": digest(settings[name]),
                 "recipe": settings[name],
@@ -159,10 +159,10 @@ def _build_sam(name: str, out_dir: Path, say: Callable[[str], None]) -> _Built:
     return _Built([file], losses, sam_eval.evaluate_sam(recipe, sam))
 
 
-def _build_lm(out_dir: Path, say: Callable[[str], None]) -> _Built:
-    recipe = lm_recipe.RECIPE
-    model, losses = lm_recipe.train_lm(recipe, report=_reporter(LM_NAME, recipe.steps, say))
-    folder = out_dir / LM_NAME
+def _build_lm(name: str, out_dir: Path, say: Callable[[str], None]) -> _Built:
+    recipe = lm_recipe.RECIPES[name]
+    model, losses = lm_recipe.train_lm(recipe, report=_reporter(name, recipe.steps, say))
+    folder = out_dir / name
     lm_recipe.save_lm(model, folder)
     files = [path.relative_to(out_dir).as_posix() for path in sorted(folder.iterdir())]
     return _Built(files, losses, lm_recipe.evaluate_lm(recipe, model))

@@ -52,6 +52,9 @@ class LmRecipe(LmTraining):
 
 
 RECIPE = LmRecipe()
+RECIPES = {"lm_scenes": RECIPE, "lm_scenes_small": LmRecipe(width=64, num_layers=1)}
+"""By the name of the weights. The small one is the other side of every question about the size of
+the text decoder."""
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:

@@ -127,7 +127,7 @@ class SuiteManifest(_Stored):
     axes: dict[str, list[Any]] = {}
     seeds: list[int]
     metrics: list[str]
-    claims: list[dict[str, str]] = []
+    claims: list[dict[str, Any]] = []
     cells: list[CellEntry]
     published_claims: dict[str, PublishedClaim] = {}
     overrides: list[str] = []

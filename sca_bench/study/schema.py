@@ -12,10 +12,19 @@ class _Strict(BaseModel):
 
 
 class Claim(_Strict):
-    """A sentence that the suite's numbers support or contradict."""
+    """A sentence that the suite's numbers support or contradict.
+
+    Attributes:
+        margin: For `<=` and `>=`: the largest difference (natural units) that still counts as no
+            better; a share of the right side's score where none is given.
+        family: Claims of one family share one error rate (Holm); all claims of a suite where none
+            is named.
+    """
 
     id: str
     says: str
+    margin: float | None = Field(None, gt=0, allow_inf_nan=False)
+    family: str = ""
 
 
 class Adjust(_Strict):

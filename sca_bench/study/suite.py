@@ -145,7 +145,10 @@ def check_suite_keys(spec: SuiteFile, path: Path) -> None:
 def _check_layer(layer: SuiteFile | Patch, path: Path, prefix: str) -> None:
     ids = [claim.id for claim in layer.claims or ()]
     for claim in layer.claims or ():
-        parse_claim(claim.says, path, f"{prefix}claims.{claim.id}")
+        parsed = parse_claim(claim.says, path, f"{prefix}claims.{claim.id}")
+        if claim.margin is not None and parsed.comparator in (">", "<"):
+            fix = "leave it out, or claim <= or >="
+            raise InputError(path, f"{prefix}claims.{claim.id}.margin", "has no meaning here", fix)
         if ids.count(claim.id) > 1:
             raise InputError(path, f"{prefix}claims.{claim.id}", "two claims have this id")
     for key, values in (layer.axes or {}).items():
