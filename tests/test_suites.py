@@ -12,6 +12,7 @@ from test_run_command import finish, sca_bench
 
 from sca_bench.engine.search import check_objectives
 from sca_bench.study.claims import meant_cells, parse_claim
+from sca_bench.study.published import find_published, read_published
 from sca_bench.study.store import Store
 from sca_bench.study.suite import header_of, load_suite
 from sca_bench.study.sweep import load_sweep
@@ -64,6 +65,7 @@ def test_every_sweep_states_its_question_cost_and_expectation(path):
 def test_every_side_of_a_claim_is_one_cell(path, profile):
     suite = load_suite(path, profile=profile, allow_missing=True)
     cells = [cell for cell in suite.cells if not cell.control]
+    assert suite.claims
 
     def known(cell):
         return {"cell": cell.name, "variant": cell.settings.variant, **cell.coordinates}
@@ -72,7 +74,34 @@ def test_every_side_of_a_claim_is_one_cell(path, profile):
         parsed = parse_claim(claim.says)
         for side in (parsed.left, parsed.right):
             meant = meant_cells(side.where, cells, known, lambda cell: cell.coordinates)
+            if not meant:  # a control, by its name
+                meant = [cell for cell in suite.cells if cell.name == side.where.get("cell")]
             assert len(meant) == 1, f"{claim.id}: {side} means {[cell.name for cell in meant]}"
+
+
+@pytest.mark.parametrize("path", [p for p in SUITES if p.stem in TABLES], ids=lambda p: p.stem)
+def test_every_claim_of_a_table_has_a_counterpart_at_tiny_scale(path):
+    paper, tiny = (load_suite(path, profile=p, allow_missing=True) for p in ("paper", "tiny"))
+    printed = set(paper.published.claims)
+    assert printed == {claim.id for claim in paper.claims}  # both sides stand in the table
+    assert printed <= {claim.id for claim in tiny.claims}
+
+
+def test_the_paper_s_own_numbers_bear_out_its_claims():
+    """A claim written down the wrong way round would contradict the table it comes from."""
+    published = read_published(find_published())
+    for path in (p for p in SUITES if p.stem in TABLES):
+        suite = load_suite(path, profile="paper", allow_missing=True)
+        for claim in suite.claims:
+            parsed = parse_claim(claim.says)
+            rows = suite.published.claims[claim.id]
+            left, right = (
+                published.row(suite.spec.paper, row, path, claim.id)[parsed.left.metric].value
+                for row in (rows.left, rows.right)
+            )
+            margin = 0.01 * right if "=" in parsed.comparator else 0.0
+            difference = (left - right) * (1 if ">" in parsed.comparator else -1)
+            assert difference + margin > 0, claim.id
 
 
 @pytest.mark.parametrize("path", [p for p in SUITES if p.stem in TABLES], ids=lambda p: p.stem)
