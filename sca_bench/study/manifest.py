@@ -37,6 +37,7 @@ def manifest_of(plan: Plan, command: str, created: str) -> SuiteManifest:
             for cell in plan.cells
         ],
         published_claims=suite.published.claims,
+        reference=suite.reference,
         overrides=list(suite.overrides),
         command=command,
         created=created,

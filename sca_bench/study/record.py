@@ -112,6 +112,7 @@ class SuiteManifest(_Stored):
         statement: What the profile says about its weights and data.
         paper: Table of `published.csv` that the suite repeats.
         published_claims: Id of a claim -> the rows its published difference is made of.
+        reference: The cell that all others are compared with, by name or coordinates.
         overrides: Settings given on the command line, shown with every table.
     """
 
@@ -130,6 +131,7 @@ class SuiteManifest(_Stored):
     claims: list[dict[str, Any]] = []
     cells: list[CellEntry]
     published_claims: dict[str, PublishedClaim] = {}
+    reference: str = ""
     overrides: list[str] = []
     command: str = ""
     created: str = ""

@@ -75,6 +75,7 @@ class Patch(_Strict):
     metrics: list[str] | None = Field(None, min_length=1)
     claims: list[Claim] | None = None
     stages: dict[str, Stage] | None = None
+    reference: str | None = None
 
 
 class SuiteFile(_Strict):
@@ -84,12 +85,15 @@ class SuiteFile(_Strict):
         paper: Table of `published.csv` that the suite repeats, such as `table_4`.
         published: Cell (its name, or coordinates as in a claim) -> row of that table. Cells may
             be of any profile.
+        reference: The cell (likewise) that all others are compared with; the first one where none
+            is named.
     """
 
     suite: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
     question: str
     paper: str | None = None
     published: dict[str, str] = {}
+    reference: str | None = None
     profile: str = "tiny"
     base: dict[str, Any] = {}
     axes: dict[str, list[Any]] = {}

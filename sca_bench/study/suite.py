@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.study import merge as m
-from sca_bench.study.claims import parse_claim
+from sca_bench.study.claims import meant_cells, parse_claim, parse_coordinates
 from sca_bench.study.profiles import load_profile, profile_names, read_yaml
 from sca_bench.study.published_rows import PublishedRows, published_rows
 from sca_bench.study.resolve import ResolvedCell, Resolver
@@ -30,6 +30,7 @@ class Suite:
         paths: Named files and folders that its cells use, with their values.
         missing: Those that nobody has given (only where that was allowed), with where to get them.
         needs: What a run of the profile takes of a machine.
+        reference: Name of the cell that all others are compared with; empty without cells.
     """
 
     file: Path
@@ -47,6 +48,7 @@ class Suite:
     missing: Mapping[str, str] = field(default_factory=dict)
     needs: Mapping[str, float] = field(default_factory=dict)
     published: PublishedRows = field(default_factory=PublishedRows)
+    reference: str = ""
 
 
 def load_suite(
@@ -80,6 +82,7 @@ def load_suite(
     check_suite_keys(spec, path)
     resolver = Resolver(path, spec, patch, name, scale, overrides, allow_missing)
     cells = resolver.cells(axes)
+    named = spec.reference if patch.reference is None else patch.reference
     if seeds is None:
         seeds = spec.seeds if patch.seeds is None else patch.seeds
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
@@ -100,7 +103,27 @@ def load_suite(
         missing={name: resolver.specs[name].get for name in sorted(resolver.missing)},
         needs=scale.needs,
         published=published_rows(spec, name, path),
+        reference=_reference(named, cells, path),
     )
+
+
+def _reference(named: str | None, cells: Sequence[ResolvedCell], path: Path) -> str:
+    """Return the name of the cell that all others are compared with."""
+    own = [cell for cell in cells if not cell.control] or list(cells)
+    if named is None:
+        return own[0].name if own else ""
+    found = [cell for cell in own if cell.name == named]
+    where = parse_coordinates(named)
+    if not found and where:
+        found = meant_cells(where, own, _known, lambda cell: cell.coordinates)
+    if len(found) != 1:
+        said = f"{named!r} means {len(found)} cells of this profile"
+        raise InputError(path, "reference", said, did_you_mean(named, {c.name for c in own}))
+    return found[0].name
+
+
+def _known(cell: ResolvedCell) -> dict[str, Any]:
+    return {"cell": cell.name, "variant": cell.settings.variant, **cell.coordinates}
 
 
 def read_spec(path: Path, model: type[_Spec], keys: str, other: Mapping[str, str]) -> _Spec:
