@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from sca_bench import __version__
@@ -90,6 +89,8 @@ def build_parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", parents=[common], help="write tables, plots, gallery")
     report.add_argument("suites", nargs="*", metavar="SUITE", help="names or files (all)")
     report.add_argument("--out", default="reports", metavar="DIR", help="reports folder (reports)")
+    report.add_argument("--tracking-uri", metavar="URI", help="MLflow (SQLite in the runs folder)")
+    report.add_argument("--no-mlflow", action="store_true", help="no summary run in MLflow")
 
     lists = commands.add_parser("list", parents=[common], help="list what there is")
     lists.add_argument("what", choices=["variants", "suites", "metrics", "profiles", "runs"])
@@ -230,15 +231,9 @@ def _dispatch(options: argparse.Namespace, words: list[str]) -> int:
 
         return lookup.command(options)
     if options.command == "report":
-        from sca_bench.report.write import write_reports
-        from sca_bench.study.store import Store
+        from sca_bench.cli import report as report_command
 
-        names = [Path(name).stem for name in options.suites] or None
-        folders = write_reports(Store(options.runs_dir), names, Path(options.out))
-        overview = [Path(options.out)] if len(folders) > 1 else []
-        for folder in folders + overview:
-            print(folder / "index.html")
-        return 0
+        return report_command.command(options)
     if options.command == "cache":
         from sca_bench.cli import cache
 

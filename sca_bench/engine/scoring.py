@@ -8,13 +8,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from safetensors.numpy import save
+
 from sca_bench.engine.job import LEARNT_FROM
 from sca_bench.metrics.registry import get_metric
 from sca_bench.metrics.rows import CaptionRow, read_rows
 from sca_bench.metrics.score import Scorer, ScoreResult
 from sca_bench.study.plan import Job
 from sca_bench.study.record import RunRecord, Score
-from sca_bench.study.store import PREDICTIONS, TRAIN_PREDICTIONS, Store, write_atomic
+from sca_bench.study.store import (
+    PREDICTIONS,
+    STATISTICS,
+    TRAIN_PREDICTIONS,
+    Store,
+    write_atomic,
+)
 from sca_bench.variants import get_variant
 
 
@@ -64,6 +73,9 @@ def score_runs(
                     }
                 ),
             )
+            if result.statistics:
+                kept = {k: np.ascontiguousarray(v) for k, v in result.statistics.items()}
+                write_atomic(folder / STATISTICS, save(kept))
             update = _update(record, result, metrics)
             if (folder / TRAIN_PREDICTIONS).exists():
                 update["scores"] |= _train_scores(scorer, record, folder, rows, metrics)

@@ -6,6 +6,7 @@ everything can be rebuilt from the files at any time.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -18,6 +19,8 @@ from sca_bench.study.fingerprint import digest_json
 from sca_bench.study.record import CellEntry, RunRecord, SuiteManifest
 from sca_bench.study.store import Store, write_atomic
 
+SUMMARY = "sca_bench.summary"
+"""Tag of a summary run: the digest of the report that it holds."""
 _ENDED = {"done": "FINISHED", "failed": "FAILED", "killed": "KILLED", "pruned": "KILLED"}
 _PARAMS = (
     "variant",
@@ -87,6 +90,48 @@ class Tracker:
                 f"  MLflow mirror stopped ({type(error).__name__}); the runs go on, "
                 "`python -m sca_bench track sync` rebuilds it from the files"
             )
+
+    def summarise(self, report: Path) -> None:
+        """Mirror a suite's report as the artifacts of its one summary run.
+
+        A report that is mirrored already is left alone; another one replaces it.
+
+        Args:
+            report: Folder of the suite's report.
+        """
+        if self.broken:
+            return
+        try:
+            self._summarise(report)
+        except Exception as error:
+            self.broken = True
+            self._say(
+                f"  the report could not be mirrored to MLflow ({type(error).__name__}); its "
+                "files are complete, and `report` tries again"
+            )
+
+    def _summarise(self, report: Path) -> None:
+        files = sorted(path for path in report.iterdir() if path.is_file())
+        stamp = digest_json(
+            {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+        )
+        client = self._connect()
+        known = client.search_runs(
+            [self._experiment], filter_string=f"tags.`{SUMMARY}` != ''", max_results=100
+        )
+        if [run.data.tags[SUMMARY] for run in known] == [stamp]:
+            return
+        tags = {
+            "sca_bench.suite": self._manifest.suite,
+            "sca_bench.profile": self._manifest.profile,
+        }
+        run = client.create_run(self._experiment, run_name="summary", tags=tags)
+        for path in files:
+            client.log_artifact(run.info.run_id, str(path))
+        client.set_tag(run.info.run_id, SUMMARY, stamp)
+        client.set_terminated(run.info.run_id, status="FINISHED")
+        for old in known:
+            client.delete_run(old.info.run_id)
 
     def _connect(self) -> Any:
         if self._client is None:

@@ -1,14 +1,21 @@
-"""Claims of a suite: reading them, and the observed difference behind each (no verdict)."""
+"""Claims of a suite: reading them, the observed difference behind each, and the verdict on it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+from sca_bench.metrics.compare import Comparison, compare
+from sca_bench.metrics.verdict import Judged, judge
 from sca_bench.report.collect import CellRuns, SuiteData
-from sca_bench.report.intervals import Estimate, RegionMeans, difference_estimate, region_means
-from sca_bench.study.claims import Side, meant_cells, parse_claim
+from sca_bench.report.samples import Samples, unpaired
+from sca_bench.study.claims import Comparator, Side, meant_cells, parse_claim
+
+LEVEL = 0.95
+MARGIN_SHARE = 0.01
+"""Where a claim of `no better than` names no margin: this share of the right side's score."""
+ClaimVerdict = Literal["reproduced", "contradicted", "undecided", "not comparable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,53 +26,119 @@ class ClaimResult:
         id: The claim's name in the suite.
         says: The claim as the suite states it.
         metric: The metric compared.
-        estimate: Difference left minus right with its interval, or why there is none.
+        comparator: How the sides stand to each other, as claimed.
+        verdict: What the numbers say about it.
+        comparison: Difference left minus right; None where there is none.
+        judged: p, margin, and what a decision would take; None where there is no comparison.
+        hole: Why there is no comparison.
+        note: What a reader should know.
         sides: The cells of the left and the right side; None where this profile has none.
     """
 
     id: str
     says: str
     metric: str
-    estimate: Estimate
+    comparator: Comparator
+    verdict: ClaimVerdict
+    comparison: Comparison | None = None
+    judged: Judged | None = None
+    hole: str = ""
+    note: str = ""
     sides: tuple[CellRuns | None, ...] = (None, None)
 
 
-def claim_results(data: SuiteData) -> list[ClaimResult]:
-    """Return the observed difference of every claim in the suite's manifest.
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A claim before it is judged."""
 
-    A claim on cells that this profile does not have stays in the list, with the reason.
+    id: str
+    says: str
+    metric: str
+    comparator: Comparator
+    margin: float | None
+    family: str
+    sides: tuple[CellRuns | None, ...]
+    hole: str
+    mixed: str
+
+
+def claim_results(data: SuiteData, samples: Samples) -> list[ClaimResult]:
+    """Return the observed difference and the verdict of every claim in the suite's manifest.
+
+    A claim on cells that this profile does not have, or without numbers, stays in the list as
+    undecided, with the reason; one whose sides have different signatures is not comparable.
 
     Raises:
         InputError: A claim cannot be read, or a file is damaged.
     """
-    cache: dict[tuple[str, str], RegionMeans] = {}
+    found = [_read(data, number, raw) for number, raw in enumerate(data.manifest.claims, 1)]
+    compared: list[tuple[Comparison, float, str] | str] = []
+    for claim in found:
+        compared.append(claim.hole or claim.mixed or _compare(claim, samples))
+    ready = [i for i, one in enumerate(compared) if not isinstance(one, str)]
+    facts = [one for one in compared if not isinstance(one, str)]
+    judged = judge(
+        [comparison for comparison, _, _ in facts],
+        [found[i].comparator for i in ready],
+        [margin for _, margin, _ in facts],
+        [found[i].family for i in ready],
+    )
+    verdicts = dict(zip(ready, judged, strict=True))
     results = []
-    for number, raw in enumerate(data.manifest.claims, start=1):
-        name, says = raw.get("id", f"claim {number}"), raw.get("says", "")
-        claim = parse_claim(says, data.manifest.file, f"claims.{name}")
-        sides = [_cells_of(data, side) for side in (claim.left, claim.right)]
-        problem = next((reason for _, reason in sides if reason), "")
-        if problem:
-            estimate = Estimate(None, hole=problem)
-        else:
-            means = [
-                _cached(data, cell, claim.left.metric, cache)
-                for cell, _ in sides
-                if cell is not None
-            ]
-            estimate = difference_estimate(*means)
-        cells = tuple(cell for cell, _ in sides)
-        results.append(ClaimResult(name, says, claim.left.metric, estimate, cells))
+    for index, (claim, one) in enumerate(zip(found, compared, strict=True)):
+        head = (claim.id, claim.says, claim.metric, claim.comparator)
+        if isinstance(one, str):
+            verdict: ClaimVerdict = "not comparable" if claim.mixed else "undecided"
+            results.append(ClaimResult(*head, verdict, hole=one, sides=claim.sides))
+            continue
+        comparison, _, note = one
+        said = verdicts[index]
+        results.append(
+            ClaimResult(*head, said.verdict, comparison, said, note=note, sides=claim.sides)
+        )
     return results
 
 
-def _cached(
-    data: SuiteData, cell: CellRuns, metric: str, cache: dict[tuple[str, str], RegionMeans]
-) -> RegionMeans:
-    key = (cell.entry.cell_id, metric)
-    if key not in cache:
-        cache[key] = region_means(data, cell, metric)
-    return cache[key]
+def _compare(claim: _Read, samples: Samples) -> tuple[Comparison, float, str] | str:
+    """Return the comparison with the claim's margin and notes, or why there is none."""
+    left, right = (samples.of(cell, claim.metric) for cell in claim.sides if cell is not None)
+    problem = unpaired(left, right)
+    if problem:
+        return problem
+    assert left.scores is not None
+    assert right.scores is not None
+    comparison = compare(left.scores, right.scores, samples.weights(left.scores.counts.size), LEVEL)
+    margin = claim.margin
+    if margin is None:
+        margin = MARGIN_SHARE * abs(_mean(right.scores)) if "=" in claim.comparator else 0.0
+    notes = dict.fromkeys(note for note in (left.note, right.note) if note)
+    return comparison, margin, "; ".join(notes)
+
+
+def _mean(scores: Any) -> float:
+    values = scores.combine(scores.sums.sum(axis=1), scores.counts.sum())
+    return float(values.mean())
+
+
+def _read(data: SuiteData, number: int, raw: dict[str, Any]) -> _Read:
+    name, says = str(raw.get("id", f"claim {number}")), str(raw.get("says", ""))
+    claim = parse_claim(says, data.manifest.file, f"claims.{name}")
+    sides = [_cells_of(data, side) for side in (claim.left, claim.right)]
+    cells = tuple(cell for cell, _ in sides)
+    hole = next((reason for _, reason in sides if reason), "")
+    metric = claim.left.metric
+    mixed = "" if hole else data.scores.mixture(metric, [c.entry.cell_id for c in cells if c])
+    return _Read(
+        name,
+        says,
+        metric,
+        claim.comparator,
+        raw.get("margin"),
+        str(raw.get("family") or ""),
+        cells,
+        hole,
+        mixed,
+    )
 
 
 def _cells_of(data: SuiteData, side: Side) -> tuple[CellRuns | None, str]:

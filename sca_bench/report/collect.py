@@ -9,11 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
 from sca_bench.errors import InputError
 from sca_bench.report.names import SLOT, SLOT_BY_OBJECTS, SLOTS, expand_metrics
 from sca_bench.report.score_table import MAY_DIFFER, ScoreRow, ScoreTable
 from sca_bench.study.record import CellEntry, RunRecord, SuiteManifest
-from sca_bench.study.store import Store
+from sca_bench.study.store import STATISTICS, Store
 
 COST = "cost/"
 
@@ -160,6 +165,33 @@ def load_region_scores(store: Store, cell_id: str, seed: int, metric: str) -> di
     if any(value is None or not math.isfinite(value) for value in values):
         raise InputError(path, metric, "a region's score is not a number", fix)
     return dict(zip(ids, map(float, values), strict=True))
+
+
+def load_statistics(
+    store: Store, cell_id: str, seed: int, family: str
+) -> dict[str, NDArray[np.float64]] | None:
+    """Return region id -> what it adds to a corpus score; None where a run did not keep that.
+
+    Raises:
+        InputError: The file is damaged, or does not fit the region scores.
+    """
+    path = store.run_dir(cell_id, seed) / STATISTICS
+    if not path.exists():
+        return None
+    try:
+        tables = load_file(path)
+    except (OSError, ValueError, SafetensorError) as error:
+        problem = f"damaged file ({error})"
+        raise InputError(
+            path, "", problem, "delete it: the report then says what it lacks"
+        ) from None
+    if family not in tables:
+        return None
+    ids = store.region_scores(cell_id, seed).get("region_ids", [])
+    rows = tables[family]
+    if rows.ndim != 2 or len(rows) != len(ids) or not np.isfinite(rows).all():
+        raise InputError(path, family, f"{len(rows)} rows for {len(ids)} regions", "delete it")
+    return dict(zip(ids, rows.astype(np.float64), strict=True))
 
 
 def load_predictions(store: Store, cell_id: str, seed: int) -> dict[str, dict[str, Any]]:

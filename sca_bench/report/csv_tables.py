@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from sca_bench.report.claims import ClaimResult
 from sca_bench.report.collect import COST, SuiteData
 from sca_bench.report.names import is_numeric
 from sca_bench.report.paper import Paper, PaperCell
@@ -68,6 +69,43 @@ def wide_csv(data: SuiteData, paper: Paper) -> str:
                 value, _, verdict = _published(printed, name)
                 row[f"{name}_published"], row[f"{name}_published_verdict"] = value, verdict
         rows.append(row)
+    return _text(pd.DataFrame.from_records(rows))
+
+
+def claims_csv(claims: list[ClaimResult]) -> str:
+    """Return one claim a row: verdict, difference with its interval, p, and what it would take."""
+    rows = []
+    for claim in claims:
+        found, judged = claim.comparison, claim.judged
+        needed = judged.needed if judged is not None else None
+        left, right = (None if side is None else side.entry.name for side in claim.sides)
+        rows.append(
+            {
+                "claim": claim.id,
+                "says": claim.says,
+                "metric": claim.metric,
+                "left": left,
+                "right": right,
+                "verdict": claim.verdict,
+                "difference": None if found is None else found.difference,
+                "low": None if found is None else found.low,
+                "high": None if found is None else found.high,
+                "se_images": None if found is None else found.se_images,
+                "se_seeds": None if found is None else found.se_seeds,
+                "degrees_of_freedom": None if found is None else found.df,
+                "p": None if judged is None else judged.p,
+                "p_holm": None if judged is None else judged.p_adjusted,
+                "margin": None if judged is None else judged.margin,
+                "seeds_left": None if found is None else found.num_seeds[0],
+                "seeds_right": None if found is None else found.num_seeds[1],
+                "images": None if found is None else found.num_images,
+                "regions": None if found is None else found.num_regions,
+                "seeds_needed": None if needed is None else needed.seeds,
+                "regions_needed": None if needed is None else needed.regions,
+                "reason": claim.hole,
+                "note": claim.note,
+            }
+        )
     return _text(pd.DataFrame.from_records(rows))
 
 

@@ -83,12 +83,15 @@ class ScoreTable:
     ) -> None:
         self.signatures: dict[str, dict[str, Any]] = {}
         self._cell_values: dict[tuple[str, str], list[float]] = {}
+        self._signed: dict[tuple[str, str], ScoreRow] = {}
+        self._asked = may_differ - MAY_DIFFER
         first: dict[str, ScoreRow] = {}
         records: list[dict[str, Any]] = []
         for row in rows:
             if row.value is not None:
                 _refuse_mixture(first.setdefault(row.metric, row), row, where, may_differ)
                 self._cell_values.setdefault((row.cell_id, row.metric), []).append(row.value)
+                self._signed.setdefault((row.cell_id, row.metric), row)
             key = signature_hash(row.signature)
             if key:
                 self.signatures[key] = row.signature
@@ -121,6 +124,23 @@ class ScoreTable:
         """Return one cell's mean and spread (natural units) over the seeds that have the metric."""
         values = self._cell_values.get((cell_id, metric))
         return seed_summary(values) if values else None
+
+    def mixture(self, metric: str, cell_ids: Iterable[str]) -> str:
+        """Return in what the signatures of some cells differ by one metric; empty if in nothing.
+
+        What the suite's own axes set (`eval.prompt`) is what it asks about, and no difference.
+        """
+        rows = [row for key in cell_ids if (row := self._signed.get((key, metric))) is not None]
+        for row in rows[1:]:
+            fields = [
+                key
+                for key in comparable(rows[0].signature, row.signature)
+                if key not in self._asked | {"short"} and not _does_not_apply(key, rows[0], row)
+            ]
+            if fields:
+                said = [f"{key} {_said(rows[0], key)} against {_said(row, key)}" for key in fields]
+                return f"signatures differ: {', '.join(said)}"
+        return ""
 
     def region_sets(self, metric: str) -> dict[str, list[str]]:
         """Return region set -> names of the cells that were scored on it, for one metric."""

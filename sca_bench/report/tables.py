@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from sca_bench.report.claims import ClaimResult
 from sca_bench.report.collect import COST, CellRuns, SuiteData
-from sca_bench.report.intervals import LEVEL, Estimate
 from sca_bench.report.lineage import lineage_lines
 from sca_bench.report.names import (
     COSTS,
@@ -18,7 +16,6 @@ from sca_bench.report.names import (
     is_numeric,
     metric_label,
     metric_unit,
-    show_difference,
     show_number,
     show_score,
 )
@@ -99,7 +96,7 @@ def score_table(data: SuiteData, notes: Footnotes) -> Table:
         entries = [
             name_entry(cell, notes),
             *(_coordinate(cell, axis) for axis in axes),
-            _seeds(cell, notes),
+            seeds_entry(cell, notes),
             *(_cost(data, cell, cost.key, notes) for cost in params),
             *(_score(data, cell, metric, notes) for metric in data.metrics),
             *(_cost(data, cell, cost.key, notes) for cost in costs),
@@ -175,87 +172,6 @@ def slot_by_objects_table(data: SuiteData, notes: Footnotes) -> Table | None:
     return Table("slots-by-objects", "By objects", title, caption, tuple(columns), tuple(rows))
 
 
-def interval_table(data: SuiteData, estimates: list[Estimate], notes: Footnotes) -> Table:
-    """Return the main metric's bootstrap interval for every cell."""
-    metric = data.main_metric
-    columns = (
-        Column("Cell", numeric=False),
-        Column(metric_label(metric), metric_unit(metric)),
-        Column(f"{LEVEL:.0%} interval".replace("%", " %")),
-        Column("Regions"),
-        Column("Images"),
-        Column("Seeds"),
-    )
-    rows = []
-    for cell, estimate in zip(data.cells, estimates, strict=True):
-        mark = notes.mark([estimate.hole, estimate.note])
-        shown: list[Entry]
-        if estimate.interval is None:
-            shown = [Entry(NO_VALUE, mark), *(Entry(NO_VALUE) for _ in range(3))]
-        else:
-            shown = [
-                Entry(show_score(estimate.interval.mean), mark),
-                _ends(estimate, notes, signed=False),
-                Entry(show_number(estimate.num_regions, 0)),
-                Entry(show_number(estimate.num_images, 0)),
-            ]
-        rows.append(Row((name_entry(cell, notes), *shown, _seeds(cell, notes)), cell.entry.control))
-    caption = (
-        "Bootstrap over test images (percentiles of 1,000 resamples, each region's score averaged "
-        "over seeds first): how far the number would move with other test images of the same "
-        "kind. The spread over seeds is in the table of scores."
-    )
-    title = f"{metric_label(metric)} with its interval over test images"
-    return Table("interval", "Interval", title, caption, columns, tuple(rows))
-
-
-def claim_table(
-    claims: list[ClaimResult], notes: Footnotes, published: Mapping[str, Entry] | None = None
-) -> Table | None:
-    """Return the observed difference behind each claim, or None where the suite has no claims.
-
-    Args:
-        claims: The claims.
-        notes: Footnotes so far.
-        published: Id of a claim -> the paper's own difference; a column of its own where given.
-    """
-    if not claims:
-        return None
-    columns = (
-        Column("Claim", numeric=False),
-        Column("Says", numeric=False),
-        Column("Left − right", "×100"),  # noqa: RUF001
-        Column(f"{LEVEL:.0%} interval".replace("%", " %")),
-        Column("Regions"),
-        *([Column("Left − right, paper", "×100", True, True)] if published else []),  # noqa: RUF001
-    )
-    rows = []
-    for claim in claims:
-        estimate = claim.estimate
-        mark = notes.mark([estimate.hole, estimate.note])
-        if estimate.interval is None:
-            shown = [Entry(NO_VALUE, mark), Entry(NO_VALUE), Entry(NO_VALUE)]
-        else:
-            shown = [
-                Entry(show_difference(estimate.interval.mean), mark),
-                _ends(estimate, notes, signed=True),
-                Entry(show_number(estimate.num_regions, 0)),
-            ]
-        if published:
-            shown.append(published.get(claim.id, Entry(NO_VALUE)))
-        rows.append(Row((Entry(claim.id), Entry(claim.says), *shown)))
-    caption = (
-        "Observed difference of the claim's two sides on the same test regions, seeds averaged, "
-        "with a paired bootstrap over test images. It covers the choice of test images, not the "
-        "choice of seeds."
-    )
-    if published:
-        caption += " Paper: the same difference of printed numbers; its note says of which."
-    return Table(
-        "claims", "Claims", "Claims and observed differences", caption, columns, tuple(rows)
-    )
-
-
 def name_entry(cell: CellRuns, notes: Footnotes) -> Entry:
     """Return a cell's name; what was adjusted, and what it was fine-tuned from, as footnotes."""
     entry = cell.entry
@@ -271,14 +187,15 @@ def _coordinate(cell: CellRuns, axis: str) -> Entry:
     return Entry(show_value(coordinates[axis]) if axis in coordinates else NO_VALUE)
 
 
-def _seeds(cell: CellRuns, notes: Footnotes) -> Entry:
+def seeds_entry(cell: CellRuns, notes: Footnotes) -> Entry:
+    """Return how many seeds are done, the others with their reasons."""
     holes = [f"{cell.entry.name}, seed {run.seed}: {run.hole}" for run in cell.runs if run.hole]
     return Entry(f"{len(cell.done)} of {len(cell.runs)}", notes.mark(holes))
 
 
 def _score(data: SuiteData, cell: CellRuns, metric: str, notes: Footnotes) -> Entry:
     if not cell.done:
-        return Entry(NO_VALUE, _seeds(cell, notes).notes)
+        return Entry(NO_VALUE, seeds_entry(cell, notes).notes)
     frame = data.scores.frame
     at = (frame["cell_id"] == cell.entry.cell_id) & (frame["metric"] == metric)
     rows = frame[at & frame["value"].isna()]
@@ -296,25 +213,16 @@ def _score(data: SuiteData, cell: CellRuns, metric: str, notes: Footnotes) -> En
     if len(sets) > 1:
         own = [key for key, cells in sets.items() if cell.entry.name in cells]
         reasons += [f"scored on region set {key or 'not stated'}" for key in own]
-    summary = data.scores.over_seeds(cell.entry.cell_id, metric)
+    summary = data.scores.overseeds_entry(cell.entry.cell_id, metric)
     text = NO_VALUE if summary is None else show_score(summary.mean, summary.sd)
     return Entry(text, notes.mark(reasons))
 
 
 def _cost(data: SuiteData, cell: CellRuns, key: str, notes: Footnotes) -> Entry:
     cost = next(column for column in COSTS if column.key == key)
-    summary = data.scores.over_seeds(cell.entry.cell_id, COST + key)
+    summary = data.scores.overseeds_entry(cell.entry.cell_id, COST + key)
     if summary is None:
         if not cell.done:
-            return Entry(NO_VALUE, _seeds(cell, notes).notes)
+            return Entry(NO_VALUE, seeds_entry(cell, notes).notes)
         return Entry(NO_VALUE, notes.mark(["not in the run's cost ledger"]))
     return Entry(show_number(summary.mean * cost.factor, cost.decimals))
-
-
-def _ends(estimate: Estimate, notes: Footnotes, signed: bool) -> Entry:
-    interval = estimate.interval
-    if interval is None or interval.low is None or interval.high is None:
-        reason = "no interval: fewer than two test images" if interval is not None else ""
-        return Entry(NO_VALUE, notes.mark([reason]))
-    show = show_difference if signed else show_score
-    return Entry(f"{show(interval.low)} to {show(interval.high)}")

@@ -7,13 +7,14 @@ from pathlib import Path
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.report.axis_draw import draw_axis_plot, shows_bars
 from sca_bench.report.axis_plot import AxisPlot, axis_plot
-from sca_bench.report.claims import claim_results
+from sca_bench.report.claim_table import claim_table, interval_table
+from sca_bench.report.claims import ClaimResult, claim_results
 from sca_bench.report.collect import SuiteData, collect
-from sca_bench.report.csv_tables import long_csv, wide_csv
+from sca_bench.report.csv_tables import claims_csv, long_csv, wide_csv
 from sca_bench.report.curves_plot import Curves, draw_learning_curves, learning_curves
+from sca_bench.report.differences import Differences, differences
 from sca_bench.report.figures import figure_style, save
 from sca_bench.report.gallery import build_gallery
-from sca_bench.report.intervals import cell_estimate, region_means
 from sca_bench.report.markdown import write_markdown
 from sca_bench.report.names import metric_label
 from sca_bench.report.overview import write_overview
@@ -21,11 +22,10 @@ from sca_bench.report.page import Page, Picture, render_page
 from sca_bench.report.paper import Paper, read_paper
 from sca_bench.report.paper_table import claim_entries, paper_table
 from sca_bench.report.provenance import provenance, signature_legend
+from sca_bench.report.samples import Samples
 from sca_bench.report.tables import (
     Footnotes,
     Table,
-    claim_table,
-    interval_table,
     parts_table,
     score_table,
     slot_by_objects_table,
@@ -42,8 +42,8 @@ def write_report(store: Store, manifest: SuiteManifest, out_dir: Path) -> Path:
     """Write one suite's report and return its folder, `out_dir / manifest.report_name`.
 
     The folder then holds `index.html`, `table.md`, `table.csv` (one value a row),
-    `summary.csv` (one cell a row), and `metric_over_axis.png` / `.svg` and `learning_curves.png`
-    where there is something to draw. Files of an earlier report are replaced.
+    `summary.csv` (one cell a row), `claims.csv` (one claim a row), and `metric_over_axis.png`
+    / `.svg` and `learning_curves.png` where there is something to draw. Files of an earlier report are replaced.
 
     Raises:
         InputError: A file of the runs folder is damaged, a claim cannot be read, or numbers of
@@ -53,13 +53,17 @@ def write_report(store: Store, manifest: SuiteManifest, out_dir: Path) -> Path:
     folder = Path(out_dir) / manifest.report_name
     paper = read_paper(data, Path(out_dir))
     notes = Footnotes()
-    tables = _tables(data, paper, notes)
+    samples = Samples(data)
+    claims = claim_results(data, samples)
+    found = differences(data, samples, data.main_metric)
+    tables = _tables(data, paper, claims, found, notes)
     legend = signature_legend(data)
     gallery = build_gallery(data)
     folder.mkdir(parents=True, exist_ok=True)
     pictures = _pictures(data, folder)
     write_atomic(folder / "table.csv", long_csv(data, paper))
     write_atomic(folder / "summary.csv", wide_csv(data, paper))
+    write_atomic(folder / "claims.csv", claims_csv(claims))
     write_atomic(folder / "table.md", write_markdown(manifest, tables, notes, legend))
     page = Page(
         manifest,
@@ -106,13 +110,17 @@ def write_reports(store: Store, suites: list[str] | None, out_dir: Path) -> list
     return folders
 
 
-def _tables(data: SuiteData, paper: Paper, notes: Footnotes) -> list[Table]:
-    means = [region_means(data, cell, data.main_metric) for cell in data.cells]
-    claims = claim_results(data)
+def _tables(
+    data: SuiteData,
+    paper: Paper,
+    claims: list[ClaimResult],
+    compared: Differences,
+    notes: Footnotes,
+) -> list[Table]:
     # In the page's order, so that footnotes are numbered as they are met.
     found = [
-        interval_table(data, [cell_estimate(mean) for mean in means], notes),
         claim_table(claims, notes, claim_entries(data, paper, claims, notes)),
+        interval_table(compared, notes),
         paper_table(data, paper, notes),
         score_table(data, notes),
         parts_table(data, notes),

@@ -2,8 +2,9 @@
 
 Below the runs folder:
 
-- `cells/<cell_id>/seed-<n>/`: record.json, predictions.jsonl, region_scores.json, log.jsonl,
-  trainable.safetensors and, until it is done, checkpoint-<step>.pt
+- `cells/<cell_id>/seed-<n>/`: record.json, predictions.jsonl, region_scores.json,
+  region_statistics.safetensors, log.jsonl, trainable.safetensors and, until it is done,
+  checkpoint-<step>.pt
 - `stages/<training_id>/seed-<n>.json`: which run holds the weights of a training
 - `attempts/<name>/`: job, outcome and text log of every worker process
 - `suites/<suite>.<profile>.json`: what `report` reads
@@ -30,15 +31,19 @@ from sca_bench.study.record import RunRecord, SuiteManifest
 
 TRAINED = "trainable.safetensors"
 PREDICTIONS = "predictions.jsonl"
+STATISTICS = "region_statistics.safetensors"
 TRAIN_PREDICTIONS = "train_predictions.jsonl"
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old or the new content, never a part."""
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader sees the old or the new content, never a part.
+
+    Text is written as UTF-8.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as handle:
-        handle.write(text)
+    with temporary.open("wb") as handle:
+        handle.write(content.encode() if isinstance(content, str) else content)
         handle.flush()
         os.fsync(handle.fileno())
     temporary.replace(path)

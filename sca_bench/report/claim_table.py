@@ -1,0 +1,207 @@
+"""The tables of statistics: claims with their verdicts, and every cell beside the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sca_bench.report.claims import LEVEL, ClaimResult
+from sca_bench.report.differences import CellDifference, Differences
+from sca_bench.report.names import (
+    NO_VALUE,
+    SCALE,
+    metric_label,
+    metric_unit,
+    show_difference,
+    show_number,
+    show_score,
+)
+from sca_bench.report.samples import NUM_RESAMPLES
+from sca_bench.report.tables import Column, Entry, Footnotes, Row, Table, name_entry, seeds_entry
+
+_INTERVAL = f"{LEVEL:.0%} interval".replace("%", " %")
+ALPHA = 1 - LEVEL
+
+
+def claim_table(
+    claims: list[ClaimResult], notes: Footnotes, published: Mapping[str, Entry] | None = None
+) -> Table | None:
+    """Return every claim with its verdict, or None where the suite has no claims.
+
+    Args:
+        claims: The claims.
+        notes: Footnotes so far.
+        published: Id of a claim -> the paper's own difference; a column of its own where given.
+    """
+    if not claims:
+        return None
+    columns = (
+        Column("Claim", numeric=False),
+        Column("Says", numeric=False),
+        Column("Verdict", numeric=False),
+        Column("Left − right", "×100"),  # noqa: RUF001
+        Column(_INTERVAL),
+        Column("p", "Holm"),
+        *([Column("Left − right, paper", "×100", True, True)] if published else []),  # noqa: RUF001
+    )
+    rows = []
+    for claim in claims:
+        mark = notes.mark([f"{claim.id}: {claim.hole}" if claim.hole else "", claim.note])
+        entries = [Entry(claim.id), Entry(claim.says), _verdict(claim, notes)]
+        if claim.comparison is None or claim.judged is None:
+            entries += [Entry(NO_VALUE, mark), Entry(NO_VALUE), Entry(NO_VALUE)]
+        else:
+            entries += [
+                Entry(show_difference(claim.comparison.difference), mark),
+                _ends(claim.comparison.low, claim.comparison.high, notes, signed=True),
+                Entry(show_p(claim.judged.p_adjusted)),
+            ]
+        if published:
+            entries.append(published.get(claim.id, Entry(NO_VALUE)))
+        rows.append(Row(tuple(entries)))
+    return Table(
+        "claims", "Claims", "Claims and verdicts", _caption(bool(published)), columns, tuple(rows)
+    )
+
+
+def _caption(published: bool) -> str:
+    text = (
+        "A verdict is on this profile's cells and data alone. Reproduced: the interval of the "
+        "difference lies on the claimed side, after Holm's correction over the claims of its "
+        "family; contradicted: on the other side; else undecided, with about what a decision would "
+        "take at the observed difference and 80 % power. A claim with <= or >= is reproduced where "
+        "the difference is shown to stay below its margin. The interval covers test images "
+        "(resampled, all regions of an image together) and training seeds; with one seed of a "
+        "trained cell it covers images only, and the verdict stays undecided."
+    )
+    if published:
+        text += " Paper: the same difference of printed numbers; its note says of which."
+    return text
+
+
+def _verdict(claim: ClaimResult, notes: Footnotes) -> Entry:
+    judged = claim.judged
+    if judged is None:
+        return Entry(claim.verdict)
+    text = claim.verdict
+    remarks = []
+    if judged.margin:
+        remarks.append(f"{claim.id}: margin {show_number(judged.margin * SCALE, 2)}")
+    if claim.verdict == "undecided":
+        text = f"{text}: {needs(claim)}"
+    return Entry(text, notes.mark(remarks))
+
+
+def needs(claim: ClaimResult) -> str:
+    """Return what a decision on an undecided claim would take, in words."""
+    judged, comparison = claim.judged, claim.comparison
+    if judged is None or comparison is None:
+        return "there are no numbers"
+    if not comparison.covers_seeds:
+        return "needs at least two seeds a cell"
+    needed = judged.needed
+    ways = []
+    if needed is not None and needed.seeds is not None:
+        more = max(1, needed.seeds - min(comparison.num_seeds))
+        ways.append(f"about {show_number(more, 0)} more seed{'s' if more > 1 else ''} a cell")
+    if needed is not None and needed.regions is not None:
+        more = max(1, needed.regions - comparison.num_regions)
+        ways.append(f"about {show_number(more, 0)} more regions")
+    if not ways:
+        return "neither more seeds alone nor more regions alone would decide"
+    return "needs " + " or ".join(ways)
+
+
+def interval_table(found: Differences, notes: Footnotes) -> Table:
+    """Return every cell's main metric with its interval, and its distance to the reference."""
+    metric = found.metric
+    columns = (
+        Column("Cell", numeric=False),
+        Column(metric_label(metric), metric_unit(metric)),
+        Column(_INTERVAL),
+        Column("Minus reference", "×100"),  # noqa: RUF001
+        Column(f"{_INTERVAL} of that"),
+        Column("p", "Holm"),
+        Column("Regions"),
+        Column("Images"),
+        Column("Seeds", "done of planned"),
+    )
+    rows = tuple(
+        Row((name_entry(one.cell, notes), *_entries(one, found, notes)), one.cell.entry.control)
+        for one in found.cells
+    )
+    title = f"{metric_label(metric)} with its interval, and beside the reference cell"
+    return Table("interval", "Interval", title, _interval_caption(found), columns, rows)
+
+
+def _entries(one: CellDifference, found: Differences, notes: Footnotes) -> list[Entry]:
+    mark = notes.mark([one.hole, one.note])
+    alone, comparison = one.estimate, one.comparison
+    if alone is None:
+        return [
+            Entry(NO_VALUE, mark),
+            *(Entry(NO_VALUE) for _ in range(6)),
+            seeds_entry(one.cell, notes),
+        ]
+    if comparison is not None:
+        beside = [
+            Entry(show_difference(comparison.difference) + significance(one)),
+            _ends(comparison.low, comparison.high, notes, signed=True),
+            Entry(NO_VALUE if one.p_adjusted is None else show_p(one.p_adjusted)),
+        ]
+    else:
+        word = "reference" if one.cell is found.reference else NO_VALUE
+        beside = [Entry(word, notes.mark([one.unpaired])), Entry(NO_VALUE), Entry(NO_VALUE)]
+    return [
+        Entry(show_score(alone.value), mark),
+        _ends(alone.low, alone.high, notes, signed=False),
+        *beside,
+        Entry(show_number(alone.num_regions, 0)),
+        Entry(show_number(alone.num_images, 0)),
+        seeds_entry(one.cell, notes),
+    ]
+
+
+def _interval_caption(found: Differences) -> str:
+    text = (
+        f"Intervals: {NUM_RESAMPLES:,} resamples of the test images (document frequencies held "
+        "fixed), with the variance between training seeds as a second level (t distribution, "
+        "degrees of freedom after Satterthwaite); with one seed of a trained cell they cover "
+        "images only. "
+    )
+    if found.reference is not None:
+        text += (
+            f"Reference: {found.reference.entry.name}. p: two-sided, after Holm over the cells "
+            f"that are no controls; * marks p < {ALPHA:.2f}. "
+        )
+    return text + floor_text(found)
+
+
+def floor_text(found: Differences) -> str:
+    """Return the noise floor in words: what A/A comparisons say."""
+    floor = found.floor
+    if floor is None:
+        return "Noise floor: not known, since no trained cell has two seeds."
+    return (
+        "Noise floor (A/A, the same cell with other seeds): seeds move "
+        f"{metric_label(found.metric)} by a standard deviation of {floor.sd_seeds * SCALE:.1f}, so "
+        f"two means of one and the same cell differ by up to {floor.floor * SCALE:.1f} in 95 % of "
+        f"cases; of {floor.num_pairs} pairs of runs that differ in the seed alone, "
+        f"{floor.pairs_outside} have an interval over images that leaves zero out."
+    )
+
+
+def significance(one: CellDifference) -> str:
+    """Return `*` where a cell differs from the reference after Holm's correction."""
+    return "*" if one.p_adjusted is not None and one.p_adjusted < ALPHA else ""
+
+
+def show_p(p: float) -> str:
+    """Return a p value with three decimals, or that it is below .001."""
+    return "< .001" if p < 0.001 else f"{p:.3f}".lstrip("0") if p < 1 else "1"
+
+
+def _ends(low: float | None, high: float | None, notes: Footnotes, signed: bool) -> Entry:
+    if low is None or high is None:
+        return Entry(NO_VALUE, notes.mark(["no interval: fewer than two test images"]))
+    show = show_difference if signed else show_score
+    return Entry(f"{show(low)} to {show(high)}")

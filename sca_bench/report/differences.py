@@ -1,0 +1,121 @@
+"""Every cell beside the suite's reference cell, and the noise floor under all differences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sca_bench.metrics.compare import (
+    Comparison,
+    Estimate,
+    NoiseFloor,
+    compare,
+    estimate,
+    noise_floor,
+)
+from sca_bench.metrics.families import holm
+from sca_bench.report.claims import LEVEL
+from sca_bench.report.collect import CellRuns, SuiteData
+from sca_bench.report.samples import Samples, unpaired
+
+
+@dataclass(frozen=True, slots=True)
+class CellDifference:
+    """One cell by one metric, alone and against the reference cell.
+
+    Attributes:
+        cell: The cell.
+        estimate: Its score with an interval; None where there is a hole.
+        comparison: Cell minus reference; None for the reference itself and where there is a hole.
+        p_adjusted: p after Holm over the cells that are no controls; None for others.
+        note: What a reader should know.
+        hole: Why there is no score.
+        unpaired: Why there is no difference, although there is a score.
+    """
+
+    cell: CellRuns
+    estimate: Estimate | None
+    comparison: Comparison | None = None
+    p_adjusted: float | None = None
+    note: str = ""
+    hole: str = ""
+    unpaired: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """All cells by one metric.
+
+    Attributes:
+        metric: The metric.
+        reference: The cell the others are compared with; None where this run of the suite has none.
+        cells: One entry per cell, in the suite's order.
+        floor: By how much runs of one cell differ that differ in the seed alone; None with one seed
+            everywhere.
+    """
+
+    metric: str
+    reference: CellRuns | None
+    cells: tuple[CellDifference, ...]
+    floor: NoiseFloor | None
+
+
+def differences(data: SuiteData, samples: Samples, metric: str) -> Differences:
+    """Compare every cell with the suite's reference cell.
+
+    Raises:
+        InputError: A file is damaged.
+    """
+    reference = _reference(data)
+    found = [_difference(samples, cell, reference, metric) for cell in data.cells]
+    family = [
+        i
+        for i, one in enumerate(found)
+        if one.comparison is not None and not one.cell.entry.control
+    ]
+    adjusted = holm([c.p for i in family if (c := found[i].comparison) is not None])
+    for i, p in zip(family, adjusted, strict=True):
+        one = found[i]
+        comparison = one.comparison
+        assert comparison is not None
+        known = float(p) if comparison.covers_seeds else None
+        found[i] = CellDifference(one.cell, one.estimate, comparison, known, one.note)
+    return Differences(metric, reference, tuple(found), _floor(data, samples, metric))
+
+
+def _reference(data: SuiteData) -> CellRuns | None:
+    own = [cell for cell in data.cells if not cell.entry.control] or list(data.cells)
+    named = data.manifest.reference
+    if not named:
+        return own[0] if own else None
+    return next((cell for cell in own if cell.entry.name == named), None)
+
+
+def _difference(
+    samples: Samples, cell: CellRuns, reference: CellRuns | None, metric: str
+) -> CellDifference:
+    own = samples.of(cell, metric)
+    if own.scores is None:
+        return CellDifference(cell, None, hole=own.hole)
+    weights = samples.weights(own.scores.counts.size)
+    alone = estimate(own.scores, weights, LEVEL)
+    if reference is None or cell is reference:
+        return CellDifference(cell, alone, note=own.note)
+    other = samples.of(reference, metric)
+    problem = unpaired(own, other).replace("right side", "reference").replace("left side", "cell")
+    if problem or other.scores is None:
+        return CellDifference(cell, alone, note=own.note, unpaired=problem)
+    return CellDifference(
+        cell, alone, compare(own.scores, other.scores, weights, LEVEL), note=own.note
+    )
+
+
+def _floor(data: SuiteData, samples: Samples, metric: str) -> NoiseFloor | None:
+    own = [samples.of(cell, metric).scores for cell in data.cells if not cell.entry.control]
+    trained = [scores for scores in own if scores is not None and scores.trained]
+    several = [scores for scores in trained if scores.sums.shape[0] > 1]
+    if not several:
+        return None
+    num_seeds = min(scores.sums.shape[0] for scores in several)
+    sizes = {scores.counts.size for scores in several}
+    weights = samples.weights(sizes.pop()) if len(sizes) == 1 else None
+    return noise_floor(several, num_seeds, weights)
