@@ -41,9 +41,9 @@ _FIGURES = ("metric_over_axis.png", "metric_over_axis.svg", "learning_curves.png
 def write_report(store: Store, manifest: SuiteManifest, out_dir: Path) -> Path:
     """Write one suite's report and return its folder, `out_dir / manifest.report_name`.
 
-    The folder then holds `index.html`, `table.md`, `table.csv` (one value a row),
-    `summary.csv` (one cell a row), `claims.csv` (one claim a row), and `metric_over_axis.png`
-    / `.svg` and `learning_curves.png` where there is something to draw. Files of an earlier report are replaced.
+    The folder then holds `index.html`, `table.md`, `table.csv` (one value a row), `summary.csv`
+    (one cell a row), `claims.csv` (one claim a row), and `metric_over_axis.png` / `.svg` and
+    `learning_curves.png` where there is something to draw. Files of an earlier report are replaced.
 
     Raises:
         InputError: A file of the runs folder is damaged, a claim cannot be read, or numbers of
