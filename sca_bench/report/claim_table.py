@@ -146,7 +146,7 @@ def _entries(one: CellDifference, found: Differences, notes: Footnotes) -> list[
         beside = [
             Entry(show_difference(comparison.difference) + significance(one)),
             _ends(comparison.low, comparison.high, notes, signed=True),
-            Entry(NO_VALUE if one.p_adjusted is None else show_p(one.p_adjusted)),
+            Entry(show_p(one.p_adjusted)),
         ]
     else:
         word = "reference" if one.cell is found.reference else NO_VALUE
@@ -195,8 +195,10 @@ def significance(one: CellDifference) -> str:
     return "*" if one.p_adjusted is not None and one.p_adjusted < ALPHA else ""
 
 
-def show_p(p: float) -> str:
+def show_p(p: float | None) -> str:
     """Return a p value with three decimals, or that it is below .001."""
+    if p is None:
+        return NO_VALUE
     return "< .001" if p < 0.001 else f"{p:.3f}".lstrip("0") if p < 1 else "1"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sca_bench.metrics.compare import Comparison, compare
+from sca_bench.metrics.compare import Comparison, compare_resampled
 from sca_bench.metrics.verdict import Judged, judge
 from sca_bench.report.collect import CellRuns, SuiteData
 from sca_bench.report.samples import Samples, unpaired
@@ -105,19 +105,15 @@ def _compare(claim: _Read, samples: Samples) -> tuple[Comparison, float, str] | 
     problem = unpaired(left, right)
     if problem:
         return problem
-    assert left.scores is not None
-    assert right.scores is not None
-    comparison = compare(left.scores, right.scores, samples.weights(left.scores.counts.size), LEVEL)
+    assert left.found is not None
+    assert right.found is not None
+    comparison = compare_resampled(left.found, right.found, LEVEL)
     margin = claim.margin
     if margin is None:
-        margin = MARGIN_SHARE * abs(_mean(right.scores)) if "=" in claim.comparator else 0.0
+        score = float(right.found.scores.mean())
+        margin = MARGIN_SHARE * abs(score) if "=" in claim.comparator else 0.0
     notes = dict.fromkeys(note for note in (left.note, right.note) if note)
     return comparison, margin, "; ".join(notes)
-
-
-def _mean(scores: Any) -> float:
-    values = scores.combine(scores.sums.sum(axis=1), scores.counts.sum())
-    return float(values.mean())
 
 
 def _read(data: SuiteData, number: int, raw: dict[str, Any]) -> _Read:

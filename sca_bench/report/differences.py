@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from sca_bench.metrics.compare import (
     Comparison,
     Estimate,
-    NoiseFloor,
-    compare,
-    estimate,
-    noise_floor,
+    compare_resampled,
+    estimate_resampled,
 )
 from sca_bench.metrics.families import holm
+from sca_bench.metrics.power import NoiseFloor, noise_floor
 from sca_bench.report.claims import LEVEL
 from sca_bench.report.collect import CellRuns, SuiteData
 from sca_bench.report.samples import Samples, unpaired
@@ -70,9 +69,11 @@ def differences(data: SuiteData, samples: Samples, metric: str) -> Differences:
     family = [
         i
         for i, one in enumerate(found)
-        if one.comparison is not None and not one.cell.entry.control
+        if one.comparison is not None
+        and one.comparison.p is not None
+        and not one.cell.entry.control
     ]
-    adjusted = holm([c.p for i in family if (c := found[i].comparison) is not None])
+    adjusted = holm([c.p if c.covers_seeds else 1.0 for i in family if (c := found[i].comparison)])
     for i, p in zip(family, adjusted, strict=True):
         one = found[i]
         comparison = one.comparison
@@ -94,28 +95,25 @@ def _difference(
     samples: Samples, cell: CellRuns, reference: CellRuns | None, metric: str
 ) -> CellDifference:
     own = samples.of(cell, metric)
-    if own.scores is None:
+    if own.found is None:
         return CellDifference(cell, None, hole=own.hole)
-    weights = samples.weights(own.scores.counts.size)
-    alone = estimate(own.scores, weights, LEVEL)
+    alone = estimate_resampled(own.found, LEVEL)
     if reference is None or cell is reference:
         return CellDifference(cell, alone, note=own.note)
     other = samples.of(reference, metric)
-    problem = unpaired(own, other).replace("right side", "reference").replace("left side", "cell")
-    if problem or other.scores is None:
+    problem = unpaired(own, other).replace("right side", "reference")
+    if problem or other.found is None:
         return CellDifference(cell, alone, note=own.note, unpaired=problem)
-    return CellDifference(
-        cell, alone, compare(own.scores, other.scores, weights, LEVEL), note=own.note
-    )
+    comparison = compare_resampled(own.found, other.found, LEVEL)
+    return CellDifference(cell, alone, comparison, note=own.note)
 
 
 def _floor(data: SuiteData, samples: Samples, metric: str) -> NoiseFloor | None:
-    own = [samples.of(cell, metric).scores for cell in data.cells if not cell.entry.control]
-    trained = [scores for scores in own if scores is not None and scores.trained]
-    several = [scores for scores in trained if scores.sums.shape[0] > 1]
+    own = [samples.of(cell, metric).found for cell in data.cells if not cell.entry.control]
+    cells = [found.cell for found in own if found is not None]
+    several = [cell for cell in cells if cell.trained and cell.num_seeds > 1]
     if not several:
         return None
-    num_seeds = min(scores.sums.shape[0] for scores in several)
-    sizes = {scores.counts.size for scores in several}
+    sizes = {cell.num_images for cell in several}
     weights = samples.weights(sizes.pop()) if len(sizes) == 1 else None
-    return noise_floor(several, num_seeds, weights)
+    return noise_floor(several, min(cell.num_seeds for cell in several), weights)

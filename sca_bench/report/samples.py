@@ -15,9 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sca_bench.metrics.compare import CellScores, cell_scores
 from sca_bench.metrics.corpus import corpus_value, statistics_family
-from sca_bench.metrics.resample import image_weights
+from sca_bench.metrics.resample import (
+    Resampled,
+    cell_scores,
+    image_weights,
+    mean_combine,
+    resample,
+)
 from sca_bench.report.collect import (
     CellRuns,
     SuiteData,
@@ -42,7 +47,7 @@ class Sample:
         region_ids: The regions scored, sorted.
         image_ids: The image of each.
         seeds: Seeds that have region scores.
-        scores: Statistics per seed and image; None where there is a hole.
+        found: Scores per seed, of all images and of each resample; None where there is a hole.
         note: What a reader should know.
         hole: Why there are no scores; empty where there are.
     """
@@ -50,7 +55,7 @@ class Sample:
     region_ids: tuple[str, ...] = ()
     image_ids: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
-    scores: CellScores | None = None
+    found: Resampled | None = None
     note: str = ""
     hole: str = ""
 
@@ -71,14 +76,34 @@ class Samples:
         """
         key = (cell.entry.cell_id, metric)
         if key not in self._found:
-            self._found[key] = _sample(self.data, cell, metric)
+            self._found[key] = self._sample(cell, metric)
         return self._found[key]
 
-    def weights(self, num_images: int) -> NDArray[np.float64]:
+    def weights(self, num_images: int) -> NDArray[np.float64] | None:
         """Return the resamples (n, images), the same for all cells of as many images."""
+        if num_images < 2:
+            return None
         if num_images not in self._weights:
             self._weights[num_images] = image_weights(num_images, NUM_RESAMPLES, RESAMPLING_SEED)
         return self._weights[num_images]
+
+    def _sample(self, cell: CellRuns, metric: str) -> Sample:
+        read = _read(self.data, cell, metric)
+        if isinstance(read, str):
+            return Sample(hole=read)
+        images = _images(self.data, cell, read.ids)
+        if images is None:
+            return Sample(hole="regions are scored that predictions.jsonl does not have")
+        trained = any(record.cost.get("num_trainable_params", 1.0) > 0 for record in cell.done)
+
+        def combine(sums: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
+            return corpus_value(metric, sums, counts)
+
+        scores = cell_scores(
+            read.values, images, combine if read.is_corpus else mean_combine, trained=trained
+        )
+        found = resample([scores], self.weights(scores.num_images))[0]
+        return Sample(tuple(read.ids), tuple(images), tuple(read.seeds), found, read.note)
 
 
 def unpaired(left: Sample, right: Sample) -> str:
@@ -93,9 +118,21 @@ def unpaired(left: Sample, right: Sample) -> str:
     return ""
 
 
-def _sample(data: SuiteData, cell: CellRuns, metric: str) -> Sample:
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What one cell's files hold of a metric: values (S, R, K), rows in the order of `ids`."""
+
+    ids: list[str]
+    seeds: list[int]
+    values: NDArray[np.float64]
+    is_corpus: bool
+    note: str
+
+
+def _read(data: SuiteData, cell: CellRuns, metric: str) -> _Read | str:
+    """Return a cell's regions by one metric, or why there are none."""
     if not cell.done:
-        return Sample(hole="no finished run")
+        return "no finished run"
     family = statistics_family(metric)
     means: list[NDArray[np.float64]] = []
     sums: list[NDArray[np.float64]] = []
@@ -110,8 +147,7 @@ def _sample(data: SuiteData, cell: CellRuns, metric: str) -> Sample:
             continue
         ids = ids or sorted(scores)
         if scores.keys() != set(ids):
-            hole = f"seed {record.seed} was scored on other regions than the first seed"
-            return Sample(hole=hole)
+            return f"seed {record.seed} was scored on other regions than the first seed"
         means.append(np.array([[scores[name]] for name in ids]))
         rows = load_statistics(data.store, *key, family) if family is not None else None
         if rows is not None:
@@ -120,21 +156,10 @@ def _sample(data: SuiteData, cell: CellRuns, metric: str) -> Sample:
             notes.append("the interval is of the mean over regions, which is not the corpus score")
         seeds.append(record.seed)
     if not means:
-        return Sample(hole="no region scores of this metric")
-    images = _images(data, cell, ids)
-    if images is None:
-        return Sample(hole="regions are scored that predictions.jsonl does not have")
-    trained = any(record.cost.get("num_trainable_params", 1.0) > 0 for record in cell.done)
-    if len(sums) == len(means):
-
-        def combine(sums: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
-            return corpus_value(metric, sums, counts)
-
-        found = cell_scores(np.array(sums), images, combine, trained=trained)
-    else:
-        found = cell_scores(np.array(means), images, trained=trained)
-    note = "; ".join(dict.fromkeys(notes))
-    return Sample(tuple(ids), tuple(images), tuple(seeds), found, note)
+        return "no region scores of this metric"
+    is_corpus = len(sums) == len(means)
+    values = np.array(sums if is_corpus else means)
+    return _Read(ids, seeds, values, is_corpus, "; ".join(dict.fromkeys(notes)))
 
 
 def _is_no_mean(record: RunRecord, metric: str, values: NDArray[np.float64]) -> bool:
