@@ -82,7 +82,7 @@ def _verdict(claim: ClaimResult, notes: Footnotes) -> Entry:
     judged = claim.judged
     if judged is None:
         return Entry(claim.verdict)
-    text = claim.verdict
+    text: str = claim.verdict
     remarks = []
     if judged.margin:
         remarks.append(f"{claim.id}: margin {show_number(judged.margin * SCALE, 2)}")

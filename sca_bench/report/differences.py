@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sca_bench.metrics.compare import (
     Comparison,
@@ -66,21 +66,19 @@ def differences(data: SuiteData, samples: Samples, metric: str) -> Differences:
     """
     reference = _reference(data)
     found = [_difference(samples, cell, reference, metric) for cell in data.cells]
-    family = [
-        i
-        for i, one in enumerate(found)
-        if one.comparison is not None
-        and one.comparison.p is not None
-        and not one.cell.entry.control
-    ]
-    adjusted = holm([c.p if c.covers_seeds else 1.0 for i in family if (c := found[i].comparison)])
-    for i, p in zip(family, adjusted, strict=True):
-        one = found[i]
-        comparison = one.comparison
-        assert comparison is not None
-        known = float(p) if comparison.covers_seeds else None
-        found[i] = CellDifference(one.cell, one.estimate, comparison, known, one.note)
+    tested = [i for i, one in enumerate(found) if _p(one) is not None]
+    adjusted = holm([p for one in found if (p := _p(one)) is not None])
+    for i, p in zip(tested, adjusted, strict=True):
+        found[i] = replace(found[i], p_adjusted=float(p))
     return Differences(metric, reference, tuple(found), _floor(data, samples, metric))
+
+
+def _p(one: CellDifference) -> float | None:
+    """Return a cell's own p where it has one that counts: no control, and seeds covered."""
+    comparison = one.comparison
+    if comparison is None or one.cell.entry.control or not comparison.covers_seeds:
+        return None
+    return comparison.p
 
 
 def _reference(data: SuiteData) -> CellRuns | None:

@@ -213,14 +213,14 @@ def _score(data: SuiteData, cell: CellRuns, metric: str, notes: Footnotes) -> En
     if len(sets) > 1:
         own = [key for key, cells in sets.items() if cell.entry.name in cells]
         reasons += [f"scored on region set {key or 'not stated'}" for key in own]
-    summary = data.scores.overseeds_entry(cell.entry.cell_id, metric)
+    summary = data.scores.over_seeds(cell.entry.cell_id, metric)
     text = NO_VALUE if summary is None else show_score(summary.mean, summary.sd)
     return Entry(text, notes.mark(reasons))
 
 
 def _cost(data: SuiteData, cell: CellRuns, key: str, notes: Footnotes) -> Entry:
     cost = next(column for column in COSTS if column.key == key)
-    summary = data.scores.overseeds_entry(cell.entry.cell_id, COST + key)
+    summary = data.scores.over_seeds(cell.entry.cell_id, COST + key)
     if summary is None:
         if not cell.done:
             return Entry(NO_VALUE, seeds_entry(cell, notes).notes)
