@@ -2,17 +2,22 @@
 
 import json
 
+import numpy as np
 import pytest
 from report_fake_runs import record
+from safetensors.numpy import save_file
 
 from sca_bench.errors import InputError
-from sca_bench.metrics.stats import paired_image_bootstrap
-from sca_bench.report.claims import claim_results
+from sca_bench.metrics.compare import compare
+from sca_bench.metrics.corpus import corpus_value
+from sca_bench.metrics.resample import cell_scores
+from sca_bench.report.claim_table import needs
+from sca_bench.report.claims import ClaimResult, claim_results
 from sca_bench.report.collect import collect
-from sca_bench.report.intervals import region_means
+from sca_bench.report.samples import Samples
 from sca_bench.study.claims import Claim, Side, parse_claim
 from sca_bench.study.record import SuiteManifest
-from sca_bench.study.store import Store
+from sca_bench.study.store import STATISTICS, Store
 
 Runs = tuple[Store, SuiteManifest]
 
@@ -81,21 +86,92 @@ def with_claims(suite: SuiteManifest, *says: str) -> SuiteManifest:
     return suite.model_copy(update={"claims": claims})
 
 
-def test_difference_is_paired_over_images(runs: Runs) -> None:
+def results(store: Store, suite: SuiteManifest) -> list[ClaimResult]:
+    data = collect(store, suite)
+    return claim_results(data, Samples(data))
+
+
+def test_difference_is_that_of_the_statistics_room(runs: Runs) -> None:
     store, suite = runs
     data = collect(store, suite)
-    result = claim_results(data)[0]
+    result = claim_results(data, Samples(data))[0]
     assert (result.id, result.metric) == ("depth_helps", "cider_d")
-    assert result.estimate.interval is not None
-    assert result.estimate.interval.mean == pytest.approx(8.8 - 8.2)
-    right, left = (region_means(data, cell, "cider_d") for cell in data.cells[:2])
-    ids = list(left.values)
-    expected = paired_image_bootstrap(
-        [left.values[key] for key in ids],
-        [right.values[key] for key in ids],
-        [key.split("/")[0] for key in ids],
+    assert result.comparison is not None
+    assert result.comparison.difference == pytest.approx(8.8 - 8.2)
+    sides = []
+    for cell in ("c-depth-2", "c-depth-1"):
+        tables = [store.region_scores(cell, seed) for seed in (0, 1)]
+        values = np.array([table["scores"]["cider_d"] for table in tables])
+        images = [key.split("/")[0] for key in tables[0]["region_ids"]]
+        sides.append(cell_scores(values, images))
+    assert result.comparison == compare(*sides)
+    assert result.comparison.covers_seeds
+
+
+def test_verdicts(runs: Runs) -> None:
+    store, suite = runs
+    says = (
+        "cider_d(mixer.num_layers=2) > cider_d(cell=permuted captions)",
+        "cider_d(mixer.num_layers=2) < cider_d(cell=permuted captions)",
+        "cider_d(cell=permuted captions) <= cider_d(mixer.num_layers=2)",
+        "cider_d(mixer.num_layers=4) > cider_d(mixer.num_layers=1)",
+        "cider_d(mixer.num_layers=8) > cider_d(mixer.num_layers=1)",
     )
-    assert result.estimate.interval == expected
+    found = results(store, with_claims(suite, *says))
+    assert [one.verdict for one in found] == [
+        "reproduced",
+        "contradicted",
+        "reproduced",
+        "undecided",
+        "undecided",
+    ]
+    assert found[2].judged is not None
+    assert found[2].judged.margin == pytest.approx(0.01 * 8.8)  # a share of the right side's score
+    assert needs(found[3]).startswith("needs about ")
+    assert needs(found[4]) == "there are no numbers"
+
+
+def test_a_margin_and_a_family_come_from_the_suite(runs: Runs) -> None:
+    store, suite = runs
+    says = "cider_d(mixer.num_layers=1) <= cider_d(mixer.num_layers=2)"
+    alone = {"id": "a", "says": says, "margin": 3.0, "family": "one"}
+    beside = [{"id": str(i), "says": says, "family": "other"} for i in range(5)]
+    claims = suite.model_copy(update={"claims": [alone, *beside]})
+    first, *others = results(store, claims)
+    assert first.judged is not None
+    assert first.judged.margin == 3.0
+    assert first.judged.p_adjusted == first.judged.p
+    assert first.verdict == "reproduced"
+    for other in others:
+        assert other.judged is not None
+        assert other.judged.p is not None
+        assert other.judged.p_adjusted == pytest.approx(min(1.0, 5 * other.judged.p))
+
+
+def test_one_seed_of_a_trained_cell_decides_nothing(runs: Runs) -> None:
+    store, suite = runs
+    says = "cider_d(mixer.num_layers=2) > cider_d(cell=permuted captions)"
+    one_seed = with_claims(suite, says).model_copy(update={"seeds": [0]})
+    found = results(store, one_seed)[0]
+    assert found.verdict == "undecided"
+    assert found.comparison is not None
+    assert found.comparison.low is not None
+    assert found.comparison.low > 0  # over images alone it would be clear
+    assert needs(found) == "needs at least two seeds a cell"
+
+
+def test_sides_of_different_signatures_are_not_comparable(runs: Runs) -> None:
+    store, suite = runs
+    for seed in suite.seeds:
+        changed = record(suite.cells[1], seed)
+        whole = changed.scores["cider_d"]
+        other = {**whole.signature, "region_set": "cd34" * 16}
+        changed.scores["cider_d"] = whole.model_copy(update={"signature": other})
+        store.save(changed)
+    found = results(store, suite)[0]
+    assert found.verdict == "not comparable"
+    assert found.hole.startswith("signatures differ: region_set ")
+    assert found.comparison is None
 
 
 def test_claims_that_cannot_be_looked_at_say_why(runs: Runs) -> None:
@@ -108,7 +184,7 @@ def test_claims_that_cannot_be_looked_at_say_why(runs: Runs) -> None:
         "cider_d(mixer.num_layers=2) > cider_d(mixer.num_layers=4)",
         "cider_d(cell=permuted captions) < cider_d(mixer.num_layers=2)",
     )
-    holes = [c.estimate.hole for c in claim_results(collect(store, with_claims(suite, *says)))]
+    holes = [claim.hole for claim in results(store, with_claims(suite, *says))]
     assert holes == [
         "profile tiny has no cell for cider_d(mixer.num_layers=24)",
         "cider_d(variant=sca) means 3 cells (depth-1, depth-2, depth-4)",
@@ -125,13 +201,46 @@ def test_different_regions_are_not_paired(runs: Runs) -> None:
         stored["region_ids"].pop()
         stored["scores"]["cider_d"].pop()
         path.write_text(json.dumps(stored), encoding="utf-8")
-    estimate = claim_results(collect(store, suite))[0].estimate
-    assert estimate.interval is None
-    assert "different regions" in estimate.hole
+    found = results(store, suite)[0]
+    assert found.comparison is None
+    assert "different regions" in found.hole
 
 
 def test_failed_side_is_a_hole(runs: Runs) -> None:
     store, suite = runs
     for seed in suite.seeds:
         store.save(record(suite.cells[1], seed).model_copy(update={"status": "failed"}))
-    assert claim_results(collect(store, suite))[0].estimate.hole == "right side: no finished run"
+    found = results(store, suite)[0]
+    assert (found.verdict, found.hole) == ("undecided", "right side: no finished run")
+
+
+def test_corpus_scores_are_resampled_from_their_statistics(runs: Runs) -> None:
+    """BLEU's interval is of the corpus score where the statistics of the regions were kept."""
+    store, suite = runs
+    draw = np.random.default_rng(3)
+    kept = {}
+    for cell in ("c-depth-1", "c-depth-2"):
+        for seed in suite.seeds:
+            folder = store.run_dir(cell, seed)
+            lengths = draw.integers(4, 9, size=(30, 1))
+            guesses = np.maximum(lengths - np.arange(4), 0)
+            right = draw.integers(0, guesses + 1)
+            rows = np.hstack([lengths, lengths + draw.integers(-1, 2, (30, 1)), guesses, right])
+            kept[cell, seed] = rows.astype(np.float64)
+            save_file({"bleu": kept[cell, seed]}, folder / STATISTICS)
+            path = folder / "region_scores.json"
+            stored = store.region_scores(cell, seed)
+            stored["scores"]["bleu_4"] = [0.5] * 30
+            path.write_text(json.dumps(stored), encoding="utf-8")
+    says = "bleu_4(mixer.num_layers=2) > bleu_4(mixer.num_layers=1)"
+    found = results(store, with_claims(suite, says))[0]
+    assert found.comparison is not None
+    means = {
+        cell: np.mean([corpus_value("bleu_4", kept[cell, s].sum(0), 30) for s in suite.seeds])
+        for cell in ("c-depth-1", "c-depth-2")
+    }
+    assert found.comparison.difference == pytest.approx(means["c-depth-2"] - means["c-depth-1"])
+    assert found.note == ""
+    (store.run_dir("c-depth-1", 0) / STATISTICS).write_bytes(b"torn")
+    with pytest.raises(InputError, match=r"region_statistics\.safetensors: damaged file"):
+        results(store, with_claims(suite, says))

@@ -21,6 +21,7 @@ from sca_bench.report.collect import SuiteData, collect
 from sca_bench.report.csv_tables import long_csv, wide_csv
 from sca_bench.report.paper import Paper, paper_claim, read_paper, say_cell, say_verdict
 from sca_bench.report.paper_table import claim_entries, paper_table
+from sca_bench.report.samples import Samples
 from sca_bench.report.tables import Footnotes
 from sca_bench.study.published import find_published
 from sca_bench.study.record import Score, SuiteManifest
@@ -166,12 +167,12 @@ def test_metrics_may_differ_in_their_verdict(runs: Runs, tmp_path: Path) -> None
 
 def test_a_claim_shows_the_papers_own_difference(runs: Runs, tmp_path: Path) -> None:
     data, paper = looked_up(runs, tmp_path)
-    claim = claim_results(data)[0]
+    claim = claim_results(data, Samples(data))[0]
     found = paper_claim(data, paper, claim.id, claim.metric, claim.sides)
     assert found is not None
     assert found.difference == pytest.approx(1.277 - 1.088)  # 127.7 and 108.8 as printed
     notes = Footnotes()
-    entries = claim_entries(data, paper, claim_results(data), notes)
+    entries = claim_entries(data, paper, claim_results(data, Samples(data)), notes)
     assert {name: entry.text for name, entry in entries.items()} == {"depth_helps": "+18.9"}
     (note,) = notes.texts
     assert note.startswith(
@@ -188,7 +189,7 @@ def test_a_claim_without_runs_still_shows_the_papers(runs: Runs, tmp_path: Path)
             store.save(record(cell, seed).model_copy(update={"status": "failed"}))
     data, paper = looked_up(runs, tmp_path)
     notes = Footnotes()
-    entries = claim_entries(data, paper, claim_results(data), notes)
+    entries = claim_entries(data, paper, claim_results(data, Samples(data)), notes)
     assert entries["depth_helps"].text == "+18.9"
     assert notes.texts[0].endswith("this profile has no finished run to compare with")
     table = paper_table(data, paper, notes)

@@ -12,8 +12,9 @@ from report_fake_runs import build, manifest, record, regions, signature
 from sca_bench.errors import InputError
 from sca_bench.report import ScoreRow, ScoreTable, write_report
 from sca_bench.report.collect import collect
-from sca_bench.report.intervals import cell_estimate, region_means
+from sca_bench.report.differences import differences
 from sca_bench.report.names import expand_metrics, short_axes
+from sca_bench.report.samples import Samples
 from sca_bench.report.tables import Footnotes, Table, score_table, slot_table
 from sca_bench.study.record import Score, SuiteManifest
 from sca_bench.study.store import Store
@@ -80,8 +81,8 @@ def test_markdown_opens_with_question_statement_interval_and_claims(whole_report
         "# How deep must the text feature mixer be?",
         "profile **tiny**",
         "> SAM was pre-trained on rendered scenes",
+        "## Claims and verdicts",
         "## CIDEr-D with its interval",
-        "## Claims",
         "## Scores and costs",
         "## Slot accuracy",
         "## Accuracy by number of objects",
@@ -92,9 +93,11 @@ def test_markdown_opens_with_question_statement_interval_and_claims(whole_report
     assert row[1] == "820.0"  # the mean over both seeds' regions is the mean of the corpus values
     low, high = map(float, row[2].split(" to "))
     assert low < 820.0 < high
-    assert row[3:] == ["30", "10", "2 of 2"]
-    for verdict in ("reproduced", "contradicted", "undecided"):
-        assert verdict not in text
+    assert row[3:] == ["reference", "–", "–", "30", "10", "2 of 2"]
+    row = markdown_row(text, "CIDEr-D with its interval", "depth-2")
+    assert row[3].rstrip("*") == "+60.0"
+    assert "Reference: depth-1." in text
+    assert "Noise floor (A/A" in text
 
 
 def test_interval_of_equal_images_has_no_width(tmp_path: Path) -> None:
@@ -105,12 +108,13 @@ def test_interval_of_equal_images_has_no_width(tmp_path: Path) -> None:
     path.write_text(text, encoding="utf-8")
     one_seed = suite.model_copy(update={"seeds": [0]})
     data = collect(store, one_seed)
-    estimate = cell_estimate(region_means(data, data.cells[0], "cider_d"))
-    assert estimate.interval is not None
-    ends = (estimate.interval.low, estimate.interval.mean, estimate.interval.high)
+    one = differences(data, Samples(data), "cider_d").cells[0]
+    assert one.estimate is not None
+    ends = (one.estimate.low, one.estimate.value, one.estimate.high)
     assert ends == pytest.approx((8.0, 8.0, 8.0))
-    assert (estimate.num_regions, estimate.num_images) == (30, 10)
-    assert estimate.note == ""
+    assert (one.estimate.num_regions, one.estimate.num_images) == (30, 10)
+    assert not one.estimate.covers_seeds
+    assert one.note == ""
 
 
 def test_corpus_score_that_is_no_mean_is_said(runs: Runs) -> None:
@@ -119,7 +123,7 @@ def test_corpus_score_that_is_no_mean_is_said(runs: Runs) -> None:
     changed.scores["cider_d"] = Score(value=7.0, signature=signature("cider_d"))
     store.save(changed)
     data = collect(store, suite)
-    assert "not the corpus score" in region_means(data, data.cells[0], "cider_d").note
+    assert "not the corpus score" in Samples(data).of(data.cells[0], "cider_d").note
 
 
 def test_slot_tables(whole_report: Path) -> None:
