@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from sca_bench.metrics.compare import Comparison, compare_resampled
 from sca_bench.metrics.resample import CellScores, Floats, Resampled, resample
@@ -104,7 +104,7 @@ def needed(
 
     def enough(seeds: int | None, images: int) -> bool:
         se, df = _planned(comparison, seeds, images)
-        return bool(found >= (student.ppf(1 - alpha / 2, df) + student.ppf(power, df)) * se)
+        return bool(found >= (stdtrit(df, 1 - alpha / 2) + stdtrit(df, power)) * se)
 
     trained = any(part.trained for part in comparison.parts)
     seeds = _least(lambda n: enough(n, now), 2, MOST_SEEDS) if trained else None
@@ -143,7 +143,7 @@ def noise_floor(
     sd = float(np.sqrt(squares / df))
     pairs = [pair for one in resampled if one.draws.size for pair in combinations(_single(one), 2)]
     outside = sum(_excludes_zero(compare_resampled(*pair)) for pair in pairs)
-    floor = float(student.ppf(0.975, df)) * sd * (2 / num_seeds) ** 0.5
+    floor = float(stdtrit(df, 0.975)) * sd * (2 / num_seeds) ** 0.5
     return NoiseFloor(sd, df, floor, len(pairs), outside)
 
 

@@ -13,6 +13,11 @@ effect is taken off, with S - 1, and the image variance with I - 1 and the numbe
 one, harmonically. With one degree of freedom for all seeds (two seeds of the only trained cell)
 that rule covers as little as 87 %, and Banerjee's conservative combination is used instead.
 
+Simulated, 95 % intervals cover 93 to 97 % from 60 images and two seeds a cell on. They do not where
+two seeds make nearly all of the error (97 to 98), where cells differ only in what each seed makes
+of each image (up to 98.6 with two seeds), with two seeds of one trained cell (up to 99.6), and,
+on the wrong side, with two seeds a cell whose spreads differ tenfold (88): take three.
+
 Source: Welch, The generalization of 'Student's' problem when several different population variances
 are involved, Biometrika 34, 1947; Satterthwaite, An approximate distribution of estimates of
 variance components, Biometrics Bulletin 2, 1946; Banerjee, Approximate confidence interval for
@@ -27,7 +32,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from sca_bench.metrics.resample import Floats, Resampled
 
@@ -133,14 +138,14 @@ def degrees(
 
 def _banerjee(total: float, image_df: float, seeds: float) -> float:
     """Return the degrees of freedom at which t gives Banerjee's width, one of them for seeds."""
-    images_t, seeds_t = student.ppf(_MATCHED, image_df), student.ppf(_MATCHED, 1)
+    images_t, seeds_t = stdtrit(image_df, _MATCHED), stdtrit(1, _MATCHED)
     wanted = np.sqrt(images_t**2 * (1 - seeds / total) + seeds_t**2 * seeds / total)
     if wanted >= seeds_t:
         return 1.0
     most = min(image_df, _MOST_DF)
-    if wanted <= student.ppf(_MATCHED, most):
+    if wanted <= stdtrit(most, _MATCHED):
         return most
-    return float(brentq(lambda df: student.ppf(_MATCHED, df) - wanted, 1.0, most))
+    return float(brentq(lambda df: stdtrit(df, _MATCHED) - wanted, 1.0, most))
 
 
 def _seed_part(one: Resampled, unbias: float, scale: float) -> SeedPart:

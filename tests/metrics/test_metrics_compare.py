@@ -1,0 +1,183 @@
+import numpy as np
+import pytest
+from scipy.stats import t as student
+
+from sca_bench.metrics.compare import (
+    compare,
+    compare_resampled,
+    estimate,
+    two_level_bootstrap,
+)
+from sca_bench.metrics.resample import cell_scores, image_weights, resample
+from sca_bench.metrics.variance import degrees
+
+EXACT = np.array([[2.0, 0.0], [1.0, 1.0], [1.0, 1.0], [0.0, 2.0]])
+"""All resamples of two images, as often as they come."""
+IDS = ["x", "y"]
+
+
+def test_two_cells_by_hand():
+    """Image variance, seed variance, interaction and degrees of freedom, worked out on paper.
+
+    a's seeds score 2 and 4; resampled means over seeds are 2, 3, 3, 4, variance 2/3, times
+    I / (I - 1) = 2. Its seeds move together: no interaction. Seed variance 2, of the mean 1.
+    b's seeds both score 1/2 and move against each other: deviations -1/2, 0, 0, 1/2 of each,
+    summed variance 1/3, times 2 = 2/3 of interaction, more than the variance of its seeds, 0.
+    """
+    a = cell_scores([[1.0, 3.0], [3.0, 5.0]], IDS)
+    b = cell_scores([[0.0, 1.0], [1.0, 0.0]], IDS)
+    found = compare(a, b, EXACT)
+    assert found.difference == pytest.approx(2.5)
+    assert found.se_images == pytest.approx(np.sqrt(4 / 3))
+    assert found.se_seeds == pytest.approx(1.0)
+    assert found.se == pytest.approx(np.sqrt(7 / 3))
+    image_df = 1 / (1 / 1 + 1 / 3)  # one of images, three of resamples
+    assert found.df == pytest.approx((7 / 3) ** 2 / ((4 / 3) ** 2 / image_df + 1**2 / 1))
+    half = student.ppf(0.975, found.df) * np.sqrt(7 / 3)
+    assert (found.low, found.high) == pytest.approx((2.5 - half, 2.5 + half))
+    assert found.p == pytest.approx(2 * student.sf(2.5 / np.sqrt(7 / 3), found.df))
+    assert (found.num_seeds, found.num_images, found.num_regions) == ((2, 2), 2, 2)
+    assert found.covers_seeds
+    first, second = found.parts
+    assert (first.seeds, first.interaction) == pytest.approx((2.0, 0.0))
+    assert (second.seeds, second.interaction) == pytest.approx((0.0, 2 / 3))
+
+
+def test_one_cell_by_hand():
+    found = estimate(cell_scores([[1.0, 3.0], [3.0, 5.0]], IDS), EXACT)
+    assert found.value == pytest.approx(3.0)
+    assert (found.se_images, found.se_seeds) == pytest.approx((np.sqrt(4 / 3), 1.0))
+    assert found.low == pytest.approx(3.0 - student.ppf(0.975, found.df) * found.se)
+    assert (found.num_seeds, found.num_images, found.num_regions) == (2, 2, 2)
+    assert found.covers_seeds
+
+
+@pytest.fixture
+def cells():
+    rng = np.random.default_rng(8)
+    images = rng.integers(40, size=150)
+    shared = rng.normal(size=150)
+    a, b = (cell_scores(shared + 0.3 * rng.normal(size=(3, 150)), images) for _ in "ab")
+    return a, b
+
+
+def test_swapping_cells_mirrors(cells):
+    a, b = cells
+    one, other = compare(a, b), compare(b, a)
+    assert one.difference == -other.difference
+    assert (one.low, one.high) == pytest.approx((-other.high, -other.low))
+    assert one.p == pytest.approx(other.p)
+    assert one.p_value_above(0.1) == pytest.approx(other.p_value_below(-0.1))
+
+
+def test_p_and_interval_agree(cells):
+    """The two-sided p is the level at which the interval ends at zero; one-sided p at its ends."""
+    found = compare(*cells)
+    at_zero = compare(*cells, level=1 - found.p)
+    assert min(abs(at_zero.low), abs(at_zero.high)) < 1e-10
+    assert found.p_value_above(found.high) == pytest.approx(0.025)
+    assert found.p_value_below(found.low) == pytest.approx(0.025)
+    assert found.p_value_above(0.0) == pytest.approx(1 - found.p_value_below(0.0))
+
+
+def test_many_at_once_equal_one_by_one(cells):
+    a, b = cells
+    weights = image_weights(a.num_images, 300)
+    first, second = resample([a, b], weights)
+    assert compare_resampled(first, second).se == pytest.approx(compare(a, b, weights).se)
+
+
+def test_pairing_narrows(cells):
+    a, b = cells
+    assert compare(a, b).se_images < 0.5 * estimate(a).se_images
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("trained", [True, False])
+def test_identical_cells(seeds, trained):
+    values = np.random.default_rng(0).random((1, 30)).repeat(seeds, axis=0)
+    cell = cell_scores(values, np.arange(30) // 3, trained=trained)
+    turned = cell_scores(values[::-1] + 0.0, np.arange(30) // 3, trained=trained)
+    found = compare(cell, turned)
+    assert (found.difference, found.low, found.high, found.se, found.p) == (0, 0, 0, 0, 1)
+    assert (found.p_value_above(0.1), found.p_value_above(0.0)) == (0.0, 0.5)
+
+
+def test_rounding_is_no_difference():
+    """Seeds averaged in another order differ in the last digit and in nothing else."""
+    values = np.random.default_rng(0).random((3, 30)) * 0.1
+    a, b = (cell_scores(v, np.arange(30) // 3, trained=False) for v in (values, values[[2, 0, 1]]))
+    found = compare(a, b)
+    assert (found.difference, found.se, found.p) == (0.0, 0.0, 1.0)
+
+
+def test_a_difference_that_nothing_moves():
+    found = compare(*(cell_scores([[v] * 6], list("aabbcc"), trained=False) for v in (0.5, 0.25)))
+    assert (found.low, found.high, found.p) == (0.25, 0.25, 0.0)
+
+
+def test_one_seed_covers_images_only(cells):
+    a, b = cells
+    single = cell_scores(np.random.default_rng(1).random((1, 60)), np.arange(60) // 3)
+    untrained = cell_scores(np.ones((1, 60)), np.arange(60) // 3, trained=False)
+    assert not estimate(single).covers_seeds
+    assert estimate(single).se_seeds is None
+    found = compare(single, untrained)
+    assert not found.covers_seeds
+    assert found.se_seeds is None
+    assert found.se == found.se_images
+    plain = compare(untrained, cell_scores(np.zeros((1, 60)), np.arange(60) // 3, trained=False))
+    assert plain.covers_seeds
+    assert plain.se_seeds == 0.0
+    assert compare(a, b).covers_seeds
+
+
+def test_one_image_has_no_interval():
+    one = cell_scores([[1.0, 2.0], [2.0, 4.0]], ["a", "a"])
+    found = compare(one, cell_scores([[1.0, 1.0]], ["a", "a"]))
+    assert found.difference == pytest.approx(1.25)
+    assert (found.low, found.high, found.se, found.df, found.p) == (None,) * 5
+    assert found.p_value_above(1.0) is None
+    alone = estimate(one)
+    assert alone.value == pytest.approx(2.25)
+    assert (alone.low, alone.high, alone.se, alone.se_seeds) == (None,) * 4
+
+
+def test_degrees_of_freedom():
+    assert degrees(0.0, 0.0, 99.0, [(0.0, 1)]) == 99.0
+    assert degrees(1.0, 1.0, 99.0, []) == pytest.approx(99.0)
+    assert degrees(2.0, 0.0, 99.0, [(1.0, 2), (1.0, 2)]) == pytest.approx(4.0)  # equal: both
+    assert degrees(1.0, 0.0, 99.0, [(1.0, 2), (0.0, 2)]) == pytest.approx(2.0)  # one alone
+
+
+def test_two_seeds_of_one_cell_use_the_wide_rule():
+    """Half of the variance: t squared is the mean of those of 99 and of one degree of freedom."""
+    df = degrees(2.0, 1.0, 99.0, [(1.0, 1)])
+    wanted = (student.ppf(0.975, 99) ** 2 + student.ppf(0.975, 1) ** 2) / 2
+    assert student.ppf(0.975, df) == pytest.approx(np.sqrt(wanted))
+    assert degrees(1.0, 0.0, 99.0, [(1.0, 1)]) == 1.0
+    assert degrees(1.0, 1.0, 99.0, [(1e-14, 1)]) == pytest.approx(99.0, rel=1e-3)
+
+
+def test_two_level_bootstrap(cells):
+    found = two_level_bootstrap(*cells, n=500)
+    assert found.low < found.mean < found.high
+    assert found == two_level_bootstrap(*cells, n=500)
+    assert found != two_level_bootstrap(*cells, n=500, seed=1)
+    one = cell_scores([[1.0]], ["a"])
+    assert two_level_bootstrap(one, one).low is None
+
+
+@pytest.mark.parametrize("level", [0, 1, 95])
+def test_level(cells, level):
+    for call in (estimate, lambda a, level: compare(a, a, level=level)):
+        with pytest.raises(ValueError, match="level="):
+            call(cells[0], level=level)
+
+
+def test_other_images(cells):
+    other = cell_scores([[1.0, 2.0]], IDS)
+    with pytest.raises(ValueError, match="different images"):
+        compare(cells[0], other)
+    with pytest.raises(ValueError, match="different images"):
+        compare_resampled(resample([cells[0]])[0], resample([other])[0])

@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+from scipy.stats import t as student
+
+from sca_bench.metrics.compare import compare
+from sca_bench.metrics.families import holm
+from sca_bench.metrics.power import Needed, equivalence, needed, noise_floor
+from sca_bench.metrics.resample import cell_scores
+
+IMAGES = np.arange(300) // 3
+
+
+def cell(seed_sd, num_seeds, generator, difference=0.0, together=0.5, trained=True):
+    rng = np.random.default_rng(generator)
+    shared = np.random.default_rng(99).normal(size=300)
+    seeds = seed_sd * rng.normal(size=(num_seeds, 1))
+    own = together * rng.normal(size=(num_seeds, 300)) + 0.2 * rng.normal(size=300)
+    return cell_scores(shared + difference + seeds + own, IMAGES, trained=trained)
+
+
+@pytest.mark.parametrize(
+    ("p", "adjusted"),
+    [
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
+        ([0.01, 0.02, 0.03, 0.04, 0.05], [0.05, 0.08, 0.09, 0.09, 0.09]),
+        ([0.5, 0.6, 0.01], [1.0, 1.0, 0.03]),
+        ([0.02, 0.02], [0.04, 0.04]),
+        ([0.3], [0.3]),
+        ([], []),
+    ],
+)
+def test_holm(p, adjusted):
+    assert holm(p) == pytest.approx(np.array(adjusted))
+
+
+@pytest.mark.parametrize("p", [[-0.1], [1.1], [float("nan")], [[0.1]]])
+def test_holm_faults(p):
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        holm(p)
+
+
+def test_equivalence_is_two_one_sided_tests():
+    found = compare(cell(0.02, 3, 1), cell(0.02, 3, 2))
+    margin = 0.2
+    nearest = margin - abs(found.difference)
+    assert equivalence(found, margin) == pytest.approx(student.sf(nearest / found.se, found.df))
+    # Equivalent at 5 % where the 90 % interval lies within the margin.
+    narrow = compare(cell(0.02, 3, 1), cell(0.02, 3, 2), level=0.9)
+    farthest = max(abs(narrow.low), abs(narrow.high))
+    assert equivalence(found, farthest) == pytest.approx(0.05)
+    assert equivalence(found, 0.0) >= 0.5
+    with pytest.raises(ValueError, match="not negative"):
+        equivalence(found, -0.1)
+
+
+def test_needed_by_hand():
+    """Nothing trained: the error falls with the root of the number of images."""
+    a, b = (cell(0, 1, g, d, trained=False) for g, d in ((1, 0.05), (2, 0.0)))
+    found = compare(a, b)
+    wants = needed(found)
+    assert wants.seeds is None
+
+    def enough(images):
+        t = student.ppf(0.975, images - 1) + student.ppf(0.8, images - 1)
+        return abs(found.difference) >= t * found.se * np.sqrt(100 / images)
+
+    assert enough(wants.images)
+    assert not enough(wants.images - 1)
+    assert wants.regions == 3 * wants.images
+    assert needed(found, power=0.9).images > wants.images
+    assert needed(found, alpha=0.01).images > wants.images
+    quarter = needed(found, distance=found.difference / 2)
+    assert quarter.images == pytest.approx(4 * wants.images, rel=0.02)
+
+
+def test_no_number_of_one_kind_is_enough():
+    """Seeds do not help where images limit; images do not where seeds do."""
+    seeds_limit = compare(cell(0.5, 3, 1, 0.1, 0.1), cell(0.5, 3, 2, 0.0, 0.1))
+    assert needed(seeds_limit, distance=0.2).images is None
+    assert needed(seeds_limit, distance=0.2).seeds > 3
+    images_limit = compare(cell(0, 3, 1, 0.0, 0.0), cell(0, 3, 2, 0.0, 0.0))
+    assert needed(images_limit, distance=0.01).seeds is None
+    assert needed(images_limit, distance=0.01).images > 100
+
+
+def test_needed_where_nothing_can_be_said():
+    same = cell(0.1, 3, 1)
+    assert needed(compare(same, same)) == Needed(None, None, None)
+    assert needed(compare(cell(0.1, 1, 1), cell(0.1, 3, 2))) == Needed(2, None, None)
+    one = cell_scores([[1.0, 2.0], [2.0, 4.0]], ["a", "a"])
+    assert needed(compare(one, one)) == Needed(None, None, None)
+    with pytest.raises(ValueError, match="alpha=5"):
+        needed(compare(same, same), alpha=5)
+
+
+def test_noise_floor_by_hand():
+    """Two cells: scores 1, 2, 3 and 1, 3: squared deviations 2 and 2, three degrees of freedom."""
+    a = cell_scores([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]], ["x", "y"])
+    b = cell_scores([[0.0, 2.0], [2.0, 4.0]], ["x", "y"])
+    alone = cell_scores([[5.0, 5.0]], ["x", "y"])
+    fixed = cell_scores([[5.0, 5.0], [5.0, 5.0]], ["x", "y"], trained=False)
+    found = noise_floor([a, b, alone, fixed], num_seeds=2)
+    assert found.sd_seeds == pytest.approx(np.sqrt(4 / 3))
+    assert found.df == 3
+    assert found.floor == pytest.approx(student.ppf(0.975, 3) * np.sqrt(4 / 3))
+    assert (found.num_pairs, found.pairs_outside) == (4, 4)  # seeds differ alike on all images
+    assert noise_floor([alone, fixed], 2) is None
+    assert noise_floor([], 2) is None
+    with pytest.raises(ValueError, match="num_seeds=0"):
+        noise_floor([a], 0)
+
+
+def test_noise_floor_of_cells_on_other_images():
+    other = cell_scores(np.random.default_rng(0).random((2, 90)), np.arange(90) // 3)
+    assert noise_floor([cell(0.1, 3, 1), other], 3).num_pairs == 4
+    single = cell_scores([[1.0], [2.0]], ["x"])
+    assert noise_floor([single], 1).num_pairs == 0
+
+
+def test_seed_noise_puts_pairs_outside():
+    """Seeds that add nothing leave one pair in twenty outside; seeds that do, most of them."""
+    quiet = noise_floor([cell(0.0, 5, g) for g in range(20)], 3)
+    loud = noise_floor([cell(0.3, 5, g) for g in range(20)], 3)
+    assert quiet.num_pairs == loud.num_pairs == 200
+    assert quiet.pairs_outside < 25
+    assert loud.pairs_outside > 120
+    assert loud.floor == pytest.approx(student.ppf(0.975, 80) * 0.3 * np.sqrt(2 / 3), rel=0.25)

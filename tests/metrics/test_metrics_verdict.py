@@ -1,0 +1,172 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import t as student
+
+from sca_bench.metrics.compare import Comparison
+from sca_bench.metrics.power import Needed
+from sca_bench.metrics.variance import SeedPart
+from sca_bench.metrics.verdict import judge
+
+
+def comparison(difference, se=1.0, covers=True):
+    """A difference with 1,000 degrees of freedom, a hundredth of its variance from seeds."""
+    df = 1000.0
+    half = student.ppf(0.975, df) * se
+    seeds = (0.01 * se**2) * 3 / 2
+    return Comparison(
+        difference=difference,
+        low=difference - half,
+        high=difference + half,
+        se=se,
+        se_images=np.sqrt(0.99) * se,
+        se_seeds=0.1 * se if covers else None,
+        df=df,
+        p=2 * student.sf(abs(difference) / se, df),
+        num_seeds=(3, 3),
+        num_images=500,
+        num_regions=1500,
+        covers_seeds=covers,
+        parts=(SeedPart(3, True, seeds, 0.0, seeds), SeedPart(3, True, seeds, 0.0, seeds)),
+    )
+
+
+def one(difference, comparator, margin=0.0, **kwargs):
+    (found,) = judge([comparison(difference, **kwargs)], [comparator], [margin], ["f"])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("difference", "comparator", "margin", "verdict"),
+    [
+        (3.0, ">", 0.0, "reproduced"),
+        (-3.0, ">", 0.0, "contradicted"),
+        (1.0, ">", 0.0, "undecided"),
+        (-1.0, ">", 0.0, "undecided"),
+        (0.0, ">", 0.0, "undecided"),
+        (3.0, "<", 0.0, "contradicted"),
+        (-3.0, "<", 0.0, "reproduced"),
+        (3.0, ">", 9.0, "reproduced"),  # a strict claim has no margin
+        (-3.0, "<=", 0.0, "reproduced"),
+        (0.0, "<=", 0.0, "undecided"),
+        (0.0, "<=", 3.0, "reproduced"),  # the interval ends at 1.96
+        (0.0, "<=", 1.5, "undecided"),
+        (3.0, "<=", 0.0, "contradicted"),
+        (3.0, "<=", 4.0, "contradicted"),  # ends at 4.96, above the margin, and lies above zero
+        (3.0, "<=", 6.0, "reproduced"),  # above zero, but by less than the margin
+        (3.0, ">=", 0.0, "reproduced"),
+        (0.0, ">=", 3.0, "reproduced"),
+        (0.0, ">=", 1.5, "undecided"),
+        (-3.0, ">=", 4.0, "contradicted"),
+        (-3.0, ">=", 6.0, "reproduced"),
+    ],
+)
+def test_verdicts(difference, comparator, margin, verdict):
+    found = one(difference, comparator, margin)
+    assert found.verdict == verdict
+    assert found.margin == margin
+    assert (found.needed is None) == (verdict != "undecided")
+    assert (found.p_adjusted < 0.05) == (verdict != "undecided")
+
+
+def test_p_values():
+    two_sided = 2 * student.sf(2.5, 1000)
+    assert one(2.5, ">").p == pytest.approx(two_sided)
+    assert one(-2.5, ">").p == pytest.approx(two_sided)
+    assert one(0.5, "<=", 3.0).p == pytest.approx(two_sided)  # 2.5 below the margin
+    assert one(-0.5, ">=", 3.0).p == pytest.approx(two_sided)
+    assert one(2.5, "<=", 1.0).p == pytest.approx(two_sided)  # 2.5 above zero
+    assert one(0.1, "<=", 0.0).p == pytest.approx(2 * student.sf(0.1, 1000))  # contra
+    assert one(0.0, "<=", 0.0).p == 1.0
+
+
+def test_the_interval_decides_a_weak_claim():
+    """Alone in its family, it is reproduced exactly where the interval ends below the margin."""
+    found = comparison(0.3)
+    for margin, verdict in ((found.high * 1.001, "reproduced"), (found.high * 0.999, "undecided")):
+        assert judge([found], ["<="], [margin], ["f"])[0].verdict == verdict
+
+
+def test_families_are_held_to_one_level():
+    """Three claims at p = .0125: undecided together (adjusted .037 at alpha .03), decided alone."""
+    difference = student.isf(0.00625, 1000)
+    given = [comparison(difference)] * 3
+    apart = judge(given, [">"] * 3, [0.0] * 3, ["a", "b", "c"], alpha=0.03)
+    together = judge(given, [">"] * 3, [0.0] * 3, ["a"] * 3, alpha=0.03)
+    assert [j.verdict for j in apart] == ["reproduced"] * 3
+    assert [j.verdict for j in together] == ["undecided"] * 3
+    assert [j.p_adjusted for j in apart] == pytest.approx([0.0125] * 3)
+    assert [j.p_adjusted for j in together] == pytest.approx([0.0375] * 3)
+    assert together[0].p == pytest.approx(0.0125)
+
+
+def test_families_keep_the_order_of_claims():
+    given = [comparison(d) for d in (9.0, 0.0, -9.0, 0.1)]
+    found = judge(given, [">"] * 4, [0.0] * 4, ["a", "b", "a", "b"])
+    assert [j.verdict for j in found] == ["reproduced", "undecided", "contradicted", "undecided"]
+
+
+def test_support_and_contradiction_are_both_adjusted():
+    """Strongly above zero, weakly below the margin: the margin's own p has to hold in the family.
+
+    Alone it is reproduced (p about .04); beside another claim its p doubles, and it is
+    contradicted, as it would be with a margin of zero.
+    """
+    weak = comparison(3.0)
+    assert judge([weak], ["<="], [5.06], ["f"])[0].verdict == "reproduced"
+    found, _ = judge([weak, comparison(0.0)], ["<=", ">"], [5.06, 0.0], ["f", "f"])
+    assert found.verdict == "contradicted"
+    assert found.p == pytest.approx(weak.p)
+    assert found.p_adjusted == pytest.approx(2 * weak.p)
+
+
+def test_one_seed_decides_nothing():
+    found = one(9.0, ">", covers=False)
+    assert found.verdict == "undecided"
+    assert found.needed == Needed(2, None, None)
+    assert found.p < 1e-10
+    assert found.p_adjusted == 1.0
+    # It counts in its family as a claim that cannot be rejected.
+    beside = judge(
+        [comparison(9.0, covers=False), comparison(2.1)], [">", ">"], [0.0, 0.0], ["f", "f"]
+    )
+    assert beside[1].p_adjusted == pytest.approx(2 * comparison(2.1).p)
+
+
+def test_one_image_decides_nothing():
+    gone = dict.fromkeys(["low", "high", "se", "se_images", "se_seeds", "df", "p"])
+    (found,) = judge([replace(comparison(9.0), **gone, parts=())], [">"], [0.0], ["f"])
+    assert (found.verdict, found.p, found.p_adjusted, found.needed) == ("undecided",) + (None,) * 3
+
+
+def test_what_an_undecided_claim_needs():
+    strict = one(1.0, ">").needed
+    assert strict.images > 500
+    assert strict.regions == 3 * strict.images
+    assert strict.seeds is None  # images make up nearly all of the error
+    assert one(0.0, ">").needed == Needed(None, None, None)
+    # A weak claim needs its distance to the margin, not its difference, to be told from zero.
+    assert one(0.0, "<=", 1.0).needed == strict
+    assert one(-0.5, "<=", 0.5).needed == strict
+    assert one(0.5, ">=", 0.5).needed == strict
+    # Beyond its margin there is only contradiction to be had.
+    assert one(1.0, "<=", 0.5).needed == strict
+    beside = judge([comparison(1.0)] * 2, [">", ">"], [0.0, 0.0], ["f", "f"])
+    assert beside[0].needed.images > strict.images
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"comparators": ["=="]}, "comparator '=='"),
+        ({"comparators": [">", ">"]}, "differ in length"),
+        ({"margins": [-1.0]}, "margin=-1.0"),
+        ({"margins": [float("inf")]}, "margin=inf"),
+        ({"alpha": 5}, "alpha=5"),
+    ],
+)
+def test_faults(change, message):
+    given = {"comparators": [">"], "margins": [0.0], "families": ["f"], **change}
+    with pytest.raises(ValueError, match=message):
+        judge([comparison(1.0)], **given)
