@@ -91,45 +91,6 @@ def image_bootstrap(
     return Interval(mean, float(low), float(high))
 
 
-def paired_image_bootstrap(
-    a: ArrayLike,
-    b: ArrayLike,
-    image_ids: Sequence[str],
-    n: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> Interval:
-    """Return the mean of `a - b` with its interval, both systems on the same resampled images.
-
-    Args:
-        a: One value per region of the first system.
-        b: The same regions' values of the second system.
-        image_ids: The image of each region.
-        n: Number of resamples.
-        seed: Seed of this call's own generator.
-        level: Coverage of the interval.
-
-    Raises:
-        ValueError: Lengths differ, there are no values, or one is not finite.
-    """
-    first, second = _vector(a, "a"), _vector(b, "b")
-    if first.size != second.size:
-        raise ValueError(f"a has {first.size} values, b has {second.size}")
-    return image_bootstrap(first - second, image_ids, n, seed, level)
-
-
-def share_of_wins(a: ArrayLike, b: ArrayLike) -> float:
-    """Return the share of pairs with `a > b`; a tie counts one half.
-
-    Raises:
-        ValueError: Lengths differ, there are no values, or one is not finite.
-    """
-    first, second = _vector(a, "a"), _vector(b, "b")
-    if first.size != second.size:
-        raise ValueError(f"a has {first.size} values, b has {second.size}")
-    return float(np.mean((first > second) + 0.5 * (first == second)))
-
-
 def _resampled_means(
     sums: NDArray[np.float64], counts: NDArray[np.float64], n: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
