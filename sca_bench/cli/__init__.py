@@ -111,6 +111,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="FILE holds own detections; these are the regions they should find (any run's"
         " predictions.jsonl): dense captioning mAP",
     )
+    score.add_argument(
+        "--check",
+        action="store_true",
+        help="compute CIDEr-D, BLEU, ROUGE-L and METEOR again with the field's own scorers; fail if"
+        " a value differs by more than 1e-9",
+    )
 
     caption = commands.add_parser("caption", parents=[common], help="caption a region of an image")
     caption.add_argument("image", nargs="?", metavar="IMAGE")

@@ -27,15 +27,18 @@ def command(options: argparse.Namespace) -> int:
 
 
 def _score(options: argparse.Namespace) -> int:
+    from sca_bench.metrics.check import TOLERANCE
     from sca_bench.metrics.command import score_detections, score_file
 
     metrics = options.metrics.split(",") if options.metrics else None
-    if options.regions is not None:
-        found = score_detections(options.file, options.regions, metrics)
+    if options.regions is None:
+        found = score_file(options.file, metrics, options.check)
+    elif options.check:
+        raise InputError("score", "--check", "takes captions of given regions: no --regions")
     else:
-        found = score_file(options.file, metrics)
+        found = score_detections(options.file, options.regions, metrics)
     print(json.dumps(found, indent=1, ensure_ascii=False))
-    return 0
+    return 1 if any(moved > TOLERANCE for moved in found.get("check", {}).values()) else 0
 
 
 def _numbers(text: str | None, count: int, flag: str) -> tuple[float, ...] | None:

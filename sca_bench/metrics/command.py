@@ -19,31 +19,40 @@ from sca_bench.metrics.text import ptb_tokenize, ptb_tokenize_groups
 DEFAULT_METRICS = ("cider_d", "meteor", "spice", "bleu", "rouge_l", "exact_match", "macro_recall")
 
 
-def score_file(path: str | Path, metrics: Sequence[str] | None = None) -> dict[str, Any]:
+def score_file(
+    path: str | Path, metrics: Sequence[str] | None = None, check: bool = False
+) -> dict[str, Any]:
     """Score a file of rows.
 
     Args:
         path: `.jsonl` or `.json` file, see `sca_bench.metrics.rows.read_rows`.
         metrics: Names from `sca_bench.metrics.registry.METRICS`; None takes `DEFAULT_METRICS`, and
             `slots` where a row carries them.
+        check: Compute CIDEr-D, BLEU, ROUGE-L and METEOR again with the field's own scorers.
 
     Returns:
         Plain JSON values: `file`, `num_regions`, `num_images`, `values`, `signatures`,
-        `not_computed` and `notes`.
+        `not_computed`, `notes` and, if asked for, `check`: the largest absolute difference of each
+        value over regions and corpus.
 
     Raises:
-        InputError: The file is at fault, or a metric is unknown.
+        InputError: The file is at fault, a metric is unknown, or a scorer fails when checked.
     """
     rows = read_rows(path)
     if metrics is None:
         metrics = (*DEFAULT_METRICS, *(("slots",) if any(row.slots for row in rows) else ()))
     with Scorer() as scorer:
         result = scorer.score(rows, metrics, where=str(path))
+        try:
+            checked = {"check": scorer.check(rows, result)} if check else {}
+        except NotComputed as error:
+            raise InputError(path, "--check", str(error)) from error
     return {
         "file": str(path),
         "num_regions": len(rows),
         "num_images": len({row.image_id for row in rows}),
         **result.to_dict(),
+        **checked,
     }
 
 

@@ -1,7 +1,9 @@
 """METEOR 1.5 through its own jar: one long-lived Java process for many calls.
 
 Start-up (15.8 million lines of paraphrases) takes ten seconds, a caption less than a millisecond,
-so one process serves all systems of an ablation.
+so one process serves all systems of an ablation. A caption that was matched with a group of
+references is not asked for again: the jar's statistics are kept and its last step done here. (One
+request after another: sending ahead was measured and gains nothing, the process is busy anyway.)
 """
 
 from __future__ import annotations
@@ -11,19 +13,30 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from types import TracebackType
-from typing import IO
+from typing import IO, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sca_bench.errors import NotComputed
 from sca_bench.metrics.java import Java, last_words, scorer_folder
+from sca_bench.metrics.memo import RowMemo
+from sca_bench.metrics.meteor_scores import STATISTICS, meteor_scores, summable
 
 # Scores move with these, so they are part of the signature.
 OPTIONS = ("-l", "en", "-norm")
+# Captions with their references whose statistics are kept: 184 bytes and a key each, about 150 MiB.
+_KEPT_PAIRS = 400_000
+
+_T = TypeVar("_T")
 
 
 class Meteor:
     """A METEOR process, started on the first call and again after it has died.
+
+    Statistics of the newest 400,000 pairs of a caption and its references are kept.
 
     Args:
         java: The Java to run the jar with.
@@ -37,6 +50,7 @@ class Meteor:
         self._drain: threading.Thread | None = None
         self._last_answer_s = 0.0
         self._timed_out = False
+        self._memo = RowMemo(STATISTICS, _KEPT_PAIRS)
 
     def __enter__(self) -> Meteor:
         return self
@@ -97,8 +111,54 @@ class Meteor:
             The corpus score and each region's score, both 0-1.
 
         Raises:
+            NotComputed: See `statistics`.
+        """
+        statistics = self.statistics(references, hypotheses)
+        return float(meteor_scores(statistics.sum(axis=0))), meteor_scores(statistics).tolist()
+
+    def statistics(
+        self, references: Sequence[Sequence[str]], hypotheses: Sequence[str]
+    ) -> NDArray[np.float64]:
+        """Return what the scores are made of; the process is asked for unknown captions only.
+
+        Returns:
+            (regions, 23), see `sca_bench.metrics.meteor_scores.summable`.
+
+        Raises:
             NotComputed: The process died, hung or answered nonsense; the next call starts anew.
         """
+        pairs = [(tuple(g), h) for g, h in zip(references, hypotheses, strict=True)]
+
+        def ask(process: subprocess.Popen[bytes], places: list[int]) -> NDArray[np.float64]:
+            answers = (self._ask(process, _score_line(*pairs[place])) for place in places)
+            return np.array([_numbers(answer) for answer in answers])
+
+        def compute(places: list[int]) -> NDArray[np.float64]:
+            return summable(self._converse(lambda process: ask(process, places)))
+
+        keys: list[Hashable] = list(pairs)
+        return self._memo.rows(keys, compute)
+
+    def score_by_jar(
+        self, references: Sequence[Sequence[str]], hypotheses: Sequence[str]
+    ) -> tuple[float, list[float]]:
+        """Score as `score` does, all by the jar itself, from nothing kept; for checks.
+
+        Raises:
+            NotComputed: See `statistics`.
+        """
+        groups = list(zip(references, hypotheses, strict=True))
+
+        def evaluate(process: subprocess.Popen[bytes]) -> tuple[float, list[float]]:
+            statistics = [self._ask(process, _score_line(*group)) for group in groups]
+            self._send(process, " ||| ".join(["EVAL", *statistics]))
+            per_region = [float(self._receive(process)) for _ in groups]
+            return float(self._receive(process)), per_region
+
+        return self._converse(evaluate)
+
+    def _converse(self, talk: Callable[[subprocess.Popen[bytes]], _T]) -> _T:
+        """Return what `talk` makes of the process; a process that fails is cleared away."""
         self.start()
         process = self._process
         assert process is not None
@@ -107,13 +167,7 @@ class Meteor:
         watch = threading.Thread(target=self._watch, args=(process, done), daemon=True)
         watch.start()
         try:
-            statistics = [
-                self._ask(process, _score_line(group, hypothesis))
-                for group, hypothesis in zip(references, hypotheses, strict=True)
-            ]
-            self._send(process, " ||| ".join(["EVAL", *statistics]))
-            per_region = [float(self._receive(process)) for _ in hypotheses]
-            return float(self._receive(process)), per_region
+            return talk(process)
         except (OSError, EOFError, ValueError) as error:
             reason = self._obituary(process, error)
             raise NotComputed(reason) from error
@@ -174,7 +228,7 @@ class Meteor:
         if self._timed_out:
             return f"METEOR's Java process gave no answer for {self._timeout_s:g} s and was ended"
         if spoiled:
-            return f"METEOR's Java process gave an answer that is no number: {error}"
+            return f"METEOR's Java process gave an answer that is no statistics: {error}"
         return f"METEOR's Java process died (exit code {code}): {last_words(self._stderr)}"
 
 
@@ -182,6 +236,13 @@ def _score_line(references: Sequence[str], hypothesis: str) -> str:
     # The jar's protocol separates fields by |||. pycocoevalcap takes it out of the hypothesis only.
     fields = [text.replace("|||", "").replace("  ", " ") for text in (*references, hypothesis)]
     return " ||| ".join(["SCORE", *fields])
+
+
+def _numbers(answer: str) -> list[float]:
+    numbers = [float(number) for number in answer.split()]
+    if len(numbers) != STATISTICS:
+        raise ValueError(f"{len(numbers)} numbers in place of {STATISTICS}: {answer[:80]!r}")
+    return numbers
 
 
 def _collect(pipe: IO[bytes], lines: deque[str]) -> None:

@@ -9,21 +9,45 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sca_bench.errors import NotComputed
-from sca_bench.metrics import coco, slots
+from sca_bench.metrics import slots
+from sca_bench.metrics.check import largest_differences
 from sca_bench.metrics.java import Java, find_java
 from sca_bench.metrics.meteor import Meteor
+from sca_bench.metrics.meteor_scores import meteor_scores
+from sca_bench.metrics.references import ReferenceIndex
 from sca_bench.metrics.registry import METRICS, WITHOUT, MetricSpec, get_metric
 from sca_bench.metrics.rows import CaptionRow, check_rows
 from sca_bench.metrics.signature import Signature, region_set_hash
 from sca_bench.metrics.spice import corenlp_folder, spice
-from sca_bench.metrics.text import ptb_tokenize, ptb_tokenize_groups
+from sca_bench.metrics.tokens import TokenCache
 
-_KEPT_REFERENCE_SETS = 4
+# An index of 40,000 regions with five references takes about 150 MiB, their tokens half of it.
+_KEPT_REFERENCE_SETS, _KEPT_INDICES = 4, 2
 _NEEDS_TOKENS = frozenset({"cider_d", "meteor", "bleu", "rouge_l", "spice"})
 # What a scorer may raise on input it cannot take; anything else is a fault of this package.
 _SCORER_ERRORS = (NotComputed, ArithmeticError, AssertionError, ValueError, OSError)
-_Tokens = tuple[list[list[str]], list[str]]
+_Field = tuple[float, list[float]]
+
+
+class _References:
+    """Tokenised references of each region, and their index once it is asked for."""
+
+    def __init__(self, groups: list[list[str]]) -> None:
+        self.groups = groups
+        self.kept: ReferenceIndex | None = None
+
+    @property
+    def index(self) -> ReferenceIndex:
+        if self.kept is None:
+            self.kept = ReferenceIndex(self.groups)
+        return self.kept
+
+
+_Tokens = tuple[_References, list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +59,8 @@ class ScoreResult:
         per_region: Key -> one value per row, in the order of the rows. Keys whose value stands for
             a part of the rows only (`slots...objects_2`) have none. A corpus-level value (METEOR,
             BLEU) is not the mean of its regions' values.
+        statistics: What corpus-level values are made of, see `sca_bench.metrics.corpus`: `bleu`,
+            (regions, 10), and `meteor`, (regions, 23), where computed.
         signatures: Signature of every computed value.
         not_computed: Key -> reason of every value that is None.
         notes: What a reader should know before believing a value.
@@ -42,6 +68,9 @@ class ScoreResult:
 
     values: dict[str, float | None] = field(default_factory=dict)
     per_region: dict[str, list[float]] = field(default_factory=dict)
+    statistics: dict[str, NDArray[np.float64]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
     signatures: dict[str, Signature] = field(default_factory=dict)
     not_computed: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -63,6 +92,8 @@ class Scorer:
     """Scores one system after another, with one METEOR process and the references cut up once.
 
     Use it as a context manager, from one thread. Values do not depend on what was scored before.
+    Tokens, statistics of METEOR and scores of captions met before are kept, the newest 400,000 of
+    each: some 350 MiB when full.
 
     Args:
         timeout_s: Seconds without an answer after which a Java program is given up (SPICE: 36
@@ -73,7 +104,8 @@ class Scorer:
         self._timeout_s = timeout_s
         self._java: Java | None = None
         self._meteor: Meteor | None = None
-        self._references: OrderedDict[tuple[tuple[str, ...], ...], list[list[str]]] = OrderedDict()
+        self._tokens = TokenCache(timeout_s)
+        self._references: OrderedDict[tuple[tuple[str, ...], ...], _References] = OrderedDict()
 
     def __enter__(self) -> Scorer:
         return self
@@ -122,7 +154,7 @@ class Scorer:
         tokens: Callable[[], _Tokens] | None = None
         if families & _NEEDS_TOKENS:
             tokens = self._tokens_once(rows, with_meteor="meteor" in families)
-        bleu: dict[str, tuple[float, list[float]]] | None = None
+        bleu: dict[str, _Field] | None = None
         # METEOR last: its process loads its tables while the others are computed.
         for name, spec in sorted(specs.items(), key=lambda item: item[1].family == "meteor"):
             keys = [f"bleu_{n}" for n in range(1, 5)] if name == "bleu" else [name]
@@ -130,11 +162,11 @@ class Scorer:
                 if tokens is None or spec.family not in _NEEDS_TOKENS:
                     run.add_all(spec, _own(name, spec, rows))
                 elif spec.family == "bleu":
-                    bleu = bleu or _bleu(tokens())
+                    bleu = bleu or _bleu(tokens(), run.result)
                     for key in keys:
                         run.add(METRICS[key], key, *bleu[key])
                 else:
-                    run.add(spec, name, *self._field_score(spec, tokens))
+                    run.add(spec, name, *self._field_score(spec, tokens, run.result))
             except _SCORER_ERRORS as error:
                 known = isinstance(error, NotComputed)
                 reason = str(error) if known else f"{type(error).__name__}: {error}"
@@ -144,20 +176,44 @@ class Scorer:
         run.remark()
         return run.result
 
+    def check(self, rows: Sequence[CaptionRow], result: ScoreResult) -> dict[str, float]:
+        """Compute a result's values again with pycocoevalcap's own scorers and METEOR's jar.
+
+        Args:
+            rows: The rows scored.
+            result: What `score` returned for them.
+
+        Returns:
+            For each value that the field's scorers compute, and that was computed, the largest
+            absolute difference over regions and corpus.
+
+        Raises:
+            NotComputed: A scorer that gave a value before fails now.
+        """
+        references, captions = self._tokenise(rows, with_meteor="meteor" in result.per_region)
+        assert self._java is not None
+        meteor = self._meteor_process(self._java)
+        return largest_differences(
+            references.groups, captions, result.values, result.per_region, meteor
+        )
+
     def _field_score(
-        self, spec: MetricSpec, tokens: Callable[[], _Tokens]
-    ) -> tuple[float, list[float]]:
+        self, spec: MetricSpec, tokens: Callable[[], _Tokens], result: ScoreResult
+    ) -> _Field:
         if spec.family == "spice":
             corenlp_folder()  # Say first what is missing for good.
-        references, hypotheses = tokens()
-        if spec.family == "cider_d":
-            return coco.cider_d(references, hypotheses)
-        if spec.family == "rouge_l":
-            return coco.rouge_l(references, hypotheses)
+        references, captions = tokens()
+        if spec.family in ("cider_d", "rouge_l"):
+            index = references.index
+            score = index.cider_d if spec.family == "cider_d" else index.rouge_l
+            value, per_region = score(captions)
+            return value, per_region.tolist()
         assert self._java is not None
         if spec.family == "spice":
-            return spice(self._java, references, hypotheses, 36 * self._timeout_s)
-        return self._meteor_process(self._java).score(references, hypotheses)
+            return spice(self._java, references.groups, captions, 36 * self._timeout_s)
+        found = self._meteor_process(self._java).statistics(references.groups, captions)
+        result.statistics["meteor"] = found
+        return float(meteor_scores(found.sum(axis=0))), meteor_scores(found).tolist()
 
     def _meteor_process(self, java: Java) -> Meteor:
         if self._meteor is None:
@@ -187,15 +243,21 @@ class Scorer:
             # A failure comes up again, as METEOR's own reason, when METEOR is asked for.
             with contextlib.suppress(NotComputed):
                 self._meteor_process(self._java).start()
+        captions = [row.caption for row in rows]
         key = tuple(row.references for row in rows)
         if key in self._references:
             self._references.move_to_end(key)
-        else:
-            self._references[key] = ptb_tokenize_groups(self._java, key, self._timeout_s)
-            while len(self._references) > _KEPT_REFERENCE_SETS:
-                self._references.popitem(last=False)
-        captions = [row.caption for row in rows]
-        return self._references[key], ptb_tokenize(self._java, captions, self._timeout_s)
+            (tokens,) = self._tokens.tokenize(self._java, captions)
+            return self._references[key], tokens
+        flat = [text for group in key for text in group]
+        told, tokens = self._tokens.tokenize(self._java, flat, captions)
+        texts = iter(told)
+        self._references[key] = _References([[next(texts) for _ in group] for group in key])
+        while len(self._references) > _KEPT_REFERENCE_SETS:
+            self._references.popitem(last=False)
+        for old in list(self._references.values())[:-_KEPT_INDICES]:
+            old.kept = None
+        return self._references[key], tokens
 
 
 class _Run:
@@ -241,9 +303,10 @@ class _Run:
             notes.append(f"{num_empty} of {len(self.rows)} captions are empty and score 0")
 
 
-def _bleu(tokens: _Tokens) -> dict[str, tuple[float, list[float]]]:
-    values, per_region = coco.bleu(*tokens)
-    return {f"bleu_{n}": (values[n - 1], per_region[n - 1]) for n in range(1, 5)}
+def _bleu(tokens: _Tokens, result: ScoreResult) -> dict[str, _Field]:
+    references, captions = tokens
+    values, per_region, result.statistics["bleu"] = references.index.bleu(captions)
+    return {f"bleu_{n}": (float(values[n - 1]), per_region[:, n - 1].tolist()) for n in range(1, 5)}
 
 
 def _own(name: str, spec: MetricSpec, rows: Sequence[CaptionRow]) -> list[slots.Scored]:

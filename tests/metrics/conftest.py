@@ -41,22 +41,40 @@ def reference_values():
 
 
 @pytest.fixture(scope="session")
-def example_rows():
-    """The 1,000 captions of the COCO example, with the references inside SPICE's jar."""
+def coco_captions():
+    """Captions of COCO's val2014 by image id, from inside SPICE's jar."""
     with zipfile.ZipFile(scorer_folder() / "spice" / "spice-1.0.jar") as jar:
         annotations = json.loads(jar.read("coco/annotations/captions_val2014.json"))["annotations"]
-    references: dict[int, list[str]] = {}
+    captions: dict[int, list[str]] = {}
     for annotation in annotations:
-        references.setdefault(annotation["image_id"], []).append(annotation["caption"])
+        captions.setdefault(annotation["image_id"], []).append(annotation["caption"])
+    return captions
+
+
+@pytest.fixture(scope="session")
+def example_rows(coco_captions):
+    """The 1,000 captions of the COCO example."""
     return [
         CaptionRow(
             str(record["image_id"]),
             str(record["image_id"]),
             record["caption"],
-            tuple(references[record["image_id"]]),
+            tuple(coco_captions[record["image_id"]]),
         )
         for record in json.loads((FIXTURES / "fakecap.json").read_text())
     ]
+
+
+@pytest.fixture(scope="session")
+def further_rows(coco_captions, example_rows):
+    """500 images outside the example: a caption held out, or for each third that of the next."""
+    known = {int(row.image_id) for row in example_rows}
+    images = [image for image in sorted(coco_captions) if image not in known][:501]
+    rows = []
+    for number, image in enumerate(images[:500]):
+        said = coco_captions[images[number + 1] if number % 3 == 0 else image][-1]
+        rows.append(CaptionRow(str(image), str(image), said, tuple(coco_captions[image][:-1])))
+    return rows
 
 
 @pytest.fixture

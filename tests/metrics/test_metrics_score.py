@@ -4,13 +4,17 @@ import signal
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from sca_bench import grammar
 from sca_bench.errors import InputError, NotComputed
 from sca_bench.metrics import score as score_module
+from sca_bench.metrics import tokens as tokens_module
 from sca_bench.metrics.command import score_file
+from sca_bench.metrics.corpus import corpus_value, statistics_family
 from sca_bench.metrics.meteor import Meteor
+from sca_bench.metrics.references import ReferenceIndex
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.score import Scorer
 
@@ -116,11 +120,12 @@ def test_killed_meteor_leaves_the_others():
 
 
 def test_a_scorer_that_raises_leaves_the_others(monkeypatch):
-    def broken(references, hypotheses):
+    def broken(self, captions):
         raise ZeroDivisionError("float division by zero")
 
-    monkeypatch.setattr(score_module.coco, "cider_d", broken)
-    monkeypatch.setattr(score_module.coco, "rouge_l", lambda *_: (float("nan"), [0.0] * 3))
+    monkeypatch.setattr(ReferenceIndex, "cider_d", broken)
+    nothing = (float("nan"), np.zeros(3))
+    monkeypatch.setattr(ReferenceIndex, "rouge_l", lambda *_: nothing)
     with Scorer() as own:
         result = own.score(RIGHT, ("cider_d", "rouge_l", "bleu_4"))
     assert result.not_computed["cider_d"] == "ZeroDivisionError: float division by zero"
@@ -138,21 +143,62 @@ def test_spice_is_never_replaced(monkeypatch):
     assert "SCA_BENCH_CORENLP" in result.not_computed["spice"]
 
 
-def test_references_are_cut_up_once(monkeypatch):
-    calls = []
-    real = score_module.ptb_tokenize_groups
+def test_references_are_cut_up_and_indexed_once(monkeypatch):
+    asked, indexed, real = [], [], tokens_module.ptb_tokenize
     monkeypatch.setattr(
-        score_module, "ptb_tokenize_groups", lambda *a: calls.append(a[1]) or real(*a)
+        tokens_module,
+        "ptb_tokenize",
+        lambda java, lines, s: asked.extend(lines) or real(java, lines, s),
+    )
+    monkeypatch.setattr(
+        score_module, "ReferenceIndex", lambda groups: indexed.append(1) or ReferenceIndex(groups)
     )
     with Scorer() as own:
-        first = own.score(RIGHT, ("rouge_l",))
-        second = own.score(_rows(["a dog", "cats", "qqq"]), ("rouge_l",))
-        assert len(calls) == 1
-        again = own.score(RIGHT, ("rouge_l",))
+        first = own.score(RIGHT, ("rouge_l", "bleu"))
+        assert sorted(asked) == ["a blue car", "a red dog", "cats", "two cats"]
+        second = own.score(_rows(["a dog", "cats", "qqq"]), ("rouge_l", "bleu"))
+        assert asked[4:] == ["a dog", "qqq"]
+        again = own.score(RIGHT, ("rouge_l", "bleu"))
+        assert len(indexed) == 1
         own.score(RIGHT[::-1], ("rouge_l",))
-        assert len(calls) == 2
+        assert len(indexed) == 2
+        assert len(asked) == 6
+        for start in range(6):  # older references and indices make room
+            own.score(_rows(["a"], [(f"a {start}",)]), ("rouge_l",))
+        kept = own._references.values()
+        assert [references.kept is not None for references in kept] == [False, False, True, True]
+        assert own.score(RIGHT, ("rouge_l", "bleu")) == first
     assert again == first
     assert second.values != first.values
+
+
+def test_numbers_do_not_depend_on_company_or_order(scorer, further_rows):
+    """Fresh, after others, in parts and backwards: the same values for the same rows."""
+    rows, metrics = further_rows[:60], ("meteor", "cider_d", "bleu", "rouge_l")
+    for row in rows[:10]:
+        scorer.score([row], metrics)
+    whole = scorer.score(rows, metrics)
+    backwards = scorer.score(rows[::-1], metrics)
+    with Scorer() as own:
+        fresh = own.score(rows, metrics)
+    assert fresh == whole
+    for key, values in whole.per_region.items():
+        assert backwards.per_region[key][::-1] == pytest.approx(values, abs=1e-12)
+        assert backwards.values[key] == pytest.approx(whole.values[key], abs=1e-12)
+
+
+def test_statistics_make_the_corpus_values(scorer, further_rows):
+    result = scorer.score(further_rows, ("meteor", "cider_d", "bleu", "rouge_l"))
+    assert {k: v.shape for k, v in result.statistics.items()} == {
+        "meteor": (500, 23),
+        "bleu": (500, 10),
+    }
+    for key, value in result.values.items():
+        family = statistics_family(key)
+        columns = np.array(result.per_region[key])[:, None]
+        sums = (result.statistics[family] if family else columns).sum(axis=0)
+        assert corpus_value(key, sums, 500) == pytest.approx(value, abs=1e-12)
+    assert scorer.score(further_rows, ("rouge_l",)).statistics == {}
 
 
 def test_faults_of_the_user():

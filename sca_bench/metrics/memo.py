@@ -1,0 +1,78 @@
+"""A bounded memory of rows of numbers, so that what was computed once is not computed again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+_FIRST_ROWS = 1024
+
+
+class RowMemo:
+    """Rows of `width` float64 numbers by key; the oldest make room for the newest.
+
+    Args:
+        width: Numbers in a row.
+        most: Rows kept at most, `8 * width` bytes each beside their keys.
+    """
+
+    def __init__(self, width: int, most: int) -> None:
+        self._most = most
+        self._rows: NDArray[np.float64] = np.empty((min(most, _FIRST_ROWS), width))
+        self._slots: dict[Hashable, int] = {}
+        self._keys: list[Hashable] = []
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def rows(
+        self,
+        keys: Sequence[Hashable],
+        compute: Callable[[list[int]], NDArray[np.float64]],
+    ) -> NDArray[np.float64]:
+        """Return one row for each key.
+
+        Args:
+            keys: Keys, repeated ones among them.
+            compute: Takes the places in `keys` where an unknown key stands for the first time, and
+                returns their rows, (places, width).
+
+        Returns:
+            (keys, width), a copy. More keys than are kept are no fault.
+        """
+        place_of: dict[Hashable, int] = {}
+        first: list[int] = []
+        order = np.empty(len(keys), dtype=np.int64)
+        for place, key in enumerate(keys):
+            order[place] = at = place_of.setdefault(key, len(first))
+            if at == len(first):
+                first.append(place)
+        slots = np.fromiter((self._slots.get(key, -1) for key in place_of), np.int64, len(first))
+        found = np.empty((len(first), self._rows.shape[1]))
+        known = slots >= 0
+        found[known] = self._rows[slots[known]]
+        if not known.all():
+            unknown = [first[at] for at in np.flatnonzero(~known)]
+            found[~known] = compute(unknown)
+            for place, row in zip(unknown, found[~known], strict=True):
+                self._keep(keys[place], row)
+        return found[order]
+
+    def _keep(self, key: Hashable, row: NDArray[np.float64]) -> None:
+        slot = self._next
+        self._next = (slot + 1) % self._most
+        if slot < len(self._keys):
+            del self._slots[self._keys[slot]]
+            self._keys[slot] = key
+        else:
+            self._keys.append(key)
+            if slot >= len(self._rows):
+                more = min(2 * len(self._rows), self._most)
+                grown = np.empty((more, self._rows.shape[1]))
+                grown[:slot] = self._rows
+                self._rows = grown
+        self._rows[slot] = row
+        self._slots[key] = slot
