@@ -15,6 +15,7 @@ from sca_bench.report.names import (
     SLOT,
     SLOT_BY_OBJECTS,
     SLOTS,
+    difference_unit,
     is_numeric,
     metric_label,
     metric_unit,
@@ -105,9 +106,11 @@ def score_table(data: SuiteData, notes: Footnotes) -> Table:
             *(_cost(data, cell, cost.key, notes) for cost in costs),
         ]
         rows.append(Row(tuple(entries), cell.entry.control))
+    other = any(difference_unit(metric) != difference_unit("") for metric in data.metrics)
+    counted = " unless the column names a unit" if other else ""
     caption = (
         "Metrics: mean ± sample standard deviation over the finished seeds (no ± with one seed), "
-        "times 100. Costs: mean over the finished seeds."
+        f"times 100{counted}. Costs: mean over the finished seeds."
     )
     return Table("scores", "Scores", "Scores and costs", caption, tuple(columns), tuple(rows))
 
@@ -131,7 +134,9 @@ def slot_table(data: SuiteData, notes: Footnotes) -> Table | None:
 
 def parts_table(data: SuiteData, notes: Footnotes) -> Table | None:
     """Return scores over other regions than all test regions, or None where there are none."""
-    metrics = [m for prefix in ("train/", "seen/") for m in data.scores.metrics(prefix)]
+    subsets = data.manifest.subsets
+    prefixes = ("train/", "seen/", *(f"{name}/" for name in subsets))
+    metrics = [m for prefix in prefixes for m in data.scores.metrics(prefix)]
     if not metrics:
         return None
     columns = [Column("Cell", numeric=False)]
@@ -146,6 +151,10 @@ def parts_table(data: SuiteData, notes: Footnotes) -> Table | None:
         "± as above."
     )
     title = "Training regions, and test regions with seen references"
+    if subsets:
+        title = "Other sets of regions"
+        said = "; ".join(f"{name}: {which}" for name, which in subsets.items())
+        caption += f" Parts of the test regions, scored by themselves: {said}."
     return Table("parts", "Parts", title, caption, tuple(columns), tuple(rows))
 
 
@@ -194,8 +203,8 @@ def interval_table(data: SuiteData, estimates: list[Estimate], notes: Footnotes)
             shown = [Entry(NO_VALUE, mark), *(Entry(NO_VALUE) for _ in range(3))]
         else:
             shown = [
-                Entry(show_score(estimate.interval.mean), mark),
-                _ends(estimate, notes, signed=False),
+                Entry(show_score(estimate.interval.mean, metric=metric), mark),
+                _ends(estimate, notes, metric, signed=False),
                 Entry(show_number(estimate.num_regions, 0)),
                 Entry(show_number(estimate.num_images, 0)),
             ]
@@ -221,10 +230,11 @@ def claim_table(
     """
     if not claims:
         return None
+    units = list(dict.fromkeys(difference_unit(claim.metric) for claim in claims))
     columns = (
         Column("Claim", numeric=False),
         Column("Says", numeric=False),
-        Column("Left − right", "×100"),  # noqa: RUF001
+        Column("Left − right", units[0] if len(units) == 1 else "unit in each row"),  # noqa: RUF001
         Column(f"{LEVEL:.0%} interval".replace("%", " %")),
         Column("Regions"),
         *([Column("Left − right, paper", "×100", True, True)] if published else []),  # noqa: RUF001
@@ -237,8 +247,8 @@ def claim_table(
             shown = [Entry(NO_VALUE, mark), Entry(NO_VALUE), Entry(NO_VALUE)]
         else:
             shown = [
-                Entry(show_difference(estimate.interval.mean), mark),
-                _ends(estimate, notes, signed=True),
+                Entry(_with_unit(estimate.interval.mean, claim.metric, units), mark),
+                _ends(estimate, notes, claim.metric, signed=True),
                 Entry(show_number(estimate.num_regions, 0)),
             ]
         if published:
@@ -297,7 +307,7 @@ def _score(data: SuiteData, cell: CellRuns, metric: str, notes: Footnotes) -> En
         own = [key for key, cells in sets.items() if cell.entry.name in cells]
         reasons += [f"scored on region set {key or 'not stated'}" for key in own]
     summary = data.scores.over_seeds(cell.entry.cell_id, metric)
-    text = NO_VALUE if summary is None else show_score(summary.mean, summary.sd)
+    text = NO_VALUE if summary is None else show_score(summary.mean, summary.sd, metric=metric)
     return Entry(text, notes.mark(reasons))
 
 
@@ -311,10 +321,16 @@ def _cost(data: SuiteData, cell: CellRuns, key: str, notes: Footnotes) -> Entry:
     return Entry(show_number(summary.mean * cost.factor, cost.decimals))
 
 
-def _ends(estimate: Estimate, notes: Footnotes, signed: bool) -> Entry:
+def _with_unit(value: float, metric: str, units: list[str]) -> str:
+    """Return a difference, with its unit where the rows of a column have several."""
+    shown = show_difference(value, metric=metric)
+    return shown if len(units) == 1 else f"{shown} ({difference_unit(metric)})"
+
+
+def _ends(estimate: Estimate, notes: Footnotes, metric: str, signed: bool) -> Entry:
     interval = estimate.interval
     if interval is None or interval.low is None or interval.high is None:
         reason = "no interval: fewer than two test images" if interval is not None else ""
         return Entry(NO_VALUE, notes.mark([reason]))
     show = show_difference if signed else show_score
-    return Entry(f"{show(interval.low)} to {show(interval.high)}")
+    return Entry(f"{show(interval.low, metric=metric)} to {show(interval.high, metric=metric)}")
