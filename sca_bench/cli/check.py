@@ -21,7 +21,7 @@ from sca_bench.metrics.java import find_java
 from sca_bench.metrics.registry import get_metric
 from sca_bench.metrics.spice import corenlp_folder
 from sca_bench.study.fingerprint import HUB_KEYS, path_settings
-from sca_bench.study.suite import Suite
+from sca_bench.study.suite import FIRST_OF_IMAGE, Suite
 
 _GIB = 2**30
 _JAVA = ("cider_d", "meteor", "bleu", "rouge_l", "spice")
@@ -83,6 +83,10 @@ def _files(suite: Suite) -> Iterator[Need]:
                 continue
             seen.add((key, value))
             yield _file(key, value)
+
+    for name, which in suite.subsets.items():
+        if which != FIRST_OF_IMAGE and "<" not in which:
+            yield _file(f"subsets.{name}", which)
 
 
 def _file(key: str, value: str) -> Need:
