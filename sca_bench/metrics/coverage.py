@@ -177,12 +177,17 @@ def coverage(rows: Sequence[CaptionRow], context: Context) -> list[Scored]:
 
 def _parser(context: Context) -> Parser:
     """Return the parser of the pipeline that is asked for, kept from one system to the next."""
-    given = os.environ.get(SPACY_VARIABLE) or PAPERS_PIPELINE
+    given = named_pipeline()
     key = f"coverage {given}"
     if key not in context.memory:
         context.memory[key] = Parser(load_pipeline(given))
     parser: Parser = context.memory[key]
     return parser
+
+
+def named_pipeline() -> str:
+    """Return the package or folder of the pipeline that is asked for."""
+    return os.environ.get(SPACY_VARIABLE) or PAPERS_PIPELINE
 
 
 def load_pipeline(given: str) -> Pipeline:

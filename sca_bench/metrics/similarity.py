@@ -27,6 +27,10 @@ MODELS = "sca_bench.models.similarity"
 REVISION = "1"
 """Raised whenever a change of this file, or of the models' code, moves a number."""
 
+_MODELS = {
+    "clip_score": (CLIP_VARIABLE, "a CLIP model"),
+    "sentence_similarity": (SENTENCE_VARIABLE, "a sentence embedding model"),
+}
 _WEIGHT = 2.5
 _PREFIX = "A photo depicts "
 _BATCH = 64
@@ -46,7 +50,7 @@ def clip_score(rows: Sequence[CaptionRow], context: Context) -> list[Scored]:
         Hessel et al., CLIPScore: A Reference-free Evaluation Metric for Image Captioning,
         EMNLP 2021.
     """
-    folder = _folder(CLIP_VARIABLE, "a CLIP model")
+    folder = model_folder("clip_score")
     if context.images is None:
         raise NotComputed("clip_score looks at images: score FILE --images FOLDER")
     boxes = [row.box_xyxy for row in rows]
@@ -92,7 +96,7 @@ def sentence_similarity(rows: Sequence[CaptionRow], context: Context) -> list[Sc
     Source:
         Reimers and Gurevych, Sentence-BERT, EMNLP 2019 (mean pooling).
     """
-    model = _model(context, "load_sentence", _folder(SENTENCE_VARIABLE, "a sentence model"))
+    model = _model(context, "load_sentence", model_folder("sentence_similarity"))
     texts = list(dict.fromkeys(t for row in rows for t in (row.caption, *row.references)))
     places = {text: place for place, text in enumerate(texts)}
     units = model.embed(texts)
@@ -125,7 +129,13 @@ def crop(image: NDArray[np.uint8], box_xyxy: Sequence[float]) -> NDArray[np.uint
     return image[top:bottom, left:right]
 
 
-def _folder(variable: str, what: str) -> Path:
+def model_folder(metric: str) -> Path:
+    """Return the folder of the model behind one of the two metrics.
+
+    Raises:
+        NotComputed: The user names none, or what is no folder.
+    """
+    variable, what = _MODELS[metric]
     given = os.environ.get(variable, "")
     if not given:
         raise NotComputed(f"it needs {what}: set {variable} to its folder")

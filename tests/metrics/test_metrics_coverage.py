@@ -267,3 +267,6 @@ def test_the_published_example_with_a_small_tagger(example_rows, monkeypatch):
     assert result.values["noun_recall"] == pytest.approx(0.1657, abs=1e-4)
     assert result.values["verb_recall"] == pytest.approx(0.1419, abs=1e-4)
     assert "has no word vectors" in result.not_computed["noun_recall_fuzzy"]
+    papers = _score([_row(1, "a button on a jacket", "button on the mans jacket")], NAMES[:2])
+    assert papers.values["noun_recall"] == pytest.approx(0.6667, abs=1e-4)
+    assert papers.values["verb_recall"] == 0
