@@ -97,3 +97,26 @@ def test_a_broken_suite_in_a_folder_does_not_stop_the_others(tmp_path, capsys):
 def test_an_empty_folder_is_one_line(tmp_path, capsys):
     assert main(["run", str(tmp_path)]) == 2
     assert "holds no suite" in capsys.readouterr().err
+
+
+def test_what_single_metrics_need(tmp_path, monkeypatch):
+    path = tmp_path / "demo.yaml"
+    path.write_text(
+        "suite: demo\nquestion: Which?\nbase: {variant: sca}\n"
+        "metrics: [exact_match, noun_recall, verb_recall_fuzzy, clip_score]\n"
+        "subsets: {one: first_of_image, two: nowhere.txt}\n"
+    )
+    monkeypatch.setenv("SCA_BENCH_SPACY", str(tmp_path / "nowhere"))
+    monkeypatch.delenv("SCA_BENCH_CLIP", raising=False)
+    found = needs(path, profile="tiny")
+    assert (found["subsets.two"].state, found["subsets.two"].stops) == ("missing", True)
+    assert "subsets.one" not in found
+    for what in (
+        "spaCy, for noun_recall",
+        "spaCy, for verb_recall_fuzzy",
+        "a model, for clip_score",
+    ):
+        assert (found[what].state, found[what].stops) == ("missing", False)
+    assert "SCA_BENCH_CLIP" in found["a model, for clip_score"].get
+    monkeypatch.setenv("SCA_BENCH_CLIP", str(tmp_path))
+    assert needs(path, profile="tiny")["a model, for clip_score"].found == str(tmp_path)

@@ -21,7 +21,7 @@ FROZEN = {
     "list": "--help --runs-dir what",
     "describe": "--help name",
     "explain": "--help --runs-dir cell other",
-    "score": "--check --help --metrics --regions file",
+    "score": "--check --help --images --metrics --regions --subset file",
     "caption": "--box --examples --help --out --point --run --runs-dir image",
     "export": "--help --out --runs-dir run",
     "verify": "--help --regions --runs-dir run",

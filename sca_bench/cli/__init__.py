@@ -118,6 +118,18 @@ def build_parser() -> argparse.ArgumentParser:
         " a value differs by more than 1e-9",
     )
 
+    score.add_argument(
+        "--images", metavar="FOLDER", help="the images by their id, for metrics that look at them"
+    )
+    score.add_argument(
+        "--subset",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="score the regions of FILE by themselves, too: ids, or annotations with bbox and"
+        " caption, or first_of_image in place of a file (repeatable)",
+    )
+
     caption = commands.add_parser("caption", parents=[common], help="caption a region of an image")
     caption.add_argument("image", nargs="?", metavar="IMAGE")
     caption.add_argument("--box", metavar="X1,Y1,X2,Y2", help="in original pixels")

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -17,11 +18,13 @@ from rich.table import Table
 
 from sca_bench.embedded.paths import PACKAGE_PREFIX, PREFIX, resolve
 from sca_bench.errors import InputError, NotComputed
+from sca_bench.metrics.coverage import check_vectors, load_pipeline, named_pipeline
 from sca_bench.metrics.java import find_java
 from sca_bench.metrics.registry import get_metric
+from sca_bench.metrics.similarity import model_folder
 from sca_bench.metrics.spice import corenlp_folder
 from sca_bench.study.fingerprint import HUB_KEYS, path_settings
-from sca_bench.study.suite import Suite
+from sca_bench.study.suite import FIRST_OF_IMAGE, Suite
 
 _GIB = 2**30
 _JAVA = ("cider_d", "meteor", "bleu", "rouge_l", "spice")
@@ -49,7 +52,7 @@ class Need:
 
 def needs_of(suite: Suite, runs_dir: Path) -> list[Need]:
     """Return everything a suite needs, files first."""
-    return [*_files(suite), *_programs(suite), *_machine(suite, runs_dir)]
+    return [*_files(suite), *_programs(suite), *_of_metrics(suite), *_machine(suite, runs_dir)]
 
 
 def print_needs(console: Console, needs: list[Need]) -> None:
@@ -83,6 +86,10 @@ def _files(suite: Suite) -> Iterator[Need]:
                 continue
             seen.add((key, value))
             yield _file(key, value)
+
+    for name, which in suite.subsets.items():
+        if which != FIRST_OF_IMAGE and "<" not in which:
+            yield _file(f"subsets.{name}", which)
 
 
 def _file(key: str, value: str) -> Need:
@@ -132,6 +139,39 @@ def _programs(suite: Suite) -> Iterator[Need]:
             yield Need("CoreNLP jars, for spice", "there", str(corenlp_folder()))
         except NotComputed as error:
             yield Need("CoreNLP jars, for spice", "missing", "", str(error), stops=False)
+
+
+def _of_metrics(suite: Suite) -> Iterator[Need]:
+    """Yield what single metrics need; without it they are left out, with the reason."""
+    specs = {name: get_metric(name) for name in suite.metrics}
+    for name, spec in specs.items():
+        if spec.fault:
+            yield Need(f"metric {name}", "missing", "", spec.fault, stops=False)
+        elif name in ("clip_score", "sentence_similarity"):
+            yield _need(f"a model, for {name}", partial(model_folder, name))
+    coverage = [name for name, spec in specs.items() if spec.family == "coverage"]
+    for found in (_tagger, _vectors):
+        names = [name for name in coverage if name.endswith("_fuzzy") == (found is _vectors)]
+        if names:
+            yield _need(f"spaCy, for {', '.join(names)}", found)
+
+
+def _tagger() -> str:
+    pipeline = load_pipeline(named_pipeline())
+    return f"{pipeline.name} {pipeline.version}, spaCy {pipeline.spacy_version}"
+
+
+def _vectors() -> str:
+    pipeline = load_pipeline(named_pipeline())
+    check_vectors(pipeline)
+    return f"word vectors of {pipeline.name} {pipeline.version}"
+
+
+def _need(what: str, find: Callable[[], object]) -> Need:
+    try:
+        return Need(what, "there", str(find()))
+    except NotComputed as error:
+        return Need(what, "missing", "", str(error), stops=False)
 
 
 def _machine(suite: Suite, runs_dir: Path) -> Iterator[Need]:

@@ -41,9 +41,10 @@ def _list(console: Console, what: str, store: Store) -> None:
         found = [(v.name, v.summary, v.licence) for v in all_variants().values()]
         _rows(console, ("variant", "what it is", "licence"), found)
     elif what == "metrics":
-        from sca_bench.metrics.registry import METRICS
+        from sca_bench.metrics.registry import all_metrics
 
-        _rows(console, ("metric", "what it is"), [(m.name, m.summary) for m in METRICS.values()])
+        listed = [(m.name, m.summary) for m in all_metrics().values()]
+        _rows(console, ("metric", "what it is"), listed)
     elif what == "profiles":
         from sca_bench.study.profiles import load_profile, profile_names
 
@@ -68,12 +69,12 @@ def _list(console: Console, what: str, store: Store) -> None:
 
 
 def _describe(console: Console, name: str) -> None:
-    from sca_bench.metrics.registry import METRICS
+    from sca_bench.metrics.registry import all_metrics
     from sca_bench.settings import kind_of
     from sca_bench.study.merge import field_of, known_paths
     from sca_bench.variants import all_variants
 
-    variants = all_variants()
+    variants, metrics = all_variants(), all_metrics()
     if name in variants:
         v = variants[name]
         facts = {
@@ -88,10 +89,11 @@ def _describe(console: Console, name: str) -> None:
             "source": v.source,
             "licence": v.licence,
         }
-    elif name in METRICS:
-        m = METRICS[name]
+    elif name in metrics:
+        m = metrics[name]
         facts = {"metric": m.name, "what": m.summary, "scorer": m.scorer, "tokenizer": m.tokenizer}
         facts["document frequency"] = m.document_frequency
+        facts["needs"] = m.needs or "nothing else"
     elif name in known_paths():
         model, field = field_of(name)
         info = model.model_fields[field]
@@ -99,7 +101,7 @@ def _describe(console: Console, name: str) -> None:
         facts = {"setting": name, "type": str(info.annotation), "default": default}
         facts["kind"] = kind_of(model, field)
     else:
-        known = [*variants, *METRICS, *known_paths()]
+        known = [*variants, *metrics, *known_paths()]
         raise InputError("describe", name, "nothing of that name", did_you_mean(name, known))
     for key, value in facts.items():
         console.print(f"{key + ':':<20}{value}", highlight=False, markup=False, soft_wrap=True)

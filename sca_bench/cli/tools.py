@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from sca_bench.errors import InputError
@@ -31,14 +33,29 @@ def _score(options: argparse.Namespace) -> int:
     from sca_bench.metrics.command import score_detections, score_file
 
     metrics = options.metrics.split(",") if options.metrics else None
-    if options.regions is None:
-        found = score_file(options.file, metrics, options.check)
-    elif options.check:
-        raise InputError("score", "--check", "takes captions of given regions: no --regions")
-    else:
+    if options.regions is not None:
+        for flag in ("--images", "--subset", "--check"):
+            if getattr(options, flag.removeprefix("--")):
+                raise InputError("score", flag, "does not go with --regions", f"leave {flag} out")
         found = score_detections(options.file, options.regions, metrics)
+    else:
+        subsets = _subsets(options.subset)
+        found = score_file(options.file, metrics, options.images, subsets, options.check)
     print(json.dumps(found, indent=1, ensure_ascii=False))
     return 1 if any(moved > TOLERANCE for moved in found.get("check", {}).values()) else 0
+
+
+def _subsets(texts: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, file = text.partition("=")
+        if not equals or not file or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+            fix = "give NAME=FILE, the name of letters, digits, _ and -"
+            raise InputError("--subset", text, "is no subset", fix)
+        if name in found:
+            raise InputError("--subset", text, f"{name!r} is named twice", "give it another name")
+        found[name] = file
+    return found
 
 
 def _numbers(text: str | None, count: int, flag: str) -> tuple[float, ...] | None:

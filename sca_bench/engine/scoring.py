@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import save
 
+from sca_bench.data.load import load_split
+from sca_bench.data.region_set import RegionSet
 from sca_bench.engine.job import LEARNT_FROM
+from sca_bench.errors import InputError
+from sca_bench.metrics.protocol import ImageSource
 from sca_bench.metrics.registry import get_metric
 from sca_bench.metrics.rows import CaptionRow, read_rows
 from sca_bench.metrics.score import Scorer, ScoreResult
+from sca_bench.metrics.subsets import subset_rows
+from sca_bench.settings import CellSettings
+from sca_bench.study.cell import data_split
 from sca_bench.study.plan import Job
 from sca_bench.study.record import RunRecord, Score
 from sca_bench.study.store import (
@@ -34,9 +42,11 @@ def expected_keys(metric: str) -> tuple[str, ...]:
     return (metric,)
 
 
-def is_scored(record: RunRecord, metrics: Sequence[str]) -> bool:
-    """Say whether every metric has a value or a reason in the record."""
-    return all(key in record.scores for metric in metrics for key in expected_keys(metric))
+def is_scored(record: RunRecord, metrics: Sequence[str], subsets: Iterable[str] = ()) -> bool:
+    """Say whether every metric has a value or a reason in the record, of every subset, too."""
+    keys = [key for metric in metrics for key in expected_keys(metric)]
+    parts = ("", *(f"{name}/" for name in subsets))
+    return all(part + key in record.scores for part in parts for key in keys)
 
 
 def score_runs(
@@ -44,43 +54,105 @@ def score_runs(
     jobs: Iterable[Job],
     metrics: Sequence[str],
     say: Callable[[str], None],
+    subsets: Mapping[str, str] | None = None,
 ) -> int:
     """Score every finished run that lacks one of the metrics; return how many were scored.
 
+    Args:
+        store: Where the runs lie.
+        jobs: The runs meant.
+        metrics: What they are scored by.
+        say: Prints a line.
+        subsets: Name -> regions scored by themselves as well, see `metrics.subsets.subset_rows`;
+            their scores are called `name/metric`.
+
     Raises:
-        InputError: A predictions file is damaged.
+        InputError: A predictions file is damaged, or a subset names regions that a run has not
+            captioned; what was scored before is kept.
     """
+    subsets = subsets or {}
     waiting: list[RunRecord] = []
     for job in jobs:
         record = store.record(job.cell.cell_id, job.seed)
-        if record is not None and record.status == "done" and not is_scored(record, metrics):
+        done = record is not None and record.status == "done"
+        if record is not None and done and not is_scored(record, metrics, subsets):
             waiting.append(record)
     if not waiting:
         return 0
-    say(f"  scoring {len(waiting)} runs: {', '.join(metrics)}")
+    say(f"  scoring {len(waiting)} runs: {', '.join((*metrics, *subsets))}")
+    opened: dict[str, RegionSet] = {}
     with Scorer() as scorer:
         for record in waiting:
             folder = store.run_dir(record.cell_id, record.seed)
             rows = read_rows(folder / PREDICTIONS)
-            result = scorer.score(rows, metrics, where=str(folder))
-            write_atomic(
-                folder / "region_scores.json",
-                json.dumps(
-                    {
-                        "region_ids": [row.region_id for row in rows],
-                        "image_ids": [row.image_id for row in rows],
-                        "scores": {_name(k): v for k, v in result.per_region.items()},
-                    }
-                ),
-            )
-            if result.statistics:
-                kept = {k: np.ascontiguousarray(v) for k, v in result.statistics.items()}
-                write_atomic(folder / STATISTICS, save(kept))
-            update = _update(record, result, metrics)
-            if (folder / TRAIN_PREDICTIONS).exists():
-                update["scores"] |= _train_scores(scorer, record, folder, rows, metrics)
-            store.save(record.model_copy(update=update))
+            images = _images_of(record, opened)
+            if not is_scored(record, metrics):
+                result = scorer.score(rows, metrics, str(folder), images)
+                record = _score_whole(scorer, store, record, rows, result, metrics)
+            for name, which in subsets.items():
+                if not is_scored(record, metrics, [name]):
+                    part = subset_rows(rows, which)
+                    result = scorer.score(part, metrics, f"{folder}: {name}", images)
+                    record = _save(store, record, _of_part(record, name, result))
     return len(waiting)
+
+
+def _score_whole(
+    scorer: Scorer,
+    store: Store,
+    record: RunRecord,
+    rows: list[CaptionRow],
+    result: ScoreResult,
+    metrics: Sequence[str],
+) -> RunRecord:
+    """Write the scores of all test regions, and those of the training regions if there are any."""
+    folder = store.run_dir(record.cell_id, record.seed)
+    write_atomic(
+        folder / "region_scores.json",
+        json.dumps(
+            {
+                "region_ids": [row.region_id for row in rows],
+                "image_ids": [row.image_id for row in rows],
+                "scores": {_name(k): v for k, v in result.per_region.items()},
+            }
+        ),
+    )
+    if result.statistics:
+        kept = {k: np.ascontiguousarray(v) for k, v in result.statistics.items()}
+        write_atomic(folder / STATISTICS, save(kept))
+    update = _update(record, result)
+    if (folder / TRAIN_PREDICTIONS).exists():
+        update["scores"] |= _train_scores(scorer, record, folder, rows, metrics)
+    return _save(store, record, update)
+
+
+def _save(store: Store, record: RunRecord, update: dict[str, Any]) -> RunRecord:
+    record = record.model_copy(update=update)
+    store.save(record)
+    return record
+
+
+def _images_of(record: RunRecord, opened: dict[str, RegionSet]) -> ImageSource:
+    """Return the images a run captioned, as they are stored; their split is opened on first use.
+
+    Args:
+        record: The run.
+        opened: Splits that were opened before, shared by the runs that captioned them.
+    """
+
+    def load(image_id: str) -> NDArray[np.uint8]:
+        settings = CellSettings.model_validate(record.settings)
+        split = getattr(settings.data, data_split(settings, "test"))
+        key = split.model_dump_json()
+        if key not in opened:
+            opened[key] = load_split(split, f"run {record.cell_id}")
+        try:
+            return opened[key].load_image(image_id)
+        except KeyError:
+            problem = "is not in the split the run captioned"
+            raise InputError(f"run {record.cell_id}", image_id, problem, "run it again") from None
+
+    return load
 
 
 def _train_scores(
@@ -133,12 +205,27 @@ def _name(key: str) -> str:
     return f"slot_by_objects/{objects}/{slot}" if objects else f"slot/{slot}"
 
 
-def _update(record: RunRecord, result: ScoreResult, metrics: Sequence[str]) -> dict[str, Any]:
+def _update(record: RunRecord, result: ScoreResult) -> dict[str, Any]:
     scores = dict(record.scores)
     for key in result.values:
         scores[_name(key)] = _score(record, result, key, _split(record))
     notes = [*record.notes, *(note for note in result.notes if note not in record.notes)]
     return {"scores": scores, "notes": notes}
+
+
+def _of_part(record: RunRecord, name: str, part: ScoreResult) -> dict[str, Any]:
+    """Return the scores of a subset as `name/metric`.
+
+    Slots by the number of objects are left out: a subset need not have all regions of an image.
+    """
+    result = ScoreResult()
+    result.add_part(name, part)
+    update = _update(record, ScoreResult(notes=result.notes))
+    for key in part.values:
+        if ".objects_" not in key:
+            score = _score(record, result, f"{name}/{key}", _split(record))
+            update["scores"][f"{name}/{_name(key)}"] = score
+    return update
 
 
 def _score(record: RunRecord, result: ScoreResult, key: str, split: str) -> Score:

@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sca_bench.errors import InputError, NotComputed
 from sca_bench.metrics.dense_captions import dense_captions_map
 from sca_bench.metrics.detections import read_described_boxes, read_detections
+from sca_bench.metrics.images import folder_images
 from sca_bench.metrics.java import find_java
 from sca_bench.metrics.meteor import Meteor
 from sca_bench.metrics.registry import METRICS
 from sca_bench.metrics.rows import CaptionRow, read_rows
 from sca_bench.metrics.score import Scorer
+from sca_bench.metrics.subsets import subset_rows
 from sca_bench.metrics.text import ptb_tokenize, ptb_tokenize_groups
 
 DEFAULT_METRICS = ("cider_d", "meteor", "spice", "bleu", "rouge_l", "exact_match", "macro_recall")
 
 
 def score_file(
-    path: str | Path, metrics: Sequence[str] | None = None, check: bool = False
+    path: str | Path,
+    metrics: Sequence[str] | None = None,
+    images: str | Path | None = None,
+    subsets: Mapping[str, str] | None = None,
+    check: bool = False,
 ) -> dict[str, Any]:
     """Score a file of rows.
 
     Args:
         path: `.jsonl` or `.json` file, see `sca_bench.metrics.rows.read_rows`.
-        metrics: Names from `sca_bench.metrics.registry.METRICS`; None takes `DEFAULT_METRICS`, and
-            `slots` where a row carries them.
+        metrics: Names from `sca_bench.metrics.registry.all_metrics`; None takes `DEFAULT_METRICS`,
+            and `slots` where a row carries them.
+        images: Folder of the images, for the metrics that look at them.
+        subsets: Name -> file of regions (or `first_of_image`) that are scored by themselves, too;
+            their keys begin with `name/`.
         check: Compute CIDEr-D, BLEU, ROUGE-L and METEOR again with the field's own scorers.
 
     Returns:
@@ -36,22 +45,27 @@ def score_file(
         value over regions and corpus.
 
     Raises:
-        InputError: The file is at fault, a metric is unknown, or a scorer fails when checked.
+        InputError: A file is at fault, a metric is unknown, or a scorer fails when checked.
     """
     rows = read_rows(path)
     if metrics is None:
         metrics = (*DEFAULT_METRICS, *(("slots",) if any(row.slots for row in rows) else ()))
+    source = None if images is None else folder_images(images)
+    parts = {name: subset_rows(rows, file) for name, file in (subsets or {}).items()}
     with Scorer() as scorer:
-        result = scorer.score(rows, metrics, where=str(path))
+        found = scorer.score(rows, metrics, str(path), source)
         try:
-            checked = {"check": scorer.check(rows, result)} if check else {}
+            checked = {"check": scorer.check(rows, found)} if check else {}
         except NotComputed as error:
             raise InputError(path, "--check", str(error)) from error
+        for name, part in parts.items():
+            found.add_part(name, scorer.score(part, metrics, f"{path}: {name}", source))
     return {
         "file": str(path),
         "num_regions": len(rows),
         "num_images": len({row.image_id for row in rows}),
-        **result.to_dict(),
+        **({"subsets": {name: len(part) for name, part in parts.items()}} if parts else {}),
+        **found.to_dict(),
         **checked,
     }
 

@@ -1,20 +1,29 @@
-"""The metrics by name: what they are called, what computes them, and how a report prints them."""
+"""The metrics by name: what they are called, what computes them, and how a report prints them.
+
+A third party adds one through the entry-point group `sca_bench.metrics`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
-from typing import Literal
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, entry_points, version
+from typing import Any
 
-from sca_bench.errors import InputError, did_you_mean
+from sca_bench.errors import InputError, NotComputed, did_you_mean
+from sca_bench.metrics.own import WITHOUT
+from sca_bench.metrics.protocol import Context, Scored
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.signature import Signature, region_set_hash
 from sca_bench.metrics.text import TOKENIZER
 
 # Raised whenever one of the package's own metrics changes a number.
 OWN_REVISION = "1"
-WITHOUT = "exact_match_without_"
+ENTRY_POINT_GROUP = "sca_bench.metrics"
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +31,7 @@ class MetricSpec:
     """One metric.
 
     Attributes:
-        name: What a suite and `score` name it by.
+        name: What a suite and `score` name it by: small letters, digits and _.
         summary: One line for `list metrics`.
         family: What computes it; `bleu_1` to `bleu_4` come from one computation.
         scorer: The program, with the parameters that move its scores.
@@ -30,26 +39,30 @@ class MetricSpec:
         tokenizer: What both sides are cut into words by.
         document_frequency: Where word frequencies come from, or `none`.
         report_scale: What a report multiplies the value by, as the field does.
+        compute: `module:attribute` of the `protocol.Computation`, imported on use; empty for those
+            that `Scorer` computes itself over tokens that they share.
+        unit: What a report counts the value in, such as `words`; empty for a share or a score,
+            which it shows times 100.
+        maximum: Largest value in natural units, where it has no unit.
+        label: What a report calls it; its name in words where empty.
+        needs: What has to be there beside the rows, in words.
+        fault: Why it cannot be computed at all: a package that does not import.
     """
 
     name: str
     summary: str
-    family: Literal[
-        "cider_d",
-        "meteor",
-        "bleu",
-        "rouge_l",
-        "spice",
-        "exact_match",
-        "macro_recall",
-        "slots",
-        "dense_captions",
-    ]
+    family: str
     scorer: str
     package: str = "pycocoevalcap"
     tokenizer: str = TOKENIZER
     document_frequency: str = "none"
     report_scale: float = 100.0
+    compute: str = ""
+    unit: str = ""
+    maximum: float = 1.0
+    label: str = ""
+    needs: str = ""
+    fault: str = ""
 
     def sign(self, key: str, rows: Sequence[CaptionRow], region_set: str = "") -> Signature:
         """Return the signature of the value `key` over `rows` (whose hash may be given)."""
@@ -66,6 +79,40 @@ class MetricSpec:
             region_set=region_set or region_set_hash(rows),
         )
 
+    def values(self, rows: Sequence[CaptionRow], context: Context) -> Sequence[Scored]:
+        """Import the computation and return what it gives for some rows.
+
+        Raises:
+            NotComputed: It cannot be computed here. Whatever another package's computation raises
+                becomes a reason, too, and so does a result that is not of the protocol.
+        """
+        if self.fault:
+            raise NotComputed(self.fault)
+        if METRICS.get(self.name) is self:
+            computation: Callable[..., Sequence[Scored]] = _attribute(self.compute)
+            return computation(rows, context)
+        try:
+            found = list(_attribute(self.compute)(rows, context))
+        except NotComputed:
+            raise
+        except Exception as error:
+            said = " ".join(f"{type(error).__name__}: {error}".split())
+            raise NotComputed(f"{self.compute} raised {said}") from error
+        for one in found:
+            if not isinstance(one, Scored):
+                raise NotComputed(f"{self.compute} gave {type(one).__name__}, expected Scored")
+            own = one.key == context.name or one.key.startswith(f"{context.name}.")
+            if not own:
+                raise NotComputed(f"{self.compute} gave {one.key!r}, expected {context.name!r}")
+        if context.name not in {one.key for one in found}:
+            raise NotComputed(f"{self.compute} gave no value named {context.name!r}")
+        return found
+
+
+def _attribute(path: str) -> Any:
+    module, _, attribute = path.partition(":")
+    return getattr(import_module(module), attribute)
+
 
 def _version(package: str) -> str:
     if not package:
@@ -76,8 +123,32 @@ def _version(package: str) -> str:
         return "unknown"
 
 
+def _own(name: str, summary: str, compute: str, **more: Any) -> MetricSpec:
+    """Return a metric that this package computes itself."""
+    facts = {"family": name, "scorer": f"sca_bench {name}", "package": "", **more}
+    return MetricSpec(name, summary, compute=f"sca_bench.metrics.{compute}", **facts)
+
+
+def _coverage(name: str, label: str, classes: str, how: str) -> MetricSpec:
+    fuzzy = how != "exact"
+    said = f"{label}: mean best similarity of word vectors" if fuzzy else f"{label}: share said"
+    table = " with its own word vectors" if fuzzy else " (or the pipeline in SCA_BENCH_SPACY)"
+    return _own(
+        name,
+        f"{said}, of the references' words ({classes}); 0-1; needs spaCy",
+        "coverage:coverage",
+        family="coverage",
+        scorer=f"sca_bench coverage (spaCy pipeline, {classes}, {how})",
+        tokenizer="spaCy",
+        label=label,
+        needs=f"spaCy and en_core_web_lg{table}",
+    )
+
+
 _CASE = "none (case folded, runs of space collapsed)"
+_WORDS = "lower case, runs of letters, digits and apostrophes"
 _BLEU = "pycocoevalcap Bleu (n=4, closest reference length, corpus level)"
+_NOUNS, _VERBS, _FUZZY = "NOUN and PROPN", "VERB", "token similarity"
 _ALL = (
     MetricSpec(
         "cider_d",
@@ -85,56 +156,172 @@ _ALL = (
         "cider_d",
         "pycocoevalcap Cider (CIDEr-D, n=1-4, sigma=6)",
         document_frequency="the references scored, one document per region",
+        maximum=10.0,
+        label="CIDEr-D",
     ),
     MetricSpec(
         "meteor",
         "METEOR 1.5 with stems, synonyms and paraphrases; 0-1",
         "meteor",
         "pycocoevalcap meteor-1.5.jar (-l en -norm)",
+        label="METEOR",
     ),
-    MetricSpec("bleu", "BLEU-1 to BLEU-4, corpus level; 0-1", "bleu", _BLEU),
-    *(MetricSpec(f"bleu_{n}", f"BLEU-{n}, corpus level; 0-1", "bleu", _BLEU) for n in range(1, 5)),
-    MetricSpec("rouge_l", "ROUGE-L; 0-1", "rouge_l", "pycocoevalcap Rouge (beta=1.2)"),
+    MetricSpec("bleu", "BLEU-1 to BLEU-4, corpus level; 0-1", "bleu", _BLEU, label="BLEU"),
+    *(
+        MetricSpec(f"bleu_{n}", f"BLEU-{n}, corpus level; 0-1", "bleu", _BLEU, label=f"BLEU-{n}")
+        for n in range(1, 5)
+    ),
+    MetricSpec(
+        "rouge_l", "ROUGE-L; 0-1", "rouge_l", "pycocoevalcap Rouge (beta=1.2)", label="ROUGE-L"
+    ),
     MetricSpec(
         "spice",
         "SPICE; 0-1; needs Stanford CoreNLP 3.6.0 in SCA_BENCH_CORENLP",
         "spice",
         "pycocoevalcap spice-1.0.jar (stanford-corenlp-3.6.0)",
+        label="SPICE",
+        needs="Stanford CoreNLP 3.6.0 in SCA_BENCH_CORENLP",
     ),
-    MetricSpec(
+    _own(
         "exact_match",
         "Share of captions equal to a reference; 0-1; exact_match_without_PHRASE leaves regions "
         "with that reference out",
-        "exact_match",
-        "sca_bench exact_match",
-        package="",
+        "own:exact_match",
         tokenizer=_CASE,
     ),
-    MetricSpec(
+    _own(
         "macro_recall",
         "Exact match averaged over distinct reference phrases; 0-1",
-        "macro_recall",
-        "sca_bench macro_recall",
-        package="",
+        "own:macro_recall",
         tokenizer=_CASE,
     ),
-    MetricSpec(
+    _own(
         "slots",
         "Accuracy of each slot of a grammar's captions, also by number of regions; 0-1",
-        "slots",
-        "sca_bench grammar",
-        package="",
+        "own:slot_accuracy",
+        scorer="sca_bench grammar",
+        tokenizer=_CASE,
+        label="mean of slots",
+        needs="rows that carry slots",
+    ),
+    _coverage("noun_recall", "Noun recall", _NOUNS, "exact"),
+    _coverage("verb_recall", "Verb recall", _VERBS, "exact"),
+    _coverage("noun_recall_fuzzy", "Noun recall, fuzzy", _NOUNS, _FUZZY),
+    _coverage("verb_recall_fuzzy", "Verb recall, fuzzy", _VERBS, _FUZZY),
+    _own(
+        "caption_length",
+        "Mean number of words in a caption; words",
+        "diversity:caption_length",
+        tokenizer=_WORDS,
+        report_scale=1.0,
+        unit="words",
+    ),
+    _own(
+        "distinct_1",
+        "Distinct words / all words of all captions; 0-1",
+        "diversity:distinct",
+        scorer="sca_bench distinct (n=1, over all captions)",
+        tokenizer=_WORDS,
+        label="Distinct-1",
+    ),
+    _own(
+        "distinct_2",
+        "Distinct pairs of words / all pairs of all captions; 0-1",
+        "diversity:distinct",
+        scorer="sca_bench distinct (n=2, over all captions)",
+        tokenizer=_WORDS,
+        label="Distinct-2",
+    ),
+    _own(
+        "distinct_captions",
+        "Number of different captions / number of captions; 0-1",
+        "diversity:distinct_captions",
         tokenizer=_CASE,
     ),
-    MetricSpec(
+    _own(
+        "vocabulary_size",
+        "Number of different words in all captions; words",
+        "diversity:vocabulary_size",
+        tokenizer=_WORDS,
+        report_scale=1.0,
+        unit="words",
+    ),
+    _own(
+        "clip_score",
+        "CLIPScore of the region's crop and the caption, no reference; 0-2.5; needs images and a "
+        "CLIP model's folder in SCA_BENCH_CLIP",
+        "similarity:clip_score",
+        tokenizer="the model's own",
+        maximum=2.5,
+        label="CLIPScore",
+        needs="a CLIP model's folder in SCA_BENCH_CLIP, images, and rows with box_xyxy",
+    ),
+    _own(
+        "sentence_similarity",
+        "Cosine of sentence embeddings, best reference; -1 to 1; needs a model's folder in "
+        "SCA_BENCH_SENTENCE_MODEL",
+        "similarity:sentence_similarity",
+        tokenizer="the model's own",
+        needs="a sentence embedding model's folder in SCA_BENCH_SENTENCE_MODEL",
+    ),
+    _own(
         "dense_captions_map",
         "Mean average precision of own detections with captions (score FILE --regions FILE); 0-1",
-        "dense_captions",
-        "sca_bench dense_captions (references merged at IoU 0.7; IoU 0.3-0.7 x METEOR 1.5 0-0.25)",
+        "own:own_detections",
+        family="dense_captions",
+        scorer="sca_bench dense_captions "
+        "(references merged at IoU 0.7; IoU 0.3-0.7 x METEOR 1.5 0-0.25)",
+        package="pycocoevalcap",
+        tokenizer=TOKENIZER,
+        needs="a file of regions (--regions)",
     ),
 )
 
 METRICS: dict[str, MetricSpec] = {spec.name: spec for spec in _ALL}
+"""The built-in ones; `all_metrics` has those of other packages, too."""
+
+
+def all_metrics() -> dict[str, MetricSpec]:
+    """Return every registered metric by name, built-in ones first.
+
+    An entry point that cannot be loaded stays in it, under its own name and with its fault.
+
+    Raises:
+        InputError: Two packages register the same name.
+    """
+    return dict(_registered(entry_points))
+
+
+@functools.cache
+def _registered(find: Callable[..., Any]) -> dict[str, MetricSpec]:
+    specs = dict(METRICS)
+    for point in find(group=ENTRY_POINT_GROUP):
+        spec = _plugged_in(point)
+        if spec.name in specs and specs[spec.name] != spec:
+            second = f"registered twice, the second by {point.value}"
+            fix = "uninstall one of the packages, or rename its metric"
+            raise InputError("metrics", spec.name, second, fix)
+        specs[spec.name] = spec
+    return specs
+
+
+def _plugged_in(point: Any) -> MetricSpec:
+    fault = ""
+    try:
+        spec = point.load()
+    except Exception as error:  # another package's fault must not take this one's metrics along
+        fault = f"cannot be loaded ({type(error).__name__}: {error})"
+    else:
+        if not isinstance(spec, MetricSpec):
+            fault = f"is {type(spec).__name__}, expected a MetricSpec"
+        elif not _NAME.fullmatch(spec.name) or spec.name.startswith(WITHOUT):
+            fault = f"names its metric {spec.name!r}, expected small letters, digits and _"
+        elif not spec.compute:
+            fault = "names no computation; set compute='module:attribute'"
+        else:
+            return spec
+    fault = " ".join(f"the entry point {point.name} = {point.value} {fault}".split())
+    return MetricSpec(point.name, fault, point.name, point.value, compute=point.value, fault=fault)
 
 
 def get_metric(name: str, where: str = "metrics") -> MetricSpec:
@@ -143,14 +330,16 @@ def get_metric(name: str, where: str = "metrics") -> MetricSpec:
     Raises:
         InputError: No such metric; the nearest one is suggested.
     """
-    if name in METRICS:
-        return METRICS[name]
-    if name.startswith(WITHOUT) and name != WITHOUT:
-        return METRICS["exact_match"]
-    raise InputError(where, "metrics", f"{name!r} is unknown", did_you_mean(name, METRICS))
+    spec = spec_of_value(name) if "." not in name and name != WITHOUT else None
+    if spec is None:
+        problem = f"{name!r} is unknown"
+        raise InputError(where, "metrics", problem, did_you_mean(name, all_metrics()))
+    return spec
 
 
 def spec_of_value(key: str) -> MetricSpec | None:
     """Return the metric that a value's key (such as `bleu_4` or `slots.colour`) belongs to."""
     name = key.split(".")[0]
-    return METRICS.get(name) or (METRICS["exact_match"] if name.startswith(WITHOUT) else None)
+    if name in METRICS:  # these need no look through the installed packages
+        return METRICS[name]
+    return METRICS["exact_match"] if name.startswith(WITHOUT) else all_metrics().get(name)

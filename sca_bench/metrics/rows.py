@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ class CaptionRow:
         caption: The caption to be scored; may be empty.
         references: One or more reference captions.
         slots: For worlds whose captions follow a grammar: slot name -> right word(s).
+        box_xyxy: The region's box in pixels of the original image, for metrics that look at it.
     """
 
     region_id: str
@@ -29,12 +31,14 @@ class CaptionRow:
     caption: str
     references: tuple[str, ...]
     slots: Mapping[str, str] = field(default_factory=dict)
+    box_xyxy: tuple[float, float, float, float] | None = None
 
 
 def read_rows(path: str | Path) -> list[CaptionRow]:
     """Read rows from a `.jsonl` file (one record a line) or a `.json` file (a list of records).
 
-    Ids may be integers and become strings; keys beyond `REQUIRED_KEYS` and `slots` are ignored.
+    Ids may be integers and become strings; keys beyond `REQUIRED_KEYS`, `slots` and `box_xyxy` are
+    ignored.
 
     Raises:
         InputError: The file cannot be read, is empty, or a record is at fault; names file, line
@@ -131,7 +135,24 @@ def _row(path: Path, place: str, record: object) -> CaptionRow:
             raise InputError(
                 path, f"{place}: slots.{name}", f"is {json_kind(word)}, expected a string"
             )
-    return CaptionRow(region_id, image_id, caption, references, slots)
+    box = read_box(path, f"{place}: box_xyxy", record.get("box_xyxy"))
+    return CaptionRow(region_id, image_id, caption, references, slots, box)
+
+
+def read_box(path: Path, place: str, value: object) -> tuple[float, float, float, float] | None:
+    """Return four numbers of a record, or None where it has none.
+
+    Raises:
+        InputError: They are something else.
+    """
+    if value is None:
+        return None
+    numbers = value if isinstance(value, list) else []
+    right = [isinstance(v, int | float) and not isinstance(v, bool) for v in numbers]
+    if len(numbers) != 4 or not all(right) or not all(map(math.isfinite, numbers)):
+        raise InputError(path, place, f"is {json.dumps(value)[:60]}, expected four numbers")
+    first, second, third, fourth = map(float, numbers)
+    return first, second, third, fourth
 
 
 def read_id(path: Path, place: str, record: Mapping[str, object], key: str) -> str:

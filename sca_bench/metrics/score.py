@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sca_bench.errors import NotComputed
-from sca_bench.metrics import slots
 from sca_bench.metrics.check import largest_differences
 from sca_bench.metrics.java import Java, find_java
 from sca_bench.metrics.meteor import Meteor
 from sca_bench.metrics.meteor_scores import meteor_scores
+from sca_bench.metrics.protocol import Context, ImageSource, Scored
 from sca_bench.metrics.references import ReferenceIndex
-from sca_bench.metrics.registry import METRICS, WITHOUT, MetricSpec, get_metric
+from sca_bench.metrics.registry import METRICS, MetricSpec, get_metric
 from sca_bench.metrics.rows import CaptionRow, check_rows
 from sca_bench.metrics.signature import Signature, region_set_hash
 from sca_bench.metrics.spice import corenlp_folder, spice
@@ -75,6 +75,14 @@ class ScoreResult:
     not_computed: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
+    def add_part(self, name: str, part: ScoreResult) -> None:
+        """Add the values of a subset of the regions under `name/`, without its regions' values."""
+        self.values.update({f"{name}/{key}": value for key, value in part.values.items()})
+        for key, signature in part.signatures.items():
+            self.signatures[f"{name}/{key}"] = replace(signature, metric=f"{name}/{key}")
+        self.not_computed.update({f"{name}/{k}": reason for k, reason in part.not_computed.items()})
+        self.notes.extend(f"{name}: {note}" for note in part.notes)
+
     def to_dict(self) -> dict[str, Any]:
         """Return values, signatures, reasons and notes as plain JSON values."""
         return {
@@ -105,6 +113,7 @@ class Scorer:
         self._java: Java | None = None
         self._meteor: Meteor | None = None
         self._tokens = TokenCache(timeout_s)
+        self._memory: dict[str, Any] = {}
         self._references: OrderedDict[tuple[tuple[str, ...], ...], _References] = OrderedDict()
 
     def __enter__(self) -> Scorer:
@@ -119,7 +128,8 @@ class Scorer:
         self.close()
 
     def close(self) -> None:
-        """End the METEOR process, if there is one."""
+        """End the METEOR process, if there is one, and forget what was kept."""
+        self._memory.clear()
         if self._meteor is not None:
             self._meteor.close()
             self._meteor = None
@@ -131,14 +141,19 @@ class Scorer:
         return process.pid if process else None
 
     def score(
-        self, rows: Sequence[CaptionRow], metrics: Sequence[str], where: str = "score"
+        self,
+        rows: Sequence[CaptionRow],
+        metrics: Sequence[str],
+        where: str = "score",
+        images: ImageSource | None = None,
     ) -> ScoreResult:
         """Score rows.
 
         Args:
             rows: One row per region.
-            metrics: Names from `METRICS`, or `exact_match_without_PHRASE`.
+            metrics: Names from `all_metrics`, or `exact_match_without_PHRASE`.
             where: File to name in an error.
+            images: Where pixels come from, for the metrics that look at them.
 
         Returns:
             A value, or a reason, for every metric named.
@@ -150,7 +165,7 @@ class Scorer:
         specs = {name: get_metric(name, where) for name in metrics}
         check_rows(rows, where)
         run = _Run(rows, ScoreResult())
-        families = {spec.family for spec in specs.values()}
+        families = {spec.family for spec in specs.values() if not spec.compute}
         tokens: Callable[[], _Tokens] | None = None
         if families & _NEEDS_TOKENS:
             tokens = self._tokens_once(rows, with_meteor="meteor" in families)
@@ -159,8 +174,8 @@ class Scorer:
         for name, spec in sorted(specs.items(), key=lambda item: item[1].family == "meteor"):
             keys = [f"bleu_{n}" for n in range(1, 5)] if name == "bleu" else [name]
             try:
-                if tokens is None or spec.family not in _NEEDS_TOKENS:
-                    run.add_all(spec, _own(name, spec, rows))
+                if spec.compute or tokens is None:
+                    run.add_all(spec, spec.values(rows, Context(name, images, self._memory)))
                 elif spec.family == "bleu":
                     bleu = bleu or _bleu(tokens(), run.result)
                     for key in keys:
@@ -269,18 +284,19 @@ class _Run:
 
     def add(self, spec: MetricSpec, key: str, value: float, per_region: list[float]) -> None:
         """Add a value over all rows."""
-        self.add_all(spec, [slots.Scored(key, value, per_region, self.rows)])
+        self.add_all(spec, [Scored(key, value, per_region, self.rows)])
 
-    def add_all(self, spec: MetricSpec, scored: Sequence[slots.Scored]) -> None:
+    def add_all(self, spec: MetricSpec, scored: Sequence[Scored]) -> None:
         """Add values, each with the rows it stands for."""
         for one in scored:
             whole = len(one.rows) == len(self.rows)
             if not all(_finite(value) for value in (one.value, *one.per_region)):
                 raise NotComputed(f"{one.key}: the scorer gave a value that is no number")
             self.result.values[one.key] = one.value
-            self.result.signatures[one.key] = spec.sign(
-                one.key, one.rows, self._region_set if whole else ""
-            )
+            signature = spec.sign(one.key, one.rows, self._region_set if whole else "")
+            self.result.signatures[one.key] = replace(signature, **dict[str, Any](one.named))
+            new = [note for note in one.notes if note not in self.result.notes]
+            self.result.notes.extend(new)
             if whole and len(one.per_region) == len(self.rows):
                 self.result.per_region[one.key] = one.per_region
 
@@ -307,19 +323,6 @@ def _bleu(tokens: _Tokens, result: ScoreResult) -> dict[str, _Field]:
     references, captions = tokens
     values, per_region, result.statistics["bleu"] = references.index.bleu(captions)
     return {f"bleu_{n}": (float(values[n - 1]), per_region[:, n - 1].tolist()) for n in range(1, 5)}
-
-
-def _own(name: str, spec: MetricSpec, rows: Sequence[CaptionRow]) -> list[slots.Scored]:
-    if spec.family == "dense_captions":
-        raise NotComputed("it scores detections, not given regions: score FILE --regions FILE")
-    if spec.family == "slots":
-        return slots.slot_accuracy(rows)
-    if spec.family == "macro_recall":
-        return [slots.macro_recall(rows)]
-    if name.startswith(WITHOUT):
-        phrase = name.removeprefix(WITHOUT).replace("_", " ")
-        return [slots.exact_match_without(rows, phrase, name)]
-    return [slots.exact_match(rows)]
 
 
 def _finite(value: float) -> bool:

@@ -9,29 +9,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import import_module
 
 from sca_bench.errors import NotComputed, did_you_mean
+from sca_bench.metrics.protocol import Scored
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.text import canonical
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """One value with the regions it stands for.
-
-    Attributes:
-        key: Name of the value.
-        value: Mean over `rows`, 0-1.
-        per_region: One value per row of `rows`, with mean `value`.
-        rows: The regions that count: all, or those with a slot, an image size or other phrases.
-    """
-
-    key: str
-    value: float
-    per_region: list[float]
-    rows: Sequence[CaptionRow]
 
 
 def exact_match(rows: Sequence[CaptionRow], key: str = "exact_match") -> Scored:

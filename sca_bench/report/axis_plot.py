@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sca_bench.report.collect import CellRuns, SuiteData
-from sca_bench.report.names import SCALE, is_numeric, short_axes
+from sca_bench.report.names import is_numeric, metric_scale, short_axes
 from sca_bench.study.values import same_value, show_value
 
 Kind = Literal["numeric", "ordered", "names"]
@@ -174,4 +174,5 @@ def place_of(values: tuple[Any, ...], value: Any) -> int:
 
 def _seed_scores(cell: CellRuns, metric: str) -> tuple[float, ...]:
     scores = (record.scores.get(metric) for record in cell.done)
-    return tuple(s.value * SCALE for s in scores if s is not None and s.value is not None)
+    scale = metric_scale(metric)
+    return tuple(s.value * scale for s in scores if s is not None and s.value is not None)

@@ -8,8 +8,9 @@ from sca_bench.report.claims import LEVEL, ClaimResult
 from sca_bench.report.differences import CellDifference, Differences
 from sca_bench.report.names import (
     NO_VALUE,
-    SCALE,
+    difference_unit,
     metric_label,
+    metric_scale,
     metric_unit,
     show_difference,
     show_number,
@@ -34,11 +35,12 @@ def claim_table(
     """
     if not claims:
         return None
+    units = list(dict.fromkeys(difference_unit(claim.metric) for claim in claims))
     columns = (
         Column("Claim", numeric=False),
         Column("Says", numeric=False),
         Column("Verdict", numeric=False),
-        Column("Left − right", "×100"),  # noqa: RUF001
+        Column("Left − right", units[0] if len(units) == 1 else "unit in each row"),  # noqa: RUF001
         Column(_INTERVAL),
         Column("p", "Holm"),
         *([Column("Left − right, paper", "×100", True, True)] if published else []),  # noqa: RUF001
@@ -51,8 +53,10 @@ def claim_table(
             entries += [Entry(NO_VALUE, mark), Entry(NO_VALUE), Entry(NO_VALUE)]
         else:
             entries += [
-                Entry(show_difference(claim.comparison.difference), mark),
-                _ends(claim.comparison.low, claim.comparison.high, notes, signed=True),
+                Entry(_with_unit(claim.comparison.difference, claim.metric, units), mark),
+                _ends(
+                    claim.comparison.low, claim.comparison.high, notes, claim.metric, signed=True
+                ),
                 Entry(show_p(claim.judged.p_adjusted)),
             ]
         if published:
@@ -85,7 +89,8 @@ def _verdict(claim: ClaimResult, notes: Footnotes) -> Entry:
     text: str = claim.verdict
     remarks = []
     if judged.margin:
-        remarks.append(f"{claim.id}: margin {show_number(judged.margin * SCALE, 2)}")
+        margin = show_number(judged.margin * metric_scale(claim.metric), 2)
+        remarks.append(f"{claim.id}: margin {margin}")
     if claim.verdict == "undecided":
         text = f"{text}: {needs(claim)}"
     return Entry(text, notes.mark(remarks))
@@ -118,7 +123,7 @@ def interval_table(found: Differences, notes: Footnotes) -> Table:
         Column("Cell", numeric=False),
         Column(metric_label(metric), metric_unit(metric)),
         Column(_INTERVAL),
-        Column("Minus reference", "×100"),  # noqa: RUF001
+        Column("Minus reference", difference_unit(metric)),
         Column(f"{_INTERVAL} of that"),
         Column("p", "Holm"),
         Column("Regions"),
@@ -135,7 +140,7 @@ def interval_table(found: Differences, notes: Footnotes) -> Table:
 
 def _entries(one: CellDifference, found: Differences, notes: Footnotes) -> list[Entry]:
     mark = notes.mark([one.hole, one.note])
-    alone, comparison = one.estimate, one.comparison
+    alone, comparison, metric = one.estimate, one.comparison, found.metric
     if alone is None:
         return [
             Entry(NO_VALUE, mark),
@@ -144,16 +149,16 @@ def _entries(one: CellDifference, found: Differences, notes: Footnotes) -> list[
         ]
     if comparison is not None:
         beside = [
-            Entry(show_difference(comparison.difference) + significance(one)),
-            _ends(comparison.low, comparison.high, notes, signed=True),
+            Entry(show_difference(comparison.difference, metric=metric) + significance(one)),
+            _ends(comparison.low, comparison.high, notes, metric, signed=True),
             Entry(show_p(one.p_adjusted)),
         ]
     else:
         word = "reference" if one.cell is found.reference else NO_VALUE
         beside = [Entry(word, notes.mark([one.unpaired])), Entry(NO_VALUE), Entry(NO_VALUE)]
     return [
-        Entry(show_score(alone.value), mark),
-        _ends(alone.low, alone.high, notes, signed=False),
+        Entry(show_score(alone.value, metric=metric), mark),
+        _ends(alone.low, alone.high, notes, metric, signed=False),
         *beside,
         Entry(show_number(alone.num_regions, 0)),
         Entry(show_number(alone.num_images, 0)),
@@ -178,13 +183,13 @@ def _interval_caption(found: Differences) -> str:
 
 def floor_text(found: Differences) -> str:
     """Return the noise floor in words: what A/A comparisons say."""
-    floor = found.floor
+    floor, scale = found.floor, metric_scale(found.metric)
     if floor is None:
         return "Noise floor: not known, since no trained cell has two seeds."
     return (
         "Noise floor (A/A, the same cell with other seeds): seeds move "
-        f"{metric_label(found.metric)} by a standard deviation of {floor.sd_seeds * SCALE:.1f}, so "
-        f"two means of one and the same cell differ by up to {floor.floor * SCALE:.1f} in 95 % of "
+        f"{metric_label(found.metric)} by a standard deviation of {floor.sd_seeds * scale:.1f}, so "
+        f"two means of one and the same cell differ by up to {floor.floor * scale:.1f} in 95 % of "
         f"cases; of {floor.num_pairs} pairs of runs that differ in the seed alone, "
         f"{floor.pairs_outside} have an interval over images that leaves zero out."
     )
@@ -202,8 +207,16 @@ def show_p(p: float | None) -> str:
     return "< .001" if p < 0.001 else f"{p:.3f}".lstrip("0") if p < 1 else "1"
 
 
-def _ends(low: float | None, high: float | None, notes: Footnotes, signed: bool) -> Entry:
+def _with_unit(value: float, metric: str, units: list[str]) -> str:
+    """Return a difference, with its unit where the rows of a column have several."""
+    shown = show_difference(value, metric=metric)
+    return shown if len(units) == 1 else f"{shown} ({difference_unit(metric)})"
+
+
+def _ends(
+    low: float | None, high: float | None, notes: Footnotes, metric: str, signed: bool
+) -> Entry:
     if low is None or high is None:
         return Entry(NO_VALUE, notes.mark(["no interval: fewer than two test images"]))
     show = show_difference if signed else show_score
-    return Entry(f"{show(low)} to {show(high)}")
+    return Entry(f"{show(low, metric=metric)} to {show(high, metric=metric)}")

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from sca_bench.report.collect import SuiteData
 from sca_bench.report.figures import add_legend, legend_columns, line_style, new_figure, tidy
 from sca_bench.report.names import (
-    SCALE,
     SLOT,
     SLOT_BY_OBJECTS,
     expand_metrics,
     metric_label,
+    metric_scale,
     metric_unit,
 )
 
@@ -130,7 +130,7 @@ def _mean_curve(seeds: list[Curve]) -> Curve:
 
 
 def _factor(key: str) -> float:
-    return SCALE if _is_score(key) else 1.0
+    return metric_scale(key.removeprefix(VAL)) if _is_score(key) else 1.0
 
 
 def _is_score(key: str) -> bool:

@@ -117,9 +117,11 @@ def build_gallery(data: SuiteData) -> Gallery:
         )
         references = tuple(str(text) for text in row.get("references") or ())
         slots = row.get("slots") or {}
-        said = tuple(_said(run, region_id, references, slots, vocabulary) for run in runs)
+        said = tuple(
+            _said(run, region_id, references, slots, vocabulary, data.main_metric) for run in runs
+        )
         gap, _ = gaps[region_id]
-        shown = "" if gap is None else show_score(gap)
+        shown = "" if gap is None else show_score(gap, metric=data.main_metric)
         image_id = str(row["image_id"])
         cards.append(RegionCard(region_id, image_id, group, shown, image, reason, references, said))
     seeds = tuple(dict.fromkeys(run.seed for run in runs if run.rows))
@@ -201,6 +203,7 @@ def _said(
     references: tuple[str, ...],
     slots: dict[str, str],
     vocabulary: frozenset[str],
+    metric: str,
 ) -> Said:
     entry = run.cell.entry
     row = run.rows.get(region_id)
@@ -213,7 +216,7 @@ def _said(
     else:
         words = tuple(Word(text) for text in caption.split())
     score = run.scores.get(region_id)
-    shown = "" if score is None else show_score(score)
+    shown = "" if score is None else show_score(score, metric=metric)
     return Said(entry.name, entry.control, run.seed, words, shown)
 
 

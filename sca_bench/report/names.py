@@ -1,7 +1,8 @@
 """How metrics, axes, costs and numbers are called and written in a report.
 
-One convention for every metric: the natural value times 100. CIDEr-D, whose natural scale ends at
-10, therefore ends at 1000; all others end at 100. Column headers say so.
+One convention for every score: the natural value times 100. CIDEr-D, whose natural scale ends at
+10, therefore ends at 1000; nearly all others end at 100. A metric that counts something (words) is
+shown as it is, in its unit. Column headers say so.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from sca_bench.metrics.registry import MetricSpec, spec_of_value
+
 SCALE = 100.0
 SLOTS = "slots"
 SLOT = "slot/"
@@ -19,27 +22,11 @@ SLOT_BY_OBJECTS = "slot_by_objects/"
 NO_VALUE = "–"  # noqa: RUF001 - an en dash reads as an empty field, a hyphen as a minus
 
 _LABELS = {
-    "cider_d": "CIDEr-D",
-    "meteor": "METEOR",
-    "bleu_1": "BLEU-1",
-    "bleu_2": "BLEU-2",
-    "bleu_3": "BLEU-3",
-    "bleu_4": "BLEU-4",
-    "rouge_l": "ROUGE-L",
-    "spice": "SPICE",
-    "exact_match": "Exact match",
-    "macro_recall": "Macro recall",
     "num_params_mixer": "Mixer parameters",
     "num_params_image_encoder": "Image encoder parameters",
-    "noun_recall": "Noun recall",
-    "verb_recall": "Verb recall",
-    "noun_recall_fuzzy": "Noun recall, fuzzy",
-    "verb_recall_fuzzy": "Verb recall, fuzzy",
-    SLOTS: "mean of slots",
 }
 _VAGUE = ("weights", "size", "type", "path", "prompt", "trainable")
 _CAPITALS = {"sam": "SAM", "lsj": "LSJ"}
-_MAXIMA = {"cider_d": 1000}
 _GROUPS = {"bleu": ("bleu_1", "bleu_2", "bleu_3", "bleu_4")}
 
 
@@ -78,12 +65,40 @@ def metric_label(metric: str) -> str:
     if metric.startswith(SLOT_BY_OBJECTS):
         number, _, name = metric.removeprefix(SLOT_BY_OBJECTS).partition("/")
         return f"{name.replace('_', ' ')}, {number} objects"
-    return _LABELS.get(metric, metric.removeprefix(SLOT).replace("_", " "))
+    if metric.startswith(SLOT):
+        return metric.removeprefix(SLOT).replace("_", " ")
+    spec = spec_of_value(metric)
+    if spec is not None and spec.name == metric:
+        return spec.label or metric.replace("_", " ").capitalize()
+    return _LABELS.get(metric, metric.replace("_", " "))
 
 
 def metric_unit(metric: str) -> str:
     """Return the unit of a displayed value with the end of its scale."""
-    return f"×100, max {_MAXIMA.get(metric, 100)}"  # noqa: RUF001
+    spec = _spec(metric)
+    if spec is not None and spec.unit:
+        return spec.unit
+    end = 100.0 if spec is None else spec.maximum * spec.report_scale
+    return f"×{metric_scale(metric):g}, max {end:g}"  # noqa: RUF001
+
+
+def metric_scale(metric: str) -> float:
+    """Return what a metric's natural value is multiplied by for display."""
+    spec = _spec(metric)
+    return SCALE if spec is None else spec.report_scale
+
+
+def difference_unit(metric: str) -> str:
+    """Return the unit of a displayed difference of two values: `×100` or a unit of its own."""
+    spec = _spec(metric)
+    return f"×{metric_scale(metric):g}" if spec is None or not spec.unit else spec.unit  # noqa: RUF001
+
+
+def _spec(metric: str) -> MetricSpec | None:
+    """Return the metric behind a name in a record, such as `train/exact_match`."""
+    if metric.startswith((SLOT, SLOT_BY_OBJECTS)):
+        return None
+    return spec_of_value(metric.rpartition("/")[2])
 
 
 def short_axes(axes: Iterable[str]) -> dict[str, str]:
@@ -117,15 +132,16 @@ def show_number(value: float, decimals: int = 1) -> str:
     return f"{value:,.{decimals}f}"
 
 
-def show_score(mean: float, spread: float | None = None) -> str:
+def show_score(mean: float, spread: float | None = None, *, metric: str = "") -> str:
     """Return a metric (natural units) as displayed, with the seeds' spread where there is one."""
-    text = f"{mean * SCALE:.1f}"
+    scale = metric_scale(metric)
+    text = f"{mean * scale:.1f}"
     if spread is None or math.isnan(spread):
         return text
-    return f"{text} ± {spread * SCALE:.1f}"
+    return f"{text} ± {spread * scale:.1f}"
 
 
-def show_difference(value: float) -> str:
-    """Return a difference of metrics (natural units) as displayed, always signed."""
-    text = f"{value * SCALE:+.1f}"
+def show_difference(value: float, *, metric: str = "") -> str:
+    """Return a difference of a metric (natural units) as displayed, always signed."""
+    text = f"{value * metric_scale(metric):+.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")  # noqa: RUF001

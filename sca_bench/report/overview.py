@@ -70,8 +70,9 @@ def summarise(data: SuiteData, out_dir: Path) -> SuiteSummary:
         label = f"{metric_label(metric)} ({metric_unit(metric)})"
         top, score = max(scored, key=lambda item: item[1].mean)  # the first of equals
         means = sorted(item.mean for _, item in scored)
-        best = f"{top.entry.name}: {label} {show_score(score.mean, score.sd)}"
-        spread = f"{show_score(means[0])} to {show_score(means[-1])} over {len(means)} cells"
+        best = f"{top.entry.name}: {label} {show_score(score.mean, score.sd, metric=metric)}"
+        ends = [show_score(mean, metric=metric) for mean in (means[0], means[-1])]
+        spread = f"{ends[0]} to {ends[1]} over {len(means)} cells"
     runs = [run for cell in data.cells for run in cell.runs]
     done = sum(not run.hole for run in runs)
     page = f"{manifest.report_name}/index.html"

@@ -63,7 +63,9 @@ def paper_table(data: SuiteData, paper: Paper, notes: Footnotes) -> Table | None
         entries = [name_entry(cell, notes), Entry(row.row, notes.mark(remarks))]
         for metric in metrics:
             ours = data.scores.over_seeds(cell.entry.cell_id, metric)
-            entries.append(Entry(NO_VALUE if ours is None else show_score(ours.mean, ours.sd)))
+            entries.append(
+                Entry(NO_VALUE if ours is None else show_score(ours.mean, ours.sd, metric=metric))
+            )
             entries.append(_printed(row, metric))
         entries += [_printed(row, metric) for metric, _ in counts]
         entries.append(_verdict(row, notes))
@@ -85,7 +87,9 @@ def claim_entries(
         found = paper_claim(data, paper, claim.id, claim.metric, claim.sides)
         if found is not None:
             said = f"{claim.id}: {_made_of(found)}"
-            entries[claim.id] = Entry(show_difference(found.difference), notes.mark([said]))
+            entries[claim.id] = Entry(
+                show_difference(found.difference, metric=claim.metric), notes.mark([said])
+            )
     return entries
 
 

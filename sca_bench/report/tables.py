@@ -13,6 +13,7 @@ from sca_bench.report.names import (
     SLOT,
     SLOT_BY_OBJECTS,
     SLOTS,
+    difference_unit,
     is_numeric,
     metric_label,
     metric_unit,
@@ -102,9 +103,11 @@ def score_table(data: SuiteData, notes: Footnotes) -> Table:
             *(_cost(data, cell, cost.key, notes) for cost in costs),
         ]
         rows.append(Row(tuple(entries), cell.entry.control))
+    other = any(difference_unit(metric) != difference_unit("") for metric in data.metrics)
+    counted = " unless the column names a unit" if other else ""
     caption = (
         "Metrics: mean ± sample standard deviation over the finished seeds (no ± with one seed), "
-        "times 100. Costs: mean over the finished seeds."
+        f"times 100{counted}. Costs: mean over the finished seeds."
     )
     return Table("scores", "Scores", "Scores and costs", caption, tuple(columns), tuple(rows))
 
@@ -128,7 +131,9 @@ def slot_table(data: SuiteData, notes: Footnotes) -> Table | None:
 
 def parts_table(data: SuiteData, notes: Footnotes) -> Table | None:
     """Return scores over other regions than all test regions, or None where there are none."""
-    metrics = [m for prefix in ("train/", "seen/") for m in data.scores.metrics(prefix)]
+    subsets = data.manifest.subsets
+    prefixes = ("train/", "seen/", *(f"{name}/" for name in subsets))
+    metrics = [m for prefix in prefixes for m in data.scores.metrics(prefix)]
     if not metrics:
         return None
     columns = [Column("Cell", numeric=False)]
@@ -143,6 +148,10 @@ def parts_table(data: SuiteData, notes: Footnotes) -> Table | None:
         "± as above."
     )
     title = "Training regions, and test regions with seen references"
+    if subsets:
+        title = "Other sets of regions"
+        said = "; ".join(f"{name}: {which}" for name, which in subsets.items())
+        caption += f" Parts of the test regions, scored by themselves: {said}."
     return Table("parts", "Parts", title, caption, tuple(columns), tuple(rows))
 
 
@@ -214,7 +223,7 @@ def _score(data: SuiteData, cell: CellRuns, metric: str, notes: Footnotes) -> En
         own = [key for key, cells in sets.items() if cell.entry.name in cells]
         reasons += [f"scored on region set {key or 'not stated'}" for key in own]
     summary = data.scores.over_seeds(cell.entry.cell_id, metric)
-    text = NO_VALUE if summary is None else show_score(summary.mean, summary.sd)
+    text = NO_VALUE if summary is None else show_score(summary.mean, summary.sd, metric=metric)
     return Entry(text, notes.mark(reasons))
 
 

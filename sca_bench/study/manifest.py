@@ -23,6 +23,7 @@ def manifest_of(plan: Plan, command: str, created: str) -> SuiteManifest:
         axes=suite.axes,
         seeds=list(suite.seeds),
         metrics=list(suite.metrics),
+        subsets=dict(suite.subsets),
         claims=[claim.model_dump() for claim in suite.claims],
         cells=[
             CellEntry(

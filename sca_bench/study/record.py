@@ -43,7 +43,8 @@ class RunRecord(_Stored):
         settings: The resolved `CellSettings`.
         inputs: Content digest of every path setting.
         variant: Registry name; `revision` is its code revision.
-        scores: Metric name -> score; slot accuracies are named `slot/<name>`.
+        scores: Metric name -> score; slot accuracies are named `slot/<name>`, scores of a subset
+            `<subset>/<metric>`.
         cost: Ledger in the unit of each name's suffix (`_s`, `_mib`, `num_`).
         counters: How often the frozen parts and the optimiser ran in this attempt.
         provenance: Command, versions, machine, times.
@@ -113,6 +114,7 @@ class SuiteManifest(_Stored):
         paper: Table of `published.csv` that the suite repeats.
         published_claims: Id of a claim -> the rows its published difference is made of.
         reference: The cell that all others are compared with, by name or coordinates.
+        subsets: Name -> regions that are scored by themselves as well (scores `name/metric`).
         overrides: Settings given on the command line, shown with every table.
     """
 
@@ -128,6 +130,7 @@ class SuiteManifest(_Stored):
     axes: dict[str, list[Any]] = {}
     seeds: list[int]
     metrics: list[str]
+    subsets: dict[str, str] = {}
     claims: list[dict[str, Any]] = []
     cells: list[CellEntry]
     published_claims: dict[str, PublishedClaim] = {}

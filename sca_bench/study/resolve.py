@@ -176,6 +176,14 @@ class Resolver:
             )
         return chain
 
+    def filled(self, text: str) -> str:
+        """Return a path with the named paths in it (`{name}/file.json`) filled in.
+
+        Raises:
+            InputError: One is not declared, or nobody has given it.
+        """
+        return str(self._fill_paths(text))
+
     def _fill_paths(self, nested: Any) -> Any:
         if isinstance(nested, dict):
             return {key: self._fill_paths(value) for key, value in nested.items()}

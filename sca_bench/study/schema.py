@@ -73,6 +73,7 @@ class Patch(_Strict):
     cells: list[ExplicitCell] | None = None
     adjust: list[Adjust] | None = None
     metrics: list[str] | None = Field(None, min_length=1)
+    subsets: dict[str, str] | None = None
     claims: list[Claim] | None = None
     stages: dict[str, Stage] | None = None
     reference: str | None = None
@@ -87,6 +88,8 @@ class SuiteFile(_Strict):
             be of any profile.
         reference: The cell (likewise) that all others are compared with; the first one where none
             is named.
+        subsets: Name -> regions that are scored by themselves as well: `first_of_image`, or a file
+            of region ids or of annotations (`score --subset`).
     """
 
     suite: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
@@ -100,6 +103,7 @@ class SuiteFile(_Strict):
     one_at_a_time: bool = False
     seeds: list[int] = Field([0], min_length=1)
     metrics: list[str] = Field(["cider_d"], min_length=1)
+    subsets: dict[str, str] = {}
     claims: list[Claim] = []
     cells: list[ExplicitCell] = []
     adjust: list[Adjust] = []

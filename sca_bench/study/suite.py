@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,10 @@ from sca_bench.study.published_rows import PublishedRows, published_rows
 from sca_bench.study.resolve import ResolvedCell, Resolver
 from sca_bench.study.schema import Claim, Patch, SuiteFile
 
+FIRST_OF_IMAGE = "first_of_image"
+"""The subset that needs no file (`sca_bench.metrics.subsets`)."""
+OTHER_PARTS = ("train", "seen", "val", "slot", "slot_by_objects", "cost")
+"""What else begins the name of a score, before a slash."""
 _Spec = TypeVar("_Spec", bound=BaseModel)
 
 
@@ -31,6 +36,7 @@ class Suite:
         missing: Those that nobody has given (only where that was allowed), with where to get them.
         needs: What a run of the profile takes of a machine.
         reference: Name of the cell that all others are compared with; empty without cells.
+        subsets: Name -> regions scored by themselves as well: a file, or `first_of_image`.
     """
 
     file: Path
@@ -49,6 +55,7 @@ class Suite:
     needs: Mapping[str, float] = field(default_factory=dict)
     published: PublishedRows = field(default_factory=PublishedRows)
     reference: str = ""
+    subsets: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_suite(
@@ -83,6 +90,9 @@ def load_suite(
     resolver = Resolver(path, spec, patch, name, scale, overrides, allow_missing)
     cells = resolver.cells(axes)
     named = spec.reference if patch.reference is None else patch.reference
+    subsets = spec.subsets if patch.subsets is None else patch.subsets
+    subsets = {key: resolver.filled(value) for key, value in subsets.items()}
+    _check_subsets(subsets, path, allow_missing)
     if seeds is None:
         seeds = spec.seeds if patch.seeds is None else patch.seeds
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
@@ -104,6 +114,7 @@ def load_suite(
         needs=scale.needs,
         published=published_rows(spec, name, path),
         reference=_reference(named, cells, path),
+        subsets=subsets,
     )
 
 
@@ -124,6 +135,17 @@ def _reference(named: str | None, cells: Sequence[ResolvedCell], path: Path) -> 
 
 def _known(cell: ResolvedCell) -> dict[str, Any]:
     return {"cell": cell.name, "variant": cell.settings.variant, **cell.coordinates}
+
+
+def _check_subsets(subsets: Mapping[str, str], path: Path, allow_missing: bool) -> None:
+    for name, which in subsets.items():
+        where = f"subsets.{name}"
+        if name in OTHER_PARTS or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+            fix = f"use letters, digits, _ and -, none of {', '.join(OTHER_PARTS)}"
+            raise InputError(path, where, "cannot be a subset's name", fix)
+        if which != FIRST_OF_IMAGE and not allow_missing and not Path(which).is_file():
+            fix = f"name a file of region ids or annotations, or {FIRST_OF_IMAGE}"
+            raise InputError(path, where, f"{which} is no file", fix)
 
 
 def read_spec(path: Path, model: type[_Spec], keys: str, other: Mapping[str, str]) -> _Spec:

@@ -155,3 +155,34 @@ def test_an_unknown_axis_is_met_even_where_the_profile_has_its_own(write, suite_
     text = suite_text.replace("mixer.num_layers: [1, 2]", "mixer.num_layer: [1, 2]")
     with pytest.raises(InputError, match=r"did you mean mixer\.num_layers"):
         load_suite(write(text + "profiles: {tiny: {axes: {mixer.num_layers: [1]}}}\n"))
+
+
+def test_subsets(write, suite_text, tmp_path):
+    path = tmp_path / "ids.txt"
+    path.write_text("1")
+    text = suite_text + (
+        f"paths: {{vg: '{tmp_path}'}}\n"
+        "subsets: {one: first_of_image, ids: '{vg}/ids.txt'}\n"
+        "profiles: {small: {subsets: {first: first_of_image}}}\n"
+    )
+    suite = load_suite(write(text))
+    assert suite.subsets == {"one": "first_of_image", "ids": str(path)}
+    assert suite.paths == {"vg": str(tmp_path)}
+    small = load_suite(write(text), profile="small")
+    assert small.subsets == {"first": "first_of_image"}
+    assert load_suite(write(suite_text)).subsets == {}
+
+
+@pytest.mark.parametrize(
+    ("subsets", "message"),
+    [
+        ("{a/b: first_of_image}", r"subsets.a/b: cannot be a subset's name; use letters"),
+        ("{train: first_of_image}", r"subsets.train: cannot be a subset's name"),
+        ("{one: first_of_images}", r"subsets.one: first_of_images is no file; name a file of"),
+        ("{one: '{vg}/x'}", r"paths.vg: not declared"),
+        ("[one]", "subsets: "),
+    ],
+)
+def test_faults_of_subsets(write, suite_text, subsets, message):
+    with pytest.raises(InputError, match=message):
+        load_suite(write(suite_text + f"subsets: {subsets}\n"))

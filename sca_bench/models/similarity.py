@@ -1,0 +1,219 @@
+"""Models behind `clip_score` and `sentence_similarity`: local folders, safetensors, no remote code.
+
+Only the two model families named here are built, by classes of transformers; nothing that a folder
+names as code is run, and no weights are read from a pickle. float32, on the GPU where there is one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from transformers import AutoModel, AutoTokenizer, CLIPImageProcessor, CLIPModel
+
+from sca_bench.errors import InputError
+
+_BATCH = 64
+_FAULTS = (
+    OSError,
+    ValueError,
+    KeyError,
+    ImportError,
+    RuntimeError,
+    TypeError,
+    SafetensorError,
+)
+_OFFLINE = {"local_files_only": True, "trust_remote_code": False}
+
+
+class Clip:
+    """A CLIP model with its preprocessing.
+
+    Args:
+        model: The model, frozen.
+        tokenizer: Cuts texts; longer ones are cut off at the model's length.
+        processor: Resizes, crops and normalises images.
+        name: Folder and content of the weights, for a signature.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, processor: Any, name: str) -> None:
+        self._model, self._tokenizer, self._processor, self.name = model, tokenizer, processor, name
+        self._length = int(model.config.text_config.max_position_embeddings)
+
+    @torch.no_grad()
+    def cosines(
+        self, images: Sequence[NDArray[np.uint8]], texts: Sequence[str]
+    ) -> NDArray[np.float32]:
+        """Return the cosine of every image with its own text, (len(images),) float32.
+
+        Args:
+            images: RGB uint8 (H, W, 3), any sizes.
+            texts: One text per image.
+        """
+        pixels = torch.cat(
+            [
+                self._processor(
+                    np.array(image),  # a copy: torch takes no read-only pixels
+                    return_tensors="pt",
+                    input_data_format="channels_last",
+                )["pixel_values"]
+                for image in images
+            ]
+        )
+        words = _cut(self._tokenizer, texts, self._length, self._model.device)
+        seen = self._model.vision_model(pixel_values=pixels.to(self._model.device, torch.float32))
+        read = self._model.text_model(**words)
+        left = self._model.visual_projection(seen.pooler_output)
+        right = self._model.text_projection(read.pooler_output)
+        return _numpy(F.cosine_similarity(left, right))
+
+
+class SentenceModel:
+    """An encoder whose mean-pooled last hidden states embed a text.
+
+    Args:
+        model: The model, frozen.
+        tokenizer: Cuts texts; longer ones are cut off at the model's length.
+        name: Folder and content of the weights, for a signature.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
+        self._model, self._tokenizer, self.name = model, tokenizer, name
+        longest = getattr(model.config, "max_position_embeddings", 512)
+        self._length = min(int(longest), int(tokenizer.model_max_length))
+
+    @torch.no_grad()
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return unit vectors, (len(texts), width) float32, in the order of the texts."""
+        order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+        found: list[NDArray[np.float32] | None] = [None] * len(texts)
+        for first in range(0, len(order), _BATCH):
+            places = order[first : first + _BATCH]
+            chosen = [texts[place] for place in places]
+            words = _cut(self._tokenizer, chosen, self._length, self._model.device)
+            hidden = self._model(**words).last_hidden_state
+            mask = words["attention_mask"][..., None].to(hidden.dtype)
+            mean = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1e-9)
+            for place, unit in zip(places, _numpy(F.normalize(mean, dim=-1)), strict=True):
+                found[place] = unit
+        return np.stack([unit for unit in found if unit is not None])
+
+
+def load_clip(folder: Path) -> Clip:
+    """Load a CLIP model in transformers' layout.
+
+    Args:
+        folder: With config.json, safetensors, tokenizer and preprocessor_config.json.
+
+    Raises:
+        InputError: Something is missing or damaged, or it is another kind of model.
+    """
+    kind = _config(folder).get("model_type")
+    if kind != "clip":
+        raise InputError(
+            folder / "config.json", "model_type", f"{kind!r} is no CLIP model", "expected 'clip'"
+        )
+    digest = weights_digest(folder)
+    model = _frozen(folder, CLIPModel)
+    tokenizer = _loaded(folder, "tokenizer", AutoTokenizer.from_pretrained)
+    processor = _loaded(folder, "preprocessor_config.json", CLIPImageProcessor.from_pretrained)
+    return Clip(model, tokenizer, processor, f"{folder.resolve().name} {digest[:12]}")
+
+
+def load_sentence(folder: Path) -> SentenceModel:
+    """Load an encoder in transformers' layout, such as a sentence-transformers folder.
+
+    Args:
+        folder: With config.json, safetensors and tokenizer.
+
+    Raises:
+        InputError: Something is missing or damaged, or the folder asks for another pooling.
+    """
+    _config(folder)
+    pooling = folder / "1_Pooling" / "config.json"
+    if pooling.is_file():
+        asked = {k for k, v in _json(pooling).items() if k.startswith("pooling_mode_") and v}
+        if asked != {"pooling_mode_mean_tokens"}:
+            said = ", ".join(sorted(asked)) or "none"
+            fix = "give a model that is pooled by its mean"
+            raise InputError(pooling, "pooling_mode", f"the model asks for {said}", fix)
+    digest = weights_digest(folder)
+    model = _frozen(folder, AutoModel)
+    tokenizer = _loaded(folder, "tokenizer", AutoTokenizer.from_pretrained)
+    return SentenceModel(model, tokenizer, f"{folder.resolve().name} {digest[:12]}")
+
+
+def weights_digest(folder: Path) -> str:
+    """Return a SHA-256 over the content of a folder's safetensors files, by name.
+
+    Raises:
+        InputError: There are none.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        fix = "save the model with safetensors; pickled weights are not read"
+        raise InputError(folder, "*.safetensors", "there are none", fix)
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            part = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest.update(f"{file.name} {part}\n".encode())
+    return digest.hexdigest()
+
+
+def _frozen(folder: Path, architecture: Any) -> Any:
+    """Build a model with all its weights, for evaluation."""
+    model, report = _loaded(
+        folder,
+        "weights",
+        architecture.from_pretrained,
+        use_safetensors=True,
+        dtype=torch.float32,
+        output_loading_info=True,
+    )
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        problem = f"{missing[0]} and {len(missing) - 1} more are missing"
+        raise InputError(folder, "weights", problem, "give the folder of a whole model")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return model.requires_grad_(False).eval().to(device)
+
+
+def _loaded(folder: Path, part: str, load: Callable[..., Any], **options: Any) -> Any:
+    try:
+        return load(str(folder), **_OFFLINE, **options)
+    except _FAULTS as error:
+        said = " ".join(str(error).split())[:200]
+        raise InputError(folder, part, f"cannot be loaded ({said})", "check the folder") from error
+
+
+def _cut(tokenizer: Any, texts: Sequence[str], length: int, device: Any) -> Any:
+    return tokenizer(
+        list(texts), return_tensors="pt", padding=True, truncation=True, max_length=length
+    ).to(device)
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    return _json(folder / "config.json")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(path, "", f"cannot be read ({error})", "name a model's folder") from error
+    if not isinstance(content, dict):
+        raise InputError(path, "", "is no JSON object", "name a model's folder")
+    return content
+
+
+def _numpy(values: torch.Tensor) -> NDArray[np.float32]:
+    return np.asarray(values.float().cpu().numpy(), np.float32)

@@ -1,0 +1,170 @@
+"""Scoring finished runs: subsets beside the whole, and images only for metrics that look."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from sca_bench.cli import main
+from sca_bench.data.load import load_split
+from sca_bench.engine import scoring
+from sca_bench.engine.scoring import is_scored, score_runs
+from sca_bench.errors import InputError
+from sca_bench.metrics import registry
+from sca_bench.metrics.protocol import Scored
+from sca_bench.metrics.registry import MetricSpec
+from sca_bench.metrics.subsets import FIRST_OF_IMAGE
+from sca_bench.study import suite as suite_module
+from sca_bench.study.record import RunRecord
+from sca_bench.study.store import PREDICTIONS, Store
+
+FIRST = {"one_per_image": FIRST_OF_IMAGE}
+
+
+@pytest.fixture
+def runs(tmp_path, cell_settings):
+    """Return a store with one finished run that says each region's own caption, and its job."""
+    settings = cell_settings()
+    region_set = load_split(settings.data.test, "test")
+    store = Store(tmp_path / "runs")
+    record = RunRecord(
+        cell_id="c1",
+        seed=0,
+        status="done",
+        settings=settings.model_dump(mode="json"),
+        variant="sca",
+        revision="1",
+    )
+    store.save(record)
+    lines = [
+        json.dumps(
+            {
+                "region_id": region.region_id,
+                "image_id": region.image_id,
+                "caption": region.references[0] if number else "wrong",
+                "references": region.references,
+                "box_xyxy": region.box_xyxy,
+                "slots": region.slots,
+            }
+        )
+        for number, region in enumerate(region_set.regions)
+    ]
+    (store.run_dir("c1", 0) / PREDICTIONS).write_text("\n".join(lines))
+    job = SimpleNamespace(cell=SimpleNamespace(cell_id="c1"), seed=0)
+    return store, [job], region_set
+
+
+def _score(runs, metrics, subsets=None):
+    store, jobs, _ = runs
+    said = []
+    count = score_runs(store, jobs, metrics, said.append, subsets)
+    return count, store.record("c1", 0), said
+
+
+def test_the_name_of_the_built_in_subset_is_one():
+    assert suite_module.FIRST_OF_IMAGE == FIRST_OF_IMAGE
+
+
+def test_a_subset_is_scored_beside_the_whole(runs):
+    store, _, region_set = runs
+    metrics = ["exact_match", "caption_length", "slots"]
+    count, record, said = _score(runs, metrics, FIRST)
+    assert count == 1
+    assert said == ["  scoring 1 runs: exact_match, caption_length, slots, one_per_image"]
+    num_regions, num_images = len(region_set.regions), len(region_set.images)
+    assert num_regions > num_images == 3
+    assert record.scores["exact_match"].value == pytest.approx(1 - 1 / num_regions)
+    part = record.scores["one_per_image/exact_match"]
+    assert part.value == pytest.approx(1 - 1 / num_images)
+    assert part.signature["metric"] == "one_per_image/exact_match"
+    assert part.signature["num_regions"] == num_images
+    assert part.signature["region_set"] != record.scores["exact_match"].signature["region_set"]
+    assert part.signature["split"] == "test"
+    assert record.scores["one_per_image/slot/colour"].value == pytest.approx(1 - 1 / num_images)
+    assert not any(key.startswith("one_per_image/slot_by_objects") for key in record.scores)
+    kept = json.loads((store.run_dir("c1", 0) / "region_scores.json").read_text())
+    assert "one_per_image/exact_match" not in kept["scores"]
+    assert _score(runs, metrics, FIRST)[0] == 0, "nothing is left to score"
+
+
+def test_what_is_scored_already_is_not_scored_again(runs, monkeypatch):
+    _score(runs, ["exact_match"])
+    record = runs[0].record("c1", 0)
+    assert is_scored(record, ["exact_match"])
+    assert not is_scored(record, ["exact_match"], FIRST)
+    monkeypatch.setattr(scoring, "_score_whole", None)
+    count, record, _ = _score(runs, ["exact_match"], FIRST)
+    assert count == 1
+    assert is_scored(record, ["exact_match"], FIRST)
+
+
+def test_a_subset_that_does_not_fit_leaves_the_whole(runs, tmp_path):
+    path = tmp_path / "ids.txt"
+    path.write_text("nowhere")
+    with pytest.raises(InputError, match=r"ids.txt: nowhere: 1 of 1 regions are not in the pred"):
+        _score(runs, ["exact_match"], {"part": str(path)})
+    record = runs[0].record("c1", 0)
+    assert record.scores["exact_match"].value is not None
+    assert not is_scored(record, ["exact_match"], ["part"])
+
+
+def mean_red(rows, context):
+    values = [float(context.images(row.image_id)[..., 0].mean()) for row in rows]
+    return [Scored(context.name, sum(values) / len(values), values, rows)]
+
+
+def no_look(rows, context):
+    assert context.images is not None
+    return [Scored(context.name, 1.0, [], rows)]
+
+
+@pytest.fixture
+def looking(monkeypatch):
+    def find(group):
+        return [
+            SimpleNamespace(name=name, value="here", load=lambda name=name: _spec(name))
+            for name in ("mean_red", "no_look")
+        ]
+
+    monkeypatch.setattr(registry, "entry_points", find)
+
+
+def _spec(name):
+    where = f"{__name__}:{name}"
+    return MetricSpec(name, "", name, name, package="", compute=where, unit="", report_scale=1)
+
+
+def test_a_metric_that_looks_gets_the_images_of_the_split(runs, looking):
+    _, record, _ = _score(runs, ["mean_red"], FIRST)
+    region_set = runs[2]
+    expected = [region_set.load_image(r.image_id)[..., 0].mean() for r in region_set.regions]
+    assert record.scores["mean_red"].reason == ""
+    assert record.scores["mean_red"].value == pytest.approx(sum(expected) / len(expected))
+    firsts = [region_set.load_image(image)[..., 0].mean() for image in region_set.images]
+    found = record.scores["one_per_image/mean_red"].value
+    assert found == pytest.approx(sum(firsts) / len(firsts))
+
+
+def test_nobody_opens_the_split_for_the_others(runs, looking, monkeypatch):
+    monkeypatch.setattr(scoring, "load_split", None)
+    _, record, _ = _score(runs, ["exact_match", "no_look", "mean_red"])
+    assert record.scores["no_look"].value == 1.0
+    assert "TypeError" in record.scores["mean_red"].reason
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # mlflow's own imports warn in ways that change by version
+def test_a_suite_with_a_subset_shows_both_protocols(suite_file, tmp_path, capsys):
+    extra = "subsets: {one_per_image: first_of_image}\n"
+    path, runs = suite_file(axes="{mixer.num_layers: [1]}", extra=extra), tmp_path / "runs"
+    words = ["run", str(path), "--runs-dir", str(runs), "--no-mlflow"]
+    assert main(words) == 0
+    (record,) = Store(runs).records()
+    assert record.scores["one_per_image/cider_d"].value is not None
+    assert main(words) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert main(["report", "--runs-dir", str(runs), "--out", str(tmp_path / "reports")]) == 0
+    text = (tmp_path / "reports" / "demo" / "table.md").read_text()
+    assert "Other sets of regions" in text
+    assert "one per image/cider d (×100, max 1000)" in text  # noqa: RUF001
+    assert "one_per_image: first_of_image" in text
