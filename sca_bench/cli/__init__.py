@@ -9,6 +9,7 @@ Exit codes: 0 all right, 1 some cells failed (the rest is done), 2 the input is 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,13 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print one line and leave with exit code 2."""
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def _megabytes(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise ValueError
+    return value
 
 
 def _share(text: str) -> float:
@@ -90,6 +98,13 @@ def build_parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", parents=[common], help="write tables, plots, gallery")
     report.add_argument("suites", nargs="*", metavar="SUITE", help="names or files (all)")
     report.add_argument("--out", default="reports", metavar="DIR", help="reports folder (reports)")
+    report.add_argument(
+        "--limit-mb",
+        type=_megabytes,
+        default=8.0,
+        metavar="N",
+        help="most megabytes of each page; images, then plots are left out before (8)",
+    )
 
     lists = commands.add_parser("list", parents=[common], help="list what there is")
     lists.add_argument("what", choices=["variants", "suites", "metrics", "profiles", "runs"])
@@ -234,7 +249,7 @@ def _dispatch(options: argparse.Namespace, words: list[str]) -> int:
         from sca_bench.study.store import Store
 
         names = [Path(name).stem for name in options.suites] or None
-        folders = write_reports(Store(options.runs_dir), names, Path(options.out))
+        folders = write_reports(Store(options.runs_dir), names, Path(options.out), options.limit_mb)
         overview = [Path(options.out)] if len(folders) > 1 else []
         for folder in folders + overview:
             print(folder / "index.html")
