@@ -20,7 +20,7 @@ from sca_bench.report.thumbnails import (
     layer,
 )
 
-MAX_SOURCES = 4
+MAX_SOURCES = 8
 _NAMED = 3
 
 
