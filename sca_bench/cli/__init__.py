@@ -9,6 +9,7 @@ Exit codes: 0 all right, 1 some cells failed (the rest is done), 2 the input is 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -22,6 +23,13 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print one line and leave with exit code 2."""
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def _megabytes(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise ValueError
+    return value
 
 
 def _share(text: str) -> float:
@@ -91,6 +99,13 @@ def build_parser() -> argparse.ArgumentParser:
     report.add_argument("--out", default="reports", metavar="DIR", help="reports folder (reports)")
     report.add_argument("--tracking-uri", metavar="URI", help="MLflow (SQLite in the runs folder)")
     report.add_argument("--no-mlflow", action="store_true", help="no summary run in MLflow")
+    report.add_argument(
+        "--limit-mb",
+        type=_megabytes,
+        default=8.0,
+        metavar="N",
+        help="most megabytes of each page; images, then plots are left out before (8)",
+    )
 
     lists = commands.add_parser("list", parents=[common], help="list what there is")
     lists.add_argument("what", choices=["variants", "suites", "metrics", "profiles", "runs"])

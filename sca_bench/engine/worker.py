@@ -19,8 +19,10 @@ from sca_bench.engine.features import FeatureBank
 from sca_bench.engine.fit import fit_once
 from sca_bench.engine.group import CellGroup, Member
 from sca_bench.engine.hooks import CheckpointHook, JudgeHook, LogHook
+from sca_bench.engine.images import images_folder
 from sca_bench.engine.job import CellJob, GroupJob, Outcome
 from sca_bench.engine.ledger import cost_of, new_record
+from sca_bench.engine.masks import masks_file, write_masks
 from sca_bench.engine.mm import build_runner
 from sca_bench.engine.prepare import build_member, prepare
 from sca_bench.engine.process import die_with_parent, redirect
@@ -95,6 +97,7 @@ class GroupRun:
         self.timings: dict[str, float] = {}
         self.index = TrainedIndex(self.store)
         self.lineages: dict[str, list[dict[str, Any]]] = {}
+        self.masks_file = ""
 
     def run(self) -> None:
         """Train (where there is something to train), caption the test split, write records."""
@@ -109,6 +112,7 @@ class GroupRun:
         self._fit(group)
         if not self.job.is_stage:
             self._timed("generate_s", lambda: self._test(group))
+            self._keep_masks(group)
         self.outcome.count(group.counters)
         for cell, member in zip(self.job.cells, group.members, strict=True):
             if member.error:
@@ -126,6 +130,7 @@ class GroupRun:
         num_captions = 0 if self.job.is_stage else len(self.sets["test"].regions)
         record.cost = cost_of(group, member, self.timings, num_captions)
         record.counters = dict(group.counters)
+        record.masks_file = self.masks_file
         self.store.save(record)
         if not member.error:
             drop_checkpoints(self.folders[cell.key])
@@ -278,6 +283,25 @@ class GroupRun:
                 check_complete(self.folders[member.key], name)
             except CellError as error:
                 group.fail(member, str(error))
+
+    def _keep_masks(self, group: CellGroup) -> None:
+        """Keep SAM's masks of the thumbnails' regions; a picture less is no reason to fail."""
+        root, test = self.store.root, self.sets["test"]
+        path = masks_file(root, test, self.first, self.job.cells[0].inputs)
+        member = next(iter(group.alive), None)
+        try:
+            if member is not None and write_masks(
+                path,
+                member.captioner,
+                group.banks.get("test"),
+                self._dataset("test"),
+                images_folder(root, test),
+                self.first,
+                self.device,
+            ):
+                self.masks_file = path.relative_to(root).as_posix()
+        except Exception:
+            traceback.print_exc()
 
     def _timed(self, name: str, action: Callable[[], None]) -> None:
         started = time.perf_counter()

@@ -1,27 +1,52 @@
-"""The gallery of test regions: which are shown, and what each cell said about them."""
+"""The gallery of test regions: image, box, predicted mask, and what each cell said."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sca_bench.report.collect import CellRuns, SuiteData, load_predictions, load_region_scores
 from sca_bench.report.lineage import lineage_lines
 from sca_bench.report.marks import Word, mark_words, slot_vocabulary
+from sca_bench.report.masks import load_masks
 from sca_bench.report.names import metric_label, show_score
-from sca_bench.report.thumbnails import Thumbnails
+from sca_bench.report.regions import MAX_PER_IMAGE, RunSaid, SuiteRegions, choose
+from sca_bench.report.thumbnails import (
+    KEPT_SIDE_PX,
+    Layer,
+    SharedImage,
+    Shot,
+    Thumbnails,
+    layer,
+)
 
-NUM_DISAGREEING = 12
-NUM_EVEN = 12
-MAX_PER_IMAGE = 1
+MAX_SOURCES = 8
+_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class GallerySize:
+    """How much a gallery shows.
+
+    Attributes:
+        num_disputed: Regions on which the cells disagree most, at most.
+        num_even: Regions at even steps through the rest, at most.
+        side_px: Longer side of the images, at most.
+        first_seed_only: Leave out what other seeds said.
+    """
+
+    num_disputed: int = 48
+    num_even: int = 12
+    side_px: int = KEPT_SIDE_PX
+    first_seed_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What one cell said with one seed."""
+    """What one cell said with one seed; `cell_index` is its place among the suite's cells."""
 
     cell: str
+    cell_index: int
     control: bool
     seed: int
     words: tuple[Word, ...]
@@ -38,7 +63,7 @@ class RegionCard:
         image_id: Its image.
         group: Why it was chosen: `disagreement` or `even`.
         disagreement: Range of the cells' scores as displayed; empty where there are none.
-        image: Data URI, or empty with the reason in `no_image`.
+        shot: Image, box and masks, or None with the reason in `no_image`.
         references: Reference captions.
         said: What every cell said, with every seed.
     """
@@ -47,7 +72,7 @@ class RegionCard:
     image_id: str
     group: str
     disagreement: str
-    image: str
+    shot: Shot | None
     no_image: str
     references: tuple[str, ...]
     said: tuple[Said, ...]
@@ -63,164 +88,177 @@ class Gallery:
         has_slots: Whether words are marked.
         seeds: Seeds that have captions.
         lineage: What cells were fine-tuned from, one line each.
+        cells: Names of the cells.
+        images: The images of the cards, each once.
+        mask_sources: Whose predicted masks there are; `Layer.source` counts them.
+        about_masks: What the masks are, or that none were kept.
     """
 
     cards: tuple[RegionCard, ...]
     how: str
-    has_slots: bool
-    seeds: tuple[int, ...]
+    has_slots: bool = False
+    seeds: tuple[int, ...] = ()
     lineage: tuple[str, ...] = ()
+    cells: tuple[str, ...] = ()
+    images: tuple[SharedImage, ...] = ()
+    mask_sources: tuple[str, ...] = ()
+    about_masks: str = ""
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether any caption of it has a score."""
+        return any(said.score for card in self.cards for said in card.said)
 
 
-@dataclass(frozen=True, slots=True)
-class _Captions:
-    cell: CellRuns
-    seed: int
-    images_dir: str
-    rows: dict[str, dict[str, Any]]
-    scores: dict[str, float]
-    hole: str = ""
-
-
-def build_gallery(data: SuiteData) -> Gallery:
-    """Choose regions and gather their images and captions.
+def build_gallery(regions: SuiteRegions, size: GallerySize | None = None) -> Gallery:
+    """Choose regions and gather their images, masks and captions.
 
     Raises:
         InputError: A file of the runs folder is damaged.
     """
-    runs = _captions(data)
-    rows: dict[str, dict[str, Any]] = {}
-    for run in runs:
-        for region_id, row in run.rows.items():
-            rows.setdefault(region_id, row)
-    if not rows:
-        return Gallery(
-            (), "No finished run has left captions, so there is nothing to show.", False, ()
-        )
-    gaps = {region_id: _disagreement(runs, region_id) for region_id in rows}
-    thumbnails = Thumbnails(data.store.root)
-    folders = {key: run.images_dir for run in reversed(runs) if run.images_dir for key in run.rows}
-    pictured = {
-        region_id: row
-        for region_id, row in rows.items()
-        if thumbnails.has(folders.get(region_id, ""), str(row["image_id"]))
-    }
-    candidates = pictured or rows
-    chosen = _choose(candidates, gaps)
-    vocabulary = slot_vocabulary(row.get("slots") or {} for row in rows.values())
+    size = size or GallerySize()
+    if not regions.rows:
+        return Gallery((), "No finished run has left captions, so there is nothing to show.")
+    seeds = tuple(dict.fromkeys(run.seed for run in regions.runs if run.rows))
+    if size.first_seed_only:
+        seeds = seeds[:1]
+    runs = [run for run in regions.runs if run.seed in seeds]
+    cells = regions.data.cells
+    places = {cell.entry.cell_id: place for place, cell in enumerate(cells)}
+    chosen = choose(regions, size.num_disputed, size.num_even)
+    known = slot_vocabulary(row.get("slots") or {} for row in regions.rows.values())
+    metric = regions.data.main_metric
+    thumbnails = Thumbnails(regions.data.store.root, size.side_px)
+    masks = _Masks(regions)
     cards = []
     for region_id, group in chosen:
-        row = rows[region_id]
-        box = row.get("box_xyxy")
-        image, reason = thumbnails.data_uri(
-            folders.get(region_id, ""), str(row["image_id"]), tuple(box) if box else None
-        )
+        row = regions.rows[region_id]
+        box, image_id = row.get("box_xyxy"), str(row["image_id"])
+        folder = regions.folders.get(region_id, "")
+        shot, reason = thumbnails.shot(folder, image_id, tuple(box) if box else None)
+        if shot is not None:
+            shot = replace(shot, layers=masks.layers(region_id, shot.image))
         references = tuple(str(text) for text in row.get("references") or ())
         slots = row.get("slots") or {}
         said = tuple(
-            _said(run, region_id, references, slots, vocabulary, data.main_metric) for run in runs
+            _said(run, places[run.cell.entry.cell_id], region_id, references, slots, known, metric)
+            for run in runs
         )
-        gap, _ = gaps[region_id]
-        shown = "" if gap is None else show_score(gap, metric=data.main_metric)
-        image_id = str(row["image_id"])
-        cards.append(RegionCard(region_id, image_id, group, shown, image, reason, references, said))
-    seeds = tuple(dict.fromkeys(run.seed for run in runs if run.rows))
-    how = _how(data, len(rows), len(candidates), chosen)
-    lineage = tuple(f"{c.entry.name}: {line}" for c in data.cells for line in lineage_lines(c))
-    return Gallery(tuple(cards), how, bool(vocabulary), seeds, lineage)
+        gap = regions.gaps[region_id].scores
+        shown = "" if gap is None else show_score(gap, metric=metric)
+        cards.append(RegionCard(region_id, image_id, group, shown, shot, reason, references, said))
+    return Gallery(
+        cards=tuple(cards),
+        how=_how(regions, chosen),
+        has_slots=bool(known),
+        seeds=seeds,
+        lineage=tuple(f"{c.entry.name}: {line}" for c in cells for line in lineage_lines(c)),
+        cells=tuple(cell.entry.name for cell in cells),
+        images=tuple(thumbnails.images.values()),
+        mask_sources=masks.names,
+        about_masks=masks.about(card.shot for card in cards),
+    )
 
 
-def _captions(data: SuiteData) -> list[_Captions]:
-    found = []
-    for cell in data.cells:
-        for run in cell.runs:
-            if run.hole or run.record is None:
-                found.append(_Captions(cell, run.seed, "", {}, {}, run.hole))
-                continue
-            key = (cell.entry.cell_id, run.seed)
-            rows = load_predictions(data.store, *key)
-            scores = load_region_scores(data.store, *key, data.main_metric)
-            hole = "" if rows else "left no captions"
-            found.append(_Captions(cell, run.seed, run.record.images_dir, rows, scores, hole))
-    return found
+class _Masks:
+    """The masks of a suite's runs: one kind for each SAM with its prompt."""
+
+    def __init__(self, regions: SuiteRegions) -> None:
+        self._root = regions.data.store.root
+        self._folders = regions.folders
+        users: dict[str, list[RunSaid]] = {}
+        for run in regions.runs:
+            if run.masks_file and (self._root / run.masks_file).is_file():
+                users.setdefault(run.masks_file, []).append(run)
+        files = list(users)[:MAX_SOURCES]
+        self._left_out = len(users) - len(files)
+        self._rows = [load_masks(self._root, file) for file in files]
+        self._users = [users[file] for file in files]
+        self._files = files
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Whose masks there are."""
+        if len(self._users) == 1:
+            return ("SAM's mask",)
+        found = []
+        for runs in self._users:
+            cells = list(dict.fromkeys(run.cell.entry.name for run in runs))
+            more = f" and {len(cells) - _NAMED} more" if len(cells) > _NAMED else ""
+            found.append(f"SAM's mask of {', '.join(cells[:_NAMED])}{more}")
+        return tuple(found)
+
+    def layers(self, region_id: str, image: SharedImage) -> tuple[Layer, ...]:
+        """Return a region's masks of each kind over its image."""
+        found = []
+        for source, (rows, runs) in enumerate(zip(self._rows, self._users, strict=True)):
+            shown = any(run.images_dir == self._folders.get(region_id) for run in runs)
+            if region_id in rows and shown:
+                where = self._root / self._files[source]
+                found.append(layer(rows[region_id], source, image, where))
+        return tuple(one for one in found if one is not None)
+
+    def about(self, shots: Iterable[Shot | None]) -> str:
+        """Say what the masks of a gallery are."""
+        shown = [shot for shot in shots if shot is not None]
+        if not shown:
+            return ""
+        if not any(shot.layers for shot in shown):
+            return (
+                "Yellow: the region's box. No predicted mask was kept: the runs are older, have no "
+                "SAM, or kept no image embeddings."
+            )
+        others = f" {self._left_out} more kinds are not shown." if self._left_out else ""
+        return (
+            "Yellow: the region's box. Blue: the mask that SAM predicts for the prompt, the "
+            f"candidate of highest predicted IoU.{others}"
+        )
 
 
-def _disagreement(runs: list[_Captions], region_id: str) -> tuple[float | None, int]:
-    """Return the range of the cells' seed means (None without scores) and of their wordings.
-
-    Controls are left out: they disagree with everything.
-    """
-    per_cell: dict[str, list[float]] = {}
-    captions = set()
-    for run in runs:
-        if run.cell.entry.control or region_id not in run.rows:
-            continue
-        captions.add(str(run.rows[region_id]["caption"]))
-        if region_id in run.scores:
-            per_cell.setdefault(run.cell.entry.cell_id, []).append(run.scores[region_id])
-    means = [math.fsum(values) / len(values) for values in per_cell.values()]
-    return (max(means) - min(means) if len(means) > 1 else None), len(captions)
-
-
-def _choose(
-    rows: dict[str, dict[str, Any]], gaps: dict[str, tuple[float | None, int]]
-) -> list[tuple[str, str]]:
-    """Return (region id, group): the most disputed ones, and others evenly over the test set."""
-    ordered = sorted(rows, key=lambda r: (-(gaps[r][0] or 0.0), -gaps[r][1], r))
-    per_image: dict[str, int] = {}
-    disputed: list[str] = []
-    for region_id in ordered:
-        image_id = str(rows[region_id]["image_id"])
-        if len(disputed) < NUM_DISAGREEING and per_image.get(image_id, 0) < MAX_PER_IMAGE:
-            per_image[image_id] = per_image.get(image_id, 0) + 1
-            disputed.append(region_id)
-    rest = [region_id for region_id in rows if region_id not in set(disputed)]
-    count = min(NUM_EVEN, len(rest))
-    even = {rest[(2 * i + 1) * len(rest) // (2 * count)] for i in range(count)}
-    chosen = [(region_id, "disagreement") for region_id in disputed]
-    return chosen + [(region_id, "even") for region_id in ordered if region_id in even]
-
-
-def _how(data: SuiteData, total: int, num_pictured: int, chosen: list[tuple[str, str]]) -> str:
+def _how(regions: SuiteRegions, chosen: list[tuple[str, str]]) -> str:
+    total, num_pictured = len(regions.rows), len(regions.candidates)
     kept = ""
     if num_pictured < total:
         kept = f", from the {num_pictured:,} whose image a copy was kept of"
     disputed = sum(group == "disagreement" for _, group in chosen)
-    label = metric_label(data.main_metric)
+    label = metric_label(regions.data.main_metric)
+    others = len(chosen) - disputed
+    even = (
+        f" {others} are taken at even steps from the rest of the test set, whatever was said about "
+        "them. Each part is sorted by disagreement."
+    )
     return (
         f"{len(chosen)} of {total:,} test regions{kept}. {disputed} are those on which the cells "
         f"disagree most: largest range of {label} over the cells (seeds averaged, controls left "
-        f"out, then the number of different captions, then the region id; at most "
-        f"{MAX_PER_IMAGE} per image). {len(chosen) - disputed} are taken at even steps from the "
-        "rest of the test set, whatever was said about them. Each part is sorted by "
-        "disagreement. Captions are of the seed selected, the first one unless another is chosen."
+        f"out, then the number of different captions, then the region id; one per image before "
+        f"any gives a second, at most {MAX_PER_IMAGE}).{even if others else ''}"
     )
 
 
 def _said(
-    run: _Captions,
+    run: RunSaid,
+    cell_index: int,
     region_id: str,
     references: tuple[str, ...],
-    slots: dict[str, str],
+    slots: dict[str, Any],
     vocabulary: frozenset[str],
     metric: str,
 ) -> Said:
     entry = run.cell.entry
+    who = (entry.name, cell_index, entry.control, run.seed)
     row = run.rows.get(region_id)
     if row is None:
-        missing = run.hole or "not in this cell's test set"
-        return Said(entry.name, entry.control, run.seed, (), "", missing)
+        return Said(*who, (), "", run.hole or "not in this cell's test set")
     caption = str(row["caption"])
     if slots and references:
         words = tuple(mark_words(caption, _slot_reference(references, slots), vocabulary))
     else:
         words = tuple(Word(text) for text in caption.split())
     score = run.scores.get(region_id)
-    shown = "" if score is None else show_score(score, metric=metric)
-    return Said(entry.name, entry.control, run.seed, words, shown)
+    return Said(*who, words, "" if score is None else show_score(score, metric=metric))
 
 
-def _slot_reference(references: tuple[str, ...], slots: dict[str, str]) -> str:
+def _slot_reference(references: tuple[str, ...], slots: dict[str, Any]) -> str:
     """Return the reference that says all slots, else the first one."""
     for text in references:
         if all(value in text for value in slots.values()):

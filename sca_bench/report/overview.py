@@ -1,19 +1,24 @@
-"""The overview of all suites of a runs folder: what was asked, what came out, what is missing."""
+"""The page of all suites: what was asked, what came out, what is missing; one file to mail."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sca_bench.metrics.stats import SeedSummary
-from sca_bench.report.collect import CellRuns, SuiteData, collect
+from sca_bench.report.collect import CellRuns, SuiteData
+from sca_bench.report.fit import OVERVIEW_DETAILS, Detail, fit, held_back
 from sca_bench.report.markdown import escape
-from sca_bench.report.names import metric_label, metric_unit, show_score
-from sca_bench.report.page import render
-from sca_bench.study.record import SuiteManifest
-from sca_bench.study.store import Store, write_atomic
+from sca_bench.report.names import show_score
+from sca_bench.report.page import Page, Picture, metric_words, render
+from sca_bench.report.suite import SuiteReport
+from sca_bench.report.tables import Table
+from sca_bench.study.store import write_atomic
 
 NO_SCORE = "no score yet"
+_LEFT_OUT = ("interval", "parts", "slots", "slots-by-objects")
+"""Tables that only a suite's own page has."""
 NOTE = (
     "Every line is about its own suite. Scores of two suites compare only where their signatures "
     "agree, which the reports state; the range over cells says how much the suite's question moves "
@@ -48,17 +53,56 @@ class SuiteSummary:
     report: str
 
 
-def write_overview(store: Store, manifests: list[SuiteManifest], out_dir: Path) -> Path:
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What the page shows of one suite.
+
+    Attributes:
+        name: Name of the suite's report, which goes before every id of the part.
+        summary: The suite in a line.
+        page: The suite's own page, with a gallery of the size that is shown here.
+        tables: The tables that are shown.
+        notes: Numbers of the notes these tables refer to.
+        pictures: The plots that are shown, and why others have nothing to show.
+        metric: The main metric in words.
+    """
+
+    name: str
+    summary: SuiteSummary
+    page: Page
+    tables: tuple[Table, ...]
+    notes: tuple[int, ...]
+    pictures: tuple[Picture, ...]
+    metric: str
+
+
+def write_overview(suites: Sequence[SuiteReport], out_dir: Path, limit_mb: float) -> Path:
     """Write `index.html` and `index.md` over some suites and return the page's path.
 
     Raises:
-        InputError: A record is damaged, or numbers of one metric have different signatures.
+        InputError: A file of the runs folder is damaged, or the limit is too small for the tables.
     """
-    suites = [summarise(collect(store, manifest), out_dir) for manifest in manifests]
-    write_atomic(out_dir / "index.md", _markdown(suites))
-    page = out_dir / "index.html"
-    write_atomic(page, render("overview.html.j2", suites=suites, note=NOTE))
+    lines = [summarise(suite.data, out_dir) for suite in suites]
+    write_atomic(out_dir / "index.md", _markdown(lines))
+    page, first = out_dir / "index.html", OVERVIEW_DETAILS[0]
+
+    def draw(detail: Detail, limit: str) -> str:
+        parts = [_part(s, line, detail) for s, line in zip(suites, lines, strict=True)]
+        images = [image for part in parts for image in part.page.gallery.images]
+        said = held_back(limit, first, detail, images, "see the suites' own pages")
+        return render("overview.html.j2", parts_of_page=parts, note=NOTE, held_back=said)
+
+    write_atomic(page, fit(OVERVIEW_DETAILS, draw, limit_mb, str(page)))
     return page
+
+
+def _part(suite: SuiteReport, line: SuiteSummary, detail: Detail) -> Part:
+    page = suite.page_at(detail)
+    tables = tuple(table for table in page.tables if table.id not in _LEFT_OUT)
+    entries = (entry for table in tables for row in table.rows for entry in row.entries)
+    notes = tuple(sorted({number for entry in entries for number in entry.notes}))
+    name, metric = page.manifest.report_name, metric_words(page.main_metric)
+    return Part(name, line, page, tables, notes, page.pictures, metric)
 
 
 def summarise(data: SuiteData, out_dir: Path) -> SuiteSummary:
@@ -67,7 +111,7 @@ def summarise(data: SuiteData, out_dir: Path) -> SuiteSummary:
     scored = [(c, s) for c in data.cells if not c.entry.control and (s := _score(data, c, metric))]
     best = spread = NO_SCORE
     if scored:
-        label = f"{metric_label(metric)} ({metric_unit(metric)})"
+        label = metric_words(metric)
         top, score = max(scored, key=lambda item: item[1].mean)  # the first of equals
         means = sorted(item.mean for _, item in scored)
         best = f"{top.entry.name}: {label} {show_score(score.mean, score.sd, metric=metric)}"

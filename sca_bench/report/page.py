@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import functools
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +41,10 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What the template shows."""
+    """What the template shows.
+
+    `held_back` says what was left out to keep the page small; empty where nothing was.
+    """
 
     manifest: SuiteManifest
     main_metric: str
@@ -48,6 +54,7 @@ class Page:
     gallery: Gallery
     provenance: Provenance
     signatures: tuple[SignatureLine, ...]
+    held_back: str = ""
 
     @property
     def failures(self) -> list[RunFacts]:
@@ -61,24 +68,43 @@ def render_page(page: Page) -> str:
         "index.html.j2",
         page=page,
         suite=page.manifest,
-        metric=f"{metric_label(page.main_metric)} ({metric_unit(page.main_metric)})",
-        js=_asset("page.js"),
+        metric=metric_words(page.main_metric),
     )
 
 
+def metric_words(metric: str) -> str:
+    """Return a metric with its unit."""
+    return f"{metric_label(metric)} ({metric_unit(metric)})"
+
+
 def render(template: str, **values: Any) -> str:
-    """Return one template filled in; it gets the style sheet as `css`, and texts are escaped."""
-    environment = Environment(
+    """Return one template filled in, every text escaped.
+
+    Besides its values it gets the style sheet as `css`, the script as `js`, and as `policy` what
+    a browser may do for it: show what is inlined, and run this script.
+    """
+    script = _asset("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    policy = (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    )
+    found = _environment().get_template(template)
+    return found.render(css=_asset("page.css"), js=script, policy=policy, **values)
+
+
+@functools.cache
+def _environment() -> Environment:
+    return Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         keep_trailing_newline=True,
     )
-    return environment.get_template(template).render(css=_asset("page.css"), **values)
 
 
 def _asset(name: str) -> str:
     text = (_TEMPLATES / name).read_text(encoding="utf-8")
     # Inlined unescaped by the template; markup in our own assets would end the element early.
-    assert "<" not in text, name
+    assert not set("<&") & set(text), name
     return text

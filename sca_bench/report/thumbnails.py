@@ -1,4 +1,4 @@
-"""Test images for the page: scaled, with the region's box, as data URIs of limited size."""
+"""Test images for a page: each inlined once, with boxes and masks as layers of their own."""
 
 from __future__ import annotations
 
@@ -8,29 +8,73 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from sca_bench.errors import InputError
 from sca_bench.report.collect import load_json
+from sca_bench.report.masks import decode_mask, mask_layer
 from sca_bench.study.store import file_name
 
-LONG_SIDE_PX = 320
-TOTAL_BYTES = 4 * 2**20
-_BOX_COLOUR = "#FFD400"
-_EDGE_COLOUR = "#000000"
+KEPT_SIDE_PX = 480
+"""No thumbnail that was kept has a longer side."""
+_SMALL_PX = 160
+
+
+@dataclass(frozen=True, slots=True)
+class SharedImage:
+    """One image, whatever number of regions show it.
+
+    Attributes:
+        id: Anchor, without the page's prefix.
+        uri: Data URI.
+        width: Width of the kept thumbnail, the frame of boxes and masks.
+        height: Its height.
+        small: Whether its pixels are to stay square when enlarged, as in rendered scenes.
+    """
+
+    id: str
+    uri: str
+    width: int
+    height: int
+    small: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A predicted mask as a see-through image; `source` counts the kinds of masks of a page."""
+
+    source: int
+    uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """An image with a region in it.
+
+    Attributes:
+        image: The image.
+        box_xywh: Left, top, width and height in the thumbnail's pixels.
+        layers: Predicted masks.
+    """
+
+    image: SharedImage
+    box_xywh: tuple[float, float, float, float]
+    layers: tuple[Layer, ...] = ()
 
 
 @dataclass(slots=True)
 class Thumbnails:
-    """Reads thumbnails of one runs folder and keeps count of what the page may still hold.
+    """Reads thumbnails of one runs folder.
 
     Attributes:
         root: The runs folder.
-        bytes_left: Encoded bytes that may still be inlined.
+        side_px: Images are scaled down to this longer side.
+        images: Those that were shown so far, in order.
     """
 
     root: Path
-    bytes_left: int = TOTAL_BYTES
+    side_px: int = KEPT_SIDE_PX
+    images: dict[tuple[str, str], SharedImage] = field(default_factory=dict)
     _sizes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def has(self, images_dir: str, image_id: str) -> bool:
@@ -38,10 +82,10 @@ class Thumbnails:
         path = self.root / images_dir / f"{file_name(image_id)}.png"
         return bool(images_dir) and path.is_file()
 
-    def data_uri(
+    def shot(
         self, images_dir: str, image_id: str, box_xyxy: tuple[float, ...] | None
-    ) -> tuple[str, str]:
-        """Return the image with the region's box as a data URI, or an empty one and the reason.
+    ) -> tuple[Shot | None, str]:
+        """Return the image with the region's box, or None and the reason.
 
         Args:
             images_dir: Folder of the thumbnails, relative to the runs folder.
@@ -52,23 +96,34 @@ class Thumbnails:
             InputError: The thumbnail or `sizes.json` is damaged.
         """
         if not images_dir:
-            return "", "no thumbnails were kept for this run"
+            return None, "no thumbnails were kept for this run"
         path = self.root / images_dir / f"{file_name(image_id)}.png"
         if not path.is_file():
-            return "", f"no thumbnail {images_dir}/{path.name}"
+            return None, f"no thumbnail {images_dir}/{path.name}"
         size = self._original_sizes(images_dir).get(image_id)
         if box_xyxy is None or size is None:
-            return "", "the region's box or the image's original size is not known"
-        try:
-            with Image.open(path) as opened:
-                image = opened.convert("RGB")
-        except (UnidentifiedImageError, OSError) as error:
-            raise InputError(path, "", f"not an image ({error})", "delete it") from error
-        encoded, kind = _encode(_draw(image, (float(size[0]), float(size[1])), box_xyxy))
-        if len(encoded) > self.bytes_left:
-            return "", f"left out: the page holds at most {TOTAL_BYTES // 2**20} MiB of images"
-        self.bytes_left -= len(encoded)
-        return f"data:image/{kind};base64,{encoded}", ""
+            return None, "the region's box or the image's original size is not known"
+        image = self._shared(images_dir, image_id, path)
+        ratio_x, ratio_y = image.width / float(size[0]), image.height / float(size[1])
+        left, top, right, bottom = box_xyxy
+        corner = (left * ratio_x, top * ratio_y)
+        extent = ((right - left) * ratio_x, (bottom - top) * ratio_y)
+        x, y, width, height = (round(value, 2) for value in (*corner, *extent))
+        return Shot(image, (x, y, width, height)), ""
+
+    def _shared(self, images_dir: str, image_id: str, path: Path) -> SharedImage:
+        key = (images_dir, image_id)
+        if key not in self.images:
+            try:
+                with Image.open(path) as opened:
+                    image = opened.convert("RGB")
+            except (UnidentifiedImageError, OSError) as error:
+                raise InputError(path, "", f"not an image ({error})", "delete it") from error
+            uri = _encode(image, self.side_px)
+            small = max(image.size) <= _SMALL_PX
+            name = f"image-{len(self.images) + 1}"
+            self.images[key] = SharedImage(name, uri, image.width, image.height, small)
+        return self.images[key]
 
     def _original_sizes(self, images_dir: str) -> dict[str, Any]:
         if images_dir not in self._sizes:
@@ -80,41 +135,47 @@ class Thumbnails:
         return self._sizes[images_dir]
 
 
+def layer(row: dict[str, Any], source: int, image: SharedImage, where: Path) -> Layer | None:
+    """Return a region's mask as a layer over its image; None where it has another frame.
+
+    Args:
+        row: Row of the masks file.
+        source: Number of the kind of mask.
+        image: The image.
+        where: The masks file, for the error.
+
+    Raises:
+        InputError: The mask is damaged.
+    """
+    size = (int(row["size"][0]), int(row["size"][1]))
+    if size != (image.height, image.width):
+        return None
+    try:
+        mask = decode_mask(size, str(row["counts"]))
+    except (ValueError, IndexError) as error:
+        problem = f"damaged mask ({error})"
+        raise InputError(where, row["region_id"], problem, "delete the file") from error
+    return Layer(source, mask_layer(mask))
+
+
 def png_uri(path: Path) -> str:
     """Return a PNG file as a data URI."""
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
 
 
-def _draw(
-    image: Image.Image, original_wh: tuple[float, float], box_xyxy: tuple[float, ...]
-) -> Image.Image:
-    """Scale to `LONG_SIDE_PX` and draw the box: a bright line between dark ones, on any ground."""
-    scale = LONG_SIDE_PX / max(image.size)
-    width, height = (max(1, round(side * scale)) for side in image.size)
-    enlarged = scale > 2  # rendered scenes: keep their pixels square instead of blurring them
-    way = Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS
-    shown = image.resize((width, height), way)
-    ratio_x, ratio_y = width / original_wh[0], height / original_wh[1]
-    left, top, right, bottom = box_xyxy
-    corners = (left * ratio_x, top * ratio_y, right * ratio_x - 1, bottom * ratio_y - 1)
-    pen = ImageDraw.Draw(shown)
-    for inset, colour, line in ((-1, _EDGE_COLOUR, 6), (0, _BOX_COLOUR, 4)):
-        x0, y0, x1, y1 = (
-            max(0.0, corners[0] + inset),
-            max(0.0, corners[1] + inset),
-            min(width - 1.0, corners[2] - inset),
-            min(height - 1.0, corners[3] - inset),
-        )
-        if x1 >= x0 and y1 >= y0:
-            pen.rectangle((x0, y0, x1, y1), outline=colour, width=line)
-    return shown
-
-
-def _encode(image: Image.Image) -> tuple[str, str]:
-    """Return the smaller of PNG and JPEG, base64-encoded, with its kind."""
+def _encode(image: Image.Image, side_px: int) -> str:
+    """Return the image, scaled down where it is larger: small ones as PNG where that is less."""
+    small = max(image.size) <= _SMALL_PX
+    scale = side_px / max(image.size)
+    if scale < 1:
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
     found = []
-    for kind, options in (("png", {"optimize": True}), ("jpeg", {"quality": 82})):
-        buffer = io.BytesIO()
-        image.save(buffer, format=kind.upper(), **options)
-        found.append((base64.b64encode(buffer.getvalue()).decode("ascii"), kind))
-    return min(found, key=lambda item: len(item[0]))
+    fine = {"quality": 92, "subsampling": 0} if small else {"quality": 82}
+    for kind, options in (("jpeg", fine), ("png", {"optimize": True})):
+        if kind == "jpeg" or small:
+            buffer = io.BytesIO()
+            image.save(buffer, format=kind.upper(), **options)
+            found.append((buffer.getvalue(), kind))
+    encoded, kind = min(found, key=lambda item: len(item[0]))
+    return f"data:image/{kind};base64,{base64.b64encode(encoded).decode('ascii')}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 from sca_bench.errors import InputError, did_you_mean
@@ -14,15 +15,18 @@ from sca_bench.report.csv_tables import claims_csv, long_csv, wide_csv
 from sca_bench.report.curves_plot import Curves, draw_learning_curves, learning_curves
 from sca_bench.report.differences import Differences, differences
 from sca_bench.report.figures import figure_style, save
-from sca_bench.report.gallery import build_gallery
+from sca_bench.report.fit import DEFAULT_LIMIT_MB
+from sca_bench.report.gallery import Gallery
 from sca_bench.report.markdown import write_markdown
 from sca_bench.report.names import metric_label
 from sca_bench.report.overview import write_overview
-from sca_bench.report.page import Page, Picture, render_page
+from sca_bench.report.page import Page, Picture
 from sca_bench.report.paper import Paper, read_paper
 from sca_bench.report.paper_table import claim_entries, paper_table
 from sca_bench.report.provenance import provenance, signature_legend
+from sca_bench.report.regions import read_regions
 from sca_bench.report.samples import Samples
+from sca_bench.report.suite import SuiteReport
 from sca_bench.report.tables import (
     Footnotes,
     Table,
@@ -38,57 +42,93 @@ from sca_bench.study.store import Store, write_atomic
 _FIGURES = ("metric_over_axis.png", "metric_over_axis.svg", "learning_curves.png")
 
 
-def write_report(store: Store, manifest: SuiteManifest, out_dir: Path) -> Path:
+def write_report(
+    store: Store, manifest: SuiteManifest, out_dir: Path, limit_mb: float = DEFAULT_LIMIT_MB
+) -> Path:
     """Write one suite's report and return its folder, `out_dir / manifest.report_name`.
 
     The folder then holds `index.html`, `table.md`, `table.csv` (one value a row), `summary.csv`
     (one cell a row), `claims.csv` (one claim a row), and `metric_over_axis.png` / `.svg` and
     `learning_curves.png` where there is something to draw. Files of an earlier report are replaced.
 
+    Args:
+        store: The runs folder.
+        manifest: The suite.
+        out_dir: Folder of the reports.
+        limit_mb: Most megabytes of `index.html`.
+
     Raises:
-        InputError: A file of the runs folder is damaged, a claim cannot be read, or numbers of
-            one metric have different signatures.
+        InputError: A file of the runs folder is damaged, a claim cannot be read, numbers of one
+            metric have different signatures, or the limit is too small for the tables.
     """
+    write_suite(store, manifest, Path(out_dir), limit_mb)
+    return Path(out_dir) / manifest.report_name
+
+
+def write_suite(
+    store: Store, manifest: SuiteManifest, out_dir: Path, limit_mb: float
+) -> SuiteReport:
+    """Write one suite's report, and return what the page of all suites is made of."""
     data = collect(store, manifest)
-    folder = Path(out_dir) / manifest.report_name
-    paper = read_paper(data, Path(out_dir))
+    folder = out_dir / manifest.report_name
+    paper = read_paper(data, out_dir)
+    suite = _suite(data, paper, folder)
+    write_atomic(folder / "table.csv", long_csv(data, paper))
+    write_atomic(folder / "summary.csv", wide_csv(data, paper))
+    page = suite.page
+    texts = write_markdown(manifest, list(page.tables), page.notes, list(page.signatures))
+    write_atomic(folder / "table.md", texts)
+    write_atomic(folder / "index.html", suite.html(limit_mb))
+    return suite
+
+
+def _read(store: Store, manifest: SuiteManifest, out_dir: Path) -> SuiteReport:
+    """Return a suite for the page of all suites; its own report is left as it is."""
+    data = collect(store, manifest)
+    with tempfile.TemporaryDirectory() as folder:
+        return _suite(data, read_paper(data, out_dir), Path(folder))
+
+
+def _suite(data: SuiteData, paper: Paper, folder: Path) -> SuiteReport:
+    """Read and draw what a suite's pages show; the plots are left in a folder as files, too."""
     notes = Footnotes()
     samples = Samples(data)
     claims = claim_results(data, samples)
     found = differences(data, samples, data.main_metric)
     tables = _tables(data, paper, claims, found, notes)
     legend = signature_legend(data)
-    gallery = build_gallery(data)
+    regions = read_regions(data)
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = _pictures(data, folder)
-    write_atomic(folder / "table.csv", long_csv(data, paper))
-    write_atomic(folder / "summary.csv", wide_csv(data, paper))
     write_atomic(folder / "claims.csv", claims_csv(claims))
-    write_atomic(folder / "table.md", write_markdown(manifest, tables, notes, legend))
     page = Page(
-        manifest,
+        data.manifest,
         data.main_metric,
         tuple(tables),
         notes,
-        tuple(pictures),
-        gallery,
+        tuple(_pictures(data, folder)),
+        Gallery((), ""),
         provenance(data, paper.source),
         tuple(legend),
     )
-    write_atomic(folder / "index.html", render_page(page))
-    return folder
+    return SuiteReport(data, page, regions)
 
 
-def write_reports(store: Store, suites: list[str] | None, out_dir: Path) -> list[Path]:
+def write_reports(
+    store: Store,
+    suites: list[str] | None,
+    out_dir: Path,
+    limit_mb: float = DEFAULT_LIMIT_MB,
+) -> list[Path]:
     """Write the reports of some suites (all profiles of each), or of all that were run.
 
-    Where more than one is written, the overview of every suite in the runs folder is, too:
+    Where more than one is written, the page of every suite in the runs folder is, too:
     `index.html` and `index.md` in `out_dir`.
 
     Args:
         store: The runs folder.
         suites: Names of suites, or of reports (`suite.profile`); all suites where None or empty.
         out_dir: Folder of the reports.
+        limit_mb: Most megabytes of each page.
 
     Raises:
         InputError: Nothing was run yet, or a name is unknown; and as `write_report`.
@@ -104,10 +144,12 @@ def write_reports(store: Store, suites: list[str] | None, out_dir: Path) -> list
             hint = did_you_mean(name, {m.suite for m in manifests})
             raise InputError(store.root, "suites", f"{name!r} was not run into this folder", hint)
         chosen += [manifest for manifest in found if manifest not in chosen]
-    folders = [write_report(store, manifest, out_dir) for manifest in chosen or manifests]
-    if len(folders) > 1:
-        write_overview(store, manifests, Path(out_dir))
-    return folders
+    chosen, out_dir = chosen or manifests, Path(out_dir)
+    written = {m.report_name: write_suite(store, m, out_dir, limit_mb) for m in chosen}
+    if len(written) > 1:
+        every = [written.get(m.report_name) or _read(store, m, out_dir) for m in manifests]
+        write_overview(every, out_dir, limit_mb)
+    return [out_dir / name for name in written]
 
 
 def _tables(

@@ -168,12 +168,7 @@ def features_key(
     """
     values = result_settings(settings) | inputs
     code = FEATURES_REVISION if _reads_sam(settings) else _prefix_code(settings)
-    shared = {
-        key: value
-        for key, value in values.items()
-        if key.split(".")[0] in ("sam", "encoder")
-        or key in ("data.blank_images", "train.precision", "features.encoder_dtype")
-    }
+    shared = _embedding_settings(values)
     if family == "images":
         return digest_json([family, shared, code])[:KEY_LENGTH]
     shared["features.dtype"] = values["features.dtype"]
@@ -181,6 +176,27 @@ def features_key(
     if family == "mixed":
         shared["mixer.image_grid"] = values["mixer.image_grid"]
     return digest_json([family, shared, split_images(settings, inputs, split), code])[:KEY_LENGTH]
+
+
+def _embedding_settings(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings and inputs that image embeddings depend on."""
+    return {
+        key: value
+        for key, value in values.items()
+        if key.split(".")[0] in ("sam", "encoder")
+        or key in ("data.blank_images", "train.precision", "features.encoder_dtype")
+    }
+
+
+def masks_key(settings: CellSettings, inputs: dict[str, str]) -> str:
+    """Return the key of SAM's predicted masks of the regions that are captioned.
+
+    It covers weights, preprocessing, precision and prompt; which regions these are, is kept beside.
+    """
+    values = result_settings(settings) | inputs
+    code = FEATURES_REVISION if _reads_sam(settings) else _prefix_code(settings)
+    parts = ["masks", _embedding_settings(values), _prompt_of(settings, "test"), code]
+    return digest_json(parts)[:KEY_LENGTH]
 
 
 def split_images(settings: CellSettings, inputs: dict[str, str], split: str) -> str:

@@ -9,6 +9,7 @@ Below the runs folder:
 - `attempts/<name>/`: job, outcome and text log of every worker process
 - `suites/<suite>.<profile>.json`: what `report` reads
 - `images/<digest>/`: thumbnails of test images
+- `masks/<digest>-<key>.jsonl`: SAM's predicted masks of their regions
 - `features/<key>/`: frozen features, may be deleted
 - `sweeps.db`: optuna's storage of every sweep, unless one names another
 - `mlflow.db`: a view, can be rebuilt

@@ -7,7 +7,9 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image, ImageDraw
+from pycocotools import mask as coco
 
 from sca_bench.study.points import axis_points, cell_name
 from sca_bench.study.record import CellEntry, RunRecord, Score, SuiteManifest
@@ -18,6 +20,7 @@ SHAPES = ("circle", "square", "triangle", "cross")
 NUM_IMAGES = 10
 SIDE_PX = 192
 """Original size of the images; their thumbnails are half as large."""
+MASKS_FILE = "masks/feed-box.jsonl"
 SEEDS = (0, 1)
 DEPTHS = (1, 2, 4)
 # Corpus CIDEr-D (natural units) by cell and seed: what the tests' hand-computed numbers rest on.
@@ -230,9 +233,12 @@ def record(entry: CellEntry, seed: int) -> RunRecord:
             "command": "sca-bench run ablations/mixer_layers.yaml",
             "versions": {"sca_bench": "0.1.0", "torch": "2.14.1"},
             "machine": "2-core CPU",
+            "git_commit": "c0ffee" * 6,
+            "split_digests": {"test": "d1" * 32},
             "started": f"2026-01-02T03:0{seed}:00Z",
         },
         images_dir="images/feed",
+        masks_file=MASKS_FILE,
     )
 
 
@@ -285,10 +291,29 @@ def save_images(store: Store) -> None:
     (folder / "sizes.json").write_text(json.dumps(sizes), encoding="utf-8")
 
 
+def save_masks(store: Store, name: str = MASKS_FILE) -> None:
+    """A mask for every region, in the thumbnail's frame: its box without a margin of one pixel."""
+    lines = []
+    for row in regions():
+        mask = np.zeros((SIDE_PX // 2, SIDE_PX // 2), dtype=np.uint8, order="F")
+        left, top, right, bottom = (value // 2 for value in row["box_xyxy"])
+        mask[top + 1 : bottom - 1, left + 1 : right - 1] = 1
+        packed = coco.encode(mask)
+        found = {key: row[key] for key in ("region_id", "image_id")}
+        counts = packed["counts"].decode("ascii")
+        lines.append(
+            json.dumps({**found, "size": list(map(int, packed["size"])), "counts": counts})
+        )
+    path = store.root / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+
+
 def build(root: Path, suite: SuiteManifest | None = None) -> tuple[Store, SuiteManifest]:
     """Write the whole runs folder."""
     store, suite = Store(root), suite or manifest()
     save_images(store)
+    save_masks(store)
     for entry in suite.cells:
         for seed in suite.seeds:
             save_run(store, entry, seed)

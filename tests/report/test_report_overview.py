@@ -1,5 +1,6 @@
 """The overview of all suites: best cell, range, holes, links; the same bytes twice."""
 
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -45,12 +46,16 @@ def test_more_than_one_report_makes_the_overview(tmp_path: Path) -> None:
     write_reports(store, None, out)
     page = (out / "index.html").read_text(encoding="utf-8")
     root = ElementTree.fromstring(page)
-    links = [a.get("href") for a in root.iter("a")]
-    assert links == [
+    links = [str(a.get("href")) for a in root.iter("a")]
+    ids = [element.get("id") for element in root.iter() if element.get("id")]
+    assert len(ids) == len(set(ids))
+    assert {link.removeprefix("#") for link in links if link.startswith("#")} <= set(ids)
+    beside = [link for link in links if not link.startswith("#")]
+    assert beside == [
         *("axes/index.html", "mixer_layers.paper/index.html", "mixer_layers/index.html"),
         "index.md",
     ]
-    assert all((out / str(link)).is_file() for link in links)
+    assert all((out / link).is_file() for link in beside)
     assert "Which &lt;design&gt;?" in page
     text = (out / "index.md").read_text(encoding="utf-8")
     for said in (
@@ -64,13 +69,56 @@ def test_more_than_one_report_makes_the_overview(tmp_path: Path) -> None:
         assert said in text, said
 
 
+def test_the_overview_needs_no_other_file(tmp_path: Path) -> None:
+    store = two_suites(tmp_path)
+    write_reports(store, None, tmp_path / "out")
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?://|@import|url\(", page)
+    root = ElementTree.fromstring(page)
+    for element in root.iter():
+        assert str(element.get("src", "data:image/")).startswith("data:image/")
+        assert element.tag not in {"link", "iframe"}
+    sections = {str(e.get("id")): e for e in root.iter("section") if e.get("class") == "suite"}
+    assert list(sections) == ["suite-axes", "suite-mixer_layers.paper", "suite-mixer_layers"]
+    said = "".join(sections["suite-mixer_layers"].itertext())
+    for part in (
+        "How deep must the text feature mixer be?",
+        "pixel reconstruction and object descriptors",  # the profile's statement
+        "Claims and observed differences",
+        "Scores and costs",
+        "CIDEr-D over",
+        "failed: out of memory",  # what failed, and why
+        "missing: never started",
+        "Most disputed regions",
+        "pycocoevalcap",  # the signatures
+        "sha256:0123abcd",
+        "sca-bench run ablations/mixer_layers.yaml --set train.steps=600",
+    ):
+        assert part in said, part
+    assert len(sections["suite-mixer_layers"].findall(".//article")) == 6
+    assert len(sections["suite-mixer_layers"].findall(".//img")) == 2
+    assert "nothing to draw" in "".join(sections["suite-mixer_layers.paper"].itertext())
+
+
+def test_an_overview_leaves_the_reports_it_was_not_asked_for(tmp_path: Path) -> None:
+    store = two_suites(tmp_path)
+    out = tmp_path / "out"
+    write_reports(store, ["axes", "mixer_layers.paper"], out)
+    assert not (out / "mixer_layers").exists()
+    page = (out / "index.html").read_text(encoding="utf-8")
+    root = ElementTree.fromstring(page)
+    section = root.find(".//section[@id='suite-mixer_layers']")
+    assert section is not None
+    assert len(section.findall(".//img")) == 2  # drawn for this page alone
+    assert "own page is not written" in "".join(section.itertext())
+
+
 def test_a_suite_whose_report_is_not_there_has_no_link(tmp_path: Path) -> None:
     store = two_suites(tmp_path)
     out = tmp_path / "out"
     write_reports(store, ["mixer_layers"], out)
     text = (out / "index.md").read_text(encoding="utf-8")
     assert "- Report: not written" in text
-    assert "(report not written)" in (out / "index.html").read_text(encoding="utf-8")
 
 
 def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:

@@ -1,0 +1,86 @@
+"""SAM's predicted masks as a run left them: COCO's run lengths in, a see-through layer out."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from sca_bench.errors import InputError
+from sca_bench.study.store import read_jsonl
+
+_FILL, _EDGE = (0, 160, 255, 105), (0, 224, 255, 255)
+_KEYS = ("region_id", "size", "counts")
+
+
+def load_masks(root: Path, masks_file: str) -> dict[str, dict[str, Any]]:
+    """Return region id -> row of a masks file; nothing where there is no such file.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    path = root / masks_file
+    if not masks_file or not path.is_file():
+        return {}
+    rows: dict[str, dict[str, Any]] = {}
+    for number, row in enumerate(read_jsonl(path), start=1):
+        missing = [key for key in _KEYS if key not in row]
+        if missing:
+            fix = "delete it and run again"
+            raise InputError(path, f"line {number}", f"lacks {', '.join(missing)}", fix)
+        rows[str(row["region_id"])] = row
+    return rows
+
+
+def decode_mask(size: tuple[int, int], counts: str) -> np.ndarray:
+    """Return a mask, bool (H, W), of COCO's compressed run lengths.
+
+    Args:
+        size: Height and width.
+        counts: Runs of 0 and 1 by turns, down the columns: six bits a character, the lowest
+            first, the highest of them says that more follow; from the third run on the difference
+            to the run before the last.
+
+    Raises:
+        ValueError: The runs do not fill the mask.
+
+    Source: cocoapi, `rleFrString`.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for character in counts:
+        bits = ord(character) - 48
+        value |= (bits & 0x1F) << shift
+        shift += 5
+        if bits & 0x20:
+            continue
+        if bits & 0x10:
+            value -= 1 << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+        value = shift = 0
+    height, width = size
+    if sum(runs) != height * width or min(runs, default=0) < 0:
+        raise ValueError(f"runs of {sum(runs)} pixels for a mask of {height} x {width}")
+    flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return flat.reshape(width, height).T
+
+
+def mask_layer(mask: np.ndarray) -> str:
+    """Return a mask as a PNG data URI of its size: see-through fill, bright edge, nothing else."""
+    inner = mask.copy()
+    inner[1:] &= mask[:-1]
+    inner[:-1] &= mask[1:]
+    inner[:, 1:] &= mask[:, :-1]
+    inner[:, :-1] &= mask[:, 1:]
+    shown = Image.fromarray(mask.astype(np.uint8) + (mask & ~inner))
+    colours = [(0, 0, 0, 0), _FILL, _EDGE]
+    picture = shown.convert("P")
+    picture.putpalette([part for colour in colours for part in colour[:3]])
+    buffer = io.BytesIO()
+    opacity = bytes(colour[3] for colour in colours)
+    picture.save(buffer, format="PNG", optimize=True, bits=2, transparency=opacity)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
