@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from sca_bench.report.claims import ClaimResult
 from sca_bench.report.collect import COST, CellRuns, SuiteData
@@ -12,6 +13,7 @@ from sca_bench.report.lineage import lineage_lines
 from sca_bench.report.names import (
     COSTS,
     NO_VALUE,
+    SCALE,
     SLOT,
     SLOT_BY_OBJECTS,
     SLOTS,
@@ -24,26 +26,39 @@ from sca_bench.report.names import (
 )
 from sca_bench.study.values import show_value
 
+Rank = Literal["", "best", "second"]
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column: its name, its unit (empty for words) and whether it holds numbers.
 
-    A `published` column holds printed numbers and nothing else.
+    A `published` column holds printed numbers and nothing else. Where `higher_is_better` is known
+    the best cells of the column are marked; None marks nothing.
     """
 
     label: str
     unit: str = ""
     numeric: bool = True
     published: bool = False
+    higher_is_better: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One field of a table: its text and the numbers of its footnotes."""
+    """One field of a table.
+
+    Attributes:
+        text: What it says.
+        notes: Numbers of its footnotes.
+        value: The number that cells are compared by, as displayed; None where there is none.
+        rank: `best` or `second` of its column (`sca_bench.report.best`); empty for the others.
+    """
 
     text: str
     notes: tuple[int, ...] = ()
+    value: float | None = None
+    rank: Rank = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +106,7 @@ def score_table(data: SuiteData, notes: Footnotes) -> Table:
         *(Column(axis, numeric=is_numeric(values)) for axis, values in data.manifest.axes.items()),
         Column("Seeds", "done of planned"),
         *(Column(cost.label, cost.unit) for cost in params),
-        *(Column(metric_label(metric), metric_unit(metric)) for metric in data.metrics),
+        *(_metric_column(data, metric) for metric in data.metrics),
         *(Column(cost.label, cost.unit) for cost in costs),
     ]
     rows = []
@@ -120,7 +135,7 @@ def slot_table(data: SuiteData, notes: Footnotes) -> Table | None:
     if not metrics:
         return None
     columns = [Column("Cell", numeric=False)]
-    columns += [Column(metric_label(metric), metric_unit(metric)) for metric in metrics]
+    columns += [_metric_column(data, metric) for metric in metrics]
     rows = []
     for cell in data.cells:
         entries = [name_entry(cell, notes), *(_score(data, cell, m, notes) for m in metrics)]
@@ -276,6 +291,12 @@ def _seeds(cell: CellRuns, notes: Footnotes) -> Entry:
     return Entry(f"{len(cell.done)} of {len(cell.runs)}", notes.mark(holes))
 
 
+def _metric_column(data: SuiteData, metric: str) -> Column:
+    # Numbers over different regions stand in one column with a note, but none of them is the best.
+    higher = True if len(data.scores.region_sets(metric)) < 2 else None
+    return Column(metric_label(metric), metric_unit(metric), higher_is_better=higher)
+
+
 def _score(data: SuiteData, cell: CellRuns, metric: str, notes: Footnotes) -> Entry:
     if not cell.done:
         return Entry(NO_VALUE, _seeds(cell, notes).notes)
@@ -297,8 +318,10 @@ def _score(data: SuiteData, cell: CellRuns, metric: str, notes: Footnotes) -> En
         own = [key for key, cells in sets.items() if cell.entry.name in cells]
         reasons += [f"scored on region set {key or 'not stated'}" for key in own]
     summary = data.scores.over_seeds(cell.entry.cell_id, metric)
-    text = NO_VALUE if summary is None else show_score(summary.mean, summary.sd)
-    return Entry(text, notes.mark(reasons))
+    if summary is None:
+        return Entry(NO_VALUE, notes.mark(reasons))
+    text = show_score(summary.mean, summary.sd)
+    return Entry(text, notes.mark(reasons), summary.mean * SCALE)
 
 
 def _cost(data: SuiteData, cell: CellRuns, key: str, notes: Footnotes) -> Entry:
