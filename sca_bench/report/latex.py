@@ -6,12 +6,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from sca_bench.report.figures import wrapped
 from sca_bench.report.latex_text import escape
 from sca_bench.report.tables import Column, Entry, Footnotes, Row, Table
 from sca_bench.study.record import SuiteManifest
 
 MAX_ROWS = 30
 """Rows of one table on a page; longer ones go on in further parts."""
+_MANY_COLUMNS = 8
+_WORD_SIGNS = 42
+"""Characters of a line of words where many columns share the page."""
 _CONTROL = " (control)"
 _PREAMBLE = r"""\documentclass[10pt]{article}
 \usepackage[a4paper,landscape,margin=15mm]{geometry}
@@ -138,7 +142,7 @@ def _environment(
     caption = escape(f"{table.title}. {table.caption}")
     fit = r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi"
     return (
-        f"\\begin{{table}}[{where}]\n\\centering\\small\n"
+        f"\\begin{{table}}[{where}]\n\\centering\\small\\setlength{{\\belowcaptionskip}}{{5pt}}\n"
         f"\\caption{{{caption}}}\n\\label{{tab:{label}}}\n"
         f"\\sbox0{{%\n{body}}}%\n{fit}\n{notes}\\end{{table}}\n"
     )
@@ -152,6 +156,7 @@ def _body(table: Table, notes: _Notes, marks: Marks) -> str:
     if any(column.unit for column in table.columns):
         lines.append(_line([_unit(column) for column in table.columns]))
     lines.append("\\midrule")
+    wide = len(table.columns) > _MANY_COLUMNS
     before = bool(table.rows) and table.rows[0].control
     for row in table.rows:
         if row.control and not before:
@@ -161,7 +166,10 @@ def _body(table: Table, notes: _Notes, marks: Marks) -> str:
         for column, entry in zip(table.columns, row.entries, strict=True):
             sign = marks.signs.get(_cell(row), "") if column.label == marks.column else ""
             raised = f"$^{{{_sign(sign)}}}$" if sign else ""
-            fields.append(_field(entry) + raised + notes.mark(entry))
+            numbers = notes.mark(entry)
+            narrow = wide and not column.numeric and len(entry.text) > _WORD_SIGNS
+            shown = _stacked(entry.text, numbers) if narrow else _field(entry) + raised + numbers
+            fields.append(shown)
         lines.append(_line(fields))
     lines += ["\\bottomrule", "\\end{tabular}", ""]
     return "\n".join(lines)
@@ -181,6 +189,12 @@ def _field(entry: Entry) -> str:
     command = {"best": "\\textbf", "second": "\\underline"}.get(entry.rank)
     shown = f"{command}{{{escape(mean)}}}" if command else escape(mean)
     return f"{shown} {escape(spread + sd)}" if spread else shown
+
+
+def _stacked(text: str, behind: str) -> str:
+    """Return words in several lines, the first one level with the row."""
+    lines = r"\\".join(escape(line) for line in wrapped(text, _WORD_SIGNS).split("\n"))
+    return f"\\begin{{tabular}}[t]{{@{{}}l@{{}}}}{lines}{behind}\\end{{tabular}}"
 
 
 def _line(fields: list[str]) -> str:

@@ -122,7 +122,9 @@ def score_table(data: SuiteData, notes: Footnotes) -> Table:
         rows.append(Row(tuple(entries), cell.entry.control))
     caption = (
         "Metrics: mean ± sample standard deviation over the finished seeds (no ± with one seed), "
-        "times 100. Costs: mean over the finished seeds."
+        "times 100. Costs: mean over the finished seeds; own compute: the cell's part of its "
+        "training steps; shared compute: what its group does once for all of its cells (frozen "
+        "features)."
     )
     return Table("scores", "Scores", "Scores and costs", caption, tuple(columns), tuple(rows))
 
