@@ -91,6 +91,7 @@ class CellGroup(BaseModel):
         self.banks = dict(banks)
         self.decoding = decoding
         self.captioned = "test"  # the split that `test_step` gets its batches from
+        self.shared_clock = StepClock()
         self.counters = {"train_steps": 0, "encoder_forwards": 0, "sam_mixer_forwards": 0}
         self.parts = nn.ModuleList(
             [m.captioner for m in members if isinstance(m.captioner, nn.Module)]
@@ -182,7 +183,14 @@ class CellGroup(BaseModel):
         return [{"member": member.key, "prediction": p, "loss": loss} for p in found]
 
     def with_features(self, data: RegionBatch, split: str) -> RegionBatch:
-        """Return a batch of a split on the device, with the frozen features its members read."""
+        """Return a batch of a split on the device, with the frozen features its members read.
+
+        The group's `shared_clock` times it, once for all members.
+        """
+        with self.shared_clock.step(self.device_):
+            return self._with_features(data, split)
+
+    def _with_features(self, data: RegionBatch, split: str) -> RegionBatch:
         batch = data.to(self.device_)
         bank = self.banks.get(split)
         features = bank.features(batch) if bank is not None else None

@@ -79,6 +79,7 @@ class GroupJob:
         frozen_threads: CPU threads of frozen computations, which decide their last digits; 0 leaves
             them at `threads`.
         part: Number and count, where several processes prepare the same cells, each some images.
+        prepared_s: Wall seconds that this command took before to keep what the cells read.
     """
 
     runs_dir: str
@@ -93,6 +94,7 @@ class GroupJob:
     judged: bool = False
     frozen_threads: int = 0
     part: tuple[int, int] = (0, 1)
+    prepared_s: float = 0.0
 
     @property
     def order_seed(self) -> int:

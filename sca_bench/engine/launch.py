@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -125,9 +125,9 @@ class Launcher:
         self._began = time.time()
         with stop_signals(), RunProgress(self.console) as self._progress:
             try:
-                self._blocked = Preparer(self._pool, self._schedule, self._progress, self._job).run(
-                    groups, self.store.root, self.counters
-                )
+                prepare = Preparer(self._pool, self._schedule, self._progress, self._job)
+                self._blocked = prepare.run(groups, self.store.root, self.counters)
+                self._prepared_s = prepare.prepared_s
                 self._run(groups)
             except BaseException as error:
                 for number in _STOPS:  # a second Ctrl-C must not leave a wrong status behind
@@ -164,6 +164,8 @@ class Launcher:
                     waiting = self.budget.still_coming(waiting)
                     continue
                 job = self._job(group, self._schedule.threads)
+                took = max(self._prepared_s.get(cell.cell_id, 0.0) for cell in job.cells)
+                job = replace(job, prepared_s=took)
                 self._pool.start(_names(job.cells), job, "run")
             if self.judge is not None:
                 for attempt in self._pool.running:

@@ -66,20 +66,33 @@ def new_record(
 
 
 def cost_of(
-    group: CellGroup, member: Member, timings: Mapping[str, float], num_captions: int
+    group: CellGroup,
+    member: Member,
+    timings: Mapping[str, float],
+    num_captions: int,
+    prepared_s: float = 0.0,
 ) -> dict[str, float]:
     """Return the cost ledger of one member; the unit is each name's suffix.
+
+    `train_s`, `step_s` and `cpu_s` are the member's own part of its training steps. `shared_s` is
+    wall time of what its group does once for all members: frozen features, computed or read, in
+    training, validation and captioning, and `prepared_s`, which this command took before the group
+    started to keep features for its cells (for those of other groups, too, where they share them).
+    A resumed run counts its last attempt, except in `cpu_s`.
 
     Args:
         group: The group, whose memory peak all members share.
         member: The run.
         timings: Wall seconds of the group's phases.
-        num_captions: Test captions of one member.
+        num_captions: Captions that one member made behind its training.
+        prepared_s: Wall seconds of keeping features before the group started.
     """
     cost: dict[str, float] = {k: round(v, 3) for k, v in timings.items()}
     cost["train_s"] = round(member.clock.total_s, 3)
     cost["step_s"] = round(member.clock.median_s(), 6)
     cost["cpu_s"] = round(member.cpu_s, 3)
+    cost["prepared_s"] = round(prepared_s, 3)
+    cost["shared_s"] = round(prepared_s + group.shared_clock.total_s, 3)
     cost["num_cells_in_group"] = len(group.members)
     cost["peak_memory_mib"] = round(_peak_memory_mib(group.device_), 1)
     if timings.get("generate_s"):

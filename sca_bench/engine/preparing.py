@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,12 +31,15 @@ class Preparer:
         schedule: How the run is spread.
         progress: What the user sees.
         make_job: Makes the job of some runs, given the threads of its process.
+        prepared_s: Cell id -> wall seconds that keeping its features took, all processes added;
+            the same ones count for every cell that shares them.
     """
 
     pool: Pool
     schedule: Schedule
     progress: RunProgress
     make_job: Callable[[Group, int], GroupJob]
+    prepared_s: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     _blocked: dict[str, str] = field(default_factory=dict)
     _encoded: dict[frozenset[str], Counter[str]] = field(default_factory=dict)
     _said: set[str] = field(default_factory=set)
@@ -94,6 +97,7 @@ class Preparer:
         for cell in attempt.job.cells:
             if cell.key in outcome.failed:
                 self._blocked[cell.cell_id] = f"{outcome.failed[cell.key]}; log: {attempt.log_path}"
+            self.prepared_s[cell.cell_id] += sum(t["seconds"] for t in outcome.kept.values())
         encoded = self._encoded.setdefault(frozenset(c.key for c in attempt.job.cells), Counter())
         for split, took in outcome.kept.items():
             if took["encoded"]:

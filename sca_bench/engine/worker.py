@@ -127,8 +127,11 @@ class GroupRun:
             record.status = "pruned" if member.pruned else "failed"
         record.error = member.error
         record.provenance["finished"] = now()
-        num_captions = 0 if self.job.is_stage else len(self.sets["test"].regions)
-        record.cost = cost_of(group, member, self.timings, num_captions)
+        captioned = ("test", "train") if self.first.eval.also_train else ("test",)
+        found = () if self.job.is_stage else captioned
+        num_captions = sum(len(self.sets[split].regions) for split in found)
+        took = self.job.prepared_s
+        record.cost = cost_of(group, member, self.timings, num_captions, took)
         record.counters = dict(group.counters)
         record.masks_file = self.masks_file
         self.store.save(record)

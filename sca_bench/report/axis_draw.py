@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
@@ -196,12 +197,12 @@ def _draw_series(axes: Axes, series: _Series, at_pt: tuple[float, float]) -> Non
         linewidth=1.6,
         label=series.name,
     )
-    several = [(x, p) for x, p in zip(series.at, series.points, strict=True) if len(p.seeds) > 1]
-    if several:
+    reach = [(x, p) for x, p in zip(series.at, series.points, strict=True) if p.whisker]
+    if reach:
         axes.errorbar(
-            [x for x, _ in several],
-            [point.mean for _, point in several],
-            yerr=[point.spread for _, point in several],
+            [x for x, _ in reach],
+            [point.mean for _, point in reach],
+            yerr=np.transpose([_arms(point) for _, point in reach]),
             fmt="none",
             ecolor=colour,
             elinewidth=1.2,
@@ -211,6 +212,17 @@ def _draw_series(axes: Axes, series: _Series, at_pt: tuple[float, float]) -> Non
         )
     for x, point in zip(series.at, series.points, strict=True):
         _dots(axes, [x] * len(point.seeds), point.seeds, colour, beside)
+
+
+def _arms(point: Point) -> tuple[float, float]:
+    """Return how far a point's whisker reaches below and above its mean."""
+    low, high = point.whisker or (point.mean, point.mean)
+    return max(0.0, point.mean - low), max(0.0, high - point.mean)
+
+
+def _reach(points: list[Point]) -> list[float]:
+    """Return all values that an axis must hold to show some points."""
+    return [v for p in points for v in (*p.seeds, *(p.whisker or ()))]
 
 
 def _seed_step(axes: Axes, place: list[float], num_series: int, width_pt: float) -> float:
@@ -254,7 +266,7 @@ def _dots(axes: Axes, xs: Any, ys: Any, colour: str, where: Transform) -> None:
 
 def _limits(axes: Axes, points: list[Point]) -> None:
     """Leave room at both ends, and below zero only where there is something to show."""
-    values = [v for p in points for v in (*p.seeds, p.mean - p.spread, p.mean + p.spread)]
+    values = _reach(points)
     low, high = min(values), max(values)
     margin = 0.08 * ((high - low) or max(abs(high), 1.0))
     axes.set_ylim(max(low - margin, 0.0) if low >= 0 else low - margin, high + margin)
@@ -310,11 +322,11 @@ def _draw_bars(axes: Axes, points: list[Point]) -> None:
     for row, point in enumerate(points):
         colour = CONTROL_COLOUR if point.is_control else COLOURS[0]
         axes.barh(row, point.mean, height=0.62, color=colour, alpha=0.35, zorder=2)
-        if len(point.seeds) > 1:
+        if point.whisker:
             axes.errorbar(
                 point.mean,
                 row,
-                xerr=point.spread,
+                xerr=np.transpose([_arms(point)]),
                 fmt="none",
                 ecolor=colour,
                 elinewidth=1.3,
@@ -325,5 +337,5 @@ def _draw_bars(axes: Axes, points: list[Point]) -> None:
     names = [f"{p.name} (control)" if p.is_control else p.name for p in points]
     axes.set_yticks(range(len(points)), names)
     axes.invert_yaxis()
-    values = [v for p in points for v in (*p.seeds, p.mean - p.spread, p.mean + p.spread)]
+    values = _reach(points)
     axes.set_xlim(min(0.0, min(values)), max(values) * 1.06 if max(values) > 0 else 1.0)

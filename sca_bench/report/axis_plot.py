@@ -7,7 +7,8 @@ One panel per axis in a suite of single axes. In a product the first numeric axi
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from sca_bench.report.collect import CellRuns, SuiteData
@@ -19,12 +20,21 @@ Kind = Literal["numeric", "ordered", "names"]
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One cell: its value on the axis and its seeds' scores (displayed units)."""
+    """One cell: its value on the axis and its seeds' scores (displayed units).
+
+    Attributes:
+        name: The cell.
+        x: Its value on the axis; None for none, and off the axes.
+        seeds: One score per finished seed.
+        is_control: Whether it is a control.
+        interval: Ends of an interval around the mean; the seeds' spread is drawn where None.
+    """
 
     name: str
     x: Any
     seeds: tuple[float, ...]
     is_control: bool = False
+    interval: tuple[float, float] | None = None
 
     @property
     def mean(self) -> float:
@@ -35,6 +45,13 @@ class Point:
     def spread(self) -> float:
         """Sample standard deviation over seeds; 0 for one seed, which draws no bar."""
         return statistics.stdev(self.seeds) if len(self.seeds) > 1 else 0.0
+
+    @property
+    def whisker(self) -> tuple[float, float] | None:
+        """Lower and upper end of its whisker: the interval, else ± the spread of several seeds."""
+        if self.interval is not None or len(self.seeds) < 2:
+            return self.interval
+        return self.mean - self.spread, self.mean + self.spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +102,16 @@ class AxisPlot:
         return ", ".join(dict.fromkeys(panel.label for panel in self.panels if panel.axis))
 
 
-def axis_plot(data: SuiteData) -> AxisPlot:
-    """Collect what the plot of the main metric shows."""
+Intervals = Mapping[str, tuple[float, float]]
+
+
+def axis_plot(data: SuiteData, intervals: Intervals | None = None) -> AxisPlot:
+    """Collect what the plot of the main metric shows.
+
+    Args:
+        data: The suite.
+        intervals: Name of a cell -> ends of its interval (displayed units), for its whisker.
+    """
     metric, axes = data.main_metric, data.manifest.axes
     scored: list[tuple[CellRuns, tuple[float, ...]]] = []
     controls: list[Point] = []
@@ -110,7 +135,18 @@ def axis_plot(data: SuiteData) -> AxisPlot:
     plot = AxisPlot(metric, [panel for panel in panels if panel.series], controls, left_out)
     drawn = {point.name for point in plot.points}
     controls += [Point(c.entry.name, None, s) for c, s in scored if c.entry.name not in drawn]
-    return plot
+    return _with_intervals(plot, intervals) if intervals else plot
+
+
+def _with_intervals(plot: AxisPlot, intervals: Intervals) -> AxisPlot:
+    def given(points: list[Point]) -> list[Point]:
+        return [replace(point, interval=intervals.get(point.name)) for point in points]
+
+    panels = [
+        replace(panel, series={name: given(points) for name, points in panel.series.items()})
+        for panel in plot.panels
+    ]
+    return replace(plot, panels=panels, controls=given(plot.controls))
 
 
 def _product_panels(

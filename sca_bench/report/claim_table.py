@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sca_bench.report.claims import LEVEL, ClaimResult
+from sca_bench.report.claims import ClaimResult
 from sca_bench.report.differences import CellDifference, Differences
 from sca_bench.report.names import (
     NO_VALUE,
@@ -16,7 +16,7 @@ from sca_bench.report.names import (
     show_number,
     show_score,
 )
-from sca_bench.report.samples import NUM_RESAMPLES
+from sca_bench.report.samples import LEVEL, NUM_RESAMPLES
 from sca_bench.report.tables import Column, Entry, Footnotes, Row, Table, name_entry, seeds_entry
 
 _INTERVAL = f"{LEVEL:.0%} interval".replace("%", " %")

@@ -9,10 +9,9 @@ from typing import Any, Literal
 from sca_bench.metrics.compare import Comparison, compare_resampled
 from sca_bench.metrics.verdict import Judged, judge
 from sca_bench.report.collect import CellRuns, SuiteData
-from sca_bench.report.samples import Samples, unpaired
+from sca_bench.report.samples import LEVEL, Samples, unpaired
 from sca_bench.study.claims import Comparator, Side, meant_cells, parse_claim
 
-LEVEL = 0.95
 MARGIN_SHARE = 0.01
 """Where a claim of `no better than` names no margin: this share of the right side's score."""
 ClaimVerdict = Literal["reproduced", "contradicted", "undecided", "not comparable"]

@@ -12,9 +12,8 @@ from sca_bench.metrics.compare import (
 )
 from sca_bench.metrics.families import holm
 from sca_bench.metrics.power import NoiseFloor, noise_floor
-from sca_bench.report.claims import LEVEL
 from sca_bench.report.collect import CellRuns, SuiteData
-from sca_bench.report.samples import Samples, unpaired
+from sca_bench.report.samples import LEVEL, Samples, unpaired
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 # Okabe and Ito's palette without yellow, which is too light on paper; told apart by people with
 # any common colour blindness. Markers and dashes carry the same information in grey.
@@ -18,10 +20,13 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1)))
 CONTROL_COLOUR = "#555555"
+KINDS = ("png", "svg", "pdf")
+"""Every figure is written in each."""
 PNG_DPI = 160
 _LEGEND_SIGNS = 110  # characters of the legend's type that the figure's width holds
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "sca_bench",
+    "pdf.fonttype": 42,  # outlines that a typesetter can embed and search
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.unicode_minus": True,
@@ -92,11 +97,57 @@ def add_legend(figure: Figure, *panels: Axes) -> None:
         )
 
 
-def save(figure: Figure, folder: Path, name: str, svg: bool = True) -> list[Path]:
-    """Write `name.png` and `name.svg`, without dates or versions, and return their paths."""
-    paths = [folder / f"{name}.png"]
+def legend_sign(
+    label: str, colour: str, marker: str = "", face: str = "", dashes: str = "none"
+) -> Line2D:
+    """Return what a legend shows for a mark, a line, or both.
+
+    Args:
+        label: What it means.
+        colour: Of line and edge.
+        marker: Matplotlib's name of the mark; empty for none.
+        face: Colour inside the mark; that of the edge where empty.
+        dashes: Style of the line.
+    """
+    return Line2D(
+        [],
+        [],
+        color=colour,
+        marker=marker or None,
+        markerfacecolor=face or colour,
+        markersize=6,
+        markeredgewidth=1.3,
+        linestyle=dashes,  # type: ignore[arg-type]
+        linewidth=1.3,
+        label=label,
+    )
+
+
+def wrapped(label: str, signs: int) -> str:
+    """Return a label in lines of at most some length, broken at spaces and behind commas."""
+    lines = [""]
+    for word in re.split(r"(?<=[\s,])", label):
+        if lines[-1] and len(lines[-1]) + len(word.rstrip()) > signs:
+            lines.append("")
+        lines[-1] += word
+        while len(lines[-1].rstrip()) > signs:  # one long word
+            lines[-1:] = [lines[-1][:signs], lines[-1][signs:]]
+    return "\n".join(line.strip() for line in lines if line.strip())
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write `name` as PNG, SVG and PDF, without dates or versions, and return their paths."""
+    paths = [folder / f"{name}.{kind}" for kind in KINDS]
     figure.savefig(paths[0], dpi=PNG_DPI, metadata={"Software": None})
-    if svg:
-        paths.append(folder / f"{name}.svg")
-        figure.savefig(paths[1], metadata={"Date": None, "Creator": None})
+    figure.savefig(paths[1], metadata={"Date": None, "Creator": None})
+    dateless: dict[str, Any] = {"CreationDate": None, "Creator": None, "Producer": None}
+    figure.savefig(paths[2], metadata=dateless)
     return paths
+
+
+def shown_number(value: float) -> str:
+    """Return a number as short as a plot needs it: three digits, thousands and millions named."""
+    for limit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= limit * 0.9995:
+            return f"{value / limit:.3g}{letter}"
+    return f"{value:.3g}"

@@ -64,7 +64,9 @@ def _header(column: Column) -> str:
 
 
 def _field(entry: Entry) -> str:
-    return escape(entry.text) + "".join(f"[^{number}]" for number in entry.notes)
+    text = escape(entry.text)
+    shown = f"**{text}**" if entry.rank == "best" else text
+    return shown + "".join(f"[^{number}]" for number in entry.notes)
 
 
 def escape(text: str) -> str:

@@ -46,7 +46,9 @@ COSTS = (
     CostColumn("num_total_params", "Total", "parameters", decimals=0),
     CostColumn("step_s", "Step time", "ms, median", factor=1000.0),
     CostColumn("peak_memory_mib", "Peak memory", "MiB", decimals=0),
-    CostColumn("train_s", "Training", "s"),
+    CostColumn("train_s", "Own compute", "s"),
+    CostColumn("shared_s", "Shared compute", "s"),
+    CostColumn("captions_per_s", "Captions", "per s"),
 )
 
 

@@ -32,6 +32,7 @@ from sca_bench.report.collect import (
 )
 from sca_bench.study.record import RunRecord
 
+LEVEL = 0.95
 NUM_RESAMPLES = 1000
 RESAMPLING_SEED = 0
 CORPUS_TOLERANCE = 1e-4
@@ -47,6 +48,7 @@ class Sample:
         region_ids: The regions scored, sorted.
         image_ids: The image of each.
         seeds: Seeds that have region scores.
+        means: (R,) each region's own score, averaged over seeds, natural units.
         found: Scores per seed, of all images and of each resample; None where there is a hole.
         note: What a reader should know.
         hole: Why there are no scores; empty where there are.
@@ -55,6 +57,7 @@ class Sample:
     region_ids: tuple[str, ...] = ()
     image_ids: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
+    means: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     found: Resampled | None = None
     note: str = ""
     hole: str = ""
@@ -103,7 +106,9 @@ class Samples:
             read.values, images, combine if read.is_corpus else mean_combine, trained=trained
         )
         found = resample([scores], self.weights(scores.num_images))[0]
-        return Sample(tuple(read.ids), tuple(images), tuple(read.seeds), found, read.note)
+        return Sample(
+            tuple(read.ids), tuple(images), tuple(read.seeds), read.means, found, read.note
+        )
 
 
 def unpaired(left: Sample, right: Sample) -> str:
@@ -120,11 +125,12 @@ def unpaired(left: Sample, right: Sample) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """What one cell's files hold of a metric: values (S, R, K), rows in the order of `ids`."""
+    """What one cell's files hold of a metric: values (S, R, K) and means (R,) in order of ids."""
 
     ids: list[str]
     seeds: list[int]
     values: NDArray[np.float64]
+    means: NDArray[np.float64]
     is_corpus: bool
     note: str
 
@@ -159,7 +165,8 @@ def _read(data: SuiteData, cell: CellRuns, metric: str) -> _Read | str:
         return "no region scores of this metric"
     is_corpus = len(sums) == len(means)
     values = np.array(sums if is_corpus else means)
-    return _Read(ids, seeds, values, is_corpus, "; ".join(dict.fromkeys(notes)))
+    note = "; ".join(dict.fromkeys(notes))
+    return _Read(ids, seeds, values, np.mean(means, axis=0)[:, 0], is_corpus, note)
 
 
 def _is_no_mean(record: RunRecord, metric: str, values: NDArray[np.float64]) -> bool:

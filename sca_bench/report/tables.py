@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from sca_bench.report.collect import COST, CellRuns, SuiteData
 from sca_bench.report.lineage import lineage_lines
@@ -16,32 +17,46 @@ from sca_bench.report.names import (
     difference_unit,
     is_numeric,
     metric_label,
+    metric_scale,
     metric_unit,
     show_number,
     show_score,
 )
 from sca_bench.study.values import show_value
 
+Rank = Literal["", "best", "second"]
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column: its name, its unit (empty for words) and whether it holds numbers.
 
-    A `published` column holds printed numbers and nothing else.
+    A `published` column holds printed numbers and nothing else. Where `higher_is_better` is known
+    the best cells of the column are marked; None marks nothing.
     """
 
     label: str
     unit: str = ""
     numeric: bool = True
     published: bool = False
+    higher_is_better: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One field of a table: its text and the numbers of its footnotes."""
+    """One field of a table.
+
+    Attributes:
+        text: What it says.
+        notes: Numbers of its footnotes.
+        value: The number that cells are compared by, as displayed; None where there is none.
+        rank: `best` or `second` of its column (`sca_bench.report.best`); empty for the others.
+    """
 
     text: str
     notes: tuple[int, ...] = ()
+    value: float | None = None
+    rank: Rank = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +104,7 @@ def score_table(data: SuiteData, notes: Footnotes) -> Table:
         *(Column(axis, numeric=is_numeric(values)) for axis, values in data.manifest.axes.items()),
         Column("Seeds", "done of planned"),
         *(Column(cost.label, cost.unit) for cost in params),
-        *(Column(metric_label(metric), metric_unit(metric)) for metric in data.metrics),
+        *(_metric_column(data, metric) for metric in data.metrics),
         *(Column(cost.label, cost.unit) for cost in costs),
     ]
     rows = []
@@ -107,7 +122,9 @@ def score_table(data: SuiteData, notes: Footnotes) -> Table:
     counted = " unless the column names a unit" if other else ""
     caption = (
         "Metrics: mean ± sample standard deviation over the finished seeds (no ± with one seed), "
-        f"times 100{counted}. Costs: mean over the finished seeds."
+        f"times 100{counted}. Costs: mean over the finished seeds; own compute: the cell's part of "
+        "its training steps; shared compute: what its group does once for all of its cells (frozen "
+        "features)."
     )
     return Table("scores", "Scores", "Scores and costs", caption, tuple(columns), tuple(rows))
 
@@ -120,7 +137,7 @@ def slot_table(data: SuiteData, notes: Footnotes) -> Table | None:
     if not metrics:
         return None
     columns = [Column("Cell", numeric=False)]
-    columns += [Column(metric_label(metric), metric_unit(metric)) for metric in metrics]
+    columns += [_metric_column(data, metric) for metric in metrics]
     rows = []
     for cell in data.cells:
         entries = [name_entry(cell, notes), *(_score(data, cell, m, notes) for m in metrics)]
@@ -202,6 +219,12 @@ def seeds_entry(cell: CellRuns, notes: Footnotes) -> Entry:
     return Entry(f"{len(cell.done)} of {len(cell.runs)}", notes.mark(holes))
 
 
+def _metric_column(data: SuiteData, metric: str) -> Column:
+    # Numbers over different regions stand in one column with a note, but none of them is the best.
+    higher = True if len(data.scores.region_sets(metric)) < 2 else None
+    return Column(metric_label(metric), metric_unit(metric), higher_is_better=higher)
+
+
 def _score(data: SuiteData, cell: CellRuns, metric: str, notes: Footnotes) -> Entry:
     if not cell.done:
         return Entry(NO_VALUE, seeds_entry(cell, notes).notes)
@@ -223,8 +246,10 @@ def _score(data: SuiteData, cell: CellRuns, metric: str, notes: Footnotes) -> En
         own = [key for key, cells in sets.items() if cell.entry.name in cells]
         reasons += [f"scored on region set {key or 'not stated'}" for key in own]
     summary = data.scores.over_seeds(cell.entry.cell_id, metric)
-    text = NO_VALUE if summary is None else show_score(summary.mean, summary.sd, metric=metric)
-    return Entry(text, notes.mark(reasons))
+    if summary is None:
+        return Entry(NO_VALUE, notes.mark(reasons))
+    text = show_score(summary.mean, summary.sd, metric=metric)
+    return Entry(text, notes.mark(reasons), summary.mean * metric_scale(metric))
 
 
 def _cost(data: SuiteData, cell: CellRuns, key: str, notes: Footnotes) -> Entry:

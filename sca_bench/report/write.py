@@ -6,23 +6,22 @@ import tempfile
 from pathlib import Path
 
 from sca_bench.errors import InputError, did_you_mean
-from sca_bench.report.axis_draw import draw_axis_plot, shows_bars
-from sca_bench.report.axis_plot import AxisPlot, axis_plot
+from sca_bench.report.best import mark_best
 from sca_bench.report.claim_table import claim_table, interval_table
 from sca_bench.report.claims import ClaimResult, claim_results
 from sca_bench.report.collect import SuiteData, collect
 from sca_bench.report.csv_tables import claims_csv, long_csv, wide_csv
-from sca_bench.report.curves_plot import Curves, draw_learning_curves, learning_curves
 from sca_bench.report.differences import Differences, differences
-from sca_bench.report.figures import figure_style, save
 from sca_bench.report.fit import DEFAULT_LIMIT_MB
+from sca_bench.report.forests import forests, marks_of
 from sca_bench.report.gallery import Gallery
+from sca_bench.report.latex import write_latex, write_latex_table
 from sca_bench.report.markdown import write_markdown
-from sca_bench.report.names import metric_label
 from sca_bench.report.overview import write_overview
-from sca_bench.report.page import Page, Picture
+from sca_bench.report.page import Page
 from sca_bench.report.paper import Paper, read_paper
 from sca_bench.report.paper_table import claim_entries, paper_table
+from sca_bench.report.pictures import write_pictures
 from sca_bench.report.provenance import provenance, signature_legend
 from sca_bench.report.regions import read_regions
 from sca_bench.report.samples import Samples
@@ -35,11 +34,8 @@ from sca_bench.report.tables import (
     slot_by_objects_table,
     slot_table,
 )
-from sca_bench.report.thumbnails import png_uri
 from sca_bench.study.record import SuiteManifest
 from sca_bench.study.store import Store, write_atomic
-
-_FIGURES = ("metric_over_axis.png", "metric_over_axis.svg", "learning_curves.png")
 
 
 def write_report(
@@ -47,9 +43,11 @@ def write_report(
 ) -> Path:
     """Write one suite's report and return its folder, `out_dir / manifest.report_name`.
 
-    The folder then holds `index.html`, `table.md`, `table.csv` (one value a row), `summary.csv`
-    (one cell a row), `claims.csv` (one claim a row), and `metric_over_axis.png` / `.svg` and
-    `learning_curves.png` where there is something to draw. Files of an earlier report are replaced.
+    The folder then holds `index.html`, `table.md`, `tables.tex` (a document with every table),
+    `scores.tex` (the table of scores alone), `table.csv` (one value a row), `summary.csv` (one cell
+    a row), `claims.csv` (one claim a row), and as `.png`, `.svg` and `.pdf` the figures that have
+    something to draw: `forest_claims`, `forest_cells`, `metric_over_axis`, `pareto`, `distribution`
+    and `learning_curves`. Files of an earlier report are replaced.
 
     Args:
         store: The runs folder.
@@ -100,12 +98,16 @@ def _suite(data: SuiteData, paper: Paper, folder: Path) -> SuiteReport:
     regions = read_regions(data)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "claims.csv", claims_csv(claims))
+    marks = marks_of(found)
+    write_atomic(folder / "tables.tex", write_latex(data.manifest, tables, notes, marks))
+    scores = next(table for table in tables if table.id == "scores")
+    write_atomic(folder / "scores.tex", write_latex_table(data.manifest, scores, notes, marks))
     page = Page(
         data.manifest,
         data.main_metric,
         tuple(tables),
         notes,
-        tuple(_pictures(data, folder)),
+        tuple(write_pictures(data, folder, samples, found, forests(data, paper, claims, found))),
         Gallery((), ""),
         provenance(data, paper.source),
         tuple(legend),
@@ -169,66 +171,4 @@ def _tables(
         slot_table(data, notes),
         slot_by_objects_table(data, notes),
     ]
-    return [table for table in found if table is not None]
-
-
-def _pictures(data: SuiteData, folder: Path) -> list[Picture]:
-    for name in _FIGURES:  # what an earlier run had may have nothing to show now
-        (folder / name).unlink(missing_ok=True)
-    plot, curves = axis_plot(data), learning_curves(data)
-    uris = {"metric_over_axis": "", "learning_curves": ""}
-    with figure_style():
-        figure = draw_axis_plot(plot)
-        if figure is not None:
-            uris["metric_over_axis"] = png_uri(save(figure, folder, "metric_over_axis")[0])
-        figure = draw_learning_curves(curves)
-        if figure is not None:
-            path = save(figure, folder, "learning_curves", svg=False)[0]
-            uris["learning_curves"] = png_uri(path)
-    label = metric_label(data.main_metric)
-    over = f"{label} over {plot.over}" if plot.over else f"{label} by cell"
-    return [
-        Picture(
-            "metric-over-axis",
-            over,
-            uris["metric_over_axis"],
-            f"{over}; the numbers are in the table of scores",
-            _axis_caption(plot),
-        ),
-        Picture(
-            "learning-curves",
-            "Learning curves",
-            uris["learning_curves"],
-            "Training loss and validation metrics over training steps",
-            _curves_caption(curves),
-        ),
-    ]
-
-
-def _axis_caption(plot: AxisPlot) -> str:
-    if not plot.points and not plot.controls:
-        return "No run has a score yet, so there is nothing to draw."
-    bars = shows_bars(plot)
-    parts = ["Open dots: seeds." if bars else "Open dots: seeds, beside their mean."]
-    parts.append("Bars: means over seeds." if bars else "Filled marks: means over seeds.")
-    parts.append("Whiskers: ± one sample standard deviation over seeds.")
-    if any(panel.kind == "names" for panel in plot.panels) and not bars:
-        parts.append("Names have no order, so no line joins them.")
-    if plot.controls:
-        parts.append("Grey bars: controls." if bars else "Grey lines: controls (mean).")
-    if plot.left_out:
-        parts.append(f"Without a score and so not drawn: {', '.join(plot.left_out)}.")
-    return " ".join(parts)
-
-
-def _curves_caption(curves: Curves) -> str:
-    if not curves.panels:
-        return "No run wrote a training log."
-    parts = ["Thin lines: seeds; thick lines: their mean at the steps that all of them logged."]
-    if curves.without_log:
-        parts.append(f"Without a training log: {', '.join(curves.without_log)}.")
-    if curves.left_out:
-        parts.append(f"Also logged, not drawn: {', '.join(curves.left_out)}.")
-    if curves.dropped:
-        parts.append(f"{curves.dropped} logged values are not finite and are left out.")
-    return " ".join(parts)
+    return [mark_best(table) for table in found if table is not None]

@@ -45,7 +45,9 @@ class RunRecord(_Stored):
         variant: Registry name; `revision` is its code revision.
         scores: Metric name -> score; slot accuracies are named `slot/<name>`, scores of a subset
             `<subset>/<metric>`.
-        cost: Ledger in the unit of each name's suffix (`_s`, `_mib`, `num_`).
+        cost: Ledger in the unit of each name's suffix (`_s`, `_mib`, `num_`). `train_s` is the
+            run's own part of its training steps, `shared_s` what its group does once for all of
+            its runs (frozen features, kept before or as they come; older records lack it).
         counters: How often the frozen parts and the optimiser ran in this attempt.
         provenance: Command, versions, machine, times.
         stage: Name of a pretraining stage, for the run of one; such a run is never evaluated.

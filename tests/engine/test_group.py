@@ -216,6 +216,8 @@ def test_log_and_predictions_hold_what_they_say(group_job, run_group):
     sizes = json.loads((store.root / record.images_dir / "sizes.json").read_text())
     assert sizes["scene_100"] == [96, 96]
     assert record.cost["num_trainable_params"] < record.cost["num_total_params"]
+    assert record.cost["prepared_s"] == 0  # nobody prepared this job
+    assert 0 < record.cost["shared_s"] < 60
 
 
 def test_rng_stream_is_private():

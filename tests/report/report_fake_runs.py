@@ -211,12 +211,14 @@ def record(entry: CellEntry, seed: int) -> RunRecord:
         name = f"slot_by_objects/{k}/relation"
         scores[name] = Score(value=0.8, signature=signature(name, num_regions=10 * k))
     cost: dict[str, float] = {"num_total_params": 1_000_000.0, "generate_s": 2.5}
+    cost["captions_per_s"] = 12.0
     if trained:
         cost |= {
             "num_trainable_params": 100_000.0 * depth,
             "train_s": 40.0 + 10 * seed,
             "step_s": 0.05 + 0.01 * seed,
             "peak_memory_mib": 512.0,
+            "shared_s": 7.5,
         }
     return RunRecord(
         cell_id=entry.cell_id,

@@ -21,8 +21,11 @@ def test_same_records_give_the_same_bytes(whole_report: Path, tmp_path: Path) ->
     again = write_report(store, suite, tmp_path / "reports")
     names = sorted(path.name for path in whole_report.iterdir())
     assert names == [
-        *("index.html", "learning_curves.png", "metric_over_axis.png", "metric_over_axis.svg"),
-        *("summary.csv", "table.csv", "table.md"),
+        *("distribution.pdf", "distribution.png", "distribution.svg", "index.html"),
+        *("learning_curves.pdf", "learning_curves.png", "learning_curves.svg"),
+        *("metric_over_axis.pdf", "metric_over_axis.png", "metric_over_axis.svg"),
+        *("pareto.pdf", "pareto.png", "pareto.svg", "scores.tex"),
+        *("summary.csv", "table.csv", "table.md", "tables.tex"),
     ]
     assert names == sorted(path.name for path in again.iterdir())
     for name in names:

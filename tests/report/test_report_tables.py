@@ -49,7 +49,9 @@ def test_row_of_a_cell(runs: Runs) -> None:
     assert row["Total"] == "1,000,000"
     assert row["Step time"] == "55.0"
     assert row["Peak memory"] == "512"
-    assert row["Training"] == "45.0"
+    assert row["Own compute"] == "45.0"
+    assert row["Shared compute"] == "7.5"
+    assert row["Captions"] == "12.0"
 
 
 def test_units_are_in_the_header(whole_report: Path) -> None:
@@ -59,7 +61,9 @@ def test_units_are_in_the_header(whole_report: Path) -> None:
         "Exact match (×100, max 100)",
         "Step time (ms, median)",
         "Peak memory (MiB)",
-        "Training (s)",
+        "Own compute (s)",
+        "Shared compute (s)",
+        "Captions (per s)",
     ):
         assert header in text
 
@@ -196,7 +200,9 @@ def test_every_kind_of_hole_is_shown(runs: Runs) -> None:
     row = markdown_row(text, "Scores and costs", "depth-1")
     assert row[2].startswith("0 of 2[^")
     assert all(field.startswith("–[^") for field in row[3:])
-    assert markdown_row(text, "Scores and costs", "depth-2")[5] == "900.0"  # one seed: no spread
+    assert (
+        markdown_row(text, "Scores and costs", "depth-2")[5] == "**900.0**"
+    )  # one seed: no spread
     frame = pd.read_csv(folder / "table.csv")
     at = (frame["cell"] == "depth-4") & (frame["metric"] == "bleu_1")
     assert frame[at]["value"].isna().all()

@@ -1,0 +1,122 @@
+"""What the forest plots show: the claims, and every cell against the reference."""
+
+from __future__ import annotations
+
+from sca_bench.report.claim_table import ALPHA, floor_text, needs, significance
+from sca_bench.report.claims import ClaimResult
+from sca_bench.report.collect import SuiteData
+from sca_bench.report.differences import Differences
+from sca_bench.report.forest_plot import Forest, ForestRow
+from sca_bench.report.latex import Marks
+from sca_bench.report.names import difference_unit, metric_label, metric_scale
+from sca_bench.report.paper import COMPARABLE, Paper, paper_claim, verdict_of
+from sca_bench.report.pictures import ForestPicture
+
+
+def forests(
+    data: SuiteData, paper: Paper, claims: list[ClaimResult], compared: Differences
+) -> list[ForestPicture]:
+    """Return the forest plots of a suite, those with something to show."""
+    found = [_claims(data, paper, claims, compared), _cells(compared)]
+    return [picture for picture in found if picture is not None]
+
+
+def marks_of(compared: Differences) -> Marks:
+    """Return the signs of significance behind the main metric of each cell."""
+    if compared.reference is None:
+        return Marks()
+    signs = {one.cell.entry.name: significance(one) for one in compared.cells}
+    says = (
+        f"* differs from {compared.reference.entry.name}, p < {ALPHA:.2f} after Holm over the cells"
+    )
+    named = {name: sign for name, sign in signs.items() if sign}
+    return Marks(metric_label(compared.metric), named, says if named else "")
+
+
+def _claims(
+    data: SuiteData, paper: Paper, claims: list[ClaimResult], compared: Differences
+) -> ForestPicture | None:
+    rows, hollow = [], []
+    shown = [claim for claim in claims if claim.comparison is not None]
+    shown.sort(key=lambda claim: claim.metric != data.main_metric)  # stable
+    metrics = list(dict.fromkeys(claim.metric for claim in shown))
+    for claim in shown:
+        found, scale = claim.comparison, metric_scale(claim.metric)
+        assert found is not None
+        published = None
+        printed = paper_claim(data, paper, claim.id, claim.metric, claim.sides)
+        if printed is not None and printed.differences is not None:
+            # Another protocol's difference has no place on this axis; the table has it.
+            if verdict_of(printed.differences) == COMPARABLE:
+                published = printed.difference * scale
+            else:
+                hollow.append(claim.id)
+        group = metric_label(claim.metric) if len(metrics) > 1 else ""
+        decided = claim.verdict != "undecided"
+        note = claim.verdict if decided else f"undecided: {needs(claim)}"
+        rows.append(
+            ForestRow(
+                f"{claim.id}: left {claim.comparator} right",
+                found.difference * scale,
+                None if found.low is None else found.low * scale,
+                None if found.high is None else found.high * scale,
+                group,
+                decided,
+                note,
+                published,
+            )
+        )
+    if not rows:
+        return None
+    label = metric_label(metrics[0]) if len(metrics) == 1 else "Metric"
+    forest = Forest(
+        tuple(rows),
+        f"{label}, left minus right ({difference_unit(metrics[0])})",
+        _noise(compared) if metrics == [compared.metric] else None,
+        filled_says="decided",
+        hollow_says="undecided",
+    )
+    caption = "The claims of the table above: left side minus right side, with 95 % intervals."
+    if hollow:
+        caption += (
+            " The paper's own differences are in the table only: they were measured by another "
+            "protocol, and share no axis with ours."
+        )
+    return ForestPicture("forest_claims", "Claims", caption, forest)
+
+
+def _cells(compared: Differences) -> ForestPicture | None:
+    scale, reference = metric_scale(compared.metric), compared.reference
+    rows = []
+    for one in compared.cells:
+        found = one.comparison
+        if found is None or one.cell.entry.control:
+            continue
+        rows.append(
+            ForestRow(
+                one.cell.entry.name,
+                found.difference * scale,
+                None if found.low is None else found.low * scale,
+                None if found.high is None else found.high * scale,
+                filled=bool(significance(one)),
+            )
+        )
+    if not rows or reference is None:
+        return None
+    label, name = metric_label(compared.metric), reference.entry.name
+    forest = Forest(
+        tuple(rows),
+        f"{label}, minus {name} ({difference_unit(compared.metric)})",
+        _noise(compared),
+        filled_says=f"p < {ALPHA:.2f} after Holm",
+        hollow_says="not told apart",
+    )
+    title = f"Difference to {name}"
+    caption = f"Every cell that is no control, minus {name}, with 95 % intervals over images and "
+    caption += f"seeds. {floor_text(compared)}"
+    return ForestPicture("forest_cells", title, caption, forest)
+
+
+def _noise(compared: Differences) -> float | None:
+    floor = compared.floor
+    return None if floor is None else floor.floor * metric_scale(compared.metric)
