@@ -17,7 +17,7 @@ FROZEN = {
     "plan": "--gpu --help --no-probe --only --profile --runs-dir --seeds --set --utilisation suite",
     "check": "--build --help --only --profile --runs-dir --seeds --set suite",
     "sweep": "--help --no-mlflow --profile --runs-dir --set --tracking-uri --trials suite",
-    "report": "--help --out --runs-dir suites",
+    "report": "--help --limit-mb --out --runs-dir suites",
     "list": "--help --runs-dir what",
     "describe": "--help name",
     "explain": "--help --runs-dir cell other",
