@@ -208,8 +208,8 @@ def load_pipeline(given: str) -> Pipeline:
             f"the spaCy pipeline {named} is neither installed nor a folder: install "
             f"{PAPERS_PIPELINE}, or name another pipeline's package or folder in {SPACY_VARIABLE}"
         )
-    spacy = import_module("spacy")
     try:
+        spacy = import_module("spacy")
         with warnings.catch_warnings():
             # A pipeline of another minor release of spaCy: the signature names both versions.
             warnings.filterwarnings("ignore", message=r"\[W095\]")

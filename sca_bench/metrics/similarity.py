@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ def clip_score(rows: Sequence[CaptionRow], context: Context) -> list[Scored]:
             assert box is not None
             crops.append(crop(image, box))
         texts = [_PREFIX + rows[place].caption for place in batch]
-        cosines[batch] = model.cosines(crops, texts)
+        cosines[batch] = _run(model.cosines, crops, texts)
     values = [_WEIGHT * max(float(value), 0.0) for value in cosines]
     said = f"sca_bench clip_score (2.5 * max(cos, 0), box crop, {model.name})"
     return [_scored(context, rows, values, said)]
@@ -99,7 +99,7 @@ def sentence_similarity(rows: Sequence[CaptionRow], context: Context) -> list[Sc
     model = _model(context, "load_sentence", model_folder("sentence_similarity"))
     texts = list(dict.fromkeys(t for row in rows for t in (row.caption, *row.references)))
     places = {text: place for place, text in enumerate(texts)}
-    units = model.embed(texts)
+    units = _run(model.embed, texts)
     values = [
         max(float(units[places[row.caption]] @ units[places[r]]) for r in row.references)
         for row in rows
@@ -154,6 +154,14 @@ def _model(context: Context, loader: str, folder: Path) -> Any:
         except InputError as error:
             raise NotComputed(str(error)) from error
     return context.memory[key]
+
+
+def _run(compute: Callable[..., Any], *inputs: Any) -> Any:
+    try:
+        return compute(*inputs)
+    except RuntimeError as error:  # torch's own, such as a full GPU: the other metrics go on
+        said = " ".join(str(error).split())[:200]
+        raise NotComputed(f"the model failed ({type(error).__name__}: {said})") from error
 
 
 def _scored(

@@ -225,6 +225,17 @@ def test_without_spacy(monkeypatch):
     assert result.not_computed == dict.fromkeys(NAMES, expected)
 
 
+def test_a_broken_spacy_is_a_reason(tmp_path, use, monkeypatch):
+    use(_pipeline(tmp_path / "lg"))
+
+    def broken(name):
+        raise ImportError("undefined symbol")
+
+    monkeypatch.setattr(module, "import_module", broken)
+    result = _score([_row(1, "a dog", "a dog")], ["noun_recall"])
+    assert result.not_computed["noun_recall"].endswith("cannot be loaded: undefined symbol")
+
+
 def test_without_the_papers_pipeline(monkeypatch):
     if importlib.util.find_spec("en_core_web_lg"):
         pytest.skip("en_core_web_lg is installed")

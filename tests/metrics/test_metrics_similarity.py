@@ -268,3 +268,15 @@ def test_score_file_with_images(clip_folder, image_folder, tmp_path, monkeypatch
     found = score_file(path, ["clip_score"], images=image_folder)
     assert found["values"]["clip_score"] > 0
     assert "tiny-clip" in found["signatures"]["clip_score"]["scorer"]
+
+
+def test_a_model_that_fails_is_a_reason(sentence_folder, monkeypatch):
+    from sca_bench.models.similarity import SentenceModel
+
+    def full(self, texts):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to")
+
+    monkeypatch.setenv("SCA_BENCH_SENTENCE_MODEL", str(sentence_folder))
+    monkeypatch.setattr(SentenceModel, "embed", full)
+    reason = _score(ROWS, "sentence_similarity").not_computed["sentence_similarity"]
+    assert reason == "the model failed (OutOfMemoryError: CUDA out of memory. Tried to)"
