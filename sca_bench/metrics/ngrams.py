@@ -6,7 +6,8 @@ and its last word; so two n-grams are equal exactly where their integers are, no
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ Floats = NDArray[np.float64]
 MOST_WORDS = 4
 # An n-gram's key holds its last word in the low bits; words no reference has begin half way up.
 _WORD_BITS = 31
+_OTHER_SPACE = re.compile(r"[^\S \n]")
 _UNKNOWN = 1 << (_WORD_BITS - 1)
 
 
@@ -72,6 +74,17 @@ def encode(
             pairs = zip(numbers, flat, strict=True)
             numbers = [n if n >= 0 else _UNKNOWN + new[word] for n, word in pairs]
     return Encoded(np.array(numbers, dtype=np.int64), starts)
+
+
+def is_plain(captions: Collection[str]) -> bool:
+    """Say whether captions are cut up alike at any run of white space and at single spaces.
+
+    That is so where single spaces between words are all there is, and no caption is empty.
+    """
+    text = "\n".join(captions)
+    edges = f"\n{text}\n"
+    odd = any(pair in edges for pair in ("  ", "\n ", " \n", "\n\n"))
+    return not odd and text.count("\n") == len(captions) - 1 and not _OTHER_SPACE.search(text)
 
 
 def spread(starts: Ints, of: Ints) -> tuple[Ints, Ints]:

@@ -25,6 +25,7 @@ from sca_bench.metrics.ngrams import (
     count_captions,
     count_references,
     encode,
+    is_plain,
     spread,
     total,
 )
@@ -95,9 +96,11 @@ class ReferenceIndex:
         self._sizes = np.fromiter(map(len, numbers), np.int64, len(numbers))
         self._starts = np.concatenate([[0], np.cumsum(self._sizes)]).astype(np.int64)
         self._members = np.array(members, dtype=np.int64)
-        self._words, self._lines = Vocabulary(), Vocabulary()
-        self._encoded = encode(captions, self._words, None, grow=True)
-        self._spaced = encode(captions, self._lines, " ", grow=True)
+        self._words = self._lines = Vocabulary()
+        self._encoded = self._spaced = encode(captions, self._words, None, grow=True)
+        if not is_plain(captions):
+            self._lines = Vocabulary()
+            self._spaced = encode(captions, self._lines, " ", grow=True)
         weights = np.bincount(np.array(groups, dtype=np.int64), minlength=len(numbers))
         counted = count_references(self._encoded, len(self._words))
         self._levels = [self._level(*pair, weights) for pair in counted]
@@ -168,8 +171,10 @@ class ReferenceIndex:
         size, num_captions = table.size, len(self._encoded.lengths)
         owners, places = spread(counted.starts, self._members)
         groups = np.repeat(np.arange(len(self._sizes)), self._sizes)[owners]
-        documents = np.unique(groups * size + counted.grams[places])
-        of, grams = np.divmod(documents, max(size, 1))
+        documents = np.sort(groups * size + counted.grams[places])
+        first = np.ones(len(documents), dtype=bool)
+        first[1:] = documents[1:] != documents[:-1]
+        of, grams = np.divmod(documents[first], max(size, 1))
         frequencies = total(grams, weights[of].astype(np.float64), size)
         idf = cider.inverse_frequencies(frequencies.astype(np.int64), len(self._group_of))
         norms = cider.norms(counted, counted.counts * idf[counted.grams])
@@ -195,8 +200,9 @@ class ReferenceIndex:
             statistics[:, 1 + MOST_WORDS + n] = correct
             rows[:, _CIDER] += similarity
         rows[:, _CIDER] *= cider.SCALE / MOST_WORDS / self._sizes[groups]
-        spaced = encode(distinct, self._lines, " ", grow=False)
-        rows[:, _ROUGE] = self._rouge(groups, spaced, of)
+        if self._lines is not self._words or not is_plain(distinct):
+            encoded = encode(distinct, self._lines, " ", grow=False)
+        rows[:, _ROUGE] = self._rouge(groups, encoded, of)
         return rows
 
     def _references(self, groups: Ints) -> Iterator[tuple[Ints, Ints]]:

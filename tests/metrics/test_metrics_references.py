@@ -15,7 +15,7 @@ from sca_bench.metrics.text import ptb_tokenize, ptb_tokenize_groups
 
 # Few words, so that n-grams meet; some that no reference has; white space that `split` cuts at.
 WORDS = st.sampled_from(["a", "b", "ab", "dog", "|||", "é", "日本"])
-STRANGE = st.sampled_from(["a", "b", "qqq", "zz", "", "\t", "a\u2003b", "\x1f"])
+STRANGE = st.sampled_from(["a", "b", "qqq", "zz", "", "\t", "a\u2003b", "\x1f", "a\nb"])
 REFERENCES = st.lists(WORDS, max_size=9).map(" ".join)
 CAPTIONS = st.lists(WORDS | STRANGE, max_size=9).map(" ".join)
 CORPORA = st.lists(
