@@ -83,12 +83,19 @@ class ScoreTable:
     ) -> None:
         self.signatures: dict[str, dict[str, Any]] = {}
         self._cell_values: dict[tuple[str, str], list[float]] = {}
+        self._rows: dict[tuple[str, str], list[ScoreRow]] = {}
+        self._region_sets: dict[str, dict[str, list[str]]] = {}
         first: dict[str, ScoreRow] = {}
         records: list[dict[str, Any]] = []
         for row in rows:
             if row.value is not None:
                 _refuse_mixture(first.setdefault(row.metric, row), row, where, may_differ)
                 self._cell_values.setdefault((row.cell_id, row.metric), []).append(row.value)
+                sets = self._region_sets.setdefault(row.metric, {})
+                cells = sets.setdefault(_region_set(row.signature), [])
+                if row.cell not in cells:
+                    cells.append(row.cell)
+            self._rows.setdefault((row.cell_id, row.metric), []).append(row)
             key = signature_hash(row.signature)
             if key:
                 self.signatures[key] = row.signature
@@ -117,6 +124,10 @@ class ScoreTable:
         names = dict.fromkeys(str(name) for name in self.frame["metric"])
         return [name for name in names if name.startswith(prefix)]
 
+    def rows(self, cell_id: str, metric: str) -> list[ScoreRow]:
+        """Return the rows of one cell and metric, by seed; empty where it has none."""
+        return self._rows.get((cell_id, metric), [])
+
     def over_seeds(self, cell_id: str, metric: str) -> SeedSummary | None:
         """Return one cell's mean and spread (natural units) over the seeds that have the metric."""
         values = self._cell_values.get((cell_id, metric))
@@ -124,13 +135,7 @@ class ScoreTable:
 
     def region_sets(self, metric: str) -> dict[str, list[str]]:
         """Return region set -> names of the cells that were scored on it, for one metric."""
-        rows = self.frame[(self.frame["metric"] == metric) & self.frame["value"].notna()]
-        found: dict[str, list[str]] = {}
-        for name, cell in zip(rows["region_set"], rows["cell"], strict=True):
-            cells = found.setdefault(str(name), [])
-            if cell not in cells:
-                cells.append(str(cell))
-        return found
+        return self._region_sets.get(metric, {})
 
     def signatures_in_use(self) -> dict[str, list[str]]:
         """Return short hash -> the metrics with a number of that signature."""
