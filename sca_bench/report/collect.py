@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 
 from sca_bench.errors import InputError
 from sca_bench.report.names import SLOT, SLOT_BY_OBJECTS, SLOTS, expand_metrics
+from sca_bench.report.read_once import ReadOnce
 from sca_bench.report.score_table import MAY_DIFFER, ScoreRow, ScoreTable
 from sca_bench.study.record import CellEntry, RunRecord, SuiteManifest
 from sca_bench.study.store import STATISTICS, Store
@@ -89,7 +90,7 @@ def collect(store: Store, manifest: SuiteManifest) -> SuiteData:
     rows = list(_score_rows(manifest, cells))
     asked = {"decoding", "prompt"} if any(a.startswith("eval.") for a in manifest.axes) else set()
     table = ScoreTable(rows, manifest.file, MAY_DIFFER | asked)
-    return SuiteData(store, manifest, tuple(cells), table)
+    return SuiteData(ReadOnce(store), manifest, tuple(cells), table)
 
 
 def _cell_runs(store: Store, manifest: SuiteManifest, entry: CellEntry) -> CellRuns:

@@ -6,11 +6,13 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
+from numpy.typing import NDArray
 
 from sca_bench.report.figures import (
     COLOURS,
@@ -182,7 +184,8 @@ def _place_labels(axes: Axes, panel: ParetoPanel, labels: dict[str, str]) -> Non
         text.remove()
         x, y = at[point.name]
         places = _places(x, y, extent.width, extent.height)
-        best = min(places, key=lambda place: _covered(place.box, taken, inside))
+        solid = np.array([box.extents for box in taken])
+        best = min(places, key=lambda place: _covered(place.box, solid, inside))
         taken.append(best.box)
         scale = 72 / figure.dpi
         far = math.hypot(best.dx, best.dy) > 2 * _POINT_PX
@@ -218,13 +221,25 @@ def _places(x: float, y: float, width: float, height: float) -> list[_Place]:
     return found
 
 
-def _covered(box: Bbox, taken: list[Bbox], inside: Bbox) -> float:
-    """Return the area of other things that a box covers; outside the panel counts ten times."""
-    own = Bbox.intersection(box, inside)
-    area = box.width * box.height
-    outside = area - (own.width * own.height if own is not None else 0.0)
-    shared = (Bbox.intersection(box, other) for other in taken)
-    return sum(b.width * b.height for b in shared if b is not None) + 10 * max(0.0, outside)
+def _covered(box: Bbox, taken: NDArray[np.float64], inside: Bbox) -> float:
+    """Return the area of other things that a box covers; outside the panel counts ten times.
+
+    Args:
+        box: The box of a label, in pixels.
+        taken: What it should keep clear of: left, bottom, right and top of every thing.
+        inside: The panel.
+    """
+    own = _shared_areas(box, np.array([inside.extents]))[0]
+    outside = max(0.0, box.width * box.height - own)
+    return float(_shared_areas(box, taken).sum() + 10 * outside)
+
+
+def _shared_areas(box: Bbox, others: NDArray[np.float64]) -> NDArray[np.float64]:
+    left, bottom, right, top = others.T
+    widths = np.minimum(right, box.x1) - np.maximum(left, box.x0)
+    heights = np.minimum(top, box.y1) - np.maximum(bottom, box.y0)
+    areas: NDArray[np.float64] = np.maximum(widths, 0.0) * np.maximum(heights, 0.0)
+    return areas
 
 
 def _box(x: float, y: float, width: float, height: float) -> Bbox:

@@ -83,7 +83,8 @@ class ScoreTable:
     ) -> None:
         self.signatures: dict[str, dict[str, Any]] = {}
         self._cell_values: dict[tuple[str, str], list[float]] = {}
-        self._signed: dict[tuple[str, str], ScoreRow] = {}
+        self._rows: dict[tuple[str, str], list[ScoreRow]] = {}
+        self._region_sets: dict[str, dict[str, list[str]]] = {}
         self._asked = may_differ - MAY_DIFFER
         first: dict[str, ScoreRow] = {}
         records: list[dict[str, Any]] = []
@@ -91,7 +92,11 @@ class ScoreTable:
             if row.value is not None:
                 _refuse_mixture(first.setdefault(row.metric, row), row, where, may_differ)
                 self._cell_values.setdefault((row.cell_id, row.metric), []).append(row.value)
-                self._signed.setdefault((row.cell_id, row.metric), row)
+                sets = self._region_sets.setdefault(row.metric, {})
+                cells = sets.setdefault(_region_set(row.signature), [])
+                if row.cell not in cells:
+                    cells.append(row.cell)
+            self._rows.setdefault((row.cell_id, row.metric), []).append(row)
             key = signature_hash(row.signature)
             if key:
                 self.signatures[key] = row.signature
@@ -120,6 +125,10 @@ class ScoreTable:
         names = dict.fromkeys(str(name) for name in self.frame["metric"])
         return [name for name in names if name.startswith(prefix)]
 
+    def rows(self, cell_id: str, metric: str) -> list[ScoreRow]:
+        """Return the rows of one cell and metric, by seed; empty where it has none."""
+        return self._rows.get((cell_id, metric), [])
+
     def over_seeds(self, cell_id: str, metric: str) -> SeedSummary | None:
         """Return one cell's mean and spread (natural units) over the seeds that have the metric."""
         values = self._cell_values.get((cell_id, metric))
@@ -130,7 +139,8 @@ class ScoreTable:
 
         What the suite's own axes set (`eval.prompt`) is what it asks about, and no difference.
         """
-        rows = [row for key in cell_ids if (row := self._signed.get((key, metric))) is not None]
+        found = [self.rows(cell_id, metric) for cell_id in cell_ids]
+        rows = [row for each in found for row in each if row.value is not None]
         for row in rows[1:]:
             fields = [
                 key
@@ -144,13 +154,7 @@ class ScoreTable:
 
     def region_sets(self, metric: str) -> dict[str, list[str]]:
         """Return region set -> names of the cells that were scored on it, for one metric."""
-        rows = self.frame[(self.frame["metric"] == metric) & self.frame["value"].notna()]
-        found: dict[str, list[str]] = {}
-        for name, cell in zip(rows["region_set"], rows["cell"], strict=True):
-            cells = found.setdefault(str(name), [])
-            if cell not in cells:
-                cells.append(str(cell))
-        return found
+        return self._region_sets.get(metric, {})
 
     def signatures_in_use(self) -> dict[str, list[str]]:
         """Return short hash -> the metrics with a number of that signature."""

@@ -228,18 +228,17 @@ def _metric_column(data: SuiteData, metric: str) -> Column:
 def _score(data: SuiteData, cell: CellRuns, metric: str, notes: Footnotes) -> Entry:
     if not cell.done:
         return Entry(NO_VALUE, seeds_entry(cell, notes).notes)
-    frame = data.scores.frame
-    at = (frame["cell_id"] == cell.entry.cell_id) & (frame["metric"] == metric)
-    rows = frame[at & frame["value"].isna()]
+    found = data.scores.rows(cell.entry.cell_id, metric)
+    missing = [row for row in found if row.value is None]
     done = {record.seed for record in cell.done}
     reasons = [
-        f"{metric_label(metric)}, {cell.entry.name}, seed {seed}: {reason}"
-        for seed, reason in zip(rows["seed"], rows["reason"], strict=True)
-        if seed in done
+        f"{metric_label(metric)}, {cell.entry.name}, seed {row.seed}: {row.reason}"
+        for row in missing
+        if row.seed in done
     ]
-    if len(reasons) == len(done) > 1 and len(set(rows["reason"])) == 1:
-        reasons = [f"{metric_label(metric)}, {cell.entry.name}: {rows['reason'].iloc[0]}"]
-    if not at.any():
+    if len(reasons) == len(done) > 1 and len({row.reason for row in missing}) == 1:
+        reasons = [f"{metric_label(metric)}, {cell.entry.name}: {missing[0].reason}"]
+    if not found:
         reasons = [f"{metric_label(metric)}, {cell.entry.name}: not computed"]
     sets = data.scores.region_sets(metric)
     if len(sets) > 1:
