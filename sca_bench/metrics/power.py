@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
 from sca_bench.metrics.compare import Comparison, compare_resampled
@@ -138,13 +139,30 @@ def noise_floor(
     if not several:
         return None
     resampled = [one for group in _by_images(several) for one in resample(group, weights)]
-    df = sum(one.cell.num_seeds - 1 for one in resampled)
-    squares = sum(float(one.scores.var()) * one.cell.num_seeds for one in resampled)
-    sd = float(np.sqrt(squares / df))
+    pooled = pooled_floor([one.scores for one in resampled], num_seeds)
+    assert pooled is not None
     pairs = [pair for one in resampled if one.draws.size for pair in combinations(_single(one), 2)]
     outside = sum(_excludes_zero(compare_resampled(*pair)) for pair in pairs)
-    floor = float(stdtrit(df, 0.975)) * sd * (2 / num_seeds) ** 0.5
-    return NoiseFloor(sd, df, floor, len(pairs), outside)
+    return NoiseFloor(*pooled, len(pairs), outside)
+
+
+def pooled_floor(scores: Sequence[ArrayLike], num_seeds: int) -> tuple[float, int, float] | None:
+    """Return what `noise_floor` says of seeds alone: standard deviation, its df, and the floor.
+
+    Args:
+        scores: (S,) of each trained cell, one score a seed; those with one seed are left out.
+        num_seeds: Number of seeds whose mean is to be compared with that of as many others.
+
+    Returns:
+        None where no cell has two seeds.
+    """
+    arrays = [np.asarray(each, dtype=np.float64) for each in scores]
+    several = [each for each in arrays if each.size > 1]
+    if not several:
+        return None
+    df = sum(each.size - 1 for each in several)
+    sd = float(np.sqrt(sum(float(each.var()) * each.size for each in several) / df))
+    return sd, df, float(stdtrit(df, 0.975)) * sd * (2 / num_seeds) ** 0.5
 
 
 def _planned(comparison: Comparison, seeds: int | None, images: int) -> tuple[float, float]:

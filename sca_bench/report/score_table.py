@@ -129,6 +129,10 @@ class ScoreTable:
         """Return the rows of one cell and metric, by seed; empty where it has none."""
         return self._rows.get((cell_id, metric), [])
 
+    def values(self, cell_id: str, metric: str) -> list[float]:
+        """Return the values (natural units) of one cell and metric, by seed; missing left out."""
+        return self._cell_values.get((cell_id, metric), [])
+
     def over_seeds(self, cell_id: str, metric: str) -> SeedSummary | None:
         """Return one cell's mean and spread (natural units) over the seeds that have the metric."""
         values = self._cell_values.get((cell_id, metric))

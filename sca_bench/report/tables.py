@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from sca_bench.metrics.power import pooled_floor
 from sca_bench.report.collect import COST, CellRuns, SuiteData
 from sca_bench.report.lineage import lineage_lines
 from sca_bench.report.names import (
@@ -118,13 +119,17 @@ def score_table(data: SuiteData, notes: Footnotes) -> Table:
             *(_cost(data, cell, cost.key, notes) for cost in costs),
         ]
         rows.append(Row(tuple(entries), cell.entry.control))
+    floor = _floor_row(data, columns)
+    if floor is not None:
+        rows.append(floor)
     other = any(difference_unit(metric) != difference_unit("") for metric in data.metrics)
     counted = " unless the column names a unit" if other else ""
     caption = (
         "Metrics: mean ± sample standard deviation over the finished seeds (no ± with one seed), "
         f"times 100{counted}. Costs: mean over the finished seeds; own compute: the cell's part of "
         "its training steps; shared compute: what its group does once for all of its cells (frozen "
-        "features)."
+        "features). Noise floor: 95 % of the differences between two means of as many seeds of one "
+        "and the same cell are smaller."
     )
     return Table("scores", "Scores", "Scores and costs", caption, tuple(columns), tuple(rows))
 
@@ -217,6 +222,30 @@ def seeds_entry(cell: CellRuns, notes: Footnotes) -> Entry:
     """Return how many seeds are done, the others with their reasons."""
     holes = [f"{cell.entry.name}, seed {run.seed}: {run.hole}" for run in cell.runs if run.hole]
     return Entry(f"{len(cell.done)} of {len(cell.runs)}", notes.mark(holes))
+
+
+def _floor_row(data: SuiteData, columns: Sequence[Column]) -> Row | None:
+    """Return the noise floor of every metric: by how much a cell differs from itself, other seeds.
+
+    None where no trained cell has two seeds.
+    """
+    cells = [c for c in data.cells if not c.entry.control and _is_trained(data, c)]
+    entries = {}
+    for metric in data.metrics:
+        found = [data.scores.values(cell.entry.cell_id, metric) for cell in cells]
+        counts = [len(values) for values in found if len(values) > 1]
+        pooled = pooled_floor(found, min(counts)) if counts else None
+        if pooled is not None:
+            entries[metric_label(metric)] = show_score(pooled[2], metric=metric)
+    if not entries:
+        return None
+    shown = [entries.get(column.label) for column in columns[1:]]
+    texts = [NO_VALUE if text is None else f"± {text}" for text in shown]
+    return Row((Entry("noise floor (A/A)"), *map(Entry, texts)), control=True)
+
+
+def _is_trained(data: SuiteData, cell: CellRuns) -> bool:
+    return any(n > 0 for n in data.scores.values(cell.entry.cell_id, COST + "num_trainable_params"))
 
 
 def _metric_column(data: SuiteData, metric: str) -> Column:
