@@ -38,7 +38,7 @@ from sca_bench.metrics.score import Scorer
 FIXTURES = Path(__file__).parents[1] / "metrics" / "fixtures"
 REFERENCE_SYSTEMS = int(os.environ.get("SCA_BENCH_REFERENCE_SYSTEMS", "3"))
 OWN = float(os.environ.get("SCA_BENCH_OWN", "0.5"))
-SYSTEMS = int(os.environ.get("SCA_BENCH_SYSTEMS", "20"))
+SYSTEMS = 20
 METRICS = ("meteor", "cider_d", "bleu", "rouge_l")
 LEAST_RATIO_LIGHT = 6.0
 MOST_MIB = 1.2 * 1024
