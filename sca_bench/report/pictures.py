@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from sca_bench.report.axis_draw import draw_axis_plot, shows_bars
-from sca_bench.report.axis_plot import AxisPlot, axis_plot
+from sca_bench.report.axis_plot import AxisPlot, Intervals, axis_plot
 from sca_bench.report.collect import SuiteData
 from sca_bench.report.curves_plot import Curves, draw_learning_curves, learning_curves
 from sca_bench.report.distribution_draw import draw_distribution_plot
@@ -41,6 +41,7 @@ def write_pictures(
     folder: Path,
     means: Sequence[RegionMeans],
     forests: Sequence[ForestPicture] = (),
+    intervals: Intervals | None = None,
 ) -> list[Picture]:
     """Draw every figure into a folder, as PNG, SVG and PDF, and return what the page shows.
 
@@ -49,6 +50,7 @@ def write_pictures(
         folder: Where files of an earlier report are replaced.
         means: Region scores of the main metric, in the order of the cells.
         forests: Forest plots, which come first.
+        intervals: Name of a cell -> ends of its interval (displayed units), for `axis_plot`.
 
     Raises:
         InputError: A file of the runs folder is damaged.
@@ -58,7 +60,7 @@ def write_pictures(
         if known and path.suffix.lstrip(".") in KINDS:
             path.unlink()
     label = metric_label(data.main_metric)
-    axis, costs, curves = axis_plot(data), pareto(data), learning_curves(data)
+    axis, costs, curves = axis_plot(data, intervals), pareto(data), learning_curves(data)
     over = f"{label} over {axis.over}" if axis.over else f"{label} by cell"
     regions = distribution(data, means)
     found = [_forest(each, folder) for each in forests]
