@@ -11,8 +11,8 @@ from sca_bench.report.distribution_plot import Distribution, DistributionPanel
 from sca_bench.report.figures import add_legend, legend_columns, line_style, new_figure, tidy
 from sca_bench.report.names import metric_label, metric_unit
 
-_SPREAD = 0.5
-"""Share of the gap between two bins over which the cells stand beside each other."""
+_SPREAD, _STEP = 0.5, 0.1
+"""Shares of the gap between two bins: all cells beside each other, and two of them at most."""
 
 
 def draw_distribution_plot(plot: Distribution) -> Figure | None:
@@ -23,27 +23,22 @@ def draw_distribution_plot(plot: Distribution) -> Figure | None:
     """
     if not plot.panels:
         return None
-    columns = min(2, len(plot.panels))
-    rows = math.ceil(len(plot.panels) / columns)
     names = list(plot.panels[0].lines)
     legend_rows = math.ceil(len(names) / legend_columns(names)) if len(names) > 1 else 0
-    figure = new_figure(7.6, 2.9 * rows + 0.1 + 0.2 * legend_rows)
-    flat = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
+    figure = new_figure(7.6, 2.3 * len(plot.panels) + 0.2 + 0.2 * legend_rows)
+    flat = list(figure.subplots(len(plot.panels), 1, squeeze=False, sharey=True).flat)
     unit = f"{metric_label(plot.metric)} ({metric_unit(plot.metric)})"
-    for axes, panel in zip(flat, plot.panels, strict=False):
+    for axes, panel in zip(flat, plot.panels, strict=True):
         _draw_panel(axes, panel)
-        axes.set_ylabel(unit if axes in flat[::columns] else "", fontsize=8)
+        axes.set_ylabel(unit, fontsize=7.5)
         axes.tick_params(labelsize=7.5, labelleft=True)
-    for axes in flat[len(plot.panels) :]:
-        axes.set_visible(False)
     add_legend(figure, *flat)
     return figure
 
 
 def _draw_panel(axes: Axes, panel: DistributionPanel) -> None:
     tidy(axes)
-    step = _SPREAD / max(1, len(panel.lines) - 1) if len(panel.lines) > 1 else 0.0
-    step = min(step, 0.14)
+    step = min(_STEP, _SPREAD / max(1, len(panel.lines) - 1))
     for index, (name, means) in enumerate(panel.lines.items()):
         colour, dashes, marker = line_style(index)
         shift = step * (index - (len(panel.lines) - 1) / 2)

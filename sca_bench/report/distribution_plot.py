@@ -21,6 +21,7 @@ MAX_CELLS = 8
 NUM_BINS = 5
 MIN_REGIONS = 20
 """Regions a bin should hold; of fewer regions, fewer bins are made."""
+RARITY = "Frequency of the rarest word (regions)"
 _NUM_RESAMPLES = 500
 _WORD = re.compile(r"\w+(?:['’-]\w+)*")  # noqa: RUF001
 
@@ -143,7 +144,7 @@ def _properties(
     return [
         (area_label, areas),
         ("Reference length (words)", lengths),
-        ("Regions with the rarest word", rarity),
+        (RARITY, rarity),
     ]
 
 
@@ -188,7 +189,8 @@ def _panel(
 def quantile_bins(values: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return the bin of every value: about equally many each, equal values always together."""
     wanted = max(2, min(NUM_BINS, len(values) // MIN_REGIONS))
-    inner = np.quantile(values, np.linspace(0, 1, wanted + 1)[1:-1], method="inverted_cdf")
+    ordered, num = np.sort(values), len(values)
+    inner = ordered[[-(-k * num // wanted) - 1 for k in range(1, wanted)]]
     edges = np.unique(inner[inner < values.max()])
     place: NDArray[np.int64] = np.searchsorted(edges, values, side="left")
     _, dense = np.unique(place, return_inverse=True)

@@ -11,8 +11,8 @@ from sca_bench.report.latex_text import escape
 from sca_bench.report.tables import Column, Entry, Footnotes, Row, Table
 from sca_bench.study.record import SuiteManifest
 
-MAX_ROWS = 30
-"""Rows of one table on a page; longer ones go on in further parts."""
+MAX_LINES, MAX_LINES_WIDE = 30, 60
+"""Lines of one table on a page, and of one that its columns make small; the rest goes on behind."""
 _MANY_COLUMNS = 8
 _WORD_SIGNS = 42
 """Characters of a line of words where many columns share the page."""
@@ -77,21 +77,49 @@ def _parts(
     manifest: SuiteManifest, table: Table, notes: Footnotes, marks: Marks | None
 ) -> list[str]:
     """Return a table in parts that fit a page each, each with its notes behind it."""
-    count = max(1, -(-len(table.rows) // MAX_ROWS))
-    size = -(-len(table.rows) // count)
+    pages = _pages(table)
     texts = []
-    for number in range(count):
-        rows = table.rows[number * size : (number + 1) * size]
-        part = replace(table, rows=rows)
+    for number, rows in enumerate(pages):
+        part = replace(table, rows=tuple(rows))
         suffix = ""
-        if count > 1:
-            part = replace(part, title=f"{table.title} (part {number + 1} of {count})")
+        if len(pages) > 1:
+            part = replace(part, title=f"{table.title} (part {number + 1} of {len(pages)})")
             suffix = f"-{number + 1}" if number else ""
         own = _Notes(notes)
         body = _body(part, own, marks or Marks())
         text = _environment(manifest, part, body, "!htbp", suffix, "")
         texts.append(text + own.written(marks, part))
     return texts
+
+
+def _pages(table: Table) -> list[list[Row]]:
+    """Return the rows of each page; one page where there are none."""
+    room = MAX_LINES_WIDE if _is_wide(table) else MAX_LINES
+    pages: list[list[Row]] = [[]]
+    used = 0
+    for row in table.rows:
+        lines = max(len(_lines_of(table, c, e)) for c, e in _pairs(table, row))
+        if pages[-1] and used + lines > room:
+            pages.append([])
+            used = 0
+        pages[-1].append(row)
+        used += lines
+    return pages
+
+
+def _pairs(table: Table, row: Row) -> list[tuple[Column, Entry]]:
+    return list(zip(table.columns, row.entries, strict=True))
+
+
+def _is_wide(table: Table) -> bool:
+    return len(table.columns) > _MANY_COLUMNS
+
+
+def _lines_of(table: Table, column: Column, entry: Entry) -> list[str]:
+    """Return the lines of an entry: words are broken where many columns share the page."""
+    if column.numeric or not _is_wide(table):
+        return [entry.text]
+    return wrapped(entry.text, _WORD_SIGNS).split("\n")
 
 
 class _Notes:
@@ -156,20 +184,19 @@ def _body(table: Table, notes: _Notes, marks: Marks) -> str:
     if any(column.unit for column in table.columns):
         lines.append(_line([_unit(column) for column in table.columns]))
     lines.append("\\midrule")
-    wide = len(table.columns) > _MANY_COLUMNS
     before = bool(table.rows) and table.rows[0].control
     for row in table.rows:
         if row.control and not before:
             lines.append("\\midrule")
             before = True
         fields = []
-        for column, entry in zip(table.columns, row.entries, strict=True):
+        for column, entry in _pairs(table, row):
             sign = marks.signs.get(_cell(row), "") if column.label == marks.column else ""
             raised = f"$^{{{_sign(sign)}}}$" if sign else ""
             numbers = notes.mark(entry)
-            narrow = wide and not column.numeric and len(entry.text) > _WORD_SIGNS
-            shown = _stacked(entry.text, numbers) if narrow else _field(entry) + raised + numbers
-            fields.append(shown)
+            words = _lines_of(table, column, entry)
+            whole = _field(entry) + raised + numbers
+            fields.append(_stacked(words, numbers) if len(words) > 1 else whole)
         lines.append(_line(fields))
     lines += ["\\bottomrule", "\\end{tabular}", ""]
     return "\n".join(lines)
@@ -191,9 +218,9 @@ def _field(entry: Entry) -> str:
     return f"{shown} {escape(spread + sd)}" if spread else shown
 
 
-def _stacked(text: str, behind: str) -> str:
+def _stacked(words: list[str], behind: str) -> str:
     """Return words in several lines, the first one level with the row."""
-    lines = r"\\".join(escape(line) for line in wrapped(text, _WORD_SIGNS).split("\n"))
+    lines = r"\\".join(map(escape, words))
     return f"\\begin{{tabular}}[t]{{@{{}}l@{{}}}}{lines}{behind}\\end{{tabular}}"
 
 

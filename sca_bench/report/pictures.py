@@ -14,7 +14,7 @@ from sca_bench.report.collect import SuiteData
 from sca_bench.report.curves_plot import Curves, draw_learning_curves, learning_curves
 from sca_bench.report.differences import Differences
 from sca_bench.report.distribution_draw import draw_distribution_plot
-from sca_bench.report.distribution_plot import Distribution, distribution
+from sca_bench.report.distribution_plot import RARITY, Distribution, distribution
 from sca_bench.report.figures import KINDS, figure_style, save
 from sca_bench.report.forest_plot import Forest, draw_forest_plot
 from sca_bench.report.names import metric_label, metric_scale
@@ -182,10 +182,10 @@ def _distribution_caption(plot: Distribution) -> str:
         "about equal counts (n); seeds are averaged first. Marks: means; lines: 95 % bootstrap "
         "intervals over test images. Cells stand beside each other in a bin only to be told apart."
     ]
-    if any(panel.label.startswith("Regions with") for panel in plot.panels):
+    if any(panel.label == RARITY for panel in plot.panels):
         parts.append(
             "The rarest word of a region's references stands for its class: the axis counts the "
-            "test regions whose references hold that word, so rare classes are on the left."
+            "test regions whose references hold that word; rare classes are on the left."
         )
     if plot.left_out:
         parts.append(f"Not drawn, to keep lines apart: {', '.join(plot.left_out)}.")

@@ -1,0 +1,243 @@
+"""Forest, Pareto and region plots: what they hold, and that labels keep clear of each other."""
+
+import random
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation, Text
+from matplotlib.transforms import Bbox
+from report_fake_runs import axis_manifest, build, record, regions
+
+from sca_bench.report.axis_draw import draw_axis_plot
+from sca_bench.report.axis_plot import axis_plot
+from sca_bench.report.collect import SuiteData, collect
+from sca_bench.report.distribution_draw import draw_distribution_plot
+from sca_bench.report.distribution_plot import Distribution, distribution, quantile_bins
+from sca_bench.report.figures import KINDS, figure_style, save, shown_number, wrapped
+from sca_bench.report.forest_plot import Forest, ForestRow, draw_forest_plot
+from sca_bench.report.intervals import region_means
+from sca_bench.report.pareto_draw import draw_pareto_plot
+from sca_bench.report.pareto_plot import Pareto, ParetoPanel, pareto
+from sca_bench.report.pictures import ForestPicture, write_pictures
+from sca_bench.study.record import SuiteManifest
+from sca_bench.study.store import Store
+
+Runs = tuple[Store, SuiteManifest]
+
+
+def drawn(figure: Figure | None) -> Figure:
+    assert figure is not None
+    figure.draw_without_rendering()
+    return figure
+
+
+def extents(texts: list[Text]) -> list[Bbox]:
+    return [Text.get_window_extent(text) for text in texts if text.get_text()]
+
+
+def shared_area(boxes: list[Bbox]) -> float:
+    found = (Bbox.intersection(a, b) for a, b in combinations(boxes, 2))
+    return sum(box.width * box.height for box in found if box is not None)
+
+
+@pytest.mark.parametrize("num_rows", [1, 7, 40])
+def test_forest_rows_keep_clear(num_rows: int) -> None:
+    draw = random.Random(num_rows)
+    rows = []
+    for number in range(num_rows):
+        mean = draw.uniform(-40, 40)
+        label = f"cider_d(mixer.num_layers={number},sam.size=vit_b) > cider_d(mixer.num_layers=2)"
+        rows.append(
+            ForestRow(
+                label if number % 2 else f"cell {number}",
+                *(mean, mean - 9, mean + 9),
+                group=f"group {number // 4}",
+                filled=abs(mean) > 9,
+                note="undecided: p = 0.1234" if number % 3 else "",
+                published=mean + 5 if number % 4 == 0 else None,
+            )
+        )
+    forest = Forest(tuple(rows), "left - right", 5.0, filled_says="differs", hollow_says="equal")
+    with figure_style():
+        figure = drawn(draw_forest_plot(forest))
+        axes = figure.axes[0]
+        beside = [c for c in axes.get_children() if isinstance(c, Annotation)]
+        boxes = extents([*axes.get_yticklabels(), *beside])
+    assert len(axes.get_yticklabels()) == num_rows
+    assert shared_area(boxes) == 0
+    assert min(box.x0 for box in boxes) >= 0
+    assert max(box.x1 for box in boxes) <= figure.bbox.x1 + 1
+    low, high = axes.get_xlim()
+    assert all(low < row.difference < high for row in rows)
+
+
+def test_forest_without_rows_or_intervals() -> None:
+    assert draw_forest_plot(Forest((), "x")) is None
+    with figure_style():
+        assert not drawn(draw_forest_plot(Forest((ForestRow("a", 0.0),), "x"))).legends
+
+
+def suite_with_costs(root: Path) -> SuiteData:
+    suite = axis_manifest({"mixer.num_layers": list(range(1, 7))})
+    store, _ = build(root, suite)
+    for number, entry in enumerate(suite.cells):
+        for seed in suite.seeds:
+            changed = record(entry, seed)
+            changed.scores["cider_d"].value = (
+                5.0 + [0.0, 2.0, 1.0, 3.0, 3.0, 2.5, -4.9, 1.5][number]
+            )
+            changed.cost |= {"num_trainable_params": 10.0**number, "captions_per_s": 9.0 - number}
+            changed.cost |= {"peak_memory_mib": 512.0}
+            changed.cost.pop("step_s", None)
+            store.save(changed)
+    return collect(store, suite)
+
+
+def front(panel: ParetoPanel) -> list[str]:
+    return [point.name for point in panel.front]
+
+
+def test_pareto_panels_and_front(tmp_path: Path) -> None:
+    plot = pareto(suite_with_costs(tmp_path / "runs"))
+    assert [panel.axis.key for panel in plot.panels] == ["num_trainable_params", "captions_per_s"]
+    assert plot.not_measured == ("Step time (ms)",)
+    assert plot.not_varied == ("Peak memory (MiB)",)
+    assert plot.far_below == ("permuted captions",)
+    fewer, faster = plot.panels
+    assert front(fewer) == ["num_layers=1", "num_layers=2", "num_layers=4"]
+    assert fewer.is_log
+    # The first cell is the fastest one, too; slower ones must score more.
+    assert front(faster) == ["num_layers=4", "num_layers=2", "num_layers=1"]
+    controls = [point for point in fewer.points if point.is_control]
+    assert [point.name for point in controls] == ["most frequent caption"]
+    assert not controls[0].in_front
+
+
+@pytest.mark.parametrize("num_cells", [2, 8, 20])
+def test_pareto_labels_keep_clear(tmp_path: Path, num_cells: int) -> None:
+    suite = axis_manifest({"mixer.num_layers": list(range(1, num_cells + 1))}, controls=False)
+    store, _ = build(tmp_path / "runs", suite)
+    for entry in suite.cells:
+        draw = random.Random(entry.name)
+        for seed in suite.seeds:
+            changed = record(entry, seed)
+            changed.cost["step_s"] = draw.uniform(0.01, 0.2)
+            store.save(changed)
+    with figure_style():
+        figure = drawn(draw_pareto_plot(pareto(collect(store, suite))))
+        for axes in figure.axes:
+            texts = [c for c in axes.get_children() if isinstance(c, Annotation)]
+            assert len(texts) in (0, num_cells)
+            boxes = extents(texts)
+            assert shared_area(boxes) == 0
+            assert all(box.x1 <= figure.bbox.x1 for box in boxes)
+    named = num_cells <= 8
+    assert len(figure.legends) == (1 if named else 2)
+
+
+def test_pareto_without_costs_draws_nothing(runs: Runs) -> None:
+    assert draw_pareto_plot(Pareto("cider_d", (), (), (), ())) is None
+
+
+def regions_plot(store: Store, suite: SuiteManifest) -> Distribution:
+    data = collect(store, suite)
+    means = [region_means(data, cell, data.main_metric) for cell in data.cells]
+    return distribution(data, means)
+
+
+def test_quantile_bins() -> None:
+    place = quantile_bins(np.arange(100.0))
+    assert [int((place == n).sum()) for n in range(5)] == [20] * 5
+    assert list(quantile_bins(np.array([1.0] * 50 + [2.0, 3.0]))) == [0] * 50 + [1, 1]
+    assert set(quantile_bins(np.array([4.0, 4.0]))) == {0}
+
+
+def test_region_plot_bins_by_rarity_and_states_what_is_left_out(runs: Runs) -> None:
+    plot = regions_plot(*runs)
+    (panel,) = plot.panels  # boxes are of one size and references of one length
+    assert panel.label == "Frequency of the rarest word (regions)"
+    assert plot.same == ("Box area (% of the image)", "Reference length (words)")
+    assert list(panel.lines) == ["depth-1", "depth-2", "depth-4"]
+    assert plot.left_out == ("permuted captions", "most frequent caption")
+    assert sum(panel.counts) == plot.num_regions == len(regions())
+    means = [each.mean for each in panel.lines["depth-2"]]
+    whole = sum(m * n for m, n in zip(means, panel.counts, strict=True)) / plot.num_regions
+    assert whole == pytest.approx(880.0)
+    for each in panel.lines["depth-2"]:
+        assert each.low is not None
+        assert each.high is not None
+        assert each.low <= each.mean <= each.high
+
+
+def test_box_areas_are_pixels_where_an_image_has_no_size(runs: Runs) -> None:
+    store, suite = runs
+    (store.root / "images" / "feed" / "sizes.json").unlink()
+    assert regions_plot(store, suite).same[0] == "Box area (px²)"
+
+
+def test_region_plot_without_scores(runs: Runs) -> None:
+    store, suite = runs
+    for path in store.root.glob("cells/*/*/region_scores.json"):
+        path.unlink()
+    plot = regions_plot(store, suite)
+    assert draw_distribution_plot(plot) is None
+    assert len(plot.without) == 5
+
+
+def test_axis_whiskers_take_intervals_where_given(runs: Runs) -> None:
+    plot = axis_plot(collect(*runs), {"depth-1": (800.0, 830.0)})
+    first, second = plot.points[:2]
+    assert first.whisker == (800.0, 830.0)
+    assert second.whisker == pytest.approx((880.0 - 28.284271, 880.0 + 28.284271))
+    with figure_style():
+        drawn(draw_axis_plot(plot))
+
+
+def test_pictures_are_written_in_every_kind_and_old_ones_go(runs: Runs, tmp_path: Path) -> None:
+    data = collect(*runs)
+    means = [region_means(data, cell, data.main_metric) for cell in data.cells]
+    (tmp_path / "forest_old.png").write_bytes(b"old")
+    (tmp_path / "table.md").write_text("stays", encoding="utf-8")
+    forest = Forest((ForestRow("a", 1.0, 0.0, 2.0),), "x")
+    given = ForestPicture("forest_claims", "Claims", "How to read it.", forest)
+    pictures = write_pictures(data, tmp_path, means, [given])
+    assert [picture.id for picture in pictures] == [
+        *("forest-claims", "metric-over-axis", "pareto", "distribution", "learning-curves")
+    ]
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {f"forest_claims.{kind}" for kind in KINDS} <= names
+    assert {f"learning_curves.{kind}" for kind in KINDS} <= names
+    assert "table.md" in names
+    assert "forest_old.png" not in names
+    assert "rarest word" in pictures[3].caption
+
+
+def test_files_hold_no_date(tmp_path: Path) -> None:
+    with figure_style():
+        figure = drawn(draw_forest_plot(Forest((ForestRow("a", 1.0),), "x")))
+        texts = [path.read_bytes() for path in save(figure, tmp_path, "one")]
+        again = [path.read_bytes() for path in save(figure, tmp_path, "two")]
+    assert texts == again
+    assert not any(word in text for text in texts for word in (b"CreationDate", b"dc:date"))
+
+
+def test_short_numbers_and_wrapped_names() -> None:
+    assert [shown_number(v) for v in (0.03, 12.34, 999.9, 1500, 2e6)] == [
+        *("0.03", "12.3", "1k", "1.5k", "2M")
+    ]
+    assert wrapped("a=1,b=2,c=3", 8) == "a=1,b=2,\nc=3"
+    assert wrapped("abcdefghij", 4) == "abcd\nefgh\nij"
+
+
+def test_large_files_are_read_once(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = collect(*runs)
+    key = ("c-depth-1", 0)
+    rows = data.store.predictions(*key)
+    assert data.store.predictions(*key) is rows
+    assert data.store.region_scores(*key) is data.store.region_scores(*key)
+    other = data.store.predictions("c-depth-2", 1)
+    assert other[3]["references"] is rows[3]["references"]
+    assert other == runs[0].predictions("c-depth-2", 1)
