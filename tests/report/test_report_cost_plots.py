@@ -14,14 +14,15 @@ from report_fake_runs import axis_manifest, build, record, regions
 from sca_bench.report.axis_draw import draw_axis_plot
 from sca_bench.report.axis_plot import axis_plot
 from sca_bench.report.collect import SuiteData, collect
+from sca_bench.report.differences import differences
 from sca_bench.report.distribution_draw import draw_distribution_plot
 from sca_bench.report.distribution_plot import Distribution, distribution, quantile_bins
 from sca_bench.report.figures import KINDS, figure_style, save, shown_number, wrapped
 from sca_bench.report.forest_plot import Forest, ForestRow, draw_forest_plot
-from sca_bench.report.intervals import region_means
 from sca_bench.report.pareto_draw import draw_pareto_plot
 from sca_bench.report.pareto_plot import Pareto, ParetoPanel, pareto
 from sca_bench.report.pictures import ForestPicture, write_pictures
+from sca_bench.report.samples import Samples
 from sca_bench.study.record import SuiteManifest
 from sca_bench.study.store import Store
 
@@ -144,8 +145,8 @@ def test_pareto_without_costs_draws_nothing(runs: Runs) -> None:
 
 def regions_plot(store: Store, suite: SuiteManifest) -> Distribution:
     data = collect(store, suite)
-    means = [region_means(data, cell, data.main_metric) for cell in data.cells]
-    return distribution(data, means)
+    samples = Samples(data)
+    return distribution(data, [samples.of(cell, data.main_metric) for cell in data.cells])
 
 
 def test_quantile_bins() -> None:
@@ -198,12 +199,13 @@ def test_axis_whiskers_take_intervals_where_given(runs: Runs) -> None:
 
 def test_pictures_are_written_in_every_kind_and_old_ones_go(runs: Runs, tmp_path: Path) -> None:
     data = collect(*runs)
-    means = [region_means(data, cell, data.main_metric) for cell in data.cells]
+    samples = Samples(data)
+    compared = differences(data, samples, data.main_metric)
     (tmp_path / "forest_old.png").write_bytes(b"old")
     (tmp_path / "table.md").write_text("stays", encoding="utf-8")
     forest = Forest((ForestRow("a", 1.0, 0.0, 2.0),), "x")
     given = ForestPicture("forest_claims", "Claims", "How to read it.", forest)
-    pictures = write_pictures(data, tmp_path, means, [given])
+    pictures = write_pictures(data, tmp_path, samples, compared, [given])
     assert [picture.id for picture in pictures] == [
         *("forest-claims", "metric-over-axis", "pareto", "distribution", "learning-curves")
     ]

@@ -84,7 +84,7 @@ def test_the_overview_needs_no_other_file(tmp_path: Path) -> None:
     for part in (
         "How deep must the text feature mixer be?",
         "pixel reconstruction and object descriptors",  # the profile's statement
-        "Claims and observed differences",
+        "Claims and verdicts",
         "Scores and costs",
         "CIDEr-D over",
         "failed: out of memory",  # what failed, and why
@@ -96,7 +96,7 @@ def test_the_overview_needs_no_other_file(tmp_path: Path) -> None:
     ):
         assert part in said, part
     assert len(sections["suite-mixer_layers"].findall(".//article")) == 6
-    assert len(sections["suite-mixer_layers"].findall(".//img")) == 2
+    assert len(sections["suite-mixer_layers"].findall(".//img")) == 4
     assert "nothing to draw" in "".join(sections["suite-mixer_layers.paper"].itertext())
 
 
@@ -109,7 +109,7 @@ def test_an_overview_leaves_the_reports_it_was_not_asked_for(tmp_path: Path) -> 
     root = ElementTree.fromstring(page)
     section = root.find(".//section[@id='suite-mixer_layers']")
     assert section is not None
-    assert len(section.findall(".//img")) == 2  # drawn for this page alone
+    assert len(section.findall(".//img")) == 4  # drawn for this page alone
     assert "own page is not written" in "".join(section.itertext())
 
 

@@ -21,7 +21,9 @@ def test_same_records_give_the_same_bytes(whole_report: Path, tmp_path: Path) ->
     again = write_report(store, suite, tmp_path / "reports")
     names = sorted(path.name for path in whole_report.iterdir())
     assert names == [
-        *("distribution.pdf", "distribution.png", "distribution.svg", "index.html"),
+        *("claims.csv", "distribution.pdf", "distribution.png", "distribution.svg"),
+        *("forest_cells.pdf", "forest_cells.png", "forest_cells.svg"),
+        *("forest_claims.pdf", "forest_claims.png", "forest_claims.svg", "index.html"),
         *("learning_curves.pdf", "learning_curves.png", "learning_curves.svg"),
         *("metric_over_axis.pdf", "metric_over_axis.png", "metric_over_axis.svg"),
         *("pareto.pdf", "pareto.png", "pareto.svg", "scores.tex"),
