@@ -71,6 +71,8 @@ def test_a_suite_runs_once_and_then_never_again(suite_file, tmp_path, mlflow_run
         assert record.scores["cider_d"].signature["decoding"] == "greedy, at most 4 tokens"
         assert record.scores["slot/colour"].value is not None
         assert record.counters["encoder_forwards"] == 0  # the bank was filled before
+        assert record.cost["prepared_s"] > 0
+        assert record.cost["shared_s"] > record.cost["prepared_s"]  # and read batch by batch
 
     client, mirrored = mlflow_runs(runs, "demo")
     assert {run.info.status for run in mirrored} == {"FINISHED"}
