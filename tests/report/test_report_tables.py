@@ -76,7 +76,16 @@ def test_controls_are_marked_and_last(runs: Runs) -> None:
         ("depth-4", False),
         ("permuted captions (control)", True),
         ("most frequent caption (control)", True),
+        ("noise floor (A/A)", True),
     ]
+
+
+def test_the_noise_floor_is_that_of_a_cell_against_itself(runs: Runs) -> None:
+    """Seeds of every depth lie .4 apart: sd .283, three degrees of freedom, two seeds a mean."""
+    table = score_table(collect(*runs), Footnotes())
+    column = [column.label for column in table.columns].index("CIDEr-D")
+    floor = 3.1824 * 0.4 / 2**0.5 * (2 / 2) ** 0.5
+    assert table.rows[-1].entries[column].text == f"± {100 * floor:.1f}"
 
 
 def test_markdown_opens_with_question_statement_interval_and_claims(whole_report: Path) -> None:
