@@ -4,6 +4,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from safetensors.numpy import load_file
 
 from sca_bench.cli import main
 from sca_bench.data.load import load_split
@@ -11,12 +12,13 @@ from sca_bench.engine import scoring
 from sca_bench.engine.scoring import is_scored, score_runs
 from sca_bench.errors import InputError
 from sca_bench.metrics import registry
+from sca_bench.metrics.corpus import corpus_value
 from sca_bench.metrics.protocol import Scored
 from sca_bench.metrics.registry import MetricSpec
 from sca_bench.metrics.subsets import FIRST_OF_IMAGE
 from sca_bench.study import suite as suite_module
 from sca_bench.study.record import RunRecord
-from sca_bench.study.store import PREDICTIONS, Store
+from sca_bench.study.store import PREDICTIONS, STATISTICS, Store
 
 FIRST = {"one_per_image": FIRST_OF_IMAGE}
 
@@ -168,3 +170,16 @@ def test_a_suite_with_a_subset_shows_both_protocols(suite_file, tmp_path, capsys
     assert "Other sets of regions" in text
     assert "one per image/cider d (×100, max 1000)" in text  # noqa: RUF001
     assert "one_per_image: first_of_image" in text
+
+
+def test_statistics_of_corpus_scores_are_kept_region_by_region(runs):
+    store, jobs, region_set = runs
+    assert score_runs(store, jobs, ["bleu", "cider_d"], lambda text: None) == 1
+    kept = load_file(store.run_dir("c1", 0) / STATISTICS)
+    assert {key: rows.shape for key, rows in kept.items()} == {
+        "bleu": (len(region_set.regions), 10)
+    }
+    record = store.record("c1", 0)
+    for metric in ("bleu_1", "bleu_4"):
+        again = corpus_value(metric, kept["bleu"].sum(0), len(region_set.regions))
+        assert float(again) == pytest.approx(record.scores[metric].value, abs=1e-12)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sca_bench.engine.tracking import Tracker, default_uri, sync
+from sca_bench.engine.tracking import SUMMARY, Tracker, default_uri, sync
 from sca_bench.study.record import CellEntry, RunRecord, Score, SuiteManifest
 from sca_bench.study.store import Store
 
@@ -112,3 +112,46 @@ def test_a_broken_server_is_said_once_without_its_credentials(store, manifest):
     assert "MLflow mirror stopped" in said[0]
     assert "secret" not in said[0]
     assert store.record("a", 0).status == "done"
+
+
+def summaries(uri):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("demo")
+    found = client.search_runs([experiment.experiment_id])
+    return client, [run for run in found if SUMMARY in run.data.tags]
+
+
+def test_a_report_is_one_summary_run_however_often_it_is_written(store, manifest, tmp_path):
+    uri, said = f"sqlite:///{tmp_path}/mlflow.db", []
+    report = tmp_path / "reports" / "demo"
+    report.mkdir(parents=True)
+    (report / "index.html").write_text("<p>one</p>")
+    (report / "table.md").write_text("| a |")
+    for _ in range(2):
+        Tracker(store, manifest, uri, said.append).summarise(report)
+    client, runs = summaries(uri)
+    (first,) = runs
+    assert (first.info.run_name, first.info.status) == ("summary", "FINISHED")
+    names = {item.path for item in client.list_artifacts(first.info.run_id)}
+    assert names == {"index.html", "table.md"}
+
+    (report / "index.html").write_text("<p>two</p>")
+    (report / "table.md").unlink()
+    Tracker(store, manifest, uri, said.append).summarise(report)
+    client, runs = summaries(uri)
+    (second,) = runs
+    assert second.info.run_id != first.info.run_id
+    assert [item.path for item in client.list_artifacts(second.info.run_id)] == ["index.html"]
+    assert said == []
+
+
+def test_a_report_outlives_a_server_that_is_not_there(store, manifest, tmp_path):
+    said = []
+    (tmp_path / "index.html").write_text("<p>one</p>")
+    tracker = Tracker(store, manifest, "postgresql://user:secret@127.0.0.1:1/none", said.append)
+    tracker.summarise(tmp_path)
+    assert tracker.broken
+    assert len(said) == 1
+    assert "secret" not in said[0]
