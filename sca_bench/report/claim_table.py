@@ -17,7 +17,16 @@ from sca_bench.report.names import (
     show_score,
 )
 from sca_bench.report.samples import LEVEL, NUM_RESAMPLES
-from sca_bench.report.tables import Column, Entry, Footnotes, Row, Table, name_entry, seeds_entry
+from sca_bench.report.tables import (
+    Column,
+    Entry,
+    Footnotes,
+    Row,
+    Table,
+    Tone,
+    name_entry,
+    seeds_entry,
+)
 
 _INTERVAL = f"{LEVEL:.0%} interval".replace("%", " %")
 ALPHA = 1 - LEVEL
@@ -84,8 +93,9 @@ def _caption(published: bool) -> str:
 
 def _verdict(claim: ClaimResult, notes: Footnotes) -> Entry:
     judged = claim.judged
+    tone: Tone = "incomparable" if claim.verdict == "not comparable" else claim.verdict
     if judged is None:
-        return Entry(claim.verdict)
+        return Entry(claim.verdict, tone=tone)
     text: str = claim.verdict
     remarks = []
     if judged.margin:
@@ -93,7 +103,7 @@ def _verdict(claim: ClaimResult, notes: Footnotes) -> Entry:
         remarks.append(f"{claim.id}: margin {margin}")
     if claim.verdict == "undecided":
         text = f"{text}: {needs(claim)}"
-    return Entry(text, notes.mark(remarks))
+    return Entry(text, notes.mark(remarks), tone=tone)
 
 
 def needs(claim: ClaimResult) -> str:

@@ -56,7 +56,7 @@ def _claims(
         note = claim.verdict if decided else f"undecided: {needs(claim)}"
         rows.append(
             ForestRow(
-                f"{claim.id}: left {claim.comparator} right",
+                f"{claim.id} ({claim.comparator})",
                 found.difference * scale,
                 None if found.low is None else found.low * scale,
                 None if found.high is None else found.high * scale,
@@ -76,13 +76,16 @@ def _claims(
         filled_says="decided",
         hollow_says="undecided",
     )
-    caption = "The claims of the table above: left side minus right side, with 95 % intervals."
+    caption = (
+        "The claims of the table above, each with the sign it claims between its sides: left side "
+        "minus right side, with 95 % intervals."
+    )
     if hollow:
         caption += (
             " The paper's own differences are in the table only: they were measured by another "
             "protocol, and share no axis with ours."
         )
-    return ForestPicture("forest_claims", "Claims", caption, forest)
+    return ForestPicture("forest_claims", "Claims, drawn", caption, forest)
 
 
 def _cells(compared: Differences) -> ForestPicture | None:

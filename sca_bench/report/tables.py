@@ -26,6 +26,7 @@ from sca_bench.report.names import (
 from sca_bench.study.values import show_value
 
 Rank = Literal["", "best", "second"]
+Tone = Literal["", "reproduced", "contradicted", "undecided", "incomparable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +53,14 @@ class Entry:
         notes: Numbers of its footnotes.
         value: The number that cells are compared by, as displayed; None where there is none.
         rank: `best` or `second` of its column (`sca_bench.report.best`); empty for the others.
+        tone: Which of a claim's verdicts it is, for the page to colour; empty for the others.
     """
 
     text: str
     notes: tuple[int, ...] = ()
     value: float | None = None
     rank: Rank = ""
+    tone: Tone = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,8 +268,9 @@ def _score(data: SuiteData, cell: CellRuns, metric: str, notes: Footnotes) -> En
         for row in missing
         if row.seed in done
     ]
-    if len(reasons) == len(done) > 1 and len({row.reason for row in missing}) == 1:
-        reasons = [f"{metric_label(metric)}, {cell.entry.name}: {missing[0].reason}"]
+    if len(reasons) == len(done) and len({row.reason for row in missing}) == 1:
+        who = "" if _nobody_has(data, metric, missing[0].reason) else f", {cell.entry.name}"
+        reasons = [f"{metric_label(metric)}{who}: {missing[0].reason}"]
     if not found:
         reasons = [f"{metric_label(metric)}, {cell.entry.name}: not computed"]
     sets = data.scores.region_sets(metric)
@@ -278,6 +282,14 @@ def _score(data: SuiteData, cell: CellRuns, metric: str, notes: Footnotes) -> En
         return Entry(NO_VALUE, notes.mark(reasons))
     text = show_score(summary.mean, summary.sd, metric=metric)
     return Entry(text, notes.mark(reasons), summary.mean * metric_scale(metric))
+
+
+def _nobody_has(data: SuiteData, metric: str, reason: str) -> bool:
+    """Say whether a metric is missing from every finished run for one and the same reason."""
+    done = [(cell.entry.cell_id, record.seed) for cell in data.cells for record in cell.done]
+    found = [row for cell in data.cells for row in data.scores.rows(cell.entry.cell_id, metric)]
+    own = [row for row in found if (row.cell_id, row.seed) in set(done)]
+    return len(own) == len(done) and all(row.value is None and row.reason == reason for row in own)
 
 
 def _cost(data: SuiteData, cell: CellRuns, key: str, notes: Footnotes) -> Entry:
