@@ -5,6 +5,7 @@ No torch: a machine without any of the data or weights can be asked as well.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ from sca_bench.metrics.java import find_java
 from sca_bench.metrics.registry import get_metric
 from sca_bench.metrics.similarity import model_folder
 from sca_bench.metrics.spice import corenlp_folder
+from sca_bench.study.claims import parse_claim
 from sca_bench.study.fingerprint import HUB_KEYS, path_settings
 from sca_bench.study.suite import FIRST_OF_IMAGE, Suite
 
@@ -48,6 +50,25 @@ class Need:
     found: str = ""
     get: str = ""
     stops: bool = True
+
+
+def check_claims(suite: Suite) -> None:
+    """Check what the claims of a suite say against the metrics there are.
+
+    Raises:
+        InputError: A claim is about an unknown metric, or its margin is no margin of that metric.
+    """
+    for claim in suite.claims:
+        where = f"{suite.file}: claims.{claim.id}"
+        metric = parse_claim(claim.says).left.metric
+        if metric.startswith(("slot/", "slot_by_objects/")):
+            most = 1.0
+        else:
+            spec = get_metric(metric.rpartition("/")[2], where)
+            most = math.inf if spec.unit else spec.maximum
+        if claim.margin is not None and claim.margin >= most:
+            problem = f"{claim.margin:g} is the whole scale of {metric}, which ends at {most:g}"
+            raise InputError(where, "margin", problem, "give a difference in natural units")
 
 
 def needs_of(suite: Suite, runs_dir: Path) -> list[Need]:

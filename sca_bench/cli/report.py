@@ -13,7 +13,8 @@ from sca_bench.study.store import Store
 def command(options: argparse.Namespace) -> int:
     """Write the reports and print where they are; return the exit code."""
     store = Store(options.runs_dir)
-    names = [Path(name).stem for name in options.suites] or None
+    files = (".yaml", ".yml")
+    names = [Path(n).stem if n.endswith(files) else n for n in options.suites] or None
     folders = write_reports(store, names, Path(options.out), options.limit_mb)
     overview = [Path(options.out)] if len(folders) > 1 else []
     for folder in folders + overview:

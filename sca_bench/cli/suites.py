@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from sca_bench.cli.check import missing, needs_of, print_needs
+from sca_bench.cli.check import check_claims, missing, needs_of, print_needs
 from sca_bench.cli.plan import print_plan
 from sca_bench.engine.budget import parse_duration
 from sca_bench.errors import InputError, PathNotGiven
@@ -70,6 +70,7 @@ def _one(file: Path, console: Console, options: argparse.Namespace, words: Seque
     )
     for metric in suite.metrics:
         get_metric(metric, f"{suite.file}: metrics")
+    check_claims(suite)
     store = Store(options.runs_dir)
     if options.command == "check":
         return _check(suite, store, console, options)

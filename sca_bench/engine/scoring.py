@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
+from safetensors.numpy import load_file, save
 
 from sca_bench.data.load import load_split
 from sca_bench.data.region_set import RegionSet
@@ -93,8 +93,30 @@ def score_runs(
                 if not is_scored(record, metrics, [name]):
                     part = subset_rows(rows, which)
                     result = scorer.score(part, metrics, f"{folder}: {name}", images)
+                    _keep_part(folder, name, part, result)
                     record = _save(store, record, _of_part(record, name, result))
     return len(waiting)
+
+
+def _keep_part(folder: Path, name: str, rows: list[CaptionRow], result: ScoreResult) -> None:
+    """Add a subset's region scores and statistics to the files of the whole."""
+    path = folder / "region_scores.json"
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    stored.setdefault("parts", {})[name] = _regions(rows, result)
+    write_atomic(path, json.dumps(stored))
+    if result.statistics:
+        path = folder / STATISTICS
+        kept = load_file(path) if path.exists() else {}
+        kept |= {f"{name}/{k}": np.ascontiguousarray(v) for k, v in result.statistics.items()}
+        write_atomic(path, save(kept))
+
+
+def _regions(rows: list[CaptionRow], result: ScoreResult) -> dict[str, Any]:
+    return {
+        "region_ids": [row.region_id for row in rows],
+        "image_ids": [row.image_id for row in rows],
+        "scores": {_name(k): v for k, v in result.per_region.items()},
+    }
 
 
 def _score_whole(
@@ -107,16 +129,7 @@ def _score_whole(
 ) -> RunRecord:
     """Write the scores of all test regions, and those of the training regions if there are any."""
     folder = store.run_dir(record.cell_id, record.seed)
-    write_atomic(
-        folder / "region_scores.json",
-        json.dumps(
-            {
-                "region_ids": [row.region_id for row in rows],
-                "image_ids": [row.image_id for row in rows],
-                "scores": {_name(k): v for k, v in result.per_region.items()},
-            }
-        ),
-    )
+    write_atomic(folder / "region_scores.json", json.dumps(_regions(rows, result)))
     if result.statistics:
         kept = {k: np.ascontiguousarray(v) for k, v in result.statistics.items()}
         write_atomic(folder / STATISTICS, save(kept))

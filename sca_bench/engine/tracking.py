@@ -124,11 +124,16 @@ class Tracker:
         tags = {
             "sca_bench.suite": self._manifest.suite,
             "sca_bench.profile": self._manifest.profile,
+            SUMMARY: "incomplete",
         }
         run = client.create_run(self._experiment, run_name="summary", tags=tags)
-        for path in files:
-            client.log_artifact(run.info.run_id, str(path))
-        client.set_tag(run.info.run_id, SUMMARY, stamp)
+        try:
+            for path in files:
+                client.log_artifact(run.info.run_id, str(path))
+            client.set_tag(run.info.run_id, SUMMARY, stamp)
+        except BaseException:
+            client.set_terminated(run.info.run_id, status="FAILED")
+            raise
         client.set_terminated(run.info.run_id, status="FINISHED")
         for old in known:
             client.delete_run(old.info.run_id)

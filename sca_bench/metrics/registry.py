@@ -47,6 +47,7 @@ class MetricSpec:
         label: What a report calls it; its name in words where empty.
         needs: What has to be there beside the rows, in words.
         fault: Why it cannot be computed at all: a package that does not import.
+        higher_is_better: None where neither more nor less is (lengths, diversity).
     """
 
     name: str
@@ -63,6 +64,7 @@ class MetricSpec:
     label: str = ""
     needs: str = ""
     fault: str = ""
+    higher_is_better: bool | None = True
 
     def sign(self, key: str, rows: Sequence[CaptionRow], region_set: str = "") -> Signature:
         """Return the signature of the value `key` over `rows` (whose hash may be given)."""
@@ -127,6 +129,12 @@ def _own(name: str, summary: str, compute: str, **more: Any) -> MetricSpec:
     """Return a metric that this package computes itself."""
     facts = {"family": name, "scorer": f"sca_bench {name}", "package": "", **more}
     return MetricSpec(name, summary, compute=f"sca_bench.metrics.{compute}", **facts)
+
+
+def _diversity(name: str, summary: str, compute: str, **more: Any) -> MetricSpec:
+    """Return a metric of which neither more nor less is better."""
+    facts = {"tokenizer": _WORDS, **more}
+    return _own(name, summary, f"diversity:{compute}", higher_is_better=None, **facts)
 
 
 def _coverage(name: str, label: str, classes: str, how: str) -> MetricSpec:
@@ -208,41 +216,37 @@ _ALL = (
     _coverage("verb_recall", "Verb recall", _VERBS, "exact"),
     _coverage("noun_recall_fuzzy", "Noun recall, fuzzy", _NOUNS, _FUZZY),
     _coverage("verb_recall_fuzzy", "Verb recall, fuzzy", _VERBS, _FUZZY),
-    _own(
+    _diversity(
         "caption_length",
         "Mean number of words in a caption; words",
-        "diversity:caption_length",
-        tokenizer=_WORDS,
+        "caption_length",
         report_scale=1.0,
         unit="words",
     ),
-    _own(
+    _diversity(
         "distinct_1",
         "Distinct words / all words of all captions; 0-1",
-        "diversity:distinct",
+        "distinct",
         scorer="sca_bench distinct (n=1, over all captions)",
-        tokenizer=_WORDS,
         label="Distinct-1",
     ),
-    _own(
+    _diversity(
         "distinct_2",
         "Distinct pairs of words / all pairs of all captions; 0-1",
-        "diversity:distinct",
+        "distinct",
         scorer="sca_bench distinct (n=2, over all captions)",
-        tokenizer=_WORDS,
         label="Distinct-2",
     ),
-    _own(
+    _diversity(
         "distinct_captions",
         "Number of different captions / number of captions; 0-1",
-        "diversity:distinct_captions",
+        "distinct_captions",
         tokenizer=_CASE,
     ),
-    _own(
+    _diversity(
         "vocabulary_size",
         "Number of different words in all captions; words",
-        "diversity:vocabulary_size",
-        tokenizer=_WORDS,
+        "vocabulary_size",
         report_scale=1.0,
         unit="words",
     ),

@@ -10,6 +10,7 @@ from sca_bench.report.names import (
     NO_VALUE,
     difference_unit,
     metric_label,
+    metric_maximum,
     metric_scale,
     metric_unit,
     show_difference,
@@ -30,6 +31,7 @@ from sca_bench.report.tables import (
 
 _INTERVAL = f"{LEVEL:.0%} interval".replace("%", " %")
 ALPHA = 1 - LEVEL
+ONE_SEED = "one seed: the interval covers images only, and says nothing of other seeds"
 
 
 def claim_table(
@@ -47,8 +49,8 @@ def claim_table(
     units = list(dict.fromkeys(difference_unit(claim.metric) for claim in claims))
     columns = (
         Column("Claim", numeric=False),
-        Column("Says", numeric=False),
         Column("Verdict", numeric=False),
+        Column("Says", numeric=False),
         Column("Left − right", units[0] if len(units) == 1 else "unit in each row"),  # noqa: RUF001
         Column(_INTERVAL),
         Column("p", "Holm"),
@@ -57,7 +59,7 @@ def claim_table(
     rows = []
     for claim in claims:
         mark = notes.mark([f"{claim.id}: {claim.hole}" if claim.hole else "", claim.note])
-        entries = [Entry(claim.id), Entry(claim.says), _verdict(claim, notes)]
+        entries = [Entry(claim.id), _verdict(claim), Entry(claim.says)]
         if claim.comparison is None or claim.judged is None:
             entries += [Entry(NO_VALUE, mark), Entry(NO_VALUE), Entry(NO_VALUE)]
         else:
@@ -91,19 +93,18 @@ def _caption(published: bool) -> str:
     return text
 
 
-def _verdict(claim: ClaimResult, notes: Footnotes) -> Entry:
+def _verdict(claim: ClaimResult) -> Entry:
     judged = claim.judged
     tone: Tone = "incomparable" if claim.verdict == "not comparable" else claim.verdict
     if judged is None:
-        return Entry(claim.verdict, tone=tone)
+        said = f"{claim.verdict}: no numbers" if claim.verdict == "undecided" else claim.verdict
+        return Entry(said, tone=tone)
     text: str = claim.verdict
-    remarks = []
-    if judged.margin:
-        margin = show_number(judged.margin * metric_scale(claim.metric), 2)
-        remarks.append(f"{claim.id}: margin {margin}")
     if claim.verdict == "undecided":
         text = f"{text}: {needs(claim)}"
-    return Entry(text, notes.mark(remarks), tone=tone)
+    if judged.margin:
+        text += f" (margin {show_number(judged.margin * metric_scale(claim.metric), 1)})"
+    return Entry(text, tone=tone)
 
 
 def needs(claim: ClaimResult) -> str:
@@ -149,8 +150,9 @@ def interval_table(found: Differences, notes: Footnotes) -> Table:
 
 
 def _entries(one: CellDifference, found: Differences, notes: Footnotes) -> list[Entry]:
-    mark = notes.mark([one.hole, one.note])
     alone, comparison, metric = one.estimate, one.comparison, found.metric
+    single = alone is not None and not alone.covers_seeds
+    mark = notes.mark([one.hole, one.note, ONE_SEED if single else ""])
     if alone is None:
         return [
             Entry(NO_VALUE, mark),
@@ -158,8 +160,9 @@ def _entries(one: CellDifference, found: Differences, notes: Footnotes) -> list[
             seeds_entry(one.cell, notes),
         ]
     if comparison is not None:
+        note = notes.mark(["" if comparison.covers_seeds else ONE_SEED])
         beside = [
-            Entry(show_difference(comparison.difference, metric=metric) + significance(one)),
+            Entry(show_difference(comparison.difference, metric=metric) + significance(one), note),
             _ends(comparison.low, comparison.high, notes, metric, signed=True),
             Entry(show_p(one.p_adjusted)),
         ]
@@ -181,7 +184,7 @@ def _interval_caption(found: Differences) -> str:
         f"Intervals: {NUM_RESAMPLES:,} resamples of the test images (document frequencies held "
         "fixed), with the variance between training seeds as a second level (t distribution, "
         "degrees of freedom after Satterthwaite); with one seed of a trained cell they cover "
-        "images only. "
+        "images only. A score's own interval is cut where its scale ends. "
     )
     if found.reference is not None:
         text += (
@@ -203,6 +206,12 @@ def floor_text(found: Differences) -> str:
         f"cases; of {floor.num_pairs} pairs of runs that differ in the seed alone, "
         f"{floor.pairs_outside} have an interval over images that leaves zero out."
     )
+
+
+def within_scale(low: float, high: float, metric: str) -> tuple[float, float]:
+    """Return the ends of an interval of a score (natural units), cut where its scale ends."""
+    most = metric_maximum(metric)
+    return max(low, 0.0), high if most is None else min(high, most)
 
 
 def significance(one: CellDifference) -> str:
@@ -229,4 +238,6 @@ def _ends(
     if low is None or high is None:
         return Entry(NO_VALUE, notes.mark(["no interval: fewer than two test images"]))
     show = show_difference if signed else show_score
+    if not signed:
+        low, high = within_scale(low, high, metric)
     return Entry(f"{show(low, metric=metric)} to {show(high, metric=metric)}")

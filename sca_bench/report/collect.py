@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from sca_bench.errors import InputError
+from sca_bench.metrics.corpus import statistics_family
 from sca_bench.report.names import SLOT, SLOT_BY_OBJECTS, SLOTS, expand_metrics
 from sca_bench.report.read_once import ReadOnce
 from sca_bench.report.score_table import MAY_DIFFER, ScoreRow, ScoreTable
@@ -156,10 +157,11 @@ def load_region_scores(store: Store, cell_id: str, seed: int, metric: str) -> di
         raise InputError(path, "", f"damaged file ({error})", fix) from error
     if not isinstance(stored, dict):
         raise InputError(path, "", "expected region_ids and scores", fix)
-    values = stored.get("scores", {}).get(metric)
+    table, name = _table_of(stored, metric)
+    values = table.get("scores", {}).get(name)
     if values is None:
         return {}
-    ids = stored.get("region_ids", [])
+    ids = table.get("region_ids", [])
     if len(ids) != len(values) or len(set(ids)) != len(ids):
         problem = f"{len(values)} values for {len(set(ids))} different region ids"
         raise InputError(path, metric, problem, fix)
@@ -168,17 +170,29 @@ def load_region_scores(store: Store, cell_id: str, seed: int, metric: str) -> di
     return dict(zip(ids, map(float, values), strict=True))
 
 
+def _table_of(stored: dict[str, Any], metric: str) -> tuple[dict[str, Any], str]:
+    """Return the regions a metric was scored on, and its name there: `name/metric` of a subset."""
+    part, _, name = metric.partition("/")
+    parts = stored.get("parts", {})
+    return (parts[part], name) if part in parts else (stored, metric)
+
+
 def load_statistics(
-    store: Store, cell_id: str, seed: int, family: str
+    store: Store, cell_id: str, seed: int, metric: str
 ) -> dict[str, NDArray[np.float64]] | None:
-    """Return region id -> what it adds to a corpus score; None where a run did not keep that.
+    """Return region id -> what it adds to a corpus score.
+
+    None where a score is the mean over regions, or a run did not keep that.
 
     Raises:
         InputError: The file is damaged, or does not fit the region scores.
     """
     path = store.run_dir(cell_id, seed) / STATISTICS
-    if not path.exists():
+    table, name = _table_of(store.region_scores(cell_id, seed), metric)
+    family = statistics_family(name)
+    if family is None or not path.exists():
         return None
+    family = metric.removesuffix(name) + family
     try:
         tables = load_file(path)
     except (OSError, ValueError, SafetensorError) as error:
@@ -188,7 +202,7 @@ def load_statistics(
         ) from None
     if family not in tables:
         return None
-    ids = store.region_scores(cell_id, seed).get("region_ids", [])
+    ids = table.get("region_ids", [])
     rows = tables[family]
     if rows.ndim != 2 or len(rows) != len(ids) or not np.isfinite(rows).all():
         raise InputError(path, family, f"{len(rows)} rows for {len(ids)} regions", "delete it")

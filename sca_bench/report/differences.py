@@ -64,7 +64,7 @@ def differences(data: SuiteData, samples: Samples, metric: str) -> Differences:
         InputError: A file is damaged.
     """
     reference = _reference(data)
-    found = [_difference(samples, cell, reference, metric) for cell in data.cells]
+    found = [_difference(data, samples, cell, reference, metric) for cell in data.cells]
     tested = [i for i, one in enumerate(found) if _p(one) is not None]
     adjusted = holm([p for one in found if (p := _p(one)) is not None])
     for i, p in zip(tested, adjusted, strict=True):
@@ -89,7 +89,11 @@ def _reference(data: SuiteData) -> CellRuns | None:
 
 
 def _difference(
-    samples: Samples, cell: CellRuns, reference: CellRuns | None, metric: str
+    data: SuiteData,
+    samples: Samples,
+    cell: CellRuns,
+    reference: CellRuns | None,
+    metric: str,
 ) -> CellDifference:
     own = samples.of(cell, metric)
     if own.found is None:
@@ -99,6 +103,7 @@ def _difference(
         return CellDifference(cell, alone, note=own.note)
     other = samples.of(reference, metric)
     problem = unpaired(own, other).replace("right side", "reference")
+    problem = problem or data.scores.mixture(metric, [cell.entry.cell_id, reference.entry.cell_id])
     if problem or other.found is None:
         return CellDifference(cell, alone, note=own.note, unpaired=problem)
     comparison = compare_resampled(own.found, other.found, LEVEL)

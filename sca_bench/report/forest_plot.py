@@ -37,6 +37,7 @@ class ForestRow:
         filled: Whether the mark is filled, such as for what is told apart from zero.
         note: Said at the right of the row.
         published: The paper's own difference, displayed units.
+        images_only: Whether the interval knows nothing of other seeds.
     """
 
     label: str
@@ -47,6 +48,7 @@ class ForestRow:
     filled: bool = True
     note: str = ""
     published: float | None = None
+    images_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,10 @@ def _draw_row(axes: Axes, row: ForestRow, y: float) -> None:
     colour = COLOURS[0]
     if row.low is not None and row.high is not None:
         ends = ([row.low, row.high], [y, y])
-        axes.plot(*ends, color=colour, linewidth=1.5, marker="|", markersize=6, zorder=3)
+        dashes = "--" if row.images_only else "-"
+        axes.plot(
+            *ends, color=colour, linewidth=1.5, linestyle=dashes, marker="|", markersize=6, zorder=3
+        )
     axes.plot(
         row.difference,
         y,
@@ -199,8 +204,10 @@ def _legend(forest: Forest) -> list[Line2D | Patch]:
     for filled, says in ((True, forest.filled_says), (False, forest.hollow_says)):
         if says and any(row.filled == filled for row in forest.rows):
             handles.append(legend_sign(says, blue, circle, "" if filled else "white"))
-    if any(row.low is not None for row in forest.rows):
-        handles.append(legend_sign(forest.interval_says, blue, dashes="-"))
+    drawn = [row for row in forest.rows if row.low is not None]
+    for dashes, only, says in (("-", False, ""), ("--", True, ", images only")):
+        if any(row.images_only == only for row in drawn):
+            handles.append(legend_sign(forest.interval_says + says, blue, dashes=dashes))
     if any(row.published is not None for row in forest.rows):
         handles.append(legend_sign(_PAPER, COLOURS[1], "D", "none"))
     if forest.noise is not None:

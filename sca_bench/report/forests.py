@@ -16,9 +16,17 @@ from sca_bench.report.pictures import ForestPicture
 def forests(
     data: SuiteData, paper: Paper, claims: list[ClaimResult], compared: Differences
 ) -> list[ForestPicture]:
-    """Return the forest plots of a suite, those with something to show."""
-    found = [_claims(data, paper, claims, compared), _cells(compared)]
-    return [picture for picture in found if picture is not None]
+    """Return the forest plots of a suite, those with something to show; claims by their unit."""
+    units: dict[str, list[ClaimResult]] = {}
+    for claim in claims:
+        if claim.comparison is not None:
+            units.setdefault(difference_unit(claim.metric), []).append(claim)
+    found = [
+        _claims(data, paper, own, compared, number)
+        for number, own in enumerate(units.values(), start=1)
+    ]
+    cells = _cells(compared)
+    return found if cells is None else [*found, cells]
 
 
 def marks_of(compared: Differences) -> Marks:
@@ -34,11 +42,14 @@ def marks_of(compared: Differences) -> Marks:
 
 
 def _claims(
-    data: SuiteData, paper: Paper, claims: list[ClaimResult], compared: Differences
-) -> ForestPicture | None:
-    rows, hollow = [], []
-    shown = [claim for claim in claims if claim.comparison is not None]
-    shown.sort(key=lambda claim: claim.metric != data.main_metric)  # stable
+    data: SuiteData,
+    paper: Paper,
+    claims: list[ClaimResult],
+    compared: Differences,
+    number: int,
+) -> ForestPicture:
+    rows, incomparable = [], False
+    shown = sorted(claims, key=lambda claim: claim.metric != data.main_metric)  # stable
     metrics = list(dict.fromkeys(claim.metric for claim in shown))
     for claim in shown:
         found, scale = claim.comparison, metric_scale(claim.metric)
@@ -50,28 +61,26 @@ def _claims(
             if verdict_of(printed.differences) == COMPARABLE:
                 published = printed.difference * scale
             else:
-                hollow.append(claim.id)
-        group = metric_label(claim.metric) if len(metrics) > 1 else ""
+                incomparable = True
         decided = claim.verdict != "undecided"
-        note = claim.verdict if decided else f"undecided: {needs(claim)}"
         rows.append(
             ForestRow(
                 f"{claim.id} ({claim.comparator})",
                 found.difference * scale,
                 None if found.low is None else found.low * scale,
                 None if found.high is None else found.high * scale,
-                group,
+                metric_label(claim.metric) if len(metrics) > 1 else "",
                 decided,
-                note,
+                claim.verdict if decided else f"undecided: {needs(claim)}",
                 published,
+                images_only=not found.covers_seeds,
             )
         )
-    if not rows:
-        return None
     label = metric_label(metrics[0]) if len(metrics) == 1 else "Metric"
+    unit = difference_unit(metrics[0])
     forest = Forest(
         tuple(rows),
-        f"{label}, left minus right ({difference_unit(metrics[0])})",
+        f"{label}, left minus right ({unit})",
         _noise(compared) if metrics == [compared.metric] else None,
         filled_says="decided",
         hollow_says="undecided",
@@ -80,12 +89,14 @@ def _claims(
         "The claims of the table above, each with the sign it claims between its sides: left side "
         "minus right side, with 95 % intervals."
     )
-    if hollow:
+    if incomparable:
         caption += (
             " The paper's own differences are in the table only: they were measured by another "
             "protocol, and share no axis with ours."
         )
-    return ForestPicture("forest_claims", "Claims, drawn", caption, forest)
+    if number == 1:
+        return ForestPicture("forest_claims", "Claims, drawn", caption, forest)
+    return ForestPicture(f"forest_claims_{number}", f"Claims, drawn ({unit})", caption, forest)
 
 
 def _cells(compared: Differences) -> ForestPicture | None:
@@ -102,6 +113,7 @@ def _cells(compared: Differences) -> ForestPicture | None:
                 None if found.low is None else found.low * scale,
                 None if found.high is None else found.high * scale,
                 filled=bool(significance(one)),
+                images_only=not found.covers_seeds,
             )
         )
     if not rows or reference is None:
@@ -116,7 +128,7 @@ def _cells(compared: Differences) -> ForestPicture | None:
     )
     title = f"Difference to {name}"
     caption = f"Every cell that is no control, minus {name}, with 95 % intervals over images and "
-    caption += f"seeds. {floor_text(compared)}"
+    caption += "seeds (dashed: over images only, since there is one seed). " + floor_text(compared)
     return ForestPicture("forest_cells", title, caption, forest)
 
 

@@ -69,6 +69,9 @@ def metric_label(metric: str) -> str:
         return f"{name.replace('_', ' ')}, {number} objects"
     if metric.startswith(SLOT):
         return metric.removeprefix(SLOT).replace("_", " ")
+    part, slash, inner = metric.partition("/")
+    if slash:  # of a subset, or of the training regions
+        return f"{metric_label(inner)}, {part.replace('_', ' ')}"
     spec = spec_of_value(metric)
     if spec is not None and spec.name == metric:
         return spec.label or metric.replace("_", " ").capitalize()
@@ -88,6 +91,20 @@ def metric_scale(metric: str) -> float:
     """Return what a metric's natural value is multiplied by for display."""
     spec = _spec(metric)
     return SCALE if spec is None else spec.report_scale
+
+
+def higher_is_better(metric: str) -> bool | None:
+    """Say whether more of a metric is better; None where it is neither (lengths, diversity)."""
+    spec = _spec(metric)
+    return True if spec is None else spec.higher_is_better
+
+
+def metric_maximum(metric: str) -> float | None:
+    """Return where a metric's natural scale ends; None for one that counts something."""
+    spec = _spec(metric)
+    if spec is None:
+        return 1.0
+    return None if spec.unit else spec.maximum
 
 
 def difference_unit(metric: str) -> str:

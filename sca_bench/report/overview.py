@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,21 +76,34 @@ class Part:
     metric: str
 
 
-def write_overview(suites: Sequence[SuiteReport], out_dir: Path, limit_mb: float) -> Path:
+def write_overview(
+    suites: Sequence[SuiteReport],
+    out_dir: Path,
+    limit_mb: float,
+    faults: Mapping[str, str] | None = None,
+) -> Path:
     """Write `index.html` and `index.md` over some suites and return the page's path.
+
+    Args:
+        suites: The suites that could be read.
+        out_dir: Folder of the reports.
+        limit_mb: Most megabytes of the page.
+        faults: Name of a suite that could not be read -> why.
 
     Raises:
         InputError: A file of the runs folder is damaged, or the limit is too small for the tables.
     """
     lines = [summarise(suite.data, out_dir) for suite in suites]
-    write_atomic(out_dir / "index.md", _markdown(lines))
+    faults = faults or {}
+    write_atomic(out_dir / "index.md", _markdown(lines, faults))
     page, first = out_dir / "index.html", OVERVIEW_DETAILS[0]
 
     def draw(detail: Detail, limit: str) -> str:
         parts = [_part(s, line, detail) for s, line in zip(suites, lines, strict=True)]
         images = [image for part in parts for image in part.page.gallery.images]
         said = held_back(limit, first, detail, images, "see the suites' own pages")
-        return render("overview.html.j2", parts_of_page=parts, note=NOTE, held_back=said)
+        shown = {"parts_of_page": parts, "note": NOTE, "held_back": said, "faults": faults}
+        return render("overview.html.j2", **shown)
 
     write_atomic(page, fit(OVERVIEW_DETAILS, draw, limit_mb, str(page)))
     return page
@@ -142,8 +155,9 @@ def _holes(holes: list[str]) -> str:
     return ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds))) or "none"
 
 
-def _markdown(suites: list[SuiteSummary]) -> str:
+def _markdown(suites: list[SuiteSummary], faults: Mapping[str, str]) -> str:
     parts = ["# Suites\n", f"{escape(NOTE)}\n"]
+    parts += [f"**{escape(name)}** has no report: {escape(why)}\n" for name, why in faults.items()]
     for suite in suites:
         paper = f", after the paper's {escape(suite.paper)}" if suite.paper else ""
         link = f"[{suite.report}]({suite.report})" if suite.report else "not written"

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from sca_bench.report.axis_draw import draw_axis_plot, shows_bars
 from sca_bench.report.axis_plot import AxisPlot, axis_plot
+from sca_bench.report.claim_table import within_scale
 from sca_bench.report.collect import SuiteData
 from sca_bench.report.curves_plot import Curves, draw_learning_curves, learning_curves
 from sca_bench.report.differences import Differences
@@ -95,14 +96,15 @@ def write_pictures(
 def _intervals(compared: Differences) -> dict[str, tuple[float, float]]:
     """Return the ends of every cell's interval that covers seeds and images, displayed units."""
     scale = metric_scale(compared.metric)
-    return {
-        one.cell.entry.name: (found.low * scale, found.high * scale)
+    ends = {
+        one.cell.entry.name: within_scale(found.low, found.high, compared.metric)
         for one in compared.cells
         if (found := one.estimate) is not None
         and found.covers_seeds
         and found.low is not None
         and found.high is not None
     }
+    return {name: (low * scale, high * scale) for name, (low, high) in ends.items()}
 
 
 def _forest(each: ForestPicture, folder: Path) -> Picture:

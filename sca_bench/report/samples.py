@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sca_bench.metrics.corpus import corpus_value, statistics_family
+from sca_bench.metrics.corpus import corpus_value
 from sca_bench.metrics.resample import (
     Resampled,
     cell_scores,
@@ -100,7 +100,7 @@ class Samples:
         trained = any(record.cost.get("num_trainable_params", 1.0) > 0 for record in cell.done)
 
         def combine(sums: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
-            return corpus_value(metric, sums, counts)
+            return corpus_value(metric.rpartition("/")[2], sums, counts)
 
         scores = cell_scores(
             read.values, images, combine if read.is_corpus else mean_combine, trained=trained
@@ -139,7 +139,6 @@ def _read(data: SuiteData, cell: CellRuns, metric: str) -> _Read | str:
     """Return a cell's regions by one metric, or why there are none."""
     if not cell.done:
         return "no finished run"
-    family = statistics_family(metric)
     means: list[NDArray[np.float64]] = []
     sums: list[NDArray[np.float64]] = []
     seeds: list[int] = []
@@ -155,7 +154,7 @@ def _read(data: SuiteData, cell: CellRuns, metric: str) -> _Read | str:
         if scores.keys() != set(ids):
             return f"seed {record.seed} was scored on other regions than the first seed"
         means.append(np.array([[scores[name]] for name in ids]))
-        rows = load_statistics(data.store, *key, family) if family is not None else None
+        rows = load_statistics(data.store, *key, metric)
         if rows is not None:
             sums.append(np.array([rows[name] for name in ids]))
         elif _is_no_mean(record, metric, means[-1]):

@@ -16,6 +16,7 @@ from sca_bench.report.names import (
     SLOT_BY_OBJECTS,
     SLOTS,
     difference_unit,
+    higher_is_better,
     is_numeric,
     metric_label,
     metric_scale,
@@ -162,16 +163,19 @@ def parts_table(data: SuiteData, notes: Footnotes) -> Table | None:
     if not metrics:
         return None
     columns = [Column("Cell", numeric=False)]
-    columns += [Column(metric.replace("_", " "), metric_unit(metric)) for metric in metrics]
+    columns += [Column(metric_label(metric), metric_unit(metric)) for metric in metrics]
     rows = []
     for cell in data.cells:
         entries = [name_entry(cell, notes), *(_score(data, cell, m, notes) for m in metrics)]
         rows.append(Row(tuple(entries), cell.entry.control))
-    caption = (
-        "train: training regions against their own references (as dealt: against the captions "
-        "that were dealt to them); seen: test regions whose reference occurs in training. "
-        "± as above."
-    )
+    says = {
+        "train/": "train: training regions against their own references (as dealt: against the "
+        "captions that were dealt to them)",
+        "seen/": "seen: test regions whose reference occurs in training",
+    }
+    says |= {f"{name}/": f"{name.replace('_', ' ')}: {which}" for name, which in subsets.items()}
+    shown = [text for prefix, text in says.items() if any(m.startswith(prefix) for m in metrics)]
+    caption = f"{'; '.join(shown)}. ± as above."
     title = "Training regions, and test regions with seen references"
     if subsets:
         title = "Other sets of regions"
@@ -253,7 +257,7 @@ def _is_trained(data: SuiteData, cell: CellRuns) -> bool:
 
 def _metric_column(data: SuiteData, metric: str) -> Column:
     # Numbers over different regions stand in one column with a note, but none of them is the best.
-    higher = True if len(data.scores.region_sets(metric)) < 2 else None
+    higher = higher_is_better(metric) if len(data.scores.region_sets(metric)) < 2 else None
     return Column(metric_label(metric), metric_unit(metric), higher_is_better=higher)
 
 

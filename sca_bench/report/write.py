@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from sca_bench.errors import InputError, did_you_mean
@@ -133,7 +134,8 @@ def write_reports(
         limit_mb: Most megabytes of each page.
 
     Raises:
-        InputError: Nothing was run yet, or a name is unknown; and as `write_report`.
+        InputError: Nothing was run yet, or a name is unknown; or a suite's report cannot be written
+            (see `write_report`), after those of all other suites.
     """
     manifests = store.manifests()
     if not manifests:
@@ -147,11 +149,34 @@ def write_reports(
             raise InputError(store.root, "suites", f"{name!r} was not run into this folder", hint)
         chosen += [manifest for manifest in found if manifest not in chosen]
     chosen, out_dir = chosen or manifests, Path(out_dir)
-    written = {m.report_name: write_suite(store, m, out_dir, limit_mb) for m in chosen}
-    if len(written) > 1:
-        every = [written.get(m.report_name) or _read(store, m, out_dir) for m in manifests]
-        write_overview(every, out_dir, limit_mb)
-    return [out_dir / name for name in written]
+    written: dict[str, SuiteReport] = {}
+    faults: dict[str, InputError] = {}
+    for manifest in chosen:
+        try:
+            written[manifest.report_name] = write_suite(store, manifest, out_dir, limit_mb)
+        except InputError as error:
+            faults[manifest.report_name] = error
+    if len(chosen) > 1:
+        for manifest in manifests:
+            if manifest.report_name not in written.keys() | faults.keys():
+                try:
+                    written[manifest.report_name] = _read(store, manifest, out_dir)
+                except InputError as error:
+                    faults[manifest.report_name] = error
+        every = [written[m.report_name] for m in manifests if m.report_name in written]
+        write_overview(every, out_dir, limit_mb, {n: str(e) for n, e in faults.items()})
+    if faults:
+        raise _all_of(faults)
+    return [out_dir / manifest.report_name for manifest in chosen]
+
+
+def _all_of(faults: Mapping[str, InputError]) -> InputError:
+    """Return one error that names every suite whose report could not be written."""
+    first, *others = faults.values()
+    if not others:
+        return first
+    said = "; ".join(f"{name} ({error})" for name, error in faults.items())
+    return InputError("report", "suites", f"{len(faults)} are not written, the others are: {said}")
 
 
 def _tables(

@@ -67,8 +67,9 @@ def published_rows(spec: SuiteFile, profile: str, path: Path) -> PublishedRows:
                 raise InputError(path, f"published.{key}", problem, "name one row for it")
     used = layers.get(profile, layers[""])
     patch = patches.get(profile, Patch())
-    claims = _claims(spec.claims, layers[""], cells)
-    claims |= _claims(spec.claims if patch.claims is None else patch.claims, used, cells)
+    # What the suite itself claims is the paper's; a profile may use its rows' names for others.
+    claims = _claims(spec.claims if patch.claims is None else patch.claims, used, cells)
+    claims |= _claims(spec.claims, layers[""], cells)
     return PublishedRows(cells, claims)
 
 

@@ -23,7 +23,7 @@ class Claim(_Strict):
 
     id: str
     says: str
-    margin: float | None = Field(None, gt=0, allow_inf_nan=False)
+    margin: float | None = Field(None, gt=0, allow_inf_nan=False, strict=True)
     family: str = ""
 
 

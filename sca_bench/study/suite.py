@@ -89,7 +89,9 @@ def load_suite(
     check_suite_keys(spec, path)
     resolver = Resolver(path, spec, patch, name, scale, overrides, allow_missing)
     cells = resolver.cells(axes)
-    named = spec.reference if patch.reference is None else patch.reference
+    named, where = spec.reference, "reference"
+    if patch.reference is not None:
+        named, where = patch.reference, f"profiles.{name}.reference"
     subsets = spec.subsets if patch.subsets is None else patch.subsets
     subsets = {key: resolver.filled(value) for key, value in subsets.items()}
     _check_subsets(subsets, path, allow_missing)
@@ -113,12 +115,12 @@ def load_suite(
         missing={name: resolver.specs[name].get for name in sorted(resolver.missing)},
         needs=scale.needs,
         published=published_rows(spec, name, path),
-        reference=_reference(named, cells, path),
+        reference=_reference(named, cells, path, where),
         subsets=subsets,
     )
 
 
-def _reference(named: str | None, cells: Sequence[ResolvedCell], path: Path) -> str:
+def _reference(named: str | None, cells: Sequence[ResolvedCell], path: Path, key: str) -> str:
     """Return the name of the cell that all others are compared with."""
     own = [cell for cell in cells if not cell.control] or list(cells)
     if named is None:
@@ -129,7 +131,7 @@ def _reference(named: str | None, cells: Sequence[ResolvedCell], path: Path) -> 
         found = meant_cells(where, own, _known, lambda cell: cell.coordinates)
     if len(found) != 1:
         said = f"{named!r} means {len(found)} cells of this profile"
-        raise InputError(path, "reference", said, did_you_mean(named, {c.name for c in own}))
+        raise InputError(path, key, said, did_you_mean(named, {c.name for c in own}))
     return found[0].name
 
 
@@ -191,6 +193,9 @@ def _check_layer(layer: SuiteFile | Patch, path: Path, prefix: str) -> None:
     ids = [claim.id for claim in layer.claims or ()]
     for claim in layer.claims or ():
         parsed = parse_claim(claim.says, path, f"{prefix}claims.{claim.id}")
+        for side in (parsed.left, parsed.right):
+            for axis in side.where.keys() - {"cell", "variant"}:
+                m.check_path(axis, path, f"{prefix}claims.{claim.id}")
         if claim.margin is not None and parsed.comparator in (">", "<"):
             fix = "leave it out, or claim <= or >="
             raise InputError(path, f"{prefix}claims.{claim.id}.margin", "has no meaning here", fix)

@@ -65,7 +65,7 @@
     if (least !== null ? card.score === null || least > card.score : false) { return false; }
     if (most !== null ? card.score === null || card.score > most : false) { return false; }
     if (text === "") { return true; }
-    var words = [card.querySelector(".reference")].concat(all(card, ".said").filter(
+    var words = [card.querySelector(".reference span")].concat(all(card, ".said").filter(
       function (row) { return !row.hidden; }
     ).map(function (row) { return row.cells[1]; }));
     return words.some(function (element) {
