@@ -62,6 +62,9 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--tracking-uri", metavar="URI", help="MLflow (SQLite in the runs folder)")
     run.add_argument("--no-mlflow", action="store_true", help="do not mirror to MLflow")
     run.add_argument(
+        "--rescore", action="store_true", help="try again what metrics could not be computed"
+    )
+    run.add_argument(
         "--budget", metavar="TIME", help="start nothing that does not fit: 45s, 90m, 2h, 1h30m"
     )
     plan = commands.add_parser(
@@ -119,7 +122,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     score = commands.add_parser("score", help="score a predictions file, print JSON")
     score.add_argument("file")
-    score.add_argument("--metrics", metavar="NAME,NAME", help="metrics (all that fit)")
+    score.add_argument(
+        "--metrics", metavar="NAME,NAME", help="metrics, see `list metrics` (the common ones)"
+    )
     score.add_argument(
         "--regions",
         metavar="FILE",

@@ -186,7 +186,7 @@ def _run(
             store.save_manifest(manifest)  # a report shows what there is, even of a stopped run
             until = None if budget_s is None else started + budget_s
             failed, postponed = _work(plan, store, manifest, console, options, line, until)
-            score_runs(store, plan.jobs, suite.metrics, say, suite.subsets)
+            score_runs(store, plan.jobs, suite.metrics, say, suite.subsets, again=options.rescore)
             if not options.no_mlflow:
                 _mirror(store, manifest, options, console)
     store.save_manifest(manifest)

@@ -42,6 +42,9 @@ def _score(options: argparse.Namespace) -> int:
         subsets = _subsets(options.subset)
         found = score_file(options.file, metrics, options.images, subsets, options.check)
     print(json.dumps(found, indent=1, ensure_ascii=False))
+    if options.check and not found["check"]:
+        problem = "none of the values is one that the field's own scorers compute"
+        raise InputError("score", "--check", problem, "ask for cider_d, bleu, rouge_l or meteor")
     return 1 if any(moved > TOLERANCE for moved in found.get("check", {}).values()) else 0
 
 

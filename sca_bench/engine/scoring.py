@@ -20,7 +20,7 @@ from sca_bench.metrics.protocol import ImageSource
 from sca_bench.metrics.registry import get_metric
 from sca_bench.metrics.rows import CaptionRow, read_rows
 from sca_bench.metrics.score import Scorer, ScoreResult
-from sca_bench.metrics.subsets import subset_rows
+from sca_bench.metrics.subsets import subset_digest, subset_rows
 from sca_bench.settings import CellSettings
 from sca_bench.study.cell import data_split
 from sca_bench.study.plan import Job
@@ -30,6 +30,7 @@ from sca_bench.study.store import (
     STATISTICS,
     TRAIN_PREDICTIONS,
     Store,
+    read_jsonl,
     write_atomic,
 )
 from sca_bench.variants import get_variant
@@ -42,11 +43,32 @@ def expected_keys(metric: str) -> tuple[str, ...]:
     return (metric,)
 
 
-def is_scored(record: RunRecord, metrics: Sequence[str], subsets: Iterable[str] = ()) -> bool:
-    """Say whether every metric has a value or a reason in the record, of every subset, too."""
+def is_scored(
+    record: RunRecord,
+    metrics: Sequence[str],
+    subsets: Mapping[str, str] | None = None,
+    *,
+    again: bool = False,
+) -> bool:
+    """Say whether every metric has a value or a reason in the record, of every subset, too.
+
+    Args:
+        record: The run.
+        metrics: Names.
+        subsets: Name -> regions; another file under a name that was scored does not count.
+        again: Whether a reason is not enough.
+    """
+    subsets = subsets or {}
     keys = [key for metric in metrics for key in expected_keys(metric)]
-    parts = ("", *(f"{name}/" for name in subsets))
-    return all(part + key in record.scores for part in parts for key in keys)
+    found = [record.scores.get(part + key) for part in _prefixes(subsets) for key in keys]
+    whole = all(score is not None and not (again and score.value is None) for score in found)
+    return whole and all(
+        record.subsets.get(name) == subset_digest(which) for name, which in subsets.items()
+    )
+
+
+def _prefixes(subsets: Iterable[str]) -> tuple[str, ...]:
+    return ("", *(f"{name}/" for name in subsets))
 
 
 def score_runs(
@@ -55,6 +77,8 @@ def score_runs(
     metrics: Sequence[str],
     say: Callable[[str], None],
     subsets: Mapping[str, str] | None = None,
+    *,
+    again: bool = False,
 ) -> int:
     """Score every finished run that lacks one of the metrics; return how many were scored.
 
@@ -65,6 +89,7 @@ def score_runs(
         say: Prints a line.
         subsets: Name -> regions scored by themselves as well, see `metrics.subsets.subset_rows`;
             their scores are called `name/metric`.
+        again: Try anew what could not be computed before.
 
     Raises:
         InputError: A predictions file is damaged, or a subset names regions that a run has not
@@ -75,7 +100,7 @@ def score_runs(
     for job in jobs:
         record = store.record(job.cell.cell_id, job.seed)
         done = record is not None and record.status == "done"
-        if record is not None and done and not is_scored(record, metrics, subsets):
+        if record is not None and done and not is_scored(record, metrics, subsets, again=again):
             waiting.append(record)
     if not waiting:
         return 0
@@ -86,15 +111,17 @@ def score_runs(
             folder = store.run_dir(record.cell_id, record.seed)
             rows = read_rows(folder / PREDICTIONS)
             images = _images_of(record, opened)
-            if not is_scored(record, metrics):
+            if not is_scored(record, metrics, again=again):
                 result = scorer.score(rows, metrics, str(folder), images)
                 record = _score_whole(scorer, store, record, rows, result, metrics)
             for name, which in subsets.items():
-                if not is_scored(record, metrics, [name]):
+                if not is_scored(record, metrics, {name: which}, again=again):
                     part = subset_rows(rows, which)
                     result = scorer.score(part, metrics, f"{folder}: {name}", images)
                     _keep_part(folder, name, part, result)
-                    record = _save(store, record, _of_part(record, name, result))
+                    update = _of_part(record, name, result)
+                    update["subsets"] = record.subsets | {name: subset_digest(which)}
+                    record = _save(store, record, update)
     return len(waiting)
 
 
@@ -109,6 +136,26 @@ def _keep_part(folder: Path, name: str, rows: list[CaptionRow], result: ScoreRes
         kept = load_file(path) if path.exists() else {}
         kept |= {f"{name}/{k}": np.ascontiguousarray(v) for k, v in result.statistics.items()}
         write_atomic(path, save(kept))
+
+
+def _keep_whole(
+    store: Store, record: RunRecord, rows: list[CaptionRow], result: ScoreResult
+) -> None:
+    """Write region scores and statistics; those of metrics that the record has already stay."""
+    folder = store.run_dir(record.cell_id, record.seed)
+    now = _regions(rows, result)
+    before = store.region_scores(record.cell_id, record.seed)
+    kept: dict[str, Any] = {}
+    if record.scores and before.get("region_ids") == now["region_ids"]:
+        older = {k: v for k, v in before.get("scores", {}).items() if k in record.scores}
+        now["scores"] = older | now["scores"]
+        now |= {"parts": before["parts"]} if "parts" in before else {}
+        if (folder / STATISTICS).exists():
+            kept = load_file(folder / STATISTICS)
+    write_atomic(folder / "region_scores.json", json.dumps(now))
+    kept |= {k: np.ascontiguousarray(v) for k, v in result.statistics.items()}
+    if kept:
+        write_atomic(folder / STATISTICS, save(kept))
 
 
 def _regions(rows: list[CaptionRow], result: ScoreResult) -> dict[str, Any]:
@@ -129,10 +176,7 @@ def _score_whole(
 ) -> RunRecord:
     """Write the scores of all test regions, and those of the training regions if there are any."""
     folder = store.run_dir(record.cell_id, record.seed)
-    write_atomic(folder / "region_scores.json", json.dumps(_regions(rows, result)))
-    if result.statistics:
-        kept = {k: np.ascontiguousarray(v) for k, v in result.statistics.items()}
-        write_atomic(folder / STATISTICS, save(kept))
+    _keep_whole(store, record, rows, result)
     update = _update(record, result)
     if (folder / TRAIN_PREDICTIONS).exists():
         update["scores"] |= _train_scores(scorer, record, folder, rows, metrics)
@@ -193,8 +237,7 @@ def _train_scores(
         if rows:
             result = scorer.score(rows, wanted, where=str(folder))
             scores |= {f"{part}/{k}": _score(record, result, k, split) for k in result.values}
-    lines = path.read_text(encoding="utf-8").splitlines()
-    learnt = [json.loads(line).get(LEARNT_FROM) for line in lines]
+    learnt: list[Any] = [row.get(LEARNT_FROM) for row in read_jsonl(path)]
     if all(learnt):
         dealt = [
             replace(row, references=tuple(own)) for row, own in zip(train, learnt, strict=True)

@@ -87,11 +87,11 @@ class Comparison:
 
     def p_value_above(self, margin: float) -> float | None:
         """Return the one-sided p of `difference >= margin`: small where it lies below."""
-        return _probability(self.difference - margin, self.se, self.df)
+        return _probability(self.difference - margin, self.se, self.df, self.num_images)
 
     def p_value_below(self, margin: float) -> float | None:
         """Return the one-sided p of `difference <= margin`: small where it lies above."""
-        return _probability(margin - self.difference, self.se, self.df)
+        return _probability(margin - self.difference, self.se, self.df, self.num_images)
 
 
 def estimate(cell: CellScores, weights: Floats | None = None, level: float = 0.95) -> Estimate:
@@ -120,7 +120,8 @@ def compare(
         level: Coverage of the interval.
 
     Raises:
-        ValueError: The cells have other images, or a shape, number or level that cannot be.
+        ValueError: The cells have other numbers of images or regions, or a shape, number or level
+            that cannot be. That the images are the same is the caller's to see to.
     """
     first, second = resample([a, b], weights)
     return compare_resampled(first, second, level)
@@ -167,7 +168,7 @@ def compare_resampled(a: Resampled, b: Resampled, level: float = 0.95) -> Compar
         difference = 0.0
     found = spread([a, b], scale)
     half = _half(level, found)
-    one_sided = _probability(-abs(difference), found.se, found.df)
+    one_sided = _probability(-abs(difference), found.se, found.df, a.cell.num_images)
     return Comparison(
         difference=difference,
         low=None if half is None else difference - half,
@@ -236,12 +237,18 @@ def _half(level: float, found: Spread) -> float | None:
     return float(stdtrit(found.df, (1 + level) / 2)) * found.se
 
 
-def _probability(distance: float, se: float | None, df: float | None) -> float | None:
-    """Return the t distribution function of a distance; without an error a step, half at zero."""
+def _probability(
+    distance: float, se: float | None, df: float | None, num_images: int
+) -> float | None:
+    """Return the t distribution function of a distance.
+
+    Where nothing varies it is that of a sign test: as many images that agree are worth 2^-images.
+    """
     if se is None or df is None:
         return None
     if se == 0:
-        return 0.5 * (1 + float(np.sign(distance)))
+        least = 0.5**num_images
+        return 0.5 if distance == 0 else least if distance < 0 else 1 - least
     return float(stdtr(df, distance / se))
 
 

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from sca_bench.errors import NotComputed
 from sca_bench.metrics.protocol import Context, Scored
 from sca_bench.metrics.rows import CaptionRow
+from sca_bench.metrics.text import encodable
 
 SPACY_VARIABLE = "SCA_BENCH_SPACY"
 PAPERS_PIPELINE = "en_core_web_lg"
@@ -88,7 +89,8 @@ class Parser:
         found = {text: self._known[text] for text in wanted if text in self._known}
         new = [text for text in wanted if text not in found]
         num_words = num_tagged = 0
-        for text, doc in zip(new, self.pipeline.nlp.pipe(new, batch_size=256), strict=True):
+        docs = self.pipeline.nlp.pipe(map(encodable, new), batch_size=256)
+        for text, doc in zip(new, docs, strict=True):
             tagged = [(token.text, token.pos_) for token in doc]
             num_words += len(tagged)
             num_tagged += sum(bool(pos) for _, pos in tagged)
@@ -169,7 +171,7 @@ def coverage(rows: Sequence[CaptionRow], context: Context) -> list[Scored]:
     named = {
         "scorer": f"sca_bench coverage (spaCy {pipeline.name}, {_SAID[kind]}, {how})",
         "version": f"{REVISION}, spaCy {pipeline.spacy_version}, "
-        f"{pipeline.name} {pipeline.version}",
+        f"{pipeline.name} {pipeline.version} ({', '.join(pipeline.nlp.pipe_names)})",
         "tokenizer": f"spaCy {pipeline.nlp.lang}",
     }
     return [Scored(context.name, sum(values) / len(values), values, rows, named, notes)]

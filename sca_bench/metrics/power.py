@@ -18,9 +18,10 @@ from sca_bench.metrics.compare import Comparison, compare_resampled
 from sca_bench.metrics.resample import CellScores, Floats, Resampled, resample
 from sca_bench.metrics.variance import degrees
 
-MOST_SEEDS = 2**20
-MOST_IMAGES = 2**40
-"""Where looking for a number ends: a difference that needs more needs more than any number."""
+MOST_SEEDS = 1000
+MOST_TIMES_IMAGES = 1000
+"""Where looking for a number ends: a difference that needs more is out of reach. Images: so many
+times those there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ def needed(
 
     trained = any(part.trained for part in comparison.parts)
     seeds = _least(lambda n: enough(n, now), 2, MOST_SEEDS) if trained else None
-    images = _least(lambda n: enough(None, n), 2, MOST_IMAGES)
+    images = _least(lambda n: enough(None, n), 2, MOST_TIMES_IMAGES * now)
     return Needed(seeds, images, None if images is None else -(-images * regions // now))
 
 

@@ -113,6 +113,8 @@ def _parse(path: Path, place: str, text: str) -> object:
         raise InputError(path, place, f"malformed JSON at {at} ({error.msg})") from error
     except RecursionError as error:
         raise InputError(path, place, "malformed JSON (nested too deeply)") from error
+    except ValueError as error:  # a number of more digits than Python reads
+        raise InputError(path, place, f"malformed JSON ({error})") from error
 
 
 def _row(path: Path, place: str, record: object) -> CaptionRow:

@@ -28,8 +28,6 @@ from sca_bench.metrics.tokens import TokenCache
 # An index of 40,000 regions with five references takes about 150 MiB, their tokens half of it.
 _KEPT_REFERENCE_SETS, _KEPT_INDICES = 4, 2
 _NEEDS_TOKENS = frozenset({"cider_d", "meteor", "bleu", "rouge_l", "spice"})
-# What a scorer may raise on input it cannot take; anything else is a fault of this package.
-_SCORER_ERRORS = (NotComputed, ArithmeticError, AssertionError, ValueError, OSError)
 _Field = tuple[float, list[float]]
 
 
@@ -76,9 +74,15 @@ class ScoreResult:
     notes: list[str] = field(default_factory=list)
 
     def add_part(self, name: str, part: ScoreResult) -> None:
-        """Add the values of a subset of the regions under `name/`, without its regions' values."""
-        self.values.update({f"{name}/{key}": value for key, value in part.values.items()})
+        """Add the values of a subset of the regions under `name/`, without its regions' values.
+
+        Slots by the number of objects are left out: a subset need not have all of an image.
+        """
+        values = {k: v for k, v in part.values.items() if ".objects_" not in k}
+        self.values.update({f"{name}/{key}": value for key, value in values.items()})
         for key, signature in part.signatures.items():
+            if key not in values:
+                continue
             self.signatures[f"{name}/{key}"] = replace(signature, metric=f"{name}/{key}")
         self.not_computed.update({f"{name}/{k}": reason for k, reason in part.not_computed.items()})
         self.notes.extend(f"{name}: {note}" for note in part.notes)
@@ -101,7 +105,7 @@ class Scorer:
 
     Use it as a context manager, from one thread. Values do not depend on what was scored before.
     Tokens, statistics of METEOR and scores of captions met before are kept, the newest 400,000 of
-    each: some 350 MiB when full.
+    each: some 350 MiB when full, beside the texts themselves.
 
     Args:
         timeout_s: Seconds without an answer after which a Java program is given up (SPICE: 36
@@ -182,7 +186,7 @@ class Scorer:
                         run.add(METRICS[key], key, *bleu[key])
                 else:
                     run.add(spec, name, *self._field_score(spec, tokens, run.result))
-            except _SCORER_ERRORS as error:
+            except Exception as error:  # whatever a scorer or model raises: the others go on
                 known = isinstance(error, NotComputed)
                 reason = str(error) if known else f"{type(error).__name__}: {error}"
                 for key in keys:
@@ -316,7 +320,7 @@ class _Run:
                     break
         num_empty = sum(not row.caption.strip() for row in self.rows)
         if num_empty:
-            notes.append(f"{num_empty} of {len(self.rows)} captions are empty and score 0")
+            notes.append(f"{num_empty} of {len(self.rows)} captions are empty")
 
 
 def _bleu(tokens: _Tokens, result: ScoreResult) -> dict[str, _Field]:

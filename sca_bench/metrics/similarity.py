@@ -7,6 +7,7 @@ images or the boxes are missing.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from sca_bench.errors import InputError, NotComputed
 from sca_bench.metrics.protocol import Context, Scored
 from sca_bench.metrics.rows import CaptionRow
+from sca_bench.metrics.text import encodable
 
 CLIP_VARIABLE = "SCA_BENCH_CLIP"
 SENTENCE_VARIABLE = "SCA_BENCH_SENTENCE_MODEL"
@@ -77,10 +79,14 @@ def clip_score(rows: Sequence[CaptionRow], context: Context) -> list[Scored]:
             box = boxes[place]
             assert box is not None
             crops.append(crop(image, box))
-        texts = [_PREFIX + rows[place].caption for place in batch]
+        texts = [_PREFIX + encodable(rows[place].caption) for place in batch]
         cosines[batch] = _run(model.cosines, crops, texts)
     values = [_WEIGHT * max(float(value), 0.0) for value in cosines]
-    said = f"sca_bench clip_score (2.5 * max(cos, 0), box crop, {model.name})"
+    cut = hashlib.sha256(repr(sorted((row.region_id, row.box_xyxy) for row in rows)).encode())
+    said = (
+        f"sca_bench clip_score (2.5 * max(cos, 0), box crop, boxes {cut.hexdigest()[:12]}, "
+        f"{model.name})"
+    )
     return [_scored(context, rows, values, said)]
 
 
@@ -99,7 +105,7 @@ def sentence_similarity(rows: Sequence[CaptionRow], context: Context) -> list[Sc
     model = _model(context, "load_sentence", model_folder("sentence_similarity"))
     texts = list(dict.fromkeys(t for row in rows for t in (row.caption, *row.references)))
     places = {text: place for place, text in enumerate(texts)}
-    units = _run(model.embed, texts)
+    units = _run(model.embed, [encodable(text) for text in texts])
     values = [
         max(float(units[places[row.caption]] @ units[places[r]]) for r in row.references)
         for row in rows

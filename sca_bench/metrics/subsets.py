@@ -7,6 +7,7 @@ column, but one file of predictions gives both.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -61,7 +62,7 @@ def subset_rows(rows: Sequence[CaptionRow], path: str | Path) -> list[CaptionRow
     if text.lstrip().startswith(("[", "{")):
         try:
             content = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(path, "", f"malformed JSON ({error})", f"expected {_FORMS}") from error
     if isinstance(content, Mapping):
         return _annotated(rows, path, content)
@@ -69,6 +70,21 @@ def subset_rows(rows: Sequence[CaptionRow], path: str | Path) -> list[CaptionRow
         content = [line.strip() for line in text.splitlines() if line.strip()]
     assert isinstance(content, list)
     return _named(rows, path, content)
+
+
+def subset_digest(path: str | Path) -> str:
+    """Return what tells one subset from another: the content of its file, or `first_of_image`.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    if str(path) == FIRST_OF_IMAGE:
+        return FIRST_OF_IMAGE
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        fix = f"name a file, or {FIRST_OF_IMAGE}"
+        raise InputError(path, "", f"cannot be read ({error.strerror})", fix) from error
 
 
 def _named(rows: Sequence[CaptionRow], path: Path, ids: list[object]) -> list[CaptionRow]:

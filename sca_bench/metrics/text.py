@@ -17,6 +17,12 @@ TOKENIZER = "PTB (stanford-corenlp-3.4.1), lower case, punctuation removed"
 # not in UTF-8). Java and the tokenizer end a line at seven of them; one left inside a caption
 # would hand each later caption its predecessor's tokens.
 _NOT_TEXT = re.compile("[\\s\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def encodable(text: str) -> str:
+    """Return the text with a space for each lone surrogate, which UTF-8 cannot write."""
+    return _SURROGATE.sub(" ", text)
 
 
 def normalise(caption: str) -> str:

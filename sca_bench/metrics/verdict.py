@@ -2,8 +2,8 @@
 
 A strict claim (`a > b`) is reproduced where the difference is found with the sign claimed, and
 contradicted where it is found with the other. A weak one (`a <= b`, "no better than") comes with a
-margin: it is reproduced where the interval ends below the margin, and otherwise contradicted where
-the difference is found above zero. Everything else is undecided, which is not the same as equal.
+margin: it is reproduced where the difference is found below the margin, and contradicted where it
+is found above it. Everything else is undecided, which is not the same as equal.
 """
 
 from __future__ import annotations
@@ -106,14 +106,16 @@ def _claim(comparison: Comparison, comparator: str, margin: float) -> _Claim:
     difference = comparison.difference if comparator[0] == ">" else -comparison.difference
     if comparison.p is None:
         return _Claim(1.0, 1.0, difference, False)
-    contra = comparison.p if difference < 0 else 1.0
     if comparator in (">", "<"):
         support = comparison.p if difference > 0 else 1.0
+        contra = comparison.p if difference < 0 else 1.0
     else:
-        above = comparator == "<="
-        one = comparison.p_value_above(margin) if above else comparison.p_value_below(-margin)
-        assert one is not None
-        support = min(1.0, 2 * one)
+        edge = margin if comparator == "<=" else -margin
+        above, below = comparison.p_value_above(edge), comparison.p_value_below(edge)
+        assert above is not None
+        assert below is not None
+        sides = (above, below) if comparator == "<=" else (below, above)
+        support, contra = (min(1.0, 2 * p) for p in sides)
     return _Claim(support, contra, difference, comparison.covers_seeds)
 
 
@@ -136,10 +138,8 @@ def _judged(
     contra = _adjusted(p_values, place, claim.contra)
     if contra < alpha:
         return Judged("contradicted", p, contra, None, margin)
-    # A weak claim is decided by the distance to its margin, unless the difference lies beyond it.
+    # A weak claim is decided by the distance to its margin.
     distance = claim.difference + (margin if comparator.endswith("=") else 0.0)
-    if distance <= 0:
-        distance = claim.difference
     wanted = needed(comparison, alpha / len(p_values), distance=distance)
     return Judged("undecided", p, min(support, contra), wanted, margin)
 

@@ -107,6 +107,10 @@ class SentenceModel:
         return np.stack([unit for unit in found if unit is not None])
 
 
+_READ = ("*.safetensors", "*.json", "*.txt", "*.model")
+"""What a model's numbers depend on: weights, settings, vocabulary."""
+
+
 def load_clip(folder: Path) -> Clip:
     """Load a CLIP model in transformers' layout.
 
@@ -145,6 +149,13 @@ def load_sentence(folder: Path) -> SentenceModel:
             said = ", ".join(sorted(asked)) or "none"
             fix = "give a model that is pooled by its mean"
             raise InputError(pooling, "pooling_mode", f"the model asks for {said}", fix)
+    modules = folder / "modules.json"
+    if modules.is_file():
+        kinds = [str(one.get("type", "")).rpartition(".")[2] for one in _list(modules)]
+        other = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
+        if other:
+            fix = "give a model of Transformer, mean Pooling and Normalize"
+            raise InputError(modules, "type", f"the model has a {other[0]} module", fix)
     digest = weights_digest(folder)
     model = _frozen(folder, AutoModel)
     tokenizer = _loaded(folder, "tokenizer", AutoTokenizer.from_pretrained)
@@ -152,13 +163,13 @@ def load_sentence(folder: Path) -> SentenceModel:
 
 
 def weights_digest(folder: Path) -> str:
-    """Return a SHA-256 over the content of a folder's safetensors files, by name.
+    """Return a SHA-256 over a folder's weights, settings and vocabulary, by name and content.
 
     Raises:
-        InputError: There are none.
+        InputError: There are no safetensors.
     """
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
+    files = sorted(path for kind in _READ for path in folder.glob(kind))
+    if not any(path.suffix == ".safetensors" for path in files):
         fix = "save the model with safetensors; pickled weights are not read"
         raise InputError(folder, "*.safetensors", "there are none", fix)
     digest = hashlib.sha256()
@@ -213,6 +224,14 @@ def _json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(path, "", "is no JSON object", "name a model's folder")
     return content
+
+
+def _list(path: Path) -> list[dict[str, Any]]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(path, "", f"cannot be read ({error})", "name a model's folder") from error
+    return [one for one in content if isinstance(one, dict)] if isinstance(content, list) else []
 
 
 def _numpy(values: torch.Tensor) -> NDArray[np.float32]:

@@ -83,8 +83,9 @@ def _caption(published: bool) -> str:
         "A verdict is on this profile's cells and data alone. Reproduced: the interval of the "
         "difference lies on the claimed side, after Holm's correction over the claims of its "
         "family; contradicted: on the other side; else undecided, with about what a decision would "
-        "take at the observed difference and 80 % power. A claim with <= or >= is reproduced where "
-        "the difference is shown to stay below its margin. The interval covers test images "
+        "take at the observed difference and 80 % power. A claim with <= or >= is about its margin "
+        "instead of zero: reproduced where the difference is shown to stay below it, contradicted "
+        "where it is shown to exceed it. The interval covers test images "
         "(resampled, all regions of an image together) and training seeds; with one seed of a "
         "trained cell it covers images only, and the verdict stays undecided."
     )
@@ -117,7 +118,8 @@ def needs(claim: ClaimResult) -> str:
     needed = judged.needed
     ways = []
     if needed is not None and needed.seeds is not None:
-        more = max(1, needed.seeds - min(comparison.num_seeds))
+        trained = [part.num_seeds for part in comparison.parts if part.trained]
+        more = max(1, needed.seeds - min(trained or comparison.num_seeds))
         ways.append(f"about {show_number(more, 0)} more seed{'s' if more > 1 else ''} a cell")
     if needed is not None and needed.regions is not None:
         more = max(1, needed.regions - comparison.num_regions)

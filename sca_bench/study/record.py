@@ -45,6 +45,7 @@ class RunRecord(_Stored):
         variant: Registry name; `revision` is its code revision.
         scores: Metric name -> score; slot accuracies are named `slot/<name>`, scores of a subset
             `<subset>/<metric>`.
+        subsets: Name of a subset that was scored -> digest of the file that says its regions.
         cost: Ledger in the unit of each name's suffix (`_s`, `_mib`, `num_`). `train_s` is the
             run's own part of its training steps, `shared_s` what its group does once for all of
             its runs (frozen features, kept before or as they come; older records lack it).
@@ -68,6 +69,7 @@ class RunRecord(_Stored):
     variant: str
     revision: str
     scores: dict[str, Score] = {}
+    subsets: dict[str, str] = {}
     cost: dict[str, float] = {}
     counters: dict[str, int] = {}
     provenance: dict[str, Any] = {}
