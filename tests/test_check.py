@@ -68,7 +68,7 @@ def test_the_command_prints_one_table_and_says_what_stops_it(capsys):
     assert "missing: paths.sam, paths.visual_genome" in out
     assert "paths.sam: sam_vit_h_4b8939.pth" in out
     assert main(["check", str(DEPTH)]) == 0
-    assert "3 cells x 2 seeds; all right" in capsys.readouterr().out
+    assert "3 cells x 3 seeds; all right" in capsys.readouterr().out
 
 
 def test_a_folder_goes_through_every_suite_and_names_what_needs_a_path(capsys):
@@ -89,7 +89,7 @@ def test_a_broken_suite_in_a_folder_does_not_stop_the_others(tmp_path, capsys):
     assert main(["plan", str(folder), "--no-probe"]) == 2
     out, err = capsys.readouterr()
     assert "base.mixer.num_layer: unknown setting; did you mean mixer.num_layers?" in err
-    assert "6 to run" in out
+    assert "9 to run" in out
     assert "1 of 2 suites all right, 1 with failures" in out
     assert main(["plan", str(tmp_path / "runs-empty")]) == 2
 

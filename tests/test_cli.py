@@ -12,12 +12,12 @@ from sca_bench.cli import build_parser, main
 ROOT = Path(__file__).parents[1]
 
 FROZEN = {
-    "run": "--budget --help --no-mlflow --only --profile --runs-dir --seeds --set --tracking-uri"
-    " suite",
+    "run": "--budget --help --no-mlflow --only --profile --rescore --runs-dir --seeds --set"
+    " --tracking-uri suite",
     "plan": "--gpu --help --no-probe --only --profile --runs-dir --seeds --set --utilisation suite",
     "check": "--build --help --only --profile --runs-dir --seeds --set suite",
     "sweep": "--help --no-mlflow --profile --runs-dir --set --tracking-uri --trials suite",
-    "report": "--help --limit-mb --out --runs-dir suites",
+    "report": "--help --limit-mb --no-mlflow --out --runs-dir --tracking-uri suites",
     "list": "--help --runs-dir what",
     "describe": "--help name",
     "explain": "--help --runs-dir cell other",
@@ -115,7 +115,10 @@ def test_help_and_list_use_little_time(words):
         (["describe", "cider"], "did you mean cider_d?"),
         (["explain", "abc", "--runs-dir", "nowhere"], "no such cell"),
         (["score", "nothing.jsonl"], "nothing.jsonl"),
-        (["score", "x.jsonl", "--regions", "y.jsonl", "--check"], "--check: takes captions of"),
+        (
+            ["score", "x.jsonl", "--regions", "y.jsonl", "--check"],
+            "--check: does not go with --regions",
+        ),
         (["caption", "x.png", "--run", "abc", "--runs-dir", "nowhere"], "no such finished run"),
         (["export", "abc", "--runs-dir", "nowhere", "--out", "x"], "no such finished run"),
         (["verify", "abc", "--runs-dir", "nowhere"], "no such finished run"),

@@ -168,7 +168,7 @@ def test_a_suite_with_a_subset_shows_both_protocols(suite_file, tmp_path, capsys
     assert main(["report", "--runs-dir", str(runs), "--out", str(tmp_path / "reports")]) == 0
     text = (tmp_path / "reports" / "demo" / "table.md").read_text()
     assert "Other sets of regions" in text
-    assert "one per image/cider d (×100, max 1000)" in text  # noqa: RUF001
+    assert "CIDEr-D, one per image (×100, max 1000)" in text  # noqa: RUF001
     assert "one_per_image: first_of_image" in text
 
 
@@ -183,3 +183,47 @@ def test_statistics_of_corpus_scores_are_kept_region_by_region(runs):
     for metric in ("bleu_1", "bleu_4"):
         again = corpus_value(metric, kept["bleu"].sum(0), len(region_set.regions))
         assert float(again) == pytest.approx(record.scores[metric].value, abs=1e-12)
+
+
+def test_a_metric_that_comes_later_leaves_what_others_kept(runs):
+    store, jobs, _ = runs
+    score_runs(store, jobs, ["bleu", "cider_d"], lambda text: None, FIRST)
+    before = store.region_scores("c1", 0)
+    score_runs(store, jobs, ["exact_match"], lambda text: None)
+    after = store.region_scores("c1", 0)
+    assert after["scores"].keys() == before["scores"].keys() | {"exact_match"}
+    assert after["scores"]["cider_d"] == before["scores"]["cider_d"]
+    assert after["parts"] == before["parts"]
+    assert {"bleu", "one_per_image/bleu"} <= load_file(store.run_dir("c1", 0) / STATISTICS).keys()
+
+
+def test_what_a_run_of_other_captions_kept_does_not_stay(runs):
+    store, jobs, _ = runs
+    score_runs(store, jobs, ["bleu", "cider_d"], lambda text: None)
+    store.save(store.record("c1", 0).model_copy(update={"scores": {}}))  # it ran anew
+    score_runs(store, jobs, ["exact_match"], lambda text: None)
+    assert store.region_scores("c1", 0)["scores"].keys() == {"exact_match"}
+
+
+def test_what_could_not_be_computed_is_tried_again_where_asked(runs, monkeypatch, tmp_path):
+    store, jobs, _ = runs
+    monkeypatch.setenv("SCA_BENCH_SENTENCE_MODEL", str(tmp_path / "none"))
+    metrics = ["sentence_similarity", "exact_match"]
+    assert score_runs(store, jobs, metrics, lambda text: None) == 1
+    assert store.record("c1", 0).scores["sentence_similarity"].value is None
+    assert score_runs(store, jobs, metrics, lambda text: None) == 0
+    assert score_runs(store, jobs, metrics, lambda text: None, again=True) == 1
+
+
+def test_another_file_under_a_subset_s_name_is_scored_anew(runs, tmp_path):
+    store, jobs, region_set = runs
+    ids = [region.region_id for region in region_set.regions]
+    path = tmp_path / "part.txt"
+    path.write_text(f"{ids[0]}\n{ids[1]}\n")
+    part = {"part": str(path)}
+    score_runs(store, jobs, ["exact_match"], lambda text: None, part)
+    assert store.record("c1", 0).scores["part/exact_match"].value == 0.5  # the first one is wrong
+    path.write_text(f"{ids[1]}\n")
+    assert score_runs(store, jobs, ["exact_match"], lambda text: None, part) == 1
+    assert store.record("c1", 0).scores["part/exact_match"].value == 1.0
+    assert store.region_scores("c1", 0)["parts"]["part"]["region_ids"] == [ids[1]]

@@ -155,3 +155,27 @@ def test_a_report_outlives_a_server_that_is_not_there(store, manifest, tmp_path)
     assert tracker.broken
     assert len(said) == 1
     assert "secret" not in said[0]
+
+
+def test_a_report_that_could_not_be_sent_leaves_no_running_run(
+    store, manifest, tmp_path, monkeypatch
+):
+    from mlflow import MlflowClient
+
+    uri, said = f"sqlite:///{tmp_path}/mlflow.db", []
+    report = tmp_path / "reports" / "demo"
+    report.mkdir(parents=True)
+    (report / "index.html").write_text("<p>one</p>")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_artifact", fail)
+        Tracker(store, manifest, uri, said.append).summarise(report)
+    _, (run,) = summaries(uri)
+    assert run.info.status == "FAILED"
+    assert len(said) == 1
+    Tracker(store, manifest, uri, said.append).summarise(report)
+    _, (run,) = summaries(uri)
+    assert run.info.status == "FINISHED"

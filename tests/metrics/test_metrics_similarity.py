@@ -139,7 +139,7 @@ def test_clip_score_is_the_direct_computation(clip_folder, image_folder, monkeyp
     assert result.values["clip_score"] == pytest.approx(np.mean(expected), abs=1e-5)
     assert len({round(value, 4) for value in expected}) > 2
     signature = result.signatures["clip_score"]
-    start = "sca_bench clip_score (2.5 * max(cos, 0), box crop, tiny-clip "
+    start = "sca_bench clip_score (2.5 * max(cos, 0), box crop, boxes "
     assert signature.scorer.startswith(start)
 
 

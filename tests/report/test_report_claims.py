@@ -4,19 +4,23 @@ import json
 
 import numpy as np
 import pytest
-from report_fake_runs import record
+from report_fake_runs import record, signature
 from safetensors.numpy import save_file
 
 from sca_bench.errors import InputError
 from sca_bench.metrics.compare import compare
 from sca_bench.metrics.corpus import corpus_value
 from sca_bench.metrics.resample import cell_scores
-from sca_bench.report.claim_table import needs
+from sca_bench.report.claim_table import ONE_SEED, interval_table, needs
 from sca_bench.report.claims import ClaimResult, claim_results
 from sca_bench.report.collect import collect
+from sca_bench.report.differences import differences
+from sca_bench.report.forests import forests
+from sca_bench.report.paper import Paper
 from sca_bench.report.samples import Samples
+from sca_bench.report.tables import Footnotes
 from sca_bench.study.claims import Claim, Side, parse_claim
-from sca_bench.study.record import SuiteManifest
+from sca_bench.study.record import Score, SuiteManifest
 from sca_bench.study.store import STATISTICS, Store
 
 Runs = tuple[Store, SuiteManifest]
@@ -244,3 +248,59 @@ def test_corpus_scores_are_resampled_from_their_statistics(runs: Runs) -> None:
     (store.run_dir("c-depth-1", 0) / STATISTICS).write_bytes(b"torn")
     with pytest.raises(InputError, match=r"region_statistics\.safetensors: damaged file"):
         results(store, with_claims(suite, says))
+
+
+def test_a_cell_of_one_seed_is_marked_wherever_its_interval_stands(runs: Runs) -> None:
+    store, suite = runs
+    store.save(record(suite.cells[2], 1).model_copy(update={"status": "failed", "error": "torn"}))
+    data = collect(store, suite)
+    paper, notes = Paper(""), Footnotes()
+    found = differences(data, Samples(data), "cider_d")
+    table = interval_table(found, notes)
+    marked = [row.entries[0].text for row in table.rows if 1 + notes.texts.index(ONE_SEED) in
+              (n for entry in row.entries for n in entry.notes)]  # fmt: skip
+    assert marked == ["depth-2"]
+    (cells,) = (f for f in forests(data, paper, [], found) if f.name == "forest_cells")
+    assert [row.images_only for row in cells.forest.rows] == [True, False]
+
+
+def test_a_difference_between_signatures_is_shown_nowhere(runs: Runs) -> None:
+    store, suite = runs
+    for seed in suite.seeds:
+        changed = record(suite.cells[2], seed)
+        whole = changed.scores["cider_d"]
+        other = {**whole.signature, "region_set": "cd34" * 16}
+        changed.scores["cider_d"] = whole.model_copy(update={"signature": other})
+        store.save(changed)
+    data = collect(store, suite)
+    found = {one.cell.entry.name: one for one in differences(data, Samples(data), "cider_d").cells}
+    assert found["depth-2"].comparison is None
+    assert found["depth-2"].unpaired.startswith("signatures differ: region_set")
+    assert found["depth-4"].comparison is not None
+
+
+def test_claims_of_other_units_are_drawn_apart(runs: Runs) -> None:
+    store, suite = runs
+    for entry in suite.cells:
+        for seed in suite.seeds:
+            changed = store.record(entry.cell_id, seed)
+            stored = store.region_scores(entry.cell_id, seed)
+            if changed is None or not stored:
+                continue
+            changed.scores["caption_length"] = Score(value=8.0, signature=signature("length"))
+            store.save(changed)
+            stored["scores"]["caption_length"] = [float(i % 7) for i in range(30)]
+            path = store.run_dir(entry.cell_id, seed) / "region_scores.json"
+            path.write_text(json.dumps(stored), encoding="utf-8")
+    says = (
+        "cider_d(mixer.num_layers=2) > cider_d(mixer.num_layers=1)",
+        "caption_length(mixer.num_layers=2) <= caption_length(mixer.num_layers=1)",
+    )
+    data = collect(store, with_claims(suite, *says))
+    samples = Samples(data)
+    found = forests(
+        data, Paper(""), claim_results(data, samples), differences(data, samples, "cider_d")
+    )
+    axes = {one.name: one.forest.axis for one in found}
+    assert axes["forest_claims"] == "CIDEr-D, left minus right (×100)"  # noqa: RUF001
+    assert axes["forest_claims_2"].endswith("left minus right (words)")

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from report_fake_runs import manifest
+from report_fake_runs import axis_manifest, build, manifest
 
 from sca_bench.errors import InputError
 from sca_bench.report import write_reports
@@ -47,3 +47,19 @@ def test_no_torch_and_no_pyplot_are_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_suite_that_cannot_be_read_leaves_the_others(tmp_path: Path) -> None:
+    store, suite = build(tmp_path / "runs")
+    build(tmp_path / "runs", axis_manifest({"variant": ["sca", "sca_roi_align"]}))
+    torn = store.run_dir(suite.cells[1].cell_id, 0) / "record.json"
+    torn.write_text("{")
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match=r"record\.json: damaged file"):
+        write_reports(store, None, out)
+    names = {path.name for path in out.iterdir()}
+    assert {"axes", "index.html", "index.md"} <= names
+    for page in ("index.html", "index.md"):
+        text = (out / page).read_text(encoding="utf-8")
+        assert "mixer_layers" in text
+        assert "has no report" in text

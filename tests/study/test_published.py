@@ -321,9 +321,17 @@ def test_every_claim_of_a_shipped_suite_means_two_cells(path, profile):
         ]
         assert [len(found) for found in names] == [1, 1], (claim.says, names)
         rows = [suite.published.cells.get(found[0]) for found in names]
-        if all(rows):
+        paper = {one.id: one.says for one in suite.spec.claims}
+        if all(rows) and paper.get(claim.id, claim.says) == claim.says:
             found = suite.published.claims[claim.id]
             assert [found.left, found.right] == rows
+
+
+def test_a_profile_s_own_claim_keeps_the_paper_s_difference():
+    """At tiny, 4 layers against 2 stands for 24 against 12, though all four are published."""
+    suite = load_suite(ROOT / "ablations" / "mixer_layers.yaml", profile="tiny")
+    found = suite.published.claims["depth_saturates"]
+    assert (found.left, found.right) == ("24 layers", "12 layers")
 
 
 def known(cell):
