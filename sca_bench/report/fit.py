@@ -43,7 +43,14 @@ OVERVIEW_DETAILS = (
     *(
         Detail(GallerySize(num_disputed, 0, side_px, first_seed_only=True), num_pictures)
         for num_disputed, side_px, num_pictures in (
-            *((6, 320, ALL_PICTURES), (6, 240, ALL_PICTURES), (6, 240, 1), (4, 240, 1)),
+            *(
+                (6, 320, ALL_PICTURES),
+                (6, 240, ALL_PICTURES),
+                (6, 240, 3),
+                (6, 240, 2),
+                (6, 240, 1),
+                (4, 240, 1),
+            ),
             *((3, 200, 1), (2, 160, 1), (1, 160, 1), (0, 160, 1), (0, 160, 0)),
         )
     ),
@@ -104,6 +111,7 @@ def held_back(
     if any(max(image.width, image.height) > detail.gallery.side_px for image in images):
         parts.append(f"images have at most {detail.gallery.side_px} pixels a side")
     if detail.num_pictures < first.num_pictures:
-        kept = "no plot is" if not detail.num_pictures else "only the first plot is"
+        shown = {0: "no plot is", 1: "only the first plot is"}
+        kept = shown.get(detail.num_pictures, f"only the first {detail.num_pictures} plots are")
         parts.append(f"{kept} shown ({elsewhere})")
     return f"To keep this page below {limit} (report --limit-mb): {'; '.join(parts)}."

@@ -37,6 +37,7 @@ class SuiteSummary:
         paper: The paper's table it repeats; empty where none.
         best: The best cell with its main metric.
         spread: Lowest and highest mean over the cells.
+        claims: Its verdicts, counted; `none` where it claims nothing.
         runs: Finished runs of the planned ones.
         holes: Failed, unfinished and missing runs, counted; `none` where there are none.
         report: Link to the report, relative to the overview; empty where it was not written.
@@ -48,6 +49,7 @@ class SuiteSummary:
     paper: str
     best: str
     spread: str
+    claims: str
     runs: str
     holes: str
     report: str
@@ -93,7 +95,7 @@ def write_overview(
     Raises:
         InputError: A file of the runs folder is damaged, or the limit is too small for the tables.
     """
-    lines = [summarise(suite.data, out_dir) for suite in suites]
+    lines = [summarise(suite.data, out_dir, suite.page) for suite in suites]
     faults = faults or {}
     write_atomic(out_dir / "index.md", _markdown(lines, faults))
     page, first = out_dir / "index.html", OVERVIEW_DETAILS[0]
@@ -118,7 +120,7 @@ def _part(suite: SuiteReport, line: SuiteSummary, detail: Detail) -> Part:
     return Part(name, line, page, tables, notes, page.pictures, metric)
 
 
-def summarise(data: SuiteData, out_dir: Path) -> SuiteSummary:
+def summarise(data: SuiteData, out_dir: Path, page: Page) -> SuiteSummary:
     """Return one suite's line; the link is there where the report is."""
     manifest, metric = data.manifest, data.main_metric
     scored = [(c, s) for c in data.cells if not c.entry.control and (s := _score(data, c, metric))]
@@ -132,7 +134,7 @@ def summarise(data: SuiteData, out_dir: Path) -> SuiteSummary:
         spread = f"{ends[0]} to {ends[1]} over {len(means)} cells"
     runs = [run for cell in data.cells for run in cell.runs]
     done = sum(not run.hole for run in runs)
-    page = f"{manifest.report_name}/index.html"
+    link = f"{manifest.report_name}/index.html"
     return SuiteSummary(
         name=manifest.suite,
         profile=manifest.profile,
@@ -140,14 +142,22 @@ def summarise(data: SuiteData, out_dir: Path) -> SuiteSummary:
         paper=manifest.paper or "",
         best=best,
         spread=spread,
+        claims=_verdicts(page),
         runs=f"{done} of {len(runs)}",
         holes=_holes([run.hole for run in runs if run.hole]),
-        report=page if (out_dir / page).is_file() else "",
+        report=link if (out_dir / link).is_file() else "",
     )
 
 
 def _score(data: SuiteData, cell: CellRuns, metric: str) -> SeedSummary | None:
     return data.scores.over_seeds(cell.entry.cell_id, metric)
+
+
+def _verdicts(page: Page) -> str:
+    rows = [row for table in page.tables if table.id == "claims" for row in table.rows]
+    tones = [entry.tone for row in rows for entry in row.entries if entry.tone]
+    said = [tone.replace("incomparable", "not comparable") for tone in tones]
+    return ", ".join(f"{said.count(each)} {each}" for each in sorted(set(said))) or "none"
 
 
 def _holes(holes: list[str]) -> str:
@@ -163,6 +173,7 @@ def _markdown(suites: list[SuiteSummary], faults: Mapping[str, str]) -> str:
         link = f"[{suite.report}]({suite.report})" if suite.report else "not written"
         facts = {
             "Best": suite.best,
+            "Claims": suite.claims,
             "Range": suite.spread,
             "Runs": f"{suite.runs} done",
             "Failed or missing": suite.holes,

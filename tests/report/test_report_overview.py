@@ -9,8 +9,8 @@ from report_fake_runs import axis_manifest, build, manifest, record
 
 from sca_bench.cli import main
 from sca_bench.report import write_reports
-from sca_bench.report.collect import collect
 from sca_bench.report.overview import summarise
+from sca_bench.report.write import write_suite
 from sca_bench.study.store import Store
 
 
@@ -28,13 +28,17 @@ def two_suites(root: Path) -> Store:
 
 def test_a_suite_in_one_line(tmp_path: Path) -> None:
     store = two_suites(tmp_path)
-    found = summarise(collect(store, manifest()), tmp_path)
+    one = write_suite(store, manifest(), tmp_path / "elsewhere", 8.0)
+    found = summarise(one.data, tmp_path, one.page)
     assert found.best == "depth-2: CIDEr-D (×100, max 1000) 880.0 ± 28.3"  # noqa: RUF001
     assert found.spread == "810.0 to 880.0 over 2 cells"
     assert found.runs == "7 of 10"
     assert found.holes == "2 failed, 1 missing"
+    assert found.claims == "2 undecided"
     assert (found.paper, found.report) == ("table_4", "")
-    empty = summarise(collect(store, manifest(cells=[])), tmp_path)
+    none = write_suite(store, manifest(cells=[], claims=[]), tmp_path / "elsewhere", 8.0)
+    empty = summarise(none.data, tmp_path, none.page)
+    assert empty.claims == "none"
     assert (empty.best, empty.spread, empty.holes) == ("no score yet", "no score yet", "none")
 
 
