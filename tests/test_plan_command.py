@@ -34,11 +34,11 @@ def test_the_tree_has_cells_with_id_and_state_below_what_they_share(capsys):
         "data order",
         "pretraining",
     ]
-    assert "[3 cells, 6 runs]" in out
-    leaves = re.findall(r"^  - (\S+) \((\w{12})\): seeds 0, 1 to run$", out, re.MULTILINE)
+    assert "[3 cells, 9 runs]" in out
+    leaves = re.findall(r"^  - (\S+) \((\w{12})\): seeds 0, 1, 2 to run$", out, re.MULTILINE)
     assert [name for name, _ in leaves] == ["num_layers=1", "num_layers=2", "num_layers=4"]
-    assert "0 runs done, 6 to run; 1500 training steps" in out
-    assert re.search(r"image encoder, images +18,120 +1,690 +90.7 %", out)
+    assert "0 runs done, 9 to run; 2250 training steps" in out
+    assert re.search(r"image encoder, images +27,180 +1,690 +93.8 %", out)
     assert "predicted" not in out
 
 

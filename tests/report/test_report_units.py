@@ -34,8 +34,8 @@ from sca_bench.study.record import Score
         ("caption_length", "Caption length", "words"),
         ("vocabulary_size", "Vocabulary size", "words"),
         ("clip_score", "CLIPScore", "×100, max 250"),
-        ("first/caption_length", "first/caption length", "words"),
-        ("one_per_image/cider_d", "one per image/cider d", "×100, max 1000"),
+        ("first/caption_length", "Caption length, first", "words"),
+        ("one_per_image/cider_d", "CIDEr-D, one per image", "×100, max 1000"),
         ("slot/colour", "colour", "×100, max 100"),
         ("slots", "mean of slots", "×100, max 100"),
         ("slot_by_objects/3/colour", "colour, 3 objects", "×100, max 100"),
@@ -99,7 +99,7 @@ def test_a_report_of_a_length(counted, tmp_path):
     assert "+2.0 (words)" in text
     assert "Left − right (unit in each row)" in text
     assert "(×100) |" in text
-    assert "first/caption length (words)" in text
+    assert "Caption length, first (words)" in text
     assert "16.5 ± 0.0" in text
     assert "first: first_of_image" in text
     assert "450.0" not in text
