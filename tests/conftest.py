@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 
@@ -25,18 +24,8 @@ def pytest_xdist_auto_num_workers(config):
     return 0 if "bench" in config.getoption("-m") else 2
 
 
-# Tests whose programs use all cores, or that kill them and wait: one after the other, in one of the
-# test processes, while the others go through the rest (`--dist loadgroup`).
-TOGETHER = ("engine", "photos")
-
-
 def pytest_collection_modifyitems(config, items):
-    """Keep tests that start programs together; skip benchmarks unless they are asked for."""
-    tests = Path(__file__).parent
-    for item in items:
-        path = item.path.relative_to(tests)
-        group = "programs" if path.parts[0] in TOGETHER else path.as_posix()
-        item.add_marker(pytest.mark.xdist_group(group))
+    """Skip benchmarks unless they are asked for."""
     if "bench" in config.getoption("-m"):
         return
     by_hand = pytest.mark.skip(reason="a benchmark, run by hand with -m bench")
