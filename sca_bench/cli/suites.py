@@ -176,7 +176,9 @@ def _run(
     failed: dict[str, str] = {}
     postponed: dict[str, str] = {}
     records = [store.record(job.cell.cell_id, job.seed) for job in plan.jobs]
-    idle = not plan.left and all(r and is_scored(r, suite.metrics, suite.subsets) for r in records)
+    again = options.rescore
+    scored = [r and is_scored(r, suite.metrics, suite.subsets, again=again) for r in records]
+    idle = not plan.left and all(scored)
     if not idle:
         from sca_bench.engine.launch import exclusive
 
@@ -186,7 +188,7 @@ def _run(
             store.save_manifest(manifest)  # a report shows what there is, even of a stopped run
             until = None if budget_s is None else started + budget_s
             failed, postponed = _work(plan, store, manifest, console, options, line, until)
-            score_runs(store, plan.jobs, suite.metrics, say, suite.subsets, again=options.rescore)
+            score_runs(store, plan.jobs, suite.metrics, say, suite.subsets, again=again)
             if not options.no_mlflow:
                 _mirror(store, manifest, options, console)
     store.save_manifest(manifest)

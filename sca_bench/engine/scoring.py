@@ -156,6 +156,8 @@ def _keep_whole(
     kept |= {k: np.ascontiguousarray(v) for k, v in result.statistics.items()}
     if kept:
         write_atomic(folder / STATISTICS, save(kept))
+    else:  # what a run of other captions left
+        (folder / STATISTICS).unlink(missing_ok=True)
 
 
 def _regions(rows: list[CaptionRow], result: ScoreResult) -> dict[str, Any]:

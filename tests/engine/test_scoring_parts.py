@@ -165,6 +165,13 @@ def test_a_suite_with_a_subset_shows_both_protocols(suite_file, tmp_path, capsys
     assert record.scores["one_per_image/cider_d"].value is not None
     assert main(words) == 0
     assert "nothing to do" in capsys.readouterr().out
+    lacks = record.scores["cider_d"].model_copy(update={"value": None, "reason": "no Java"})
+    Store(runs).save(record.model_copy(update={"scores": record.scores | {"cider_d": lacks}}))
+    assert main(words) == 0  # a reason is an answer, unless it is asked again
+    assert "nothing to do" in capsys.readouterr().out
+    assert main([*words, "--rescore"]) == 0
+    (record,) = Store(runs).records()
+    assert record.scores["cider_d"].value is not None
     assert main(["report", "--runs-dir", str(runs), "--out", str(tmp_path / "reports")]) == 0
     text = (tmp_path / "reports" / "demo" / "table.md").read_text()
     assert "Other sets of regions" in text
@@ -203,6 +210,7 @@ def test_what_a_run_of_other_captions_kept_does_not_stay(runs):
     store.save(store.record("c1", 0).model_copy(update={"scores": {}}))  # it ran anew
     score_runs(store, jobs, ["exact_match"], lambda text: None)
     assert store.region_scores("c1", 0)["scores"].keys() == {"exact_match"}
+    assert not (store.run_dir("c1", 0) / STATISTICS).exists()
 
 
 def test_what_could_not_be_computed_is_tried_again_where_asked(runs, monkeypatch, tmp_path):
