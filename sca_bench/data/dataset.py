@@ -6,7 +6,7 @@ Shape legend: R regions of one image, P points of a region, H, W original size.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sca_bench.batch import RegionBatch
 from sca_bench.boxes import mirror_boxes, resized_hw, scale_boxes
-from sca_bench.data.collate import ImageSample, collate
+from sca_bench.data.collate import ImageSample
 from sca_bench.data.draws import TrainingDraw, draw_numbers
 from sca_bench.data.jitter import Jitter, has_area, jitter_boxes, jitter_image, plan_jitter
 from sca_bench.data.preprocess import blank_image, blank_input, preprocess
@@ -331,13 +330,6 @@ class ViewDataset(Dataset[ImageSample]):
 
     def __getitem__(self, index: int) -> ImageSample:
         return self.dataset.view(*self._places[index])
-
-
-def iter_views(dataset: RegionDataset) -> Iterator[RegionBatch]:
-    """Yield a batch of one image for every view of `ViewDataset`, in its order."""
-    views = ViewDataset(dataset)
-    for index in range(len(views)):
-        yield collate([views[index]])
 
 
 def _is_sided(region: Region) -> bool:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 _WARM_UP = 5
+_PENDING = 256
+"""Steps whose events may wait unread; older ones are long over and cost no waiting."""
 
 
 class StepClock:
@@ -28,6 +30,9 @@ class StepClock:
             yield
             end.record()
             self._events.append((begin, end))
+            if len(self._events) > 2 * _PENDING:
+                self._read(self._events[:_PENDING])
+                del self._events[:_PENDING]
             return
         started = time.perf_counter()
         yield
@@ -35,11 +40,14 @@ class StepClock:
 
     def seconds(self) -> list[float]:
         """Return all step times, waiting for the device where some are still to come."""
-        for begin, end in self._events:
-            end.synchronize()
-            self._seconds.append(begin.elapsed_time(end) / 1000)
+        self._read(self._events)
         self._events.clear()
         return self._seconds
+
+    def _read(self, events: list[tuple[Any, Any]]) -> None:
+        for begin, end in events:
+            end.synchronize()
+            self._seconds.append(begin.elapsed_time(end) / 1000)
 
     @property
     def total_s(self) -> float:

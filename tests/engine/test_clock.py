@@ -1,0 +1,47 @@
+"""Step times on CUDA: read late, and never more events than a few hundred at once."""
+
+import pytest
+import torch
+
+from sca_bench.engine.clock import StepClock
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    """Events of one second that say, in order, which of them was waited for."""
+    seen = []
+
+    class Event:
+        def __init__(self, enable_timing):
+            self.enabled = enable_timing
+
+        def record(self):
+            pass
+
+        def synchronize(self):
+            seen.append(self)
+
+        def elapsed_time(self, other):
+            return 1000.0
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    return seen
+
+
+def test_events_do_not_pile_up_and_the_newest_are_not_waited_for(waits):
+    clock = StepClock()
+    for number in range(1, 2001):
+        with clock.step(torch.device("cuda")):
+            pass
+        assert number - len(waits) <= 512
+        assert number - len(waits) >= min(number, 256)
+    assert clock.total_s == 2000
+    assert len(waits) == 2000
+    assert clock.median_s() == 1.0
+
+
+def test_a_processor_s_steps_are_timed_as_they_end():
+    clock = StepClock()
+    with clock.step(torch.device("cpu")):
+        pass
+    assert len(clock.seconds()) == 1
