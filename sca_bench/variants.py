@@ -6,7 +6,7 @@ A third party registers a `VariantSpec` through the entry-point group `sca_bench
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -229,9 +229,3 @@ def get_variant(name: str, where: str = "variant") -> VariantSpec:
     if name not in specs:
         raise InputError(where, "variant", f"{name!r} is not registered", did_you_mean(name, specs))
     return specs[name]
-
-
-def families_of(cells: Iterable[Any]) -> tuple[Family, ...]:
-    """Return the families of frozen features that these cells read together, in fixed order."""
-    read = {f for cell in cells for f in get_variant(cell.variant).families(cell)}
-    return tuple(family for family in FAMILIES if family in read)

@@ -25,6 +25,7 @@ from sca_bench.models.build import FrozenParts
 from sca_bench.models.sam import build_sam, sam_dims
 from sca_bench.models.text_decoder import TextDecoder
 from sca_bench.settings import CellSettings
+from sca_bench.study.cell import CellIdentity
 from sca_bench.study.suite import load_suite
 from sca_bench.variants import get_variant
 
@@ -217,7 +218,7 @@ def test_one_step_of_the_same_structure_in_miniature(settings):
     rng = RngStream(0, device)
     with rng.active():
         captioner = get_variant(settings.variant).load()(settings, parts, where="test")
-    member = Member("cell", captioner, settings, rng)
+    member = Member("cell", captioner, CellIdentity(settings, {}), rng)
     group = CellGroup([member], device, {}, Decoding(1, 3))
     before = {n: t.clone() for n, t in captioner.trainable_state().items()}
     group.train()

@@ -122,11 +122,10 @@ def _explain(console: Console, store: Store, cell: str, other: str | None) -> No
 
 
 def _identity(store: Store, cell: str) -> dict[str, Any]:
-    from sca_bench.settings import CellSettings
-    from sca_bench.study.cell import identity
+    from sca_bench.study.cell import CellIdentity
 
     for record in store.records():
         if record.cell_id.startswith(cell):
-            return identity(CellSettings.model_validate(record.settings), record.inputs)
+            return CellIdentity.stored(record.settings, record.inputs).key_values
     known = sorted({record.cell_id for record in store.records()})
     raise InputError(store.root, cell, "no such cell", did_you_mean(cell, known))

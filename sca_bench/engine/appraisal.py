@@ -60,7 +60,7 @@ class GroupProbe(_Figures):
     Attributes:
         load_s: Reading all its splits.
         prepare_s: A preparation without reading, thumbnails and features.
-        thumbnail_s: One test image's thumbnail.
+        thumbnail_s: One captioned image's thumbnail.
         feature_s: Frozen features of one image with its regions.
         run_s: A run without reading, steps, validation and captions.
         step_s: One step of all its cells, with reading the batch.

@@ -23,11 +23,11 @@ from sca_bench.errors import InputError, did_you_mean
 from sca_bench.models.sam import sam_dims
 from sca_bench.models.sam_weights import read_tensors
 from sca_bench.settings import CellSettings, DataSettings, ScenesSplit
+from sca_bench.study.cell import CellIdentity
 from sca_bench.study.fingerprint import Fingerprints
 from sca_bench.study.record import RunRecord
 from sca_bench.study.store import Store, file_name
 from sca_bench.types import Prediction
-from sca_bench.variants import get_variant
 
 
 def find_run(store: Store, run: str) -> tuple[RunRecord, Path]:
@@ -112,8 +112,8 @@ def caption_examples(store: Store, run: str, count: int, out: Path) -> list[str]
         InputError: No such run, or its data or weights are not there any more.
     """
     record, folder = find_run(store, run)
-    settings = CellSettings.model_validate(record.settings)
-    regions_of_run = load_split(getattr(settings.data, settings.eval.split), str(folder))
+    split = CellIdentity.stored(record.settings, record.inputs).split_settings("captioned")
+    regions_of_run = load_split(split, str(folder))
     regions_of_run.check_images()
     captioner = FinishedCaptioner(record, folder)
     out.mkdir(parents=True, exist_ok=True)
@@ -142,13 +142,14 @@ class FinishedCaptioner:
         Raises:
             InputError: Its frozen weights have changed, or it has no trained ones.
         """
-        self.settings = settings = CellSettings.model_validate(record.settings)
+        identity = CellIdentity.stored(record.settings, record.inputs)
+        self.settings = settings = identity.settings
         check_frozen_inputs(record, settings, folder)
-        captioner = build_finished(record, settings, folder)
+        captioner = build_finished(record, identity, folder)
         if not _shares_prefix(captioner):
             problem = f"variant {settings.variant} has no trained weights to use"
             raise InputError(folder, "", problem)
-        if get_variant(settings.variant).trains == "once":
+        if identity.spec.trains == "once":
             problem = f"variant {settings.variant} learns from a training split, and keeps nothing"
             raise InputError(folder, "", problem, "run its suite, or caption with another run")
         self.device = torch.device(resolve_device(settings.runtime.device))
@@ -203,14 +204,15 @@ def check_frozen_inputs(record: RunRecord, settings: CellSettings, folder: Path)
             raise InputError(folder, key, "the weights this run used have changed since")
 
 
-def build_finished(record: RunRecord, settings: CellSettings, folder: Path) -> Any:
+def build_finished(record: RunRecord, cell: CellIdentity, folder: Path) -> Any:
     """Build the captioner of a finished run and load what it trained.
 
     Raises:
         InputError: Weights are missing or do not fit.
     """
-    spec, where = get_variant(settings.variant), str(folder)
-    captioner: Any = spec.load()(settings, spec.load_parts(settings, where), where=where)
+    spec, where = cell.spec, str(folder)
+    parts = spec.load_parts(cell.settings, where)
+    captioner: Any = spec.load()(cell.settings, parts, where=where)
     if spec.trains == "gradient":
         path = find_trained(record, folder)
         captioner.load_trainable_state(read_tensors(path, where, ""), where=path)

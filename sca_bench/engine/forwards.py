@@ -14,11 +14,10 @@ from sca_bench.engine.appraisal import CellWork, SplitSize
 from sca_bench.engine.cache import Cache
 from sca_bench.engine.preparations import preparations
 from sca_bench.settings import CellSettings, MixtureSplit, ScenesSplit
-from sca_bench.study.cell import Cell, data_split, keeps, split_images, store_keys
+from sca_bench.study.cell import Cell, RunSplit, families_of
 from sca_bench.study.fingerprint import digest_json
 from sca_bench.study.plan import Group, Job
 from sca_bench.types import Family
-from sca_bench.variants import families_of, get_variant
 
 
 @dataclass
@@ -44,13 +43,13 @@ class Bank:
     """Frozen features of one split that a run will compute and keep.
 
     Attributes:
-        split: Name of the split.
+        split: The split.
         cell: A cell that reads them.
         missing: Families that are not there yet, with their keys.
         embedded: Whether the embeddings are there, so that nothing is encoded.
     """
 
-    split: str
+    split: RunSplit
     cell: Cell
     missing: Mapping[Family, str] = field(default_factory=dict)
     embedded: bool = False
@@ -73,9 +72,9 @@ class Sizes:
         self.notes: dict[str, None] = {}
         self.is_whole = True
 
-    def of(self, cell: Cell, split: str) -> SplitSize | None:
+    def of(self, cell: Cell, split: RunSplit) -> SplitSize | None:
         """Return the size of a cell's split; None where there is no such split, or no telling."""
-        part = getattr(cell.settings.data, data_split(cell.settings, split))
+        part, name = cell.identity.split_settings(split), cell.identity.data_split(split)
         if part is None:
             return None
         if (found := self._known.get(split_key(cell, split))) is not None:
@@ -87,10 +86,10 @@ class Sizes:
         if images is None:
             self.is_whole = False
             if split != "train":
-                self.notes[f"the {split} split is not here: its captions are not counted"] = None
+                self.notes[f"the {name} split is not here: its captions are not counted"] = None
             return None
         if split != "train":
-            self.notes[f"regions of the {split} split: {drawn} an image are assumed"] = None
+            self.notes[f"regions of the {name} split: {drawn} an image are assumed"] = None
         count = images * drawn
         return SplitSize(images=images, regions=count, views=images, rows=count, drawn=drawn)
 
@@ -103,9 +102,9 @@ class Sizes:
         return found.drawn if found is not None else most
 
 
-def split_key(cell: Cell, split: str) -> str:
+def split_key(cell: Cell, split: RunSplit) -> str:
     """Return the key of a split's size: what is read, and which views of it can be drawn."""
-    shown = split_images(cell.settings, cell.inputs, split)
+    shown = cell.identity.split_images(split)
     most = cell.settings.train.regions_per_image if split == "train" else None
     return digest_json([shown, most])[:16]
 
@@ -141,9 +140,9 @@ def shape_key(group: Group, threads: int) -> str:
     return digest_json([cells, threads])[:16]
 
 
-def reads_sam(settings: CellSettings) -> bool:
+def reads_sam(cell: Cell) -> bool:
     """Say whether a cell reads what SAM yields."""
-    spec = get_variant(settings.variant)
+    spec = cell.identity.spec
     return spec.looks and bool(spec.parts)
 
 
@@ -165,7 +164,7 @@ def alone(jobs: Iterable[Job], stages: Mapping[str, Cell], sizes: Sizes) -> Coun
     """
     count = Count()
     for job in jobs:
-        if not reads_sam(job.cell.settings):
+        if not reads_sam(job.cell):
             continue
         chain, key = [job.cell], job.cell.starts_from
         while key:
@@ -173,16 +172,16 @@ def alone(jobs: Iterable[Job], stages: Mapping[str, Cell], sizes: Sizes) -> Coun
             key = stages[key].starts_from
         for cell in chain:
             _train(count, cell, cell.settings.train.steps, sizes)
-        if get_variant(job.cell.settings.variant).trains == "once":
+        if job.cell.identity.spec.trains == "once":
             _pass(count, job.cell, "train", 1, sizes)
-        _pass(count, job.cell, "test", 1, sizes)
+        _pass(count, job.cell, "captioned", 1, sizes)
         if job.cell.settings.eval.also_train:
             _pass(count, job.cell, "train", 1, sizes)
     return count
 
 
 def _train(count: Count, cell: Cell, steps: int, sizes: Sizes) -> None:
-    if get_variant(cell.settings.variant).trains != "gradient":
+    if cell.identity.spec.trains != "gradient":
         return
     images = steps * cell.settings.train.images_per_batch
     count.add(images, images * sizes.drawn(cell))
@@ -190,7 +189,7 @@ def _train(count: Count, cell: Cell, steps: int, sizes: Sizes) -> None:
         _pass(count, cell, "val", num_validations(cell.settings), sizes)
 
 
-def _pass(count: Count, cell: Cell, split: str, times: int, sizes: Sizes) -> None:
+def _pass(count: Count, cell: Cell, split: RunSplit, times: int, sizes: Sizes) -> None:
     size = sizes.of(cell, split) if times else None
     if size is not None:
         count.add(times * size.images, times * size.regions)
@@ -202,17 +201,17 @@ def banks(groups: Iterable[Group], runs_dir: Path) -> list[Bank]:
     claimed: set[tuple[str, str]] = set()
     for group, splits in preparations(list(groups)):
         for split in splits:
-            readers = [job for job in group.jobs if reads_sam(job.cell.settings)]
+            readers = [job for job in group.jobs if reads_sam(job.cell)]
             if not readers:
                 continue
             cell = readers[0].cell  # one preparation's cells have one key for each family
-            read = families_of(job.cell.settings for job in readers)
-            keys = store_keys(cell.settings, cell.inputs, split, read)
+            read = families_of(job.cell.identity for job in readers)
+            keys = cell.identity.store_keys(split, read)
             if not keys:
                 continue
             # Embeddings alone are no reason to look at images whose features are kept.
             families = {family for family in keys if family in read} or {"images"}
-            images = split_images(cell.settings, cell.inputs, split)
+            images = cell.identity.split_images(split)
             cache = Cache.of(runs_dir, cell.settings.runtime)
             there = {
                 family: (key, images) in claimed or cache.holds(key, images)
@@ -239,7 +238,7 @@ def bank_count(bank: Bank, sizes: Sizes) -> Count:
     """Count what filling a bank takes."""
     size = sizes.of(bank.cell, bank.split)
     if size is None:
-        what = f"the {bank.split} split is not here"
+        what = f"the {bank.cell.identity.data_split(bank.split)} split is not here"
         sizes.notes[f"{what}: what it takes to keep its features is not counted"] = None
         return Count()
     mixes = bank.cell.settings.features.cache == "all"
@@ -248,7 +247,7 @@ def bank_count(bank: Bank, sizes: Sizes) -> Count:
 
 def in_group(jobs: Iterable[Job], sizes: Sizes) -> Count:
     """Count what a group computes as it comes; its first run stands for all of them."""
-    lead = next((job for job in jobs if reads_sam(job.cell.settings)), None)
+    lead = next((job for job in jobs if reads_sam(job.cell)), None)
     once = Count()
     if lead is None:
         return once
@@ -261,11 +260,11 @@ def in_group(jobs: Iterable[Job], sizes: Sizes) -> Count:
             images = lead.steps * settings.train.images_per_batch
             part.add(images, images * sizes.drawn(lead.cell))
         elif split != "train":
-            times = 1 if split == "test" else num_validations(settings)
+            times = 1 if split == "captioned" else num_validations(settings)
             _pass(part, lead.cell, split, times, sizes)
         if split == "train" and (settings.eval.also_train or not lead.steps):
             _pass(part, lead.cell, split, 1, sizes)
-        once.add(0 if keeps(settings, split) else part.images, part.regions)
+        once.add(0 if lead.cell.identity.keeps(split) else part.images, part.regions)
     return once
 
 

@@ -16,9 +16,8 @@ from sca_bench.engine.forwards import (
     in_group,
     num_validations,
 )
-from sca_bench.study.cell import Cell
+from sca_bench.study.cell import Cell, RunSplit
 from sca_bench.study.plan import Group, Job
-from sca_bench.variants import get_variant
 
 PEAK_FLOPS = {"a100": 312e12, "h100": 989e12}
 """Dense fp16 tensor operations a second, by NVIDIA's data sheets: A100 80 GB and H100, both SXM."""
@@ -107,12 +106,13 @@ def _frozen(count: Count, work: CellWork) -> float:
 def _own(cell: Cell, steps: int, works: Mapping[str, CellWork], sizes: Sizes) -> float:
     """Return the operations of a cell's own part; a step with fewer regions takes its share."""
     work, settings = works[cell.cell_id], cell.settings
-    trains = get_variant(settings.variant).trains == "gradient"
+    trains = cell.identity.spec.trains == "gradient"
     share = min(1.0, sizes.drawn(cell) / settings.train.regions_per_image)
     total = steps * work.own_step * share if trains else 0.0
     if cell.stage:
         return total
-    captions = {"val": num_validations(settings) if steps else 0, "test": 1}
+    validations = num_validations(settings) if steps else 0
+    captions: dict[RunSplit, int] = {"val": validations, "captioned": 1}
     captions["train"] = int(settings.eval.also_train)
     for split, times in captions.items():
         size = sizes.of(cell, split) if times else None

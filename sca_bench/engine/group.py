@@ -24,8 +24,8 @@ from sca_bench.engine.features import FeatureBank, Frozen
 from sca_bench.engine.process import cpu_threads
 from sca_bench.engine.rng import RngStream
 from sca_bench.settings import CellSettings
+from sca_bench.study.cell import CellIdentity, RunSplit, families_of
 from sca_bench.types import Prediction
-from sca_bench.variants import families_of
 
 _AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -37,7 +37,7 @@ class Member:
     Attributes:
         key: The run's key in its job.
         captioner: Its model.
-        settings: Its settings.
+        identity: Its settings and inputs.
         rng: Its random stream.
         error: Why it left the group; empty while it is in it.
         pruned: Whether it left because a sweep has no more use for it.
@@ -48,13 +48,18 @@ class Member:
 
     key: str
     captioner: RegionCaptioner
-    settings: CellSettings
+    identity: CellIdentity
     rng: RngStream
     error: str = ""
     pruned: bool = False
     last: dict[str, Tensor] = field(default_factory=dict)
     clock: StepClock = field(default_factory=StepClock)
     cpu_s: float = 0.0
+
+    @property
+    def settings(self) -> CellSettings:
+        """Its settings."""
+        return self.identity.settings
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
@@ -80,7 +85,7 @@ class CellGroup(BaseModel):
         self,
         members: list[Member],
         device: torch.device,
-        banks: Mapping[str, FeatureBank],
+        banks: Mapping[RunSplit, FeatureBank],
         decoding: Decoding,
         frozen_threads: int = 0,
     ) -> None:
@@ -90,7 +95,7 @@ class CellGroup(BaseModel):
         self.device_ = device
         self.banks = dict(banks)
         self.decoding = decoding
-        self.captioned = "test"  # the split that `test_step` gets its batches from
+        self.captioning: RunSplit = "captioned"  # what `test_step` gets its batches from
         self.shared_clock = StepClock()
         self.counters = {"train_steps": 0, "encoder_forwards": 0, "sam_mixer_forwards": 0}
         self.parts = nn.ModuleList(
@@ -165,7 +170,7 @@ class CellGroup(BaseModel):
 
     def test_step(self, data: RegionBatch) -> list[dict[str, Any]]:
         """Return one row per live member and region."""
-        batch = self.with_features(data, self.captioned)
+        batch = self.with_features(data, self.captioning)
         rows: list[dict[str, Any]] = []
         for member in self.alive:
             try:
@@ -182,7 +187,7 @@ class CellGroup(BaseModel):
     def _rows(member: Member, found: list[Prediction], loss: float | None) -> list[dict[str, Any]]:
         return [{"member": member.key, "prediction": p, "loss": loss} for p in found]
 
-    def with_features(self, data: RegionBatch, split: str) -> RegionBatch:
+    def with_features(self, data: RegionBatch, split: RunSplit) -> RegionBatch:
         """Return a batch of a split on the device, with the frozen features its members read.
 
         The group's `shared_clock` times it, once for all members.
@@ -190,7 +195,7 @@ class CellGroup(BaseModel):
         with self.shared_clock.step(self.device_):
             return self._with_features(data, split)
 
-    def _with_features(self, data: RegionBatch, split: str) -> RegionBatch:
+    def _with_features(self, data: RegionBatch, split: RunSplit) -> RegionBatch:
         batch = data.to(self.device_)
         bank = self.banks.get(split)
         features = bank.features(batch) if bank is not None else None
@@ -200,7 +205,7 @@ class CellGroup(BaseModel):
         if not sharing:
             return batch
         frozen = Frozen(self.members[0].settings.features, bank)
-        families = families_of(member.settings for member in self.alive)
+        families = families_of(member.identity for member in self.alive)
         with torch.no_grad(), self._autocast(), cpu_threads(self.frozen_threads):
             batch = frozen.embedded(sharing[0], batch)
             features = frozen.features(dict.fromkeys(families, sharing[0]), batch)

@@ -1,4 +1,4 @@
-"""Small copies of test images, so that reports need neither the data nor torch."""
+"""Small copies of captioned images, so that reports need neither the data nor torch."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ MAX_IMAGES = 200
 MAX_SIDE_PX = 480
 
 
-def images_folder(root: Path, test: RegionSet) -> Path:
-    """Return the folder of a test split's thumbnails below the runs folder."""
-    return root / "images" / test.digest()[:12]
+def images_folder(root: Path, captioned: RegionSet) -> Path:
+    """Return the folder of a captioned split's thumbnails below the runs folder."""
+    return root / "images" / captioned.digest()[:12]
 
 
-def write_thumbnails(test: RegionSet, folder: Path) -> None:
+def write_thumbnails(captioned: RegionSet, folder: Path) -> None:
     """Write images of a split, spread evenly, as PNG; their original sizes go to `sizes.json`."""
     if (folder / "sizes.json").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
     sizes: dict[str, list[int]] = {}
-    image_ids = list(test.images)
+    image_ids = list(captioned.images)
     count = min(MAX_IMAGES, len(image_ids))
     for image_id in (image_ids[i * len(image_ids) // count] for i in range(count)):
-        image = Image.fromarray(test.load_image(image_id))
+        image = Image.fromarray(captioned.load_image(image_id))
         sizes[image_id] = [image.width, image.height]
         image.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX))
         image.save(folder / f"{file_name(image_id)}.png", optimize=True)

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 
 from sca_bench.errors import InputError
 from sca_bench.settings import CellSettings
+from sca_bench.study.cell import SPLITS, CellIdentity, RunSplit
 from sca_bench.study.plan import Group
 from sca_bench.study.schedule import Machine
 from sca_bench.study.store import write_atomic
@@ -33,6 +34,8 @@ class CellJob:
     """One run inside a group job.
 
     Attributes:
+        cell_id: What its folder is called.
+        identity: Its settings and inputs.
         training_id: Key of its trained weights; empty where nothing is trained.
         starts_from: Training of the stage before its own; empty without pretraining.
         stage: Name, for a pretraining stage, which is never evaluated.
@@ -42,9 +45,7 @@ class CellJob:
     cell_id: str
     name: str
     seed: int
-    revision: str
-    settings: dict[str, Any]
-    inputs: dict[str, str]
+    identity: CellIdentity
     training_id: str = ""
     starts_from: str = ""
     stage: str = ""
@@ -55,9 +56,23 @@ class CellJob:
         """What tells it from all other runs: seeds of one cell may stand in one group."""
         return run_key(self.cell_id, self.seed)
 
-    def parsed(self) -> CellSettings:
-        """Return the settings as settings."""
-        return CellSettings.model_validate(self.settings)
+    @property
+    def settings(self) -> CellSettings:
+        """Its settings."""
+        return self.identity.settings
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain JSON."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "identity"}
+        settings = self.settings.model_dump(mode="json")
+        return {**plain, "settings": settings, "inputs": self.identity.inputs}
+
+    @staticmethod
+    def from_json(content: dict[str, Any]) -> CellJob:
+        """Return what `to_json` gave as a job again; the settings are parsed here, once."""
+        plain = dict(content)
+        identity = CellIdentity.stored(plain.pop("settings"), plain.pop("inputs"))
+        return CellJob(identity=identity, **plain)
 
 
 @dataclass(frozen=True)
@@ -89,7 +104,7 @@ class GroupJob:
     threads: int
     device: str
     command: str
-    splits: tuple[str, ...] = ("train", "val", "test")
+    splits: tuple[RunSplit, ...] = SPLITS
     since: float = 0.0
     judged: bool = False
     frozen_threads: int = 0
@@ -99,7 +114,7 @@ class GroupJob:
     @property
     def order_seed(self) -> int:
         """Seed of the data order, which all its runs share."""
-        return self.cells[0].parsed().train.order(self.cells[0].seed)
+        return self.cells[0].settings.train.order(self.cells[0].seed)
 
     @property
     def is_stage(self) -> bool:
@@ -108,14 +123,15 @@ class GroupJob:
 
     def save(self, path: Path) -> None:
         """Write the job for the worker to read."""
-        write_atomic(path, json.dumps(asdict(self)))
+        cells = [cell.to_json() for cell in self.cells]
+        write_atomic(path, json.dumps({**vars(self), "cells": cells}))
 
     @staticmethod
     def load(path: Path) -> GroupJob:
         """Read a job."""
         content = json.loads(path.read_text(encoding="utf-8"))
-        content["cells"] = [CellJob(**cell) for cell in content["cells"]]
-        content["part"] = tuple(content["part"])
+        content["cells"] = [CellJob.from_json(cell) for cell in content["cells"]]
+        content["splits"], content["part"] = tuple(content["splits"]), tuple(content["part"])
         return GroupJob(**content)
 
 
@@ -203,9 +219,7 @@ def group_job(
                 cell_id=job.cell.cell_id,
                 name=job.cell.name,
                 seed=job.seed,
-                revision=job.cell.revision,
-                settings=job.cell.settings.model_dump(mode="json"),
-                inputs=job.cell.inputs,
+                identity=job.cell.identity,
                 training_id=job.cell.training_id,
                 starts_from=job.cell.starts_from,
                 stage=job.cell.stage,

@@ -263,7 +263,7 @@ class Launcher:
         rows = self.store.log(cell.cell_id, cell.seed)
         steps = max((row["step"] for row in rows), default=0)
         losses = [row["loss"] for row in rows if "loss" in row]
-        return steps, max(1, cell.settings["train"]["steps"]), losses[-1] if losses else None
+        return steps, max(1, cell.settings.train.steps), losses[-1] if losses else None
 
     def _close_running(self, status: Any, reason: str) -> None:
         for job in self.plan.left:
@@ -285,10 +285,10 @@ class Launcher:
             cell_id=cell.cell_id,
             seed=cell.seed,
             status="failed",
-            settings=cell.settings,
-            inputs=cell.inputs,
-            variant=cell.settings["variant"],
-            revision=cell.revision,
+            settings=cell.settings.model_dump(mode="json"),
+            inputs=cell.identity.inputs,
+            variant=cell.settings.variant,
+            revision=cell.identity.spec.revision,
         )
         self.store.save(record.model_copy(update={"status": "failed", "error": reason}))
         return True

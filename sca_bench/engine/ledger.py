@@ -16,14 +16,14 @@ from sca_bench.engine.group import CellGroup, Member
 from sca_bench.engine.images import images_folder
 from sca_bench.engine.job import CellJob, GroupJob
 from sca_bench.engine.provenance import git_commit, machine, package_versions
-from sca_bench.study.cell import data_split
+from sca_bench.study.cell import RunSplit
 from sca_bench.study.record import RunRecord
 
 
 def new_record(
     job: GroupJob,
     cell: CellJob,
-    sets: Mapping[str, RegionSet],
+    sets: Mapping[RunSplit, RegionSet],
     started: str,
     start: int,
     lineage: list[dict[str, Any]],
@@ -38,19 +38,18 @@ def new_record(
         start: Step it resumes from.
         lineage: The trainings it started from.
     """
-    settings = cell.parsed()
-    read = {data_split(settings, name): found for name, found in sets.items()}
+    read = {cell.identity.data_split(name): found for name, found in sets.items()}
     return RunRecord(
         cell_id=cell.cell_id,
         seed=cell.seed,
         status="running",
-        settings=cell.settings,
-        inputs=cell.inputs,
-        variant=cell.settings["variant"],
-        revision=cell.revision,
+        settings=cell.settings.model_dump(mode="json"),
+        inputs=cell.identity.inputs,
+        variant=cell.settings.variant,
+        revision=cell.identity.spec.revision,
         stage=cell.stage,
         lineage=lineage,
-        images_dir=images_folder(Path(), sets["test"]).as_posix(),
+        images_dir=images_folder(Path(), sets["captioned"]).as_posix(),
         provenance={
             "command": job.command,
             "attempt": job.attempt,

@@ -1,4 +1,4 @@
-"""SAM's predicted masks of the test regions whose images were kept, so that reports show them.
+"""SAM's predicted masks of the captioned regions whose images were kept, so that reports show them.
 
 They depend on SAM and on the prompt, not on what a cell trains, so cells share one file. They are
 made of kept embeddings once the captions are written: no image is encoded for them, nothing that
@@ -28,13 +28,13 @@ from sca_bench.engine.group import autocast
 from sca_bench.engine.images import images_folder
 from sca_bench.engine.overlay import mask_in_image
 from sca_bench.settings import CellSettings
-from sca_bench.study.cell import masks_key
+from sca_bench.study.cell import CellIdentity
 from sca_bench.study.store import file_name, write_atomic
 
 
-def masks_file(root: Path, test: RegionSet, settings: CellSettings, inputs: dict[str, str]) -> Path:
-    """Return the file of a test split's masks by one SAM and prompt, below the runs folder."""
-    name = f"{images_folder(root, test).name}-{masks_key(settings, inputs)}.jsonl"
+def masks_file(root: Path, captioned: RegionSet, cell: CellIdentity) -> Path:
+    """Return the file of a captioned split's masks by a cell's SAM and prompt, in a runs folder."""
+    name = f"{images_folder(root, captioned).name}-{cell.masks_key}.jsonl"
     return root / "masks" / name
 
 
@@ -55,8 +55,8 @@ def write_masks(
     Args:
         path: Where to write; a reader sees the whole file or none.
         captioner: Whose SAM predicts.
-        bank: Where the embeddings of the test images are.
-        dataset: The test split; without pixels.
+        bank: Where the embeddings of the captioned images are.
+        dataset: The captioned split; without pixels.
         images: The folder of the thumbnails.
         settings: Of the cell.
         device: Where to compute.

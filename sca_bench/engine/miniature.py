@@ -28,14 +28,15 @@ from sca_bench.engine.prepare import prepare
 from sca_bench.engine.worker import GroupRun
 from sca_bench.models.sam import sam_dims
 from sca_bench.settings import MixtureSplit, ScenesSplit, SplitSettings
+from sca_bench.study.cell import RunSplit
 from sca_bench.study.store import write_atomic
-from sca_bench.variants import get_variant
 
 _T = TypeVar("_T")
 STEPS, _WARM_UP = 20, 4
 _TRAIN_IMAGES = 96
 _BATCHES = 2
 """Batches of each evaluation."""
+_EVALUATED: tuple[RunSplit, ...] = ("val", "captioned")
 
 
 def figures_path(outcome: Path) -> Path:
@@ -43,7 +44,7 @@ def figures_path(outcome: Path) -> Path:
     return outcome.with_suffix(".figures.json")
 
 
-def small_job(job: GroupJob, runs_dir: Path, sizes: dict[str, SplitSize]) -> GroupJob:
+def small_job(job: GroupJob, runs_dir: Path, sizes: dict[RunSplit, SplitSize]) -> GroupJob:
     """Return a group's job with few images and steps, in a runs folder of its own.
 
     Args:
@@ -55,17 +56,17 @@ def small_job(job: GroupJob, runs_dir: Path, sizes: dict[str, SplitSize]) -> Gro
     return replace(job, runs_dir=str(runs_dir), cells=cells)
 
 
-def _small_cell(cell: CellJob, sizes: dict[str, SplitSize]) -> CellJob:
-    settings = cell.parsed()
+def _small_cell(cell: CellJob, sizes: dict[RunSplit, SplitSize]) -> CellJob:
+    settings = cell.settings
     images = _TRAIN_IMAGES if settings.sam.size.startswith("tiny") else 0
     counts = {"train": max(images, settings.train.images_per_batch)}
-    for name in ("val", "test"):
-        if name in sizes:
-            per_image = max(1.0, sizes[name].regions / sizes[name].images)
+    for split in _EVALUATED:
+        if split in sizes:
+            per_image = max(1.0, sizes[split].regions / sizes[split].images)
             batch = max(1, round(settings.runtime.eval_regions / per_image))
-            counts[name] = _BATCHES * batch
+            counts[cell.identity.data_split(split)] = _BATCHES * batch
     changed = {name: _beginning(getattr(settings.data, name), n) for name, n in counts.items()}
-    trains = get_variant(settings.variant).trains == "gradient" and not cell.reuses
+    trains = cell.identity.spec.trains == "gradient" and not cell.reuses
     steps = STEPS if trains and settings.train.steps else 0
     train = settings.train.model_copy(update={"steps": steps, "val_every": STEPS})
     runtime = settings.runtime.model_copy(update={"checkpoint_every": STEPS - 1, "cache_dir": ""})
@@ -78,9 +79,8 @@ def _small_cell(cell: CellJob, sizes: dict[str, SplitSize]) -> CellJob:
             "pretraining": (),
         }
     )
-    return replace(
-        cell, settings=small.model_dump(mode="json"), starts_from="", reuses=False, training_id=""
-    )
+    identity = replace(cell.identity, settings=small)
+    return replace(cell, identity=identity, starts_from="", reuses=False, training_id="")
 
 
 def _beginning(split: SplitSettings | None, count: int) -> SplitSettings | None:
@@ -98,15 +98,16 @@ def _beginning(split: SplitSettings | None, count: int) -> SplitSettings | None:
 
 def measure_reading(job: GroupJob, outcome: Path) -> None:
     """Read all splits of a job at full size; leave the time and the sizes."""
-    began, settings = time.time(), job.cells[0].parsed()
-    load_s, sets = _timed(lambda: splits.load_splits(settings, job.where))
+    began, lead = time.time(), job.cells[0].identity
+    settings = lead.settings
+    load_s, sets = _timed(lambda: splits.load_splits(lead, job.where))
     sizes: dict[str, Any] = {}
     for name, found in sets.items():
         views, rows = len(found.images), len(found.regions)
         if name == "train" and settings.data.lsj_scale is None and settings.data.flip != "never":
             side = sam_dims(settings.sam.size).image_size
             dataset = splits.make_dataset(
-                sets, name, settings, image_size=side, seed=0, with_pixels=False
+                sets, name, lead, image_size=side, seed=0, with_pixels=False
             )
             shown = ViewDataset(dataset).keys
             views, rows = len(shown), sum(len(found.regions_of(image)) for image, _ in shown)
@@ -125,10 +126,11 @@ def measure_reading(job: GroupJob, outcome: Path) -> None:
 def measure_preparation(job: GroupJob, outcome: Path) -> None:
     """Prepare a miniature; leave the time of a preparation and of one image's features."""
     began, done = time.time(), Outcome()
-    settings = job.cells[0].parsed()
-    load_s, sets = _timed(lambda: splits.load_splits(settings, job.where))
+    load_s, sets = _timed(lambda: splits.load_splits(job.cells[0].identity, job.where))
     thumbnails_s, _ = _timed(
-        lambda: write_thumbnails(sets["test"], Path(job.runs_dir) / f"thumbnails-{job.attempt}")
+        lambda: write_thumbnails(
+            sets["captioned"], Path(job.runs_dir) / f"thumbnails-{job.attempt}"
+        )
     )
     whole_s, _ = _timed(lambda: prepare(job, done, outcome.with_suffix(".progress")))
     most = max(done.kept.values(), key=lambda took: took["images"], default=None)
@@ -139,7 +141,7 @@ def measure_preparation(job: GroupJob, outcome: Path) -> None:
         {
             "began": began,
             "prepare_s": max(0.0, rest_s),
-            "thumbnail_s": thumbnails_s / len(sets["test"].images),
+            "thumbnail_s": thumbnails_s / len(sets["captioned"].images),
             "feature_s": most["seconds"] / most["images"] if most and most["images"] else 0.0,
             "bytes": most["bytes"] / most["images"] if most and most["images"] else 0.0,
         },
@@ -154,11 +156,11 @@ def measure_run(job: GroupJob, outcome: Path) -> None:
     if done.failed:
         raise RuntimeError(next(iter(done.failed.values())))
     watch, sets = run.watch, run.sets
-    load_s, _ = _timed(lambda: splits.load_splits(run.first, job.where))
+    load_s, _ = _timed(lambda: splits.load_splits(run.lead, job.where))
     steps = [b - a for a, b in zip(watch.steps, watch.steps[1:], strict=False)]
     steady = statistics.fmean(steps[_WARM_UP:-2]) if steps else 0.0  # others' work is in a mean
     validated = len(sets["val"].images) if "val" in sets and watch.val_s else 1
-    tested = len(sets["test"].images) if watch.test_s else 1
+    tested = len(sets["captioned"].images) if watch.test_s else 1
     known = steady * len(watch.steps) + watch.val_s + watch.test_s + load_s
     record = run.store.record(job.cells[0].cell_id, job.cells[0].seed)
     _leave(
@@ -231,7 +233,7 @@ class _TimedRun(GroupRun):
             getattr(group.members[0].captioner, "text_decoder", None), "tokenizer", None
         )
         if tokenizer is not None:
-            said = [text for region in self.sets["test"].regions for text in region.references]
+            said = [text for region in self.sets["captioned"].regions for text in region.references]
             ids = tokenizer(said, add_special_tokens=False)["input_ids"]
             most = min(group.decoding.max_new_tokens, max(map(len, ids)) + 1)
             group.decoding = replace(group.decoding, max_new_tokens=most)

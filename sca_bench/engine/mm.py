@@ -178,7 +178,7 @@ def build_runner(
         seed: Seed of whatever mmengine draws itself (nothing that enters a number).
         train_loader: None for a group that is only evaluated.
         val_loader: None where there is no validation split.
-        test_loader: The test split.
+        test_loader: The split that is captioned.
         val_metric: `BaseMetric` of the validation loop.
         test_metric: `BaseMetric` of the test loop.
         hooks: Our hooks.

@@ -10,6 +10,7 @@ from sca_bench.engine.appraisal import Appraisal, GroupProbe
 from sca_bench.engine.forwards import Bank, Sizes, banks, num_validations, shape_key
 from sca_bench.engine.images import MAX_IMAGES
 from sca_bench.engine.preparations import preparations
+from sca_bench.study.cell import RunSplit
 from sca_bench.study.plan import Group
 from sca_bench.study.schedule import Schedule
 from sca_bench.study.store import Store, checkpoint_step, is_trained
@@ -103,7 +104,9 @@ def group_s(group: Group, probe: GroupProbe, store: Store, sizes: Sizes) -> floa
             seconds += num_validations(settings, begun) * val.images * probe.val_s
     if lead.cell.stage:
         return seconds
-    captioned = ["test", *(["train"] if settings.eval.also_train else [])]
+    captioned: list[RunSplit] = ["captioned"]
+    if settings.eval.also_train:
+        captioned.append("train")
     for split in captioned:
         if size := sizes.of(lead.cell, split):
             seconds += size.images * probe.caption_s
@@ -122,8 +125,8 @@ def _prepare_s(
         lead, features = group.jobs[0], 0.0
         probe = by_run[lead.cell.cell_id, lead.seed]
         one = probe.load_s + probe.prepare_s
-        if test := sizes.of(lead.cell, "test"):
-            one += min(test.images, MAX_IMAGES) * probe.thumbnail_s
+        if captioned := sizes.of(lead.cell, "captioned"):
+            one += min(captioned.images, MAX_IMAGES) * probe.thumbnail_s
         members = {job.cell.cell_id for job in group.jobs}
         for bank in missing:
             if bank.cell.cell_id in members and bank.split in splits:

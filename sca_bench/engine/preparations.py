@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sca_bench.study.cell import features_key, keeps
+from sca_bench.study.cell import RunSplit
 from sca_bench.study.plan import Group, Job
 from sca_bench.types import FAMILIES
 
 
-def preparations(groups: list[Group]) -> list[tuple[Group, tuple[str, ...]]]:
+def preparations(groups: list[Group]) -> list[tuple[Group, tuple[RunSplit, ...]]]:
     """Return what is to be prepared: cells, and the splits whose frozen features they share.
 
     Whoever reads the same images of the same SAM with the same prompts stands in one preparation,
@@ -19,12 +19,11 @@ def preparations(groups: list[Group]) -> list[tuple[Group, tuple[str, ...]]]:
     for group in groups:
         for job in group.jobs:
             for split in _prepared_splits(job):
-                cell = job.cell
-                keys = (features_key(cell.settings, cell.inputs, split, f) for f in FAMILIES)
-                mode = cell.settings.features.cache
+                keys = (job.cell.identity.features_key(split, family) for family in FAMILIES)
+                mode = job.cell.settings.features.cache
                 found = readers.setdefault((split, mode, *keys), {})
-                found.setdefault(cell.cell_id, (group, job))
-    together: dict[frozenset[str], tuple[list[tuple[Group, Job]], list[str]]] = {}
+                found.setdefault(job.cell.cell_id, (group, job))
+    together: dict[frozenset[str], tuple[list[tuple[Group, Job]], list[RunSplit]]] = {}
     for (split, *_), found in readers.items():
         together.setdefault(frozenset(found), (list(found.values()), []))[1].append(split)
     return [
@@ -33,8 +32,7 @@ def preparations(groups: list[Group]) -> list[tuple[Group, tuple[str, ...]]]:
     ]
 
 
-def _prepared_splits(job: Job) -> tuple[str, ...]:
+def _prepared_splits(job: Job) -> tuple[RunSplit, ...]:
     """Return the splits to prepare for a run; one where nothing can be kept, to check its input."""
-    settings = job.cell.settings
-    kept = tuple(split for split in job.splits if keeps(settings, split))
+    kept = tuple(split for split in job.splits if job.cell.identity.keeps(split))
     return kept or job.splits[:1]

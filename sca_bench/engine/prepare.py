@@ -24,24 +24,21 @@ from sca_bench.engine.trained import start_weights
 from sca_bench.errors import InputError
 from sca_bench.models.sam import sam_dims
 from sca_bench.settings import CellSettings
-from sca_bench.study.cell import data_split, keeps, split_images, store_keys
+from sca_bench.study.cell import SPLITS, RunSplit
 from sca_bench.study.store import write_atomic
 from sca_bench.types import FAMILIES, Family
-from sca_bench.variants import SAM_PARTS, SCA_PARTS, families_of, get_variant
+from sca_bench.variants import SAM_PARTS, SCA_PARTS
 
 
 def build_member(cell: CellJob, where: str, parts: Any, device: torch.device) -> Member:
     """Build one cell's captioner inside its own random stream, with what it starts from."""
-    settings = cell.parsed()
     rng = RngStream(cell.seed, device)
     with rng.active():
-        captioner: RegionCaptioner = get_variant(settings.variant).load()(
-            settings, parts, where=where
-        )
-    start_weights(captioner, settings, where)
+        captioner: RegionCaptioner = cell.identity.spec.load()(cell.settings, parts, where=where)
+    start_weights(captioner, cell.settings, where)
     if isinstance(captioner, nn.Module):
         captioner.to(device)
-    return Member(cell.key, captioner, settings, rng)
+    return Member(cell.key, captioner, cell.identity, rng)
 
 
 def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
@@ -50,25 +47,24 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
     Everything that a user can get wrong is met here, before any cell starts.
     """
     lead = _lead(job.cells)
-    settings = lead.parsed()
-    runs_dir, device = Path(job.runs_dir), torch.device(job.device)
-    sets = splits.load_splits(settings, job.where)
+    identity, runs_dir, device = lead.identity, Path(job.runs_dir), torch.device(job.device)
+    sets = splits.load_splits(identity, job.where)
     _refuse_overlaps(job, lead, sets)
-    read = {data_split(settings, name): found for name, found in sets.items()}
+    read = {identity.data_split(name): found for name, found in sets.items()}
     outcome.messages += [f"{name}: {found.summary()}" for name, found in read.items()]
     datasets = {
         split: splits.make_dataset(
             sets,
             split,
-            settings,
-            image_size=sam_dims(settings.sam.size).image_size,
+            identity,
+            image_size=sam_dims(lead.settings.sam.size).image_size,
             seed=0,
             with_pixels=True,
         )
         for split in sets
     }
     if job.part[0] == 0:
-        write_thumbnails(sets["test"], images_folder(runs_dir, sets["test"]))
+        write_thumbnails(sets["captioned"], images_folder(runs_dir, sets["captioned"]))
     sharing: dict[Family, SharesPrefix] = {}
     parts = _Parts(job.cells, job.where)
     for cell in job.cells:  # all are built, so that a wrong setting of any is met here
@@ -82,22 +78,22 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
             continue
         if isinstance(member.captioner, SharesPrefix):
             check_embeddings(member.captioner, member.settings, job.where)
-            for family in families_of([member.settings]):
+            for family in cell.identity.families:
                 sharing.setdefault(family, member.captioner)
     for split in sets if sharing else ():
-        if split in job.splits and keeps(settings, split):
+        if split in job.splits and identity.keeps(split):
             began = time.perf_counter()
             kept = _keep_split(job, lead, split, datasets[split], sharing, progress)
             seconds = time.perf_counter() - began
             outcome.messages += kept.notes
             outcome.count(kept.counters)
             took = {"images": kept.images, "encoded": kept.encoder_forwards, "seconds": seconds}
-            outcome.note_kept(data_split(settings, split), {**took, "bytes": kept.num_bytes})
+            outcome.note_kept(identity.data_split(split), {**took, "bytes": kept.num_bytes})
 
 
 def _lead(cells: list[CellJob]) -> CellJob:
     """Return the cell whose data set serves all: one that reads original images, if any does."""
-    return next((c for c in cells if get_variant(c.parsed().variant).needs_originals), cells[0])
+    return next((c for c in cells if c.identity.spec.needs_originals), cells[0])
 
 
 class _Parts:
@@ -107,52 +103,52 @@ class _Parts:
         self._where = where
         self._loaded: dict[tuple[str, str], Any] = {}
         # What SCA's loader returns serves captioners that need SAM alone, so it goes first.
-        for cell in sorted(cells, key=lambda c: get_variant(c.parsed().variant).parts != SCA_PARTS):
+        for cell in sorted(cells, key=lambda c: c.identity.spec.parts != SCA_PARTS):
             self.of(cell)
 
     def of(self, cell: CellJob) -> Any:
         """Return the parts of a cell's captioner, loading them at most once."""
-        settings = cell.parsed()
-        loader = get_variant(settings.variant).parts
+        settings, spec = cell.settings, cell.identity.spec
+        loader = spec.parts
         if loader == SAM_PARTS:
             whole = (parts for (name, _), parts in self._loaded.items() if name == SCA_PARTS)
             if (found := next(whole, None)) is not None:
                 return found
         key = (loader, "" if loader == SAM_PARTS else settings.text_decoder.weights)
         if key not in self._loaded:
-            parts = get_variant(settings.variant).load_parts(settings, self._where)
-            self._loaded[key] = parts
+            self._loaded[key] = spec.load_parts(settings, self._where)
         return self._loaded[key]
 
 
 def _keep_split(
     job: GroupJob,
     lead: CellJob,
-    split: str,
+    split: RunSplit,
     dataset: RegionDataset,
     sharing: Mapping[Family, SharesPrefix],
     progress: Path,
 ) -> Kept:
     """Compute those frozen features of a split that may be kept and are not, in one pass."""
-    settings, device = lead.parsed(), torch.device(job.device)
+    settings, device = lead.settings, torch.device(job.device)
+    name = lead.identity.data_split(split)
     cache = Cache.of(Path(job.runs_dir), settings.runtime, job.since)
     families = tuple(family for family in FAMILIES if family in sharing)
-    keys = store_keys(settings, lead.inputs, split, families)
+    keys = lead.identity.store_keys(split, families)
     for family, key in keys.items():
-        about = {"family": family, "split": split if family != "images" else "any"}
+        about = {"family": family, "split": name if family != "images" else "any"}
         cache.used(key, {**about, "sam": settings.sam.size, "dtype": _kept_as(settings, family)})
 
     def tell(done: int, total: int) -> None:
-        write_atomic(progress, f"frozen features, {split}: {done} of {total} images")
+        write_atomic(progress, f"frozen features, {name}: {done} of {total} images")
 
-    turns = [f"{key}.{split}.{job.part[0]}" for key in keys.values()]
+    turns = [f"{key}.{name}.{job.part[0]}" for key in keys.values()]
     with locked(cache.root, turns):
-        bank = splits.open_bank(cache, settings, lead.inputs, split, dataset.region_set, families)
+        bank = splits.open_bank(cache, lead.identity, split, dataset.region_set, families)
         with autocast(device, settings.train.precision):
             kept = keep_features(
                 cache, bank, sharing, ViewDataset(dataset), settings, device, tell, job.part
             )
-    images = split_images(settings, lead.inputs, split)
+    images = lead.identity.split_images(split)
     for family, key in keys.items():
         cache.note(key, images, whole=kept.whole[family])
     return kept
@@ -162,29 +158,27 @@ def _kept_as(settings: CellSettings, family: Family) -> str:
     return settings.features.encoder_dtype if family == "images" else settings.features.dtype
 
 
-def _refuse_overlaps(job: GroupJob, lead: CellJob, sets: dict[str, RegionSet]) -> None:
+def _refuse_overlaps(job: GroupJob, lead: CellJob, sets: Mapping[RunSplit, RegionSet]) -> None:
     """Refuse a cell that is captioned on an image it trains or is validated on.
 
     Cells that are prepared together share one split, and may differ in another.
     """
     seen: set[tuple[str, ...]] = set()
     for cell in (lead, *job.cells):
-        settings = cell.parsed()
-        triple = tuple(split_images(settings, cell.inputs, name) for name in splits.SPLITS)
+        triple = tuple(cell.identity.split_images(split) for split in SPLITS)
         if triple not in seen:
             seen.add(triple)
-            read = sets if cell is lead else splits.load_splits(settings, job.where)
+            read = sets if cell is lead else splits.load_splits(cell.identity, job.where)
             _refuse_overlap(read, cell, job.where)
 
 
-def _refuse_overlap(sets: dict[str, RegionSet], cell: CellJob, where: str) -> None:
+def _refuse_overlap(sets: Mapping[RunSplit, RegionSet], cell: CellJob, where: str) -> None:
     section = f"stages.{cell.stage}.data" if cell.stage else "data"
-    captioned = data_split(cell.parsed(), "test")
-    test = _image_names(sets["test"])
-    for name in ("train", "val"):
-        if name not in sets or name == captioned:
+    captioned, images = cell.identity.data_split("captioned"), _image_names(sets["captioned"])
+    for name in SPLITS:
+        if name not in sets or name in ("captioned", captioned):
             continue
-        shared = test & _image_names(sets[name])
+        shared = images & _image_names(sets[name])
         if shared:
             raise InputError(
                 where,

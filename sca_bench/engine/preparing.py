@@ -14,10 +14,8 @@ from sca_bench.engine.job import GroupJob
 from sca_bench.engine.pool import Attempt, Pool
 from sca_bench.engine.preparations import preparations
 from sca_bench.engine.progress import RunProgress
-from sca_bench.study.cell import store_keys
 from sca_bench.study.plan import Group
 from sca_bench.study.schedule import Schedule
-from sca_bench.variants import families_of
 
 _POLL_S = 0.1
 
@@ -117,9 +115,9 @@ def _touch(groups: list[Group], runs_dir: Path) -> None:
     """Say of every store that will be read that it is in use, before any makes room for another."""
     for group, names in preparations(groups):
         for job in group.jobs:
-            settings, inputs = job.cell.settings, job.cell.inputs
-            cache = Cache.of(runs_dir, settings.runtime)
+            cell = job.cell.identity
+            cache = Cache.of(runs_dir, cell.settings.runtime)
             for split in names:
-                for key in store_keys(settings, inputs, split, families_of([settings])).values():
+                for key in cell.store_keys(split, cell.families).values():
                     if (cache.root / key).exists():
                         cache.used(key)

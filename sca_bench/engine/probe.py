@@ -25,6 +25,7 @@ from sca_bench.engine.preparations import preparations
 from sca_bench.engine.tracking import Tracker
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.score import Scorer
+from sca_bench.study.cell import SPLITS, RunSplit
 from sca_bench.study.manifest import manifest_of
 from sca_bench.study.plan import Group, Plan
 from sca_bench.study.record import RunRecord, Score
@@ -195,7 +196,7 @@ class Prober:
         return found
 
     def overheads(self, start_s: float) -> Overheads:
-        """Return what a run takes beside its groups; measured once for each test split."""
+        """Return what a run takes beside its groups; measured once for each captioned split."""
         known = self.memory.get("overheads", self._overheads_key)
         if known is not None:
             return Overheads.model_validate(known)
@@ -217,7 +218,7 @@ class Prober:
     @property
     def _overheads_key(self) -> str:
         cell = self.plan.left[0].cell
-        return json.dumps([split_key(cell, "test"), *self.plan.suite.metrics])
+        return json.dumps([split_key(cell, "captioned"), *self.plan.suite.metrics])
 
     def _score(self) -> None:
         """Score captions of other regions twice, with and without starting the scorers, once."""
@@ -225,7 +226,8 @@ class Prober:
         if known is not None or self._scored_s is not None:
             return
         suite = self.plan.suite
-        regions = load_split(self.plan.left[0].cell.settings.data.test, str(suite.file)).regions
+        split = self.plan.left[0].cell.identity.split_settings("captioned")
+        regions = load_split(split, str(suite.file)).regions
         kept = [regions[i] for i in range(min(len(regions), _SCORED_ROWS))]
         seconds: list[float] = []
         with Scorer() as scorer:
@@ -273,10 +275,10 @@ class Prober:
         return max(0.0, seconds[0] - seconds[1]), seconds[1]
 
 
-def _split_keys(group: Group) -> dict[str, str]:
+def _split_keys(group: Group) -> dict[RunSplit, str]:
     cell = group.jobs[0].cell
-    names = [n for n in ("train", "val", "test") if getattr(cell.settings.data, n) is not None]
-    return {name: split_key(cell, name) for name in names}
+    there = [split for split in SPLITS if cell.identity.split_settings(split) is not None]
+    return {split: split_key(cell, split) for split in there}
 
 
 def _copy(runs_dir: Path, place: int) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -21,8 +22,7 @@ from sca_bench.metrics.registry import get_metric
 from sca_bench.metrics.rows import CaptionRow, read_rows
 from sca_bench.metrics.score import Scorer, ScoreResult
 from sca_bench.metrics.subsets import subset_digest, subset_rows
-from sca_bench.settings import CellSettings
-from sca_bench.study.cell import data_split
+from sca_bench.study.cell import CellIdentity
 from sca_bench.study.plan import Job
 from sca_bench.study.record import RunRecord, Score
 from sca_bench.study.store import (
@@ -176,7 +176,7 @@ def _score_whole(
     result: ScoreResult,
     metrics: Sequence[str],
 ) -> RunRecord:
-    """Write the scores of all test regions, and those of the training regions if there are any."""
+    """Write the scores of all captioned regions, and of the training regions if there are any."""
     folder = store.run_dir(record.cell_id, record.seed)
     _keep_whole(store, record, rows, result)
     update = _update(record, result)
@@ -199,14 +199,17 @@ def _images_of(record: RunRecord, opened: dict[str, RegionSet]) -> ImageSource:
         opened: Splits that were opened before, shared by the runs that captioned them.
     """
 
-    def load(image_id: str) -> NDArray[np.uint8]:
-        settings = CellSettings.model_validate(record.settings)
-        split = getattr(settings.data, data_split(settings, "test"))
+    @functools.cache
+    def captioned() -> RegionSet:
+        split = CellIdentity.stored(record.settings, record.inputs).split_settings("captioned")
         key = split.model_dump_json()
         if key not in opened:
             opened[key] = load_split(split, f"run {record.cell_id}")
+        return opened[key]
+
+    def load(image_id: str) -> NDArray[np.uint8]:
         try:
-            return opened[key].load_image(image_id)
+            return captioned().load_image(image_id)
         except KeyError:
             problem = "is not in the split the run captioned"
             raise InputError(f"run {record.cell_id}", image_id, problem, "run it again") from None
@@ -218,7 +221,7 @@ def _train_scores(
     scorer: Scorer,
     record: RunRecord,
     folder: Path,
-    test: list[CaptionRow],
+    captioned: list[CaptionRow],
     metrics: Sequence[str],
 ) -> dict[str, Score]:
     """Return what the captions of the training split tell, in exact matches.
@@ -226,14 +229,14 @@ def _train_scores(
     `train/...`: the training split, compared with the regions' own references in every cell;
     `train/exact_match_as_dealt`: compared with the captions of other regions, where those were
     learnt from: how much of them the cell knows by heart;
-    `seen/...`: the test regions with a reference that some training region has, too.
+    `seen/...`: the captioned regions with a reference that some training region has, too.
     """
     path = folder / TRAIN_PREDICTIONS
     train = read_rows(path)
     wanted = [m for m in metrics if get_metric(m).family in ("exact_match", "macro_recall")]
     wanted = wanted or ["exact_match"]
     known = {reference.lower() for row in train for reference in row.references}
-    seen = [row for row in test if any(r.lower() in known for r in row.references)]
+    seen = [row for row in captioned if any(r.lower() in known for r in row.references)]
     scores: dict[str, Score] = {}
     for part, rows, split in (("train", train, "train"), ("seen", seen, _split(record))):
         if rows:

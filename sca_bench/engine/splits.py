@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,22 +17,19 @@ from sca_bench.engine.cache import Cache, ImageDigests
 from sca_bench.engine.features import FeatureBank, Keys, image_key
 from sca_bench.grammar import WORLD_VERSION
 from sca_bench.settings import CellSettings
-from sca_bench.study.cell import data_split, store_keys
+from sca_bench.study.cell import SPLITS, CellIdentity, RunSplit
 from sca_bench.types import Family
-from sca_bench.variants import get_variant
-
-SPLITS = ("train", "val", "test")
 
 
-def load_splits(settings: CellSettings, where: str) -> dict[str, RegionSet]:
-    """Read every split that a run needs; `test` is what it captions, whichever split that is.
+def load_splits(cell: CellIdentity, where: str) -> dict[RunSplit, RegionSet]:
+    """Read every split that a run needs.
 
     Raises:
         InputError: A file is missing or damaged.
     """
-    sets: dict[str, RegionSet] = {}
+    sets: dict[RunSplit, RegionSet] = {}
     for name in SPLITS:
-        split = getattr(settings.data, data_split(settings, name))
+        split = cell.split_settings(name)
         if split is not None:
             sets[name] = load_split(split, where)
             sets[name].check_images()
@@ -40,9 +37,9 @@ def load_splits(settings: CellSettings, where: str) -> dict[str, RegionSet]:
 
 
 def make_dataset(
-    sets: dict[str, RegionSet],
-    split: str,
-    settings: CellSettings,
+    sets: Mapping[RunSplit, RegionSet],
+    split: RunSplit,
+    cell: CellIdentity,
     *,
     image_size: int,
     seed: int,
@@ -56,10 +53,11 @@ def make_dataset(
     Raises:
         InputError: The prompt needs masks, and a region has none.
     """
+    settings = cell.settings
     return RegionDataset(
         sets[split],
         image_size=image_size,
-        prompt=settings.train.prompt if split != "test" else settings.eval.prompt,
+        prompt=cell.prompt(split),
         prompt_seed=settings.eval.prompt_seed,
         regions_per_image=settings.train.regions_per_image,
         training=split == "train" if training is None else training,
@@ -68,7 +66,7 @@ def make_dataset(
         permute_captions=settings.data.permute_captions,
         blank_images=settings.data.blank_images,
         with_pixels=with_pixels,
-        with_originals=get_variant(settings.variant).needs_originals,
+        with_originals=cell.spec.needs_originals,
     )
 
 
@@ -139,19 +137,15 @@ def content_of(region_set: RegionSet, settings: CellSettings, digests: ImageDige
 
 def open_bank(
     cache: Cache,
-    settings: CellSettings,
-    inputs: dict[str, str],
-    split: str,
+    cell: CellIdentity,
+    split: RunSplit,
     region_set: RegionSet,
     families: Sequence[Family],
 ) -> FeatureBank:
     """Open what is kept of a split's frozen features."""
-    stores = {
-        family: cache.store(key)
-        for family, key in store_keys(settings, inputs, split, families).items()
-    }
-    keys = content_of(region_set, settings, ImageDigests(cache.root / ".digests.sqlite"))
-    return FeatureBank(stores, families, keys, settings.features)
+    stores = {family: cache.store(key) for family, key in cell.store_keys(split, families).items()}
+    keys = content_of(region_set, cell.settings, ImageDigests(cache.root / ".digests.sqlite"))
+    return FeatureBank(stores, families, keys, cell.settings.features)
 
 
 def needs_pixels(bank: FeatureBank, views: ViewDataset) -> bool:

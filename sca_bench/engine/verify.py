@@ -23,13 +23,10 @@ from sca_bench.engine.job import resolve_device
 from sca_bench.engine.rng import RngStream
 from sca_bench.errors import InputError
 from sca_bench.models.sam import sam_dims
-from sca_bench.settings import CellSettings
-from sca_bench.study.cell import cell_key, data_split
+from sca_bench.study.cell import CellIdentity, RunSplit
 from sca_bench.study.fingerprint import Fingerprints
 from sca_bench.study.record import RunRecord
 from sca_bench.study.store import PREDICTIONS, Store, read_jsonl
-from sca_bench.study.training import training_key
-from sca_bench.variants import get_variant
 
 
 @dataclass(frozen=True)
@@ -94,18 +91,18 @@ def verify_run(store: Store, run: str, num_regions: int) -> Iterator[Check]:
 class _Verifier:
     def __init__(self, record: RunRecord, folder: Path) -> None:
         self.record, self.folder = record, folder
-        self.settings = CellSettings.model_validate(record.settings)
+        self.identity = CellIdentity.stored(record.settings, record.inputs)
+        self.settings = self.identity.settings
         self.captioner: Any = None
-        self._read: dict[str, RegionSet] = {}
+        self._read: dict[RunSplit, RegionSet] = {}
 
     def record_holds(self) -> str:
         """Compare the record's id with the key of what it says about itself."""
-        record, spec = self.record, get_variant(self.settings.variant)
+        record, spec = self.record, self.identity.spec
         if spec.revision != record.revision:
             problem = f"was made by revision {record.revision}, this is {spec.revision}"
             raise InputError(self.folder, f"variant {spec.name}", problem)
-        key_of = training_key if record.stage else cell_key
-        key = key_of(self.settings, record.inputs)
+        key = self.identity.training_key if record.stage else self.identity.cell_key
         if key != record.cell_id:
             problem = f"settings and inputs give the id {key}, the record says {record.cell_id}"
             raise InputError(self.folder, "cell_id", problem)
@@ -122,8 +119,8 @@ class _Verifier:
 
     def weights_load(self) -> str:
         """Build the captioner and load what the run trained, name by name."""
-        self.captioner = build_finished(self.record, self.settings, self.folder)
-        spec = get_variant(self.settings.variant)
+        self.captioner = build_finished(self.record, self.identity, self.folder)
+        spec = self.identity.spec
         if spec.trains != "gradient":
             return f"variant {spec.name} has none"
         state = self.captioner.trainable_state()
@@ -132,15 +129,15 @@ class _Verifier:
 
     def predictions_are_complete(self) -> str:
         """Compare the captioned split with the run's, and the predictions' ids with its regions."""
-        test, split = self._sets()["test"], data_split(self.settings, "test")
+        captioned, split = self._sets()["captioned"], self.identity.data_split("captioned")
         digest = self.record.provenance.get("split_digests", {}).get(split)
-        if digest != test.digest():
-            raise InputError(test.name, "", f"is not the {split} split that the run captioned")
+        if digest != captioned.digest():
+            raise InputError(captioned.name, "", f"is not the {split} split that the run captioned")
         path = self.folder / PREDICTIONS
         if not path.is_file():
             raise InputError(path, "", "missing")
         found = Counter(row["region_id"] for row in read_jsonl(path))
-        expected = {region.region_id for region in test.regions}
+        expected = {region.region_id for region in captioned.regions}
         for names, problem in (
             (sorted(expected - found.keys()), "regions have no caption"),
             (sorted(name for name in found if found[name] > 1), "regions have several captions"),
@@ -148,7 +145,7 @@ class _Verifier:
         ):
             if names:
                 raise InputError(path, names[0], f"{len(names)} {problem}, the first is this")
-        return f"{len(found)} captions for the {len(expected)} regions of {test.name}"
+        return f"{len(found)} captions for the {len(expected)} regions of {captioned.name}"
 
     @torch.no_grad()
     def captions_repeat(self, num_regions: int) -> str:
@@ -158,7 +155,7 @@ class _Verifier:
         device = torch.device(resolve_device(settings.runtime.device))
         if isinstance(self.captioner, nn.Module):
             self.captioner.to(device)
-        member = Member("run", self.captioner, settings, RngStream(self.record.seed, device))
+        member = Member("run", self.captioner, self.identity, RngStream(self.record.seed, device))
         decoding = Decoding(settings.eval.num_beams, settings.eval.max_new_tokens)
         group = CellGroup([member], device, {}, decoding)
         fit_once(
@@ -182,24 +179,26 @@ class _Verifier:
             raise InputError(self.folder / PREDICTIONS, other[0], problem)
         return f"{len(after)} regions captioned again on {device}, word for word the same"
 
-    def _dataset(self, sets: dict[str, RegionSet], split: str, *, training: bool) -> RegionDataset:
+    def _dataset(
+        self, sets: dict[RunSplit, RegionSet], split: RunSplit, *, training: bool
+    ) -> RegionDataset:
         return splits.make_dataset(
             sets,
             split,
-            self.settings,
+            self.identity,
             image_size=sam_dims(self.settings.sam.size).image_size,
             seed=self.settings.train.order(self.record.seed),
-            with_pixels=get_variant(self.settings.variant).looks,
+            with_pixels=self.identity.spec.looks,
             training=training,
         )
 
-    def _batches(self, sets: dict[str, RegionSet], num_regions: int) -> Iterator[Any]:
+    def _batches(self, sets: dict[RunSplit, RegionSet], num_regions: int) -> Iterator[Any]:
         """Yield whole batches of the run, evenly spread, that hold at least so many regions."""
-        dataset = self._dataset(sets, "test", training=False)
+        dataset = self._dataset(sets, "captioned", training=False)
         loader: DataLoader[Any] = splits.eval_loader(dataset, self.settings)
         size, images = loader.batch_size or 1, len(dataset)
         starts = range(0, images, size)
-        per_batch = len(sets["test"].regions) / len(starts)
+        per_batch = len(sets["captioned"].regions) / len(starts)
         count = min(len(starts), max(1, -(-num_regions // max(1, int(per_batch)))))
         draws = list(loader.sampler)
         for number in range(count):
@@ -208,7 +207,7 @@ class _Verifier:
             assert loader.collate_fn is not None
             yield loader.collate_fn(samples)
 
-    def _sets(self) -> dict[str, RegionSet]:
+    def _sets(self) -> dict[RunSplit, RegionSet]:
         if not self._read:
-            self._read = splits.load_splits(self.settings, str(self.folder))
+            self._read = splits.load_splits(self.identity, str(self.folder))
         return self._read

@@ -30,8 +30,7 @@ from sca_bench.engine.provenance import now
 from sca_bench.engine.trained import load_found, load_trained, save_trained
 from sca_bench.errors import CellError, InputError
 from sca_bench.models.sam import sam_dims
-from sca_bench.settings import CellSettings
-from sca_bench.study.cell import keeps
+from sca_bench.study.cell import CellIdentity, RunSplit, families_of
 from sca_bench.study.record import RunRecord
 from sca_bench.study.store import (
     PREDICTIONS,
@@ -44,7 +43,6 @@ from sca_bench.study.store import (
     keep_log_until,
 )
 from sca_bench.study.training import TrainedIndex
-from sca_bench.variants import families_of, get_variant
 
 
 def main(job_path: str, outcome_path: str, log_path: str, stage: str) -> None:
@@ -89,7 +87,9 @@ class GroupRun:
         self.job, self.outcome = job, outcome
         self.store = Store(job.runs_dir)
         self.device = torch.device(job.device)
-        self.first: CellSettings = job.cells[0].parsed()
+        # What the cells of a group share, its first one says.
+        self.lead: CellIdentity = job.cells[0].identity
+        self.first = self.lead.settings
         self.seed = job.order_seed
         self.started = now()
         self.folders = {c.key: self.store.run_dir(c.cell_id, c.seed) for c in job.cells}
@@ -100,18 +100,18 @@ class GroupRun:
         self.masks_file = ""
 
     def run(self) -> None:
-        """Train (where there is something to train), caption the test split, write records."""
-        self.sets = splits.load_splits(self.first, self.job.where)
+        """Train (where there is something to train), caption, write records."""
+        self.sets = splits.load_splits(self.lead, self.job.where)
         self.image_size = sam_dims(self.first.sam.size).image_size
         group = self._group()
         for cell, member in zip(self.job.cells, group.members, strict=True):
             self.lineages[cell.key] = self._start_from(cell, member)
             self.store.save(self._record(cell))
-        if get_variant(self.first.variant).trains == "gradient" and not self.job.cells[0].reuses:
+        if self.lead.spec.trains == "gradient" and not self.job.cells[0].reuses:
             self._timed("train_s", lambda: self._train(group))
         self._fit(group)
         if not self.job.is_stage:
-            self._timed("generate_s", lambda: self._test(group))
+            self._timed("generate_s", lambda: self._caption(group))
             self._keep_masks(group)
         self.outcome.count(group.counters)
         for cell, member in zip(self.job.cells, group.members, strict=True):
@@ -127,9 +127,10 @@ class GroupRun:
             record.status = "pruned" if member.pruned else "failed"
         record.error = member.error
         record.provenance["finished"] = now()
-        captioned = ("test", "train") if self.first.eval.also_train else ("test",)
-        found = () if self.job.is_stage else captioned
-        num_captions = sum(len(self.sets[split].regions) for split in found)
+        captioned: tuple[RunSplit, ...] = () if self.job.is_stage else ("captioned",)
+        if captioned and self.first.eval.also_train:
+            captioned += ("train",)
+        num_captions = sum(len(self.sets[split].regions) for split in captioned)
         took = self.job.prepared_s
         record.cost = cost_of(group, member, self.timings, num_captions, took)
         record.counters = dict(group.counters)
@@ -164,18 +165,17 @@ class GroupRun:
         return self.index.lineage((stage.stage if stage else "") or name, found)
 
     def _group(self) -> CellGroup:
-        spec = get_variant(self.first.variant)
+        spec = self.lead.spec
         parts = spec.load_parts(self.first, self.job.where)
         members = [build_member(c, self.job.where, parts, self.device) for c in self.job.cells]
-        banks: dict[str, FeatureBank] = {}
+        banks: dict[RunSplit, FeatureBank] = {}
         if isinstance(members[0].captioner, SharesPrefix):
             cache = Cache.of(Path(self.job.runs_dir), self.first.runtime)
-            families = families_of(member.settings for member in members)
-            inputs = self.job.cells[0].inputs
+            families = families_of(member.identity for member in members)
             for split in self.sets:
-                if split in self.job.splits and keeps(self.first, split):
+                if split in self.job.splits and self.lead.keeps(split):
                     banks[split] = splits.open_bank(
-                        cache, self.first, inputs, split, self.sets[split], families
+                        cache, self.lead, split, self.sets[split], families
                     )
         decoding = Decoding(self.first.eval.num_beams, self.first.eval.max_new_tokens)
         group = CellGroup(members, self.device, banks, decoding, self.job.frozen_threads)
@@ -185,11 +185,11 @@ class GroupRun:
                 self.needs_pixels.append(split)
         return group
 
-    def _dataset(self, split: str, training: bool | None = None) -> Any:
+    def _dataset(self, split: RunSplit, training: bool | None = None) -> Any:
         return splits.make_dataset(
             self.sets,
             split,
-            self.first,
+            self.lead,
             image_size=self.image_size,
             seed=self.seed,
             with_pixels=split in self.needs_pixels,
@@ -212,17 +212,18 @@ class GroupRun:
                 val = splits.eval_loader(self._dataset("val"), self.first)
         regions = self.sets["val"].regions if "val" in self.sets else ()
         runtime = self.first.runtime
+        phase = "training" if training else self.lead.data_split(group.captioning)
         work_dir = Path(self.job.runs_dir) / "attempts" / self.job.attempt
         return build_runner(
             group,
-            name=f"{self.job.attempt}-{'training' if training else group.captioned}",
+            name=f"{self.job.attempt}-{phase}",
             work_dir=work_dir,
             seed=self.seed,
             train_loader=train,
             val_loader=val,
-            test_loader=splits.eval_loader(self._dataset(group.captioned, False), self.first),
+            test_loader=splits.eval_loader(self._dataset(group.captioning, False), self.first),
             val_metric=ValidationSummary(regions),
-            test_metric=captions or WritePredictions(self.sets["test"].regions, self.folders),
+            test_metric=captions or WritePredictions(self.sets["captioned"].regions, self.folders),
             hooks=[
                 LogHook(self.folders, runtime.log_every),
                 CheckpointHook(self.folders, runtime.checkpoint_every, self.start),
@@ -264,17 +265,17 @@ class GroupRun:
                 self.first,
             )
 
-    def _test(self, group: CellGroup) -> None:
-        self._caption(group, "test", PREDICTIONS)
+    def _caption(self, group: CellGroup) -> None:
+        self._caption_split(group, "captioned", PREDICTIONS)
         if self.first.eval.also_train:
-            self._caption(group, "train", TRAIN_PREDICTIONS)
+            self._caption_split(group, "train", TRAIN_PREDICTIONS)
 
-    def _caption(self, group: CellGroup, split: str, name: str) -> None:
+    def _caption_split(self, group: CellGroup, split: RunSplit, name: str) -> None:
         if not group.alive:
             return
         for folder in self.folders.values():
             (folder / name).unlink(missing_ok=True)
-        group.captioned = split
+        group.captioning = split
         learnt: dict[str, Any] = {}
         if split == "train" and self.first.data.permute_captions:
             drawn = self._dataset(split)
@@ -289,16 +290,16 @@ class GroupRun:
 
     def _keep_masks(self, group: CellGroup) -> None:
         """Keep SAM's masks of the thumbnails' regions; a picture less is no reason to fail."""
-        root, test = self.store.root, self.sets["test"]
-        path = masks_file(root, test, self.first, self.job.cells[0].inputs)
+        root, captioned = self.store.root, self.sets["captioned"]
+        path = masks_file(root, captioned, self.lead)
         member = next(iter(group.alive), None)
         try:
             if member is not None and write_masks(
                 path,
                 member.captioner,
-                group.banks.get("test"),
-                self._dataset("test"),
-                images_folder(root, test),
+                group.banks.get("captioned"),
+                self._dataset("captioned"),
+                images_folder(root, captioned),
                 self.first,
                 self.device,
             ):

@@ -4,47 +4,66 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal, overload
 
 from pydantic import BaseModel
 
 from sca_bench.grammar import WORLD_VERSION
-from sca_bench.settings import CellSettings, ScenesSplit, items_of
+from sca_bench.settings import CellSettings, ScenesSplit, SplitSettings, items_of
 from sca_bench.study.fingerprint import digest_json
 from sca_bench.types import FAMILIES, Family
-from sca_bench.variants import SAM_PARTS, SCA_PARTS, get_variant
+from sca_bench.variants import SAM_PARTS, SCA_PARTS, VariantSpec, get_variant
 
 KEY_LENGTH = 12
 FEATURES_REVISION = "2"
 """Raised whenever the code behind SAM's frozen features moves a number of them."""
 
+RunSplit = Literal["train", "val", "captioned"]
+"""A split by what a run does with it. `captioned` is what it captions and is scored on: the entry
+of `data` that `eval.split` names."""
+SPLITS: tuple[RunSplit, ...] = ("train", "val", "captioned")
+
 
 @dataclass(frozen=True)
 class Cell:
-    """One resolved configuration with its key; the seed is kept beside it.
+    """One resolved configuration with its keys; the seed is kept beside it.
 
     Attributes:
         name: What the suite calls it.
         coordinates: Where it stands on the suite's axes.
-        settings: All its settings.
-        inputs: Content digest of every path setting.
-        cell_id: Hash of what can change its numbers.
-        training_id: Hash of what can change its trained weights; empty where nothing is trained.
+        identity: Its settings and the content of its files, from which its keys follow.
         starts_from: Training of the stage before its own; empty without pretraining.
         stage: Name, where the cell is a pretraining stage itself.
     """
 
     name: str
     coordinates: dict[str, Any]
-    settings: CellSettings
-    inputs: dict[str, str]
-    cell_id: str
-    revision: str
+    identity: CellIdentity
     control: bool = False
     adjusted: dict[str, Any] | None = None
-    training_id: str = ""
     starts_from: str = ""
     stage: str = ""
+
+    @property
+    def settings(self) -> CellSettings:
+        """All its settings."""
+        return self.identity.settings
+
+    @property
+    def cell_id(self) -> str:
+        """Hash of what can change its numbers; of a stage, of what can change its weights."""
+        return self.training_id if self.stage else self.identity.cell_key
+
+    @property
+    def training_id(self) -> str:
+        """Hash of what can change its trained weights; empty where nothing is trained."""
+        return self.identity.training_key
+
+    @property
+    def revision(self) -> str:
+        """Revision of its variant's code."""
+        return self.identity.spec.revision
 
 
 def result_settings(settings: BaseModel, prefix: str = "") -> dict[str, Any]:
@@ -62,24 +81,8 @@ def result_settings(settings: BaseModel, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def identity(settings: CellSettings, inputs: dict[str, str]) -> dict[str, Any]:
-    """Return all that enters a cell's key, flat; `explain` compares two of these."""
-    spec = get_variant(settings.variant)
-    values = result_settings(settings) | inputs
-    values = {k: v for k, v in values.items() if not _is_in(k, spec.ignores)}
-    if spec.reads:
-        reads = ("variant", "eval.split", *spec.reads)  # which split is captioned always counts
-        values = {k: v for k, v in values.items() if _is_in(k, reads)}
-    return values | {"variant.revision": spec.revision}
-
-
 def _is_in(key: str, sections: tuple[str, ...]) -> bool:
     return any(key == section or key.startswith(f"{section}.") for section in sections)
-
-
-def cell_key(settings: CellSettings, inputs: dict[str, str]) -> str:
-    """Return the key of a cell."""
-    return digest_json(identity(settings, inputs))[:KEY_LENGTH]
 
 
 _PREFIX_SECTIONS = ("sam", "encoder", "text_decoder", "crop", "features", "eval")
@@ -96,130 +99,193 @@ _PREFIX_SETTINGS = (
 _OWN_SETTINGS = ("eval.select",)
 """Settings inside those sections that each cell of a group may have for itself."""
 _ORDER_SETTINGS = ("train.steps", "train.images_per_batch", "train.regions_per_image")
+_EVALUATION = ("eval.", "data.val.", "data.test.")
+"""What changes no trained weight."""
 
 
-def prefix_key(settings: CellSettings, inputs: dict[str, str]) -> str:
-    """Return the key of the frozen prefix and of the data order: equal keys may run as a group.
+@dataclass(frozen=True)
+class CellIdentity:
+    """What makes a cell the same cell: its settings, and the content of the files they name.
 
-    Cells whose text decoder is trained share SAM; each keeps a decoder of its own.
+    Made once, where both are known, and carried along wherever the cell goes. All keys follow from
+    it; each is worked out when it is first asked for.
+
+    Attributes:
+        settings: All its settings.
+        inputs: Dotted path of every path setting -> content digest.
     """
-    values = result_settings(settings) | inputs
-    shared = {
-        key: value
-        for key, value in values.items()
-        if (key.split(".")[0] in _PREFIX_SECTIONS and key not in _OWN_SETTINGS)
-        or key in _PREFIX_SETTINGS + _ORDER_SETTINGS
-        or key.startswith(("data.train.", "data.val.", "data.test."))
-    }
-    costs = [getattr(part, name) for part, name in _group_costs(settings)]
-    return digest_json([shared, _prefix_code(settings), costs])[:KEY_LENGTH]
+
+    settings: CellSettings
+    inputs: dict[str, str]
+
+    @classmethod
+    def stored(cls, settings: dict[str, Any], inputs: dict[str, str]) -> CellIdentity:
+        """Return the identity of a cell whose settings come from a file (a record, a job)."""
+        return cls(CellSettings.model_validate(settings), inputs)
+
+    @cached_property
+    def spec(self) -> VariantSpec:
+        """Its variant.
+
+        Raises:
+            InputError: No variant of that name is registered.
+        """
+        return get_variant(self.settings.variant)
+
+    @cached_property
+    def families(self) -> tuple[Family, ...]:
+        """Families of frozen features that it reads, in fixed order."""
+        return self.spec.families(self.settings)
+
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """Dotted path -> value of every `result` setting, and digest of every input."""
+        return result_settings(self.settings) | self.inputs
+
+    @cached_property
+    def key_values(self) -> dict[str, Any]:
+        """All that enters the cell's key, flat; `explain` compares two of these."""
+        spec = self.spec
+        values = {k: v for k, v in self.values.items() if not _is_in(k, spec.ignores)}
+        if spec.reads:
+            reads = ("variant", "eval.split", *spec.reads)  # which split is captioned always counts
+            values = {k: v for k, v in values.items() if _is_in(k, reads)}
+        return values | {"variant.revision": spec.revision}
+
+    @cached_property
+    def cell_key(self) -> str:
+        """Key of the cell."""
+        return digest_json(self.key_values)[:KEY_LENGTH]
+
+    @cached_property
+    def training_key(self) -> str:
+        """Key of the trained weights; empty for a variant without gradient steps."""
+        if self.spec.trains != "gradient":
+            return ""
+        values = self.key_values
+        kept = {k: v for k, v in values.items() if not f"{k}.".startswith(_EVALUATION)}
+        if self.settings.train.prompt == "random_point":
+            kept["train.prompt_seed"] = self.settings.eval.prompt_seed
+        return digest_json(["training", kept])[:KEY_LENGTH]
+
+    @cached_property
+    def prefix_key(self) -> str:
+        """Key of the frozen prefix and of the data order: equal keys may run as a group.
+
+        Cells whose text decoder is trained share SAM; each keeps a decoder of its own.
+        """
+        shared = {
+            key: value
+            for key, value in self.values.items()
+            if (key.split(".")[0] in _PREFIX_SECTIONS and key not in _OWN_SETTINGS)
+            or key in _PREFIX_SETTINGS + _ORDER_SETTINGS
+            or key.startswith(("data.train.", "data.val.", "data.test."))
+        }
+        # Cost settings that hold for a group as a whole.
+        settings = self.settings
+        costs = [settings.features.cache, settings.train.val_every, settings.eval.also_train]
+        return digest_json([shared, self._prefix_code, costs])[:KEY_LENGTH]
+
+    @property
+    def _prefix_code(self) -> list[str]:
+        """Whose code computes the frozen prefix: variants with one loader share it."""
+        return [self.spec.parts or self.spec.name, self.spec.trains, self.spec.revision]
+
+    @property
+    def _features_code(self) -> str | list[str]:
+        """Whose code computes the frozen features: this package's SAM, whoever reads it."""
+        ours = self.spec.parts in (SAM_PARTS, SCA_PARTS)
+        return FEATURES_REVISION if ours else self._prefix_code
+
+    def data_split(self, split: RunSplit) -> str:
+        """Return which entry of `data` a split is read from."""
+        return self.settings.eval.split if split == "captioned" else split
+
+    @overload
+    def split_settings(self, split: Literal["train", "captioned"]) -> SplitSettings: ...
+    @overload
+    def split_settings(self, split: RunSplit) -> SplitSettings | None: ...
+    def split_settings(self, split: RunSplit) -> SplitSettings | None:
+        """Return the entry of `data` that a split is read from; None without validation."""
+        found: SplitSettings | None = getattr(self.settings.data, self.data_split(split))
+        return found
+
+    def prompt(self, split: RunSplit) -> str:
+        """Return what stands for a region in a split."""
+        return (self.settings.eval if split == "captioned" else self.settings.train).prompt
+
+    def keeps(self, split: RunSplit) -> bool:
+        """Say whether anything frozen of a split is kept: no two jittered draws are alike."""
+        jittered = split == "train" and self.settings.data.lsj_scale is not None
+        return self.settings.features.cache != "off" and not jittered
+
+    def store_keys(self, split: RunSplit, families: Iterable[Family]) -> dict[Family, str]:
+        """Return the key of each family of a split that is kept, in fixed order.
+
+        Embeddings are kept whenever anything is: whatever else is read is computed from them.
+        """
+        if not self.keeps(split):
+            return {}
+        kept = {"images", *(families if self.settings.features.cache == "all" else ())}
+        return {f: self.features_key(split, f) for f in FAMILIES if f in kept}
+
+    def features_key(self, split: RunSplit, family: Family = "mixed") -> str:
+        """Return the key of one family of a split's frozen features.
+
+        It covers weights, preprocessing and precision; for features of regions also the split with
+        its prompts and, where something is pooled, the grid. Features of images depend on nothing
+        of these: their rows are named by the images' content, whatever split shows them.
+        """
+        shared, code = self._embedding_settings(), self._features_code
+        if family == "images":
+            return digest_json([family, shared, code])[:KEY_LENGTH]
+        shared["features.dtype"] = self.values["features.dtype"]
+        shared["prompt"] = self._seeded_prompt(split)
+        if family == "mixed":
+            shared["mixer.image_grid"] = self.values["mixer.image_grid"]
+        return digest_json([family, shared, self.split_images(split), code])[:KEY_LENGTH]
+
+    @cached_property
+    def masks_key(self) -> str:
+        """Key of SAM's predicted masks of the regions that are captioned.
+
+        It covers weights, preprocessing, precision and prompt; which regions these are, is kept
+        beside.
+        """
+        prompt = self._seeded_prompt("captioned")
+        parts = ["masks", self._embedding_settings(), prompt, self._features_code]
+        return digest_json(parts)[:KEY_LENGTH]
+
+    def split_images(self, split: RunSplit) -> str:
+        """Return a digest of which images and regions a split shows, in which views."""
+        source = f"data.{self.data_split(split)}."
+        part = {k.removeprefix(source): v for k, v in self.values.items() if k.startswith(source)}
+        data = self.settings.data
+        views: list[Any] = []
+        if split == "train" and data.flip != "never":
+            # Which images may ever be drawn mirrored depends on how many regions a draw keeps.
+            views = [data.flip, self.settings.train.regions_per_image]
+        if split == "train" and data.lsj_scale is not None:
+            views += data.lsj_scale
+        return digest_json([part, views])[:KEY_LENGTH]
+
+    def _embedding_settings(self) -> dict[str, Any]:
+        """Return the settings and inputs that image embeddings depend on."""
+        return {
+            key: value
+            for key, value in self.values.items()
+            if key.split(".")[0] in ("sam", "encoder")
+            or key in ("data.blank_images", "train.precision", "features.encoder_dtype")
+        }
+
+    def _seeded_prompt(self, split: RunSplit) -> list[Any]:
+        """Return what prompts SAM in a split, and the seed where points are drawn."""
+        prompt = self.prompt(split)
+        drawn = prompt in ("random_point", "mask_point", "sam_mask_point")
+        return [prompt, self.settings.eval.prompt_seed if drawn else None]
 
 
-def _group_costs(settings: CellSettings) -> list[tuple[BaseModel, str]]:
-    """Return the cost settings that hold for a group as a whole."""
-    return [
-        (settings.features, "cache"),
-        (settings.train, "val_every"),
-        (settings.eval, "also_train"),
-    ]
-
-
-def _prefix_code(settings: CellSettings) -> list[str]:
-    """Return whose code computes the frozen prefix: variants with one loader share it."""
-    spec = get_variant(settings.variant)
-    return [spec.parts or spec.name, spec.trains, spec.revision]
-
-
-def data_split(settings: CellSettings, split: str) -> str:
-    """Return which entry of `data` a split is read from.
-
-    The engine calls `test` what is captioned and scored: the split that `eval.split` names.
-    """
-    return settings.eval.split if split == "test" else split
-
-
-def keeps(settings: CellSettings, split: str) -> bool:
-    """Say whether anything frozen of a split is kept: no two jittered training draws are alike."""
-    jittered = split == "train" and settings.data.lsj_scale is not None
-    return settings.features.cache != "off" and not jittered
-
-
-def store_keys(
-    settings: CellSettings, inputs: dict[str, str], split: str, families: Iterable[Family]
-) -> dict[Family, str]:
-    """Return the key of each family of a split that is kept, in fixed order.
-
-    Embeddings are kept whenever anything is: whatever else is read is computed from them.
-    """
-    if not keeps(settings, split):
-        return {}
-    kept = {"images", *(families if settings.features.cache == "all" else ())}
-    return {f: features_key(settings, inputs, split, f) for f in FAMILIES if f in kept}
-
-
-def features_key(
-    settings: CellSettings, inputs: dict[str, str], split: str, family: Family = "mixed"
-) -> str:
-    """Return the key of one family of a split's frozen features.
-
-    It covers weights, preprocessing and precision; for features of regions also the split with its
-    prompts and, where something is pooled, the grid. Features of images depend on nothing of these:
-    their rows are named by the images' content, whatever split shows them.
-    """
-    values = result_settings(settings) | inputs
-    code = FEATURES_REVISION if _reads_sam(settings) else _prefix_code(settings)
-    shared = _embedding_settings(values)
-    if family == "images":
-        return digest_json([family, shared, code])[:KEY_LENGTH]
-    shared["features.dtype"] = values["features.dtype"]
-    shared["prompt"] = _prompt_of(settings, split)
-    if family == "mixed":
-        shared["mixer.image_grid"] = values["mixer.image_grid"]
-    return digest_json([family, shared, split_images(settings, inputs, split), code])[:KEY_LENGTH]
-
-
-def _embedding_settings(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings and inputs that image embeddings depend on."""
-    return {
-        key: value
-        for key, value in values.items()
-        if key.split(".")[0] in ("sam", "encoder")
-        or key in ("data.blank_images", "train.precision", "features.encoder_dtype")
-    }
-
-
-def masks_key(settings: CellSettings, inputs: dict[str, str]) -> str:
-    """Return the key of SAM's predicted masks of the regions that are captioned.
-
-    It covers weights, preprocessing, precision and prompt; which regions these are, is kept beside.
-    """
-    values = result_settings(settings) | inputs
-    code = FEATURES_REVISION if _reads_sam(settings) else _prefix_code(settings)
-    parts = ["masks", _embedding_settings(values), _prompt_of(settings, "test"), code]
-    return digest_json(parts)[:KEY_LENGTH]
-
-
-def split_images(settings: CellSettings, inputs: dict[str, str], split: str) -> str:
-    """Return a digest of which images and regions a split shows, in which views."""
-    values = result_settings(settings) | inputs
-    source = f"data.{data_split(settings, split)}."
-    part = {k.removeprefix(source): v for k, v in values.items() if k.startswith(source)}
-    views: list[Any] = []
-    if split == "train" and settings.data.flip != "never":
-        # Which images may ever be drawn mirrored depends on how many regions a draw keeps.
-        views = [settings.data.flip, settings.train.regions_per_image]
-    if split == "train" and settings.data.lsj_scale is not None:
-        views += settings.data.lsj_scale
-    return digest_json([part, views])[:KEY_LENGTH]
-
-
-def _reads_sam(settings: CellSettings) -> bool:
-    """Say whether the features are those of this package's SAM, whoever reads them."""
-    return get_variant(settings.variant).parts in (SAM_PARTS, SCA_PARTS)
-
-
-def _prompt_of(settings: CellSettings, split: str) -> list[Any]:
-    """Return what prompts SAM in a split, and the seed where points are drawn."""
-    prompt = settings.eval.prompt if split == "test" else settings.train.prompt
-    drawn = prompt in ("random_point", "mask_point", "sam_mask_point")
-    return [prompt, settings.eval.prompt_seed if drawn else None]
+def families_of(cells: Iterable[CellIdentity]) -> tuple[Family, ...]:
+    """Return the families of frozen features that these cells read together, in fixed order."""
+    read = {family for cell in cells for family in cell.families}
+    return tuple(family for family in FAMILIES if family in read)

@@ -9,11 +9,11 @@ from typing import Literal
 
 from sca_bench.errors import InputError
 from sca_bench.settings import CellSettings
-from sca_bench.study.cell import Cell, cell_key, keeps, prefix_key
+from sca_bench.study.cell import SPLITS, Cell, CellIdentity, RunSplit
 from sca_bench.study.fingerprint import Fingerprints
 from sca_bench.study.store import TRAIN_PREDICTIONS, Store, checkpoint_step, is_trained
 from sca_bench.study.suite import Suite
-from sca_bench.study.training import TrainedIndex, stages_of, training_key
+from sca_bench.study.training import TrainedIndex, stages_of
 from sca_bench.variants import get_variant
 
 Training = tuple[str, int]
@@ -61,26 +61,24 @@ class Job:
         return 0 if self.reuses else self.cell.settings.train.steps
 
     @property
-    def splits(self) -> tuple[str, ...]:
+    def splits(self) -> tuple[RunSplit, ...]:
         """Return the splits whose frozen features it reads."""
-        settings = self.cell.settings
-        trains = get_variant(settings.variant).trains
+        settings, trains = self.cell.settings, self.cell.identity.spec.trains
         if self.cell.stage:
             return ("train",)
         if trains == "once":
-            return ("train", "test")
+            return ("train", "captioned")
         if (self.reuses or trains == "never") and not settings.eval.also_train:
-            return ("test",)
+            return ("captioned",)
         if trains == "never":
-            return ("train", "test")
-        return ("train", "val", "test") if settings.data.val is not None else ("train", "test")
+            return ("train", "captioned")
+        return SPLITS if settings.data.val is not None else ("train", "captioned")
 
     @property
-    def cached_splits(self) -> tuple[str, ...]:
+    def cached_splits(self) -> tuple[RunSplit, ...]:
         """Return those of them of which all is kept that it reads."""
-        settings = self.cell.settings
-        whole = settings.features.cache == "all"
-        return tuple(split for split in self.splits if whole and keeps(settings, split))
+        whole = self.cell.settings.features.cache == "all"
+        return tuple(split for split in self.splits if whole and self.cell.identity.keeps(split))
 
 
 @dataclass(frozen=True)
@@ -160,7 +158,7 @@ class Plan:
         """Group any runs, as `groups` does with those that are left."""
         shared: dict[tuple[str, int, bool, int], list[Job]] = {}
         for job in jobs:
-            key = prefix_key(job.cell.settings, job.cell.inputs)
+            key = job.cell.identity.prefix_key
             # A stage and the one it starts from may be alike; in one group neither could start.
             place = len(job.cell.settings.pretraining) if job.cell.stage else -1
             shared.setdefault((key, job.order_seed, job.reuses, place), []).append(job)
@@ -212,22 +210,17 @@ def make_plan(
             continue
         chain = _stage_cells(item.settings, prints, suite.file)
         stages |= {stage.cell_id: stage for stage in chain}
-        inputs = prints.inputs(item.settings, suite.file)
         cells.append(
             Cell(
                 name=item.name,
                 coordinates=item.coordinates,
-                settings=item.settings,
-                inputs=inputs,
-                cell_id=cell_key(item.settings, inputs),
-                revision=get_variant(item.settings.variant).revision,
+                identity=CellIdentity(item.settings, prints.inputs(item.settings, suite.file)),
                 control=item.control,
                 adjusted=item.adjusted,
-                training_id=training_key(item.settings, inputs),
                 starts_from=chain[-1].cell_id if chain else "",
             )
         )
-        problems = (p for c in (cells[-1], *chain) for p in prints.problems(c.inputs))
+        problems = (p for c in (cells[-1], *chain) for p in prints.problems(c.identity.inputs))
         lacks[cells[-1].cell_id] = tuple(dict.fromkeys(problems))
     if not cells:
         names = ", ".join(cell.name for cell in suite.cells)
@@ -254,17 +247,11 @@ def _stage_cells(settings: CellSettings, prints: Fingerprints, where: object) ->
     if get_variant(settings.variant).trains != "gradient":
         return chain
     for name, stage in stages_of(settings):
-        inputs = prints.inputs(stage, where)
-        key = training_key(stage, inputs)
         chain.append(
             Cell(
                 name=f"stage {name}",
                 coordinates={},
-                settings=stage,
-                inputs=inputs,
-                cell_id=key,
-                revision=get_variant(stage.variant).revision,
-                training_id=key,
+                identity=CellIdentity(stage, prints.inputs(stage, where)),
                 starts_from=chain[-1].cell_id if chain else "",
                 stage=name,
             )

@@ -54,7 +54,7 @@ class RunRecord(_Stored):
         stage: Name of a pretraining stage, for the run of one; such a run is never evaluated.
         lineage: The trainings its own one started from, or was replaced by: `stage`, `cell_id`,
             `seed`, `steps`, `weights_sha256` of each, the first one first.
-        images_dir: Folder of the test images, relative to the runs folder.
+        images_dir: Folder of the captioned images, relative to the runs folder.
         masks_file: SAM's predicted masks on these, relative to the runs folder; empty where none.
         notes: Remarks a reader of the number should see.
         error: One line, where the run failed.

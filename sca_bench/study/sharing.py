@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sca_bench.settings import CellSettings, MixtureSplit, ScenesSplit, SplitSettings
-from sca_bench.study.cell import prefix_key, result_settings
 from sca_bench.study.fingerprint import digest_json
 from sca_bench.study.plan import Job
-from sca_bench.variants import get_variant
 
 
 @dataclass(frozen=True)
@@ -64,9 +62,7 @@ def _divide(jobs: tuple[Job, ...], levels: tuple[_Level, ...]) -> tuple[Node, ..
 
 def _values(job: Job, *sections: str) -> dict[str, Any]:
     """Return what enters a cell's key from some sections of its settings, or from single ones."""
-    settings, inputs = job.cell.settings, job.cell.inputs
-    values = result_settings(settings) | inputs
-    wanted = tuple(f"{section}." for section in sections)
+    values, wanted = job.cell.identity.values, tuple(f"{section}." for section in sections)
     return {key: value for key, value in values.items() if f"{key}.".startswith(wanted)}
 
 
@@ -99,7 +95,7 @@ def _split(split: SplitSettings) -> str:
 
 
 def _image_encoder(job: Job) -> tuple[Any, str]:
-    settings, spec = job.cell.settings, get_variant(job.cell.settings.variant)
+    settings, spec = job.cell.settings, job.cell.identity.spec
     code = [spec.looks, spec.parts or spec.name]
     key = [_values(job, "sam", "encoder", "features", "train.precision"), code]
     if not spec.looks:
@@ -120,7 +116,7 @@ def _sam_mixer(job: Job) -> tuple[Any, str]:
 
 
 def _text_decoder(job: Job) -> tuple[Any, str]:
-    decoder, spec = job.cell.settings.text_decoder, get_variant(job.cell.settings.variant)
+    decoder, spec = job.cell.settings.text_decoder, job.cell.identity.spec
     key = [_values(job, "text_decoder"), spec.trains, spec.parts or spec.name]
     if spec.trains == "never" or not spec.design:
         return key, f"{spec.name}'s own"
@@ -129,16 +125,15 @@ def _text_decoder(job: Job) -> tuple[Any, str]:
 
 
 def _data_order(job: Job) -> tuple[Any, str]:
-    cell = job.cell
-    train, spec = cell.settings.train, get_variant(cell.settings.variant)
+    train, identity = job.cell.settings.train, job.cell.identity
     what = "nothing is trained by steps"
-    if spec.trains == "gradient":
+    if identity.spec.trains == "gradient":
         order = "each seed's own" if train.order_seed is None else f"seed {train.order_seed}"
         what = (
             f"{order}; {train.steps} steps x {train.images_per_batch} images"
             f" x up to {train.regions_per_image} regions"
         )
-    return [prefix_key(cell.settings, cell.inputs), train.order_seed], what
+    return [identity.prefix_key, train.order_seed], what
 
 
 def _pretraining(job: Job) -> tuple[Any, str]:

@@ -8,7 +8,7 @@ Below the runs folder:
 - `stages/<training_id>/seed-<n>.json`: which run holds the weights of a training
 - `attempts/<name>/`: job, outcome and text log of every worker process
 - `suites/<suite>.<profile>.json`: what `report` reads
-- `images/<digest>/`: thumbnails of test images
+- `images/<digest>/`: thumbnails of captioned images
 - `masks/<digest>-<key>.jsonl`: SAM's predicted masks of their regions
 - `features/<key>/`: frozen features, may be deleted
 - `sweeps.db`: optuna's storage of every sweep, unless one names another

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from sca_bench.errors import InputError
 from sca_bench.settings import CellSettings
 from sca_bench.study import merge as m
-from sca_bench.study.cell import KEY_LENGTH, cell_key
+from sca_bench.study.cell import KEY_LENGTH, CellIdentity
 from sca_bench.study.dimension import Axis, read_axis
 from sca_bench.study.fingerprint import Fingerprints, digest_json
 from sca_bench.study.points import cell_name
@@ -106,7 +106,7 @@ class Sweep:
         """
         spec = self.spec
         what: list[Any] = [
-            [cell_key(settings, prints.inputs(settings, self.file)) for settings in self.probes],
+            [CellIdentity(s, prints.inputs(s, self.file)).cell_key for s in self.probes],
             [asdict(axis) for axis in self.axes],
             [objective.model_dump() for objective in spec.objectives],
             [spec.seed, spec.train_seed, spec.sampler.model_dump()],

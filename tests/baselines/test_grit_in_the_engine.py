@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from sca_bench import variants
 from sca_bench.engine import hooks
 from sca_bench.engine.job import CellJob, GroupJob, Outcome, new_attempt
-from sca_bench.study.cell import cell_key
+from sca_bench.study.cell import CellIdentity
 from sca_bench.study.fingerprint import Fingerprints
 from sca_bench.study.store import Store
 
@@ -40,10 +40,10 @@ def run(tmp_path):
         from sca_bench.engine.prepare import prepare
         from sca_bench.engine.worker import GroupRun
 
-        inputs = Fingerprints().inputs(settings, "test")
-        key = cell_key(settings, inputs)
+        identity = CellIdentity(settings, Fingerprints().inputs(settings, "test"))
+        key = identity.cell_key
         (tmp_path / runs / "cells" / key / "seed-0").mkdir(parents=True, exist_ok=True)
-        cell = CellJob(key, key, 0, "1", settings.model_dump(mode="json"), inputs)
+        cell = CellJob(key, key, 0, identity)
         folder = str(tmp_path / runs)
         job = GroupJob(folder, [cell], "suite.yaml", new_attempt("test"), 1, "cpu", "pytest")
         outcome = Outcome()
@@ -117,7 +117,7 @@ def test_trained_again_or_resumed_it_is_the_same_model(run, monkeypatch):
 
 def test_settings_of_sam_and_its_mixer_leave_the_key(tmp_path):
     def key(**sections):
-        return cell_key(small("grit", **sections), {})
+        return CellIdentity(small("grit", **sections), {}).cell_key
 
     assert key(mixer={"num_layers": 3}, sam={"size": "vit_b"}) == key()
     assert key(eval={"max_new_tokens": 7}) != key()

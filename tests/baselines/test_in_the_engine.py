@@ -17,10 +17,14 @@ from sca_bench.engine.job import CellJob, GroupJob, Outcome, new_attempt
 from sca_bench.engine.shards import ShardStore
 from sca_bench.engine.verify import verify_run
 from sca_bench.errors import InputError
-from sca_bench.study.cell import cell_key, features_key, prefix_key
+from sca_bench.study.cell import Cell, CellIdentity
 from sca_bench.study.fingerprint import Fingerprints
 from sca_bench.study.plan import Job
 from sca_bench.study.store import Store
+
+
+def identity(settings):
+    return CellIdentity(settings, Fingerprints().inputs(settings, "test"))
 
 
 @pytest.fixture
@@ -44,17 +48,17 @@ def cell(cell_settings, checkpoints, registered):
 def run(tmp_path):
     """Prepare and run cells as one group; return store, outcome and cell ids."""
 
-    def made(*cells, runs="runs", splits=("test",)):
+    def made(*cells, runs="runs", splits=("captioned",)):
         from sca_bench.engine.prepare import prepare
         from sca_bench.engine.worker import GroupRun
 
         torch.set_num_threads(1)
         jobs = []
         for settings in cells:
-            inputs = Fingerprints().inputs(settings, "test")
-            key = cell_key(settings, inputs)
+            found = identity(settings)
+            key = found.cell_key
             (tmp_path / runs / "cells" / key / "seed-0").mkdir(parents=True, exist_ok=True)
-            jobs.append(CellJob(key, key, 0, "1", settings.model_dump(mode="json"), inputs))
+            jobs.append(CellJob(key, key, 0, found))
         folder = str(tmp_path / runs)
         attempt = new_attempt("test")
         job = GroupJob(folder, jobs, "suite.yaml", attempt, 1, "cpu", "pytest", splits)
@@ -130,7 +134,7 @@ def test_controls_differ_and_blank_images_say_one_thing(crop, cell, run):
 
 def test_retrieval_answers_with_training_captions(cell, run):
     settings = cell("git", variant="retrieval")
-    store, (cell_id,) = run(settings, splits=("train", "test"))
+    store, (cell_id,) = run(settings, splits=("train", "captioned"))
     known = {c for r in load_split(settings.data.train, "test").regions for c in r.references}
     said = {row["caption"] for row in store.predictions(cell_id, 0)}
     assert said
@@ -138,14 +142,14 @@ def test_retrieval_answers_with_training_captions(cell, run):
     bare = settings.model_copy(
         update={"features": settings.features.model_copy(update={"cache": False})}
     )
-    uncached, (same,) = run(bare, runs="uncached", splits=("train", "test"))
+    uncached, (same,) = run(bare, runs="uncached", splits=("train", "captioned"))
     assert (same, captions(uncached, same)) == (cell_id, captions(store, cell_id))
 
 
 @pytest.mark.parametrize("variant", ["sam_git", "sam_blip", "retrieval", "label"])
 def test_finished_runs_verify(variant, cell, run):
     kind = variant.removeprefix("sam_") if variant.startswith("sam_") else "git"
-    store, (cell_id,) = run(cell(kind, variant=variant), splits=("train", "test"))
+    store, (cell_id,) = run(cell(kind, variant=variant), splits=("train", "captioned"))
     found = list(verify_run(store, cell_id, 4))
     assert [check.line() for check in found if not check.passed] == []
     assert found[-1].name == "captions"
@@ -160,7 +164,9 @@ def test_a_finished_run_captions_one_image(cell, run, tmp_path):
     assert found.caption
     assert len(found.predicted_ious) == 3
     assert (tmp_path / "out.png").exists()
-    store, (cell_id,) = run(cell("git", variant="retrieval"), splits=("train", "test"), runs="b")
+    store, (cell_id,) = run(
+        cell("git", variant="retrieval"), splits=("train", "captioned"), runs="b"
+    )
     with pytest.raises(InputError, match="learns from a training split"):
         caption_region(store, cell_id, tmp_path / "scene.png", box, None, tmp_path / "out.png")
 
@@ -169,9 +175,9 @@ def test_retrieval_learns_the_captions_that_a_control_deals(cell, run):
     train = cell().data.train.model_dump()
     changes = {"variant": "retrieval", "data__test": {**train, "first_seed": 0}}
     changes["data__train"] = {**train, "first_seed": 20}
-    right, (a,) = run(cell(**changes), runs="right", splits=("train", "test"))
+    right, (a,) = run(cell(**changes), runs="right", splits=("train", "captioned"))
     changes["data__permute_captions"] = True
-    dealt, (b,) = run(cell(**changes), runs="dealt", splits=("train", "test"))
+    dealt, (b,) = run(cell(**changes), runs="dealt", splits=("train", "captioned"))
     ways = [[row["caption"] for row in captions(*found)] for found in ((right, a), (dealt, b))]
     assert ways[0] != ways[1]
 
@@ -183,42 +189,35 @@ def test_labels(cell, run):
     assert all(row["caption"] == row["slots"]["shape"] for row in rows)
 
 
-def keys(settings):
-    inputs = Fingerprints().inputs(settings, "test")
-    return inputs, cell_key(settings, inputs), prefix_key(settings, inputs)
-
-
 def test_keys(cell):
-    git, blip = cell("git"), cell("blip")
-    (inputs, git_key, git_prefix), (_, blip_key, blip_prefix) = keys(git), keys(blip)
-    assert git_key != blip_key
-    assert git_prefix == blip_prefix  # one group
-    assert keys(cell("git", text_decoder__weights="random:gpt2"))[1] == git_key  # not read
-    assert keys(cell("git", eval__num_beams=3))[1] != git_key
+    def git(**changes):
+        return identity(cell("git", **changes))
+
+    plain, blip = git(), identity(cell("blip"))
+    assert plain.cell_key != blip.cell_key
+    assert plain.prefix_key == blip.prefix_key  # one group
+    assert git(text_decoder__weights="random:gpt2").cell_key == plain.cell_key  # not read
+    assert git(eval__num_beams=3).cell_key != plain.cell_key
     for change in ({"features__dtype": "float16"}, {"train__precision": "bf16"}):
-        assert keys(cell("git", **change))[1] != git_key
-    assert keys(cell("git", train__steps=3))[1] == git_key
-    margin, white = cell("git", crop__margin=0.1), cell("git", crop__background="white")
-    assert len({git_key, keys(margin)[1], keys(white)[1]}) == 3
-    assert keys(margin)[2] != git_prefix
-    bank = features_key(git, inputs, "test", "mask_boxes")
-    assert features_key(margin, keys(margin)[0], "test", "mask_boxes") == bank  # SAM runs once
+        assert git(**change).cell_key != plain.cell_key
+    assert git(train__steps=3).cell_key == plain.cell_key
+    margin, white = git(crop__margin=0.1), git(crop__background="white")
+    assert len({plain.cell_key, margin.cell_key, white.cell_key}) == 3
+    assert margin.prefix_key != plain.prefix_key
+    bank = plain.features_key("captioned", "mask_boxes")
+    assert margin.features_key("captioned", "mask_boxes") == bank  # SAM runs once
     sca = {"variant": "sca"}
-    assert keys(cell("git", **sca))[1] == keys(cell("git", **sca, crop__margin=0.1))[1]
+    assert git(**sca).cell_key == git(**sca, crop__margin=0.1).cell_key
 
 
 def test_only_the_captioned_splits_are_prepared(cell):
-    class Stands:
-        stage = ""
+    def splits(**changes):
+        return Job(Cell("one", {}, identity(cell("git", **changes))), 0, "to run").splits
 
-        def __init__(self, settings):
-            self.settings = settings
-
-    assert Job(Stands(cell("git")), 0, "to run").splits == ("test",)
-    also = cell("git", eval__also_train=True)
-    assert Job(Stands(also), 0, "to run").splits == ("train", "test")
-    assert Job(Stands(cell("git", variant="retrieval")), 0, "to run").splits == ("train", "test")
-    assert Job(Stands(cell("git", variant="sca")), 0, "to run").splits == ("train", "test")
+    assert splits() == ("captioned",)
+    assert splits(eval__also_train=True) == ("train", "captioned")
+    assert splits(variant="retrieval") == ("train", "captioned")
+    assert splits(variant="sca") == ("train", "captioned")
 
 
 def test_captions_handed_over_come_back_as_they_are(cell_settings, registered, run, tmp_path):
@@ -241,7 +240,6 @@ def test_sam_sees_each_image_once_however_many_kinds_of_captioner_read_it(
     from sca_bench.engine.preparations import preparations
     from sca_bench.engine.prepare import prepare
     from sca_bench.models.image_encoder import SamImageEncoder
-    from sca_bench.study.cell import Cell
     from sca_bench.study.plan import Group
 
     kinds = [
@@ -253,13 +251,11 @@ def test_sam_sees_each_image_once_however_many_kinds_of_captioner_read_it(
     ]
     groups = []
     for settings in kinds:
-        inputs = Fingerprints().inputs(settings, "test")
-        key = cell_key(settings, inputs)
-        found = Cell(key, {}, settings, inputs, key, "1")
-        groups.append(Group(key, 0, (Job(found, 0, "to run"),)))
+        found = Cell("one", {}, identity(settings))
+        groups.append(Group(found.cell_id, 0, (Job(found, 0, "to run"),)))
     planned = {splits: [j.cell.cell_id for j in g.jobs] for g, splits in preparations(groups)}
     ids = [group.key for group in groups]
-    assert planned == {("train",): ids[:3], ("test",): ids}
+    assert planned == {("train",): ids[:3], ("captioned",): ids}
 
     seen = []
     whole = SamImageEncoder.forward
@@ -267,12 +263,7 @@ def test_sam_sees_each_image_once_however_many_kinds_of_captioner_read_it(
         SamImageEncoder, "forward", lambda self, x: seen.append(len(x)) or whole(self, x)
     )
     for group, splits in preparations(groups):
-        jobs = [
-            CellJob(
-                j.cell.cell_id, "", 0, "1", j.cell.settings.model_dump(mode="json"), j.cell.inputs
-            )
-            for j in group.jobs
-        ]
+        jobs = [CellJob(j.cell.cell_id, "", 0, j.cell.identity) for j in group.jobs]
         job = GroupJob(str(tmp_path / "runs"), jobs, "s", new_attempt("t"), 1, "cpu", "", splits)
         prepare(job, Outcome(), tmp_path / "progress")
     images = sum(getattr(kinds[0].data, name).num_images for name in ("train", "test"))

@@ -29,7 +29,7 @@ from sca_bench.engine.rng import RngStream
 from sca_bench.engine.shards import ShardStore
 from sca_bench.models.build import FrozenParts, build_sca, load_frozen_parts
 from sca_bench.settings import CellSettings
-from sca_bench.variants import families_of
+from sca_bench.study.cell import CellIdentity, families_of
 
 QUICK = bool(os.environ.get("SCA_BENCH_QUICK"))
 """Small shapes, once: to see that the benchmark runs. No bar is held, no page written."""
@@ -106,7 +106,8 @@ class Cells:
             rng = RngStream(0, CPU)
             with rng.active():
                 captioner = build_sca(settings(depth, variant), parts)
-            members.append(Member(str(depth), captioner, settings(depth, variant), rng))
+            identity = CellIdentity(settings(depth, variant), {})
+            members.append(Member(str(depth), captioner, identity, rng))
         wrappers = {m.key: build_optimiser(m, CPU) for m in members}
         return cls(parts, members, wrappers, make_batch())
 
@@ -138,7 +139,7 @@ class Cells:
         rows = {"embeddings_BChw": to_rows(self.embeddings, torch.float32)}
         store.append([image_key(0, self.batch.image_ids[0])], rows, {})
         store.refresh()
-        families = families_of(m.settings for m in self.members)
+        families = families_of(m.identity for m in self.members)
         features = self.members[0].settings.features
         return FeatureBank({"images": store}, families, Keys(str), features)
 
@@ -149,7 +150,7 @@ class Cells:
             self.embeddings,
             self.batch.image_index(),
             self.parts.sam.encode_prompts(self.batch.prompt_boxes()),
-            families=families_of(m.settings for m in self.members),
+            families=families_of(m.identity for m in self.members),
         )
 
 

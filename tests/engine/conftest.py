@@ -11,7 +11,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from sca_bench import grammar
 from sca_bench.engine.job import CellJob, GroupJob, Outcome, new_attempt
 from sca_bench.settings import CellSettings
-from sca_bench.study.cell import cell_key
+from sca_bench.study.cell import CellIdentity
 from sca_bench.study.fingerprint import Fingerprints
 from sca_bench.study.merge import merge, nest
 
@@ -76,13 +76,11 @@ def group_job(tmp_path, cell_settings):
         cells = []
         for change in changes:
             settings = cell_settings(change)
-            inputs = Fingerprints().inputs(settings, "test")
-            key = cell_key(settings, inputs)
+            identity = CellIdentity(settings, Fingerprints().inputs(settings, "test"))
+            key = identity.cell_key
             folder = Path(runs or tmp_path / "runs") / "cells" / key / f"seed-{seed}"
             folder.mkdir(parents=True, exist_ok=True)
-            cells.append(
-                CellJob(key, str(change), seed, "1", settings.model_dump(mode="json"), inputs)
-            )
+            cells.append(CellJob(key, str(change), seed, identity))
         folder = str(runs or tmp_path / "runs")
         return GroupJob(folder, cells, "test", new_attempt("test"), 1, "cpu", "pytest")
 

@@ -193,10 +193,8 @@ def test_another_image_under_the_same_name_and_size_is_not_mistaken(group_job, r
     assert run_group(first).counters["encoder_forwards"] == 3 + 2 + 3
     photos(tmp_path / "vg", 200)
     replaced = group_job(changes, runs=tmp_path / "runs")
-    replaced = dataclasses.replace(
-        replaced,
-        cells=[dataclasses.replace(replaced.cells[0], inputs=first.cells[0].inputs, seed=1)],
-    )
+    mistaken = dataclasses.replace(replaced.cells[0], identity=first.cells[0].identity, seed=1)
+    replaced = dataclasses.replace(replaced, cells=[mistaken])
     assert run_group(replaced).counters["encoder_forwards"] == 3
     fresh = group_job(changes, runs=tmp_path / "fresh", seed=1)
     run_group(fresh)

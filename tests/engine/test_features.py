@@ -15,7 +15,8 @@ from sca_bench.engine.cache import Cache, locked
 from sca_bench.engine.features import FeatureBank, Frozen, Keys
 from sca_bench.engine.keep import check_embeddings, keep_features
 from sca_bench.errors import InputError
-from sca_bench.variants import families_of, get_variant
+from sca_bench.study.cell import CellIdentity
+from sca_bench.variants import get_variant
 
 FAMILIES = ("mixed", "prompts", "images")
 """What SCA's designs read; boxes around masks are for captioners of crops."""
@@ -61,10 +62,10 @@ def views(cell_settings):
     """Return a function that gives every training image of the tiny world."""
 
     def build(settings=None):
-        settings = settings or cell_settings()
-        sets = splits.load_splits(settings, "test")
+        cell = CellIdentity(settings or cell_settings(), {})
+        sets = splits.load_splits(cell, "test")
         dataset = splits.make_dataset(
-            sets, "train", settings, image_size=96, seed=0, with_pixels=True, training=False
+            sets, "train", cell, image_size=96, seed=0, with_pixels=True, training=False
         )
         return ViewDataset(dataset)
 
@@ -80,7 +81,7 @@ def batches(views):
 
 def open_bank(root, settings, families=None):
     cache = Cache(root)
-    families = families or families_of([settings])
+    families = families or CellIdentity(settings, {}).families
     stores = {f: cache.store(f) for f in dict.fromkeys((*families, "images"))}
     return FeatureBank(stores, families, Keys(lambda image: f"c{image}"), settings.features)
 
@@ -218,7 +219,7 @@ def test_a_captioner_without_an_encoder_of_its_own_cannot_keep_embeddings(cell_s
 def test_shares_add_up_however_far_the_others_are(built, views, tmp_path):
     """Each process does its own share of all images, even where another has finished already."""
     captioner, settings = built({})
-    owners = dict.fromkeys(families_of([settings]), captioner)
+    owners = dict.fromkeys(CellIdentity(settings, {}).families, captioner)
     counts = []
     for part in ((1, 2), (0, 2)):
         bank = open_bank(tmp_path, settings)

@@ -14,7 +14,6 @@ from sca_bench.engine.work import work_of
 from sca_bench.errors import InputError
 from sca_bench.models.sam_dims import sam_dims
 from sca_bench.settings import CellSettings
-from sca_bench.study.cell import split_images
 from sca_bench.study.plan import make_plan
 from sca_bench.study.schedule import Machine, make_schedule
 from sca_bench.study.store import Store
@@ -32,7 +31,7 @@ def planned(suite_file, tmp_path):
         plan = make_plan(load_suite(suite_file(changes=changes, **more)), store)
         sizes = {}
         for cell in plan.cells:
-            for split, images in (("train", 5), ("val", 2), ("test", 3)):
+            for split, images in (("train", 5), ("val", 2), ("captioned", 3)):
                 sizes[fw.split_key(cell, split)] = SplitSize(
                     images=images, regions=3 * images, views=images, rows=3 * images, drawn=3
                 )
@@ -54,7 +53,7 @@ def test_what_is_kept_already_is_not_counted(planned):
     plan, store, sizes = planned()
     for bank in fw.banks(plan.groups(1), store.root):
         if bank.split == "train":
-            images = split_images(bank.cell.settings, bank.cell.inputs, "train")
+            images = bank.cell.identity.split_images("train")
             Cache(store.root / "features").used(bank.missing["mixed"])
             Cache(store.root / "features").note(bank.missing["mixed"], images, whole=True)
     assert fw.shared(plan.groups(1), store.root, fw.Sizes(sizes)).images == 2 + 3
@@ -73,6 +72,14 @@ def test_a_split_that_is_not_here_is_guessed_from_the_settings_and_said_so(plann
     sizes = fw.Sizes({})
     assert fw.alone(plan.jobs[:1], {}, sizes).images == 6 * 2 + 2 * 2 + 3
     assert "training draws keep 16 regions an image, at most" in sizes.notes
+
+
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_notes_name_the_captioned_split_as_the_data_does(planned, split):
+    plan, _, _ = planned({"eval.split": split})
+    sizes = fw.Sizes({})
+    assert sizes.of(plan.cells[0], "captioned").images == {"test": 3, "val": 2}[split]
+    assert list(sizes.notes) == [f"regions of the {split} split: 16 an image are assumed"]
 
 
 def test_operations_of_the_encoder_are_those_of_its_matrix_products():

@@ -9,12 +9,13 @@ import torch
 from safetensors.torch import load_file
 
 from sca_bench.engine import hooks
-from sca_bench.engine.job import Outcome
+from sca_bench.engine.job import GroupJob, Outcome
 from sca_bench.engine.prepare import prepare
 from sca_bench.engine.rng import RngStream
 from sca_bench.engine.worker import GroupRun
 from sca_bench.errors import CellError
-from sca_bench.study.cell import prefix_key, store_keys
+from sca_bench.settings import CellSettings
+from sca_bench.study.cell import SPLITS
 from sca_bench.study.store import Store
 
 DEPTHS = ({"mixer.num_layers": 1}, {"mixer.num_layers": 2}, {"train.learning_rate": 0.003})
@@ -57,7 +58,7 @@ def test_published_variants_in_lockstep_equal_each_alone(group_job, run_group, t
     """One frozen prefix for designs that read different features of it; dropout is on."""
     cells = [{**cell, "features.cache": cache} for cell in PUBLISHED]
     together = group_job(*cells)
-    keys = {prefix_key(cell.parsed(), cell.inputs) for cell in together.cells}
+    keys = {cell.identity.prefix_key for cell in together.cells}
     assert len(keys) == 1
     assert not run_group(together).failed
     losses = set()
@@ -96,15 +97,38 @@ def test_jittered_training_images_are_computed_as_they_come(group_job, run_group
     names = ("sca", "sca_split_mixer")
     job = group_job(*({"variant": name, "data.lsj_scale": [0.5, 1.5]} for name in names))
     assert not run_group(job).failed
-    settings, inputs = job.cells[0].parsed(), job.cells[0].inputs
-    families = ("mixed", "prompts", "images")
-    assert store_keys(settings, inputs, "train", families) == {}
-    keys = {k for s in ("val", "test") for k in store_keys(settings, inputs, s, families).values()}
+    identity, families = job.cells[0].identity, ("mixed", "prompts", "images")
+    assert identity.store_keys("train", families) == {}
+    splits = ("val", "captioned")
+    keys = {key for split in splits for key in identity.store_keys(split, families).values()}
     abouts = (Path(job.runs_dir) / "features").glob("*/about.json")
     assert {path.parent.name for path in abouts} == keys
     assert len(keys) == 5  # two families of two splits, and embeddings
     counters = Store(job.runs_dir).record(job.cells[0].cell_id, 0).counters
     assert counters["encoder_forwards"] == 6 * 2
+
+
+def test_a_job_is_plain_json_that_is_parsed_once(group_job, tmp_path, monkeypatch):
+    job, path = group_job(*DEPTHS), tmp_path / "job.json"
+    job.save(path)
+    cells = json.loads(path.read_text())["cells"]
+    assert [cell["settings"] for cell in cells] == [
+        cell.settings.model_dump(mode="json") for cell in job.cells
+    ]
+    parsed = []
+    whole = CellSettings.model_validate
+    monkeypatch.setattr(
+        CellSettings, "model_validate", lambda content: parsed.append(content) or whole(content)
+    )
+    loaded = GroupJob.load(path)
+    assert loaded == job
+    for one, other in zip(loaded.cells, job.cells, strict=True):
+        for split in SPLITS:
+            keys = one.identity.store_keys(split, one.identity.families)
+            assert keys == other.identity.store_keys(split, other.identity.families)
+        assert one.identity.prefix_key == other.identity.prefix_key
+        assert one.identity.cell_key == one.cell_id
+    assert len(parsed) == len(DEPTHS)
 
 
 def test_cached_features_move_no_number(group_job, run_group, tmp_path):

@@ -115,14 +115,14 @@ def agrees(tmp_path, cell_settings, group_job, run_group):
         rows = {row["region_id"]: row for row in store.predictions(cell.cell_id, 3)}
 
         original = load_original(folder)
-        settings = cell.parsed()
+        settings = cell.settings
         original.select = settings.eval.select
         if isinstance(original.caption_query_tokens, MaskTokenQueries):
             # The published runs held one image a process, and a cell does what they did.
             original.caption_query_tokens.counts_images = False
-        sets = {"test": load_split(settings.data.test, "test")}
+        sets = {"captioned": load_split(settings.data.test, "test")}
         dataset = splits.make_dataset(
-            sets, "test", settings, image_size=96, seed=0, with_pixels=True, training=False
+            sets, "captioned", cell.identity, image_size=96, seed=0, with_pixels=True
         )
         built = build_sca(settings)
         start_weights(built, settings, "test")

@@ -10,7 +10,6 @@ from safetensors.torch import load_file
 
 from sca_bench.engine import hooks
 from sca_bench.engine.group import CellGroup
-from sca_bench.study.cell import prefix_key
 from sca_bench.study.store import Store, checkpoint_path
 from sca_bench.variants import SCA_PARTS, all_variants
 
@@ -63,7 +62,7 @@ def test_every_variant_trains_in_lockstep_as_it_does_alone(group_job, weights, t
     assert "sca" in NAMES
     together = group_job(*EVERY, runs=tmp_path / "together")
     assert len({c.cell_id for c in together.cells}) == len(EVERY)
-    assert len({prefix_key(c.parsed(), c.inputs) for c in together.cells}) == 1
+    assert len({cell.identity.prefix_key for cell in together.cells}) == 1
     kept, failed = weights(together)
     assert not failed
     live, failed = weights(

@@ -11,7 +11,8 @@ from transformers import masking_utils
 from sca_bench.data.collate import collate
 from sca_bench.engine import splits
 from sca_bench.models.text_decoder import IGNORED, CaptionTokens
-from sca_bench.variants import SCA_PARTS, all_variants, families_of, get_variant
+from sca_bench.study.cell import CellIdentity
+from sca_bench.variants import SCA_PARTS, all_variants, get_variant
 
 NAMES = [
     name
@@ -22,10 +23,10 @@ NAMES = [
 
 @pytest.fixture
 def batch(cell_settings):
-    settings = cell_settings()
-    sets = splits.load_splits(settings, "test")
+    cell = CellIdentity(cell_settings(), {})
+    sets = splits.load_splits(cell, "test")
     dataset = splits.make_dataset(
-        sets, "train", settings, image_size=96, seed=0, with_pixels=True, training=False
+        sets, "train", cell, image_size=96, seed=0, with_pixels=True, training=False
     )
     return collate([dataset.view(i, 0) for i in range(len(dataset))])
 
@@ -40,7 +41,7 @@ def test_a_step_asks_for_no_content(cell_settings, batch, variant, monkeypatch):
     captioner.train()
     away = batch.to("meta")
     captioner.to("meta")
-    features = captioner.frozen_features(away, families=families_of([settings]))
+    features = captioner.frozen_features(away, families=spec.families(settings))
     loss = captioner.loss(away)
     loss.backward()
     parameters = [p for p in captioner.parameters() if p.requires_grad]

@@ -8,7 +8,6 @@ import torch
 from test_run_command import finish, sca_bench
 
 from sca_bench import variants
-from sca_bench.study.cell import prefix_key
 from sca_bench.study.store import Store
 
 MODULE = '''
@@ -150,7 +149,7 @@ def test_another_design_is_one_function_and_joins_the_others(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(variants, "entry_points", lambda group: [DesignPoint()])
     job = group_job({"variant": "sca_without_prompt_tokens"}, {"variant": "sca_roi_align"})
-    assert len({prefix_key(cell.parsed(), cell.inputs) for cell in job.cells}) == 1
+    assert len({cell.identity.prefix_key for cell in job.cells}) == 1
     assert not run_group(job).failed
     store = Store(job.runs_dir)
     assert {store.record(cell.cell_id, 0).status for cell in job.cells} == {"done"}

@@ -12,6 +12,7 @@ from sca_bench.engine import splits
 from sca_bench.engine.job import Outcome
 from sca_bench.engine.prepare import prepare
 from sca_bench.errors import InputError
+from sca_bench.study.cell import CellIdentity
 from sca_bench.study.store import Store
 
 SCENES = {"dataset": "scenes", "num_images": 4}
@@ -38,12 +39,10 @@ def loader(cell_settings):
     """Return a function that makes the training loader of some settings."""
 
     def build(changes, start=0):
-        settings = cell_settings(changes)
-        sets = splits.load_splits(settings, "test")
-        dataset = splits.make_dataset(
-            sets, "train", settings, image_size=96, seed=3, with_pixels=True
-        )
-        return splits.train_loader(dataset, settings, seed=3, start=start)
+        cell = CellIdentity(cell_settings(changes), {})
+        sets = splits.load_splits(cell, "test")
+        dataset = splits.make_dataset(sets, "train", cell, image_size=96, seed=3, with_pixels=True)
+        return splits.train_loader(dataset, cell.settings, seed=3, start=start)
 
     return build
 
@@ -73,20 +72,22 @@ def test_a_mixture_brings_both_tasks(loader):
 
 
 @pytest.mark.parametrize(
-    ("train", "test"), [("box", "sam_mask_point"), ("random_point", "mask_point"), ("point", "box")]
+    ("train", "captioned"),
+    [("box", "sam_mask_point"), ("random_point", "mask_point"), ("point", "box")],
 )
-def test_training_and_test_have_their_own_prompts(cell_settings, train, test):
-    changes = {"train.prompt": train, "eval.prompt": test, "eval.prompt_seed": 7}
-    settings = cell_settings(changes)
-    sets = splits.load_splits(settings, "test")
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_training_and_captioning_have_their_own_prompts(cell_settings, train, captioned, split):
+    changes = {"train.prompt": train, "eval.prompt": captioned, "eval.prompt_seed": 7}
+    cell = CellIdentity(cell_settings({**changes, "eval.split": split}), {})
+    sets = splits.load_splits(cell, "test")
+    assert list(sets) == ["train", "val", "captioned"]
+    assert len(sets["captioned"].images) == {"test": 3, "val": 2}[split]
     for name in sets:
-        dataset = splits.make_dataset(
-            sets, name, settings, image_size=96, seed=0, with_pixels=False
-        )
-        assert dataset.prompt == (test if name == "test" else train)
+        dataset = splits.make_dataset(sets, name, cell, image_size=96, seed=0, with_pixels=False)
+        assert dataset.prompt == (captioned if name == "captioned" else train)
         assert dataset.prompt_seed == 7
-    (batch,) = islice(splits.eval_loader(dataset, settings), 1)
-    assert batch.mask_point_seed == (7 if test == "sam_mask_point" else None)
+    (batch,) = islice(splits.eval_loader(dataset, cell.settings), 1)
+    assert batch.mask_point_seed == (7 if captioned == "sam_mask_point" else None)
 
 
 def test_points_in_masks_need_masks_before_anything_starts(group_job, tmp_path):

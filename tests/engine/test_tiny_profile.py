@@ -25,8 +25,7 @@ def captions_of(root, *overrides):
     suite = load_suite(SUITE, profile="tiny", overrides=[*SHORT, *overrides], seeds=[0])
     store = Store(root)
     (job,) = make_plan(suite, store, only="num_layers=1").jobs
-    settings = job.cell.settings.model_dump(mode="json")
-    cell = CellJob(job.cell.cell_id, job.cell.name, 0, "1", settings, job.cell.inputs)
+    cell = CellJob(job.cell.cell_id, job.cell.name, 0, job.cell.identity)
     store.run_dir(cell.cell_id, 0).mkdir(parents=True)
     group = GroupJob(str(root), [cell], str(SUITE), new_attempt("tiny"), 1, "cpu", "pytest")
     outcome = Outcome()

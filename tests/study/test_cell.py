@@ -5,7 +5,7 @@ import pytest
 from sca_bench.data_settings import INDEX_FOLDER
 from sca_bench.errors import InputError
 from sca_bench.settings import CellSettings
-from sca_bench.study.cell import cell_key, features_key, identity, prefix_key, split_images
+from sca_bench.study.cell import CellIdentity
 from sca_bench.study.fingerprint import Fingerprints, path_settings
 from sca_bench.study.merge import merge, nest
 from sca_bench.variants import all_variants
@@ -23,7 +23,11 @@ def settings(**changes):
     return CellSettings.model_validate(nested)
 
 
-BASE = settings()
+def cell(inputs=None, **changes):
+    return CellIdentity(settings(**changes), inputs or {})
+
+
+BASE = cell()
 
 
 @pytest.mark.parametrize(
@@ -37,7 +41,7 @@ BASE = settings()
     ],
 )
 def test_settings_that_change_numbers_change_the_key(changes):
-    assert cell_key(settings(**changes), {}) != cell_key(BASE, {})
+    assert cell(**changes).cell_key != BASE.cell_key
 
 
 @pytest.mark.parametrize(
@@ -53,41 +57,38 @@ def test_settings_that_change_numbers_change_the_key(changes):
     ],
 )
 def test_cost_labels_and_places_do_not_change_the_key(changes):
-    assert cell_key(settings(**changes), {}) == cell_key(BASE, {})
+    assert cell(**changes).cell_key == BASE.cell_key
 
 
 def test_input_contents_change_the_key():
-    assert cell_key(BASE, {"sam.weights": "a"}) != cell_key(BASE, {"sam.weights": "b"})
+    assert cell({"sam.weights": "a"}).cell_key != cell({"sam.weights": "b"}).cell_key
 
 
 def test_a_variant_that_reads_only_data_ignores_the_rest():
-    frequent = settings(variant="most_frequent")
-    assert cell_key(frequent, {"sam.weights": "a"}) == cell_key(
-        settings(variant="most_frequent", mixer__num_layers=3), {"sam.weights": "b"}
-    )
-    assert "mixer.num_layers" not in identity(frequent, {})
+    frequent = cell({"sam.weights": "a"}, variant="most_frequent")
+    other = cell({"sam.weights": "b"}, variant="most_frequent", mixer__num_layers=3)
+    assert frequent.cell_key == other.cell_key
+    assert "mixer.num_layers" not in frequent.key_values
 
 
 def test_depth_shares_the_prefix_and_the_images_do_not():
-    assert prefix_key(settings(mixer__num_layers=3), {}) == prefix_key(BASE, {})
-    assert prefix_key(settings(data__blank_images=True), {}) != prefix_key(BASE, {})
-    assert prefix_key(settings(data__permute_captions=True), {}) != prefix_key(BASE, {})
-    assert prefix_key(settings(train__images_per_batch=3), {}) != prefix_key(BASE, {})
+    assert cell(mixer__num_layers=3).prefix_key == BASE.prefix_key
+    assert cell(data__blank_images=True).prefix_key != BASE.prefix_key
+    assert cell(data__permute_captions=True).prefix_key != BASE.prefix_key
+    assert cell(train__images_per_batch=3).prefix_key != BASE.prefix_key
 
 
 def test_permuted_captions_share_features_blank_images_do_not():
-    assert features_key(settings(data__permute_captions=True), {}, "train") == features_key(
-        BASE, {}, "train"
-    )
-    blank = settings(data__blank_images=True)
-    assert features_key(blank, {}, "test") != features_key(BASE, {}, "test")
-    assert features_key(BASE, {}, "train") != features_key(BASE, {}, "test")
+    assert cell(data__permute_captions=True).features_key("train") == BASE.features_key("train")
+    blank = cell(data__blank_images=True)
+    assert blank.features_key("captioned") != BASE.features_key("captioned")
+    assert BASE.features_key("train") != BASE.features_key("captioned")
 
 
 def test_flip_changes_training_features_only():
-    flip = settings(data__flip="unsided")
-    assert features_key(flip, {}, "test") == features_key(BASE, {}, "test")
-    assert features_key(flip, {}, "train") != features_key(BASE, {}, "train")
+    flip = cell(data__flip="unsided")
+    assert flip.features_key("captioned") == BASE.features_key("captioned")
+    assert flip.features_key("train") != BASE.features_key("train")
 
 
 FAMILIES = ("mixed", "prompts", "images")
@@ -95,42 +96,42 @@ SCA = ("sca", "sca_split_mixer", "sca_sam_query", "sca_sam_query_v1", "sca_mask_
 
 
 def test_designs_share_prefix_and_features():
-    variants = [settings(variant=name) for name in (*SCA, "sca_roi_align")]
-    assert len({prefix_key(s, {}) for s in variants}) == 1
+    variants = [cell(variant=name) for name in (*SCA, "sca_roi_align")]
+    assert len({s.prefix_key for s in variants}) == 1
     for family in FAMILIES:
-        assert len({features_key(s, {}, "train", family) for s in variants}) == 1
-    assert len({cell_key(s, {}) for s in variants}) == len(variants)
-    assert prefix_key(settings(variant="most_frequent"), {}) != prefix_key(BASE, {})
+        assert len({s.features_key("train", family) for s in variants}) == 1
+    assert len({s.cell_key for s in variants}) == len(variants)
+    assert cell(variant="most_frequent").prefix_key != BASE.prefix_key
 
 
 def test_families_of_features_lie_apart():
-    assert len({features_key(BASE, {}, "test", family) for family in FAMILIES}) == 3
-    pooled = settings(mixer__image_grid=4)
-    same = [f for f in FAMILIES if features_key(pooled, {}, "test", f) == _key(f)]
+    assert len({BASE.features_key("captioned", family) for family in FAMILIES}) == 3
+    pooled = cell(mixer__image_grid=4)
+    same = [f for f in FAMILIES if pooled.features_key("captioned", f) == _key(f)]
     assert same == ["prompts", "images"]
 
 
 def test_embeddings_are_found_from_any_split_and_suite():
     """Their rows are named by the images' bytes, so only what encodes them enters the key."""
-    other = settings(data__test={"dataset": "scenes", "first_seed": 3, "num_images": 2})
-    keys = {features_key(s, {}, x, "images") for s in (BASE, other) for x in ("train", "test")}
+    other = cell(data__test={"dataset": "scenes", "first_seed": 3, "num_images": 2})
+    keys = {s.features_key(x, "images") for s in (BASE, other) for x in ("train", "captioned")}
     assert len(keys) == 1
-    assert split_images(other, {}, "test") != split_images(BASE, {}, "test")
-    assert split_images(other, {}, "train") == split_images(BASE, {}, "train")
+    assert other.split_images("captioned") != BASE.split_images("captioned")
+    assert other.split_images("train") == BASE.split_images("train")
 
 
-EVERYWHERE = {(split, family) for split in ("train", "test") for family in FAMILIES}
+EVERYWHERE = {(split, family) for split in ("train", "captioned") for family in FAMILIES}
 BY_REGION = {(split, family) for split, family in EVERYWHERE if family != "images"}
 
 
-def _key(family, split="test"):
-    return features_key(BASE, {}, split, family)
+def _key(family, split="captioned"):
+    return BASE.features_key(split, family)
 
 
 @pytest.mark.parametrize(
     ("changes", "moved"),
     [
-        ({"eval__prompt": "point"}, {("test", "mixed"), ("test", "prompts")}),
+        ({"eval__prompt": "point"}, {("captioned", "mixed"), ("captioned", "prompts")}),
         ({"train__prompt": "point"}, {("train", "mixed"), ("train", "prompts")}),
         ({"eval__prompt_seed": 3}, set()),
         ({"data__lsj_scale": [0.5, 1.0]}, {("train", "mixed"), ("train", "prompts")}),
@@ -143,26 +144,26 @@ def _key(family, split="test"):
     ],
 )
 def test_features_depend_on_what_makes_them(changes, moved):
-    changed = settings(**changes)
+    changed = cell(**changes)
     assert {
         (split, family)
-        for split in ("train", "test")
+        for split in ("train", "captioned")
         for family in FAMILIES
-        if features_key(changed, {}, split, family) != _key(family, split)
+        if changed.features_key(split, family) != _key(family, split)
     } == moved
 
 
 @pytest.mark.parametrize("prompt", ["random_point", "mask_point", "sam_mask_point"])
 def test_points_drawn_at_random_depend_on_their_seed(prompt):
     keys = {
-        features_key(settings(eval__prompt=prompt, eval__prompt_seed=seed), {}, "test")
+        cell(eval__prompt=prompt, eval__prompt_seed=seed).features_key("captioned")
         for seed in (0, 1)
     }
     assert len(keys) == 2
 
 
 def test_kinds_of_mirroring_are_different_views():
-    keys = {features_key(settings(data__flip=flip), {}, "train") for flip in ("unsided", "always")}
+    keys = {cell(data__flip=flip).features_key("train") for flip in ("unsided", "always")}
     assert len(keys) == 2
 
 
@@ -179,40 +180,40 @@ def test_kinds_of_mirroring_are_different_views():
     ],
 )
 def test_what_a_design_has_no_use_for_makes_no_new_cell(variant, changes, same):
-    plain, changed = settings(variant=variant), settings(variant=variant, **changes)
-    assert (cell_key(plain, {}) == cell_key(changed, {})) == same
+    plain, changed = cell(variant=variant), cell(variant=variant, **changes)
+    assert (plain.cell_key == changed.cell_key) == same
 
 
 def test_prompts_and_jitter_of_training_are_part_of_the_group():
-    assert prefix_key(settings(train__prompt="point"), {}) != prefix_key(BASE, {})
-    assert prefix_key(settings(data__lsj_scale=[0.5, 1.0]), {}) != prefix_key(BASE, {})
-    assert prefix_key(settings(eval__select="first"), {}) == prefix_key(BASE, {})
-    assert cell_key(settings(eval__select="first"), {}) != cell_key(BASE, {})
+    assert cell(train__prompt="point").prefix_key != BASE.prefix_key
+    assert cell(data__lsj_scale=[0.5, 1.0]).prefix_key != BASE.prefix_key
+    assert cell(eval__select="first").prefix_key == BASE.prefix_key
+    assert cell(eval__select="first").cell_key != BASE.cell_key
 
 
 def test_each_split_has_the_features_of_its_own_prompt():
-    points = settings(train__prompt="point")
-    assert features_key(points, {}, "train") != features_key(BASE, {}, "train")
-    assert features_key(points, {}, "test") == features_key(BASE, {}, "test")
-    masks = settings(eval__prompt="mask_point")
-    assert features_key(masks, {}, "train") == features_key(BASE, {}, "train")
-    assert features_key(masks, {}, "test") != features_key(BASE, {}, "test")
-    assert prefix_key(points, {}) != prefix_key(BASE, {})
+    points = cell(train__prompt="point")
+    assert points.features_key("train") != BASE.features_key("train")
+    assert points.features_key("captioned") == BASE.features_key("captioned")
+    masks = cell(eval__prompt="mask_point")
+    assert masks.features_key("train") == BASE.features_key("train")
+    assert masks.features_key("captioned") != BASE.features_key("captioned")
+    assert points.prefix_key != BASE.prefix_key
 
 
 def test_the_seed_of_points_matters_where_points_are_random():
-    again = settings(eval__prompt_seed=5)
-    assert features_key(again, {}, "test") == features_key(BASE, {}, "test")
+    again = cell(eval__prompt_seed=5)
+    assert again.features_key("captioned") == BASE.features_key("captioned")
     masks = {"eval__prompt": "mask_point"}
-    one, two = settings(**masks), settings(**masks, eval__prompt_seed=5)
-    assert features_key(one, {}, "test") != features_key(two, {}, "test")
-    assert cell_key(one, {}) != cell_key(two, {})
+    one, two = cell(**masks), cell(**masks, eval__prompt_seed=5)
+    assert one.features_key("captioned") != two.features_key("captioned")
+    assert one.cell_key != two.cell_key
 
 
 def test_jitter_is_part_of_the_data_order():
-    jitter = settings(data__lsj_scale=[0.1, 2.0])
-    assert prefix_key(jitter, {}) != prefix_key(BASE, {})
-    assert features_key(jitter, {}, "test") == features_key(BASE, {}, "test")
+    jitter = cell(data__lsj_scale=[0.1, 2.0])
+    assert jitter.prefix_key != BASE.prefix_key
+    assert jitter.features_key("captioned") == BASE.features_key("captioned")
 
 
 def test_the_weights_and_worlds_of_a_mixture_are_part_of_the_key():
@@ -220,10 +221,10 @@ def test_the_weights_and_worlds_of_a_mixture_are_part_of_the_key():
 
     def mixture(weight):
         parts = [{"weight": weight, "split": scenes}, {"weight": 1, "split": scenes}]
-        return settings(data__train={"dataset": "mixture", "parts": parts})
+        return cell(data__train={"dataset": "mixture", "parts": parts})
 
-    assert cell_key(mixture(10), {}) != cell_key(mixture(1), {})
-    assert identity(mixture(10), {})["data.train.parts.0.split.world"]
+    assert mixture(10).cell_key != mixture(1).cell_key
+    assert mixture(10).key_values["data.train.parts.0.split.world"]
 
 
 def test_fingerprints_follow_content_not_place(tmp_path):
@@ -315,16 +316,16 @@ def test_path_settings_are_found_in_split_unions(tmp_path):
 
 
 def test_the_rendered_world_is_part_of_the_key(monkeypatch):
-    before = cell_key(BASE, {})
+    before = cell().cell_key
     monkeypatch.setattr("sca_bench.study.cell.WORLD_VERSION", "scenes-of-the-future")
-    assert cell_key(BASE, {}) != before
+    assert cell().cell_key != before
 
 
 @pytest.mark.parametrize("variant", sorted(all_variants()))
 def test_which_split_is_captioned_always_counts(variant):
     val = {"dataset": "scenes", "num_images": 3, "first_seed": 20}
     keys = {
-        cell_key(settings(variant=variant, data__val=val, eval__split=split), {})
+        cell(variant=variant, data__val=val, eval__split=split).cell_key
         for split in ("test", "val")
     }
     assert len(keys) == 2
@@ -332,7 +333,7 @@ def test_which_split_is_captioned_always_counts(variant):
 
 def test_retrieval_depends_on_who_deals_the_captions():
     dealt = [
-        settings(variant="retrieval", data__permute_captions=True, train__order_seed=seed)
+        cell(variant="retrieval", data__permute_captions=True, train__order_seed=seed)
         for seed in (0, 1)
     ]
-    assert len({cell_key(s, {}) for s in dealt}) == 2
+    assert len({s.cell_key for s in dealt}) == 2

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from sca_bench.errors import InputError
-from sca_bench.study.cell import prefix_key
 from sca_bench.study.plan import make_plan
 from sca_bench.study.schedule import Machine, make_schedule
 from sca_bench.study.sharing import sharing_tree
@@ -69,7 +68,7 @@ def test_pretraining_is_named_below_the_data_order_that_its_cells_share(plan_of)
 def test_cells_stand_together_exactly_where_they_can_run_as_a_group(name, tmp_path):
     plan = make_plan(load_suite(ABLATIONS / f"{name}.yaml"), Store(tmp_path))
     nodes = at(sharing_tree(plan.jobs), "data order")
-    keys = [{prefix_key(job.cell.settings, job.cell.inputs) for job in n.jobs} for n in nodes]
+    keys = [{job.cell.identity.prefix_key for job in node.jobs} for node in nodes]
     assert all(len(found) == 1 for found in keys)
     assert len(set().union(*keys)) == len(nodes)
     assert sum(len(node.jobs) for node in nodes) == len(plan.jobs)

@@ -4,11 +4,12 @@ import pytest
 
 from sca_bench.errors import InputError
 from sca_bench.settings import CellSettings
+from sca_bench.study.cell import CellIdentity
 from sca_bench.study.plan import make_plan
 from sca_bench.study.record import RunRecord
 from sca_bench.study.store import Store, trained_path
 from sca_bench.study.suite import load_suite
-from sca_bench.study.training import TrainedIndex, training_key
+from sca_bench.study.training import TrainedIndex
 
 STAGES = """
 stages:
@@ -213,7 +214,7 @@ def test_a_stages_own_name_is_no_part_of_a_key(plan_of):
     one = plan_of("axes: {pretraining: [shapes]}").cells[0]
     renamed = one.settings.pretraining[0].model_copy(update={"name": "other"})
     settings: CellSettings = one.settings.model_copy(update={"pretraining": (renamed,)})
-    assert training_key(settings, one.inputs) == one.training_id
+    assert CellIdentity(settings, one.identity.inputs).training_key == one.training_id
 
 
 def test_an_unknown_stage_is_one_line(plan_of):
