@@ -13,10 +13,10 @@ from typing import Any
 import torch
 
 from sca_bench.errors import InputError
+from sca_bench.files import write_atomic
 from sca_bench.settings import CellSettings
 from sca_bench.study.plan import Group
 from sca_bench.study.schedule import Machine
-from sca_bench.study.store import write_atomic
 from sca_bench.study.suite import Suite
 
 LEARNT_FROM = "learnt_from"

@@ -22,12 +22,13 @@ from sca_bench.engine.group import CellGroup, Member
 from sca_bench.engine.job import resolve_device
 from sca_bench.engine.rng import RngStream
 from sca_bench.errors import InputError
+from sca_bench.files import read_jsonl
 from sca_bench.models.sam import sam_dims
 from sca_bench.settings import CellSettings
 from sca_bench.study.cell import cell_key, data_split
 from sca_bench.study.fingerprint import Fingerprints
 from sca_bench.study.record import RunRecord
-from sca_bench.study.store import PREDICTIONS, Store, read_jsonl
+from sca_bench.study.store import PREDICTIONS, Store
 from sca_bench.study.training import training_key
 from sca_bench.variants import get_variant
 
