@@ -57,7 +57,7 @@ def die_after():
 
             setattr(module, name, call)
 
-        for name in ("replace", "fsync", "unlink", "open", "close", "mkdir"):
+        for name in ("replace", "fsync", "unlink", "mkdir"):
             deadly(os, name)
         deadly(io, "open", lambda path, mode="r", *_, **__: set(mode) & set("wax+"))
 

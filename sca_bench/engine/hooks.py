@@ -158,14 +158,11 @@ class CheckpointHook(Hook):  # type: ignore[misc]
         for member in group.alive if self._start else ():
             path = checkpoint_path(self._folders[member.key], self._start)
             try:
-                content = load_checkpoint(path)
-            except CellError as error:
-                group.fail(member, str(error))
-                continue
-            try:
-                self._restore(runner, member, content)
+                self._restore(runner, member, load_checkpoint(path))
             except Exception as error:
-                group.fail(member, unusable(path, error))
+                known = isinstance(error, CellError)
+                group.fail(member, str(error) if known else unusable(path, error))
+                runner.param_schedulers.pop(member.key)  # it will make no step
         if not group.alive:
             runner.train_loop.stop_training = True
 

@@ -189,6 +189,8 @@ def check_checkpoint(path: Path, run: str = "") -> bool:
 
 
 def _check_zip(content: bytes) -> None:
+    if content[-22:-18] != b"PK\5\6" or content[-2:] != b"\0\0":  # a zip's end, and no comment
+        raise Damaged("it is torn, or no checkpoint")
     # In memory: of a file, zipfile would call an error of the disk a damaged zip.
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as opened:
@@ -196,7 +198,7 @@ def _check_zip(content: bytes) -> None:
     except MemoryError:
         raise
     except Exception as error:  # zipfile raises of many kinds on what is no zip file
-        raise Damaged(f"it is torn or no checkpoint ({error})") from error
+        raise Damaged(f"it is torn, or no checkpoint ({error})") from error
     if damaged is not None:
         raise Damaged(f"{damaged} in it does not fit its checksum")
 

@@ -117,19 +117,15 @@ def test_a_torn_file_is_told_at_every_length(weights, checkpoint, run_dir):
 
 def test_one_flipped_bit_is_told_wherever_it_is(weights, checkpoint):
     content = weights.read_bytes()
-    for place, bit in itertools.product(range(len(content)), range(8)):
+    for place, bit in itertools.product(range(len(content)), (0, 5)):
         flip(weights, place, bit, content)
         with pytest.raises(Damaged):
             check_weights(weights, "abc/seed-7")
     content = checkpoint.read_bytes()
-    for place in range(len(content)):
+    for place in (*range(0, len(content) - 200, 41), *range(len(content) - 200, len(content))):
         flip(checkpoint, place, place % 8, content)
-        try:
-            assert not check_checkpoint(checkpoint)  # the comment's own name: nothing else changed
-        except Damaged:
-            continue
-        assert place > len(content) - 120
-        assert hooks.load_checkpoint(checkpoint)["step"] == 4
+        with pytest.raises(Damaged):
+            check_checkpoint(checkpoint)
 
 
 def flip(path, place=None, bit=2, content=None):
@@ -352,11 +348,14 @@ def test_a_kill_between_any_two_operations_of_saving_weights(
     def forked(captioner, run_dir):
         for last in itertools.count():
             copies.append(Path(f"killed-{last}").resolve())
-            shutil.copytree("runs", copies[-1] / "runs")
+            shutil.copytree("runs/cells", copies[-1] / "runs" / "cells")
+            for shared in ("features", "images"):
+                (copies[-1] / "runs" / shared).symlink_to(tmp_path / "runs" / shared)
             child = os.fork()
             if child == 0:
                 os.chdir(copies[-1])
                 monkeypatch.setattr(worker, "save_trained", real)
+                monkeypatch.setattr(worker.GroupRun, "_keep_masks", lambda *_: None)
                 die_after(last)
                 return real(captioner, run_dir)
             _, status = os.waitpid(child, 0)
@@ -387,7 +386,7 @@ def test_a_kill_between_any_two_operations_of_saving_weights(
         assert_same(result(here), expected)
         assert not list(copy.rglob("*.damaged"))
     assert len(copies) > 20
-    assert len(states) > 5
+    assert len(states) > 6
 
 
 def all_done(runs, job):
@@ -401,8 +400,9 @@ def is_sound(path):
 
 
 def state_of(runs):
-    """Return what tells one killed run from another: which files there are, and the statuses."""
-    names = [re.sub(r"\d+\.tmp", "tmp", str(p.relative_to(runs))) for p in runs.glob("cells/*/*/*")]
+    """Return what tells one killed run from another: weights, checkpoints and statuses."""
+    files = [*runs.glob("cells/*/*/*trainable*"), *runs.glob("cells/*/*/checkpoint-*")]
+    names = {re.sub(r"\d+\.tmp", "tmp", str(path.relative_to(runs))) for path in files}
     return (*sorted(names), *(record.status for record in Store(runs).records()))
 
 
@@ -619,7 +619,7 @@ def test_a_suite_repairs_what_its_runs_rely_on(suite_file, run_suite, tmp_path):
     assert [line.split(": ")[0].strip() for line in said] == [str(trained_path(none))]
     assert trained_path(none).read_bytes() == before[none]
     path = suite_file(
-        axes="{pretraining: [shapes], train.learning_rate: [0.01, 0.02]}",
+        axes="{pretraining: [shapes], data.train.num_images: [5, 4]}",
         extra=STAGE,
         changes={"train.steps": 2},
     )
