@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import os
+import signal
 
 import pytest
 
@@ -32,3 +35,30 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.get_closest_marker("bench"):
             item.add_marker(by_hand)
+
+
+@pytest.fixture
+def die_after():
+    """Return a function for a forked child: it is killed right after so many file operations."""
+
+    def arm(last):
+        if last == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        count = itertools.count(1)
+
+        def deadly(module, name, counts=lambda *_, **__: True):
+            real = getattr(module, name)
+
+            def call(*arguments, **more):
+                result = real(*arguments, **more)
+                if counts(*arguments, **more) and next(count) >= last:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return result
+
+            setattr(module, name, call)
+
+        for name in ("replace", "fsync", "unlink", "mkdir"):
+            deadly(os, name)
+        deadly(io, "open", lambda path, mode="r", *_, **__: set(mode) & set("wax+"))
+
+    return arm

@@ -11,6 +11,7 @@ SETTINGS = {"settings", "settings_base", "data_settings"}
 GROUND = SETTINGS | {
     "types",
     "errors",
+    "files",
     "batch",
     "captioner",
     "boxes",

@@ -22,6 +22,7 @@ from baselines.grit.config import SIZES
 from baselines.grit.model import MAX_TOKENS
 from baselines.grit.preprocess import resize
 from sca_bench.errors import InputError
+from sca_bench.files import atomic_file
 from sca_bench.settings import BaselineSettings, CellSettings, DataSettings, ScenesSplit
 
 _SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -51,16 +52,14 @@ def detect_split(options: argparse.Namespace) -> int:
     images = dict(_images(Path(options.regions), Path(options.images)))
     captioner = _captioner(options)
     out, count = Path(options.out), 0
-    temporary = out.with_name(f".{out.name}.part")
-    with temporary.open("w", encoding="utf-8") as handle:
+    with atomic_file(out) as handle:
         for done, (image_id, path) in enumerate(images.items(), 1):
             for row in detect_image(captioner, path, options.beams, options.max_tokens):
                 row = {"image_id": image_id, **row}
-                handle.write(json.dumps(row, ensure_ascii=False) + "\n")
+                handle.write(f"{json.dumps(row, ensure_ascii=False)}\n".encode())
                 count += 1
             if done % 100 == 0 or done == len(images):
                 print(f"{done} of {len(images)} images", file=sys.stderr)
-    temporary.replace(out)
     return count
 
 

@@ -45,6 +45,7 @@ from baselines.sam_captioner.sizes import TINY_WORDS, size_config
 from sca_bench.captioner import Decoding
 from sca_bench.data.scenes import Scene, render_scene
 from sca_bench.errors import InputError, did_you_mean
+from sca_bench.files import write_atomic
 from sca_bench.grammar import WORLD_VERSION, parse
 from sca_bench.settings import BaselineSettings
 
@@ -314,7 +315,7 @@ def _build_one(name: str, out_dir: Path, say: Callable[[str], None]) -> None:
     path = out_dir / MANIFEST
     manifest = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     manifest[name] = entry
-    path.write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_atomic(path, json.dumps(manifest, indent=2, sort_keys=True) + "\n")
     say(f"{name}: {entry['measured']}, {entry['cpu_seconds']} CPU-s")
 
 

@@ -19,6 +19,7 @@ from sca_bench.engine.budget import in_words
 from sca_bench.engine.gpu_hours import PEAK_FLOPS, Operations, gpu_hours, operations, peak_gib
 from sca_bench.engine.predict import Prediction, predict
 from sca_bench.errors import InputError
+from sca_bench.files import write_atomic
 from sca_bench.study.cell import Cell
 from sca_bench.study.plan import Group, Job, Plan
 from sca_bench.study.schedule import Machine, Schedule, make_schedule
@@ -160,7 +161,7 @@ def ask(
     )
     with tempfile.TemporaryDirectory(prefix="sca_bench_plan_") as folder:
         asked, out = Path(folder) / "request.json", Path(folder) / "appraisal.json"
-        asked.write_text(request.model_dump_json(), encoding="utf-8")
+        write_atomic(asked, request.model_dump_json())
         command = [sys.executable, "-m", "sca_bench.engine.appraise", str(asked), str(out)]
         sys.stdout.flush()
         done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)

@@ -21,6 +21,7 @@ from sca_bench.metrics.registry import get_metric
 from sca_bench.study.manifest import manifest_of
 from sca_bench.study.plan import Plan, make_plan
 from sca_bench.study.record import SuiteManifest
+from sca_bench.study.repair import repaired_plan
 from sca_bench.study.store import Store
 from sca_bench.study.suite import Suite, load_suite
 
@@ -184,7 +185,8 @@ def _run(
 
         with exclusive(store.root):
             store.settle_interrupted()
-            plan = make_plan(suite, store, only=options.only)  # another run may have just ended
+            # Another run may have just ended, or a file may have been damaged since.
+            plan = repaired_plan(lambda: make_plan(suite, store, only=options.only), store, say)
             store.save_manifest(manifest)  # a report shows what there is, even of a stopped run
             until = None if budget_s is None else started + budget_s
             failed, postponed = _work(plan, store, manifest, console, options, line, until)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from sca_bench.errors import InputError
+from sca_bench.files import publish
 
 _BLOCK = 1 << 20
 _TIMEOUT_S = 60
@@ -107,7 +108,7 @@ def _once(url: str, target: Path, say: Say) -> bool:
                 handle.write(block)
     if total is not None and _size(part) != total:
         return False
-    part.replace(target)
+    publish(part, target)
     known.unlink(missing_ok=True)
     return True
 

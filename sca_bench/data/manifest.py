@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from sca_bench.data.json_files import check, read_json
+from sca_bench.files import file_sha256, file_stamp, has_stamp, write_atomic
 
 MANIFEST = "sca_bench_manifest.json"
-_BLOCK = 1 << 20
 
 
 class Manifest:
@@ -37,13 +36,8 @@ class Manifest:
         path = self._root / name
         if name in self._files or not path.is_file():
             return
-        stat = path.stat()
-        self._files[name] = {
-            "sha256": sha256(path),
-            "size": stat.st_size,
-            "mtime_ns": stat.st_mtime_ns,
-            "url": url,
-        }
+        stamp = file_stamp(path)  # first: what is written to meanwhile is looked at again
+        self._files[name] = {"sha256": file_sha256(path), **stamp, "url": url}
         self._save()
 
     def known(self, name: str) -> tuple[int | None, str]:
@@ -66,25 +60,17 @@ class Manifest:
             path = self._root / name
             if not path.is_file():
                 continue  # an archive may be deleted once it is unpacked
-            stat = path.stat()
-            untouched = (stat.st_size, stat.st_mtime_ns) == (known["size"], known["mtime_ns"])
-            if untouched and not thorough:
+            if not thorough and has_stamp(path, known):
                 continue
-            found = sha256(path)
+            stamp = file_stamp(path)
+            found = file_sha256(path)
             if found != known["sha256"]:
                 yield name, f"SHA-256 is {found}, recorded was {known['sha256']}"
+            elif any(known.get(key) != value for key, value in stamp.items()):
+                known.update(stamp)
+                with contextlib.suppress(OSError):  # a folder of somebody else's
+                    self._save()
 
     def _save(self) -> None:
-        temporary = self._path.with_name(f".{MANIFEST}.{os.getpid()}.tmp")
         text = json.dumps({"files": self._files}, indent=1, sort_keys=True)
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(self._path)
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, as hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        while block := handle.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        write_atomic(self._path, text + "\n")

@@ -9,11 +9,10 @@ only when complete. No torch.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -24,11 +23,17 @@ from numpy.typing import NDArray
 from sca_bench.data.images import ImageFolder
 from sca_bench.data.region_set import RegionSet
 from sca_bench.data_settings import Task
+from sca_bench.files import (
+    atomic_folder,
+    file_sha256,
+    file_stamp,
+    has_stamp,
+    write_atomic,
+)
 from sca_bench.types import ImageRecord, Region
 
 FORMAT = "region-index-1"
 _META = "index.json"
-_BLOCK = 1 << 20
 _NO_SLOTS: dict[str, str] = {}
 
 
@@ -51,51 +56,51 @@ def write_index(
     Raises:
         OSError: The folder cannot be written.
     """
-    temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     try:
-        images, regions = list(region_set.images.values()), region_set.regions
-        counts = [len(region_set.regions_of(image.image_id)) for image in images]
-        references = [len(region.references) for region in regions]
-        _texts(temporary, "image_ids", (image.image_id for image in images))
-        names = (image.path.removeprefix(f"{images_folder}/") for image in images)
-        _texts(temporary, "image_names", names)
-        _texts(temporary, "region_ids", (region.region_id for region in regions))
-        _texts(temporary, "references", (text for r in regions for text in r.references))
-        if any(region.mask_rle is not None for region in regions):
-            _texts(temporary, "masks", (_mask_text(region) for region in regions))
-        sizes_hw = np.array([(image.height, image.width) for image in images], dtype=np.int32)
-        ids = np.array([image.image_id.encode() for image in images])
-        arrays: dict[str, NDArray[Any]] = {
-            "image_sizes_hw": sizes_hw.reshape(-1, 2),
-            "image_order": np.argsort(ids, kind="stable"),
-            "image_ends": np.cumsum(counts, dtype=np.int64),
-            "reference_ends": np.cumsum(references, dtype=np.int64),
-            "boxes_xyxy": np.array([r.box_xyxy for r in regions], dtype=np.float64).reshape(-1, 4),
-        }
-        for name, array in arrays.items():
-            np.save(temporary / f"{name}.npy", array)
-        meta = {
-            "format": FORMAT,
-            "name": region_set.name,
-            "counts": {"images": len(images), "regions": len(regions)},
-            "dropped": dict(region_set.dropped),
-            "images_left_out": dict(region_set.images_left_out),
-            "num_clipped": region_set.num_clipped,
-            "digest": region_set.digest(),
-            "sources": {key: _known(path) for key, path in sources.items()},
-            "files": {file.name: _known(file) for file in sorted(temporary.iterdir())},
-        }
-        (temporary / _META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
-        try:
-            temporary.rename(place)
-        except OSError as fault:
-            # Another process may have been faster, with the same content.
-            if fault.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with atomic_folder(place) as temporary:
+            _fill(temporary, region_set, sources, images_folder)
+    except OSError as fault:
+        # Another process may have been faster, with the same content.
+        if fault.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+
+
+def _fill(
+    folder: Path, region_set: RegionSet, sources: Mapping[str, Path], images_folder: str
+) -> None:
+    images, regions = list(region_set.images.values()), region_set.regions
+    counts = [len(region_set.regions_of(image.image_id)) for image in images]
+    references = [len(region.references) for region in regions]
+    _texts(folder, "image_ids", (image.image_id for image in images))
+    names = (image.path.removeprefix(f"{images_folder}/") for image in images)
+    _texts(folder, "image_names", names)
+    _texts(folder, "region_ids", (region.region_id for region in regions))
+    _texts(folder, "references", (text for r in regions for text in r.references))
+    if any(region.mask_rle is not None for region in regions):
+        _texts(folder, "masks", (_mask_text(region) for region in regions))
+    sizes_hw = np.array([(image.height, image.width) for image in images], dtype=np.int32)
+    ids = np.array([image.image_id.encode() for image in images])
+    arrays: dict[str, NDArray[Any]] = {
+        "image_sizes_hw": sizes_hw.reshape(-1, 2),
+        "image_order": np.argsort(ids, kind="stable"),
+        "image_ends": np.cumsum(counts, dtype=np.int64),
+        "reference_ends": np.cumsum(references, dtype=np.int64),
+        "boxes_xyxy": np.array([r.box_xyxy for r in regions], dtype=np.float64).reshape(-1, 4),
+    }
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    meta = {
+        "format": FORMAT,
+        "name": region_set.name,
+        "counts": {"images": len(images), "regions": len(regions)},
+        "dropped": dict(region_set.dropped),
+        "images_left_out": dict(region_set.images_left_out),
+        "num_clipped": region_set.num_clipped,
+        "digest": region_set.digest(),
+        "sources": {key: _known(path) for key, path in sources.items()},
+        "files": {file.name: _known(file) for file in sorted(folder.iterdir())},
+    }
+    write_atomic(folder / _META, json.dumps(meta, indent=1))
 
 
 def open_index(
@@ -116,12 +121,14 @@ def open_index(
         meta = json.loads((place / _META).read_text(encoding="utf-8"))
         if meta["format"] != FORMAT or meta["sources"].keys() != sources.keys():
             raise Damaged("it is of another format")
+        touched = False
         for key, path in sources.items():
-            if not _is_known(path, meta["sources"][key]):
-                raise Damaged(f"{key} {path} has changed")
+            touched |= _was_touched(path, meta["sources"][key], f"{key} {path} has changed")
         for name, known in meta["files"].items():
-            if not _is_known(place / name, known):
-                raise Damaged(f"{name} is damaged")
+            touched |= _was_touched(place / name, known, f"{name} is damaged")
+        if touched:
+            with contextlib.suppress(OSError):  # a folder of somebody else's: looked at again
+                write_atomic(place / _META, json.dumps(meta, indent=1))
         images = _Images(place, folder)
         return RegionSet(
             name=meta["name"],
@@ -138,33 +145,35 @@ def open_index(
 
 
 def _known(path: Path) -> dict[str, Any]:
-    return _stamp(path) | {"sha256": _digest(path)}
+    stamp = file_stamp(path)  # first: what is written to meanwhile is looked at again
+    return stamp | {"sha256": _digest(path)}
 
 
-def _is_known(path: Path, known: dict[str, Any]) -> bool:
-    """Compare a file with what it was; its content only if it was touched since."""
-    stamp = _stamp(path)
-    return all(known[key] == value for key, value in stamp.items()) or (
-        _digest(path) == known["sha256"]
-    )
+def _was_touched(path: Path, known: dict[str, Any], problem: str) -> bool:
+    """Compare a file with what it was; its content only if it was touched since, which is noted.
 
-
-def _stamp(path: Path) -> dict[str, int]:
-    stat = path.stat()
-    return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    Raises:
+        Damaged: It is another now.
+    """
+    if has_stamp(path, known):
+        return False
+    stamp = file_stamp(path)
+    if _digest(path) != known["sha256"]:
+        raise Damaged(problem)
+    known.update(stamp)
+    return True
 
 
 def _digest(path: Path) -> str:
     """Digest a file's content; of a folder (of PNGs) the names, sizes and times of its files."""
+    if not path.is_dir():
+        return file_sha256(path)
     digest = hashlib.sha256()
-    if path.is_dir():
-        for file in sorted(path.rglob("*")):
-            if file.is_file():
-                digest.update(f"{file.relative_to(path)} {sorted(_stamp(file).items())}".encode())
-        return digest.hexdigest()
-    with path.open("rb") as handle:
-        while block := handle.read(_BLOCK):
-            digest.update(block)
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            stat = file.stat()
+            stamp = {"mtime_ns": stat.st_mtime_ns, "size": stat.st_size}
+            digest.update(f"{file.relative_to(path)} {list(stamp.items())}".encode())
     return digest.hexdigest()
 
 

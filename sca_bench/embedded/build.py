@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from sca_bench.embedded import lm_recipe, sam_eval, sam_recipe
 from sca_bench.errors import InputError, did_you_mean
+from sca_bench.files import file_sha256, write_atomic
 from sca_bench.grammar import WORLD_VERSION
 
 MANIFEST = "manifest.json"
@@ -59,11 +60,6 @@ def digest(settings: dict[str, Any]) -> str:
 def names() -> list[str]:
     """Return the names of all shipped weights."""
     return [*sam_recipe.RECIPES, *lm_recipe.RECIPES]
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def first_losses(name: str, count: int = NUM_RECORDED_LOSSES) -> list[float]:
@@ -141,11 +137,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def _write_entry(path: Path, name: str, entry: dict[str, Any]) -> None:
     manifest = read_manifest(path.parent) if path.exists() else {}
     manifest[name] = entry
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(
-        json.dumps(manifest, indent=2, sort_keys=True) + "\n", encoding="utf-8", newline="\n"
-    )
-    temporary.replace(path)
+    write_atomic(path, json.dumps(manifest, indent=2, sort_keys=True) + "\n")
 
 
 def _build_sam(name: str, out_dir: Path, say: Callable[[str], None]) -> _Built:
@@ -154,7 +146,7 @@ def _build_sam(name: str, out_dir: Path, say: Callable[[str], None]) -> _Built:
     # Half precision on disk; figures are measured on what a user will load.
     halves = {key: tensor.half().contiguous() for key, tensor in sam.state_dict().items()}
     file = f"{name}.safetensors"
-    save_file(halves, out_dir / file)
+    write_atomic(out_dir / file, save(halves))
     sam.load_state_dict(halves)
     return _Built([file], losses, sam_eval.evaluate_sam(recipe, sam))
 

@@ -36,6 +36,7 @@ from sca_bench.embedded.lm_training import (
     word_tokenizer,
 )
 from sca_bench.errors import InputError
+from sca_bench.files import write_atomic
 
 _FUNCTION_WORDS = """
 a an the this that these those of in on at by to from with without for and or but as is are was were
@@ -271,7 +272,7 @@ def build_caption_lm(
         "final_loss": round(sum(losses[-20:]) / len(losses[-20:]), 4),
         "statement": STATEMENT,
     }
-    (out / "recipe.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    write_atomic(out / "recipe.json", json.dumps(facts, indent=1) + "\n")
     say(f"{out}: {len(tokenizer)} words, loss {facts['final_loss']}")
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from sca_bench.embedded.build import (
     digest,
-    file_sha256,
     first_losses,
     names,
     read_manifest,
@@ -16,6 +15,7 @@ from sca_bench.embedded.build import (
 )
 from sca_bench.embedded.paths import WEIGHTS_DIR
 from sca_bench.errors import InputError
+from sca_bench.files import file_sha256
 
 LOSS_TOLERANCE = 1e-3
 

@@ -21,6 +21,7 @@ from sca_bench.engine.probe import Memory, Prober
 from sca_bench.engine.provenance import machine, package_versions
 from sca_bench.engine.work import work_of
 from sca_bench.errors import InputError
+from sca_bench.files import write_atomic
 from sca_bench.settings import CellSettings
 from sca_bench.study.fingerprint import digest_json
 from sca_bench.study.plan import Plan, make_plan
@@ -130,9 +131,10 @@ def main(arguments: Sequence[str]) -> int:
             start_s=start_s,
         )
     except InputError as error:
-        out.write_text(json.dumps({"wrong": [error.where, error.key, error.problem, error.fix]}))
+        wrong = [error.where, error.key, error.problem, error.fix]
+        write_atomic(out, json.dumps({"wrong": wrong}))
         return 2
-    out.write_text(found.model_dump_json(), encoding="utf-8")
+    write_atomic(out, found.model_dump_json())
     return 0
 
 

@@ -10,7 +10,6 @@ import fcntl
 import json
 import os
 import shutil
-import sqlite3
 import time
 import weakref
 from collections.abc import Iterable, Iterator
@@ -20,9 +19,8 @@ from typing import Any
 
 from sca_bench.engine.shards import ShardStore
 from sca_bench.errors import InputError
+from sca_bench.files import write_atomic
 from sca_bench.settings import RuntimeSettings
-from sca_bench.study.store import write_atomic
-from sca_bench.study.training import file_sha256
 
 ABOUT, USED = "about.json", ".used"
 _IN_USE = ".use"
@@ -182,66 +180,6 @@ def locked(root: Path, names: Iterable[str]) -> Iterator[None]:
             handle = stack.enter_context((root / f".{name}.lock").open("w"))
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
-
-
-class ImageDigests:
-    """SHA-256 of image files, remembered by path, size and time of change.
-
-    Args:
-        memory: File that keeps them; one that is damaged is begun anew.
-    """
-
-    def __init__(self, memory: Path) -> None:
-        self._memory = memory
-        self._known: dict[str, str] = {}
-        self._connection: sqlite3.Connection | None = None
-
-    def of(self, path: str) -> str:
-        """Return the digest of a file.
-
-        Raises:
-            InputError: There is no such file.
-        """
-        try:
-            stat = Path(path).stat()
-        except OSError as error:
-            raise InputError(path, "", "no such image") from error
-        memo = f"{Path(path).resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
-        if memo not in self._known:
-            self._known[memo] = self._find(memo) or self._keep(memo, file_sha256(Path(path)))
-        return self._known[memo]
-
-    def _find(self, memo: str) -> str:
-        try:
-            row = self._open().execute("SELECT digest FROM images WHERE memo = ?", (memo,))
-            return str((row.fetchone() or ("",))[0])
-        except sqlite3.OperationalError:
-            return ""  # busy, or not to be written: only a memory
-        except sqlite3.DatabaseError:
-            self._begin_anew()
-            return ""
-
-    def _keep(self, memo: str, digest: str) -> str:
-        with contextlib.suppress(sqlite3.Error):  # only a memory
-            self._open().execute("INSERT OR REPLACE INTO images VALUES (?, ?)", (memo, digest))
-        return digest
-
-    def _open(self) -> sqlite3.Connection:
-        if self._connection is None:
-            self._memory.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(self._memory, timeout=30, isolation_level=None)
-            self._connection.execute("PRAGMA synchronous = OFF")  # what is lost is digested again
-            self._connection.execute(
-                "CREATE TABLE IF NOT EXISTS images (memo TEXT PRIMARY KEY, digest TEXT)"
-            )
-        return self._connection
-
-    def _begin_anew(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
-        with contextlib.suppress(OSError):
-            self._memory.unlink()
 
 
 def since_text(seconds: float) -> str:

@@ -18,15 +18,15 @@ from sca_bench.data.preprocess import blank_image, blank_input, preprocess
 from sca_bench.engine.features import rounded
 from sca_bench.engine.job import resolve_device
 from sca_bench.engine.overlay import draw_overlay, mask_in_image
-from sca_bench.engine.trained import find_trained
+from sca_bench.engine.trained import find_trained, read_trained
 from sca_bench.errors import InputError, did_you_mean
+from sca_bench.files import file_name
 from sca_bench.models.sam import sam_dims
-from sca_bench.models.sam_weights import read_tensors
 from sca_bench.settings import CellSettings, DataSettings, ScenesSplit
 from sca_bench.study.cell import CellIdentity
 from sca_bench.study.fingerprint import Fingerprints
 from sca_bench.study.record import RunRecord
-from sca_bench.study.store import Store, file_name
+from sca_bench.study.store import Store
 from sca_bench.types import Prediction
 
 
@@ -215,7 +215,7 @@ def build_finished(record: RunRecord, cell: CellIdentity, folder: Path) -> Any:
     captioner: Any = spec.load()(cell.settings, parts, where=where)
     if spec.trains == "gradient":
         path = find_trained(record, folder)
-        captioner.load_trainable_state(read_tensors(path, where, ""), where=path)
+        captioner.load_trainable_state(read_trained(path, where), where=path)
     return captioner
 
 

@@ -11,6 +11,7 @@ from mmengine.evaluator import BaseMetric
 
 from sca_bench.engine.job import LEARNT_FROM
 from sca_bench.errors import CellError
+from sca_bench.files import publish
 from sca_bench.study.store import PREDICTIONS
 from sca_bench.types import Prediction, Region
 
@@ -123,7 +124,7 @@ class WritePredictions(_OverRegions):
             handle.close()
             found = [region_id for member, region_id in results if member == key]
             if len(found) == len(self._regions) and set(found) == set(self._regions):
-                (self._folders[key] / PARTIAL).replace(self._folders[key] / self._name)
+                publish(self._folders[key] / PARTIAL, self._folders[key] / self._name)
             counts[f"{key}/num_captions"] = len(found)
         return counts
 

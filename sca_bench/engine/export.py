@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from sca_bench.engine.caption import FinishedCaptioner, find_run
-from sca_bench.engine.folders import write_once
 from sca_bench.engine.trained import find_trained
 from sca_bench.errors import InputError
+from sca_bench.files import file_sha256, write_once
 from sca_bench.models.original_layout import save_original
 from sca_bench.models.original_settings import fold_gain
 from sca_bench.models.sca import ScaCaptioner
 from sca_bench.study.record import RunRecord
 from sca_bench.study.store import Store
-from sca_bench.study.training import file_sha256
 
 CARD = "export.json"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
+import pickle
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +16,14 @@ from mmengine.hooks import Hook
 from sca_bench.engine.group import CellGroup, Member
 from sca_bench.engine.judge import ask
 from sca_bench.errors import CellError
+from sca_bench.files import atomic_file
+from sca_bench.study.soundness import (
+    Damaged,
+    check_checkpoint,
+    run_name,
+    seal_checkpoint,
+    unusable,
+)
 from sca_bench.study.store import checkpoint_path, drop_checkpoints
 
 
@@ -105,26 +113,28 @@ class JudgeHook(Hook):  # type: ignore[misc]
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint so that a killed process leaves the previous one whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as handle:
+    with atomic_file(path) as handle:
         torch.save(content, handle)
-        handle.flush()
-        os.fsync(handle.fileno())
-    temporary.replace(path)
+        seal_checkpoint(handle, run_name(path.parent))
 
 
-def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
-    """Read a checkpoint; nothing in it is executed.
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint to the CPU; nothing in it is executed.
 
     Raises:
-        CellError: The file is damaged.
+        CellError: The file is damaged, and was set aside; or it cannot be read now, and was left
+            alone.
     """
     try:
-        content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        sealed = check_checkpoint(path, run_name(path.parent))
+        try:
+            content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, EOFError) as error:
+            if sealed:
+                raise
+            raise Damaged(f"no checkpoint ({type(error).__name__})") from error
     except Exception as error:
-        path.unlink()
-        reason = f"{path}: damaged checkpoint ({type(error).__name__}); deleted, run again"
-        raise CellError(reason) from error
+        raise CellError(unusable(path, error)) from error
     return content
 
 
@@ -147,7 +157,14 @@ class CheckpointHook(Hook):  # type: ignore[misc]
         group: CellGroup = runner.model
         for member in group.alive if self._start else ():
             path = checkpoint_path(self._folders[member.key], self._start)
-            self._restore(runner, member, load_checkpoint(path, group.device_))
+            try:
+                self._restore(runner, member, load_checkpoint(path))
+            except Exception as error:
+                known = isinstance(error, CellError)
+                group.fail(member, str(error) if known else unusable(path, error))
+                runner.param_schedulers.pop(member.key)  # it will make no step
+        if not group.alive:
+            runner.train_loop.stop_training = True
 
     def after_train_iter(self, runner: Any, batch_idx: int, **_: Any) -> None:
         """Save, if it is time."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from sca_bench.data.region_set import RegionSet
-from sca_bench.study.store import file_name, write_atomic
+from sca_bench.files import atomic_file, file_name, write_atomic
 
 MAX_IMAGES = 200
 MAX_SIDE_PX = 480
@@ -31,5 +31,6 @@ def write_thumbnails(captioned: RegionSet, folder: Path) -> None:
         image = Image.fromarray(captioned.load_image(image_id))
         sizes[image_id] = [image.width, image.height]
         image.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX))
-        image.save(folder / f"{file_name(image_id)}.png", optimize=True)
+        with atomic_file(folder / f"{file_name(image_id)}.png") as handle:
+            image.save(handle, format="PNG", optimize=True)
     write_atomic(folder / "sizes.json", json.dumps(sizes))

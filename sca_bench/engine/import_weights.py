@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
-from sca_bench.engine.folders import file_digests, write_once
 from sca_bench.errors import InputError
+from sca_bench.files import folder_digests, write_atomic, write_once
 from sca_bench.models import original_config, original_settings
 from sca_bench.models.original_classes import get_class
 from sca_bench.models.original_layout import load_original
@@ -48,7 +48,7 @@ def import_weights(source: Path, out: Path) -> list[str]:
         InputError: The source is none of these or does not fit; the folder holds other content.
     """
     write = _writer(source, out)
-    origin = {"source": source.name, "files": file_digests(source)}
+    origin = {"source": source.name, "files": folder_digests(source)}
     card, is_new = write_once(out, CARD, origin, write)
     counts = ", ".join(f"{part} {count:,}" for part, count in card["parameters"].items())
     lines = [f"{out}: {'written' if is_new else 'imported before, unchanged'}; {card['kind']}"]
@@ -140,7 +140,7 @@ def _save_settings(fragment: dict[str, Any], folder: Path, title: str) -> None:
     data = {"train": _SCENES, "test": _SCENES}
     validate({**fragment, "data": data}, {}, folder / SETTINGS)
     text = yaml.safe_dump({"base": fragment}, sort_keys=False, width=1000)
-    (folder / SETTINGS).write_text(f"# {title}\n{text}", encoding="utf-8")
+    write_atomic(folder / SETTINGS, f"# {title}\n{text}")
 
 
 def _count(part: nn.Module) -> int:

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 
 from sca_bench.errors import InputError
+from sca_bench.files import write_atomic
 from sca_bench.settings import CellSettings
 from sca_bench.study.cell import SPLITS, CellIdentity, RunSplit
 from sca_bench.study.plan import Group
 from sca_bench.study.schedule import Machine
-from sca_bench.study.store import write_atomic
 from sca_bench.study.suite import Suite
 
 LEARNT_FROM = "learnt_from"

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sca_bench.study.store import write_atomic
+from sca_bench.files import write_atomic
 
 Judge = Callable[[int, dict[str, dict[str, float]]], dict[str, str]]
 """Takes a step and, by run key, what its validation gave; returns why some runs leave."""

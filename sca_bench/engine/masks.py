@@ -27,9 +27,9 @@ from sca_bench.engine.features import FeatureBank
 from sca_bench.engine.group import autocast
 from sca_bench.engine.images import images_folder
 from sca_bench.engine.overlay import mask_in_image
+from sca_bench.files import file_name, write_atomic
 from sca_bench.settings import CellSettings
 from sca_bench.study.cell import CellIdentity
-from sca_bench.study.store import file_name, write_atomic
 
 
 def masks_file(root: Path, captioned: RegionSet, cell: CellIdentity) -> Path:

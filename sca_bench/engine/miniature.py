@@ -26,10 +26,10 @@ from sca_bench.engine.images import write_thumbnails
 from sca_bench.engine.job import CellJob, GroupJob, Outcome
 from sca_bench.engine.prepare import prepare
 from sca_bench.engine.worker import GroupRun
+from sca_bench.files import write_atomic
 from sca_bench.models.sam import sam_dims
 from sca_bench.settings import MixtureSplit, ScenesSplit, SplitSettings
 from sca_bench.study.cell import RunSplit
-from sca_bench.study.store import write_atomic
 
 _T = TypeVar("_T")
 STEPS, _WARM_UP = 20, 4

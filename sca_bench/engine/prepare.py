@@ -22,10 +22,10 @@ from sca_bench.engine.keep import Kept, check_embeddings, keep_features
 from sca_bench.engine.rng import RngStream
 from sca_bench.engine.trained import start_weights
 from sca_bench.errors import InputError
+from sca_bench.files import write_atomic
 from sca_bench.models.sam import sam_dims
 from sca_bench.settings import CellSettings
 from sca_bench.study.cell import SPLITS, RunSplit
-from sca_bench.study.store import write_atomic
 from sca_bench.types import FAMILIES, Family
 from sca_bench.variants import SAM_PARTS, SCA_PARTS
 

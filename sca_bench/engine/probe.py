@@ -23,6 +23,7 @@ from sca_bench.engine.miniature import figures_path, small_job
 from sca_bench.engine.pool import Attempt, Pool
 from sca_bench.engine.preparations import preparations
 from sca_bench.engine.tracking import Tracker
+from sca_bench.files import write_atomic
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.score import Scorer
 from sca_bench.study.cell import SPLITS, RunSplit
@@ -30,7 +31,7 @@ from sca_bench.study.manifest import manifest_of
 from sca_bench.study.plan import Group, Plan
 from sca_bench.study.record import RunRecord, Score
 from sca_bench.study.schedule import Machine, Schedule
-from sca_bench.study.store import Store, write_atomic
+from sca_bench.study.store import Store
 
 _SCORED_ROWS = 600
 _LARGE = ("vit_b", "vit_l", "vit_h")

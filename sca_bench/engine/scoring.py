@@ -17,6 +17,7 @@ from sca_bench.data.load import load_split
 from sca_bench.data.region_set import RegionSet
 from sca_bench.engine.job import LEARNT_FROM
 from sca_bench.errors import InputError
+from sca_bench.files import read_jsonl, write_atomic
 from sca_bench.metrics.protocol import ImageSource
 from sca_bench.metrics.registry import get_metric
 from sca_bench.metrics.rows import CaptionRow, read_rows
@@ -25,14 +26,7 @@ from sca_bench.metrics.subsets import subset_digest, subset_rows
 from sca_bench.study.cell import CellIdentity
 from sca_bench.study.plan import Job
 from sca_bench.study.record import RunRecord, Score
-from sca_bench.study.store import (
-    PREDICTIONS,
-    STATISTICS,
-    TRAIN_PREDICTIONS,
-    Store,
-    read_jsonl,
-    write_atomic,
-)
+from sca_bench.study.store import PREDICTIONS, STATISTICS, TRAIN_PREDICTIONS, Store
 from sca_bench.variants import get_variant
 
 

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from sca_bench.engine.writers import HOST as _HOST
 from sca_bench.engine.writers import is_abandoned
 from sca_bench.errors import CellError
+from sca_bench.files import atomic_file, write_atomic
 
 DTYPES = {"F32": 4, "F16": 2, "BF16": 2}
 """Safetensors' names of the storage types, and their bytes a value."""
@@ -225,13 +226,14 @@ class ShardStore:
             "facts": dict(facts),
         }
         try:
-            _write(data, [header, *(array.raw.tobytes() for array in arrays.values())])
-            text = json.dumps({"crc32": _body_crc(body), "body": body})
-            _write(index, [text.encode()])
+            with atomic_file(data) as handle:
+                handle.write(header)
+                for array in arrays.values():
+                    handle.write(array.raw.tobytes())
+            write_atomic(index, json.dumps({"crc32": _body_crc(body), "body": body}))
         except OSError:
             for path in (data, index):
                 path.unlink(missing_ok=True)
-                _temporary(path).unlink(missing_ok=True)
             raise
         return num_bytes
 
@@ -319,17 +321,3 @@ def _crc(parts: Iterable[NDArray[np.uint8]]) -> int:
 
 def _body_crc(body: Any) -> int:
     return zlib.crc32(json.dumps(body, sort_keys=True).encode())
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.tmp")
-
-
-def _write(path: Path, parts: list[bytes]) -> None:
-    temporary = _temporary(path)
-    with temporary.open("wb") as handle:
-        for part in parts:
-            handle.write(part)
-        handle.flush()
-        os.fsync(handle.fileno())
-    temporary.replace(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,8 +14,10 @@ from sca_bench.data.dataset import RegionDataset, ViewDataset
 from sca_bench.data.load import load_split
 from sca_bench.data.region_set import RegionSet
 from sca_bench.data.sampling import EvalSampler, SeekableSampler
-from sca_bench.engine.cache import Cache, ImageDigests
+from sca_bench.engine.cache import Cache
 from sca_bench.engine.features import FeatureBank, Keys, image_key
+from sca_bench.errors import InputError
+from sca_bench.files import FileDigests
 from sca_bench.grammar import WORLD_VERSION
 from sca_bench.settings import CellSettings
 from sca_bench.study.cell import SPLITS, CellIdentity, RunSplit
@@ -123,14 +126,21 @@ def _loader(
     )
 
 
-def content_of(region_set: RegionSet, settings: CellSettings, digests: ImageDigests) -> Keys:
+def content_of(region_set: RegionSet, settings: CellSettings, digests: FileDigests) -> Keys:
     """Return what names the rows of a split: images by their bytes, scenes by their world."""
 
     def content(image_id: str) -> str:
         if settings.data.blank_images:
             return "blank"
         path = region_set.images[image_id].path
-        return digests.of(path) if path else f"{WORLD_VERSION}:{image_id}"
+        if not path:
+            return f"{WORLD_VERSION}:{image_id}"
+        try:
+            return digests.of(Path(path))
+        except FileNotFoundError as error:
+            raise InputError(path, "", "no such image") from error
+        except OSError as error:
+            raise InputError(path, "", f"cannot be read ({error.strerror})") from error
 
     return Keys(content)
 
@@ -144,7 +154,7 @@ def open_bank(
 ) -> FeatureBank:
     """Open what is kept of a split's frozen features."""
     stores = {family: cache.store(key) for family, key in cell.store_keys(split, families).items()}
-    keys = content_of(region_set, cell.settings, ImageDigests(cache.root / ".digests.sqlite"))
+    keys = content_of(region_set, cell.settings, FileDigests(cache.root / ".digests.sqlite"))
     return FeatureBank(stores, families, keys, cell.settings.features)
 
 

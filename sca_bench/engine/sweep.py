@@ -22,6 +22,7 @@ from sca_bench.errors import InputError
 from sca_bench.study.fingerprint import Fingerprints
 from sca_bench.study.plan import Plan, make_plan
 from sca_bench.study.record import RunRecord
+from sca_bench.study.repair import repaired_plan
 from sca_bench.study.resolve import ResolvedCell
 from sca_bench.study.store import Store
 from sca_bench.study.sweep import Split, Sweep
@@ -59,7 +60,7 @@ class Sweeper:
     _refused: dict[int, InputError] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._prints = Fingerprints(self.store.root / "fingerprints.json")
+        self._prints = Fingerprints(self.store.root / "fingerprints.sqlite")
         self.name = self.sweep.study_name(self._prints)
         self.study = open_study(self.sweep, self.name, self.url)
         self.study.stop = self._exhaust  # what a sampler calls that has nothing left to suggest
@@ -174,7 +175,7 @@ class Sweeper:
         Raises:
             InputError: It is wrong for all of them, and no trial ever went well.
         """
-        plan = self.plan_of(wanted)
+        plan = repaired_plan(lambda: self.plan_of(wanted), self.store, self.say)
         self._judged = {
             run_key(trial.user_attrs[CELL], self._seed): trial.number for trial in reversed(wanted)
         }
@@ -212,6 +213,7 @@ class Sweeper:
 
     def confirm(self, plan: Plan) -> Mapping[str, str]:
         """Run and score what is left of the confirmation; return what failed, with reasons."""
+        plan = repaired_plan(lambda: make_plan(plan.suite, self.store), self.store, self.say)
         self.launched += len(plan.left)
         failed = self.run_plan(plan, None) if plan.left else {}
         score_runs(self.store, plan.jobs, self.sweep.metrics, self.say)

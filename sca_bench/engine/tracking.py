@@ -15,9 +15,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from sca_bench.files import write_atomic
 from sca_bench.study.fingerprint import digest_json
 from sca_bench.study.record import CellEntry, RunRecord, SuiteManifest
-from sca_bench.study.store import Store, write_atomic
+from sca_bench.study.store import Store
 
 SUMMARY = "sca_bench.summary"
 """Tag of a summary run: the digest of the report that it holds."""

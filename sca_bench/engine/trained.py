@@ -2,49 +2,92 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
 
 from sca_bench.captioner import TrainableCaptioner
-from sca_bench.errors import InputError
+from sca_bench.errors import CellError, InputError
+from sca_bench.files import atomic_file, file_sha256
 from sca_bench.models.sam_weights import read_tensors
 from sca_bench.settings import CellSettings
 from sca_bench.study.record import RunRecord
-from sca_bench.study.store import TRAINED, trained_path
-from sca_bench.study.training import Trained, file_sha256
+from sca_bench.study.soundness import Damaged, check_weights, run_name, seal_weights, unusable
+from sca_bench.study.store import trained_path
+from sca_bench.study.training import Trained
 
 _DECODER = "text_decoder."
 """Begins the names of a trained text decoder's tensors."""
 
 
 def save_trained(captioner: Any, run_dir: Path) -> None:
-    """Write the trainable tensors of a captioner."""
+    """Write the trainable tensors of a captioner, with their checksum and the run's name.
+
+    They are on the disk when this returns; only then may the checkpoint before them go.
+    """
     state = {k: v.detach().cpu().contiguous() for k, v in captioner.trainable_state().items()}
-    temporary = run_dir / f".{TRAINED}.{os.getpid()}.tmp"
-    save_file(state, temporary)
-    temporary.replace(run_dir / TRAINED)
+    parts = seal_weights(save(state), run_name(run_dir))
+    with atomic_file(trained_path(run_dir)) as handle:
+        for part in parts:
+            handle.write(part)
 
 
-def load_trained(captioner: Any, run_dir: Path) -> bool:
-    """Load the trainable tensors of a finished training; False where there are none."""
+def load_trained(captioner: Any, run_dir: Path) -> None:
+    """Load the trainable tensors of a finished training.
+
+    Raises:
+        CellError: The file is damaged, and was set aside; or it cannot be read now, and was left
+            alone.
+    """
     path = trained_path(run_dir)
-    if not path.exists():
-        return False
-    captioner.load_trainable_state(load_file(path), where=path)
-    return True
+    try:
+        sealed = check_weights(path, run_name(run_dir))
+        try:
+            captioner.load_trainable_state(load_file(path), where=path)
+        except (SafetensorError, InputError) as error:
+            if sealed:
+                raise
+            raise Damaged(str(error)) from error  # of an older run: sound if it loads strictly
+    except Exception as error:
+        raise CellError(unusable(path, error)) from error
+
+
+def read_trained(path: Path, where: str) -> dict[str, Tensor]:
+    """Read a run's trained tensors for somebody who only looks: nothing is renamed.
+
+    Args:
+        path: The file; its folder may have been copied, so it may be of any run.
+        where: Folder or file to name in an error.
+
+    Raises:
+        InputError: It is damaged, or cannot be read.
+    """
+    try:
+        check_weights(path)
+    except Damaged as fault:
+        fix = f"rename it to {path.name}.damaged and run the suite again to train it anew"
+        raise InputError(path, "", f"damaged: {fault}", fix) from fault
+    except OSError:
+        pass  # said below, as of any weights
+    return read_tensors(path, where, "")
 
 
 def load_found(captioner: Any, found: Trained, folder: Path) -> None:
     """Load weights that another run trained.
 
     Raises:
-        InputError: They are not those that the run announced, or do not fit.
+        InputError: They are not those that the run announced.
+        CellError: They are damaged, or cannot be read now.
     """
     path = trained_path(folder)
-    if file_sha256(path) != found.weights_sha256:
+    try:
+        digest = file_sha256(path)
+    except (OSError, MemoryError) as error:
+        raise CellError(unusable(path, error)) from error
+    if digest != found.weights_sha256:
         problem = "has changed since it was trained"
         raise InputError(path, "weights_sha256", problem, f"delete {folder} to train it again")
     load_trained(captioner, folder)

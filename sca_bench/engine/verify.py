@@ -22,11 +22,12 @@ from sca_bench.engine.group import CellGroup, Member
 from sca_bench.engine.job import resolve_device
 from sca_bench.engine.rng import RngStream
 from sca_bench.errors import InputError
+from sca_bench.files import read_jsonl
 from sca_bench.models.sam import sam_dims
 from sca_bench.study.cell import CellIdentity, RunSplit
 from sca_bench.study.fingerprint import Fingerprints
 from sca_bench.study.record import RunRecord
-from sca_bench.study.store import PREDICTIONS, Store, read_jsonl
+from sca_bench.study.store import PREDICTIONS, Store
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,6 @@ from sca_bench.study.store import (
     Store,
     checkpoint_step,
     drop_checkpoints,
-    forget_trained,
     is_trained,
     keep_log_until,
 )
@@ -105,7 +104,11 @@ class GroupRun:
         self.image_size = sam_dims(self.first.sam.size).image_size
         group = self._group()
         for cell, member in zip(self.job.cells, group.members, strict=True):
-            self.lineages[cell.key] = self._start_from(cell, member)
+            try:
+                self.lineages[cell.key] = self._start_from(cell, member)
+            except CellError as error:
+                self.lineages[cell.key] = []
+                group.fail(member, str(error))
             self.store.save(self._record(cell))
         if self.lead.spec.trains == "gradient" and not self.job.cells[0].reuses:
             self._timed("train_s", lambda: self._train(group))
@@ -235,14 +238,15 @@ class GroupRun:
     def _train(self, group: CellGroup) -> None:
         if all(is_trained(folder) for folder in self.folders.values()):
             for member in group.members:
-                load_trained(member.captioner, self.folders[member.key])
+                try:
+                    load_trained(member.captioner, self.folders[member.key])
+                except CellError as error:
+                    group.fail(member, str(error))
             self._announce(group)
             return  # only the captions are missing
         for folder in self.folders.values():
-            forget_trained(folder)
-        for folder in self.folders.values():
             keep_log_until(folder, self.start)
-        if self.first.train.steps:
+        if self.first.train.steps and group.alive:
             self._runner(group, training=True).train()
         for member in group.alive:
             save_trained(member.captioner, self.folders[member.key])
@@ -273,8 +277,8 @@ class GroupRun:
     def _caption_split(self, group: CellGroup, split: RunSplit, name: str) -> None:
         if not group.alive:
             return
-        for folder in self.folders.values():
-            (folder / name).unlink(missing_ok=True)
+        for member in group.alive:
+            (self.folders[member.key] / name).unlink(missing_ok=True)
         group.captioning = split
         learnt: dict[str, Any] = {}
         if split == "train" and self.first.data.permute_captions:

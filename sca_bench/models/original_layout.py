@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sca_bench.errors import InputError
+from sca_bench.files import write_atomic
 from sca_bench.models import original_config as config_json
 from sca_bench.models.build import build_projection
 from sca_bench.models.designs.sam_query import MaskTokenQueries
@@ -127,7 +128,7 @@ def save_original(model: ScaCaptioner, directory: str | Path) -> None:
     # names: readers that do not tie them would start from a random head otherwise.
     copies = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
     save_file(copies, directory / "model.safetensors", metadata={"format": "pt"})
-    (directory / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
+    write_atomic(directory / "config.json", json.dumps(config, indent=1, sort_keys=True) + "\n")
     if model.text_decoder.tokenizer is not None:
         model.text_decoder.tokenizer.save_pretrained(directory)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sca_bench.files import write_atomic
 from sca_bench.metrics.stats import SeedSummary
 from sca_bench.report.collect import CellRuns, SuiteData
 from sca_bench.report.fit import OVERVIEW_DETAILS, Detail, fit, held_back
@@ -14,7 +15,6 @@ from sca_bench.report.names import show_score
 from sca_bench.report.page import Page, Picture, metric_words, render
 from sca_bench.report.suite import SuiteReport
 from sca_bench.report.tables import Table
-from sca_bench.study.store import write_atomic
 
 NO_SCORE = "no score yet"
 _LEFT_OUT = ("interval", "parts", "slots", "slots-by-objects")

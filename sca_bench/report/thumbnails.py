@@ -11,9 +11,9 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from sca_bench.errors import InputError
+from sca_bench.files import file_name
 from sca_bench.report.collect import load_json
 from sca_bench.report.masks import decode_mask, mask_layer
-from sca_bench.study.store import file_name
 
 KEPT_SIDE_PX = 480
 """No thumbnail that was kept has a longer side."""

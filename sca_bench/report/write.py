@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sca_bench.errors import InputError, did_you_mean
+from sca_bench.files import write_atomic
 from sca_bench.report.best import mark_best
 from sca_bench.report.claim_table import claim_table, interval_table
 from sca_bench.report.claims import ClaimResult, claim_results
@@ -36,7 +37,7 @@ from sca_bench.report.tables import (
     slot_table,
 )
 from sca_bench.study.record import SuiteManifest
-from sca_bench.study.store import Store, write_atomic
+from sca_bench.study.store import Store
 
 
 def write_report(

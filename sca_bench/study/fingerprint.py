@@ -14,9 +14,9 @@ from pydantic import BaseModel
 from sca_bench.data_settings import INDEX_FOLDER
 from sca_bench.embedded.paths import resolve
 from sca_bench.errors import InputError
+from sca_bench.files import FileDigests
 from sca_bench.settings import CellSettings, items_of
 from sca_bench.study.hub import hub_commit
-from sca_bench.study.store import write_atomic
 
 _NOT_FILES = ("random",)
 HUB_KEYS = ("text_decoder.weights", "baseline.weights", "baseline.tokenizer")
@@ -42,25 +42,18 @@ def path_settings(settings: BaseModel, prefix: str = "") -> Iterator[tuple[str, 
 
 
 class Fingerprints:
-    """Digests of files, remembered by (path, size, time of change), and of folders, looked at once.
+    """Digests of files, remembered as `FileDigests` does, and of folders, looked at once.
 
     Args:
-        memory: JSON file that keeps them between runs; not written where None.
+        memory: SQLite file that keeps them between runs; none where None.
         fixes: Named path nobody has given -> where to get it. Where this is not None, what is
             missing gets a digest of its own in place of an error; `problems` says what it is.
     """
 
     def __init__(self, memory: Path | None = None, fixes: Mapping[str, str] | None = None) -> None:
-        self._memory, self._fixes = memory, fixes
+        self._files, self._fixes = FileDigests(memory), fixes
         self._problems: dict[str, str] = {}
         self._folders: dict[tuple[Path, bool], str] = {}
-        self._known: dict[str, str] = {}
-        if memory is not None and memory.exists():
-            try:
-                self._known = json.loads(memory.read_text(encoding="utf-8"))
-            except (json.JSONDecodeError, UnicodeDecodeError):
-                self._known = {}  # only a memory: what is lost is computed again
-        self._changed = False
 
     def inputs(self, settings: CellSettings, where: object) -> dict[str, str]:
         """Return dotted path -> digest for every path setting of a cell.
@@ -79,9 +72,6 @@ class Fingerprints:
                     raise
                 found[key] = f"missing:{value}"
                 self._problems[found[key]] = self._problem(value, error, self._fixes)
-        if self._changed and self._memory is not None:
-            write_atomic(self._memory, json.dumps(self._known, indent=0, sort_keys=True))
-            self._changed = False
         return found
 
     def problems(self, inputs: Mapping[str, str]) -> list[str]:
@@ -102,7 +92,7 @@ class Fingerprints:
             return value
         path = resolve(value, str(where), key)
         if path.is_file():
-            return self._file(path)
+            return self._files.of(path)
         if path.is_dir():
             place = (path.resolve(), "data" in key.split("."))
             if place not in self._folders:  # a million images, named by every cell and stage
@@ -112,18 +102,6 @@ class Fingerprints:
             commit = hub_commit(value)
             return f"hub:{value}@{commit}" if commit else f"hub:{value}"
         raise InputError(where, key, f"{value!r}: no such file or folder", "check the path")
-
-    def _file(self, path: Path) -> str:
-        stat = path.stat()
-        memo = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
-        if memo not in self._known:
-            digest = hashlib.sha256()
-            with path.open("rb") as handle:
-                while block := handle.read(1 << 20):
-                    digest.update(block)
-            self._known[memo] = digest.hexdigest()
-            self._changed = True
-        return self._known[memo]
 
     def _folder(self, path: Path, *, is_data: bool) -> str:
         """Digest a folder by its files' contents; large image folders by names and sizes.
@@ -138,4 +116,4 @@ class Fingerprints:
         }
         if is_data and len(names) > SMALL_FOLDER:
             return digest_json([[name, file.stat().st_size] for file, name in names.items()])
-        return digest_json([[name, self._file(file)] for file, name in names.items()])
+        return digest_json([[name, self._files.of(file)] for file, name in names.items()])

@@ -11,7 +11,13 @@ from sca_bench.errors import InputError
 from sca_bench.settings import CellSettings
 from sca_bench.study.cell import SPLITS, Cell, CellIdentity, RunSplit
 from sca_bench.study.fingerprint import Fingerprints
-from sca_bench.study.store import TRAIN_PREDICTIONS, Store, checkpoint_step, is_trained
+from sca_bench.study.store import (
+    TRAIN_PREDICTIONS,
+    Store,
+    checkpoint_step,
+    has_lost_weights,
+    is_trained,
+)
 from sca_bench.study.suite import Suite
 from sca_bench.study.training import TrainedIndex, stages_of
 from sca_bench.variants import get_variant
@@ -200,7 +206,7 @@ def make_plan(
         InputError: A file is missing, or `only` matches nothing.
     """
     prints = Fingerprints(
-        store.root / "fingerprints.json", fixes=suite.missing if allow_missing else None
+        store.root / "fingerprints.sqlite", fixes=suite.missing if allow_missing else None
     )
     cells: list[Cell] = []
     stages: dict[str, Cell] = {}
@@ -314,7 +320,7 @@ def _is_settled(store: Store, index: TrainedIndex, stage: Cell, seed: int) -> bo
 
 def _is_done(store: Store, cell: Cell, seed: int) -> bool:
     record = store.record(cell.cell_id, seed)
-    if record is None or record.status != "done":
+    folder = store.run_dir(cell.cell_id, seed)
+    if record is None or record.status != "done" or has_lost_weights(folder):
         return False
-    captions = store.run_dir(cell.cell_id, seed) / TRAIN_PREDICTIONS
-    return not cell.settings.eval.also_train or captions.exists()
+    return not cell.settings.eval.also_train or (folder / TRAIN_PREDICTIONS).exists()

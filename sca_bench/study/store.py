@@ -4,7 +4,7 @@ Below the runs folder:
 
 - `cells/<cell_id>/seed-<n>/`: record.json, predictions.jsonl, region_scores.json,
   region_statistics.safetensors, log.jsonl, trainable.safetensors and, until it is done,
-  checkpoint-<step>.pt
+  checkpoint-<step>.pt; a damaged file of weights or checkpoint as NAME.damaged
 - `stages/<training_id>/seed-<n>.json`: which run holds the weights of a training
 - `attempts/<name>/`: job, outcome and text log of every worker process
 - `suites/<suite>.<profile>.json`: what `report` reads
@@ -17,57 +17,29 @@ Below the runs folder:
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from sca_bench.errors import InputError
+from sca_bench.files import read_jsonl, write_atomic
 from sca_bench.study.record import RunRecord, SuiteManifest
+from sca_bench.study.soundness import (
+    Damaged,
+    check_checkpoint,
+    check_weights,
+    is_set_aside,
+    run_name,
+    set_aside,
+)
 
 TRAINED = "trainable.safetensors"
 PREDICTIONS = "predictions.jsonl"
 STATISTICS = "region_statistics.safetensors"
 TRAIN_PREDICTIONS = "train_predictions.jsonl"
-
-
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old or the new content, never a part.
-
-    Text is written as UTF-8.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as handle:
-        handle.write(content.encode() if isinstance(content, str) else content)
-        handle.flush()
-        os.fsync(handle.fileno())
-    temporary.replace(path)
-
-
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read a JSON-lines file; a torn last line (a killed writer) is left out.
-
-    Raises:
-        InputError: A line other than the last is not JSON.
-    """
-    rows: list[dict[str, Any]] = []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if number >= len(lines) - 1 and not path.read_text(encoding="utf-8").endswith("\n"):
-                break
-            raise InputError(path, f"line {number}", f"not JSON ({error.msg})") from error
-    return rows
 
 
 def checkpoint_path(run_dir: Path, step: int) -> Path:
@@ -94,13 +66,59 @@ def trained_path(run_dir: Path) -> Path:
 
 
 def is_trained(run_dir: Path) -> bool:
-    """Say whether a run's training is finished (its captions may still be missing)."""
-    return trained_path(run_dir).exists()
+    """Say whether a run's training is finished (its captions may still be missing).
+
+    Only the header of the weights is read, which tells a torn file and another run's;
+    `set_damaged_aside` reads the rest. A file that cannot be read now counts as weights: nobody
+    knows better, and they are not to be made twice.
+    """
+    try:
+        check_weights(trained_path(run_dir), run_name(run_dir), thorough=False)
+    except (FileNotFoundError, Damaged):
+        return False
+    except (OSError, MemoryError):
+        return True
+    return True
 
 
-def forget_trained(run_dir: Path) -> None:
-    """Delete what a finished training left, before it is done again."""
-    trained_path(run_dir).unlink(missing_ok=True)
+def has_lost_weights(run_dir: Path) -> bool:
+    """Say whether a run's trained weights are damaged, or were and have not been made anew."""
+    path = trained_path(run_dir)
+    return is_set_aside(path) or (path.exists() and not is_trained(run_dir))
+
+
+def set_damaged_aside(run_dir: Path) -> list[str]:
+    """Read a run's trained weights, or else its checkpoints, and set aside what is damaged.
+
+    What cannot be read for another reason stays as it is; whoever needs it will say so. Call it
+    only while nobody works on the run.
+
+    Returns:
+        A line for each file that was set aside.
+    """
+    lines: list[str] = []
+    run = run_name(run_dir)
+    try:
+        if _settled(trained_path(run_dir), check_weights, run, lines):
+            return lines
+        while step := checkpoint_step(run_dir):
+            if _settled(checkpoint_path(run_dir, step), check_checkpoint, run, lines):
+                break
+    except (OSError, MemoryError):
+        pass
+    return lines
+
+
+def _settled(path: Path, check: Callable[[Path, str], bool], run: str, lines: list[str]) -> bool:
+    """Say whether a file is there and sound; set a damaged one aside."""
+    try:
+        check(path, run)
+    except FileNotFoundError:
+        return False
+    except Damaged as fault:
+        lines.append(f"{path}: damaged: {fault}; set aside as {set_aside(path).name}")
+        return False
+    return True
 
 
 def keep_log_until(run_dir: Path, step: int) -> None:
@@ -113,13 +131,6 @@ def keep_log_until(run_dir: Path, step: int) -> None:
         return
     rows = [r for r in read_jsonl(path) if r["step"] < step or (r["step"] == step and "loss" in r)]
     write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows))
-
-
-def file_name(image_id: str) -> str:
-    """Return a name for a file about an image, whatever its id holds."""
-    if re.fullmatch(r"\w[\w.-]*", image_id):
-        return image_id
-    return "id-" + hashlib.sha256(image_id.encode()).hexdigest()[:16]
 
 
 class Store:

@@ -7,7 +7,6 @@ prompt or decoding share one training, and cells that begin with the same pretra
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -16,8 +15,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from sca_bench.files import file_sha256, write_atomic
 from sca_bench.settings import CellSettings, EvalSettings, StageSettings
-from sca_bench.study.store import Store, is_trained, trained_path, write_atomic
+from sca_bench.study.store import Store, is_trained, trained_path
 
 
 def stages_of(settings: CellSettings) -> Iterator[tuple[str, CellSettings]]:
@@ -40,12 +40,6 @@ def _stage_settings(settings: CellSettings, number: int, stage: StageSettings) -
             "eval": EvalSettings(),
         }
     )
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)

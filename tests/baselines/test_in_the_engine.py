@@ -17,6 +17,7 @@ from sca_bench.engine.job import CellJob, GroupJob, Outcome, new_attempt
 from sca_bench.engine.shards import ShardStore
 from sca_bench.engine.verify import verify_run
 from sca_bench.errors import InputError
+from sca_bench.files import file_sha256
 from sca_bench.study.cell import Cell, CellIdentity
 from sca_bench.study.fingerprint import Fingerprints
 from sca_bench.study.plan import Job
@@ -231,7 +232,7 @@ def test_captions_handed_over_come_back_as_they_are(cell_settings, registered, r
     store, (cell_id,) = run(settings, runs="other")
     assert captions(store, cell_id) == rows
     record = store.record(cell_id, 0)
-    assert record.inputs["baseline.weights"] == Fingerprints()._file(file)
+    assert record.inputs["baseline.weights"] == file_sha256(file)
 
 
 def test_sam_sees_each_image_once_however_many_kinds_of_captioner_read_it(

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from sca_bench.cli import main
 from sca_bench.engine import cache as cache_module
-from sca_bench.engine.cache import Cache, ImageDigests, folder_bytes, store_folders
+from sca_bench.engine.cache import Cache, folder_bytes, store_folders
 from sca_bench.engine.shards import Rows, ShardStore
 from sca_bench.errors import InputError
 from sca_bench.study.store import Store
@@ -215,21 +215,6 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"runtime.cache_dir: cannot be written .*cache: off"):
         Cache(tmp_path / "file").used("abc")
-
-
-def test_digests_follow_the_content_and_survive_damage(tmp_path):
-    image, memory = tmp_path / "a.jpg", tmp_path / "m" / "digests.sqlite"
-    image.write_bytes(b"one")
-    one = ImageDigests(memory).of(str(image))
-    assert ImageDigests(memory).of(str(image)) == one
-    image.write_bytes(b"two")
-    os.utime(image, ns=(1, 1))
-    two = ImageDigests(memory).of(str(image))
-    assert two != one
-    memory.write_bytes(b"no data base at all" * 100)
-    assert ImageDigests(memory).of(str(image)) == two
-    with pytest.raises(InputError, match="no such image"):
-        ImageDigests(memory).of(str(tmp_path / "b.jpg"))
 
 
 def test_the_command_lists_checks_and_deletes(group_job, run_group, tmp_path, capsys):

@@ -14,10 +14,10 @@ from sca_bench.engine.export import export_run
 from sca_bench.engine.import_weights import import_weights
 from sca_bench.engine.verify import verify_run
 from sca_bench.errors import InputError
+from sca_bench.files import file_sha256
 from sca_bench.models.original_layout import load_original
 from sca_bench.study.record import Score
 from sca_bench.study.store import Store
-from sca_bench.study.training import file_sha256
 
 # What the original's layout can express, strong enough to say different things of regions.
 EXPORTABLE = {

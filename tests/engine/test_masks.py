@@ -8,9 +8,10 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from sca_bench.engine import worker
+from sca_bench.files import file_name
 from sca_bench.models.region_encoder import RegionEncoder
 from sca_bench.report.masks import decode_mask
-from sca_bench.study.store import Store, file_name
+from sca_bench.study.store import Store
 
 
 def record_of(job, index=0):

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file
 from test_run_command import finish, sca_bench
 
+from sca_bench.files import file_sha256
 from sca_bench.study.store import Store, trained_path
-from sca_bench.study.training import file_sha256
 
 pytestmark = pytest.mark.slow
 

@@ -1,5 +1,3 @@
-import json
-
 import pytest
 
 from sca_bench.data_settings import INDEX_FOLDER
@@ -231,10 +229,10 @@ def test_fingerprints_follow_content_not_place(tmp_path):
     one, two = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     one.write_bytes(b"same")
     two.write_bytes(b"same")
-    memory = tmp_path / "memory.json"
+    memory = tmp_path / "memory.sqlite"
     first = Fingerprints(memory).inputs(settings(sam__weights=str(one)), "s")
     assert first == Fingerprints(memory).inputs(settings(sam__weights=str(two)), "s")
-    assert json.loads(memory.read_text())
+    assert memory.exists()
     two.write_bytes(b"other")
     assert first != Fingerprints(memory).inputs(settings(sam__weights=str(two)), "s")
     assert first["text_decoder.weights"] == "random"

@@ -1,0 +1,329 @@
+"""Files and folders that are there whole or not at all; how they are named, digested and read.
+
+Everything that belongs to a run is written through this module: under a temporary name in the same
+folder, flushed to the disk, renamed, and the folder flushed behind it. A reader, a killed process
+and a power cut find the old content or the new one, never a part. The mode of a file is the one
+that the umask gives. No torch here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from sca_bench import __version__
+from sca_bench.errors import InputError
+
+_CANNOT_FLUSH_A_FOLDER = (errno.EINVAL, errno.ENOTSUP)
+"""What file systems answer that know no flush of a folder."""
+
+# --- writing ----------------------------------------------------------------------------------
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader sees the old or the new content, never a part.
+
+    Text is written as UTF-8; folders above the file are made.
+    """
+    with atomic_file(path) as handle:
+        handle.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """Give a handle to write a file with; the file gets its name when the block ends well.
+
+    For content that is written piece by piece. The handle can be read, too, so that a writer may
+    look at what it wrote. Where the block raises, nothing is left behind.
+
+    Raises:
+        OSError: It cannot be written, on a full disk for instance.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(path)
+    try:
+        with temporary.open("w+b") as handle:
+            yield handle
+        publish(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder to fill; it gets its name, with all that is in it, at the end.
+
+    Where the block raises, nothing is left behind.
+
+    Raises:
+        OSError: It cannot be written; or, with `EEXIST` or `ENOTEMPTY`, there is a folder of that
+            name by now that is not empty. That one is left alone.
+    """
+    temporary = _temporary(path)
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        mode = _usual_mode(temporary)
+        for inside in sorted(temporary.rglob("*"), reverse=True):  # a folder behind what it holds
+            if inside.is_file() and inside.stat().st_mode & 0o777 != mode:
+                inside.chmod(mode)  # safetensors writes 0600 whatever the umask
+            flush(inside)
+        publish(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def publish(finished: Path, path: Path) -> None:
+    """Give a finished file or folder its name: flush it, rename it, flush the folder it is in."""
+    flush(finished)
+    finished.replace(path)
+    flush(path.parent)
+
+
+def flush(path: Path) -> None:
+    """Have the disk take what was written to a file, or what a folder says is in it."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as fault:
+        if fault.errno not in _CANNOT_FLUSH_A_FOLDER or not path.is_dir():
+            raise
+    finally:
+        os.close(handle)
+
+
+def drop_unfinished(folder: Path) -> None:
+    """Delete what killed writers left in a folder; call it only while nobody writes there."""
+    for path in folder.glob(".*.tmp"):
+        if path.is_file():
+            path.unlink(missing_ok=True)
+
+
+def _usual_mode(folder: Path) -> int:
+    """Return the mode that the umask gives to a new file."""
+    probe = folder / ".mode"
+    probe.touch()
+    mode = probe.stat().st_mode & 0o777
+    probe.unlink()
+    return mode
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+# --- names and content ------------------------------------------------------------------------
+
+
+def file_name(image_id: str) -> str:
+    """Return a name for a file about an image, whatever its id holds."""
+    if re.fullmatch(r"\w[\w.-]*", image_id):
+        return image_id
+    return "id-" + hashlib.sha256(image_id.encode()).hexdigest()[:16]
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Read a JSON-lines file; a torn last line (a killed writer) is left out.
+
+    Raises:
+        InputError: A line other than the last is not JSON.
+    """
+    rows: list[dict[str, Any]] = []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number >= len(lines) - 1 and not path.read_text(encoding="utf-8").endswith("\n"):
+                break
+            raise InputError(path, f"line {number}", f"not JSON ({error.msg})") from error
+    return rows
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, as hexadecimal digits."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+# --- digests that are remembered --------------------------------------------------------------
+
+
+def file_stamp(path: Path) -> dict[str, int]:
+    """Return what changes whenever a file's content is replaced or written to.
+
+    Size and time of change can be put back by whoever copies or edits a file; the time of the last
+    change of the inode, and the inode, cannot.
+
+    Raises:
+        OSError: There is no such file.
+    """
+    stat = path.stat()
+    return {
+        "size": stat.st_size,
+        "mtime_ns": stat.st_mtime_ns,
+        "ctime_ns": stat.st_ctime_ns,
+        "inode": stat.st_ino,
+    }
+
+
+def has_stamp(path: Path, known: Mapping[str, Any]) -> bool:
+    """Say whether a file has the stamp that was noted of it; not if the note lacks a part."""
+    return all(known.get(key) == value for key, value in file_stamp(path).items())
+
+
+class FileDigests:
+    """SHA-256 of files, remembered by path and `file_stamp`.
+
+    Several processes may share one memory. It is only a memory: where it cannot be read or
+    written, or is damaged, files are digested again.
+
+    Args:
+        memory: SQLite file that keeps them between processes; none where None.
+    """
+
+    def __init__(self, memory: Path | None = None) -> None:
+        self._memory = memory
+        self._known: dict[str, str] = {}
+        self._connection: sqlite3.Connection | None = None
+
+    def of(self, path: Path) -> str:
+        """Return the digest of a file.
+
+        Raises:
+            OSError: There is no such file, or it cannot be read.
+        """
+        stamp = file_stamp(path)
+        memo = "|".join(map(str, (path.resolve(), *stamp.values())))
+        if memo not in self._known:
+            self._known[memo] = self._find(memo) or self._keep(memo, file_sha256(path))
+        return self._known[memo]
+
+    def _find(self, memo: str) -> str:
+        try:
+            connection = self._open()
+            if connection is None:
+                return ""
+            row = connection.execute("SELECT digest FROM files WHERE memo = ?", (memo,))
+            return str((row.fetchone() or ("",))[0])
+        except (sqlite3.OperationalError, OSError):
+            return ""  # busy, or not to be written
+        except sqlite3.DatabaseError:
+            self._begin_anew()
+            return ""
+
+    def _keep(self, memo: str, digest: str) -> str:
+        with contextlib.suppress(sqlite3.Error, OSError):
+            connection = self._open()
+            if connection is not None:
+                connection.execute("INSERT OR REPLACE INTO files VALUES (?, ?)", (memo, digest))
+        return digest
+
+    def _open(self) -> sqlite3.Connection | None:
+        if self._connection is None and self._memory is not None:
+            self._memory.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(self._memory, timeout=30, isolation_level=None)
+            self._connection.execute("PRAGMA synchronous = OFF")  # what is lost is digested again
+            self._connection.execute(
+                "CREATE TABLE IF NOT EXISTS files (memo TEXT PRIMARY KEY, digest TEXT)"
+            )
+        return self._connection
+
+    def _begin_anew(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+        if self._memory is not None:
+            with contextlib.suppress(OSError):
+                self._memory.unlink()
+
+
+# --- folders that are written once ------------------------------------------------------------
+
+
+def folder_digests(path: Path) -> dict[str, dict[str, Any]]:
+    """Return SHA-256 and size of a file, or of every file below a folder, hidden ones left out."""
+    if path.is_file():
+        return {path.name: _facts(path)}
+    files = sorted(p for p in path.rglob("*") if p.is_file())
+    names = {p: p.relative_to(path).as_posix() for p in files}
+    return {
+        name: _facts(p)
+        for p, name in names.items()
+        if not any(part.startswith(".") for part in name.split("/"))
+    }
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    return {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+
+
+def write_once(
+    out: Path,
+    card_name: str,
+    origin: Mapping[str, Any],
+    write: Callable[[Path], Mapping[str, Any]],
+) -> tuple[dict[str, Any], bool]:
+    """Write a folder, or find that it was written from the same origin before.
+
+    Args:
+        out: The folder; absent, empty, or one that this function wrote from the same origin.
+        card_name: Name of the card in it, JSON.
+        origin: What decides the content.
+        write: Fills a folder that will be renamed to `out`, and returns facts for the card.
+
+    Returns:
+        The card, and whether the folder was written now.
+
+    Raises:
+        InputError: The folder holds something else, or what was written there has changed.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(out, "", "is no folder", "name a new folder")
+    if out.is_dir() and any(out.iterdir()):
+        return _written_before(out, card_name, origin), False
+    with atomic_folder(out) as temporary:
+        facts = write(temporary)
+        card = {
+            "written_by": f"sca_bench {__version__}",
+            "origin": dict(origin),
+            **facts,
+            "files": folder_digests(temporary),
+        }
+        write_atomic(temporary / card_name, json.dumps(card, indent=1) + "\n")
+    return card, True
+
+
+def _written_before(out: Path, card_name: str, origin: Mapping[str, Any]) -> dict[str, Any]:
+    fix = "name a new folder, or delete this one"
+    try:
+        card: dict[str, Any] = json.loads((out / card_name).read_text(encoding="utf-8"))
+        known, files = card["origin"], card["files"]
+    except FileNotFoundError:
+        raise InputError(
+            out, "", f"is not empty, and not ours: no {card_name} in it", fix
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(out / card_name, "", f"is damaged ({error})", fix) from error
+    if known != dict(origin):
+        raise InputError(out, "", "was written from something else", fix)
+    here = folder_digests(out)
+    for name, facts in files.items():
+        if here.get(name) != facts:
+            problem = "has changed since it was written" if name in here else "is missing"
+            raise InputError(out / name, "", problem, fix)
+    return card
