@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sca_bench.metrics.stats import SeedSummary
 from sca_bench.report.collect import CellRuns, SuiteData
 from sca_bench.report.fit import OVERVIEW_DETAILS, Detail, fit, held_back
 from sca_bench.report.markdown import escape
@@ -14,6 +13,7 @@ from sca_bench.report.names import show_score
 from sca_bench.report.page import Page, Picture, metric_words, render
 from sca_bench.report.suite import SuiteReport
 from sca_bench.report.tables import Table
+from sca_bench.stats.seeds import SeedSummary
 from sca_bench.study.store import write_atomic
 
 NO_SCORE = "no score yet"

@@ -16,19 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sca_bench.metrics.corpus import corpus_value
-from sca_bench.metrics.resample import (
-    Resampled,
-    cell_scores,
-    image_weights,
-    mean_combine,
-    resample,
-)
 from sca_bench.report.collect import (
     CellRuns,
     SuiteData,
     load_predictions,
     load_region_scores,
     load_statistics,
+)
+from sca_bench.stats.bootstrap import (
+    Resampled,
+    cell_scores,
+    image_weights,
+    mean_combine,
+    resample,
 )
 from sca_bench.study.record import RunRecord
 

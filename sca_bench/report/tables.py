@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sca_bench.metrics.power import pooled_floor
 from sca_bench.report.collect import COST, CellRuns, SuiteData
 from sca_bench.report.lineage import lineage_lines
 from sca_bench.report.names import (
@@ -24,6 +23,7 @@ from sca_bench.report.names import (
     show_number,
     show_score,
 )
+from sca_bench.stats.power import pooled_floor
 from sca_bench.study.values import show_value
 
 Rank = Literal["", "best", "second"]

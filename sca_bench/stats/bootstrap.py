@@ -146,7 +146,7 @@ def cell_scores(
 def image_weights(num_images: int, n: int = NUM_RESAMPLES, seed: int = 0) -> Floats:
     """Return how often each of n resamples holds each image, (n, I): multinomial counts.
 
-    The draws are those of `stats.image_bootstrap` with the same seed. Memory: 8 n I bytes, 40 MB
+    The draws are those of `seeds.image_bootstrap` with the same seed. Memory: 8 n I bytes, 40 MB
     for 1,000 resamples of 5,000 images.
 
     Args:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sca_bench.metrics.stats import (
+from sca_bench.stats.seeds import (
     Interval,
     image_bootstrap,
     seed_summary,
@@ -72,7 +72,7 @@ def test_seed_is_honoured_and_the_global_generator_is_not_touched():
 def test_chunks_do_not_change_the_draws(monkeypatch):
     values, images = np.random.default_rng(0).random(50), [str(i) for i in range(50)]
     whole = image_bootstrap(values, images)
-    monkeypatch.setattr("sca_bench.metrics.stats._CHUNK", 130)
+    monkeypatch.setattr("sca_bench.stats.seeds._CHUNK", 130)
     assert image_bootstrap(values, images) == whole
 
 

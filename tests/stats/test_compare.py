@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from sca_bench.metrics.compare import (
+from sca_bench.stats.bootstrap import cell_scores, image_weights, resample
+from sca_bench.stats.compare import (
     compare,
     compare_resampled,
     estimate,
     two_level_bootstrap,
 )
-from sca_bench.metrics.resample import cell_scores, image_weights, resample
-from sca_bench.metrics.variance import degrees
+from sca_bench.stats.variance import degrees
 
 EXACT = np.array([[2.0, 0.0], [1.0, 1.0], [1.0, 1.0], [0.0, 2.0]])
 """All resamples of two images, as often as they come."""

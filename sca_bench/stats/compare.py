@@ -4,7 +4,7 @@ Both cells are scored on the same images, which are resampled for both at once. 
 the standard error. The interval is the difference plus and minus t times it, rather than the
 percentiles of a bootstrap over seeds and images: with two, three and five seeds that make most of
 the error such a bootstrap covers 64, 82 and 87 % where it should 95 (`two_level_bootstrap` is here
-for the comparison; tests/metrics/test_metrics_interval_coverage.py simulates both).
+for the comparison; tests/stats/test_interval_coverage.py simulates both).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from sca_bench.metrics.resample import NUM_RESAMPLES, CellScores, Floats, Resampled, resample
-from sca_bench.metrics.stats import Interval
-from sca_bench.metrics.variance import ROUNDING, SeedPart, Spread, spread
+from sca_bench.stats.bootstrap import NUM_RESAMPLES, CellScores, Floats, Resampled, resample
+from sca_bench.stats.seeds import Interval
+from sca_bench.stats.variance import ROUNDING, SeedPart, Spread, spread
 
 
 @dataclass(frozen=True, slots=True)

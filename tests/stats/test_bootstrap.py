@@ -1,15 +1,15 @@
 import numpy as np
 import pytest
 
-from sca_bench.metrics import resample as resampling
-from sca_bench.metrics.resample import (
+from sca_bench.stats import bootstrap as resampling
+from sca_bench.stats.bootstrap import (
     CellScores,
     cell_scores,
     image_weights,
     mean_combine,
     resample,
 )
-from sca_bench.metrics.stats import image_bootstrap
+from sca_bench.stats.seeds import image_bootstrap
 
 
 def geometric(sums, counts):
