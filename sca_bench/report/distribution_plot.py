@@ -15,7 +15,7 @@ from sca_bench.report.collect import SuiteData, load_json, load_predictions
 from sca_bench.report.figures import shown_number
 from sca_bench.report.names import metric_scale
 from sca_bench.report.samples import LEVEL, RESAMPLING_SEED, Sample
-from sca_bench.stats.seeds import image_bootstrap
+from sca_bench.stats.bootstrap import image_bootstrap
 
 MAX_CELLS = 8
 NUM_BINS = 5

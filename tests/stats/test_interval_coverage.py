@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 from simulated_cells import World, compared, coverage, trials
+from two_level_bootstrap import two_level_bootstrap
 
 from sca_bench.stats.bootstrap import image_weights
-from sca_bench.stats.compare import two_level_bootstrap
 from sca_bench.stats.power import needed
 from sca_bench.stats.verdict import judge
 
