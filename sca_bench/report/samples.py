@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sca_bench.metrics.corpus import corpus_value
+from sca_bench.metrics.value_names import ValueName
 from sca_bench.report.collect import (
     CellRuns,
     SuiteData,
@@ -100,7 +101,7 @@ class Samples:
         trained = any(record.cost.get("num_trainable_params", 1.0) > 0 for record in cell.done)
 
         def combine(sums: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
-            return corpus_value(metric.rpartition("/")[2], sums, counts)
+            return corpus_value(ValueName.parse(metric).metric, sums, counts)
 
         scores = cell_scores(
             read.values, images, combine if read.is_corpus else mean_combine, trained=trained
