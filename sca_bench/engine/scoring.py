@@ -14,7 +14,6 @@ from safetensors.numpy import load_file, save
 
 from sca_bench.data.load import load_split
 from sca_bench.data.region_set import RegionSet
-from sca_bench.engine.job import LEARNT_FROM
 from sca_bench.errors import InputError
 from sca_bench.metrics.protocol import ImageSource
 from sca_bench.metrics.registry import get_metric
@@ -31,7 +30,6 @@ from sca_bench.study.store import (
     STATISTICS,
     TRAIN_PREDICTIONS,
     Store,
-    read_jsonl,
     write_atomic,
 )
 from sca_bench.variants import get_variant
@@ -230,11 +228,8 @@ def _train_scores(
         if rows:
             result = scorer.score(rows, wanted, where=str(folder))
             scores |= {f"{part}/{k}": _score(record, result, k, split) for k in result.values}
-    learnt: list[Any] = [row.get(LEARNT_FROM) for row in read_jsonl(path)]
-    if all(learnt):
-        dealt = [
-            replace(row, references=tuple(own)) for row, own in zip(train, learnt, strict=True)
-        ]
+    if all(row.learnt_from for row in train):
+        dealt = [replace(row, references=row.learnt_from) for row in train]
         result = scorer.score(dealt, ["exact_match"], where=str(path))
         scores[f"{TRAIN}/exact_match_as_dealt"] = _score(record, result, "exact_match", "train")
     return scores

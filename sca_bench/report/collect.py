@@ -65,7 +65,7 @@ class SuiteData:
         scores: Every score and cost of every run; missing ones with their reason.
     """
 
-    store: Store
+    store: ReadOnce
     manifest: SuiteManifest
     cells: tuple[CellRuns, ...]
     scores: ScoreTable
@@ -210,22 +210,6 @@ def load_statistics(
     if rows.ndim != 2 or len(rows) != len(ids) or not np.isfinite(rows).all():
         raise InputError(path, family, f"{len(rows)} rows for {len(ids)} regions", "delete it")
     return dict(zip(ids, rows.astype(np.float64), strict=True))
-
-
-def load_predictions(store: Store, cell_id: str, seed: int) -> dict[str, dict[str, Any]]:
-    """Return region id -> row of `predictions.jsonl` of one run, in the file's order.
-
-    Raises:
-        InputError: A row lacks its region, its image or its caption.
-    """
-    path = store.run_dir(cell_id, seed) / "predictions.jsonl"
-    rows: dict[str, dict[str, Any]] = {}
-    for number, row in enumerate(store.predictions(cell_id, seed), start=1):
-        missing = [key for key in ("region_id", "image_id", "caption") if key not in row]
-        if missing:
-            raise InputError(path, f"line {number}", f"lacks {', '.join(missing)}", "run it again")
-        rows[str(row["region_id"])] = row
-    return rows
 
 
 def load_json(path: Path) -> Any:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,6 @@ from sca_bench.metrics.value_names import ValueName
 from sca_bench.report.collect import (
     CellRuns,
     SuiteData,
-    load_predictions,
     load_region_scores,
     load_statistics,
 )
@@ -179,7 +177,7 @@ def _is_no_mean(record: RunRecord, metric: str, values: NDArray[np.float64]) -> 
 def _images(data: SuiteData, cell: CellRuns, ids: Sequence[str]) -> list[str] | None:
     """Return the image of each region, from the first run that knows them all."""
     for record in cell.done:
-        rows: dict[str, Any] = load_predictions(data.store, record.cell_id, record.seed)
+        rows = data.store.predictions(record.cell_id, record.seed)
         if all(key in rows for key in ids):
-            return [str(rows[key]["image_id"]) for key in ids]
+            return [rows[key].image_id for key in ids]
     return None

@@ -12,7 +12,7 @@ from sca_bench.engine import hooks
 from sca_bench.engine.job import CellJob, GroupJob, Outcome, new_attempt
 from sca_bench.study.cell import cell_key
 from sca_bench.study.fingerprint import Fingerprints
-from sca_bench.study.store import Store
+from sca_bench.study.store import PREDICTIONS, Store, read_jsonl
 
 
 class Point:
@@ -68,7 +68,7 @@ def test_untrained_it_captions_every_region(run):
     record = store.record(cell, 0)
     assert record.status == "done"
     assert record.counters["train_steps"] == 0
-    rows = list(store.predictions(cell, 0))
+    rows = read_jsonl(store.run_dir(cell, 0) / PREDICTIONS)
     assert len(rows) >= 2
     assert all(row["predicted_ious"] == [1.0] for row in rows)
 

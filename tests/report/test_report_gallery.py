@@ -19,7 +19,7 @@ from sca_bench.report.masks import decode_mask
 from sca_bench.report.regions import choose, read_regions
 from sca_bench.report.thumbnails import Thumbnails
 from sca_bench.study.record import SuiteManifest
-from sca_bench.study.store import Store
+from sca_bench.study.store import Store, read_jsonl
 
 Runs = tuple[Store, SuiteManifest]
 
@@ -182,7 +182,7 @@ def test_captions_without_slots_and_scores(runs: Runs) -> None:
     for entry in suite.cells:
         for seed in suite.seeds:
             folder = store.run_dir(entry.cell_id, seed)
-            rows = store.predictions(entry.cell_id, seed)
+            rows = read_jsonl(folder / "predictions.jsonl")
             for row in rows:
                 del row["slots"]
             lines = "".join(json.dumps(row) + "\n" for row in rows)
