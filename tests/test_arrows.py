@@ -16,6 +16,7 @@ GROUND = SETTINGS | {
     "boxes",
     "variants",
     "grammar",
+    "rle",
     "contract",
 }
 MAY_IMPORT = {

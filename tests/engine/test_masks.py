@@ -9,7 +9,7 @@ from pycocotools import mask as coco
 
 from sca_bench.engine import worker
 from sca_bench.models.region_encoder import RegionEncoder
-from sca_bench.report.masks import decode_mask
+from sca_bench.rle import decode_mask
 from sca_bench.study.store import PREDICTIONS, Store, file_name, read_jsonl
 
 
@@ -40,7 +40,7 @@ def test_every_region_of_a_thumbnail_has_a_mask_in_its_frame(group_job, run_grou
         assert row["size"] == [thumbnail.height, thumbnail.width]
         thumbnail.close()
         area = int(coco.area({"size": row["size"], "counts": row["counts"].encode()}))
-        assert decode_mask(row["size"], row["counts"]).sum() == area
+        assert decode_mask(row).sum() == area
         assert row["predicted_iou"] == pytest.approx(max(said["predicted_ious"]), abs=1e-3)
     assert record.counters["encoder_forwards"] == record.counters["sam_mixer_forwards"] == 0
 
