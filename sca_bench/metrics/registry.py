@@ -335,12 +335,10 @@ def get_metric(name: str, where: str = "metrics") -> MetricSpec:
     Raises:
         InputError: No such metric; the nearest one is suggested.
     """
-    plain = not re.search(r"[./]", name) or (name.startswith(WITHOUT) and "." not in name)
-    spec = spec_of_value(name) if plain and name != WITHOUT else None
-    if spec is None:
-        problem = f"{name!r} is unknown"
-        raise InputError(where, "metrics", problem, did_you_mean(name, all_metrics()))
-    return spec
+    is_value = "." in name or ("/" in name and not name.startswith(WITHOUT))
+    if name != WITHOUT and not is_value and (spec := spec_of_value(name)):
+        return spec
+    raise InputError(where, "metrics", f"{name!r} is unknown", did_you_mean(name, all_metrics()))
 
 
 def spec_of_value(key: str) -> MetricSpec | None:
