@@ -17,20 +17,22 @@ GROUND = SETTINGS | {
     "boxes",
     "variants",
     "grammar",
+    "rle",
     "contract",
 }
 MAY_IMPORT = {
     "study": {"embedded.paths"},
     "data": set(),
     "models": {"embedded.paths"},
-    "metrics": set(),
-    "report": {"study", "metrics"},
-    "engine": {"models", "data", "study", "metrics"},
+    "stats": set(),
+    "metrics": {"stats"},
+    "report": {"study", "metrics", "stats"},
+    "engine": {"models", "data", "study", "metrics", "stats"},
     "embedded": {"models", "data"},
-    "cli": {"study", "engine", "metrics", "report", "embedded", "data"},
+    "cli": {"study", "engine", "metrics", "report", "embedded", "data", "stats"},
 }
 ONE_ROOM = {"mmengine": "engine", "mlflow": "engine", "optuna": "engine", "ray": "engine"}
-NO_TORCH = {"study", "metrics", "report", "cli"}
+NO_TORCH = {"study", "metrics", "stats", "report", "cli"}
 TORCH_FREE_FILES = {f"{name}.py" for name in GROUND - {"batch", "captioner", "contract"}}
 BASELINES_MAY_IMPORT = {"embedded.paths"}
 """Besides the ground floor: where weights lie that ship inside a package."""

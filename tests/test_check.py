@@ -2,10 +2,13 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from sca_bench.cli import check, main
+from sca_bench.errors import InputError
+from sca_bench.study.schema import Claim
 from sca_bench.study.suite import load_suite
 
 ROOT = Path(__file__).parents[1]
@@ -40,6 +43,18 @@ def test_everything_that_paper_scale_needs_is_named_with_a_way_to_get_it(monkeyp
         "paths.sam",
         "paths.visual_genome",
     }
+
+
+@pytest.mark.parametrize("metric", ["slot/colour", "part/slot/colour", "part/exact_match"])
+def test_a_margin_lies_below_the_end_of_the_scale_whatever_part_is_meant(metric):
+    def suite(margin):
+        says = f"{metric}(seed=1) >= {metric}(seed=2)"
+        claims = [Claim(id="one", says=says, margin=margin)]
+        return SimpleNamespace(file="suite.yaml", claims=claims)
+
+    check.check_claims(suite(0.5))
+    with pytest.raises(InputError, match=f"margin: 1 is the whole scale of {metric}"):
+        check.check_claims(suite(1.0))
 
 
 def test_a_gpu_is_judged_by_its_memory(monkeypatch):

@@ -24,6 +24,7 @@ from sca_bench.metrics.java import find_java
 from sca_bench.metrics.registry import get_metric
 from sca_bench.metrics.similarity import model_folder
 from sca_bench.metrics.spice import corenlp_folder
+from sca_bench.metrics.value_names import ValueName
 from sca_bench.study.claims import parse_claim
 from sca_bench.study.fingerprint import HUB_KEYS, path_settings
 from sca_bench.study.suite import FIRST_OF_IMAGE, Suite
@@ -61,10 +62,11 @@ def check_claims(suite: Suite) -> None:
     for claim in suite.claims:
         where = f"{suite.file}: claims.{claim.id}"
         metric = parse_claim(claim.says).left.metric
-        if metric.startswith(("slot/", "slot_by_objects/")):
+        name = ValueName.parse(metric)
+        if name.slot:
             most = 1.0
         else:
-            spec = get_metric(metric.rpartition("/")[2], where)
+            spec = get_metric(name.metric, where)
             most = math.inf if spec.unit else spec.maximum
         if claim.margin is not None and claim.margin >= most:
             problem = f"{claim.margin:g} is the whole scale of {metric}, which ends at {most:g}"

@@ -18,9 +18,10 @@ from sca_bench.data.coco import CocoFile
 from sca_bench.data.collect import CROWD, Collector
 from sca_bench.data.images import ImageFolder
 from sca_bench.data.json_files import claim, get, place
-from sca_bench.data.masks import encode_mask, read_panoptic_png
+from sca_bench.data.masks import read_panoptic_png
 from sca_bench.data.region_set import RegionSet
 from sca_bench.errors import InputError
+from sca_bench.rle import encode_mask
 from sca_bench.settings import CocoPanopticSplit
 from sca_bench.types import ImageRecord
 

@@ -12,13 +12,13 @@ from sca_bench import grammar
 from sca_bench.data.coco_instances import read_coco_instances
 from sca_bench.data.coco_panoptic import read_coco_panoptic
 from sca_bench.data.index import indexed
-from sca_bench.data.masks import encode_mask
 from sca_bench.data.mixture import mix
 from sca_bench.data.refcoco import read_refcoco
 from sca_bench.data.region_set import Part, RegionSet
 from sca_bench.data.scenes import SceneRegion, render_scene
 from sca_bench.data.selection import FileSplit
 from sca_bench.data.visual_genome import read_visual_genome
+from sca_bench.rle import encode_mask
 from sca_bench.settings import (
     CocoPanopticSplit,
     MixtureSplit,

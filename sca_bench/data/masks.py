@@ -1,9 +1,7 @@
-"""Masks as COCO run-length encodings, in original pixels. No torch."""
+"""Segmentations as annotation files give them, read into masks in original pixels. No torch."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +12,7 @@ from pycocotools import mask as coco_mask
 
 from sca_bench.data.json_files import check, get, place, shown
 from sca_bench.errors import InputError
-
-Rle = Mapping[str, object]
-
-
-def encode_mask(mask_HW: NDArray[np.bool_]) -> Rle:
-    """Encode a mask (H, W)."""
-    return _plain(coco_mask.encode(np.asfortranarray(mask_HW, dtype=np.uint8)))
-
-
-def decode_mask(rle: Rle) -> NDArray[np.bool_]:
-    """Decode a mask to (H, W)."""
-    with warnings.catch_warnings():
-        # pycocotools' own array class does not know numpy 2's `copy` keyword yet.
-        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
-        mask: NDArray[np.bool_] = coco_mask.decode(dict(rle)).astype(bool)
-    return mask
+from sca_bench.rle import Rle, mask_runs, plain_rle
 
 
 def encode_segmentation(
@@ -52,14 +35,20 @@ def encode_segmentation(
             raise InputError(file, place((*at, "size")), problem)
         counts = segmentation.get("counts")
         if isinstance(counts, str):
-            return {"size": [height, width], "counts": counts}
+            rle = {"size": [height, width], "counts": counts}
+            try:
+                mask_runs(rle)
+            except ValueError as fault:
+                problem = f"is no mask ({fault})"
+                raise InputError(file, place((*at, "counts")), problem) from None
+            return rle
         runs = get(segmentation, "counts", "a list", file, *at)
         for k, run in enumerate(runs):
             check(run, "an integer", file, *at, "counts", k)
         if min(runs, default=-1) < 0 or sum(runs) != height * width:
             problem = f"the runs do not add up to the {height * width} pixels of the image"
             raise InputError(file, place((*at, "counts")), problem)
-        return _plain(coco_mask.frPyObjects(segmentation, height, width))
+        return plain_rle(coco_mask.frPyObjects(segmentation, height, width))
     for k, polygon in enumerate(check(segmentation, "a list", file, *at)):
         check(polygon, "a list", file, *at, k)
         # Four numbers would be read as a box by pycocotools.
@@ -68,7 +57,7 @@ def encode_segmentation(
             raise InputError(file, place((*at, k)), problem)
         for j, coordinate in enumerate(polygon):
             check(coordinate, "a number", file, *at, k, j)
-    return _plain(coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width)))
+    return plain_rle(coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width)))
 
 
 def read_panoptic_png(path: Path, height: int, width: int) -> NDArray[np.int64]:
@@ -89,7 +78,3 @@ def read_panoptic_png(path: Path, height: int, width: int) -> NDArray[np.int64]:
         raise InputError(path, "", problem)
     ids: NDArray[np.int64] = rgb @ np.array([1, 256, 65536])
     return ids
-
-
-def _plain(rle: dict[str, Any]) -> Rle:
-    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}

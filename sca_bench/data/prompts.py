@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sca_bench.boxes import centre_points
-from sca_bench.data.masks import decode_mask
 from sca_bench.data.region_set import RegionSet
 from sca_bench.errors import InputError
+from sca_bench.rle import decode_mask
 from sca_bench.types import Region
 
 Prompt = Literal["box", "point", "box_point", "random_point", "mask_point", "sam_mask_point"]

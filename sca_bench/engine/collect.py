@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.evaluator import BaseMetric
 
-from sca_bench.engine.job import LEARNT_FROM
+from sca_bench.engine.group import MemberPrediction
 from sca_bench.errors import CellError
 from sca_bench.files import publish
+from sca_bench.metrics.rows import PredictionRow, prediction_line
 from sca_bench.study.store import PREDICTIONS
 from sca_bench.types import Prediction, Region
 
 PARTIAL = "predictions.partial.jsonl"
 
 
-def prediction_row(region: Region, prediction: Prediction) -> dict[str, Any]:
-    """Return one line of `predictions.jsonl`: the prediction beside what it is compared with."""
-    row: dict[str, Any] = {
-        "region_id": region.region_id,
-        "image_id": region.image_id,
-        "caption": prediction.caption,
-        "references": list(region.references),
-        "box_xyxy": [round(v, 3) for v in region.box_xyxy],
-        "log_prob": round(prediction.log_prob, 6),
-        "predicted_ious": [round(v, 6) for v in prediction.predicted_ious],
-        "seconds": round(prediction.seconds, 6),
-    }
-    if region.slots:
-        row["slots"] = dict(region.slots)
-    return row
+def prediction_row(
+    region: Region, prediction: Prediction, learnt_from: Sequence[str] = ()
+) -> PredictionRow:
+    """Return what a run writes of a region: the prediction beside what it is compared with."""
+    return PredictionRow(
+        region.region_id,
+        region.image_id,
+        prediction.caption,
+        region.references,
+        region.slots,
+        region.box_xyxy,
+        tuple(learnt_from),
+        log_prob=prediction.log_prob,
+        predicted_ious=prediction.predicted_ious,
+        seconds=prediction.seconds,
+    )
 
 
 class _OverRegions(BaseMetric):  # type: ignore[misc]
@@ -55,12 +56,11 @@ class ValidationSummary(_OverRegions):
         super().__init__()
         self._references = {r.region_id: {c.lower() for c in r.references} for r in regions}
 
-    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
+    def process(self, data_batch: Any, data_samples: Sequence[MemberPrediction]) -> None:
         """Keep what the summary needs of each prediction."""
-        for sample in data_samples:
-            found: Prediction = sample["prediction"]
-            hit = found.caption.lower() in self._references[found.region_id]
-            self.results.append((sample["member"], float(hit), sample["loss"]))
+        for member, prediction, loss in data_samples:
+            hit = prediction.caption.lower() in self._references[prediction.region_id]
+            self.results.append((member, float(hit), loss))
 
     def compute_metrics(self, results: list[tuple[str, float, float | None]]) -> dict[str, Any]:
         """Return `<member>/exact_match` and `<member>/loss`, means over regions."""
@@ -97,19 +97,17 @@ class WritePredictions(_OverRegions):
         self._learnt_from = learnt_from or {}
         self._handles: dict[str, Any] = {}
 
-    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
+    def process(self, data_batch: Any, data_samples: Sequence[MemberPrediction]) -> None:
         """Write the rows of one batch."""
-        for sample in data_samples:
-            key = sample["member"]
+        for key, prediction, _ in data_samples:
             if key not in self._handles:
                 path = self._folders[key] / PARTIAL
                 self._handles[key] = path.open("w", encoding="utf-8")
-            found: Prediction = sample["prediction"]
-            row = prediction_row(self._regions[found.region_id], found)
-            if found.region_id in self._learnt_from:
-                row[LEARNT_FROM] = list(self._learnt_from[found.region_id])
-            self._handles[key].write(json.dumps(row, ensure_ascii=False) + "\n")
-            self.results.append((key, found.region_id))
+            region_id = prediction.region_id
+            learnt_from = self._learnt_from.get(region_id, ())
+            row = prediction_row(self._regions[region_id], prediction, learnt_from)
+            self._handles[key].write(prediction_line(row))
+            self.results.append((key, region_id))
         for handle in self._handles.values():
             handle.flush()
 

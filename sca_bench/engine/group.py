@@ -11,7 +11,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from mmengine.model import BaseModel
@@ -60,6 +60,20 @@ class Member:
     def settings(self) -> CellSettings:
         """Its settings."""
         return self.identity.settings
+
+
+class MemberPrediction(NamedTuple):
+    """What one member says of one region.
+
+    Attributes:
+        member: The member's key.
+        prediction: What it says.
+        loss: Its loss on the batch that the region is in; None where captions alone are asked for.
+    """
+
+    member: str
+    prediction: Prediction
+    loss: float | None
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
@@ -156,36 +170,35 @@ class CellGroup(BaseModel):
         member.pruned = True
         self.fail(member, reason)
 
-    def val_step(self, data: RegionBatch) -> list[dict[str, Any]]:
+    def val_step(self, data: RegionBatch) -> list[MemberPrediction]:
         """Return one row per live member and region: validation loss and caption."""
         batch = self.with_features(data, "val")
-        rows: list[dict[str, Any]] = []
+        rows: list[MemberPrediction] = []
         for member in self.alive:
             loss = None
             if isinstance(member.captioner, TrainableCaptioner) and batch.captions is not None:
                 with self._autocast():
                     loss = float(member.captioner.loss(batch))
-            rows += self._rows(member, self._generate(member, batch), loss)
+            rows += self._generate(member, batch, loss)
         return rows
 
-    def test_step(self, data: RegionBatch) -> list[dict[str, Any]]:
+    def test_step(self, data: RegionBatch) -> list[MemberPrediction]:
         """Return one row per live member and region."""
         batch = self.with_features(data, self.captioning)
-        rows: list[dict[str, Any]] = []
+        rows: list[MemberPrediction] = []
         for member in self.alive:
             try:
-                rows += self._rows(member, self._generate(member, batch), None)
+                rows += self._generate(member, batch)
             except Exception as error:
                 self.fail(member, f"{type(error).__name__}: {error}")
         return rows
 
-    def _generate(self, member: Member, batch: RegionBatch) -> list[Prediction]:
+    def _generate(
+        self, member: Member, batch: RegionBatch, loss: float | None = None
+    ) -> list[MemberPrediction]:
         with torch.no_grad(), self._autocast():
-            return member.captioner.generate(batch, self.decoding)
-
-    @staticmethod
-    def _rows(member: Member, found: list[Prediction], loss: float | None) -> list[dict[str, Any]]:
-        return [{"member": member.key, "prediction": p, "loss": loss} for p in found]
+            predictions = member.captioner.generate(batch, self.decoding)
+        return [MemberPrediction(member.key, each, loss) for each in predictions]
 
     def with_features(self, data: RegionBatch, split: RunSplit) -> RegionBatch:
         """Return a batch of a split on the device, with the frozen features its members read.

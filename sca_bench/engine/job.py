@@ -20,7 +20,6 @@ from sca_bench.study.plan import Group
 from sca_bench.study.schedule import Machine
 from sca_bench.study.suite import Suite
 
-LEARNT_FROM = "learnt_from"
 """Key of a row of the training captions: what its region was trained on, where not its own."""
 
 

@@ -13,10 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
-from pycocotools import mask as coco
 
 from sca_bench.batch import RegionBatch
 from sca_bench.captioner import EmbedsImages
@@ -28,6 +26,7 @@ from sca_bench.engine.group import autocast
 from sca_bench.engine.images import images_folder
 from sca_bench.engine.overlay import mask_in_image
 from sca_bench.files import file_name, write_atomic
+from sca_bench.rle import encode_mask
 from sca_bench.settings import CellSettings
 from sca_bench.study.cell import CellIdentity
 
@@ -117,14 +116,12 @@ def _rows(
     for number, image_id in enumerate(batch.per_region(batch.image_ids)):
         logits_hw = features.mask_logits_NMhw[number, best_N[number]].cpu()
         mask = mask_in_image(logits_hw, sizes[image_id], image_size)
-        packed = coco.encode(np.asfortranarray(mask, dtype=np.uint8))
         rows.append(
             {
                 "region_id": batch.region_ids[number],
                 "image_id": image_id,
                 "predicted_iou": round(float(features.ious_NM[number, best_N[number]]), 4),
-                "size": [int(side) for side in packed["size"]],
-                "counts": packed["counts"].decode("ascii"),
+                **encode_mask(mask),
             }
         )
     return rows

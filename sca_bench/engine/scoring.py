@@ -15,26 +15,19 @@ from safetensors.numpy import load_file, save
 
 from sca_bench.data.load import load_split
 from sca_bench.data.region_set import RegionSet
-from sca_bench.engine.job import LEARNT_FROM
 from sca_bench.errors import InputError
-from sca_bench.files import read_jsonl, write_atomic
+from sca_bench.files import write_atomic
 from sca_bench.metrics.protocol import ImageSource
 from sca_bench.metrics.registry import get_metric
 from sca_bench.metrics.rows import CaptionRow, read_rows
 from sca_bench.metrics.score import Scorer, ScoreResult
 from sca_bench.metrics.subsets import subset_digest, subset_rows
+from sca_bench.metrics.value_names import SEEN, TRAIN, ValueName, values_of
 from sca_bench.study.cell import CellIdentity
 from sca_bench.study.plan import Job
 from sca_bench.study.record import RunRecord, Score
 from sca_bench.study.store import PREDICTIONS, STATISTICS, TRAIN_PREDICTIONS, Store
 from sca_bench.variants import get_variant
-
-
-def expected_keys(metric: str) -> tuple[str, ...]:
-    """Return the score names that a record holds once a metric was asked for."""
-    if metric == "bleu":
-        return tuple(f"bleu_{n}" for n in range(1, 5))
-    return (metric,)
 
 
 def is_scored(
@@ -53,16 +46,13 @@ def is_scored(
         again: Whether a reason is not enough.
     """
     subsets = subsets or {}
-    keys = [key for metric in metrics for key in expected_keys(metric)]
-    found = [record.scores.get(part + key) for part in _prefixes(subsets) for key in keys]
+    keys = [key for metric in metrics for key in values_of(metric)]
+    names = [str(ValueName(key, part=part)) for part in ("", *subsets) for key in keys]
+    found = [record.scores.get(name) for name in names]
     whole = all(score is not None and not (again and score.value is None) for score in found)
     return whole and all(
         record.subsets.get(name) == subset_digest(which) for name, which in subsets.items()
     )
-
-
-def _prefixes(subsets: Iterable[str]) -> tuple[str, ...]:
-    return ("", *(f"{name}/" for name in subsets))
 
 
 def score_runs(
@@ -158,7 +148,7 @@ def _regions(rows: list[CaptionRow], result: ScoreResult) -> dict[str, Any]:
     return {
         "region_ids": [row.region_id for row in rows],
         "image_ids": [row.image_id for row in rows],
-        "scores": {_name(k): v for k, v in result.per_region.items()},
+        "scores": dict(result.per_region),
     }
 
 
@@ -232,38 +222,21 @@ def _train_scores(
     known = {reference.lower() for row in train for reference in row.references}
     seen = [row for row in captioned if any(r.lower() in known for r in row.references)]
     scores: dict[str, Score] = {}
-    for part, rows, split in (("train", train, "train"), ("seen", seen, _split(record))):
+    for part, rows, split in ((TRAIN, train, "train"), (SEEN, seen, _split(record))):
         if rows:
             result = scorer.score(rows, wanted, where=str(folder))
             scores |= {f"{part}/{k}": _score(record, result, k, split) for k in result.values}
-    learnt: list[Any] = [row.get(LEARNT_FROM) for row in read_jsonl(path)]
-    if all(learnt):
-        dealt = [
-            replace(row, references=tuple(own)) for row, own in zip(train, learnt, strict=True)
-        ]
+    if all(row.learnt_from for row in train):
+        dealt = [replace(row, references=row.learnt_from) for row in train]
         result = scorer.score(dealt, ["exact_match"], where=str(path))
-        scores["train/exact_match_as_dealt"] = _score(record, result, "exact_match", "train")
+        scores[f"{TRAIN}/exact_match_as_dealt"] = _score(record, result, "exact_match", "train")
     return scores
-
-
-def _name(key: str) -> str:
-    """Return a slot value's name in a record: `slot/colour`, `slot_by_objects/3/colour`.
-
-    The metrics room calls them `slots.colour` and `slots.colour.objects_3`, and the mean over all
-    slots `slots` and `slots.objects_3`.
-    """
-    family, *parts = key.split(".")
-    if family != "slots" or not parts:
-        return key
-    objects = parts.pop().removeprefix("objects_") if parts[-1].startswith("objects_") else ""
-    slot = parts[0] if parts else "mean_of_slots"
-    return f"slot_by_objects/{objects}/{slot}" if objects else f"slot/{slot}"
 
 
 def _update(record: RunRecord, result: ScoreResult) -> dict[str, Any]:
     scores = dict(record.scores)
     for key in result.values:
-        scores[_name(key)] = _score(record, result, key, _split(record))
+        scores[key] = _score(record, result, key, _split(record))
     notes = [*record.notes, *(note for note in result.notes if note not in record.notes)]
     return {"scores": scores, "notes": notes}
 
@@ -275,12 +248,7 @@ def _of_part(record: RunRecord, name: str, part: ScoreResult) -> dict[str, Any]:
     """
     result = ScoreResult()
     result.add_part(name, part)
-    update = _update(record, ScoreResult(notes=result.notes))
-    for key in part.values:
-        if ".objects_" not in key:
-            score = _score(record, result, f"{name}/{key}", _split(record))
-            update["scores"][f"{name}/{_name(key)}"] = score
-    return update
+    return _update(record, result)
 
 
 def _score(record: RunRecord, result: ScoreResult, key: str, split: str) -> Score:

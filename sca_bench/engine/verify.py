@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from sca_bench.engine.group import CellGroup, Member
 from sca_bench.engine.job import resolve_device
 from sca_bench.engine.rng import RngStream
 from sca_bench.errors import InputError
-from sca_bench.files import read_jsonl
+from sca_bench.metrics.rows import read_rows
 from sca_bench.models.sam import sam_dims
 from sca_bench.study.cell import CellIdentity, RunSplit
 from sca_bench.study.fingerprint import Fingerprints
@@ -137,12 +136,11 @@ class _Verifier:
         path = self.folder / PREDICTIONS
         if not path.is_file():
             raise InputError(path, "", "missing")
-        found = Counter(row["region_id"] for row in read_jsonl(path))
+        found = {row.region_id for row in read_rows(path)}
         expected = {region.region_id for region in captioned.regions}
         for names, problem in (
-            (sorted(expected - found.keys()), "regions have no caption"),
-            (sorted(name for name in found if found[name] > 1), "regions have several captions"),
-            (sorted(found.keys() - expected), "captions belong to no region"),
+            (sorted(expected - found), "regions have no caption"),
+            (sorted(found - expected), "captions belong to no region"),
         ):
             if names:
                 raise InputError(path, names[0], f"{len(names)} {problem}, the first is this")
@@ -166,13 +164,13 @@ class _Verifier:
             lambda: self._dataset(sets, "train", training=True),
             settings,
         )
-        before = {row["region_id"]: row["caption"] for row in read_jsonl(self.folder / PREDICTIONS)}
+        before = {row.region_id: row.caption for row in read_rows(self.folder / PREDICTIONS)}
         after: dict[str, str] = {}
         for batch in self._batches(sets, num_regions):
             rows = group.test_step(batch)
             if member.error:
                 raise InputError(self.folder, "", f"captioning failed: {member.error}")
-            after |= {row["prediction"].region_id: row["prediction"].caption for row in rows}
+            after |= {row.prediction.region_id: row.prediction.caption for row in rows}
         other = [region_id for region_id in after if after[region_id] != before[region_id]]
         if other:
             first = f"the first is {before[other[0]]!r}, now {after[other[0]]!r}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sca_bench.errors import InputError
-from sca_bench.metrics.rows import iter_records, json_kind, read_id, read_references
+from sca_bench.metrics.rows import iter_records, json_kind, read_id, read_texts
 from sca_bench.types import BoxXYXY
 
 
@@ -87,7 +87,7 @@ def read_described_boxes(path: str | Path) -> list[DescribedBox]:
             region_id,
             read_id(path, place, record, "image_id"),
             _box(path, place, record),
-            read_references(path, place, record),
+            read_texts(path, place, record, "references"),
         )
     if not found:
         raise InputError(path, "", "holds no regions", "expected one JSON object per region")

@@ -24,7 +24,7 @@ class Scored:
     """One value with the regions it stands for.
 
     Attributes:
-        key: Name of the value: the metric's name, or that with `.PART` behind it.
+        key: Name of the value: the metric's name, or that with `.PART` behind it (`value_names`).
         value: The value over `rows`, in natural units.
         per_region: One value per row of `rows`; empty where a single region has none.
         rows: The regions that count: all, or those with a slot, an image size or other phrases.

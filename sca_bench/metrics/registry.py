@@ -19,6 +19,7 @@ from sca_bench.metrics.protocol import Context, Scored
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.signature import Signature, region_set_hash
 from sca_bench.metrics.text import TOKENIZER
+from sca_bench.metrics.value_names import ValueName, signature_name
 
 # Raised whenever one of the package's own metrics changes a number.
 OWN_REVISION = "1"
@@ -70,7 +71,7 @@ class MetricSpec:
         """Return the signature of the value `key` over `rows` (whose hash may be given)."""
         counts = [len(row.references) for row in rows]
         return Signature(
-            metric=key,
+            metric=signature_name(key),
             scorer=self.scorer,
             version=_version(self.package),
             tokenizer=self.tokenizer,
@@ -334,16 +335,16 @@ def get_metric(name: str, where: str = "metrics") -> MetricSpec:
     Raises:
         InputError: No such metric; the nearest one is suggested.
     """
-    spec = spec_of_value(name) if "." not in name and name != WITHOUT else None
-    if spec is None:
-        problem = f"{name!r} is unknown"
-        raise InputError(where, "metrics", problem, did_you_mean(name, all_metrics()))
-    return spec
+    is_value = "." in name or ("/" in name and not name.startswith(WITHOUT))
+    if name != WITHOUT and not is_value and (spec := spec_of_value(name)):
+        return spec
+    raise InputError(where, "metrics", f"{name!r} is unknown", did_you_mean(name, all_metrics()))
 
 
 def spec_of_value(key: str) -> MetricSpec | None:
-    """Return the metric that a value's key (such as `bleu_4` or `slots.colour`) belongs to."""
-    name = key.split(".")[0]
+    """Return the metric that a value (such as `bleu_4`, `slot/colour` or `seen/meteor`) is of."""
+    name = ValueName.parse(key).metric.split(".")[0]
     if name in METRICS:  # these need no look through the installed packages
         return METRICS[name]
-    return METRICS["exact_match"] if name.startswith(WITHOUT) else all_metrics().get(name)
+    without = key.startswith(WITHOUT) or name.startswith(WITHOUT)
+    return METRICS["exact_match"] if without else all_metrics().get(name)

@@ -1,4 +1,8 @@
-"""Caption rows: what every metric reads, and the reader that checks a file of them."""
+"""Caption rows: what metrics and reports read of a prediction, and the files of them.
+
+A run writes `predictions.jsonl` with `prediction_line`; `read_rows` reads it, and the files of
+strangers.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from pathlib import Path
 from sca_bench.errors import InputError
 
 REQUIRED_KEYS = ("region_id", "image_id", "caption", "references")
+_NO_SLOTS: dict[str, str] = {}  # one for all rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,7 @@ class CaptionRow:
         references: One or more reference captions.
         slots: For worlds whose captions follow a grammar: slot name -> right word(s).
         box_xyxy: The region's box in pixels of the original image, for metrics that look at it.
+        learnt_from: The captions that the region was trained on, where those were not its own.
     """
 
     region_id: str
@@ -32,13 +38,52 @@ class CaptionRow:
     references: tuple[str, ...]
     slots: Mapping[str, str] = field(default_factory=dict)
     box_xyxy: tuple[float, float, float, float] | None = None
+    learnt_from: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionRow(CaptionRow):
+    """A row as a run writes it: beside what is read again, how sure the captioner was.
+
+    Attributes:
+        log_prob: Mean log-probability per generated token, end token included.
+        predicted_ious: SAM's predicted IoU of each mask candidate.
+        seconds: Wall time of the generation call divided by its regions.
+    """
+
+    log_prob: float
+    predicted_ious: tuple[float, ...]
+    seconds: float
+
+
+def prediction_line(row: PredictionRow) -> str:
+    """Return a row as a line of `predictions.jsonl`, with its line feed.
+
+    Pixels are rounded to 3 digits, the other numbers to 6; slots and `learnt_from` stand there only
+    where there are some.
+    """
+    record: dict[str, object] = {
+        "region_id": row.region_id,
+        "image_id": row.image_id,
+        "caption": row.caption,
+        "references": row.references,
+        "box_xyxy": row.box_xyxy and [round(side, 3) for side in row.box_xyxy],
+        "log_prob": round(row.log_prob, 6),
+        "predicted_ious": [round(iou, 6) for iou in row.predicted_ious],
+        "seconds": round(row.seconds, 6),
+    }
+    if row.slots:
+        record["slots"] = dict(row.slots)
+    if row.learnt_from:
+        record["learnt_from"] = row.learnt_from
+    return json.dumps(record, ensure_ascii=False) + "\n"
 
 
 def read_rows(path: str | Path) -> list[CaptionRow]:
     """Read rows from a `.jsonl` file (one record a line) or a `.json` file (a list of records).
 
-    Ids may be integers and become strings; keys beyond `REQUIRED_KEYS`, `slots` and `box_xyxy` are
-    ignored.
+    Ids may be integers and become strings; keys beyond `REQUIRED_KEYS`, `slots`, `box_xyxy` and
+    `learnt_from` are ignored.
 
     Raises:
         InputError: The file cannot be read, is empty, or a record is at fault; names file, line
@@ -128,8 +173,8 @@ def _row(path: Path, place: str, record: object) -> CaptionRow:
     caption = record["caption"]
     if not isinstance(caption, str):
         raise InputError(path, f"{place}: caption", f"is {json_kind(caption)}, expected a string")
-    references = read_references(path, place, record)
-    slots = record.get("slots") or {}
+    references = read_texts(path, place, record, "references")
+    slots = record.get("slots") or _NO_SLOTS
     if not isinstance(slots, dict):
         raise InputError(path, f"{place}: slots", f"is {json_kind(slots)}, expected an object")
     for name, word in slots.items():
@@ -138,7 +183,9 @@ def _row(path: Path, place: str, record: object) -> CaptionRow:
                 path, f"{place}: slots.{name}", f"is {json_kind(word)}, expected a string"
             )
     box = read_box(path, f"{place}: box_xyxy", record.get("box_xyxy"))
-    return CaptionRow(region_id, image_id, caption, references, slots, box)
+    there = "learnt_from" in record
+    learnt_from = read_texts(path, place, record, "learnt_from") if there else ()
+    return CaptionRow(region_id, image_id, caption, references, slots, box, learnt_from)
 
 
 def read_box(path: Path, place: str, value: object) -> tuple[float, float, float, float] | None:
@@ -170,23 +217,23 @@ def read_id(path: Path, place: str, record: Mapping[str, object], key: str) -> s
     return str(value)
 
 
-def read_references(path: Path, place: str, record: Mapping[str, object]) -> tuple[str, ...]:
-    """Return the references of a record.
+def read_texts(path: Path, place: str, record: Mapping[str, object], key: str) -> tuple[str, ...]:
+    """Return the texts of a record, such as its references.
 
     Raises:
         InputError: They are no list of at least one string.
     """
-    references = record["references"]
-    if not isinstance(references, list):
-        problem = f"is {json_kind(references)}, expected a list of strings"
-        raise InputError(path, f"{place}: references", problem)
-    if not references:
-        raise InputError(path, f"{place}: references", "is empty", "give at least one reference")
-    for index, reference in enumerate(references):
-        if not isinstance(reference, str):
-            problem = f"is {json_kind(reference)}, expected a string"
-            raise InputError(path, f"{place}: references[{index}]", problem)
-    return tuple(references)
+    texts = record[key]
+    if not isinstance(texts, list):
+        problem = f"is {json_kind(texts)}, expected a list of strings"
+        raise InputError(path, f"{place}: {key}", problem)
+    if not texts:
+        raise InputError(path, f"{place}: {key}", "is empty", "give at least one string")
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            problem = f"is {json_kind(text)}, expected a string"
+            raise InputError(path, f"{place}: {key}[{index}]", problem)
+    return tuple(texts)
 
 
 def json_kind(value: object) -> str:

@@ -24,6 +24,7 @@ from sca_bench.metrics.rows import CaptionRow, check_rows
 from sca_bench.metrics.signature import Signature, region_set_hash
 from sca_bench.metrics.spice import corenlp_folder, spice
 from sca_bench.metrics.tokens import TokenCache
+from sca_bench.metrics.value_names import ValueName, values_of
 
 # An index of 40,000 regions with five references takes about 150 MiB, their tokens half of it.
 _KEPT_REFERENCE_SETS, _KEPT_INDICES = 4, 2
@@ -53,10 +54,11 @@ class ScoreResult:
     """Scores of one system.
 
     Attributes:
-        values: Value by key, in natural units (0-1, CIDEr-D 0-10); None where not computed.
+        values: Value by name (`value_names`), in natural units (0-1, CIDEr-D 0-10); None where not
+            computed.
         per_region: Key -> one value per row, in the order of the rows. Keys whose value stands for
-            a part of the rows only (`slots...objects_2`) have none. A corpus-level value (METEOR,
-            BLEU) is not the mean of its regions' values.
+            a part of the rows only (`slot_by_objects/2/...`) have none. A corpus-level value
+            (METEOR, BLEU) is not the mean of its regions' values.
         statistics: What corpus-level values are made of, see `sca_bench.metrics.corpus`: `bleu`,
             (regions, 10), and `meteor`, (regions, 23), where computed.
         signatures: Signature of every computed value.
@@ -78,12 +80,13 @@ class ScoreResult:
 
         Slots by the number of objects are left out: a subset need not have all of an image.
         """
-        values = {k: v for k, v in part.values.items() if ".objects_" not in k}
+        values = {k: v for k, v in part.values.items() if ValueName.parse(k).num_objects is None}
         self.values.update({f"{name}/{key}": value for key, value in values.items()})
         for key, signature in part.signatures.items():
             if key not in values:
                 continue
-            self.signatures[f"{name}/{key}"] = replace(signature, metric=f"{name}/{key}")
+            signed = replace(signature, metric=f"{name}/{signature.metric}")
+            self.signatures[f"{name}/{key}"] = signed
         self.not_computed.update({f"{name}/{k}": reason for k, reason in part.not_computed.items()})
         self.notes.extend(f"{name}: {note}" for note in part.notes)
 
@@ -176,7 +179,7 @@ class Scorer:
         bleu: dict[str, _Field] | None = None
         # METEOR last: its process loads its tables while the others are computed.
         for name, spec in sorted(specs.items(), key=lambda item: item[1].family == "meteor"):
-            keys = [f"bleu_{n}" for n in range(1, 5)] if name == "bleu" else [name]
+            keys = values_of(name)
             try:
                 if spec.compute or tokens is None:
                     run.add_all(spec, spec.values(rows, Context(name, images, self._memory)))

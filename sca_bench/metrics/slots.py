@@ -15,6 +15,7 @@ from sca_bench.errors import NotComputed, did_you_mean
 from sca_bench.metrics.protocol import Scored
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.text import canonical
+from sca_bench.metrics.value_names import MEAN_OF_SLOTS, SLOTS, ValueName
 
 
 def exact_match(rows: Sequence[CaptionRow], key: str = "exact_match") -> Scored:
@@ -64,8 +65,9 @@ def macro_recall(rows: Sequence[CaptionRow]) -> Scored:
 def slot_accuracy(rows: Sequence[CaptionRow]) -> list[Scored]:
     """Accuracy of every slot, and of all simple slots together, whole and by number of regions.
 
-    Keys: `slots` (mean over a region's simple slots, then over regions), `slots.NAME`, and both
-    with `.objects_N` for the images with N regions. Rows without slots do not count.
+    Keys (`value_names`): `slots` (mean over a region's simple slots, then over regions),
+    `slot/NAME`, and both as `slot_by_objects/N/...` for the images with N regions. Rows without
+    slots do not count.
 
     Raises:
         NotComputed: No row carries slots, or a row names a slot the grammar does not know.
@@ -90,22 +92,22 @@ def slot_accuracy(rows: Sequence[CaptionRow]) -> list[Scored]:
     for row, found in zip(carrying, hits, strict=True):
         simple = [found[slot] for slot in grammar.SIMPLE_SLOTS if slot in found]
         if simple:
-            columns["slots"].append((row, sum(simple) / len(simple)))
+            columns[MEAN_OF_SLOTS].append((row, sum(simple) / len(simple)))
         for slot in grammar.SLOTS:
             if slot in found:
-                columns[f"slots.{slot}"].append((row, found[slot]))
-    order = ["slots", *(f"slots.{slot}" for slot in grammar.SLOTS)]
+                columns[slot].append((row, found[slot]))
     scored = []
-    for key in (key for key in order if key in columns):
-        scored.append(_column(key, columns[key]))
-        for size in sorted({num_regions[row.image_id] for row, _ in columns[key]}):
-            part = [pair for pair in columns[key] if num_regions[pair[0].image_id] == size]
-            scored.append(_column(f"{key}.objects_{size}", part))
+    for slot in (slot for slot in (MEAN_OF_SLOTS, *grammar.SLOTS) if slot in columns):
+        whole = ValueName(SLOTS, "" if slot == MEAN_OF_SLOTS else slot)
+        scored.append(_column(whole, columns[slot]))
+        for size in sorted({num_regions[row.image_id] for row, _ in columns[slot]}):
+            part = [pair for pair in columns[slot] if num_regions[pair[0].image_id] == size]
+            scored.append(_column(ValueName(SLOTS, slot, size), part))
     return scored
 
 
-def _column(key: str, pairs: Sequence[tuple[CaptionRow, float]]) -> Scored:
-    return _mean(key, [value for _, value in pairs], [row for row, _ in pairs])
+def _column(name: ValueName, pairs: Sequence[tuple[CaptionRow, float]]) -> Scored:
+    return _mean(str(name), [value for _, value in pairs], [row for row, _ in pairs])
 
 
 def _mean(key: str, values: list[float], rows: Sequence[CaptionRow]) -> Scored:

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sca_bench.metrics.compare import Comparison, compare_resampled
-from sca_bench.metrics.verdict import Judged, judge
 from sca_bench.report.collect import CellRuns, SuiteData
 from sca_bench.report.samples import LEVEL, Samples, unpaired
+from sca_bench.stats.compare import Comparison, compare_resampled
+from sca_bench.stats.verdict import Judged, judge
 from sca_bench.study.claims import Comparator, Side, meant_cells, parse_claim
 
 MARGIN_SHARE = 0.01

@@ -16,7 +16,8 @@ from safetensors.numpy import load_file
 
 from sca_bench.errors import InputError
 from sca_bench.metrics.corpus import statistics_family
-from sca_bench.report.names import SLOT, SLOT_BY_OBJECTS, SLOTS, expand_metrics
+from sca_bench.metrics.value_names import SLOT, SLOTS, ValueName
+from sca_bench.report.names import expand_metrics
 from sca_bench.report.read_once import ReadOnce
 from sca_bench.report.score_table import MAY_DIFFER, ScoreRow, ScoreTable
 from sca_bench.study.record import CellEntry, RunRecord, SuiteManifest
@@ -64,7 +65,7 @@ class SuiteData:
         scores: Every score and cost of every run; missing ones with their reason.
     """
 
-    store: Store
+    store: ReadOnce
     manifest: SuiteManifest
     cells: tuple[CellRuns, ...]
     scores: ScoreTable
@@ -140,7 +141,9 @@ def _score_rows(manifest: SuiteManifest, cells: list[CellRuns]) -> Iterator[Scor
 
 def _metric_order(metric: str) -> tuple[bool, bool]:
     # sorted() is stable: inside each group the record's own order of slots is kept.
-    return metric.startswith(SLOT_BY_OBJECTS), metric.startswith(SLOT)
+    name = ValueName.parse(metric)
+    by_objects = name.num_objects is not None
+    return by_objects and not name.part, bool(name.slot) and not by_objects and not name.part
 
 
 def load_region_scores(store: Store, cell_id: str, seed: int, metric: str) -> dict[str, float]:
@@ -172,9 +175,9 @@ def load_region_scores(store: Store, cell_id: str, seed: int, metric: str) -> di
 
 def _table_of(stored: dict[str, Any], metric: str) -> tuple[dict[str, Any], str]:
     """Return the regions a metric was scored on, and its name there: `name/metric` of a subset."""
-    part, _, name = metric.partition("/")
+    name = ValueName.parse(metric)
     parts = stored.get("parts", {})
-    return (parts[part], name) if part in parts else (stored, metric)
+    return (parts[name.part], str(name.whole)) if name.part in parts else (stored, metric)
 
 
 def load_statistics(
@@ -207,22 +210,6 @@ def load_statistics(
     if rows.ndim != 2 or len(rows) != len(ids) or not np.isfinite(rows).all():
         raise InputError(path, family, f"{len(rows)} rows for {len(ids)} regions", "delete it")
     return dict(zip(ids, rows.astype(np.float64), strict=True))
-
-
-def load_predictions(store: Store, cell_id: str, seed: int) -> dict[str, dict[str, Any]]:
-    """Return region id -> row of `predictions.jsonl` of one run, in the file's order.
-
-    Raises:
-        InputError: A row lacks its region, its image or its caption.
-    """
-    path = store.run_dir(cell_id, seed) / "predictions.jsonl"
-    rows: dict[str, dict[str, Any]] = {}
-    for number, row in enumerate(store.predictions(cell_id, seed), start=1):
-        missing = [key for key in ("region_id", "image_id", "caption") if key not in row]
-        if missing:
-            raise InputError(path, f"line {number}", f"lacks {', '.join(missing)}", "run it again")
-        rows[str(row["region_id"])] = row
-    return rows
 
 
 def load_json(path: Path) -> Any:

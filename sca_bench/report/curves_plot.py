@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sca_bench.metrics.value_names import ValueName
 from sca_bench.report.collect import SuiteData
 from sca_bench.report.figures import add_legend, legend_columns, line_style, new_figure, tidy
 from sca_bench.report.names import (
-    SLOT,
-    SLOT_BY_OBJECTS,
     expand_metrics,
     metric_label,
     metric_scale,
@@ -135,7 +134,7 @@ def _factor(key: str) -> float:
 
 def _is_score(key: str) -> bool:
     name = key.removeprefix(VAL)
-    return key != name and (name in _KNOWN or name.startswith((SLOT, SLOT_BY_OBJECTS)))
+    return key != name and (name in _KNOWN or bool(ValueName.parse(name).slot))
 
 
 def _title(key: str) -> str:

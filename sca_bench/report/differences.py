@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from sca_bench.metrics.compare import (
+from sca_bench.report.collect import CellRuns, SuiteData
+from sca_bench.report.samples import LEVEL, Samples, unpaired
+from sca_bench.stats.compare import (
     Comparison,
     Estimate,
     compare_resampled,
     estimate_resampled,
 )
-from sca_bench.metrics.families import holm
-from sca_bench.metrics.power import NoiseFloor, noise_floor
-from sca_bench.report.collect import CellRuns, SuiteData
-from sca_bench.report.samples import LEVEL, Samples, unpaired
+from sca_bench.stats.holm import holm
+from sca_bench.stats.power import NoiseFloor, noise_floor
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sca_bench.metrics.stats import image_bootstrap
-from sca_bench.report.collect import SuiteData, load_json, load_predictions
+from sca_bench.metrics.rows import CaptionRow
+from sca_bench.report.collect import SuiteData, load_json
 from sca_bench.report.figures import shown_number
 from sca_bench.report.names import metric_scale
 from sca_bench.report.samples import LEVEL, RESAMPLING_SEED, Sample
+from sca_bench.stats.bootstrap import image_bootstrap
 
 MAX_CELLS = 8
 NUM_BINS = 5
@@ -103,7 +104,7 @@ def distribution(data: SuiteData, samples: Sequence[Sample]) -> Distribution:
     }
     record = first.done[0]
     shared = set.intersection(*(set(values) for values in by_region.values()))
-    rows = load_predictions(data.store, record.cell_id, record.seed)
+    rows = data.store.predictions(record.cell_id, record.seed)
     regions = [key for key in sample.region_ids if key in shared and key in rows]
     if not regions:
         return Distribution(data.main_metric, (), 0, left_out, without)
@@ -129,10 +130,10 @@ def _sizes(data: SuiteData, images_dir: str) -> Mapping[str, Sequence[float]]:
 
 
 def _properties(
-    rows: Sequence[Mapping[str, Any]], sizes: Mapping[str, Sequence[float]]
+    rows: Sequence[CaptionRow], sizes: Mapping[str, Sequence[float]]
 ) -> list[tuple[str, list[float] | None]]:
     """Return each property's label and its value of every region; None where it is not known."""
-    words = [[_words(text) for text in row.get("references") or ()] for row in rows]
+    words = [[_words(text) for text in row.references] for row in rows]
     lengths: list[float] | None = None
     rarity: list[float] | None = None
     if all(any(each) for each in words):
@@ -149,14 +150,14 @@ def _properties(
 
 
 def _areas(
-    rows: Sequence[Mapping[str, Any]], sizes: Mapping[str, Sequence[float]]
+    rows: Sequence[CaptionRow], sizes: Mapping[str, Sequence[float]]
 ) -> tuple[str, list[float] | None]:
     """Return box areas in per cent of the image, or in px² where an image's size is unknown."""
-    boxes = [row.get("box_xyxy") for row in rows]
+    boxes = [row.box_xyxy for row in rows]
     if any(box is None for box in boxes):
         return "Box area", None
     areas = [max(0.0, b[2] - b[0]) * max(0.0, b[3] - b[1]) for b in boxes if b is not None]
-    wholes = [sizes.get(str(row["image_id"])) for row in rows]
+    wholes = [sizes.get(row.image_id) for row in rows]
     if any(whole is None or not whole[0] * whole[1] for whole in wholes):
         return "Box area (px²)", areas
     shares = [100 * a / (w[0] * w[1]) for a, w in zip(areas, wholes, strict=True) if w is not None]
@@ -164,7 +165,7 @@ def _areas(
 
 
 def _words(text: str) -> list[str]:
-    return _WORD.findall(str(text).lower())
+    return _WORD.findall(text.lower())
 
 
 def _panel(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from sca_bench.report.lineage import lineage_lines
 from sca_bench.report.marks import Word, mark_words, slot_vocabulary
@@ -126,20 +125,18 @@ def build_gallery(regions: SuiteRegions, size: GallerySize | None = None) -> Gal
     cells = regions.data.cells
     places = {cell.entry.cell_id: place for place, cell in enumerate(cells)}
     chosen = choose(regions, size.num_disputed, size.num_even)
-    known = slot_vocabulary(row.get("slots") or {} for row in regions.rows.values())
+    known = slot_vocabulary(row.slots for row in regions.rows.values())
     metric = regions.data.main_metric
     thumbnails = Thumbnails(regions.data.store.root, size.side_px)
     masks = _Masks(regions)
     cards = []
     for region_id, group in chosen:
         row = regions.rows[region_id]
-        box, image_id = row.get("box_xyxy"), str(row["image_id"])
+        image_id, references, slots = row.image_id, row.references, row.slots
         folder = regions.folders.get(region_id, "")
-        shot, reason = thumbnails.shot(folder, image_id, tuple(box) if box else None)
+        shot, reason = thumbnails.shot(folder, image_id, row.box_xyxy)
         if shot is not None:
             shot = replace(shot, layers=masks.layers(region_id, shot.image))
-        references = tuple(str(text) for text in row.get("references") or ())
-        slots = row.get("slots") or {}
         said = tuple(
             _said(run, places[run.cell.entry.cell_id], region_id, references, slots, known, metric)
             for run in runs
@@ -240,7 +237,7 @@ def _said(
     cell_index: int,
     region_id: str,
     references: tuple[str, ...],
-    slots: dict[str, Any],
+    slots: Mapping[str, str],
     vocabulary: frozenset[str],
     metric: str,
 ) -> Said:
@@ -249,8 +246,8 @@ def _said(
     row = run.rows.get(region_id)
     if row is None:
         return Said(*who, (), "", run.hole or "not in this cell's test set")
-    caption = str(row["caption"])
-    if slots and references:
+    caption = row.caption
+    if slots:
         words = tuple(mark_words(caption, _slot_reference(references, slots), vocabulary))
     else:
         words = tuple(Word(text) for text in caption.split())
@@ -258,7 +255,7 @@ def _said(
     return Said(*who, words, "" if score is None else show_score(score, metric=metric))
 
 
-def _slot_reference(references: tuple[str, ...], slots: dict[str, Any]) -> str:
+def _slot_reference(references: tuple[str, ...], slots: Mapping[str, str]) -> str:
     """Return the reference that says all slots, else the first one."""
     for text in references:
         if all(value in text for value in slots.values()):

@@ -36,39 +36,6 @@ def load_masks(root: Path, masks_file: str) -> dict[str, dict[str, Any]]:
     return rows
 
 
-def decode_mask(size: tuple[int, int], counts: str) -> np.ndarray:
-    """Return a mask, bool (H, W), of COCO's compressed run lengths.
-
-    Args:
-        size: Height and width.
-        counts: Runs of 0 and 1 by turns, down the columns: six bits a character, the lowest
-            first, the highest of them says that more follow; from the third run on the difference
-            to the run before the last.
-
-    Raises:
-        ValueError: The runs do not fill the mask.
-
-    Source: cocoapi, `rleFrString`.
-    """
-    runs: list[int] = []
-    value = shift = 0
-    for character in counts:
-        bits = ord(character) - 48
-        value |= (bits & 0x1F) << shift
-        shift += 5
-        if bits & 0x20:
-            continue
-        if bits & 0x10:
-            value -= 1 << shift
-        runs.append(value + runs[-2] if len(runs) > 2 else value)
-        value = shift = 0
-    height, width = size
-    if sum(runs) != height * width or min(runs, default=0) < 0:
-        raise ValueError(f"runs of {sum(runs)} pixels for a mask of {height} x {width}")
-    flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-    return flat.reshape(width, height).T
-
-
 def mask_layer(mask: np.ndarray) -> str:
     """Return a mask as a PNG data URI of its size: see-through fill, bright edge, nothing else."""
     inner = mask.copy()

@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sca_bench.metrics.registry import MetricSpec, spec_of_value
+from sca_bench.metrics.value_names import SLOTS, ValueName, values_of
 
 SCALE = 100.0
-SLOTS = "slots"
-SLOT = "slot/"
-SLOT_BY_OBJECTS = "slot_by_objects/"
 NO_VALUE = "–"  # noqa: RUF001 - an en dash reads as an empty field, a hyphen as a minus
 
 _LABELS = {
@@ -27,7 +25,6 @@ _LABELS = {
 }
 _VAGUE = ("weights", "size", "type", "path", "prompt", "trainable")
 _CAPITALS = {"sam": "SAM", "lsj": "LSJ"}
-_GROUPS = {"bleu": ("bleu_1", "bleu_2", "bleu_3", "bleu_4")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +53,7 @@ def expand_metrics(metrics: Iterable[str]) -> list[str]:
     """Return a manifest's metrics one by one: `bleu` becomes four, `slots` has its own table."""
     names: list[str] = []
     for metric in metrics:
-        for name in _GROUPS.get(metric, (metric,)):
+        for name in values_of(metric):
             if name != SLOTS and name not in names:
                 names.append(name)
     return names
@@ -64,14 +61,12 @@ def expand_metrics(metrics: Iterable[str]) -> list[str]:
 
 def metric_label(metric: str) -> str:
     """Return the name a reader knows, without a unit."""
-    if metric.startswith(SLOT_BY_OBJECTS):
-        number, _, name = metric.removeprefix(SLOT_BY_OBJECTS).partition("/")
-        return f"{name.replace('_', ' ')}, {number} objects"
-    if metric.startswith(SLOT):
-        return metric.removeprefix(SLOT).replace("_", " ")
-    part, slash, inner = metric.partition("/")
-    if slash:  # of a subset, or of the training regions
-        return f"{metric_label(inner)}, {part.replace('_', ' ')}"
+    name = ValueName.parse(metric)
+    if name.part:
+        return f"{metric_label(str(name.whole))}, {name.part.replace('_', ' ')}"
+    if name.slot:
+        slot = name.slot.replace("_", " ")
+        return slot if name.num_objects is None else f"{slot}, {name.num_objects} objects"
     spec = spec_of_value(metric)
     if spec is not None and spec.name == metric:
         return spec.label or metric.replace("_", " ").capitalize()
@@ -114,10 +109,8 @@ def difference_unit(metric: str) -> str:
 
 
 def _spec(metric: str) -> MetricSpec | None:
-    """Return the metric behind a name in a record, such as `train/exact_match`."""
-    if metric.startswith((SLOT, SLOT_BY_OBJECTS)):
-        return None
-    return spec_of_value(metric.rpartition("/")[2])
+    """Return the metric of a value; None for a single slot, which is a plain share."""
+    return None if ValueName.parse(metric).slot else spec_of_value(metric)
 
 
 def short_axes(axes: Iterable[str]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from sca_bench.report.names import show_score
 from sca_bench.report.page import Page, Picture, metric_words, render
 from sca_bench.report.suite import SuiteReport
 from sca_bench.report.tables import Table
+from sca_bench.stats.seeds import SeedSummary
 
 NO_SCORE = "no score yet"
 _LEFT_OUT = ("interval", "parts", "slots", "slots-by-objects")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from sca_bench.study.store import Store
-
-_OF_REGION = ("region_id", "image_id", "references", "box_xyxy", "slots")
+from sca_bench.metrics.rows import CaptionRow, read_rows
+from sca_bench.study.store import PREDICTIONS, Store
 
 
 class ReadOnce(Store):
@@ -21,18 +22,21 @@ class ReadOnce(Store):
 
     def __init__(self, store: Store) -> None:
         super().__init__(store.root)
-        self._predictions: dict[tuple[str, int], list[dict[str, Any]]] = {}
+        self._predictions: dict[tuple[str, int], Mapping[str, CaptionRow]] = {}
         self._scores: dict[tuple[str, int], dict[str, Any]] = {}
-        self._regions: dict[Any, dict[str, Any]] = {}
+        self._regions: dict[str, CaptionRow] = {}
 
-    def predictions(self, cell_id: str, seed: int) -> list[dict[str, Any]]:
-        """Return the rows of one run, as `Store.predictions`."""
+    def predictions(self, cell_id: str, seed: int) -> Mapping[str, CaptionRow]:
+        """Return region id -> row of one run, in the order of its file; empty if there is none.
+
+        Raises:
+            InputError: The file is damaged.
+        """
         key = (cell_id, seed)
         if key not in self._predictions:
-            rows = super().predictions(cell_id, seed)
-            for row in rows:
-                self._share(row)
-            self._predictions[key] = rows
+            path = self.run_dir(cell_id, seed) / PREDICTIONS
+            rows = map(self._shared, read_rows(path) if path.exists() else [])
+            self._predictions[key] = {row.region_id: row for row in rows}
         return self._predictions[key]
 
     def region_scores(self, cell_id: str, seed: int) -> dict[str, Any]:
@@ -42,9 +46,8 @@ class ReadOnce(Store):
             self._scores[key] = super().region_scores(cell_id, seed)
         return self._scores[key]
 
-    def _share(self, row: dict[str, Any]) -> None:
-        known = self._regions.setdefault(str(row.get("region_id")), row)
-        if known is not row:
-            for name in _OF_REGION:
-                if name in row and row[name] == known.get(name):
-                    row[name] = known[name]
+    def _shared(self, row: CaptionRow) -> CaptionRow:
+        """Return an equal row that shares what another run says of the region alike."""
+        known = self._regions.setdefault(row.region_id, row)
+        alike = replace(known, caption=row.caption)
+        return row if known is row or alike != row else alike

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from sca_bench.report.collect import CellRuns, SuiteData, load_predictions, load_region_scores
+from sca_bench.metrics.rows import CaptionRow
+from sca_bench.report.collect import CellRuns, SuiteData, load_region_scores
 from sca_bench.report.thumbnails import Thumbnails
 
 MAX_PER_IMAGE = 3
@@ -31,7 +31,7 @@ class RunSaid:
     seed: int
     images_dir: str
     masks_file: str
-    rows: Mapping[str, dict[str, Any]]
+    rows: Mapping[str, CaptionRow]
     scores: Mapping[str, float]
     hole: str = ""
 
@@ -64,7 +64,7 @@ class SuiteRegions:
 
     data: SuiteData
     runs: tuple[RunSaid, ...]
-    rows: Mapping[str, dict[str, Any]]
+    rows: Mapping[str, CaptionRow]
     gaps: Mapping[str, Gap]
     folders: Mapping[str, str]
     pictured: frozenset[str]
@@ -82,7 +82,7 @@ def read_regions(data: SuiteData) -> SuiteRegions:
         InputError: A file of the runs folder is damaged.
     """
     runs = _runs(data)
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, CaptionRow] = {}
     for run in runs:
         for region_id, row in run.rows.items():
             rows.setdefault(region_id, row)
@@ -91,7 +91,7 @@ def read_regions(data: SuiteData) -> SuiteRegions:
     pictured = {
         region_id
         for region_id, row in rows.items()
-        if thumbnails.has(folders.get(region_id, ""), str(row["image_id"]))
+        if thumbnails.has(folders.get(region_id, ""), row.image_id)
     }
     gaps = {region_id: _gap(runs, region_id) for region_id in rows}
     return SuiteRegions(data, tuple(runs), rows, gaps, folders, frozenset(pictured))
@@ -105,7 +105,7 @@ def _runs(data: SuiteData) -> list[RunSaid]:
                 found.append(RunSaid(cell, run.seed, "", "", {}, {}, run.hole))
                 continue
             key = (cell.entry.cell_id, run.seed)
-            rows = load_predictions(data.store, *key)
+            rows = data.store.predictions(*key)
             scores = load_region_scores(data.store, *key, data.main_metric)
             hole = "" if rows else "left no captions"
             record = run.record
@@ -120,7 +120,7 @@ def _gap(runs: list[RunSaid], region_id: str) -> Gap:
     for run in runs:
         if run.cell.entry.control or region_id not in run.rows:
             continue
-        captions.add(str(run.rows[region_id]["caption"]))
+        captions.add(run.rows[region_id].caption)
         if region_id in run.scores:
             per_cell.setdefault(run.cell.entry.cell_id, []).append(run.scores[region_id])
     means = [math.fsum(values) / len(values) for values in per_cell.values()]
@@ -138,7 +138,7 @@ def choose(regions: SuiteRegions, num_disputed: int, num_even: int) -> list[tupl
     per_image: dict[str, int] = {}
     turns: dict[str, int] = {}
     for region_id in ordered:
-        image_id = str(rows[region_id]["image_id"])
+        image_id = rows[region_id].image_id
         turns[region_id] = per_image.setdefault(image_id, 0)
         per_image[image_id] += 1
     by_turn = sorted((r for r in ordered if turns[r] < MAX_PER_IMAGE), key=lambda r: turns[r])

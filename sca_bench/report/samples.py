@@ -10,25 +10,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sca_bench.metrics.corpus import corpus_value
-from sca_bench.metrics.resample import (
+from sca_bench.metrics.value_names import ValueName
+from sca_bench.report.collect import (
+    CellRuns,
+    SuiteData,
+    load_region_scores,
+    load_statistics,
+)
+from sca_bench.stats.bootstrap import (
     Resampled,
     cell_scores,
     image_weights,
     mean_combine,
     resample,
-)
-from sca_bench.report.collect import (
-    CellRuns,
-    SuiteData,
-    load_predictions,
-    load_region_scores,
-    load_statistics,
 )
 from sca_bench.study.record import RunRecord
 
@@ -100,7 +99,7 @@ class Samples:
         trained = any(record.cost.get("num_trainable_params", 1.0) > 0 for record in cell.done)
 
         def combine(sums: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
-            return corpus_value(metric.rpartition("/")[2], sums, counts)
+            return corpus_value(ValueName.parse(metric).metric, sums, counts)
 
         scores = cell_scores(
             read.values, images, combine if read.is_corpus else mean_combine, trained=trained
@@ -178,7 +177,7 @@ def _is_no_mean(record: RunRecord, metric: str, values: NDArray[np.float64]) -> 
 def _images(data: SuiteData, cell: CellRuns, ids: Sequence[str]) -> list[str] | None:
     """Return the image of each region, from the first run that knows them all."""
     for record in cell.done:
-        rows: dict[str, Any] = load_predictions(data.store, record.cell_id, record.seed)
+        rows = data.store.predictions(record.cell_id, record.seed)
         if all(key in rows for key in ids):
-            return [str(rows[key]["image_id"]) for key in ids]
+            return [rows[key].image_id for key in ids]
     return None

@@ -12,8 +12,8 @@ import pandas as pd
 
 from sca_bench.errors import InputError
 from sca_bench.metrics.signature import comparable
-from sca_bench.metrics.stats import SeedSummary, seed_summary
 from sca_bench.report.names import short_region_set
+from sca_bench.stats.seeds import SeedSummary, seed_summary
 
 REGION_SET = "region_set"
 MAY_DIFFER = frozenset({REGION_SET, "num_regions", "short"})

@@ -6,15 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sca_bench.metrics.power import pooled_floor
+from sca_bench.metrics.value_names import SEEN, SLOT, SLOT_BY_OBJECTS, SLOTS, TRAIN, ValueName
 from sca_bench.report.collect import COST, CellRuns, SuiteData
 from sca_bench.report.lineage import lineage_lines
 from sca_bench.report.names import (
     COSTS,
     NO_VALUE,
-    SLOT,
-    SLOT_BY_OBJECTS,
-    SLOTS,
     difference_unit,
     higher_is_better,
     is_numeric,
@@ -24,6 +21,7 @@ from sca_bench.report.names import (
     show_number,
     show_score,
 )
+from sca_bench.stats.power import pooled_floor
 from sca_bench.study.values import show_value
 
 Rank = Literal["", "best", "second"]
@@ -158,8 +156,8 @@ def slot_table(data: SuiteData, notes: Footnotes) -> Table | None:
 def parts_table(data: SuiteData, notes: Footnotes) -> Table | None:
     """Return scores over other regions than all test regions, or None where there are none."""
     subsets = data.manifest.subsets
-    prefixes = ("train/", "seen/", *(f"{name}/" for name in subsets))
-    metrics = [m for prefix in prefixes for m in data.scores.metrics(prefix)]
+    parts = (TRAIN, SEEN, *subsets)
+    metrics = [m for part in parts for m in data.scores.metrics(f"{part}/")]
     if not metrics:
         return None
     columns = [Column("Cell", numeric=False)]
@@ -169,12 +167,13 @@ def parts_table(data: SuiteData, notes: Footnotes) -> Table | None:
         entries = [name_entry(cell, notes), *(_score(data, cell, m, notes) for m in metrics)]
         rows.append(Row(tuple(entries), cell.entry.control))
     says = {
-        "train/": "train: training regions against their own references (as dealt: against the "
+        TRAIN: "train: training regions against their own references (as dealt: against the "
         "captions that were dealt to them)",
-        "seen/": "seen: test regions whose reference occurs in training",
+        SEEN: "seen: test regions whose reference occurs in training",
     }
-    says |= {f"{name}/": f"{name.replace('_', ' ')}: {which}" for name, which in subsets.items()}
-    shown = [text for prefix, text in says.items() if any(m.startswith(prefix) for m in metrics)]
+    says |= {name: f"{name.replace('_', ' ')}: {which}" for name, which in subsets.items()}
+    there = {ValueName.parse(metric).part for metric in metrics}
+    shown = [text for part, text in says.items() if part in there]
     caption = f"{'; '.join(shown)}. ± as above."
     title = "Training regions, and test regions with seen references"
     if subsets:
@@ -189,18 +188,17 @@ def slot_by_objects_table(data: SuiteData, notes: Footnotes) -> Table | None:
     metrics = data.scores.metrics(SLOT_BY_OBJECTS)
     if not metrics:
         return None
-    pairs = [metric.removeprefix(SLOT_BY_OBJECTS).partition("/")[::2] for metric in metrics]
-    numbers = sorted({number for number, _ in pairs}, key=lambda n: (len(n), n))
-    names = list(dict.fromkeys(name for _, name in pairs))
+    found = [ValueName.parse(metric) for metric in metrics]
+    numbers = sorted({name.num_objects for name in found if name.num_objects is not None})
+    slots = list(dict.fromkeys(name.slot for name in found))
     columns = [Column("Cell", numeric=False), Column("Objects")]
-    columns += [Column(name.replace("_", " "), metric_unit(SLOT + name)) for name in names]
+    columns += [Column(slot.replace("_", " "), metric_unit(SLOT + slot)) for slot in slots]
     rows = []
     for cell in data.cells:
         for number in numbers:
-            scores = (
-                _score(data, cell, f"{SLOT_BY_OBJECTS}{number}/{name}", notes) for name in names
-            )
-            entries = (name_entry(cell, notes), Entry(number), *scores)
+            wanted = [str(ValueName(SLOTS, slot, number)) for slot in slots]
+            scores = (_score(data, cell, metric, notes) for metric in wanted)
+            entries = (name_entry(cell, notes), Entry(str(number)), *scores)
             rows.append(Row(entries, cell.entry.control))
     caption = (
         "With two objects a neighbour is simply the other one, so accuracy is given by the number "

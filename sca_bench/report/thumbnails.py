@@ -14,6 +14,7 @@ from sca_bench.errors import InputError
 from sca_bench.files import file_name
 from sca_bench.report.collect import load_json
 from sca_bench.report.masks import decode_mask, mask_layer
+from sca_bench.rle import decode_mask
 
 KEPT_SIDE_PX = 480
 """No thumbnail that was kept has a longer side."""
@@ -151,8 +152,8 @@ def layer(row: dict[str, Any], source: int, image: SharedImage, where: Path) -> 
     if size != (image.height, image.width):
         return None
     try:
-        mask = decode_mask(size, str(row["counts"]))
-    except (ValueError, IndexError) as error:
+        mask = decode_mask({"size": size, "counts": str(row["counts"])})
+    except ValueError as error:
         problem = f"damaged mask ({error})"
         raise InputError(where, row["region_id"], problem, "delete the file") from error
     return Layer(source, mask_layer(mask))

@@ -43,8 +43,7 @@ class RunRecord(_Stored):
         settings: The resolved `CellSettings`.
         inputs: Content digest of every path setting.
         variant: Registry name; `revision` is its code revision.
-        scores: Metric name -> score; slot accuracies are named `slot/<name>`, scores of a subset
-            `<subset>/<metric>`.
+        scores: Name of a value (`metrics.value_names`) -> score.
         subsets: Name of a subset that was scored -> digest of the file that says its regions.
         cost: Ledger in the unit of each name's suffix (`_s`, `_mib`, `num_`). `train_s` is the
             run's own part of its training steps, `shared_s` what its group does once for all of

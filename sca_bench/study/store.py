@@ -183,15 +183,6 @@ class Store:
         """Return every suite that was run into this folder, by name."""
         return [_load(p, SuiteManifest) for p in sorted(self.root.glob("suites/*.json"))]
 
-    def predictions(self, cell_id: str, seed: int) -> list[dict[str, Any]]:
-        """Return the rows of `predictions.jsonl` of one run (empty if there is none).
-
-        Keys: region_id, image_id, caption, references, box_xyxy (original pixels), log_prob,
-        predicted_ious, seconds, and slots where the data set has them.
-        """
-        path = self.run_dir(cell_id, seed) / "predictions.jsonl"
-        return read_jsonl(path) if path.exists() else []
-
     def log(self, cell_id: str, seed: int) -> list[dict[str, Any]]:
         """Return the rows of `log.jsonl`: `{"step": n, "loss": x, ...}` and `val/...` values."""
         path = self.run_dir(cell_id, seed) / "log.jsonl"

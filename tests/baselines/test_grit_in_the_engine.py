@@ -10,9 +10,10 @@ from safetensors.torch import load_file
 from sca_bench import variants
 from sca_bench.engine import hooks
 from sca_bench.engine.job import CellJob, GroupJob, Outcome, new_attempt
+from sca_bench.files import read_jsonl
 from sca_bench.study.cell import CellIdentity
 from sca_bench.study.fingerprint import Fingerprints
-from sca_bench.study.store import Store
+from sca_bench.study.store import PREDICTIONS, Store
 
 
 class Point:
@@ -68,7 +69,7 @@ def test_untrained_it_captions_every_region(run):
     record = store.record(cell, 0)
     assert record.status == "done"
     assert record.counters["train_steps"] == 0
-    rows = list(store.predictions(cell, 0))
+    rows = read_jsonl(store.run_dir(cell, 0) / PREDICTIONS)
     assert len(rows) >= 2
     assert all(row["predicted_ious"] == [1.0] for row in rows)
 

@@ -12,8 +12,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from sca_bench.metrics.compare import compare_resampled
-from sca_bench.metrics.resample import CellScores, image_weights, mean_combine, resample
+from sca_bench.stats.bootstrap import CellScores, image_weights, mean_combine, resample
+from sca_bench.stats.compare import compare_resampled
 
 SYSTEMS, IMAGES, RESAMPLES = 20, 5000, 1000
 MOST_S = 3.0

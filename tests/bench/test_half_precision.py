@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from sca_bench.study.store import Store
+from sca_bench.metrics.rows import read_rows
+from sca_bench.study.store import PREDICTIONS, Store
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {
@@ -36,7 +37,7 @@ def run(overrides, runs):
     store = Store(runs)
     (record,) = store.records()
     folder = store.run_dir(record.cell_id, 0)
-    captions = [row["caption"] for row in store.predictions(record.cell_id, 0)]
+    captions = [row.caption for row in read_rows(folder / PREDICTIONS)]
     return record.cell_id, load_file(folder / "trainable.safetensors"), captions
 
 

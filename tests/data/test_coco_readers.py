@@ -5,9 +5,9 @@ from sca_bench.boxes import tight_box
 from sca_bench.data.coco_instances import instance_phrase
 from sca_bench.data.coco_panoptic import panoptic_phrase
 from sca_bench.data.load import load_split
-from sca_bench.data.masks import decode_mask
 from sca_bench.data.selection import marks
 from sca_bench.errors import InputError
+from sca_bench.rle import decode_mask
 
 WHERE = "suite.yaml"
 
@@ -160,6 +160,10 @@ INSTANCES = {
     "runs": (
         put("annotations", 3, "segmentation", "counts", value=[0, 3]),
         r"segmentation.counts: the runs do not add up to the 48 pixels",
+    ),
+    "torn mask": (
+        put("annotations", 3, "segmentation", "counts", value="03"),
+        r"segmentation.counts: is no mask \(runs of 3 pixels for a mask of 6 x 8\)",
     ),
 }
 

@@ -14,10 +14,10 @@ from sca_bench.data.collate import collate
 from sca_bench.data.dataset import RegionDataset
 from sca_bench.data.jitter import has_area, jitter_boxes, jitter_image, plan_jitter
 from sca_bench.data.load import load_split
-from sca_bench.data.masks import decode_mask
 from sca_bench.data.sampling import SeekableSampler
 from sca_bench.data_settings import INDEX_FOLDER
 from sca_bench.errors import InputError
+from sca_bench.rle import decode_mask
 from sca_bench.settings import (
     CocoInstancesSplit,
     CocoPanopticSplit,

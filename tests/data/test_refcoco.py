@@ -8,9 +8,9 @@ import pytest
 
 from sca_bench.boxes import tight_box
 from sca_bench.data.load import load_split
-from sca_bench.data.masks import decode_mask
 from sca_bench.data.plain_pickle import read_plain_pickle
 from sca_bench.errors import InputError
+from sca_bench.rle import decode_mask
 from sca_bench.settings import RefCocoSplit
 
 WHERE = "suite.yaml"

@@ -8,10 +8,10 @@ import pytest
 
 from sca_bench import grammar
 from sca_bench.data.load import load_split
-from sca_bench.data.masks import decode_mask
 from sca_bench.data.region_set import RegionSet
 from sca_bench.data.scenes import render_scene
 from sca_bench.errors import InputError
+from sca_bench.rle import decode_mask
 from sca_bench.settings import ScenesSplit
 from sca_bench.types import ImageRecord, Region
 

@@ -18,14 +18,15 @@ from sca_bench.engine import cache as cache_module
 from sca_bench.engine.cache import Cache, folder_bytes, store_folders
 from sca_bench.engine.shards import Rows, ShardStore
 from sca_bench.errors import InputError
-from sca_bench.study.store import Store
+from sca_bench.metrics.rows import read_rows
+from sca_bench.study.store import PREDICTIONS, Store
 
 
 def result(job):
     (cell,) = job.cells
     folder = Store(job.runs_dir).run_dir(cell.cell_id, cell.seed)
-    rows = [row["caption"] for row in Store(job.runs_dir).predictions(cell.cell_id, cell.seed)]
-    return load_file(folder / "trainable.safetensors"), rows
+    captions = [row.caption for row in read_rows(folder / PREDICTIONS)]
+    return load_file(folder / "trainable.safetensors"), captions
 
 
 def assert_same(one, two):

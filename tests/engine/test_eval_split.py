@@ -13,9 +13,10 @@ from sca_bench.engine.prepare import prepare
 from sca_bench.engine.scoring import score_runs
 from sca_bench.engine.verify import verify_run
 from sca_bench.errors import InputError
+from sca_bench.metrics.rows import read_rows
 from sca_bench.settings import CellSettings
 from sca_bench.study.plan import make_plan
-from sca_bench.study.store import Store
+from sca_bench.study.store import PREDICTIONS, Store
 from sca_bench.study.suite import load_suite
 
 VAL = {"eval.split": "val"}
@@ -40,8 +41,8 @@ def test_both_splits_share_one_training_and_say_what_they_are(suite_file, tmp_pa
         split = cell.settings.eval.split
         assert record.scores["exact_match"].signature["split"] == split
         assert set(record.provenance["splits"]) == {"train", "val"} | {split}
-        rows = store.predictions(cell.cell_id, 0)
-        assert len({row["image_id"] for row in rows}) == images
+        rows = read_rows(store.run_dir(cell.cell_id, 0) / PREDICTIONS)
+        assert len({row.image_id for row in rows}) == images
         assert len(list((store.root / record.images_dir).glob("*.png"))) == images
         checks = list(verify_run(store, cell.cell_id, 2))
         assert all(check.passed for check in checks), [check.line() for check in checks]

@@ -14,10 +14,11 @@ from sca_bench.engine.export import export_run
 from sca_bench.engine.import_weights import import_weights
 from sca_bench.engine.verify import verify_run
 from sca_bench.errors import InputError
-from sca_bench.files import file_sha256
+from sca_bench.files import file_sha256, read_jsonl
+from sca_bench.metrics.rows import read_rows
 from sca_bench.models.original_layout import load_original
 from sca_bench.study.record import Score
-from sca_bench.study.store import Store
+from sca_bench.study.store import PREDICTIONS, Store
 
 # What the original's layout can express, strong enough to say different things of regions.
 EXPORTABLE = {
@@ -46,12 +47,12 @@ def finished(group_job, run_group):
 
 
 def captions(store, record):
-    rows = store.predictions(record.cell_id, record.seed)
-    return {row["region_id"]: row["caption"] for row in rows}
+    rows = read_rows(store.run_dir(record.cell_id, record.seed) / PREDICTIONS)
+    return {row.region_id: row.caption for row in rows}
 
 
 def log_probs(store, record):
-    rows = store.predictions(record.cell_id, record.seed)
+    rows = read_jsonl(store.run_dir(record.cell_id, record.seed) / PREDICTIONS)
     return {row["region_id"]: row["log_prob"] for row in rows}
 
 
@@ -216,7 +217,7 @@ def other_test_split(folder):
         (lambda folder: edit_record(folder, revision="0"), "record", "revision 0, this is"),
         (one_tensor_less, "weights", "projection.bias: is missing"),
         (no_weights, "weights", "this run has no trained tensors"),
-        (row_twice, "predictions", "1 regions have several captions"),
+        (row_twice, "predictions", "appears twice, first in line 1"),
         (row_less, "predictions", "1 regions have no caption"),
         (strange_row, "predictions", "1 captions belong to no region"),
         (other_test_split, "predictions", "is not the test split that the run captioned"),

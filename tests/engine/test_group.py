@@ -14,9 +14,11 @@ from sca_bench.engine.prepare import prepare
 from sca_bench.engine.rng import RngStream
 from sca_bench.engine.worker import GroupRun
 from sca_bench.errors import CellError
+from sca_bench.files import read_jsonl
+from sca_bench.metrics.rows import read_rows
 from sca_bench.settings import CellSettings
 from sca_bench.study.cell import SPLITS
-from sca_bench.study.store import Store
+from sca_bench.study.store import PREDICTIONS, Store
 
 DEPTHS = ({"mixer.num_layers": 1}, {"mixer.num_layers": 2}, {"train.learning_rate": 0.003})
 
@@ -28,7 +30,8 @@ def trained(job, index=0):
 
 def captions(job, index=0):
     cell = job.cells[index]
-    return [row["caption"] for row in Store(job.runs_dir).predictions(cell.cell_id, cell.seed)]
+    path = Store(job.runs_dir).run_dir(cell.cell_id, cell.seed) / PREDICTIONS
+    return [row.caption for row in read_rows(path)]
 
 
 def assert_equal(one, two):
@@ -232,7 +235,7 @@ def test_log_and_predictions_hold_what_they_say(group_job, run_group):
     warm = [row["lr"] for row in rows if "lr" in row]
     assert warm[:2] == [0.005, 0.01]  # two steps of warm-up, then the cosine
     assert warm[2:] == sorted(warm[2:], reverse=True)
-    predictions = store.predictions(cell.cell_id, 0)
+    predictions = read_jsonl(store.run_dir(cell.cell_id, 0) / PREDICTIONS)
     record = store.record(cell.cell_id, 0)
     assert len({row["region_id"] for row in predictions}) == len(predictions)
     assert {row["image_id"] for row in predictions} == {"scene_100", "scene_101", "scene_102"}

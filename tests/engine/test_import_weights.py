@@ -17,13 +17,13 @@ from sca_bench.engine import splits
 from sca_bench.engine.import_weights import import_weights
 from sca_bench.engine.trained import find_trained, start_weights
 from sca_bench.errors import InputError
-from sca_bench.files import file_sha256
+from sca_bench.files import file_sha256, read_jsonl
 from sca_bench.models.build import build_sca
 from sca_bench.models.designs.sam_query import MaskTokenQueries
 from sca_bench.models.original_layout import LM_HEAD, load_original, save_original
 from sca_bench.models.sam import build_sam
 from sca_bench.study.record import RunRecord
-from sca_bench.study.store import Store
+from sca_bench.study.store import PREDICTIONS, Store
 
 DECODING = Decoding(num_beams=1, max_new_tokens=6)
 PARTS = ["import.json", "sam.safetensors", "settings.yaml", "text_decoder", "trainable.safetensors"]
@@ -112,7 +112,8 @@ def agrees(tmp_path, cell_settings, group_job, run_group):
         job = group_job(changes, seed=3)
         assert not run_group(job).failed
         store, cell = Store(job.runs_dir), job.cells[0]
-        rows = {row["region_id"]: row for row in store.predictions(cell.cell_id, 3)}
+        path = store.run_dir(cell.cell_id, 3) / PREDICTIONS
+        rows = {row["region_id"]: row for row in read_jsonl(path)}
 
         original = load_original(folder)
         settings = cell.settings

@@ -8,10 +8,11 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from sca_bench.engine import worker
-from sca_bench.files import file_name
+from sca_bench.files import file_name, read_jsonl
 from sca_bench.models.region_encoder import RegionEncoder
 from sca_bench.report.masks import decode_mask
-from sca_bench.study.store import Store
+from sca_bench.rle import decode_mask
+from sca_bench.study.store import PREDICTIONS, Store
 
 
 def record_of(job, index=0):
@@ -24,11 +25,16 @@ def rows_of(job, index=0):
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+def predictions_of(job, index=0):
+    cell = job.cells[index]
+    return read_jsonl(Store(job.runs_dir).run_dir(cell.cell_id, cell.seed) / PREDICTIONS)
+
+
 def test_every_region_of_a_thumbnail_has_a_mask_in_its_frame(group_job, run_group):
     job = group_job({})
     assert not run_group(job).failed
     record, root = record_of(job), Path(job.runs_dir)
-    predictions = Store(root).predictions(record.cell_id, record.seed)
+    predictions = predictions_of(job)
     rows = rows_of(job)
     assert [row["region_id"] for row in rows] == [row["region_id"] for row in predictions]
     for row, said in zip(rows, predictions, strict=True):
@@ -36,7 +42,7 @@ def test_every_region_of_a_thumbnail_has_a_mask_in_its_frame(group_job, run_grou
         assert row["size"] == [thumbnail.height, thumbnail.width]
         thumbnail.close()
         area = int(coco.area({"size": row["size"], "counts": row["counts"].encode()}))
-        assert decode_mask(row["size"], row["counts"]).sum() == area
+        assert decode_mask(row).sum() == area
         assert row["predicted_iou"] == pytest.approx(max(said["predicted_ious"]), abs=1e-3)
     assert record.counters["encoder_forwards"] == record.counters["sam_mixer_forwards"] == 0
 
@@ -65,7 +71,7 @@ def test_no_embeddings_no_masks_and_no_image_encoded_for_them(group_job, run_gro
     assert not (Path(job.runs_dir) / "masks").exists()
     kept = group_job({"features.cache": "encoder"}, runs=tmp_path / "encoder")
     assert not run_group(kept).failed
-    assert len(rows_of(kept)) == len(Store(kept.runs_dir).predictions(kept.cells[0].cell_id, 0))
+    assert len(rows_of(kept)) == len(predictions_of(kept))
 
 
 def test_masks_move_no_caption(group_job, run_group, tmp_path, monkeypatch):
@@ -74,8 +80,7 @@ def test_masks_move_no_caption(group_job, run_group, tmp_path, monkeypatch):
     monkeypatch.setattr(worker, "write_masks", lambda *_: False)
     without = group_job({}, runs=tmp_path / "without")
     run_group(without)
-    cell = with_masks.cells[0].cell_id
-    one, two = (Store(job.runs_dir).predictions(cell, 0) for job in (with_masks, without))
+    one, two = (predictions_of(job) for job in (with_masks, without))
     timeless = [[{k: v for k, v in row.items() if k != "seconds"} for row in rows]
                 for rows in (one, two)]  # fmt: skip
     assert timeless[0] == timeless[1]

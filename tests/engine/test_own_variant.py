@@ -8,7 +8,8 @@ import torch
 from test_run_command import finish, sca_bench
 
 from sca_bench import variants
-from sca_bench.study.store import Store
+from sca_bench.metrics.rows import read_rows
+from sca_bench.study.store import PREDICTIONS, Store
 
 MODULE = '''
 import torch
@@ -69,7 +70,8 @@ def test_it_trains_and_captions(my_package, group_job, run_group):
     losses = [row["loss"] for row in store.log(cell.cell_id, 0) if "loss" in row]
     assert len(losses) == 6
     assert torch.isfinite(torch.tensor(losses)).all()
-    assert {row["caption"] for row in store.predictions(cell.cell_id, 0)} == {"a"}
+    rows = read_rows(store.run_dir(cell.cell_id, 0) / PREDICTIONS)
+    assert {row.caption for row in rows} == {"a"}
 
 
 @pytest.mark.slow

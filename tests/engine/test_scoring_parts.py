@@ -84,6 +84,12 @@ def test_a_subset_is_scored_beside_the_whole(runs):
     assert part.signature["split"] == "test"
     assert record.scores["one_per_image/slot/colour"].value == pytest.approx(1 - 1 / num_images)
     assert not any(key.startswith("one_per_image/slot_by_objects") for key in record.scores)
+    for name, signed in (
+        ("slot/colour", "slots.colour"),
+        ("slot_by_objects/2/mean_of_slots", "slots.objects_2"),
+        ("one_per_image/slot/colour", "one_per_image/slots.colour"),
+    ):
+        assert record.scores[name].signature["metric"] == signed, "as in records of older runs"
     kept = json.loads((store.run_dir("c1", 0) / "region_scores.json").read_text())
     assert "one_per_image/exact_match" not in kept["scores"]
     assert _score(runs, metrics, FIRST)[0] == 0, "nothing is left to score"

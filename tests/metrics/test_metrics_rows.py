@@ -3,7 +3,13 @@ import json
 import pytest
 
 from sca_bench.errors import InputError
-from sca_bench.metrics.rows import CaptionRow, check_rows, read_rows
+from sca_bench.metrics.rows import (
+    CaptionRow,
+    PredictionRow,
+    check_rows,
+    prediction_line,
+    read_rows,
+)
 
 GOOD = {"region_id": "r1", "image_id": 7, "caption": "a dog", "references": ["a dog", "dogs"]}
 
@@ -34,9 +40,48 @@ def test_a_raw_line_separator_inside_a_caption_is_no_line_end(tmp_path):
     assert read_rows(path)[0].caption == "a\u2028b\x85c"
 
 
+SURE = {"log_prob": -0.12345678, "predicted_ious": (0.9, 0.87654321, 0.5), "seconds": 0.001}
+RECORDED = (
+    '{"region_id": "r1", "image_id": "7", "caption": "a dög", "references": ["a dog", "dogs"], '
+    '"box_xyxy": [0.0, 1.234, 20.5, 30.0], "log_prob": -0.123457, '
+    '"predicted_ious": [0.9, 0.876543, 0.5], "seconds": 0.001'
+)
+"""A line as runs have written it from the first release on, without its end."""
+
+
+@pytest.mark.parametrize(
+    ("more", "end"),
+    [
+        ({}, "}\n"),
+        ({"slots": {"colour": "red"}}, ', "slots": {"colour": "red"}}\n'),
+        (
+            {"slots": {"colour": "red"}, "learnt_from": ("a cat",)},
+            ', "slots": {"colour": "red"}, "learnt_from": ["a cat"]}\n',
+        ),
+    ],
+)
+def test_what_a_run_writes_is_read_again(tmp_path, more, end):
+    box = (0.0, 1.2341, 20.5, 30.0)
+    row = PredictionRow("r1", "7", "a dög", ("a dog", "dogs"), box_xyxy=box, **more, **SURE)
+    assert prediction_line(row) == RECORDED + end
+    (found,) = read_rows(_write(tmp_path, prediction_line(row)))
+    rounded = (0.0, 1.234, 20.5, 30.0)
+    assert found == CaptionRow("r1", "7", "a dög", ("a dog", "dogs"), box_xyxy=rounded, **more)
+
+
+def test_rows_stay_small(tmp_path):
+    """238,069 regions lie in memory at once: no dictionary each, and no numbers nobody reads."""
+    path = _write(tmp_path, "".join(json.dumps(GOOD | {"region_id": n}) + "\n" for n in range(2)))
+    first, second = read_rows(path)
+    assert not hasattr(first, "__dict__")
+    assert first.slots is second.slots
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"learnt_from": "a cat"}, "line 2: learnt_from: is a string, expected a list"),
+        ({"learnt_from": []}, "line 2: learnt_from: is empty"),
         ({"region_id": None}, "line 2: region_id: is null"),
         ({"region_id": True}, "line 2: region_id: is a boolean"),
         ({"region_id": ""}, "line 2: region_id: is an empty string"),

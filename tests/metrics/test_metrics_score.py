@@ -218,13 +218,14 @@ def test_subsets_have_their_own_signature():
     rows = [CaptionRow(str(n), i, caption, (caption,), slots) for n, i in enumerate(images)]
     with Scorer() as own:
         result = own.score(rows, ["slots", "exact_match_without_a_dog"])
-    assert result.values["slots.neighbour.objects_3"] == 1.0
-    assert result.signatures["slots.neighbour.objects_3"].num_regions == 3
-    assert result.signatures["slots.neighbour"].num_regions == 5
+    assert result.values["slot_by_objects/3/neighbour"] == 1.0
+    assert result.signatures["slot_by_objects/3/neighbour"].num_regions == 3
+    assert result.signatures["slot/neighbour"].num_regions == 5
+    assert result.signatures["slot/neighbour"].metric == "slots.neighbour"
     whole = result.signatures["slots"].region_set
-    assert result.signatures["slots.objects_2"].region_set != whole
+    assert result.signatures["slot_by_objects/2/mean_of_slots"].region_set != whole
     assert result.signatures["exact_match_without_a_dog"].region_set == whole
-    assert "slots.objects_2" not in result.per_region
+    assert "slot_by_objects/2/mean_of_slots" not in result.per_region
     assert result.per_region["slots"] == [1.0] * 5
 
 

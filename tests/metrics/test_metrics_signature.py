@@ -65,7 +65,7 @@ def test_registry():
         get_metric("cider", "suite.yaml")
     with pytest.raises(InputError, match="'exact_match_without_' is unknown"):
         get_metric("exact_match_without_")
-    assert spec_of_value("slots.neighbour.objects_2") is METRICS["slots"]
+    assert spec_of_value("slot_by_objects/2/neighbour") is METRICS["slots"]
     assert spec_of_value("bleu_2") is METRICS["bleu_2"]
     assert spec_of_value("exact_match_without_red_car") is METRICS["exact_match"]
     assert spec_of_value("nothing") is None

@@ -63,16 +63,20 @@ def test_slots_by_hand():
     scored = {one.key: one for one in slot_accuracy(rows)}
     assert scored["slots"].per_region == pytest.approx([1, 4 / 7, 0, 0, 1])
     assert scored["slots"].value == pytest.approx((1 + 4 / 7 + 0 + 0 + 1) / 5)
-    assert scored["slots.objects_2"].value == pytest.approx((1 + 4 / 7) / 2)
-    assert scored["slots.objects_3"].value == pytest.approx(1 / 3)
-    assert scored["slots.colour"].per_region == [1, 1, 0, 0, 1]
-    assert scored["slots.neighbour"].per_region == [1, 0, 0, 0, 1]
-    assert scored["slots.neighbour.objects_2"].value == 0.5
-    assert scored["slots.relation.objects_3"].value == pytest.approx(1 / 3)
+    assert scored["slot_by_objects/2/mean_of_slots"].value == pytest.approx((1 + 4 / 7) / 2)
+    assert scored["slot_by_objects/3/mean_of_slots"].value == pytest.approx(1 / 3)
+    assert scored["slot/colour"].per_region == [1, 1, 0, 0, 1]
+    assert scored["slot/neighbour"].per_region == [1, 0, 0, 0, 1]
+    assert scored["slot_by_objects/2/neighbour"].value == 0.5
+    assert scored["slot_by_objects/3/relation"].value == pytest.approx(1 / 3)
     assert set(scored) == {
-        f"{key}{size}"
-        for key in ("slots", *(f"slots.{slot}" for slot in grammar.SLOTS))
-        for size in ("", ".objects_2", ".objects_3")
+        key
+        for slot in ("mean_of_slots", *grammar.SLOTS)
+        for key in (
+            "slots" if slot == "mean_of_slots" else f"slot/{slot}",
+            f"slot_by_objects/2/{slot}",
+            f"slot_by_objects/3/{slot}",
+        )
     }
 
 
@@ -81,15 +85,17 @@ def test_neighbour_is_added_where_a_row_names_its_parts_only():
     scored = {
         one.key: one.value for one in slot_accuracy([_row("1", "i", RIGHT, "x", slots=slots)])
     }
-    assert scored["slots.neighbour"] == 1.0
+    assert scored["slot/neighbour"] == 1.0
 
 
 def test_rows_without_slots_do_not_count():
     rows = [_row("1", "i", RIGHT, RIGHT, slots={"colour": "red"}), _row("2", "i", "a", "a")]
     scored = {one.key: one for one in slot_accuracy(rows)}
     assert len(scored["slots"].rows) == 1
-    assert "slots.objects_2" in scored, "the image holds two regions, one of them without slots"
-    assert "slots.shape" not in scored
+    assert "slot_by_objects/2/mean_of_slots" in scored, (
+        "the image holds two regions, one of them without slots"
+    )
+    assert "slot/shape" not in scored
     with pytest.raises(NotComputed, match="no row carries slots"):
         slot_accuracy(rows[1:])
 

@@ -8,9 +8,7 @@ from report_fake_runs import record, signature
 from safetensors.numpy import save_file
 
 from sca_bench.errors import InputError
-from sca_bench.metrics.compare import compare
 from sca_bench.metrics.corpus import corpus_value
-from sca_bench.metrics.resample import cell_scores
 from sca_bench.report.claim_table import ONE_SEED, interval_table, needs
 from sca_bench.report.claims import ClaimResult, claim_results
 from sca_bench.report.collect import collect
@@ -19,6 +17,8 @@ from sca_bench.report.forests import forests
 from sca_bench.report.paper import Paper
 from sca_bench.report.samples import Samples
 from sca_bench.report.tables import Footnotes
+from sca_bench.stats.bootstrap import cell_scores
+from sca_bench.stats.compare import compare
 from sca_bench.study.claims import Claim, Side, parse_claim
 from sca_bench.study.record import Score, SuiteManifest
 from sca_bench.study.store import STATISTICS, Store

@@ -11,6 +11,7 @@ from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 from report_fake_runs import axis_manifest, build, record, regions
 
+from sca_bench.metrics.rows import read_rows
 from sca_bench.report.axis_draw import draw_axis_plot
 from sca_bench.report.axis_plot import axis_plot
 from sca_bench.report.collect import SuiteData, collect
@@ -24,7 +25,7 @@ from sca_bench.report.pareto_plot import Pareto, ParetoPanel, pareto
 from sca_bench.report.pictures import ForestPicture, write_pictures
 from sca_bench.report.samples import Samples
 from sca_bench.study.record import SuiteManifest
-from sca_bench.study.store import Store
+from sca_bench.study.store import PREDICTIONS, Store
 
 Runs = tuple[Store, SuiteManifest]
 
@@ -241,5 +242,7 @@ def test_large_files_are_read_once(runs: Runs, monkeypatch: pytest.MonkeyPatch) 
     assert data.store.predictions(*key) is rows
     assert data.store.region_scores(*key) is data.store.region_scores(*key)
     other = data.store.predictions("c-depth-2", 1)
-    assert other[3]["references"] is rows[3]["references"]
-    assert other == runs[0].predictions("c-depth-2", 1)
+    region_id = list(rows)[3]
+    assert other[region_id].references is rows[region_id].references
+    path = runs[0].run_dir("c-depth-2", 1) / PREDICTIONS
+    assert list(other.values()) == read_rows(path)

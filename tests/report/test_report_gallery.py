@@ -9,13 +9,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from PIL import Image
-from pycocotools import mask as coco
 from report_fake_runs import MASKS_FILE, SIDE_PX, record, save_masks
 
 from sca_bench.errors import InputError
+from sca_bench.files import read_jsonl
 from sca_bench.report.collect import collect
 from sca_bench.report.gallery import Gallery, GallerySize, build_gallery
-from sca_bench.report.masks import decode_mask
 from sca_bench.report.regions import choose, read_regions
 from sca_bench.report.thumbnails import Thumbnails
 from sca_bench.study.record import SuiteManifest
@@ -66,7 +65,7 @@ def test_disagreement_is_the_range_of_seed_means(runs: Runs) -> None:
 
 def test_an_image_gives_a_second_region_after_all_have_given_one(runs: Runs) -> None:
     regions = read_regions(collect(*runs))
-    images = [regions.rows[region_id]["image_id"] for region_id, _ in choose(regions, 15, 0)]
+    images = [regions.rows[region_id].image_id for region_id, _ in choose(regions, 15, 0)]
     assert len(set(images)) == 10
     assert max(images.count(image) for image in images) == 2
     assert len(choose(regions, 99, 99)) == 30
@@ -152,15 +151,6 @@ def test_damaged_masks_are_named(runs: Runs, change: dict[str, str | None]) -> N
         gallery_of(runs)
 
 
-def test_run_lengths_are_read_as_coco_writes_them() -> None:
-    draw = np.random.default_rng(0)
-    for share in (0.0, 0.02, 0.3, 0.9, 1.0) * 8:
-        height, width = draw.integers(1, 60, 2)
-        mask = draw.random((height, width)) < share
-        packed = coco.encode(np.asfortranarray(mask, dtype=np.uint8))
-        assert (decode_mask((height, width), packed["counts"].decode()) == mask).all()
-
-
 def test_missing_thumbnails_are_said(runs: Runs) -> None:
     store, suite = runs
     (store.root / "images" / "feed" / "sizes.json").unlink()
@@ -182,7 +172,7 @@ def test_captions_without_slots_and_scores(runs: Runs) -> None:
     for entry in suite.cells:
         for seed in suite.seeds:
             folder = store.run_dir(entry.cell_id, seed)
-            rows = store.predictions(entry.cell_id, seed)
+            rows = read_jsonl(folder / "predictions.jsonl")
             for row in rows:
                 del row["slots"]
             lines = "".join(json.dumps(row) + "\n" for row in rows)

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
-from sca_bench.metrics.compare import Comparison, compare_resampled
-from sca_bench.metrics.resample import CellScores, Floats, Resampled, resample
-from sca_bench.metrics.variance import degrees
+from sca_bench.stats.bootstrap import CellScores, Floats, Resampled, resample
+from sca_bench.stats.compare import Comparison, compare_resampled
+from sca_bench.stats.variance import degrees
 
 MOST_SEEDS = 1000
 MOST_TIMES_IMAGES = 1000

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sca_bench.metrics.compare import Comparison
-from sca_bench.metrics.families import holm
-from sca_bench.metrics.power import Needed, needed
+from sca_bench.stats.compare import Comparison
+from sca_bench.stats.holm import holm
+from sca_bench.stats.power import Needed, needed
 
 Verdict = Literal["reproduced", "contradicted", "undecided"]
 COMPARATORS = (">", "<", ">=", "<=")

@@ -1,15 +1,16 @@
 import numpy as np
 import pytest
 
-from sca_bench.metrics import resample as resampling
-from sca_bench.metrics.resample import (
+from sca_bench.stats import bootstrap as resampling
+from sca_bench.stats.bootstrap import (
     CellScores,
+    Interval,
     cell_scores,
+    image_bootstrap,
     image_weights,
     mean_combine,
     resample,
 )
-from sca_bench.metrics.stats import image_bootstrap
 
 
 def geometric(sums, counts):
@@ -108,6 +109,83 @@ def test_one_image_has_no_draws():
     assert found.scores.tolist() == [1.5]
 
 
+def test_two_images_by_hand():
+    """Draws of two images: both A (mean 0), both B (mean 1), one of each (mean 1/4)."""
+    values, images = [0.0, 0.0, 0.0, 1.0], ["A", "A", "A", "B"]
+    interval = image_bootstrap(values, images, n=4000, level=0.4)
+    assert interval == Interval(0.25, 0.25, 0.25)
+    assert image_bootstrap(values, images, n=4000, level=0.95) == Interval(0.25, 0.0, 1.0)
+
+
+def test_one_image_has_no_interval():
+    assert image_bootstrap([0.0, 1.0], ["A", "A"]) == Interval(0.5, None, None)
+
+
+def test_constant_values_give_a_point():
+    assert image_bootstrap([0.3] * 6, list("AABBCC")).low == pytest.approx(0.3)
+
+
+def test_regions_of_one_image_are_no_independent_draws():
+    """Ten equal regions an image: as wide as one region an image, not sqrt(10) narrower."""
+    rng = np.random.default_rng(3)
+    per_image = rng.normal(size=200)
+    images = [str(i) for i in range(200)]
+    one = image_bootstrap(per_image, images, n=2000)
+    ten = image_bootstrap(np.repeat(per_image, 10), np.repeat(images, 10).tolist(), n=2000)
+    naive = image_bootstrap(np.repeat(per_image, 10), [str(i) for i in range(2000)], n=2000)
+    width = one.high - one.low
+    assert ten.high - ten.low == pytest.approx(width, rel=0.01)
+    assert naive.high - naive.low == pytest.approx(width / np.sqrt(10), rel=0.1)
+    assert width == pytest.approx(2 * 1.96 * per_image.std() / np.sqrt(200), rel=0.08)
+
+
+def test_coverage():
+    """Of 200 simulated samples about 95 % of the intervals hold the true mean."""
+    rng = np.random.default_rng(11)
+    images = [str(i // 3) for i in range(180)]
+    held = 0
+    for trial in range(200):
+        effect = np.repeat(rng.normal(size=60), 3)
+        interval = image_bootstrap(effect + rng.normal(size=180), images, n=300, seed=trial)
+        held += interval.low <= 0 <= interval.high
+    assert 0.90 <= held / 200 <= 0.99
+
+
+def test_seed_is_honoured_and_the_global_generator_is_not_touched():
+    values, images = np.random.default_rng(0).random(50), [str(i) for i in range(50)]
+    np.random.seed(1)
+    before = np.random.get_state()[1].copy()
+    first = image_bootstrap(values, images, seed=4)
+    assert np.array_equal(np.random.get_state()[1], before)
+    np.random.seed(2)
+    assert image_bootstrap(values, images, seed=4) == first
+    assert image_bootstrap(values, images, seed=5) != first
+
+
+def test_chunks_do_not_change_the_draws(monkeypatch):
+    values, images = np.random.default_rng(0).random(50), [str(i) for i in range(50)]
+    whole = image_bootstrap(values, images)
+    monkeypatch.setattr(resampling, "_DRAWS", 130)
+    assert image_bootstrap(values, images) == whole
+
+
+RECORDED = {
+    (50, 50, 1000, 0, 0.95): "0x1.ff2865259f3a8p-2 0x1.9756076b4517cp-2 0x1.2ffe6e32f1682p-1",
+    (300, 37, 500, 4, 0.95): "0x1.00406b2526477p-1 0x1.ed15b02d7e7f6p-2 0x1.09a0ecfb709d8p-1",
+    (40, 3, 1000, 7, 0.9): "0x1.eeecbe0291550p-2 0x1.937f0727239e2p-2 0x1.1013e8d9e6344p-1",
+}
+"""Regions, images, resamples, seed and level -> mean, lower and upper end, of an older version."""
+
+
+@pytest.mark.parametrize("given", RECORDED)
+def test_intervals_are_those_recorded_to_the_last_bit(given):
+    num, num_images, n, seed, level = given
+    values = [(k * 389) % 997 / 997 for k in range(num)]
+    images = [f"image {k * k % num_images}" for k in range(num)]
+    found = image_bootstrap(values, images, n, seed, level)
+    assert " ".join(x.hex() for x in (found.mean, found.low, found.high)) == RECORDED[given]
+
+
 SMALL = cell_scores([[1.0, 2.0]], ["a", "b"])
 
 
@@ -123,6 +201,9 @@ SMALL = cell_scores([[1.0, 2.0]], ["a", "b"])
         (lambda: CellScores(np.ones((1, 2, 1)), np.zeros(2), mean_combine), "one region"),
         (lambda: image_weights(0), "at least 1"),
         (lambda: image_weights(3, n=0), "at least 1"),
+        (lambda: image_bootstrap([1.0, 2.0], ["A"]), "2 values, 1 image ids"),
+        (lambda: image_bootstrap([1.0], ["A"], n=0), "n >= 1"),
+        (lambda: image_bootstrap([1.0], ["A"], level=95), "level=95"),
         (lambda: resample([SMALL], np.ones((5, 3))), r"expected \(resamples, 2\)"),
         (lambda: resample([SMALL], np.ones((1, 2))), "at least 2"),
         (lambda: resample([SMALL], -np.ones((5, 2))), "not negative"),

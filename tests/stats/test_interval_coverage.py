@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 from simulated_cells import World, compared, coverage, trials
+from two_level_bootstrap import two_level_bootstrap
 
-from sca_bench.metrics.compare import two_level_bootstrap
-from sca_bench.metrics.power import needed
-from sca_bench.metrics.resample import image_weights
-from sca_bench.metrics.verdict import judge
+from sca_bench.stats.bootstrap import image_weights
+from sca_bench.stats.power import needed
+from sca_bench.stats.verdict import judge
 
 TRIALS = 2000
 ERROR = 0.005

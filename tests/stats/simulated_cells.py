@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sca_bench.metrics.compare import Comparison, compare_resampled
-from sca_bench.metrics.resample import CellScores, image_weights, mean_combine, resample
+from sca_bench.stats.bootstrap import CellScores, image_weights, mean_combine, resample
+from sca_bench.stats.compare import Comparison, compare_resampled
 
 RESAMPLES = 400
 

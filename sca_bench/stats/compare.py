@@ -3,8 +3,8 @@
 Both cells are scored on the same images, which are resampled for both at once. See `variance` for
 the standard error. The interval is the difference plus and minus t times it, rather than the
 percentiles of a bootstrap over seeds and images: with two, three and five seeds that make most of
-the error such a bootstrap covers 64, 82 and 87 % where it should 95 (`two_level_bootstrap` is here
-for the comparison; tests/metrics/test_metrics_interval_coverage.py simulates both).
+the error such a bootstrap covers 64, 82 and 87 % where it should 95
+(tests/stats/test_interval_coverage.py simulates both).
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from sca_bench.metrics.resample import NUM_RESAMPLES, CellScores, Floats, Resampled, resample
-from sca_bench.metrics.stats import Interval
-from sca_bench.metrics.variance import ROUNDING, SeedPart, Spread, spread
+from sca_bench.stats.bootstrap import CellScores, Floats, Resampled, resample
+from sca_bench.stats.variance import ROUNDING, SeedPart, Spread, spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,51 +183,6 @@ def compare_resampled(a: Resampled, b: Resampled, level: float = 0.95) -> Compar
         covers_seeds=a.cell.covers_seeds and b.cell.covers_seeds,
         parts=found.parts,
     )
-
-
-def two_level_bootstrap(
-    a: CellScores,
-    b: CellScores,
-    n: int = NUM_RESAMPLES,
-    seed: int = 0,
-    level: float = 0.95,
-    weights: Floats | None = None,
-) -> Interval:
-    """Return the percentile interval of `a - b` from resampled seeds and images, for reference.
-
-    With few seeds it is too narrow: S seeds drawn with replacement vary by (S - 1) / S of what
-    they should, and percentiles know no degrees of freedom. Use `compare`.
-
-    Args:
-        a: The first cell; its seeds are drawn apart from those of the second.
-        b: The second, of the same regions.
-        n: Number of resamples, unless `weights` says it.
-        seed: Seed of this call's own generator.
-        level: Coverage aimed at.
-        weights: (B, I) resampled images; None draws them.
-
-    Raises:
-        ValueError: As in `compare`.
-    """
-    _check_level(level)
-    rng = np.random.default_rng(seed)
-    if weights is None:
-        weights = rng.multinomial(
-            a.num_images, np.full(a.num_images, 1 / a.num_images), size=n
-        ).astype(np.float64)
-    first, second = resample([a, b], weights)
-    mean = float(first.scores.mean() - second.scores.mean())
-    if a.num_images < 2:
-        return Interval(mean, None, None)
-    drawn = _resampled_seeds(first, rng) - _resampled_seeds(second, rng)
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(mean, float(low), float(high))
-
-
-def _resampled_seeds(one: Resampled, rng: np.random.Generator) -> Floats:
-    """Return (B,) means over seeds drawn with replacement, other ones for each resample."""
-    seeds = rng.integers(one.cell.num_seeds, size=one.draws.shape)
-    return np.asarray(np.take_along_axis(one.draws, seeds, axis=0).mean(axis=0))
 
 
 def _half(level: float, found: Spread) -> float | None:

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from sca_bench.metrics.compare import compare
-from sca_bench.metrics.families import holm
-from sca_bench.metrics.power import Needed, equivalence, needed, noise_floor
-from sca_bench.metrics.resample import cell_scores
+from sca_bench.stats.bootstrap import cell_scores
+from sca_bench.stats.compare import compare
+from sca_bench.stats.holm import holm
+from sca_bench.stats.power import Needed, equivalence, needed, noise_floor
 
 IMAGES = np.arange(300) // 3
 

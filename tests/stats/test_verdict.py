@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from sca_bench.metrics.compare import Comparison
-from sca_bench.metrics.power import Needed
-from sca_bench.metrics.variance import SeedPart
-from sca_bench.metrics.verdict import judge
+from sca_bench.stats.compare import Comparison
+from sca_bench.stats.power import Needed
+from sca_bench.stats.variance import SeedPart
+from sca_bench.stats.verdict import judge
 
 
 def comparison(difference, se=1.0, covers=True):

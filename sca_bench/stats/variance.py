@@ -34,7 +34,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import stdtrit
 
-from sca_bench.metrics.resample import Floats, Resampled
+from sca_bench.stats.bootstrap import Floats, Resampled
 
 ROUNDING = 1e-12
 """Differences and errors below this share of the scores are rounding, read as zero."""

@@ -1,15 +1,11 @@
 import numpy as np
 import pytest
 from scipy.stats import t as student
+from two_level_bootstrap import two_level_bootstrap
 
-from sca_bench.metrics.compare import (
-    compare,
-    compare_resampled,
-    estimate,
-    two_level_bootstrap,
-)
-from sca_bench.metrics.resample import cell_scores, image_weights, resample
-from sca_bench.metrics.variance import degrees
+from sca_bench.stats.bootstrap import cell_scores, image_weights, resample
+from sca_bench.stats.compare import compare, compare_resampled, estimate
+from sca_bench.stats.variance import degrees
 
 EXACT = np.array([[2.0, 0.0], [1.0, 1.0], [1.0, 1.0], [0.0, 2.0]])
 """All resamples of two images, as often as they come."""
@@ -50,6 +46,22 @@ def test_one_cell_by_hand():
     assert found.low == pytest.approx(3.0 - student.ppf(0.975, found.df) * found.se)
     assert (found.num_seeds, found.num_images, found.num_regions) == (2, 2, 2)
     assert found.covers_seeds
+
+
+def test_numbers_are_those_recorded():
+    """Of an older version. Sums of whole numbers: no order of addition is in them."""
+    images = [k // 3 for k in range(90)]
+    a = cell_scores([[k * k % 11 + s for k in range(90)] for s in (0, 2, 3)], images)
+    b = cell_scores([[k * 7 % 13 + s for k in range(90)] for s in (0, 1)], images)
+    found = compare(a, b)
+    assert found.difference.hex() == "-0x1.d27d27d27d280p-1"
+    assert found.se.hex() == "0x1.26c9a61358492p+0"
+    assert found.se_images.hex() == "0x1.1798507c14b7fp-1"
+    assert found.se_seeds.hex() == "0x1.0387fcced3d7cp+0"
+    assert found.df.hex() == "0x1.31ad491f40a19p+2"
+    ends = (float.fromhex("-0x1.f4e9ae0ecc662p+1"), float.fromhex("0x1.0bab1a258dd22p+1"))
+    assert (found.low, found.high) == pytest.approx(ends, rel=1e-14)
+    assert found.p == pytest.approx(float.fromhex("0x1.dd74a7e847f04p-2"), rel=1e-14)
 
 
 @pytest.fixture
