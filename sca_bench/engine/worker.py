@@ -28,7 +28,7 @@ from sca_bench.engine.prepare import build_member, prepare
 from sca_bench.engine.process import die_with_parent, redirect
 from sca_bench.engine.provenance import now
 from sca_bench.engine.trained import load_found, load_trained, save_trained
-from sca_bench.errors import CellError, InputError
+from sca_bench.errors import CellError, InputError, at
 from sca_bench.models.sam import sam_dims
 from sca_bench.settings import CellSettings
 from sca_bench.study.cell import keeps
@@ -61,18 +61,19 @@ def main(job_path: str, outcome_path: str, log_path: str, stage: str) -> None:
     outcome = Outcome()
     job = GroupJob.load(Path(job_path))
     try:
-        torch.set_num_threads(job.threads)
-        if job.device.startswith("cuda:"):
-            torch.cuda.set_device(job.device)
-        torch.manual_seed(job.order_seed)
-        if stage == "prepare":
-            prepare(job, outcome, Path(outcome_path).with_suffix(".progress"))
-        elif stage == "run":
-            GroupRun(job, outcome).run()
-        else:
-            from sca_bench.engine.miniature import MEASURES
+        with at(job.where):
+            torch.set_num_threads(job.threads)
+            if job.device.startswith("cuda:"):
+                torch.cuda.set_device(job.device)
+            torch.manual_seed(job.order_seed)
+            if stage == "prepare":
+                prepare(job, outcome, Path(outcome_path).with_suffix(".progress"))
+            elif stage == "run":
+                GroupRun(job, outcome).run()
+            else:
+                from sca_bench.engine.miniature import MEASURES
 
-            MEASURES[stage](job, Path(outcome_path))
+                MEASURES[stage](job, Path(outcome_path))
     except InputError as error:
         outcome.input_error = [error.where, error.key, error.problem, error.fix]
     except Exception as error:

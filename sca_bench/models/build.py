@@ -131,7 +131,7 @@ def build_sca(
     text_decoder = parts.text_decoder
     if settings.text_decoder.trainable and shared:
         text_decoder = copy.deepcopy(text_decoder)
-    design: Design = spec.load_design(where)(mixer, dims, where)
+    design: Design = spec.load_design()(mixer, dims, where=where)
     candidates = dims.num_mask_tokens - 1
     check_selection(design.queries.heads(candidates), candidates, settings.eval.select, where)
     projection = build_projection(settings.prefix.projection, dims.embed_dim, text_decoder.width)

@@ -148,7 +148,7 @@ def _assemble(
         if sizes.num_task_tokens:
             task_tokens = nn.Embedding(len(TASKS) * sizes.num_task_tokens, width)
         mixer = sizes.mixer_settings(original, as_published=as_published)
-        design = get_variant(original.variant).load_design()(mixer, dims, name)
+        design = get_variant(original.variant).load_design()(mixer, dims, where=name)
         if as_published and isinstance(design.queries, MaskTokenQueries):
             design.queries.counts_images = True  # the code's own behaviour, for any batch
         return ScaCaptioner(
