@@ -19,7 +19,7 @@ from sca_bench.engine.features import rounded
 from sca_bench.engine.job import resolve_device
 from sca_bench.engine.overlay import draw_overlay, mask_in_image
 from sca_bench.engine.trained import find_trained
-from sca_bench.errors import InputError, did_you_mean
+from sca_bench.errors import InputError, at, did_you_mean
 from sca_bench.models.sam import sam_dims
 from sca_bench.models.sam_weights import read_tensors
 from sca_bench.settings import CellSettings, DataSettings, ScenesSplit
@@ -209,11 +209,12 @@ def build_finished(record: RunRecord, settings: CellSettings, folder: Path) -> A
     Raises:
         InputError: Weights are missing or do not fit.
     """
-    spec, where = get_variant(settings.variant), str(folder)
-    captioner: Any = spec.load()(settings, spec.load_parts(settings, where), where=where)
-    if spec.trains == "gradient":
-        path = find_trained(record, folder)
-        captioner.load_trainable_state(read_tensors(path, where, ""), where=path)
+    spec = get_variant(settings.variant)
+    with at(folder):
+        captioner: Any = spec.load()(settings, spec.load_parts(settings))
+        if spec.trains == "gradient":
+            path = find_trained(record, folder)
+            captioner.load_trainable_state(read_tensors(path, ""), where=path)
     return captioner
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
 from sca_bench.engine.folders import file_digests, write_once
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.models import original_config, original_settings
 from sca_bench.models.original_classes import get_class
 from sca_bench.models.original_layout import load_original
@@ -75,7 +75,8 @@ def _writer(source: Path, out: Path) -> Callable[[Path], Facts]:
 
 
 def _import_sam(source: Path, folder: Path, out: Path) -> Facts:
-    size, tensors = read_sized_sam(source, str(source))
+    with at(source):
+        size, tensors = read_sized_sam(source)
     _save(tensors, folder / SAM)
     fragment = {"sam": {"size": size, "weights": str(out.resolve() / SAM)}}
     _save_settings(fragment, folder, f"SAM {size}, imported from {source.name}")
@@ -89,10 +90,10 @@ def _import_sam(source: Path, folder: Path, out: Path) -> Facts:
 
 def _import_sca(source: Path, folder: Path, out: Path) -> Facts:
     config = original_config.read(source / "config.json")
-    original = get_class((config.get("architectures") or [None])[0], source / "config.json")
-    with _quiet_transformers():
+    with at(source / "config.json"), _quiet_transformers():
+        original = get_class((config.get("architectures") or [None])[0])
         model = load_original(source)
-    fragment = original_settings.settings_of(model, original, source / "config.json")
+        fragment = original_settings.settings_of(model, original)
     place = out.resolve()
     fragment["sam"]["weights"] = str(place / SAM)
     fragment["text_decoder"] = {"weights": str(place / TEXT_DECODER)}

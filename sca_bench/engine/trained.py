@@ -9,7 +9,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 
 from sca_bench.captioner import TrainableCaptioner
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.models.sam_weights import read_tensors
 from sca_bench.settings import CellSettings
 from sca_bench.study.record import RunRecord
@@ -72,7 +72,8 @@ def start_weights(captioner: Any, settings: CellSettings, where: str) -> None:
         problem = f"variant {settings.variant} has no trained tensors to start from"
         raise InputError(where, key, problem, "leave it out")
     path = Path(settings.start_from).expanduser()
-    state = read_tensors(path, where, key)
+    with at(where):
+        state = read_tensors(path, key)
     if not any(name.startswith(_DECODER) for name in state):
         own = captioner.trainable_state()
         state |= {name: tensor for name, tensor in own.items() if name.startswith(_DECODER)}

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from sca_bench.data_settings import INDEX_FOLDER
 from sca_bench.embedded.paths import resolve
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.settings import CellSettings, items_of
 from sca_bench.study.hub import hub_commit
 from sca_bench.study.store import write_atomic
@@ -100,7 +100,8 @@ class Fingerprints:
     def _digest(self, value: str, where: object, key: str) -> str:
         if value.split(":")[0] in _NOT_FILES:
             return value
-        path = resolve(value, str(where), key)
+        with at(where):
+            path = resolve(value, key)
         if path.is_file():
             return self._file(path)
         if path.is_dir():
