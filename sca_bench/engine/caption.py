@@ -113,8 +113,9 @@ def caption_examples(store: Store, run: str, count: int, out: Path) -> list[str]
     """
     record, folder = find_run(store, run)
     settings = CellSettings.model_validate(record.settings)
-    regions_of_run = load_split(getattr(settings.data, settings.eval.split), str(folder))
-    regions_of_run.check_images()
+    with at(folder):
+        regions_of_run = load_split(getattr(settings.data, settings.eval.split))
+        regions_of_run.check_images()
     captioner = FinishedCaptioner(record, folder)
     out.mkdir(parents=True, exist_ok=True)
     ids = list(regions_of_run.images)

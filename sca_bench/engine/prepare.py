@@ -52,7 +52,7 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
     lead = _lead(job.cells)
     settings = lead.parsed()
     runs_dir, device = Path(job.runs_dir), torch.device(job.device)
-    sets = splits.load_splits(settings, job.where)
+    sets = splits.load_splits(settings)
     _refuse_overlaps(job, lead, sets)
     read = {data_split(settings, name): found for name, found in sets.items()}
     outcome.messages += [f"{name}: {found.summary()}" for name, found in read.items()]
@@ -173,7 +173,7 @@ def _refuse_overlaps(job: GroupJob, lead: CellJob, sets: dict[str, RegionSet]) -
         triple = tuple(split_images(settings, cell.inputs, name) for name in splits.SPLITS)
         if triple not in seen:
             seen.add(triple)
-            read = sets if cell is lead else splits.load_splits(settings, job.where)
+            read = sets if cell is lead else splits.load_splits(settings)
             _refuse_overlap(read, cell, job.where)
 
 

@@ -23,6 +23,7 @@ from sca_bench.engine.miniature import figures_path, small_job
 from sca_bench.engine.pool import Attempt, Pool
 from sca_bench.engine.preparations import preparations
 from sca_bench.engine.tracking import Tracker
+from sca_bench.errors import at
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.score import Scorer
 from sca_bench.study.manifest import manifest_of
@@ -225,7 +226,8 @@ class Prober:
         if known is not None or self._scored_s is not None:
             return
         suite = self.plan.suite
-        regions = load_split(self.plan.left[0].cell.settings.data.test, str(suite.file)).regions
+        with at(suite.file):
+            regions = load_split(self.plan.left[0].cell.settings.data.test).regions
         kept = [regions[i] for i in range(min(len(regions), _SCORED_ROWS))]
         seconds: list[float] = []
         with Scorer() as scorer:

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save
 from sca_bench.data.load import load_split
 from sca_bench.data.region_set import RegionSet
 from sca_bench.engine.job import LEARNT_FROM
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.metrics.protocol import ImageSource
 from sca_bench.metrics.registry import get_metric
 from sca_bench.metrics.rows import CaptionRow, read_rows
@@ -203,13 +203,14 @@ def _images_of(record: RunRecord, opened: dict[str, RegionSet]) -> ImageSource:
         settings = CellSettings.model_validate(record.settings)
         split = getattr(settings.data, data_split(settings, "test"))
         key = split.model_dump_json()
-        if key not in opened:
-            opened[key] = load_split(split, f"run {record.cell_id}")
-        try:
-            return opened[key].load_image(image_id)
-        except KeyError:
-            problem = "is not in the split the run captioned"
-            raise InputError(f"run {record.cell_id}", image_id, problem, "run it again") from None
+        with at(f"run {record.cell_id}"):
+            if key not in opened:
+                opened[key] = load_split(split)
+            try:
+                return opened[key].load_image(image_id)
+            except KeyError:
+                problem = "is not in the split the run captioned"
+                raise InputError(None, image_id, problem, "run it again") from None
 
     return load
 

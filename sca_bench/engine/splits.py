@@ -24,7 +24,7 @@ from sca_bench.variants import get_variant
 SPLITS = ("train", "val", "test")
 
 
-def load_splits(settings: CellSettings, where: str) -> dict[str, RegionSet]:
+def load_splits(settings: CellSettings) -> dict[str, RegionSet]:
     """Read every split that a run needs; `test` is what it captions, whichever split that is.
 
     Raises:
@@ -34,7 +34,7 @@ def load_splits(settings: CellSettings, where: str) -> dict[str, RegionSet]:
     for name in SPLITS:
         split = getattr(settings.data, data_split(settings, name))
         if split is not None:
-            sets[name] = load_split(split, where)
+            sets[name] = load_split(split)
             sets[name].check_images()
     return sets
 

@@ -21,7 +21,7 @@ from sca_bench.engine.fit import fit_once
 from sca_bench.engine.group import CellGroup, Member
 from sca_bench.engine.job import resolve_device
 from sca_bench.engine.rng import RngStream
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.models.sam import sam_dims
 from sca_bench.settings import CellSettings
 from sca_bench.study.cell import cell_key, data_split
@@ -85,10 +85,13 @@ def verify_run(store: Store, run: str, num_regions: int) -> Iterator[Check]:
             yield Check(name, False, "not captioned again: a check before failed")
             continue
         try:
-            yield Check(name, True, check())
-            passed.add(name)
+            with at(folder):
+                held = check()
         except InputError as error:
             yield Check(name, False, str(error))
+        else:
+            yield Check(name, True, held)
+            passed.add(name)
 
 
 class _Verifier:
@@ -210,5 +213,5 @@ class _Verifier:
 
     def _sets(self) -> dict[str, RegionSet]:
         if not self._read:
-            self._read = splits.load_splits(self.settings, str(self.folder))
+            self._read = splits.load_splits(self.settings)
         return self._read

@@ -102,7 +102,7 @@ class GroupRun:
 
     def run(self) -> None:
         """Train (where there is something to train), caption the test split, write records."""
-        self.sets = splits.load_splits(self.first, self.job.where)
+        self.sets = splits.load_splits(self.first)
         self.image_size = sam_dims(self.first.sam.size).image_size
         group = self._group()
         for cell, member in zip(self.job.cells, group.members, strict=True):

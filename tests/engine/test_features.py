@@ -62,7 +62,7 @@ def views(cell_settings):
 
     def build(settings=None):
         settings = settings or cell_settings()
-        sets = splits.load_splits(settings, "test")
+        sets = splits.load_splits(settings)
         dataset = splits.make_dataset(
             sets, "train", settings, image_size=96, seed=0, with_pixels=True, training=False
         )

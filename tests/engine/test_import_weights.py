@@ -120,7 +120,7 @@ def agrees(tmp_path, cell_settings, group_job, run_group):
         if isinstance(original.caption_query_tokens, MaskTokenQueries):
             # The published runs held one image a process, and a cell does what they did.
             original.caption_query_tokens.counts_images = False
-        sets = {"test": load_split(settings.data.test, "test")}
+        sets = {"test": load_split(settings.data.test)}
         dataset = splits.make_dataset(
             sets, "test", settings, image_size=96, seed=0, with_pixels=True, training=False
         )

@@ -23,7 +23,7 @@ NAMES = [
 @pytest.fixture
 def batch(cell_settings):
     settings = cell_settings()
-    sets = splits.load_splits(settings, "test")
+    sets = splits.load_splits(settings)
     dataset = splits.make_dataset(
         sets, "train", settings, image_size=96, seed=0, with_pixels=True, training=False
     )

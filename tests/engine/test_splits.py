@@ -39,7 +39,7 @@ def loader(cell_settings):
 
     def build(changes, start=0):
         settings = cell_settings(changes)
-        sets = splits.load_splits(settings, "test")
+        sets = splits.load_splits(settings)
         dataset = splits.make_dataset(
             sets, "train", settings, image_size=96, seed=3, with_pixels=True
         )
@@ -78,7 +78,7 @@ def test_a_mixture_brings_both_tasks(loader):
 def test_training_and_test_have_their_own_prompts(cell_settings, train, test):
     changes = {"train.prompt": train, "eval.prompt": test, "eval.prompt_seed": 7}
     settings = cell_settings(changes)
-    sets = splits.load_splits(settings, "test")
+    sets = splits.load_splits(settings)
     for name in sets:
         dataset = splits.make_dataset(
             sets, name, settings, image_size=96, seed=0, with_pixels=False
