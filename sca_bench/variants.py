@@ -266,7 +266,7 @@ def _registered(find: Callable[..., Any]) -> dict[str, VariantSpec]:
     return specs
 
 
-def get_variant(name: str, where: str = "variant") -> VariantSpec:
+def get_variant(name: str) -> VariantSpec:
     """Return one variant.
 
     Raises:
@@ -274,7 +274,7 @@ def get_variant(name: str, where: str = "variant") -> VariantSpec:
     """
     specs = all_variants()
     if name not in specs:
-        raise InputError(where, "variant", f"{name!r} is not registered", did_you_mean(name, specs))
+        raise InputError(None, "variant", f"{name!r} is not registered", did_you_mean(name, specs))
     return specs[name]
 
 

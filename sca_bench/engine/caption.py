@@ -199,7 +199,9 @@ def check_frozen_inputs(record: RunRecord, settings: CellSettings, folder: Path)
     scene = ScenesSplit(dataset="scenes", num_images=1, first_seed=0)
     data = DataSettings(train=scene, test=scene)
     frozen = settings.model_copy(update={"data": data, "start_from": None, "pretraining": ()})
-    for key, digest in Fingerprints().inputs(frozen, folder).items():
+    with at(folder):
+        inputs = Fingerprints().inputs(frozen)
+    for key, digest in inputs.items():
         if record.inputs.get(key) != digest:
             raise InputError(folder, key, "the weights this run used have changed since")
 

@@ -137,9 +137,10 @@ def _save(tensors: dict[str, Tensor], path: Path) -> None:
 
 def _save_settings(fragment: dict[str, Any], folder: Path, title: str) -> None:
     """Write a `base:` of a suite; keys and values are checked as a suite's are."""
-    check_keys(fragment, folder / SETTINGS, "base.")
-    data = {"train": _SCENES, "test": _SCENES}
-    validate({**fragment, "data": data}, {}, folder / SETTINGS)
+    with at(folder / SETTINGS):
+        check_keys(fragment, "base.")
+        data = {"train": _SCENES, "test": _SCENES}
+        validate({**fragment, "data": data}, {})
     text = yaml.safe_dump({"base": fragment}, sort_keys=False, width=1000)
     (folder / SETTINGS).write_text(f"# {title}\n{text}", encoding="utf-8")
 

@@ -116,7 +116,7 @@ class _Verifier:
 
     def inputs_are_the_same(self) -> str:
         """Digest every file that the settings name again."""
-        here = Fingerprints().inputs(self.settings, self.folder)
+        here = Fingerprints().inputs(self.settings)
         changed = sorted(k for k in here if here[k] != self.record.inputs.get(k))
         if changed:
             problem = f"has changed since the run, as have {len(changed) - 1} more inputs"

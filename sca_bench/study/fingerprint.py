@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from sca_bench.data_settings import INDEX_FOLDER
 from sca_bench.embedded.paths import resolve
-from sca_bench.errors import InputError, at
+from sca_bench.errors import InputError
 from sca_bench.settings import CellSettings, items_of
 from sca_bench.study.hub import hub_commit
 from sca_bench.study.store import write_atomic
@@ -62,7 +62,7 @@ class Fingerprints:
                 self._known = {}  # only a memory: what is lost is computed again
         self._changed = False
 
-    def inputs(self, settings: CellSettings, where: object) -> dict[str, str]:
+    def inputs(self, settings: CellSettings) -> dict[str, str]:
         """Return dotted path -> digest for every path setting of a cell.
 
         A hub id is a digest with the commit that its files are of, as far as that can be told.
@@ -73,7 +73,7 @@ class Fingerprints:
         found: dict[str, str] = {}
         for key, value in path_settings(settings):
             try:
-                found[key] = self._digest(value, where, key)
+                found[key] = self._digest(value, key)
             except InputError as error:
                 if self._fixes is None:
                     raise
@@ -97,11 +97,10 @@ class Fingerprints:
             )
         return f"{error.key}: {error.problem}"
 
-    def _digest(self, value: str, where: object, key: str) -> str:
+    def _digest(self, value: str, key: str) -> str:
         if value.split(":")[0] in _NOT_FILES:
             return value
-        with at(where):
-            path = resolve(value, key)
+        path = resolve(value, key)
         if path.is_file():
             return self._file(path)
         if path.is_dir():
@@ -112,7 +111,7 @@ class Fingerprints:
         if key in HUB_KEYS and _HUB_ID.fullmatch(value):
             commit = hub_commit(value)
             return f"hub:{value}@{commit}" if commit else f"hub:{value}"
-        raise InputError(where, key, f"{value!r}: no such file or folder", "check the path")
+        raise InputError(None, key, f"{value!r}: no such file or folder", "check the path")
 
     def _file(self, path: Path) -> str:
         stat = path.stat()

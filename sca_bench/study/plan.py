@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.settings import CellSettings
 from sca_bench.study.cell import Cell, cell_key, keeps, prefix_key
 from sca_bench.study.fingerprint import Fingerprints
@@ -210,9 +210,10 @@ def make_plan(
     for item in suite.cells:
         if only not in (None, item.name) and not fnmatch.fnmatchcase(item.name, str(only)):
             continue
-        chain = _stage_cells(item.settings, prints, suite.file)
+        with at(suite.file):
+            chain = _stage_cells(item.settings, prints)
+            inputs = prints.inputs(item.settings)
         stages |= {stage.cell_id: stage for stage in chain}
-        inputs = prints.inputs(item.settings, suite.file)
         cells.append(
             Cell(
                 name=item.name,
@@ -245,7 +246,7 @@ def make_plan(
     return Plan(suite, tuple(cells), tuple(jobs.values()), _stage_jobs(store, stages, jobs))
 
 
-def _stage_cells(settings: CellSettings, prints: Fingerprints, where: object) -> list[Cell]:
+def _stage_cells(settings: CellSettings, prints: Fingerprints) -> list[Cell]:
     """Return the chain of stages before a cell's own training, each keyed by its training.
 
     A variant that makes no gradient steps has no use for stages, and gets none.
@@ -254,7 +255,7 @@ def _stage_cells(settings: CellSettings, prints: Fingerprints, where: object) ->
     if get_variant(settings.variant).trains != "gradient":
         return chain
     for name, stage in stages_of(settings):
-        inputs = prints.inputs(stage, where)
+        inputs = prints.inputs(stage)
         key = training_key(stage, inputs)
         chain.append(
             Cell(

@@ -40,7 +40,7 @@ def run(tmp_path):
         from sca_bench.engine.prepare import prepare
         from sca_bench.engine.worker import GroupRun
 
-        inputs = Fingerprints().inputs(settings, "test")
+        inputs = Fingerprints().inputs(settings)
         key = cell_key(settings, inputs)
         (tmp_path / runs / "cells" / key / "seed-0").mkdir(parents=True, exist_ok=True)
         cell = CellJob(key, key, 0, "1", settings.model_dump(mode="json"), inputs)

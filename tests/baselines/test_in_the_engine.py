@@ -51,7 +51,7 @@ def run(tmp_path):
         torch.set_num_threads(1)
         jobs = []
         for settings in cells:
-            inputs = Fingerprints().inputs(settings, "test")
+            inputs = Fingerprints().inputs(settings)
             key = cell_key(settings, inputs)
             (tmp_path / runs / "cells" / key / "seed-0").mkdir(parents=True, exist_ok=True)
             jobs.append(CellJob(key, key, 0, "1", settings.model_dump(mode="json"), inputs))
@@ -184,7 +184,7 @@ def test_labels(cell, run):
 
 
 def keys(settings):
-    inputs = Fingerprints().inputs(settings, "test")
+    inputs = Fingerprints().inputs(settings)
     return inputs, cell_key(settings, inputs), prefix_key(settings, inputs)
 
 
@@ -253,7 +253,7 @@ def test_sam_sees_each_image_once_however_many_kinds_of_captioner_read_it(
     ]
     groups = []
     for settings in kinds:
-        inputs = Fingerprints().inputs(settings, "test")
+        inputs = Fingerprints().inputs(settings)
         key = cell_key(settings, inputs)
         found = Cell(key, {}, settings, inputs, key, "1")
         groups.append(Group(key, 0, (Job(found, 0, "to run"),)))
