@@ -30,15 +30,13 @@ from sca_bench.types import FAMILIES, Family
 from sca_bench.variants import SAM_PARTS, SCA_PARTS, families_of, get_variant
 
 
-def build_member(cell: CellJob, where: str, parts: Any, device: torch.device) -> Member:
+def build_member(cell: CellJob, parts: Any, device: torch.device) -> Member:
     """Build one cell's captioner inside its own random stream, with what it starts from."""
     settings = cell.parsed()
     rng = RngStream(cell.seed, device)
     with rng.active():
-        captioner: RegionCaptioner = get_variant(settings.variant).load()(
-            settings, parts, where=where
-        )
-    start_weights(captioner, settings, where)
+        captioner: RegionCaptioner = get_variant(settings.variant).load()(settings, parts)
+    start_weights(captioner, settings)
     if isinstance(captioner, nn.Module):
         captioner.to(device)
     return Member(cell.key, captioner, settings, rng)
@@ -70,10 +68,10 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
     if job.part[0] == 0:
         write_thumbnails(sets["test"], images_folder(runs_dir, sets["test"]))
     sharing: dict[Family, SharesPrefix] = {}
-    parts = _Parts(job.cells, job.where)
+    parts = _Parts(job.cells)
     for cell in job.cells:  # all are built, so that a wrong setting of any is met here
         try:
-            member = build_member(cell, job.where, parts.of(cell), device)
+            member = build_member(cell, parts.of(cell), device)
         except InputError:
             raise
         except Exception as error:  # that cell cannot run; the others can
@@ -81,7 +79,7 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
             outcome.failed[cell.key] = " ".join(reason.split())[:500]
             continue
         if isinstance(member.captioner, SharesPrefix):
-            check_embeddings(member.captioner, member.settings, job.where)
+            check_embeddings(member.captioner, member.settings)
             for family in families_of([member.settings]):
                 sharing.setdefault(family, member.captioner)
     for split in sets if sharing else ():
@@ -103,8 +101,7 @@ def _lead(cells: list[CellJob]) -> CellJob:
 class _Parts:
     """Frozen parts by the variant's loader and text decoder; one SAM for all that can share it."""
 
-    def __init__(self, cells: list[CellJob], where: str) -> None:
-        self._where = where
+    def __init__(self, cells: list[CellJob]) -> None:
         self._loaded: dict[tuple[str, str], Any] = {}
         # What SCA's loader returns serves captioners that need SAM alone, so it goes first.
         for cell in sorted(cells, key=lambda c: get_variant(c.parsed().variant).parts != SCA_PARTS):
@@ -120,7 +117,7 @@ class _Parts:
                 return found
         key = (loader, "" if loader == SAM_PARTS else settings.text_decoder.weights)
         if key not in self._loaded:
-            parts = get_variant(settings.variant).load_parts(settings, self._where)
+            parts = get_variant(settings.variant).load_parts(settings)
             self._loaded[key] = parts
         return self._loaded[key]
 
@@ -174,10 +171,10 @@ def _refuse_overlaps(job: GroupJob, lead: CellJob, sets: dict[str, RegionSet]) -
         if triple not in seen:
             seen.add(triple)
             read = sets if cell is lead else splits.load_splits(settings)
-            _refuse_overlap(read, cell, job.where)
+            _refuse_overlap(read, cell)
 
 
-def _refuse_overlap(sets: dict[str, RegionSet], cell: CellJob, where: str) -> None:
+def _refuse_overlap(sets: dict[str, RegionSet], cell: CellJob) -> None:
     section = f"stages.{cell.stage}.data" if cell.stage else "data"
     captioned = data_split(cell.parsed(), "test")
     test = _image_names(sets["test"])
@@ -187,7 +184,7 @@ def _refuse_overlap(sets: dict[str, RegionSet], cell: CellJob, where: str) -> No
         shared = test & _image_names(sets[name])
         if shared:
             raise InputError(
-                where,
+                None,
                 f"{section}.{name}",
                 f"shares {len(shared)} images with data.{captioned}, the first is {min(shared)}",
                 "choose disjoint splits",

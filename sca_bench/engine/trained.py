@@ -9,7 +9,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 
 from sca_bench.captioner import TrainableCaptioner
-from sca_bench.errors import InputError, at
+from sca_bench.errors import InputError
 from sca_bench.models.sam_weights import read_tensors
 from sca_bench.settings import CellSettings
 from sca_bench.study.record import RunRecord
@@ -50,7 +50,7 @@ def load_found(captioner: Any, found: Trained, folder: Path) -> None:
     load_trained(captioner, folder)
 
 
-def start_weights(captioner: Any, settings: CellSettings, where: str) -> None:
+def start_weights(captioner: Any, settings: CellSettings) -> None:
     """Load the trained tensors that `start_from` names, if it names any.
 
     A file without a text decoder's tensors leaves the decoder as `text_decoder.weights` gave it,
@@ -59,7 +59,6 @@ def start_weights(captioner: Any, settings: CellSettings, where: str) -> None:
     Args:
         captioner: The captioner of a cell, just built.
         settings: The cell.
-        where: File to name in an error.
 
     Raises:
         InputError: The file cannot be read; names or shapes are not those of the captioner; the
@@ -70,10 +69,9 @@ def start_weights(captioner: Any, settings: CellSettings, where: str) -> None:
     key = "start_from"
     if not isinstance(captioner, TrainableCaptioner):
         problem = f"variant {settings.variant} has no trained tensors to start from"
-        raise InputError(where, key, problem, "leave it out")
+        raise InputError(None, key, problem, "leave it out")
     path = Path(settings.start_from).expanduser()
-    with at(where):
-        state = read_tensors(path, key)
+    state = read_tensors(path, key)
     if not any(name.startswith(_DECODER) for name in state):
         own = captioner.trainable_state()
         state |= {name: tensor for name, tensor in own.items() if name.startswith(_DECODER)}

@@ -166,8 +166,8 @@ class GroupRun:
 
     def _group(self) -> CellGroup:
         spec = get_variant(self.first.variant)
-        parts = spec.load_parts(self.first, self.job.where)
-        members = [build_member(c, self.job.where, parts, self.device) for c in self.job.cells]
+        parts = spec.load_parts(self.first)
+        members = [build_member(c, parts, self.device) for c in self.job.cells]
         banks: dict[str, FeatureBank] = {}
         if isinstance(members[0].captioner, SharesPrefix):
             cache = Cache.of(Path(self.job.runs_dir), self.first.runtime)

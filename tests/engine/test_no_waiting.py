@@ -35,7 +35,7 @@ def test_a_step_asks_for_no_content(cell_settings, batch, variant, monkeypatch):
     monkeypatch.setattr(masking_utils, "find_packed_sequence_indices", lambda ids: None)
     settings = cell_settings({"variant": variant})
     spec = get_variant(variant)
-    captioner = spec.load()(settings, spec.load_parts(settings, "test"), where="test")
+    captioner = spec.load()(settings, spec.load_parts(settings))
     expected = captioner.loss(batch)
     captioner.train()
     away = batch.to("meta")
