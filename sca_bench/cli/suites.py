@@ -68,8 +68,9 @@ def _one(file: Path, console: Console, options: argparse.Namespace, words: Seque
         seeds=_seeds(options.seeds),
         allow_missing=options.command != "run",
     )
-    for metric in suite.metrics:
-        get_metric(metric, f"{suite.file}: metrics")
+    with at(suite.file):
+        for metric in suite.metrics:
+            get_metric(metric)
     check_claims(suite)
     store = Store(options.runs_dir)
     if options.command == "check":

@@ -212,8 +212,8 @@ def build_finished(record: RunRecord, settings: CellSettings, folder: Path) -> A
     Raises:
         InputError: Weights are missing or do not fit.
     """
-    spec = get_variant(settings.variant)
     with at(folder):
+        spec = get_variant(settings.variant)
         captioner: Any = spec.load()(settings, spec.load_parts(settings))
         if spec.trains == "gradient":
             path = find_trained(record, folder)

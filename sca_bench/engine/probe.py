@@ -243,7 +243,8 @@ class Prober:
                     for i, r in enumerate(kept)
                 ]
                 began = time.perf_counter()
-                scorer.score(rows, suite.metrics, where=str(suite.file))
+                with at(suite.file):
+                    scorer.score(rows, suite.metrics)
                 seconds.append(time.perf_counter() - began)
         more = seconds[1] * len(regions) / len(kept)
         self._scored_s = seconds[0] - seconds[1] + more, more

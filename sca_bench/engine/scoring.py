@@ -112,12 +112,14 @@ def score_runs(
             rows = read_rows(folder / PREDICTIONS)
             images = _images_of(record, opened)
             if not is_scored(record, metrics, again=again):
-                result = scorer.score(rows, metrics, str(folder), images)
+                with at(folder):
+                    result = scorer.score(rows, metrics, images)
                 record = _score_whole(scorer, store, record, rows, result, metrics)
             for name, which in subsets.items():
                 if not is_scored(record, metrics, {name: which}, again=again):
                     part = subset_rows(rows, which)
-                    result = scorer.score(part, metrics, f"{folder}: {name}", images)
+                    with at(f"{folder}: {name}"):
+                        result = scorer.score(part, metrics, images)
                     _keep_part(folder, name, part, result)
                     update = _of_part(record, name, result)
                     update["subsets"] = record.subsets | {name: subset_digest(which)}
@@ -238,14 +240,16 @@ def _train_scores(
     scores: dict[str, Score] = {}
     for part, rows, split in (("train", train, "train"), ("seen", seen, _split(record))):
         if rows:
-            result = scorer.score(rows, wanted, where=str(folder))
+            with at(folder):
+                result = scorer.score(rows, wanted)
             scores |= {f"{part}/{k}": _score(record, result, k, split) for k in result.values}
     learnt: list[Any] = [row.get(LEARNT_FROM) for row in read_jsonl(path)]
     if all(learnt):
         dealt = [
             replace(row, references=tuple(own)) for row, own in zip(train, learnt, strict=True)
         ]
-        result = scorer.score(dealt, ["exact_match"], where=str(path))
+        with at(path):
+            result = scorer.score(dealt, ["exact_match"])
         scores["train/exact_match_as_dealt"] = _score(record, result, "exact_match", "train")
     return scores
 

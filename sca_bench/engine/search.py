@@ -16,7 +16,7 @@ from typing import Any
 
 import optuna
 
-from sca_bench.errors import InputError, did_you_mean
+from sca_bench.errors import InputError, at, did_you_mean
 from sca_bench.metrics.registry import get_metric
 from sca_bench.study.dimension import Axis
 from sca_bench.study.fingerprint import digest_json
@@ -170,8 +170,9 @@ def check_objectives(sweep: Sweep) -> None:
             raise InputError(entry, "metric", f"{objective.metric!r} is measured, or unknown", fix)
         if objective.metric == "bleu":
             raise InputError(entry, "metric", "'bleu' is four numbers", "take bleu_4")
-    for metric in sweep.metrics:
-        get_metric(metric, str(sweep.file))
+    with at(sweep.file):
+        for metric in sweep.metrics:
+            get_metric(metric)
     make_sampler(sweep, 0)
     make_pruner(sweep)
     if sweep.spec.pruner is None:

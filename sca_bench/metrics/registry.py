@@ -328,7 +328,7 @@ def _plugged_in(point: Any) -> MetricSpec:
     return MetricSpec(point.name, fault, point.name, point.value, compute=point.value, fault=fault)
 
 
-def get_metric(name: str, where: str = "metrics") -> MetricSpec:
+def get_metric(name: str) -> MetricSpec:
     """Return one metric; `exact_match_without_PHRASE` (spaces as _) counts as exact match.
 
     Raises:
@@ -337,7 +337,7 @@ def get_metric(name: str, where: str = "metrics") -> MetricSpec:
     spec = spec_of_value(name) if "." not in name and name != WITHOUT else None
     if spec is None:
         problem = f"{name!r} is unknown"
-        raise InputError(where, "metrics", problem, did_you_mean(name, all_metrics()))
+        raise InputError(None, "metrics", problem, did_you_mean(name, all_metrics()))
     return spec
 
 
