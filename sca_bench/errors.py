@@ -10,7 +10,6 @@ gives it once:
 
 from __future__ import annotations
 
-import copyreg
 import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -46,7 +45,11 @@ class InputError(ScaBenchError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Not through the constructor: a subclass may have another one, and `at` changes `where`.
-        return copyreg.__newobj__, (type(self), *self.args), self.__dict__
+        return _bare, (type(self), self.args), self.__dict__
+
+
+def _bare(kind: type[InputError], arguments: tuple[Any, ...]) -> InputError:
+    return kind.__new__(kind, *arguments)
 
 
 @contextmanager
