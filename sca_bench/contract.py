@@ -200,7 +200,7 @@ class CaptionerContract:
             error = _error_of(build)
             line = str(error)
             assert "\n" not in line, f"more than one line: {line!r}"
-            assert error.where, f"names no file or setting: {line!r}"
+            assert error.where or error.key, f"names no file or setting: {line!r}"
             assert error.key or error.fix, f"names neither a key nor a fix: {line!r}"
 
     def _generate(self, captioner: RegionCaptioner, batch: RegionBatch) -> list[Prediction]:

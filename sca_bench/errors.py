@@ -1,9 +1,22 @@
-"""The exception tree. Everything a user can cause is an `InputError` and prints as one line."""
+"""The exception tree. Everything a user can cause is an `InputError` and prints as one line.
+
+An error begins with its address: the file, or the flag, that the fault is in. Code that reads a
+setting rarely knows which file it came from, so it raises without one, and whoever opened the file
+gives it once:
+
+    with at("ablations/mixer.yaml"):
+        sam_dims("vit_x")  # ablations/mixer.yaml: sam.size: 'vit_x' is unknown; did you mean ...
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+_ADDRESS: ContextVar[str] = ContextVar("address", default="")
 
 
 class ScaBenchError(Exception):
@@ -14,17 +27,53 @@ class InputError(ScaBenchError):
     """The user's input is wrong: exit code 2, one clear line, no traceback.
 
     Args:
-        where: File (or command line) the fault is in.
+        where: File (or command line) the fault is in; None where that is not known, and `at` tells.
         key: Key, field or item inside it; empty when the whole file is meant.
         problem: What was received and what was expected.
         fix: What to do about it; empty when the problem says it.
     """
 
     def __init__(self, where: object, key: str, problem: str, fix: str = "") -> None:
-        self.where, self.key, self.problem, self.fix = str(where), key, problem, fix
-        head = f"{where}: {key}: " if key else f"{where}: "
-        line = head + problem + (f"; {fix}" if fix else "")
-        super().__init__(" ".join(line.split()))
+        super().__init__(where, key, problem, fix)
+        self.where = "" if where is None else str(where)
+        self.key, self.problem, self.fix = key, problem, fix
+
+    def __str__(self) -> str:
+        head = "".join(f"{part}: " for part in (self.where, self.key) if part)
+        line = head + self.problem + (f"; {self.fix}" if self.fix else "")
+        return " ".join(line.split())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not through the constructor: a subclass may have another one, and `at` changes `where`.
+        return _bare, (type(self), self.args), self.__dict__
+
+
+def _bare(kind: type[InputError], arguments: tuple[Any, ...]) -> InputError:
+    return kind.__new__(kind, *arguments)
+
+
+@contextmanager
+def at(where: object) -> Iterator[None]:
+    """Give an `InputError` raised inside its address, unless it has one.
+
+    The error stays the same object: its class, its cause and whatever it carries.
+
+    Args:
+        where: File (or command line) that is read inside.
+    """
+    outside = _ADDRESS.set(str(where))
+    try:
+        yield
+    except InputError as error:
+        error.where = error.where or str(where)
+        raise
+    finally:
+        _ADDRESS.reset(outside)
+
+
+def address() -> str:
+    """Return the address that an error would get here, for code of others that asks for one."""
+    return _ADDRESS.get()
 
 
 class PathNotGiven(InputError):

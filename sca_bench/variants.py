@@ -6,13 +6,14 @@ A third party registers a `VariantSpec` through the entry-point group `sca_bench
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from sca_bench.errors import InputError, did_you_mean
+from sca_bench.errors import InputError, address, at, did_you_mean
 from sca_bench.types import FAMILIES, Family
 
 SAM_PARTS = "sca_bench.models.build:load_sam_parts"
@@ -20,6 +21,9 @@ SAM_PARTS = "sca_bench.models.build:load_sam_parts"
 SCA_PARTS = "sca_bench.models.build:load_frozen_parts"
 """Loader of SAM and a text decoder; what it returns serves as `SAM_PARTS`, too."""
 ENTRY_POINT_GROUP = "sca_bench.variants"
+_NO_FILE = "settings"
+"""What a builder that asks for a file gets where there is none."""
+_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,7 @@ class VariantSpec:
         name: What `variant:` names in a suite.
         builder: `module:attribute` of the function that builds the captioner; imported on use.
         parts: `module:attribute` of the function that loads what cells of a group share in
-            memory (`settings, where -> parts`); the builder then gets it as `parts`.
+            memory (`settings -> parts`); the builder then gets it as `parts`.
         summary: One line for `list variants`.
         frozen: Stages that are never trained.
         trained: Stages that are trained.
@@ -38,7 +42,7 @@ class VariantSpec:
         reads: Sections of the settings, or single ones (dotted), that it depends on; empty for all.
         ignores: Settings (or sections, dotted) that change no number of it: they leave its key.
         design: `module:attribute` of the function that makes the parts in which SCA's variants
-            differ (`mixer settings, SAM's sizes, where -> Design`); `build_sca` calls it.
+            differ (`mixer settings, SAM's sizes -> Design`); `build_sca` calls it.
         features: Families of frozen features it reads.
         features_as_published: Those it reads beside them with `mixer.as_published`.
         as_published: What `mixer.as_published` does; empty where it changes nothing.
@@ -48,6 +52,9 @@ class VariantSpec:
         revision: Raised whenever the variant's code changes a number; part of every cell's key.
         source: Where the design comes from.
         licence: Licence of the design's code or weights.
+
+    Builder, loader and design may take `where` as well, the file to name in an error: the builder
+    by that name, the other two as their last argument. They need not (see `errors.at`).
     """
 
     name: str
@@ -71,29 +78,69 @@ class VariantSpec:
     licence: str = "Apache-2.0"
 
     def load(self) -> Callable[..., Any]:
-        """Import and return the builder: `(settings, parts, where=...) -> captioner`."""
+        """Import and return the builder: `(settings, parts) -> captioner`."""
         builder: Callable[..., Any] = _attribute(self.builder)
-        return builder
+        return where_optional(builder)
 
     def families(self, settings: Any) -> tuple[Family, ...]:
         """Return the families of frozen features it reads with these settings, in fixed order."""
         also = self.features_as_published if settings.mixer.as_published else ()
         return tuple(family for family in FAMILIES if family in (*self.features, *also))
 
-    def load_design(self, where: str = "variant") -> Callable[..., Any]:
+    def load_design(self) -> Callable[..., Any]:
         """Import and return the function that makes the parts of its design.
 
         Raises:
             InputError: It is no design of the SCA family.
         """
         if not self.design:
-            raise InputError(where, "variant", f"{self.name} names no design of the SCA family")
+            raise InputError(None, "variant", f"{self.name} names no design of the SCA family")
         design: Callable[..., Any] = _attribute(self.design)
-        return design
+        return where_optional(design)
 
-    def load_parts(self, settings: Any, where: str) -> Any:
-        """Load what cells with these settings share, or None."""
-        return _attribute(self.parts)(settings, where) if self.parts else None
+    def load_parts(self, settings: Any, where: object = None) -> Any:
+        """Load what cells with these settings share, or None.
+
+        Args:
+            settings: Of any of the cells.
+            where: As for `where_optional`.
+        """
+        if not self.parts:
+            return None
+        loader: Callable[..., Any] = _attribute(self.parts)
+        return where_optional(loader)(settings, where=where)
+
+
+def where_optional(function: Callable[..., _Made]) -> Callable[..., _Made]:
+    """Return `function` as one that is called with `where` or without, whether it takes it or not.
+
+    Builders, loaders and designs of other packages may take `where`, the file to name in an error;
+    those of this one do not. It is taken by that name, by `*` or `**`, or under another name as
+    one required argument more than there are.
+
+    Args:
+        function: A builder, a loader of parts, or a design. What is returned takes the same
+            arguments and `where`: `errors.address()` if it is not given.
+    """
+    parameters = inspect.signature(function).parameters.values()
+    kinds = {p.kind for p in parameters}
+    by_name = any(p.name == "where" and p.kind is not p.POSITIONAL_ONLY for p in parameters)
+    by_name |= inspect.Parameter.VAR_KEYWORD in kinds
+    in_order = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    required = [p.name for p in parameters if p.kind in in_order and p.default is p.empty]
+
+    @functools.wraps(function)
+    def call(*arguments: Any, where: object = None, **named: Any) -> _Made:
+        file = address() if where is None else str(where)
+        with at(file):
+            if by_name:
+                return function(*arguments, where=file or _NO_FILE, **named)
+            more = len(set(required) - named.keys()) > len(arguments)
+            if more or inspect.Parameter.VAR_POSITIONAL in kinds:
+                return function(*arguments, file or _NO_FILE, **named)
+            return function(*arguments, **named)
+
+    return call
 
 
 def _attribute(path: str) -> Any:
@@ -219,7 +266,7 @@ def _registered(find: Callable[..., Any]) -> dict[str, VariantSpec]:
     return specs
 
 
-def get_variant(name: str, where: str = "variant") -> VariantSpec:
+def get_variant(name: str) -> VariantSpec:
     """Return one variant.
 
     Raises:
@@ -227,5 +274,5 @@ def get_variant(name: str, where: str = "variant") -> VariantSpec:
     """
     specs = all_variants()
     if name not in specs:
-        raise InputError(where, "variant", f"{name!r} is not registered", did_you_mean(name, specs))
+        raise InputError(None, "variant", f"{name!r} is not registered", did_you_mean(name, specs))
     return specs[name]

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import sca_bench.cli
 from sca_bench.cli import build_parser, main
+from sca_bench.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 
@@ -67,6 +69,15 @@ def test_light_commands_answer_without_torch(words):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+def test_an_error_whose_file_nobody_knew_is_one_clear_line_too(monkeypatch, capsys):
+    def fail(options, words):
+        raise InputError(None, "sam.size", "'x' is unknown", "did you mean tiny?")
+
+    monkeypatch.setattr(sca_bench.cli, "_dispatch", fail)
+    assert main(["list", "variants"]) == 2
+    assert capsys.readouterr().err == "sam.size: 'x' is unknown; did you mean tiny?\n"
 
 
 def test_the_process_that_starts_workers_loads_no_loop_and_no_models():

@@ -89,14 +89,14 @@ def parts_on_meta(size, decoder):
         }
     )
     with torch.device("meta"):
-        return get_variant("sca").load_parts(settings, "test")
+        return get_variant("sca").load_parts(settings)
 
 
 def on_meta(settings):
     sized = without_weights(settings)
     parts = parts_on_meta(sized.sam.size, sized.text_decoder.weights)
     with torch.device("meta"):
-        return get_variant(sized.variant).load()(sized, parts, where="test")
+        return get_variant(sized.variant).load()(sized, parts)
 
 
 @pytest.mark.parametrize("path", [p for p in SUITES if p.stem != "photos"], ids=lambda p: p.stem)
@@ -145,8 +145,8 @@ def test_the_estimate_is_what_a_real_step_takes():
 
     suite = load_suite(next(p for p in SUITES if p.stem == "mixer_layers"))
     settings = suite.cells[1].settings
-    parts = get_variant("sca").load_parts(settings, "test")
-    model = get_variant("sca").load()(settings, parts, where="test").train()
+    parts = get_variant("sca").load_parts(settings)
+    model = get_variant("sca").load()(settings, parts).train()
     with estimate._LiveBytes() as meter:
         estimate._step(model, settings, {})
     sized = estimate_step(settings)
@@ -217,7 +217,7 @@ def test_one_step_of_the_same_structure_in_miniature(settings):
     device = torch.device("cpu")
     rng = RngStream(0, device)
     with rng.active():
-        captioner = get_variant(settings.variant).load()(settings, parts, where="test")
+        captioner = get_variant(settings.variant).load()(settings, parts)
     member = Member("cell", captioner, CellIdentity(settings, {}), rng)
     group = CellGroup([member], device, {}, Decoding(1, 3))
     before = {n: t.clone() for n, t in captioner.trainable_state().items()}

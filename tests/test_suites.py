@@ -96,7 +96,7 @@ def test_the_paper_s_own_numbers_bear_out_its_claims():
             parsed = parse_claim(claim.says)
             rows = suite.published.claims[claim.id]
             left, right = (
-                published.row(suite.spec.paper, row, path, claim.id)[parsed.left.metric].value
+                published.row(suite.spec.paper, row, claim.id)[parsed.left.metric].value
                 for row in (rows.left, rows.right)
             )
             margin = 0.01 * right if "=" in parsed.comparator else 0.0

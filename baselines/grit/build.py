@@ -18,29 +18,26 @@ from sca_bench.settings import CellSettings
 RANDOM = "random"
 
 
-def build(settings: CellSettings, parts: Any = None, *, where: str = "settings") -> GritCaptioner:
+def build(settings: CellSettings, parts: Any = None) -> GritCaptioner:
     """Build GRiT as it was trained: a released checkpoint, or untrained weights for timing.
 
     Args:
         settings: The cell; `baseline` is read.
         parts: Not used; nothing is shared between cells.
-        where: File to name in an error.
 
     Raises:
         InputError: An unknown size, or weights or tokenizer that cannot be read or do not fit.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(settings.baseline.random_seed)
-        captioner = _assemble(settings, where)
+        captioner = _assemble(settings)
         draw_weights(captioner.grit)
     if settings.baseline.weights != RANDOM:
-        load_checkpoint(captioner.grit, settings.baseline.weights, where)
+        load_checkpoint(captioner.grit, settings.baseline.weights)
     return captioner
 
 
-def build_from_scratch(
-    settings: CellSettings, parts: Any = None, *, where: str = "settings"
-) -> GritCaptioner:
+def build_from_scratch(settings: CellSettings, parts: Any = None) -> GritCaptioner:
     """Build GRiT with new weights, to be trained on given boxes by the ordinary loop.
 
     They are drawn from the global random generator, so a seed set just before decides them.
@@ -50,17 +47,17 @@ def build_from_scratch(
     """
     if settings.baseline.weights != RANDOM:
         problem = f"{settings.baseline.weights!r}: this variant is trained from scratch"
-        raise InputError(where, "baseline.weights", problem, "use random, or variant: grit")
-    captioner = _assemble(settings, where)
+        raise InputError(None, "baseline.weights", problem, "use random, or variant: grit")
+    captioner = _assemble(settings)
     draw_weights(captioner.grit)
     for parameter in captioner.trainable_parameters().values():
         parameter.requires_grad_(True)
     return captioner
 
 
-def _assemble(settings: CellSettings, where: str) -> GritCaptioner:
-    config = grit_config(settings.baseline.size, where)
-    tokenizer = load_tokenizer(settings.baseline.tokenizer, config.text_decoder, where)
+def _assemble(settings: CellSettings) -> GritCaptioner:
+    config = grit_config(settings.baseline.size)
+    tokenizer = load_tokenizer(settings.baseline.tokenizer, config.text_decoder)
     return GritCaptioner(
         Grit(config),
         tokenizer,

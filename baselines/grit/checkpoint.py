@@ -19,7 +19,7 @@ from torch import Tensor
 from baselines.grit.config import SIZES
 from baselines.grit.model import Grit
 from sca_bench.embedded.paths import resolve
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 
 KEY = "baseline.weights"
 _TEXT = "roi_heads.text_decoder.textual"
@@ -86,7 +86,7 @@ def original_shapes(model: Grit) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def load_checkpoint(model: Grit, path: str | Path, where: object = "settings") -> None:
+def load_checkpoint(model: Grit, path: str | Path) -> None:
     """Load a released checkpoint: `.pth` (never unpickled as objects) or `.safetensors`.
 
     All names and shapes must fit. A mask head is checked and then left aside.
@@ -94,18 +94,20 @@ def load_checkpoint(model: Grit, path: str | Path, where: object = "settings") -
     Raises:
         InputError: The file cannot be read or does not fit the model's size.
     """
-    path = resolve(str(path), str(where), KEY)
-    load_original_state(model, read_state(path, where), path)
+    path = resolve(str(path), KEY)
+    state = read_state(path)
+    with at(path):
+        load_original_state(model, state)
 
 
-def read_state(path: Path, where: object = "settings") -> dict[str, Tensor]:
+def read_state(path: Path) -> dict[str, Tensor]:
     """Read the tensors of a checkpoint file.
 
     Raises:
         InputError: No such file, or it holds no plain dictionary of tensors.
     """
     if not path.is_file():
-        raise InputError(where, KEY, f"'{path}': no such file", "give a released checkpoint")
+        raise InputError(None, KEY, f"'{path}': no such file", "give a released checkpoint")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -121,7 +123,7 @@ def read_state(path: Path, where: object = "settings") -> dict[str, Tensor]:
     return dict(content)
 
 
-def load_original_state(model: Grit, state: Mapping[str, Tensor], where: object) -> None:
+def load_original_state(model: Grit, state: Mapping[str, Tensor]) -> None:
     """Copy tensors with original names into a model.
 
     Raises:
@@ -130,16 +132,14 @@ def load_original_state(model: Grit, state: Mapping[str, Tensor], where: object)
     """
     expected = original_shapes(model)
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    _check(expected, found, where)
+    _check(expected, found)
     if not torch.equal(state[_TIED[0]], state[_TIED[1]]):
-        raise InputError(where, _TIED[0], f"differs from {_TIED[1]}, to which it is tied")
+        raise InputError(None, _TIED[0], f"differs from {_TIED[1]}, to which it is tied")
     own = {name: state[original_name(name)] for name in model.state_dict()}
     model.load_state_dict(own, strict=True)
 
 
-def _check(
-    expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], where: object
-) -> None:
+def _check(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> None:
     missing, extra = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     differ = sorted(n for n in expected.keys() & found.keys() if expected[n] != found[n])
     if not (missing or extra or differ):
@@ -155,7 +155,7 @@ def _check(
     fitting = [size for size in SIZES if _shapes_of(size) == found]
     fix = f"it fits baseline.size {' or '.join(fitting)}" if fitting else ""
     problem = "does not fit baseline.size: " + ", ".join(parts)
-    raise InputError(where, "", problem, fix or "is it a GRiT checkpoint of that size?")
+    raise InputError(None, "", problem, fix or "is it a GRiT checkpoint of that size?")
 
 
 def _shapes_of(size: str) -> dict[str, tuple[int, ...]]:

@@ -169,12 +169,12 @@ SIZES: dict[str, GritConfig] = {
 """Configurations by the name of the released checkpoint; `grit_tiny` is this package's own."""
 
 
-def grit_config(size: str, where: object = "settings") -> GritConfig:
+def grit_config(size: str) -> GritConfig:
     """Return the configuration of a size.
 
     Raises:
         InputError: No such size; the nearest one is suggested.
     """
     if size not in SIZES:
-        raise InputError(where, "baseline.size", f"{size!r} is unknown", did_you_mean(size, SIZES))
+        raise InputError(None, "baseline.size", f"{size!r} is unknown", did_you_mean(size, SIZES))
     return SIZES[size]

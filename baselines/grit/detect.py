@@ -21,7 +21,7 @@ from baselines.grit.captioner import GritCaptioner
 from baselines.grit.config import SIZES
 from baselines.grit.model import MAX_TOKENS
 from baselines.grit.preprocess import resize
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.files import atomic_file
 from sca_bench.settings import BaselineSettings, CellSettings, DataSettings, ScenesSplit
 
@@ -101,7 +101,8 @@ def _captioner(options: argparse.Namespace) -> GritCaptioner:
         ),
         data=DataSettings(train=scene, test=scene),  # required by the settings, not read here
     )
-    return build(settings, where="detect").to(_device(options.device))
+    with at("detect"):
+        return build(settings).to(_device(options.device))
 
 
 def _device(name: str) -> torch.device:

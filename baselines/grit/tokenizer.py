@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from baselines.grit.config import TINY_WORDS, TextDecoderConfig
 from sca_bench.embedded.paths import resolve
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 
 KEY = "baseline.tokenizer"
 
@@ -57,7 +57,8 @@ class BertTokenizer:
     """
 
     def __init__(self, folder: str | Path, config: TextDecoderConfig) -> None:
-        path = resolve(str(folder), str(folder), KEY)
+        with at(folder):
+            path = resolve(str(folder), KEY)
         if not path.is_dir():
             problem = "is no folder; a local copy of bert-base-uncased is needed"
             raise InputError(path, KEY, problem, "give a folder with its vocab.txt")
@@ -86,7 +87,7 @@ class BertTokenizer:
         return text
 
 
-def load_tokenizer(folder: str | None, config: TextDecoderConfig, where: object) -> Tokenizer:
+def load_tokenizer(folder: str | None, config: TextDecoderConfig) -> Tokenizer:
     """Return the tokenizer of a text decoder; the tiny one brings its own words.
 
     Raises:
@@ -97,4 +98,4 @@ def load_tokenizer(folder: str | None, config: TextDecoderConfig, where: object)
     if config.vocab_size == len(TINY_WORDS):
         return WordTokenizer(TINY_WORDS)
     fix = "give a folder with bert-base-uncased's vocab.txt"
-    raise InputError(where, KEY, "missing; GRiT reads and writes bert-base-uncased tokens", fix)
+    raise InputError(None, KEY, "missing; GRiT reads and writes bert-base-uncased tokens", fix)

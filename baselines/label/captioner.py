@@ -37,7 +37,7 @@ class ClassName:
         return [Prediction(region_id, name.strip(), 0.0, (), 0.0) for region_id, name in pairs]
 
 
-def build(settings: CellSettings, parts: Any = None, *, where: str = "") -> ClassName:
+def build(settings: CellSettings, parts: Any = None) -> ClassName:
     """Build the control.
 
     Raises:
@@ -47,5 +47,5 @@ def build(settings: CellSettings, parts: Any = None, *, where: str = "") -> Clas
     if dataset != "scenes" and dataset not in WITH_CLASSES:
         problem = f"{dataset} has captions, and no class name for a region"
         fix = f"use the label control on scenes, {', '.join(WITH_CLASSES)}"
-        raise InputError(where, "data.test.dataset", problem, fix)
+        raise InputError(None, "data.test.dataset", problem, fix)
     return ClassName(rendered=dataset == "scenes")

@@ -27,6 +27,6 @@ class MostFrequentCaption:
         return [Prediction(region_id, self.caption, 0.0, (), 0.0) for region_id in batch.region_ids]
 
 
-def build(settings: CellSettings, parts: Any = None, *, where: str = "") -> MostFrequentCaption:
+def build(settings: CellSettings, parts: Any = None) -> MostFrequentCaption:
     """Build the baseline; nothing but `fit` decides what it says."""
     return MostFrequentCaption()

@@ -38,7 +38,7 @@ class HandedOver:
         return [self.answers[name] for name in batch.region_ids]
 
 
-def build(settings: CellSettings, parts: Any = None, *, where: str = "") -> HandedOver:
+def build(settings: CellSettings, parts: Any = None) -> HandedOver:
     """Read the file that `baseline.weights` names.
 
     A line is a JSON object with `region_id` and `caption`; `log_prob` and `predicted_ious` are
@@ -50,7 +50,7 @@ def build(settings: CellSettings, parts: Any = None, *, where: str = "") -> Hand
     file = Path(settings.baseline.weights).expanduser()
     if not file.is_file():
         problem = f"{settings.baseline.weights!r} is no file"
-        raise InputError(where, KEY, problem, "name a predictions.jsonl")
+        raise InputError(None, KEY, problem, "name a predictions.jsonl")
     answers: dict[str, Prediction] = {}
     with file.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):

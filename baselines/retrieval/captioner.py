@@ -141,13 +141,12 @@ class NearestRegion(nn.Module):
         return F.normalize(self.describe(features, self.encode.sam.dims.image_size).float(), dim=1)
 
 
-def build(settings: CellSettings, parts: Any = None, *, where: str = "") -> NearestRegion:
+def build(settings: CellSettings, parts: Any = None) -> NearestRegion:
     """Build the baseline for one cell.
 
     Args:
         settings: The cell: `sam`, `encoder` and `baseline.size` are read.
         parts: What cells of a group share: SAM; loaded here where it is None.
-        where: File to name in an error.
 
     Raises:
         InputError: No such descriptor, or it needs boxes and the cell prompts with points.
@@ -155,13 +154,13 @@ def build(settings: CellSettings, parts: Any = None, *, where: str = "") -> Near
     name = settings.baseline.size or next(iter(DESCRIPTORS))
     if name not in DESCRIPTORS:
         problem = f"{name!r} is no descriptor of a region"
-        raise InputError(where, "baseline.size", problem, did_you_mean(name, DESCRIPTORS))
+        raise InputError(None, "baseline.size", problem, did_you_mean(name, DESCRIPTORS))
     prompts = (settings.train.prompt, settings.eval.prompt)
     if name == "box_tokens" and not set(prompts) <= {"box", "box_point"}:
         problem = f"box_tokens needs boxes, and the prompts are {' and '.join(prompts)}"
-        raise InputError(where, "baseline.size", problem, "use mask_token")
+        raise InputError(None, "baseline.size", problem, "use mask_token")
     if parts is None:
-        parts = get_variant(settings.variant).load_parts(settings, where)
+        parts = get_variant(settings.variant).load_parts(settings)
     return NearestRegion(
         parts.region_encoder(embedding_dtype=settings.features.encoder_dtype), DESCRIPTORS[name]
     )

@@ -249,22 +249,22 @@ def originals_of(batch: RegionBatch) -> list[Tensor]:
     return batch.original_images
 
 
-def build_git(settings: CellSettings, parts: Any = None, *, where: str = "") -> CropCaptioner:
+def build_git(settings: CellSettings, parts: Any = None) -> CropCaptioner:
     """Build SAM + GIT for one cell; see `build`."""
-    return build("git", settings, parts, where)
+    return build("git", settings, parts)
 
 
-def build_blip(settings: CellSettings, parts: Any = None, *, where: str = "") -> CropCaptioner:
+def build_blip(settings: CellSettings, parts: Any = None) -> CropCaptioner:
     """Build SAM + BLIP for one cell; see `build`."""
-    return build("blip", settings, parts, where)
+    return build("blip", settings, parts)
 
 
-def build_blip2(settings: CellSettings, parts: Any = None, *, where: str = "") -> CropCaptioner:
+def build_blip2(settings: CellSettings, parts: Any = None) -> CropCaptioner:
     """Build SAM + BLIP-2 for one cell; see `build`."""
-    return build("blip2", settings, parts, where)
+    return build("blip2", settings, parts)
 
 
-def build(kind: str, settings: CellSettings, parts: Any, where: str) -> CropCaptioner:
+def build(kind: str, settings: CellSettings, parts: Any) -> CropCaptioner:
     """Build SAM + captioner for one cell.
 
     Args:
@@ -272,28 +272,25 @@ def build(kind: str, settings: CellSettings, parts: Any, where: str) -> CropCapt
         settings: The cell: `sam`, `encoder`, `baseline`, `crop`, `eval.select` and
             `runtime.eval_regions` are read.
         parts: What cells of a group share: SAM; loaded here where it is None and needed.
-        where: File to name in an error.
 
     Raises:
         InputError: The captioner cannot be loaded or its parts do not fit, or a setting has no
             meaning for it.
     """
-    captioner = load_captioner(
-        kind, settings.baseline, chunk=settings.runtime.eval_regions, where=where
-    )
+    captioner = load_captioner(kind, settings.baseline, chunk=settings.runtime.eval_regions)
     crop = settings.crop
     if crop.prompt and not captioner.architecture.answers:
         problem = f"{crop.prompt!r}: a {kind} captioner answers no questions"
-        raise InputError(where, "crop.prompt", problem, "use variant: sam_blip2, or leave it out")
+        raise InputError(None, "crop.prompt", problem, "use variant: sam_blip2, or leave it out")
     if crop.source == "image":
         return CropCaptioner(whole_images, captioner)
     if crop.source == "box":
         if settings.eval.prompt not in ("box", "box_point"):
             problem = f"{settings.eval.prompt!r} gives no box to cut out"
-            raise InputError(where, "eval.prompt", problem, "use box, or crop.source: mask")
+            raise InputError(None, "eval.prompt", problem, "use box, or crop.source: mask")
         return CropCaptioner(PromptBoxCutter(crop.margin), captioner)
     if parts is None:
-        parts = get_variant(f"sam_{kind}").load_parts(settings, where)
+        parts = get_variant(f"sam_{kind}").load_parts(settings)
     encode = parts.region_encoder(embedding_dtype=settings.features.encoder_dtype)
     cutter = MaskCutter(encode, crop, settings.eval.select)
     if cutter.needs_masks:

@@ -80,14 +80,13 @@ class Architecture(nn.Module):
         """Where the model is."""
         return self.generator.get_input_embeddings().weight.device  # type: ignore[no-any-return]
 
-    def check(self, written: Mapping[str, Any], tokenizer: Any, name: str, where: str) -> None:
+    def check(self, written: Mapping[str, Any], tokenizer: Any, name: str) -> None:
         """Refuse a checkpoint that would run and say the wrong thing.
 
         Args:
             written: `config.json` as it is written, without the defaults of the library.
             tokenizer: The tokenizer that will read the model's ids.
             name: The checkpoint.
-            where: File to name in an error.
 
         Raises:
             InputError: Something does not fit, or is left to a default that is wrong.
@@ -134,10 +133,10 @@ class Git(Architecture):
         """Return the model itself: text and image have one transformer."""
         return model, model.config
 
-    def check(self, written: Mapping[str, Any], tokenizer: Any, name: str, where: str) -> None:
+    def check(self, written: Mapping[str, Any], tokenizer: Any, name: str) -> None:
         """Refuse a tokenizer with other special tokens."""
-        _check_special(tokenizer, "cls_token", self.start_id, name, where)
-        _check_special(tokenizer, "sep_token", self.end_ids[0], name, where)
+        _check_special(tokenizer, "cls_token", self.start_id, name)
+        _check_special(tokenizer, "sep_token", self.end_ids[0], name)
 
 
 class Blip(Architecture):
@@ -161,18 +160,18 @@ class Blip(Architecture):
         """Return the text decoder."""
         return model.text_decoder, model.config.text_config
 
-    def check(self, written: Mapping[str, Any], tokenizer: Any, name: str, where: str) -> None:
+    def check(self, written: Mapping[str, Any], tokenizer: Any, name: str) -> None:
         """Refuse attention heads left to the library's default, and other special tokens."""
         texts = [written.get(key) or {} for key in ("text_config", "text_config_dict")]
         if not any("num_attention_heads" in text for text in texts):
             raise InputError(
-                where,
+                None,
                 KEY,
                 f"config.json of {name!r} does not state text_config.num_attention_heads, and the"
                 " library would take 8, while published BLIP captioners have 12",
                 "write the number into config.json",
             )
-        _check_special(tokenizer, "sep_token", self.end_ids[0], name, where)
+        _check_special(tokenizer, "sep_token", self.end_ids[0], name)
 
     def generate(
         self, pixels_N3SS: Tensor, ids_NP: Tensor, mask_NP: Tensor, **options: Any
@@ -220,30 +219,30 @@ class Blip2(Architecture):
         """
         return model.language_model, model.config.text_config
 
-    def check(self, written: Mapping[str, Any], tokenizer: Any, name: str, where: str) -> None:
+    def check(self, written: Mapping[str, Any], tokenizer: Any, name: str) -> None:
         """Refuse a model without OPT, without a place for its image, or that does not end."""
         if self.model.config.text_config.model_type != "opt":
             kind = self.model.config.text_config.model_type
-            raise InputError(where, KEY, f"{name!r} is a BLIP-2 with {kind}", "use one with OPT")
-        self._check_placeholder(tokenizer, name, where)
+            raise InputError(None, KEY, f"{name!r} is a BLIP-2 with {kind}", "use one with OPT")
+        self._check_placeholder(tokenizer, name)
         known = tokenizer.get_vocab()
         newline = next((known[word] for word in NEWLINES if word in known), None)
         if newline is not None and newline not in self.end_ids:
             raise InputError(
-                where,
+                None,
                 KEY,
                 f"{name!r} ends captions at {list(self.end_ids)}, but OPT captioners of BLIP-2 end"
                 f" at the newline ({newline}) and go on with other text behind it",
                 f'write "eos_token_id": {newline} into text_config of config.json',
             )
-        _check_special(tokenizer, "bos_token", self.start_id, name, where)
+        _check_special(tokenizer, "bos_token", self.start_id, name)
 
-    def _check_placeholder(self, tokenizer: Any, name: str, where: str) -> None:
+    def _check_placeholder(self, tokenizer: Any, name: str) -> None:
         """Without placeholders in front of the text the model runs and ignores the image."""
         index, rows = self.image_token_id, self.vocab_size
         if index is None or not 0 <= index < rows:
             raise InputError(
-                where,
+                None,
                 KEY,
                 f"config.json of {name!r} has image_token_index {index!r}, so the image would"
                 " have no place in front of the caption",
@@ -253,7 +252,7 @@ class Blip2(Architecture):
         token = next((word for word, at in known.items() if at == index), IMAGE_TOKEN)
         if token != IMAGE_TOKEN or known.get(IMAGE_TOKEN, index) != index:
             raise InputError(
-                where,
+                None,
                 KEY,
                 f"config.json of {name!r} has image_token_index {index}, but its tokenizer has"
                 f" {token!r} there and {IMAGE_TOKEN} at {known.get(IMAGE_TOKEN)}",
@@ -307,11 +306,11 @@ def forget_generation_settings(architecture: Architecture) -> None:
     architecture.generator.generation_config = GenerationConfig()
 
 
-def _check_special(tokenizer: Any, token: str, wanted: int, name: str, where: str) -> None:
+def _check_special(tokenizer: Any, token: str, wanted: int, name: str) -> None:
     found = getattr(tokenizer, f"{token}_id")
     if found != wanted:
         raise InputError(
-            where,
+            None,
             "baseline.tokenizer",
             f"has {token} {found!r}, but {name!r} was trained with {wanted!r}",
             "use the tokenizer that belongs to the model",

@@ -37,9 +37,7 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)
 
 
-def load_captioner(
-    kind: str, settings: BaselineSettings, *, chunk: int, where: str = "settings"
-) -> ImageCaptioner:
+def load_captioner(kind: str, settings: BaselineSettings, *, chunk: int) -> ImageCaptioner:
     """Load an image captioner, frozen and in evaluation mode.
 
     Args:
@@ -48,7 +46,6 @@ def load_captioner(
             local cache first, then the network; or `random` with a `size`), and a tokenizer's
             folder or hub id where the weights bring none.
         chunk: Images captioned at a time.
-        where: File to name in an error.
 
     Raises:
         InputError: Weights, image processor or tokenizer cannot be read, belong to another kind of
@@ -57,43 +54,43 @@ def load_captioner(
     transformers_logging.disable_progress_bar()
     weights, architecture = settings.weights, ARCHITECTURES[kind]
     if weights == RANDOM:
-        return _untrained(kind, settings, chunk, where)
+        return _untrained(kind, settings, chunk)
     if weights.startswith((PREFIX, PACKAGE_PREFIX)) or Path(weights).expanduser().is_dir():
-        source, local = str(resolve(weights, where, KEY)), [True]
+        source, local = str(resolve(weights, KEY)), [True]
     elif _HUB_ID.fullmatch(weights) and not weights.startswith("."):
         source, local = weights, [True, False]
     else:
-        raise InputError(where, KEY, f"{weights!r} is neither a folder nor a hub id")
-    written = _first(lambda at: _written_config(source, weights, where, at), local)
-    _check_kind(written, architecture, weights, where)
-    model = _first(lambda at: _model(architecture, source, weights, where, at), local)
-    processor = _first(lambda at: _processor(architecture, source, weights, where, at), local)
+        raise InputError(None, KEY, f"{weights!r} is neither a folder nor a hub id")
+    written = _first(lambda at: _written_config(source, weights, at), local)
+    _check_kind(written, architecture, weights)
+    model = _first(lambda at: _model(architecture, source, weights, at), local)
+    processor = _first(lambda at: _processor(architecture, source, weights, at), local)
     # A broken tokenizer is worse than none: where its files are missing the library makes one up.
     tokenizer_source = source
     if settings.tokenizer is not None:
-        tokenizer_source = str(resolve(settings.tokenizer, where, TOKENIZER_KEY))
+        tokenizer_source = str(resolve(settings.tokenizer, TOKENIZER_KEY))
     tokenizer = _first(
-        lambda at: _tokenizer(tokenizer_source, where, at),
+        lambda at: _tokenizer(tokenizer_source, at),
         [True] if Path(tokenizer_source).is_dir() else [True, False],
     )
     wrapped = architecture(model)
-    check_parts(wrapped, written, processor, tokenizer, weights, where)
+    check_parts(wrapped, written, processor, tokenizer, weights)
     forget_generation_settings(wrapped)
     return ImageCaptioner(wrapped, processor, tokenizer, chunk=chunk, name=weights).freeze()
 
 
-def _untrained(kind: str, settings: BaselineSettings, chunk: int, where: str) -> ImageCaptioner:
+def _untrained(kind: str, settings: BaselineSettings, chunk: int) -> ImageCaptioner:
     architecture, size = ARCHITECTURES[kind], settings.size
-    config = size_config(kind, size, where)
+    config = size_config(kind, size)
     if settings.tokenizer is None:
         problem = "missing: an untrained captioner has no words of its own"
-        raise InputError(where, TOKENIZER_KEY, problem, "name the folder of a tokenizer")
+        raise InputError(None, TOKENIZER_KEY, problem, "name the folder of a tokenizer")
     with _seeded(settings.random_seed):
         wrapped = architecture(architecture.model_class(config))
-    tokenizer = _tokenizer(str(resolve(settings.tokenizer, where, TOKENIZER_KEY)), where, True)
+    tokenizer = _tokenizer(str(resolve(settings.tokenizer, TOKENIZER_KEY)), True)
     processor = new_processor(architecture, wrapped.image_size)
     name = f"{RANDOM} {size}"
-    check_parts(wrapped, config.to_dict(), processor, tokenizer, name, where)
+    check_parts(wrapped, config.to_dict(), processor, tokenizer, name)
     return ImageCaptioner(wrapped, processor, tokenizer, chunk=chunk, name=name).freeze()
 
 
@@ -114,7 +111,6 @@ def check_parts(
     processor: Any,
     tokenizer: Any,
     name: str,
-    where: str,
 ) -> None:
     """Refuse parts that run together and give wrong captions.
 
@@ -124,7 +120,6 @@ def check_parts(
         processor: Its image processor.
         tokenizer: Its tokenizer.
         name: The checkpoint.
-        where: File to name in an error.
 
     Raises:
         InputError: The processor makes images of another size or shape than the model takes, the
@@ -135,7 +130,7 @@ def check_parts(
     made = tuple(processor(probe, return_tensors="pt").pixel_values.shape[1:])
     if made != (3, side, side):
         raise InputError(
-            where,
+            None,
             PROCESSOR_KEY,
             f"the image processor of {name!r} makes {made[2]} x {made[1]} pixels of an image, but"
             f" the model takes {side} x {side}",
@@ -149,13 +144,13 @@ def check_parts(
             "use the tokenizer that belongs to the model; with 1 or 5 tokens, its vocabulary file"
             " is missing (tokenizer.json, vocab.txt, or vocab.json and merges.txt)"
         )
-        raise InputError(where, TOKENIZER_KEY, problem, fix)
+        raise InputError(None, TOKENIZER_KEY, problem, fix)
     special = {"start": wrapped.start_id, "end": wrapped.end_ids[0], "padding": wrapped.pad_id}
     for what, token in special.items():
         if not isinstance(token, int) or not 0 <= token < rows:
             fix = "state it in config.json (or, for the end, in generation_config.json)"
-            raise InputError(where, KEY, f"{name!r} has {what} token {token!r}", fix)
-    wrapped.check(written, tokenizer, name, where)
+            raise InputError(None, KEY, f"{name!r} has {what} token {token!r}", fix)
+    wrapped.check(written, tokenizer, name)
 
 
 def _first(load: Any, places: list[bool]) -> Any:
@@ -169,28 +164,24 @@ def _first(load: Any, places: list[bool]) -> Any:
     return load(places[-1])
 
 
-def _written_config(source: str, name: str, where: str, local: bool) -> dict[str, Any]:
+def _written_config(source: str, name: str, local: bool) -> dict[str, Any]:
     try:
         found, _ = PreTrainedConfig.get_config_dict(source, local_files_only=local)
     except _ERRORS as error:
-        raise InputError(where, KEY, f"{name!r} has no config.json ({_reason(error)})") from error
+        raise InputError(None, KEY, f"{name!r} has no config.json ({_reason(error)})") from error
     return dict(found)
 
 
-def _check_kind(
-    written: Mapping[str, Any], architecture: type[Architecture], name: str, where: str
-) -> None:
+def _check_kind(written: Mapping[str, Any], architecture: type[Architecture], name: str) -> None:
     wanted, classes = architecture.model_class.__name__, written.get("architectures")
     found = written.get("model_type")
     if found != architecture.model_type or (classes and wanted not in classes):
         what = ", ".join(classes) if classes else f"of model_type {found!r}"
         problem = f"{name!r} is a {what}, but this variant takes a {wanted}"
-        raise InputError(where, KEY, problem, "choose the variant that fits, or other weights")
+        raise InputError(None, KEY, problem, "choose the variant that fits, or other weights")
 
 
-def _model(
-    architecture: type[Architecture], source: str, name: str, where: str, local: bool
-) -> Any:
+def _model(architecture: type[Architecture], source: str, name: str, local: bool) -> Any:
     try:
         model, report = architecture.model_class.from_pretrained(
             source,
@@ -206,11 +197,11 @@ def _model(
             ignore_mismatched_sizes=True,
         )
     except _ERRORS as error:
-        raise InputError(where, KEY, f"{name!r} cannot be loaded ({_reason(error)})") from error
+        raise InputError(None, KEY, f"{name!r} cannot be loaded ({_reason(error)})") from error
     lost = [*report["missing_keys"], *(row[0] for row in report["mismatched_keys"])]
     if lost:
         raise InputError(
-            where,
+            None,
             KEY,
             f"{name!r} lacks {sorted(lost)[0]}, or has it in another shape",
             f"{len(lost)} tensors in all",
@@ -218,28 +209,26 @@ def _model(
     return model
 
 
-def _processor(
-    architecture: type[Architecture], source: str, name: str, where: str, local: bool
-) -> Any:
+def _processor(architecture: type[Architecture], source: str, name: str, local: bool) -> Any:
     try:
         return architecture.image_processor.from_pretrained(source, local_files_only=local)
     except _ERRORS as error:
         raise InputError(
-            where,
+            None,
             PROCESSOR_KEY,
             f"{name!r} has no image processor ({_reason(error)})",
             "put preprocessor_config.json or processor_config.json beside the weights",
         ) from error
 
 
-def _tokenizer(source: str, where: str, local: bool) -> Any:
+def _tokenizer(source: str, local: bool) -> Any:
     try:
         return AutoTokenizer.from_pretrained(
             source, local_files_only=local, trust_remote_code=False
         )
     except _ERRORS as error:
         raise InputError(
-            where,
+            None,
             TOKENIZER_KEY,
             f"no tokenizer in {source!r} ({_reason(error)})",
             "name a folder with one, such as the weights' own",

@@ -111,7 +111,7 @@ def new_captioner(kind: str, recipe: Recipe | None = None) -> ImageCaptioner:
     """Return an untrained tiny captioner; every parameter is drawn from the recipe's seed."""
     recipe = recipe or RECIPES[kind]
     architecture = ARCHITECTURES[kind]
-    wrapped = architecture(architecture.model_class(size_config(kind, "tiny", "recipe")))
+    wrapped = architecture(architecture.model_class(size_config(kind, "tiny")))
     generator = torch.Generator().manual_seed(recipe.seed)
     with torch.no_grad():
         for name, parameter in sorted(wrapped.model.named_parameters()):

@@ -139,13 +139,12 @@ SIZES: dict[str, dict[str, Callable[[], Any]]] = {
 """Architecture -> name of a size -> function that makes the library's configuration."""
 
 
-def size_config(architecture: str, size: str, where: str) -> Any:
+def size_config(architecture: str, size: str) -> Any:
     """Return the configuration of a size.
 
     Args:
         architecture: `git`, `blip` or `blip2`.
         size: A name in `SIZES`.
-        where: File to name in an error.
 
     Raises:
         InputError: No such size.
@@ -153,5 +152,5 @@ def size_config(architecture: str, size: str, where: str) -> Any:
     sizes = SIZES[architecture]
     if size not in sizes:
         problem = f"{size!r} is no size of {architecture}"
-        raise InputError(where, "baseline.size", problem, did_you_mean(size, sizes))
+        raise InputError(None, "baseline.size", problem, did_you_mean(size, sizes))
     return sizes[size]()

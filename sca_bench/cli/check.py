@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sca_bench.embedded.paths import PACKAGE_PREFIX, PREFIX, resolve
-from sca_bench.errors import InputError, NotComputed
+from sca_bench.errors import InputError, NotComputed, at
 from sca_bench.metrics.coverage import check_vectors, load_pipeline, named_pipeline
 from sca_bench.metrics.java import find_java
 from sca_bench.metrics.registry import get_metric
@@ -60,17 +60,17 @@ def check_claims(suite: Suite) -> None:
         InputError: A claim is about an unknown metric, or its margin is no margin of that metric.
     """
     for claim in suite.claims:
-        where = f"{suite.file}: claims.{claim.id}"
-        metric = parse_claim(claim.says).left.metric
-        name = ValueName.parse(metric)
-        if name.slot:
-            most = 1.0
-        else:
-            spec = get_metric(name.metric, where)
-            most = math.inf if spec.unit else spec.maximum
-        if claim.margin is not None and claim.margin >= most:
-            problem = f"{claim.margin:g} is the whole scale of {metric}, which ends at {most:g}"
-            raise InputError(where, "margin", problem, "give a difference in natural units")
+        with at(f"{suite.file}: claims.{claim.id}"):
+            metric = parse_claim(claim.says).left.metric
+            name = ValueName.parse(metric)
+            if name.slot:
+                most = 1.0
+            else:
+                spec = get_metric(name.metric)
+                most = math.inf if spec.unit else spec.maximum
+            if claim.margin is not None and claim.margin >= most:
+                problem = f"{claim.margin:g} is the whole scale of {metric}, which ends at {most:g}"
+                raise InputError(None, "margin", problem, "give a difference in natural units")
 
 
 def needs_of(suite: Suite, runs_dir: Path) -> list[Need]:

@@ -48,7 +48,7 @@ def _list(console: Console, what: str, store: Store) -> None:
     elif what == "profiles":
         from sca_bench.study.profiles import load_profile, profile_names
 
-        said = [(name, load_profile(name, "profiles").statement) for name in profile_names()]
+        said = [(name, load_profile(name).statement) for name in profile_names()]
         _rows(console, ("profile", "what it says of itself"), said)
     elif what == "suites":
         from sca_bench.study.profiles import read_yaml

@@ -16,7 +16,7 @@ from rich.table import Table
 from sca_bench.cli.check import check_claims, missing, needs_of, print_needs
 from sca_bench.cli.plan import print_plan
 from sca_bench.engine.budget import parse_duration
-from sca_bench.errors import InputError, PathNotGiven
+from sca_bench.errors import InputError, PathNotGiven, at
 from sca_bench.metrics.registry import get_metric
 from sca_bench.study.manifest import manifest_of
 from sca_bench.study.plan import Plan, make_plan
@@ -69,8 +69,9 @@ def _one(file: Path, console: Console, options: argparse.Namespace, words: Seque
         seeds=_seeds(options.seeds),
         allow_missing=options.command != "run",
     )
-    for metric in suite.metrics:
-        get_metric(metric, f"{suite.file}: metrics")
+    with at(suite.file):
+        for metric in suite.metrics:
+            get_metric(metric)
     check_claims(suite)
     store = Store(options.runs_dir)
     if options.command == "check":
@@ -114,7 +115,8 @@ def _print_sizes(console: Console, suite: Suite) -> None:
         table.add_column(column, justify="left" if column == "cell" else "right")
     shapes: dict[str, tuple[int, ...]] = {}
     for cell in suite.cells:
-        found = estimate_step(cell.settings, f"{suite.file}: {cell.name}")
+        with at(f"{suite.file}: {cell.name}"):
+            found = estimate_step(cell.settings)
         if found is None:
             continue
         parts = [f"{gib:.1f}" for gib in (*found.memory_gib.values(), found.total_gib)]

@@ -34,12 +34,11 @@ def instance_phrase(name: str) -> str:
     return " ".join(name.replace("/", " ").split())
 
 
-def read_coco_instances(split: BoxSplit, where: str) -> RegionSet:
+def read_coco_instances(split: BoxSplit) -> RegionSet:
     """Read one split of COCO-layout annotations; crowd annotations are dropped and counted.
 
     Args:
         split: Files, selection and size limit.
-        where: The file the settings stand in, for messages.
 
     Returns:
         One region per usable annotation, with its mask where the file has one.
@@ -50,7 +49,7 @@ def read_coco_instances(split: BoxSplit, where: str) -> RegionSet:
     folder = ImageFolder(split.images, ALSO_IN.get(split.dataset, ()))
     coco = CocoFile(split.annotations, folder)
     name = f"{split.dataset} {Path(split.annotations).name}"
-    collector = Collector(name, coco.file, split, where)
+    collector = Collector(name, coco.file, split)
     seen: set[str] = set()
     for image, entry, rows in coco.images():
         if collector.open_image(image, entry, len(rows)):

@@ -49,13 +49,12 @@ def panoptic_phrase(name: str) -> str:
     return " ".join(_RUN_TOGETHER.get(word, word) for word in words)
 
 
-def read_coco_panoptic(split: CocoPanopticSplit, where: str) -> RegionSet:
+def read_coco_panoptic(split: CocoPanopticSplit) -> RegionSet:
     """Read one split of COCO panoptic segments; crowd segments are dropped and counted.
 
     Args:
         split: Files, selection and size limit. With `panoptic`, every segment gets its mask from
             the PNGs, which are all read here.
-        where: The file the settings stand in, for messages.
 
     Returns:
         One region per usable segment, with id `IMAGE_SEGMENT` (segment ids repeat across images).
@@ -70,7 +69,7 @@ def read_coco_panoptic(split: CocoPanopticSplit, where: str) -> RegionSet:
             split.panoptic, "panoptic", "no such folder", "name the folder of the PNGs"
         )
     pngs = None if split.panoptic is None else ImageFolder(split.panoptic)
-    collector = Collector(f"coco_panoptic {Path(split.annotations).name}", coco.file, split, where)
+    collector = Collector(f"coco_panoptic {Path(split.annotations).name}", coco.file, split)
     for image, entry, rows in coco.images():
         if len(rows) > 1:
             key = place(("annotations", rows[1][0], "image_id"))

@@ -29,12 +29,11 @@ class Collector:
         name: Name of the region set.
         file: The annotation file, for messages.
         split: The split's settings.
-        where: The file those settings stand in.
     """
 
-    def __init__(self, name: str, file: str, split: FileSplit, where: str) -> None:
+    def __init__(self, name: str, file: str, split: FileSplit) -> None:
         self._name, self._file, self._split = name, file, split
-        self._selection = Selection(split, where)
+        self._selection = Selection(split)
         self._images: dict[str, ImageRecord] = {}
         self._regions: list[Region] = []
         self._dropped: Counter[str] = Counter()

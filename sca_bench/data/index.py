@@ -34,10 +34,10 @@ _LOG = logging.getLogger(__name__)
 _WITHOUT = {"task", "images", "dataset"}
 """Settings that do not change what an index holds (`dataset` is in its name)."""
 
-Reader = Callable[[FileSplit, str], RegionSet]
+Reader = Callable[[FileSplit], RegionSet]
 
 
-def indexed(split: FileSplit, where: str, read: Reader) -> RegionSet:
+def indexed(split: FileSplit, read: Reader) -> RegionSet:
     """Return a split from its index, which is made first where it is missing, stale or damaged.
 
     Without an index folder beside the annotations, or without write access to it, the files are
@@ -45,7 +45,6 @@ def indexed(split: FileSplit, where: str, read: Reader) -> RegionSet:
 
     Args:
         split: The split's settings.
-        where: The file the settings stand in, for messages.
         read: Reads the files themselves.
 
     Raises:
@@ -53,19 +52,19 @@ def indexed(split: FileSplit, where: str, read: Reader) -> RegionSet:
     """
     folder = annotations_of(split).parent / INDEX_FOLDER
     if not folder.is_dir():
-        return read(split, where)
+        return read(split)
     place = folder / _name(split)
     found = _open(split, place)
     if found is not None or not os.access(folder, os.W_OK):
-        return found or read(split, where)
+        return found or read(split)
     # Read as if there were no images: then every path ends in the name that the file gives.
     nowhere = str(place.with_suffix(".no-images"))
-    region_set = read(split.model_copy(update={"images": nowhere}), where)
+    region_set = read(split.model_copy(update={"images": nowhere}))
     try:
         write_index(region_set, place, sources(split), nowhere)
     except OSError as fault:
         _LOG.warning("%s: cannot be written (%s); the files are read", place, fault.strerror)
-    return _open(split, place) or read(split, where)
+    return _open(split, place) or read(split)
 
 
 def annotations_of(split: FileSplit) -> Path:

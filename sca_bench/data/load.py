@@ -33,7 +33,7 @@ from sca_bench.types import ImageRecord, Region
 _SCENE = "scene_"
 
 
-def load_split(split: SplitSettings, where: str) -> RegionSet:
+def load_split(split: SplitSettings) -> RegionSet:
     """Read (or render) one split, or all parts of a mixture.
 
     Where the folder of an annotation file holds an index folder (see `index`), the split is taken
@@ -41,19 +41,18 @@ def load_split(split: SplitSettings, where: str) -> RegionSet:
 
     Args:
         split: The split's settings; relative paths are taken from the working directory.
-        where: The file the settings stand in, for messages.
 
     Raises:
         InputError: A file is missing, damaged or not of its form, or no region is left.
     """
     if isinstance(split, MixtureSplit):
-        return _read_mixture(split, where)
+        return _read_mixture(split)
     if isinstance(split, ScenesSplit):
-        return read_scenes(split, where)
-    return indexed(split, where, read_files)
+        return read_scenes(split)
+    return indexed(split, read_files)
 
 
-def read_files(split: FileSplit, where: str) -> RegionSet:
+def read_files(split: FileSplit) -> RegionSet:
     """Read one split from its annotation files, without any index.
 
     Raises:
@@ -61,16 +60,16 @@ def read_files(split: FileSplit, where: str) -> RegionSet:
     """
     match split:
         case VisualGenomeSplit():
-            return read_visual_genome(split, where)
+            return read_visual_genome(split)
         case CocoPanopticSplit():
-            return read_coco_panoptic(split, where)
+            return read_coco_panoptic(split)
         case RefCocoSplit():
-            return read_refcoco(split, where)
+            return read_refcoco(split)
         case _:
-            return read_coco_instances(split, where)
+            return read_coco_instances(split)
 
 
-def _read_mixture(split: MixtureSplit, where: str) -> RegionSet:
+def _read_mixture(split: MixtureSplit) -> RegionSet:
     """Read the parts; each is called by its data set, the second of a kind `coco_instances-2`."""
     seen: Counter[str] = Counter()
     parts = []
@@ -79,16 +78,15 @@ def _read_mixture(split: MixtureSplit, where: str) -> RegionSet:
         seen[kind] += 1
         name = kind if seen[kind] == 1 else f"{kind}-{seen[kind]}"
         single: SingleSplit = part.split
-        parts.append(Part(name, part.weight, load_split(single, where)))
+        parts.append(Part(name, part.weight, load_split(single)))
     return mix(tuple(parts))
 
 
-def read_scenes(split: ScenesSplit, where: str) -> RegionSet:
+def read_scenes(split: ScenesSplit) -> RegionSet:
     """Render the regions of a range of scenes; pixels are rendered again whenever asked for.
 
     Args:
         split: The range of seeds.
-        where: Unused; every reader has the same signature.
 
     Returns:
         Images `scene_SEED`, regions `scene_SEED_NUMBER`, each with its mask, and the grammar slots

@@ -11,7 +11,7 @@ from sca_bench.data.index import annotations_of, index_sizes
 from sca_bench.data.load import load_split
 from sca_bench.data.manifest import Manifest
 from sca_bench.data_settings import INDEX_FOLDER
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,8 @@ def build_indices(dataset: DataSet, root: Path, say: Say) -> None:
             folder = annotations_of(split).parent / INDEX_FOLDER
             folder.mkdir(exist_ok=True)
             folders.add(folder)
-            load_split(split, f"data prepare {dataset.name}")
+            with at(f"data prepare {dataset.name}"):
+                load_split(split)
     for folder in sorted(folders):
         for name, counts, size in index_sizes(folder):
             regions, images = counts["regions"], counts["images"]

@@ -30,13 +30,12 @@ NOT_REFERRED_TO = "without a referring expression"
 _Refs = dict[str, list[tuple[int, dict[str, Any]]]]
 
 
-def read_refcoco(split: RefCocoSplit, where: str) -> RegionSet:
+def read_refcoco(split: RefCocoSplit) -> RegionSet:
     """Read one split of referring expressions.
 
     Args:
         split: Files and selection; `split.split` is a split of the expressions (train, val, testA,
             testB, test), and `image_ids` a plain list of image ids.
-        where: The file the settings stand in, for messages.
 
     Returns:
         One region per expression group ("ref"), with id `ref_id`, images in the order of
@@ -46,10 +45,10 @@ def read_refcoco(split: RefCocoSplit, where: str) -> RegionSet:
         InputError: A file is missing, damaged or not of this form, or nothing is left.
     """
     refs = _by_image(split)
-    wanted = _wanted_split(split, refs, where)
+    wanted = _wanted_split(split, refs)
     coco = CocoFile(split.instances, ImageFolder(split.images), "instances")
     selection = split.model_copy(update={"split": None})
-    collector = Collector(f"refcoco {Path(split.refs).name}", split.refs, selection, where)
+    collector = Collector(f"refcoco {Path(split.refs).name}", split.refs, selection)
     for image, entry, boxes in coco.images():
         group = refs.pop(image.image_id, [])
         if not group:
@@ -90,7 +89,7 @@ def _read(file: str) -> Any:
     return read_json(file, "refs") if start in (b"[", b"{") else read_plain_pickle(file, "refs")
 
 
-def _wanted_split(split: RefCocoSplit, refs: _Refs, where: str) -> str | None:
+def _wanted_split(split: RefCocoSplit, refs: _Refs) -> str | None:
     if split.split is None:
         return None
     known: set[str] = set()
@@ -104,7 +103,7 @@ def _wanted_split(split: RefCocoSplit, refs: _Refs, where: str) -> str | None:
             known.add(get(ref, "split", "a string", split.refs, index))
     if split.split not in known:
         problem = f"no expression of {split.refs} is of {split.split!r}"
-        raise InputError(where, "split", problem, did_you_mean(split.split, known))
+        raise InputError(None, "split", problem, did_you_mean(split.split, known))
     return split.split
 
 

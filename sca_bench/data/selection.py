@@ -61,21 +61,19 @@ class Selection:
 
     Args:
         split: The split's settings.
-        where: The file those settings stand in, for messages.
 
     Raises:
         InputError: The list of ids is missing, not of that form, or lacks the key.
     """
 
-    def __init__(self, split: FileSplit, where: str) -> None:
-        self._where = where
+    def __init__(self, split: FileSplit) -> None:
         self._mark = None if split.image_ids else split.split
         self._ids: set[str] | None = None
         self._seen_marks: set[str] = set()
         self._found: set[str] = set()
         if split.image_ids is not None:
             self._file = split.image_ids
-            self._ids = _read_ids(split.image_ids, split.split, where)
+            self._ids = _read_ids(split.image_ids, split.split)
         self.reason = (
             f"not listed in {split.image_ids}" if self._ids is not None else f"not of {split.split}"
         )
@@ -113,16 +111,16 @@ class Selection:
                 if self._seen_marks
                 else "its records carry neither source_split nor a folder in a file name or url"
             )
-            raise InputError(self._where, "split", f"no image of {file} is of {self._mark!r}", hint)
+            raise InputError(None, "split", f"no image of {file} is of {self._mark!r}", hint)
         return 0
 
 
-def _read_ids(file: str, split: str | None, where: str) -> set[str]:
+def _read_ids(file: str, split: str | None) -> set[str]:
     content = read_json(file, "image_ids")
     if isinstance(content, dict):
         names = ", ".join(sorted(content))
         if split is None:
-            raise InputError(where, "split", f"is needed: {file} holds several lists ({names})")
+            raise InputError(None, "split", f"is needed: {file} holds several lists ({names})")
         if split not in content:
             raise InputError(file, split, "no such split", did_you_mean(split, content))
         at: tuple[str, ...] = (split,)
@@ -130,7 +128,7 @@ def _read_ids(file: str, split: str | None, where: str) -> set[str]:
     elif isinstance(content, list):
         if split is not None:
             raise InputError(
-                where, "split", f"{file} is one plain list, it has no split {split!r}", "drop split"
+                None, "split", f"{file} is one plain list, it has no split {split!r}", "drop split"
             )
         at, listed = ("image_ids",), content
     else:

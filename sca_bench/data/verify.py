@@ -14,7 +14,7 @@ from sca_bench.data.json_files import check, get, read_json
 from sca_bench.data.load import load_split
 from sca_bench.data.manifest import Manifest
 from sca_bench.data.region_set import RegionSet
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 
 State = Literal["ok", "note", "fail"]
 _COCO_FILES = ("train2017", "val2017")
@@ -64,7 +64,8 @@ def verify(
                 rows.append(Row(name, "fail", problem))
             continue
         try:
-            sets[name] = load_split(split, f"data verify {dataset.name}")
+            with at(f"data verify {dataset.name}"):
+                sets[name] = load_split(split)
         except InputError as fault:
             rows.append(Row(name, "fail", str(fault)))
             continue

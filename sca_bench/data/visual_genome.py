@@ -23,12 +23,11 @@ from sca_bench.settings import VisualGenomeSplit
 from sca_bench.types import ImageRecord
 
 
-def read_visual_genome(split: VisualGenomeSplit, where: str) -> RegionSet:
+def read_visual_genome(split: VisualGenomeSplit) -> RegionSet:
     """Read one split of Visual Genome region descriptions.
 
     Args:
         split: Files, selection and size limit.
-        where: The file the settings stand in, for messages.
 
     Returns:
         One region per usable description; its id is the data set's, its one reference the phrase.
@@ -38,7 +37,7 @@ def read_visual_genome(split: VisualGenomeSplit, where: str) -> RegionSet:
     """
     file = split.regions
     records, folder = _read_image_data(split.image_data), ImageFolder(split.images)
-    collector = Collector(f"visual_genome {Path(file).name}", file, split, where)
+    collector = Collector(f"visual_genome {Path(file).name}", file, split)
     seen_images: set[str] = set()
     seen_regions: set[str] = set()
     for index, entry in enumerate(check(read_json(file, "regions"), "a list", file, "top level")):

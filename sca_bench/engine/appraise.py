@@ -88,7 +88,7 @@ def _works(plan: Plan, memory: Memory, say: Callable[[str], None]) -> dict[str, 
         if known is None:
             say(f"counting the operations of {cell.name} ({number} of {len(cells)}) ...")
             try:
-                work = work_of(cell.settings, f"{plan.suite.file}: {cell.name}")
+                work = work_of(cell.settings)
             except InputError:
                 continue
             if work is None:

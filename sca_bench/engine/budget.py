@@ -18,8 +18,8 @@ from sca_bench.study.training import TrainedIndex
 _FORM = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 
 
-def parse_duration(text: str, where: str = "--budget") -> float:
-    """Return the seconds of `90m`, `2h`, `1h30m` or `45s`.
+def parse_duration(text: str) -> float:
+    """Return the seconds of a budget: `90m`, `2h`, `1h30m` or `45s`.
 
     Raises:
         InputError: It is none of those.
@@ -28,7 +28,7 @@ def parse_duration(text: str, where: str = "--budget") -> float:
     hours, minutes, seconds = (int(part or 0) for part in found.groups()) if found else (0, 0, 0)
     total = 3600.0 * hours + 60.0 * minutes + seconds
     if not total:
-        raise InputError(where, text, "is no duration", "write 45s, 90m, 2h or 1h30m")
+        raise InputError("--budget", text, "is no duration", "write 45s, 90m, 2h or 1h30m")
     return total
 
 

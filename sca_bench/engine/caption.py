@@ -19,7 +19,7 @@ from sca_bench.engine.features import rounded
 from sca_bench.engine.job import resolve_device
 from sca_bench.engine.overlay import draw_overlay, mask_in_image
 from sca_bench.engine.trained import find_trained, read_trained
-from sca_bench.errors import InputError, did_you_mean
+from sca_bench.errors import InputError, at, did_you_mean
 from sca_bench.files import file_name
 from sca_bench.models.sam import sam_dims
 from sca_bench.settings import CellSettings, DataSettings, ScenesSplit
@@ -113,8 +113,9 @@ def caption_examples(store: Store, run: str, count: int, out: Path) -> list[str]
     """
     record, folder = find_run(store, run)
     split = CellIdentity.stored(record.settings, record.inputs).split_settings("captioned")
-    regions_of_run = load_split(split, str(folder))
-    regions_of_run.check_images()
+    with at(folder):
+        regions_of_run = load_split(split)
+        regions_of_run.check_images()
     captioner = FinishedCaptioner(record, folder)
     out.mkdir(parents=True, exist_ok=True)
     ids = list(regions_of_run.images)
@@ -199,7 +200,9 @@ def check_frozen_inputs(record: RunRecord, settings: CellSettings, folder: Path)
     scene = ScenesSplit(dataset="scenes", num_images=1, first_seed=0)
     data = DataSettings(train=scene, test=scene)
     frozen = settings.model_copy(update={"data": data, "start_from": None, "pretraining": ()})
-    for key, digest in Fingerprints().inputs(frozen, folder).items():
+    with at(folder):
+        inputs = Fingerprints().inputs(frozen)
+    for key, digest in inputs.items():
         if record.inputs.get(key) != digest:
             raise InputError(folder, key, "the weights this run used have changed since")
 
@@ -210,12 +213,11 @@ def build_finished(record: RunRecord, cell: CellIdentity, folder: Path) -> Any:
     Raises:
         InputError: Weights are missing or do not fit.
     """
-    spec, where = cell.spec, str(folder)
-    parts = spec.load_parts(cell.settings, where)
-    captioner: Any = spec.load()(cell.settings, parts, where=where)
-    if spec.trains == "gradient":
-        path = find_trained(record, folder)
-        captioner.load_trainable_state(read_trained(path, where), where=path)
+    with at(folder):
+        captioner: Any = cell.spec.load()(cell.settings, cell.spec.load_parts(cell.settings))
+        if cell.spec.trains == "gradient":
+            path = find_trained(record, folder)
+            captioner.load_trainable_state(read_trained(path), where=path)
     return captioner
 
 

@@ -66,7 +66,7 @@ def without_weights(settings: CellSettings) -> CellSettings:
     return settings.model_copy(update={"sam": sam, "text_decoder": decoder, "start_from": None})
 
 
-def estimate_step(settings: CellSettings, where: str = "settings") -> StepEstimate | None:
+def estimate_step(settings: CellSettings) -> StepEstimate | None:
     """Size one training step of a cell; None for a variant without gradient steps.
 
     Raises:
@@ -74,7 +74,7 @@ def estimate_step(settings: CellSettings, where: str = "settings") -> StepEstima
     """
     if get_variant(settings.variant).trains != "gradient":
         return None
-    captioner, sized = bare_captioner(settings, where)
+    captioner, sized = bare_captioner(settings)
     parameters = list(captioner.parameters())
     trained = [p for p in parameters if p.requires_grad]
     found = StepEstimate(sum(p.numel() for p in parameters), sum(p.numel() for p in trained))
@@ -84,7 +84,7 @@ def estimate_step(settings: CellSettings, where: str = "settings") -> StepEstima
     return found
 
 
-def bare_captioner(settings: CellSettings, where: str) -> tuple[ScaCaptioner, CellSettings]:
+def bare_captioner(settings: CellSettings) -> tuple[ScaCaptioner, CellSettings]:
     """Build a cell's captioner on the meta device; return it with the settings it was built from.
 
     Raises:
@@ -92,9 +92,9 @@ def bare_captioner(settings: CellSettings, where: str) -> tuple[ScaCaptioner, Ce
     """
     spec, sized = get_variant(settings.variant), without_weights(settings)
     if not spec.design:
-        raise InputError(where, "variant", f"{spec.name} cannot be sized: it is no SCA design")
+        raise InputError(None, "variant", f"{spec.name} cannot be sized: it is no SCA design")
     with torch.device("meta"):
-        captioner = spec.load()(sized, spec.load_parts(sized, where), where=where)
+        captioner = spec.load()(sized, spec.load_parts(sized))
     return captioner, sized
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.files import folder_digests, write_atomic, write_once
 from sca_bench.models import original_config, original_settings
 from sca_bench.models.original_classes import get_class
@@ -75,7 +75,8 @@ def _writer(source: Path, out: Path) -> Callable[[Path], Facts]:
 
 
 def _import_sam(source: Path, folder: Path, out: Path) -> Facts:
-    size, tensors = read_sized_sam(source, str(source))
+    with at(source):
+        size, tensors = read_sized_sam(source)
     _save(tensors, folder / SAM)
     fragment = {"sam": {"size": size, "weights": str(out.resolve() / SAM)}}
     _save_settings(fragment, folder, f"SAM {size}, imported from {source.name}")
@@ -89,10 +90,10 @@ def _import_sam(source: Path, folder: Path, out: Path) -> Facts:
 
 def _import_sca(source: Path, folder: Path, out: Path) -> Facts:
     config = original_config.read(source / "config.json")
-    original = get_class((config.get("architectures") or [None])[0], source / "config.json")
-    with _quiet_transformers():
+    with at(source / "config.json"), _quiet_transformers():
+        original = get_class((config.get("architectures") or [None])[0])
         model = load_original(source)
-    fragment = original_settings.settings_of(model, original, source / "config.json")
+        fragment = original_settings.settings_of(model, original)
     place = out.resolve()
     fragment["sam"]["weights"] = str(place / SAM)
     fragment["text_decoder"] = {"weights": str(place / TEXT_DECODER)}
@@ -136,9 +137,10 @@ def _save(tensors: dict[str, Tensor], path: Path) -> None:
 
 def _save_settings(fragment: dict[str, Any], folder: Path, title: str) -> None:
     """Write a `base:` of a suite; keys and values are checked as a suite's are."""
-    check_keys(fragment, folder / SETTINGS, "base.")
-    data = {"train": _SCENES, "test": _SCENES}
-    validate({**fragment, "data": data}, {}, folder / SETTINGS)
+    with at(folder / SETTINGS):
+        check_keys(fragment, "base.")
+        data = {"train": _SCENES, "test": _SCENES}
+        validate({**fragment, "data": data}, {})
     text = yaml.safe_dump({"base": fragment}, sort_keys=False, width=1000)
     write_atomic(folder / SETTINGS, f"# {title}\n{text}")
 

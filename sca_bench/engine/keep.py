@@ -315,7 +315,7 @@ def _stored(features: RegionFeatures, name: str, dtype: torch.dtype) -> Tensor:
     return features.need(name).detach().to("cpu", dtype)
 
 
-def check_embeddings(captioner: SharesPrefix, settings: CellSettings, where: str) -> None:
+def check_embeddings(captioner: SharesPrefix, settings: CellSettings) -> None:
     """Refuse settings of image embeddings for a captioner that gives none.
 
     Raises:
@@ -325,6 +325,6 @@ def check_embeddings(captioner: SharesPrefix, settings: CellSettings, where: str
         return
     problem = f"{settings.variant} has no image encoder that could be asked alone"
     if settings.features.encoder_dtype != "float32":
-        raise InputError(where, "features.encoder_dtype", problem, "leave it out")
+        raise InputError(None, "features.encoder_dtype", problem, "leave it out")
     if settings.features.cache == "encoder":
-        raise InputError(where, "features.cache", f"encoder: {problem}", "set it to all, or off")
+        raise InputError(None, "features.cache", f"encoder: {problem}", "set it to all, or off")

@@ -100,7 +100,7 @@ def measure_reading(job: GroupJob, outcome: Path) -> None:
     """Read all splits of a job at full size; leave the time and the sizes."""
     began, lead = time.time(), job.cells[0].identity
     settings = lead.settings
-    load_s, sets = _timed(lambda: splits.load_splits(lead, job.where))
+    load_s, sets = _timed(lambda: splits.load_splits(lead))
     sizes: dict[str, Any] = {}
     for name, found in sets.items():
         views, rows = len(found.images), len(found.regions)
@@ -126,7 +126,7 @@ def measure_reading(job: GroupJob, outcome: Path) -> None:
 def measure_preparation(job: GroupJob, outcome: Path) -> None:
     """Prepare a miniature; leave the time of a preparation and of one image's features."""
     began, done = time.time(), Outcome()
-    load_s, sets = _timed(lambda: splits.load_splits(job.cells[0].identity, job.where))
+    load_s, sets = _timed(lambda: splits.load_splits(job.cells[0].identity))
     thumbnails_s, _ = _timed(
         lambda: write_thumbnails(
             sets["captioned"], Path(job.runs_dir) / f"thumbnails-{job.attempt}"
@@ -156,7 +156,7 @@ def measure_run(job: GroupJob, outcome: Path) -> None:
     if done.failed:
         raise RuntimeError(next(iter(done.failed.values())))
     watch, sets = run.watch, run.sets
-    load_s, _ = _timed(lambda: splits.load_splits(run.lead, job.where))
+    load_s, _ = _timed(lambda: splits.load_splits(run.lead))
     steps = [b - a for a, b in zip(watch.steps, watch.steps[1:], strict=False)]
     steady = statistics.fmean(steps[_WARM_UP:-2]) if steps else 0.0  # others' work is in a mean
     validated = len(sets["val"].images) if "val" in sets and watch.val_s else 1

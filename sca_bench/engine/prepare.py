@@ -30,12 +30,12 @@ from sca_bench.types import FAMILIES, Family
 from sca_bench.variants import SAM_PARTS, SCA_PARTS
 
 
-def build_member(cell: CellJob, where: str, parts: Any, device: torch.device) -> Member:
+def build_member(cell: CellJob, parts: Any, device: torch.device) -> Member:
     """Build one cell's captioner inside its own random stream, with what it starts from."""
     rng = RngStream(cell.seed, device)
     with rng.active():
-        captioner: RegionCaptioner = cell.identity.spec.load()(cell.settings, parts, where=where)
-    start_weights(captioner, cell.settings, where)
+        captioner: RegionCaptioner = cell.identity.spec.load()(cell.settings, parts)
+    start_weights(captioner, cell.settings)
     if isinstance(captioner, nn.Module):
         captioner.to(device)
     return Member(cell.key, captioner, cell.identity, rng)
@@ -48,7 +48,7 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
     """
     lead = _lead(job.cells)
     identity, runs_dir, device = lead.identity, Path(job.runs_dir), torch.device(job.device)
-    sets = splits.load_splits(identity, job.where)
+    sets = splits.load_splits(identity)
     _refuse_overlaps(job, lead, sets)
     read = {identity.data_split(name): found for name, found in sets.items()}
     outcome.messages += [f"{name}: {found.summary()}" for name, found in read.items()]
@@ -66,10 +66,10 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
     if job.part[0] == 0:
         write_thumbnails(sets["captioned"], images_folder(runs_dir, sets["captioned"]))
     sharing: dict[Family, SharesPrefix] = {}
-    parts = _Parts(job.cells, job.where)
+    parts = _Parts(job.cells)
     for cell in job.cells:  # all are built, so that a wrong setting of any is met here
         try:
-            member = build_member(cell, job.where, parts.of(cell), device)
+            member = build_member(cell, parts.of(cell), device)
         except InputError:
             raise
         except Exception as error:  # that cell cannot run; the others can
@@ -77,7 +77,7 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
             outcome.failed[cell.key] = " ".join(reason.split())[:500]
             continue
         if isinstance(member.captioner, SharesPrefix):
-            check_embeddings(member.captioner, member.settings, job.where)
+            check_embeddings(member.captioner, member.settings)
             for family in cell.identity.families:
                 sharing.setdefault(family, member.captioner)
     for split in sets if sharing else ():
@@ -99,8 +99,7 @@ def _lead(cells: list[CellJob]) -> CellJob:
 class _Parts:
     """Frozen parts by the variant's loader and text decoder; one SAM for all that can share it."""
 
-    def __init__(self, cells: list[CellJob], where: str) -> None:
-        self._where = where
+    def __init__(self, cells: list[CellJob]) -> None:
         self._loaded: dict[tuple[str, str], Any] = {}
         # What SCA's loader returns serves captioners that need SAM alone, so it goes first.
         for cell in sorted(cells, key=lambda c: c.identity.spec.parts != SCA_PARTS):
@@ -116,7 +115,7 @@ class _Parts:
                 return found
         key = (loader, "" if loader == SAM_PARTS else settings.text_decoder.weights)
         if key not in self._loaded:
-            self._loaded[key] = spec.load_parts(settings, self._where)
+            self._loaded[key] = spec.load_parts(settings)
         return self._loaded[key]
 
 
@@ -168,11 +167,11 @@ def _refuse_overlaps(job: GroupJob, lead: CellJob, sets: Mapping[RunSplit, Regio
         triple = tuple(cell.identity.split_images(split) for split in SPLITS)
         if triple not in seen:
             seen.add(triple)
-            read = sets if cell is lead else splits.load_splits(cell.identity, job.where)
-            _refuse_overlap(read, cell, job.where)
+            read = sets if cell is lead else splits.load_splits(cell.identity)
+            _refuse_overlap(read, cell)
 
 
-def _refuse_overlap(sets: Mapping[RunSplit, RegionSet], cell: CellJob, where: str) -> None:
+def _refuse_overlap(sets: Mapping[RunSplit, RegionSet], cell: CellJob) -> None:
     section = f"stages.{cell.stage}.data" if cell.stage else "data"
     captioned, images = cell.identity.data_split("captioned"), _image_names(sets["captioned"])
     for name in SPLITS:
@@ -181,7 +180,7 @@ def _refuse_overlap(sets: Mapping[RunSplit, RegionSet], cell: CellJob, where: st
         shared = images & _image_names(sets[name])
         if shared:
             raise InputError(
-                where,
+                None,
                 f"{section}.{name}",
                 f"shares {len(shared)} images with data.{captioned}, the first is {min(shared)}",
                 "choose disjoint splits",

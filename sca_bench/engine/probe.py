@@ -23,6 +23,7 @@ from sca_bench.engine.miniature import figures_path, small_job
 from sca_bench.engine.pool import Attempt, Pool
 from sca_bench.engine.preparations import preparations
 from sca_bench.engine.tracking import Tracker
+from sca_bench.errors import at
 from sca_bench.files import write_atomic
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.score import Scorer
@@ -228,7 +229,8 @@ class Prober:
             return
         suite = self.plan.suite
         split = self.plan.left[0].cell.identity.split_settings("captioned")
-        regions = load_split(split, str(suite.file)).regions
+        with at(suite.file):
+            regions = load_split(split).regions
         kept = [regions[i] for i in range(min(len(regions), _SCORED_ROWS))]
         seconds: list[float] = []
         with Scorer() as scorer:
@@ -244,7 +246,8 @@ class Prober:
                     for i, r in enumerate(kept)
                 ]
                 began = time.perf_counter()
-                scorer.score(rows, suite.metrics, where=str(suite.file))
+                with at(suite.file):
+                    scorer.score(rows, suite.metrics)
                 seconds.append(time.perf_counter() - began)
         more = seconds[1] * len(regions) / len(kept)
         self._scored_s = seconds[0] - seconds[1] + more, more

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save
 
 from sca_bench.data.load import load_split
 from sca_bench.data.region_set import RegionSet
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.files import write_atomic
 from sca_bench.metrics.protocol import ImageSource
 from sca_bench.metrics.registry import get_metric
@@ -96,12 +96,14 @@ def score_runs(
             rows = read_rows(folder / PREDICTIONS)
             images = _images_of(record, opened)
             if not is_scored(record, metrics, again=again):
-                result = scorer.score(rows, metrics, str(folder), images)
+                with at(folder):
+                    result = scorer.score(rows, metrics, images)
                 record = _score_whole(scorer, store, record, rows, result, metrics)
             for name, which in subsets.items():
                 if not is_scored(record, metrics, {name: which}, again=again):
                     part = subset_rows(rows, which)
-                    result = scorer.score(part, metrics, f"{folder}: {name}", images)
+                    with at(f"{folder}: {name}"):
+                        result = scorer.score(part, metrics, images)
                     _keep_part(folder, name, part, result)
                     update = _of_part(record, name, result)
                     update["subsets"] = record.subsets | {name: subset_digest(which)}
@@ -188,15 +190,16 @@ def _images_of(record: RunRecord, opened: dict[str, RegionSet]) -> ImageSource:
         split = CellIdentity.stored(record.settings, record.inputs).split_settings("captioned")
         key = split.model_dump_json()
         if key not in opened:
-            opened[key] = load_split(split, f"run {record.cell_id}")
+            opened[key] = load_split(split)
         return opened[key]
 
     def load(image_id: str) -> NDArray[np.uint8]:
-        try:
-            return captioned().load_image(image_id)
-        except KeyError:
-            problem = "is not in the split the run captioned"
-            raise InputError(f"run {record.cell_id}", image_id, problem, "run it again") from None
+        with at(f"run {record.cell_id}"):
+            try:
+                return captioned().load_image(image_id)
+            except KeyError:
+                problem = "is not in the split the run captioned"
+                raise InputError(None, image_id, problem, "run it again") from None
 
     return load
 
@@ -224,11 +227,13 @@ def _train_scores(
     scores: dict[str, Score] = {}
     for part, rows, split in ((TRAIN, train, "train"), (SEEN, seen, _split(record))):
         if rows:
-            result = scorer.score(rows, wanted, where=str(folder))
+            with at(folder):
+                result = scorer.score(rows, wanted)
             scores |= {f"{part}/{k}": _score(record, result, k, split) for k in result.values}
     if all(row.learnt_from for row in train):
         dealt = [replace(row, references=row.learnt_from) for row in train]
-        result = scorer.score(dealt, ["exact_match"], where=str(path))
+        with at(path):
+            result = scorer.score(dealt, ["exact_match"])
         scores[f"{TRAIN}/exact_match_as_dealt"] = _score(record, result, "exact_match", "train")
     return scores
 

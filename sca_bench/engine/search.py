@@ -16,7 +16,7 @@ from typing import Any
 
 import optuna
 
-from sca_bench.errors import InputError, did_you_mean
+from sca_bench.errors import InputError, at, did_you_mean
 from sca_bench.metrics.registry import get_metric
 from sca_bench.study.dimension import Axis
 from sca_bench.study.fingerprint import digest_json
@@ -103,34 +103,34 @@ def make_pruner(sweep: Sweep) -> Any:
 
 
 def _build(
-    module: Any, kind: str, named: Named, path: Path, where: str, more: Mapping[str, Any]
+    module: Any, kind: str, named: Named, path: Path, section: str, more: Mapping[str, Any]
 ) -> Any:
     known = sorted(n for n in dir(module) if n.endswith(kind) and not n.startswith(("_", "Base")))
     if named.name not in known:
-        raise InputError(path, f"{where}.name", repr(named.name), did_you_mean(named.name, known))
+        raise InputError(path, f"{section}.name", repr(named.name), did_you_mean(named.name, known))
     maker: Callable[..., Any] = getattr(module, named.name)
     takes = set(inspect.signature(maker).parameters)
     arguments = dict(named.arguments)
     for key in arguments:
         if key not in takes - {"seed"}:
             fix = "seed: of the sweep is it" if key == "seed" else did_you_mean(key, takes)
-            raise InputError(path, f"{where}.{key}", f"no argument of {named.name}", fix)
+            raise InputError(path, f"{section}.{key}", f"no argument of {named.name}", fix)
     if isinstance(inner := arguments.get("wrapped_pruner"), dict):
         inner_named = Named.model_validate(inner)
-        arguments["wrapped_pruner"] = _build(module, kind, inner_named, path, where, {})
+        arguments["wrapped_pruner"] = _build(module, kind, inner_named, path, section, {})
     arguments = {key: value for key, value in more.items() if key in takes} | arguments
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # arguments that optuna calls experimental
-            if where == "sampler" and "cmaes" in named.name.lower():
+            if section == "sampler" and "cmaes" in named.name.lower():
                 importlib.import_module("cmaes")
             return maker(**arguments)
     except ImportError as error:
         fix = f"pip install {error.name}"
-        raise InputError(path, f"{where}.name", f"{named.name} needs {error.name}", fix) from None
+        raise InputError(path, f"{section}.name", f"{named.name} needs {error.name}", fix) from None
     except (TypeError, ValueError, AttributeError, AssertionError) as error:
         problem = f"{named.name} refuses its arguments: {error}"
-        raise InputError(path, where, problem) from None
+        raise InputError(path, section, problem) from None
 
 
 def suggest(trial: optuna.Trial, axis: Axis) -> None:
@@ -163,15 +163,16 @@ def check_objectives(sweep: Sweep) -> None:
         InputError: No such metric, cost, sampler or pruner; or a pruner that would never be asked.
     """
     for number, objective in enumerate(sweep.spec.objectives):
-        where = f"{sweep.file}: objectives.{number}"
+        entry = f"{sweep.file}: objectives.{number}"
         kind, _, cost = objective.metric.partition(".")
         if kind == "cost" and cost not in _COSTS:
             fix = f"take {' or '.join(f'cost.{name}' for name in _COSTS)}"
-            raise InputError(where, "metric", f"{objective.metric!r} is measured, or unknown", fix)
+            raise InputError(entry, "metric", f"{objective.metric!r} is measured, or unknown", fix)
         if objective.metric == "bleu":
-            raise InputError(where, "metric", "'bleu' is four numbers", "take bleu_4")
-    for metric in sweep.metrics:
-        get_metric(metric, str(sweep.file))
+            raise InputError(entry, "metric", "'bleu' is four numbers", "take bleu_4")
+    with at(sweep.file):
+        for metric in sweep.metrics:
+            get_metric(metric)
     make_sampler(sweep, 0)
     make_pruner(sweep)
     if sweep.spec.pruner is None:

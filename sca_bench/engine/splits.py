@@ -24,7 +24,7 @@ from sca_bench.study.cell import SPLITS, CellIdentity, RunSplit
 from sca_bench.types import Family
 
 
-def load_splits(cell: CellIdentity, where: str) -> dict[RunSplit, RegionSet]:
+def load_splits(cell: CellIdentity) -> dict[RunSplit, RegionSet]:
     """Read every split that a run needs.
 
     Raises:
@@ -34,7 +34,7 @@ def load_splits(cell: CellIdentity, where: str) -> dict[RunSplit, RegionSet]:
     for name in SPLITS:
         split = cell.split_settings(name)
         if split is not None:
-            sets[name] = load_split(split, where)
+            sets[name] = load_split(split)
             sets[name].check_images()
     return sets
 

@@ -55,12 +55,11 @@ def load_trained(captioner: Any, run_dir: Path) -> None:
         raise CellError(unusable(path, error)) from error
 
 
-def read_trained(path: Path, where: str) -> dict[str, Tensor]:
+def read_trained(path: Path) -> dict[str, Tensor]:
     """Read a run's trained tensors for somebody who only looks: nothing is renamed.
 
     Args:
         path: The file; its folder may have been copied, so it may be of any run.
-        where: Folder or file to name in an error.
 
     Raises:
         InputError: It is damaged, or cannot be read.
@@ -72,7 +71,7 @@ def read_trained(path: Path, where: str) -> dict[str, Tensor]:
         raise InputError(path, "", f"damaged: {fault}", fix) from fault
     except OSError:
         pass  # said below, as of any weights
-    return read_tensors(path, where, "")
+    return read_tensors(path, "")
 
 
 def load_found(captioner: Any, found: Trained, folder: Path) -> None:
@@ -93,7 +92,7 @@ def load_found(captioner: Any, found: Trained, folder: Path) -> None:
     load_trained(captioner, folder)
 
 
-def start_weights(captioner: Any, settings: CellSettings, where: str) -> None:
+def start_weights(captioner: Any, settings: CellSettings) -> None:
     """Load the trained tensors that `start_from` names, if it names any.
 
     A file without a text decoder's tensors leaves the decoder as `text_decoder.weights` gave it,
@@ -102,7 +101,6 @@ def start_weights(captioner: Any, settings: CellSettings, where: str) -> None:
     Args:
         captioner: The captioner of a cell, just built.
         settings: The cell.
-        where: File to name in an error.
 
     Raises:
         InputError: The file cannot be read; names or shapes are not those of the captioner; the
@@ -113,9 +111,9 @@ def start_weights(captioner: Any, settings: CellSettings, where: str) -> None:
     key = "start_from"
     if not isinstance(captioner, TrainableCaptioner):
         problem = f"variant {settings.variant} has no trained tensors to start from"
-        raise InputError(where, key, problem, "leave it out")
+        raise InputError(None, key, problem, "leave it out")
     path = Path(settings.start_from).expanduser()
-    state = read_tensors(path, where, key)
+    state = read_tensors(path, key)
     if not any(name.startswith(_DECODER) for name in state):
         own = captioner.trainable_state()
         state |= {name: tensor for name, tensor in own.items() if name.startswith(_DECODER)}

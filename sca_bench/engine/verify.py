@@ -20,7 +20,7 @@ from sca_bench.engine.fit import fit_once
 from sca_bench.engine.group import CellGroup, Member
 from sca_bench.engine.job import resolve_device
 from sca_bench.engine.rng import RngStream
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.metrics.rows import read_rows
 from sca_bench.models.sam import sam_dims
 from sca_bench.study.cell import CellIdentity, RunSplit
@@ -82,10 +82,13 @@ def verify_run(store: Store, run: str, num_regions: int) -> Iterator[Check]:
             yield Check(name, False, "not captioned again: a check before failed")
             continue
         try:
-            yield Check(name, True, check())
-            passed.add(name)
+            with at(folder):
+                held = check()
         except InputError as error:
             yield Check(name, False, str(error))
+        else:
+            yield Check(name, True, held)
+            passed.add(name)
 
 
 class _Verifier:
@@ -110,7 +113,7 @@ class _Verifier:
 
     def inputs_are_the_same(self) -> str:
         """Digest every file that the settings name again."""
-        here = Fingerprints().inputs(self.settings, self.folder)
+        here = Fingerprints().inputs(self.settings)
         changed = sorted(k for k in here if here[k] != self.record.inputs.get(k))
         if changed:
             problem = f"has changed since the run, as have {len(changed) - 1} more inputs"
@@ -208,5 +211,5 @@ class _Verifier:
 
     def _sets(self) -> dict[RunSplit, RegionSet]:
         if not self._read:
-            self._read = splits.load_splits(self.identity, str(self.folder))
+            self._read = splits.load_splits(self.identity)
         return self._read

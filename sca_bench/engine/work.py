@@ -32,16 +32,16 @@ _GIB = 2**30
 _FAMILIES = tuple(family for family in FAMILIES if family != "mask_boxes")
 
 
-def work_of(settings: CellSettings, where: str = "settings") -> CellWork | None:
+def work_of(settings: CellSettings) -> CellWork | None:
     """Count what one cell computes; None for a variant without gradient steps.
 
     Raises:
         InputError: The cell cannot be built, or is no SCA design.
     """
-    sized = estimate_step(settings, where)
+    sized = estimate_step(settings)
     if sized is None:
         return None
-    captioner, bare = bare_captioner(settings, where)
+    captioner, bare = bare_captioner(settings)
     trained = sized.num_trainable_params * 4 / _GIB
     with FakeTensorMode(), sdpa_kernel(SDPBackend.MATH):
         give_contents_up(captioner)

@@ -28,7 +28,7 @@ from sca_bench.engine.prepare import build_member, prepare
 from sca_bench.engine.process import die_with_parent, redirect
 from sca_bench.engine.provenance import now
 from sca_bench.engine.trained import load_found, load_trained, save_trained
-from sca_bench.errors import CellError, InputError
+from sca_bench.errors import CellError, InputError, at
 from sca_bench.models.sam import sam_dims
 from sca_bench.study.cell import CellIdentity, RunSplit, families_of
 from sca_bench.study.record import RunRecord
@@ -58,18 +58,19 @@ def main(job_path: str, outcome_path: str, log_path: str, stage: str) -> None:
     outcome = Outcome()
     job = GroupJob.load(Path(job_path))
     try:
-        torch.set_num_threads(job.threads)
-        if job.device.startswith("cuda:"):
-            torch.cuda.set_device(job.device)
-        torch.manual_seed(job.order_seed)
-        if stage == "prepare":
-            prepare(job, outcome, Path(outcome_path).with_suffix(".progress"))
-        elif stage == "run":
-            GroupRun(job, outcome).run()
-        else:
-            from sca_bench.engine.miniature import MEASURES
+        with at(job.where):
+            torch.set_num_threads(job.threads)
+            if job.device.startswith("cuda:"):
+                torch.cuda.set_device(job.device)
+            torch.manual_seed(job.order_seed)
+            if stage == "prepare":
+                prepare(job, outcome, Path(outcome_path).with_suffix(".progress"))
+            elif stage == "run":
+                GroupRun(job, outcome).run()
+            else:
+                from sca_bench.engine.miniature import MEASURES
 
-            MEASURES[stage](job, Path(outcome_path))
+                MEASURES[stage](job, Path(outcome_path))
     except InputError as error:
         outcome.input_error = [error.where, error.key, error.problem, error.fix]
     except Exception as error:
@@ -100,7 +101,7 @@ class GroupRun:
 
     def run(self) -> None:
         """Train (where there is something to train), caption, write records."""
-        self.sets = splits.load_splits(self.lead, self.job.where)
+        self.sets = splits.load_splits(self.lead)
         self.image_size = sam_dims(self.first.sam.size).image_size
         group = self._group()
         for cell, member in zip(self.job.cells, group.members, strict=True):
@@ -169,8 +170,8 @@ class GroupRun:
 
     def _group(self) -> CellGroup:
         spec = self.lead.spec
-        parts = spec.load_parts(self.first, self.job.where)
-        members = [build_member(c, self.job.where, parts, self.device) for c in self.job.cells]
+        parts = spec.load_parts(self.first)
+        members = [build_member(c, parts, self.device) for c in self.job.cells]
         banks: dict[RunSplit, FeatureBank] = {}
         if isinstance(members[0].captioner, SharesPrefix):
             cache = Cache.of(Path(self.job.runs_dir), self.first.runtime)

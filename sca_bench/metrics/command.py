@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sca_bench.errors import InputError, NotComputed
+from sca_bench.errors import InputError, NotComputed, at
 from sca_bench.metrics.dense_captions import dense_captions_map
 from sca_bench.metrics.detections import read_described_boxes, read_detections
 from sca_bench.metrics.images import folder_images
@@ -53,13 +53,15 @@ def score_file(
     source = None if images is None else folder_images(images)
     parts = {name: subset_rows(rows, file) for name, file in (subsets or {}).items()}
     with Scorer() as scorer:
-        found = scorer.score(rows, metrics, str(path), source)
+        with at(path):
+            found = scorer.score(rows, metrics, source)
         try:
             checked = {"check": scorer.check(rows, found)} if check else {}
         except NotComputed as error:
             raise InputError(path, "--check", str(error)) from error
         for name, part in parts.items():
-            found.add_part(name, scorer.score(part, metrics, f"{path}: {name}", source))
+            with at(f"{path}: {name}"):
+                found.add_part(name, scorer.score(part, metrics, source))
     return {
         "file": str(path),
         "num_regions": len(rows),

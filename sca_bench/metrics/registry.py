@@ -329,7 +329,7 @@ def _plugged_in(point: Any) -> MetricSpec:
     return MetricSpec(point.name, fault, point.name, point.value, compute=point.value, fault=fault)
 
 
-def get_metric(name: str, where: str = "metrics") -> MetricSpec:
+def get_metric(name: str) -> MetricSpec:
     """Return one metric; `exact_match_without_PHRASE` (spaces as _) counts as exact match.
 
     Raises:
@@ -338,7 +338,7 @@ def get_metric(name: str, where: str = "metrics") -> MetricSpec:
     is_value = "." in name or ("/" in name and not name.startswith(WITHOUT))
     if name != WITHOUT and not is_value and (spec := spec_of_value(name)):
         return spec
-    raise InputError(where, "metrics", f"{name!r} is unknown", did_you_mean(name, all_metrics()))
+    raise InputError(None, "metrics", f"{name!r} is unknown", did_you_mean(name, all_metrics()))
 
 
 def spec_of_value(key: str) -> MetricSpec | None:

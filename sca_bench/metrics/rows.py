@@ -104,20 +104,20 @@ def read_rows(path: str | Path) -> list[CaptionRow]:
     return rows
 
 
-def check_rows(rows: list[CaptionRow], where: str) -> None:
+def check_rows(rows: list[CaptionRow]) -> None:
     """Check rows that did not come through `read_rows`.
 
     Raises:
         InputError: No rows, an id that appears twice, or a row without references.
     """
     if not rows:
-        raise InputError(where, "rows", "there is nothing to score")
+        raise InputError(None, "rows", "there is nothing to score")
     seen: set[str] = set()
     for row in rows:
         if row.region_id in seen:
-            raise InputError(where, "region_id", f"{row.region_id!r} appears twice")
+            raise InputError(None, "region_id", f"{row.region_id!r} appears twice")
         if not row.references:
-            raise InputError(where, f"{row.region_id}: references", "there are none")
+            raise InputError(None, f"{row.region_id}: references", "there are none")
         seen.add(row.region_id)
 
 

@@ -151,7 +151,6 @@ class Scorer:
         self,
         rows: Sequence[CaptionRow],
         metrics: Sequence[str],
-        where: str = "score",
         images: ImageSource | None = None,
     ) -> ScoreResult:
         """Score rows.
@@ -159,7 +158,6 @@ class Scorer:
         Args:
             rows: One row per region.
             metrics: Names from `all_metrics`, or `exact_match_without_PHRASE`.
-            where: File to name in an error.
             images: Where pixels come from, for the metrics that look at them.
 
         Returns:
@@ -169,8 +167,8 @@ class Scorer:
             InputError: An unknown metric, no rows, a region id twice, or no references.
         """
         rows = list(rows)
-        specs = {name: get_metric(name, where) for name in metrics}
-        check_rows(rows, where)
+        specs = {name: get_metric(name) for name in metrics}
+        check_rows(rows)
         run = _Run(rows, ScoreResult())
         families = {spec.family for spec in specs.values() if not spec.compute}
         tokens: Callable[[], _Tokens] | None = None

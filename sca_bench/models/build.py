@@ -55,38 +55,35 @@ class FrozenParts(SamParts):
     text_decoder: TextDecoder
 
 
-def load_frozen_parts(settings: CellSettings, where: str = "settings") -> FrozenParts:
+def load_frozen_parts(settings: CellSettings) -> FrozenParts:
     """Load SAM and the text decoder of a cell; the global random generator is not touched.
 
     Args:
         settings: Of any cell of the group: `sam`, `encoder` and `text_decoder.weights` are read.
-        where: File to name in an error.
 
     Raises:
         InputError: Weights cannot be read or do not fit.
     """
-    sam = load_sam_parts(settings, where).sam
-    return FrozenParts(sam, load_text_decoder(settings.text_decoder.weights, where=where))
+    sam = load_sam_parts(settings).sam
+    return FrozenParts(sam, load_text_decoder(settings.text_decoder.weights))
 
 
-def load_sam_parts(settings: CellSettings, where: str = "settings") -> SamParts:
+def load_sam_parts(settings: CellSettings) -> SamParts:
     """Load SAM alone, for captioners that bring their own text decoder.
 
     Args:
         settings: Of any cell of the group: `sam` and `encoder` are read.
-        where: File to name in an error.
 
     Raises:
         InputError: Weights cannot be read or do not fit.
     """
-    dims = sam_dims(settings.sam.size, where)
+    dims = sam_dims(settings.sam.size)
     encoder: ImageEncoder | None = None
     if settings.encoder.path is not None:
         encoder = OnnxImageEncoder(
             settings.encoder.path,
             image_size=dims.image_size,
             embedding_shape=(dims.embed_dim, dims.grid, dims.grid),
-            where=where,
         )
     sam = build_sam(
         dims,
@@ -94,14 +91,11 @@ def load_sam_parts(settings: CellSettings, where: str = "settings") -> SamParts:
         random_seed=settings.sam.random_seed,
         image_encoder=encoder,
         untrained_encoder=settings.encoder.type == "untrained",
-        where=where,
     )
     return SamParts(sam)
 
 
-def build_sca(
-    settings: CellSettings, parts: FrozenParts | None = None, *, where: str = "settings"
-) -> ScaCaptioner:
+def build_sca(settings: CellSettings, parts: FrozenParts | None = None) -> ScaCaptioner:
     """Build the captioner of one cell, of whichever design `settings.variant` names.
 
     New modules draw their weights from the global random generator, in a fixed order, so a seed
@@ -110,30 +104,29 @@ def build_sca(
     Args:
         settings: The cell.
         parts: Frozen parts shared with other cells; loaded here when None.
-        where: File to name in an error.
 
     Raises:
         InputError: Weights cannot be read or do not fit, sizes contradict each other, or a setting
             has no meaning for the design.
     """
     shared = parts is not None
-    parts = parts if parts is not None else load_frozen_parts(settings, where)
+    parts = parts if parts is not None else load_frozen_parts(settings)
     mixer, dims = settings.mixer, parts.sam.dims
     if mixer.image_grid is not None and mixer.image_grid > dims.grid:
         raise InputError(
-            where,
+            None,
             "mixer.image_grid",
             f"{mixer.image_grid} is finer than SAM's own grid of {dims.grid}",
         )
-    spec = get_variant(settings.variant, where)
+    spec = get_variant(settings.variant)
     if spec.needs_boxes:
-        _refuse_points(settings, where)
+        _refuse_points(settings)
     text_decoder = parts.text_decoder
     if settings.text_decoder.trainable and shared:
         text_decoder = copy.deepcopy(text_decoder)
-    design: Design = spec.load_design(where)(mixer, dims, where)
+    design: Design = spec.load_design()(mixer, dims)
     candidates = dims.num_mask_tokens - 1
-    check_selection(design.queries.heads(candidates), candidates, settings.eval.select, where)
+    check_selection(design.queries.heads(candidates), candidates, settings.eval.select)
     projection = build_projection(settings.prefix.projection, dims.embed_dim, text_decoder.width)
     num_task_tokens = settings.prefix.num_task_tokens
     task_tokens = None
@@ -181,7 +174,7 @@ def build_projection(kind: str, in_width: int, out_width: int) -> nn.Module:
     )
 
 
-def _refuse_points(settings: CellSettings, where: str) -> None:
+def _refuse_points(settings: CellSettings) -> None:
     with_box = ("box", "box_point")
     for key, prompt in (
         ("train.prompt", settings.train.prompt),
@@ -189,7 +182,7 @@ def _refuse_points(settings: CellSettings, where: str) -> None:
     ):
         if prompt not in with_box:
             problem = f"{prompt!r} gives {settings.variant} no box to look into"
-            raise InputError(where, key, problem, f"set it to {' or '.join(with_box)}")
+            raise InputError(None, key, problem, f"set it to {' or '.join(with_box)}")
 
 
 def init_weights(part: nn.Module | None, std: float) -> None:

@@ -28,7 +28,6 @@ class OnnxImageEncoder:
         *,
         image_size: int,
         embedding_shape: tuple[int, int, int],
-        where: str = "settings",
     ) -> None:
         """Open the file.
 
@@ -36,7 +35,6 @@ class OnnxImageEncoder:
             path: The ONNX file; one input (B, 3, H, W) and one output.
             image_size: Side of the square model input, in pixels.
             embedding_shape: The (C, h, w) that the prompt encoder expects.
-            where: File to name in an error.
 
         Raises:
             InputError: onnxruntime is not installed; the file is absent, unreadable, or takes
@@ -46,10 +44,10 @@ class OnnxImageEncoder:
             import onnxruntime
         except ImportError as error:
             raise InputError(
-                where, "encoder.type", "onnx needs onnxruntime", "pip install 'sca-bench[onnx]'"
+                None, "encoder.type", "onnx needs onnxruntime", "pip install 'sca-bench[onnx]'"
             ) from error
         if not Path(path).expanduser().is_file():
-            raise InputError(where, KEY, f"{path} does not exist or is no file")
+            raise InputError(None, KEY, f"{path} does not exist or is no file")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.inter_op_num_threads = 1
@@ -59,14 +57,14 @@ class OnnxImageEncoder:
             )
         except Exception as error:  # onnxruntime has no common base class for its errors
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise InputError(where, KEY, f"{path} cannot be read as ONNX ({reason})") from error
-        self.path, self.image_size, self._where = path, image_size, where
+            raise InputError(None, KEY, f"{path} cannot be read as ONNX ({reason})") from error
+        self.path, self.image_size = path, image_size
         self._embedding_shape = embedding_shape
         declared = self._session.get_inputs()[0].shape
         sides = [side for side in declared[2:] if isinstance(side, int)]
         if len(declared) != 4 or any(side != image_size for side in sides):
             raise InputError(
-                where, KEY, f"{path} takes {declared}, expected [B, 3, {image_size}, {image_size}]"
+                None, KEY, f"{path} takes {declared}, expected [B, 3, {image_size}, {image_size}]"
             )
 
     def __call__(self, pixel_values_B3HW: Tensor) -> Tensor:
@@ -83,7 +81,7 @@ class OnnxImageEncoder:
             )
             if embedding.shape != (1, *self._embedding_shape):
                 raise InputError(
-                    self._where,
+                    None,
                     KEY,
                     f"{self.path} yields {tuple(embedding.shape)},"
                     f" expected {(1, *self._embedding_shape)}",

@@ -77,7 +77,7 @@ CLASSES: dict[str, OriginalClass] = {
 }
 
 
-def get_class(name: str | None, where: object) -> OriginalClass:
+def get_class(name: str | None) -> OriginalClass:
     """Return a class by its name.
 
     Raises:
@@ -85,11 +85,11 @@ def get_class(name: str | None, where: object) -> OriginalClass:
     """
     if name not in CLASSES:
         fix = did_you_mean(name, CLASSES) if name else f"name it: {', '.join(CLASSES)}"
-        raise InputError(where, "architectures", f"{name} is not supported", fix)
+        raise InputError(None, "architectures", f"{name} is not supported", fix)
     return CLASSES[name]
 
 
-def class_of(model: ScaCaptioner, where: object) -> OriginalClass:
+def class_of(model: ScaCaptioner) -> OriginalClass:
     """Return the class in which the original has this design.
 
     Raises:
@@ -99,16 +99,16 @@ def class_of(model: ScaCaptioner, where: object) -> OriginalClass:
     if not fitting:
         known = ", ".join(sorted({c.variant for c in CLASSES.values()}))
         problem = f"the original's layout cannot express this: {model.variant} is none of {known}"
-        raise InputError(where, "variant", problem)
+        raise InputError(None, "variant", problem)
     for found in fitting:
         if (TASKS in found.has) == (model.task_tokens is not None):
             return found
     wanted = "at least one is needed" if TASKS in fitting[0].has else "must be 0"
     problem = f"the original's layout cannot express this: {wanted}"
-    raise InputError(where, "prefix.num_task_tokens", problem)
+    raise InputError(None, "prefix.num_task_tokens", problem)
 
 
-def check_parts(names: Iterable[str], chosen: OriginalClass, where: object) -> None:
+def check_parts(names: Iterable[str], chosen: OriginalClass) -> None:
     """Check that a checkpoint's tensors have the parts that tell the class.
 
     Raises:
@@ -123,4 +123,4 @@ def check_parts(names: Iterable[str], chosen: OriginalClass, where: object) -> N
         holds = f"the weights hold {words}, {chosen.name} has none"
         lacks = f"the weights hold no {words.removeprefix('a ')}, which {chosen.name} has"
         fix = f"they fit {' or '.join(fitting)}" if fitting else "they fit no class known here"
-        raise InputError(where, "architectures", holds if part in has else lacks, fix)
+        raise InputError(None, "architectures", holds if part in has else lacks, fix)

@@ -91,19 +91,19 @@ def read(path: Path) -> dict[str, Any]:
     return config
 
 
-def parse(config: dict[str, Any], original: OriginalClass, where: Path) -> OriginalSizes:
+def parse(config: dict[str, Any], original: OriginalClass) -> OriginalSizes:
     """Turn the configuration of a class into sizes; absent ones have the original's defaults.
 
     Raises:
         InputError: A setting has a value that is not supported here.
     """
-    check_fixed(config, {"": _FIXED[""]}, where)
+    check_fixed(config, {"": _FIXED[""]})
     projection = config.get("vl_projector_type", "linear")
     known = ("linear", "mlp") if STACKED in original.has else ("linear",)
     if projection not in known:
         problem = f"{projection!r} is not supported, expected {' or '.join(known)}"
-        raise InputError(where, "vl_projector_type", f"{problem} for {original.name}")
-    sam, decoder = parse_sam_dims(config, DECODER, where), config.get(DECODER) or {}
+        raise InputError(None, "vl_projector_type", f"{problem} for {original.name}")
+    sam, decoder = parse_sam_dims(config, DECODER), config.get(DECODER) or {}
     return OriginalSizes(
         sam=sam,
         text_mixer_depth=decoder.get("additional_num_hidden_layers", 2),
@@ -111,11 +111,11 @@ def parse(config: dict[str, Any], original: OriginalClass, where: Path) -> Origi
         num_caption_heads=decoder.get("num_caption_heads", 1),
         num_task_tokens=config.get("num_task_tokens", 6) if TASKS in original.has else 0,
         projection=projection,
-        text_config=_text_config(config.get(TEXT) or {}, where),
+        text_config=_text_config(config.get(TEXT) or {}),
     )
 
 
-def compose(model: ScaCaptioner, original: OriginalClass, where: str) -> dict[str, Any]:
+def compose(model: ScaCaptioner, original: OriginalClass) -> dict[str, Any]:
     """Return the configuration of a captioner.
 
     Raises:
@@ -141,7 +141,7 @@ def compose(model: ScaCaptioner, original: OriginalClass, where: str) -> dict[st
         ),
     ):
         if not fits:
-            raise InputError(where, key, f"the original's layout cannot express this: {problem}")
+            raise InputError(None, key, f"the original's layout cannot express this: {problem}")
     config: dict[str, Any] = {
         "architectures": [original.name],
         "model_type": "sca",
@@ -209,12 +209,12 @@ def mixer_sizes(mixer: TwoWayMixer) -> tuple[int, int, int]:
     )
 
 
-def _text_config(section: dict[str, Any], where: Path) -> Any:
+def _text_config(section: dict[str, Any]) -> Any:
     model_type = section.get("model_type", "")
     try:
         defaults = AutoConfig.for_model(model_type).to_dict()
     except ValueError as error:
-        raise InputError(where, f"{TEXT}.model_type", f"{model_type!r} is unknown") from error
+        raise InputError(None, f"{TEXT}.model_type", f"{model_type!r} is unknown") from error
     # Older files also carry generation defaults, which are no business of the architecture.
     known = set(defaults) | {"rope_theta", "rope_scaling"}
     skipped = {"architectures", "model_type", "transformers_version", "dtype"}

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.files import write_atomic
 from sca_bench.models import original_config as config_json
 from sca_bench.models.build import build_projection
@@ -93,20 +93,21 @@ def load_original(
             weights are those of another class, or names, shapes or tied tensors do not fit.
     """
     directory = Path(directory)
-    config = config_json.read(directory / "config.json")
-    where = directory / "config.json"
-    original = get_class(original_class or (config.get("architectures") or [None])[0], where)
-    sizes = config_json.parse(config, original, where)
-    tensors = _read_weights(directory)
-    check_parts(tensors, original, directory)
-    tied = bool(sizes.text_config.tie_word_embeddings)
+    config_path = directory / "config.json"
+    config = config_json.read(config_path)
+    with at(config_path):
+        original = get_class(original_class or (config.get("architectures") or [None])[0])
+        sizes = config_json.parse(config, original)
     if as_published is None:
         as_published = bool(config.get(config_json.INTENDED, True))
-    tokenizer = _tokenizer(directory)
-    model = _assemble(sizes, original, tokenizer, str(directory), as_published=as_published)
-    names = {theirs: own for own, theirs in original_names(model, original).items()}
-    _check_aliases(tensors, tied, model, directory)
-    _check_names(tensors, names, model, directory)
+    with at(directory):
+        tensors = _read_weights(directory)
+        check_parts(tensors, original)
+        tokenizer = _tokenizer(directory)
+        model = _assemble(sizes, original, tokenizer, str(directory), as_published=as_published)
+        names = {theirs: own for own, theirs in original_names(model, original).items()}
+        _check_aliases(tensors, bool(sizes.text_config.tie_word_embeddings), model)
+        _check_names(tensors, names, model)
     model.load_state_dict({names[n]: t for n, t in tensors.items() if n in names})
     return model
 
@@ -118,8 +119,9 @@ def save_original(model: ScaCaptioner, directory: str | Path) -> None:
         InputError: The captioner has something that the original cannot express.
     """
     directory = Path(directory)
-    original = class_of(model, str(directory))
-    config = config_json.compose(model, original, str(directory))
+    with at(directory):
+        original = class_of(model)
+        config = config_json.compose(model, original)
     directory.mkdir(parents=True, exist_ok=True)
     names = original_names(model, original)
     tensors = {names[n]: t.detach().cpu() for n, t in model.state_dict().items()}
@@ -149,7 +151,7 @@ def _assemble(
         if sizes.num_task_tokens:
             task_tokens = nn.Embedding(len(TASKS) * sizes.num_task_tokens, width)
         mixer = sizes.mixer_settings(original, as_published=as_published)
-        design = get_variant(original.variant).load_design()(mixer, dims, name)
+        design = get_variant(original.variant).load_design()(mixer, dims)
         if as_published and isinstance(design.queries, MaskTokenQueries):
             design.queries.counts_images = True  # the code's own behaviour, for any batch
         return ScaCaptioner(
@@ -165,13 +167,11 @@ def _assemble(
 
 
 def _read_weights(directory: Path) -> dict[str, Tensor]:
-    tensors = read_directory(directory, str(directory), "")
+    tensors = read_directory(directory, "")
     return {n: t for n, t in tensors.items() if not OBSOLETE.fullmatch(n)}
 
 
-def _check_aliases(
-    tensors: dict[str, Tensor], tied: bool, model: ScaCaptioner, directory: Path
-) -> None:
+def _check_aliases(tensors: dict[str, Tensor], tied: bool, model: ScaCaptioner) -> None:
     """Check that tensors with two names are equal, and give a missing one its twin."""
     pairs = dict(ALIASES)
     if tied:
@@ -186,26 +186,24 @@ def _check_aliases(
             tensors[name] = tensors[alias]
         if alias == LM_HEAD and name in tensors:
             tensors.setdefault(alias, tensors[name])
-    check_aliases(tensors, pairs, directory)
+    check_aliases(tensors, pairs)
 
 
-def _check_names(
-    tensors: dict[str, Tensor], names: dict[str, str], model: ScaCaptioner, directory: Path
-) -> None:
+def _check_names(tensors: dict[str, Tensor], names: dict[str, str], model: ScaCaptioner) -> None:
     state = model.state_dict()
     for name, own in names.items():
         if name not in tensors:
-            raise InputError(directory, name, f"is missing, expected {tuple(state[own].shape)}")
+            raise InputError(None, name, f"is missing, expected {tuple(state[own].shape)}")
         if tensors[name].shape != state[own].shape:
             raise InputError(
-                directory,
+                None,
                 name,
                 f"has shape {tuple(tensors[name].shape)}, expected {tuple(state[own].shape)}",
             )
     unknown = sorted(set(tensors) - set(names) - set(ALIASES))
     if unknown:
         raise InputError(
-            directory, unknown[0], f"is unknown ({len(unknown)} such tensors); nothing was loaded"
+            None, unknown[0], f"is unknown ({len(unknown)} such tensors); nothing was loaded"
         )
 
 

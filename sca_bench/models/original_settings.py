@@ -15,13 +15,12 @@ from sca_bench.settings import TrainSettings
 from sca_bench.variants import get_variant
 
 
-def settings_of(model: ScaCaptioner, original: OriginalClass, where: object) -> dict[str, Any]:
+def settings_of(model: ScaCaptioner, original: OriginalClass) -> dict[str, Any]:
     """Return the settings (`variant`, `sam.size`, `mixer`, `prefix`, ...) of a loaded checkpoint.
 
     Args:
         model: The captioner.
         original: The class that wrote the checkpoint.
-        where: The checkpoint, to name in an error.
 
     Raises:
         InputError: SAM has sizes of its own.
@@ -30,7 +29,7 @@ def settings_of(model: ScaCaptioner, original: OriginalClass, where: object) -> 
     sizes = [name for name, preset in PRESETS.items() if preset == dims]
     if not sizes:
         known = ", ".join(PRESETS)
-        raise InputError(where, "vision_config", "no sam.size has these sizes", f"known: {known}")
+        raise InputError(None, "vision_config", "no sam.size has these sizes", f"known: {known}")
     mixer: dict[str, Any] = {}
     if model.text_mixer is not None:
         heads, mlp_dim, downsample_rate = mixer_sizes(model.text_mixer)

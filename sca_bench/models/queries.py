@@ -112,7 +112,7 @@ def unmixed_tokens_context(features: RegionFeatures) -> MixerContext:
     )
 
 
-def build_text_mixer(mixer: MixerSettings, dims: SamDims, where: str) -> TwoWayMixer:
+def build_text_mixer(mixer: MixerSettings, dims: SamDims) -> TwoWayMixer:
     """Build the text mixer of a design.
 
     Raises:
@@ -127,17 +127,16 @@ def build_text_mixer(mixer: MixerSettings, dims: SamDims, where: str) -> TwoWayM
             mixer.attention_downsample_rate,
         )
     except ValueError as error:
-        raise InputError(where, "mixer.num_heads", str(error)) from error
+        raise InputError(None, "mixer.num_heads", str(error)) from error
     text_mixer.checkpoint_blocks = mixer.gradient_checkpointing
     return text_mixer
 
 
-def refuse_changed(mixer: MixerSettings, where: str, reason: str, *names: str) -> None:
+def refuse_changed(mixer: MixerSettings, reason: str, *names: str) -> None:
     """Refuse settings that a design has no use for, unless they are at their default.
 
     Args:
         mixer: The settings.
-        where: File to name in the error.
         reason: Why they have no meaning, beginning with the variant's name.
         names: Fields of `mixer`.
 
@@ -148,4 +147,4 @@ def refuse_changed(mixer: MixerSettings, where: str, reason: str, *names: str) -
         value, default = getattr(mixer, name), MixerSettings.model_fields[name].default
         if value != default:
             fix = f"leave it at {default} for this variant"
-            raise InputError(where, f"mixer.{name}", f"{value} has no meaning: {reason}", fix)
+            raise InputError(None, f"mixer.{name}", f"{value} has no meaning: {reason}", fix)

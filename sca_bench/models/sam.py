@@ -215,7 +215,6 @@ def build_sam(
     random_seed: int = 0,
     image_encoder: ImageEncoder | None = None,
     untrained_encoder: bool = False,
-    where: str = "settings",
 ) -> Sam:
     """Build SAM in evaluation mode, with all parameters frozen.
 
@@ -228,17 +227,16 @@ def build_sam(
             (and may) hold no `image_encoder.*` keys, which are skipped where they do.
         untrained_encoder: Leave SAM's own image encoder as `random_seed` drew it; the weights'
             `image_encoder.*` keys, which need not be there, are skipped.
-        where: File to name in an error.
 
     Raises:
         InputError: Unknown preset; unreadable or unfitting weights; an image encoder of another
             input size.
     """
     if isinstance(dims, str):
-        dims = sam_dims(dims, where)
+        dims = sam_dims(dims)
     if image_encoder is not None and image_encoder.image_size != dims.image_size:
         raise InputError(
-            where,
+            None,
             "encoder",
             f"takes {image_encoder.image_size} px images, but sam.size expects {dims.image_size}",
         )
@@ -246,7 +244,7 @@ def build_sam(
         sam = _untrained(dims, image_encoder)
     if weights != "random":
         skip = image_encoder is not None or untrained_encoder
-        load_sam_weights(sam, dims, weights, where=where, skip_image_encoder=skip)
+        load_sam_weights(sam, dims, weights, skip_image_encoder=skip)
     return sam.eval().requires_grad_(False)
 
 

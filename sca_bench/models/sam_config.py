@@ -54,15 +54,12 @@ def read_json_object(path: Path) -> dict[str, Any]:
     return content
 
 
-def check_fixed(
-    config: Mapping[str, Any], fixed: Mapping[str, Mapping[str, object]], where: object
-) -> None:
+def check_fixed(config: Mapping[str, Any], fixed: Mapping[str, Mapping[str, object]]) -> None:
     """Refuse values that are not supported.
 
     Args:
         config: The whole configuration.
         fixed: Section (empty: the top level) -> key -> the one supported value.
-        where: File to name in an error.
 
     Raises:
         InputError: A setting has another value.
@@ -72,25 +69,24 @@ def check_fixed(
         for key, supported in values.items():
             if section.get(key, supported) != supported:
                 raise InputError(
-                    where,
+                    None,
                     f"{part}.{key}".lstrip("."),
                     f"{section[key]!r} is not supported, expected {supported!r}",
                 )
 
 
-def parse_sam_dims(config: Mapping[str, Any], decoder_section: str, where: object) -> SamDims:
+def parse_sam_dims(config: Mapping[str, Any], decoder_section: str) -> SamDims:
     """Return SAM's sizes; absent ones have transformers' defaults.
 
     Args:
         config: The whole configuration.
         decoder_section: Name of the mask decoder's section.
-        where: File to name in an error.
 
     Raises:
         InputError: A setting is not supported, or widths that must agree do not.
     """
     fixed = {VISION: FIXED_VISION, PROMPT: FIXED_PROMPT, decoder_section: FIXED_DECODER}
-    check_fixed(config, fixed, where)
+    check_fixed(config, fixed)
     vision, prompt, decoder = (config.get(part) or {} for part in fixed)
     width = vision.get("hidden_size", 768)
     embed_dim = decoder.get("hidden_size", 256)
@@ -99,7 +95,7 @@ def parse_sam_dims(config: Mapping[str, Any], decoder_section: str, where: objec
         (PROMPT, "hidden_size", prompt.get("hidden_size", 256)),
     ):
         if value != embed_dim:
-            raise InputError(where, f"{part}.{key}", f"{value} is not the decoder's {embed_dim}")
+            raise InputError(None, f"{part}.{key}", f"{value} is not the decoder's {embed_dim}")
     return SamDims(
         image_size=vision.get("image_size", 1024),
         patch_size=vision.get("patch_size", 16),

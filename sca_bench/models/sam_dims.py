@@ -131,12 +131,12 @@ PRESETS: dict[str, SamDims] = {
 }
 
 
-def sam_dims(size: str, where: str = "settings") -> SamDims:
+def sam_dims(size: str) -> SamDims:
     """Return the sizes of a preset.
 
     Raises:
         InputError: No such preset.
     """
     if size not in PRESETS:
-        raise InputError(where, "sam.size", f"{size!r} is unknown", did_you_mean(size, PRESETS))
+        raise InputError(None, "sam.size", f"{size!r} is unknown", did_you_mean(size, PRESETS))
     return PRESETS[size]

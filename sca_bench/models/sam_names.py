@@ -63,7 +63,7 @@ def has_transformers_names(tensors: Iterable[str]) -> bool:
     return PE_BUFFER in names or not names.isdisjoint(ALIASES)
 
 
-def check_aliases(tensors: Mapping[str, Tensor], aliases: Mapping[str, str], where: object) -> None:
+def check_aliases(tensors: Mapping[str, Tensor], aliases: Mapping[str, str]) -> None:
     """Check that tensors held under two names are equal.
 
     Raises:
@@ -71,23 +71,20 @@ def check_aliases(tensors: Mapping[str, Tensor], aliases: Mapping[str, str], whe
     """
     for alias, name in aliases.items():
         if name in tensors and alias in tensors and not torch.equal(tensors[name], tensors[alias]):
-            raise InputError(where, alias, f"differs from {name}, though the two are one")
+            raise InputError(None, alias, f"differs from {name}, though the two are one")
 
 
-def to_meta_names(
-    tensors: Mapping[str, Tensor], meta_names: Iterable[str], where: object
-) -> dict[str, Tensor]:
+def to_meta_names(tensors: Mapping[str, Tensor], meta_names: Iterable[str]) -> dict[str, Tensor]:
     """Rename SAM tensors from transformers' names to Meta's; names of neither stay as they are.
 
     Args:
         tensors: By transformers' names, second names allowed.
         meta_names: Meta's names of the tensors that the model has.
-        where: File to name in an error.
 
     Raises:
         InputError: A tensor that is held twice differs.
     """
-    check_aliases(tensors, ALIASES, where)
+    check_aliases(tensors, ALIASES)
     back = {transformers_name(name): name for name in meta_names}
     plain = {ALIASES.get(name, name): tensor for name, tensor in tensors.items()}
     return {back.get(name, name): tensor for name, tensor in plain.items()}

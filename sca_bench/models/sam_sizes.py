@@ -8,18 +8,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.models.sam import PRESETS, build_sam
 from sca_bench.models.sam_names import has_transformers_names, to_meta_names
 from sca_bench.models.sam_weights import read_sam, transformers_dims, without_classifier
 
 
-def read_sized_sam(path: Path, where: str) -> tuple[str, dict[str, Tensor]]:
+def read_sized_sam(path: Path) -> tuple[str, dict[str, Tensor]]:
     """Read SAM weights of any layout and tell their size.
 
     Args:
         path: A weight file, or a folder in transformers' layout.
-        where: What to name in an error.
 
     Returns:
         The `sam.size`, and the tensors under Meta's names.
@@ -27,15 +26,16 @@ def read_sized_sam(path: Path, where: str) -> tuple[str, dict[str, Tensor]]:
     Raises:
         InputError: They cannot be read, or fit no size.
     """
-    config_dims = transformers_dims(path, where)
-    tensors = read_sam(path, where)
+    config_dims = transformers_dims(path)
+    tensors = read_sam(path)
     differences: dict[str, list[str]] = {}
     for size, dims in PRESETS.items():
         with torch.device("meta"):
             expected = build_sam(dims).state_dict()
         named = dict(tensors)
         if has_transformers_names(tensors):
-            named = to_meta_names(tensors, expected, path)
+            with at(path):
+                named = to_meta_names(tensors, expected)
         if dims.tiny_vit is not None:
             named = without_classifier(named)
         if _shapes(named) == _shapes(expected) and config_dims in (None, dims):
@@ -44,7 +44,7 @@ def read_sized_sam(path: Path, where: str) -> tuple[str, dict[str, Tensor]]:
         differences[size] = sorted({name for name, _ in pairs}) or ["config.json"]
     near = min(differences, key=lambda size: len(differences[size]))
     problem = f"{path} fits no sam.size; nearest is {near}, which differs in {differences[near][0]}"
-    raise InputError(where, "", f"{problem} and {len(differences[near]) - 1} more tensors")
+    raise InputError(None, "", f"{problem} and {len(differences[near]) - 1} more tensors")
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sca_bench.embedded.paths import resolve
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.models.sam_config import parse_sam_dims, read_json_object
 from sca_bench.models.sam_dims import PRESETS, SamDims
 from sca_bench.models.sam_names import has_transformers_names, to_meta_names, transformers_name
@@ -35,19 +35,18 @@ WEIGHT_FILES = (
 """What a folder of transformers' layout may keep its weights in; the first found is read."""
 
 
-def read_tensors(path: Path, where: str, key: str) -> dict[str, Tensor]:
+def read_tensors(path: Path, key: str) -> dict[str, Tensor]:
     """Read a `.safetensors` file, or a torch file with nothing but tensors in it.
 
     Args:
         path: File to read.
-        where: File to name in an error.
         key: Key to name in an error.
 
     Raises:
         InputError: The file is absent, unreadable, or no mapping of names to tensors.
     """
     if not path.is_file():
-        raise InputError(where, key, f"{path} does not exist or is no file")
+        raise InputError(None, key, f"{path} does not exist or is no file")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -56,18 +55,17 @@ def read_tensors(path: Path, where: str, key: str) -> dict[str, Tensor]:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if isinstance(error, pickle.UnpicklingError):
             reason = "it is damaged, or holds more than tensors, which is never loaded"
-        raise InputError(where, key, f"{path} cannot be read as weights ({reason})") from error
+        raise InputError(None, key, f"{path} cannot be read as weights ({reason})") from error
     if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
-        raise InputError(where, key, f"{path} is no mapping of names to tensors")
+        raise InputError(None, key, f"{path} is no mapping of names to tensors")
     return tensors
 
 
-def read_directory(directory: Path, where: str, key: str) -> dict[str, Tensor]:
+def read_directory(directory: Path, key: str) -> dict[str, Tensor]:
     """Read the weights of a folder in transformers' layout, in one file or in shards.
 
     Args:
         directory: Folder to read.
-        where: File to name in an error.
         key: Key to name in an error.
 
     Raises:
@@ -75,7 +73,7 @@ def read_directory(directory: Path, where: str, key: str) -> dict[str, Tensor]:
     """
     found = next((directory / n for n in WEIGHT_FILES if (directory / n).is_file()), None)
     if found is None:
-        raise InputError(where, key, f"{directory} holds no weights ({' or '.join(WEIGHT_FILES)})")
+        raise InputError(None, key, f"{directory} holds no weights ({' or '.join(WEIGHT_FILES)})")
     shards: Iterable[Path] = [found]
     if found.suffix == ".json":
         places = read_json_object(found).get("weight_map")
@@ -84,7 +82,7 @@ def read_directory(directory: Path, where: str, key: str) -> dict[str, Tensor]:
         shards = [directory / str(name) for name in sorted(set(places.values()))]
     tensors: dict[str, Tensor] = {}
     for shard in shards:
-        tensors.update(read_tensors(shard, where, key))
+        tensors.update(read_tensors(shard, key))
     return tensors
 
 
@@ -92,7 +90,6 @@ def load_strictly(
     module: nn.Module,
     tensors: Mapping[str, Tensor],
     path: Path,
-    where: str,
     key: str,
     *,
     spell: Callable[[str], str] = str,
@@ -104,7 +101,6 @@ def load_strictly(
         module: The model to load into.
         tensors: Tensors by the module's names.
         path: Where they come from, for messages.
-        where: File to name in an error.
         key: Key to name in an error.
         spell: Turns a name of the module into that of the file, for messages.
         fix: What to do where they do not fit.
@@ -133,7 +129,7 @@ def load_strictly(
             f" but the model has {tuple(expected[differ[0]].shape)}"
         )
     if problem:
-        raise InputError(where, key, f"{path} {problem}", fix)
+        raise InputError(None, key, f"{path} {problem}", fix)
     # On the meta device there is nothing to load into: names and shapes are checked all the same.
     if not any(tensor.is_meta for tensor in expected.values()):
         module.load_state_dict(tensors)
@@ -144,7 +140,6 @@ def load_sam_weights(
     dims: SamDims,
     weights: str,
     *,
-    where: str = "settings",
     skip_image_encoder: bool = False,
 ) -> None:
     """Load SAM weights, whichever of the namings they have.
@@ -153,40 +148,40 @@ def load_sam_weights(
         sam: The model to load into.
         dims: Its sizes; those of a `config.json` beside the weights must be the same.
         weights: `embedded:NAME`, a `.safetensors` / `.pth` file, or a transformers folder.
-        where: File to name in an error.
         skip_image_encoder: Leave the image encoder's tensors unread, and the model's image encoder
             as it is.
 
     Raises:
         InputError: The weights cannot be read, or their names, shapes or sizes do not fit.
     """
-    path = resolve(weights, where, KEY)
-    config_dims = transformers_dims(path, where)
+    path = resolve(weights, KEY)
+    config_dims = transformers_dims(path)
     if config_dims is not None:
-        _check_sizes(config_dims, dims, path, where, skip_image_encoder)
-    tensors = read_sam(path, where)
+        _check_sizes(config_dims, dims, path, skip_image_encoder)
+    tensors = read_sam(path)
     if skip_image_encoder:
         tensors = {n: t for n, t in tensors.items() if not n.startswith(IMAGE_ENCODER_PREFIXES)}
     spell: Callable[[str], str] = str
     if has_transformers_names(tensors):
         spell = transformers_name
-        tensors = to_meta_names(tensors, sam.state_dict(), path)
+        with at(path):
+            tensors = to_meta_names(tensors, sam.state_dict())
     if dims.tiny_vit is not None:
         tensors = without_classifier(tensors)
     if skip_image_encoder:
         own = IMAGE_ENCODER_PREFIXES[0]
         tensors |= {n: t for n, t in sam.state_dict().items() if n.startswith(own)}
     fix = "sam.size must name the SAM that the weights belong to"
-    load_strictly(sam, tensors, path, where, KEY, spell=spell, fix=fix)
+    load_strictly(sam, tensors, path, KEY, spell=spell, fix=fix)
 
 
-def read_sam(path: Path, where: str) -> dict[str, Tensor]:
+def read_sam(path: Path) -> dict[str, Tensor]:
     """Read SAM weights from a file or folder, under the names they have there.
 
     Raises:
         InputError: They cannot be read.
     """
-    return read_directory(path, where, KEY) if path.is_dir() else read_tensors(path, where, KEY)
+    return read_directory(path, KEY) if path.is_dir() else read_tensors(path, KEY)
 
 
 def without_classifier(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -195,12 +190,11 @@ def without_classifier(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in tensors.items() if not name.startswith(unused)}
 
 
-def transformers_dims(path: Path, where: str) -> SamDims | None:
+def transformers_dims(path: Path) -> SamDims | None:
     """Return the sizes in the `config.json` of SAM weights in transformers' layout.
 
     Args:
         path: A folder, or a weight file that may lie in one.
-        where: File to name in an error.
 
     Returns:
         None for a file without such a configuration beside it.
@@ -214,19 +208,18 @@ def transformers_dims(path: Path, where: str) -> SamDims | None:
         return None
     if not config_path.is_file():
         problem = f"{path} is a folder without config.json"
-        raise InputError(where, KEY, problem, "name a weight file, or a transformers SAM folder")
+        raise InputError(None, KEY, problem, "name a weight file, or a transformers SAM folder")
     config = read_json_object(config_path)
     if config.get("model_type") != "sam":
         problem = f"{config_path} says model_type {config.get('model_type')!r}, expected 'sam'"
         is_sca = config.get("model_type") == "sca"
         fix = "`python -m sca_bench weights import` takes SCA checkpoints apart" if is_sca else ""
-        raise InputError(where, KEY, problem, fix)
-    return parse_sam_dims(config, "mask_decoder_config", config_path)
+        raise InputError(None, KEY, problem, fix)
+    with at(config_path):
+        return parse_sam_dims(config, "mask_decoder_config")
 
 
-def _check_sizes(
-    config: SamDims, wanted: SamDims, path: Path, where: str, skip_image_encoder: bool
-) -> None:
+def _check_sizes(config: SamDims, wanted: SamDims, path: Path, skip_image_encoder: bool) -> None:
     for field in fields(SamDims):
         if skip_image_encoder and field.name.startswith(("encoder_", "tiny_vit")):
             continue
@@ -235,4 +228,4 @@ def _check_sizes(
             fitting = [name for name, dims in PRESETS.items() if dims == config]
             fix = f"it is sam.size: {fitting[0]}" if fitting else "no sam.size has its sizes"
             problem = f"the configuration of {path} has {field.name} {theirs}, but sam.size {ours}"
-            raise InputError(where, KEY, problem, fix)
+            raise InputError(None, KEY, problem, fix)

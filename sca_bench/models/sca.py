@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from sca_bench.batch import RegionBatch, RegionFeatures
 from sca_bench.captioner import Decoding
-from sca_bench.errors import InputError, did_you_mean
+from sca_bench.errors import InputError, at, did_you_mean
 from sca_bench.models.queries import Design
 from sca_bench.models.region_encoder import RegionEncoder
 from sca_bench.models.text_decoder import Generated, TextDecoder
@@ -315,18 +315,18 @@ class ScaCaptioner(nn.Module):
         rows_N = torch.arange(regions, device=ious_NM.device) * heads
         if heads == 1 or self.select == "first":
             return rows_N
-        check_selection(heads, candidates, self.select, self.variant)
+        with at(self.variant):
+            check_selection(heads, candidates, self.select)
         return rows_N + ious_NM.argmax(1)
 
 
-def check_selection(heads: int | None, candidates: int, select: str, where: str) -> None:
+def check_selection(heads: int | None, candidates: int, select: str) -> None:
     """Refuse to choose a caption head by the predicted IoU of masks that are not its own.
 
     Args:
         heads: Captions per region; None where that depends on the batch.
         candidates: Mask candidates per region.
         select: `predicted_iou` or `first`.
-        where: File (or model) to name in the error.
 
     Raises:
         InputError: There are several heads, and not one for each candidate.
@@ -334,7 +334,7 @@ def check_selection(heads: int | None, candidates: int, select: str, where: str)
     if select == "predicted_iou" and heads not in (1, candidates):
         found = "as many as the batch has images" if heads is None else f"{heads}"
         raise InputError(
-            where,
+            None,
             "eval.select",
             f"predicted_iou needs one caption head, or one per mask candidate ({candidates});"
             f" there are {found}",

@@ -39,14 +39,13 @@ RANDOM_PRESETS: dict[str, Callable[[], Any]] = {
 }
 
 
-def load_text_decoder(weights: str, *, where: str = "settings", seed: int = 0) -> TextDecoder:
+def load_text_decoder(weights: str, *, seed: int = 0) -> TextDecoder:
     """Load a text decoder, frozen and in evaluation mode.
 
     Args:
         weights: `embedded:NAME`, a local directory in transformers' layout, a hub id (the local
             cache first, then the network), or untrained ones: `random:PRESET`, or `random:FOLDER`
             with the sizes of that folder's `config.json`.
-        where: File to name in an error.
         seed: Seed of the untrained weights; the global generator is left as it was.
 
     Raises:
@@ -55,17 +54,17 @@ def load_text_decoder(weights: str, *, where: str = "settings", seed: int = 0) -
     transformers_logging.disable_progress_bar()
     with seeded(seed):
         if weights.startswith(RANDOM_PREFIX):
-            decoder = _random(weights, where)
+            decoder = _random(weights)
         elif weights.startswith(PREFIX) or Path(weights).expanduser().is_dir():
-            decoder = _pretrained(str(resolve(weights, where, KEY)), weights, where, local=True)
+            decoder = _pretrained(str(resolve(weights, KEY)), weights, local=True)
         elif re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", weights):
-            decoder = _from_hub(weights, where)
+            decoder = _from_hub(weights)
         else:
-            raise InputError(where, KEY, f"{weights!r} is neither a directory nor a hub id")
+            raise InputError(None, KEY, f"{weights!r} is neither a directory nor a hub id")
     return decoder.eval().requires_grad_(False)
 
 
-def untrained_twin(weights: str, where: str = "settings") -> str:
+def untrained_twin(weights: str) -> str:
     """Return the name of an untrained text decoder with the sizes of this one.
 
     Raises:
@@ -79,30 +78,30 @@ def untrained_twin(weights: str, where: str = "settings") -> str:
     if preset in RANDOM_PRESETS:
         return f"{RANDOM_PREFIX}{preset}"
     problem = f"{weights!r}: its sizes are not known here"
-    raise InputError(where, KEY, problem, f"known: {', '.join(RANDOM_PRESETS)}")
+    raise InputError(None, KEY, problem, f"known: {', '.join(RANDOM_PRESETS)}")
 
 
-def _random(weights: str, where: str) -> TextDecoder:
+def _random(weights: str) -> TextDecoder:
     name = weights.removeprefix(RANDOM_PREFIX)
     if (Path(name) / "config.json").is_file():
         config = AutoConfig.from_pretrained(name, local_files_only=True)
     elif name in RANDOM_PRESETS:
         config = RANDOM_PRESETS[name]()
     else:
-        raise InputError(where, KEY, f"{weights!r} is unknown", did_you_mean(name, RANDOM_PRESETS))
+        raise InputError(None, KEY, f"{weights!r} is unknown", did_you_mean(name, RANDOM_PRESETS))
     return TextDecoder(AutoModelForCausalLM.from_config(config), None, name=weights)
 
 
-def _from_hub(weights: str, where: str) -> TextDecoder:
+def _from_hub(weights: str) -> TextDecoder:
     try:
-        return _pretrained(weights, weights, where, local=True)
+        return _pretrained(weights, weights, local=True)
     except InputError as error:
         if not isinstance(error.__cause__, OSError):
             raise
-    return _pretrained(weights, weights, where, local=False)
+    return _pretrained(weights, weights, local=False)
 
 
-def _pretrained(source: str, name: str, where: str, *, local: bool) -> TextDecoder:
+def _pretrained(source: str, name: str, *, local: bool) -> TextDecoder:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
         model, report = AutoModelForCausalLM.from_pretrained(
@@ -116,18 +115,18 @@ def _pretrained(source: str, name: str, where: str, *, local: bool) -> TextDecod
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(where, KEY, f"{name!r} cannot be loaded ({reason})") from error
+        raise InputError(None, KEY, f"{name!r} cannot be loaded ({reason})") from error
     lost = [*report["missing_keys"], *(row[0] for row in report["mismatched_keys"])]
     if lost:
         raise InputError(
-            where,
+            None,
             KEY,
             f"{name!r} lacks {sorted(lost)[0]}, or has it in another shape",
             f"{len(lost)} tensors in all",
         )
     if len(tokenizer) < SMALLEST_VOCABULARY:
         raise InputError(
-            where,
+            None,
             KEY,
             f"the tokenizer of {name!r} knows only {len(tokenizer)} tokens",
             "its vocabulary file is missing (vocab.json and merges.txt, or tokenizer.json)",

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from sca_bench.errors import at
 from sca_bench.report.collect import CellRuns, SuiteData
 from sca_bench.report.samples import LEVEL, Samples, unpaired
 from sca_bench.stats.compare import Comparison, compare_resampled
@@ -117,7 +118,8 @@ def _compare(claim: _Read, samples: Samples) -> tuple[Comparison, float, str] | 
 
 def _read(data: SuiteData, number: int, raw: dict[str, Any]) -> _Read:
     name, says = str(raw.get("id", f"claim {number}")), str(raw.get("says", ""))
-    claim = parse_claim(says, data.manifest.file, f"claims.{name}")
+    with at(data.manifest.file):
+        claim = parse_claim(says, f"claims.{name}")
     sides = [_cells_of(data, side) for side in (claim.left, claim.right)]
     cells = tuple(cell for cell, _ in sides)
     hole = next((reason for _, reason in sides if reason), "")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.metrics.corpus import statistics_family
 from sca_bench.metrics.value_names import SLOT, SLOTS, ValueName
 from sca_bench.report.names import expand_metrics
@@ -91,7 +91,8 @@ def collect(store: Store, manifest: SuiteManifest) -> SuiteData:
     cells.sort(key=lambda cell: cell.entry.control)  # stable: keeps the suite's own order
     rows = list(_score_rows(manifest, cells))
     asked = {"decoding", "prompt"} if any(a.startswith("eval.") for a in manifest.axes) else set()
-    table = ScoreTable(rows, manifest.file, MAY_DIFFER | asked)
+    with at(manifest.file):
+        table = ScoreTable(rows, MAY_DIFFER | asked)
     return SuiteData(ReadOnce(store), manifest, tuple(cells), table)
 
 

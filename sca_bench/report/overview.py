@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sca_bench.files import write_atomic
-from sca_bench.metrics.stats import SeedSummary
 from sca_bench.report.collect import CellRuns, SuiteData
 from sca_bench.report.fit import OVERVIEW_DETAILS, Detail, fit, held_back
 from sca_bench.report.markdown import escape

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sca_bench.errors import at
 from sca_bench.report.collect import CellRuns, SuiteData
 from sca_bench.report.names import metric_label
 from sca_bench.study.merge import get
@@ -153,7 +154,8 @@ def read_paper(data: SuiteData, reports_dir: Path) -> Paper:
         row = cell.entry.published_row
         if row:
             key = f"published.{cell.entry.name}"
-            values = published.row(table, row, manifest.file, key)
+            with at(manifest.file):
+                values = published.row(table, row, key)
             cells[cell.entry.name] = PaperCell(row, values, _differences(cell, values))
     return Paper(table, f"{PUBLISHED}, SHA-256 {published.sha256[:12]}", "", cells, published)
 
@@ -176,8 +178,9 @@ def paper_claim(
     entry = data.manifest.published_claims.get(claim_id)
     if entry is None or paper.published is None:
         return None
-    where = (data.manifest.file, f"claims.{claim_id}")
-    rows = [paper.published.row(paper.table, row, *where) for row in (entry.left, entry.right)]
+    with at(data.manifest.file):
+        key = f"claims.{claim_id}"
+        rows = [paper.published.row(paper.table, row, key) for row in (entry.left, entry.right)]
     if not all(metric in row for row in rows):
         return None
     found: list[Difference] = []

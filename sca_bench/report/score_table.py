@@ -62,7 +62,6 @@ class ScoreTable:
 
     Args:
         rows: The numbers; rows without a value keep their reason.
-        where: What an error names (the suite's file).
         may_differ: Signature fields that may differ in a column, because each row states them.
 
     Attributes:
@@ -78,7 +77,6 @@ class ScoreTable:
     def __init__(
         self,
         rows: Iterable[ScoreRow],
-        where: object = "scores",
         may_differ: frozenset[str] = MAY_DIFFER,
     ) -> None:
         self.signatures: dict[str, dict[str, Any]] = {}
@@ -90,7 +88,7 @@ class ScoreTable:
         records: list[dict[str, Any]] = []
         for row in rows:
             if row.value is not None:
-                _refuse_mixture(first.setdefault(row.metric, row), row, where, may_differ)
+                _refuse_mixture(first.setdefault(row.metric, row), row, may_differ)
                 self._cell_values.setdefault((row.cell_id, row.metric), []).append(row.value)
                 sets = self._region_sets.setdefault(row.metric, {})
                 cells = sets.setdefault(_region_set(row.signature), [])
@@ -180,9 +178,7 @@ def _does_not_apply(key: str, first: ScoreRow, row: ScoreRow) -> bool:
     return key in ("decoding", "prompt") and either
 
 
-def _refuse_mixture(
-    first: ScoreRow, row: ScoreRow, where: object, may_differ: frozenset[str]
-) -> None:
+def _refuse_mixture(first: ScoreRow, row: ScoreRow, may_differ: frozenset[str]) -> None:
     fields = [
         key
         for key in comparable(first.signature, row.signature)
@@ -191,7 +187,7 @@ def _refuse_mixture(
     if fields:
         said = [f"{key} {_said(r, key)}" for key in fields for r in (first, row)]
         raise InputError(
-            where,
+            None,
             row.metric,
             f"numbers with different signatures cannot stand in one column: {first.cell} seed "
             f"{first.seed} has {', '.join(said[::2])}; {row.cell} seed {row.seed} has "

@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from sca_bench.errors import InputError
 from sca_bench.files import file_name
 from sca_bench.report.collect import load_json
-from sca_bench.report.masks import decode_mask, mask_layer
+from sca_bench.report.masks import mask_layer
 from sca_bench.rle import decode_mask
 
 KEPT_SIDE_PX = 480

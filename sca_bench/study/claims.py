@@ -40,7 +40,7 @@ class Claim:
     right: Side
 
 
-def parse_claim(says: str, where: object = "claim", key: str = "says") -> Claim:
+def parse_claim(says: str, key: str = "says") -> Claim:
     """Read `metric(axis=value, ...) > metric(axis=value, ...)`; comparators are > < >= <=.
 
     Values are YAML, so `12`, `1e-4`, `true`, `null`, `none` (a word), `box` and `[0.1, 2.0]` mean
@@ -52,13 +52,13 @@ def parse_claim(says: str, where: object = "claim", key: str = "says") -> Claim:
     """
     sides = _split(says, (">=", "<=", ">", "<"))
     if len(sides) != 2:
-        raise InputError(where, key, f"cannot read the claim {says!r}", _FORM)
+        raise InputError(None, key, f"cannot read the claim {says!r}", _FORM)
     (_, left_text), (how, right_text) = sides
-    left = _side(left_text, says, where, key)
-    right = _side(right_text, says, where, key)
+    left = _side(left_text, says, key)
+    right = _side(right_text, says, key)
     if left.metric != right.metric:
         problem = f"compares {left.metric} with {right.metric}"
-        raise InputError(where, key, problem, "a claim compares one metric between two cells")
+        raise InputError(None, key, problem, "a claim compares one metric between two cells")
     return Claim(left, cast(Comparator, how), right)
 
 
@@ -89,15 +89,15 @@ def _split(text: str, signs: tuple[str, ...]) -> list[tuple[str, str]]:
     return [*parts, (sign, text[start:].strip())]
 
 
-def _side(text: str, says: str, where: object, key: str) -> Side:
+def _side(text: str, says: str, key: str) -> Side:
     metric, bracket, inside = text.partition("(")
     metric = metric.strip()
     if not (bracket and inside.endswith(")") and _METRIC.fullmatch(metric)):
-        raise InputError(where, key, f"cannot read {text!r} in the claim {says!r}", _FORM)
+        raise InputError(None, key, f"cannot read {text!r} in the claim {says!r}", _FORM)
     coordinates = parse_coordinates(inside[:-1])
     if coordinates is None:
         problem = f"cannot read {inside[:-1]!r} in the claim {says!r}"
-        raise InputError(where, key, problem, _FORM)
+        raise InputError(None, key, problem, _FORM)
     return Side(metric, coordinates)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import types
 import typing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from sca_bench.errors import InputError
@@ -52,41 +51,41 @@ class Axis:
         return self.choices[self.labels.index(label)] if self.choices else label
 
 
-def read_axis(key: str, given: Dimension, path: Path) -> Axis:
+def read_axis(key: str, given: Dimension) -> Axis:
     """Check one entry of `space:` against the type of the setting it names.
 
     Raises:
         InputError: Unknown setting, or a range that the setting cannot have.
     """
-    where = f"space.{key}"
-    check_cell_key(key, path, where)
+    entry = f"space.{key}"
+    check_cell_key(key, entry)
     if key.startswith("eval.split") or key == "eval":
-        raise InputError(path, where, "trials are captioned on the validation split", "leave it")
+        raise InputError(None, entry, "trials are captioned on the validation split", "leave it")
     if given.choices is not None:
         values = given.choices
         if given.model_fields_set != {"choices"}:
-            raise InputError(path, where, "has a range beside choices", "give one of the two")
+            raise InputError(None, entry, "has a range beside choices", "give one of the two")
         if not values or any(values.count(v) > 1 for v in values):
-            raise InputError(path, where, f"{values}", "give distinct values, at least one")
+            raise InputError(None, entry, f"{values}", "give distinct values, at least one")
         return Axis(key, "choices", choices=tuple(values))
-    return _range(key, given, path, where)
+    return _range(key, given, entry)
 
 
-def _range(key: str, given: Dimension, path: Path, where: str) -> Axis:
+def _range(key: str, given: Dimension, entry: str) -> Axis:
     low, high, step = given.low, given.high, given.step
     if low is None or high is None or low >= high:
-        raise InputError(path, where, f"low {low}, high {high}", "give low < high, or choices")
+        raise InputError(None, entry, f"low {low}, high {high}", "give low < high, or choices")
     kind = _number_kind(key)
     if kind is None:
-        raise InputError(path, where, "is no number", "give choices: [...]")
+        raise InputError(None, entry, "is no number", "give choices: [...]")
     if kind == "int" and not all(isinstance(v, int) for v in (low, high, step) if v is not None):
-        raise InputError(path, where, "takes whole numbers", "write low, high and step without a .")
+        raise InputError(None, entry, "takes whole numbers", "write low, high and step without a .")
     if given.log and (low <= 0 or step is not None):
-        raise InputError(path, where, "log needs low > 0 and no step")
+        raise InputError(None, entry, "log needs low > 0 and no step")
     if step is not None:
         steps = (high - low) / step if step > 0 else 0.5
         if abs(steps - round(steps)) > _TOLERANCE:
-            raise InputError(path, where, f"high {high} is not low {low} plus steps of {step}")
+            raise InputError(None, entry, f"high {high} is not low {low} plus steps of {step}")
     return Axis(key, kind, low, high, step, given.log)
 
 

@@ -55,7 +55,7 @@ class Fingerprints:
         self._problems: dict[str, str] = {}
         self._folders: dict[tuple[Path, bool], str] = {}
 
-    def inputs(self, settings: CellSettings, where: object) -> dict[str, str]:
+    def inputs(self, settings: CellSettings) -> dict[str, str]:
         """Return dotted path -> digest for every path setting of a cell.
 
         A hub id is a digest with the commit that its files are of, as far as that can be told.
@@ -66,7 +66,7 @@ class Fingerprints:
         found: dict[str, str] = {}
         for key, value in path_settings(settings):
             try:
-                found[key] = self._digest(value, where, key)
+                found[key] = self._digest(value, key)
             except InputError as error:
                 if self._fixes is None:
                     raise
@@ -87,10 +87,10 @@ class Fingerprints:
             )
         return f"{error.key}: {error.problem}"
 
-    def _digest(self, value: str, where: object, key: str) -> str:
+    def _digest(self, value: str, key: str) -> str:
         if value.split(":")[0] in _NOT_FILES:
             return value
-        path = resolve(value, str(where), key)
+        path = resolve(value, key)
         if path.is_file():
             return self._files.of(path)
         if path.is_dir():
@@ -101,7 +101,7 @@ class Fingerprints:
         if key in HUB_KEYS and _HUB_ID.fullmatch(value):
             commit = hub_commit(value)
             return f"hub:{value}@{commit}" if commit else f"hub:{value}"
-        raise InputError(where, key, f"{value!r}: no such file or folder", "check the path")
+        raise InputError(None, key, f"{value!r}: no such file or folder", "check the path")
 
     def _folder(self, path: Path, *, is_data: bool) -> str:
         """Digest a folder by its files' contents; large image folders by names and sizes.

@@ -49,11 +49,11 @@ def field_of(path: str) -> tuple[type[BaseModel], str]:
     return next(model for model in models if field in model.model_fields), field
 
 
-def check_path(path: str, where: object, key: str) -> None:
+def check_path(path: str, key: str) -> None:
     """Raise an `InputError` naming the nearest known setting if `path` is not one."""
     known = known_paths()
     if path not in known:
-        raise InputError(where, key, "unknown setting", did_you_mean(path, known))
+        raise InputError(None, key, "unknown setting", did_you_mean(path, known))
 
 
 def leaves(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -99,28 +99,27 @@ def get(nested: Mapping[str, Any], path: str) -> Any:
     return node
 
 
-def check_keys(nested: Mapping[str, Any], where: object, prefix: str) -> None:
+def check_keys(nested: Mapping[str, Any], prefix: str) -> None:
     """Raise an `InputError` for the first key in `nested` that is no setting."""
     for path, _ in leaves(nested):
-        check_path(path, where, f"{prefix}{path}")
+        check_path(path, f"{prefix}{path}")
 
 
-def validate(nested: Mapping[str, Any], origin: Mapping[str, str], where: object) -> CellSettings:
+def validate(nested: Mapping[str, Any], origin: Mapping[str, str]) -> CellSettings:
     """Build `CellSettings`; the first fault becomes one line naming where the value came from.
 
     Args:
         nested: Merged settings.
-        origin: Dotted path -> the file (or flag) that set it.
-        where: The file to name when no origin is known.
+        origin: Dotted path -> the file (or flag) that set it, as far as that is known.
     """
     try:
         return CellSettings.model_validate(nested)
     except ValidationError as error:
-        raise readable(error, where, origin=origin) from None
+        raise readable(error, origin=origin) from None
 
 
 def readable(
-    error: ValidationError, where: object, prefix: str = "", origin: Mapping[str, str] | None = None
+    error: ValidationError, prefix: str = "", origin: Mapping[str, str] | None = None
 ) -> InputError:
     """Turn the first fault of a pydantic error into an `InputError`."""
     first = error.errors()[0]
@@ -130,7 +129,7 @@ def readable(
     if path not in known:  # a discriminated union puts its tag into the location
         short = ".".join(p for i, p in enumerate(parts) if not (i == 2 and parts[0] == "data"))
         path = short if short in known else path
-    source = _origin_of(path, origin or {}) or str(where)
+    source = _origin_of(path, origin or {})
     message = str(first["msg"]).removeprefix("Value error, ")
     received = first.get("input")
     if first["type"] == "missing":

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.settings import CellSettings
 from sca_bench.study.cell import SPLITS, Cell, CellIdentity, RunSplit
 from sca_bench.study.fingerprint import Fingerprints
@@ -214,13 +214,15 @@ def make_plan(
     for item in suite.cells:
         if only not in (None, item.name) and not fnmatch.fnmatchcase(item.name, str(only)):
             continue
-        chain = _stage_cells(item.settings, prints, suite.file)
+        with at(suite.file):
+            chain = _stage_cells(item.settings, prints)
+            identity = CellIdentity(item.settings, prints.inputs(item.settings))
         stages |= {stage.cell_id: stage for stage in chain}
         cells.append(
             Cell(
                 name=item.name,
                 coordinates=item.coordinates,
-                identity=CellIdentity(item.settings, prints.inputs(item.settings, suite.file)),
+                identity=identity,
                 control=item.control,
                 adjusted=item.adjusted,
                 starts_from=chain[-1].cell_id if chain else "",
@@ -244,7 +246,7 @@ def make_plan(
     return Plan(suite, tuple(cells), tuple(jobs.values()), _stage_jobs(store, stages, jobs))
 
 
-def _stage_cells(settings: CellSettings, prints: Fingerprints, where: object) -> list[Cell]:
+def _stage_cells(settings: CellSettings, prints: Fingerprints) -> list[Cell]:
     """Return the chain of stages before a cell's own training, each keyed by its training.
 
     A variant that makes no gradient steps has no use for stages, and gets none.
@@ -257,7 +259,7 @@ def _stage_cells(settings: CellSettings, prints: Fingerprints, where: object) ->
             Cell(
                 name=f"stage {name}",
                 coordinates={},
-                identity=CellIdentity(stage, prints.inputs(stage, where)),
+                identity=CellIdentity(stage, prints.inputs(stage)),
                 starts_from=chain[-1].cell_id if chain else "",
                 stage=name,
             )

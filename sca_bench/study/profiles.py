@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from sca_bench.errors import InputError, did_you_mean
+from sca_bench.errors import InputError, at, did_you_mean
 from sca_bench.study import merge as m
 from sca_bench.study.schema import NamedPath, PathSpec
 from sca_bench.study.values import load_yaml
@@ -61,25 +61,26 @@ class Profile:
     above: tuple[str, ...] = ()
 
 
-def load_profile(name: str, where: object) -> Profile:
+def load_profile(name: str) -> Profile:
     """Read a shipped profile; `extends` lays it over another one."""
     if name not in profile_names():
-        raise InputError(where, "profile", repr(name), did_you_mean(name, profile_names()))
+        raise InputError(None, "profile", repr(name), did_you_mean(name, profile_names()))
     path = Path(str(resources.files("sca_bench") / "profiles" / f"{name}.yaml"))
     content = read_yaml(path)
     base, statement = content["base"], " ".join(str(content.get("statement", "")).split())
-    paths = {key: named_path(value, path, key) for key, value in content.get("paths", {}).items()}
     needs, names = content.get("needs", {}), ()
-    if parent := content.get("extends"):
-        above = load_profile(parent, path)
-        base, paths = m.merge(above.base, base), {**above.paths, **paths}
-        statement, needs = statement or above.statement, {**above.needs, **needs}
-        names = (parent, *above.above)
-    m.check_keys(base, path, "base.")
+    with at(path):
+        paths = {key: named_path(value, key) for key, value in content.get("paths", {}).items()}
+        if parent := content.get("extends"):
+            above = load_profile(parent)
+            base, paths = m.merge(above.base, base), {**above.paths, **paths}
+            statement, needs = statement or above.statement, {**above.needs, **needs}
+            names = (parent, *above.above)
+        m.check_keys(base, "base.")
     return Profile(base, statement, paths, needs, names)
 
 
-def named_path(value: Any, where: object, name: str) -> PathSpec:
+def named_path(value: Any, name: str) -> PathSpec:
     """Read one entry of `paths:`.
 
     Raises:
@@ -88,5 +89,5 @@ def named_path(value: Any, where: object, name: str) -> PathSpec:
     try:
         spec: PathSpec = TypeAdapter(NamedPath).validate_python(value)
     except ValidationError as error:
-        raise InputError(where, f"paths.{name}", str(error.errors()[0]["msg"])) from None
+        raise InputError(None, f"paths.{name}", str(error.errors()[0]["msg"])) from None
     return spec

@@ -96,26 +96,23 @@ class Published:
         """Return the labels of a table's rows."""
         return [row for name, row in self._rows if name == table]
 
-    def row(
-        self, table: str | None, row: str, where: object, key: str
-    ) -> dict[str, PublishedValue]:
+    def row(self, table: str | None, row: str, key: str) -> dict[str, PublishedValue]:
         """Return metric -> value of one row.
 
         Args:
             table: Name of the table.
             row: Label of the row.
-            where: File that names the row, for the error.
-            key: Key in it, likewise.
+            key: Key of the file that names the row, for the error.
 
         Raises:
             InputError: There is no such table or row; the nearest one is named.
         """
         if table not in self.tables():
             fix = did_you_mean(str(table), self.tables())
-            raise InputError(where, "paper", f"{table!r} is no table of {self.path}", fix)
+            raise InputError(None, "paper", f"{table!r} is no table of {self.path}", fix)
         if (table, row) not in self._rows:
             fix = did_you_mean(row, self.rows(table))
-            raise InputError(where, key, f"{row!r} is no row of {table} in {self.path}", fix)
+            raise InputError(None, key, f"{row!r} is no row of {table} in {self.path}", fix)
         return self._rows[table, row]
 
 
@@ -164,20 +161,20 @@ def _wrong_header(path: Path, header: Iterable[str]) -> InputError:
 
 
 def _value(path: Path, line: int, fields: list[str]) -> PublishedValue:
-    where = f"line {line}"
+    place = f"line {line}"
     if len(fields) != len(COLUMNS):
-        raise InputError(path, where, f"{len(fields)} fields, expected {len(COLUMNS)}", _FIX)
+        raise InputError(path, place, f"{len(fields)} fields, expected {len(COLUMNS)}", _FIX)
     row = dict(zip(COLUMNS, fields, strict=True))
     for name in _REQUIRED:
         if not row[name].strip():
-            raise InputError(path, f"{where}: {name}", "is empty", _FIX)
+            raise InputError(path, f"{place}: {name}", "is empty", _FIX)
     try:
         number = float(row["value"])
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
         problem = f"{row['value']!r} is not a number"
-        raise InputError(path, f"{where}: value", problem, _FIX)
+        raise InputError(path, f"{place}: value", problem, _FIX)
     return PublishedValue(
         table=row["table"],
         row=row["row"],

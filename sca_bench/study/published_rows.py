@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sca_bench.errors import InputError, did_you_mean
+from sca_bench.errors import InputError, at, did_you_mean
 from sca_bench.study.claims import Side, meant_cells, parse_claim, parse_coordinates
 from sca_bench.study.points import axis_points, cell_name
 from sca_bench.study.published import find_published, read_published
@@ -60,7 +60,8 @@ def published_rows(spec: SuiteFile, profile: str, path: Path) -> PublishedRows:
     cells: dict[str, str] = {}
     for key, row in spec.published.items():
         if table is not None:
-            table.row(spec.paper, row, path, f"published.{key}")
+            with at(path):
+                table.row(spec.paper, row, f"published.{key}")
         for name in _names(key, layers.values(), path):
             if cells.setdefault(name, row) != row:
                 problem = f"{name} has the row {cells[name]!r} already"

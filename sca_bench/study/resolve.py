@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from sca_bench.errors import InputError, PathNotGiven, did_you_mean
+from sca_bench.errors import InputError, PathNotGiven, at, did_you_mean
 from sca_bench.settings import CellSettings
 from sca_bench.study import merge as m
 from sca_bench.study.points import axis_points, cell_name
@@ -70,13 +70,13 @@ class Resolver:
             self._take_override(text)
         self.origin: dict[str, str] = {}
         self.base: m.Nested = {}
-        for where, layer in (
+        for source, layer in (
             (f"profile {profile}", scale.base),
             (str(path), spec.base),
             (str(path), patch.base),
         ):
             self.base = m.merge(self.base, layer)
-            self.origin.update({p: where for p, _ in m.leaves(layer)})
+            self.origin.update({p: source for p, _ in m.leaves(layer)})
 
     def _take_override(self, text: str) -> None:
         key, equals, raw = text.partition("=")
@@ -88,7 +88,8 @@ class Resolver:
                 raise InputError("--set", key, "unknown path", did_you_mean(name, self.paths))
             self.paths[name] = raw
             return
-        m.check_path(key, "--set", key)
+        with at("--set"):
+            m.check_path(key, key)
         try:
             self.flags.append((key, load_yaml(raw)))
         except yaml.YAMLError:
@@ -128,25 +129,27 @@ class Resolver:
         origin = dict(self.origin)
         nested = self.base
 
-        def lay(values: dict[str, Any], where: str) -> None:
+        def lay(values: dict[str, Any], source: str) -> None:
             nonlocal nested
             for key, value in values.items():
                 nested = m.merge(nested, m.nest(key, value))
-                origin[key] = where
+                origin[key] = source
 
         lay(coordinates, f"{self.path}: axes")
-        where_set = f"{self.path}: cells.{name}.set"
-        lay(extra, where_set)
+        own = f"{self.path}: cells.{name}.set"
+        lay(extra, own)
         adjusted: dict[str, Any] = {}
         for rule in self.adjust:
             if all(m.get(nested, key) == value for key, value in rule.when.items()):
                 lay(rule.set, f"{self.path}: adjust")
                 adjusted.update(rule.set)
-        lay(extra, where_set)  # an explicit cell has the last word over the rules
+        lay(extra, own)  # an explicit cell has the last word over the rules
         lay(dict(self.flags), "--set")
         nested = {**nested, "pretraining": self._chain(nested)}
-        settings = m.validate(self._fill_paths(nested), origin, self.path)
-        get_variant(settings.variant, origin.get("variant", str(self.path)))
+        with at(self.path):
+            settings = m.validate(self._fill_paths(nested), origin)
+        with at(origin.get("variant", self.path)):
+            get_variant(settings.variant)
         return ResolvedCell(name, coordinates, settings, control, adjusted)
 
     def _chain(self, nested: m.Nested) -> list[Any]:

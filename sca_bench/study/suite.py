@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from sca_bench.errors import InputError, did_you_mean
+from sca_bench.errors import InputError, at, did_you_mean
 from sca_bench.study import merge as m
 from sca_bench.study.claims import meant_cells, parse_claim, parse_coordinates
 from sca_bench.study.profiles import load_profile, profile_names, read_yaml
@@ -82,11 +82,13 @@ def load_suite(
     path = Path(path)
     spec = read_spec(path, SuiteFile, "suite, question, axes, ...", {"sweep": "use `sweep`"})
     name = profile or spec.profile
-    scale = load_profile(name, path if profile is None else "--profile")
+    with at(path if profile is None else "--profile"):
+        scale = load_profile(name)
     patches = (spec.profiles.get(n) for n in (name, *scale.above))
     patch = next((p for p in patches if p is not None), Patch())
     axes = spec.axes if patch.axes is None else patch.axes
-    check_suite_keys(spec, path)
+    with at(path):
+        check_suite_keys(spec)
     resolver = Resolver(path, spec, patch, name, scale, overrides, allow_missing)
     cells = resolver.cells(axes)
     named, where = spec.reference, "reference"
@@ -174,55 +176,59 @@ def read_spec(path: Path, model: type[_Spec], keys: str, other: Mapping[str, str
         raise schema_fault(error, path, model) from None
 
 
-def check_suite_keys(spec: SuiteFile, path: Path) -> None:
+def check_suite_keys(spec: SuiteFile) -> None:
     """Check every key in the file, those of profiles that are not in use included."""
-    m.check_keys(spec.base, path, "base.")
+    m.check_keys(spec.base, "base.")
     for key in (k for rule in spec.unless for k in rule):
-        m.check_path(key, path, f"unless.{key}")
-    _check_layer(spec, path, "")
+        m.check_path(key, f"unless.{key}")
+    _check_layer(spec, "")
     for name, patch in spec.profiles.items():
-        where = f"profiles.{name}"
         if name not in profile_names():
             fix = did_you_mean(name, profile_names())
-            raise InputError(path, where, "no such profile", fix)
-        m.check_keys(patch.base, path, f"{where}.base.")
-        _check_layer(patch, path, f"{where}.")
+            raise InputError(None, f"profiles.{name}", "no such profile", fix)
+        m.check_keys(patch.base, f"profiles.{name}.base.")
+        _check_layer(patch, f"profiles.{name}.")
 
 
-def _check_layer(layer: SuiteFile | Patch, path: Path, prefix: str) -> None:
+def _check_layer(layer: SuiteFile | Patch, prefix: str) -> None:
     ids = [claim.id for claim in layer.claims or ()]
     for claim in layer.claims or ():
-        parsed = parse_claim(claim.says, path, f"{prefix}claims.{claim.id}")
+        parsed = parse_claim(claim.says, f"{prefix}claims.{claim.id}")
         for side in (parsed.left, parsed.right):
             for axis in side.where.keys() - {"cell", "variant"}:
-                m.check_path(axis, path, f"{prefix}claims.{claim.id}")
+                m.check_path(axis, f"{prefix}claims.{claim.id}")
         if claim.margin is not None and parsed.comparator in (">", "<"):
             fix = "leave it out, or claim <= or >="
-            raise InputError(path, f"{prefix}claims.{claim.id}.margin", "has no meaning here", fix)
+            raise InputError(None, f"{prefix}claims.{claim.id}.margin", "has no meaning here", fix)
         if ids.count(claim.id) > 1:
-            raise InputError(path, f"{prefix}claims.{claim.id}", "two claims have this id")
+            raise InputError(None, f"{prefix}claims.{claim.id}", "two claims have this id")
     for key, values in (layer.axes or {}).items():
-        where = f"{prefix}axes.{key}"
-        check_cell_key(key, path, where)
+        check_cell_key(key, f"{prefix}axes.{key}")
         if not values or any(values.count(v) > 1 for v in values):
-            raise InputError(path, where, f"{values}", "give distinct values, at least one")
+            fix = "give distinct values, at least one"
+            raise InputError(None, f"{prefix}axes.{key}", f"{values}", fix)
     for name, stage in (layer.stages or {}).items():
         parts = {"data": stage.data, "train": stage.train}
-        m.check_keys(parts, path, f"{prefix}stages.{name}.")
+        m.check_keys(parts, f"{prefix}stages.{name}.")
     for rule in layer.adjust or ():
         for key in (*rule.when, *rule.set):
-            check_cell_key(key, path, f"{prefix}adjust.{key}")
+            check_cell_key(key, f"{prefix}adjust.{key}")
     for cell in layer.cells or ():
         for key in cell.set:
-            check_cell_key(key, path, f"{prefix}cells.{cell.name}.set.{key}")
+            check_cell_key(key, f"{prefix}cells.{cell.name}.set.{key}")
 
 
-def check_cell_key(key: str, path: Path, where: str) -> None:
-    """Refuse a key that is no setting of one cell."""
-    m.check_path(key, path, where)
+def check_cell_key(key: str, entry: str) -> None:
+    """Refuse a key that is no setting of one cell.
+
+    Args:
+        key: The setting.
+        entry: The file's key that names it, for the error.
+    """
+    m.check_path(key, entry)
     if key.split(".")[0] == "runtime":
         fix = "set it in base, in a profile, or with --set"
-        raise InputError(path, where, "holds for a whole run, not for one cell", fix)
+        raise InputError(None, entry, "holds for a whole run, not for one cell", fix)
 
 
 def schema_fault(error: ValidationError, path: Path, model: type[BaseModel]) -> InputError:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.settings import CellSettings
 from sca_bench.study import merge as m
 from sca_bench.study.cell import KEY_LENGTH, CellIdentity
@@ -105,8 +105,10 @@ class Sweep:
         there are to be, and how many at a time, may change from one call to the next.
         """
         spec = self.spec
+        with at(self.file):
+            keys = [CellIdentity(s, prints.inputs(s)).cell_key for s in self.probes]
         what: list[Any] = [
-            [CellIdentity(s, prints.inputs(s, self.file)).cell_key for s in self.probes],
+            keys,
             [asdict(axis) for axis in self.axes],
             [objective.model_dump() for objective in spec.objectives],
             [spec.seed, spec.train_seed, spec.sampler.model_dump()],
@@ -138,15 +140,17 @@ def load_sweep(
     path = Path(path)
     spec = read_spec(path, SweepFile, "sweep, question, space, ...", {"suite": "use `run`"})
     name = profile or spec.profile
-    scale = load_profile(name, path if profile is None else "--profile")
+    with at(path if profile is None else "--profile"):
+        scale = load_profile(name)
     patch = next((spec.profiles[n] for n in (name, *scale.above) if n in spec.profiles), None)
     patch = patch or SweepPatch()
     suite_spec = _suite_spec(spec)
-    check_suite_keys(suite_spec, path)
-    _check_split(spec, path)
-    for other in spec.profiles.values():
-        _axes(other.space or {}, path)
-    axes = _axes(patch.space or spec.space, path)
+    with at(path):
+        check_suite_keys(suite_spec)
+        _check_split(spec)
+        for other in spec.profiles.values():
+            _axes(other.space or {})
+        axes = _axes(patch.space or spec.space)
     suite_patch = Patch(base=patch.base, stages=patch.stages)
     resolver = Resolver(path, suite_spec, suite_patch, name, scale, overrides)
     _check_flags(resolver, axes)
@@ -226,20 +230,20 @@ def _corners(axes: Sequence[Axis]) -> list[dict[str, Any]]:
     return [{**first, axis.key: value} for axis in axes for value in axis.probes]
 
 
-def _axes(space: Mapping[str, Dimension], path: Path) -> tuple[Axis, ...]:
+def _axes(space: Mapping[str, Dimension]) -> tuple[Axis, ...]:
     keys = sorted(space)
     for key in keys:
         above = next((k for k in keys if key.startswith(f"{k}.")), None)
         if above is not None:
-            raise InputError(path, f"space.{key}", f"is a part of {above}, which is searched, too")
-    return tuple(read_axis(key, given, path) for key, given in space.items())
+            raise InputError(None, f"space.{key}", f"is a part of {above}, which is searched, too")
+    return tuple(read_axis(key, given) for key, given in space.items())
 
 
-def _check_split(spec: SweepFile, path: Path) -> None:
+def _check_split(spec: SweepFile) -> None:
     layers = {"base": spec.base} | {f"profiles.{n}.base": p.base for n, p in spec.profiles.items()}
-    for where, layer in layers.items():
+    for key, layer in layers.items():
         if m.get(layer, "eval.split") is not None:
-            raise InputError(path, f"{where}.eval.split", *_OWN_SPLITS)
+            raise InputError(None, f"{key}.eval.split", *_OWN_SPLITS)
 
 
 _OWN_SPLITS = ("trials are captioned on val, the best one again on test", "leave it out")

@@ -171,7 +171,7 @@ def test_the_wrong_size_is_named_with_the_right_one(checkpoint, size):
     from baselines.grit.checkpoint import load_original_state
 
     with pytest.raises(InputError, match=f"it fits baseline.size {checkpoint}"):
-        load_original_state(on_meta(size), meta_state(checkpoint), "grit.pth")
+        load_original_state(on_meta(size), meta_state(checkpoint))
 
 
 def test_no_such_file(tmp_path):
@@ -226,11 +226,11 @@ def test_no_folder(tmp_path):
     with pytest.raises(InputError, match="is no folder"):
         BertTokenizer(tmp_path / "absent", text_config())
     with pytest.raises(InputError, match=r"baseline.tokenizer: missing; GRiT reads and writes"):
-        load_tokenizer(None, TextDecoderConfig(), "suite.yaml")
+        load_tokenizer(None, TextDecoderConfig())
 
 
 def test_the_tiny_size_brings_its_own_words():
-    tokenizer = load_tokenizer(None, TINY.text_decoder, "suite.yaml")
+    tokenizer = load_tokenizer(None, TINY.text_decoder)
     assert isinstance(tokenizer, WordTokenizer)
     text = "a small striped red cross left of a blue circle"
     assert tokenizer.decode(tokenizer.encode(text)) == text

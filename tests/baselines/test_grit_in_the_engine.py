@@ -41,7 +41,7 @@ def run(tmp_path):
         from sca_bench.engine.prepare import prepare
         from sca_bench.engine.worker import GroupRun
 
-        identity = CellIdentity(settings, Fingerprints().inputs(settings, "test"))
+        identity = CellIdentity(settings, Fingerprints().inputs(settings))
         key = identity.cell_key
         (tmp_path / runs / "cells" / key / "seed-0").mkdir(parents=True, exist_ok=True)
         cell = CellJob(key, key, 0, identity)

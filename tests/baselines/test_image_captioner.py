@@ -17,7 +17,7 @@ from baselines.sam_captioner.loading import check_parts, load_captioner
 from baselines.sam_captioner.recipe import new_captioner
 from baselines.sam_captioner.sizes import TINY_END, TINY_IMAGE, TINY_IMAGE_PX, TINY_START
 from sca_bench.captioner import Decoding
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.settings import BaselineSettings
 
 GREEDY, BEAMS = Decoding(1, 8), Decoding(3, 8)
@@ -39,7 +39,8 @@ def captioners(checkpoints):
 
 def load(kind, folder, chunk=64, **more):
     settings = BaselineSettings(weights=str(folder), **more)
-    return load_captioner(kind, settings, chunk=chunk, where="suite.yaml")
+    with at("suite.yaml"):
+        return load_captioner(kind, settings, chunk=chunk)
 
 
 def refused(kind, folder, **more):
@@ -289,7 +290,7 @@ def test_blip2_of_opt_must_end_at_the_newline(checkpoints):
     core = Tokenizer(models.WordLevel(words, "[UNK]"))
     special = {"bos_token": "[CLS]", "unk_token": "[UNK]"}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, **special)
-    parts = (captioner.architecture, {}, captioner.processor, tokenizer, "mine", "suite.yaml")
+    parts = (captioner.architecture, {}, captioner.processor, tokenizer, "mine")
     with pytest.raises(InputError, match=r"ends captions at \[3\].*newline \(\d+\).*eos_token_id"):
         check_parts(*parts)
     captioner.architecture.end_ids = (words["Ċ"],)

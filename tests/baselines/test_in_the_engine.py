@@ -140,7 +140,7 @@ def test_controls_differ_and_blank_images_say_one_thing(crop, cell, run):
 def test_retrieval_answers_with_training_captions(cell, run):
     settings = cell("git", variant="retrieval")
     store, (cell_id,) = run(settings, splits=("train", "captioned"))
-    known = {c for r in load_split(settings.data.train, "test").regions for c in r.references}
+    known = {c for r in load_split(settings.data.train).regions for c in r.references}
     said = {row["caption"] for row in predictions(store, cell_id)}
     assert said
     assert said <= known

@@ -5,7 +5,7 @@ import pytest
 from baselines.label.captioner import build
 from sca_bench.captioner import Decoding
 from sca_bench.contract import CaptionerContract, toy_batch
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 
 SUBJECT = "a small striped red cross left of a blue circle"
 
@@ -48,7 +48,8 @@ def test_the_phrase_itself_where_it_is_a_class(cell_settings):
 
 def test_captions_have_no_class(cell_settings):
     split = {"dataset": "visual_genome", "images": "x", "regions": "y", "image_data": "z"}
-    with pytest.raises(InputError, match=r"suite.yaml: data.test.dataset: visual_genome has capt"):
-        build(cell_settings(data__test=split), where="suite.yaml")
+    line = r"suite.yaml: data.test.dataset: visual_genome has capt"
+    with pytest.raises(InputError, match=line), at("suite.yaml"):
+        build(cell_settings(data__test=split))
     with pytest.raises(ValueError, match="and there is none"):
         build(cell_settings()).generate(toy_batch(), Decoding())

@@ -35,7 +35,7 @@ class TestContract(CaptionerContract):
         return build(self.settings)
 
     def broken(self):
-        yield lambda: build(self.lost, where="suite.yaml")
+        yield lambda: build(self.lost)
 
 
 def test_answers_are_those_of_the_file(cell_settings, file):

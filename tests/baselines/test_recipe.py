@@ -45,7 +45,7 @@ def test_shipped_files_are_those_of_the_recipe(name):
     assert (folder / "model.safetensors").stat().st_size <= 0.8e6
     assert entry["cpu_seconds"] <= 180
     with torch.device("meta"):
-        model = ARCHITECTURES[NAMES[name]].model_class(size_config(NAMES[name], "tiny", "test"))
+        model = ARCHITECTURES[NAMES[name]].model_class(size_config(NAMES[name], "tiny"))
     assert sum(p.numel() for p in model.parameters()) == entry["num_params"]
 
 

@@ -9,7 +9,7 @@ from baselines.retrieval.captioner import NearestRegion, box_tokens, build, mask
 from sca_bench.batch import RegionFeatures
 from sca_bench.captioner import Decoding, FitsFeatures, FitsOnce
 from sca_bench.contract import CaptionerContract, toy_batch
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.models.build import load_sam_parts
 
 DECODING = Decoding()
@@ -27,7 +27,8 @@ def parts(cell_settings):
 @pytest.fixture
 def make(parts, cell_settings):
     def made(**changes):
-        return build(cell_settings(**changes), parts, where="suite.yaml")
+        with at("suite.yaml"):
+            return build(cell_settings(**changes), parts)
 
     return made
 

@@ -299,7 +299,7 @@ def test_specs_are_light_and_load_what_they_name(registered, cell_settings, chec
             ("mask_boxes",),
         )
         settings = cell_settings(baseline__weights=str(checkpoints(kind)))
-        assert spec.load()(settings, where="suite.yaml").captioner.architecture.model_type
+        assert spec.load()(settings).captioner.architecture.model_type
 
 
 def test_images_are_shown_in_rgb(make):

@@ -20,7 +20,7 @@ from sca_bench.errors import InputError
 )
 def test_published_sizes_have_the_published_counts(kind, size, num_params):
     with torch.device("meta"):
-        model = ARCHITECTURES[kind].model_class(size_config(kind, size, "test"))
+        model = ARCHITECTURES[kind].model_class(size_config(kind, size))
     assert sum(p.numel() for p in model.parameters()) == num_params
     wrapped = ARCHITECTURES[kind](model)
     assert wrapped.image_size == {"git": 224, "blip": 384, "blip2": 224}[kind]
@@ -32,17 +32,17 @@ def test_published_sizes_have_the_published_counts(kind, size, num_params):
 
 
 def test_blip_has_twelve_heads():
-    assert size_config("blip", "blip-base", "test").text_config.num_attention_heads == 12
+    assert size_config("blip", "blip-base").text_config.num_attention_heads == 12
 
 
 @pytest.mark.parametrize("kind", SIZES)
 def test_tiny_sizes_fit_the_words_and_the_budget(kind):
     with torch.device("meta"):
-        model = ARCHITECTURES[kind].model_class(size_config(kind, "tiny", "test"))
+        model = ARCHITECTURES[kind].model_class(size_config(kind, "tiny"))
     assert ARCHITECTURES[kind](model).vocab_size == len(TINY_WORDS)
     assert sum(p.numel() for p in model.parameters()) * 2 <= 0.8e6
 
 
 def test_an_unknown_size_names_the_nearest():
     with pytest.raises(InputError, match=r"baseline.size.*did you mean git-large"):
-        size_config("git", "git-lrage", "suite.yaml")
+        size_config("git", "git-lrage")

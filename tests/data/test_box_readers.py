@@ -6,7 +6,7 @@ import pytest
 
 from sca_bench.data.images import ImageFolder
 from sca_bench.data.load import load_split
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.settings import GritSplit, Objects365Split, V3DetSplit
 
 WHERE = "suite.yaml"
@@ -29,7 +29,8 @@ def read(tmp_path, write_json):
             "min_side_px": 0,
         }
         split = {"objects365": Objects365Split, "v3det": V3DetSplit}.get(kind, GritSplit)
-        return load_split(split(**(settings | changes)), WHERE)
+        with at(WHERE):
+            return load_split(split(**(settings | changes)))
 
     return build
 
@@ -145,8 +146,8 @@ def test_malformed_files(tmp_path, objects365, edit, line):
     file.write_text(edit(json.dumps(objects365)))
     split = Objects365Split(dataset="objects365", images="no", annotations=str(file), min_side_px=0)
     if line is None:
-        assert load_split(split, WHERE).dropped["box wholly outside its image"] == 1
+        assert load_split(split).dropped["box wholly outside its image"] == 1
         return
     with pytest.raises(InputError, match=line) as caught:
-        load_split(split, WHERE)
+        load_split(split)
     assert "\n" not in str(caught.value)

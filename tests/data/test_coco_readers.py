@@ -6,14 +6,15 @@ from sca_bench.data.coco_instances import instance_phrase
 from sca_bench.data.coco_panoptic import panoptic_phrase
 from sca_bench.data.load import load_split
 from sca_bench.data.selection import marks
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.rle import decode_mask
 
 WHERE = "suite.yaml"
 
 
 def read(files, **changes):
-    return load_split(files.split(**changes), WHERE)
+    with at(WHERE):
+        return load_split(files.split(**changes))
 
 
 def test_instances_keep_image_order_and_drop_crowds(instances):
@@ -72,7 +73,7 @@ def test_marks(record, expected):
     assert marks(record) == expected
 
 
-def at(*keys):
+def value_at(*keys):
     def value(files):
         found = files.content
         for key in keys:
@@ -83,11 +84,11 @@ def at(*keys):
 
 
 def put(*keys, value):
-    return lambda files: at(*keys[:-1])(files).__setitem__(keys[-1], value)
+    return lambda files: value_at(*keys[:-1])(files).__setitem__(keys[-1], value)
 
 
 def cut(*keys):
-    return lambda files: at(*keys[:-1])(files).pop(keys[-1])
+    return lambda files: value_at(*keys[:-1])(files).pop(keys[-1])
 
 
 SHARED = {

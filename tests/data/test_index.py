@@ -19,8 +19,6 @@ from sca_bench.data_settings import INDEX_FOLDER
 from sca_bench.errors import InputError
 from sca_bench.settings import MixtureSplit, RefCocoSplit
 
-WHERE = "suite.yaml"
-
 
 @pytest.fixture(params=["visual_genome", "coco_instances", "coco_panoptic", "refcoco"])
 def split(request, tmp_path):
@@ -51,9 +49,9 @@ def split(request, tmp_path):
 def counted():
     """A reader that counts how often the files themselves are read."""
 
-    def read(split, where):
+    def read(split):
         read.calls += 1
-        return read_files(split, where)
+        return read_files(split)
 
     read.calls = 0
     return read
@@ -73,27 +71,27 @@ def same(one, other):
 
 
 def test_an_index_equals_the_files(split, counted):
-    direct = read_files(split, WHERE)
+    direct = read_files(split)
     for _ in range(2):
-        same(indexed(split, WHERE, counted), direct)
+        same(indexed(split, counted), direct)
     assert counted.calls == 1
-    assert load_split(split, WHERE).stored_digest
+    assert load_split(split).stored_digest
     task = split.model_copy(update={"task": "recognition"})
-    assert indexed(task, WHERE, counted).task == "recognition"
+    assert indexed(task, counted).task == "recognition"
     assert counted.calls == 1
 
 
 def test_its_digest_is_computed_not_trusted_blindly(split, counted):
-    direct = read_files(split, WHERE)
-    stored = indexed(split, WHERE, counted)
+    direct = read_files(split)
+    stored = indexed(split, counted)
     object.__setattr__(stored, "stored_digest", "")
     assert stored.digest() == direct.digest()
 
 
 def test_without_the_folder_there_is_no_index(vg, counted):
     split = vg.split()
-    indexed(split, WHERE, counted)
-    indexed(split, WHERE, counted)
+    indexed(split, counted)
+    indexed(split, counted)
     assert counted.calls == 2
     assert not (vg.folder / INDEX_FOLDER).exists()
 
@@ -106,19 +104,19 @@ def test_without_the_folder_there_is_no_index(vg, counted):
 def test_other_settings_have_an_index_of_their_own(vg, counted, changes):
     (vg.folder / INDEX_FOLDER).mkdir()
     plain, other = vg.split(), vg.split(**changes)
-    same(indexed(plain, WHERE, counted), read_files(plain, WHERE))
-    same(indexed(other, WHERE, counted), read_files(other, WHERE))
-    same(indexed(plain, WHERE, counted), read_files(plain, WHERE))
+    same(indexed(plain, counted), read_files(plain))
+    same(indexed(other, counted), read_files(other))
+    same(indexed(plain, counted), read_files(plain))
     assert counted.calls == 2
 
 
 def test_a_changed_source_makes_it_anew_and_says_so(vg, counted, caplog):
     (vg.folder / INDEX_FOLDER).mkdir()
-    indexed(vg.split(), WHERE, counted)
+    indexed(vg.split(), counted)
     vg.regions[0]["regions"][0]["phrase"] = "the clock is red"
     split = vg.split()
     with caplog.at_level(logging.WARNING):
-        found = indexed(split, WHERE, counted)
+        found = indexed(split, counted)
     assert found.regions[0].references == ("the clock is red",)
     (record,) = caplog.records
     assert "region_descriptions.json has changed; the index is made again" in record.message
@@ -128,9 +126,9 @@ def test_a_changed_source_makes_it_anew_and_says_so(vg, counted, caplog):
 def test_a_touched_source_with_the_same_content_is_no_change(vg, counted, caplog):
     (vg.folder / INDEX_FOLDER).mkdir()
     split = vg.split()
-    indexed(split, WHERE, counted)
+    indexed(split, counted)
     os.utime(split.regions, (1, 1))
-    indexed(split, WHERE, counted)
+    indexed(split, counted)
     assert counted.calls == 1
     assert not caplog.records
 
@@ -162,54 +160,54 @@ DAMAGE = {
 def test_a_damaged_index_is_made_anew_and_says_so(vg, counted, caplog, case):
     (vg.folder / INDEX_FOLDER).mkdir()
     split = vg.split()
-    indexed(split, WHERE, counted)
+    indexed(split, counted)
     DAMAGE[case](the_index(vg))
     with caplog.at_level(logging.WARNING):
-        same(indexed(split, WHERE, counted), read_files(split, WHERE))
+        same(indexed(split, counted), read_files(split))
     assert counted.calls == 2
     assert ["the index is made again" in r.message for r in caplog.records] == [True]
-    same(indexed(split, WHERE, counted), read_files(split, WHERE))
+    same(indexed(split, counted), read_files(split))
     assert counted.calls == 2
 
 
 def test_another_revision_of_the_readers_makes_it_anew(vg, counted, monkeypatch):
     (vg.folder / INDEX_FOLDER).mkdir()
-    indexed(vg.split(), WHERE, counted)
+    indexed(vg.split(), counted)
     monkeypatch.setattr(index_module, "READERS", "readers-of-the-future")
-    indexed(vg.split(), WHERE, counted)
+    indexed(vg.split(), counted)
     assert counted.calls == 2
 
 
 def test_a_fault_in_the_files_is_still_named(vg, counted):
     (vg.folder / INDEX_FOLDER).mkdir()
-    indexed(vg.split(), WHERE, counted)
+    indexed(vg.split(), counted)
     split = vg.split()
     vg.regions[0]["regions"][0].pop("phrase")
     vg.split()
     with pytest.raises(InputError, match=r"\[0\].regions\[0\].phrase: the key is missing"):
-        indexed(split, WHERE, counted)
+        indexed(split, counted)
     assert list((vg.folder / INDEX_FOLDER).iterdir()) == []
 
 
 def test_images_may_come_or_move_after_the_index_was_made(vg, make_photo):
     (vg.folder / INDEX_FOLDER).mkdir()
     with pytest.raises(InputError, match="no such folder"):
-        load_split(vg.split(), WHERE).check_images()
+        load_split(vg.split()).check_images()
     make_photo(vg.images / "1.jpg", 40, 30)
     make_photo(vg.images / "2.jpg", 20, 20)
-    load_split(vg.split(), WHERE).check_images()
+    load_split(vg.split()).check_images()
     (vg.images / "VG_100K").mkdir()
     (vg.images / "2.jpg").rename(vg.images / "VG_100K" / "2.jpg")
-    load_split(vg.split(), WHERE).check_images()
+    load_split(vg.split()).check_images()
     moved = vg.images.rename(vg.folder / "elsewhere")
-    region_set = load_split(vg.split(images=str(moved)), WHERE)
+    region_set = load_split(vg.split(images=str(moved)))
     region_set.check_images()
     assert len(list((vg.folder / INDEX_FOLDER).iterdir())) == 1
 
 
 def test_the_whole_folder_may_be_moved(vg, counted):
     (vg.folder / INDEX_FOLDER).mkdir()
-    indexed(vg.split(), WHERE, counted)
+    indexed(vg.split(), counted)
     moved = vg.folder / "moved"
     moved.mkdir()
     for name in (INDEX_FOLDER, "region_descriptions.json", "image_data.json"):
@@ -217,16 +215,16 @@ def test_the_whole_folder_may_be_moved(vg, counted):
     split = vg.split(
         regions=str(moved / "region_descriptions.json"), image_data=str(moved / "image_data.json")
     )
-    same(indexed(split, WHERE, counted), read_files(split, WHERE))
+    same(indexed(split, counted), read_files(split))
     assert counted.calls == 1
 
 
 def test_an_index_serves_a_data_set_and_loader_workers(vg, make_photo):
     make_photo(vg.images / "1.jpg", 40, 30)
     make_photo(vg.images / "2.jpg", 20, 20)
-    direct = load_split(vg.split(), WHERE)
+    direct = load_split(vg.split())
     (vg.folder / INDEX_FOLDER).mkdir()
-    stored = load_split(vg.split(), WHERE)
+    stored = load_split(vg.split())
     again = pickle.loads(pickle.dumps(stored))
     for region_set in (stored, again):
         settings = {"image_size": 32, "training": True, "seed": 1, "permute_captions": True}
@@ -242,7 +240,7 @@ def test_a_mixture_is_made_of_indexed_parts(vg, instances):
     (vg.folder / INDEX_FOLDER).mkdir()
     parts = ({"weight": 1, "split": vg.split()}, {"weight": 2, "split": instances.split()})
     mixture = MixtureSplit(dataset="mixture", parts=parts)
-    first, second = load_split(mixture, WHERE), load_split(mixture, WHERE)
+    first, second = load_split(mixture), load_split(mixture)
     assert len(list((vg.folder / INDEX_FOLDER).iterdir())) == 2
     assert first.digest() == second.digest()
     assert second.image_id(0) == "visual_genome/1"
@@ -251,7 +249,7 @@ def test_a_mixture_is_made_of_indexed_parts(vg, instances):
 
 def test_ids_unknown_to_an_index_are_no_ids(vg):
     (vg.folder / INDEX_FOLDER).mkdir()
-    region_set = load_split(vg.split(), WHERE)
+    region_set = load_split(vg.split())
     for image_id in ("0", "11", "9", ""):
         with pytest.raises(KeyError):
             region_set.regions_of(image_id)
@@ -268,13 +266,13 @@ def test_processes_that_make_it_at_once_do_not_disturb_each_other(vg):
     code = (
         "import sys, json; from sca_bench.settings import VisualGenomeSplit as V\n"
         "from sca_bench.data.load import load_split\n"
-        "print(load_split(V(**json.loads(sys.argv[1])), 's').digest())"
+        "print(load_split(V(**json.loads(sys.argv[1]))).digest())"
     )
     words = [sys.executable, "-c", code, split.model_dump_json()]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     running = [subprocess.Popen(words, **pipes) for _ in range(3)]
     answers = [process.communicate() for process in running]
-    assert {out.strip() for out, _ in answers} == {read_files(split, WHERE).digest()}
+    assert {out.strip() for out, _ in answers} == {read_files(split).digest()}
     assert not any(err for _, err in answers)
     assert len(list((vg.folder / INDEX_FOLDER).iterdir())) == 1
 

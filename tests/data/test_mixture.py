@@ -27,7 +27,7 @@ def mixed(instances):
         {"weight": 1, "split": coco},
         {"weight": 1, "split": {**SCENES, "first_seed": 50, "captions": "shape"}},
     )
-    return load_split(MixtureSplit(dataset="mixture", parts=parts), "suite.yaml")
+    return load_split(MixtureSplit(dataset="mixture", parts=parts))
 
 
 def test_ids_begin_with_the_name_of_their_part(mixed):

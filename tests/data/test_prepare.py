@@ -268,7 +268,7 @@ def test_every_split_is_made_of_files_that_are_fetched(tmp_path):
 
 def test_the_paper_profile_reads_what_is_prepared(tmp_path):
     """The paths of the profile are those of the catalogue, so that a prepared folder just fits."""
-    base = load_profile("paper", "test").base["data"]
+    base = load_profile("paper").base["data"]
     for name in ("train", "val", "test"):
         wanted = {
             key: str(value).replace("{visual_genome}", str(tmp_path))

@@ -22,7 +22,7 @@ PROMPTS = sorted({*WITH_BOX, *WITH_POINT})
 
 @pytest.fixture(scope="module")
 def scenes():
-    return load_split(ScenesSplit(dataset="scenes", num_images=6, first_seed=3), "s.yaml")
+    return load_split(ScenesSplit(dataset="scenes", num_images=6, first_seed=3))
 
 
 def points(region_set, prompt, seed=0, **changes):
@@ -131,7 +131,7 @@ def test_mask_points_scale_with_the_image():
 
 
 def test_without_masks_the_data_set_and_the_way_out_are_named(instances):
-    region_set = load_split(instances.split(), "suite.yaml")
+    region_set = load_split(instances.split())
     line = (
         r"coco_instances instances.json: eval.prompt: mask_point needs a mask of every region; "
         r"region \d+ has none; use random_point, or data with masks: "

@@ -28,8 +28,6 @@ from sca_bench.settings import (
     VisualGenomeSplit,
 )
 
-WHERE = "suite.yaml"
-
 
 def visual_genome(folder, version, **changes):
     vg = folder / "vg_real_5images"
@@ -39,7 +37,7 @@ def visual_genome(folder, version, **changes):
         "regions": str(vg / f"region_descriptions.v{version}.json"),
         "image_data": str(vg / "image_data.json"),
     }
-    return load_split(VisualGenomeSplit(**(settings | changes)), WHERE)
+    return load_split(VisualGenomeSplit(**(settings | changes)))
 
 
 def coco(folder, kind, **changes):
@@ -50,7 +48,7 @@ def coco(folder, kind, **changes):
         "annotations": str(mini / f"{kind}.json"),
     }
     split = {"instances": CocoInstancesSplit, "panoptic": CocoPanopticSplit}[kind]
-    return load_split(split(**(settings | changes)), WHERE)
+    return load_split(split(**(settings | changes)))
 
 
 @pytest.mark.parametrize(("version", "count"), [("1.0", 1288), ("1.2", 1278)])
@@ -146,7 +144,7 @@ def test_instances_as_objects365_and_v3det(real_data):
             annotations=str(mini / "instances.json"),
             task="recognition",
         )
-        region_set = load_split(split, WHERE)
+        region_set = load_split(split)
         assert region_set.digest() == expected.digest()
         assert region_set.task_of(region_set.image_id(0)) == "recognition"
 
@@ -184,7 +182,7 @@ def test_human_expressions_in_the_form_of_refcoco(real_data, tmp_path):
         split="test",
         min_side_px=0,
     )
-    region_set = load_split(split, WHERE)
+    region_set = load_split(split)
     assert len(region_set.regions) == len(rows) > 100
     assert region_set.dropped == {}
     texts = {region.references[0] for region in region_set.regions}
@@ -213,10 +211,10 @@ def test_an_index_of_real_files_equals_them(real_data, tmp_path, kind):
             annotations=str(tmp_path / f"{kind}.json"),
             **more,
         )
-    direct = load_split(split, WHERE)
+    direct = load_split(split)
     (tmp_path / INDEX_FOLDER).mkdir()
     for _ in range(2):
-        stored = load_split(split, WHERE)
+        stored = load_split(split)
         assert stored.stored_digest
         assert list(stored.regions) == list(direct.regions)
         assert dict(stored.images) == dict(direct.images)
@@ -237,7 +235,7 @@ def test_a_mixture_of_real_files_is_drawn_in_its_proportion(real_data):
         }
         for weight, kind, task in ((10, "instances", "recognition"), (1, "panoptic", "caption"))
     ]
-    mixed = load_split(MixtureSplit(dataset="mixture", parts=parts), WHERE)
+    mixed = load_split(MixtureSplit(dataset="mixture", parts=parts))
     mixed.check_images()
     dataset = RegionDataset(mixed, image_size=64, training=True, regions_per_image=4)
     sizes = [(len(part.region_set.images), part.weight) for part in mixed.parts]

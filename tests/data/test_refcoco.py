@@ -9,7 +9,7 @@ import pytest
 from sca_bench.boxes import tight_box
 from sca_bench.data.load import load_split
 from sca_bench.data.plain_pickle import read_plain_pickle
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.rle import decode_mask
 from sca_bench.settings import RefCocoSplit
 
@@ -73,7 +73,8 @@ class Files:
             "instances": str(instances),
             "min_side_px": 0,
         }
-        return load_split(RefCocoSplit(**(settings | changes)), WHERE)
+        with at(WHERE):
+            return load_split(RefCocoSplit(**(settings | changes)))
 
 
 @pytest.fixture

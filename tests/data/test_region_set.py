@@ -63,7 +63,7 @@ def test_the_digest_follows_the_content():
 
 
 def test_missing_images_are_named_with_their_number(instances, make_photo):
-    region_set = load_split(instances.split(), "suite.yaml")
+    region_set = load_split(instances.split())
     with pytest.raises(InputError, match=r"images: images: no such folder \(3 of 3 images"):
         region_set.check_images()
     with pytest.raises(InputError, match="images: images: no such folder; name the folder"):
@@ -77,7 +77,7 @@ def test_missing_images_are_named_with_their_number(instances, make_photo):
 
 
 def test_a_broken_or_wrong_image_is_one_clear_line(instances, make_photo):
-    region_set = load_split(instances.split(), "suite.yaml")
+    region_set = load_split(instances.split())
     make_photo(instances.images / "7.png", 6, 8)
     with pytest.raises(InputError, match=r"7.png: is 6 x 8 pixels, but .* for 8 x 6"):
         region_set.load_image("7")
@@ -93,14 +93,14 @@ def test_grey_palette_and_alpha_images_come_as_rgb(instances, make_photo):
     from PIL import Image
 
     make_photo(instances.images / "7.png", 8, 6)
-    region_set = load_split(instances.split(), "suite.yaml")
+    region_set = load_split(instances.split())
     for mode in ("L", "P", "RGBA", "1"):
         Image.open(instances.images / "7.png").convert(mode).save(instances.images / "7.png")
         assert region_set.load_image("7").shape == (6, 8, 3)
 
 
 def test_scenes_become_a_region_set():
-    region_set = load_split(ScenesSplit(dataset="scenes", num_images=3, first_seed=40), "s.yaml")
+    region_set = load_split(ScenesSplit(dataset="scenes", num_images=3, first_seed=40))
     assert list(region_set.images) == ["scene_40", "scene_41", "scene_42"]
     scene = render_scene(41)
     regions = region_set.regions_of("scene_41")
@@ -114,7 +114,7 @@ def test_scenes_become_a_region_set():
 
 
 def test_a_region_set_travels_to_loader_workers():
-    region_set = load_split(ScenesSplit(dataset="scenes", num_images=1, first_seed=4), "s.yaml")
+    region_set = load_split(ScenesSplit(dataset="scenes", num_images=1, first_seed=4))
     again = pickle.loads(pickle.dumps(region_set))
     assert again.digest() == region_set.digest()
     np.testing.assert_array_equal(again.load_image("scene_4"), region_set.load_image("scene_4"))
@@ -141,8 +141,8 @@ def test_readers_do_not_import_torch():
 )
 def test_class_names_stand_in_for_captions(captions, pattern, slots):
     settings = {"dataset": "scenes", "num_images": 4, "first_seed": 40}
-    full = load_split(ScenesSplit(**settings), "s.yaml")
-    named = load_split(ScenesSplit(**settings, captions=captions, task="recognition"), "s.yaml")
+    full = load_split(ScenesSplit(**settings))
+    named = load_split(ScenesSplit(**settings, captions=captions, task="recognition"))
     assert named.task == "recognition"
     for region, whole in zip(named.regions, full.regions, strict=True):
         assert region.references == (pattern.format(**whole.slots),)

@@ -1,13 +1,14 @@
 import pytest
 
 from sca_bench.data.load import load_split
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 
 WHERE = "suite.yaml"
 
 
 def read(files, **changes):
-    return load_split(files.split(**changes), WHERE)
+    with at(WHERE):
+        return load_split(files.split(**changes))
 
 
 def test_both_versions_yield_the_same_regions(vg_of_version):
@@ -201,7 +202,7 @@ def test_a_truncated_file_is_named_with_the_place(vg):
     with pytest.raises(
         InputError, match=r"region_descriptions.json: line 1 column \d+: is not JSON"
     ):
-        load_split(split, WHERE)
+        load_split(split)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +218,7 @@ def test_a_missing_empty_or_binary_file_is_refused(vg, content, message):
     file = vg.folder / "region_descriptions.json"
     file.unlink() if content is None else file.write_bytes(content)
     with pytest.raises(InputError, match=message):
-        load_split(split, WHERE)
+        load_split(split)
 
 
 def test_nothing_left_says_why(vg):

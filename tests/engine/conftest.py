@@ -76,7 +76,7 @@ def group_job(tmp_path, cell_settings):
         cells = []
         for change in changes:
             settings = cell_settings(change)
-            identity = CellIdentity(settings, Fingerprints().inputs(settings, "test"))
+            identity = CellIdentity(settings, Fingerprints().inputs(settings))
             key = identity.cell_key
             folder = Path(runs or tmp_path / "runs") / "cells" / key / f"seed-{seed}"
             folder.mkdir(parents=True, exist_ok=True)

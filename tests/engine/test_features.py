@@ -14,7 +14,7 @@ from sca_bench.engine import splits
 from sca_bench.engine.cache import Cache, locked
 from sca_bench.engine.features import FeatureBank, Frozen, Keys
 from sca_bench.engine.keep import check_embeddings, keep_features
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.study.cell import CellIdentity
 from sca_bench.variants import get_variant
 
@@ -50,9 +50,9 @@ def built(cell_settings, parts):
         settings = cell_settings(changes)
         spec = get_variant(settings.variant)
         if "shared" not in parts:
-            parts["shared"] = spec.load_parts(settings, "test")
+            parts["shared"] = spec.load_parts(settings)
         torch.manual_seed(5)
-        return spec.load()(settings, parts["shared"], where="test"), settings
+        return spec.load()(settings, parts["shared"]), settings
 
     return build
 
@@ -63,7 +63,7 @@ def views(cell_settings):
 
     def build(settings=None):
         cell = CellIdentity(settings or cell_settings(), {})
-        sets = splits.load_splits(cell, "test")
+        sets = splits.load_splits(cell)
         dataset = splits.make_dataset(
             sets, "train", cell, image_size=96, seed=0, with_pixels=True, training=False
         )
@@ -207,13 +207,14 @@ def test_a_captioner_without_an_encoder_of_its_own_cannot_keep_embeddings(cell_s
 
         def generate(self, batch, decoding): ...
 
-    check_embeddings(Closed(), cell_settings(), "suite.yaml")
+    check_embeddings(Closed(), cell_settings())
     for change, key in (
         ({"features.cache": "encoder"}, "features.cache"),
         ({"features.encoder_dtype": "float16"}, "features.encoder_dtype"),
     ):
-        with pytest.raises(InputError, match=rf"suite.yaml: {key}: .*no image encoder"):
-            check_embeddings(Closed(), cell_settings(change), "suite.yaml")
+        line = rf"suite.yaml: {key}: .*no image encoder"
+        with pytest.raises(InputError, match=line), at("suite.yaml"):
+            check_embeddings(Closed(), cell_settings(change))
 
 
 def test_shares_add_up_however_far_the_others_are(built, views, tmp_path):

@@ -16,7 +16,7 @@ from sca_bench.data.load import load_split
 from sca_bench.engine import splits
 from sca_bench.engine.import_weights import import_weights
 from sca_bench.engine.trained import find_trained, start_weights
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.files import file_sha256, read_jsonl
 from sca_bench.models.build import build_sca
 from sca_bench.models.designs.sam_query import MaskTokenQueries
@@ -121,12 +121,12 @@ def agrees(tmp_path, cell_settings, group_job, run_group):
         if isinstance(original.caption_query_tokens, MaskTokenQueries):
             # The published runs held one image a process, and a cell does what they did.
             original.caption_query_tokens.counts_images = False
-        sets = {"captioned": load_split(settings.data.test, "test")}
+        sets = {"captioned": load_split(settings.data.test)}
         dataset = splits.make_dataset(
             sets, "captioned", cell.identity, image_size=96, seed=0, with_pixels=True
         )
         built = build_sca(settings)
-        start_weights(built, settings, "test")
+        start_weights(built, settings)
         said = []
         for batch in splits.eval_loader(dataset, settings):
             said += original.generate(batch, DECODING)
@@ -343,7 +343,7 @@ def test_start_from_is_checked_by_name(checkpoint, tmp_path, cell_settings):
     captioner = build_sca(settings)
     fresh = {n: t.clone() for n, t in captioner.trainable_state().items()}
     stored = load_file(path)
-    start_weights(captioner, settings, "suite.yaml")
+    start_weights(captioner, settings)
     state = captioner.trainable_state()
     assert all(torch.equal(state[n], t) for n, t in stored.items())
     assert not all(torch.equal(fresh[n], t) for n, t in stored.items())
@@ -356,10 +356,11 @@ def test_start_from_is_checked_by_name(checkpoint, tmp_path, cell_settings):
     ):
         save_file(changed, path)
         with pytest.raises(InputError, match=problem):
-            start_weights(captioner, settings, "suite.yaml")
+            start_weights(captioner, settings)
     path.unlink()
-    with pytest.raises(InputError, match=r"suite\.yaml: start_from: .* does not exist"):
-        start_weights(captioner, settings, "suite.yaml")
+    line = r"suite\.yaml: start_from: .* does not exist"
+    with pytest.raises(InputError, match=line), at("suite.yaml"):
+        start_weights(captioner, settings)
 
 
 def test_a_decoder_may_begin_to_learn_where_only_the_mixer_did(checkpoint, tmp_path, cell_settings):
@@ -368,7 +369,7 @@ def test_a_decoder_may_begin_to_learn_where_only_the_mixer_did(checkpoint, tmp_p
     settings = cell_settings({**fragment, "text_decoder.trainable": True})
     captioner = build_sca(settings)
     decoder = {n: t.clone() for n, t in captioner.text_decoder.state_dict().items()}
-    start_weights(captioner, settings, "suite.yaml")
+    start_weights(captioner, settings)
     state = captioner.text_decoder.state_dict()
     assert all(torch.equal(state[n], t) for n, t in decoder.items())
     stored = load_file(tmp_path / "out" / "trainable.safetensors")
@@ -378,7 +379,7 @@ def test_a_decoder_may_begin_to_learn_where_only_the_mixer_did(checkpoint, tmp_p
 def test_a_variant_without_trained_tensors_refuses(cell_settings, tmp_path):
     settings = cell_settings({"start_from": str(tmp_path / "x.safetensors")})
     with pytest.raises(InputError, match="start_from: variant sca has no trained tensors"):
-        start_weights(object(), settings, "suite.yaml")
+        start_weights(object(), settings)
 
 
 # --- weights that a run reuses ----------------------------------------------------------------

@@ -10,7 +10,6 @@ from pycocotools import mask as coco
 from sca_bench.engine import worker
 from sca_bench.files import file_name, read_jsonl
 from sca_bench.models.region_encoder import RegionEncoder
-from sca_bench.report.masks import decode_mask
 from sca_bench.rle import decode_mask
 from sca_bench.study.store import PREDICTIONS, Store
 

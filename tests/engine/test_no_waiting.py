@@ -24,7 +24,7 @@ NAMES = [
 @pytest.fixture
 def batch(cell_settings):
     cell = CellIdentity(cell_settings(), {})
-    sets = splits.load_splits(cell, "test")
+    sets = splits.load_splits(cell)
     dataset = splits.make_dataset(
         sets, "train", cell, image_size=96, seed=0, with_pixels=True, training=False
     )
@@ -36,7 +36,7 @@ def test_a_step_asks_for_no_content(cell_settings, batch, variant, monkeypatch):
     monkeypatch.setattr(masking_utils, "find_packed_sequence_indices", lambda ids: None)
     settings = cell_settings({"variant": variant})
     spec = get_variant(variant)
-    captioner = spec.load()(settings, spec.load_parts(settings, "test"), where="test")
+    captioner = spec.load()(settings, spec.load_parts(settings))
     expected = captioner.loss(batch)
     captioner.train()
     away = batch.to("meta")

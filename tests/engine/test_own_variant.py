@@ -123,7 +123,7 @@ def first_tokens_only(features):
 
 
 def design(mixer, dims, where):
-    text_mixer = build_text_mixer(mixer, dims, where)
+    text_mixer = build_text_mixer(mixer, dims)
     queries = LearnedQueries(1, mixer.num_query_tokens, dims.embed_dim)
     return Design(queries, ("mixed",), text_mixer, first_tokens_only)
 """

@@ -27,7 +27,7 @@ FIRST = {"one_per_image": FIRST_OF_IMAGE}
 def runs(tmp_path, cell_settings):
     """Return a store with one finished run that says each region's own caption, and its job."""
     settings = cell_settings()
-    region_set = load_split(settings.data.test, "test")
+    region_set = load_split(settings.data.test)
     store = Store(tmp_path / "runs")
     record = RunRecord(
         cell_id="c1",

@@ -40,7 +40,7 @@ def loader(cell_settings):
 
     def build(changes, start=0):
         cell = CellIdentity(cell_settings(changes), {})
-        sets = splits.load_splits(cell, "test")
+        sets = splits.load_splits(cell)
         dataset = splits.make_dataset(sets, "train", cell, image_size=96, seed=3, with_pixels=True)
         return splits.train_loader(dataset, cell.settings, seed=3, start=start)
 
@@ -79,7 +79,7 @@ def test_a_mixture_brings_both_tasks(loader):
 def test_training_and_captioning_have_their_own_prompts(cell_settings, train, captioned, split):
     changes = {"train.prompt": train, "eval.prompt": captioned, "eval.prompt_seed": 7}
     cell = CellIdentity(cell_settings({**changes, "eval.split": split}), {})
-    sets = splits.load_splits(cell, "test")
+    sets = splits.load_splits(cell)
     assert list(sets) == ["train", "val", "captioned"]
     assert len(sets["captioned"].images) == {"test": 3, "val": 2}[split]
     for name in sets:

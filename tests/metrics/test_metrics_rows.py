@@ -139,10 +139,10 @@ def test_no_file(tmp_path):
 
 def test_rows_made_in_memory_are_checked_too():
     row = CaptionRow("1", "1", "a", ("a",))
-    check_rows([row], "here")
+    check_rows([row])
     with pytest.raises(InputError, match="nothing to score"):
-        check_rows([], "here")
+        check_rows([])
     with pytest.raises(InputError, match="'1' appears twice"):
-        check_rows([row, row], "here")
+        check_rows([row, row])
     with pytest.raises(InputError, match="1: references: there are none"):
-        check_rows([CaptionRow("1", "1", "a", ())], "here")
+        check_rows([CaptionRow("1", "1", "a", ())])

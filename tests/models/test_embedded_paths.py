@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sca_bench.embedded import paths
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 
 
 @pytest.fixture
@@ -41,13 +41,17 @@ def test_files_inside_packages(tmp_path, monkeypatch):
         "package:pack.module/weights": "no package 'pack.module' is installed",
         "package:none.at.all/weights": "no package 'none.at.all' is installed",
     }.items():
-        with pytest.raises(InputError, match=rf"s\.yaml: baseline\.weights: .*{says}"):
-            paths.resolve(spec, "s.yaml", "baseline.weights")
+        with (
+            pytest.raises(InputError, match=rf"s\.yaml: baseline\.weights: .*{says}"),
+            at("s.yaml"),
+        ):
+            paths.resolve(spec, "baseline.weights")
 
 
 def test_unknown_names_are_suggested(weights):
-    with pytest.raises(InputError, match=r"s\.yaml: sam\.weights: .*did you mean sam_scenes"):
-        paths.resolve("embedded:sam_scene", "s.yaml", "sam.weights")
+    line = r"s\.yaml: sam\.weights: .*did you mean sam_scenes"
+    with pytest.raises(InputError, match=line), at("s.yaml"):
+        paths.resolve("embedded:sam_scene", "sam.weights")
 
 
 def test_an_installation_without_weights_says_so(weights, monkeypatch):

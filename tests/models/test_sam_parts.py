@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, TwoWayTransformer
 
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.models import image_encoder
 from sca_bench.models.image_encoder import SamImageEncoder, relative_positions
 from sca_bench.models.sam import PRESETS, SamDims, build_sam
@@ -201,8 +201,8 @@ def test_bad_weights_are_one_clear_line(sam, tmp_path):
     def complaint(**changes):
         path = tmp_path / "bad.safetensors"
         save_file({k: v for k, v in {**state, **changes}.items() if v is not None}, path)
-        with pytest.raises(InputError) as caught:
-            build_sam(SMALL, weights=str(path), where="suite.yaml")
+        with pytest.raises(InputError) as caught, at("suite.yaml"):
+            build_sam(SMALL, weights=str(path))
         assert "\n" not in str(caught.value)
         assert str(caught.value).startswith(f"suite.yaml: sam.weights: {path}")
         return str(caught.value)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import SamConfig, SamModel
 from transformers.utils import logging as transformers_logging
 
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.models.sam import PRESETS, SamDims, build_sam
 
 SMALL = SamDims(
@@ -152,8 +152,8 @@ def complaint(reference, tmp_path):
     def build(change=lambda folder: None, dims=SMALL, path=tmp_path):
         save_safetensors(reference, tmp_path)
         change(tmp_path)
-        with pytest.raises(InputError) as caught:
-            build_sam(dims, weights=str(path), where="suite.yaml")
+        with pytest.raises(InputError) as caught, at("suite.yaml"):
+            build_sam(dims, weights=str(path))
         assert "\n" not in str(caught.value)
         return str(caught.value)
 

@@ -10,7 +10,7 @@ import torch
 from invariance import assert_same, outputs, select
 
 from sca_bench.captioner import Decoding, SharesPrefix
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.models.build import build_sca, load_frozen_parts
 
 STAGES = {"text_mixer", "caption_query_tokens", "projection", "task_tokens"}
@@ -325,8 +325,8 @@ def test_degenerate_batches(model, batch):
 
 def test_widths_that_do_not_divide_name_the_setting(make_settings, parts_of):
     settings = make_settings(mixer={"num_heads": 7})
-    with pytest.raises(InputError, match=r"suite.yaml: mixer\.num_heads"):
-        build_sca(settings, parts_of(settings), where="suite.yaml")
+    with pytest.raises(InputError, match=r"suite.yaml: mixer\.num_heads"), at("suite.yaml"):
+        build_sca(settings, parts_of(settings))
 
 
 @pytest.mark.gpu

@@ -184,7 +184,7 @@ def test_a_directory_without_its_vocabulary_is_refused(lm_dir, tmp_path):
     (folder / "tokenizer.json").unlink()
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "GPT2Tokenizer"}))
     with pytest.raises(InputError, match=r"knows only \d tokens|cannot be loaded"):
-        load_text_decoder(str(folder), where="suite.yaml")
+        load_text_decoder(str(folder))
 
 
 def test_a_tokenizer_beyond_the_embedding_is_refused(lm_dir, tmp_path):

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from sca_bench.data.preprocess import preprocess
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.models.onnx_encoder import OnnxImageEncoder
 from sca_bench.models.sam import build_sam
 from sca_bench.models.sam_dims import PRESETS, TinyVitDims
@@ -160,8 +160,8 @@ def test_a_checkpoint_in_mobile_sams_layout_loads(mobile_sam_state, tmp_path, su
 def test_another_size_is_one_clear_line(mobile_sam_state, tmp_path):
     path = tmp_path / "mobile_sam.pt"
     torch.save(mobile_sam_state, path)
-    with pytest.raises(InputError) as caught:
-        build_sam("vit_b", weights=str(path), where="suite.yaml")
+    with pytest.raises(InputError) as caught, at("suite.yaml"):
+        build_sam("vit_b", weights=str(path))
     line = str(caught.value)
     assert "\n" not in line
     assert line.startswith(f"suite.yaml: sam.weights: {path} lacks image_encoder.pos_embed")

@@ -11,7 +11,7 @@ from invariance import assert_same, outputs, select
 from torchvision.ops import roi_align
 
 from sca_bench.captioner import Decoding, SharesPrefix
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.models.build import build_sca
 from sca_bench.types import FAMILIES
 from sca_bench.variants import all_variants, get_variant
@@ -372,8 +372,8 @@ def test_one_base_builds_every_variant(make_settings, parts_of, lm_dir):
 )
 def test_settings_without_meaning_are_refused(make_settings, parts_of, variant, changes, line):
     settings = make_settings(variant=variant, mixer=changes)
-    with pytest.raises(InputError, match=rf"suite\.yaml: mixer\.{line}"):
-        build_sca(settings, parts_of(settings), where="suite.yaml")
+    with pytest.raises(InputError, match=rf"suite\.yaml: mixer\.{line}"), at("suite.yaml"):
+        build_sca(settings, parts_of(settings))
 
 
 @pytest.mark.parametrize("variant", ["sca_sam_query", "sca_sam_query_v1"])

@@ -7,7 +7,7 @@ import pytest
 from report_fake_runs import record, signature
 from safetensors.numpy import save_file
 
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.metrics.corpus import corpus_value
 from sca_bench.report.claim_table import ONE_SEED, interval_table, needs
 from sca_bench.report.claims import ClaimResult, claim_results
@@ -81,8 +81,8 @@ def test_names_with_brackets_commas_and_signs() -> None:
     ],
 )
 def test_unreadable_claims_name_file_and_key(says: str) -> None:
-    with pytest.raises(InputError, match=r"^suite\.yaml: claims\.x: "):
-        parse_claim(says, "suite.yaml", "claims.x")
+    with pytest.raises(InputError, match=r"^suite\.yaml: claims\.x: "), at("suite.yaml"):
+        parse_claim(says, "claims.x")
 
 
 def with_claims(suite: SuiteManifest, *says: str) -> SuiteManifest:

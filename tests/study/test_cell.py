@@ -1,7 +1,7 @@
 import pytest
 
 from sca_bench.data_settings import INDEX_FOLDER
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.settings import CellSettings
 from sca_bench.study.cell import CellIdentity
 from sca_bench.study.fingerprint import Fingerprints, path_settings
@@ -230,21 +230,22 @@ def test_fingerprints_follow_content_not_place(tmp_path):
     one.write_bytes(b"same")
     two.write_bytes(b"same")
     memory = tmp_path / "memory.sqlite"
-    first = Fingerprints(memory).inputs(settings(sam__weights=str(one)), "s")
-    assert first == Fingerprints(memory).inputs(settings(sam__weights=str(two)), "s")
+    first = Fingerprints(memory).inputs(settings(sam__weights=str(one)))
+    assert first == Fingerprints(memory).inputs(settings(sam__weights=str(two)))
     assert memory.exists()
     two.write_bytes(b"other")
-    assert first != Fingerprints(memory).inputs(settings(sam__weights=str(two)), "s")
+    assert first != Fingerprints(memory).inputs(settings(sam__weights=str(two)))
     assert first["text_decoder.weights"] == "random"
 
 
 def test_a_missing_weight_file_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"suite.yaml: sam.weights: .*no such file"):
-        Fingerprints().inputs(settings(sam__weights=str(tmp_path / "no")), "suite.yaml")
+    line = r"suite.yaml: sam.weights: .*no such file"
+    with pytest.raises(InputError, match=line), at("suite.yaml"):
+        Fingerprints().inputs(settings(sam__weights=str(tmp_path / "no")))
 
 
 def hub_digest():
-    found = Fingerprints().inputs(settings(text_decoder__weights="openai-community/gpt2"), "s")
+    found = Fingerprints().inputs(settings(text_decoder__weights="openai-community/gpt2"))
     return found["text_decoder.weights"]
 
 
@@ -290,8 +291,8 @@ def test_a_folder_of_weights_counts_by_content_however_many_files(tmp_path):
         data = {"dataset": "coco_instances", "images": str(tmp_path), "annotations": __file__}
         images = settings(data__train=data)
         return (
-            Fingerprints().inputs(weights, "s")["text_decoder.weights"],
-            Fingerprints().inputs(images, "s")["data.train.images"],
+            Fingerprints().inputs(weights)["text_decoder.weights"],
+            Fingerprints().inputs(images)["data.train.images"],
         )
 
     weights, images = digests()

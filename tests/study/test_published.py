@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.study import published_rows
 from sca_bench.study.claims import meant_cells, parse_claim, parse_coordinates
 from sca_bench.study.manifest import manifest_of
@@ -95,7 +95,7 @@ def published() -> Published:
 
 @pytest.mark.parametrize(("table", "row", "metrics", "values"), SAMPLE, ids=lambda v: str(v)[:40])
 def test_numbers_are_those_of_the_paper(published, table, row, metrics, values):
-    found = published.row(table, row, "test", "row")
+    found = published.row(table, row, "row")
     assert {m: found[m].printed for m in found} == dict(zip(metrics, values.split(), strict=True))
 
 
@@ -132,7 +132,7 @@ def test_coordinates_are_settings(published):
         for part in filter(None, value.coordinates.split(";")):
             (axis,) = parse_coordinates(part) or {}
             assert axis in axes, value
-    found = published.row("table_7", "LLAMA-3B, LSJ (0.1, 2.0)", "test", "row")["cider_d"]
+    found = published.row("table_7", "LLAMA-3B, LSJ (0.1, 2.0)", "row")["cider_d"]
     assert found.coordinates == "text_decoder.weights=open_llama_3b_v2;data.lsj_scale=[0.1, 2.0]"
 
 
@@ -144,16 +144,18 @@ def test_caveats_are_kept(published):
         ("table_5", "SAM Query"): "only the first of three mask tokens",
     }
     for (table, row), note in notes.items():
-        assert note in published.row(table, row, "test", "row")["cider_d"].note
-    steps = [published.row("table_2", r, "t", "r")["meteor"] for r in ("No pretraining", "COCO")]
+        assert note in published.row(table, row, "row")["cider_d"].note
+    steps = [published.row("table_2", r, "r")["meteor"] for r in ("No pretraining", "COCO")]
     assert [value.protocol["steps"] for value in steps] == ["100000", "100000 + 100000"]
 
 
 def test_the_nearest_table_and_row_are_named(published):
-    with pytest.raises(InputError, match=r"^s\.yaml: paper: 'table_44' .*did you mean table_4\?"):
-        published.row("table_44", "2 layers", "s.yaml", "published.x")
-    with pytest.raises(InputError, match=r"^s\.yaml: published\.x: '12 layer' .*12 layers\?"):
-        published.row("table_4", "12 layer", "s.yaml", "published.x")
+    line = r"^s\.yaml: paper: 'table_44' .*did you mean table_4\?"
+    with pytest.raises(InputError, match=line), at("s.yaml"):
+        published.row("table_44", "2 layers", "published.x")
+    line = r"^s\.yaml: published\.x: '12 layer' .*12 layers\?"
+    with pytest.raises(InputError, match=line), at("s.yaml"):
+        published.row("table_4", "12 layer", "published.x")
 
 
 LINE = ["t", "r", "", "cider_d", "1.0", "x100", *([""] * len(PROTOCOL)), "somewhere", ""]

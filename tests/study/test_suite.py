@@ -128,7 +128,7 @@ def test_faults_of_files(tmp_path, write):
 
 @pytest.mark.parametrize("name", profile_names())
 def test_every_shipped_profile_says_what_it_is(name):
-    profile = load_profile(name, "test")
+    profile = load_profile(name)
     assert profile.statement
     assert profile.base
 

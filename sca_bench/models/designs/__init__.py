@@ -1,1 +1,1 @@
-"""SCA's designs, one file each: functions `(mixer settings, SAM's sizes, where) -> Design`."""
+"""SCA's designs, one file each: functions `(mixer settings, SAM's sizes) -> Design`."""

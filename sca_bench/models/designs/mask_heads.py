@@ -42,15 +42,15 @@ class MaskHeadQueries(CaptionQueries):
         return tokens[first : first + candidates].expand(regions, -1, -1, -1)
 
 
-def mask_heads(mixer: MixerSettings, dims: SamDims, where: str) -> Design:
+def mask_heads(mixer: MixerSettings, dims: SamDims) -> Design:
     """Mix the queries with the SAM mixer's output tokens; with its inputs as published.
 
     Raises:
         InputError: A setting has no meaning here, or sizes contradict each other.
     """
     reason = "sca_mask_heads has one caption head per mask candidate"
-    refuse_changed(mixer, where, reason, "num_caption_heads")
-    text_mixer = build_text_mixer(mixer, dims, where)
+    refuse_changed(mixer, reason, "num_caption_heads")
+    text_mixer = build_text_mixer(mixer, dims)
     queries = MaskHeadQueries(dims.num_mask_tokens, mixer.num_query_tokens, dims.embed_dim)
     if mixer.as_published:
         return Design(queries, ("mixed", "prompts"), text_mixer, unmixed_tokens_context)

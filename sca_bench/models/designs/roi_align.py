@@ -62,13 +62,13 @@ class RoiQueries(CaptionQueries):
         return cut_NChw.flatten(2).transpose(1, 2)[:, None]
 
 
-def roi_align(mixer: MixerSettings, dims: SamDims, where: str) -> Design:
+def roi_align(mixer: MixerSettings, dims: SamDims) -> Design:
     """Hand the cut-out embeddings on; as published, the stride is 16 whatever the encoder's is.
 
     Raises:
         InputError: A setting has no meaning here.
     """
     reason = f"sca_roi_align has one head of {OUTPUT_SIZE**2} cut-out image embeddings"
-    refuse_changed(mixer, where, reason, "num_query_tokens", "num_caption_heads")
+    refuse_changed(mixer, reason, "num_query_tokens", "num_caption_heads")
     stride = PUBLISHED_STRIDE if mixer.as_published else dims.patch_size
     return Design(RoiQueries(stride), ("prompts", "images"))

@@ -58,32 +58,32 @@ class MaskTokenQueries(CaptionQueries):
         return features.need("tokens_NTC")[:, first:last, None]
 
 
-def sam_query(mixer: MixerSettings, dims: SamDims, where: str) -> Design:
+def sam_query(mixer: MixerSettings, dims: SamDims) -> Design:
     """Mix the mask tokens with the SAM mixer's output tokens and image tokens.
 
     Raises:
         InputError: A setting has no meaning here, or sizes contradict each other.
     """
-    _refuse_queries(mixer, where, "sca_sam_query")
-    text_mixer = build_text_mixer(mixer, dims, where)
+    _refuse_queries(mixer, "sca_sam_query")
+    text_mixer = build_text_mixer(mixer, dims)
     queries = MaskTokenQueries(as_published=mixer.as_published)
     return Design(queries, ("mixed",), text_mixer, mixed_context)
 
 
-def sam_query_v1(mixer: MixerSettings, dims: SamDims, where: str) -> Design:
+def sam_query_v1(mixer: MixerSettings, dims: SamDims) -> Design:
     """Build the first version: as published, the SAM mixer's *input* tokens stand behind.
 
     Raises:
         InputError: A setting has no meaning here, or sizes contradict each other.
     """
     if not mixer.as_published:
-        return sam_query(mixer, dims, where)
-    _refuse_queries(mixer, where, "sca_sam_query_v1")
-    text_mixer = build_text_mixer(mixer, dims, where)
+        return sam_query(mixer, dims)
+    _refuse_queries(mixer, "sca_sam_query_v1")
+    text_mixer = build_text_mixer(mixer, dims)
     queries = MaskTokenQueries(as_published=True)
     return Design(queries, ("mixed", "prompts"), text_mixer, unmixed_tokens_context)
 
 
-def _refuse_queries(mixer: MixerSettings, where: str, variant: str) -> None:
+def _refuse_queries(mixer: MixerSettings, variant: str) -> None:
     reason = f"{variant} takes SAM's mask tokens as queries, one per head"
-    refuse_changed(mixer, where, reason, "num_query_tokens", "num_caption_heads")
+    refuse_changed(mixer, reason, "num_query_tokens", "num_caption_heads")

@@ -39,12 +39,12 @@ class UnmixedContext:
         )
 
 
-def without_sam_tokens(mixer: MixerSettings, dims: SamDims, where: str) -> Design:
+def without_sam_tokens(mixer: MixerSettings, dims: SamDims) -> Design:
     """Mix learned caption queries with prompt tokens and un-mixed image tokens.
 
     Raises:
         InputError: Sizes contradict each other.
     """
-    text_mixer = build_text_mixer(mixer, dims, where)
+    text_mixer = build_text_mixer(mixer, dims)
     queries = LearnedQueries(mixer.num_caption_heads, mixer.num_query_tokens, dims.embed_dim)
     return Design(queries, ("prompts", "images"), text_mixer, UnmixedContext(mixer.image_grid))

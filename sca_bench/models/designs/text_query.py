@@ -7,12 +7,12 @@ from sca_bench.models.sam_dims import SamDims
 from sca_bench.settings import MixerSettings
 
 
-def with_sam_tokens(mixer: MixerSettings, dims: SamDims, where: str) -> Design:
+def with_sam_tokens(mixer: MixerSettings, dims: SamDims) -> Design:
     """Mix learned caption queries with the SAM mixer's output tokens and image tokens.
 
     Raises:
         InputError: Sizes contradict each other.
     """
-    text_mixer = build_text_mixer(mixer, dims, where)
+    text_mixer = build_text_mixer(mixer, dims)
     queries = LearnedQueries(mixer.num_caption_heads, mixer.num_query_tokens, dims.embed_dim)
     return Design(queries, ("mixed",), text_mixer, mixed_context)
