@@ -1,15 +1,30 @@
-"""Options of the whole test suite."""
+"""Options of the whole test suite, what is slow in it, and how it is spread over two processes."""
 
 from __future__ import annotations
 
 import io
 import itertools
+import functools
 import os
 import signal
 
-import pytest
-
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+from helpers import command as commands
+
+SLOW = {
+    "run_group": "trains a cell",
+    "command": "runs a whole command with its workers",
+    "process": "starts the command as a process",
+}
+"""Fixture -> why a test that asks for it, itself or through another fixture, is slow."""
+
+SLOWEST = (
+    "test_suites.py",
+    "engine/test_run_command.py",
+)
+"""Files that are begun first, so that no process is left alone with one of them at the end."""
 
 
 def pytest_addoption(parser):
@@ -21,20 +36,33 @@ def pytest_addoption(parser):
     )
 
 
+def pytest_configure(config):
+    """Keep each of two processes to a core: threads that wait would take the neighbour's."""
+    if "bench" not in config.getoption("-m"):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # read where torch is imported, later
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
     """Two test processes; none beside the first for benchmarks, which print what they measured."""
     return 0 if "bench" in config.getoption("-m") else 2
 
 
+def _place(item):
+    name = item.path.relative_to(item.config.rootpath / "tests").as_posix()
+    return SLOWEST.index(name) if name in SLOWEST else len(SLOWEST)
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(config, items):
-    """Skip benchmarks unless they are asked for."""
-    if "bench" in config.getoption("-m"):
-        return
+    """Mark what is slow by what it uses; skip benchmarks unless asked for; slowest files first."""
     by_hand = pytest.mark.skip(reason="a benchmark, run by hand with -m bench")
     for item in items:
-        if item.get_closest_marker("bench"):
+        if SLOW.keys() & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
+        if item.get_closest_marker("bench") and "bench" not in config.getoption("-m"):
             item.add_marker(by_hand)
+    items.sort(key=_place)
 
 
 @pytest.fixture
@@ -62,3 +90,26 @@ def die_after():
         deadly(io, "open", lambda path, mode="r", *_, **__: set(mode) & set("wax+"))
 
     return arm
+
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Run a whole command in this process, in a folder of its own; return what it printed."""
+    return functools.partial(commands.run_here, cwd=tmp_path)
+
+
+@pytest.fixture
+def process(tmp_path):
+    """Return a function that starts the command as a process, which ends with the test."""
+    started = []
+
+    def start(*words, **more):
+        started.append(commands.start(*words, cwd=tmp_path, **more))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.poll() is None:
+            one.kill()
+            one.communicate()

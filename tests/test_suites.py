@@ -1,14 +1,10 @@
-"""The shipped suites: what each states, and that all of them run to their end in one go."""
+"""The shipped suites: what each states, and that all of them run to their end."""
 
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent / "engine"))
-from test_run_command import finish, sca_bench
 
 from sca_bench.engine.search import check_objectives
 from sca_bench.study.claims import meant_cells, parse_claim
@@ -122,23 +118,43 @@ def test_small_is_tiny_with_more_steps_in_every_suite(path):
     assert [c.id for c in small.claims] == [c.id for c in tiny.claims]
 
 
-@pytest.mark.slow
-def test_all_suites_run_to_their_end_in_one_go(tmp_path):
-    """Every cell of every suite at `tiny`, with a handful of scenes and steps."""
-    folder = tmp_path / "ablations"
-    shutil.copytree(FOLDER, folder)
-    for path in folder.glob("*.yaml"):
+SMALL = (
+    "data.train.num_images=12",
+    "data.val.num_images=1",
+    "data.test.num_images=3",
+    "train.steps=2",
+    "eval.max_new_tokens=4",
+)
+RUN = [*(f"--set={item}" for item in SMALL), "--seeds=0", "--no-mlflow"]
+
+
+@pytest.fixture(scope="module")
+def shortened(tmp_path_factory):
+    """A folder with all suites in `ablations`, each with a handful of scenes and steps."""
+    root = tmp_path_factory.mktemp("suites")
+    shutil.copytree(FOLDER, root / "ablations")
+    for path in (root / "ablations").glob("*.yaml"):
         text = re.sub(r"num_images: \d+", "num_images: 12", path.read_text())
         text = re.sub(r"\bsteps: \d+", "steps: 2", text)
         path.write_text(text.replace("cider_d, meteor, ", "cider_d, "))  # 10 s to start, a suite
-    small = ["data.train.num_images=12", "data.val.num_images=1", "data.test.num_images=3"]
-    sets = [f"--set={item}" for item in (*small, "train.steps=2", "eval.max_new_tokens=4")]
-    process = sca_bench("run", folder, *sets, "--seeds=0", "--no-mlflow", cwd=tmp_path)
-    out, _ = process.communicate(timeout=1200)
-    assert process.returncode == 0, out
+    return root
+
+
+@pytest.mark.parametrize("name", [p.stem for p in SUITES if p.stem != "photos"])
+def test_a_suite_runs_to_its_end(shortened, command, name):
+    """Every cell of the suite at `tiny`; suites share a runs folder, as those of a user do."""
+    command("run", shortened / "ablations" / f"{name}.yaml", *RUN, cwd=shortened)
+    store = Store(shortened / "runs")
+    (manifest,) = (m for m in store.manifests() if m.suite == name)
+    assert {store.record(cell.cell_id, 0).status for cell in manifest.cells} == {"done"}
+
+
+def test_all_suites_run_in_one_go(shortened, command):
+    """What the tests before this one have run is done, so that little is left for this one."""
+    out = command("run", "ablations", *RUN, cwd=shortened)
     runs = len(SUITES) - 1  # `photos` needs files of one's own
     assert f"{runs} of {len(SUITES)} suites all right, 0 with failures, 1 skipped" in out
-    records = list(Store(tmp_path / "runs").records())
+    records = list(Store(shortened / "runs").records())
     assert {r.status for r in records} == {"done"}
     assert {r.stage for r in records} == {
         "",
@@ -147,5 +163,5 @@ def test_all_suites_run_to_their_end_in_one_go(tmp_path):
         "objects365",
         "objects365_and_panoptic",
     }
-    finish(sca_bench("report", cwd=tmp_path))
-    assert (tmp_path / "reports" / "index.html").is_file()
+    command("report", cwd=shortened)
+    assert (shortened / "reports" / "index.html").is_file()

@@ -2,10 +2,12 @@
 
 import json
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.server import Server
 from PIL import Image
 
 from sca_bench.settings import CocoInstancesSplit, CocoPanopticSplit, VisualGenomeSplit
@@ -206,3 +208,15 @@ def real_data():
     if not Path(folder).is_dir():
         pytest.fail(f"SCA_BENCH_DATA_DIR={folder} is no folder")
     return Path(folder)
+
+
+@pytest.fixture
+def server():
+    """A server on 127.0.0.1 for the time of a test."""
+    running = Server()
+    thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield running
+    running.shutdown()
+    running.server_close()
+    thread.join()

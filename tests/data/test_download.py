@@ -1,70 +1,13 @@
 """Downloads go on where they stopped; archives stay inside their folder. A server on 127.0.0.1."""
 
-import hashlib
-import http.server
 import io
 import tarfile
-import threading
-import zipfile
 
 import pytest
+from helpers.server import CONTENT, zipped
 
 from sca_bench.data.download import download, partial_path, unpack
 from sca_bench.errors import InputError
-
-CONTENT = bytes(range(256)) * 20_000
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """Serves `files`; can cut answers off, forget ranges, and remembers what was asked for."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.asked = {"/data.bin": CONTENT}, []
-        self.cut_at, self.ranges, self.tags = None, True, True
-        self.cut_once = []  # where to cut the answers to come, one after the other
-
-    def url(self, name="data.bin"):
-        return f"http://127.0.0.1:{self.server_address[1]}/{name}"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def log_message(self, *args):
-        pass
-
-    def do_GET(self):
-        wanted = self.headers.get("Range")
-        self.server.asked.append(wanted)
-        if self.path not in self.server.files:
-            self.send_error(404)
-            return
-        content = self.server.files[self.path]
-        tag = '"' + hashlib.md5(content).hexdigest() + '"'
-        start = 0
-        if wanted and self.server.ranges and self.headers.get("If-Range") == tag:
-            start = int(wanted.removeprefix("bytes=").rstrip("-"))
-        self.send_response(206 if start else 200)
-        if self.server.tags:
-            self.send_header("ETag", tag)
-        self.send_header("Content-Length", str(len(content) - start))
-        self.end_headers()
-        cut_at = self.server.cut_once.pop(0) if self.server.cut_once else self.server.cut_at
-        end = len(content) if cut_at is None else cut_at
-        self.wfile.write(content[start : max(start, end)])
-        self.close_connection = True
-
-
-@pytest.fixture
-def server():
-    running = Server()
-    thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield running
-    running.shutdown()
-    running.server_close()
-    thread.join()
 
 
 @pytest.fixture
@@ -132,13 +75,6 @@ def test_an_unreachable_server_is_one_clear_line(server, tmp_path, said):
     with pytest.raises(InputError, match=r"cannot be fetched: .*refused.*check the network") as e:
         download(url, tmp_path / "data.bin", said.append)
     assert "\n" not in str(e.value)
-
-
-def zipped(path, members):
-    with zipfile.ZipFile(path, "w") as opened:
-        for name, content in members.items():
-            opened.writestr(name, content)
-    return path
 
 
 def tarred(path, members):

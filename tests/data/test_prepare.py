@@ -5,7 +5,7 @@ import json
 import shutil
 
 import pytest
-from test_download import server, zipped  # noqa: F401  (a fixture and a helper)
+from helpers.server import zipped
 
 from sca_bench.cli import main
 from sca_bench.data import catalogue
@@ -23,7 +23,7 @@ from sca_bench.study.suite import load_profile
 
 
 @pytest.fixture
-def small(vg, make_photo, monkeypatch, server, tmp_path):  # noqa: F811
+def small(vg, make_photo, monkeypatch, server, tmp_path):
     """Visual Genome of two images, served from 127.0.0.1 in place of the real one."""
     vg.image_data[0]["coco_id"], vg.image_data[1]["coco_id"] = 900, None
     vg.split()
@@ -61,7 +61,7 @@ def run(action, root, *more):
     return main(["data", action, "visual_genome", "--root", str(root), *more])
 
 
-def test_from_an_empty_folder_to_a_verified_data_set(small, server, tmp_path, capsys):  # noqa: F811
+def test_from_an_empty_folder_to_a_verified_data_set(small, server, tmp_path, capsys):
     root = tmp_path / "vg"
     assert run("prepare", root) == 0
     out = capsys.readouterr().out
@@ -77,14 +77,14 @@ def test_from_an_empty_folder_to_a_verified_data_set(small, server, tmp_path, ca
     assert "image_data.json.zip           there" in capsys.readouterr().out
 
 
-def test_only_saying_fetches_nothing(small, server, tmp_path, capsys):  # noqa: F811
+def test_only_saying_fetches_nothing(small, server, tmp_path, capsys):
     assert run("prepare", tmp_path / "vg", "--no-download") == 1
     assert "5 of 5 files are missing; nothing was fetched" in capsys.readouterr().out
     assert server.asked == []
     assert not (tmp_path / "vg").exists()
 
 
-def test_an_archive_may_go_once_it_is_unpacked(small, server, tmp_path):  # noqa: F811
+def test_an_archive_may_go_once_it_is_unpacked(small, server, tmp_path):
     root = tmp_path / "vg"
     run("prepare", root)
     (root / "images.zip").unlink()
@@ -94,7 +94,7 @@ def test_an_archive_may_go_once_it_is_unpacked(small, server, tmp_path):  # noqa
     assert run("verify", root) == 0
 
 
-def test_a_cut_download_is_shown_and_completed(small, server, tmp_path, capsys):  # noqa: F811
+def test_a_cut_download_is_shown_and_completed(small, server, tmp_path, capsys):
     root = tmp_path / "vg"
     server.cut_at = 40
     assert run("prepare", root) == 2

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -30,18 +32,32 @@ EXPORTABLE = {
 }
 
 
+@pytest.fixture(scope="module")
+def trainings():
+    """Changes and seed -> the runs folder in which they were trained, and the cell."""
+    return {}
+
+
 @pytest.fixture
-def finished(group_job, run_group):
-    """Return a function that trains a cell and returns its store and record."""
+def finished(group_job, run_group, trainings, tmp_path, tmp_path_factory):
+    """Return a function that returns store and record of a cell: trained once, a copy for each."""
+
+    def train(changes, seed):
+        job = group_job(dict(changes), runs=tmp_path_factory.mktemp("trained") / "runs", seed=seed)
+        assert not run_group(job).failed
+        return Path(job.runs_dir), job.cells[0].cell_id
 
     def run(changes=EXPORTABLE, seed=0):
-        job = group_job(dict(changes), seed=seed)
-        assert not run_group(job).failed
-        store = Store(job.runs_dir)
-        record = store.record(job.cells[0].cell_id, seed)
+        key = json.dumps([changes, seed], sort_keys=True)
+        if key not in trainings:
+            trainings[key] = train(changes, seed)
+        folder, cell_id = trainings[key]
+        shutil.copytree(folder, tmp_path / "runs", dirs_exist_ok=True)
+        store = Store(tmp_path / "runs")
+        record = store.record(cell_id, seed)
         scores = {"cider_d": Score(value=1.5, signature={"scorer": "x"})}
         store.save(record.model_copy(update={"scores": scores}))
-        return store, store.record(record.cell_id, seed)
+        return store, store.record(cell_id, seed)
 
     return run
 
@@ -240,8 +256,6 @@ def test_whatever_was_changed_is_found(finished, capsys, tamper, name, said):
 
 
 def test_a_changed_text_decoder_is_found(finished, tiny_decoder, tmp_path):
-    import shutil
-
     decoder = tmp_path / "decoder"
     shutil.copytree(tiny_decoder, decoder)
     store, record = finished({**EXPORTABLE, "text_decoder.weights": str(decoder)})

@@ -5,7 +5,7 @@ import textwrap
 
 import pytest
 import torch
-from test_run_command import finish, sca_bench
+from helpers.command import finish
 
 from sca_bench import variants
 from sca_bench.metrics.rows import read_rows
@@ -74,8 +74,7 @@ def test_it_trains_and_captions(my_package, group_job, run_group):
     assert {row.caption for row in rows} == {"a"}
 
 
-@pytest.mark.slow
-def test_an_installed_package_is_found_from_outside(tmp_path, suite_file):
+def test_an_installed_package_is_found_from_outside(tmp_path, suite_file, process, command):
     """The README's example: a package with an entry point, in processes of its own."""
     site = tmp_path / "site"
     package, info = site / "my_package", site / "my_package-1.0.dist-info"
@@ -90,13 +89,13 @@ def test_an_installed_package_is_found_from_outside(tmp_path, suite_file):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[sca_bench.variants]\nmine = my_package:SPEC\n")
     path = suite_file(axes="{variant: [sca, mine]}", changes={"train.steps": 2})
-    out = finish(sca_bench("list", "variants", cwd=tmp_path, site=site))
+    out = finish(process("list", "variants", site=site))
     assert "My captioner" in out
-    finish(sca_bench("run", path, "--no-mlflow", cwd=tmp_path, site=site))
+    finish(process("run", path, "--no-mlflow", site=site))
     statuses = {r.variant: r.status for r in Store(tmp_path / "runs").records()}
     assert statuses == {"sca": "done", "mine": "done"}
     # Without the package the name is unknown, in one line.
-    out = finish(sca_bench("plan", path, cwd=tmp_path), code=2)
+    out = command("plan", path, code=2)
     assert "'mine' is not registered" in out
 
 

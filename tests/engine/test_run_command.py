@@ -4,42 +4,13 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from helpers.command import finish, wait_for
 
 from sca_bench.study.store import Store
-
-ROOT = Path(__file__).parents[2]
-
-
-def sca_bench(*words, cwd, site=None, **more):
-    """Start the command; `site` is a folder of further installed packages."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(map(str, filter(None, (ROOT, site)))),
-        "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-    }
-    command = [sys.executable, "-m", "sca_bench", *map(str, words)]
-    return subprocess.Popen(
-        command,
-        cwd=cwd,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        **more,
-    )
-
-
-def finish(process, code=0):
-    out, _ = process.communicate(timeout=300)
-    assert process.returncode == code, out
-    return out
 
 
 @pytest.fixture
@@ -54,11 +25,12 @@ def mlflow_runs():
     return find
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # mlflow's own imports warn in ways that change by version
-def test_a_suite_runs_once_and_then_never_again(suite_file, tmp_path, mlflow_runs):
+def test_a_suite_runs_once_and_then_never_again(
+    suite_file, process, command, tmp_path, mlflow_runs
+):
     path, runs = suite_file(), tmp_path / "runs"
-    out = finish(sca_bench("run", path, cwd=tmp_path))
+    out = finish(process("run", path))
     assert "2 runs finished" in out
     assert "Traceback" not in out
     images, regions = 5 + 2 + 3, sum(int(n) for n in re.findall(r": (\d+) regions in", out))
@@ -89,37 +61,26 @@ def test_a_suite_runs_once_and_then_never_again(suite_file, tmp_path, mlflow_run
 
     before = {p: p.stat().st_mtime_ns for p in runs.glob("cells/*/*/*")}
     started = time.monotonic()
-    again = finish(sca_bench("run", path, cwd=tmp_path))
+    again = command("run", path)
     assert "0 training steps, 0 forwards" in again
     assert time.monotonic() - started < 15
     assert before == {p: p.stat().st_mtime_ns for p in runs.glob("cells/*/*/*")}
 
     edited = suite_file(axes="{mixer.num_layers: [1, 3]}")
-    out = finish(sca_bench("run", edited, "--no-mlflow", cwd=tmp_path))
+    out = command("run", edited, "--no-mlflow")
     assert "2 runs, 1 done, 1 to run" in out
     assert "frozen part: 0 images encoded, 0 regions mixed" in out
     assert len(list(store.records())) == 3
 
-    out = finish(sca_bench("report", cwd=tmp_path))
+    out = command("report")
     assert (tmp_path / "reports" / "demo" / "index.html").exists()
     table = (tmp_path / "reports" / "demo" / "table.md").read_text()
     assert "num_layers" in table
 
     (runs / "mlflow.db").unlink()
-    assert "1 of 1 suites mirrored" in finish(sca_bench("track", "sync", cwd=tmp_path))
+    assert "1 of 1 suites mirrored" in command("track", "sync")
     _, rebuilt = mlflow_runs(runs, "demo")
     assert {run.info.status for run in rebuilt} == {"FINISHED"}
-
-
-def wait_for(condition, process, seconds=120):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.05)
-    process.kill()
-    raise AssertionError(f"nothing happened in {seconds} s: {process.communicate()[0]}")
 
 
 LONG = {"train.steps": 4000, "runtime.checkpoint_every": 5, "train.val_every": 4000}
@@ -142,56 +103,53 @@ def worker_pids(runs):
     return found
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds worker processes through /proc")
-def test_signals_leave_right_statuses_and_nothing_running(suite_file, tmp_path):
+def test_signals_leave_right_statuses_and_nothing_running(suite_file, process, tmp_path):
     path, runs = suite_file(axes="{mixer.num_layers: [1]}", changes=LONG), tmp_path / "runs"
-    process = sca_bench("run", path, "--no-mlflow", cwd=tmp_path)
-    wait_for(checkpoint_written(runs), process)
-    process.send_signal(signal.SIGTERM)
-    out = finish(process, 128 + signal.SIGTERM)
+    running = process("run", path, "--no-mlflow")
+    wait_for(checkpoint_written(runs), running)
+    running.send_signal(signal.SIGTERM)
+    out = finish(running, 128 + signal.SIGTERM)
     assert "stopped by SIGTERM; run the same command again to go on" in out
     assert "Traceback" not in out
     (record,) = Store(runs).records()
     assert (record.status, record.error) == ("killed", "SIGTERM")
     assert not worker_pids(runs)
 
-    process = sca_bench("run", path, "--no-mlflow", cwd=tmp_path)
-    wait_for(lambda: worker_pids(runs), process)
+    running = process("run", path, "--no-mlflow")
+    wait_for(lambda: worker_pids(runs), running)
     os.kill(worker_pids(runs)[0], signal.SIGKILL)
-    out = finish(process, 1)
+    out = finish(running, 1)
     assert "SIGKILL (out of memory?)" in out
     (record,) = Store(runs).records()
     assert record.status == "failed"
 
-    process = sca_bench("run", path, "--no-mlflow", cwd=tmp_path)
-    wait_for(lambda: worker_pids(runs), process)
-    process.kill()
-    process.communicate()
+    running = process("run", path, "--no-mlflow")
+    wait_for(lambda: worker_pids(runs), running)
+    running.kill()
+    running.communicate()
     end = time.monotonic() + 20
     while worker_pids(runs) and time.monotonic() < end:
         time.sleep(0.1)
     assert not worker_pids(runs), "workers outlive their parent"
 
 
-@pytest.mark.slow
-def test_one_bad_cell_fails_alone_and_the_exit_code_says_so(suite_file, tmp_path):
+def test_one_bad_cell_fails_alone_and_the_exit_code_says_so(suite_file, command, tmp_path):
     path = suite_file(
         axes="{mixer.num_layers: [1]}",
         extra="cells: [{name: wild, set: {train.learning_rate: 1.0e+30}}]\n",
     )
-    out = finish(sca_bench("run", path, "--no-mlflow", cwd=tmp_path), 1)
+    out = command("run", path, "--no-mlflow", code=1)
     assert "FAILED wild seed 0: loss is" in out
     statuses = sorted(record.status for record in Store(tmp_path / "runs").records())
     assert statuses == ["done", "failed"]
     assert "Traceback" not in out
-    finish(sca_bench("report", cwd=tmp_path))
+    command("report")
     table = (tmp_path / "reports" / "demo" / "table.md").read_text()
     assert "failed" in table
 
 
-@pytest.mark.slow
-def test_wrong_input_found_by_a_worker_is_one_line(suite_file, tmp_path):
+def test_wrong_input_found_by_a_worker_is_one_line(suite_file, command, tmp_path):
     image = {"id": 1, "width": 9, "height": 9, "file_name": "x.jpg"}
     box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 5, 5], "iscrowd": 0}
     labels = {"images": [image], "annotations": [box], "categories": [{"id": 1, "name": "cat"}]}
@@ -204,15 +162,14 @@ def test_wrong_input_found_by_a_worker_is_one_line(suite_file, tmp_path):
         "annotations": str(tmp_path / "labels.json"),
     }
     path = suite_file(changes={"data.train": split})
-    out = finish(sca_bench("run", path, "--no-mlflow", cwd=tmp_path), 2)
+    out = command("run", path, "--no-mlflow", code=2)
     assert "x.jpg: cannot be decoded" in out
     assert "Traceback" not in out
     assert not list(Store(tmp_path / "runs").records())
 
 
-@pytest.mark.slow
 def test_frozen_forwards_count_images_whatever_cells_seeds_and_steps_there_are(
-    suite_file, tmp_path
+    suite_file, command, tmp_path
 ):
     """One (depth, seed) or six, few steps or many: every image is encoded once."""
     said = set()
@@ -221,9 +178,9 @@ def test_frozen_forwards_count_images_whatever_cells_seeds_and_steps_there_are(
     ):
         path = suite_file(name=f"demo{number}", **more)
         folder = tmp_path / str(number)
-        out = finish(sca_bench("run", path, "--no-mlflow", "--runs-dir", folder, cwd=tmp_path))
+        out = command("run", path, "--no-mlflow", "--runs-dir", folder)
         said.add(re.search(r"frozen part: .* mixed", out).group())
-        again = finish(sca_bench("run", path, "--no-mlflow", "--runs-dir", folder, cwd=tmp_path))
+        again = command("run", path, "--no-mlflow", "--runs-dir", folder)
         assert "0 training steps, 0 forwards" in again
     assert len(said) == 1
     assert said.pop().startswith("frozen part: 10 images encoded")
@@ -232,27 +189,26 @@ def test_frozen_forwards_count_images_whatever_cells_seeds_and_steps_there_are(
 MANY = {"dataset": "scenes", "num_images": 400, "first_seed": 1000}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["*/.shard-*.tmp", "*/shard-*.json"])
-def test_a_kill_while_features_are_kept_is_made_good(suite_file, tmp_path, moment):
+def test_a_kill_while_features_are_kept_is_made_good(
+    suite_file, process, command, tmp_path, moment
+):
     """SIGKILL of every process while a shard is written, or behind it; then the command again."""
     path = suite_file(changes={"data.train": MANY, "train.steps": 2})
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    process = sca_bench(
-        "run", path, "--no-mlflow", "--runs-dir", broken, cwd=tmp_path, start_new_session=True
-    )
+    running = process("run", path, "--no-mlflow", "--runs-dir", broken, start_new_session=True)
     deadline = time.monotonic() + 120
     while not list((broken / "features").glob(moment)) and time.monotonic() < deadline:
         time.sleep(0.001)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    os.killpg(running.pid, signal.SIGKILL)
+    running.communicate()
     assert not list(broken.glob("cells/*/*/trainable.safetensors"))
     for runs in (broken, whole):
-        finish(sca_bench("run", path, "--no-mlflow", "--runs-dir", runs, cwd=tmp_path))
+        command("run", path, "--no-mlflow", "--runs-dir", runs)
     for record in Store(whole).records():
         one, two = (Store(r).run_dir(record.cell_id, record.seed) for r in (whole, broken))
         name = "trainable.safetensors"
         assert (one / name).read_bytes() == (two / name).read_bytes()
-    out = finish(sca_bench("cache", "verify", "--runs-dir", broken, cwd=tmp_path))
+    out = command("cache", "verify", "--runs-dir", broken)
     assert "0 shards damaged" in out
     assert not list((broken / "features").glob("*/.shard-*.tmp"))

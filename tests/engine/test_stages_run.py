@@ -2,15 +2,11 @@
 
 import json
 
-import pytest
 import torch
 from safetensors.torch import load_file
-from test_run_command import finish, sca_bench
 
 from sca_bench.files import file_sha256
 from sca_bench.study.store import Store, trained_path
-
-pytestmark = pytest.mark.slow
 
 STAGES = """
 stages:
@@ -31,16 +27,16 @@ def by_name(store, name="demo"):
     return {c.name: store.record(c.cell_id, manifest.seeds[0]) for c in manifest.cells}
 
 
-def test_two_cells_share_one_stage(suite_file, tmp_path):
+def test_two_cells_share_one_stage(suite_file, command, tmp_path):
     axes = "{pretraining: [none, shapes], train.learning_rate: [0.01, 0.02]}"
     path = suite_file(
         axes=axes, extra=STAGES.replace("{steps: 4}", "{steps: 4, learning_rate: 0.03}")
     )
-    out = finish(sca_bench("plan", path, "--no-probe", cwd=tmp_path))
+    out = command("plan", path, "--no-probe")
     assert "4 to run" in out
     assert f"{4 + 4 * 6} training steps" in out
     assert "2 begin with it: pretraining=shapes,learning_rate=0.01; pretraining=shapes" in out
-    out = finish(sca_bench("run", path, "--no-mlflow", cwd=tmp_path))
+    out = command("run", path, "--no-mlflow")
     assert "after 1 stages" in out
     store = Store(tmp_path / "runs")
     stages = [r for r in store.records() if r.stage]
@@ -64,16 +60,16 @@ def test_two_cells_share_one_stage(suite_file, tmp_path):
             "weights_sha256": file_sha256(weights),
         }
     assert not (store.run_dir(stages[0].cell_id, 0) / "predictions.jsonl").exists()
-    out = finish(sca_bench("run", path, "--no-mlflow", cwd=tmp_path))
+    out = command("run", path, "--no-mlflow")
     assert "nothing to do" in out
 
 
-def test_fine_tuning_starts_from_the_stage(suite_file, tmp_path):
+def test_fine_tuning_starts_from_the_stage(suite_file, command, tmp_path):
     """With no step of its own a cell has exactly the stage's weights; without stage, fresh ones."""
     path = suite_file(
         axes="{pretraining: [none, shapes]}", changes={"train.steps": 0}, extra=STAGES
     )
-    finish(sca_bench("run", path, "--no-mlflow", cwd=tmp_path))
+    command("run", path, "--no-mlflow")
     store = Store(tmp_path / "runs")
     runs = by_name(store)
     (stage,) = [r for r in store.records() if r.stage]
@@ -86,9 +82,9 @@ def test_fine_tuning_starts_from_the_stage(suite_file, tmp_path):
     assert not all(torch.equal(fresh[n], t) for n, t in tuned.items())
 
 
-def test_prompts_share_one_training(suite_file, tmp_path):
+def test_prompts_share_one_training(suite_file, command, tmp_path):
     path = suite_file(axes="{eval.prompt: [box, point], eval.num_beams: [1, 2]}")
-    finish(sca_bench("run", path, "--no-mlflow", cwd=tmp_path))
+    command("run", path, "--no-mlflow")
     store = Store(tmp_path / "runs")
     assert logged_steps(store) == 6
     runs = by_name(store)
@@ -104,10 +100,10 @@ def test_prompts_share_one_training(suite_file, tmp_path):
             assert not trained_path(store.run_dir(run.cell_id, 0)).exists()
 
 
-def test_a_failed_stage_fails_what_needs_it_and_nothing_else(suite_file, tmp_path):
+def test_a_failed_stage_fails_what_needs_it_and_nothing_else(suite_file, command, tmp_path):
     extra = STAGES.replace("{steps: 4}", "{steps: 4, learning_rate: 1.0e+30}")
     path = suite_file(axes="{pretraining: [none, shapes]}", extra=extra)
-    out = finish(sca_bench("run", path, "--no-mlflow", cwd=tmp_path), code=1)
+    out = command("run", path, "--no-mlflow", code=1)
     assert "FAILED pretraining=shapes seed 0: stage shapes seed 0, whose weights it needs" in out
     runs = by_name(Store(tmp_path / "runs"))
     assert runs["pretraining=none"].status == "done"
@@ -115,23 +111,23 @@ def test_a_failed_stage_fails_what_needs_it_and_nothing_else(suite_file, tmp_pat
     assert "Traceback" not in out
 
 
-def test_changed_weights_of_a_stage_are_refused(suite_file, tmp_path):
+def test_changed_weights_of_a_stage_are_refused(suite_file, command, tmp_path):
     path = suite_file(axes="{pretraining: [shapes]}", extra=STAGES)
-    finish(sca_bench("run", path, "--no-mlflow", cwd=tmp_path))
+    command("run", path, "--no-mlflow")
     store = Store(tmp_path / "runs")
     (stage,) = [r for r in store.records() if r.stage]
     pointer = tmp_path / "runs" / "stages" / stage.cell_id / "seed-0.json"
     content = json.loads(pointer.read_text())
     pointer.write_text(json.dumps(content | {"weights_sha256": "0" * 64}))
     edited = suite_file(axes="{pretraining: [shapes]}", changes={"train.steps": 5}, extra=STAGES)
-    out = finish(sca_bench("run", edited, "--no-mlflow", cwd=tmp_path), code=1)
+    out = command("run", edited, "--no-mlflow", code=1)
     assert "has changed since it was trained" in " ".join(out.split())
 
 
-def test_a_run_that_lacks_captions_only_keeps_the_lineage_it_has(suite_file, tmp_path):
+def test_a_run_that_lacks_captions_only_keeps_the_lineage_it_has(suite_file, command, tmp_path):
     """Its own weights stand; what lies in the stage's folder today is not what it started from."""
     path = suite_file(axes="{pretraining: [shapes]}", extra=STAGES)
-    finish(sca_bench("run", path, "--no-mlflow", cwd=tmp_path))
+    command("run", path, "--no-mlflow")
     store = Store(tmp_path / "runs")
     before = by_name(store)["pretraining=shapes"]
     folder = store.run_dir(before.cell_id, 0)
@@ -142,7 +138,7 @@ def test_a_run_that_lacks_captions_only_keeps_the_lineage_it_has(suite_file, tmp
     pointer = tmp_path / "runs" / "stages" / stage["cell_id"] / "seed-0.json"
     content = json.loads(pointer.read_text())
     pointer.write_text(json.dumps(content | {"weights_sha256": "0" * 64}))
-    finish(sca_bench("run", path, "--no-mlflow", cwd=tmp_path))
+    command("run", path, "--no-mlflow")
     after = by_name(store)["pretraining=shapes"]
     assert (after.status, after.lineage) == ("done", before.lineage)
     assert said(folder) == [row["caption"] for row in map(json.loads, captions.splitlines())]
@@ -153,12 +149,12 @@ def said(folder):
     return [row["caption"] for row in map(json.loads, rows)]
 
 
-def test_stages_of_one_recipe_follow_each_other(suite_file, tmp_path):
+def test_stages_of_one_recipe_follow_each_other(suite_file, command, tmp_path):
     """The same data and steps twice, at two rates: neither waits for the other for ever."""
     again = "  again: {data: {train: DATA}, train: {steps: 4, learning_rate: 0.001}}\n"
     data = "{dataset: scenes, num_images: 6, first_seed: 500, captions: shape}"
     extra = STAGES + again.replace("DATA", data)
     path = suite_file(axes="{pretraining: [[shapes, again]]}", extra=extra)
-    finish(sca_bench("run", path, "--no-mlflow", cwd=tmp_path))
+    command("run", path, "--no-mlflow")
     (run,) = by_name(Store(tmp_path / "runs")).values()
     assert [stage["stage"] for stage in run.lineage] == ["shapes", "again"]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers.command import finish, wait_for
 from optuna.trial import TrialState
 from rich.console import Console
-from test_run_command import finish, sca_bench, wait_for
 
 from sca_bench.engine.launch import Launcher
 from sca_bench.engine.search import default_storage
@@ -17,7 +17,6 @@ from sca_bench.engine.sweep import Sweeper
 from sca_bench.study.store import Store
 from sca_bench.study.sweep import load_sweep
 
-pytestmark = pytest.mark.slow
 SPACE = {
     "mixer.num_layers": {"choices": [1, 2]},
     "train.learning_rate": {"low": 1e-3, "high": 3e-2, "log": True},
@@ -139,26 +138,26 @@ def numbers(sweeper, trial):
 CHANGES = {"train.steps": 60, "runtime.checkpoint_every": 5, "train.val_every": 20}
 
 
-def test_killed_in_the_middle_and_repeated(sweep_file, search, tmp_path):
+def test_killed_in_the_middle_and_repeated(sweep_file, search, process, command, tmp_path):
     pruner = {"name": "PercentilePruner", "percentile": 50.0, "n_startup_trials": 1}
     path = sweep_file(changes=CHANGES, trials=6, batch=4, pruner=pruner, prune_on="val/loss")
     reference = search(path, "reference")
     runs = tmp_path / "runs"
-    command = ("sweep", path, "--no-mlflow")
+    words = ("sweep", path, "--no-mlflow")
 
     def second_checkpoint():
         return any(runs.glob("cells/*/*/checkpoint-[2-5]*.pt"))
 
-    process = sca_bench(*command, cwd=tmp_path)
-    wait_for(second_checkpoint, process)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    process = sca_bench(*command, cwd=tmp_path)
-    wait_for(lambda: len(list(runs.glob("cells/*/seed-0/record.json"))) > 4, process)
-    process.send_signal(signal.SIGTERM)
-    out = finish(process, 128 + signal.SIGTERM)
+    running = process(*words)
+    wait_for(second_checkpoint, running)
+    running.send_signal(signal.SIGKILL)
+    running.communicate()
+    running = process(*words)
+    wait_for(lambda: len(list(runs.glob("cells/*/seed-0/record.json"))) > 4, running)
+    running.send_signal(signal.SIGTERM)
+    out = finish(running, 128 + signal.SIGTERM)
     assert "stopped by SIGTERM; run the same command again to go on" in out
-    out = finish(sca_bench(*command, cwd=tmp_path))
+    out = command(*words)
     assert "6 trials (" in out
     assert "optuna-dashboard sqlite:///" in out
     store = Store(runs)
@@ -178,11 +177,11 @@ def test_killed_in_the_middle_and_repeated(sweep_file, search, tmp_path):
     assert {r.seed for r in test} == {100, 101}
 
     before = {p: p.stat().st_mtime_ns for p in runs.glob("cells/*/*/*")}
-    again = finish(sca_bench(*command, cwd=tmp_path))
+    again = command(*words)
     assert "0 training steps, 0 forwards" in again
     assert before == {p: p.stat().st_mtime_ns for p in runs.glob("cells/*/*/*")}
 
-    finish(sca_bench("report", cwd=tmp_path))
+    command("report")
     for name in ("demo", "demo_confirmed"):
         assert (tmp_path / "reports" / name / "index.html").exists()
     table = (tmp_path / "reports" / "demo" / "table.md").read_text()
@@ -191,7 +190,7 @@ def test_killed_in_the_middle_and_repeated(sweep_file, search, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")  # mlflow's own imports warn in ways that change by version
-def test_a_failing_trial_and_a_front(sweep_file, tmp_path):
+def test_a_failing_trial_and_a_front(sweep_file, command, tmp_path):
     path = sweep_file(
         space={
             "mixer.num_layers": {"choices": [1, 2]},
@@ -204,7 +203,7 @@ def test_a_failing_trial_and_a_front(sweep_file, tmp_path):
         sampler={"name": "GridSampler"},
         trials=9,
     )
-    out = finish(sca_bench("sweep", path, cwd=tmp_path), 1)
+    out = command("sweep", path, code=1)
     assert "4 trials (2 complete, 2 fail)" in out
     assert "loss is nan at step" in out or "loss is inf at step" in out
     assert "Traceback" not in out
@@ -219,12 +218,12 @@ def test_a_failing_trial_and_a_front(sweep_file, tmp_path):
     assert any("val/exact_match" in run.data.metrics for run in mirrored)
     confirmed = client.search_runs([names["demo_confirmed"]])
     assert all("test/exact_match" in run.data.metrics for run in confirmed)
-    again = finish(sca_bench("sweep", path, cwd=tmp_path), 1)
+    again = command("sweep", path, code=1)
     assert "0 runs" in again
 
 
-def test_a_wrong_sweep_is_one_line(sweep_file, tmp_path):
+def test_a_wrong_sweep_is_one_line(sweep_file, command, tmp_path):
     path = sweep_file(sampler={"name": "TPESamler"})
-    out = finish(sca_bench("sweep", path, cwd=tmp_path), 2)
+    out = command("sweep", path, code=2)
     assert out.strip() == f"{path}: sampler.name: 'TPESamler'; did you mean TPESampler?"
     assert not Path(tmp_path / "runs").exists()

@@ -1,11 +1,10 @@
 """The photo suite end to end on made-up photos, through the command line."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from helpers.command import run_here
 from PIL import Image
 
 from sca_bench.cli import main
@@ -38,9 +37,7 @@ def folders(photo_folder, sam_folder, lm_folder):
 @pytest.fixture(scope="module")
 def runs(folders, tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
-    words = [sys.executable, "-m", "sca_bench", *arguments(folders, root)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_here(*arguments(folders, root), cwd=root)
     return root
 
 
@@ -124,7 +121,7 @@ def test_the_same_photos_in_cocos_layout_give_the_same_captions(folders, runs, r
         )
         change += ["--set", value]
     words = arguments(folders, tmp_path, *change, "--only", "num_layers=2")
-    assert subprocess.run([sys.executable, "-m", "sca_bench", *words], check=False).returncode == 0
+    run_here(*words, cwd=tmp_path)
     found = next(iter(Store(tmp_path).records()))
     keys = ("region_id", "caption", "references", "box_xyxy")
     one, two = (

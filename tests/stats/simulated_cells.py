@@ -10,6 +10,7 @@ from sca_bench.stats.bootstrap import CellScores, image_weights, mean_combine, r
 from sca_bench.stats.compare import Comparison, compare_resampled
 
 RESAMPLES = 400
+AT_ONCE = 50  # trials, a few megabytes
 
 
 @dataclass(frozen=True)
@@ -36,25 +37,39 @@ class World:
 
 def trials(world, num, rng, difference=0.0, combine=mean_combine, columns=None):
     """Return pairs of cells, the first better by `difference`, drawn anew for each trial."""
-    counts = world.counts()
     pairs = []
-    for _ in range(num):
-        shared = world.shared * rng.normal(size=world.num_images)
-        pair = []
-        for side in (0, 1):
-            seeds = world.num_seeds[side]
-            shape = (seeds, world.num_images)
-            value = shared + world.own * rng.normal(size=world.num_images)
-            value = value + (difference if side == 0 else 0.0)
-            if world.trained[side]:
-                value = value + world.seed[side] * rng.normal(size=(seeds, 1))
-                value = value + world.together * rng.normal(size=shape)
-            noise = world.region * rng.normal(size=shape if world.trained[side] else shape[1:])
-            sums = np.broadcast_to(counts * value + np.sqrt(counts) * noise, shape)
-            sums = sums[:, :, None] if columns is None else columns(sums / counts, counts)
-            pair.append(CellScores(sums, counts, combine, world.trained[side]))
-        pairs.append(pair)
+    while len(pairs) < num:
+        size = min(AT_ONCE, num - len(pairs))
+        pairs += _some_trials(world, size, rng, difference, combine, columns)
     return pairs
+
+
+def _some_trials(world, num, rng, difference, combine, columns):
+    """Draw the numbers of several trials at once, in the order of one trial after the other."""
+    counts, images = world.counts(), world.num_images
+    shapes = [(images,)]
+    for seeds, trained in zip(world.num_seeds, world.trained, strict=True):
+        of_cell = [(seeds, 1), (seeds, images), (seeds, images)] if trained else [(images,)]
+        shapes += [(images,), *of_cell]
+    ends = np.cumsum([np.prod(shape) for shape in shapes])
+    blocks = np.split(rng.normal(size=(num, ends[-1])), ends[:-1], axis=1)
+    drawn = iter(z.reshape(num, *shape) for z, shape in zip(blocks, shapes, strict=True))
+    shared = world.shared * next(drawn)
+    sides = []
+    for side, (seeds, trained) in enumerate(zip(world.num_seeds, world.trained, strict=True)):
+        value = (shared + world.own * next(drawn)) + (difference if side == 0 else 0.0)
+        value = value[:, None]
+        if trained:
+            value = value + world.seed[side] * next(drawn)
+            value = value + world.together * next(drawn)
+            noise = world.region * next(drawn)
+        else:
+            noise = world.region * next(drawn)[:, None]
+        sums = counts * value + np.sqrt(counts) * noise
+        sums = np.broadcast_to(sums, (num, seeds, images))
+        sums = sums[..., None] if columns is None else columns(sums / counts, counts)
+        sides.append([CellScores(one, counts, combine, trained) for one in sums])
+    return list(zip(*sides, strict=True))
 
 
 def compared(pairs, level=0.95) -> list[Comparison]:

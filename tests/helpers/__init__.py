@@ -1,0 +1,1 @@
+"""What tests of several folders share; fixtures stand in the `conftest.py` files."""
