@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import itertools
-import functools
 import os
 import signal
 
@@ -90,7 +90,6 @@ def die_after():
         deadly(io, "open", lambda path, mode="r", *_, **__: set(mode) & set("wax+"))
 
     return arm
-
 
 
 @pytest.fixture
