@@ -27,6 +27,7 @@ from sca_bench.data_settings import (
     VisualGenomeSplit,
 )
 from sca_bench.settings_base import Kind, Settings, items_of, kind_of, of_kind
+from sca_bench.types import Prompt
 
 __all__ = [
     "AugmentationSettings",
@@ -175,9 +176,7 @@ class EvalSettings(Settings):
     split: Literal["test", "val"] = "test"
     """What is captioned and scored; a sweep looks at the validation split only."""
 
-    prompt: Literal["box", "point", "box_point", "random_point", "mask_point", "sam_mask_point"] = (
-        "box"
-    )
+    prompt: Prompt = "box"
     """The box, its centre, both, a random point in the box, in the region's mask, in SAM's mask."""
     prompt_seed: int = Field(0, ge=0)
     """Seed of the random points; each region has its own, whatever is evaluated beside it."""

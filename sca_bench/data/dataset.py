@@ -23,7 +23,6 @@ from sca_bench.data.preprocess import blank_image, blank_input, preprocess
 from sca_bench.data.prompts import (
     WITH_BOX,
     WITH_POINT,
-    Prompt,
     box_points,
     check_masks,
     mask_points,
@@ -31,7 +30,7 @@ from sca_bench.data.prompts import (
 from sca_bench.data.region_set import RegionSet
 from sca_bench.data.sampling import Draw
 from sca_bench.settings import AugmentationSettings
-from sca_bench.types import ImageRecord, Region
+from sca_bench.types import ImageRecord, Prompt, Region
 
 PLAIN, FLIPPED, JITTERED = 0, 1, 2
 """View numbers: the image as stored, mirrored left to right, scaled and cut at random."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +16,7 @@ from sca_bench.boxes import centre_points
 from sca_bench.data.masks import decode_mask
 from sca_bench.data.region_set import RegionSet
 from sca_bench.errors import InputError
-from sca_bench.types import Region
-
-Prompt = Literal["box", "point", "box_point", "random_point", "mask_point", "sam_mask_point"]
-"""The box, its centre, both, a random point in the box, in the region's mask, in SAM's own mask."""
+from sca_bench.types import Prompt, Region
 
 WITH_BOX = ("box", "box_point", "sam_mask_point")
 WITH_POINT = ("point", "box_point", "random_point", "mask_point")

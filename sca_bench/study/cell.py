@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from sca_bench.grammar import WORLD_VERSION
 from sca_bench.settings import CellSettings, ScenesSplit, SplitSettings, items_of
 from sca_bench.study.fingerprint import digest_json
-from sca_bench.types import FAMILIES, Family
+from sca_bench.types import FAMILIES, Family, Prompt
 from sca_bench.variants import SAM_PARTS, SCA_PARTS, VariantSpec, get_variant
 
 KEY_LENGTH = 12
@@ -210,7 +210,7 @@ class CellIdentity:
         found: SplitSettings | None = getattr(self.settings.data, self.data_split(split))
         return found
 
-    def prompt(self, split: RunSplit) -> str:
+    def prompt(self, split: RunSplit) -> Prompt:
         """Return what stands for a region in a split."""
         return (self.settings.eval if split == "captioned" else self.settings.train).prompt
 
