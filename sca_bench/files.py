@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import sqlite3
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -236,7 +237,10 @@ class FileDigests:
     def _open(self) -> sqlite3.Connection | None:
         if self._connection is None and self._memory is not None:
             self._memory.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(self._memory, timeout=30, isolation_level=None)
+            self._connection = sqlite3.connect(
+                self._memory, timeout=30, isolation_level=None, check_same_thread=False
+            )
+            weakref.finalize(self, self._connection.close)  # by whichever thread drops it
             self._connection.execute("PRAGMA synchronous = OFF")  # what is lost is digested again
             self._connection.execute(
                 "CREATE TABLE IF NOT EXISTS files (memo TEXT PRIMARY KEY, digest TEXT)"

@@ -162,7 +162,9 @@ class CheckpointHook(Hook):  # type: ignore[misc]
             except Exception as error:
                 known = isinstance(error, CellError)
                 group.fail(member, str(error) if known else unusable(path, error))
-                runner.param_schedulers.pop(member.key)  # it will make no step
+        for member in group.members:
+            if member.error:  # it will make no step, so its schedule must make none
+                runner.param_schedulers.pop(member.key)
         if not group.alive:
             runner.train_loop.stop_training = True
 

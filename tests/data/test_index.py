@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from sca_bench.data import index as index_module
+from sca_bench.data import region_index
 from sca_bench.data.dataset import RegionDataset
 from sca_bench.data.index import annotations_of, indexed, sources
 from sca_bench.data.load import load_split, read_files
@@ -133,6 +134,19 @@ def test_a_touched_source_with_the_same_content_is_no_change(vg, counted, caplog
     assert not caplog.records
 
 
+def test_a_touched_source_is_read_through_once(vg, counted, monkeypatch):
+    (vg.folder / INDEX_FOLDER).mkdir()
+    split = vg.split()
+    indexed(split, WHERE, counted)
+    os.utime(split.regions, (1, 1))
+    read = []
+    digest = region_index._digest
+    monkeypatch.setattr(region_index, "_digest", lambda p: read.append(p.name) or digest(p))
+    for _ in range(2):
+        indexed(split, WHERE, counted)
+    assert read == ["region_descriptions.json"]
+
+
 def the_index(vg):
     (place,) = (vg.folder / INDEX_FOLDER).iterdir()
     return place
@@ -145,8 +159,15 @@ def flip_a_byte(place):
     file.write_bytes(content)
 
 
+def flip_a_byte_unseen(place):
+    times = (place / "references.bin").stat()
+    flip_a_byte(place)
+    os.utime(place / "references.bin", ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
 DAMAGE = {
     "a flipped byte": flip_a_byte,
+    "a flipped byte, size and time put back": flip_a_byte_unseen,
     "a cut array": lambda p: (p / "boxes_xyxy.npy").write_bytes(b"\x93NUMPY"),
     "a missing file": lambda p: (p / "image_ids.npy").unlink(),
     "no description": lambda p: (p / "index.json").unlink(),

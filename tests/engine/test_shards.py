@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from sca_bench import files
 from sca_bench.engine import shards
 from sca_bench.engine.shards import DamagedRow, Rows, ShardStore
 
@@ -129,20 +130,16 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
     store = filled(tmp_path / "s")
     before = sorted(path.name for path in store.folder.iterdir())
 
-    def full(path, parts):
-        with shards._temporary(path).open("wb") as handle:
-            handle.write(parts[0][:5])
-        raise OSError(errno.ENOSPC, "No space left on device")
+    publish = files.publish
 
     for fails in ("safetensors", "json"):
-        write = shards._write
-        monkeypatch.setattr(
-            shards,
-            "_write",
-            lambda path, parts, fails=fails, write=write: (
-                full(path, parts) if path.name.endswith(fails) else write(path, parts)
-            ),
-        )
+
+        def full(finished, path, fails=fails):
+            if path.name.endswith(fails):
+                raise OSError(errno.ENOSPC, "No space left on device")
+            publish(finished, path)
+
+        monkeypatch.setattr(files, "publish", full)
         with pytest.raises(OSError, match="No space left"):
             store.append(["new"], {"a": rows(1), "b": rows(1, 2)}, {})
         monkeypatch.undo()

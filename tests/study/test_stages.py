@@ -1,6 +1,7 @@
 """Chains of stages: what names them, what they share, and what is left to train."""
 
 import pytest
+from safetensors.numpy import save
 
 from sca_bench.errors import InputError
 from sca_bench.settings import CellSettings
@@ -37,7 +38,7 @@ def finish(store, cell, seed, training=True):
         cell_id=cell.cell_id, seed=seed, status="done", settings={}, variant="sca", revision="1"
     )
     store.save(record)
-    trained_path(store.run_dir(cell.cell_id, seed)).write_bytes(b"weights")
+    trained_path(store.run_dir(cell.cell_id, seed)).write_bytes(save({}))
     if training:
         TrainedIndex(store).announce(cell.training_id, cell.cell_id, seed, 7)
 
