@@ -13,7 +13,7 @@ from baselines.sam_captioner.adapter import DESCRIBE, QUESTION, build
 from sca_bench.batch import RegionFeatures
 from sca_bench.captioner import Decoding, SharesPrefix, TrainableCaptioner
 from sca_bench.contract import CaptionerContract, image_of, toy_batch, without_regions
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.models.build import load_sam_parts
 from sca_bench.variants import get_variant
 
@@ -28,7 +28,8 @@ def make(checkpoints, cell_settings):
     def made(kind="git", parts=shared, **changes):
         weights = changes.pop("baseline__weights", str(checkpoints(kind)))
         settings = cell_settings(baseline__weights=weights, **changes)
-        return build(kind, settings, parts, "suite.yaml")
+        with at("suite.yaml"):
+            return build(kind, settings, parts)
 
     return made
 

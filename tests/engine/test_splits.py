@@ -13,6 +13,7 @@ from sca_bench.engine.job import Outcome
 from sca_bench.engine.prepare import prepare
 from sca_bench.errors import InputError
 from sca_bench.study.cell import CellIdentity
+from sca_bench.errors import at
 from sca_bench.study.store import Store
 
 SCENES = {"dataset": "scenes", "num_images": 4}
@@ -113,7 +114,8 @@ def test_an_image_in_a_part_and_in_the_test_split_is_refused(group_job, tmp_path
     shared = {**SCENES, "first_seed": 100}
     parts = [{"weight": 1, "split": shared}, MIXTURE["parts"][1]]
     job = group_job({"data.train": {"dataset": "mixture", "parts": parts}})
-    with pytest.raises(InputError, match=r"test: data.train: shares 3 images with data.test"):
+    line = r"^test: data.train: shares 3 images with data.test"
+    with pytest.raises(InputError, match=line), at(job.where):
         prepare(job, Outcome(), tmp_path / "progress")
     stage = replace(job, cells=[replace(job.cells[0], stage="names")])
     with pytest.raises(InputError, match=r"stages\.names\.data\.train: shares 3 images"):
