@@ -7,12 +7,13 @@ mask candidates.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 _V = TypeVar("_V")
 
@@ -205,3 +206,27 @@ def _to(item: _T, device: torch.device | str) -> _T:
         elif isinstance(value, RegionFeatures):
             moved[f.name] = _to(value, device)
     return replace(item, **moved)
+
+
+def each_by_itself(rows: Tensor) -> bool:
+    """Say whether to compute row by row: frozen work on a CPU, of which there is any.
+
+    On a CPU the height of a matrix decides which kernel multiplies it, and kernels round
+    differently. So there, without gradient, every image and every region is computed by itself:
+    what stands beside it in the batch has no say in its numbers, however features are batched,
+    shared or cached. Tensors without content, on which a cell is sized, pass in one piece.
+    """
+    if isinstance(rows, FakeTensor) or torch.is_grad_enabled():
+        return False
+    return len(rows) > 0 and rows.device.type == "cpu"
+
+
+def row_by_row(function: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
+    """Call a function on batches, or on their rows one at a time where `each_by_itself` says so."""
+    rows = next(x for x in inputs if x is not None)
+    if not each_by_itself(rows):
+        return function(*inputs)
+    parts = [None if x is None else x.split(1) for x in inputs]
+    return torch.cat(
+        [function(*(None if p is None else p[n] for p in parts)) for n in range(len(rows))]
+    )

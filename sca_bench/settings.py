@@ -220,7 +220,7 @@ class RuntimeSettings(Settings):
     cache_limit_gib: float | None = of_kind("cost", None, gt=0)
     """Size up to which features are kept; those used least recently make room for new ones."""
     eval_regions: int = of_kind("cost", 64, ge=1)
-    """Regions captioned at a time."""
+    """Regions captioned at a time; moves no number beyond rounding."""
     compile: bool = of_kind("cost", False)
     checkpoint_every: int = of_kind("cost", 200, ge=1)
     log_every: int = of_kind("cost", 20, ge=1)

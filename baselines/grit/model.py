@@ -27,11 +27,16 @@ from baselines.grit.proposals import ProposalHead, choose_proposals
 from baselines.grit.pyramid import Pyramid
 from baselines.grit.search import Captions, search
 from baselines.grit.text_decoder import CachedSteps, TextDecoder, UncachedSteps
+from sca_bench.batch import each_by_itself, row_by_row
 
 MAX_TOKENS = 40
 """Longest caption of the original, begin token included."""
 REGIONS_AT_A_TIME = 64
-"""Regions decoded at a time: bounds memory, moves no number beyond rounding."""
+"""Regions decoded at a time: bounds memory, moves no number beyond rounding.
+
+What is decoded together may move the last digits of a log-probability, and a caption where two
+words are equally likely to that many digits. Image levels and visual tokens do not depend on it.
+"""
 
 
 @dataclass(frozen=True)
@@ -81,8 +86,14 @@ class Grit(nn.Module):
         return torch.stack([normalise_and_pad(image, self.device, dtype) for image in images])
 
     def pooled_levels(self, images: Sequence[ResizedImage]) -> list[Tensor]:
-        """Encode images of one size and return the levels that regions are pooled from."""
-        return self.pyramid.pooled(self.image_encoder(self.pixels(images)))
+        """Encode images of one size and return the levels that regions are pooled from.
+
+        On a CPU and without gradient every image is encoded by itself.
+        """
+        pixels_B3HW = self.pixels(images)
+        parts = pixels_B3HW.split(1) if each_by_itself(pixels_B3HW) else (pixels_B3HW,)
+        encoded = [self.pyramid.pooled(self.image_encoder(part)) for part in parts]
+        return [torch.cat(level) for level in zip(*encoded, strict=True)]
 
     def visual_tokens(
         self, levels: Sequence[Tensor], boxes_xyxy_N4: Tensor, image_index_N: Tensor
@@ -95,7 +106,7 @@ class Grit(nn.Module):
             image_index_N: Which of the images each box lies in.
         """
         features_NSC = self.object_features(levels, boxes_xyxy_N4, image_index_N)
-        return self.text_decoder.visual_tokens(features_NSC)
+        return row_by_row(self.text_decoder.visual_tokens, features_NSC)
 
     def object_features(
         self, levels: Sequence[Tensor], boxes_xyxy_N4: Tensor, image_index_N: Tensor

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sca_bench.batch import RegionBatch, RegionFeatures
+from sca_bench.batch import RegionBatch, RegionFeatures, row_by_row
 from sca_bench.captioner import Decoding
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.settings import CellSettings
@@ -123,19 +123,23 @@ class NearestRegion(nn.Module):
         if not batch.num_regions:
             return []
         features = batch.features or self.frozen_features(batch)
-        vectors_NC = self._vectors(features)
-        best_N = torch.full((len(vectors_NC),), -torch.inf, device=vectors_NC.device)
-        place_N = torch.zeros(len(vectors_NC), dtype=torch.long, device=vectors_NC.device)
-        for start in range(0, len(self.known_KC), _ROWS_AT_A_TIME):
-            found_N, at_N = (vectors_NC @ self.known_KC[start : start + _ROWS_AT_A_TIME].T).max(1)
-            place_N = torch.where(found_N > best_N, at_N + start, place_N)
-            best_N = torch.maximum(found_N, best_N)
+        place_N = row_by_row(self._nearest, self._vectors(features))
         return [
             Prediction(region_id, self.captions[place].strip(), 0.0, tuple(row), 0.0)
             for region_id, place, row in zip(
                 batch.region_ids, place_N.tolist(), features.ious_NM.tolist(), strict=True
             )
         ]
+
+    def _nearest(self, vectors_NC: Tensor) -> Tensor:
+        """Return the place (N,) of the training region with the highest cosine."""
+        best_N = torch.full((len(vectors_NC),), -torch.inf, device=vectors_NC.device)
+        place_N = torch.zeros(len(vectors_NC), dtype=torch.long, device=vectors_NC.device)
+        for start in range(0, len(self.known_KC), _ROWS_AT_A_TIME):
+            found_N, at_N = (vectors_NC @ self.known_KC[start : start + _ROWS_AT_A_TIME].T).max(1)
+            place_N = torch.where(found_N > best_N, at_N + start, place_N)
+            best_N = torch.maximum(found_N, best_N)
+        return place_N
 
     def _vectors(self, features: RegionFeatures) -> Tensor:
         return F.normalize(self.describe(features, self.encode.sam.dims.image_size).float(), dim=1)

@@ -179,6 +179,10 @@ def _real(batch: RegionBatch, prompts: Tensor | None) -> Tensor | None:
 
 
 def pool_tokens(tokens_NSC: Tensor, grid: int, pooled_grid: int) -> Tensor:
-    """Average-pool image tokens of a square grid to fewer rows and columns."""
-    map_NChw = tokens_NSC.transpose(1, 2).unflatten(2, (grid, grid))
-    return F.adaptive_avg_pool2d(map_NChw, pooled_grid).flatten(2).transpose(1, 2)
+    """Average-pool image tokens of a square grid to fewer rows and columns.
+
+    In and out of the pooling goes what is contiguous: torch would choose the kernel by the layout,
+    which it guesses differently for one row than for several.
+    """
+    map_NChw = tokens_NSC.transpose(1, 2).contiguous().unflatten(2, (grid, grid))
+    return F.adaptive_avg_pool2d(map_NChw, pooled_grid).flatten(2).transpose(1, 2).contiguous()

@@ -1,11 +1,11 @@
 """SAM as a set of parts: image encoder, prompt encoder, mask decoder, at any size.
 
-The modules are segment_anything's, with two exceptions that keep all parameter names: the mixer
-inside the mask decoder is `TwoWayMixer`, and the image encoder's attention is fused.
+The modules are segment_anything's, with three exceptions that keep all parameter names: the mixer
+inside the mask decoder is `TwoWayMixer`, the image encoder's attention is fused, and positions are
+encoded without a matrix product.
 
-On a CPU the height of a matrix decides which kernel multiplies it, and kernels round differently.
-So there, without gradient, every image and every region is computed by itself: what stands beside
-it in the batch has no say in its numbers, however features are batched, shared or cached.
+On a CPU and without gradient every image and every region is computed by itself, so that its
+numbers do not depend on what else is in the batch (see `sca_bench.batch.each_by_itself`).
 
 Shape legend: B images, N regions, P points (or prompt tokens), T tokens, S image tokens (= h*w),
 C channels, M mask candidates.
@@ -13,14 +13,15 @@ C channels, M mask candidates.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from typing import Protocol
 
 import torch
 from segment_anything.modeling import MaskDecoder, PromptEncoder
+from segment_anything.modeling.prompt_encoder import PositionEmbeddingRandom
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 
+from sca_bench.batch import each_by_itself, row_by_row
 from sca_bench.errors import InputError
 from sca_bench.models.image_encoder import SamImageEncoder
 from sca_bench.models.mixer import TwoWayMixer
@@ -67,6 +68,22 @@ class ImageEncoder(Protocol):
         ...
 
 
+class PositionalEncoding(PositionEmbeddingRandom):  # type: ignore[misc]
+    """SAM's encoding of coordinates, with the sum over x and y written out.
+
+    As a matrix product, (n, 2) times (2, C/2), it would take another kernel for one point than for
+    many, and round otherwise. Two products and a sum are the same for any number of points, and
+    stay in float32 under autocast.
+    """
+
+    def _pe_encoding(self, coords: Tensor) -> Tensor:
+        """Encode coordinates (..., 2), x then y from 0 to 1, as (..., C): sines, then cosines."""
+        x, y = (2 * coords - 1).split(1, dim=-1)
+        per_x, per_y = self.positional_encoding_gaussian_matrix
+        phase = 2 * math.pi * (x * per_x + y * per_y)
+        return torch.cat([phase.sin(), phase.cos()], dim=-1)
+
+
 class Sam(nn.Module):
     """SAM's parts and the steps between them, for many regions of many images at a time.
 
@@ -90,7 +107,7 @@ class Sam(nn.Module):
 
     def encode_images(self, pixel_values_B3HW: Tensor) -> Tensor:
         """Return the image embeddings (B, C, h, w) of normalised, padded images."""
-        return _row_by_row(self.image_encoder, pixel_values_B3HW)
+        return row_by_row(self.image_encoder, pixel_values_B3HW)
 
     def image_pe(self) -> Tensor:
         """Return the positional encoding of the image tokens, (S, C), row-major."""
@@ -132,7 +149,7 @@ class Sam(nn.Module):
             raise ValueError("a region needs a box or points")
         if points_xy_input_NP2 is not None and point_labels_NP is None:
             point_labels_NP = torch.ones_like(points_xy_input_NP2[..., 0])
-        return _row_by_row(
+        return row_by_row(
             self._prompt_tokens, boxes_xyxy_input_N4, points_xy_input_NP2, point_labels_NP
         )
 
@@ -160,18 +177,21 @@ class Sam(nn.Module):
         own_TC = self.own_tokens()
         tokens_NTC = torch.cat([own_TC.expand(len(sparse_NPC), -1, -1), sparse_NPC], dim=1)
         image_BSC = (embeddings_BChw + self.dense_prompt()).flatten(2).transpose(1, 2)
+        # New embeddings have channels last in memory, those that were kept have them first, and
+        # kernels that multiply one or the other round differently.
+        image_BSC = image_BSC.contiguous()
         transformer = decoder.transformer
-        mix = transformer.one_by_one if _each_by_itself(tokens_NTC) else transformer
+        mix = transformer.one_by_one if each_by_itself(tokens_NTC) else transformer
         mixed: tuple[Tensor, Tensor] = mix(image_BSC, self.image_pe(), tokens_NTC, image_index_N)
         return mixed
 
     def predicted_ious(self, tokens_NTC: Tensor) -> Tensor:
         """Return the predicted IoU of every mask token, (N, M)."""
-        return _row_by_row(self.mask_decoder.iou_prediction_head, tokens_NTC[:, 0])
+        return row_by_row(self.mask_decoder.iou_prediction_head, tokens_NTC[:, 0])
 
     def mask_logits(self, tokens_NTC: Tensor, image_tokens_NSC: Tensor) -> Tensor:
         """Return the low-resolution mask logits of every mask token, (N, M, 4h, 4w)."""
-        return _row_by_row(self._mask_logits, tokens_NTC, image_tokens_NSC)
+        return row_by_row(self._mask_logits, tokens_NTC, image_tokens_NSC)
 
     def _mask_logits(self, tokens_NTC: Tensor, image_tokens_NSC: Tensor) -> Tensor:
         decoder, grid = self.mask_decoder, self.dims.grid
@@ -185,27 +205,6 @@ class Sam(nn.Module):
             dim=1,
         )
         return torch.einsum("nmc,nchw->nmhw", weights, upscaled)
-
-
-def _each_by_itself(rows: Tensor) -> bool:
-    """Say whether to compute row by row: frozen work on a CPU, of which there is any.
-
-    Tensors without content, on which a cell is sized, pass in one piece.
-    """
-    if isinstance(rows, FakeTensor) or torch.is_grad_enabled():
-        return False
-    return len(rows) > 0 and rows.device.type == "cpu"
-
-
-def _row_by_row(function: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
-    """Call a function on batches, or on their rows one at a time (see the module's docstring)."""
-    rows = next(x for x in inputs if x is not None)
-    if not _each_by_itself(rows):
-        return function(*inputs)
-    parts = [None if x is None else x.split(1) for x in inputs]
-    return torch.cat(
-        [function(*(None if p is None else p[n] for p in parts)) for n in range(len(rows))]
-    )
 
 
 def build_sam(
@@ -267,15 +266,19 @@ def _image_encoder(dims: SamDims) -> ImageEncoder:
 
 
 def _untrained(dims: SamDims, image_encoder: ImageEncoder | None) -> Sam:
+    image_encoder = image_encoder or _image_encoder(dims)
+    prompt_encoder = PromptEncoder(
+        embed_dim=dims.embed_dim,
+        image_embedding_size=(dims.grid, dims.grid),
+        input_image_size=(dims.image_size, dims.image_size),
+        mask_in_chans=MASK_PROMPT_CHANNELS,
+    )
+    # Same buffer, other arithmetic: only the class of the module changes.
+    prompt_encoder.pe_layer.__class__ = PositionalEncoding
     return Sam(
         dims,
-        image_encoder or _image_encoder(dims),
-        PromptEncoder(
-            embed_dim=dims.embed_dim,
-            image_embedding_size=(dims.grid, dims.grid),
-            input_image_size=(dims.image_size, dims.image_size),
-            mask_in_chans=MASK_PROMPT_CHANNELS,
-        ),
+        image_encoder,
+        prompt_encoder,
         MaskDecoder(
             transformer_dim=dims.embed_dim,
             transformer=TwoWayMixer(

@@ -150,7 +150,9 @@ class ScaCaptioner(nn.Module):
     def generate(self, batch: RegionBatch, decoding: Decoding) -> list[Prediction]:
         """Return one `Prediction` per real region, in the batch's row-major order.
 
-        Of several caption heads, `select` says which is kept.
+        Of several caption heads, `select` says which is kept. Frozen features do not depend on
+        what else is in the batch (on a CPU); text mixer, projection and text decoder compute the
+        whole batch at a time, so the last digits of `log_prob` may (see `TextDecoder.generate`).
 
         Raises:
             InputError: `select` is `predicted_iou`, but there are several heads and not one per

@@ -2,6 +2,9 @@
 
 Only the two model families named here are built, by classes of transformers; nothing that a folder
 names as code is run, and no weights are read from a pickle. float32, on the GPU where there is one.
+
+On a CPU every image and every text is embedded by itself and without padding, so that its score
+does not depend, in any digit, on what else is scored.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from transformers import AutoModel, AutoTokenizer, CLIPImageProcessor, CLIPModel
 from sca_bench.errors import InputError
 
 _BATCH = 64
+"""Images, or texts, that a GPU embeds at a time."""
 _FAULTS = (
     OSError,
     ValueError,
@@ -58,6 +62,16 @@ class Clip:
             images: RGB uint8 (H, W, 3), any sizes.
             texts: One text per image.
         """
+        step = _at_a_time(self._model.device)
+        parts = [
+            self._cosines(images[first : first + step], texts[first : first + step])
+            for first in range(0, len(images), step)
+        ]
+        return np.concatenate(parts)
+
+    def _cosines(
+        self, images: Sequence[NDArray[np.uint8]], texts: Sequence[str]
+    ) -> NDArray[np.float32]:
         pixels = torch.cat(
             [
                 self._processor(
@@ -95,8 +109,9 @@ class SentenceModel:
         """Return unit vectors, (len(texts), width) float32, in the order of the texts."""
         order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
         found: list[NDArray[np.float32] | None] = [None] * len(texts)
-        for first in range(0, len(order), _BATCH):
-            places = order[first : first + _BATCH]
+        step = _at_a_time(self._model.device)
+        for first in range(0, len(order), step):
+            places = order[first : first + step]
             chosen = [texts[place] for place in places]
             words = _cut(self._tokenizer, chosen, self._length, self._model.device)
             hidden = self._model(**words).last_hidden_state
@@ -204,6 +219,10 @@ def _loaded(folder: Path, part: str, load: Callable[..., Any], **options: Any) -
     except _FAULTS as error:
         said = " ".join(str(error).split())[:200]
         raise InputError(folder, part, f"cannot be loaded ({said})", "check the folder") from error
+
+
+def _at_a_time(device: torch.device) -> int:
+    return 1 if device.type == "cpu" else _BATCH
 
 
 def _cut(tokenizer: Any, texts: Sequence[str], length: int, device: Any) -> Any:

@@ -187,7 +187,12 @@ class TextDecoder(nn.Module):
 
     @torch.no_grad()
     def generate(self, prefix_NPD: Tensor, decoding: Decoding) -> Generated:
-        """Decode greedily or by beam search, length normalised, without any sampling."""
+        """Decode greedily or by beam search, length normalised, without any sampling.
+
+        All rows are decoded together: one by one would take several times as long. So the last
+        digits of a log-probability may depend on what else is in the call, and so may a caption
+        where two words are equally likely to that many digits.
+        """
         recorder = _GreedyLogProbs()
         ids_NL: Tensor = self.language_model.generate(
             inputs_embeds=prefix_NPD,

@@ -30,7 +30,8 @@ class UnmixedContext:
         embeddings_BChw = features.need("embeddings_BChw")
         pe_SC, grid = features.need("embedding_pe_SC"), embeddings_BChw.shape[-1]
         image_BChw = embeddings_BChw + features.need("dense_prompt_C")[:, None, None]
-        image_BSC = image_BChw.flatten(2).transpose(1, 2)
+        # Contiguous, whatever the layout: new embeddings have channels last, kept ones first.
+        image_BSC = image_BChw.flatten(2).transpose(1, 2).contiguous()
         if self.image_grid is not None and self.image_grid != grid:
             image_BSC = pool_tokens(image_BSC, grid, self.image_grid)
             pe_SC = pool_tokens(pe_SC[None], grid, self.image_grid)[0]
