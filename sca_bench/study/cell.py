@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
 
 from sca_bench.grammar import WORLD_VERSION
-from sca_bench.settings import CellSettings, ScenesSplit, items_of
+from sca_bench.settings import CellSettings, Kind, ScenesSplit, items_of
+from sca_bench.settings_base import defaults_since
 from sca_bench.study.fingerprint import digest_json
 from sca_bench.types import FAMILIES, Family
 from sca_bench.variants import SAM_PARTS, SCA_PARTS, get_variant
@@ -47,25 +48,53 @@ class Cell:
     stage: str = ""
 
 
-def result_settings(settings: BaseModel, prefix: str = "") -> dict[str, Any]:
-    """Return dotted path -> value of every `result` setting."""
+def keyed_values(settings: BaseModel, inputs: Mapping[str, str]) -> dict[str, Any]:
+    """Return all that enters keys, by dotted path: values of settings, digests of what paths name.
+
+    A setting that was added later (`since` in `settings_base`) enters where it differs from its
+    default. Of an object that was added later, each setting does.
+
+    Args:
+        settings: The settings.
+        inputs: Dotted path -> content digest of the path settings that are given.
+    """
     found: dict[str, Any] = {}
-    for name, kind, value in items_of(settings):
-        if kind != "result":
-            continue
-        if isinstance(value, ScenesSplit):
-            found[f"{prefix}{name}.world"] = WORLD_VERSION
-        if isinstance(value, BaseModel):
-            found |= result_settings(value, f"{prefix}{name}.")
-        else:
-            found[f"{prefix}{name}"] = list(value) if isinstance(value, tuple) else value
+    for path, kind, value in _entering(settings):
+        if kind == "path" and path in inputs:
+            found[path] = inputs[path]
+        elif kind == "result" and isinstance(value, ScenesSplit):
+            found[f"{path}.world"] = WORLD_VERSION
+        elif kind == "result" and not isinstance(value, BaseModel):
+            found[path] = list(value) if isinstance(value, tuple) else value
     return found
+
+
+def _entering(
+    settings: BaseModel, prefix: str = "", before: BaseModel | None = None
+) -> Iterator[tuple[str, Kind, Any]]:
+    """Yield (dotted path, kind, value) of what enters keys: objects, then what they hold.
+
+    Args:
+        settings: The settings.
+        prefix: Path of the object they are, with a dot behind.
+        before: What that object is by default, where it was added later as a whole.
+    """
+    defaults = defaults_since(type(settings)) if before is None else dict(before)
+    for name, kind, value in items_of(settings):
+        field = name.partition(".")[0]
+        if field in defaults and getattr(settings, field) == defaults[field]:
+            continue
+        yield f"{prefix}{name}", kind, value
+        if isinstance(value, BaseModel) and kind == "result":
+            inner = defaults.get(name)
+            same = type(inner) is type(value)
+            yield from _entering(value, f"{prefix}{name}.", inner if same else None)
 
 
 def identity(settings: CellSettings, inputs: dict[str, str]) -> dict[str, Any]:
     """Return all that enters a cell's key, flat; `explain` compares two of these."""
     spec = get_variant(settings.variant)
-    values = result_settings(settings) | inputs
+    values = keyed_values(settings, inputs)
     values = {k: v for k, v in values.items() if not _is_in(k, spec.ignores)}
     if spec.reads:
         reads = ("variant", "eval.split", *spec.reads)  # which split is captioned always counts
@@ -103,7 +132,7 @@ def prefix_key(settings: CellSettings, inputs: dict[str, str]) -> str:
 
     Cells whose text decoder is trained share SAM; each keeps a decoder of its own.
     """
-    values = result_settings(settings) | inputs
+    values = keyed_values(settings, inputs)
     shared = {
         key: value
         for key, value in values.items()
@@ -166,7 +195,7 @@ def features_key(
     prompts and, where something is pooled, the grid. Features of images depend on nothing of these:
     their rows are named by the images' content, whatever split shows them.
     """
-    values = result_settings(settings) | inputs
+    values = keyed_values(settings, inputs)
     code = FEATURES_REVISION if _reads_sam(settings) else _prefix_code(settings)
     shared = _embedding_settings(values)
     if family == "images":
@@ -193,7 +222,7 @@ def masks_key(settings: CellSettings, inputs: dict[str, str]) -> str:
 
     It covers weights, preprocessing, precision and prompt; which regions these are, is kept beside.
     """
-    values = result_settings(settings) | inputs
+    values = keyed_values(settings, inputs)
     code = FEATURES_REVISION if _reads_sam(settings) else _prefix_code(settings)
     parts = ["masks", _embedding_settings(values), _prompt_of(settings, "test"), code]
     return digest_json(parts)[:KEY_LENGTH]
@@ -201,7 +230,7 @@ def masks_key(settings: CellSettings, inputs: dict[str, str]) -> str:
 
 def split_images(settings: CellSettings, inputs: dict[str, str], split: str) -> str:
     """Return a digest of which images and regions a split shows, in which views."""
-    values = result_settings(settings) | inputs
+    values = keyed_values(settings, inputs)
     source = f"data.{data_split(settings, split)}."
     part = {k.removeprefix(source): v for k, v in values.items() if k.startswith(source)}
     views: list[Any] = []

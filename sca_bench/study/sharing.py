@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sca_bench.settings import CellSettings, MixtureSplit, ScenesSplit, SplitSettings
-from sca_bench.study.cell import prefix_key, result_settings
+from sca_bench.study.cell import keyed_values, prefix_key
 from sca_bench.study.fingerprint import digest_json
 from sca_bench.study.plan import Job
 from sca_bench.variants import get_variant
@@ -65,7 +65,7 @@ def _divide(jobs: tuple[Job, ...], levels: tuple[_Level, ...]) -> tuple[Node, ..
 def _values(job: Job, *sections: str) -> dict[str, Any]:
     """Return what enters a cell's key from some sections of its settings, or from single ones."""
     settings, inputs = job.cell.settings, job.cell.inputs
-    values = result_settings(settings) | inputs
+    values = keyed_values(settings, inputs)
     wanted = tuple(f"{section}." for section in sections)
     return {key: value for key, value in values.items() if f"{key}.".startswith(wanted)}
 
