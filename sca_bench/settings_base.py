@@ -6,11 +6,17 @@ Every field is of one kind:
 * `cost` changes time or memory only (device, workers, micro-batch);
 * `path` names a file or folder: its *content* enters the key, its name does not;
 * `label` is for people.
+
+Keys outlive code. A setting that is added to settings in use is marked with the version that adds
+it: `of_kind("result", 0.0, since="0.2")`. Such a setting enters a key only where it differs from
+its default, and that default must mean "as before": then every older run keeps its key. Where it
+cannot mean that, numbers move, and a revision (of the variant, of the features) is raised as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,9 +24,23 @@ from pydantic import BaseModel, ConfigDict, Field
 Kind = Literal["result", "cost", "path", "label"]
 
 
-def of_kind(kind: Kind, default: Any = ..., **limits: Any) -> Any:
-    """Return a pydantic field of one kind; `limits` are pydantic's own (`ge`, `lt`, ...)."""
-    return Field(default, json_schema_extra={"kind": kind}, **limits)
+def of_kind(kind: Kind, default: Any = ..., *, since: str = "", **limits: Any) -> Any:
+    """Return a pydantic field of one kind.
+
+    Args:
+        kind: What it may change.
+        default: Its default; required where left out.
+        since: Version that added it to settings in use; such a field needs a default.
+        **limits: Pydantic's own (`ge`, `lt`, ...).
+
+    Raises:
+        ValueError: A field that was added later has no default.
+    """
+    if not since:
+        return Field(default, json_schema_extra={"kind": kind}, **limits)
+    if default is ... and "default_factory" not in limits:
+        raise ValueError(f"a setting added in {since} needs a default that means 'as before'")
+    return Field(default, json_schema_extra={"kind": kind, "since": since}, **limits)
 
 
 class Settings(BaseModel):
@@ -29,11 +49,22 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
+@functools.cache
 def kind_of(model: type[BaseModel], field: str) -> Kind:
     """Return the kind of a settings field (`result` unless it is marked otherwise)."""
     extra = model.model_fields[field].json_schema_extra
     kind = extra.get("kind", "result") if isinstance(extra, dict) else "result"
     return cast(Kind, kind)
+
+
+@functools.cache
+def defaults_since(model: type[BaseModel]) -> Mapping[str, Any]:
+    """Return field -> default of every field that was added later (`since`)."""
+    return {
+        name: info.get_default(call_default_factory=True)
+        for name, info in model.model_fields.items()
+        if isinstance(info.json_schema_extra, dict) and "since" in info.json_schema_extra
+    }
 
 
 def items_of(settings: BaseModel) -> Iterator[tuple[str, Kind, Any]]:

@@ -11,8 +11,6 @@ Family = Literal["mixed", "prompts", "images", "mask_boxes"]
 what the image encoder yields per image, or the boxes around SAM's masks. A design reads one or
 more; a cache keeps each apart."""
 FAMILIES: tuple[Family, ...] = ("mixed", "prompts", "images", "mask_boxes")
-Prompt = Literal["box", "point", "box_point", "random_point", "mask_point", "sam_mask_point"]
-"""The box, its centre, both, a random point in the box, in the region's mask, in SAM's own mask."""
 
 Prompt = Literal["box", "point", "box_point", "random_point", "mask_point", "sam_mask_point"]
 """The box, its centre, both, a random point in the box, in the region's mask, in SAM's own mask."""

@@ -207,7 +207,8 @@ class _Texts:
 class _Images(Mapping[str, ImageRecord]):
     """Image records by id; found by bisection, so that nothing is read at the start.
 
-    Whoever walks through them in order finds each at once, behind the one before.
+    Whoever walks through them in order finds each at once, behind the one before. They travel to
+    another process as the name of their folder, and are mapped there again.
     """
 
     def __init__(self, place: Path, folder: ImageFolder) -> None:
@@ -215,6 +216,9 @@ class _Images(Mapping[str, ImageRecord]):
         self._sizes_hw = np.load(place / "image_sizes_hw.npy", mmap_mode="r")
         self._order = np.load(place / "image_order.npy", mmap_mode="r")
         self._folder, self._file, self._next = folder, str(place), 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Images, (Path(self._file), self._folder)
 
     def __len__(self) -> int:
         return len(self._order)
@@ -258,15 +262,18 @@ class _Images(Mapping[str, ImageRecord]):
 
 
 class _Regions(Sequence[Region]):
-    """Regions by position and by image."""
+    """Regions by position and by image; they travel as images do."""
 
     def __init__(self, place: Path, images: _Images) -> None:
-        self._images = images
+        self._place, self._images = place, images
         self._ids, self._references = _Texts(place, "region_ids"), _Texts(place, "references")
         self._masks = _Texts(place, "masks") if (place / "masks.npy").exists() else None
         self._image_ends = np.load(place / "image_ends.npy", mmap_mode="r")
         self._reference_ends = np.load(place / "reference_ends.npy", mmap_mode="r")
         self._boxes_xyxy = np.load(place / "boxes_xyxy.npy", mmap_mode="r")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Regions, (self._place, self._images)
 
     def __len__(self) -> int:
         return len(self._boxes_xyxy)

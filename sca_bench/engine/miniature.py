@@ -183,7 +183,8 @@ class _Watch(Hook):  # type: ignore[misc]
 
     priority = "LOWEST"
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
         self.steps: list[float] = []
         self.val_s = self.test_s = 0.0
         self._since = 0.0
@@ -198,8 +199,8 @@ class _Watch(Hook):  # type: ignore[misc]
         return min(1.0, (self._cpu[-1] - self._cpu[0]) / wall)
 
     def after_train_iter(self, runner: Any, batch_idx: int, **_: Any) -> None:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()  # the host runs ahead of the device
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)  # the host runs ahead of the device
         self.steps.append(time.perf_counter())
         self._cpu.append(time.process_time())
 
@@ -225,7 +226,7 @@ class _TimedRun(GroupRun):
 
     def __init__(self, job: GroupJob, outcome: Outcome) -> None:
         super().__init__(job, outcome)
-        self.watch = _Watch()
+        self.watch = _Watch(self.device)
 
     def _group(self) -> CellGroup:
         group = super()._group()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from sca_bench.engine.fork_servers import worker_processes
 from sca_bench.engine.job import GroupJob, Outcome
-
-_WORKER = "sca_bench.engine.worker"
 
 
 @dataclass
@@ -56,8 +54,7 @@ class Pool:
         self._folder, self.limit, self._num_gpus = folder, limit, num_gpus
         # Waiting threads that spin take the cores from the neighbours: 5 x the CPU seconds here.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([_WORKER])
+        self._context = worker_processes()
         self.running: list[Attempt] = []
 
     def start(self, name: str, job: GroupJob, stage: str) -> Attempt:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from sca_bench.data.collate import ImageSample, collate
@@ -16,6 +15,7 @@ from sca_bench.data.region_set import RegionSet
 from sca_bench.data.sampling import EvalSampler, SeekableSampler
 from sca_bench.engine.cache import Cache
 from sca_bench.engine.features import FeatureBank, Keys, image_key
+from sca_bench.engine.fork_servers import end_with_trainer, loader_processes
 from sca_bench.errors import InputError
 from sca_bench.files import FileDigests
 from sca_bench.grammar import WORLD_VERSION
@@ -74,11 +74,24 @@ def make_dataset(
 
 
 def train_loader(
-    dataset: RegionDataset, settings: CellSettings, *, seed: int, start: int
+    dataset: RegionDataset,
+    settings: CellSettings,
+    *,
+    seed: int,
+    start: int,
+    pin_memory: bool = False,
 ) -> DataLoader[Any]:
-    """Return the endless training loader, standing behind `start` steps."""
+    """Return the endless training loader, standing behind `start` steps.
+
+    Args:
+        dataset: The training split.
+        settings: The cell, or the first one of a group.
+        seed: Seed of the data order.
+        start: Steps that were made before.
+        pin_memory: Put batches into page-locked memory, for a job on CUDA; it starts CUDA in this
+            process, so a job on the CPU leaves it alone even where there is a GPU.
+    """
     size = settings.train.images_per_batch
-    workers = settings.runtime.loader_workers
     return DataLoader(
         dataset,
         batch_size=size,
@@ -89,9 +102,9 @@ def train_loader(
             parts=[(len(p.region_set.images), p.weight) for p in dataset.region_set.parts] or None,
         ),
         collate_fn=collate,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        pin_memory=torch.cuda.is_available(),
+        persistent_workers=settings.runtime.loader_workers > 0,
+        pin_memory=pin_memory,
+        **_processes(settings),
     )
 
 
@@ -121,9 +134,21 @@ def _loader(
         items,
         batch_size=max(1, round(settings.runtime.eval_regions / per_image)),
         collate_fn=collate,
-        num_workers=settings.runtime.loader_workers,
+        **_processes(settings),
         **more,
     )
+
+
+def _processes(settings: CellSettings) -> dict[str, Any]:
+    """Return what a loader is told of its worker processes."""
+    workers = settings.runtime.loader_workers
+    if workers == 0:
+        return {}
+    return {
+        "num_workers": workers,
+        "multiprocessing_context": loader_processes(),
+        "worker_init_fn": end_with_trainer,
+    }
 
 
 def content_of(region_set: RegionSet, settings: CellSettings, digests: FileDigests) -> Keys:

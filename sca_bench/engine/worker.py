@@ -210,7 +210,11 @@ class GroupRun:
         train = val = None
         if training:
             train = splits.train_loader(
-                self._dataset("train"), self.first, seed=self.seed, start=self.start
+                self._dataset("train"),
+                self.first,
+                seed=self.seed,
+                start=self.start,
+                pin_memory=self.device.type == "cuda",
             )
             if "val" in self.sets:
                 val = splits.eval_loader(self._dataset("val"), self.first)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, overload
@@ -10,7 +10,8 @@ from typing import Any, Literal, overload
 from pydantic import BaseModel
 
 from sca_bench.grammar import WORLD_VERSION
-from sca_bench.settings import CellSettings, ScenesSplit, SplitSettings, items_of
+from sca_bench.settings import CellSettings, Kind, ScenesSplit, SplitSettings, items_of
+from sca_bench.settings_base import defaults_since
 from sca_bench.study.fingerprint import digest_json
 from sca_bench.types import FAMILIES, Family, Prompt
 from sca_bench.variants import SAM_PARTS, SCA_PARTS, VariantSpec, get_variant
@@ -66,19 +67,47 @@ class Cell:
         return self.identity.spec.revision
 
 
-def result_settings(settings: BaseModel, prefix: str = "") -> dict[str, Any]:
-    """Return dotted path -> value of every `result` setting."""
+def keyed_values(settings: BaseModel, inputs: Mapping[str, str]) -> dict[str, Any]:
+    """Return all that enters keys, by dotted path: values of settings, digests of what paths name.
+
+    A setting that was added later (`since` in `settings_base`) enters where it differs from its
+    default. Of an object that was added later, each setting does.
+
+    Args:
+        settings: The settings.
+        inputs: Dotted path -> content digest of the path settings that are given.
+    """
     found: dict[str, Any] = {}
-    for name, kind, value in items_of(settings):
-        if kind != "result":
-            continue
-        if isinstance(value, ScenesSplit):
-            found[f"{prefix}{name}.world"] = WORLD_VERSION
-        if isinstance(value, BaseModel):
-            found |= result_settings(value, f"{prefix}{name}.")
-        else:
-            found[f"{prefix}{name}"] = list(value) if isinstance(value, tuple) else value
+    for path, kind, value in _entering(settings):
+        if kind == "path" and path in inputs:
+            found[path] = inputs[path]
+        elif kind == "result" and isinstance(value, ScenesSplit):
+            found[f"{path}.world"] = WORLD_VERSION
+        elif kind == "result" and not isinstance(value, BaseModel):
+            found[path] = list(value) if isinstance(value, tuple) else value
     return found
+
+
+def _entering(
+    settings: BaseModel, prefix: str = "", before: BaseModel | None = None
+) -> Iterator[tuple[str, Kind, Any]]:
+    """Yield (dotted path, kind, value) of what enters keys: objects, then what they hold.
+
+    Args:
+        settings: The settings.
+        prefix: Path of the object they are, with a dot behind.
+        before: What that object is by default, where it was added later as a whole.
+    """
+    defaults = defaults_since(type(settings)) if before is None else dict(before)
+    for name, kind, value in items_of(settings):
+        field = name.partition(".")[0]
+        if field in defaults and getattr(settings, field) == defaults[field]:
+            continue
+        yield f"{prefix}{name}", kind, value
+        if isinstance(value, BaseModel) and kind == "result":
+            inner = defaults.get(name)
+            same = type(inner) is type(value)
+            yield from _entering(value, f"{prefix}{name}.", inner if same else None)
 
 
 def _is_in(key: str, sections: tuple[str, ...]) -> bool:
@@ -139,8 +168,8 @@ class CellIdentity:
 
     @cached_property
     def values(self) -> dict[str, Any]:
-        """Dotted path -> value of every `result` setting, and digest of every input."""
-        return result_settings(self.settings) | self.inputs
+        """Dotted path -> what enters keys (`keyed_values`)."""
+        return keyed_values(self.settings, self.inputs)
 
     @cached_property
     def key_values(self) -> dict[str, Any]:

@@ -246,7 +246,10 @@ def test_an_index_serves_a_data_set_and_loader_workers(vg, make_photo):
     direct = load_split(vg.split())
     (vg.folder / INDEX_FOLDER).mkdir()
     stored = load_split(vg.split())
-    again = pickle.loads(pickle.dumps(stored))
+    travelling = pickle.dumps(stored)
+    assert b"boxes_xyxy" not in travelling  # it maps its files again, and carries no array
+    assert b"_reconstruct" not in travelling
+    again = pickle.loads(travelling)
     for region_set in (stored, again):
         settings = {"image_size": 32, "training": True, "seed": 1, "permute_captions": True}
         one, two = RegionDataset(region_set, **settings), RegionDataset(direct, **settings)

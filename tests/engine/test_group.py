@@ -13,15 +13,11 @@ from sca_bench.engine.job import GroupJob, Outcome
 from sca_bench.engine.prepare import prepare
 from sca_bench.engine.rng import RngStream
 from sca_bench.engine.worker import GroupRun
-from sca_bench.errors import CellError
 from sca_bench.files import read_jsonl
 from sca_bench.metrics.rows import read_rows
 from sca_bench.settings import CellSettings
 from sca_bench.study.cell import SPLITS
-from sca_bench.study.store import PREDICTIONS
-from sca_bench.study.store import Store
-from sca_bench.study.cell import prefix_key
-from sca_bench.study.cell import store_keys
+from sca_bench.study.store import PREDICTIONS, Store
 
 DEPTHS = ({"mixer.num_layers": 1}, {"mixer.num_layers": 2}, {"train.learning_rate": 0.003})
 

@@ -11,9 +11,8 @@ from safetensors.torch import load_file
 from sca_bench.engine import splits
 from sca_bench.engine.job import Outcome
 from sca_bench.engine.prepare import prepare
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.study.cell import CellIdentity
-from sca_bench.errors import at
 from sca_bench.study.store import Store
 
 SCENES = {"dataset": "scenes", "num_images": 4}
