@@ -9,10 +9,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 from helpers import command as commands
+from helpers import worker_server
 
 SLOW = {
     "run_group": "trains a cell",
-    "command": "runs a whole command with its workers",
+    "workers": "starts workers, as most whole commands do",
     "process": "starts the command as a process",
 }
 """Fixture -> why a test that asks for it, itself or through another fixture, is slow."""
@@ -62,8 +63,14 @@ def pytest_collection_modifyitems(config, items):
     items.sort(key=_place)
 
 
+@pytest.fixture(scope="session")
+def workers():
+    """Let workers be forked, in this session, from one server that has imported what they need."""
+    worker_server.start()
+
+
 @pytest.fixture
-def command(tmp_path):
+def command(tmp_path, workers):
     """Run a whole command in this process, in a folder of its own; return what it printed."""
     return functools.partial(commands.run_here, cwd=tmp_path)
 

@@ -45,7 +45,7 @@ def sweep_file(tmp_path, cell_settings):
 
 
 @pytest.fixture
-def search(tmp_path):
+def search(tmp_path, workers):
     """Run the trials of a sweep through the launcher; return the sweeper."""
 
     def run(path, runs):
