@@ -14,6 +14,7 @@ from helpers import worker_server
 SLOW = {
     "run_group": "trains a cell",
     "workers": "starts workers, as most whole commands do",
+    "java": "starts a Java program",
     "process": "starts the command as a process",
 }
 """Fixture -> why a test that asks for it, itself or through another fixture, is slow."""
@@ -61,6 +62,14 @@ def pytest_collection_modifyitems(config, items):
         if item.get_closest_marker("bench") and "bench" not in config.getoption("-m"):
             item.add_marker(by_hand)
     items.sort(key=_place)
+
+
+@pytest.fixture(scope="session")
+def java():
+    """The Java of the field's scorers: a second of CPU to start, ten for METEOR's tables."""
+    from sca_bench.metrics.java import find_java
+
+    return find_java()
 
 
 @pytest.fixture(scope="session")
