@@ -16,6 +16,11 @@ SLOW = {
     "workers": "starts workers, as most whole commands do",
     "java": "starts a Java program",
     "process": "starts the command as a process",
+    "mlflow": "opens MLflow",
+    "lm_folder": "trains a text decoder",
+    "paper_scale": "has models of the paper's depth",
+    "weights_dir": "reads weights of full size",
+    "finished": "runs a suite on real photos",
 }
 """Fixture -> why a test that asks for it, itself or through another fixture, is slow."""
 
@@ -70,6 +75,16 @@ def java():
     from sca_bench.metrics.java import find_java
 
     return find_java()
+
+
+@pytest.fixture
+def mlflow():
+    """MLflow is imported and opens data bases: seconds each."""
+
+
+@pytest.fixture
+def paper_scale():
+    """Models of the paper's depth take a step, be it without content: seconds each."""
 
 
 @pytest.fixture(scope="session")
