@@ -1,7 +1,5 @@
 """GRiT through the ordinary loop: with weights it only captions, from scratch it trains."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from grit_parts import cell_settings
@@ -9,7 +7,7 @@ from safetensors.torch import load_file
 
 from sca_bench import variants
 from sca_bench.engine import hooks
-from sca_bench.engine.job import CellJob, GroupJob, Outcome, new_attempt
+from sca_bench.engine.job import CellJob, GroupJob, new_attempt
 from sca_bench.study.cell import cell_key
 from sca_bench.study.fingerprint import Fingerprints
 from sca_bench.study.store import Store
@@ -33,23 +31,17 @@ def registered(monkeypatch):
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(tmp_path, run_group):
     """Prepare and run one cell; return the store and the cell's id."""
 
     def made(settings, runs="runs"):
-        from sca_bench.engine.prepare import prepare
-        from sca_bench.engine.worker import GroupRun
-
         inputs = Fingerprints().inputs(settings, "test")
         key = cell_key(settings, inputs)
         (tmp_path / runs / "cells" / key / "seed-0").mkdir(parents=True, exist_ok=True)
         cell = CellJob(key, key, 0, "1", settings.model_dump(mode="json"), inputs)
         folder = str(tmp_path / runs)
         job = GroupJob(folder, [cell], "suite.yaml", new_attempt("test"), 1, "cpu", "pytest")
-        outcome = Outcome()
-        prepare(job, outcome, Path(folder) / "prepare.progress")
-        GroupRun(job, outcome).run()
-        assert not outcome.failed
+        assert not run_group(job).failed
         return Store(folder), key
 
     return made
