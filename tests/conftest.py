@@ -7,22 +7,38 @@ import io
 import itertools
 import os
 import signal
+from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 from helpers import command as commands
+from helpers import worker_server
 
 SLOW = {
-    "run_group": "trains a cell",
-    "command": "runs a whole command with its workers",
+    "run_group": "runs a group of cells, which most train",
+    "workers": "starts workers, as most whole commands do",
+    "java": "starts a Java program",
     "process": "starts the command as a process",
+    "mlflow": "opens MLflow",
+    "lm_folder": "trains a text decoder",
+    "simulation": "draws thousands of trials",
+    "paper_scale": "has models of the paper's depth",
+    "weights_dir": "reads weights of full size",
+    "finished": "runs a suite on real photos",
 }
 """Fixture -> why a test that asks for it, itself or through another fixture, is slow."""
 
 SLOWEST = (
     "test_suites.py",
-    "engine/test_run_command.py",
+    "test_run_command.py",
+    "test_sweep.py",
+    "test_lockstep_bars.py",
+    "test_stages_run.py",
+    "test_group.py",
+    "test_cache.py",
+    "test_paper_scale.py",
+    "test_export_verify.py",
 )
 """Files that are begun first, so that no process is left alone with one of them at the end."""
 
@@ -37,7 +53,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    """Keep each of two processes to a core: threads that wait would take the neighbour's."""
+    """Keep each of two processes to a core, and the order of files to that of `SLOWEST`."""
+    config.option.loadscopereorder = False  # xdist would begin with the file of most tests
     if "bench" not in config.getoption("-m"):
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # read where torch is imported, later
 
@@ -49,8 +66,7 @@ def pytest_xdist_auto_num_workers(config):
 
 
 def _place(item):
-    name = item.path.relative_to(item.config.rootpath / "tests").as_posix()
-    return SLOWEST.index(name) if name in SLOWEST else len(SLOWEST)
+    return SLOWEST.index(item.path.name) if item.path.name in SLOWEST else len(SLOWEST)
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
@@ -93,7 +109,56 @@ def die_after():
 
 
 @pytest.fixture
-def command(tmp_path):
+def run_group():
+    """Prepare and run a job in this process; return the outcome."""
+
+    def run(job):
+        import torch
+
+        from sca_bench.engine.job import Outcome
+        from sca_bench.engine.prepare import prepare
+        from sca_bench.engine.worker import GroupRun
+
+        torch.set_num_threads(1)
+        outcome = Outcome()
+        prepare(job, outcome, Path(job.runs_dir) / "prepare.progress")
+        GroupRun(job, outcome).run()
+        return outcome
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def java():
+    """The Java of the field's scorers: a second of CPU to start, ten for METEOR's tables."""
+    from sca_bench.metrics.java import find_java
+
+    return find_java()
+
+
+@pytest.fixture
+def mlflow():
+    """MLflow is imported and opens data bases: seconds each."""
+
+
+@pytest.fixture
+def simulation():
+    """Thousands of trials are drawn and judged: a second each."""
+
+
+@pytest.fixture
+def paper_scale():
+    """Models of the paper's depth take a step, be it without content: seconds each."""
+
+
+@pytest.fixture(scope="session")
+def workers():
+    """Let workers be forked, in this session, from one server that has imported what they need."""
+    worker_server.start()
+
+
+@pytest.fixture
+def command(tmp_path, workers):
     """Run a whole command in this process, in a folder of its own; return what it printed."""
     return functools.partial(commands.run_here, cwd=tmp_path)
 

@@ -114,7 +114,7 @@ def test_every_cell_builds_at_full_size(path):
         assert found[name] == counts, name
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("paper_scale")
 @pytest.mark.parametrize(
     ("changes", "gib"),
     [
@@ -208,7 +208,7 @@ def batch_of(side):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("paper_scale")
 @pytest.mark.parametrize(
     "settings", [s for _, s in DISTINCT.values()], ids=[name for name, _ in DISTINCT.values()]
 )

@@ -1,7 +1,5 @@
 """GRiT through the ordinary loop: with weights it only captions, from scratch it trains."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from grit_parts import cell_settings
@@ -9,7 +7,10 @@ from safetensors.torch import load_file
 
 from sca_bench import variants
 from sca_bench.engine import hooks
-from sca_bench.engine.job import CellJob, GroupJob, Outcome, new_attempt
+from sca_bench.engine.job import CellJob
+from sca_bench.engine.job import GroupJob
+from sca_bench.engine.job import Outcome
+from sca_bench.engine.job import new_attempt
 from sca_bench.files import read_jsonl
 from sca_bench.study.cell import CellIdentity
 from sca_bench.study.fingerprint import Fingerprints
@@ -34,23 +35,17 @@ def registered(monkeypatch):
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(tmp_path, run_group):
     """Prepare and run one cell; return the store and the cell's id."""
 
     def made(settings, runs="runs"):
-        from sca_bench.engine.prepare import prepare
-        from sca_bench.engine.worker import GroupRun
-
         identity = CellIdentity(settings, Fingerprints().inputs(settings))
         key = identity.cell_key
         (tmp_path / runs / "cells" / key / "seed-0").mkdir(parents=True, exist_ok=True)
         cell = CellJob(key, key, 0, identity)
         folder = str(tmp_path / runs)
         job = GroupJob(folder, [cell], "suite.yaml", new_attempt("test"), 1, "cpu", "pytest")
-        outcome = Outcome()
-        prepare(job, outcome, Path(folder) / "prepare.progress")
-        GroupRun(job, outcome).run()
-        assert not outcome.failed
+        assert not run_group(job).failed
         return Store(folder), key
 
     return made

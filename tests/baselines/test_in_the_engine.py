@@ -1,10 +1,8 @@
 """Baselines through the engine: groups share SAM, caches move no number, nothing is trained."""
 
 import json
-from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 from safetensors.numpy import load_file
 from tiny_captioners import KINDS
@@ -46,14 +44,10 @@ def cell(cell_settings, checkpoints, registered):
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(tmp_path, run_group):
     """Prepare and run cells as one group; return store, outcome and cell ids."""
 
     def made(*cells, runs="runs", splits=("captioned",)):
-        from sca_bench.engine.prepare import prepare
-        from sca_bench.engine.worker import GroupRun
-
-        torch.set_num_threads(1)
         jobs = []
         for settings in cells:
             found = identity(settings)
@@ -63,10 +57,7 @@ def run(tmp_path):
         folder = str(tmp_path / runs)
         attempt = new_attempt("test")
         job = GroupJob(folder, jobs, "suite.yaml", attempt, 1, "cpu", "pytest", splits)
-        outcome = Outcome()
-        prepare(job, outcome, Path(folder) / "prepare.progress")
-        GroupRun(job, outcome).run()
-        assert not outcome.failed
+        assert not run_group(job).failed
         return Store(folder), [job.cell_id for job in jobs]
 
     return made

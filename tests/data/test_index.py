@@ -137,13 +137,13 @@ def test_a_touched_source_with_the_same_content_is_no_change(vg, counted, caplog
 def test_a_touched_source_is_read_through_once(vg, counted, monkeypatch):
     (vg.folder / INDEX_FOLDER).mkdir()
     split = vg.split()
-    indexed(split, WHERE, counted)
+    indexed(split, counted)
     os.utime(split.regions, (1, 1))
     read = []
     digest = region_index._digest
     monkeypatch.setattr(region_index, "_digest", lambda p: read.append(p.name) or digest(p))
     for _ in range(2):
-        indexed(split, WHERE, counted)
+        indexed(split, counted)
     assert read == ["region_descriptions.json"]
 
 

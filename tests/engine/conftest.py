@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from sca_bench import grammar
-from sca_bench.engine.job import CellJob, GroupJob, Outcome, new_attempt
+from sca_bench.engine.job import CellJob, GroupJob, new_attempt
 from sca_bench.settings import CellSettings
 from sca_bench.study.cell import CellIdentity
 from sca_bench.study.fingerprint import Fingerprints
@@ -85,23 +85,6 @@ def group_job(tmp_path, cell_settings):
         return GroupJob(folder, cells, "test", new_attempt("test"), 1, "cpu", "pytest")
 
     return build
-
-
-@pytest.fixture
-def run_group():
-    """Prepare and run a job in this process; return the outcome."""
-
-    def run(job):
-        from sca_bench.engine.prepare import prepare
-        from sca_bench.engine.worker import GroupRun
-
-        torch.set_num_threads(1)
-        outcome = Outcome()
-        prepare(job, outcome, Path(job.runs_dir) / "prepare.progress")
-        GroupRun(job, outcome).run()
-        return outcome
-
-    return run
 
 
 @pytest.fixture

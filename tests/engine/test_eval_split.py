@@ -27,8 +27,7 @@ def kept_families(runs_dir):
     return sorted(json.loads(path.read_text())["family"] for path in abouts)
 
 
-@pytest.mark.slow
-def test_both_splits_share_one_training_and_say_what_they_are(suite_file, tmp_path):
+def test_both_splits_share_one_training_and_say_what_they_are(suite_file, workers, tmp_path):
     suite = load_suite(suite_file(axes="{eval.split: [val, test]}"))
     store = Store(tmp_path / "runs")
     plan = make_plan(suite, store)

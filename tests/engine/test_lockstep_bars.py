@@ -13,7 +13,7 @@ from sca_bench.engine.group import CellGroup
 from sca_bench.study.store import Store, checkpoint_path
 from sca_bench.variants import SCA_PARTS, all_variants
 
-STEPS = 20
+STEPS = 12
 BESIDE = {"train.steps": STEPS, "train.val_every": STEPS, "runtime.checkpoint_every": 4}
 NO_MIXER = ("sca_roi_align",)
 NAMES = [
@@ -84,7 +84,7 @@ def test_a_cell_resumed_inside_a_group_equals_the_cell_alone(
 
     def die(self, runner, batch_idx, **rest):
         after(self, runner, batch_idx, **rest)
-        if batch_idx == 13:
+        if batch_idx == 9:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(hooks.LogHook, "after_train_iter", die)
@@ -94,12 +94,12 @@ def test_a_cell_resumed_inside_a_group_equals_the_cell_alone(
     monkeypatch.undo()
     store = Store(broken.runs_dir)
     folders = [store.run_dir(c.cell_id, 0) for c in broken.cells]
-    assert all(checkpoint_path(folder, 12).exists() for folder in folders)
+    assert all(checkpoint_path(folder, 8).exists() for folder in folders)
     resumed, failed = weights(group_job(*changes, runs=tmp_path / "broken"))
     assert not failed
     record = store.record(broken.cells[0].cell_id, 0)
-    assert record.provenance["resumed_at_step"] == 12
-    assert record.counters["train_steps"] == STEPS - 12
+    assert record.provenance["resumed_at_step"] == 8
+    assert record.counters["train_steps"] == STEPS - 8
     assert not [path for folder in folders for path in folder.glob("checkpoint-*")]
     for place, change in enumerate(changes):
         alone, _ = weights(group_job(change, runs=tmp_path / f"alone{place}"))

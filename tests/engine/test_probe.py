@@ -10,9 +10,8 @@ from sca_bench.study.store import Store
 from sca_bench.study.suite import load_suite
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # mlflow's own imports warn in ways that change by version
-def test_a_probe_measures_every_kind_of_group_once(suite_file, tmp_path, monkeypatch):
+def test_a_probe_measures_every_kind_of_group_once(suite_file, workers, tmp_path, monkeypatch):
     changes = {"data.train.num_images": 30, "runtime.jobs": 2}
     suite = load_suite(suite_file(axes="{train.learning_rate: [0.01, 0.02]}", changes=changes))
     store = Store(tmp_path / "runs")
@@ -33,9 +32,8 @@ def test_a_probe_measures_every_kind_of_group_once(suite_file, tmp_path, monkeyp
     assert len(said) == 1
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_a_budget_stops_before_what_does_not_fit(suite_file, tmp_path, capfd, monkeypatch):
+def test_a_budget_stops_before_what_does_not_fit(suite_file, workers, tmp_path, capfd, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = suite_file(axes="{mixer.num_layers: [1]}")
     words = ["run", str(path), "--no-mlflow"]

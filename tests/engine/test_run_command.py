@@ -189,23 +189,29 @@ def test_frozen_forwards_count_images_whatever_cells_seeds_and_steps_there_are(
 MANY = {"dataset": "scenes", "num_images": 400, "first_seed": 1000}
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The runs folder of a run that nobody kills, made by the first test that needs it."""
+    return tmp_path_factory.mktemp("undisturbed") / "runs"
+
+
 @pytest.mark.parametrize("moment", ["*/.shard-*.tmp", "*/shard-*.json"])
 def test_a_kill_while_features_are_kept_is_made_good(
-    suite_file, process, command, tmp_path, moment
+    suite_file, process, command, undisturbed, tmp_path, moment
 ):
     """SIGKILL of every process while a shard is written, or behind it; then the command again."""
     path = suite_file(changes={"data.train": MANY, "train.steps": 2})
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole, broken = undisturbed, tmp_path / "runs"
     running = process("run", path, "--no-mlflow", "--runs-dir", broken, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while not list((broken / "features").glob(moment)) and time.monotonic() < deadline:
-        time.sleep(0.001)
+    wait_for(lambda: list((broken / "features").glob(moment)), running, poll_s=0.001)
     os.killpg(running.pid, signal.SIGKILL)
     running.communicate()
     assert not list(broken.glob("cells/*/*/trainable.safetensors"))
     for runs in (broken, whole):
         command("run", path, "--no-mlflow", "--runs-dir", runs)
-    for record in Store(whole).records():
+    records = list(Store(whole).records())
+    assert len(records) == 2
+    for record in records:
         one, two = (Store(r).run_dir(record.cell_id, record.seed) for r in (whole, broken))
         name = "trainable.safetensors"
         assert (one / name).read_bytes() == (two / name).read_bytes()

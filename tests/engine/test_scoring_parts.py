@@ -160,9 +160,8 @@ def test_nobody_opens_the_split_for_the_others(runs, looking, monkeypatch):
     assert "TypeError" in record.scores["mean_red"].reason
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # mlflow's own imports warn in ways that change by version
-def test_a_suite_with_a_subset_shows_both_protocols(suite_file, tmp_path, capsys):
+def test_a_suite_with_a_subset_shows_both_protocols(suite_file, workers, tmp_path, capsys):
     extra = "subsets: {one_per_image: first_of_image}\n"
     path, runs = suite_file(axes="{mixer.num_layers: [1]}", extra=extra), tmp_path / "runs"
     words = ["run", str(path), "--runs-dir", str(runs), "--no-mlflow"]
@@ -185,6 +184,7 @@ def test_a_suite_with_a_subset_shows_both_protocols(suite_file, tmp_path, capsys
     assert "one_per_image: first_of_image" in text
 
 
+@pytest.mark.usefixtures("java")
 def test_statistics_of_corpus_scores_are_kept_region_by_region(runs):
     store, jobs, region_set = runs
     assert score_runs(store, jobs, ["bleu", "cider_d"], lambda text: None) == 1
@@ -198,6 +198,7 @@ def test_statistics_of_corpus_scores_are_kept_region_by_region(runs):
         assert float(again) == pytest.approx(record.scores[metric].value, abs=1e-12)
 
 
+@pytest.mark.usefixtures("java")
 def test_a_metric_that_comes_later_leaves_what_others_kept(runs):
     store, jobs, _ = runs
     score_runs(store, jobs, ["bleu", "cider_d"], lambda text: None, FIRST)
@@ -210,6 +211,7 @@ def test_a_metric_that_comes_later_leaves_what_others_kept(runs):
     assert {"bleu", "one_per_image/bleu"} <= load_file(store.run_dir("c1", 0) / STATISTICS).keys()
 
 
+@pytest.mark.usefixtures("java")
 def test_what_a_run_of_other_captions_kept_does_not_stay(runs):
     store, jobs, _ = runs
     score_runs(store, jobs, ["bleu", "cider_d"], lambda text: None)

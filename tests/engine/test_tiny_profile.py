@@ -2,10 +2,7 @@
 
 from pathlib import Path
 
-import pytest
-import torch
-
-from sca_bench.engine.job import CellJob, GroupJob, Outcome, new_attempt
+from sca_bench.engine.job import CellJob, GroupJob, new_attempt
 from sca_bench.metrics.rows import read_rows
 from sca_bench.metrics.score import Scorer
 from sca_bench.study.plan import make_plan
@@ -16,29 +13,22 @@ SUITE = Path(__file__).parents[2] / "ablations" / "mixer_layers.yaml"
 SHORT = ["train.steps=150", "data.train.num_images=500", "data.test.num_images=40"]
 
 
-def captions_of(root, *overrides):
+def captions_of(run_group, root, *overrides):
     """Run depth 1 of the main suite for a few steps in this process; return its rows."""
-    from sca_bench.engine.prepare import prepare
-    from sca_bench.engine.worker import GroupRun
-
-    torch.set_num_threads(1)
     suite = load_suite(SUITE, profile="tiny", overrides=[*SHORT, *overrides], seeds=[0])
     store = Store(root)
     (job,) = make_plan(suite, store, only="num_layers=1").jobs
     cell = CellJob(job.cell.cell_id, job.cell.name, 0, job.cell.identity)
     store.run_dir(cell.cell_id, 0).mkdir(parents=True)
     group = GroupJob(str(root), [cell], str(SUITE), new_attempt("tiny"), 1, "cpu", "pytest")
-    outcome = Outcome()
-    prepare(group, outcome, root / "progress")
-    GroupRun(group, outcome).run()
-    assert not outcome.failed
+    assert not run_group(group).failed
     return read_rows(store.run_dir(cell.cell_id, 0) / "predictions.jsonl")
 
 
-@pytest.mark.slow
-def test_a_short_training_beats_permuted_captions_by_far(tmp_path):
-    seen = captions_of(tmp_path / "seen")
-    dealt = captions_of(tmp_path / "dealt", "data.permute_captions=true")
+def test_a_short_training_beats_permuted_captions_by_far(run_group, tmp_path):
+    """The control reads the features that were kept for the other."""
+    seen = captions_of(run_group, tmp_path)
+    dealt = captions_of(run_group, tmp_path, "data.permute_captions=true")
     with Scorer() as scorer:
         good, bad = (scorer.score(rows, ["cider_d", "slots"]).values for rows in (seen, dealt))
     assert good["slot/colour"] > 0.85

@@ -9,7 +9,7 @@ from sca_bench.study.record import CellEntry, RunRecord, Score, SuiteManifest
 from sca_bench.study.store import Store
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.usefixtures("mlflow"),
     # mlflow's own imports warn in ways that change by version; nothing of ours is silenced
     pytest.mark.filterwarnings("ignore"),
 ]

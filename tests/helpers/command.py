@@ -55,13 +55,13 @@ def finish(process, code=0):
     return out
 
 
-def wait_for(condition, process, seconds=120):
+def wait_for(condition, process, seconds=120, poll_s=0.01):
     """Wait until something is so while a process runs; it must not end before."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():
             return
         assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.01)
+        time.sleep(poll_s)
     process.kill()
     raise AssertionError(f"nothing happened in {seconds} s: {process.communicate()[0]}")

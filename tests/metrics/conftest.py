@@ -27,7 +27,7 @@ def hostile():
 
 
 @pytest.fixture(scope="session")
-def scorer():
+def scorer(java):
     """One scorer for the session: starting METEOR takes ten seconds of CPU."""
     with pytest.MonkeyPatch.context() as patch, Scorer() as shared:
         for name, value in HOSTILE.items():

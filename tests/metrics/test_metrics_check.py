@@ -25,6 +25,7 @@ def test_values_are_the_fields_own(scorer, further_rows):
     assert max(found.values()) < 1e-9
 
 
+@pytest.mark.usefixtures("java")
 def test_command(file, capsys, monkeypatch):
     assert main(["score", file, "--check"]) == 0
     printed = json.loads(capsys.readouterr().out)
@@ -36,6 +37,7 @@ def test_command(file, capsys, monkeypatch):
     assert "check" not in json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.usefixtures("java")
 def test_a_value_that_moved_fails(file, capsys, monkeypatch):
     real = coco.rouge_l
 

@@ -33,8 +33,7 @@ def test_no_java_at_all(monkeypatch, tmp_path):
         find_java()
 
 
-def test_child_speaks_english_and_says_nothing(monkeypatch, hostile):
-    java = find_java()
+def test_child_speaks_english_and_says_nothing(monkeypatch, hostile, java):
     hostile = hostile | {"PATH": "/usr/bin"}
     show = ["-XshowSettings:locale", "-version"]
     without = {key: value for key, value in hostile.items() if key.startswith("L")}

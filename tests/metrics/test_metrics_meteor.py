@@ -9,7 +9,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sca_bench.errors import NotComputed
-from sca_bench.metrics.java import find_java
 from sca_bench.metrics.memo import RowMemo
 from sca_bench.metrics.meteor import Meteor
 from sca_bench.metrics.meteor_scores import meteor_scores
@@ -78,8 +77,8 @@ def test_identical_and_disjoint(meteor):
     assert other == 0.0
 
 
-def test_killed_process_says_so_and_the_next_call_starts_anew():
-    with Meteor(find_java()) as own:
+def test_killed_process_says_so_and_the_next_call_starts_anew(java):
+    with Meteor(java) as own:
         own.start()
         first = own.process
         threading.Timer(0.3, first.kill).start()
@@ -92,8 +91,8 @@ def test_killed_process_says_so_and_the_next_call_starts_anew():
     assert last.poll() is not None
 
 
-def test_hanging_process_is_ended():
-    with Meteor(find_java(), timeout_s=0.2) as own:
+def test_hanging_process_is_ended(java):
+    with Meteor(java, timeout_s=0.2) as own:
         began = time.monotonic()
         with pytest.raises(NotComputed, match=r"no answer for 0.2 s"):
             own.score([["a"]], ["a"])

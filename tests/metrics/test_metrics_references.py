@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from sca_bench.errors import NotComputed
 from sca_bench.metrics import coco
 from sca_bench.metrics import references as module
-from sca_bench.metrics.java import find_java
 from sca_bench.metrics.memo import RowMemo
 from sca_bench.metrics.references import ReferenceIndex
 from sca_bench.metrics.text import ptb_tokenize, ptb_tokenize_groups
@@ -48,9 +47,8 @@ def compare(references, captions, index=None):
 
 
 @pytest.mark.parametrize("rows", ["example_rows", "further_rows"])
-def test_coco(rows, request):
+def test_coco(rows, request, java):
     rows = request.getfixturevalue(rows)
-    java = find_java()
     references = ptb_tokenize_groups(java, [row.references for row in rows])
     captions = ptb_tokenize(java, [row.caption for row in rows])
     index = ReferenceIndex(references)

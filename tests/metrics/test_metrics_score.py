@@ -73,6 +73,7 @@ def test_separator_changes_no_other_region(scorer):
     assert all(value > 0.3 for value in result.per_region["meteor"])
 
 
+@pytest.mark.usefixtures("java")
 def test_one_region_is_noted():
     with Scorer() as own:
         result = own.score(RIGHT[:1], ("cider_d", "rouge_l"))
@@ -80,6 +81,7 @@ def test_one_region_is_noted():
     assert result.notes == ["cider_d: one region only, so every word's weight is log 1 = 0"]
 
 
+@pytest.mark.usefixtures("java")
 def test_cider_near_zero_beside_good_captions_is_noted():
     """The same reference everywhere: each word is in each document, and weighs nothing."""
     with Scorer() as own:
@@ -102,6 +104,7 @@ def test_no_java_at_all(monkeypatch):
     assert set(result.signatures) == {"exact_match", "macro_recall"}
 
 
+@pytest.mark.usefixtures("java")
 def test_killed_meteor_leaves_the_others():
     with Scorer() as own:
 
@@ -119,6 +122,7 @@ def test_killed_meteor_leaves_the_others():
     assert result.values["rouge_l"] == pytest.approx(1)
 
 
+@pytest.mark.usefixtures("java")
 def test_a_scorer_that_raises_leaves_the_others(monkeypatch):
     def broken(self, captions):
         raise ZeroDivisionError("float division by zero")
@@ -143,6 +147,7 @@ def test_spice_is_never_replaced(monkeypatch):
     assert "SCA_BENCH_CORENLP" in result.not_computed["spice"]
 
 
+@pytest.mark.usefixtures("java")
 def test_references_are_cut_up_and_indexed_once(monkeypatch):
     asked, indexed, real = [], [], tokens_module.ptb_tokenize
     monkeypatch.setattr(
@@ -229,6 +234,7 @@ def test_subsets_have_their_own_signature():
     assert result.per_region["slots"] == [1.0] * 5
 
 
+@pytest.mark.usefixtures("java")
 def test_meteor_that_cannot_start(monkeypatch):
     def refuse(self):
         raise NotComputed("METEOR's jar is missing")
@@ -240,6 +246,7 @@ def test_meteor_that_cannot_start(monkeypatch):
     assert result.values["rouge_l"] == pytest.approx(1)
 
 
+@pytest.mark.usefixtures("java")
 def test_score_file(tmp_path):
     path = tmp_path / "predictions.jsonl"
     records = [

@@ -114,6 +114,7 @@ def predictions(tmp_path):
     return path
 
 
+@pytest.mark.usefixtures("java")
 def test_a_subset_is_scored_on_its_own_references(predictions, tmp_path):
     path = tmp_path / "test_caption.json"
     path.write_text(GOOD)

@@ -3,7 +3,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sca_bench.errors import NotComputed
-from sca_bench.metrics.java import Java, find_java
+from sca_bench.metrics.java import Java
 from sca_bench.metrics.text import canonical, normalise, ptb_tokenize, ptb_tokenize_groups
 
 LINE_SHIFTERS = [*"\r\v\f\n\t\x00\x1c\x1d\x1e\x1f\x85\xa0\u2028\u2029\u2003\u3000", "\r\n"]
@@ -26,37 +26,37 @@ def test_canonical():
 
 
 @pytest.mark.parametrize("end", ["", "x"])
-def test_no_character_shifts_a_later_caption(end):
+def test_no_character_shifts_a_later_caption(end, java):
     captions = []
     for character in LINE_SHIFTERS:
         captions += [f"a{character}b{character}{end}", "next"]
-    tokens = ptb_tokenize(find_java(), captions)
+    tokens = ptb_tokenize(java, captions)
     assert tokens[1::2] == ["next"] * len(LINE_SHIFTERS)
     assert tokens[0::2] == [f"a b {end}".strip()] * len(LINE_SHIFTERS)
 
 
-def test_empty_captions_keep_their_place():
+def test_empty_captions_keep_their_place(java):
     captions = ["", "a dog", "", "...", "  ", "a cat", "", ""]
-    assert ptb_tokenize(find_java(), captions) == ["", "a dog", "", "", "", "a cat", "", ""]
-    assert ptb_tokenize(find_java(), []) == []
+    assert ptb_tokenize(java, captions) == ["", "a dog", "", "", "", "a cat", "", ""]
+    assert ptb_tokenize(java, []) == []
 
 
-def test_groups():
+def test_groups(java):
     groups = [["A dog.", "Dogs"], ["a man's hat"]]
     expected = [["a dog", "dogs"], ["a man 's hat"]]
-    assert ptb_tokenize_groups(find_java(), groups) == expected
+    assert ptb_tokenize_groups(java, groups) == expected
 
 
 @settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.lists(CHARACTERS, max_size=12).map("".join), min_size=30, max_size=60))
-def test_any_text_gives_one_line_each(captions):
+def test_any_text_gives_one_line_each(java, captions):
     marked = [text for caption in captions for text in (caption, "fence post")]
-    tokens = ptb_tokenize(find_java(), marked)
+    tokens = ptb_tokenize(java, marked)
     assert tokens[1::2] == ["fence post"] * len(captions)
     assert not any("\n" in line for line in tokens)
 
 
-def test_same_tokens_as_pycocoevalcap(example_rows, java_on_path, monkeypatch, capfd):
+def test_same_tokens_as_pycocoevalcap(example_rows, java_on_path, monkeypatch, capfd, java):
     from pycocoevalcap.tokenizer import ptbtokenizer
 
     monkeypatch.delenv("JAVA_TOOL_OPTIONS", raising=False)
@@ -66,13 +66,13 @@ def test_same_tokens_as_pycocoevalcap(example_rows, java_on_path, monkeypatch, c
     groups = {index: [{"caption": caption}] for index, caption in enumerate(captions)}
     theirs = ptbtokenizer.PTBTokenizer().tokenize(groups)
     capfd.readouterr()  # The JVM's chatter of pycocoevalcap's own call.
-    assert ptb_tokenize(find_java(), captions) == [theirs[i][0] for i in range(len(captions))]
+    assert ptb_tokenize(java, captions) == [theirs[i][0] for i in range(len(captions))]
 
 
-def test_nothing_is_printed(capfd, hostile, monkeypatch):
+def test_nothing_is_printed(capfd, hostile, monkeypatch, java):
     for name, value in hostile.items():
         monkeypatch.setenv(name, value)
-    assert ptb_tokenize(find_java(), ["perché no"]) == ["perché no"]
+    assert ptb_tokenize(java, ["perché no"]) == ["perché no"]
     assert capfd.readouterr() == ("", "")
 
 

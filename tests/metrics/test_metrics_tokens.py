@@ -33,8 +33,8 @@ OPEN = ["letter a.", "B.", "b. c.", "see fig.", "No.", "nos.", "pp.", "art.", "t
 NEXT = ["A dog", "5 dogs", "a dog", "<b>", "", "'s", "1/2"]
 
 
-def test_equal_to_one_go_in_any_order():
-    java, cache, rng = find_java(), TokenCache(), random.Random(0)
+def test_equal_to_one_go_in_any_order(java):
+    cache, rng = TokenCache(), random.Random(0)
     captions = [*ODD, *OPEN * 6, *NEXT * 6]
     for _ in range(4):
         rng.shuffle(captions)
@@ -50,9 +50,9 @@ def test_equal_to_one_go_in_any_order():
 
 
 @pytest.mark.parametrize("caption", ["letter a.", "see fig.", "no.", "'90sno."])
-def test_the_next_caption_decides_on_some_dots(caption):
+def test_the_next_caption_decides_on_some_dots(caption, java):
     """Why a caption is not always its own key; pycocoevalcap's scores depend on this as well."""
-    found = {ptb_tokenize(find_java(), [caption, after])[0] for after in NEXT}
+    found = {ptb_tokenize(java, [caption, after])[0] for after in NEXT}
     assert len(found) == 2
 
 
@@ -68,16 +68,15 @@ CHARACTERS = st.one_of(
     st.lists(st.lists(CHARACTERS, max_size=8).map("".join), min_size=150, max_size=300),
     st.randoms(use_true_random=False),
 )
-def test_random_text_in_two_orders(captions, rng):
-    java, cache = find_java(), TokenCache()
+def test_random_text_in_two_orders(java, captions, rng):
+    cache = TokenCache()
     for _ in range(2):
         captions = [*captions, *rng.choices(NEXT, k=30)]
         rng.shuffle(captions)
         assert cache.tokenize(java, captions) == [ptb_tokenize(java, captions)]
 
 
-def test_coco(example_rows):
-    java = find_java()
+def test_coco(example_rows, java):
     captions = [text for row in example_rows for text in (*row.references, row.caption)]
     assert TokenCache().tokenize(java, captions) == [ptb_tokenize(java, captions)]
 

@@ -234,7 +234,6 @@ def both(weights_dir):
     return encoder.eval(), reference
 
 
-@pytest.mark.slow
 def test_the_real_encoder_on_noise(both):
     encoder, reference = both
     pixels = torch.randn(1, 3, 1024, 1024)
@@ -242,7 +241,6 @@ def test_the_real_encoder_on_noise(both):
         torch.testing.assert_close(encoder(pixels), reference(pixels), atol=2e-5, rtol=0)
 
 
-@pytest.mark.slow
 def test_the_real_encoder_on_photos(both):
     root = os.environ.get("SCA_BENCH_DATA_DIR")
     photos = sorted(Path(root or ".").glob("coco_mini_permissive/images/**/*.jpg"))[:2]
@@ -256,7 +254,6 @@ def test_the_real_encoder_on_photos(both):
             torch.testing.assert_close(encoder(pixels), reference(pixels), atol=2e-5, rtol=0)
 
 
-@pytest.mark.slow
 def test_a_whole_mobile_sam_from_its_real_tensors(weights_dir, both, tmp_path):
     """Encoder and decoder in one file, as `sam.weights` names it."""
     state = {f"image_encoder.{n}": t for n, t in both[0].state_dict().items()}

@@ -13,8 +13,6 @@ import pytest
 
 from sca_bench.study.store import Store
 
-pytestmark = pytest.mark.slow
-
 SUITE = Path(__file__).parents[2] / "ablations" / "photos.yaml"
 CPU_LIMIT_S = 15 * 60 * 2
 

@@ -16,6 +16,7 @@ from sca_bench.stats.bootstrap import image_weights
 from sca_bench.stats.power import needed
 from sca_bench.stats.verdict import judge
 
+pytestmark = pytest.mark.usefixtures("simulation")
 TRIALS = 2000
 ERROR = 0.005
 """Standard error of a coverage of 95 %."""
