@@ -25,6 +25,7 @@ from sca_bench.models.sam_weights import read_tensors
 from sca_bench.settings import CellSettings, DataSettings, ScenesSplit
 from sca_bench.study.fingerprint import Fingerprints
 from sca_bench.study.record import RunRecord
+from sca_bench.study.revisions import asked_then
 from sca_bench.study.store import Store, file_name
 from sca_bench.types import Prediction
 from sca_bench.variants import get_variant
@@ -199,7 +200,7 @@ def check_frozen_inputs(record: RunRecord, settings: CellSettings, folder: Path)
     data = DataSettings(train=scene, test=scene)
     frozen = settings.model_copy(update={"data": data, "start_from": None, "pretraining": ()})
     for key, digest in Fingerprints().inputs(frozen, folder).items():
-        if record.inputs.get(key) != digest:
+        if asked_then(record, key) and record.inputs.get(key) != digest:
             raise InputError(folder, key, "the weights this run used have changed since")
 
 

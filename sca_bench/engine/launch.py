@@ -24,6 +24,7 @@ from sca_bench.engine.preparing import Preparer
 from sca_bench.engine.progress import RunProgress, eta_text
 from sca_bench.engine.tracking import Tracker
 from sca_bench.errors import InputError
+from sca_bench.study.cell import todays_revisions
 from sca_bench.study.plan import Group, Job, Plan, Training
 from sca_bench.study.record import RunRecord
 from sca_bench.study.schedule import make_schedule
@@ -289,6 +290,7 @@ class Launcher:
             inputs=cell.inputs,
             variant=cell.settings["variant"],
             revision=cell.revision,
+            revisions=todays_revisions(cell.settings["variant"]).beside_variant,
         )
         self.store.save(record.model_copy(update={"status": "failed", "error": reason}))
         return True

@@ -16,7 +16,7 @@ from sca_bench.engine.group import CellGroup, Member
 from sca_bench.engine.images import images_folder
 from sca_bench.engine.job import CellJob, GroupJob
 from sca_bench.engine.provenance import git_commit, machine, package_versions
-from sca_bench.study.cell import data_split
+from sca_bench.study.cell import data_split, todays_revisions
 from sca_bench.study.record import RunRecord
 
 
@@ -48,6 +48,7 @@ def new_record(
         inputs=cell.inputs,
         variant=cell.settings["variant"],
         revision=cell.revision,
+        revisions=todays_revisions(settings.variant).beside_variant,
         stage=cell.stage,
         lineage=lineage,
         images_dir=images_folder(Path(), sets["test"]).as_posix(),

@@ -18,6 +18,35 @@ from sca_bench.variants import SAM_PARTS, SCA_PARTS, get_variant
 KEY_LENGTH = 12
 FEATURES_REVISION = "2"
 """Raised whenever the code behind SAM's frozen features moves a number of them."""
+_UNSAID_FEATURES = "2"
+"""The revision that no key names: keys were made before it was part of them."""
+_UNSAID_WORLD = "scenes-1"
+"""The world of all runs whose record does not say it."""
+
+
+@dataclass(frozen=True)
+class Revisions:
+    """The revisions of code that are part of a cell's key.
+
+    Attributes:
+        variant: Of the variant (`VariantSpec.revision`).
+        features: Of SAM's frozen features; it counts for variants that read them.
+        world: Of rendered scenes; it counts where a split is made of them.
+    """
+
+    variant: str
+    features: str = _UNSAID_FEATURES
+    world: str = _UNSAID_WORLD
+
+    @property
+    def beside_variant(self) -> dict[str, str]:
+        """What a record keeps beside the variant's own."""
+        return {"features": self.features, "world": self.world}
+
+
+def todays_revisions(variant: str) -> Revisions:
+    """Return the revisions that a run of a variant is made with now."""
+    return Revisions(get_variant(variant).revision, FEATURES_REVISION, WORLD_VERSION)
 
 
 @dataclass(frozen=True)
@@ -48,7 +77,9 @@ class Cell:
     stage: str = ""
 
 
-def keyed_values(settings: BaseModel, inputs: Mapping[str, str]) -> dict[str, Any]:
+def keyed_values(
+    settings: BaseModel, inputs: Mapping[str, str], world: str | None = None
+) -> dict[str, Any]:
     """Return all that enters keys, by dotted path: values of settings, digests of what paths name.
 
     A setting that was added later (`since` in `settings_base`) enters where it differs from its
@@ -57,13 +88,14 @@ def keyed_values(settings: BaseModel, inputs: Mapping[str, str]) -> dict[str, An
     Args:
         settings: The settings.
         inputs: Dotted path -> content digest of the path settings that are given.
+        world: Version of rendered scenes; today's where None.
     """
     found: dict[str, Any] = {}
     for path, kind, value in _entering(settings):
         if kind == "path" and path in inputs:
             found[path] = inputs[path]
         elif kind == "result" and isinstance(value, ScenesSplit):
-            found[f"{path}.world"] = WORLD_VERSION
+            found[f"{path}.world"] = world or WORLD_VERSION
         elif kind == "result" and not isinstance(value, BaseModel):
             found[path] = list(value) if isinstance(value, tuple) else value
     return found
@@ -91,24 +123,38 @@ def _entering(
             yield from _entering(value, f"{prefix}{name}.", inner if same else None)
 
 
-def identity(settings: CellSettings, inputs: dict[str, str]) -> dict[str, Any]:
-    """Return all that enters a cell's key, flat; `explain` compares two of these."""
+def identity(
+    settings: CellSettings, inputs: dict[str, str], made_with: Revisions | None = None
+) -> dict[str, Any]:
+    """Return all that enters a cell's key, flat; `explain` compares two of these.
+
+    Args:
+        settings: The cell.
+        inputs: Content digest of every path setting.
+        made_with: Revisions of an older run; today's where None.
+    """
     spec = get_variant(settings.variant)
-    values = keyed_values(settings, inputs)
+    code = made_with or todays_revisions(settings.variant)
+    values = keyed_values(settings, inputs, code.world)
     values = {k: v for k, v in values.items() if not _is_in(k, spec.ignores)}
     if spec.reads:
         reads = ("variant", "eval.split", *spec.reads)  # which split is captioned always counts
         values = {k: v for k, v in values.items() if _is_in(k, reads)}
-    return values | {"variant.revision": spec.revision}
+    values["variant.revision"] = code.variant
+    if _reads_sam(settings) and code.features != _UNSAID_FEATURES:
+        values["features.revision"] = code.features
+    return values
 
 
 def _is_in(key: str, sections: tuple[str, ...]) -> bool:
     return any(key == section or key.startswith(f"{section}.") for section in sections)
 
 
-def cell_key(settings: CellSettings, inputs: dict[str, str]) -> str:
-    """Return the key of a cell."""
-    return digest_json(identity(settings, inputs))[:KEY_LENGTH]
+def cell_key(
+    settings: CellSettings, inputs: dict[str, str], made_with: Revisions | None = None
+) -> str:
+    """Return the key of a cell, made with revisions of code as `identity` takes them."""
+    return digest_json(identity(settings, inputs, made_with))[:KEY_LENGTH]
 
 
 _PREFIX_SECTIONS = ("sam", "encoder", "text_decoder", "crop", "features", "eval")

@@ -43,6 +43,8 @@ class RunRecord(_Stored):
         settings: The resolved `CellSettings`.
         inputs: Content digest of every path setting.
         variant: Registry name; `revision` is its code revision.
+        revisions: Revisions of other code in its key, `features` and `world` (older records lack
+            it, and were made with the first that counted: see `study.cell.Revisions`).
         scores: Metric name -> score; slot accuracies are named `slot/<name>`, scores of a subset
             `<subset>/<metric>`.
         subsets: Name of a subset that was scored -> digest of the file that says its regions.
@@ -68,6 +70,7 @@ class RunRecord(_Stored):
     inputs: dict[str, str] = {}
     variant: str
     revision: str
+    revisions: dict[str, str] = {}
     scores: dict[str, Score] = {}
     subsets: dict[str, str] = {}
     cost: dict[str, float] = {}

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from sca_bench.settings import CellSettings, EvalSettings, StageSettings
-from sca_bench.study.cell import KEY_LENGTH, identity
+from sca_bench.study.cell import KEY_LENGTH, Revisions, identity
 from sca_bench.study.fingerprint import digest_json
 from sca_bench.study.store import Store, is_trained, trained_path, write_atomic
 from sca_bench.variants import get_variant
@@ -25,11 +25,19 @@ from sca_bench.variants import get_variant
 _EVALUATION = ("eval.", "data.val.", "data.test.")
 
 
-def training_key(settings: CellSettings, inputs: dict[str, str]) -> str:
-    """Return the key of a cell's trained weights; empty for a variant without gradient steps."""
+def training_key(
+    settings: CellSettings, inputs: dict[str, str], made_with: Revisions | None = None
+) -> str:
+    """Return the key of a cell's trained weights; empty for a variant without gradient steps.
+
+    Args:
+        settings: The cell.
+        inputs: Content digest of every path setting.
+        made_with: Revisions of an older run; today's where None.
+    """
     if get_variant(settings.variant).trains != "gradient":
         return ""
-    values = identity(settings, inputs)
+    values = identity(settings, inputs, made_with)
     kept = {k: v for k, v in values.items() if not f"{k}.".startswith(_EVALUATION)}
     if settings.train.prompt == "random_point":
         kept["train.prompt_seed"] = settings.eval.prompt_seed
