@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,11 +62,13 @@ def _list(console: Console, what: str, store: Store) -> None:
             rows.append((str(path), str(read_yaml(path).get("question", "")), "sweep"))
         _rows(console, ("suite", "question", "paper"), rows)
     else:
-        rows = [
-            (r.cell_id, str(r.seed), r.status, r.variant, r.provenance.get("started", ""))
-            for r in store.records()
-        ]
-        _rows(console, ("cell", "seed", "status", "variant", "started"), rows)
+        from sca_bench.study.revisions import OLDER, age_of
+
+        rows = []
+        for r in store.records():
+            about = (r.cell_id, str(r.seed), r.status, r.variant, r.provenance.get("started", ""))
+            rows.append((*about, OLDER if age_of(r) else ""))
+        _rows(console, ("cell", "seed", "status", "variant", "started", "code"), rows)
 
 
 def _describe(console: Console, name: str) -> None:
@@ -122,10 +125,12 @@ def _explain(console: Console, store: Store, cell: str, other: str | None) -> No
 
 
 def _identity(store: Store, cell: str) -> dict[str, Any]:
-    from sca_bench.study.cell import CellIdentity
+    from sca_bench.study.revisions import OLDER, age_of, identity_of
 
     for record in store.records():
         if record.cell_id.startswith(cell):
-            return CellIdentity.stored(record.settings, record.inputs).key_values
+            if age := age_of(record):
+                print(f"{record.cell_id}: {OLDER}: {age}", file=sys.stderr)
+            return identity_of(record).key_values
     known = sorted({record.cell_id for record in store.records()})
     raise InputError(store.root, cell, "no such cell", did_you_mean(cell, known))

@@ -26,6 +26,7 @@ from sca_bench.settings import CellSettings, DataSettings, ScenesSplit
 from sca_bench.study.cell import CellIdentity
 from sca_bench.study.fingerprint import Fingerprints
 from sca_bench.study.record import RunRecord
+from sca_bench.study.revisions import asked_then
 from sca_bench.study.store import Store
 from sca_bench.types import Prediction
 
@@ -203,7 +204,7 @@ def check_frozen_inputs(record: RunRecord, settings: CellSettings, folder: Path)
     with at(folder):
         inputs = Fingerprints().inputs(frozen)
     for key, digest in inputs.items():
-        if record.inputs.get(key) != digest:
+        if asked_then(record, key) and record.inputs.get(key) != digest:
             raise InputError(folder, key, "the weights this run used have changed since")
 
 

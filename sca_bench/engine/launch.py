@@ -288,7 +288,8 @@ class Launcher:
             settings=cell.settings.model_dump(mode="json"),
             inputs=cell.identity.inputs,
             variant=cell.settings.variant,
-            revision=cell.identity.spec.revision,
+            revision=cell.identity.revisions.variant,
+            revisions=cell.identity.revisions.beside_variant,
         )
         self.store.save(record.model_copy(update={"status": "failed", "error": reason}))
         return True

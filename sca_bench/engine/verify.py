@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -23,9 +24,10 @@ from sca_bench.engine.rng import RngStream
 from sca_bench.errors import InputError, at
 from sca_bench.metrics.rows import read_rows
 from sca_bench.models.sam import sam_dims
-from sca_bench.study.cell import CellIdentity, RunSplit
+from sca_bench.study.cell import RunSplit
 from sca_bench.study.fingerprint import Fingerprints
 from sca_bench.study.record import RunRecord
+from sca_bench.study.revisions import OLDER, asked_then, identity_of, raised
 from sca_bench.study.store import PREDICTIONS, Store
 
 
@@ -66,7 +68,11 @@ def verify_run(store: Store, run: str, num_regions: int) -> Iterator[Check]:
             raise
         yield Check("record", False, str(error))
         return
-    verifier = _Verifier(record, folder)
+    try:
+        verifier = _Verifier(record, folder)
+    except InputError as error:
+        yield Check("record", False, str(error))
+        return
     checks: tuple[tuple[str, Callable[[], str]], ...] = (
         ("record", verifier.record_holds),
         ("inputs", verifier.inputs_are_the_same),
@@ -94,26 +100,33 @@ def verify_run(store: Store, run: str, num_regions: int) -> Iterator[Check]:
 class _Verifier:
     def __init__(self, record: RunRecord, folder: Path) -> None:
         self.record, self.folder = record, folder
-        self.identity = CellIdentity.stored(record.settings, record.inputs)
+        try:
+            self.identity = identity_of(record)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(["settings", *map(str, first["loc"])])
+            problem = f"is no setting of today's code ({first['msg']})"
+            raise InputError(folder / "record.json", key, problem) from None
         self.settings = self.identity.settings
+        self.raised = raised(record, self.settings)
         self.captioner: Any = None
         self._read: dict[RunSplit, RegionSet] = {}
 
     def record_holds(self) -> str:
-        """Compare the record's id with the key of what it says about itself."""
-        record, spec = self.record, self.identity.spec
-        if spec.revision != record.revision:
-            problem = f"was made by revision {record.revision}, this is {spec.revision}"
-            raise InputError(self.folder, f"variant {spec.name}", problem)
+        """Compare the record's id with the key of what it says, its own revisions of code used."""
+        record = self.record
         key = self.identity.training_key if record.stage else self.identity.cell_key
         if key != record.cell_id:
-            problem = f"settings and inputs give the id {key}, the record says {record.cell_id}"
+            gives = f"settings and inputs give the id {key} with revision {record.revision}"
+            problem = f"{gives}, the record says {record.cell_id}"
             raise InputError(self.folder, "cell_id", problem)
-        return f"{record.variant} revision {record.revision}, seed {record.seed}, id agrees"
+        said = f"{record.variant} revision {record.revision}, seed {record.seed}, id agrees"
+        return f"{said}; {OLDER}: {', '.join(self.raised)}" if self.raised else said
 
     def inputs_are_the_same(self) -> str:
         """Digest every file that the settings name again."""
         here = Fingerprints().inputs(self.settings)
+        here = {key: digest for key, digest in here.items() if asked_then(self.record, key)}
         changed = sorted(k for k in here if here[k] != self.record.inputs.get(k))
         if changed:
             problem = f"has changed since the run, as have {len(changed) - 1} more inputs"
@@ -151,7 +164,10 @@ class _Verifier:
 
     @torch.no_grad()
     def captions_repeat(self, num_regions: int) -> str:
-        """Caption regions of that split again, in the batches of the run."""
+        """Caption regions of that split again, in the batches of the run.
+
+        Code of another revision may say something else; how often it does is counted.
+        """
         settings = self.settings
         sets = self._sets()
         device = torch.device(resolve_device(settings.runtime.device))
@@ -177,6 +193,9 @@ class _Verifier:
         other = [region_id for region_id in after if after[region_id] != before[region_id]]
         if other:
             first = f"the first is {before[other[0]]!r}, now {after[other[0]]!r}"
+            if self.raised:
+                head = f"{len(other)} of {len(after)} captions differ under today's code"
+                return f"{head} ({', '.join(self.raised)}), {first}"
             problem = f"{len(other)} of {len(after)} regions get another caption, {first}"
             raise InputError(self.folder / PREDICTIONS, other[0], problem)
         return f"{len(after)} regions captioned again on {device}, word for word the same"

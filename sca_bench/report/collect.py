@@ -21,6 +21,7 @@ from sca_bench.report.names import expand_metrics
 from sca_bench.report.read_once import ReadOnce
 from sca_bench.report.score_table import MAY_DIFFER, ScoreRow, ScoreTable
 from sca_bench.study.record import CellEntry, RunRecord, SuiteManifest
+from sca_bench.study.revisions import OLDER, age_of
 from sca_bench.study.store import STATISTICS, Store
 
 COST = "cost/"
@@ -34,11 +35,13 @@ class Run:
         seed: The seed.
         record: What was written about it, if it was ever started.
         hole: Why there is no result; empty where the run is done.
+        age: What makes it a run of older code; empty where it is of today's.
     """
 
     seed: int
     record: RunRecord | None
     hole: str
+    age: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,12 @@ class CellRuns:
     def done(self) -> list[RunRecord]:
         """Records of the finished runs, by seed."""
         return [run.record for run in self.runs if run.record is not None and not run.hole]
+
+    @property
+    def ages(self) -> list[str]:
+        """What makes its finished runs ones of older code, each said once."""
+        found = dict.fromkeys(run.age for run in self.runs if run.age and not run.hole)
+        return [f"made with an {OLDER} of the code: {age}; `run` makes it anew" for age in found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +109,7 @@ def _cell_runs(store: Store, manifest: SuiteManifest, entry: CellEntry) -> CellR
     runs = []
     for seed in manifest.seeds:
         record = store.record(entry.cell_id, seed)
-        runs.append(Run(seed, record, _hole(record)))
+        runs.append(Run(seed, record, _hole(record), age_of(record) if record else ""))
     return CellRuns(entry, tuple(runs))
 
 

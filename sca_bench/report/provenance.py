@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sca_bench.report.collect import SuiteData
+from sca_bench.report.collect import Run, SuiteData
 from sca_bench.report.lineage import stage_facts
 from sca_bench.report.names import metric_label, short_region_set
 from sca_bench.report.score_table import REGION_SET, signature_hash
 from sca_bench.study.record import RunRecord
+from sca_bench.study.revisions import OLDER
 from sca_bench.study.values import show_value
 
 _SEPARATE = ("metric", "short")
@@ -76,7 +77,7 @@ def provenance(data: SuiteData, published: str = "") -> Provenance:
         "published numbers": published,
     }
     started = [
-        (cell, run, _facts(run.record))
+        (cell, run, _facts(run.record) | _age(run))
         for cell in data.cells
         for run in cell.runs
         if run.record is not None
@@ -88,7 +89,7 @@ def provenance(data: SuiteData, published: str = "") -> Provenance:
     runs = []
     for cell in data.cells:
         for run in cell.runs:
-            facts = {} if run.record is None else _facts(run.record)
+            facts = {} if run.record is None else _facts(run.record) | _age(run)
             own = tuple((key, value) for key, value in facts.items() if key not in shared)
             entry = cell.entry
             status = run.hole or "done"
@@ -125,12 +126,17 @@ def _part(name: str, value: Any) -> str:
 
 def _facts(record: RunRecord) -> dict[str, str]:
     facts = {"variant": record.variant, "variant revision": record.revision}
+    facts.update({f"{name} revision": value for name, value in record.revisions.items()})
     facts.update(stage_facts(record))
     facts.update(_flat(record.provenance))
     facts.update({f"input {key}": value for key, value in record.inputs.items()})
     facts.update({f"counter {key}": f"{value:,}" for key, value in record.counters.items()})
     facts.update({f"cost {key}": f"{value:,.6g}" for key, value in record.cost.items()})
     return facts
+
+
+def _age(run: Run) -> dict[str, str]:
+    return {OLDER: run.age} if run.age else {}
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:

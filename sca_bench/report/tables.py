@@ -209,13 +209,16 @@ def slot_by_objects_table(data: SuiteData, notes: Footnotes) -> Table | None:
 
 
 def name_entry(cell: CellRuns, notes: Footnotes) -> Entry:
-    """Return a cell's name; what was adjusted, and what it was fine-tuned from, as footnotes."""
+    """Return a cell's name, with footnotes.
+
+    They say what was adjusted, what it was fine-tuned from, and which older code made its runs.
+    """
     entry = cell.entry
     adjusted = [f"{entry.name}: {k} adjusted to {show_value(v)}" for k, v in entry.adjusted.items()]
     remarks = [f"{entry.name}: {note}" for record in cell.done for note in record.notes]
     before = [f"{entry.name}: {line}" for line in lineage_lines(cell)]
     name = f"{entry.name} (control)" if entry.control else entry.name
-    return Entry(name, notes.mark([*adjusted, *before, *remarks]))
+    return Entry(name, notes.mark([*adjusted, *before, *remarks, *cell.ages]))
 
 
 def _coordinate(cell: CellRuns, axis: str) -> Entry:

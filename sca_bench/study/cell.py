@@ -19,6 +19,36 @@ from sca_bench.variants import SAM_PARTS, SCA_PARTS, VariantSpec, get_variant
 KEY_LENGTH = 12
 FEATURES_REVISION = "2"
 """Raised whenever the code behind SAM's frozen features moves a number of them."""
+_UNSAID_FEATURES = "2"
+"""The revision that no key names: keys were made before it was part of them."""
+_UNSAID_WORLD = "scenes-1"
+"""The world of all runs whose record does not say it."""
+
+
+@dataclass(frozen=True)
+class Revisions:
+    """The revisions of code that are part of a cell's key.
+
+    Attributes:
+        variant: Of the variant (`VariantSpec.revision`).
+        features: Of SAM's frozen features; it counts for variants that read them.
+        world: Of rendered scenes; it counts where a split is made of them.
+    """
+
+    variant: str
+    features: str = _UNSAID_FEATURES
+    world: str = _UNSAID_WORLD
+
+    @property
+    def beside_variant(self) -> dict[str, str]:
+        """What a record keeps beside the variant's own."""
+        return {"features": self.features, "world": self.world}
+
+
+def todays_revisions(variant: str) -> Revisions:
+    """Return the revisions that a run of a variant is made with now."""
+    return Revisions(get_variant(variant).revision, FEATURES_REVISION, WORLD_VERSION)
+
 
 RunSplit = Literal["train", "val", "captioned"]
 """A split by what a run does with it. `captioned` is what it captions and is scored on: the entry
@@ -67,7 +97,9 @@ class Cell:
         return self.identity.spec.revision
 
 
-def keyed_values(settings: BaseModel, inputs: Mapping[str, str]) -> dict[str, Any]:
+def keyed_values(
+    settings: BaseModel, inputs: Mapping[str, str], world: str | None = None
+) -> dict[str, Any]:
     """Return all that enters keys, by dotted path: values of settings, digests of what paths name.
 
     A setting that was added later (`since` in `settings_base`) enters where it differs from its
@@ -76,13 +108,14 @@ def keyed_values(settings: BaseModel, inputs: Mapping[str, str]) -> dict[str, An
     Args:
         settings: The settings.
         inputs: Dotted path -> content digest of the path settings that are given.
+        world: Version of rendered scenes; today's where None.
     """
     found: dict[str, Any] = {}
     for path, kind, value in _entering(settings):
         if kind == "path" and path in inputs:
             found[path] = inputs[path]
         elif kind == "result" and isinstance(value, ScenesSplit):
-            found[f"{path}.world"] = WORLD_VERSION
+            found[f"{path}.world"] = world or WORLD_VERSION
         elif kind == "result" and not isinstance(value, BaseModel):
             found[path] = list(value) if isinstance(value, tuple) else value
     return found
@@ -142,15 +175,19 @@ class CellIdentity:
     Attributes:
         settings: All its settings.
         inputs: Dotted path of every path setting -> content digest.
+        made_with: Revisions of the code of an older run; today's where None.
     """
 
     settings: CellSettings
     inputs: dict[str, str]
+    made_with: Revisions | None = None
 
     @classmethod
-    def stored(cls, settings: dict[str, Any], inputs: dict[str, str]) -> CellIdentity:
+    def stored(
+        cls, settings: dict[str, Any], inputs: dict[str, str], made_with: Revisions | None = None
+    ) -> CellIdentity:
         """Return the identity of a cell whose settings come from a file (a record, a job)."""
-        return cls(CellSettings.model_validate(settings), inputs)
+        return cls(CellSettings.model_validate(settings), inputs, made_with)
 
     @cached_property
     def spec(self) -> VariantSpec:
@@ -162,6 +199,11 @@ class CellIdentity:
         return get_variant(self.settings.variant)
 
     @cached_property
+    def revisions(self) -> Revisions:
+        """Revisions of the code that its keys are made with."""
+        return self.made_with or todays_revisions(self.settings.variant)
+
+    @cached_property
     def families(self) -> tuple[Family, ...]:
         """Families of frozen features that it reads, in fixed order."""
         return self.spec.families(self.settings)
@@ -169,7 +211,7 @@ class CellIdentity:
     @cached_property
     def values(self) -> dict[str, Any]:
         """Dotted path -> what enters keys (`keyed_values`)."""
-        return keyed_values(self.settings, self.inputs)
+        return keyed_values(self.settings, self.inputs, self.revisions.world)
 
     @cached_property
     def key_values(self) -> dict[str, Any]:
@@ -179,7 +221,10 @@ class CellIdentity:
         if spec.reads:
             reads = ("variant", "eval.split", *spec.reads)  # which split is captioned always counts
             values = {k: v for k, v in values.items() if _is_in(k, reads)}
-        return values | {"variant.revision": spec.revision}
+        values["variant.revision"] = self.revisions.variant
+        if self._reads_sam and self.revisions.features != _UNSAID_FEATURES:
+            values["features.revision"] = self.revisions.features
+        return values
 
     @cached_property
     def cell_key(self) -> str:
@@ -218,13 +263,18 @@ class CellIdentity:
     @property
     def _prefix_code(self) -> list[str]:
         """Whose code computes the frozen prefix: variants with one loader share it."""
-        return [self.spec.parts or self.spec.name, self.spec.trains, self.spec.revision]
+        code = self.revisions.variant
+        return [self.spec.parts or self.spec.name, self.spec.trains, code]
+
+    @property
+    def _reads_sam(self) -> bool:
+        """Whether its features are those of this package's SAM, whoever reads them."""
+        return self.spec.parts in (SAM_PARTS, SCA_PARTS)
 
     @property
     def _features_code(self) -> str | list[str]:
-        """Whose code computes the frozen features: this package's SAM, whoever reads it."""
-        ours = self.spec.parts in (SAM_PARTS, SCA_PARTS)
-        return FEATURES_REVISION if ours else self._prefix_code
+        """Whose code computes the frozen features."""
+        return self.revisions.features if self._reads_sam else self._prefix_code
 
     def data_split(self, split: RunSplit) -> str:
         """Return which entry of `data` a split is read from."""

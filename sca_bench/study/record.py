@@ -43,6 +43,8 @@ class RunRecord(_Stored):
         settings: The resolved `CellSettings`.
         inputs: Content digest of every path setting.
         variant: Registry name; `revision` is its code revision.
+        revisions: Revisions of other code in its key, `features` and `world` (older records lack
+            it, and were made with the first that counted: see `study.cell.Revisions`).
         scores: Name of a value (`metrics.value_names`) -> score.
         subsets: Name of a subset that was scored -> digest of the file that says its regions.
         cost: Ledger in the unit of each name's suffix (`_s`, `_mib`, `num_`). `train_s` is the
@@ -67,6 +69,7 @@ class RunRecord(_Stored):
     inputs: dict[str, str] = {}
     variant: str
     revision: str
+    revisions: dict[str, str] = {}
     scores: dict[str, Score] = {}
     subsets: dict[str, str] = {}
     cost: dict[str, float] = {}

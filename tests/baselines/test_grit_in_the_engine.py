@@ -7,10 +7,7 @@ from safetensors.torch import load_file
 
 from sca_bench import variants
 from sca_bench.engine import hooks
-from sca_bench.engine.job import CellJob
-from sca_bench.engine.job import GroupJob
-from sca_bench.engine.job import Outcome
-from sca_bench.engine.job import new_attempt
+from sca_bench.engine.job import CellJob, GroupJob, new_attempt
 from sca_bench.files import read_jsonl
 from sca_bench.study.cell import CellIdentity
 from sca_bench.study.fingerprint import Fingerprints

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from sca_bench import variants
 from sca_bench.cli import main
 from sca_bench.engine.export import export_run
 from sca_bench.engine.import_weights import import_weights
@@ -21,6 +23,7 @@ from sca_bench.metrics.rows import read_rows
 from sca_bench.models.original_layout import load_original
 from sca_bench.study.record import Score
 from sca_bench.study.store import PREDICTIONS, Store
+from sca_bench.variants import all_variants
 
 # What the original's layout can express, strong enough to say different things of regions.
 EXPORTABLE = {
@@ -174,6 +177,16 @@ def other_settings(folder):
     edit_record(folder, settings=settings)
 
 
+def other_revision(folder):
+    edit_record(folder, revision="0")
+
+
+def unknown_setting(folder):
+    settings = json.loads((folder / "record.json").read_text())["settings"]
+    settings["mixer"]["depth"] = 3
+    edit_record(folder, settings=settings)
+
+
 def damaged_record(folder):
     (folder / "record.json").write_text("{")
 
@@ -230,7 +243,8 @@ def other_test_split(folder):
     [
         (damaged_record, "record", "damaged file"),
         (other_settings, "record", "settings and inputs give the id"),
-        (lambda folder: edit_record(folder, revision="0"), "record", "revision 0, this is"),
+        (other_revision, "record", "with revision 0, the record says"),
+        (unknown_setting, "record", "settings.mixer.depth: is no setting of today's code"),
         (one_tensor_less, "weights", "projection.bias: is missing"),
         (no_weights, "weights", "this run has no trained tensors"),
         (row_twice, "predictions", "appears twice, first in line 1"),
@@ -265,3 +279,65 @@ def test_a_changed_text_decoder_is_found(finished, tiny_decoder, tmp_path):
     assert found["inputs"].text.endswith("has changed since the run, as have 0 more inputs")
     assert not found["captions"].passed
     assert "not captioned again" in found["captions"].text
+
+
+# --- runs of an older revision ------------------------------------------------------------------
+
+
+@pytest.fixture
+def older(finished, monkeypatch, capsys):
+    """A finished run whose variant has got a newer revision since: its folder, and its check."""
+    store, record = finished()
+    newer = all_variants()
+    newer["sca"] = replace(newer["sca"], revision="2")
+    monkeypatch.setattr(variants, "all_variants", lambda: newer)
+
+    def check():
+        capsys.readouterr()
+        code = main(["verify", record.cell_id, "--runs-dir", str(store.root)])
+        return code, dict(line.split(":", 1) for line in capsys.readouterr().out.splitlines())
+
+    return store.run_dir(record.cell_id, record.seed), check
+
+
+def test_captions_that_newer_code_changes_are_counted(older):
+    folder, check = older
+    code, said = check()
+    assert code == 0
+    raised = "sca revision 1, today 2"
+    assert said["record"].endswith(f"seed 0, id agrees; older revision: {raised}")
+    assert "9 regions captioned again on cpu, word for word the same" in said["captions"]
+    other_caption(folder)
+    code, said = check()
+    assert code == 0
+    found = f"1 of 9 captions differ under today's code ({raised}), the first is 'a lie'"
+    assert found in said["captions"]
+
+
+def test_all_else_of_an_older_run_must_hold(older, tmp_path):
+    folder, check = older
+    whole = shutil.copytree(folder, tmp_path / "whole")
+    for tamper, name in (
+        (other_settings, "record"),
+        (one_tensor_less, "weights"),
+        (row_less, "predictions"),
+    ):
+        tamper(folder)
+        code, said = check()
+        assert code == 1
+        assert "FAILED" in said[name]
+        shutil.copytree(whole, folder, dirs_exist_ok=True)
+    assert check()[0] == 0
+
+
+def test_an_input_that_was_not_asked_for_then_is_no_change(finished):
+    """A path setting that is added later has a default, which an older record cannot name."""
+    store, record = finished()
+    folder = store.run_dir(record.cell_id, 0)
+    settings = json.loads((folder / "record.json").read_text())["settings"]
+    del settings["baseline"]  # as if the whole section were new
+    inputs = {key: value for key, value in record.inputs.items() if key != "baseline.weights"}
+    edit_record(folder, settings=settings, inputs=inputs)
+    assert verdicts(store, record)["inputs"].passed
+    edit_record(folder, settings=record.settings, inputs=inputs)
+    assert not verdicts(store, record)["inputs"].passed

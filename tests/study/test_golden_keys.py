@@ -22,14 +22,14 @@ from unittest import mock
 import pytest
 
 from sca_bench.errors import InputError, PathNotGiven
-from sca_bench.study.cell import cell_key, features_key, masks_key, prefix_key
+from sca_bench.study.cell import SPLITS, CellIdentity
 from sca_bench.study.fingerprint import Fingerprints
 from sca_bench.study.plan import make_plan
 from sca_bench.study.profiles import profile_names
 from sca_bench.study.store import Store
 from sca_bench.study.suite import load_suite
 from sca_bench.study.sweep import load_sweep
-from sca_bench.study.training import stages_of, training_key
+from sca_bench.study.training import stages_of
 from sca_bench.types import FAMILIES
 
 ROOT = Path(__file__).parents[2]
@@ -61,8 +61,8 @@ def suite_keys(path, profile, store):
     except InputError:
         return None  # a suite need not resolve in every profile
     cells = make_plan(suite, store, allow_missing=True).cells
-    prints = Fingerprints(store.root / "fingerprints.json", fixes=suite.missing)
-    return keys_of([(c.name, c.settings, c.inputs, c.cell_id) for c in cells], prints, path)
+    prints = Fingerprints(store.root / "fingerprints.sqlite", fixes=suite.missing)
+    return keys_of([(c.name, c.identity) for c in cells], prints)
 
 
 def sweep_keys(path, profile, store):
@@ -75,30 +75,29 @@ def sweep_keys(path, profile, store):
             overrides.append(f"{error.key}=<{error.key.removeprefix('paths.')}>")
         except InputError:
             return None
-    prints = Fingerprints(store.root / "fingerprints.json", fixes={})
+    prints = Fingerprints(store.root / "fingerprints.sqlite", fixes={})
     cells = []
     for number, settings in enumerate(sweep.probes):
-        inputs = prints.inputs(settings, path)
-        cells.append((f"corner {number}", settings, inputs, cell_key(settings, inputs)))
-    return keys_of(cells, prints, path)
+        cells.append((f"corner {number}", CellIdentity(settings, prints.inputs(settings))))
+    return keys_of(cells, prints)
 
 
-def keys_of(cells, prints, where):
+def keys_of(cells, prints):
     """Return the keys of some cells.
 
     `cells`: name -> keys of the cell, its training, its group and its masks, then of the trainings
     of its stages. `features`: split and family -> the different keys, in the order of the cells.
     """
     named, features = {}, {}
-    for name, settings, inputs, cell_id in cells:
-        stages = [training_key(s, prints.inputs(s, where)) for _, s in stages_of(settings)]
-        own = [training_key(settings, inputs), prefix_key(settings, inputs)]
-        named[name] = [cell_id, *own, masks_key(settings, inputs), *stages]
-        splits = ("train", "test") if settings.data.val is None else ("train", "val", "test")
+    for name, cell in cells:
+        before = [CellIdentity(s, prints.inputs(s)) for _, s in stages_of(cell.settings)]
+        own = [cell.cell_key, cell.training_key, cell.prefix_key, cell.masks_key]
+        named[name] = [*own, *(stage.training_key for stage in before)]
+        splits = [s for s in SPLITS if cell.split_settings(s) is not None]
         for split in splits:
             for family in FAMILIES:
                 kept = features.setdefault(f"{split} {family}", [])
-                key = features_key(settings, inputs, split, family)
+                key = cell.features_key(split, family)
                 if key not in kept:
                     kept.append(key)
     return {"cells": named, "features": features}
@@ -173,12 +172,12 @@ def test_a_key_that_moves_is_named(golden):
     cell = next(iter(moved["mixer_layers.tiny"]["cells"]))
     old = golden["mixer_layers.tiny"]["cells"][cell][0]
     moved["mixer_layers.tiny"]["cells"][cell][0] = "0" * 12
-    moved["mixer_layers.tiny"]["features"]["test mixed"] = ["1" * 12]
+    moved["mixer_layers.tiny"]["features"]["captioned mixed"] = ["1" * 12]
     del moved["photos.photos"]
-    kept = ", ".join(golden["mixer_layers.tiny"]["features"]["test mixed"])
+    kept = ", ".join(golden["mixer_layers.tiny"]["features"]["captioned mixed"])
     assert sorted(differences(golden, moved)) == [
         f"mixer_layers.tiny, {cell!r}: cell key {old} is now {'0' * 12}",
-        f"mixer_layers.tiny: features key of test mixed {kept} is now {'1' * 12}",
+        f"mixer_layers.tiny: features key of captioned mixed {kept} is now {'1' * 12}",
         "photos.photos: resolves no more",
     ]
 
