@@ -17,7 +17,7 @@ from sca_bench.types import FAMILIES, Family, Prompt
 from sca_bench.variants import SAM_PARTS, SCA_PARTS, VariantSpec, get_variant
 
 KEY_LENGTH = 12
-FEATURES_REVISION = "2"
+FEATURES_REVISION = "3"
 """Raised whenever the code behind SAM's frozen features moves a number of them."""
 _UNSAID_FEATURES = "2"
 """The revision that no key names: keys were made before it was part of them."""
