@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from sca_bench.errors import at
 from sca_bench.report.lineage import lineage_lines
 from sca_bench.report.marks import Word, mark_words, slot_vocabulary
 from sca_bench.report.masks import load_masks
@@ -191,8 +192,8 @@ class _Masks:
         for source, (rows, runs) in enumerate(zip(self._rows, self._users, strict=True)):
             shown = any(run.images_dir == self._folders.get(region_id) for run in runs)
             if region_id in rows and shown:
-                where = self._root / self._files[source]
-                found.append(layer(rows[region_id], source, image, where))
+                with at(self._root / self._files[source]):
+                    found.append(layer(rows[region_id], source, image))
         return tuple(one for one in found if one is not None)
 
     def about(self, shots: Iterable[Shot | None]) -> str:

@@ -136,14 +136,13 @@ class Thumbnails:
         return self._sizes[images_dir]
 
 
-def layer(row: dict[str, Any], source: int, image: SharedImage, where: Path) -> Layer | None:
+def layer(row: dict[str, Any], source: int, image: SharedImage) -> Layer | None:
     """Return a region's mask as a layer over its image; None where it has another frame.
 
     Args:
         row: Row of the masks file.
         source: Number of the kind of mask.
         image: The image.
-        where: The masks file, for the error.
 
     Raises:
         InputError: The mask is damaged.
@@ -155,7 +154,7 @@ def layer(row: dict[str, Any], source: int, image: SharedImage, where: Path) -> 
         mask = decode_mask({"size": size, "counts": str(row["counts"])})
     except ValueError as error:
         problem = f"damaged mask ({error})"
-        raise InputError(where, row["region_id"], problem, "delete the file") from error
+        raise InputError(None, row["region_id"], problem, "delete the file") from error
     return Layer(source, mask_layer(mask))
 
 
