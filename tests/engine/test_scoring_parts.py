@@ -18,7 +18,7 @@ from sca_bench.metrics.registry import MetricSpec
 from sca_bench.metrics.subsets import FIRST_OF_IMAGE
 from sca_bench.study import suite as suite_module
 from sca_bench.study.record import RunRecord
-from sca_bench.study.store import PREDICTIONS, STATISTICS, Store
+from sca_bench.study.store import PREDICTIONS, STATISTICS, TRAIN_PREDICTIONS, Store
 
 FIRST = {"one_per_image": FIRST_OF_IMAGE}
 
@@ -93,6 +93,31 @@ def test_a_subset_is_scored_beside_the_whole(runs):
     kept = json.loads((store.run_dir("c1", 0) / "region_scores.json").read_text())
     assert "one_per_image/exact_match" not in kept["scores"]
     assert _score(runs, metrics, FIRST)[0] == 0, "nothing is left to score"
+
+
+def said_in_training(store, captions, dealt=None):
+    """Write captions of training regions whose own reference is `a dog`."""
+    with (store.run_dir("c1", 0) / TRAIN_PREDICTIONS).open("w") as file:
+        for number, caption in enumerate(captions):
+            row = {"region_id": number, "image_id": 0, "caption": caption, "references": ["a dog"]}
+            file.write(json.dumps(row | ({"learnt_from": [dealt]} if dealt else {})) + "\n")
+
+
+def test_training_captions_are_compared_with_what_was_learnt_where_that_is_not_their_own(runs):
+    said_in_training(runs[0], ["a cat", "a dog", "a cat", "a cat"], dealt="a cat")
+    _, record, _ = _score(runs, ["exact_match"])
+    assert record.scores["train/exact_match"].value == 0.25
+    assert record.scores["train/exact_match_as_dealt"].value == 0.75
+    assert record.scores["train/exact_match_as_dealt"].signature["split"] == "train"
+    assert not any(name.startswith("seen/") for name in record.scores)
+
+
+def test_training_captions_learnt_from_their_own_references(runs):
+    said_in_training(runs[0], ["a dog", "a cat"])
+    _, record, _ = _score(runs, ["exact_match", "macro_recall", "caption_length"])
+    assert record.scores["train/exact_match"].value == 0.5
+    train = {name for name in record.scores if name.startswith("train/")}
+    assert train == {"train/exact_match", "train/macro_recall"}
 
 
 def test_what_is_scored_already_is_not_scored_again(runs, monkeypatch):
