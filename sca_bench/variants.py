@@ -128,6 +128,7 @@ def _sca(
         frozen=_FROZEN,
         trained=trained,
         ignores=(*_NO_BASELINE, *ignores),
+        revision="2",
         **facts,
     )
 

@@ -13,6 +13,7 @@ SPEC = VariantSpec(
     needs_boxes=True,
     needs_originals=True,
     trains="never",
+    revision="2",
     source=_SOURCE,
     licence="MIT (upstream code and weights)",
 )
@@ -25,6 +26,7 @@ FROM_SCRATCH = VariantSpec(
     reads=("baseline", "data", "train", "eval", "pretraining", "start_from"),
     needs_boxes=True,
     needs_originals=True,
+    revision="2",
     source=_SOURCE,
     licence="MIT (upstream design)",
 )

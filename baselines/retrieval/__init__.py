@@ -21,5 +21,6 @@ SPEC = VariantSpec(
     ),
     features=("mixed",),
     trains="once",
+    revision="2",
     source="a control of this suite",
 )

@@ -26,6 +26,7 @@ def _spec(kind: str, title: str, licence: str) -> VariantSpec:
         features=("mask_boxes",),
         needs_originals=True,
         trains="never",
+        revision="2",
         source=_SOURCE,
         licence=licence,
     )

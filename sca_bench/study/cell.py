@@ -15,7 +15,7 @@ from sca_bench.types import FAMILIES, Family
 from sca_bench.variants import SAM_PARTS, SCA_PARTS, get_variant
 
 KEY_LENGTH = 12
-FEATURES_REVISION = "2"
+FEATURES_REVISION = "3"
 """Raised whenever the code behind SAM's frozen features moves a number of them."""
 
 

@@ -14,6 +14,7 @@ from sca_bench.settings import CellSettings
 from sca_bench.study.cell import cell_key
 from sca_bench.study.fingerprint import Fingerprints
 from sca_bench.study.merge import merge, nest
+from sca_bench.variants import get_variant
 
 
 @pytest.fixture(scope="session")
@@ -80,8 +81,9 @@ def group_job(tmp_path, cell_settings):
             key = cell_key(settings, inputs)
             folder = Path(runs or tmp_path / "runs") / "cells" / key / f"seed-{seed}"
             folder.mkdir(parents=True, exist_ok=True)
+            revision = get_variant(settings.variant).revision
             cells.append(
-                CellJob(key, str(change), seed, "1", settings.model_dump(mode="json"), inputs)
+                CellJob(key, str(change), seed, revision, settings.model_dump(mode="json"), inputs)
             )
         folder = str(runs or tmp_path / "runs")
         return GroupJob(folder, cells, "test", new_attempt("test"), 1, "cpu", "pytest")
