@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -23,7 +24,12 @@ def run_here(*words, cwd, code=0):
 
     out = io.StringIO()
     with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-        found = main([*map(str, words)])
+        try:
+            found = main([*map(str, words)])
+        except SystemExit as stop:
+            found = stop.code
+    if found == 128 + signal.SIGINT != code:
+        raise KeyboardInterrupt  # meant for the tests
     assert found == code, out.getvalue()
     return out.getvalue()
 
