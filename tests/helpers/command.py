@@ -56,12 +56,12 @@ def start(*words, cwd, site=None, **more):
 
 def finish(process, code=0):
     """Wait for a process that was started; return what it printed."""
-    out, _ = process.communicate(timeout=300)
+    out, _ = process.communicate(timeout=600)
     assert process.returncode == code, out
     return out
 
 
-def wait_for(condition, process, seconds=120, poll_s=0.01):
+def wait_for(condition, process, seconds=600, poll_s=0.01):
     """Wait until something is so while a process runs; it must not end before."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
