@@ -176,4 +176,5 @@ def process(tmp_path):
     for one in started:
         if one.poll() is None:
             one.kill()
-            one.communicate()
+            one.wait()
+        one.stdout.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -23,7 +24,12 @@ def run_here(*words, cwd, code=0):
 
     out = io.StringIO()
     with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-        found = main([*map(str, words)])
+        try:
+            found = main([*map(str, words)])
+        except SystemExit as stop:
+            found = stop.code
+    if found == 128 + signal.SIGINT != code:
+        raise KeyboardInterrupt  # meant for the tests
     assert found == code, out.getvalue()
     return out.getvalue()
 
@@ -50,12 +56,12 @@ def start(*words, cwd, site=None, **more):
 
 def finish(process, code=0):
     """Wait for a process that was started; return what it printed."""
-    out, _ = process.communicate(timeout=300)
+    out, _ = process.communicate(timeout=600)
     assert process.returncode == code, out
     return out
 
 
-def wait_for(condition, process, seconds=120, poll_s=0.01):
+def wait_for(condition, process, seconds=600, poll_s=0.01):
     """Wait until something is so while a process runs; it must not end before."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
