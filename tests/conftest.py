@@ -116,8 +116,8 @@ def run_group():
         import torch
 
         from sca_bench.engine.job import Outcome
-        from sca_bench.engine.prepare import prepare
-        from sca_bench.engine.worker import GroupRun
+        from sca_bench.engine.worker.group_run import GroupRun
+        from sca_bench.engine.worker.prepare import prepare
 
         torch.set_num_threads(1)
         outcome = Outcome()
@@ -131,7 +131,7 @@ def run_group():
 @pytest.fixture(scope="session")
 def java():
     """The Java of the field's scorers: a second of CPU to start, ten for METEOR's tables."""
-    from sca_bench.metrics.java import find_java
+    from sca_bench.metrics.coco_caption.java import find_java
 
     return find_java()
 

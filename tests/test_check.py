@@ -8,8 +8,8 @@ import pytest
 
 from sca_bench.cli import check, main
 from sca_bench.errors import InputError
-from sca_bench.study.schema import Claim
-from sca_bench.study.suite import load_suite
+from sca_bench.study.suite.schema import Claim
+from sca_bench.study.suite.suite import load_suite
 
 ROOT = Path(__file__).parents[1]
 DEPTH = ROOT / "ablations" / "mixer_layers.yaml"

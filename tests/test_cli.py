@@ -82,7 +82,7 @@ def test_an_error_whose_file_nobody_knew_is_one_clear_line_too(monkeypatch, caps
 
 def test_the_process_that_starts_workers_loads_no_loop_and_no_models():
     code = (
-        "import sys; import sca_bench.engine.launch\n"
+        "import sys; import sca_bench.engine.launch.launcher\n"
         "heavy = {'mmengine', 'mlflow', 'transformers', 'optuna'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sca_bench import grammar
+from sca_bench import scene_grammar as grammar
 
 ANY_SLOTS = st.fixed_dictionaries(
     {slot: st.sampled_from(words) for slot, words in grammar.WORDS.items()}

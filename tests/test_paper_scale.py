@@ -17,16 +17,16 @@ from transformers import (
 
 from sca_bench.batch import RegionBatch
 from sca_bench.captioner import Decoding
-from sca_bench.engine.estimate import estimate_step, without_weights
-from sca_bench.engine.group import CellGroup, Member
-from sca_bench.engine.mm import build_optimiser
-from sca_bench.engine.rng import RngStream
+from sca_bench.engine.measure.step_memory import estimate_step, without_weights
+from sca_bench.engine.worker.cell_group import CellGroup, Member
+from sca_bench.engine.worker.mmengine_runner import build_optimiser
+from sca_bench.engine.worker.rng import RngStream
 from sca_bench.models.build import FrozenParts
-from sca_bench.models.sam import build_sam, sam_dims
-from sca_bench.models.text_decoder import TextDecoder
+from sca_bench.models.sam.sam import build_sam, sam_dims
+from sca_bench.models.text_decoder.decoder import TextDecoder
 from sca_bench.settings import CellSettings
-from sca_bench.study.cell import CellIdentity
-from sca_bench.study.suite import load_suite
+from sca_bench.study.keys.cell import CellIdentity
+from sca_bench.study.suite.suite import load_suite
 from sca_bench.variants import get_variant
 
 SUITES = sorted((Path(__file__).parents[1] / "ablations").glob("*.yaml"))
@@ -141,7 +141,7 @@ def test_a_step_at_full_size_has_the_papers_shapes_and_fits_one_card(changes, gi
 
 def test_the_estimate_is_what_a_real_step_takes():
     """The same accounting over real tensors of a small model gives the same peak."""
-    from sca_bench.engine import estimate
+    from sca_bench.engine.measure import step_memory as estimate
 
     suite = load_suite(next(p for p in SUITES if p.stem == "mixer_layers"))
     settings = suite.cells[1].settings

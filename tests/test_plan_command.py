@@ -10,7 +10,7 @@ import pytest
 
 from sca_bench.cli import main
 from sca_bench.cli import plan as plan_command
-from sca_bench.engine.appraisal import Appraisal
+from sca_bench.engine.forecast.costs import Appraisal
 
 ROOT = Path(__file__).parents[1]
 DEPTH = ROOT / "ablations" / "mixer_layers.yaml"

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from sca_bench.engine.search import check_objectives
-from sca_bench.study.claims import meant_cells, parse_claim
-from sca_bench.study.published import find_published, read_published
-from sca_bench.study.store import Store
-from sca_bench.study.suite import header_of, load_suite
-from sca_bench.study.sweep import load_sweep
+from sca_bench.engine.sweep.optuna_study import check_objectives
+from sca_bench.study.runs.store import Store
+from sca_bench.study.suite.claims import meant_cells, parse_claim
+from sca_bench.study.suite.published import find_published, read_published
+from sca_bench.study.suite.suite import header_of, load_suite
+from sca_bench.study.suite.sweep import load_sweep
 
 FOLDER = Path(__file__).parents[1] / "ablations"
 SUITES = sorted(FOLDER.glob("*.yaml"))

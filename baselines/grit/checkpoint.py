@@ -18,8 +18,8 @@ from torch import Tensor
 
 from baselines.grit.config import SIZES
 from baselines.grit.model import Grit
-from sca_bench.embedded.paths import resolve
 from sca_bench.errors import InputError, at
+from sca_bench.weight_paths import resolve
 
 KEY = "baseline.weights"
 _TEXT = "roi_heads.text_decoder.textual"

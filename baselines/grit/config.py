@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sca_bench import grammar
+from sca_bench import scene_grammar as grammar
 from sca_bench.errors import InputError, did_you_mean
 
 STRIDES = (8, 16, 32, 64, 128)

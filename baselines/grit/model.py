@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from baselines.grit.beam_search import Captions, search
 from baselines.grit.cascade import Cascade, Detections
 from baselines.grit.config import GritConfig
 from baselines.grit.image_encoder import ImageEncoder
@@ -25,7 +26,6 @@ from baselines.grit.pooling import pool_regions
 from baselines.grit.preprocess import ResizedImage, normalise_and_pad, to_original
 from baselines.grit.proposals import ProposalHead, choose_proposals
 from baselines.grit.pyramid import Pyramid
-from baselines.grit.search import Captions, search
 from baselines.grit.text_decoder import CachedSteps, TextDecoder, UncachedSteps
 from sca_bench.batch import each_by_itself, row_by_row
 

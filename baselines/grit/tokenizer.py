@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from transformers import AutoTokenizer
 
 from baselines.grit.config import TINY_WORDS, TextDecoderConfig
-from sca_bench.embedded.paths import resolve
 from sca_bench.errors import InputError, at
+from sca_bench.weight_paths import resolve
 
 KEY = "baseline.tokenizer"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sca_bench import grammar
+from sca_bench import scene_grammar as grammar
 from sca_bench.batch import RegionBatch
 from sca_bench.captioner import Decoding
 from sca_bench.errors import InputError

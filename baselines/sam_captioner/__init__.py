@@ -18,7 +18,7 @@ _SOURCE = "Huang et al., Segment and Caption Anything, CVPR 2024: SAM + captione
 def _spec(kind: str, title: str, licence: str) -> VariantSpec:
     return VariantSpec(
         name=f"sam_{kind}",
-        builder=f"baselines.sam_captioner.adapter:build_{kind}",
+        builder=f"baselines.sam_captioner.captioner:build_{kind}",
         parts="sca_bench.models.build:load_sam_parts",
         summary=f"SAM's mask cut out of the image and captioned by {title}",
         frozen=("image_encoder", "prompt_encoder", "sam_mixer", "mask_decoder", "image_captioner"),

@@ -1,188 +1,298 @@
-"""One image captioner over any number of images, whatever the architecture.
+"""SAM + image captioner as a region captioner.
 
-Shape legend: N images, S side in pixels, P prefix tokens, L generated tokens, V vocabulary.
+SAM's mask of a region is cut out of the original image and captioned as if it were an image of its
+own. The published baseline captions the crops of all three mask candidates and keeps the caption of
+the one with the highest predicted IoU. Which one that is does not depend on the captions, so only
+that crop is captioned here: the same caption for a third of the work.
+
+Shape legend: B images, N regions in row-major (image, region) order, M mask candidates, h, w
+low-resolution masks, H, W original image.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import dataclasses
+import string
+import time
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Protocol
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from baselines.sam_captioner.architectures import Architecture
+from baselines.sam_captioner import crops
+from baselines.sam_captioner.image_captioner import ImageCaption, ImageCaptioner
+from baselines.sam_captioner.loading import load_captioner
+from sca_bench.batch import RegionBatch, RegionFeatures
 from sca_bench.captioner import Decoding
 from sca_bench.errors import InputError
+from sca_bench.settings import CellSettings, CropSettings
+from sca_bench.types import Family, Prediction
+from sca_bench.variants import get_variant
+
+QUESTION = "What is this?"
+DESCRIBE = "Describe the {answer} in the image."
+"""The two steps of the visual chain of thought. Source: as in the published baseline."""
 
 
 @dataclass(frozen=True)
-class ImageCaption:
-    """One caption of one image.
+class Cuts:
+    """What is to be captioned for N regions.
 
     Attributes:
-        text: Without special tokens and outer blanks.
-        log_prob: Mean log-probability per generated token, end token included.
-        ids: Generated token ids, end token included.
+        images: The pieces of the images.
+        piece_N: Which of them stands for each region; several may share one.
+        ious_N: Predicted IoUs of each region's mask candidates; empty where no mask was made.
+        asked: For each piece, what the question before the caption is asked of.
     """
 
-    text: str
-    log_prob: float
-    ids: tuple[int, ...]
+    images: list[Image.Image]
+    piece_N: list[int]
+    ious_N: list[tuple[float, ...]]
+    asked: list[Image.Image] | None = None
 
 
-class ImageCaptioner(nn.Module):
-    """GIT, BLIP or BLIP-2 with its image processor and its tokenizer."""
+class Cutter(Protocol):
+    """Decides what is shown for the regions of a batch."""
 
-    def __init__(
-        self, architecture: Architecture, processor: Any, tokenizer: Any, *, chunk: int, name: str
-    ) -> None:
-        """Put a captioner together from parts that fit each other (see `loading.check_parts`).
+    def __call__(self, batch: RegionBatch) -> Cuts:
+        """Return what to caption."""
+        ...
+
+
+def whole_images(batch: RegionBatch) -> Cuts:
+    """Show each region its whole image, once for all of its regions: no region is looked at."""
+    images = [Image.fromarray(crops.image_array(image)) for image in originals_of(batch)]
+    return Cuts(images, batch.image_index().tolist(), [()] * batch.num_regions)
+
+
+@dataclass(frozen=True)
+class PromptBoxCutter:
+    """Cuts out the prompt boxes themselves, without SAM."""
+
+    margin: float
+
+    def __call__(self, batch: RegionBatch) -> Cuts:
+        """Return what to caption."""
+        arrays = [crops.image_array(image) for image in originals_of(batch)]
+        pieces: list[Image.Image] = []
+        boxes_N4 = batch.original_boxes().tolist()
+        for box, place in zip(boxes_N4, batch.image_index().tolist(), strict=True):
+            image_HW3 = arrays[place]
+            hw = (image_HW3.shape[0], image_HW3.shape[1])
+            tight = crops.prompt_box(box, hw)
+            pieces.append(crops.cut(image_HW3, crops.widen(tight, self.margin, hw)))
+        return Cuts(pieces, list(range(len(pieces))), [()] * len(pieces))
+
+
+class MaskCutter(nn.Module):
+    """Cuts out SAM's masks: by their boxes alone, or with white around them."""
+
+    def __init__(self, encode: Any, settings: CropSettings, select: str) -> None:
+        """Take SAM and what to do with its masks.
 
         Args:
-            architecture: The model.
-            processor: Image processor, of the PIL backend.
-            tokenizer: Its tokenizer.
-            chunk: Images captioned at a time; moves no number beyond rounding.
-            name: What errors call it.
+            encode: Frozen SAM: `(batch, families=(), with_masks=True) -> RegionFeatures`, with an
+                attribute `sam` that knows its sizes, and `embed`.
+            settings: Margin, background and question.
+            select: `predicted_iou` or `first`.
         """
         super().__init__()
-        self.architecture = architecture
-        self.processor, self.tokenizer = processor, tokenizer
-        self.chunk, self.name = chunk, name
+        self.encode, self.settings, self.select = encode, settings, select
 
-    def freeze(self) -> Self:
-        """Put the model into evaluation mode, without gradients; return the captioner."""
-        return self.eval().requires_grad_(False)
+    @property
+    def needs_masks(self) -> bool:
+        """Whether boxes around the masks are not enough."""
+        return self.settings.background == "white" or bool(self.settings.prompt)
 
-    def pixels(self, images: Sequence[Image.Image]) -> Tensor:
-        """Turn RGB images of any sizes into model input, (N, 3, S, S), on the model's device.
+    def kept(self, ious_NM: Tensor) -> list[int]:
+        """Return the mask candidate of each region that is captioned; the first on ties."""
+        if self.select == "first":
+            return [0] * len(ious_NM)
+        return [row.index(max(row)) for row in ious_NM.tolist()]
 
-        Images go in as PIL images: of an array three pixels high the library could not tell
-        which axis holds the channels.
-        """
-        made: Tensor = self.processor(list(images), return_tensors="pt").pixel_values
-        weight = next(iter(self.parameters()))
-        return made.to(weight.device, weight.dtype)
+    def masks(self, batch: RegionBatch, features: RegionFeatures) -> Iterator[Tensor]:
+        """Yield the mask candidates of each region, bool (M, H, W) in its original image."""
+        side, sizes = self.encode.sam.dims.image_size, batch.input_sizes_hw
+        if sizes is None:
+            raise ValueError("masks need the images' sizes inside the model input")
+        logits_NMhw, images = features.need("mask_logits_NMhw"), originals_of(batch)
+        for logits_Mhw, place in zip(logits_NMhw, batch.image_index().tolist(), strict=True):
+            hw = (images[place].shape[0], images[place].shape[1])
+            yield crops.full_masks(logits_Mhw, input_hw=sizes[place], original_hw=hw, side=side)
+
+    def features(self, batch: RegionBatch, *, with_masks: bool = False) -> RegionFeatures:
+        """Run SAM; return predicted IoUs, the masks' boxes and, where asked for, the masks."""
+        found: RegionFeatures = self.encode(batch, families=(), with_masks=True)
+        boxes = [torch.from_numpy(crops.mask_boxes(m)) for m in self.masks(batch, found)]
+        num_candidates = found.ious_NM.shape[1]
+        boxes_NM4 = torch.stack(boxes) if boxes else torch.zeros(0, num_candidates, 4)
+        return dataclasses.replace(
+            found,
+            mask_boxes_xyxy_NM4=boxes_NM4.to(found.ious_NM.device, torch.float32),
+            mask_logits_NMhw=found.mask_logits_NMhw if with_masks else None,
+        )
+
+    def forward(self, batch: RegionBatch) -> Cuts:
+        """Return what to caption; features that came with the batch are used."""
+        features = batch.features
+        if features is None or self.needs_masks:
+            features = self.features(batch, with_masks=self.needs_masks)
+        arrays = [crops.image_array(image) for image in originals_of(batch)]
+        places, kept = batch.image_index().tolist(), self.kept(features.ious_NM)
+        boxes_NM4 = features.need("mask_boxes_xyxy_NM4").long().tolist()
+        pieces: list[Image.Image] = []
+        whites: list[Image.Image] = []
+        masks = self.masks(batch, features) if self.needs_masks else None
+        for boxes, place, best in zip(boxes_NM4, places, kept, strict=True):
+            image_HW3 = arrays[place]
+            hw = (image_HW3.shape[0], image_HW3.shape[1])
+            left, top, right, bottom = boxes[best]
+            box = crops.widen((left, top, right, bottom), self.settings.margin, hw)
+            pieces.append(crops.cut(image_HW3, box))
+            if masks is not None:
+                mask_HW = next(masks)[best].cpu().numpy()
+                whites.append(crops.cut(crops.on_white(image_HW3, mask_HW), box))
+        return Cuts(
+            whites if self.settings.background == "white" else pieces,
+            list(range(len(pieces))),
+            [tuple(row) for row in features.ious_NM.tolist()],
+            whites if self.settings.prompt else None,
+        )
+
+
+class CropCaptioner(nn.Module):
+    """Captions what a cutter shows for each region; see `sca_bench.captioner.RegionCaptioner`."""
+
+    def __init__(self, cutter: Cutter, captioner: ImageCaptioner) -> None:
+        """Put a cutter before an image captioner."""
+        super().__init__()
+        self.cutter, self.captioner = cutter, captioner
 
     @torch.no_grad()
-    def caption(
-        self,
-        images: Sequence[Image.Image],
-        decoding: Decoding,
-        prompts: Sequence[str] | None = None,
-    ) -> list[ImageCaption]:
-        """Caption images greedily or by beam search, length normalised, without any sampling.
+    def generate(self, batch: RegionBatch, decoding: Decoding) -> list[Prediction]:
+        """Return one `Prediction` per real region, in the batch's row-major order.
 
         Args:
-            images: RGB images.
-            decoding: `max_new_tokens` counts what is generated and the end token; what stands in
-                front (start token, image placeholders, prompt) does not count.
-            prompts: A text for each image that its caption answers; none where None.
+            batch: With original images; boxes or points in model-input pixels.
+            decoding: How captions are generated, the answer to a question included.
 
         Raises:
-            InputError: The architecture takes no prompts, or has too few positions.
+            ValueError: The batch has no original images, or not what the cutter needs.
         """
-        if prompts is not None and not self.architecture.answers:
-            kind = self.architecture.model_type
-            raise InputError(self.name, "crop.prompt", f"a {kind} captioner answers no questions")
-        found: list[ImageCaption] = []
-        for start in range(0, len(images), self.chunk):
-            part = slice(start, start + self.chunk)
-            asked = None if prompts is None else prompts[part]
-            found += self._chunk(images[part], decoding, asked)
-        return found
-
-    def prefix(self, count: int, prompts: Sequence[str] | None = None) -> tuple[Tensor, Tensor]:
-        """Return ids and attention mask (N, P) of what stands in front of `count` captions."""
-        rows: list[list[int]] = [[] for _ in range(count)]
-        if prompts is not None:
-            rows = self.tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
-        return self.architecture.prefix(rows)
-
-    def _chunk(
-        self, images: Sequence[Image.Image], decoding: Decoding, prompts: Sequence[str] | None
-    ) -> list[ImageCaption]:
-        pixels_N3SS = self.pixels(images)
-        ids_NP, mask_NP = self.prefix(len(images), prompts)
-        self._check_length(ids_NP.shape[1], decoding)
-        recorder = _GreedyLogProbs()
-        greedy = decoding.num_beams == 1
-        new_NL = self.architecture.generate(
-            pixels_N3SS,
-            ids_NP,
-            mask_NP,
-            # Whatever a checkpoint asks for (sampling, lengths, penalties) would silently change
-            # captions, and `max_length` would count the prefix.
-            generation_config=GenerationConfig(
-                max_new_tokens=decoding.max_new_tokens,
-                num_beams=decoding.num_beams,
-                do_sample=False,
-                length_penalty=1.0,
-                early_stopping=False,
-                eos_token_id=list(self.architecture.end_ids),
-                pad_token_id=self.architecture.pad_id,
-            ),
-            logits_processor=LogitsProcessorList([recorder] if greedy else []),
-        )
-        lengths = [self._length(ids) for ids in new_NL.tolist()]
-        if greedy:
-            log_probs_NL = torch.stack(recorder.steps, dim=1)
-        else:
-            # transformers would have to keep the scores of every beam, step and word instead.
-            log_probs_NL = self.log_probs(pixels_N3SS, ids_NP, mask_NP, new_NL)
-        rows = zip(new_NL.tolist(), log_probs_NL.tolist(), lengths, strict=True)
+        if not batch.num_regions:
+            return []
+        started = time.perf_counter()
+        cuts = self.cutter(batch)
+        captions = self._captions(cuts, decoding)
+        seconds = (time.perf_counter() - started) / batch.num_regions
         return [
-            ImageCaption(
-                text=self._text(ids[:length]),
-                log_prob=math.fsum(logs[:length]) / length,
-                ids=tuple(ids[:length]),
+            Prediction(region_id, captions[piece].text, captions[piece].log_prob, ious, seconds)
+            for region_id, piece, ious in zip(
+                batch.region_ids, cuts.piece_N, cuts.ious_N, strict=True
             )
-            for ids, logs, length in rows
         ]
 
-    def log_probs(
-        self, pixels_N3SS: Tensor, ids_NP: Tensor, mask_NP: Tensor, new_NL: Tensor
-    ) -> Tensor:
-        """Return the log-probability (N, L) of each token behind a prefix, all read at once."""
-        ids_NT = torch.cat([ids_NP, new_NL[:, :-1]], dim=1)
-        mask_NT = torch.cat([mask_NP, torch.ones_like(new_NL[:, :-1])], dim=1)
-        logits_NTV = self.architecture.logits(pixels_N3SS, ids_NT, mask_NT)
-        logits_NLV = logits_NTV[:, -new_NL.shape[1] :].float()
-        return logits_NLV.log_softmax(-1).gather(2, new_NL[..., None])[..., 0]
-
-    def _length(self, ids: list[int]) -> int:
-        """Return how many tokens were generated: up to the first end token, that one included."""
-        ends = [place for place, token in enumerate(ids) if token in self.architecture.end_ids]
-        return ends[0] + 1 if ends else len(ids)
-
-    def _text(self, ids: list[int]) -> str:
-        kept = [token for token in ids if token not in self.architecture.end_ids]
-        return str(self.tokenizer.decode(kept, skip_special_tokens=True)).strip()
-
-    def _check_length(self, num_prefix: int, decoding: Decoding) -> None:
-        needed = num_prefix - self.architecture.num_placeholders + decoding.max_new_tokens
-        if needed > self.architecture.max_tokens:
-            raise InputError(
-                self.name,
-                "eval.max_new_tokens",
-                f"{decoding.max_new_tokens} new tokens need {needed} text positions, but the"
-                f" captioner has {self.architecture.max_tokens}",
-                "lower it",
-            )
+    def _captions(self, cuts: Cuts, decoding: Decoding) -> list[ImageCaption]:
+        if cuts.asked is None:
+            return self.captioner.caption(cuts.images, decoding)
+        questions = [QUESTION] * len(cuts.asked)
+        answers = self.captioner.caption(cuts.asked, decoding, questions)
+        outer = string.punctuation + string.whitespace
+        prompts = [DESCRIBE.format(answer=answer.text.strip(outer)) for answer in answers]
+        return self.captioner.caption(cuts.images, decoding, prompts)
 
 
-class _GreedyLogProbs(LogitsProcessor):  # type: ignore[misc]
-    """Keeps the log-probability of the best token of every step; changes no score."""
+class SamCaptioner(CropCaptioner):
+    """Captions crops of SAM's masks, whose boxes several captioners may share.
 
-    def __init__(self) -> None:
-        self.steps: list[Tensor] = []
+    The boxes and predicted IoUs are frozen features of the family `mask_boxes`: a group of cells
+    with different captioners runs SAM once per image, and a feature cache keeps them on disk.
+    """
 
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        values = scores.float()
-        self.steps.append(values.amax(-1) - values.logsumexp(-1))
-        return scores
+    cutter: MaskCutter
+
+    def frozen_features(
+        self,
+        batch: RegionBatch,
+        *,
+        families: Collection[Family] | None = None,
+        with_masks: bool = False,
+    ) -> RegionFeatures:
+        """Run SAM without gradient.
+
+        Args:
+            batch: Images with prompts, and the original images.
+            families: None or `mask_boxes`: there is nothing else to share.
+            with_masks: Also return low-resolution mask logits.
+        """
+        if families is not None and set(families) - {"mask_boxes"}:
+            raise ValueError(f"crops share boxes around masks, not {', '.join(families)}")
+        return self.cutter.features(batch, with_masks=with_masks)
+
+    def embed_images(self, pixel_values_B3HW: Tensor) -> Tensor:
+        """Return the embeddings (B, C, h, w) of normalised, padded images, without gradient."""
+        embeddings_BChw: Tensor = self.cutter.encode.embed(pixel_values_B3HW)
+        return embeddings_BChw
+
+
+def originals_of(batch: RegionBatch) -> list[Tensor]:
+    """Return a batch's original images.
+
+    Raises:
+        ValueError: It has none.
+    """
+    if batch.original_images is None:
+        raise ValueError("crops are cut out of original images, and the batch has none")
+    return batch.original_images
+
+
+def build_git(settings: CellSettings, parts: Any = None) -> CropCaptioner:
+    """Build SAM + GIT for one cell; see `build`."""
+    return build("git", settings, parts)
+
+
+def build_blip(settings: CellSettings, parts: Any = None) -> CropCaptioner:
+    """Build SAM + BLIP for one cell; see `build`."""
+    return build("blip", settings, parts)
+
+
+def build_blip2(settings: CellSettings, parts: Any = None) -> CropCaptioner:
+    """Build SAM + BLIP-2 for one cell; see `build`."""
+    return build("blip2", settings, parts)
+
+
+def build(kind: str, settings: CellSettings, parts: Any) -> CropCaptioner:
+    """Build SAM + captioner for one cell.
+
+    Args:
+        kind: `git`, `blip` or `blip2`.
+        settings: The cell: `sam`, `encoder`, `baseline`, `crop`, `eval.select` and
+            `runtime.eval_regions` are read.
+        parts: What cells of a group share: SAM; loaded here where it is None and needed.
+
+    Raises:
+        InputError: The captioner cannot be loaded or its parts do not fit, or a setting has no
+            meaning for it.
+    """
+    captioner = load_captioner(kind, settings.baseline, chunk=settings.runtime.eval_regions)
+    crop = settings.crop
+    if crop.prompt and not captioner.architecture.answers:
+        problem = f"{crop.prompt!r}: a {kind} captioner answers no questions"
+        raise InputError(None, "crop.prompt", problem, "use variant: sam_blip2, or leave it out")
+    if crop.source == "image":
+        return CropCaptioner(whole_images, captioner)
+    if crop.source == "box":
+        if settings.eval.prompt not in ("box", "box_point"):
+            problem = f"{settings.eval.prompt!r} gives no box to cut out"
+            raise InputError(None, "eval.prompt", problem, "use box, or crop.source: mask")
+        return CropCaptioner(PromptBoxCutter(crop.margin), captioner)
+    if parts is None:
+        parts = get_variant(f"sam_{kind}").load_parts(settings)
+    encode = parts.region_encoder(embedding_dtype=settings.features.encoder_dtype)
+    cutter = MaskCutter(encode, crop, settings.eval.select)
+    if cutter.needs_masks:
+        return CropCaptioner(cutter, captioner)  # boxes alone would not do, so nothing is shared
+    return SamCaptioner(cutter, captioner)

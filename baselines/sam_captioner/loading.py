@@ -22,11 +22,11 @@ from baselines.sam_captioner.architectures import (
     Architecture,
     forget_generation_settings,
 )
-from baselines.sam_captioner.captioner import ImageCaptioner
+from baselines.sam_captioner.image_captioner import ImageCaptioner
 from baselines.sam_captioner.sizes import size_config
-from sca_bench.embedded.paths import PACKAGE_PREFIX, PREFIX, resolve
 from sca_bench.errors import InputError
 from sca_bench.settings import BaselineSettings
+from sca_bench.weight_paths import PACKAGE_PREFIX, PREFIX, resolve
 
 RANDOM = "random"
 PROCESSOR_KEY = "baseline.weights"

@@ -39,14 +39,14 @@ from transformers import PreTrainedTokenizerFast
 
 from baselines.sam_captioner import crops
 from baselines.sam_captioner.architectures import ARCHITECTURES
-from baselines.sam_captioner.captioner import ImageCaptioner
+from baselines.sam_captioner.image_captioner import ImageCaptioner
 from baselines.sam_captioner.loading import load_captioner, new_processor
 from baselines.sam_captioner.sizes import TINY_WORDS, size_config
 from sca_bench.captioner import Decoding
-from sca_bench.data.scenes import Scene, render_scene
+from sca_bench.data.readers.scenes import Scene, render_scene
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.files import write_atomic
-from sca_bench.grammar import WORLD_VERSION, parse
+from sca_bench.scene_grammar import WORLD_VERSION, parse
 from sca_bench.settings import BaselineSettings
 
 WEIGHTS_DIR = Path(__file__).parent / "weights"

@@ -12,7 +12,7 @@ from typing import Any
 from transformers import Blip2Config, BlipConfig, GitConfig
 
 from sca_bench.errors import InputError, did_you_mean
-from sca_bench.grammar import VOCABULARY
+from sca_bench.scene_grammar import VOCABULARY
 
 TINY_IMAGE_PX = 48
 """Side of the tiny captioners' images; rendered scenes are 96 px wide, their objects 19 to 36."""

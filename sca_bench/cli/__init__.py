@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from sca_bench import __version__
-from sca_bench.data.layouts import layout_help
+from sca_bench.data.catalogue.layouts import layout_help
 from sca_bench.errors import InputError
 
 
@@ -257,11 +257,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _dispatch(options: argparse.Namespace, words: list[str]) -> int:
     if options.command in ("run", "plan", "check"):
-        from sca_bench.cli import suites
+        from sca_bench.cli import run as suites
 
         return suites.command(options, words)
     if options.command == "sweep":
-        from sca_bench.cli import sweeps
+        from sca_bench.cli import sweep as sweeps
 
         return sweeps.command(options, words)
     if options.command in ("list", "describe", "explain"):
@@ -280,6 +280,6 @@ def _dispatch(options: argparse.Namespace, words: list[str]) -> int:
         from sca_bench.cli import data
 
         return data.command(options)
-    from sca_bench.cli import tools
+    from sca_bench.cli import weights as tools
 
     return tools.command(options)

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from sca_bench.engine.cache import (
+from sca_bench.engine.features.cache import (
     ABOUT,
     delete_store,
     folder_bytes,
@@ -18,7 +18,7 @@ from sca_bench.engine.cache import (
     since_text,
     store_folders,
 )
-from sca_bench.engine.shards import ShardStore
+from sca_bench.engine.features.shards import ShardStore
 from sca_bench.errors import InputError, did_you_mean
 
 _MIB = 2**20

@@ -17,17 +17,17 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from sca_bench.embedded.paths import PACKAGE_PREFIX, PREFIX, resolve
 from sca_bench.errors import InputError, NotComputed, at
-from sca_bench.metrics.coverage import check_vectors, load_pipeline, named_pipeline
-from sca_bench.metrics.java import find_java
+from sca_bench.metrics.caption_text.coverage import check_vectors, load_pipeline, named_pipeline
+from sca_bench.metrics.caption_text.similarity import model_folder
+from sca_bench.metrics.coco_caption.java import find_java
+from sca_bench.metrics.coco_caption.spice import corenlp_folder
 from sca_bench.metrics.registry import get_metric
-from sca_bench.metrics.similarity import model_folder
-from sca_bench.metrics.spice import corenlp_folder
 from sca_bench.metrics.value_names import ValueName
-from sca_bench.study.claims import parse_claim
-from sca_bench.study.fingerprint import HUB_KEYS, path_settings
-from sca_bench.study.suite import FIRST_OF_IMAGE, Suite
+from sca_bench.study.keys.fingerprint import HUB_KEYS, path_settings
+from sca_bench.study.suite.claims import parse_claim
+from sca_bench.study.suite.suite import FIRST_OF_IMAGE, Suite
+from sca_bench.weight_paths import PACKAGE_PREFIX, PREFIX, resolve
 
 _GIB = 2**30
 _JAVA = ("cider_d", "meteor", "bleu", "rouge_l", "spice")

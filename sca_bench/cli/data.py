@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from sca_bench.data.catalogue import get_dataset
-from sca_bench.data.catalogue_types import DataSet
-from sca_bench.data.prepare import build_indices, fetch, needs
-from sca_bench.data.verify import Row, verify
+from sca_bench.data.catalogue.datasets import get_dataset
+from sca_bench.data.catalogue.fetch import build_indices, fetch, needs
+from sca_bench.data.catalogue.types import DataSet
+from sca_bench.data.catalogue.verify import Row, verify
 
 
 def command(options: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sca_bench.errors import InputError, did_you_mean
-from sca_bench.study.store import Store
+from sca_bench.study.runs.store import Store
 
 
 def command(options: argparse.Namespace) -> int:
@@ -47,12 +47,12 @@ def _list(console: Console, what: str, store: Store) -> None:
         listed = [(m.name, m.summary) for m in all_metrics().values()]
         _rows(console, ("metric", "what it is"), listed)
     elif what == "profiles":
-        from sca_bench.study.profiles import load_profile, profile_names
+        from sca_bench.study.suite.profiles import load_profile, profile_names
 
         said = [(name, load_profile(name).statement) for name in profile_names()]
         _rows(console, ("profile", "what it says of itself"), said)
     elif what == "suites":
-        from sca_bench.study.profiles import read_yaml
+        from sca_bench.study.suite.profiles import read_yaml
 
         rows: list[tuple[str, ...]] = []
         for path in sorted(Path("ablations").glob("*.yaml")):
@@ -74,7 +74,7 @@ def _list(console: Console, what: str, store: Store) -> None:
 def _describe(console: Console, name: str) -> None:
     from sca_bench.metrics.registry import all_metrics
     from sca_bench.settings import kind_of
-    from sca_bench.study.merge import field_of, known_paths
+    from sca_bench.study.suite.merge import field_of, known_paths
     from sca_bench.variants import all_variants
 
     variants, metrics = all_variants(), all_metrics()

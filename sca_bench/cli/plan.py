@@ -13,18 +13,24 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from sca_bench.engine import forwards as fw
-from sca_bench.engine.appraisal import Appraisal, Request
-from sca_bench.engine.budget import in_words
-from sca_bench.engine.gpu_hours import PEAK_FLOPS, Operations, gpu_hours, operations, peak_gib
-from sca_bench.engine.predict import Prediction, predict
+from sca_bench.engine.forecast import forward_counts as fw
+from sca_bench.engine.forecast.budget import in_words
+from sca_bench.engine.forecast.costs import Appraisal, Request
+from sca_bench.engine.forecast.gpu_hours import (
+    PEAK_FLOPS,
+    Operations,
+    gpu_hours,
+    operations,
+    peak_gib,
+)
+from sca_bench.engine.forecast.wall_time import Prediction, predict
 from sca_bench.errors import InputError
 from sca_bench.files import write_atomic
-from sca_bench.study.cell import Cell
-from sca_bench.study.plan import Group, Job, Plan
-from sca_bench.study.schedule import Machine, Schedule, make_schedule
-from sca_bench.study.sharing import Node, sharing_tree
-from sca_bench.study.store import Store
+from sca_bench.study.keys.cell import Cell
+from sca_bench.study.plan.plan import Group, Job, Plan
+from sca_bench.study.plan.schedule import Machine, Schedule, make_schedule
+from sca_bench.study.plan.sharing_tree import Node, sharing_tree
+from sca_bench.study.runs.store import Store
 
 _GIB = 2**30
 _BUSY = 0.85
@@ -162,7 +168,7 @@ def ask(
     with tempfile.TemporaryDirectory(prefix="sca_bench_plan_") as folder:
         asked, out = Path(folder) / "request.json", Path(folder) / "appraisal.json"
         write_atomic(asked, request.model_dump_json())
-        command = [sys.executable, "-m", "sca_bench.engine.appraise", str(asked), str(out)]
+        command = [sys.executable, "-m", "sca_bench.engine.measure.main", str(asked), str(out)]
         sys.stdout.flush()
         done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
         if done.returncode == 0:

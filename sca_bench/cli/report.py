@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from sca_bench.report.write import write_reports
-from sca_bench.study.store import Store
+from sca_bench.study.runs.store import Store
 
 
 def command(options: argparse.Namespace) -> int:
@@ -29,7 +29,7 @@ def _mirror(store: Store, folders: list[Path], uri: str | None) -> None:
     wanted = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not wanted and not (store.root / "mlflow.db").exists():
         return  # the runs were not mirrored either
-    from sca_bench.engine.tracking import Tracker, default_uri
+    from sca_bench.engine.mlflow_mirror import Tracker, default_uri
 
     manifests = {manifest.report_name: manifest for manifest in store.manifests()}
     for folder in folders:

@@ -8,16 +8,16 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from sca_bench import grammar
-from sca_bench.data.coco_instances import read_coco_instances
-from sca_bench.data.coco_panoptic import read_coco_panoptic
-from sca_bench.data.index import indexed
+from sca_bench import scene_grammar as grammar
+from sca_bench.data.index.lookup import indexed
 from sca_bench.data.mixture import mix
-from sca_bench.data.refcoco import read_refcoco
+from sca_bench.data.readers.coco_instances import read_coco_instances
+from sca_bench.data.readers.coco_panoptic import read_coco_panoptic
+from sca_bench.data.readers.refcoco import read_refcoco
+from sca_bench.data.readers.scenes import SceneRegion, render_scene
+from sca_bench.data.readers.selection import FileSplit
+from sca_bench.data.readers.visual_genome import read_visual_genome
 from sca_bench.data.region_set import Part, RegionSet
-from sca_bench.data.scenes import SceneRegion, render_scene
-from sca_bench.data.selection import FileSplit
-from sca_bench.data.visual_genome import read_visual_genome
 from sca_bench.rle import encode_mask
 from sca_bench.settings import (
     CocoPanopticSplit,

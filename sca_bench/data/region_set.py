@@ -12,9 +12,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from sca_bench.data.images import load_image_file, missing_image
-from sca_bench.data_settings import Task
+from sca_bench.data.image_files import load_image_file, missing_image
 from sca_bench.errors import InputError
+from sca_bench.settings.data import Task
 from sca_bench.types import ImageRecord, Region
 
 

@@ -20,7 +20,7 @@ from safetensors.torch import save
 from sca_bench.embedded import lm_recipe, sam_eval, sam_recipe
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.files import file_sha256, write_atomic
-from sca_bench.grammar import WORLD_VERSION
+from sca_bench.scene_grammar import WORLD_VERSION
 
 MANIFEST = "manifest.json"
 NUM_RECORDED_LOSSES = 3

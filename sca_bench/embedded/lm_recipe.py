@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from sca_bench import grammar
+from sca_bench import scene_grammar as grammar
 from sca_bench.embedded import lm_training
 from sca_bench.embedded.lm_training import (
     EOS,

@@ -6,9 +6,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from sca_bench.data.coco_instances import instance_phrase
-from sca_bench.data.coco_panoptic import panoptic_phrase
-from sca_bench.data.json_files import check, get, read_json
+from sca_bench.data.readers.coco_instances import instance_phrase
+from sca_bench.data.readers.coco_panoptic import panoptic_phrase
+from sca_bench.data.readers.json_files import check, get, read_json
 from sca_bench.errors import InputError
 
 

@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sca_bench.data.scenes import IMAGE_SIDE_PX, SceneRegion, render_scene
-from sca_bench.models.sam import PIXEL_MEAN, PIXEL_STD
+from sca_bench.data.readers.scenes import IMAGE_SIDE_PX, SceneRegion, render_scene
+from sca_bench.models.sam.sam import PIXEL_MEAN, PIXEL_STD
 
 CROP_SIDE = 12
 """Rows and columns of the mask crop, which is stretched to the object's box."""

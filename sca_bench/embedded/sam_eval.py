@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from sca_bench.embedded.sam_data import load_scenes
 from sca_bench.embedded.sam_recipe import SamRecipe
-from sca_bench.models.sam import Sam
+from sca_bench.models.sam.sam import Sam
 
 
 @torch.no_grad()

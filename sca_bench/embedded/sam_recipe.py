@@ -29,8 +29,8 @@ from sca_bench.embedded.sam_data import (
     descriptor_weights,
     load_scenes,
 )
-from sca_bench.models.sam import Sam, build_sam
-from sca_bench.models.sam_dims import sam_dims
+from sca_bench.models.sam.dims import sam_dims
+from sca_bench.models.sam.sam import Sam, build_sam
 
 
 @dataclass(frozen=True)

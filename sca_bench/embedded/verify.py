@@ -13,9 +13,9 @@ from sca_bench.embedded.build import (
     read_manifest,
     recipe_settings,
 )
-from sca_bench.embedded.paths import WEIGHTS_DIR
 from sca_bench.errors import InputError
 from sca_bench.files import file_sha256
+from sca_bench.weight_paths import WEIGHTS_DIR
 
 LOSS_TOLERANCE = 1e-3
 

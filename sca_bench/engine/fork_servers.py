@@ -13,7 +13,7 @@ import multiprocessing
 from collections.abc import Sequence
 from multiprocessing.context import ForkServerContext
 
-from sca_bench.engine.process import die_with_parent
+from sca_bench.engine.worker.process import die_with_parent
 
 _FOR_WORKERS = (
     "torch",
@@ -21,13 +21,17 @@ _FOR_WORKERS = (
     "sca_bench.models.build",
     "sca_bench.data.load",
     "sca_bench.engine.job",
-    "sca_bench.engine.splits",
+    "sca_bench.engine.loaders",
     # What takes longest of mmengine's own import; what is not installed is passed over.
     "cv2",
     "rich.progress",
     "yapf.yapflib.yapf_api",
 )
-_FOR_LOADERS = ("torch.utils.data", "sca_bench.data.collate", "sca_bench.data.dataset")
+_FOR_LOADERS = (
+    "torch.utils.data",
+    "sca_bench.data.pipeline.collate",
+    "sca_bench.data.pipeline.dataset",
+)
 
 
 def worker_processes() -> ForkServerContext:

@@ -15,10 +15,10 @@ import torch
 from sca_bench.errors import InputError
 from sca_bench.files import write_atomic
 from sca_bench.settings import CellSettings
-from sca_bench.study.cell import SPLITS, CellIdentity, RunSplit
-from sca_bench.study.plan import Group
-from sca_bench.study.schedule import Machine
-from sca_bench.study.suite import Suite
+from sca_bench.study.keys.cell import SPLITS, CellIdentity, RunSplit
+from sca_bench.study.plan.plan import Group
+from sca_bench.study.plan.schedule import Machine
+from sca_bench.study.suite.suite import Suite
 
 """Key of a row of the training captions: what its region was trained on, where not its own."""
 

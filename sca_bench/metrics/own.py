@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sca_bench.errors import NotComputed
-from sca_bench.metrics import slots
+from sca_bench.metrics.caption_text import exact_match as slots
 from sca_bench.metrics.protocol import Context, Scored
 from sca_bench.metrics.rows import CaptionRow
 

@@ -14,11 +14,11 @@ from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import Any
 
 from sca_bench.errors import InputError, NotComputed, did_you_mean
+from sca_bench.metrics.coco_caption.ptb_tokenizer import TOKENIZER
 from sca_bench.metrics.own import WITHOUT
 from sca_bench.metrics.protocol import Context, Scored
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.signature import Signature, region_set_hash
-from sca_bench.metrics.text import TOKENIZER
 from sca_bench.metrics.value_names import ValueName, signature_name
 
 # Raised whenever one of the package's own metrics changes a number.

@@ -13,17 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sca_bench.errors import NotComputed
-from sca_bench.metrics.check import largest_differences
-from sca_bench.metrics.java import Java, find_java
-from sca_bench.metrics.meteor import Meteor
-from sca_bench.metrics.meteor_scores import meteor_scores
+from sca_bench.metrics.coco_caption.check_against_reference import largest_differences
+from sca_bench.metrics.coco_caption.java import Java, find_java
+from sca_bench.metrics.coco_caption.meteor import Meteor
+from sca_bench.metrics.coco_caption.meteor_formula import meteor_scores
+from sca_bench.metrics.coco_caption.references import ReferenceIndex
+from sca_bench.metrics.coco_caption.spice import corenlp_folder, spice
+from sca_bench.metrics.coco_caption.token_cache import TokenCache
 from sca_bench.metrics.protocol import Context, ImageSource, Scored
-from sca_bench.metrics.references import ReferenceIndex
 from sca_bench.metrics.registry import METRICS, MetricSpec, get_metric
 from sca_bench.metrics.rows import CaptionRow, check_rows
 from sca_bench.metrics.signature import Signature, region_set_hash
-from sca_bench.metrics.spice import corenlp_folder, spice
-from sca_bench.metrics.tokens import TokenCache
 from sca_bench.metrics.value_names import ValueName, values_of
 
 # An index of 40,000 regions with five references takes about 150 MiB, their tokens half of it.
@@ -59,7 +59,7 @@ class ScoreResult:
         per_region: Key -> one value per row, in the order of the rows. Keys whose value stands for
             a part of the rows only (`slot_by_objects/2/...`) have none. A corpus-level value
             (METEOR, BLEU) is not the mean of its regions' values.
-        statistics: What corpus-level values are made of, see `sca_bench.metrics.corpus`: `bleu`,
+        statistics: What corpus-level values are made of, see `sca_bench.metrics.coco_caption.corpus_scores`: `bleu`,
             (regions, 10), and `meteor`, (regions, 23), where computed.
         signatures: Signature of every computed value.
         not_computed: Key -> reason of every value that is None.

@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from sca_bench.errors import InputError
+from sca_bench.metrics.coco_caption.ptb_tokenizer import canonical
 from sca_bench.metrics.rows import CaptionRow, json_kind, read_box, read_id
-from sca_bench.metrics.text import canonical
 
 FIRST_OF_IMAGE = "first_of_image"
 """The built-in subset: the first region of every image, in the order of the rows."""

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from sca_bench.errors import InputError
-from sca_bench.models.onnx_encoder import OnnxImageEncoder
-from sca_bench.models.queries import Design
-from sca_bench.models.region_encoder import RegionEncoder
-from sca_bench.models.sam import ImageEncoder, Sam, build_sam, sam_dims
+from sca_bench.models.designs.parts import Design
+from sca_bench.models.sam.onnx_encoder import OnnxImageEncoder
+from sca_bench.models.sam.region_encoder import RegionEncoder
+from sca_bench.models.sam.sam import ImageEncoder, Sam, build_sam, sam_dims
 from sca_bench.models.sca import TASKS, ScaCaptioner, check_selection
-from sca_bench.models.text_decoder import TextDecoder
-from sca_bench.models.text_decoder_loading import load_text_decoder
+from sca_bench.models.text_decoder.decoder import TextDecoder
+from sca_bench.models.text_decoder.loading import load_text_decoder
 from sca_bench.settings import CellSettings
 from sca_bench.variants import get_variant
 

@@ -18,9 +18,9 @@ from torch.nn import functional as F
 from sca_bench.batch import RegionBatch, RegionFeatures
 from sca_bench.captioner import Decoding
 from sca_bench.errors import InputError, at, did_you_mean
-from sca_bench.models.queries import Design
-from sca_bench.models.region_encoder import RegionEncoder
-from sca_bench.models.text_decoder import Generated, TextDecoder
+from sca_bench.models.designs.parts import Design
+from sca_bench.models.sam.region_encoder import RegionEncoder
+from sca_bench.models.text_decoder.decoder import Generated, TextDecoder
 from sca_bench.types import Family, Prediction
 
 TASKS = {"recognition": 0, "caption": 1}

@@ -8,27 +8,27 @@ from pathlib import Path
 
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.files import write_atomic
-from sca_bench.report.best import mark_best
-from sca_bench.report.claim_table import claim_table, interval_table
-from sca_bench.report.claims import ClaimResult, claim_results
-from sca_bench.report.collect import SuiteData, collect
-from sca_bench.report.csv_tables import claims_csv, long_csv, wide_csv
-from sca_bench.report.differences import Differences, differences
-from sca_bench.report.fit import DEFAULT_LIMIT_MB
-from sca_bench.report.forests import forests, marks_of
-from sca_bench.report.gallery import Gallery
-from sca_bench.report.latex import write_latex, write_latex_table
-from sca_bench.report.markdown import write_markdown
-from sca_bench.report.overview import write_overview
-from sca_bench.report.page import Page
-from sca_bench.report.paper import Paper, read_paper
-from sca_bench.report.paper_table import claim_entries, paper_table
-from sca_bench.report.pictures import write_pictures
-from sca_bench.report.provenance import provenance, signature_legend
-from sca_bench.report.regions import read_regions
-from sca_bench.report.samples import Samples
-from sca_bench.report.suite import SuiteReport
-from sca_bench.report.tables import (
+from sca_bench.report.figures.forest import forests, marks_of
+from sca_bench.report.figures.write_figures import write_pictures
+from sca_bench.report.findings.claims import ClaimResult, claim_results
+from sca_bench.report.findings.differences import Differences, differences
+from sca_bench.report.findings.paper import Paper, read_paper
+from sca_bench.report.page.gallery import Gallery
+from sca_bench.report.page.overview import write_overview
+from sca_bench.report.page.page import Page
+from sca_bench.report.page.size_limit import DEFAULT_LIMIT_MB
+from sca_bench.report.page.suite_report import SuiteReport
+from sca_bench.report.read.regions import read_regions
+from sca_bench.report.read.samples import Samples
+from sca_bench.report.read.suite_data import SuiteData, collect
+from sca_bench.report.tables.claim_table import claim_table, interval_table
+from sca_bench.report.tables.csv import claims_csv, long_csv, wide_csv
+from sca_bench.report.tables.latex import write_latex, write_latex_table
+from sca_bench.report.tables.markdown import write_markdown
+from sca_bench.report.tables.paper_table import claim_entries, paper_table
+from sca_bench.report.tables.provenance import provenance, signature_legend
+from sca_bench.report.tables.ranks import mark_best
+from sca_bench.report.tables.tables import (
     Footnotes,
     Table,
     parts_table,
@@ -36,8 +36,8 @@ from sca_bench.report.tables import (
     slot_by_objects_table,
     slot_table,
 )
-from sca_bench.study.record import SuiteManifest
-from sca_bench.study.store import Store
+from sca_bench.study.runs.record import SuiteManifest
+from sca_bench.study.runs.store import Store
 
 
 def write_report(

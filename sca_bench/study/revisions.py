@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from sca_bench.errors import InputError
 from sca_bench.settings import CellSettings
-from sca_bench.study.cell import CellIdentity, Revisions, todays_revisions
-from sca_bench.study.record import RunRecord
+from sca_bench.study.keys.cell import CellIdentity, Revisions, todays_revisions
+from sca_bench.study.runs.record import RunRecord
 
 OLDER = "older revision"
 """What marks such a run wherever it is listed."""

@@ -13,7 +13,7 @@ from tiny_captioners import SPREAD, save_as_published
 from baselines.sam_captioner.recipe import new_captioner
 from sca_bench import variants
 from sca_bench.settings import CellSettings
-from sca_bench.study.merge import merge, nest
+from sca_bench.study.suite.merge import merge, nest
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,9 @@ from baselines.grit.build import build, build_from_scratch
 from baselines.grit.detect import main as detect
 from sca_bench.captioner import Decoding, RegionCaptioner, TrainableCaptioner
 from sca_bench.contract import CaptionerContract
-from sca_bench.data.scenes import render_scene
+from sca_bench.data.readers.scenes import render_scene
 from sca_bench.errors import InputError
-from sca_bench.metrics.detections import read_detections
+from sca_bench.metrics.detection.detections import read_detections
 from sca_bench.variants import get_variant
 
 BOXES = [[(2, 3, 40, 30), (10, 5, 60, 44), (30, 2, 47, 20)], [(0, 0, 20, 50)]]

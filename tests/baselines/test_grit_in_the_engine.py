@@ -6,12 +6,12 @@ from grit_parts import cell_settings
 from safetensors.torch import load_file
 
 from sca_bench import variants
-from sca_bench.engine import hooks
 from sca_bench.engine.job import CellJob, GroupJob, new_attempt
+from sca_bench.engine.worker import hooks
 from sca_bench.files import read_jsonl
-from sca_bench.study.cell import CellIdentity
-from sca_bench.study.fingerprint import Fingerprints
-from sca_bench.study.store import PREDICTIONS, Store
+from sca_bench.study.keys.cell import CellIdentity
+from sca_bench.study.keys.fingerprint import Fingerprints
+from sca_bench.study.runs.store import PREDICTIONS, Store
 
 
 class Point:

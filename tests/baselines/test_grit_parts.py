@@ -6,6 +6,7 @@ import pytest
 import torch
 from grit_parts import TINY, captioner
 
+from baselines.grit.beam_search import search
 from baselines.grit.cascade import Cascade, StageOutput, move_boxes
 from baselines.grit.config import DetectionConfig, TextDecoderConfig
 from baselines.grit.image_encoder import Attention, Block, relative_positions
@@ -20,7 +21,6 @@ from baselines.grit.preprocess import (
     widen_empty,
 )
 from baselines.grit.proposals import HeadOutput, Proposals, cell_centres, choose_proposals
-from baselines.grit.search import search
 from baselines.grit.text_decoder import IGNORED, CachedSteps, TextDecoder, UncachedSteps
 
 CPU = torch.device("cpu")

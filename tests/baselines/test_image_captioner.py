@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from baselines.sam_captioner.architectures import ARCHITECTURES
-from baselines.sam_captioner.captioner import ImageCaptioner
+from baselines.sam_captioner.image_captioner import ImageCaptioner
 from baselines.sam_captioner.loading import check_parts, load_captioner
 from baselines.sam_captioner.recipe import new_captioner
 from baselines.sam_captioner.sizes import TINY_END, TINY_IMAGE, TINY_IMAGE_PX, TINY_START

@@ -7,19 +7,19 @@ from PIL import Image
 from safetensors.numpy import load_file
 from tiny_captioners import KINDS
 
-from sca_bench import grammar
+from sca_bench import scene_grammar as grammar
 from sca_bench.data.load import load_split
-from sca_bench.data.scenes import render_scene
-from sca_bench.engine.caption import caption_region
+from sca_bench.data.readers.scenes import render_scene
+from sca_bench.engine.features.shards import ShardStore
+from sca_bench.engine.finished.caption import caption_region
+from sca_bench.engine.finished.verify import verify_run
 from sca_bench.engine.job import CellJob, GroupJob, Outcome, new_attempt
-from sca_bench.engine.shards import ShardStore
-from sca_bench.engine.verify import verify_run
 from sca_bench.errors import InputError
 from sca_bench.files import file_sha256, read_jsonl
-from sca_bench.study.cell import Cell, CellIdentity
-from sca_bench.study.fingerprint import Fingerprints
-from sca_bench.study.plan import Job
-from sca_bench.study.store import PREDICTIONS, Store
+from sca_bench.study.keys.cell import Cell, CellIdentity
+from sca_bench.study.keys.fingerprint import Fingerprints
+from sca_bench.study.plan.plan import Job
+from sca_bench.study.runs.store import PREDICTIONS, Store
 
 
 def identity(settings):
@@ -233,10 +233,10 @@ def test_captions_handed_over_come_back_as_they_are(cell_settings, registered, r
 def test_sam_sees_each_image_once_however_many_kinds_of_captioner_read_it(
     cell, cell_settings, tmp_path, monkeypatch
 ):
-    from sca_bench.engine.preparations import preparations
-    from sca_bench.engine.prepare import prepare
-    from sca_bench.models.image_encoder import SamImageEncoder
-    from sca_bench.study.plan import Group
+    from sca_bench.engine.worker.prepare import prepare
+    from sca_bench.models.sam.vit import SamImageEncoder
+    from sca_bench.study.plan.plan import Group
+    from sca_bench.study.plan.preparations import preparations
 
     kinds = [
         cell_settings(variant="sca", mixer__num_heads=4),

@@ -22,10 +22,10 @@ from baselines.sam_captioner.recipe import (
     train,
 )
 from baselines.sam_captioner.sizes import TINY_END, TINY_IMAGE, TINY_PAD, TINY_START, size_config
-from sca_bench import grammar
-from sca_bench.embedded.paths import resolve
+from sca_bench import scene_grammar as grammar
 from sca_bench.errors import InputError
 from sca_bench.settings import BaselineSettings
+from sca_bench.weight_paths import resolve
 
 ENTRIES = json.loads((WEIGHTS_DIR / MANIFEST).read_text(encoding="utf-8"))
 

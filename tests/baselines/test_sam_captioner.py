@@ -9,7 +9,7 @@ from PIL import Image
 from tiny_captioners import KINDS
 
 from baselines.sam_captioner import crops
-from baselines.sam_captioner.adapter import DESCRIBE, QUESTION, build
+from baselines.sam_captioner.captioner import DESCRIBE, QUESTION, build
 from sca_bench.batch import RegionFeatures
 from sca_bench.captioner import Decoding, SharesPrefix, TrainableCaptioner
 from sca_bench.contract import CaptionerContract, image_of, toy_batch, without_regions
@@ -92,7 +92,7 @@ class Recorder:
         self.calls = []
 
     def caption(self, images, decoding, prompts=None):
-        from baselines.sam_captioner.captioner import ImageCaption
+        from baselines.sam_captioner.image_captioner import ImageCaption
 
         self.calls.append((list(images), prompts))
         return [ImageCaption(f" it is {i.width} x {i.height}. ".strip(), -1.0, ()) for i in images]

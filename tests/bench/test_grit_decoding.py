@@ -9,9 +9,9 @@ from statistics import median
 import pytest
 import torch
 
+from baselines.grit.beam_search import search
 from baselines.grit.config import SIZES
 from baselines.grit.model import MAX_TOKENS
-from baselines.grit.search import search
 from baselines.grit.text_decoder import CachedSteps, TextDecoder, UncachedSteps
 
 REGIONS, PAIRS = 4, 3

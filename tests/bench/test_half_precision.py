@@ -16,7 +16,7 @@ import pytest
 from safetensors.torch import load_file
 
 from sca_bench.metrics.rows import read_rows
-from sca_bench.study.store import PREDICTIONS, Store
+from sca_bench.study.runs.store import PREDICTIONS, Store
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {

@@ -32,9 +32,9 @@ from vit_b_cells import (
 )
 
 from sca_bench.captioner import Decoding
-from sca_bench.engine.group import autocast
-from sca_bench.models import image_encoder
+from sca_bench.engine.worker.cell_group import autocast
 from sca_bench.models.mixer import Attention
+from sca_bench.models.sam import vit as image_encoder
 
 pytestmark = pytest.mark.bench
 LARGEST = str(DEPTHS[-1])

@@ -29,9 +29,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sca_bench.metrics import coco
-from sca_bench.metrics.java import find_java, scorer_folder
-from sca_bench.metrics.references import ReferenceIndex
+from sca_bench.metrics.coco_caption import reference_scorers as coco
+from sca_bench.metrics.coco_caption.java import find_java, scorer_folder
+from sca_bench.metrics.coco_caption.references import ReferenceIndex
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.score import Scorer
 

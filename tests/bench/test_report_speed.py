@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sca_bench.study.record import CellEntry, RunRecord, Score, SuiteManifest
-from sca_bench.study.store import Store
+from sca_bench.study.runs.record import CellEntry, RunRecord, Score, SuiteManifest
+from sca_bench.study.runs.store import Store
 
 NUM_CELLS, SEEDS, NUM_REGIONS, PER_IMAGE = 20, (0, 1, 2), 5000, 5
 METRICS = ("cider_d", "meteor", "spice", "bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l")

@@ -24,11 +24,11 @@ MOST_RATIO = 0.85
 TRIALS_ONLY = """
 import ctypes, json, os, resource, sys
 from rich.console import Console
-from sca_bench.engine.launch import Launcher
-from sca_bench.engine.search import default_storage
-from sca_bench.engine.sweep import Sweeper
-from sca_bench.study.store import Store
-from sca_bench.study.sweep import load_sweep
+from sca_bench.engine.launch.launcher import Launcher
+from sca_bench.engine.sweep.optuna_study import default_storage
+from sca_bench.engine.sweep.sweeper import Sweeper
+from sca_bench.study.runs.store import Store
+from sca_bench.study.suite.sweep import load_sweep
 
 def main():
     child = os.fork()

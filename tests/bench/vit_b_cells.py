@@ -22,14 +22,14 @@ from transformers import PreTrainedTokenizerFast
 
 from sca_bench.batch import RegionBatch, RegionFeatures
 from sca_bench.captioner import Decoding
-from sca_bench.engine.features import FeatureBank, Keys, image_key, to_rows
-from sca_bench.engine.group import CellGroup, Member
-from sca_bench.engine.mm import build_optimiser
-from sca_bench.engine.rng import RngStream
-from sca_bench.engine.shards import ShardStore
+from sca_bench.engine.features.bank import FeatureBank, Keys, image_key, to_rows
+from sca_bench.engine.features.shards import ShardStore
+from sca_bench.engine.worker.cell_group import CellGroup, Member
+from sca_bench.engine.worker.mmengine_runner import build_optimiser
+from sca_bench.engine.worker.rng import RngStream
 from sca_bench.models.build import FrozenParts, build_sca, load_frozen_parts
 from sca_bench.settings import CellSettings
-from sca_bench.study.cell import CellIdentity, families_of
+from sca_bench.study.keys.cell import CellIdentity, families_of
 
 QUICK = bool(os.environ.get("SCA_BENCH_QUICK"))
 """Small shapes, once: to see that the benchmark runs. No bar is held, no page written."""

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sca_bench.data.images import ImageFolder
+from sca_bench.data.image_files import ImageFolder
 from sca_bench.data.load import load_split
 from sca_bench.errors import InputError, at
 from sca_bench.settings import GritSplit, Objects365Split, V3DetSplit

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from sca_bench.boxes import tight_box
-from sca_bench.data.coco_instances import instance_phrase
-from sca_bench.data.coco_panoptic import panoptic_phrase
 from sca_bench.data.load import load_split
-from sca_bench.data.selection import marks
+from sca_bench.data.readers.coco_instances import instance_phrase
+from sca_bench.data.readers.coco_panoptic import panoptic_phrase
+from sca_bench.data.readers.selection import marks
 from sca_bench.errors import InputError, at
 from sca_bench.rle import decode_mask
 

@@ -6,7 +6,7 @@ import tarfile
 import pytest
 from helpers.server import CONTENT, zipped
 
-from sca_bench.data.download import download, partial_path, unpack
+from sca_bench.data.catalogue.download import download, partial_path, unpack
 from sca_bench.errors import InputError
 
 

@@ -10,15 +10,15 @@ import sys
 import numpy as np
 import pytest
 
-from sca_bench.data import index as index_module
-from sca_bench.data import region_index
-from sca_bench.data.dataset import RegionDataset
-from sca_bench.data.index import annotations_of, indexed, sources
+from sca_bench.data.index import arrays as region_index
+from sca_bench.data.index import lookup as index_module
+from sca_bench.data.index.lookup import annotations_of, indexed, sources
 from sca_bench.data.load import load_split, read_files
-from sca_bench.data.sampling import Draw
-from sca_bench.data_settings import INDEX_FOLDER
+from sca_bench.data.pipeline.dataset import RegionDataset
+from sca_bench.data.pipeline.sampling import Draw
 from sca_bench.errors import InputError
 from sca_bench.settings import MixtureSplit, RefCocoSplit
+from sca_bench.settings.data import INDEX_FOLDER
 
 
 @pytest.fixture(params=["visual_genome", "coco_instances", "coco_panoptic", "refcoco"])

@@ -6,14 +6,14 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from sca_bench.data.collate import collate
-from sca_bench.data.dataset import JITTERED, PLAIN, RegionDataset, ViewDataset
-from sca_bench.data.draws import ATTEMPTS, TrainingDraw, draw_numbers
-from sca_bench.data.jitter import has_area, jitter_boxes, jitter_image, plan_jitter
-from sca_bench.data.preprocess import PIXEL_MEAN, preprocess
-from sca_bench.data.published_pixels import published_pixels
+from sca_bench.data.pipeline.collate import collate
+from sca_bench.data.pipeline.dataset import JITTERED, PLAIN, RegionDataset, ViewDataset
+from sca_bench.data.pipeline.jitter import has_area, jitter_boxes, jitter_image, plan_jitter
+from sca_bench.data.pipeline.preprocess import PIXEL_MEAN, preprocess
+from sca_bench.data.pipeline.published_pixels import published_pixels
+from sca_bench.data.pipeline.sampling import Draw, SeekableSampler
+from sca_bench.data.pipeline.training_draw import ATTEMPTS, TrainingDraw, draw_numbers
 from sca_bench.data.region_set import RegionSet
-from sca_bench.data.sampling import Draw, SeekableSampler
 from sca_bench.settings import AugmentationSettings
 from sca_bench.types import ImageRecord, Region
 

@@ -7,12 +7,12 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from sca_bench.data.collate import collate
-from sca_bench.data.dataset import RegionDataset
 from sca_bench.data.load import load_split
 from sca_bench.data.mixture import mix
+from sca_bench.data.pipeline.collate import collate
+from sca_bench.data.pipeline.dataset import RegionDataset
+from sca_bench.data.pipeline.sampling import Draw, SeekableSampler
 from sca_bench.data.region_set import Part
-from sca_bench.data.sampling import Draw, SeekableSampler
 from sca_bench.settings import MixtureSplit
 
 SCENES = {"dataset": "scenes", "num_images": 3}

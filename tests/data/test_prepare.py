@@ -8,18 +8,18 @@ import pytest
 from helpers.server import zipped
 
 from sca_bench.cli import main
-from sca_bench.data import catalogue
-from sca_bench.data.catalogue import DATASETS, get_dataset
-from sca_bench.data.catalogue_types import Published, Remote
-from sca_bench.data.index import annotations_of
-from sca_bench.data.layouts import LAYOUTS
-from sca_bench.data.manifest import MANIFEST, Manifest
-from sca_bench.data.prepare import needs
-from sca_bench.data.verify import verify
-from sca_bench.data_settings import INDEX_FOLDER
+from sca_bench.data.catalogue import datasets as catalogue
+from sca_bench.data.catalogue.checksums import MANIFEST, Manifest
+from sca_bench.data.catalogue.datasets import DATASETS, get_dataset
+from sca_bench.data.catalogue.fetch import needs
+from sca_bench.data.catalogue.layouts import LAYOUTS
+from sca_bench.data.catalogue.types import Published, Remote
+from sca_bench.data.catalogue.verify import verify
+from sca_bench.data.index.lookup import annotations_of
 from sca_bench.errors import InputError
 from sca_bench.settings import VisualGenomeSplit
-from sca_bench.study.suite import load_profile
+from sca_bench.settings.data import INDEX_FOLDER
+from sca_bench.study.suite.suite import load_profile
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 
 from sca_bench.boxes import resized_hw, scale_boxes
-from sca_bench.data.preprocess import (
+from sca_bench.data.pipeline.preprocess import (
     PIXEL_MEAN,
     PIXEL_STD,
     blank_input,

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from sca_bench.data.collate import ImageSample, collate
-from sca_bench.data.dataset import FLIPPED, PLAIN, RegionDataset
 from sca_bench.data.load import load_split
-from sca_bench.data.prompts import WITH_BOX, WITH_POINT, mask_points, uniform_pair
+from sca_bench.data.pipeline.collate import ImageSample, collate
+from sca_bench.data.pipeline.dataset import FLIPPED, PLAIN, RegionDataset
+from sca_bench.data.pipeline.prompts import WITH_BOX, WITH_POINT, mask_points, uniform_pair
+from sca_bench.data.pipeline.sampling import Draw
 from sca_bench.data.region_set import RegionSet
-from sca_bench.data.sampling import Draw
 from sca_bench.errors import InputError
 from sca_bench.rle import decode_mask, encode_mask
 from sca_bench.settings import AugmentationSettings, ScenesSplit

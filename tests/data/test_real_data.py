@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 
 from sca_bench.boxes import tight_box
-from sca_bench.data.collate import collate
-from sca_bench.data.dataset import RegionDataset
-from sca_bench.data.jitter import has_area, jitter_boxes, jitter_image, plan_jitter
 from sca_bench.data.load import load_split
-from sca_bench.data.sampling import SeekableSampler
-from sca_bench.data_settings import INDEX_FOLDER
+from sca_bench.data.pipeline.collate import collate
+from sca_bench.data.pipeline.dataset import RegionDataset
+from sca_bench.data.pipeline.jitter import has_area, jitter_boxes, jitter_image, plan_jitter
+from sca_bench.data.pipeline.sampling import SeekableSampler
 from sca_bench.errors import InputError
 from sca_bench.rle import decode_mask
 from sca_bench.settings import (
@@ -27,6 +26,7 @@ from sca_bench.settings import (
     V3DetSplit,
     VisualGenomeSplit,
 )
+from sca_bench.settings.data import INDEX_FOLDER
 
 
 def visual_genome(folder, version, **changes):

@@ -8,7 +8,7 @@ import pytest
 
 from sca_bench.boxes import tight_box
 from sca_bench.data.load import load_split
-from sca_bench.data.plain_pickle import read_plain_pickle
+from sca_bench.data.readers.plain_pickle import read_plain_pickle
 from sca_bench.errors import InputError, at
 from sca_bench.rle import decode_mask
 from sca_bench.settings import RefCocoSplit

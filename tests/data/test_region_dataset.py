@@ -4,11 +4,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from sca_bench.boxes import mirror_boxes
-from sca_bench.data.collate import ImageSample, collate
-from sca_bench.data.dataset import FLIPPED, PLAIN, RegionDataset, ViewDataset
-from sca_bench.data.preprocess import preprocess
+from sca_bench.data.pipeline.collate import ImageSample, collate
+from sca_bench.data.pipeline.dataset import FLIPPED, PLAIN, RegionDataset, ViewDataset
+from sca_bench.data.pipeline.preprocess import preprocess
+from sca_bench.data.pipeline.sampling import Draw, EvalSampler, SeekableSampler
 from sca_bench.data.region_set import RegionSet
-from sca_bench.data.sampling import Draw, EvalSampler, SeekableSampler
 from sca_bench.settings import AugmentationSettings
 from sca_bench.types import ImageRecord, Region
 

@@ -6,10 +6,10 @@ import sys
 import numpy as np
 import pytest
 
-from sca_bench import grammar
+from sca_bench import scene_grammar as grammar
 from sca_bench.data.load import load_split
+from sca_bench.data.readers.scenes import render_scene
 from sca_bench.data.region_set import RegionSet
-from sca_bench.data.scenes import render_scene
 from sca_bench.errors import InputError
 from sca_bench.rle import decode_mask
 from sca_bench.settings import ScenesSplit
@@ -121,9 +121,7 @@ def test_a_region_set_travels_to_loader_workers():
 
 
 def test_readers_do_not_import_torch():
-    code = (
-        "import sys, sca_bench.data.load, sca_bench.data.sampling; sys.exit('torch' in sys.modules)"
-    )
+    code = "import sys, sca_bench.data.load, sca_bench.data.pipeline.sampling; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -3,7 +3,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from sca_bench.data.sampling import Draw, EvalSampler, SeekableSampler
+from sca_bench.data.pipeline.sampling import Draw, EvalSampler, SeekableSampler
 
 
 def first(sampler, count):

@@ -6,8 +6,8 @@ import random
 import numpy as np
 import pytest
 
-from sca_bench import grammar
-from sca_bench.data.scenes import IMAGE_SIDE_PX, render_scene
+from sca_bench import scene_grammar as grammar
+from sca_bench.data.readers.scenes import IMAGE_SIDE_PX, render_scene
 
 SCENES = [render_scene(seed) for seed in range(60)]
 REGIONS = [(scene, region) for scene in SCENES for region in scene.regions]

@@ -26,7 +26,7 @@ from sca_bench.embedded.lm_training import (
     word_tokenizer,
 )
 from sca_bench.errors import InputError
-from sca_bench.models.text_decoder_loading import load_text_decoder
+from sca_bench.models.text_decoder.loading import load_text_decoder
 
 PHRASES = ("dog", "red bus", "wall-brick", "tree", "potted plant")
 NOUNS = ("dog", "bus", "cat", "tree", "boat", "horse")

@@ -11,12 +11,12 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sca_bench import grammar
+from sca_bench import scene_grammar as grammar
 from sca_bench.embedded import build, lm_recipe, sam_eval, sam_recipe
-from sca_bench.embedded.paths import WEIGHTS_DIR, resolve
 from sca_bench.embedded.verify import verify
 from sca_bench.errors import InputError
-from sca_bench.models.sam import build_sam
+from sca_bench.models.sam.sam import build_sam
+from sca_bench.weight_paths import WEIGHTS_DIR, resolve
 
 MANIFEST = build.read_manifest(WEIGHTS_DIR)
 SAMS = list(sam_recipe.RECIPES)

@@ -8,12 +8,12 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from sca_bench import grammar
+from sca_bench import scene_grammar as grammar
 from sca_bench.engine.job import CellJob, GroupJob, new_attempt
 from sca_bench.settings import CellSettings
-from sca_bench.study.cell import CellIdentity
-from sca_bench.study.fingerprint import Fingerprints
-from sca_bench.study.merge import merge, nest
+from sca_bench.study.keys.cell import CellIdentity
+from sca_bench.study.keys.fingerprint import Fingerprints
+from sca_bench.study.suite.merge import merge, nest
 
 
 @pytest.fixture(scope="session")

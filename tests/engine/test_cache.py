@@ -14,12 +14,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from sca_bench.cli import main
-from sca_bench.engine import cache as cache_module
-from sca_bench.engine.cache import Cache, folder_bytes, store_folders
-from sca_bench.engine.shards import Rows, ShardStore
+from sca_bench.engine.features import cache as cache_module
+from sca_bench.engine.features.cache import Cache, folder_bytes, store_folders
+from sca_bench.engine.features.shards import Rows, ShardStore
 from sca_bench.errors import InputError
 from sca_bench.metrics.rows import read_rows
-from sca_bench.study.store import PREDICTIONS, Store
+from sca_bench.study.runs.store import PREDICTIONS, Store
 
 
 def result(job):
@@ -123,7 +123,7 @@ def test_damage_between_runs_is_noticed_and_made_good(group_job, run_group, tmp_
 def test_damage_after_the_check_fails_the_run_and_the_next_one_is_right(
     group_job, run_group, tmp_path, monkeypatch
 ):
-    from sca_bench.engine import prepare as prepare_module
+    from sca_bench.engine.worker import prepare as prepare_module
 
     first = group_job({}, runs=tmp_path / "runs")
     run_group(first)

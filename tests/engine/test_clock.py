@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sca_bench.engine.clock import StepClock
+from sca_bench.engine.worker.step_timer import StepClock
 
 
 @pytest.fixture

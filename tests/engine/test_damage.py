@@ -15,16 +15,19 @@ import pytest
 import torch
 from safetensors.torch import load_file, save, save_file
 
-from sca_bench.engine import hooks, trained, worker
 from sca_bench.engine.job import group_job as job_of_group
 from sca_bench.engine.job import new_attempt
+from sca_bench.engine.worker import group_run as worker
+from sca_bench.engine.worker import hooks
+from sca_bench.engine.worker import trained_weights as trained
 from sca_bench.errors import CellError, InputError
 from sca_bench.files import file_sha256
-from sca_bench.study.plan import make_plan
-from sca_bench.study.repair import repaired_plan
-from sca_bench.study.schedule import Machine, make_schedule
-from sca_bench.study.soundness import Damaged, check_checkpoint, check_weights, run_name
-from sca_bench.study.store import (
+from sca_bench.study.keys.training import Trained, TrainedIndex
+from sca_bench.study.plan.plan import make_plan
+from sca_bench.study.plan.repair import repaired_plan
+from sca_bench.study.plan.schedule import Machine, make_schedule
+from sca_bench.study.runs.soundness import Damaged, check_checkpoint, check_weights, run_name
+from sca_bench.study.runs.store import (
     Store,
     checkpoint_path,
     checkpoint_step,
@@ -33,8 +36,7 @@ from sca_bench.study.store import (
     set_damaged_aside,
     trained_path,
 )
-from sca_bench.study.suite import load_suite
-from sca_bench.study.training import Trained, TrainedIndex
+from sca_bench.study.suite.suite import load_suite
 
 CELLS = ({"mixer.num_layers": 1}, {"train.learning_rate": 0.003})
 FIRST = "checkpoint-4.pt"

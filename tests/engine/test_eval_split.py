@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from sca_bench.engine.finished.verify import verify_run
 from sca_bench.engine.job import Outcome
-from sca_bench.engine.launch import Launcher
-from sca_bench.engine.prepare import prepare
-from sca_bench.engine.scoring import score_runs
-from sca_bench.engine.verify import verify_run
+from sca_bench.engine.launch.launcher import Launcher
+from sca_bench.engine.score_runs import score_runs
+from sca_bench.engine.worker.prepare import prepare
 from sca_bench.errors import InputError
 from sca_bench.metrics.rows import read_rows
 from sca_bench.settings import CellSettings
-from sca_bench.study.plan import make_plan
-from sca_bench.study.store import PREDICTIONS, Store
-from sca_bench.study.suite import load_suite
+from sca_bench.study.plan.plan import make_plan
+from sca_bench.study.runs.store import PREDICTIONS, Store
+from sca_bench.study.suite.suite import load_suite
 
 VAL = {"eval.split": "val"}
 

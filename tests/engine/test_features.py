@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from sca_bench.captioner import Decoding
-from sca_bench.data.collate import collate
-from sca_bench.data.dataset import ViewDataset
-from sca_bench.engine import splits
-from sca_bench.engine.cache import Cache, locked
-from sca_bench.engine.features import FeatureBank, Frozen, Keys
-from sca_bench.engine.keep import check_embeddings, keep_features
+from sca_bench.data.pipeline.collate import collate
+from sca_bench.data.pipeline.dataset import ViewDataset
+from sca_bench.engine import loaders as splits
+from sca_bench.engine.features.bank import FeatureBank, Frozen, Keys
+from sca_bench.engine.features.cache import Cache, locked
+from sca_bench.engine.features.fill import check_embeddings, keep_features
 from sca_bench.errors import InputError, at
-from sca_bench.study.cell import CellIdentity
+from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.variants import get_variant
 
 FAMILIES = ("mixed", "prompts", "images")

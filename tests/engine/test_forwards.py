@@ -4,20 +4,20 @@ import time
 
 import pytest
 
-from sca_bench.engine import forwards as fw
-from sca_bench.engine.appraisal import Appraisal, CellWork, GroupProbe, Overheads, SplitSize
-from sca_bench.engine.budget import Budget, in_words, parse_duration
-from sca_bench.engine.cache import Cache
-from sca_bench.engine.gpu_hours import gpu_hours, operations, peak_gib
-from sca_bench.engine.predict import predict, runs_of
-from sca_bench.engine.work import work_of
+from sca_bench.engine.features.cache import Cache
+from sca_bench.engine.forecast import forward_counts as fw
+from sca_bench.engine.forecast.budget import Budget, in_words, parse_duration
+from sca_bench.engine.forecast.costs import Appraisal, CellWork, GroupProbe, Overheads, SplitSize
+from sca_bench.engine.forecast.gpu_hours import gpu_hours, operations, peak_gib
+from sca_bench.engine.forecast.wall_time import predict, runs_of
+from sca_bench.engine.measure.flops import work_of
 from sca_bench.errors import InputError
-from sca_bench.models.sam_dims import sam_dims
+from sca_bench.models.sam.dims import sam_dims
 from sca_bench.settings import CellSettings
-from sca_bench.study.plan import make_plan
-from sca_bench.study.schedule import Machine, make_schedule
-from sca_bench.study.store import Store
-from sca_bench.study.suite import load_suite
+from sca_bench.study.plan.plan import make_plan
+from sca_bench.study.plan.schedule import Machine, make_schedule
+from sca_bench.study.runs.store import Store
+from sca_bench.study.suite.suite import load_suite
 
 CPU = Machine("cpu", cores=2)
 

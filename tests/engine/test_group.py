@@ -8,16 +8,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sca_bench.engine import hooks
 from sca_bench.engine.job import GroupJob, Outcome
-from sca_bench.engine.prepare import prepare
-from sca_bench.engine.rng import RngStream
-from sca_bench.engine.worker import GroupRun
+from sca_bench.engine.worker import hooks
+from sca_bench.engine.worker.group_run import GroupRun
+from sca_bench.engine.worker.prepare import prepare
+from sca_bench.engine.worker.rng import RngStream
 from sca_bench.files import read_jsonl
 from sca_bench.metrics.rows import read_rows
 from sca_bench.settings import CellSettings
-from sca_bench.study.cell import SPLITS
-from sca_bench.study.store import PREDICTIONS, Store
+from sca_bench.study.keys.cell import SPLITS
+from sca_bench.study.runs.store import PREDICTIONS, Store
 
 DEPTHS = ({"mixer.num_layers": 1}, {"mixer.num_layers": 2}, {"train.learning_rate": 0.003})
 

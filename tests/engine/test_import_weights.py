@@ -13,17 +13,17 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from sca_bench.captioner import Decoding
 from sca_bench.cli import main
 from sca_bench.data.load import load_split
-from sca_bench.engine import splits
-from sca_bench.engine.import_weights import import_weights
-from sca_bench.engine.trained import find_trained, start_weights
+from sca_bench.engine import loaders as splits
+from sca_bench.engine.finished.import_weights import import_weights
+from sca_bench.engine.worker.trained_weights import find_trained, start_weights
 from sca_bench.errors import InputError, at
 from sca_bench.files import file_sha256, read_jsonl
 from sca_bench.models.build import build_sca
 from sca_bench.models.designs.sam_query import MaskTokenQueries
-from sca_bench.models.original_layout import LM_HEAD, load_original, save_original
-from sca_bench.models.sam import build_sam
-from sca_bench.study.record import RunRecord
-from sca_bench.study.store import PREDICTIONS, Store
+from sca_bench.models.original.layout import LM_HEAD, load_original, save_original
+from sca_bench.models.sam.sam import build_sam
+from sca_bench.study.runs.record import RunRecord
+from sca_bench.study.runs.store import PREDICTIONS, Store
 
 DECODING = Decoding(num_beams=1, max_new_tokens=6)
 PARTS = ["import.json", "sam.safetensors", "settings.yaml", "text_decoder", "trainable.safetensors"]
@@ -275,7 +275,7 @@ def test_sam_alone(tmp_path, capsys, layout):
     source = tmp_path / "sam.pth"
     torch.save(sam.state_dict(), source)
     if layout == "transformers":
-        from sca_bench.models.sam_names import transformers_name
+        from sca_bench.models.sam.tensor_names import transformers_name
 
         source = tmp_path / "hf"
         source.mkdir()

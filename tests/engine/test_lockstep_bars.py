@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sca_bench.engine import hooks
-from sca_bench.engine.group import CellGroup
-from sca_bench.study.store import Store, checkpoint_path
+from sca_bench.engine.worker import hooks
+from sca_bench.engine.worker.cell_group import CellGroup
+from sca_bench.study.runs.store import Store, checkpoint_path
 from sca_bench.variants import SCA_PARTS, all_variants
 
 STEPS = 12

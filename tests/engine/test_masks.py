@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 
-from sca_bench.engine import worker
+from sca_bench.engine.worker import group_run as worker
 from sca_bench.files import file_name, read_jsonl
-from sca_bench.models.region_encoder import RegionEncoder
+from sca_bench.models.sam.region_encoder import RegionEncoder
 from sca_bench.rle import decode_mask
-from sca_bench.study.store import PREDICTIONS, Store
+from sca_bench.study.runs.store import PREDICTIONS, Store
 
 
 def record_of(job, index=0):

@@ -8,10 +8,10 @@ import pytest
 import torch
 from transformers import masking_utils
 
-from sca_bench.data.collate import collate
-from sca_bench.engine import splits
-from sca_bench.models.text_decoder import IGNORED, CaptionTokens
-from sca_bench.study.cell import CellIdentity
+from sca_bench.data.pipeline.collate import collate
+from sca_bench.engine import loaders as splits
+from sca_bench.models.text_decoder.decoder import IGNORED, CaptionTokens
+from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.variants import SCA_PARTS, all_variants, get_variant
 
 NAMES = [

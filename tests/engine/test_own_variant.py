@@ -9,7 +9,7 @@ from helpers.command import finish
 
 from sca_bench import variants
 from sca_bench.metrics.rows import read_rows
-from sca_bench.study.store import PREDICTIONS, Store
+from sca_bench.study.runs.store import PREDICTIONS, Store
 
 MODULE = '''
 import torch
@@ -110,7 +110,7 @@ def test_a_name_registered_twice_is_refused(my_package, monkeypatch):
 
 
 DESIGN = """
-from sca_bench.models.queries import Design, LearnedQueries, MixerContext, build_text_mixer
+from sca_bench.models.designs.parts import Design, LearnedQueries, MixerContext, build_text_mixer
 
 
 def first_tokens_only(features):

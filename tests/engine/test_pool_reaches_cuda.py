@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from sca_bench.cli import main
-from sca_bench.data.dataset import ViewDataset
-from sca_bench.engine import splits
-from sca_bench.engine.pool import Pool
+from sca_bench.data.pipeline.dataset import ViewDataset
+from sca_bench.engine import loaders as splits
+from sca_bench.engine.worker.pool import Pool
 from sca_bench.files import write_atomic
 
 pytestmark = pytest.mark.slow  # starting a server takes seconds
@@ -27,7 +27,7 @@ cuda_build = pytest.mark.skipif(
 def tell(path):
     """Say what a process of the pool can do, before and behind the imports of a worker."""
     at_start = torch.cuda._is_in_bad_fork()
-    import sca_bench.engine.worker  # noqa: F401
+    import sca_bench.engine.worker.group_run  # noqa: F401
 
     write_atomic(path, json.dumps([at_start, torch.cuda._is_in_bad_fork()]))
 

@@ -3,11 +3,11 @@
 import pytest
 
 from sca_bench.cli import main
-from sca_bench.engine.appraise import appraise
-from sca_bench.engine.probe import Prober
-from sca_bench.study.plan import make_plan
-from sca_bench.study.store import Store
-from sca_bench.study.suite import load_suite
+from sca_bench.engine.measure.main import appraise
+from sca_bench.engine.measure.probe import Prober
+from sca_bench.study.plan.plan import make_plan
+from sca_bench.study.runs.store import Store
+from sca_bench.study.suite.suite import load_suite
 
 
 @pytest.mark.filterwarnings("ignore")  # mlflow's own imports warn in ways that change by version

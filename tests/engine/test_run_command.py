@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from helpers.command import finish, wait_for
 
-from sca_bench.study.store import Store
+from sca_bench.study.runs.store import Store
 
 
 @pytest.fixture

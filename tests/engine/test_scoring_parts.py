@@ -8,17 +8,17 @@ from safetensors.numpy import load_file
 
 from sca_bench.cli import main
 from sca_bench.data.load import load_split
-from sca_bench.engine import scoring
-from sca_bench.engine.scoring import is_scored, score_runs
+from sca_bench.engine import score_runs as scoring
+from sca_bench.engine.score_runs import is_scored, score_runs
 from sca_bench.errors import InputError
 from sca_bench.metrics import registry
-from sca_bench.metrics.corpus import corpus_value
+from sca_bench.metrics.coco_caption.corpus_scores import corpus_value
 from sca_bench.metrics.protocol import Scored
 from sca_bench.metrics.registry import MetricSpec
 from sca_bench.metrics.subsets import FIRST_OF_IMAGE
-from sca_bench.study import suite as suite_module
-from sca_bench.study.record import RunRecord
-from sca_bench.study.store import PREDICTIONS, STATISTICS, TRAIN_PREDICTIONS, Store
+from sca_bench.study.runs.record import RunRecord
+from sca_bench.study.runs.store import PREDICTIONS, STATISTICS, TRAIN_PREDICTIONS, Store
+from sca_bench.study.suite import suite as suite_module
 
 FIRST = {"one_per_image": FIRST_OF_IMAGE}
 

@@ -14,8 +14,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from sca_bench import files
-from sca_bench.engine import shards
-from sca_bench.engine.shards import DamagedRow, Rows, ShardStore
+from sca_bench.engine.features import shards
+from sca_bench.engine.features.shards import DamagedRow, Rows, ShardStore
 
 
 def rows(count, width=8, start=0.0):

@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sca_bench.engine import splits
+from sca_bench.engine import loaders as splits
 from sca_bench.engine.job import Outcome
-from sca_bench.engine.prepare import prepare
+from sca_bench.engine.worker.prepare import prepare
 from sca_bench.errors import InputError, at
-from sca_bench.study.cell import CellIdentity
-from sca_bench.study.store import Store
+from sca_bench.study.keys.cell import CellIdentity
+from sca_bench.study.runs.store import Store
 
 SCENES = {"dataset": "scenes", "num_images": 4}
 MIXTURE = {

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from sca_bench.files import file_sha256
-from sca_bench.study.store import Store, trained_path
+from sca_bench.study.runs.store import Store, trained_path
 
 STAGES = """
 stages:

@@ -11,11 +11,11 @@ from helpers.command import finish, wait_for
 from optuna.trial import TrialState
 from rich.console import Console
 
-from sca_bench.engine.launch import Launcher
-from sca_bench.engine.search import default_storage
-from sca_bench.engine.sweep import Sweeper
-from sca_bench.study.store import Store
-from sca_bench.study.sweep import load_sweep
+from sca_bench.engine.launch.launcher import Launcher
+from sca_bench.engine.sweep.optuna_study import default_storage
+from sca_bench.engine.sweep.sweeper import Sweeper
+from sca_bench.study.runs.store import Store
+from sca_bench.study.suite.sweep import load_sweep
 
 SPACE = {
     "mixer.num_layers": {"choices": [1, 2]},

@@ -7,12 +7,12 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
-from sca_bench.engine.search import check_objectives, default_storage, without_password
-from sca_bench.engine.sweep import Sweeper
+from sca_bench.engine.sweep.optuna_study import check_objectives, default_storage, without_password
+from sca_bench.engine.sweep.sweeper import Sweeper
 from sca_bench.errors import InputError
-from sca_bench.study.record import RunRecord, Score
-from sca_bench.study.store import Store
-from sca_bench.study.sweep import load_sweep
+from sca_bench.study.runs.record import RunRecord, Score
+from sca_bench.study.runs.store import Store
+from sca_bench.study.suite.sweep import load_sweep
 
 SPACE = {
     "mixer.num_layers": {"choices": [1, 2, 4]},

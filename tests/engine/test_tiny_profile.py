@@ -5,9 +5,9 @@ from pathlib import Path
 from sca_bench.engine.job import CellJob, GroupJob, new_attempt
 from sca_bench.metrics.rows import read_rows
 from sca_bench.metrics.score import Scorer
-from sca_bench.study.plan import make_plan
-from sca_bench.study.store import Store
-from sca_bench.study.suite import load_suite
+from sca_bench.study.plan.plan import make_plan
+from sca_bench.study.runs.store import Store
+from sca_bench.study.suite.suite import load_suite
 
 SUITE = Path(__file__).parents[2] / "ablations" / "mixer_layers.yaml"
 SHORT = ["train.steps=150", "data.train.num_images=500", "data.test.num_images=40"]

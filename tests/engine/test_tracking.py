@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from sca_bench.engine.tracking import SUMMARY, Tracker, default_uri, sync
-from sca_bench.study.record import CellEntry, RunRecord, Score, SuiteManifest
-from sca_bench.study.store import Store
+from sca_bench.engine.mlflow_mirror import SUMMARY, Tracker, default_uri, sync
+from sca_bench.study.runs.record import CellEntry, RunRecord, Score, SuiteManifest
+from sca_bench.study.runs.store import Store
 
 pytestmark = [
     pytest.mark.usefixtures("mlflow"),

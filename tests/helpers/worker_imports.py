@@ -9,9 +9,9 @@ import importlib
 import torch
 
 MODULES = (
-    "sca_bench.engine.worker",
+    "sca_bench.engine.worker.group_run",
     "sca_bench.models.build",
-    "sca_bench.models.text_decoder_loading",
+    "sca_bench.models.text_decoder.loading",
     "transformers.generation",
     "transformers.models.gpt2.modeling_gpt2",
     "transformers.models.llama.modeling_llama",

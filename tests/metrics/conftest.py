@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sca_bench.metrics.java import scorer_folder
+from sca_bench.metrics.coco_caption.java import scorer_folder
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.score import Scorer
 
@@ -82,7 +82,7 @@ def fake_java(tmp_path):
     """Return a function that makes a Java whose program is the given Python text."""
     import sys
 
-    from sca_bench.metrics.java import Java
+    from sca_bench.metrics.coco_caption.java import Java
 
     def make(program: str) -> Java:
         path = tmp_path / "java"
@@ -96,6 +96,6 @@ def fake_java(tmp_path):
 @pytest.fixture
 def java_on_path(monkeypatch):
     """Let pycocoevalcap's own classes, which call `java` by name, find the same Java."""
-    from sca_bench.metrics.java import find_java
+    from sca_bench.metrics.coco_caption.java import find_java
 
     monkeypatch.setenv("PATH", find_java().environment(os.environ)["PATH"])

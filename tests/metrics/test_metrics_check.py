@@ -3,7 +3,8 @@ import json
 import pytest
 
 from sca_bench.cli import main
-from sca_bench.metrics import check, coco
+from sca_bench.metrics.coco_caption import check_against_reference as check
+from sca_bench.metrics.coco_caption import reference_scorers as coco
 
 FIELD = {"cider_d", "meteor", "rouge_l", "bleu_1", "bleu_2", "bleu_3", "bleu_4"}
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sca_bench.errors import NotComputed
-from sca_bench.metrics import coco
+from sca_bench.metrics.coco_caption import reference_scorers as coco
 
 WORDS = st.sampled_from(["a", "red", "dog", "cat", "left", "of", "qqq"])
 CAPTIONS = st.lists(WORDS, max_size=7).map(" ".join)

@@ -3,9 +3,9 @@ import time
 import numpy as np
 import pytest
 
-from sca_bench.metrics import coco
-from sca_bench.metrics.corpus import corpus_value, statistics_family
-from sca_bench.metrics.references import ReferenceIndex
+from sca_bench.metrics.coco_caption import reference_scorers as coco
+from sca_bench.metrics.coco_caption.corpus_scores import corpus_value, statistics_family
+from sca_bench.metrics.coco_caption.references import ReferenceIndex
 
 KEYS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "meteor", "cider_d")
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from sca_bench.errors import NotComputed
-from sca_bench.metrics import coverage as module
+from sca_bench.metrics.caption_text import coverage as module
 from sca_bench.metrics.protocol import Context
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.score import Scorer
-from sca_bench.report.paper import _definition
-from sca_bench.study.published import find_published, read_published
+from sca_bench.report.findings.paper import _definition
+from sca_bench.study.suite.published import find_published, read_published
 
 spacy = pytest.importorskip("spacy", reason="spaCy is not installed (extra: coverage)")
 

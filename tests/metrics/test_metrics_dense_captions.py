@@ -11,8 +11,7 @@ import pytest
 
 from sca_bench.cli import main
 from sca_bench.errors import InputError
-from sca_bench.metrics.command import score_detections
-from sca_bench.metrics.dense_captions import (
+from sca_bench.metrics.detection.dense_captions import (
     IOU_THRESHOLDS,
     METEOR_THRESHOLDS,
     average_precision,
@@ -20,12 +19,13 @@ from sca_bench.metrics.dense_captions import (
     iou_matrix,
     merge_regions,
 )
-from sca_bench.metrics.detections import (
+from sca_bench.metrics.detection.detections import (
     DescribedBox,
     Detection,
     read_described_boxes,
     read_detections,
 )
+from sca_bench.metrics.score_file import score_detections
 
 METEOR = {"good": 1.0, "fair": 0.12, "poor": 0.0}
 

@@ -1,6 +1,6 @@
 import pytest
 
-from sca_bench.metrics.diversity import words
+from sca_bench.metrics.caption_text.diversity import words
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.score import Scorer
 

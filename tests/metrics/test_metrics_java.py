@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from sca_bench.errors import NotComputed
-from sca_bench.metrics.java import find_java, last_words, scorer_folder
+from sca_bench.metrics.coco_caption.java import find_java, last_words, scorer_folder
 
 
 def _locale(command, environment):
@@ -69,7 +69,7 @@ def test_last_words_leave_out_noise():
 
 def test_room_imports_no_torch():
     code = (
-        "import sys, sca_bench.metrics.command, sca_bench.stats.seeds;"
-        "sys.exit('torch' in sys.modules or 'sca_bench.grammar' in sys.modules)"
+        "import sys, sca_bench.metrics.score_file, sca_bench.stats.seeds;"
+        "sys.exit('torch' in sys.modules or 'sca_bench.scene_grammar' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

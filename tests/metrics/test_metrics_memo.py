@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sca_bench.metrics.memo import RowMemo
+from sca_bench.metrics.coco_caption.row_cache import RowMemo
 
 
 @given(st.integers(1, 6), st.lists(st.lists(st.integers(0, 9), max_size=8), max_size=8))

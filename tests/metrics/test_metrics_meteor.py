@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sca_bench.errors import NotComputed
-from sca_bench.metrics.memo import RowMemo
-from sca_bench.metrics.meteor import Meteor
-from sca_bench.metrics.meteor_scores import meteor_scores
+from sca_bench.metrics.coco_caption.meteor import Meteor
+from sca_bench.metrics.coco_caption.meteor_formula import meteor_scores
+from sca_bench.metrics.coco_caption.row_cache import RowMemo
 from sca_bench.metrics.rows import CaptionRow
 
 WORDS = st.sampled_from(["a", "dog", "dogs", "hound", "runs", "running", "zzyzx", "'s", "-lrb-"])

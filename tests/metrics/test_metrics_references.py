@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sca_bench.errors import NotComputed
-from sca_bench.metrics import coco
-from sca_bench.metrics import references as module
-from sca_bench.metrics.memo import RowMemo
-from sca_bench.metrics.references import ReferenceIndex
-from sca_bench.metrics.text import ptb_tokenize, ptb_tokenize_groups
+from sca_bench.metrics.coco_caption import reference_scorers as coco
+from sca_bench.metrics.coco_caption import references as module
+from sca_bench.metrics.coco_caption.ptb_tokenizer import ptb_tokenize, ptb_tokenize_groups
+from sca_bench.metrics.coco_caption.references import ReferenceIndex
+from sca_bench.metrics.coco_caption.row_cache import RowMemo
 
 # Few words, so that n-grams meet; some that no reference has; white space that `split` cuts at.
 WORDS = st.sampled_from(["a", "b", "ab", "dog", "|||", "é", "日本"])

@@ -7,16 +7,16 @@ import time
 import numpy as np
 import pytest
 
-from sca_bench import grammar
+from sca_bench import scene_grammar as grammar
 from sca_bench.errors import InputError, NotComputed
 from sca_bench.metrics import score as score_module
-from sca_bench.metrics import tokens as tokens_module
-from sca_bench.metrics.command import score_file
-from sca_bench.metrics.corpus import corpus_value, statistics_family
-from sca_bench.metrics.meteor import Meteor
-from sca_bench.metrics.references import ReferenceIndex
+from sca_bench.metrics.coco_caption import token_cache as tokens_module
+from sca_bench.metrics.coco_caption.corpus_scores import corpus_value, statistics_family
+from sca_bench.metrics.coco_caption.meteor import Meteor
+from sca_bench.metrics.coco_caption.references import ReferenceIndex
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.score import Scorer
+from sca_bench.metrics.score_file import score_file
 
 LIGHT = ("cider_d", "bleu", "rouge_l", "exact_match", "macro_recall")
 

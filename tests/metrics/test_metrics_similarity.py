@@ -18,11 +18,11 @@ from transformers import (
 )
 
 from sca_bench.errors import InputError
-from sca_bench.metrics import similarity as module
-from sca_bench.metrics.command import score_file
-from sca_bench.metrics.images import folder_images
+from sca_bench.metrics.caption_text import similarity as module
+from sca_bench.metrics.image_folder import folder_images
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.score import Scorer
+from sca_bench.metrics.score_file import score_file
 
 WORDS = [
     "<pad>",
@@ -271,7 +271,7 @@ def test_score_file_with_images(clip_folder, image_folder, tmp_path, monkeypatch
 
 
 def test_a_model_that_fails_is_a_reason(sentence_folder, monkeypatch):
-    from sca_bench.models.similarity import SentenceModel
+    from sca_bench.models.score_models import SentenceModel
 
     def full(self, texts):
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to")

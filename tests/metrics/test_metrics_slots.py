@@ -1,9 +1,14 @@
 import pytest
 
-from sca_bench import grammar
+from sca_bench import scene_grammar as grammar
 from sca_bench.errors import NotComputed
+from sca_bench.metrics.caption_text.exact_match import (
+    exact_match,
+    exact_match_without,
+    macro_recall,
+    slot_accuracy,
+)
 from sca_bench.metrics.rows import CaptionRow
-from sca_bench.metrics.slots import exact_match, exact_match_without, macro_recall, slot_accuracy
 
 RIGHT = "a small striped red cross left of a blue circle"
 

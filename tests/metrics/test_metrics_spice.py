@@ -3,7 +3,7 @@
 import pytest
 
 from sca_bench.errors import NotComputed
-from sca_bench.metrics.spice import CORENLP_JARS, CORENLP_VARIABLE, spice
+from sca_bench.metrics.coco_caption.spice import CORENLP_JARS, CORENLP_VARIABLE, spice
 
 # Answers like the jar: in the order of the sorted ids, here backwards to prove ids are used.
 PROGRAM = """
@@ -60,14 +60,14 @@ def test_missing_jars_are_named(corenlp, fake_java, monkeypatch):
 
 def test_the_jar_itself_starts_and_names_the_missing_models(corenlp):
     """With empty CoreNLP jars the real program fails, and its own words come back."""
-    from sca_bench.metrics.java import find_java
+    from sca_bench.metrics.coco_caption.java import find_java
 
     with pytest.raises(NotComputed, match=r"SPICE failed \(exit code 1\): .*(edu|stanford)"):
         spice(find_java(), [["a dog"]], ["a dog"])
 
 
 def test_scratch_stays_out_of_the_package(corenlp, fake_java):
-    from sca_bench.metrics.java import scorer_folder
+    from sca_bench.metrics.coco_caption.java import scorer_folder
 
     before = sorted(path.name for path in (scorer_folder() / "spice").iterdir())
     spice(fake_java(PROGRAM.replace("{VALUE}", LENGTH)), [["a"]], ["a"])

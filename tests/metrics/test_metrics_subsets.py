@@ -6,9 +6,9 @@ import pytest
 
 from sca_bench.cli import main
 from sca_bench.errors import InputError
-from sca_bench.metrics.command import score_file
 from sca_bench.metrics.rows import CaptionRow, read_rows
 from sca_bench.metrics.score import Scorer
+from sca_bench.metrics.score_file import score_file
 from sca_bench.metrics.subsets import subset_rows
 
 BOX = (10.0, 20.0, 30.0, 40.0)

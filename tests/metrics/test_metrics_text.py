@@ -3,8 +3,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sca_bench.errors import NotComputed
-from sca_bench.metrics.java import Java
-from sca_bench.metrics.text import canonical, normalise, ptb_tokenize, ptb_tokenize_groups
+from sca_bench.metrics.coco_caption.java import Java
+from sca_bench.metrics.coco_caption.ptb_tokenizer import (
+    canonical,
+    normalise,
+    ptb_tokenize,
+    ptb_tokenize_groups,
+)
 
 LINE_SHIFTERS = [*"\r\v\f\n\t\x00\x1c\x1d\x1e\x1f\x85\xa0\u2028\u2029\u2003\u3000", "\r\n"]
 CHARACTERS = st.one_of(

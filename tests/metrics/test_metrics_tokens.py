@@ -6,10 +6,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sca_bench.metrics import tokens as module
-from sca_bench.metrics.java import find_java
-from sca_bench.metrics.text import ptb_tokenize
-from sca_bench.metrics.tokens import TokenCache
+from sca_bench.metrics.coco_caption import token_cache as module
+from sca_bench.metrics.coco_caption.java import find_java
+from sca_bench.metrics.coco_caption.ptb_tokenizer import ptb_tokenize
+from sca_bench.metrics.coco_caption.token_cache import TokenCache
 
 ODD = [
     *("", " ", "a dog", "A dog.", "a\u2028b", "a\r\nb", "tab\there", "a\x00b", "\ud800 lone", "😀"),

@@ -11,7 +11,7 @@ from sca_bench.metrics.value_names import (
     signature_name,
     values_of,
 )
-from sca_bench.study.suite import OTHER_PARTS
+from sca_bench.study.suite.suite import OTHER_PARTS
 
 NAMES = {
     "cider_d": ValueName("cider_d"),

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from sca_bench.batch import RegionBatch
-from sca_bench.engine.group import autocast
-from sca_bench.models.region_encoder import RegionEncoder
-from sca_bench.models.sam import build_sam
+from sca_bench.engine.worker.cell_group import autocast
+from sca_bench.models.sam.region_encoder import RegionEncoder
+from sca_bench.models.sam.sam import build_sam
 
 REGIONS_OF_IMAGES = (3, 1, 5, 2, 4, 3, 7)
 BATCHES = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sca_bench.embedded import paths
+from sca_bench import weight_paths as paths
 from sca_bench.errors import InputError, at
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from sca_bench.models import mask_points
-from sca_bench.models.mask_points import draw_point, region_rng
-from sca_bench.models.region_encoder import RegionEncoder
-from sca_bench.models.sam import build_sam
+from sca_bench.models.sam import mask_points
+from sca_bench.models.sam.mask_points import draw_point, region_rng
+from sca_bench.models.sam.region_encoder import RegionEncoder
+from sca_bench.models.sam.sam import build_sam
 
 SIZE = 16
 BOX = torch.tensor([2.0, 4.0, 6.0, 9.0])
@@ -72,7 +72,7 @@ def drawn_points(encoder, batch, monkeypatch):
         seen.update(dict(zip(kwargs["region_ids"], points[:, 0].tolist(), strict=True)))
         return points
 
-    monkeypatch.setattr("sca_bench.models.region_encoder.points_in_sam_masks", spy)
+    monkeypatch.setattr("sca_bench.models.sam.region_encoder.points_in_sam_masks", spy)
     return encoder(batch, families=("mixed", "prompts"), with_masks=True), seen
 
 

@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 from sca_bench.batch import RegionBatch
 from sca_bench.errors import InputError
 from sca_bench.models.build import build_sca
-from sca_bench.models.onnx_encoder import OnnxImageEncoder
-from sca_bench.models.region_encoder import RegionEncoder
-from sca_bench.models.sam import PIXEL_MEAN, PIXEL_STD, build_sam
+from sca_bench.models.sam.onnx_encoder import OnnxImageEncoder
+from sca_bench.models.sam.region_encoder import RegionEncoder
+from sca_bench.models.sam.sam import PIXEL_MEAN, PIXEL_STD, build_sam
 
 SIDE, CHANNELS, GRID = 96, 96, 12
 

@@ -12,11 +12,11 @@ from recorded import FIXTURES, checkpoint, original_class, recorded_folders
 from safetensors.torch import load_file, save_file
 
 from sca_bench.errors import InputError
-from sca_bench.models import original_config as config_json
 from sca_bench.models.build import build_sca, load_frozen_parts
 from sca_bench.models.designs.sam_query import MaskTokenQueries
-from sca_bench.models.original_classes import CLASSES
-from sca_bench.models.original_layout import LM_HEAD, load_original, save_original
+from sca_bench.models.original import config as config_json
+from sca_bench.models.original.classes import CLASSES
+from sca_bench.models.original.layout import LM_HEAD, load_original, save_original
 from sca_bench.variants import get_variant
 
 RECORDED = recorded_folders()

@@ -30,16 +30,16 @@ from baselines.grit.initial import draw_weights
 from baselines.grit.model import Grit
 from baselines.grit.preprocess import ResizedImage
 from baselines.retrieval.captioner import DESCRIPTORS, NearestRegion
-from baselines.sam_captioner.adapter import MaskCutter
+from baselines.sam_captioner.captioner import MaskCutter
 from sca_bench.batch import RegionBatch, RegionFeatures
 from sca_bench.captioner import Decoding
 from sca_bench.models.designs.roi_align import RoiQueries
 from sca_bench.models.designs.split_mixer import UnmixedContext
-from sca_bench.models.mask_points import points_in_sam_masks
-from sca_bench.models.onnx_encoder import OnnxImageEncoder
-from sca_bench.models.region_encoder import RegionEncoder, pool_tokens
-from sca_bench.models.sam import PRESETS, SamDims, build_sam
-from sca_bench.models.similarity import Clip, SentenceModel
+from sca_bench.models.sam.mask_points import points_in_sam_masks
+from sca_bench.models.sam.onnx_encoder import OnnxImageEncoder
+from sca_bench.models.sam.region_encoder import RegionEncoder, pool_tokens
+from sca_bench.models.sam.sam import PRESETS, SamDims, build_sam
+from sca_bench.models.score_models import Clip, SentenceModel
 from sca_bench.settings import CropSettings
 
 COUNTS = (1, 2, 3, 5, 8, 13)

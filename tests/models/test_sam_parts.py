@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, TwoWayTransformer
 
 from sca_bench.errors import InputError, at
-from sca_bench.models import image_encoder
-from sca_bench.models.image_encoder import SamImageEncoder, relative_positions
-from sca_bench.models.sam import PRESETS, SamDims, build_sam
+from sca_bench.models.sam import vit as image_encoder
+from sca_bench.models.sam.sam import PRESETS, SamDims, build_sam
+from sca_bench.models.sam.vit import SamImageEncoder, relative_positions
 
 SMALL = SamDims(
     image_size=64,

@@ -11,7 +11,7 @@ from transformers import SamConfig, SamModel
 from transformers.utils import logging as transformers_logging
 
 from sca_bench.errors import InputError, at
-from sca_bench.models.sam import PRESETS, SamDims, build_sam
+from sca_bench.models.sam.sam import PRESETS, SamDims, build_sam
 
 SMALL = SamDims(
     image_size=64,

@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, GenerationConfig, GPT2LMHeadModel
 
 from sca_bench.captioner import Decoding
 from sca_bench.errors import InputError
-from sca_bench.models.text_decoder import IGNORED, CaptionTokens, Generated
-from sca_bench.models.text_decoder_loading import load_text_decoder
+from sca_bench.models.text_decoder.decoder import IGNORED, CaptionTokens, Generated
+from sca_bench.models.text_decoder.loading import load_text_decoder
 
 
 @pytest.fixture

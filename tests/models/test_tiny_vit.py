@@ -15,12 +15,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
-from sca_bench.data.preprocess import preprocess
+from sca_bench.data.pipeline.preprocess import preprocess
 from sca_bench.errors import InputError, at
-from sca_bench.models.onnx_encoder import OnnxImageEncoder
-from sca_bench.models.sam import build_sam
-from sca_bench.models.sam_dims import PRESETS, TinyVitDims
-from sca_bench.models.tiny_vit import TinyVitEncoder
+from sca_bench.models.sam.dims import PRESETS, TinyVitDims
+from sca_bench.models.sam.onnx_encoder import OnnxImageEncoder
+from sca_bench.models.sam.sam import build_sam
+from sca_bench.models.sam.tiny_vit import TinyVitEncoder
 
 SMALL = TinyVitDims(
     widths=(8, 12, 16, 20), depths=(1, 2, 1, 1), num_heads=(0, 2, 4, 5), windows=(0, 7, 3, 4)

@@ -13,10 +13,10 @@ from recorded import checkpoint, inputs_file
 from safetensors.torch import load_file
 
 from sca_bench.batch import RegionBatch, RegionFeatures
-from sca_bench.models.original_classes import CLASSES
-from sca_bench.models.original_layout import load_original
+from sca_bench.models.original.classes import CLASSES
+from sca_bench.models.original.layout import load_original
 from sca_bench.models.sca import ScaCaptioner
-from sca_bench.models.text_decoder import CaptionTokens
+from sca_bench.models.text_decoder.decoder import CaptionTokens
 
 PROMPTS = {
     "boxes": ("input_boxes", None, None),

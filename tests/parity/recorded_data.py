@@ -22,11 +22,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from sca_bench.boxes import xywh_to_xyxy
-from sca_bench.data.dataset import RegionDataset
-from sca_bench.data.draws import TrainingDraw
 from sca_bench.data.mixture import mix
+from sca_bench.data.pipeline.dataset import RegionDataset
+from sca_bench.data.pipeline.training_draw import TrainingDraw
 from sca_bench.data.region_set import Part, RegionSet
-from sca_bench.models.text_decoder import TextDecoder
+from sca_bench.models.text_decoder.decoder import TextDecoder
 from sca_bench.settings import AugmentationSettings
 from sca_bench.types import ImageRecord, Region
 

@@ -23,8 +23,8 @@ from safetensors.torch import load_file
 
 from sca_bench.captioner import Decoding
 from sca_bench.errors import InputError
-from sca_bench.models.original_classes import CLASSES
-from sca_bench.models.original_layout import load_original, original_names, save_original
+from sca_bench.models.original.classes import CLASSES
+from sca_bench.models.original.layout import load_original, original_names, save_original
 
 TOLERANCE = {"atol": 1e-4, "rtol": 1e-4}
 FORWARD = ("loss", "logits", "iou_scores", "query_logits", "projected_query_logits", "pred_masks")

@@ -15,11 +15,11 @@ import torch
 from recorded import FIXTURES
 from recorded_data import cases, data_folders, word_decoder
 
-from sca_bench.data.collate import collate
-from sca_bench.data.dataset import PLAIN
-from sca_bench.data.jitter import has_area, jitter_boxes, plan_jitter
-from sca_bench.data.preprocess import PIXEL_MEAN, PIXEL_STD
-from sca_bench.models.text_decoder import IGNORED
+from sca_bench.data.pipeline.collate import collate
+from sca_bench.data.pipeline.dataset import PLAIN
+from sca_bench.data.pipeline.jitter import has_area, jitter_boxes, plan_jitter
+from sca_bench.data.pipeline.preprocess import PIXEL_MEAN, PIXEL_STD
+from sca_bench.models.text_decoder.decoder import IGNORED
 
 TOLERANCE = {"atol": 1e-4, "rtol": 0}
 

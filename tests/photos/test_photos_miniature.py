@@ -8,7 +8,7 @@ from helpers.command import run_here
 from PIL import Image
 
 from sca_bench.cli import main
-from sca_bench.study.store import Store
+from sca_bench.study.runs.store import Store
 
 SUITE = Path(__file__).parents[2] / "ablations" / "photos.yaml"
 SMALL = {

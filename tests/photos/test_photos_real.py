@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sca_bench.study.store import Store
+from sca_bench.study.runs.store import Store
 
 SUITE = Path(__file__).parents[2] / "ablations" / "photos.yaml"
 CPU_LIMIT_S = 15 * 60 * 2

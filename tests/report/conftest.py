@@ -4,8 +4,8 @@ import pytest
 from report_fake_runs import build
 
 from sca_bench.report import write_report
-from sca_bench.study.record import SuiteManifest
-from sca_bench.study.store import Store
+from sca_bench.study.runs.record import SuiteManifest
+from sca_bench.study.runs.store import Store
 
 
 @pytest.fixture

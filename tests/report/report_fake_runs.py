@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco
 
-from sca_bench.study.points import axis_points, cell_name
-from sca_bench.study.record import CellEntry, RunRecord, Score, SuiteManifest
-from sca_bench.study.store import Store
+from sca_bench.study.runs.record import CellEntry, RunRecord, Score, SuiteManifest
+from sca_bench.study.runs.store import Store
+from sca_bench.study.suite.axes import axis_points, cell_name
 
 COLOURS = ("red", "green", "blue", "yellow", "purple")
 SHAPES = ("circle", "square", "triangle", "cross")

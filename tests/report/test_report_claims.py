@@ -8,20 +8,20 @@ from report_fake_runs import record, signature
 from safetensors.numpy import save_file
 
 from sca_bench.errors import InputError, at
-from sca_bench.metrics.corpus import corpus_value
-from sca_bench.report.claim_table import ONE_SEED, interval_table, needs
-from sca_bench.report.claims import ClaimResult, claim_results
-from sca_bench.report.collect import collect
-from sca_bench.report.differences import differences
-from sca_bench.report.forests import forests
-from sca_bench.report.paper import Paper
-from sca_bench.report.samples import Samples
-from sca_bench.report.tables import Footnotes
+from sca_bench.metrics.coco_caption.corpus_scores import corpus_value
+from sca_bench.report.figures.forest import forests
+from sca_bench.report.findings.claims import ClaimResult, claim_results
+from sca_bench.report.findings.differences import differences
+from sca_bench.report.findings.paper import Paper
+from sca_bench.report.read.samples import Samples
+from sca_bench.report.read.suite_data import collect
+from sca_bench.report.tables.claim_table import ONE_SEED, interval_table, needs
+from sca_bench.report.tables.tables import Footnotes
 from sca_bench.stats.bootstrap import cell_scores
 from sca_bench.stats.compare import compare
-from sca_bench.study.claims import Claim, Side, parse_claim
-from sca_bench.study.record import Score, SuiteManifest
-from sca_bench.study.store import STATISTICS, Store
+from sca_bench.study.runs.record import Score, SuiteManifest
+from sca_bench.study.runs.store import STATISTICS, Store
+from sca_bench.study.suite.claims import Claim, Side, parse_claim
 
 Runs = tuple[Store, SuiteManifest]
 

@@ -12,20 +12,20 @@ from matplotlib.transforms import Bbox
 from report_fake_runs import axis_manifest, build, record, regions
 
 from sca_bench.metrics.rows import read_rows
-from sca_bench.report.axis_draw import draw_axis_plot
-from sca_bench.report.axis_plot import axis_plot
-from sca_bench.report.collect import SuiteData, collect
-from sca_bench.report.differences import differences
-from sca_bench.report.distribution_draw import draw_distribution_plot
-from sca_bench.report.distribution_plot import Distribution, distribution, quantile_bins
-from sca_bench.report.figures import KINDS, figure_style, save, shown_number, wrapped
-from sca_bench.report.forest_plot import Forest, ForestRow, draw_forest_plot
-from sca_bench.report.pareto_draw import draw_pareto_plot
-from sca_bench.report.pareto_plot import Pareto, ParetoPanel, pareto
-from sca_bench.report.pictures import ForestPicture, write_pictures
-from sca_bench.report.samples import Samples
-from sca_bench.study.record import SuiteManifest
-from sca_bench.study.store import PREDICTIONS, Store
+from sca_bench.report.figures.axis import axis_plot
+from sca_bench.report.figures.axis_draw import draw_axis_plot
+from sca_bench.report.figures.distribution import Distribution, distribution, quantile_bins
+from sca_bench.report.figures.distribution_draw import draw_distribution_plot
+from sca_bench.report.figures.forest_draw import Forest, ForestRow, draw_forest_plot
+from sca_bench.report.figures.pareto import Pareto, ParetoPanel, pareto
+from sca_bench.report.figures.pareto_draw import draw_pareto_plot
+from sca_bench.report.figures.style import KINDS, figure_style, save, shown_number, wrapped
+from sca_bench.report.figures.write_figures import ForestPicture, write_pictures
+from sca_bench.report.findings.differences import differences
+from sca_bench.report.read.samples import Samples
+from sca_bench.report.read.suite_data import SuiteData, collect
+from sca_bench.study.runs.record import SuiteManifest
+from sca_bench.study.runs.store import PREDICTIONS, Store
 
 Runs = tuple[Store, SuiteManifest]
 

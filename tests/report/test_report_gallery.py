@@ -13,12 +13,12 @@ from report_fake_runs import MASKS_FILE, SIDE_PX, record, save_masks
 
 from sca_bench.errors import InputError
 from sca_bench.files import read_jsonl
-from sca_bench.report.collect import collect
-from sca_bench.report.gallery import Gallery, GallerySize, build_gallery
-from sca_bench.report.regions import choose, read_regions
-from sca_bench.report.thumbnails import Thumbnails
-from sca_bench.study.record import SuiteManifest
-from sca_bench.study.store import Store
+from sca_bench.report.page.gallery import Gallery, GallerySize, build_gallery
+from sca_bench.report.read.regions import choose, read_regions
+from sca_bench.report.read.suite_data import collect
+from sca_bench.report.read.thumbnails import Thumbnails
+from sca_bench.study.runs.record import SuiteManifest
+from sca_bench.study.runs.store import Store
 
 Runs = tuple[Store, SuiteManifest]
 

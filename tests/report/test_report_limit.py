@@ -10,11 +10,11 @@ from report_fake_runs import NUM_IMAGES, axis_manifest, build
 
 from sca_bench.cli import main
 from sca_bench.errors import InputError
-from sca_bench.report.fit import OVERVIEW_DETAILS, SUITE_DETAILS, Detail, fit
-from sca_bench.report.overview import write_overview
-from sca_bench.report.suite import SuiteReport
+from sca_bench.report.page.overview import write_overview
+from sca_bench.report.page.size_limit import OVERVIEW_DETAILS, SUITE_DETAILS, Detail, fit
+from sca_bench.report.page.suite_report import SuiteReport
 from sca_bench.report.write import write_suite
-from sca_bench.study.store import Store
+from sca_bench.study.runs.store import Store
 
 MB = 1_000_000
 

@@ -6,10 +6,10 @@ from typing import Any
 from report_fake_runs import record
 
 from sca_bench.report import write_report
-from sca_bench.report.collect import collect
-from sca_bench.report.lineage import lineage_lines, stage_facts
-from sca_bench.study.record import RunRecord, SuiteManifest
-from sca_bench.study.store import Store
+from sca_bench.report.read.lineage import lineage_lines, stage_facts
+from sca_bench.report.read.suite_data import collect
+from sca_bench.study.runs.record import RunRecord, SuiteManifest
+from sca_bench.study.runs.store import Store
 
 Runs = tuple[Store, SuiteManifest]
 STAGE: dict[str, Any] = {

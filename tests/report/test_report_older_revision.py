@@ -8,9 +8,9 @@ from report_fake_runs import DEPTHS, record
 
 from sca_bench import variants
 from sca_bench.report import write_report
-from sca_bench.report.collect import collect
-from sca_bench.study.record import SuiteManifest
-from sca_bench.study.store import Store
+from sca_bench.report.read.suite_data import collect
+from sca_bench.study.runs.record import SuiteManifest
+from sca_bench.study.runs.store import Store
 
 Runs = tuple[Store, SuiteManifest]
 SAID = "made with an older revision of the code: sca revision 1, today 2; `run` makes it anew"

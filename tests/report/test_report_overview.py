@@ -9,9 +9,9 @@ from report_fake_runs import axis_manifest, build, manifest, record
 
 from sca_bench.cli import main
 from sca_bench.report import write_reports
-from sca_bench.report.overview import summarise
+from sca_bench.report.page.overview import summarise
 from sca_bench.report.write import write_suite
-from sca_bench.study.store import Store
+from sca_bench.study.runs.store import Store
 
 
 def two_suites(root: Path) -> Store:

@@ -9,9 +9,9 @@ from report_fake_runs import build, manifest, record
 
 from sca_bench.errors import InputError
 from sca_bench.report import write_report
-from sca_bench.report.marks import mark_words, slot_vocabulary
-from sca_bench.study.record import SuiteManifest
-from sca_bench.study.store import Store
+from sca_bench.report.page.caption_words import mark_words, slot_vocabulary
+from sca_bench.study.runs.record import SuiteManifest
+from sca_bench.study.runs.store import Store
 
 Runs = tuple[Store, SuiteManifest]
 

@@ -14,18 +14,18 @@ import pytest
 from report_fake_runs import build, published_manifest, record, signature
 
 from sca_bench.errors import InputError
-from sca_bench.report import paper as paper_module
 from sca_bench.report import write_report
-from sca_bench.report.claims import claim_results
-from sca_bench.report.collect import SuiteData, collect
-from sca_bench.report.csv_tables import long_csv, wide_csv
-from sca_bench.report.paper import Paper, paper_claim, read_paper, say_cell, say_verdict
-from sca_bench.report.paper_table import claim_entries, paper_table
-from sca_bench.report.samples import Samples
-from sca_bench.report.tables import Footnotes
-from sca_bench.study.published import find_published
-from sca_bench.study.record import Score, SuiteManifest
-from sca_bench.study.store import Store
+from sca_bench.report.findings import paper as paper_module
+from sca_bench.report.findings.claims import claim_results
+from sca_bench.report.findings.paper import Paper, paper_claim, read_paper, say_cell, say_verdict
+from sca_bench.report.read.samples import Samples
+from sca_bench.report.read.suite_data import SuiteData, collect
+from sca_bench.report.tables.csv import long_csv, wide_csv
+from sca_bench.report.tables.paper_table import claim_entries, paper_table
+from sca_bench.report.tables.tables import Footnotes
+from sca_bench.study.runs.record import Score, SuiteManifest
+from sca_bench.study.runs.store import Store
+from sca_bench.study.suite.published import find_published
 
 Runs = tuple[Store, SuiteManifest]
 PAPER_SETTINGS: dict[str, Any] = {

@@ -9,7 +9,7 @@ from report_fake_runs import axis_manifest, build, manifest
 
 from sca_bench.errors import InputError
 from sca_bench.report import write_reports
-from sca_bench.study.store import Store
+from sca_bench.study.runs.store import Store
 
 
 def store_with(tmp_path: Path, *profiles: str) -> Store:

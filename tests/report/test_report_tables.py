@@ -11,13 +11,13 @@ from report_fake_runs import build, manifest, record, regions, signature
 
 from sca_bench.errors import InputError
 from sca_bench.report import ScoreRow, ScoreTable, write_report
-from sca_bench.report.collect import collect
-from sca_bench.report.differences import differences
+from sca_bench.report.findings.differences import differences
 from sca_bench.report.names import expand_metrics, short_axes
-from sca_bench.report.samples import Samples
-from sca_bench.report.tables import Footnotes, Table, score_table, slot_table
-from sca_bench.study.record import Score, SuiteManifest
-from sca_bench.study.store import Store
+from sca_bench.report.read.samples import Samples
+from sca_bench.report.read.suite_data import collect
+from sca_bench.report.tables.tables import Footnotes, Table, score_table, slot_table
+from sca_bench.study.runs.record import Score, SuiteManifest
+from sca_bench.study.runs.store import Store
 
 Runs = tuple[Store, SuiteManifest]
 

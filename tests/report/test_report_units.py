@@ -10,8 +10,7 @@ from report_fake_runs import build, manifest, signature
 from sca_bench.metrics import registry
 from sca_bench.metrics.registry import MetricSpec
 from sca_bench.report import write_report
-from sca_bench.report.axis_plot import axis_plot
-from sca_bench.report.collect import collect
+from sca_bench.report.figures.axis import axis_plot
 from sca_bench.report.names import (
     difference_unit,
     metric_label,
@@ -20,7 +19,8 @@ from sca_bench.report.names import (
     show_difference,
     show_score,
 )
-from sca_bench.study.record import Score
+from sca_bench.report.read.suite_data import collect
+from sca_bench.study.runs.record import Score
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
 import pytest
 
-from sca_bench.data_settings import INDEX_FOLDER
 from sca_bench.errors import InputError, at
 from sca_bench.settings import CellSettings
-from sca_bench.study.cell import CellIdentity
-from sca_bench.study.fingerprint import Fingerprints, path_settings
-from sca_bench.study.merge import merge, nest
+from sca_bench.settings.data import INDEX_FOLDER
+from sca_bench.study.keys.cell import CellIdentity
+from sca_bench.study.keys.fingerprint import Fingerprints, path_settings
+from sca_bench.study.suite.merge import merge, nest
 from sca_bench.variants import all_variants
 
 
@@ -316,7 +316,7 @@ def test_path_settings_are_found_in_split_unions(tmp_path):
 
 def test_the_rendered_world_is_part_of_the_key(monkeypatch):
     before = cell().cell_key
-    monkeypatch.setattr("sca_bench.study.cell.WORLD_VERSION", "scenes-of-the-future")
+    monkeypatch.setattr("sca_bench.study.keys.cell.WORLD_VERSION", "scenes-of-the-future")
     assert cell().cell_key != before
 
 

@@ -3,7 +3,7 @@
 `golden_keys.json` holds the keys of each suite and sweep in each profile that it resolves in, with
 the digest that `plan` gives to files and folders that are not there, so they are the same on every
 machine. If a test here fails without your having wanted to move a number, the change is wrong: mark
-a new setting with `since` (`sca_bench.settings_base`). If you did, raise the revision whose code
+a new setting with `since` (`sca_bench.settings.base`). If you did, raise the revision whose code
 moves it (of the variant, of the features, of the world), say why under "Scores" in CHANGELOG.md,
 and renew the list in that commit:
 
@@ -22,14 +22,14 @@ from unittest import mock
 import pytest
 
 from sca_bench.errors import InputError, PathNotGiven
-from sca_bench.study.cell import SPLITS, CellIdentity
-from sca_bench.study.fingerprint import Fingerprints
-from sca_bench.study.plan import make_plan
-from sca_bench.study.profiles import profile_names
-from sca_bench.study.store import Store
-from sca_bench.study.suite import load_suite
-from sca_bench.study.sweep import load_sweep
-from sca_bench.study.training import stages_of
+from sca_bench.study.keys.cell import SPLITS, CellIdentity
+from sca_bench.study.keys.fingerprint import Fingerprints
+from sca_bench.study.keys.training import stages_of
+from sca_bench.study.plan.plan import make_plan
+from sca_bench.study.runs.store import Store
+from sca_bench.study.suite.profiles import profile_names
+from sca_bench.study.suite.suite import load_suite
+from sca_bench.study.suite.sweep import load_sweep
 from sca_bench.types import FAMILIES
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +44,7 @@ def all_keys():
     """Return `suite.profile` -> what `keys_of` says of its cells."""
     found = {}
     # Whether a hub id has a commit depends on the machine's cache and network.
-    no_hub = mock.patch("sca_bench.study.fingerprint.hub_commit", return_value="")
+    no_hub = mock.patch("sca_bench.study.keys.fingerprint.hub_commit", return_value="")
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), no_hub:
         store = Store(folder)
         for profile in profile_names():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sca_bench.settings_base import Settings, of_kind
-from sca_bench.study.cell import keyed_values
+from sca_bench.settings.base import Settings, of_kind
+from sca_bench.study.keys.cell import keyed_values
 
 
 class Tiling(Settings):

@@ -2,11 +2,11 @@ import pytest
 
 from sca_bench.errors import InputError
 from sca_bench.files import read_jsonl
-from sca_bench.study.manifest import manifest_of
-from sca_bench.study.plan import make_plan
-from sca_bench.study.record import RunRecord, SuiteManifest
-from sca_bench.study.store import Store, checkpoint_step, drop_checkpoints
-from sca_bench.study.suite import load_suite
+from sca_bench.study.plan.manifest import manifest_of
+from sca_bench.study.plan.plan import make_plan
+from sca_bench.study.runs.record import RunRecord, SuiteManifest
+from sca_bench.study.runs.store import Store, checkpoint_step, drop_checkpoints
+from sca_bench.study.suite.suite import load_suite
 
 
 def record(cell_id, seed, status="done"):

@@ -5,21 +5,21 @@ from pathlib import Path
 import pytest
 
 from sca_bench.errors import InputError, at
-from sca_bench.study import published_rows
-from sca_bench.study.claims import meant_cells, parse_claim, parse_coordinates
-from sca_bench.study.manifest import manifest_of
-from sca_bench.study.merge import known_paths
-from sca_bench.study.plan import make_plan
-from sca_bench.study.published import (
+from sca_bench.study.plan.manifest import manifest_of
+from sca_bench.study.plan.plan import make_plan
+from sca_bench.study.runs.record import CellEntry, SuiteManifest
+from sca_bench.study.runs.store import Store
+from sca_bench.study.suite import published_rows
+from sca_bench.study.suite.claims import meant_cells, parse_claim, parse_coordinates
+from sca_bench.study.suite.merge import known_paths
+from sca_bench.study.suite.published import (
     COLUMNS,
     PROTOCOL,
     Published,
     find_published,
     read_published,
 )
-from sca_bench.study.record import CellEntry, SuiteManifest
-from sca_bench.study.store import Store
-from sca_bench.study.suite import load_suite
+from sca_bench.study.suite.suite import load_suite
 
 ROOT = Path(__file__).parents[2]
 CMS = ("cider_d", "meteor", "spice")

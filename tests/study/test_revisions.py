@@ -10,12 +10,12 @@ import pytest
 from sca_bench import variants
 from sca_bench.cli import main
 from sca_bench.settings import CellSettings
-from sca_bench.study.cell import CellIdentity, Revisions
-from sca_bench.study.plan import make_plan
-from sca_bench.study.record import RunRecord
+from sca_bench.study.keys.cell import CellIdentity, Revisions
+from sca_bench.study.plan.plan import make_plan
 from sca_bench.study.revisions import age_of, asked_then, made_with
-from sca_bench.study.store import Store
-from sca_bench.study.suite import load_suite
+from sca_bench.study.runs.record import RunRecord
+from sca_bench.study.runs.store import Store
+from sca_bench.study.suite.suite import load_suite
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def raise_revision(monkeypatch):
     def raise_it(what):
         if what in ("features", "world"):
             name = {"features": "FEATURES_REVISION", "world": "WORLD_VERSION"}[what]
-            monkeypatch.setattr(f"sca_bench.study.cell.{name}", "99")
+            monkeypatch.setattr(f"sca_bench.study.keys.cell.{name}", "99")
             return
         raised = variants.all_variants()
         raised[what] = replace(raised[what], revision="99")

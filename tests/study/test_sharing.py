@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from sca_bench.errors import InputError
-from sca_bench.study.plan import make_plan
-from sca_bench.study.schedule import Machine, make_schedule
-from sca_bench.study.sharing import sharing_tree
-from sca_bench.study.store import Store, checkpoint_path
-from sca_bench.study.suite import load_suite
+from sca_bench.study.plan.plan import make_plan
+from sca_bench.study.plan.schedule import Machine, make_schedule
+from sca_bench.study.plan.sharing_tree import sharing_tree
+from sca_bench.study.runs.store import Store, checkpoint_path
+from sca_bench.study.suite.suite import load_suite
 
 ABLATIONS = Path(__file__).parents[2] / "ablations"
 DEPTHS = "axes: {mixer.num_layers: [1, 2]}"

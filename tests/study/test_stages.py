@@ -5,12 +5,12 @@ from safetensors.numpy import save
 
 from sca_bench.errors import InputError
 from sca_bench.settings import CellSettings
-from sca_bench.study.cell import CellIdentity
-from sca_bench.study.plan import make_plan
-from sca_bench.study.record import RunRecord
-from sca_bench.study.store import Store, trained_path
-from sca_bench.study.suite import load_suite
-from sca_bench.study.training import TrainedIndex
+from sca_bench.study.keys.cell import CellIdentity
+from sca_bench.study.keys.training import TrainedIndex
+from sca_bench.study.plan.plan import make_plan
+from sca_bench.study.runs.record import RunRecord
+from sca_bench.study.runs.store import Store, trained_path
+from sca_bench.study.suite.suite import load_suite
 
 STAGES = """
 stages:

@@ -1,9 +1,9 @@
 import pytest
 
 from sca_bench.errors import InputError
-from sca_bench.study import merge as m
-from sca_bench.study.profiles import load_profile, profile_names
-from sca_bench.study.suite import load_suite
+from sca_bench.study.suite import merge as m
+from sca_bench.study.suite.profiles import load_profile, profile_names
+from sca_bench.study.suite.suite import load_suite
 
 
 def test_axes_are_a_product_with_names_and_coordinates(write, suite_text):

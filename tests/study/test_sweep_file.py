@@ -5,7 +5,7 @@ import textwrap
 import pytest
 
 from sca_bench.errors import InputError
-from sca_bench.study.sweep import load_sweep
+from sca_bench.study.suite.sweep import load_sweep
 
 SWEEP = """
     # Costs nothing.

@@ -2,12 +2,12 @@
 
 import pytest
 
-from sca_bench.study.claims import parse_coordinates
-from sca_bench.study.plan import make_plan
-from sca_bench.study.points import axis_points, cell_name
-from sca_bench.study.store import Store
-from sca_bench.study.suite import load_suite
-from sca_bench.study.values import load_yaml, same_value, show_value
+from sca_bench.study.plan.plan import make_plan
+from sca_bench.study.runs.store import Store
+from sca_bench.study.suite.axes import axis_points, cell_name
+from sca_bench.study.suite.claims import parse_coordinates
+from sca_bench.study.suite.suite import load_suite
+from sca_bench.study.suite.yaml_values import load_yaml, same_value, show_value
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from sca_bench.batch import RegionFeatures
-from sca_bench.models.queries import (
+from sca_bench.models.designs.parts import (
     CaptionQueries,
     Design,
     build_text_mixer,
@@ -16,7 +16,7 @@ from sca_bench.models.queries import (
     refuse_changed,
     unmixed_tokens_context,
 )
-from sca_bench.models.sam_dims import SamDims
+from sca_bench.models.sam.dims import SamDims
 from sca_bench.settings import MixerSettings
 
 

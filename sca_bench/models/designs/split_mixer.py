@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sca_bench.batch import RegionFeatures
-from sca_bench.models.queries import Design, LearnedQueries, MixerContext, build_text_mixer
-from sca_bench.models.region_encoder import pool_tokens
-from sca_bench.models.sam_dims import SamDims
+from sca_bench.models.designs.parts import Design, LearnedQueries, MixerContext, build_text_mixer
+from sca_bench.models.sam.dims import SamDims
+from sca_bench.models.sam.region_encoder import pool_tokens
 from sca_bench.settings import MixerSettings
 
 

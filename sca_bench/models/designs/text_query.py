@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sca_bench.models.queries import Design, LearnedQueries, build_text_mixer, mixed_context
-from sca_bench.models.sam_dims import SamDims
+from sca_bench.models.designs.parts import Design, LearnedQueries, build_text_mixer, mixed_context
+from sca_bench.models.sam.dims import SamDims
 from sca_bench.settings import MixerSettings
 
 

@@ -1,0 +1,178 @@
+"""`sweep`: search settings, then run the best configuration again where no trial has looked."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from sca_bench.cli.run import tracker, without_secrets
+from sca_bench.errors import InputError
+from sca_bench.study.plan.manifest import manifest_of
+from sca_bench.study.plan.plan import Plan
+from sca_bench.study.runs.store import Store
+from sca_bench.study.suite.sweep import Sweep, load_sweep
+from sca_bench.study.suite.yaml_values import show_value
+
+if TYPE_CHECKING:
+    from sca_bench.engine.sweep.sweeper import Ended, Sweeper
+
+
+def command(options: argparse.Namespace, words: Sequence[str]) -> int:
+    """Run the trials that are left, confirm the best, and say what came out."""
+    if options.trials is not None and options.trials < 1:
+        raise InputError("--trials", str(options.trials), "expected a number above 0")
+    sweep = load_sweep(
+        options.suite,
+        profile=options.profile,
+        overrides=options.overrides,
+        trials=options.trials,
+    )
+    line = "python -m sca_bench " + shlex.join(without_secrets(words))
+    from sca_bench.engine.sweep.optuna_study import check_objectives
+
+    check_objectives(sweep)
+    return _Command(sweep, Store(options.runs_dir), options, line, Console(width=None)).run()
+
+
+@dataclass
+class _Command:
+    sweep: Sweep
+    store: Store
+    options: argparse.Namespace
+    line: str
+    console: Console
+
+    def run(self) -> int:
+        from sca_bench.engine.launch.launcher import Interrupted, exclusive, stop_signals
+        from sca_bench.engine.sweep.optuna_study import default_storage, without_password
+        from sca_bench.engine.sweep.sweeper import Sweeper
+
+        started = time.monotonic()
+        url = self.sweep.spec.storage or default_storage(self.store.root)
+        try:
+            with exclusive(self.store.root), stop_signals():
+                sweeper = Sweeper(self.sweep, self.store, url, self._run_plan, self._say)
+                self._say(
+                    f"{self.sweep.spec.sweep} (profile {self.sweep.profile}): "
+                    f"{self.sweep.trials} trials in batches of {self.sweep.batch}, "
+                    f"{len(sweeper.ended)} ended, "
+                    f"{max(0, self.sweep.trials - len(sweeper.trials))} to ask; "
+                    f"study {sweeper.name}"
+                )
+                self.store.settle_interrupted()
+                failed = self._search(sweeper)
+        except Interrupted as error:
+            self._say(f"stopped by {error}; run the same command again to go on")
+            raise SystemExit(128 + error.number) from None
+        self._summary(sweeper, started)
+        shown = without_password(url)
+        self._say(f"storage: {shown} (optuna-dashboard {shlex.quote(shown)})")
+        for name, reason in failed.items():
+            self._say(f"FAILED {name}: {reason}")
+        for trial in sweeper.failed:
+            self._say(f"FAILED #{trial.number}: {trial.user_attrs.get('reason', '')}")
+        elsewhere = "" if str(self.store.root) == "runs" else f" --runs-dir {self.store.root}"
+        self._say(f"next: python -m sca_bench report{elsewhere}")
+        return 1 if failed or sweeper.failed else 0
+
+    def _search(self, sweeper: Sweeper) -> Mapping[str, str]:
+        for batch in sweeper.batches():
+            self._print_batch(sweeper, batch)
+            self._keep(sweeper.plan_of(sweeper.ended))
+        if sweeper.ended:
+            self._keep(sweeper.plan_of(sweeper.ended))
+        plan = sweeper.confirmation()
+        if plan is None:
+            return {}
+        if plan.left:
+            names = ", ".join(cell.name for cell in plan.cells)
+            self._say(f"confirming on the test split, {len(plan.left)} runs: {names}")
+        failed = sweeper.confirm(plan)
+        self._keep(plan)
+        return failed
+
+    def _run_plan(self, plan: Plan, judge: Any) -> Mapping[str, str]:
+        from sca_bench.engine.launch.launcher import Launcher
+
+        mirror = None
+        if not self.options.no_mlflow:
+            mirror = tracker(self.store, self._manifest(plan), self.options, self.console)
+        return Launcher(plan, self.store, self.line, self.console, mirror, judge).run()
+
+    def _manifest(self, plan: Plan) -> Any:
+        return manifest_of(plan, self.line, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+
+    def _keep(self, plan: Plan) -> None:
+        """Let `report` and MLflow know the cells as they are now."""
+        manifest = self._manifest(plan)
+        self.store.save_manifest(manifest)
+        if not self.options.no_mlflow:
+            tracker(self.store, manifest, self.options, self.console).update()
+
+    def _print_batch(self, sweeper: Sweeper, batch: Sequence[Ended]) -> None:
+        total = -(-self.sweep.trials // self.sweep.batch)
+        self._say(f"batch {batch[-1].number // self.sweep.batch + 1} of {total}:")
+        for trial in batch:
+            said = self._values(trial)
+            if trial.values is None or trial.state.name != "COMPLETE":
+                said = f"{trial.state.name.lower()}: {trial.user_attrs.get('reason', '')}"
+            self._say(f"  {trial.user_attrs['cell']}: {said}")
+        best = sweeper.best()
+        if len(best) == 1:
+            self._say(f"  best so far: {best[0].user_attrs['cell']}: {self._values(best[0])}")
+        elif best:
+            self._say(f"  on the front so far: {', '.join(f'#{t.number}' for t in best)}")
+
+    def _values(self, trial: Ended) -> str:
+        objectives = self.sweep.spec.objectives
+        pairs = zip(objectives, trial.values or (), strict=False)
+        return ", ".join(f"{o.metric} {v:.4g}" for o, v in pairs)
+
+    def _summary(self, sweeper: Sweeper, started: float) -> None:
+        ended, best = sweeper.ended, sweeper.best()
+        states = [trial.state.name.lower() for trial in ended]
+        counts = ", ".join(f"{states.count(s)} {s}" for s in sorted(set(states)))
+        seconds = time.monotonic() - started
+        self._say(f"{len(ended)} trials ({counts}), {sweeper.launched} runs in {seconds:.0f} s")
+        if not sweeper.launched:
+            self._say("nothing to do: every trial has ended (0 training steps, 0 forwards)")
+        if not best:
+            self._say("no trial has a value; there is no best configuration")
+            return
+        self._say("best configuration:" if len(best) == 1 else "configurations on the front:")
+        for trial in best:
+            for axis in self.sweep.axes:
+                value = axis.value_of(trial.params[axis.key])
+                self._say(f"  #{trial.number} {axis.key}: {show_value(value)}")
+        plan = sweeper.confirmation()
+        assert plan is not None
+        table = Table(box=None)
+        for column in ("cell", "metric", "validation", "test (mean)", "test seeds"):
+            table.add_column(column)
+        for cell, trial in zip(plan.cells, best, strict=True):
+            chosen = self.store.record(trial.user_attrs["cell_id"], self.sweep.spec.train_seed)
+            for metric in self.sweep.metrics:
+                values = [
+                    score.value
+                    for seed in self.sweep.seeds
+                    if (record := self.store.record(cell.cell_id, seed)) is not None
+                    and (score := record.scores.get(metric)) is not None
+                    and score.value is not None
+                ]
+                before = chosen.scores.get(metric) if chosen else None
+                seen = f"{before.value:.3f}" if before and before.value is not None else "-"
+                mean = f"{statistics.fmean(values):.3f}" if values else "-"
+                each = ", ".join(f"{value:.3f}" for value in values)
+                table.add_row(cell.name, metric, seen, mean, each)
+        self.console.print(table)
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,149 @@
+"""Is a data set what it should be? Counts, boxes, ids, image files, and overlap of its splits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sca_bench.data.catalogue.checksums import Manifest
+from sca_bench.data.catalogue.types import DataSet, Published
+from sca_bench.data.index.lookup import annotations_of
+from sca_bench.data.load import load_split
+from sca_bench.data.readers.collector import CROWD, EMPTY_PHRASE, NO_REGION, NOT_MET
+from sca_bench.data.readers.json_files import check, get, read_json
+from sca_bench.data.region_set import RegionSet
+from sca_bench.errors import InputError, at
+
+State = Literal["ok", "note", "fail"]
+_COCO_FILES = ("train2017", "val2017")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the report.
+
+    Attributes:
+        what: What was looked at.
+        state: `fail` makes the data set fail; `note` is for the reader to judge.
+        found: What was found, and what was expected.
+    """
+
+    what: str
+    state: State
+    found: str
+
+
+def verify(
+    dataset: DataSet, root: Path, *, partial: bool = False, coco: Path | None = None
+) -> list[Row]:
+    """Check a data set that lies under `root`.
+
+    Args:
+        dataset: What should lie there.
+        root: The folder.
+        partial: The folder holds a part on purpose: counts are noted, not compared, and splits that
+            are not there are left out.
+        coco: Root of COCO, to see how many of the images are its own too.
+
+    Raises:
+        InputError: There is no such folder, or nothing of the data set in it.
+    """
+    if not root.is_dir():
+        raise InputError(root, "--root", "no such folder", f"lay it out as: {dataset.layout}")
+    rows: list[Row] = []
+    sets: dict[str, RegionSet] = {}
+    absent: list[str] = []
+    for name, make in dataset.splits.items():
+        split = make(root)
+        if not annotations_of(split).exists():
+            absent.append(name)
+            if not partial:
+                problem = f"{annotations_of(split)} is not there"
+                rows.append(Row(name, "fail", problem))
+            continue
+        try:
+            with at(f"data verify {dataset.name}"):
+                sets[name] = load_split(split)
+        except InputError as fault:
+            rows.append(Row(name, "fail", str(fault)))
+            continue
+        rows += _split_rows(name, sets[name], dataset.published[name], partial)
+    if len(absent) == len(dataset.splits):
+        fix = f"run: data prepare {dataset.name} --root {root}; layout: {dataset.layout}"
+        raise InputError(root, "--root", f"holds no annotations of {dataset.name}", fix)
+    rows += _overlaps(dataset, sets)
+    if dataset.coco_ids is not None:
+        rows += _coco_rows(root / dataset.coco_ids, sets, coco)
+    rows += [Row(name, "fail", problem) for name, problem in Manifest(root).changed(thorough=True)]
+    return rows
+
+
+def _split_rows(
+    name: str, region_set: RegionSet, published: Published, partial: bool
+) -> Iterator[Row]:
+    dropped, left_out = region_set.dropped, region_set.images_left_out
+    inside = {why: n for why, n in dropped.items() if not why.startswith(("in images", "not of"))}
+    counts = {
+        "images": (len(region_set.images) + left_out.get(NO_REGION, 0), published.images),
+        "annotations": (len(region_set.regions) + sum(inside.values()), published.regions),
+    }
+    for what, (found, expected) in counts.items():
+        if expected is None:
+            yield Row(f"{name}: {what}", "note", f"{found:,} (no published count)")
+        elif partial:
+            yield Row(f"{name}: {what}", "note", f"{found:,} (all of it would be {expected:,})")
+        else:
+            state: State = "ok" if found == expected else "fail"
+            text = f"{found:,}, published {expected:,} ({published.source})"
+            yield Row(f"{name}: {what}", state, text)
+    if NOT_MET in left_out:
+        state = "note" if partial else "fail"
+        yield Row(f"{name}: listed images", state, f"{left_out[NOT_MET]:,} are not in the file")
+    faults = {why: n for why, n in inside.items() if why not in (CROWD, EMPTY_PHRASE)}
+    text = ", ".join(f"{why}: {n:,}" for why, n in faults.items()) or "all can be used"
+    text += f"; {region_set.num_clipped:,} cut at the image border"
+    clean = not faults and not region_set.num_clipped
+    yield Row(f"{name}: boxes", "ok" if clean else "note", text)
+    yield Row(f"{name}: ids", "ok", "no image or region id occurs twice")
+    missing = region_set.missing_images()
+    text = f"{len(missing):,} of {len(region_set.images):,} missing"
+    first = f", the first is {missing[0].path}" if missing else ""
+    yield Row(f"{name}: image files", "fail" if missing else "ok", text + first)
+
+
+def _overlaps(dataset: DataSet, sets: dict[str, RegionSet]) -> Iterator[Row]:
+    for groups, bad in ((dataset.disjoint, "fail"), (dataset.shared, "note")):
+        for group in groups:
+            there = [name for name in group if name in sets]
+            for k, first in enumerate(there):
+                for second in there[k + 1 :]:
+                    shared = sets[first].images.keys() & sets[second].images.keys()
+                    state: State = "ok" if not shared else "fail" if bad == "fail" else "note"
+                    example = f", such as {min(shared)}" if shared else ""
+                    text = f"{len(shared):,} images are in both{example}"
+                    yield Row(f"{first} and {second}", state, text)
+
+
+def _coco_rows(file: Path, sets: dict[str, RegionSet], coco: Path | None) -> Iterator[Row]:
+    """Say how many images of each split are COCO's too, and in which of its parts."""
+    names: dict[str, str] = {}
+    for index, record in enumerate(check(read_json(file, "image_data"), "a list", str(file))):
+        image_id = str(get(record, "image_id", "an id", file, index))
+        if record.get("coco_id") is not None:
+            names[image_id] = str(get(record, "coco_id", "an id", file, index))
+    parts: dict[str, set[str]] = {}
+    for part in _COCO_FILES if coco is not None else ():
+        annotations = Path(coco or "") / "annotations" / f"instances_{part}.json"
+        images = get(read_json(annotations, "--coco"), "images", "a list", annotations)
+        parts[part] = {
+            str(get(image, "id", "an id", annotations, "images", k))
+            for k, image in enumerate(images)
+        }
+    for name, region_set in sets.items():
+        own = {names[image_id] for image_id in region_set.images if image_id in names}
+        text = f"{len(own):,} of {len(region_set.images):,} images are COCO's"
+        for part, ids in parts.items():
+            text += f", {len(own & ids):,} in {part}"
+        yield Row(f"{name}: shared with COCO", "note" if own else "ok", text)

@@ -1,0 +1,1 @@
+"""A split as arrays on disk, which opens at once. No torch."""

@@ -1,0 +1,128 @@
+"""When a split is taken from an index, and when the index is made (again). No torch.
+
+Reading the 3.7 million regions of Visual Genome from JSON takes minutes and gigabytes, in every
+worker process. A folder called `sca_bench_index` beside an annotation file (`data prepare` makes
+one) is where `load_split` keeps what it read, one index per split, as arrays that are only mapped
+into memory (`region_index`). Nothing changes but the time: an index is named by the settings it was
+made with and the revision of the readers, and it holds the digest of every file it was made from.
+One that is stale or damaged is made again, and a line says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from sca_bench.data.image_files import ImageFolder
+from sca_bench.data.index.arrays import FORMAT, Damaged, open_index, write_index
+from sca_bench.data.readers.coco_instances import ALSO_IN
+from sca_bench.data.readers.selection import FileSplit
+from sca_bench.data.region_set import RegionSet
+from sca_bench.settings import CocoPanopticSplit, RefCocoSplit, VisualGenomeSplit
+from sca_bench.settings.data import INDEX_FOLDER
+
+READERS = "readers-2"
+"""Raised whenever a reader yields other regions for the same files; makes every index anew."""
+
+_LOG = logging.getLogger(__name__)
+_WITHOUT = {"task", "images", "dataset"}
+"""Settings that do not change what an index holds (`dataset` is in its name)."""
+
+Reader = Callable[[FileSplit], RegionSet]
+
+
+def indexed(split: FileSplit, read: Reader) -> RegionSet:
+    """Return a split from its index, which is made first where it is missing, stale or damaged.
+
+    Without an index folder beside the annotations, or without write access to it, the files are
+    simply read.
+
+    Args:
+        split: The split's settings.
+        read: Reads the files themselves.
+
+    Raises:
+        InputError: A file is missing, damaged or not of its form, or no region is left.
+    """
+    folder = annotations_of(split).parent / INDEX_FOLDER
+    if not folder.is_dir():
+        return read(split)
+    place = folder / _name(split)
+    found = _open(split, place)
+    if found is not None or not os.access(folder, os.W_OK):
+        return found or read(split)
+    # Read as if there were no images: then every path ends in the name that the file gives.
+    nowhere = str(place.with_suffix(".no-images"))
+    region_set = read(split.model_copy(update={"images": nowhere}))
+    try:
+        write_index(region_set, place, sources(split), nowhere)
+    except OSError as fault:
+        _LOG.warning("%s: cannot be written (%s); the files are read", place, fault.strerror)
+    return _open(split, place) or read(split)
+
+
+def annotations_of(split: FileSplit) -> Path:
+    """Return the file that holds the boxes (or the expressions) of a split."""
+    match split:
+        case VisualGenomeSplit():
+            return Path(split.regions)
+        case RefCocoSplit():
+            return Path(split.refs)
+        case _:
+            return Path(split.annotations)
+
+
+def sources(split: FileSplit) -> dict[str, Path]:
+    """Return the files and folders a split's regions are made from, by setting."""
+    named = {
+        "regions": getattr(split, "regions", None),
+        "image_data": getattr(split, "image_data", None),
+        "annotations": getattr(split, "annotations", None),
+        "refs": getattr(split, "refs", None),
+        "instances": getattr(split, "instances", None),
+        "panoptic": split.panoptic if isinstance(split, CocoPanopticSplit) else None,
+        "image_ids": split.image_ids,
+    }
+    return {key: Path(value) for key, value in named.items() if value is not None}
+
+
+def _name(split: FileSplit) -> str:
+    """Return the folder name of a split's index: what is read, and with which settings."""
+    settings = split.model_dump(mode="json", exclude=_WITHOUT)
+    # Files beside the annotations are named from there, so that the whole folder may be moved.
+    home = annotations_of(split).resolve().parent
+    for key, path in sources(split).items():
+        inside = path.resolve().is_relative_to(home)
+        settings[key] = str(path.resolve().relative_to(home) if inside else path.resolve())
+    text = json.dumps([FORMAT, READERS, settings], sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    parts = (split.dataset, annotations_of(split).stem, split.split or "all")
+    readable = "".join(c if c.isalnum() else "-" for c in "_".join(parts))
+    return f"{readable}.{digest}"
+
+
+def _open(split: FileSplit, place: Path) -> RegionSet | None:
+    """Return the split from its index, or None where there is none that can be used."""
+    if not place.is_dir():
+        return None
+    folder = ImageFolder(split.images, ALSO_IN.get(split.dataset, ()))
+    try:
+        return open_index(place, sources(split), folder, split.task)
+    except Damaged as fault:
+        _LOG.warning("%s: %s; the index is made again", place, fault)
+        shutil.rmtree(place, ignore_errors=True)
+        return None
+
+
+def index_sizes(folder: Path) -> Iterator[tuple[str, dict[str, Any], int]]:
+    """Yield (name, counts, bytes) of every complete index in an index folder."""
+    for meta in sorted(folder.glob("*/index.json")):
+        content = json.loads(meta.read_text(encoding="utf-8"))
+        size = sum(file.stat().st_size for file in meta.parent.iterdir())
+        yield meta.parent.name, content["counts"], size

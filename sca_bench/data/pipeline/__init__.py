@@ -1,0 +1,1 @@
+"""From a `RegionSet` to batches of tensors."""

@@ -1,0 +1,1 @@
+"""Frozen features, kept on disk and shared by all who read them."""

@@ -1,0 +1,266 @@
+"""Regions of images captioned by a finished run, with overlays to look at."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sca_bench.batch import RegionBatch
+from sca_bench.boxes import resized_hw
+from sca_bench.captioner import Decoding, SharesPrefix
+from sca_bench.data.image_files import read_image
+from sca_bench.data.load import load_split
+from sca_bench.data.pipeline.preprocess import blank_image, blank_input, preprocess
+from sca_bench.engine.features.bank import rounded
+from sca_bench.engine.finished.overlay import draw_overlay, mask_in_image
+from sca_bench.engine.job import resolve_device
+from sca_bench.engine.worker.trained_weights import find_trained, read_trained
+from sca_bench.errors import InputError, at, did_you_mean
+from sca_bench.files import file_name
+from sca_bench.models.sam.sam import sam_dims
+from sca_bench.settings import CellSettings, DataSettings, ScenesSplit
+from sca_bench.study.keys.cell import CellIdentity
+from sca_bench.study.keys.fingerprint import Fingerprints
+from sca_bench.study.revisions import asked_then
+from sca_bench.study.runs.record import RunRecord
+from sca_bench.study.runs.store import Store
+from sca_bench.types import Prediction
+
+
+def find_run(store: Store, run: str) -> tuple[RunRecord, Path]:
+    """Return the record and folder of `CELL`, `CELL/SEED` or a run folder.
+
+    Raises:
+        InputError: No such finished run.
+    """
+    folder = Path(run)
+    records = list(store.records())
+    if (folder / "record.json").exists():
+        wanted = (folder.parent.name, folder.name.removeprefix("seed-"))
+        store = Store(folder.parent.parent.parent)
+        records = list(store.records())
+    else:
+        cell, _, seed = run.partition("/")
+        wanted = (cell, seed.removeprefix("seed-"))
+    fitting = [
+        record
+        for record in records
+        if record.status == "done"
+        and record.cell_id.startswith(wanted[0])
+        and wanted[1] in ("", str(record.seed))
+    ]
+    if fitting and len({record.cell_id for record in fitting}) == 1:
+        return fitting[0], store.run_dir(fitting[0].cell_id, fitting[0].seed)
+    if fitting:
+        ids = ", ".join(sorted({record.cell_id for record in fitting}))
+        raise InputError(store.root, run, f"fits several cells: {ids}", "give more of the id")
+    known = sorted({f"{r.cell_id}/{r.seed}" for r in records if r.status == "done"})
+    fix = did_you_mean(run, known) if known else "no run is finished here; run a suite first"
+    raise InputError(store.root, run, "no such finished run", fix)
+
+
+def caption_region(
+    store: Store,
+    run: str,
+    image_path: Path,
+    box_xyxy: tuple[float, ...] | None,
+    point_xy: tuple[float, ...] | None,
+    out: Path,
+) -> Prediction:
+    """Caption one region and draw it.
+
+    Args:
+        store: The runs folder.
+        run: The run whose trained weights to use.
+        image_path: Any image file.
+        box_xyxy: Box in original pixels, or None.
+        point_xy: Foreground point in original pixels, or None.
+        out: Where the overlay goes, PNG.
+
+    Raises:
+        InputError: No prompt, a prompt outside the image, a broken image, or no such run.
+    """
+    record, folder = find_run(store, run)
+    image = read_image(image_path)
+    _check_prompt(image, box_xyxy, point_xy, image_path)
+    captioner = FinishedCaptioner(record, folder)
+    found, mask = captioner.caption(image, box_xyxy, point_xy)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draw_overlay(image, mask, box_xyxy, point_xy, found.caption).save(out)
+    return found
+
+
+def caption_examples(store: Store, run: str, count: int, out: Path) -> list[str]:
+    """Caption and draw regions of a run's own split: one per image, none picked by hand.
+
+    The images are spread evenly over the split; in the first the first region is taken, in the
+    second the second, and so on around.
+
+    Args:
+        store: The runs folder.
+        run: The run whose trained weights and split (`eval.split`) to use.
+        count: How many; fewer where the split has fewer images.
+        out: Folder for `01_IMAGE_REGION.png` and so on.
+
+    Returns:
+        One line per overlay.
+
+    Raises:
+        InputError: No such run, or its data or weights are not there any more.
+    """
+    record, folder = find_run(store, run)
+    split = CellIdentity.stored(record.settings, record.inputs).split_settings("captioned")
+    with at(folder):
+        regions_of_run = load_split(split)
+        regions_of_run.check_images()
+    captioner = FinishedCaptioner(record, folder)
+    out.mkdir(parents=True, exist_ok=True)
+    ids = list(regions_of_run.images)
+    count = min(count, len(ids))
+    lines = []
+    for number in range(count):
+        image_id = ids[number * len(ids) // count]
+        regions = regions_of_run.regions_of(image_id)
+        region = regions[number % len(regions)]
+        image = regions_of_run.load_image(image_id)
+        found, mask = captioner.caption(image, region.box_xyxy, None)
+        text = f"{found.caption}   (reference: {' / '.join(region.references)})"
+        name = f"{number + 1:02d}_{file_name(image_id)}_{file_name(region.region_id)}.png"
+        draw_overlay(image, mask, region.box_xyxy, None, text).save(out / name)
+        lines.append(f"{name}: {text}")
+    return lines
+
+
+class FinishedCaptioner:
+    """The captioner of a finished run, with its trained weights, on the device at hand."""
+
+    def __init__(self, record: RunRecord, folder: Path) -> None:
+        """Load it.
+
+        Raises:
+            InputError: Its frozen weights have changed, or it has no trained ones.
+        """
+        identity = CellIdentity.stored(record.settings, record.inputs)
+        self.settings = settings = identity.settings
+        check_frozen_inputs(record, settings, folder)
+        captioner = build_finished(record, identity, folder)
+        if not _shares_prefix(captioner):
+            problem = f"variant {settings.variant} has no trained weights to use"
+            raise InputError(folder, "", problem)
+        if identity.spec.trains == "once":
+            problem = f"variant {settings.variant} learns from a training split, and keeps nothing"
+            raise InputError(folder, "", problem, "run its suite, or caption with another run")
+        self.device = torch.device(resolve_device(settings.runtime.device))
+        self.captioner = captioner.to(self.device)
+        self.image_size = sam_dims(settings.sam.size).image_size
+
+    @torch.no_grad()
+    def caption(
+        self,
+        image: np.ndarray,
+        box_xyxy: tuple[float, ...] | None,
+        point_xy: tuple[float, ...] | None,
+    ) -> tuple[Prediction, np.ndarray]:
+        """Return a region's prediction and its mask, bool (H, W); prompts in original pixels."""
+        batch = _batch(image, self.image_size, box_xyxy, point_xy)
+        if self.settings.data.blank_images:  # the control never sees an image, here neither
+            nothing = torch.from_numpy(blank_image(*image.shape[:2]))
+            batch = replace(
+                batch,
+                pixel_values_B3HW=blank_input(self.image_size)[None],
+                original_images=[nothing],
+            )
+        batch = batch.to(self.device)
+        features = self.captioner.frozen_features(batch, with_masks=True)
+        features = rounded(features, self.settings.features)
+        decoding = Decoding(self.settings.eval.num_beams, self.settings.eval.max_new_tokens)
+        found: Prediction = self.captioner.generate(replace(batch, features=features), decoding)[0]
+        best = int(features.ious_NM[0].argmax())
+        mask = mask_in_image(
+            features.need("mask_logits_NMhw")[0, best].cpu(), image.shape[:2], self.image_size
+        )
+        return found, mask
+
+
+def _shares_prefix(captioner: object) -> bool:
+    return isinstance(captioner, SharesPrefix)
+
+
+def check_frozen_inputs(record: RunRecord, settings: CellSettings, folder: Path) -> None:
+    """Check that the frozen weights of a finished run are those it ran with.
+
+    Its data need not be there any more, nor what its training started from.
+
+    Raises:
+        InputError: One is missing or has other content.
+    """
+    scene = ScenesSplit(dataset="scenes", num_images=1, first_seed=0)
+    data = DataSettings(train=scene, test=scene)
+    frozen = settings.model_copy(update={"data": data, "start_from": None, "pretraining": ()})
+    with at(folder):
+        inputs = Fingerprints().inputs(frozen)
+    for key, digest in inputs.items():
+        if asked_then(record, key) and record.inputs.get(key) != digest:
+            raise InputError(folder, key, "the weights this run used have changed since")
+
+
+def build_finished(record: RunRecord, cell: CellIdentity, folder: Path) -> Any:
+    """Build the captioner of a finished run and load what it trained.
+
+    Raises:
+        InputError: Weights are missing or do not fit.
+    """
+    with at(folder):
+        captioner: Any = cell.spec.load()(cell.settings, cell.spec.load_parts(cell.settings))
+        if cell.spec.trains == "gradient":
+            path = find_trained(record, folder)
+            captioner.load_trainable_state(read_trained(path), where=path)
+    return captioner
+
+
+def _check_prompt(
+    image: np.ndarray, box: tuple[float, ...] | None, point: tuple[float, ...] | None, path: Path
+) -> None:
+    height, width = image.shape[:2]
+    size = f"the image is {width} x {height} pixels"
+    if box is None and point is None:
+        raise InputError("caption", "--box", "missing", "give --box, --point or both")
+    if box is not None:
+        x1, y1, x2, y2 = box
+        if not (x2 > x1 and y2 > y1):
+            raise InputError(path, "--box", f"{box} is empty", "expected x1 < x2 and y1 < y2")
+        if x1 < 0 or y1 < 0 or x2 > width or y2 > height:
+            raise InputError(path, "--box", f"{box} reaches outside", size)
+    if point is not None and not (0 <= point[0] <= width and 0 <= point[1] <= height):
+        raise InputError(path, "--point", f"{point} lies outside", size)
+
+
+def _batch(
+    image: np.ndarray,
+    image_size: int,
+    box: tuple[float, ...] | None,
+    point: tuple[float, ...] | None,
+) -> RegionBatch:
+    height, width = image.shape[:2]
+    input_h, input_w = resized_hw(height, width, image_size)
+    scale = torch.tensor([input_w / width, input_h / height])
+    return RegionBatch(
+        image_ids=["image"],
+        region_ids=["region"],
+        region_mask_BR=torch.ones(1, 1, dtype=torch.bool),
+        boxes_xyxy_input_BR4=(
+            None if box is None else (torch.tensor(box) * scale.repeat(2))[None, None].float()
+        ),
+        points_xy_input_BRP2=(
+            None if point is None else (torch.tensor(point) * scale)[None, None, None].float()
+        ),
+        point_labels_BRP=None if point is None else torch.ones(1, 1, 1, dtype=torch.long),
+        pixel_values_B3HW=preprocess(image, image_size)[None],
+        input_sizes_hw=[(input_h, input_w)],
+        original_images=[torch.from_numpy(np.array(image))],
+        tasks=["caption"],
+    )

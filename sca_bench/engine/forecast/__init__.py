@@ -1,0 +1,1 @@
+"""What a plan will take, from figures measured or counted elsewhere. No torch."""

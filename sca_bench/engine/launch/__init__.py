@@ -1,0 +1,1 @@
+"""Many processes: who starts, what is shared, what a person sees meanwhile."""

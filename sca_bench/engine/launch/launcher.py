@@ -1,0 +1,302 @@
+"""Running a plan: prepare shared prefixes, run the groups, score, mirror; files are the truth."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+
+from sca_bench.engine.forecast.budget import Budget
+from sca_bench.engine.job import CellJob, GroupJob, group_job, resolve_device, this_machine
+from sca_bench.engine.launch.preparer import Preparer
+from sca_bench.engine.launch.progress import RunProgress, eta_text
+from sca_bench.engine.mlflow_mirror import Tracker
+from sca_bench.engine.worker.pool import Attempt, Pool
+from sca_bench.engine.worker.pruning import Judge, answer
+from sca_bench.errors import InputError
+from sca_bench.study.keys.training import TrainedIndex
+from sca_bench.study.plan.plan import Group, Job, Plan, Training
+from sca_bench.study.plan.schedule import make_schedule
+from sca_bench.study.runs.record import RunRecord
+from sca_bench.study.runs.store import Store
+
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_POLL_S, _SHOW_S, _MIRROR_S = 0.1, 1.0, 5.0
+
+
+class Interrupted(BaseException):
+    """The user or the system asked the run to stop; no `except Exception` may swallow it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+@contextmanager
+def exclusive(root: Path) -> Iterator[None]:
+    """Hold the runs folder; a second run into it is told so.
+
+    Raises:
+        InputError: Another process holds it.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".lock").open("a+", encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            handle.seek(0)
+            holder = handle.read().strip() or "another process"
+            fix = "wait for it, or give another --runs-dir"
+            raise InputError(root, "", f"in use by process {holder}", fix) from None
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield
+
+
+@contextmanager
+def stop_signals() -> Iterator[None]:
+    """Turn SIGINT, SIGTERM and SIGHUP into `Interrupted`, so that statuses come out right."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    before = {number: signal.signal(number, stop) for number in _STOPS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@dataclass
+class Launcher:
+    """Runs what is left of a plan.
+
+    Attributes:
+        plan: The suite's plan.
+        store: The runs folder.
+        command: The command line, for the records.
+        console: Where progress goes.
+        tracker: The MLflow mirror, if wanted.
+        judge: Says after each validation which cells go on, if anything does.
+        budget: Wall time beyond which nothing is started, if there is a limit.
+        failed: Job name -> reason of what failed.
+        counters: What was computed: `encoder_forwards`, `sam_mixer_forwards`.
+    """
+
+    plan: Plan
+    store: Store
+    command: str
+    console: Console
+    tracker: Tracker | None
+    judge: Judge | None = None
+    budget: Budget | None = None
+    failed: dict[str, str] = field(default_factory=dict)
+    counters: Counter[str] = field(default_factory=Counter)
+    _blocked: dict[str, str] = field(default_factory=dict)
+
+    def run(self) -> dict[str, str]:
+        """Run every job that is left; return job name -> reason for those that failed.
+
+        Raises:
+            InputError: The input of a group is wrong; nothing of it was started.
+            Interrupted: After every worker was ended and every status put right.
+        """
+        device = resolve_device(self.plan.left[0].cell.settings.runtime.device)
+        here = this_machine(device)
+        self._schedule = make_schedule(self.plan, self.store, here)
+        groups, self._device = list(self._schedule.groups), device
+        if self.budget is not None:
+            groups = self.budget.choose()
+        self._pool = Pool(self.store.root / "attempts", self._schedule.limit, here.gpus)
+        self._index = TrainedIndex(self.store)
+        self._names = {job.gives: job.name for job in self.plan.left if job.gives is not None}
+        self._began = time.time()
+        with stop_signals(), RunProgress(self.console) as self._progress:
+            try:
+                prepare = Preparer(self._pool, self._schedule, self._progress, self._job)
+                self._blocked = prepare.run(groups, self.store.root, self.counters)
+                self._prepared_s = prepare.prepared_s
+                self._run(groups)
+            except BaseException as error:
+                for number in _STOPS:  # a second Ctrl-C must not leave a wrong status behind
+                    signal.signal(number, signal.SIG_IGN)
+                self._pool.kill()
+                status = "killed" if isinstance(error, Interrupted) else "failed"
+                self._close_running(status, str(error) or type(error).__name__)
+                raise
+        return self.failed
+
+    def _job(self, group: Group, threads: int) -> GroupJob:
+        for job in group.jobs:
+            self.store.run_dir(job.cell.cell_id, job.seed).mkdir(parents=True, exist_ok=True)
+        return group_job(
+            group,
+            runs_dir=self.store.root,
+            suite=self.plan.suite,
+            threads=threads,
+            device=self._device,
+            command=self.command,
+            since=self._began,
+            judged=self.judge is not None,
+            frozen_threads=self._schedule.prepare_threads,
+        )
+
+    def _run(self, groups: list[Group]) -> None:
+        total, done = sum(len(group.jobs) for group in groups), 0
+        waiting = [group for group in groups if not self._is_blocked(group)]
+        started = shown = mirrored = time.monotonic()
+        while waiting or self._pool.running:
+            while self._pool.free > 0 and (group := self._next(waiting)) is not None:
+                waiting.remove(group)
+                if self.budget is not None and not self.budget.affords(group):
+                    waiting = self.budget.still_coming(waiting)
+                    continue
+                job = self._job(group, self._schedule.threads)
+                took = max(self._prepared_s.get(cell.cell_id, 0.0) for cell in job.cells)
+                job = replace(job, prepared_s=took)
+                self._pool.start(_names(job.cells), job, "run")
+            if self.judge is not None:
+                for attempt in self._pool.running:
+                    answer(attempt.outcome_path.parent, self.judge)
+            for attempt in self._pool.collect():
+                done += len(attempt.job.cells)
+                self._finish(attempt, done, total)
+            if waiting and not self._pool.running and self._next(waiting) is None:
+                waiting = self._drop_orphans(waiting)
+            now = time.monotonic()
+            if now - shown >= _SHOW_S:
+                self._show(started, done, total)
+                shown = now
+            if now - mirrored >= _MIRROR_S:
+                self._mirror()
+                mirrored = time.monotonic()
+            time.sleep(_POLL_S)
+        self._mirror()
+
+    def _next(self, waiting: list[Group]) -> Group | None:
+        """Return the first group whose trainings to start from are all finished."""
+        ready = (group for group in waiting if all(map(self._is_there, group.waits_for)))
+        return next(ready, None)
+
+    def _is_there(self, training: Training) -> bool:
+        return self._index.find(*training) is not None
+
+    def _drop_orphans(self, waiting: list[Group]) -> list[Group]:
+        """Fail the runs that nothing left will ever give a start; return the groups without them.
+
+        Called when no group can start and none is running.
+        """
+        coming = {job.gives for group in waiting for job in group.jobs}
+        left: list[Group] = []
+        for group in waiting:
+            kept: list[Job] = []
+            for job in group.jobs:
+                lost = {t for t in job.waits_for - coming if not self._is_there(t)}
+                if lost:
+                    name = self._names.get(min(lost), "a training")
+                    cell = self._job(Group(group.key, group.seed, (job,)), 1).cells[0]
+                    self._fail(cell, f"{name}, whose weights it needs, failed")
+                else:
+                    kept.append(job)
+            if kept:
+                left.append(Group(group.key, group.seed, tuple(kept)))
+        return left
+
+    def _is_blocked(self, group: Group) -> bool:
+        """Fail the runs of a group whose preparation failed."""
+        reasons = [self._blocked.get(job.cell.cell_id, "") for job in group.jobs]
+        if not any(reasons):
+            return False
+        for cell in self._job(group, 1).cells:
+            self._fail(cell, next(reason for reason in reasons if reason))
+        return True
+
+    def _finish(self, attempt: Attempt, done: int, total: int) -> None:
+        outcome = attempt.outcome()
+        if outcome.input_error:  # met only now, so the other groups go on
+            line = str(InputError(*outcome.input_error))
+            outcome.failed = {cell.key: line for cell in attempt.job.cells}
+        self.counters.update(outcome.counters)
+        self._progress.finish(attempt.name)
+        for cell in attempt.job.cells:
+            if cell.key in outcome.failed:
+                self._fail(cell, outcome.failed[cell.key])
+            if cell.key in outcome.pruned:
+                self._progress.say(f"  pruned {cell.name}: {outcome.pruned[cell.key]}")
+        ended = outcome.failed | outcome.pruned
+        finished = [cell for cell in attempt.job.cells if cell.key not in ended]
+        if finished:
+            self._progress.say(f"  done {done} of {total}: {_names(finished)}")
+
+    def _fail(self, cell: CellJob, reason: str) -> None:
+        name = f"{cell.name} seed {cell.seed}"
+        if self._mark(cell, reason):
+            self.failed[name] = reason
+            self._progress.say(f"  FAILED {name}: {reason}")
+
+    def _show(self, started: float, done: int, total: int) -> None:
+        share, texts = float(done), []
+        for attempt in self._pool.running:
+            steps, all_steps, loss = self._position(attempt)
+            share += len(attempt.job.cells) * steps / all_steps
+            text = f"step {steps} of {all_steps}" + (f", loss {loss:.3f}" if loss else "")
+            self._progress.update(attempt.name, steps, all_steps, text)
+            texts.append(f"{attempt.name}: {text}")
+        eta = eta_text(share / total, time.monotonic() - started)
+        self._progress.update("suite", share, total, f"{done} of {total} runs, {eta}")
+        self._progress.heartbeat(f"  {done} of {total} runs done, {eta}; " + "; ".join(texts))
+
+    def _position(self, attempt: Attempt) -> tuple[int, int, float | None]:
+        cell = attempt.job.cells[-1]
+        rows = self.store.log(cell.cell_id, cell.seed)
+        steps = max((row["step"] for row in rows), default=0)
+        losses = [row["loss"] for row in rows if "loss" in row]
+        return steps, max(1, cell.settings.train.steps), losses[-1] if losses else None
+
+    def _close_running(self, status: Any, reason: str) -> None:
+        for job in self.plan.left:
+            record = self.store.record(job.cell.cell_id, job.seed)
+            if record is not None and record.status == "running":
+                self.store.save(record.model_copy(update={"status": status, "error": reason}))
+        self._mirror()
+
+    def _mirror(self) -> None:
+        if self.tracker is not None:
+            self.tracker.update()
+
+    def _mark(self, cell: CellJob, reason: str) -> bool:
+        """Record a failure; False for a run that was done before its group's process ended."""
+        record = self.store.record(cell.cell_id, cell.seed)
+        if record is not None and record.status == "done":
+            return False
+        record = record or RunRecord(
+            cell_id=cell.cell_id,
+            seed=cell.seed,
+            status="failed",
+            settings=cell.settings.model_dump(mode="json"),
+            inputs=cell.identity.inputs,
+            variant=cell.settings.variant,
+            revision=cell.identity.revisions.variant,
+            revisions=cell.identity.revisions.beside_variant,
+        )
+        self.store.save(record.model_copy(update={"status": "failed", "error": reason}))
+        return True
+
+
+def _names(cells: list[CellJob]) -> str:
+    """Return what progress lines call a group: its cells, and their seeds."""
+    seeds = sorted({cell.seed for cell in cells})
+    names = ", ".join(dict.fromkeys(cell.name for cell in cells))
+    return f"{names}; seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"

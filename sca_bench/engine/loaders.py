@@ -1,0 +1,204 @@
+"""Data sets and loaders of a group, from its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from sca_bench.data.load import load_split
+from sca_bench.data.pipeline.collate import ImageSample, collate
+from sca_bench.data.pipeline.dataset import RegionDataset, ViewDataset
+from sca_bench.data.pipeline.sampling import EvalSampler, SeekableSampler
+from sca_bench.data.region_set import RegionSet
+from sca_bench.engine.features.bank import FeatureBank, Keys, image_key
+from sca_bench.engine.features.cache import Cache
+from sca_bench.engine.fork_servers import end_with_trainer, loader_processes
+from sca_bench.errors import InputError
+from sca_bench.files import FileDigests
+from sca_bench.scene_grammar import WORLD_VERSION
+from sca_bench.settings import CellSettings
+from sca_bench.study.keys.cell import SPLITS, CellIdentity, RunSplit
+from sca_bench.types import Family
+
+
+def load_splits(cell: CellIdentity) -> dict[RunSplit, RegionSet]:
+    """Read every split that a run needs.
+
+    Raises:
+        InputError: A file is missing or damaged.
+    """
+    sets: dict[RunSplit, RegionSet] = {}
+    for name in SPLITS:
+        split = cell.split_settings(name)
+        if split is not None:
+            sets[name] = load_split(split)
+            sets[name].check_images()
+    return sets
+
+
+def make_dataset(
+    sets: Mapping[RunSplit, RegionSet],
+    split: RunSplit,
+    cell: CellIdentity,
+    *,
+    image_size: int,
+    seed: int,
+    with_pixels: bool,
+    training: bool | None = None,
+) -> RegionDataset:
+    """Return the torch data set of one split; `training` decides on draws, not the split's name.
+
+    Where `training` is None, the training split is drawn from and the others are captioned.
+
+    Raises:
+        InputError: The prompt needs masks, and a region has none.
+    """
+    settings = cell.settings
+    return RegionDataset(
+        sets[split],
+        image_size=image_size,
+        prompt=cell.prompt(split),
+        prompt_seed=settings.eval.prompt_seed,
+        regions_per_image=settings.train.regions_per_image,
+        training=split == "train" if training is None else training,
+        seed=seed,
+        augmentation=settings.data,
+        permute_captions=settings.data.permute_captions,
+        blank_images=settings.data.blank_images,
+        with_pixels=with_pixels,
+        with_originals=cell.spec.needs_originals,
+    )
+
+
+def train_loader(
+    dataset: RegionDataset,
+    settings: CellSettings,
+    *,
+    seed: int,
+    start: int,
+    pin_memory: bool = False,
+) -> DataLoader[Any]:
+    """Return the endless training loader, standing behind `start` steps.
+
+    Args:
+        dataset: The training split.
+        settings: The cell, or the first one of a group.
+        seed: Seed of the data order.
+        start: Steps that were made before.
+        pin_memory: Put batches into page-locked memory, for a job on CUDA; it starts CUDA in this
+            process, so a job on the CPU leaves it alone even where there is a GPU.
+    """
+    size = settings.train.images_per_batch
+    return DataLoader(
+        dataset,
+        batch_size=size,
+        sampler=SeekableSampler(  # type: ignore[arg-type]
+            len(dataset),
+            seed,
+            start=start * size,
+            parts=[(len(p.region_set.images), p.weight) for p in dataset.region_set.parts] or None,
+        ),
+        collate_fn=collate,
+        persistent_workers=settings.runtime.loader_workers > 0,
+        pin_memory=pin_memory,
+        **_processes(settings),
+    )
+
+
+def eval_loader(dataset: RegionDataset, settings: CellSettings) -> DataLoader[Any]:
+    """Return a loader that yields every image once, about `eval_regions` regions at a time."""
+    sampler = EvalSampler(len(dataset))
+    return _loader(dataset, dataset, settings, sampler=sampler)
+
+
+def stored_loader(dataset: RegionDataset, settings: CellSettings) -> DataLoader[Any]:
+    """Return a loader over every image as it is stored, with the captions it is trained on."""
+    return _loader(ViewDataset(dataset, stored_only=True), dataset, settings)
+
+
+def view_loader(
+    views: ViewDataset, places: Sequence[int], settings: CellSettings
+) -> DataLoader[Any]:
+    """Return a loader over some (image, view) pairs, about `eval_regions` regions at a time."""
+    return _loader(Subset(views, places), views.dataset, settings)
+
+
+def _loader(
+    items: Dataset[ImageSample], dataset: RegionDataset, settings: CellSettings, **more: Any
+) -> DataLoader[Any]:
+    per_image = max(1.0, len(dataset.region_set.regions) / max(1, len(dataset)))
+    return DataLoader(
+        items,
+        batch_size=max(1, round(settings.runtime.eval_regions / per_image)),
+        collate_fn=collate,
+        **_processes(settings),
+        **more,
+    )
+
+
+def _processes(settings: CellSettings) -> dict[str, Any]:
+    """Return what a loader is told of its worker processes."""
+    workers = settings.runtime.loader_workers
+    if workers == 0:
+        return {}
+    return {
+        "num_workers": workers,
+        "multiprocessing_context": loader_processes(),
+        "worker_init_fn": end_with_trainer,
+    }
+
+
+def content_of(region_set: RegionSet, settings: CellSettings, digests: FileDigests) -> Keys:
+    """Return what names the rows of a split: images by their bytes, scenes by their world."""
+
+    def content(image_id: str) -> str:
+        if settings.data.blank_images:
+            return "blank"
+        path = region_set.images[image_id].path
+        if not path:
+            return f"{WORLD_VERSION}:{image_id}"
+        try:
+            return digests.of(Path(path))
+        except FileNotFoundError as error:
+            raise InputError(path, "", "no such image") from error
+        except OSError as error:
+            raise InputError(path, "", f"cannot be read ({error.strerror})") from error
+
+    return Keys(content)
+
+
+def open_bank(
+    cache: Cache,
+    cell: CellIdentity,
+    split: RunSplit,
+    region_set: RegionSet,
+    families: Sequence[Family],
+) -> FeatureBank:
+    """Open what is kept of a split's frozen features."""
+    stores = {family: cache.store(key) for family, key in cell.store_keys(split, families).items()}
+    keys = content_of(region_set, cell.settings, FileDigests(cache.root / ".digests.sqlite"))
+    return FeatureBank(stores, families, keys, cell.settings.features)
+
+
+def needs_pixels(bank: FeatureBank, views: ViewDataset) -> bool:
+    """Say whether images have to be loaded: neither all embeddings nor all features are kept."""
+    return not (_keeps_embeddings(bank, views) or _keeps_features(bank, views))
+
+
+def _keeps_embeddings(bank: FeatureBank, views: ViewDataset) -> bool:
+    store = bank.stores.get("images")
+    if store is None:
+        return False
+    return all(image_key(view, bank.keys.content_of(image)) in store for image, view in views.keys)
+
+
+def _keeps_features(bank: FeatureBank, views: ViewDataset) -> bool:
+    if not bank.knows_regions:
+        return False
+    return all(
+        bank.has_view(view, bank.keys.content_of(image), views.dataset.region_set.regions_of(image))
+        for image, view in views.keys
+    )

@@ -1,0 +1,280 @@
+"""Scoring finished runs from their files; no model, no GPU, one METEOR process for all runs."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save
+
+from sca_bench.data.load import load_split
+from sca_bench.data.region_set import RegionSet
+from sca_bench.errors import InputError, at
+from sca_bench.files import write_atomic
+from sca_bench.metrics.protocol import ImageSource
+from sca_bench.metrics.registry import get_metric
+from sca_bench.metrics.rows import CaptionRow, read_rows
+from sca_bench.metrics.score import Scorer, ScoreResult
+from sca_bench.metrics.subsets import subset_digest, subset_rows
+from sca_bench.metrics.value_names import SEEN, TRAIN, ValueName, values_of
+from sca_bench.study.keys.cell import CellIdentity
+from sca_bench.study.plan.plan import Job
+from sca_bench.study.runs.record import RunRecord, Score
+from sca_bench.study.runs.store import PREDICTIONS, STATISTICS, TRAIN_PREDICTIONS, Store
+from sca_bench.variants import get_variant
+
+
+def is_scored(
+    record: RunRecord,
+    metrics: Sequence[str],
+    subsets: Mapping[str, str] | None = None,
+    *,
+    again: bool = False,
+) -> bool:
+    """Say whether every metric has a value or a reason in the record, of every subset, too.
+
+    Args:
+        record: The run.
+        metrics: Names.
+        subsets: Name -> regions; another file under a name that was scored does not count.
+        again: Whether a reason is not enough.
+    """
+    subsets = subsets or {}
+    keys = [key for metric in metrics for key in values_of(metric)]
+    names = [str(ValueName(key, part=part)) for part in ("", *subsets) for key in keys]
+    found = [record.scores.get(name) for name in names]
+    whole = all(score is not None and not (again and score.value is None) for score in found)
+    return whole and all(
+        record.subsets.get(name) == subset_digest(which) for name, which in subsets.items()
+    )
+
+
+def score_runs(
+    store: Store,
+    jobs: Iterable[Job],
+    metrics: Sequence[str],
+    say: Callable[[str], None],
+    subsets: Mapping[str, str] | None = None,
+    *,
+    again: bool = False,
+) -> int:
+    """Score every finished run that lacks one of the metrics; return how many were scored.
+
+    Args:
+        store: Where the runs lie.
+        jobs: The runs meant.
+        metrics: What they are scored by.
+        say: Prints a line.
+        subsets: Name -> regions scored by themselves as well, see `metrics.subsets.subset_rows`;
+            their scores are called `name/metric`.
+        again: Try anew what could not be computed before.
+
+    Raises:
+        InputError: A predictions file is damaged, or a subset names regions that a run has not
+            captioned; what was scored before is kept.
+    """
+    subsets = subsets or {}
+    waiting: list[RunRecord] = []
+    for job in jobs:
+        record = store.record(job.cell.cell_id, job.seed)
+        done = record is not None and record.status == "done"
+        if record is not None and done and not is_scored(record, metrics, subsets, again=again):
+            waiting.append(record)
+    if not waiting:
+        return 0
+    say(f"  scoring {len(waiting)} runs: {', '.join((*metrics, *subsets))}")
+    opened: dict[str, RegionSet] = {}
+    with Scorer() as scorer:
+        for record in waiting:
+            folder = store.run_dir(record.cell_id, record.seed)
+            rows = read_rows(folder / PREDICTIONS)
+            images = _images_of(record, opened)
+            if not is_scored(record, metrics, again=again):
+                with at(folder):
+                    result = scorer.score(rows, metrics, images)
+                record = _score_whole(scorer, store, record, rows, result, metrics)
+            for name, which in subsets.items():
+                if not is_scored(record, metrics, {name: which}, again=again):
+                    part = subset_rows(rows, which)
+                    with at(f"{folder}: {name}"):
+                        result = scorer.score(part, metrics, images)
+                    _keep_part(folder, name, part, result)
+                    update = _of_part(record, name, result)
+                    update["subsets"] = record.subsets | {name: subset_digest(which)}
+                    record = _save(store, record, update)
+    return len(waiting)
+
+
+def _keep_part(folder: Path, name: str, rows: list[CaptionRow], result: ScoreResult) -> None:
+    """Add a subset's region scores and statistics to the files of the whole."""
+    path = folder / "region_scores.json"
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    stored.setdefault("parts", {})[name] = _regions(rows, result)
+    write_atomic(path, json.dumps(stored))
+    if result.statistics:
+        path = folder / STATISTICS
+        kept = load_file(path) if path.exists() else {}
+        kept |= {f"{name}/{k}": np.ascontiguousarray(v) for k, v in result.statistics.items()}
+        write_atomic(path, save(kept))
+
+
+def _keep_whole(
+    store: Store, record: RunRecord, rows: list[CaptionRow], result: ScoreResult
+) -> None:
+    """Write region scores and statistics; those of metrics that the record has already stay."""
+    folder = store.run_dir(record.cell_id, record.seed)
+    now = _regions(rows, result)
+    before = store.region_scores(record.cell_id, record.seed)
+    kept: dict[str, Any] = {}
+    if record.scores and before.get("region_ids") == now["region_ids"]:
+        older = {k: v for k, v in before.get("scores", {}).items() if k in record.scores}
+        now["scores"] = older | now["scores"]
+        now |= {"parts": before["parts"]} if "parts" in before else {}
+        if (folder / STATISTICS).exists():
+            kept = load_file(folder / STATISTICS)
+    write_atomic(folder / "region_scores.json", json.dumps(now))
+    kept |= {k: np.ascontiguousarray(v) for k, v in result.statistics.items()}
+    if kept:
+        write_atomic(folder / STATISTICS, save(kept))
+    else:  # what a run of other captions left
+        (folder / STATISTICS).unlink(missing_ok=True)
+
+
+def _regions(rows: list[CaptionRow], result: ScoreResult) -> dict[str, Any]:
+    return {
+        "region_ids": [row.region_id for row in rows],
+        "image_ids": [row.image_id for row in rows],
+        "scores": dict(result.per_region),
+    }
+
+
+def _score_whole(
+    scorer: Scorer,
+    store: Store,
+    record: RunRecord,
+    rows: list[CaptionRow],
+    result: ScoreResult,
+    metrics: Sequence[str],
+) -> RunRecord:
+    """Write the scores of all captioned regions, and of the training regions if there are any."""
+    folder = store.run_dir(record.cell_id, record.seed)
+    _keep_whole(store, record, rows, result)
+    update = _update(record, result)
+    if (folder / TRAIN_PREDICTIONS).exists():
+        update["scores"] |= _train_scores(scorer, record, folder, rows, metrics)
+    return _save(store, record, update)
+
+
+def _save(store: Store, record: RunRecord, update: dict[str, Any]) -> RunRecord:
+    record = record.model_copy(update=update)
+    store.save(record)
+    return record
+
+
+def _images_of(record: RunRecord, opened: dict[str, RegionSet]) -> ImageSource:
+    """Return the images a run captioned, as they are stored; their split is opened on first use.
+
+    Args:
+        record: The run.
+        opened: Splits that were opened before, shared by the runs that captioned them.
+    """
+
+    @functools.cache
+    def captioned() -> RegionSet:
+        split = CellIdentity.stored(record.settings, record.inputs).split_settings("captioned")
+        key = split.model_dump_json()
+        if key not in opened:
+            opened[key] = load_split(split)
+        return opened[key]
+
+    def load(image_id: str) -> NDArray[np.uint8]:
+        with at(f"run {record.cell_id}"):
+            try:
+                return captioned().load_image(image_id)
+            except KeyError:
+                problem = "is not in the split the run captioned"
+                raise InputError(None, image_id, problem, "run it again") from None
+
+    return load
+
+
+def _train_scores(
+    scorer: Scorer,
+    record: RunRecord,
+    folder: Path,
+    captioned: list[CaptionRow],
+    metrics: Sequence[str],
+) -> dict[str, Score]:
+    """Return what the captions of the training split tell, in exact matches.
+
+    `train/...`: the training split, compared with the regions' own references in every cell;
+    `train/exact_match_as_dealt`: compared with the captions of other regions, where those were
+    learnt from: how much of them the cell knows by heart;
+    `seen/...`: the captioned regions with a reference that some training region has, too.
+    """
+    path = folder / TRAIN_PREDICTIONS
+    train = read_rows(path)
+    wanted = [m for m in metrics if get_metric(m).family in ("exact_match", "macro_recall")]
+    wanted = wanted or ["exact_match"]
+    known = {reference.lower() for row in train for reference in row.references}
+    seen = [row for row in captioned if any(r.lower() in known for r in row.references)]
+    scores: dict[str, Score] = {}
+    for part, rows, split in ((TRAIN, train, "train"), (SEEN, seen, _split(record))):
+        if rows:
+            with at(folder):
+                result = scorer.score(rows, wanted)
+            scores |= {f"{part}/{k}": _score(record, result, k, split) for k in result.values}
+    if all(row.learnt_from for row in train):
+        dealt = [replace(row, references=row.learnt_from) for row in train]
+        with at(path):
+            result = scorer.score(dealt, ["exact_match"])
+        scores[f"{TRAIN}/exact_match_as_dealt"] = _score(record, result, "exact_match", "train")
+    return scores
+
+
+def _update(record: RunRecord, result: ScoreResult) -> dict[str, Any]:
+    scores = dict(record.scores)
+    for key in result.values:
+        scores[key] = _score(record, result, key, _split(record))
+    notes = [*record.notes, *(note for note in result.notes if note not in record.notes)]
+    return {"scores": scores, "notes": notes}
+
+
+def _of_part(record: RunRecord, name: str, part: ScoreResult) -> dict[str, Any]:
+    """Return the scores of a subset as `name/metric`.
+
+    Slots by the number of objects are left out: a subset need not have all regions of an image.
+    """
+    result = ScoreResult()
+    result.add_part(name, part)
+    return _update(record, result)
+
+
+def _score(record: RunRecord, result: ScoreResult, key: str, split: str) -> Score:
+    signature = result.signatures.get(key)
+    protocol = {"split": split, "decoding": "none", "prompt": "none"}
+    reads = get_variant(record.variant).reads
+    if not reads or "eval" in reads:  # else neither decoding nor prompt has a say
+        protocol |= {"decoding": _decoding(record), "prompt": record.settings["eval"]["prompt"]}
+    return Score(
+        value=result.values[key],
+        signature={**signature.to_dict(), **protocol} if signature else {},
+        reason=result.not_computed.get(key, ""),
+    )
+
+
+def _split(record: RunRecord) -> str:
+    """Return what was captioned; records from before `eval.split` are all of the test split."""
+    return str(record.settings["eval"].get("split", "test"))
+
+
+def _decoding(record: RunRecord) -> str:
+    beams = record.settings["eval"]["num_beams"]
+    how = "greedy" if beams == 1 else f"beam {beams}"
+    return f"{how}, at most {record.settings['eval']['max_new_tokens']} tokens"

@@ -1,0 +1,1 @@
+"""Sweeps: Optuna asks, groups of cells answer."""

@@ -1,0 +1,230 @@
+"""The model that mmengine's runner sees: several cells over one frozen prefix, in lockstep.
+
+One step computes the frozen features of the batch once (or takes them from a bank) and then lets
+every cell make its own forward, backward, clipping and update, inside its own random stream. A cell
+that fails is recorded and leaves; the others go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, cast
+
+import torch
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from sca_bench.batch import RegionBatch
+from sca_bench.captioner import Decoding, RegionCaptioner, SharesPrefix, TrainableCaptioner
+from sca_bench.engine.features.bank import FeatureBank, Frozen
+from sca_bench.engine.worker.process import cpu_threads
+from sca_bench.engine.worker.rng import RngStream
+from sca_bench.engine.worker.step_timer import StepClock
+from sca_bench.settings import CellSettings
+from sca_bench.study.keys.cell import CellIdentity, RunSplit, families_of
+from sca_bench.types import Prediction
+
+_AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass
+class Member:
+    """One cell inside a group.
+
+    Attributes:
+        key: The run's key in its job.
+        captioner: Its model.
+        identity: Its settings and inputs.
+        rng: Its random stream.
+        error: Why it left the group; empty while it is in it.
+        pruned: Whether it left because a sweep has no more use for it.
+        last: Loss and gradient norm of the latest step, still on the device.
+        clock: Times its own part of every step.
+        cpu_s: CPU seconds (all threads) of its own part of all steps.
+    """
+
+    key: str
+    captioner: RegionCaptioner
+    identity: CellIdentity
+    rng: RngStream
+    error: str = ""
+    pruned: bool = False
+    last: dict[str, Tensor] = field(default_factory=dict)
+    clock: StepClock = field(default_factory=StepClock)
+    cpu_s: float = 0.0
+
+    @property
+    def settings(self) -> CellSettings:
+        """Its settings."""
+        return self.identity.settings
+
+
+class MemberPrediction(NamedTuple):
+    """What one member says of one region.
+
+    Attributes:
+        member: The member's key.
+        prediction: What it says.
+        loss: Its loss on the batch that the region is in; None where captions alone are asked for.
+    """
+
+    member: str
+    prediction: Prediction
+    loss: float | None
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
+    """Return the mixed-precision context of a training precision; nothing for fp32."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    context = torch.autocast(device.type, dtype=_AMP[precision])
+    return cast("contextlib.AbstractContextManager[Any]", context)
+
+
+class CellGroup(BaseModel):
+    """Cells in lockstep.
+
+    Args:
+        members: The cells; all share settings that touch the frozen prefix and the data order.
+        device: Where to compute.
+        banks: Split name -> bank of frozen features; splits without one are computed as they come.
+        decoding: How captions are generated.
+        frozen_threads: CPU threads of what is computed as it comes; 0 leaves them as they are.
+    """
+
+    def __init__(
+        self,
+        members: list[Member],
+        device: torch.device,
+        banks: Mapping[RunSplit, FeatureBank],
+        decoding: Decoding,
+        frozen_threads: int = 0,
+    ) -> None:
+        super().__init__()
+        self.frozen_threads = frozen_threads
+        self.members = members
+        self.device_ = device
+        self.banks = dict(banks)
+        self.decoding = decoding
+        self.captioning: RunSplit = "captioned"  # what `test_step` gets its batches from
+        self.shared_clock = StepClock()
+        self.counters = {"train_steps": 0, "encoder_forwards": 0, "sam_mixer_forwards": 0}
+        self.parts = nn.ModuleList(
+            [m.captioner for m in members if isinstance(m.captioner, nn.Module)]
+        )
+        first = members[0].settings
+        self.precision = first.train.precision
+        self._losses: dict[str, Callable[[RegionBatch], Tensor]] = {}
+        for member in members:
+            if isinstance(member.captioner, TrainableCaptioner):
+                loss = member.captioner.loss
+                self._losses[member.key] = torch.compile(loss) if first.runtime.compile else loss
+
+    @property
+    def alive(self) -> list[Member]:
+        """The members that have not left."""
+        return [member for member in self.members if not member.error]
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Not used: the loop calls `train_step`, `val_step` and `test_step`."""
+        raise TypeError("a CellGroup is stepped, not called")
+
+    def train_step(self, data: RegionBatch, optim_wrapper: Any) -> dict[str, Tensor]:
+        """Make one step of every live member; return each one's loss."""
+        batch = self.with_features(data, "train")
+        self.counters["train_steps"] += 1
+        losses: dict[str, Tensor] = {}
+        for member in self.alive:
+            cpu = time.process_time()
+            try:
+                with member.rng.active(), member.clock.step(self.device_):
+                    losses[member.key] = self._step(member, batch, optim_wrapper[member.key])
+            except Exception as error:
+                self.fail(member, f"{type(error).__name__}: {error}")
+            member.cpu_s += time.process_time() - cpu
+        return losses
+
+    def _step(self, member: Member, batch: RegionBatch, wrapper: Any) -> Tensor:
+        with self._autocast():
+            loss = self._losses[member.key](batch)
+        wrapper.backward(wrapper.scale_loss(loss))
+        wrapper.step()
+        wrapper.zero_grad()
+        member.last = {"loss": loss.detach()}
+        return loss.detach()
+
+    def fail(self, member: Member, reason: str) -> None:
+        """Take a member out of the group."""
+        member.error = " ".join(reason.split())[:500]
+        if isinstance(member.captioner, nn.Module):
+            for parameter in member.captioner.parameters():
+                parameter.grad = None
+        if self.device_.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def prune(self, member: Member, reason: str) -> None:
+        """Take a member out of the group that did not fail."""
+        member.pruned = True
+        self.fail(member, reason)
+
+    def val_step(self, data: RegionBatch) -> list[MemberPrediction]:
+        """Return one row per live member and region: validation loss and caption."""
+        batch = self.with_features(data, "val")
+        rows: list[MemberPrediction] = []
+        for member in self.alive:
+            loss = None
+            if isinstance(member.captioner, TrainableCaptioner) and batch.captions is not None:
+                with self._autocast():
+                    loss = float(member.captioner.loss(batch))
+            rows += self._generate(member, batch, loss)
+        return rows
+
+    def test_step(self, data: RegionBatch) -> list[MemberPrediction]:
+        """Return one row per live member and region."""
+        batch = self.with_features(data, self.captioning)
+        rows: list[MemberPrediction] = []
+        for member in self.alive:
+            try:
+                rows += self._generate(member, batch)
+            except Exception as error:
+                self.fail(member, f"{type(error).__name__}: {error}")
+        return rows
+
+    def _generate(
+        self, member: Member, batch: RegionBatch, loss: float | None = None
+    ) -> list[MemberPrediction]:
+        with torch.no_grad(), self._autocast():
+            predictions = member.captioner.generate(batch, self.decoding)
+        return [MemberPrediction(member.key, each, loss) for each in predictions]
+
+    def with_features(self, data: RegionBatch, split: RunSplit) -> RegionBatch:
+        """Return a batch of a split on the device, with the frozen features its members read.
+
+        The group's `shared_clock` times it, once for all members.
+        """
+        with self.shared_clock.step(self.device_):
+            return self._with_features(data, split)
+
+    def _with_features(self, data: RegionBatch, split: RunSplit) -> RegionBatch:
+        batch = data.to(self.device_)
+        bank = self.banks.get(split)
+        features = bank.features(batch) if bank is not None else None
+        if features is not None:
+            return replace(batch, features=features)
+        sharing = [m.captioner for m in self.alive if isinstance(m.captioner, SharesPrefix)]
+        if not sharing:
+            return batch
+        frozen = Frozen(self.members[0].settings.features, bank)
+        families = families_of(member.identity for member in self.alive)
+        with torch.no_grad(), self._autocast(), cpu_threads(self.frozen_threads):
+            batch = frozen.embedded(sharing[0], batch)
+            features = frozen.features(dict.fromkeys(families, sharing[0]), batch)
+        self.counters["encoder_forwards"] += frozen.encoder_forwards
+        self.counters["sam_mixer_forwards"] += frozen.sam_mixer_forwards
+        return replace(batch, features=features, image_embeddings_BChw=None)
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        return autocast(self.device_, self.precision)

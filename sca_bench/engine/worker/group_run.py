@@ -1,0 +1,322 @@
+"""What a worker process does: prepare a frozen prefix, or run one group of cells to the end."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sca_bench.captioner import Decoding, SharesPrefix
+from sca_bench.data.pipeline.dataset import ViewDataset
+from sca_bench.engine import loaders as splits
+from sca_bench.engine.features.bank import FeatureBank
+from sca_bench.engine.features.cache import Cache
+from sca_bench.engine.job import CellJob, GroupJob, Outcome
+from sca_bench.engine.provenance import now
+from sca_bench.engine.thumbnails import images_folder
+from sca_bench.engine.worker.cell_group import CellGroup, Member
+from sca_bench.engine.worker.fit_once import fit_once
+from sca_bench.engine.worker.hooks import CheckpointHook, JudgeHook, LogHook
+from sca_bench.engine.worker.mmengine_runner import build_runner
+from sca_bench.engine.worker.predictions import ValidationSummary, WritePredictions, check_complete
+from sca_bench.engine.worker.prepare import build_member, prepare
+from sca_bench.engine.worker.process import die_with_parent, redirect
+from sca_bench.engine.worker.run_record import cost_of, new_record
+from sca_bench.engine.worker.sam_masks import masks_file, write_masks
+from sca_bench.engine.worker.trained_weights import load_found, load_trained, save_trained
+from sca_bench.errors import CellError, InputError, at
+from sca_bench.models.sam.sam import sam_dims
+from sca_bench.study.keys.cell import CellIdentity, RunSplit, families_of
+from sca_bench.study.keys.training import TrainedIndex
+from sca_bench.study.runs.record import RunRecord
+from sca_bench.study.runs.store import (
+    PREDICTIONS,
+    TRAIN_PREDICTIONS,
+    Store,
+    checkpoint_step,
+    drop_checkpoints,
+    is_trained,
+    keep_log_until,
+)
+
+
+def main(job_path: str, outcome_path: str, log_path: str, stage: str) -> None:
+    """Entry point of the process; everything it prints goes to the log.
+
+    Args:
+        job_path: A saved `GroupJob`.
+        outcome_path: Where to write the `Outcome`.
+        log_path: Text log of this process.
+        stage: `prepare` or `run`, or what to measure of a miniature.
+    """
+    die_with_parent()
+    redirect(log_path)
+    outcome = Outcome()
+    job = GroupJob.load(Path(job_path))
+    try:
+        with at(job.where):
+            torch.set_num_threads(job.threads)
+            if job.device.startswith("cuda:"):
+                torch.cuda.set_device(job.device)
+            torch.manual_seed(job.order_seed)
+            if stage == "prepare":
+                prepare(job, outcome, Path(outcome_path).with_suffix(".progress"))
+            elif stage == "run":
+                GroupRun(job, outcome).run()
+            else:
+                from sca_bench.engine.measure.probe_run import MEASURES
+
+                MEASURES[stage](job, Path(outcome_path))
+    except InputError as error:
+        outcome.input_error = [error.where, error.key, error.problem, error.fix]
+    except Exception as error:
+        traceback.print_exc()
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        outcome.failed = {cell.key: reason for cell in job.cells}
+    outcome.save(Path(outcome_path))
+
+
+class GroupRun:
+    """One attempt at a group: data, cells, the loop, records."""
+
+    def __init__(self, job: GroupJob, outcome: Outcome) -> None:
+        self.job, self.outcome = job, outcome
+        self.store = Store(job.runs_dir)
+        self.device = torch.device(job.device)
+        # What the cells of a group share, its first one says.
+        self.lead: CellIdentity = job.cells[0].identity
+        self.first = self.lead.settings
+        self.seed = job.order_seed
+        self.started = now()
+        self.folders = {c.key: self.store.run_dir(c.cell_id, c.seed) for c in job.cells}
+        self.start = min(checkpoint_step(folder) for folder in self.folders.values())
+        self.timings: dict[str, float] = {}
+        self.index = TrainedIndex(self.store)
+        self.lineages: dict[str, list[dict[str, Any]]] = {}
+        self.masks_file = ""
+
+    def run(self) -> None:
+        """Train (where there is something to train), caption, write records."""
+        self.sets = splits.load_splits(self.lead)
+        self.image_size = sam_dims(self.first.sam.size).image_size
+        group = self._group()
+        for cell, member in zip(self.job.cells, group.members, strict=True):
+            try:
+                self.lineages[cell.key] = self._start_from(cell, member)
+            except CellError as error:
+                self.lineages[cell.key] = []
+                group.fail(member, str(error))
+            self.store.save(self._record(cell))
+        if self.lead.spec.trains == "gradient" and not self.job.cells[0].reuses:
+            self._timed("train_s", lambda: self._train(group))
+        self._fit(group)
+        if not self.job.is_stage:
+            self._timed("generate_s", lambda: self._caption(group))
+            self._keep_masks(group)
+        self.outcome.count(group.counters)
+        for cell, member in zip(self.job.cells, group.members, strict=True):
+            if member.error:
+                left = self.outcome.pruned if member.pruned else self.outcome.failed
+                left[cell.key] = member.error
+            self._close(cell, group, member)
+
+    def _close(self, cell: CellJob, group: CellGroup, member: Member) -> None:
+        record = self._record(cell)
+        record.status = "done"
+        if member.error:
+            record.status = "pruned" if member.pruned else "failed"
+        record.error = member.error
+        record.provenance["finished"] = now()
+        captioned: tuple[RunSplit, ...] = () if self.job.is_stage else ("captioned",)
+        if captioned and self.first.eval.also_train:
+            captioned += ("train",)
+        num_captions = sum(len(self.sets[split].regions) for split in captioned)
+        took = self.job.prepared_s
+        record.cost = cost_of(group, member, self.timings, num_captions, took)
+        record.counters = dict(group.counters)
+        record.masks_file = self.masks_file
+        self.store.save(record)
+        if not member.error:
+            drop_checkpoints(self.folders[cell.key])
+
+    def _record(self, cell: CellJob) -> RunRecord:
+        lineage = self.lineages[cell.key]
+        return new_record(self.job, cell, self.sets, self.started, self.start, lineage)
+
+    def _start_from(self, cell: CellJob, member: Member) -> list[dict[str, Any]]:
+        """Give a member the weights it starts from, or those it reuses; return their lineage."""
+        wanted, name = cell.starts_from, "pretraining"
+        if cell.reuses:
+            wanted, name = cell.training_id, "training"
+        if not wanted:
+            return []
+        before = self.store.record(cell.cell_id, cell.seed)
+        begun = self.start > 0 or is_trained(self.folders[cell.key])
+        if begun and not cell.reuses and before is not None and before.lineage:
+            return list(before.lineage)  # what it did start from, whatever has become of that
+        found = self.index.find(wanted, cell.seed)
+        if found is None and begun and not cell.reuses:
+            return []  # its record was deleted; its own checkpoint is all it needs
+        if found is None:
+            problem = f"the weights of training {wanted} are gone"
+            raise InputError(self.store.root, cell.name, problem, "run the suite again")
+        load_found(member.captioner, found, self.index.folder(found))
+        stage = self.store.record(found.cell_id, found.seed)
+        return self.index.lineage((stage.stage if stage else "") or name, found)
+
+    def _group(self) -> CellGroup:
+        spec = self.lead.spec
+        parts = spec.load_parts(self.first)
+        members = [build_member(c, parts, self.device) for c in self.job.cells]
+        banks: dict[RunSplit, FeatureBank] = {}
+        if isinstance(members[0].captioner, SharesPrefix):
+            cache = Cache.of(Path(self.job.runs_dir), self.first.runtime)
+            families = families_of(member.identity for member in members)
+            for split in self.sets:
+                if split in self.job.splits and self.lead.keeps(split):
+                    banks[split] = splits.open_bank(
+                        cache, self.lead, split, self.sets[split], families
+                    )
+        decoding = Decoding(self.first.eval.num_beams, self.first.eval.max_new_tokens)
+        group = CellGroup(members, self.device, banks, decoding, self.job.frozen_threads)
+        self.needs_pixels = [s for s in self.sets if spec.looks and s not in banks]
+        for split, bank in banks.items():
+            if splits.needs_pixels(bank, ViewDataset(self._dataset(split))):
+                self.needs_pixels.append(split)
+        return group
+
+    def _dataset(self, split: RunSplit, training: bool | None = None) -> Any:
+        return splits.make_dataset(
+            self.sets,
+            split,
+            self.lead,
+            image_size=self.image_size,
+            seed=self.seed,
+            with_pixels=split in self.needs_pixels,
+            training=training,
+        )
+
+    def _runner(
+        self,
+        group: CellGroup,
+        *,
+        training: bool,
+        captions: WritePredictions | None = None,
+    ) -> Any:
+        train = val = None
+        if training:
+            train = splits.train_loader(
+                self._dataset("train"),
+                self.first,
+                seed=self.seed,
+                start=self.start,
+                pin_memory=self.device.type == "cuda",
+            )
+            if "val" in self.sets:
+                val = splits.eval_loader(self._dataset("val"), self.first)
+        regions = self.sets["val"].regions if "val" in self.sets else ()
+        runtime = self.first.runtime
+        phase = "training" if training else self.lead.data_split(group.captioning)
+        work_dir = Path(self.job.runs_dir) / "attempts" / self.job.attempt
+        return build_runner(
+            group,
+            name=f"{self.job.attempt}-{phase}",
+            work_dir=work_dir,
+            seed=self.seed,
+            train_loader=train,
+            val_loader=val,
+            test_loader=splits.eval_loader(self._dataset(group.captioning, False), self.first),
+            val_metric=ValidationSummary(regions),
+            test_metric=captions or WritePredictions(self.sets["captioned"].regions, self.folders),
+            hooks=[
+                LogHook(self.folders, runtime.log_every),
+                CheckpointHook(self.folders, runtime.checkpoint_every, self.start),
+                *([JudgeHook(work_dir)] if self.job.judged and training else []),
+            ],
+            start=self.start,
+        )
+
+    def _train(self, group: CellGroup) -> None:
+        if all(is_trained(folder) for folder in self.folders.values()):
+            for member in group.members:
+                try:
+                    load_trained(member.captioner, self.folders[member.key])
+                except CellError as error:
+                    group.fail(member, str(error))
+            self._announce(group)
+            return  # only the captions are missing
+        for folder in self.folders.values():
+            keep_log_until(folder, self.start)
+        if self.first.train.steps and group.alive:
+            self._runner(group, training=True).train()
+        for member in group.alive:
+            save_trained(member.captioner, self.folders[member.key])
+        self._announce(group)
+
+    def _announce(self, group: CellGroup) -> None:
+        """Tell the runs folder what was trained, for the runs that start from it or reuse it."""
+        for cell, member in zip(self.job.cells, group.members, strict=True):
+            if not member.error and cell.training_id:
+                steps = member.settings.train.steps
+                self.index.announce(cell.training_id, cell.cell_id, cell.seed, steps)
+
+    def _fit(self, group: CellGroup) -> None:
+        for member in group.alive:
+            fit_once(
+                member.captioner,
+                group,
+                self.sets["train"],
+                lambda: self._dataset("train"),
+                self.first,
+            )
+
+    def _caption(self, group: CellGroup) -> None:
+        self._caption_split(group, "captioned", PREDICTIONS)
+        if self.first.eval.also_train:
+            self._caption_split(group, "train", TRAIN_PREDICTIONS)
+
+    def _caption_split(self, group: CellGroup, split: RunSplit, name: str) -> None:
+        if not group.alive:
+            return
+        for member in group.alive:
+            (self.folders[member.key] / name).unlink(missing_ok=True)
+        group.captioning = split
+        learnt: dict[str, Any] = {}
+        if split == "train" and self.first.data.permute_captions:
+            drawn = self._dataset(split)
+            learnt = {r.region_id: drawn.references_of(r) for r in self.sets[split].regions}
+        captions = WritePredictions(self.sets[split].regions, self.folders, name, learnt)
+        self._runner(group, training=False, captions=captions).test()
+        for member in group.alive:
+            try:
+                check_complete(self.folders[member.key], name)
+            except CellError as error:
+                group.fail(member, str(error))
+
+    def _keep_masks(self, group: CellGroup) -> None:
+        """Keep SAM's masks of the thumbnails' regions; a picture less is no reason to fail."""
+        root, captioned = self.store.root, self.sets["captioned"]
+        path = masks_file(root, captioned, self.lead)
+        member = next(iter(group.alive), None)
+        try:
+            if member is not None and write_masks(
+                path,
+                member.captioner,
+                group.banks.get("captioned"),
+                self._dataset("captioned"),
+                images_folder(root, captioned),
+                self.first,
+                self.device,
+            ):
+                self.masks_file = path.relative_to(root).as_posix()
+        except Exception:
+            traceback.print_exc()
+
+    def _timed(self, name: str, action: Callable[[], None]) -> None:
+        started = time.perf_counter()
+        action()
+        self.timings[name] = time.perf_counter() - started

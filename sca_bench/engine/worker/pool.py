@@ -1,0 +1,98 @@
+"""Worker processes: one per group attempt, never more at a time than asked for."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass, replace
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from sca_bench.engine.fork_servers import worker_processes
+from sca_bench.engine.job import GroupJob, Outcome
+
+
+@dataclass
+class Attempt:
+    """One running worker process."""
+
+    name: str
+    job: GroupJob
+    process: BaseProcess
+    outcome_path: Path
+    log_path: Path
+    slot: int
+
+    @property
+    def progress_text(self) -> str:
+        """What the worker last said of its preparation."""
+        path = self.outcome_path.with_suffix(".progress")
+        return path.read_text(encoding="utf-8") if path.exists() else "starting"
+
+    def outcome(self) -> Outcome:
+        """Return how a finished worker ended; a death without word fails all its cells."""
+        if self.outcome_path.exists():
+            return Outcome.load(self.outcome_path)
+        code = self.process.exitcode or 0
+        how = f"exit code {code}"
+        if code < 0:
+            how = signal.Signals(-code).name + (" (out of memory?)" if code == -9 else "")
+        reason = f"the worker process ended with {how}; see {self.log_path}"
+        return Outcome(failed={cell.key: reason for cell in self.job.cells})
+
+
+class Pool:
+    """Starts attempts in processes forked from one server that has the libraries loaded.
+
+    Args:
+        folder: Where jobs, outcomes and logs of attempts lie.
+        limit: Processes at a time.
+        num_gpus: GPUs that jobs on device `cuda` are spread over; 0 or 1 leaves the name as it is.
+    """
+
+    def __init__(self, folder: Path, limit: int, num_gpus: int = 0) -> None:
+        self._folder, self.limit, self._num_gpus = folder, limit, num_gpus
+        # Waiting threads that spin take the cores from the neighbours: 5 x the CPU seconds here.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        self._context = worker_processes()
+        self.running: list[Attempt] = []
+
+    def start(self, name: str, job: GroupJob, stage: str) -> Attempt:
+        """Start a worker."""
+        from sca_bench.engine.worker import group_run as worker
+
+        slot = min(set(range(self.limit)) - {attempt.slot for attempt in self.running})
+        if job.device == "cuda" and self._num_gpus > 1:
+            job = replace(job, device=f"cuda:{slot % self._num_gpus}")
+        folder = self._folder / job.attempt
+        folder.mkdir(parents=True, exist_ok=True)
+        job.save(folder / "job.json")
+        outcome, log = folder / f"{stage}.outcome.json", folder / f"{stage}.log"
+        process = self._context.Process(
+            target=worker.main, args=(str(folder / "job.json"), str(outcome), str(log), stage)
+        )
+        process.start()
+        attempt = Attempt(name, job, process, outcome, log, slot)
+        self.running.append(attempt)
+        return attempt
+
+    @property
+    def free(self) -> int:
+        """How many more may start now."""
+        return self.limit - len(self.running)
+
+    def collect(self) -> list[Attempt]:
+        """Return the attempts that have ended since the last call."""
+        ended = [attempt for attempt in self.running if not attempt.process.is_alive()]
+        for attempt in ended:
+            attempt.process.join()
+            self.running.remove(attempt)
+        return ended
+
+    def kill(self) -> None:
+        """End every worker at once."""
+        for attempt in self.running:
+            if attempt.process.pid is not None and attempt.process.is_alive():
+                os.kill(attempt.process.pid, signal.SIGKILL)
+                attempt.process.join()
+        self.running.clear()

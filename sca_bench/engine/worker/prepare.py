@@ -1,0 +1,194 @@
+"""What is done once for the cells of a group, before any of them starts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sca_bench.captioner import RegionCaptioner, SharesPrefix
+from sca_bench.data.pipeline.dataset import RegionDataset, ViewDataset
+from sca_bench.data.region_set import RegionSet
+from sca_bench.engine import loaders as splits
+from sca_bench.engine.features.cache import Cache, locked
+from sca_bench.engine.features.fill import Kept, check_embeddings, keep_features
+from sca_bench.engine.job import CellJob, GroupJob, Outcome
+from sca_bench.engine.thumbnails import images_folder, write_thumbnails
+from sca_bench.engine.worker.cell_group import Member, autocast
+from sca_bench.engine.worker.rng import RngStream
+from sca_bench.engine.worker.trained_weights import start_weights
+from sca_bench.errors import InputError
+from sca_bench.files import write_atomic
+from sca_bench.models.sam.sam import sam_dims
+from sca_bench.settings import CellSettings
+from sca_bench.study.keys.cell import SPLITS, RunSplit
+from sca_bench.types import FAMILIES, Family
+from sca_bench.variants import SAM_PARTS, SCA_PARTS
+
+
+def build_member(cell: CellJob, parts: Any, device: torch.device) -> Member:
+    """Build one cell's captioner inside its own random stream, with what it starts from."""
+    rng = RngStream(cell.seed, device)
+    with rng.active():
+        captioner: RegionCaptioner = cell.identity.spec.load()(cell.settings, parts)
+    start_weights(captioner, cell.settings)
+    if isinstance(captioner, nn.Module):
+        captioner.to(device)
+    return Member(cell.key, captioner, cell.identity, rng)
+
+
+def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
+    """Check the inputs of a group and compute the frozen features its cells share.
+
+    Everything that a user can get wrong is met here, before any cell starts.
+    """
+    lead = _lead(job.cells)
+    identity, runs_dir, device = lead.identity, Path(job.runs_dir), torch.device(job.device)
+    sets = splits.load_splits(identity)
+    _refuse_overlaps(job, lead, sets)
+    read = {identity.data_split(name): found for name, found in sets.items()}
+    outcome.messages += [f"{name}: {found.summary()}" for name, found in read.items()]
+    datasets = {
+        split: splits.make_dataset(
+            sets,
+            split,
+            identity,
+            image_size=sam_dims(lead.settings.sam.size).image_size,
+            seed=0,
+            with_pixels=True,
+        )
+        for split in sets
+    }
+    if job.part[0] == 0:
+        write_thumbnails(sets["captioned"], images_folder(runs_dir, sets["captioned"]))
+    sharing: dict[Family, SharesPrefix] = {}
+    parts = _Parts(job.cells)
+    for cell in job.cells:  # all are built, so that a wrong setting of any is met here
+        try:
+            member = build_member(cell, parts.of(cell), device)
+        except InputError:
+            raise
+        except Exception as error:  # that cell cannot run; the others can
+            reason = f"{type(error).__name__}: {error}"
+            outcome.failed[cell.key] = " ".join(reason.split())[:500]
+            continue
+        if isinstance(member.captioner, SharesPrefix):
+            check_embeddings(member.captioner, member.settings)
+            for family in cell.identity.families:
+                sharing.setdefault(family, member.captioner)
+    for split in sets if sharing else ():
+        if split in job.splits and identity.keeps(split):
+            began = time.perf_counter()
+            kept = _keep_split(job, lead, split, datasets[split], sharing, progress)
+            seconds = time.perf_counter() - began
+            outcome.messages += kept.notes
+            outcome.count(kept.counters)
+            took = {"images": kept.images, "encoded": kept.encoder_forwards, "seconds": seconds}
+            outcome.note_kept(identity.data_split(split), {**took, "bytes": kept.num_bytes})
+
+
+def _lead(cells: list[CellJob]) -> CellJob:
+    """Return the cell whose data set serves all: one that reads original images, if any does."""
+    return next((c for c in cells if c.identity.spec.needs_originals), cells[0])
+
+
+class _Parts:
+    """Frozen parts by the variant's loader and text decoder; one SAM for all that can share it."""
+
+    def __init__(self, cells: list[CellJob]) -> None:
+        self._loaded: dict[tuple[str, str], Any] = {}
+        # What SCA's loader returns serves captioners that need SAM alone, so it goes first.
+        for cell in sorted(cells, key=lambda c: c.identity.spec.parts != SCA_PARTS):
+            self.of(cell)
+
+    def of(self, cell: CellJob) -> Any:
+        """Return the parts of a cell's captioner, loading them at most once."""
+        settings, spec = cell.settings, cell.identity.spec
+        loader = spec.parts
+        if loader == SAM_PARTS:
+            whole = (parts for (name, _), parts in self._loaded.items() if name == SCA_PARTS)
+            if (found := next(whole, None)) is not None:
+                return found
+        key = (loader, "" if loader == SAM_PARTS else settings.text_decoder.weights)
+        if key not in self._loaded:
+            self._loaded[key] = spec.load_parts(settings)
+        return self._loaded[key]
+
+
+def _keep_split(
+    job: GroupJob,
+    lead: CellJob,
+    split: RunSplit,
+    dataset: RegionDataset,
+    sharing: Mapping[Family, SharesPrefix],
+    progress: Path,
+) -> Kept:
+    """Compute those frozen features of a split that may be kept and are not, in one pass."""
+    settings, device = lead.settings, torch.device(job.device)
+    name = lead.identity.data_split(split)
+    cache = Cache.of(Path(job.runs_dir), settings.runtime, job.since)
+    families = tuple(family for family in FAMILIES if family in sharing)
+    keys = lead.identity.store_keys(split, families)
+    for family, key in keys.items():
+        about = {"family": family, "split": name if family != "images" else "any"}
+        cache.used(key, {**about, "sam": settings.sam.size, "dtype": _kept_as(settings, family)})
+
+    def tell(done: int, total: int) -> None:
+        write_atomic(progress, f"frozen features, {name}: {done} of {total} images")
+
+    turns = [f"{key}.{name}.{job.part[0]}" for key in keys.values()]
+    with locked(cache.root, turns):
+        bank = splits.open_bank(cache, lead.identity, split, dataset.region_set, families)
+        with autocast(device, settings.train.precision):
+            kept = keep_features(
+                cache, bank, sharing, ViewDataset(dataset), settings, device, tell, job.part
+            )
+    images = lead.identity.split_images(split)
+    for family, key in keys.items():
+        cache.note(key, images, whole=kept.whole[family])
+    return kept
+
+
+def _kept_as(settings: CellSettings, family: Family) -> str:
+    return settings.features.encoder_dtype if family == "images" else settings.features.dtype
+
+
+def _refuse_overlaps(job: GroupJob, lead: CellJob, sets: Mapping[RunSplit, RegionSet]) -> None:
+    """Refuse a cell that is captioned on an image it trains or is validated on.
+
+    Cells that are prepared together share one split, and may differ in another.
+    """
+    seen: set[tuple[str, ...]] = set()
+    for cell in (lead, *job.cells):
+        triple = tuple(cell.identity.split_images(split) for split in SPLITS)
+        if triple not in seen:
+            seen.add(triple)
+            read = sets if cell is lead else splits.load_splits(cell.identity)
+            _refuse_overlap(read, cell)
+
+
+def _refuse_overlap(sets: Mapping[RunSplit, RegionSet], cell: CellJob) -> None:
+    section = f"stages.{cell.stage}.data" if cell.stage else "data"
+    captioned, images = cell.identity.data_split("captioned"), _image_names(sets["captioned"])
+    for name in SPLITS:
+        if name not in sets or name in ("captioned", captioned):
+            continue
+        shared = images & _image_names(sets[name])
+        if shared:
+            raise InputError(
+                None,
+                f"{section}.{name}",
+                f"shares {len(shared)} images with data.{captioned}, the first is {min(shared)}",
+                "choose disjoint splits",
+            )
+
+
+def _image_names(region_set: RegionSet) -> set[str]:
+    """Return what tells images apart whatever data set they are read as: file, or scene."""
+    if region_set.parts:
+        return set().union(*(_image_names(part.region_set) for part in region_set.parts))
+    return {record.path or image_id for image_id, record in region_set.images.items()}

@@ -1,0 +1,1 @@
+"""Metrics of the caption's own text: matches, coverage, diversity, similarity."""

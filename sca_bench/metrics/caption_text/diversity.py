@@ -1,0 +1,64 @@
+"""How long captions are and how much they differ from each other; references have no say.
+
+A captioner that says the same of every region may score well and still be of no use; these numbers
+show it. Words are what `words` cuts: lower case, punctuation left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+
+from sca_bench.errors import NotComputed
+from sca_bench.metrics.coco_caption.ptb_tokenizer import canonical
+from sca_bench.metrics.protocol import Context, Scored
+from sca_bench.metrics.rows import CaptionRow
+
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")  # noqa: RUF001 - an apostrophe joins
+
+
+def words(caption: str) -> list[str]:
+    """Return the words of a caption: lower case, runs of letters, digits and inner apostrophes."""
+    return _WORD.findall(caption.lower())
+
+
+def caption_length(rows: Sequence[CaptionRow], context: Context) -> list[Scored]:
+    """Mean number of words of a caption; an empty caption has none."""
+    lengths = [float(len(words(row.caption))) for row in rows]
+    return [Scored(context.name, sum(lengths) / len(lengths), lengths, rows)]
+
+
+def distinct(rows: Sequence[CaptionRow], context: Context) -> list[Scored]:
+    """Different n-grams / all n-grams of all captions together: `distinct_1`, `distinct_2`.
+
+    It falls with the number of captions, so only systems on the same regions compare. A single
+    region has no such value.
+
+    Raises:
+        NotComputed: No caption has n words.
+
+    Source:
+        Li et al., A Diversity-Promoting Objective Function for Neural Conversation Models,
+        NAACL 2016.
+    """
+    pairs = context.name.endswith("_2")
+    grams: list[tuple[str, ...]] = []
+    for row in rows:
+        found = words(row.caption)
+        grams += pairwise(found) if pairs else [(word,) for word in found]
+    if not grams:
+        raise NotComputed(f"no caption has {2 if pairs else 1} words or more")
+    return [Scored(context.name, len(set(grams)) / len(grams), [], rows)]
+
+
+def distinct_captions(rows: Sequence[CaptionRow], context: Context) -> list[Scored]:
+    """Different captions / captions; case and runs of space make none different."""
+    found = {canonical(row.caption) for row in rows}
+    return [Scored(context.name, len(found) / len(rows), [], rows)]
+
+
+def vocabulary_size(rows: Sequence[CaptionRow], context: Context) -> list[Scored]:
+    """Number of different words in all captions."""
+    found = {word for row in rows for word in words(row.caption)}
+    return [Scored(context.name, float(len(found)), [], rows)]

@@ -1,0 +1,1 @@
+"""The COCO caption metrics: CIDEr-D, BLEU, ROUGE-L, METEOR, SPICE."""

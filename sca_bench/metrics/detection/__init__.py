@@ -1,0 +1,1 @@
+"""Dense captioning: mean average precision of boxes and captions found together."""

@@ -1,0 +1,140 @@
+"""What the `score` command prints: the scores of one file, without a model or a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sca_bench.errors import InputError, NotComputed, at
+from sca_bench.metrics.coco_caption.java import find_java
+from sca_bench.metrics.coco_caption.meteor import Meteor
+from sca_bench.metrics.coco_caption.ptb_tokenizer import ptb_tokenize, ptb_tokenize_groups
+from sca_bench.metrics.detection.dense_captions import dense_captions_map
+from sca_bench.metrics.detection.detections import read_described_boxes, read_detections
+from sca_bench.metrics.image_folder import folder_images
+from sca_bench.metrics.registry import METRICS
+from sca_bench.metrics.rows import CaptionRow, read_rows
+from sca_bench.metrics.score import Scorer
+from sca_bench.metrics.subsets import subset_rows
+
+DEFAULT_METRICS = ("cider_d", "meteor", "spice", "bleu", "rouge_l", "exact_match", "macro_recall")
+
+
+def score_file(
+    path: str | Path,
+    metrics: Sequence[str] | None = None,
+    images: str | Path | None = None,
+    subsets: Mapping[str, str] | None = None,
+    check: bool = False,
+) -> dict[str, Any]:
+    """Score a file of rows.
+
+    Args:
+        path: `.jsonl` or `.json` file, see `sca_bench.metrics.rows.read_rows`.
+        metrics: Names from `sca_bench.metrics.registry.all_metrics`; None takes `DEFAULT_METRICS`,
+            and `slots` where a row carries them.
+        images: Folder of the images, for the metrics that look at them.
+        subsets: Name -> file of regions (or `first_of_image`) that are scored by themselves, too;
+            their keys begin with `name/`.
+        check: Compute CIDEr-D, BLEU, ROUGE-L and METEOR again with the field's own scorers.
+
+    Returns:
+        Plain JSON values: `file`, `num_regions`, `num_images`, `values`, `signatures`,
+        `not_computed`, `notes` and, if asked for, `check`: the largest absolute difference of each
+        value over regions and corpus.
+
+    Raises:
+        InputError: A file is at fault, a metric is unknown, or a scorer fails when checked.
+    """
+    rows = read_rows(path)
+    if metrics is None:
+        metrics = (*DEFAULT_METRICS, *(("slots",) if any(row.slots for row in rows) else ()))
+    source = None if images is None else folder_images(images)
+    parts = {name: subset_rows(rows, file) for name, file in (subsets or {}).items()}
+    with Scorer() as scorer:
+        with at(path):
+            found = scorer.score(rows, metrics, source)
+        try:
+            checked = {"check": scorer.check(rows, found)} if check else {}
+        except NotComputed as error:
+            raise InputError(path, "--check", str(error)) from error
+        for name, part in parts.items():
+            with at(f"{path}: {name}"):
+                found.add_part(name, scorer.score(part, metrics, source))
+    return {
+        "file": str(path),
+        "num_regions": len(rows),
+        "num_images": len({row.image_id for row in rows}),
+        **({"subsets": {name: len(part) for name, part in parts.items()}} if parts else {}),
+        **found.to_dict(),
+        **checked,
+    }
+
+
+DENSE_CAPTIONS = "dense_captions_map"
+
+
+def score_detections(
+    path: str | Path, regions_path: str | Path, metrics: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Score what a captioner found by itself against the regions of a split.
+
+    Args:
+        path: Detections, see `sca_bench.metrics.detection.detections.read_detections`.
+        regions_path: Regions, see `sca_bench.metrics.detection.detections.read_described_boxes`.
+        metrics: Only `dense_captions_map` is known here.
+
+    Returns:
+        Plain JSON values: `file`, `regions`, `num_detections`, `num_regions`, `num_merged_regions`,
+        `num_images`, `values`, `detection_map` (of the boxes alone), `average_precision` by
+        thresholds, `signatures`, `not_computed` and `notes`.
+
+    Raises:
+        InputError: A file is at fault, or another metric is asked for.
+    """
+    for name in metrics or ():
+        if name != DENSE_CAPTIONS:
+            fix = f"with --regions only {DENSE_CAPTIONS} is computed"
+            raise InputError(path, "--metrics", f"{name!r} does not score detections", fix)
+    detections = read_detections(path)
+    regions = read_described_boxes(regions_path)
+    known = {region.image_id for region in regions}
+    for detection in detections:
+        if detection.image_id not in known:
+            problem = f"image_id {detection.image_id!r} has no region in {regions_path}"
+            raise InputError(path, "image_id", problem, "score the images of one split")
+    rows = [CaptionRow(r.region_id, r.image_id, "", r.references) for r in regions]
+    facts: dict[str, Any] = {
+        "file": str(path),
+        "regions": str(regions_path),
+        "num_detections": len(detections),
+        "num_regions": len(regions),
+        "num_images": len(known),
+    }
+    try:
+        java = find_java()
+        with Meteor(java) as meteor:
+
+            def agree(references: Sequence[Sequence[str]], captions: Sequence[str]) -> list[float]:
+                groups = ptb_tokenize_groups(java, references)
+                return meteor.score(groups, ptb_tokenize(java, captions))[1]
+
+            found = dense_captions_map(detections, regions, agree)
+    except NotComputed as error:
+        empty: dict[str, Any] = {"values": {DENSE_CAPTIONS: None}, "signatures": {}, "notes": []}
+        return {**facts, **empty, "not_computed": {DENSE_CAPTIONS: str(error)}}
+    signature = METRICS[DENSE_CAPTIONS].sign(DENSE_CAPTIONS, rows)
+    return {
+        **facts,
+        "num_merged_regions": found.num_merged,
+        "values": {DENSE_CAPTIONS: found.value},
+        "detection_map": found.detection_value,
+        "average_precision": {
+            f"iou {iou:g}, meteor {meteor:g}": value
+            for (iou, meteor), value in found.average_precision.items()
+        },
+        "signatures": {DENSE_CAPTIONS: {**signature.to_dict(), "short": signature.short()}},
+        "not_computed": {},
+        "notes": [],
+    }

@@ -1,0 +1,1 @@
+"""SAM: encoders, prompt encoder, mask decoder, and weights in every layout."""

@@ -1,0 +1,235 @@
+"""SAM weights in every layout people have: read, check, load; nothing is loaded half.
+
+Files come in Meta's naming (`sam_vit_h_4b8939.pth`, `mobile_sam.pt`, or safetensors of them) or in
+that of transformers' SamModel (files, or the folder that `save_pretrained` writes). Which one it is
+shows in the tensors' names.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from sca_bench.errors import InputError, at
+from sca_bench.models.sam.dims import PRESETS, SamDims
+from sca_bench.models.sam.hf_config import parse_sam_dims, read_json_object
+from sca_bench.models.sam.tensor_names import (
+    has_transformers_names,
+    to_meta_names,
+    transformers_name,
+)
+from sca_bench.models.sam.tiny_vit import UNUSED_PREFIXES
+from sca_bench.weight_paths import resolve
+
+KEY = "sam.weights"
+IMAGE_ENCODER_PREFIXES = ("image_encoder.", "vision_encoder.")
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+"""What a folder of transformers' layout may keep its weights in; the first found is read."""
+
+
+def read_tensors(path: Path, key: str) -> dict[str, Tensor]:
+    """Read a `.safetensors` file, or a torch file with nothing but tensors in it.
+
+    Args:
+        path: File to read.
+        key: Key to name in an error.
+
+    Raises:
+        InputError: The file is absent, unreadable, or no mapping of names to tensors.
+    """
+    if not path.is_file():
+        raise InputError(None, key, f"{path} does not exist or is no file")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):
+            reason = "it is damaged, or holds more than tensors, which is never loaded"
+        raise InputError(None, key, f"{path} cannot be read as weights ({reason})") from error
+    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
+        raise InputError(None, key, f"{path} is no mapping of names to tensors")
+    return tensors
+
+
+def read_directory(directory: Path, key: str) -> dict[str, Tensor]:
+    """Read the weights of a folder in transformers' layout, in one file or in shards.
+
+    Args:
+        directory: Folder to read.
+        key: Key to name in an error.
+
+    Raises:
+        InputError: The folder holds no weights, or a file of them cannot be read.
+    """
+    found = next((directory / n for n in WEIGHT_FILES if (directory / n).is_file()), None)
+    if found is None:
+        raise InputError(None, key, f"{directory} holds no weights ({' or '.join(WEIGHT_FILES)})")
+    shards: Iterable[Path] = [found]
+    if found.suffix == ".json":
+        places = read_json_object(found).get("weight_map")
+        if not isinstance(places, dict) or not places:
+            raise InputError(found, "weight_map", "missing: which shard holds which tensor")
+        shards = [directory / str(name) for name in sorted(set(places.values()))]
+    tensors: dict[str, Tensor] = {}
+    for shard in shards:
+        tensors.update(read_tensors(shard, key))
+    return tensors
+
+
+def load_strictly(
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    path: Path,
+    key: str,
+    *,
+    spell: Callable[[str], str] = str,
+    fix: str = "",
+) -> None:
+    """Load `tensors` into `module`, which must have exactly these names and shapes.
+
+    Args:
+        module: The model to load into.
+        tensors: Tensors by the module's names.
+        path: Where they come from, for messages.
+        key: Key to name in an error.
+        spell: Turns a name of the module into that of the file, for messages.
+        fix: What to do where they do not fit.
+
+    Raises:
+        InputError: Names or shapes differ; the first offending name is given.
+    """
+    expected = module.state_dict()
+    missing = [name for name in expected if name not in tensors]
+    unknown = [name for name in tensors if name not in expected]
+    differ = [n for n in expected if n in tensors and tensors[n].shape != expected[n].shape]
+    problem = ""
+    if missing:
+        problem = (
+            f"lacks {spell(missing[0])} {tuple(expected[missing[0]].shape)}"
+            f" and {len(missing) - 1} more of {len(expected)} tensors"
+        )
+    elif unknown:
+        problem = (
+            f"holds {spell(unknown[0])} {tuple(tensors[unknown[0]].shape)}, which the model has"
+            f" not, and {len(unknown) - 1} more such tensors"
+        )
+    elif differ:
+        problem = (
+            f"holds {spell(differ[0])} of shape {tuple(tensors[differ[0]].shape)},"
+            f" but the model has {tuple(expected[differ[0]].shape)}"
+        )
+    if problem:
+        raise InputError(None, key, f"{path} {problem}", fix)
+    # On the meta device there is nothing to load into: names and shapes are checked all the same.
+    if not any(tensor.is_meta for tensor in expected.values()):
+        module.load_state_dict(tensors)
+
+
+def load_sam_weights(
+    sam: nn.Module,
+    dims: SamDims,
+    weights: str,
+    *,
+    skip_image_encoder: bool = False,
+) -> None:
+    """Load SAM weights, whichever of the namings they have.
+
+    Args:
+        sam: The model to load into.
+        dims: Its sizes; those of a `config.json` beside the weights must be the same.
+        weights: `embedded:NAME`, a `.safetensors` / `.pth` file, or a transformers folder.
+        skip_image_encoder: Leave the image encoder's tensors unread, and the model's image encoder
+            as it is.
+
+    Raises:
+        InputError: The weights cannot be read, or their names, shapes or sizes do not fit.
+    """
+    path = resolve(weights, KEY)
+    config_dims = transformers_dims(path)
+    if config_dims is not None:
+        _check_sizes(config_dims, dims, path, skip_image_encoder)
+    tensors = read_sam(path)
+    if skip_image_encoder:
+        tensors = {n: t for n, t in tensors.items() if not n.startswith(IMAGE_ENCODER_PREFIXES)}
+    spell: Callable[[str], str] = str
+    if has_transformers_names(tensors):
+        spell = transformers_name
+        with at(path):
+            tensors = to_meta_names(tensors, sam.state_dict())
+    if dims.tiny_vit is not None:
+        tensors = without_classifier(tensors)
+    if skip_image_encoder:
+        own = IMAGE_ENCODER_PREFIXES[0]
+        tensors |= {n: t for n, t in sam.state_dict().items() if n.startswith(own)}
+    fix = "sam.size must name the SAM that the weights belong to"
+    load_strictly(sam, tensors, path, KEY, spell=spell, fix=fix)
+
+
+def read_sam(path: Path) -> dict[str, Tensor]:
+    """Read SAM weights from a file or folder, under the names they have there.
+
+    Raises:
+        InputError: They cannot be read.
+    """
+    return read_directory(path, KEY) if path.is_dir() else read_tensors(path, KEY)
+
+
+def without_classifier(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a MobileSAM without the encoder's classifier, which nothing uses."""
+    unused = tuple(IMAGE_ENCODER_PREFIXES[0] + name for name in UNUSED_PREFIXES)
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(unused)}
+
+
+def transformers_dims(path: Path) -> SamDims | None:
+    """Return the sizes in the `config.json` of SAM weights in transformers' layout.
+
+    Args:
+        path: A folder, or a weight file that may lie in one.
+
+    Returns:
+        None for a file without such a configuration beside it.
+
+    Raises:
+        InputError: A folder has none, or one of another model; a setting is not supported.
+    """
+    inside = path.is_dir()
+    config_path = path / "config.json" if inside else path.parent / "config.json"
+    if not inside and (path.name not in WEIGHT_FILES or not config_path.is_file()):
+        return None
+    if not config_path.is_file():
+        problem = f"{path} is a folder without config.json"
+        raise InputError(None, KEY, problem, "name a weight file, or a transformers SAM folder")
+    config = read_json_object(config_path)
+    if config.get("model_type") != "sam":
+        problem = f"{config_path} says model_type {config.get('model_type')!r}, expected 'sam'"
+        is_sca = config.get("model_type") == "sca"
+        fix = "`python -m sca_bench weights import` takes SCA checkpoints apart" if is_sca else ""
+        raise InputError(None, KEY, problem, fix)
+    with at(config_path):
+        return parse_sam_dims(config, "mask_decoder_config")
+
+
+def _check_sizes(config: SamDims, wanted: SamDims, path: Path, skip_image_encoder: bool) -> None:
+    for field in fields(SamDims):
+        if skip_image_encoder and field.name.startswith(("encoder_", "tiny_vit")):
+            continue
+        theirs, ours = getattr(config, field.name), getattr(wanted, field.name)
+        if theirs != ours:
+            fitting = [name for name, dims in PRESETS.items() if dims == config]
+            fix = f"it is sam.size: {fitting[0]}" if fitting else "no sam.size has its sizes"
+            problem = f"the configuration of {path} has {field.name} {theirs}, but sam.size {ours}"
+            raise InputError(None, KEY, problem, fix)

@@ -1,0 +1,1 @@
+"""Text decoders: causal language models behind a prefix of embeddings."""

@@ -1,0 +1,137 @@
+"""What the forest plots show: the claims, and every cell against the reference."""
+
+from __future__ import annotations
+
+from sca_bench.report.figures.forest_draw import Forest, ForestRow
+from sca_bench.report.figures.write_figures import ForestPicture
+from sca_bench.report.findings.claims import ClaimResult
+from sca_bench.report.findings.differences import Differences
+from sca_bench.report.findings.paper import COMPARABLE, Paper, paper_claim, verdict_of
+from sca_bench.report.names import difference_unit, metric_label, metric_scale
+from sca_bench.report.read.suite_data import SuiteData
+from sca_bench.report.tables.claim_table import ALPHA, floor_text, needs, significance
+from sca_bench.report.tables.latex import Marks
+
+
+def forests(
+    data: SuiteData, paper: Paper, claims: list[ClaimResult], compared: Differences
+) -> list[ForestPicture]:
+    """Return the forest plots of a suite, those with something to show; claims by their unit."""
+    units: dict[str, list[ClaimResult]] = {}
+    for claim in claims:
+        if claim.comparison is not None:
+            units.setdefault(difference_unit(claim.metric), []).append(claim)
+    found = [
+        _claims(data, paper, own, compared, number)
+        for number, own in enumerate(units.values(), start=1)
+    ]
+    cells = _cells(compared)
+    return found if cells is None else [*found, cells]
+
+
+def marks_of(compared: Differences) -> Marks:
+    """Return the signs of significance behind the main metric of each cell."""
+    if compared.reference is None:
+        return Marks()
+    signs = {one.cell.entry.name: significance(one) for one in compared.cells}
+    says = (
+        f"* differs from {compared.reference.entry.name}, p < {ALPHA:.2f} after Holm over the cells"
+    )
+    named = {name: sign for name, sign in signs.items() if sign}
+    return Marks(metric_label(compared.metric), named, says if named else "")
+
+
+def _claims(
+    data: SuiteData,
+    paper: Paper,
+    claims: list[ClaimResult],
+    compared: Differences,
+    number: int,
+) -> ForestPicture:
+    rows, incomparable = [], False
+    shown = sorted(claims, key=lambda claim: claim.metric != data.main_metric)  # stable
+    metrics = list(dict.fromkeys(claim.metric for claim in shown))
+    for claim in shown:
+        found, scale = claim.comparison, metric_scale(claim.metric)
+        assert found is not None
+        published = None
+        printed = paper_claim(data, paper, claim.id, claim.metric, claim.sides)
+        if printed is not None and printed.differences is not None:
+            # Another protocol's difference has no place on this axis; the table has it.
+            if verdict_of(printed.differences) == COMPARABLE:
+                published = printed.difference * scale
+            else:
+                incomparable = True
+        decided = claim.verdict != "undecided"
+        rows.append(
+            ForestRow(
+                f"{claim.id} ({claim.comparator})",
+                found.difference * scale,
+                None if found.low is None else found.low * scale,
+                None if found.high is None else found.high * scale,
+                metric_label(claim.metric) if len(metrics) > 1 else "",
+                decided,
+                claim.verdict if decided else f"undecided: {needs(claim)}",
+                published,
+                images_only=not found.covers_seeds,
+            )
+        )
+    label = metric_label(metrics[0]) if len(metrics) == 1 else "Metric"
+    unit = difference_unit(metrics[0])
+    forest = Forest(
+        tuple(rows),
+        f"{label}, left minus right ({unit})",
+        _noise(compared) if metrics == [compared.metric] else None,
+        filled_says="decided",
+        hollow_says="undecided",
+    )
+    caption = (
+        "The claims of the table above, each with the sign it claims between its sides: left side "
+        "minus right side, with 95 % intervals."
+    )
+    if incomparable:
+        caption += (
+            " The paper's own differences are in the table only: they were measured by another "
+            "protocol, and share no axis with ours."
+        )
+    if number == 1:
+        return ForestPicture("forest_claims", "Claims, drawn", caption, forest)
+    return ForestPicture(f"forest_claims_{number}", f"Claims, drawn ({unit})", caption, forest)
+
+
+def _cells(compared: Differences) -> ForestPicture | None:
+    scale, reference = metric_scale(compared.metric), compared.reference
+    rows = []
+    for one in compared.cells:
+        found = one.comparison
+        if found is None or one.cell.entry.control:
+            continue
+        rows.append(
+            ForestRow(
+                one.cell.entry.name,
+                found.difference * scale,
+                None if found.low is None else found.low * scale,
+                None if found.high is None else found.high * scale,
+                filled=bool(significance(one)),
+                images_only=not found.covers_seeds,
+            )
+        )
+    if not rows or reference is None:
+        return None
+    label, name = metric_label(compared.metric), reference.entry.name
+    forest = Forest(
+        tuple(rows),
+        f"{label}, minus {name} ({difference_unit(compared.metric)})",
+        _noise(compared),
+        filled_says=f"p < {ALPHA:.2f} after Holm",
+        hollow_says="not told apart",
+    )
+    title = f"Difference to {name}"
+    caption = f"Every cell that is no control, minus {name}, with 95 % intervals over images and "
+    caption += "seeds (dashed: over images only, since there is one seed). " + floor_text(compared)
+    return ForestPicture("forest_cells", title, caption, forest)
+
+
+def _noise(compared: Differences) -> float | None:
+    floor = compared.floor
+    return None if floor is None else floor.floor * metric_scale(compared.metric)

@@ -1,0 +1,1 @@
+"""What the numbers say: claims, differences, and the paper's numbers beside ours."""

@@ -1,0 +1,1 @@
+"""HTML pages: of one suite, and of all of them."""

@@ -1,0 +1,110 @@
+"""The page of a suite: one HTML file with everything inlined, readable without a network."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from sca_bench.report.names import metric_label, metric_unit
+from sca_bench.report.page.gallery import Gallery
+from sca_bench.report.tables.provenance import Provenance, RunFacts, SignatureLine
+from sca_bench.report.tables.tables import Footnotes, Table
+from sca_bench.study.runs.record import SuiteManifest
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A figure of the page; the caption says why where `uri` is empty and nothing is drawn.
+
+    Attributes:
+        id: Anchor.
+        title: Heading.
+        uri: Data URI of the PNG.
+        alt: What the figure shows, for those who cannot see it.
+        caption: How to read it.
+    """
+
+    id: str
+    title: str
+    uri: str
+    alt: str
+    caption: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What the template shows.
+
+    `held_back` says what was left out to keep the page small; empty where nothing was.
+    """
+
+    manifest: SuiteManifest
+    main_metric: str
+    tables: tuple[Table, ...]
+    notes: Footnotes
+    pictures: tuple[Picture, ...]
+    gallery: Gallery
+    provenance: Provenance
+    signatures: tuple[SignatureLine, ...]
+    held_back: str = ""
+
+    @property
+    def failures(self) -> list[RunFacts]:
+        """Runs without a result."""
+        return [run for run in self.provenance.runs if run.status != "done"]
+
+
+def render_page(page: Page) -> str:
+    """Return the HTML (also well-formed XML), every text of a record escaped."""
+    return render(
+        "index.html.j2",
+        page=page,
+        suite=page.manifest,
+        metric=metric_words(page.main_metric),
+    )
+
+
+def metric_words(metric: str) -> str:
+    """Return a metric with its unit."""
+    return f"{metric_label(metric)} ({metric_unit(metric)})"
+
+
+def render(template: str, **values: Any) -> str:
+    """Return one template filled in, every text escaped.
+
+    Besides its values it gets the style sheet as `css`, the script as `js`, and as `policy` what
+    a browser may do for it: show what is inlined, and run this script.
+    """
+    script = _asset("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    policy = (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    )
+    found = _environment().get_template(template)
+    return found.render(css=_asset("page.css"), js=script, policy=policy, **values)
+
+
+@functools.cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+
+
+def _asset(name: str) -> str:
+    text = (_TEMPLATES / name).read_text(encoding="utf-8")
+    # Inlined unescaped by the template; markup in our own assets would end the element early.
+    assert not set("<&") & set(text), name
+    return text

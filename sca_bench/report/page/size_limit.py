@@ -1,0 +1,117 @@
+"""Keeping a page below a number of bytes: smaller and fewer images first, plots last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from sca_bench.errors import InputError
+from sca_bench.report.page.gallery import GallerySize
+from sca_bench.report.read.thumbnails import SharedImage
+
+DEFAULT_LIMIT_MB = 8.0
+BYTES_PER_MB = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """How much a page shows beside its tables.
+
+    Attributes:
+        gallery: What of the test regions.
+        num_pictures: How many plots, at most.
+    """
+
+    gallery: GallerySize
+    num_pictures: int
+
+
+ALL_PICTURES = 99
+SUITE_DETAILS = (
+    *(
+        Detail(GallerySize(num_disputed, num_even, side_px), ALL_PICTURES)
+        for num_disputed, num_even, side_px in (
+            *((48, 12, 480), (48, 12, 320), (36, 12, 320), (36, 12, 200)),
+            *((24, 12, 200), (12, 12, 200), (12, 0, 160), (6, 0, 160), (0, 0, 160)),
+        )
+    ),
+    Detail(GallerySize(0, 0), 1),
+    Detail(GallerySize(0, 0), 0),
+)
+"""What the page of a suite shows, the most first."""
+OVERVIEW_DETAILS = (
+    *(
+        Detail(GallerySize(num_disputed, 0, side_px, first_seed_only=True), num_pictures)
+        for num_disputed, side_px, num_pictures in (
+            *(
+                (6, 320, ALL_PICTURES),
+                (6, 240, ALL_PICTURES),
+                (6, 240, 3),
+                (6, 240, 2),
+                (6, 240, 1),
+                (4, 240, 1),
+            ),
+            *((3, 200, 1), (2, 160, 1), (1, 160, 1), (0, 160, 1), (0, 160, 0)),
+        )
+    ),
+)
+"""What the page of all suites shows of each, the most first."""
+
+
+def fit(
+    details: Iterable[Detail],
+    render: Callable[[Detail, str], str],
+    limit_mb: float,
+    what: str,
+) -> str:
+    """Return the richest page below the limit.
+
+    Args:
+        details: What may be shown, the most first.
+        render: Makes the page of a detail, given the limit in words where it is not the first one.
+        limit_mb: Most megabytes (10^6 bytes) of the file.
+        what: The page, for the error.
+
+    Raises:
+        InputError: Even the last one, tables and texts alone, is larger.
+    """
+    most, size, said = limit_mb * BYTES_PER_MB, 0, ""
+    for detail in details:
+        page = render(detail, said)
+        size = len(page.encode("utf-8"))
+        if size <= most:
+            return page
+        said = f"{limit_mb:g} MB"
+    least = -(-size * 100 // BYTES_PER_MB) / 100
+    problem = f"tables and texts of {what} alone take {least:g} MB"
+    raise InputError("report", "--limit-mb", f"{limit_mb:g} is too small: {problem}", "give more")
+
+
+def held_back(
+    limit: str, first: Detail, detail: Detail, images: Iterable[SharedImage], elsewhere: str
+) -> str:
+    """Say what a page leaves out; nothing where no limit had to be kept.
+
+    Args:
+        limit: The limit in words; empty where all is shown.
+        first: What would be shown without a limit.
+        detail: What is shown.
+        images: The images on the page.
+        elsewhere: Where plots that are left out can be found.
+    """
+    if not limit:
+        return ""
+    parts = []
+    count = detail.gallery.num_disputed + detail.gallery.num_even
+    wanted = first.gallery.num_disputed + first.gallery.num_even
+    if not count:
+        parts.append("no test regions are shown")
+    elif count < wanted:
+        parts.append(f"at most {count} test regions are shown instead of {wanted}")
+    if any(max(image.width, image.height) > detail.gallery.side_px for image in images):
+        parts.append(f"images have at most {detail.gallery.side_px} pixels a side")
+    if detail.num_pictures < first.num_pictures:
+        shown = {0: "no plot is", 1: "only the first plot is"}
+        kept = shown.get(detail.num_pictures, f"only the first {detail.num_pictures} plots are")
+        parts.append(f"{kept} shown ({elsewhere})")
+    return f"To keep this page below {limit} (report --limit-mb): {'; '.join(parts)}."

@@ -1,0 +1,1 @@
+"""Reading what runs left behind; what is missing becomes a stated hole."""

@@ -1,0 +1,234 @@
+"""Read what a suite left in the runs folder; a run that is not there becomes a stated hole."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from sca_bench.errors import InputError, at
+from sca_bench.metrics.coco_caption.corpus_scores import statistics_family
+from sca_bench.metrics.value_names import SLOT, SLOTS, ValueName
+from sca_bench.report.names import expand_metrics
+from sca_bench.report.read.read_once import ReadOnce
+from sca_bench.report.read.score_frame import MAY_DIFFER, ScoreRow, ScoreTable
+from sca_bench.study.revisions import OLDER, age_of
+from sca_bench.study.runs.record import CellEntry, RunRecord, SuiteManifest
+from sca_bench.study.runs.store import STATISTICS, Store
+
+COST = "cost/"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One cell and seed of a suite.
+
+    Attributes:
+        seed: The seed.
+        record: What was written about it, if it was ever started.
+        hole: Why there is no result; empty where the run is done.
+        age: What makes it a run of older code; empty where it is of today's.
+    """
+
+    seed: int
+    record: RunRecord | None
+    hole: str
+    age: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CellRuns:
+    """One cell of a suite with its runs, one per seed of the suite."""
+
+    entry: CellEntry
+    runs: tuple[Run, ...]
+
+    @property
+    def done(self) -> list[RunRecord]:
+        """Records of the finished runs, by seed."""
+        return [run.record for run in self.runs if run.record is not None and not run.hole]
+
+    @property
+    def ages(self) -> list[str]:
+        """What makes its finished runs ones of older code, each said once."""
+        found = dict.fromkeys(run.age for run in self.runs if run.age and not run.hole)
+        return [f"made with an {OLDER} of the code: {age}; `run` makes it anew" for age in found]
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteData:
+    """All that a report is made of.
+
+    Attributes:
+        store: Where predictions, logs and region scores are read from.
+        manifest: The suite as it was last run.
+        cells: Its cells, controls last.
+        scores: Every score and cost of every run; missing ones with their reason.
+    """
+
+    store: ReadOnce
+    manifest: SuiteManifest
+    cells: tuple[CellRuns, ...]
+    scores: ScoreTable
+
+    @property
+    def metrics(self) -> list[str]:
+        """The suite's metrics one by one, without the slots."""
+        return expand_metrics(self.manifest.metrics)
+
+    @property
+    def main_metric(self) -> str:
+        """First metric of the suite; the first slot where the suite has slots only."""
+        return next(iter(self.metrics or self.scores.metrics(SLOT)), SLOTS)
+
+
+def collect(store: Store, manifest: SuiteManifest) -> SuiteData:
+    """Read every record that a suite's manifest names.
+
+    Raises:
+        InputError: A record is damaged, or numbers of one metric have different signatures.
+    """
+    cells = [_cell_runs(store, manifest, entry) for entry in manifest.cells]
+    cells.sort(key=lambda cell: cell.entry.control)  # stable: keeps the suite's own order
+    rows = list(_score_rows(manifest, cells))
+    asked = {"decoding", "prompt"} if any(a.startswith("eval.") for a in manifest.axes) else set()
+    with at(manifest.file):
+        table = ScoreTable(rows, MAY_DIFFER | asked)
+    return SuiteData(ReadOnce(store), manifest, tuple(cells), table)
+
+
+def _cell_runs(store: Store, manifest: SuiteManifest, entry: CellEntry) -> CellRuns:
+    runs = []
+    for seed in manifest.seeds:
+        record = store.record(entry.cell_id, seed)
+        runs.append(Run(seed, record, _hole(record), age_of(record) if record else ""))
+    return CellRuns(entry, tuple(runs))
+
+
+def _hole(record: RunRecord | None) -> str:
+    if record is None:
+        return "missing: never started"
+    if record.status == "done":
+        return ""
+    said = f": {record.error}" if record.error else ""
+    if record.status == "running":
+        return "not finished: still running, or interrupted" + said
+    return record.status + said
+
+
+def _score_rows(manifest: SuiteManifest, cells: list[CellRuns]) -> Iterator[ScoreRow]:
+    planned = expand_metrics(manifest.metrics)
+    for cell in cells:
+        for run in cell.runs:
+            head = (manifest.suite, cell.entry.name, cell.entry.cell_id, cell.entry.control)
+            if run.hole or run.record is None:
+                for metric in planned:
+                    yield ScoreRow(*head, run.seed, metric, None, {}, run.hole)
+                continue
+            record = run.record
+            extra = [name for name in record.scores if name not in planned]
+            for metric in [*planned, *sorted(extra, key=_metric_order)]:
+                score = record.scores.get(metric)
+                if score is None:
+                    yield ScoreRow(*head, run.seed, metric, None, {}, "not computed")
+                elif score.value is None or not math.isfinite(score.value):
+                    why = "not computed" if score.value is None else f"is {score.value}"
+                    reason = f"{why}: {score.reason}" if score.reason else why
+                    yield ScoreRow(*head, run.seed, metric, None, score.signature, reason)
+                else:
+                    yield ScoreRow(*head, run.seed, metric, score.value, score.signature)
+            for name, value in record.cost.items():
+                yield ScoreRow(*head, run.seed, COST + name, value)
+
+
+def _metric_order(metric: str) -> tuple[bool, bool]:
+    # sorted() is stable: inside each group the record's own order of slots is kept.
+    name = ValueName.parse(metric)
+    by_objects = name.num_objects is not None
+    return by_objects and not name.part, bool(name.slot) and not by_objects and not name.part
+
+
+def load_region_scores(store: Store, cell_id: str, seed: int, metric: str) -> dict[str, float]:
+    """Return region id -> score (natural units) of one run; empty where it was not scored.
+
+    Raises:
+        InputError: The file is damaged, or its lists do not fit together.
+    """
+    path = store.run_dir(cell_id, seed) / "region_scores.json"
+    fix = "score the run again"
+    try:
+        stored = store.region_scores(cell_id, seed)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(path, "", f"damaged file ({error})", fix) from error
+    if not isinstance(stored, dict):
+        raise InputError(path, "", "expected region_ids and scores", fix)
+    table, name = _table_of(stored, metric)
+    values = table.get("scores", {}).get(name)
+    if values is None:
+        return {}
+    ids = table.get("region_ids", [])
+    if len(ids) != len(values) or len(set(ids)) != len(ids):
+        problem = f"{len(values)} values for {len(set(ids))} different region ids"
+        raise InputError(path, metric, problem, fix)
+    if any(value is None or not math.isfinite(value) for value in values):
+        raise InputError(path, metric, "a region's score is not a number", fix)
+    return dict(zip(ids, map(float, values), strict=True))
+
+
+def _table_of(stored: dict[str, Any], metric: str) -> tuple[dict[str, Any], str]:
+    """Return the regions a metric was scored on, and its name there: `name/metric` of a subset."""
+    name = ValueName.parse(metric)
+    parts = stored.get("parts", {})
+    return (parts[name.part], str(name.whole)) if name.part in parts else (stored, metric)
+
+
+def load_statistics(
+    store: Store, cell_id: str, seed: int, metric: str
+) -> dict[str, NDArray[np.float64]] | None:
+    """Return region id -> what it adds to a corpus score.
+
+    None where a score is the mean over regions, or a run did not keep that.
+
+    Raises:
+        InputError: The file is damaged, or does not fit the region scores.
+    """
+    path = store.run_dir(cell_id, seed) / STATISTICS
+    table, name = _table_of(store.region_scores(cell_id, seed), metric)
+    family = statistics_family(name)
+    if family is None or not path.exists():
+        return None
+    family = metric.removesuffix(name) + family
+    try:
+        tables = load_file(path)
+    except (OSError, ValueError, SafetensorError) as error:
+        problem = f"damaged file ({error})"
+        raise InputError(
+            path, "", problem, "delete it: the report then says what it lacks"
+        ) from None
+    if family not in tables:
+        return None
+    ids = table.get("region_ids", [])
+    rows = tables[family]
+    if rows.ndim != 2 or len(rows) != len(ids) or not np.isfinite(rows).all():
+        raise InputError(path, family, f"{len(rows)} rows for {len(ids)} regions", "delete it")
+    return dict(zip(ids, rows.astype(np.float64), strict=True))
+
+
+def load_json(path: Path) -> Any:
+    """Read one JSON file.
+
+    Raises:
+        InputError: It is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(path, "", f"damaged file ({error})", "delete it and run again") from error

@@ -1,0 +1,245 @@
+"""The tables of statistics: claims with their verdicts, and every cell beside the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sca_bench.report.findings.claims import ClaimResult
+from sca_bench.report.findings.differences import CellDifference, Differences
+from sca_bench.report.names import (
+    NO_VALUE,
+    difference_unit,
+    metric_label,
+    metric_maximum,
+    metric_scale,
+    metric_unit,
+    show_difference,
+    show_number,
+    show_score,
+)
+from sca_bench.report.read.samples import LEVEL, NUM_RESAMPLES
+from sca_bench.report.tables.tables import (
+    Column,
+    Entry,
+    Footnotes,
+    Row,
+    Table,
+    Tone,
+    name_entry,
+    seeds_entry,
+)
+
+_INTERVAL = f"{LEVEL:.0%} interval".replace("%", " %")
+ALPHA = 1 - LEVEL
+ONE_SEED = "one seed: the interval covers images only, and says nothing of other seeds"
+
+
+def claim_table(
+    claims: list[ClaimResult], notes: Footnotes, published: Mapping[str, Entry] | None = None
+) -> Table | None:
+    """Return every claim with its verdict, or None where the suite has no claims.
+
+    Args:
+        claims: The claims.
+        notes: Footnotes so far.
+        published: Id of a claim -> the paper's own difference; a column of its own where given.
+    """
+    if not claims:
+        return None
+    units = list(dict.fromkeys(difference_unit(claim.metric) for claim in claims))
+    columns = (
+        Column("Claim", numeric=False),
+        Column("Verdict", numeric=False),
+        Column("Says", numeric=False),
+        Column("Left − right", units[0] if len(units) == 1 else "unit in each row"),  # noqa: RUF001
+        Column(_INTERVAL),
+        Column("p", "Holm"),
+        *([Column("Left − right, paper", "×100", True, True)] if published else []),  # noqa: RUF001
+    )
+    rows = []
+    for claim in claims:
+        mark = notes.mark([f"{claim.id}: {claim.hole}" if claim.hole else "", claim.note])
+        entries = [Entry(claim.id), _verdict(claim), Entry(claim.says)]
+        if claim.comparison is None or claim.judged is None:
+            entries += [Entry(NO_VALUE, mark), Entry(NO_VALUE), Entry(NO_VALUE)]
+        else:
+            entries += [
+                Entry(_with_unit(claim.comparison.difference, claim.metric, units), mark),
+                _ends(
+                    claim.comparison.low, claim.comparison.high, notes, claim.metric, signed=True
+                ),
+                Entry(show_p(claim.judged.p_adjusted)),
+            ]
+        if published:
+            entries.append(published.get(claim.id, Entry(NO_VALUE)))
+        rows.append(Row(tuple(entries)))
+    return Table(
+        "claims", "Claims", "Claims and verdicts", _caption(bool(published)), columns, tuple(rows)
+    )
+
+
+def _caption(published: bool) -> str:
+    text = (
+        "A verdict is on this profile's cells and data alone. Reproduced: the interval of the "
+        "difference lies on the claimed side, after Holm's correction over the claims of its "
+        "family; contradicted: on the other side; else undecided, with about what a decision would "
+        "take at the observed difference and 80 % power. A claim with <= or >= is about its margin "
+        "instead of zero: reproduced where the difference is shown to stay below it, contradicted "
+        "where it is shown to exceed it. The interval covers test images "
+        "(resampled, all regions of an image together) and training seeds; with one seed of a "
+        "trained cell it covers images only, and the verdict stays undecided."
+    )
+    if published:
+        text += " Paper: the same difference of printed numbers; its note says of which."
+    return text
+
+
+def _verdict(claim: ClaimResult) -> Entry:
+    judged = claim.judged
+    tone: Tone = "incomparable" if claim.verdict == "not comparable" else claim.verdict
+    if judged is None:
+        said = f"{claim.verdict}: no numbers" if claim.verdict == "undecided" else claim.verdict
+        return Entry(said, tone=tone)
+    text: str = claim.verdict
+    if claim.verdict == "undecided":
+        text = f"{text}: {needs(claim)}"
+    if judged.margin:
+        text += f" (margin {show_number(judged.margin * metric_scale(claim.metric), 1)})"
+    return Entry(text, tone=tone)
+
+
+def needs(claim: ClaimResult) -> str:
+    """Return what a decision on an undecided claim would take, in words."""
+    judged, comparison = claim.judged, claim.comparison
+    if judged is None or comparison is None:
+        return "there are no numbers"
+    if not comparison.covers_seeds:
+        return "needs at least two seeds a cell"
+    needed = judged.needed
+    ways = []
+    if needed is not None and needed.seeds is not None:
+        trained = [part.num_seeds for part in comparison.parts if part.trained]
+        more = max(1, needed.seeds - min(trained or comparison.num_seeds))
+        ways.append(f"about {show_number(more, 0)} more seed{'s' if more > 1 else ''} a cell")
+    if needed is not None and needed.regions is not None:
+        more = max(1, needed.regions - comparison.num_regions)
+        ways.append(f"about {show_number(more, 0)} more regions")
+    if not ways:
+        return "neither more seeds alone nor more regions alone would decide"
+    return "needs " + " or ".join(ways)
+
+
+def interval_table(found: Differences, notes: Footnotes) -> Table:
+    """Return every cell's main metric with its interval, and its distance to the reference."""
+    metric = found.metric
+    columns = (
+        Column("Cell", numeric=False),
+        Column(metric_label(metric), metric_unit(metric)),
+        Column(_INTERVAL),
+        Column("Minus reference", difference_unit(metric)),
+        Column(f"{_INTERVAL} of that"),
+        Column("p", "Holm"),
+        Column("Regions"),
+        Column("Images"),
+        Column("Seeds", "done of planned"),
+    )
+    rows = tuple(
+        Row((name_entry(one.cell, notes), *_entries(one, found, notes)), one.cell.entry.control)
+        for one in found.cells
+    )
+    title = f"{metric_label(metric)} with its interval, and beside the reference cell"
+    return Table("interval", "Interval", title, _interval_caption(found), columns, rows)
+
+
+def _entries(one: CellDifference, found: Differences, notes: Footnotes) -> list[Entry]:
+    alone, comparison, metric = one.estimate, one.comparison, found.metric
+    single = alone is not None and not alone.covers_seeds
+    mark = notes.mark([one.hole, one.note, ONE_SEED if single else ""])
+    if alone is None:
+        return [
+            Entry(NO_VALUE, mark),
+            *(Entry(NO_VALUE) for _ in range(6)),
+            seeds_entry(one.cell, notes),
+        ]
+    if comparison is not None:
+        note = notes.mark(["" if comparison.covers_seeds else ONE_SEED])
+        beside = [
+            Entry(show_difference(comparison.difference, metric=metric) + significance(one), note),
+            _ends(comparison.low, comparison.high, notes, metric, signed=True),
+            Entry(show_p(one.p_adjusted)),
+        ]
+    else:
+        word = "reference" if one.cell is found.reference else NO_VALUE
+        beside = [Entry(word, notes.mark([one.unpaired])), Entry(NO_VALUE), Entry(NO_VALUE)]
+    return [
+        Entry(show_score(alone.value, metric=metric), mark),
+        _ends(alone.low, alone.high, notes, metric, signed=False),
+        *beside,
+        Entry(show_number(alone.num_regions, 0)),
+        Entry(show_number(alone.num_images, 0)),
+        seeds_entry(one.cell, notes),
+    ]
+
+
+def _interval_caption(found: Differences) -> str:
+    text = (
+        f"Intervals: {NUM_RESAMPLES:,} resamples of the test images (document frequencies held "
+        "fixed), with the variance between training seeds as a second level (t distribution, "
+        "degrees of freedom after Satterthwaite); with one seed of a trained cell they cover "
+        "images only. A score's own interval is cut where its scale ends. "
+    )
+    if found.reference is not None:
+        text += (
+            f"Reference: {found.reference.entry.name}. p: two-sided, after Holm over the cells "
+            f"that are no controls; * marks p < {ALPHA:.2f}. "
+        )
+    return text + floor_text(found)
+
+
+def floor_text(found: Differences) -> str:
+    """Return the noise floor in words: what A/A comparisons say."""
+    floor, scale = found.floor, metric_scale(found.metric)
+    if floor is None:
+        return "Noise floor: not known, since no trained cell has two seeds."
+    return (
+        "Noise floor (A/A, the same cell with other seeds): seeds move "
+        f"{metric_label(found.metric)} by a standard deviation of {floor.sd_seeds * scale:.1f}, so "
+        f"two means of one and the same cell differ by up to {floor.floor * scale:.1f} in 95 % of "
+        f"cases; of {floor.num_pairs} pairs of runs that differ in the seed alone, "
+        f"{floor.pairs_outside} have an interval over images that leaves zero out."
+    )
+
+
+def within_scale(low: float, high: float, metric: str) -> tuple[float, float]:
+    """Return the ends of an interval of a score (natural units), cut where its scale ends."""
+    most = metric_maximum(metric)
+    return max(low, 0.0), high if most is None else min(high, most)
+
+
+def significance(one: CellDifference) -> str:
+    """Return `*` where a cell differs from the reference after Holm's correction."""
+    return "*" if one.p_adjusted is not None and one.p_adjusted < ALPHA else ""
+
+
+def show_p(p: float | None) -> str:
+    """Return a p value with three decimals, or that it is below .001."""
+    if p is None:
+        return NO_VALUE
+    return "< .001" if p < 0.001 else f"{p:.3f}".lstrip("0") if p < 1 else "1"
+
+
+def _with_unit(value: float, metric: str, units: list[str]) -> str:
+    """Return a difference, with its unit where the rows of a column have several."""
+    shown = show_difference(value, metric=metric)
+    return shown if len(units) == 1 else f"{shown} ({difference_unit(metric)})"
+
+
+def _ends(
+    low: float | None, high: float | None, notes: Footnotes, metric: str, signed: bool
+) -> Entry:
+    if low is None or high is None:
+        return Entry(NO_VALUE, notes.mark(["no interval: fewer than two test images"]))
+    show = show_difference if signed else show_score
+    if not signed:
+        low, high = within_scale(low, high, metric)
+    return Entry(f"{show(low, metric=metric)} to {show(high, metric=metric)}")

@@ -1,0 +1,119 @@
+"""The tables as data: one value a row, and one cell a row; both in natural units."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from sca_bench.report.findings.claims import ClaimResult
+from sca_bench.report.findings.paper import Paper, PaperCell
+from sca_bench.report.names import is_numeric
+from sca_bench.report.read.suite_data import COST, SuiteData
+from sca_bench.study.suite.yaml_values import show_value
+
+_DIGITS = "%.10g"
+
+
+def long_csv(data: SuiteData, paper: Paper) -> str:
+    """Return one value a row; a missing one has an empty value and its reason.
+
+    The published number of the same cell and metric, its row and the verdict have columns of
+    their own, the same in all rows of a cell and metric.
+    """
+    frame = data.scores.frame.copy()
+    cells = {cell.entry.name: paper.cell(cell) for cell in data.cells}
+    found = [
+        _published(cells[cell], metric)
+        for cell, metric in zip(frame["cell"], frame["metric"], strict=True)
+    ]
+    for index, name in enumerate(("published", "published_row", "published_verdict")):
+        frame[name] = pd.Series([item[index] for item in found], dtype=object)
+    return _text(frame)
+
+
+def _published(cell: PaperCell | None, metric: str) -> tuple[float | None, str, str]:
+    if cell is None or metric not in cell.values:
+        return None, "", ""
+    return cell.values[metric].natural, cell.row, cell.verdict(metric)
+
+
+def wide_csv(data: SuiteData, paper: Paper) -> str:
+    """Return one cell a row: coordinates, then mean, sample deviation and count of everything.
+
+    Published numbers have columns of their own behind those of the metric.
+    """
+    scores = data.scores
+    costs = scores.metrics(COST)
+    names = [*(name for name in scores.metrics() if name not in costs), *costs]
+    published = {m for cell in data.cells if (found := paper.cell(cell)) for m in found.values}
+    rows = []
+    for cell in data.cells:
+        entry, printed = cell.entry, paper.cell(cell)
+        row: dict[str, Any] = {
+            "suite": data.manifest.suite,
+            "cell": entry.name,
+            "cell_id": entry.cell_id,
+            "variant": entry.variant,
+            "control": entry.control,
+        }
+        row |= {axis: _coordinate(entry.coordinates, axis) for axis in data.manifest.axes}
+        row["published_row"] = "" if printed is None else f"{paper.table}: {printed.row}"
+        row |= {"seeds_done": len(cell.done), "seeds_planned": len(cell.runs)}
+        for name in names:
+            summary = scores.over_seeds(entry.cell_id, name)
+            row[f"{name}_mean"] = None if summary is None else summary.mean
+            row[f"{name}_sd"] = None if summary is None else summary.sd
+            row[f"{name}_n"] = 0 if summary is None else summary.num_seeds
+            if name in published:
+                value, _, verdict = _published(printed, name)
+                row[f"{name}_published"], row[f"{name}_published_verdict"] = value, verdict
+        rows.append(row)
+    return _text(pd.DataFrame.from_records(rows))
+
+
+def claims_csv(claims: list[ClaimResult]) -> str:
+    """Return one claim a row: verdict, difference with its interval, p, and what it would take."""
+    rows = []
+    for claim in claims:
+        found, judged = claim.comparison, claim.judged
+        needed = judged.needed if judged is not None else None
+        left, right = (None if side is None else side.entry.name for side in claim.sides)
+        rows.append(
+            {
+                "claim": claim.id,
+                "says": claim.says,
+                "metric": claim.metric,
+                "left": left,
+                "right": right,
+                "verdict": claim.verdict,
+                "difference": None if found is None else found.difference,
+                "low": None if found is None else found.low,
+                "high": None if found is None else found.high,
+                "se_images": None if found is None else found.se_images,
+                "se_seeds": None if found is None else found.se_seeds,
+                "degrees_of_freedom": None if found is None else found.df,
+                "p": None if judged is None else judged.p,
+                "p_holm": None if judged is None else judged.p_adjusted,
+                "margin": None if judged is None else judged.margin,
+                "seeds_left": None if found is None else found.num_seeds[0],
+                "seeds_right": None if found is None else found.num_seeds[1],
+                "images": None if found is None else found.num_images,
+                "regions": None if found is None else found.num_regions,
+                "seeds_needed": None if needed is None else needed.seeds,
+                "regions_needed": None if needed is None else needed.regions,
+                "reason": claim.hole,
+                "note": claim.note,
+            }
+        )
+    return _text(pd.DataFrame.from_records(rows))
+
+
+def _coordinate(coordinates: dict[str, Any], axis: str) -> Any:
+    """Return a number as it is and any other value as a suite file has it; None off the axis."""
+    value = coordinates.get(axis)
+    return value if axis not in coordinates or is_numeric([value]) else show_value(value)
+
+
+def _text(frame: pd.DataFrame) -> str:
+    return frame.to_csv(index=False, lineterminator="\n", float_format=_DIGITS)

@@ -1,0 +1,307 @@
+"""The tables of a report as plain data; Markdown and HTML are two ways to write the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from sca_bench.metrics.value_names import SEEN, SLOT, SLOT_BY_OBJECTS, SLOTS, TRAIN, ValueName
+from sca_bench.report.names import (
+    COSTS,
+    NO_VALUE,
+    difference_unit,
+    higher_is_better,
+    is_numeric,
+    metric_label,
+    metric_scale,
+    metric_unit,
+    show_number,
+    show_score,
+)
+from sca_bench.report.read.lineage import lineage_lines
+from sca_bench.report.read.suite_data import COST, CellRuns, SuiteData
+from sca_bench.stats.power import pooled_floor
+from sca_bench.study.suite.yaml_values import show_value
+
+Rank = Literal["", "best", "second"]
+Tone = Literal["", "reproduced", "contradicted", "undecided", "incomparable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its name, its unit (empty for words) and whether it holds numbers.
+
+    A `published` column holds printed numbers and nothing else. Where `higher_is_better` is known
+    the best cells of the column are marked; None marks nothing.
+    """
+
+    label: str
+    unit: str = ""
+    numeric: bool = True
+    published: bool = False
+    higher_is_better: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One field of a table.
+
+    Attributes:
+        text: What it says.
+        notes: Numbers of its footnotes.
+        value: The number that cells are compared by, as displayed; None where there is none.
+        rank: `best` or `second` of its column (`sca_bench.report.tables.ranks`); empty for the others.
+        tone: Which of a claim's verdicts it is, for the page to colour; empty for the others.
+    """
+
+    text: str
+    notes: tuple[int, ...] = ()
+    value: float | None = None
+    rank: Rank = ""
+    tone: Tone = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row; `control` rows are set apart."""
+
+    entries: tuple[Entry, ...]
+    control: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table with what a reader must know to read it; `short` is its name in a menu."""
+
+    id: str
+    short: str
+    title: str
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+
+@dataclass(slots=True)
+class Footnotes:
+    """Numbers footnotes in order of appearance; the same text keeps its number."""
+
+    texts: list[str] = field(default_factory=list)
+
+    def mark(self, texts: Iterable[str]) -> tuple[int, ...]:
+        """Return the numbers of some footnotes, adding those that are new."""
+        numbers = []
+        for text in dict.fromkeys(text for text in texts if text):
+            if text not in self.texts:
+                self.texts.append(text)
+            numbers.append(self.texts.index(text) + 1)
+        return tuple(numbers)
+
+
+def score_table(data: SuiteData, notes: Footnotes) -> Table:
+    """Return the main table: one row per cell with coordinates, metrics and costs."""
+    axes = list(data.manifest.axes)
+    params, costs = COSTS[:2], COSTS[2:]
+    columns = [
+        Column("Cell", numeric=False),
+        *(Column(axis, numeric=is_numeric(values)) for axis, values in data.manifest.axes.items()),
+        Column("Seeds", "done of planned"),
+        *(Column(cost.label, cost.unit) for cost in params),
+        *(_metric_column(data, metric) for metric in data.metrics),
+        *(Column(cost.label, cost.unit) for cost in costs),
+    ]
+    rows = []
+    for cell in data.cells:
+        entries = [
+            name_entry(cell, notes),
+            *(_coordinate(cell, axis) for axis in axes),
+            seeds_entry(cell, notes),
+            *(_cost(data, cell, cost.key, notes) for cost in params),
+            *(_score(data, cell, metric, notes) for metric in data.metrics),
+            *(_cost(data, cell, cost.key, notes) for cost in costs),
+        ]
+        rows.append(Row(tuple(entries), cell.entry.control))
+    floor = _floor_row(data, columns)
+    if floor is not None:
+        rows.append(floor)
+    other = any(difference_unit(metric) != difference_unit("") for metric in data.metrics)
+    counted = " unless the column names a unit" if other else ""
+    caption = (
+        "Metrics: mean ± sample standard deviation over the finished seeds (no ± with one seed), "
+        f"times 100{counted}. Costs: mean over the finished seeds; own compute: the cell's part of "
+        "its training steps; shared compute: what its group does once for all of its cells (frozen "
+        "features). Noise floor: 95 % of the differences between two means of as many seeds of one "
+        "and the same cell are smaller."
+    )
+    return Table("scores", "Scores", "Scores and costs", caption, tuple(columns), tuple(rows))
+
+
+def slot_table(data: SuiteData, notes: Footnotes) -> Table | None:
+    """Return the accuracy per slot, or None where nobody asked for slots and there are none."""
+    found = data.scores.metrics()
+    wanted = SLOTS in found or (SLOTS in data.manifest.metrics and not data.scores.metrics(SLOT))
+    metrics = [*([SLOTS] if wanted else []), *data.scores.metrics(SLOT)]
+    if not metrics:
+        return None
+    columns = [Column("Cell", numeric=False)]
+    columns += [_metric_column(data, metric) for metric in metrics]
+    rows = []
+    for cell in data.cells:
+        entries = [name_entry(cell, notes), *(_score(data, cell, m, notes) for m in metrics)]
+        rows.append(Row(tuple(entries), cell.entry.control))
+    caption = "Share of test regions whose caption fills the slot rightly; ± as above."
+    return Table("slots", "Slots", "Slot accuracy", caption, tuple(columns), tuple(rows))
+
+
+def parts_table(data: SuiteData, notes: Footnotes) -> Table | None:
+    """Return scores over other regions than all test regions, or None where there are none."""
+    subsets = data.manifest.subsets
+    parts = (TRAIN, SEEN, *subsets)
+    metrics = [m for part in parts for m in data.scores.metrics(f"{part}/")]
+    if not metrics:
+        return None
+    columns = [Column("Cell", numeric=False)]
+    columns += [Column(metric_label(metric), metric_unit(metric)) for metric in metrics]
+    rows = []
+    for cell in data.cells:
+        entries = [name_entry(cell, notes), *(_score(data, cell, m, notes) for m in metrics)]
+        rows.append(Row(tuple(entries), cell.entry.control))
+    says = {
+        TRAIN: "train: training regions against their own references (as dealt: against the "
+        "captions that were dealt to them)",
+        SEEN: "seen: test regions whose reference occurs in training",
+    }
+    says |= {name: f"{name.replace('_', ' ')}: {which}" for name, which in subsets.items()}
+    there = {ValueName.parse(metric).part for metric in metrics}
+    shown = [text for part, text in says.items() if part in there]
+    caption = f"{'; '.join(shown)}. ± as above."
+    title = "Training regions, and test regions with seen references"
+    if subsets:
+        title = "Other sets of regions"
+        said = "; ".join(f"{name}: {which}" for name, which in subsets.items())
+        caption += f" Parts of the test regions, scored by themselves: {said}."
+    return Table("parts", "Parts", title, caption, tuple(columns), tuple(rows))
+
+
+def slot_by_objects_table(data: SuiteData, notes: Footnotes) -> Table | None:
+    """Return slot accuracy by the number of objects in the image, or None without such scores."""
+    metrics = data.scores.metrics(SLOT_BY_OBJECTS)
+    if not metrics:
+        return None
+    found = [ValueName.parse(metric) for metric in metrics]
+    numbers = sorted({name.num_objects for name in found if name.num_objects is not None})
+    slots = list(dict.fromkeys(name.slot for name in found))
+    columns = [Column("Cell", numeric=False), Column("Objects")]
+    columns += [Column(slot.replace("_", " "), metric_unit(SLOT + slot)) for slot in slots]
+    rows = []
+    for cell in data.cells:
+        for number in numbers:
+            wanted = [str(ValueName(SLOTS, slot, number)) for slot in slots]
+            scores = (_score(data, cell, metric, notes) for metric in wanted)
+            entries = (name_entry(cell, notes), Entry(str(number)), *scores)
+            rows.append(Row(entries, cell.entry.control))
+    caption = (
+        "With two objects a neighbour is simply the other one, so accuracy is given by the number "
+        "of objects in the image; ± as above."
+    )
+    title = "Accuracy by number of objects"
+    return Table("slots-by-objects", "By objects", title, caption, tuple(columns), tuple(rows))
+
+
+def name_entry(cell: CellRuns, notes: Footnotes) -> Entry:
+    """Return a cell's name, with footnotes.
+
+    They say what was adjusted, what it was fine-tuned from, and which older code made its runs.
+    """
+    entry = cell.entry
+    adjusted = [f"{entry.name}: {k} adjusted to {show_value(v)}" for k, v in entry.adjusted.items()]
+    remarks = [f"{entry.name}: {note}" for record in cell.done for note in record.notes]
+    before = [f"{entry.name}: {line}" for line in lineage_lines(cell)]
+    name = f"{entry.name} (control)" if entry.control else entry.name
+    return Entry(name, notes.mark([*adjusted, *before, *remarks, *cell.ages]))
+
+
+def _coordinate(cell: CellRuns, axis: str) -> Entry:
+    coordinates = cell.entry.coordinates
+    return Entry(show_value(coordinates[axis]) if axis in coordinates else NO_VALUE)
+
+
+def seeds_entry(cell: CellRuns, notes: Footnotes) -> Entry:
+    """Return how many seeds are done, the others with their reasons."""
+    holes = [f"{cell.entry.name}, seed {run.seed}: {run.hole}" for run in cell.runs if run.hole]
+    return Entry(f"{len(cell.done)} of {len(cell.runs)}", notes.mark(holes))
+
+
+def _floor_row(data: SuiteData, columns: Sequence[Column]) -> Row | None:
+    """Return the noise floor of every metric: by how much a cell differs from itself, other seeds.
+
+    None where no trained cell has two seeds.
+    """
+    cells = [c for c in data.cells if not c.entry.control and _is_trained(data, c)]
+    entries = {}
+    for metric in data.metrics:
+        found = [data.scores.values(cell.entry.cell_id, metric) for cell in cells]
+        counts = [len(values) for values in found if len(values) > 1]
+        pooled = pooled_floor(found, min(counts)) if counts else None
+        if pooled is not None:
+            entries[metric_label(metric)] = show_score(pooled[2], metric=metric)
+    if not entries:
+        return None
+    shown = [entries.get(column.label) for column in columns[1:]]
+    texts = [NO_VALUE if text is None else f"± {text}" for text in shown]
+    return Row((Entry("noise floor (A/A)"), *map(Entry, texts)), control=True)
+
+
+def _is_trained(data: SuiteData, cell: CellRuns) -> bool:
+    return any(n > 0 for n in data.scores.values(cell.entry.cell_id, COST + "num_trainable_params"))
+
+
+def _metric_column(data: SuiteData, metric: str) -> Column:
+    # Numbers over different regions stand in one column with a note, but none of them is the best.
+    higher = higher_is_better(metric) if len(data.scores.region_sets(metric)) < 2 else None
+    return Column(metric_label(metric), metric_unit(metric), higher_is_better=higher)
+
+
+def _score(data: SuiteData, cell: CellRuns, metric: str, notes: Footnotes) -> Entry:
+    if not cell.done:
+        return Entry(NO_VALUE, seeds_entry(cell, notes).notes)
+    found = data.scores.rows(cell.entry.cell_id, metric)
+    missing = [row for row in found if row.value is None]
+    done = {record.seed for record in cell.done}
+    reasons = [
+        f"{metric_label(metric)}, {cell.entry.name}, seed {row.seed}: {row.reason}"
+        for row in missing
+        if row.seed in done
+    ]
+    if len(reasons) == len(done) and len({row.reason for row in missing}) == 1:
+        who = "" if _nobody_has(data, metric, missing[0].reason) else f", {cell.entry.name}"
+        reasons = [f"{metric_label(metric)}{who}: {missing[0].reason}"]
+    if not found:
+        reasons = [f"{metric_label(metric)}, {cell.entry.name}: not computed"]
+    sets = data.scores.region_sets(metric)
+    if len(sets) > 1:
+        own = [key for key, cells in sets.items() if cell.entry.name in cells]
+        reasons += [f"scored on region set {key or 'not stated'}" for key in own]
+    summary = data.scores.over_seeds(cell.entry.cell_id, metric)
+    if summary is None:
+        return Entry(NO_VALUE, notes.mark(reasons))
+    text = show_score(summary.mean, summary.sd, metric=metric)
+    return Entry(text, notes.mark(reasons), summary.mean * metric_scale(metric))
+
+
+def _nobody_has(data: SuiteData, metric: str, reason: str) -> bool:
+    """Say whether a metric is missing from every finished run for one and the same reason."""
+    done = [(cell.entry.cell_id, record.seed) for cell in data.cells for record in cell.done]
+    found = [row for cell in data.cells for row in data.scores.rows(cell.entry.cell_id, metric)]
+    own = [row for row in found if (row.cell_id, row.seed) in set(done)]
+    return len(own) == len(done) and all(row.value is None and row.reason == reason for row in own)
+
+
+def _cost(data: SuiteData, cell: CellRuns, key: str, notes: Footnotes) -> Entry:
+    cost = next(column for column in COSTS if column.key == key)
+    summary = data.scores.over_seeds(cell.entry.cell_id, COST + key)
+    if summary is None:
+        if not cell.done:
+            return Entry(NO_VALUE, seeds_entry(cell, notes).notes)
+        return Entry(NO_VALUE, notes.mark(["not in the run's cost ledger"]))
+    return Entry(show_number(summary.mean * cost.factor, cost.decimals))

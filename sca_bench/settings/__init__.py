@@ -1,0 +1,73 @@
+"""The settings of a cell: typed, strict, and marked by what they may change; no torch.
+
+This package stands on the ground floor beside `types`: models, data, study and engine read it.
+"""
+
+from sca_bench.settings.base import Kind, Settings, items_of, kind_of
+from sca_bench.settings.cell import (
+    BaselineSettings,
+    CellSettings,
+    CropSettings,
+    EncoderSettings,
+    EvalSettings,
+    FeatureSettings,
+    MixerSettings,
+    PrefixSettings,
+    RuntimeSettings,
+    SamSettings,
+    StageData,
+    StageSettings,
+    TextDecoderSettings,
+    TrainSettings,
+)
+from sca_bench.settings.data import (
+    AugmentationSettings,
+    CocoInstancesSplit,
+    CocoPanopticSplit,
+    DataSettings,
+    GritSplit,
+    MixturePart,
+    MixtureSplit,
+    Objects365Split,
+    RefCocoSplit,
+    ScenesSplit,
+    SingleSplit,
+    SplitSettings,
+    V3DetSplit,
+    VisualGenomeSplit,
+)
+
+__all__ = [
+    "AugmentationSettings",
+    "BaselineSettings",
+    "CellSettings",
+    "CocoInstancesSplit",
+    "CocoPanopticSplit",
+    "CropSettings",
+    "DataSettings",
+    "EncoderSettings",
+    "EvalSettings",
+    "FeatureSettings",
+    "GritSplit",
+    "Kind",
+    "MixerSettings",
+    "MixturePart",
+    "MixtureSplit",
+    "Objects365Split",
+    "PrefixSettings",
+    "RefCocoSplit",
+    "RuntimeSettings",
+    "SamSettings",
+    "ScenesSplit",
+    "Settings",
+    "SingleSplit",
+    "SplitSettings",
+    "StageData",
+    "StageSettings",
+    "TextDecoderSettings",
+    "TrainSettings",
+    "V3DetSplit",
+    "VisualGenomeSplit",
+    "items_of",
+    "kind_of",
+]

@@ -1,0 +1,257 @@
+"""The settings of one cell: typed, strict, and marked by what they may change (`base`).
+
+This module stands on the ground floor beside `types`: models, data, study and engine read it, and
+nothing in it imports torch.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from sca_bench.settings.base import Settings, of_kind
+from sca_bench.settings.data import (
+    AugmentationSettings,
+    DataSettings,
+    SplitSettings,
+)
+from sca_bench.types import Prompt
+
+
+class SamSettings(Settings):
+    """SAM's prompt encoder and mask decoder, and its image encoder unless another is named."""
+
+    size: Literal["tiny_small", "tiny", "tiny_large", "vit_t", "vit_b", "vit_l", "vit_h"] = "vit_h"
+    """`vit_t` is MobileSAM; the tiny ones are this package's own, for rendered scenes."""
+    weights: str = of_kind("path", "random")
+    """`embedded:NAME`, a file in Meta's layout, a transformers SAM folder, or `random`."""
+    random_seed: int = 0
+    """Seed of untrained weights: `weights: random`, or `encoder.type: untrained`."""
+
+
+class EncoderSettings(Settings):
+    """The image encoder: SAM's own, the same untrained, or an ONNX file with the same output."""
+
+    type: Literal["sam", "untrained", "onnx"] = "sam"
+    """`untrained` keeps SAM's prompt encoder and mask decoder, and draws the encoder at random."""
+    path: str | None = of_kind("path", None)
+
+    @model_validator(mode="after")
+    def _onnx_needs_a_path(self) -> EncoderSettings:
+        if (self.type == "onnx") != (self.path is not None):
+            raise ValueError("encoder.path belongs to encoder.type: onnx, and only to it")
+        return self
+
+
+class MixerSettings(Settings):
+    """The trainable text feature mixer (a two-way transformer over SAM's tokens)."""
+
+    num_layers: int = Field(12, ge=1, le=48)
+    num_query_tokens: int = Field(8, ge=1)
+    num_heads: int = Field(8, ge=1)
+    mlp_dim: int = Field(2048, ge=1)
+    attention_downsample_rate: int = Field(2, ge=1)
+    num_caption_heads: int = Field(1, ge=1)
+    init_std: float = Field(0.02, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout on the caption query outputs, in training only."""
+    image_grid: int | None = Field(None, ge=1)
+    """Average-pool the SAM mixer's image tokens to this grid before the text mixer sees them."""
+    gradient_checkpointing: bool = of_kind("cost", False)
+    """Compute the mixer's activations again in the backward pass; less memory, same numbers."""
+    as_published: bool = False
+    """Repeat what the original's code did where it differs from what it meant; see the variant."""
+
+
+class PrefixSettings(Settings):
+    """What stands in front of the text decoder: task tokens, then projected caption queries."""
+
+    num_task_tokens: int = Field(6, ge=0)
+    gain: float = Field(1.0, gt=0)
+    """Constant factor on the whole prefix (1 in the paper; smaller for tiny decoders)."""
+    projection: Literal["linear", "mlp"] = "linear"
+    """From query outputs to the text decoder's width: one layer, or three with GELU between."""
+
+
+class TextDecoderSettings(Settings):
+    """A causal language model of transformers."""
+
+    weights: str = of_kind("path", "embedded:lm_scenes")
+    """`embedded:NAME`, a local directory, a hub id, or `random:gpt2-large` and the like."""
+    trainable: bool = False
+    learning_rate: float | None = Field(None, gt=0)
+    """Own learning rate of a trained decoder; the mixer's where None."""
+    dropout_in_training: bool = True
+    """The original leaves the frozen decoder's dropout on while it trains the mixer."""
+    gradient_checkpointing: bool = of_kind("cost", False)
+    """Compute the decoder's activations again in the backward pass; less memory, same numbers."""
+
+    @model_validator(mode="after")
+    def _rate_needs_training(self) -> TextDecoderSettings:
+        if self.learning_rate is not None and not self.trainable:
+            raise ValueError("text_decoder.learning_rate needs text_decoder.trainable: true")
+        return self
+
+
+class TrainSettings(Settings):
+    """The optimisation recipe."""
+
+    steps: int = Field(200_000, ge=0)
+    """Optimiser steps; 0 evaluates what `start_from` or the pretraining gives."""
+    images_per_batch: int = Field(8, ge=1)
+    regions_per_image: int = Field(16, ge=1)
+    learning_rate: float = Field(1e-4, gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(1e-4, ge=0)
+    warmup_steps: int = Field(200, ge=0)
+    final_lr_ratio: float = Field(0.0, ge=0, le=1)
+    clip_norm: float = Field(1.0, gt=0)
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    max_caption_tokens: int = Field(18, ge=1)
+    """Captions are cut to this many tokens before the end token."""
+    prompt: Literal["box", "point", "box_point", "random_point"] = "box"
+    """What stands for a region in training and validation."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    order_seed: int | None = Field(None, ge=0)
+    """Seed of data order, draws and dealt captions; the run's own where None. Seeds that share it
+    differ in initial weights and dropout only, and may train in lockstep."""
+    val_every: int = of_kind("cost", 5_000, ge=1)
+    """Steps between validations; the last step's weights are kept, so this moves no number."""
+
+    def order(self, seed: int) -> int:
+        """Return the seed of the data order of a run with this seed."""
+        return seed if self.order_seed is None else self.order_seed
+
+
+class EvalSettings(Settings):
+    """Which split is captioned, and how."""
+
+    split: Literal["test", "val"] = "test"
+    """What is captioned and scored; a sweep looks at the validation split only."""
+
+    prompt: Prompt = "box"
+    """The box, its centre, both, a random point in the box, in the region's mask, in SAM's mask."""
+    prompt_seed: int = Field(0, ge=0)
+    """Seed of the random points; each region has its own, whatever is evaluated beside it."""
+    select: Literal["predicted_iou", "first"] = "predicted_iou"
+    """Of several caption heads: that of the mask with the highest predicted IoU, or the first."""
+    num_beams: int = Field(1, ge=1)
+    max_new_tokens: int = Field(19, ge=1)
+    also_train: bool = of_kind("cost", False)
+    """Caption the training split too, as stored; record `train/...` and `seen/...` matches."""
+
+
+class FeatureSettings(Settings):
+    """Which frozen features are computed once and kept on disk, and in which precision."""
+
+    cache: Literal["off", "encoder", "all"] = of_kind("cost", "all")
+    """`encoder` keeps image embeddings (few bytes an image), `all` whatever the cells read too."""
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """What the cells read is rounded to this, kept or not; float16 moves the third digit."""
+    encoder_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """Image embeddings are rounded to this, kept or not, before SAM's mixer reads them."""
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _plain_words(cls, value: Any) -> Any:
+        return {False: "off", True: "all"}.get(value, value) if isinstance(value, bool) else value
+
+
+class RuntimeSettings(Settings):
+    """Where and how it runs; none of it changes a number beyond rounding."""
+
+    device: str = of_kind("cost", "auto")
+    threads: int = of_kind("cost", 0, ge=0)
+    """CPU threads of one worker process. 0: one where all frozen features are kept (a second one
+    gains nothing at such sizes), else the cores divided among the workers."""
+    jobs: int = of_kind("cost", 0, ge=0)
+    """Worker processes at a time; 0 is one per CPU core on a CPU, one per GPU on CUDA."""
+    loader_workers: int = of_kind("cost", 0, ge=0)
+    cache_dir: str = of_kind("cost", "")
+    """Folder of kept features, which several runs folders may share; empty: `features/` in the
+    runs folder."""
+    cache_limit_gib: float | None = of_kind("cost", None, gt=0)
+    """Size up to which features are kept; those used least recently make room for new ones."""
+    eval_regions: int = of_kind("cost", 64, ge=1)
+    """Regions captioned at a time; moves no number beyond rounding."""
+    compile: bool = of_kind("cost", False)
+    checkpoint_every: int = of_kind("cost", 200, ge=1)
+    log_every: int = of_kind("cost", 20, ge=1)
+
+
+class StageData(AugmentationSettings):
+    """What a training stage reads."""
+
+    train: SplitSettings
+
+
+class StageSettings(Settings):
+    """A training before the cell's own: other data, another recipe, the same model."""
+
+    name: str = of_kind("label")
+    data: StageData
+    train: TrainSettings
+
+
+class BaselineSettings(Settings):
+    """The model of a baseline from `baselines/`; each says in its README what it takes here."""
+
+    weights: str = of_kind("path", "random")
+    """A file or folder of weights, a hub id, `package:MODULE/PATH`, or `random`."""
+    size: str = ""
+    """Which of the baseline's configurations, where the weights do not say it."""
+    tokenizer: str | None = of_kind("path", None)
+    """Folder of a tokenizer, where the weights bring none."""
+    random_seed: int = 0
+    """Seed of untrained weights, for `weights: random`."""
+
+
+class CropSettings(Settings):
+    """Which part of the image an image captioner is shown for a region."""
+
+    source: Literal["mask", "box", "image"] = "mask"
+    """The tight box of SAM's mask, the prompt box itself (no SAM), or the whole image (control)."""
+    margin: float = Field(0.0, ge=0)
+    """Widens the crop on each of its four sides by this share of its own width or height."""
+    background: Literal["keep", "white"] = "keep"
+    """What stands around the mask inside the crop: the image's own pixels, or white."""
+    prompt: Literal["", "what_is_this"] = ""
+    """Ask what the region is first, on a white background, and for a description of that then."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> CropSettings:
+        if self.source != "mask" and (self.background == "white" or self.prompt):
+            raise ValueError("crop.background: white and crop.prompt need crop.source: mask")
+        if self.source == "image" and self.margin:
+            raise ValueError("crop.margin has no meaning with crop.source: image")
+        return self
+
+
+class CellSettings(Settings):
+    """Everything one cell is made of."""
+
+    variant: str = "sca"
+    sam: SamSettings = SamSettings()
+    encoder: EncoderSettings = EncoderSettings()
+    mixer: MixerSettings = MixerSettings()
+    prefix: PrefixSettings = PrefixSettings()
+    text_decoder: TextDecoderSettings = TextDecoderSettings()
+    baseline: BaselineSettings = BaselineSettings()
+    crop: CropSettings = CropSettings()
+    start_from: str | None = of_kind("path", None)
+    """Trained tensors to start from: a run's `trainable.safetensors`, or an imported checkpoint."""
+    pretraining: tuple[StageSettings, ...] = ()
+    """Stages that come before the cell's own training, in order; cells share equal ones."""
+    data: DataSettings
+    train: TrainSettings = TrainSettings()
+    eval: EvalSettings = EvalSettings()
+    features: FeatureSettings = FeatureSettings()
+    runtime: RuntimeSettings = of_kind("cost", RuntimeSettings())
+    note: str = of_kind("label", "")
+
+    @model_validator(mode="after")
+    def _split_is_there(self) -> CellSettings:
+        if getattr(self.data, self.eval.split) is None:
+            raise ValueError(f"eval.split: {self.eval.split} needs data.{self.eval.split}")
+        return self

@@ -1,0 +1,1 @@
+"""What makes two cells the same cell: content digests and keys."""

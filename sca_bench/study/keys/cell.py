@@ -1,0 +1,370 @@
+"""Content-addressed cells: what enters a key, and what a group of cells may share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, overload
+
+from pydantic import BaseModel
+
+from sca_bench.scene_grammar import WORLD_VERSION
+from sca_bench.settings import CellSettings, Kind, ScenesSplit, SplitSettings, items_of
+from sca_bench.settings.base import defaults_since
+from sca_bench.study.keys.fingerprint import digest_json
+from sca_bench.types import FAMILIES, Family, Prompt
+from sca_bench.variants import SAM_PARTS, SCA_PARTS, VariantSpec, get_variant
+
+KEY_LENGTH = 12
+FEATURES_REVISION = "3"
+"""Raised whenever the code behind SAM's frozen features moves a number of them."""
+_UNSAID_FEATURES = "2"
+"""The revision that no key names: keys were made before it was part of them."""
+_UNSAID_WORLD = "scenes-1"
+"""The world of all runs whose record does not say it."""
+
+
+@dataclass(frozen=True)
+class Revisions:
+    """The revisions of code that are part of a cell's key.
+
+    Attributes:
+        variant: Of the variant (`VariantSpec.revision`).
+        features: Of SAM's frozen features; it counts for variants that read them.
+        world: Of rendered scenes; it counts where a split is made of them.
+    """
+
+    variant: str
+    features: str = _UNSAID_FEATURES
+    world: str = _UNSAID_WORLD
+
+    @property
+    def beside_variant(self) -> dict[str, str]:
+        """What a record keeps beside the variant's own."""
+        return {"features": self.features, "world": self.world}
+
+
+def todays_revisions(variant: str) -> Revisions:
+    """Return the revisions that a run of a variant is made with now."""
+    return Revisions(get_variant(variant).revision, FEATURES_REVISION, WORLD_VERSION)
+
+
+RunSplit = Literal["train", "val", "captioned"]
+"""A split by what a run does with it. `captioned` is what it captions and is scored on: the entry
+of `data` that `eval.split` names."""
+SPLITS: tuple[RunSplit, ...] = ("train", "val", "captioned")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One resolved configuration with its keys; the seed is kept beside it.
+
+    Attributes:
+        name: What the suite calls it.
+        coordinates: Where it stands on the suite's axes.
+        identity: Its settings and the content of its files, from which its keys follow.
+        starts_from: Training of the stage before its own; empty without pretraining.
+        stage: Name, where the cell is a pretraining stage itself.
+    """
+
+    name: str
+    coordinates: dict[str, Any]
+    identity: CellIdentity
+    control: bool = False
+    adjusted: dict[str, Any] | None = None
+    starts_from: str = ""
+    stage: str = ""
+
+    @property
+    def settings(self) -> CellSettings:
+        """All its settings."""
+        return self.identity.settings
+
+    @property
+    def cell_id(self) -> str:
+        """Hash of what can change its numbers; of a stage, of what can change its weights."""
+        return self.training_id if self.stage else self.identity.cell_key
+
+    @property
+    def training_id(self) -> str:
+        """Hash of what can change its trained weights; empty where nothing is trained."""
+        return self.identity.training_key
+
+    @property
+    def revision(self) -> str:
+        """Revision of its variant's code."""
+        return self.identity.spec.revision
+
+
+def keyed_values(
+    settings: BaseModel, inputs: Mapping[str, str], world: str | None = None
+) -> dict[str, Any]:
+    """Return all that enters keys, by dotted path: values of settings, digests of what paths name.
+
+    A setting that was added later (`since` in `settings_base`) enters where it differs from its
+    default. Of an object that was added later, each setting does.
+
+    Args:
+        settings: The settings.
+        inputs: Dotted path -> content digest of the path settings that are given.
+        world: Version of rendered scenes; today's where None.
+    """
+    found: dict[str, Any] = {}
+    for path, kind, value in _entering(settings):
+        if kind == "path" and path in inputs:
+            found[path] = inputs[path]
+        elif kind == "result" and isinstance(value, ScenesSplit):
+            found[f"{path}.world"] = world or WORLD_VERSION
+        elif kind == "result" and not isinstance(value, BaseModel):
+            found[path] = list(value) if isinstance(value, tuple) else value
+    return found
+
+
+def _entering(
+    settings: BaseModel, prefix: str = "", before: BaseModel | None = None
+) -> Iterator[tuple[str, Kind, Any]]:
+    """Yield (dotted path, kind, value) of what enters keys: objects, then what they hold.
+
+    Args:
+        settings: The settings.
+        prefix: Path of the object they are, with a dot behind.
+        before: What that object is by default, where it was added later as a whole.
+    """
+    defaults = defaults_since(type(settings)) if before is None else dict(before)
+    for name, kind, value in items_of(settings):
+        field = name.partition(".")[0]
+        if field in defaults and getattr(settings, field) == defaults[field]:
+            continue
+        yield f"{prefix}{name}", kind, value
+        if isinstance(value, BaseModel) and kind == "result":
+            inner = defaults.get(name)
+            same = type(inner) is type(value)
+            yield from _entering(value, f"{prefix}{name}.", inner if same else None)
+
+
+def _is_in(key: str, sections: tuple[str, ...]) -> bool:
+    return any(key == section or key.startswith(f"{section}.") for section in sections)
+
+
+_PREFIX_SECTIONS = ("sam", "encoder", "text_decoder", "crop", "features", "eval")
+_PREFIX_SETTINGS = (
+    "mixer.image_grid",
+    "data.blank_images",
+    "data.flip",
+    "data.lsj_scale",
+    "data.lsj_as_published",
+    "data.permute_captions",
+    "train.prompt",
+    "train.precision",
+)
+_OWN_SETTINGS = ("eval.select",)
+"""Settings inside those sections that each cell of a group may have for itself."""
+_ORDER_SETTINGS = ("train.steps", "train.images_per_batch", "train.regions_per_image")
+_EVALUATION = ("eval.", "data.val.", "data.test.")
+"""What changes no trained weight."""
+
+
+@dataclass(frozen=True)
+class CellIdentity:
+    """What makes a cell the same cell: its settings, and the content of the files they name.
+
+    Made once, where both are known, and carried along wherever the cell goes. All keys follow from
+    it; each is worked out when it is first asked for.
+
+    Attributes:
+        settings: All its settings.
+        inputs: Dotted path of every path setting -> content digest.
+        made_with: Revisions of the code of an older run; today's where None.
+    """
+
+    settings: CellSettings
+    inputs: dict[str, str]
+    made_with: Revisions | None = None
+
+    @classmethod
+    def stored(
+        cls, settings: dict[str, Any], inputs: dict[str, str], made_with: Revisions | None = None
+    ) -> CellIdentity:
+        """Return the identity of a cell whose settings come from a file (a record, a job)."""
+        return cls(CellSettings.model_validate(settings), inputs, made_with)
+
+    @cached_property
+    def spec(self) -> VariantSpec:
+        """Its variant.
+
+        Raises:
+            InputError: No variant of that name is registered.
+        """
+        return get_variant(self.settings.variant)
+
+    @cached_property
+    def revisions(self) -> Revisions:
+        """Revisions of the code that its keys are made with."""
+        return self.made_with or todays_revisions(self.settings.variant)
+
+    @cached_property
+    def families(self) -> tuple[Family, ...]:
+        """Families of frozen features that it reads, in fixed order."""
+        return self.spec.families(self.settings)
+
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """Dotted path -> what enters keys (`keyed_values`)."""
+        return keyed_values(self.settings, self.inputs, self.revisions.world)
+
+    @cached_property
+    def key_values(self) -> dict[str, Any]:
+        """All that enters the cell's key, flat; `explain` compares two of these."""
+        spec = self.spec
+        values = {k: v for k, v in self.values.items() if not _is_in(k, spec.ignores)}
+        if spec.reads:
+            reads = ("variant", "eval.split", *spec.reads)  # which split is captioned always counts
+            values = {k: v for k, v in values.items() if _is_in(k, reads)}
+        values["variant.revision"] = self.revisions.variant
+        if self._reads_sam and self.revisions.features != _UNSAID_FEATURES:
+            values["features.revision"] = self.revisions.features
+        return values
+
+    @cached_property
+    def cell_key(self) -> str:
+        """Key of the cell."""
+        return digest_json(self.key_values)[:KEY_LENGTH]
+
+    @cached_property
+    def training_key(self) -> str:
+        """Key of the trained weights; empty for a variant without gradient steps."""
+        if self.spec.trains != "gradient":
+            return ""
+        values = self.key_values
+        kept = {k: v for k, v in values.items() if not f"{k}.".startswith(_EVALUATION)}
+        if self.settings.train.prompt == "random_point":
+            kept["train.prompt_seed"] = self.settings.eval.prompt_seed
+        return digest_json(["training", kept])[:KEY_LENGTH]
+
+    @cached_property
+    def prefix_key(self) -> str:
+        """Key of the frozen prefix and of the data order: equal keys may run as a group.
+
+        Cells whose text decoder is trained share SAM; each keeps a decoder of its own.
+        """
+        shared = {
+            key: value
+            for key, value in self.values.items()
+            if (key.split(".")[0] in _PREFIX_SECTIONS and key not in _OWN_SETTINGS)
+            or key in _PREFIX_SETTINGS + _ORDER_SETTINGS
+            or key.startswith(("data.train.", "data.val.", "data.test."))
+        }
+        # Cost settings that hold for a group as a whole.
+        settings = self.settings
+        costs = [settings.features.cache, settings.train.val_every, settings.eval.also_train]
+        return digest_json([shared, self._prefix_code, costs])[:KEY_LENGTH]
+
+    @property
+    def _prefix_code(self) -> list[str]:
+        """Whose code computes the frozen prefix: variants with one loader share it."""
+        code = self.revisions.variant
+        return [self.spec.parts or self.spec.name, self.spec.trains, code]
+
+    @property
+    def _reads_sam(self) -> bool:
+        """Whether its features are those of this package's SAM, whoever reads them."""
+        return self.spec.parts in (SAM_PARTS, SCA_PARTS)
+
+    @property
+    def _features_code(self) -> str | list[str]:
+        """Whose code computes the frozen features."""
+        return self.revisions.features if self._reads_sam else self._prefix_code
+
+    def data_split(self, split: RunSplit) -> str:
+        """Return which entry of `data` a split is read from."""
+        return self.settings.eval.split if split == "captioned" else split
+
+    @overload
+    def split_settings(self, split: Literal["train", "captioned"]) -> SplitSettings: ...
+    @overload
+    def split_settings(self, split: RunSplit) -> SplitSettings | None: ...
+    def split_settings(self, split: RunSplit) -> SplitSettings | None:
+        """Return the entry of `data` that a split is read from; None without validation."""
+        found: SplitSettings | None = getattr(self.settings.data, self.data_split(split))
+        return found
+
+    def prompt(self, split: RunSplit) -> Prompt:
+        """Return what stands for a region in a split."""
+        return (self.settings.eval if split == "captioned" else self.settings.train).prompt
+
+    def keeps(self, split: RunSplit) -> bool:
+        """Say whether anything frozen of a split is kept: no two jittered draws are alike."""
+        jittered = split == "train" and self.settings.data.lsj_scale is not None
+        return self.settings.features.cache != "off" and not jittered
+
+    def store_keys(self, split: RunSplit, families: Iterable[Family]) -> dict[Family, str]:
+        """Return the key of each family of a split that is kept, in fixed order.
+
+        Embeddings are kept whenever anything is: whatever else is read is computed from them.
+        """
+        if not self.keeps(split):
+            return {}
+        kept = {"images", *(families if self.settings.features.cache == "all" else ())}
+        return {f: self.features_key(split, f) for f in FAMILIES if f in kept}
+
+    def features_key(self, split: RunSplit, family: Family = "mixed") -> str:
+        """Return the key of one family of a split's frozen features.
+
+        It covers weights, preprocessing and precision; for features of regions also the split with
+        its prompts and, where something is pooled, the grid. Features of images depend on nothing
+        of these: their rows are named by the images' content, whatever split shows them.
+        """
+        shared, code = self._embedding_settings(), self._features_code
+        if family == "images":
+            return digest_json([family, shared, code])[:KEY_LENGTH]
+        shared["features.dtype"] = self.values["features.dtype"]
+        shared["prompt"] = self._seeded_prompt(split)
+        if family == "mixed":
+            shared["mixer.image_grid"] = self.values["mixer.image_grid"]
+        return digest_json([family, shared, self.split_images(split), code])[:KEY_LENGTH]
+
+    @cached_property
+    def masks_key(self) -> str:
+        """Key of SAM's predicted masks of the regions that are captioned.
+
+        It covers weights, preprocessing, precision and prompt; which regions these are, is kept
+        beside.
+        """
+        prompt = self._seeded_prompt("captioned")
+        parts = ["masks", self._embedding_settings(), prompt, self._features_code]
+        return digest_json(parts)[:KEY_LENGTH]
+
+    def split_images(self, split: RunSplit) -> str:
+        """Return a digest of which images and regions a split shows, in which views."""
+        source = f"data.{self.data_split(split)}."
+        part = {k.removeprefix(source): v for k, v in self.values.items() if k.startswith(source)}
+        data = self.settings.data
+        views: list[Any] = []
+        if split == "train" and data.flip != "never":
+            # Which images may ever be drawn mirrored depends on how many regions a draw keeps.
+            views = [data.flip, self.settings.train.regions_per_image]
+        if split == "train" and data.lsj_scale is not None:
+            views += data.lsj_scale
+        return digest_json([part, views])[:KEY_LENGTH]
+
+    def _embedding_settings(self) -> dict[str, Any]:
+        """Return the settings and inputs that image embeddings depend on."""
+        return {
+            key: value
+            for key, value in self.values.items()
+            if key.split(".")[0] in ("sam", "encoder")
+            or key in ("data.blank_images", "train.precision", "features.encoder_dtype")
+        }
+
+    def _seeded_prompt(self, split: RunSplit) -> list[Any]:
+        """Return what prompts SAM in a split, and the seed where points are drawn."""
+        prompt = self.prompt(split)
+        drawn = prompt in ("random_point", "mask_point", "sam_mask_point")
+        return [prompt, self.settings.eval.prompt_seed if drawn else None]
+
+
+def families_of(cells: Iterable[CellIdentity]) -> tuple[Family, ...]:
+    """Return the families of frozen features that these cells read together, in fixed order."""
+    read = {family for cell in cells for family in cell.families}
+    return tuple(family for family in FAMILIES if family in read)

@@ -1,0 +1,45 @@
+"""What `report` needs to know about a suite, from its plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sca_bench.study.plan.plan import Plan
+from sca_bench.study.runs.record import CellEntry, SuiteManifest
+
+
+def manifest_of(plan: Plan, command: str, created: str) -> SuiteManifest:
+    """Return what `report` needs to know about the suite."""
+    suite = plan.suite
+    return SuiteManifest(
+        suite=suite.spec.suite,
+        profile=suite.profile,
+        default_profile=suite.spec.profile,
+        file=Path(suite.file).name,
+        question=suite.spec.question,
+        header=suite.header,
+        paper=suite.spec.paper,
+        statement=suite.statement,
+        axes=suite.axes,
+        seeds=list(suite.seeds),
+        metrics=list(suite.metrics),
+        subsets=dict(suite.subsets),
+        claims=[claim.model_dump() for claim in suite.claims],
+        cells=[
+            CellEntry(
+                cell_id=cell.cell_id,
+                name=cell.name,
+                coordinates=cell.coordinates,
+                variant=cell.settings.variant,
+                control=cell.control,
+                adjusted=cell.adjusted or {},
+                published_row=suite.published.cells.get(cell.name, ""),
+            )
+            for cell in plan.cells
+        ],
+        published_claims=suite.published.claims,
+        reference=suite.reference,
+        overrides=list(suite.overrides),
+        command=command,
+        created=created,
+    )

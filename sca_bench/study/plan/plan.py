@@ -1,0 +1,328 @@
+"""From a suite to the work that is left: every (cell, seed) is done, to run or blocked."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from sca_bench.errors import InputError, at
+from sca_bench.settings import CellSettings
+from sca_bench.study.keys.cell import SPLITS, Cell, CellIdentity, RunSplit
+from sca_bench.study.keys.fingerprint import Fingerprints
+from sca_bench.study.keys.training import TrainedIndex, stages_of
+from sca_bench.study.runs.store import (
+    TRAIN_PREDICTIONS,
+    Store,
+    checkpoint_step,
+    has_lost_weights,
+    is_trained,
+)
+from sca_bench.study.suite.suite import Suite
+from sca_bench.variants import get_variant
+
+Training = tuple[str, int]
+"""A training's key and its seed."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run that a suite asks for, or a pretraining stage that one of them needs.
+
+    Attributes:
+        cell: What to run.
+        seed: Its seed.
+        state: Whether it is finished; blocked where an input is missing.
+        blocked: What is missing, and what to do about it; empty where nothing is.
+        reuses: Its weights are trained by another run; only its evaluation is left.
+        waits_for: Trainings that must be finished before it can start.
+    """
+
+    cell: Cell
+    seed: int
+    state: Literal["done", "to run", "blocked"]
+    blocked: tuple[str, ...] = ()
+    reuses: bool = False
+    waits_for: frozenset[Training] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """What progress lines call it."""
+        return f"{self.cell.name} seed {self.seed}"
+
+    @property
+    def order_seed(self) -> int:
+        """Seed of its data order: its own, unless the settings name one."""
+        return self.cell.settings.train.order(self.seed)
+
+    @property
+    def gives(self) -> Training | None:
+        """Return the training it will finish, if any."""
+        return None if self.reuses else (self.cell.training_id, self.seed)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps it will make."""
+        return 0 if self.reuses else self.cell.settings.train.steps
+
+    @property
+    def splits(self) -> tuple[RunSplit, ...]:
+        """Return the splits whose frozen features it reads."""
+        settings, trains = self.cell.settings, self.cell.identity.spec.trains
+        if self.cell.stage:
+            return ("train",)
+        if trains == "once":
+            return ("train", "captioned")
+        if (self.reuses or trains == "never") and not settings.eval.also_train:
+            return ("captioned",)
+        if trains == "never":
+            return ("train", "captioned")
+        return SPLITS if settings.data.val is not None else ("train", "captioned")
+
+    @property
+    def cached_splits(self) -> tuple[RunSplit, ...]:
+        """Return those of them of which all is kept that it reads."""
+        whole = self.cell.settings.features.cache == "all"
+        return tuple(split for split in self.splits if whole and self.cell.identity.keeps(split))
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that share their frozen prefix and their data order, whose seed is `seed`."""
+
+    key: str
+    seed: int
+    jobs: tuple[Job, ...]
+
+    @property
+    def weight(self) -> float:
+        """Relative cost, for the order in which groups start (longest first)."""
+        return sum(j.steps * (1 + j.cell.settings.mixer.num_layers) for j in self.jobs)
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether everything frozen that its runs read is kept, so that a part computes nothing."""
+        return all(job.cached_splits == job.splits for job in self.jobs)
+
+    @property
+    def waits_for(self) -> frozenset[Training]:
+        """Trainings that must be finished before any of it can start."""
+        return frozenset[Training]().union(*(job.waits_for for job in self.jobs))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A suite with keys and states.
+
+    Attributes:
+        suite: The suite.
+        cells: Its cells.
+        jobs: One run for every cell and seed.
+        stages: Every pretraining stage and seed that one of its cells begins with; those that no
+            run needs any more count as done.
+    """
+
+    suite: Suite
+    cells: tuple[Cell, ...]
+    jobs: tuple[Job, ...]
+    stages: tuple[Job, ...] = ()
+
+    @property
+    def left(self) -> list[Job]:
+        """The runs that are not done, stages first."""
+        return [job for job in (*self.stages, *self.jobs) if job.state == "to run"]
+
+    @property
+    def blocked(self) -> list[Job]:
+        """The runs that lack an input, stages first."""
+        return [job for job in (*self.stages, *self.jobs) if job.state == "blocked"]
+
+    @property
+    def num_done(self) -> int:
+        """How many of the cells' runs are done."""
+        return sum(job.state == "done" for job in self.jobs)
+
+    def groups(self, workers: int, *, one_processor: bool = True) -> list[Group]:
+        """Group the runs that are left; a group is split only where workers would be idle.
+
+        Several one-thread workers beat one process of several threads as long as each of them
+        takes its frozen features from the cache. Where they are computed as they come, a split
+        group computes them twice: on the cores of one processor that is a loss, so such a group
+        stays whole and its process gets the threads. A GPU that would stand idle is another matter.
+
+        Args:
+            workers: Number of processes that can run at the same time.
+            one_processor: Whether they divide the cores of one processor among them.
+        """
+        return self.grouped(self.left, workers, one_processor=one_processor)
+
+    @staticmethod
+    def grouped(
+        jobs: Iterable[Job], workers: int = 1, *, one_processor: bool = True
+    ) -> list[Group]:
+        """Group any runs, as `groups` does with those that are left."""
+        shared: dict[tuple[str, int, bool, int], list[Job]] = {}
+        for job in jobs:
+            key = job.cell.identity.prefix_key
+            # A stage and the one it starts from may be alike; in one group neither could start.
+            place = len(job.cell.settings.pretraining) if job.cell.stage else -1
+            shared.setdefault((key, job.order_seed, job.reuses, place), []).append(job)
+        groups = [Group(key[0], key[1], tuple(jobs)) for key, jobs in shared.items()]
+        while len(groups) < workers:
+            able = [g for g in groups if not one_processor or g.is_cached]
+            big = max(able, key=lambda group: len(group.jobs), default=None)
+            if big is None or len(big.jobs) < 2:
+                break
+            groups.remove(big)
+            groups += _halve(big)
+        return sorted(groups, key=lambda g: -g.weight)
+
+
+def _halve(group: Group) -> list[Group]:
+    """Split a group into two of similar weight."""
+    halves: list[list[Job]] = [[], []]
+    loads = [0.0, 0.0]
+    for job in sorted(group.jobs, key=lambda j: -j.cell.settings.mixer.num_layers):
+        side = loads.index(min(loads))
+        halves[side].append(job)
+        loads[side] += 1 + job.cell.settings.mixer.num_layers
+    return [Group(group.key, group.seed, tuple(half)) for half in halves]
+
+
+def make_plan(
+    suite: Suite, store: Store, *, only: str | None = None, allow_missing: bool = False
+) -> Plan:
+    """Give every cell its key and look up what is done.
+
+    Args:
+        suite: A resolved suite.
+        store: The runs folder.
+        only: Shell pattern over cell names; other cells are left out.
+        allow_missing: Mark the runs of a cell whose files are missing as blocked; the keys of such
+            a cell hold for this plan only.
+
+    Raises:
+        InputError: A file is missing, or `only` matches nothing.
+    """
+    prints = Fingerprints(
+        store.root / "fingerprints.sqlite", fixes=suite.missing if allow_missing else None
+    )
+    cells: list[Cell] = []
+    stages: dict[str, Cell] = {}
+    lacks: dict[str, tuple[str, ...]] = {}
+    for item in suite.cells:
+        if only not in (None, item.name) and not fnmatch.fnmatchcase(item.name, str(only)):
+            continue
+        with at(suite.file):
+            chain = _stage_cells(item.settings, prints)
+            identity = CellIdentity(item.settings, prints.inputs(item.settings))
+        stages |= {stage.cell_id: stage for stage in chain}
+        cells.append(
+            Cell(
+                name=item.name,
+                coordinates=item.coordinates,
+                identity=identity,
+                control=item.control,
+                adjusted=item.adjusted,
+                starts_from=chain[-1].cell_id if chain else "",
+            )
+        )
+        problems = (p for c in (cells[-1], *chain) for p in prints.problems(c.identity.inputs))
+        lacks[cells[-1].cell_id] = tuple(dict.fromkeys(problems))
+    if not cells:
+        names = ", ".join(cell.name for cell in suite.cells)
+        raise InputError("--only", str(only), "matches no cell", f"cells: {names}")
+    jobs: dict[Training, Job] = {}
+    # What is a stage of one cell is not trained once more where it is all another cell trains.
+    claimed = {(key, seed) for key in stages for seed in suite.seeds}
+    for cell in cells:
+        for seed in suite.seeds:
+            if (cell.cell_id, seed) not in jobs:
+                lack = lacks[cell.cell_id]
+                jobs[cell.cell_id, seed] = (
+                    Job(cell, seed, "blocked", lack) if lack else _job(store, cell, seed, claimed)
+                )
+    return Plan(suite, tuple(cells), tuple(jobs.values()), _stage_jobs(store, stages, jobs))
+
+
+def _stage_cells(settings: CellSettings, prints: Fingerprints) -> list[Cell]:
+    """Return the chain of stages before a cell's own training, each keyed by its training.
+
+    A variant that makes no gradient steps has no use for stages, and gets none.
+    """
+    chain: list[Cell] = []
+    if get_variant(settings.variant).trains != "gradient":
+        return chain
+    for name, stage in stages_of(settings):
+        chain.append(
+            Cell(
+                name=f"stage {name}",
+                coordinates={},
+                identity=CellIdentity(stage, prints.inputs(stage)),
+                starts_from=chain[-1].cell_id if chain else "",
+                stage=name,
+            )
+        )
+    return chain
+
+
+def _job(store: Store, cell: Cell, seed: int, claimed: set[Training]) -> Job:
+    """Return the run of a cell; the first run of a training that is left trains it for all."""
+    if _is_done(store, cell, seed):
+        return Job(cell, seed, "done")
+    folder = store.run_dir(cell.cell_id, seed)
+    training = (cell.training_id, seed)
+    if not cell.training_id or is_trained(folder):
+        claimed.add(training)  # it may not be announced yet
+        return Job(cell, seed, "to run")
+    found = TrainedIndex(store).find(*training)
+    if training in claimed or (found is not None and found.cell_id != cell.cell_id):
+        return Job(cell, seed, "to run", reuses=True, waits_for=frozenset({training}))
+    claimed.add(training)
+    return Job(cell, seed, "to run", waits_for=_start_of(cell, seed, store))
+
+
+def _start_of(cell: Cell, seed: int, store: Store) -> frozenset[Training]:
+    """Return the stage that a training starts from, unless it is under way already."""
+    folder = store.run_dir(cell.cell_id, seed)
+    begun = checkpoint_step(folder) > 0 or is_trained(folder)
+    return frozenset() if begun or not cell.starts_from else frozenset({(cell.starts_from, seed)})
+
+
+def _stage_jobs(
+    store: Store, stages: Mapping[str, Cell], jobs: Mapping[Training, Job]
+) -> tuple[Job, ...]:
+    """Return a run for every stage and seed, marked done where it is or where none needs it."""
+    index = TrainedIndex(store)
+    needed = {t for job in jobs.values() if job.state == "to run" for t in job.waits_for}
+    made: list[Job] = []
+    blocked = {(j.cell.starts_from, j.seed): j.blocked for j in jobs.values() if j.blocked}
+    seeds = sorted({seed for _, seed in jobs})
+    for key, cell in reversed(list(stages.items())):  # a stage stands behind those it starts from
+        for seed in reversed(seeds):
+            if lack := blocked.get((key, seed)):
+                blocked.setdefault((cell.starts_from, seed), lack)
+                made.append(Job(cell, seed, "blocked", lack))
+                continue
+            left = (key, seed) in needed and not _is_settled(store, index, cell, seed)
+            start = _start_of(cell, seed, store) if left else frozenset()
+            needed |= start
+            made.append(Job(cell, seed, "to run" if left else "done", waits_for=start))
+    return tuple(reversed(made))
+
+
+def _is_settled(store: Store, index: TrainedIndex, stage: Cell, seed: int) -> bool:
+    """Say whether a stage's weights are there, and its own record, if it has one, says so too."""
+    found = index.find(stage.cell_id, seed)
+    if found is None:
+        return False
+    return found.cell_id != stage.cell_id or _is_done(store, stage, seed)
+
+
+def _is_done(store: Store, cell: Cell, seed: int) -> bool:
+    record = store.record(cell.cell_id, seed)
+    folder = store.run_dir(cell.cell_id, seed)
+    if record is None or record.status != "done" or has_lost_weights(folder):
+        return False
+    return not cell.settings.eval.also_train or (folder / TRAIN_PREDICTIONS).exists()

@@ -1,0 +1,1 @@
+"""The runs folder: what is on disk about runs and suites."""

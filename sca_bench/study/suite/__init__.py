@@ -1,0 +1,1 @@
+"""What suite and sweep files say: read, checked, resolved into cells."""

@@ -1,0 +1,103 @@
+"""One searched setting: what its range means for a setting of its type, checked."""
+
+from __future__ import annotations
+
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sca_bench.errors import InputError
+from sca_bench.study.suite import merge as m
+from sca_bench.study.suite.suite import check_cell_key
+from sca_bench.study.suite.sweep_schema import Dimension
+from sca_bench.study.suite.yaml_values import show_value
+
+_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One searched setting.
+
+    Attributes:
+        key: Dotted name of the setting.
+        kind: Whole numbers, numbers, or named values.
+        choices: The values themselves, for `choices`.
+    """
+
+    key: str
+    kind: Literal["int", "float", "choices"]
+    low: float = 0
+    high: float = 0
+    step: float | None = None
+    log: bool = False
+    choices: tuple[Any, ...] = ()
+
+    @property
+    def labels(self) -> tuple[Any, ...]:
+        """The choices as a storage can hold them: plain values, or the text of the others."""
+        if all(c is None or isinstance(c, bool | int | float | str) for c in self.choices):
+            return self.choices
+        return tuple(show_value(choice) for choice in self.choices)
+
+    @property
+    def probes(self) -> tuple[Any, ...]:
+        """The values whose meaning is checked before anything runs: every choice, both bounds."""
+        return self.choices or (self.low, self.high)
+
+    def value_of(self, label: Any) -> Any:
+        """Return the value of the setting that a stored parameter stands for."""
+        return self.choices[self.labels.index(label)] if self.choices else label
+
+
+def read_axis(key: str, given: Dimension) -> Axis:
+    """Check one entry of `space:` against the type of the setting it names.
+
+    Raises:
+        InputError: Unknown setting, or a range that the setting cannot have.
+    """
+    entry = f"space.{key}"
+    check_cell_key(key, entry)
+    if key.startswith("eval.split") or key == "eval":
+        raise InputError(None, entry, "trials are captioned on the validation split", "leave it")
+    if given.choices is not None:
+        values = given.choices
+        if given.model_fields_set != {"choices"}:
+            raise InputError(None, entry, "has a range beside choices", "give one of the two")
+        if not values or any(values.count(v) > 1 for v in values):
+            raise InputError(None, entry, f"{values}", "give distinct values, at least one")
+        return Axis(key, "choices", choices=tuple(values))
+    return _range(key, given, entry)
+
+
+def _range(key: str, given: Dimension, entry: str) -> Axis:
+    low, high, step = given.low, given.high, given.step
+    if low is None or high is None or low >= high:
+        raise InputError(None, entry, f"low {low}, high {high}", "give low < high, or choices")
+    kind = _number_kind(key)
+    if kind is None:
+        raise InputError(None, entry, "is no number", "give choices: [...]")
+    if kind == "int" and not all(isinstance(v, int) for v in (low, high, step) if v is not None):
+        raise InputError(None, entry, "takes whole numbers", "write low, high and step without a .")
+    if given.log and (low <= 0 or step is not None):
+        raise InputError(None, entry, "log needs low > 0 and no step")
+    if step is not None:
+        steps = (high - low) / step if step > 0 else 0.5
+        if abs(steps - round(steps)) > _TOLERANCE:
+            raise InputError(None, entry, f"high {high} is not low {low} plus steps of {step}")
+    return Axis(key, kind, low, high, step, given.log)
+
+
+def _number_kind(key: str) -> Literal["int", "float"] | None:
+    model, field = m.field_of(key)
+    found = set(_plain_types(model.model_fields[field].annotation))
+    if float in found:
+        return "float"
+    return "int" if int in found else None
+
+
+def _plain_types(annotation: Any) -> list[Any]:
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated):
+        return [t for part in typing.get_args(annotation) for t in _plain_types(part)]
+    return [annotation]

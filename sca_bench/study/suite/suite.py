@@ -1,0 +1,273 @@
+"""A suite: the YAML that states a question, read, checked, and resolved into cells."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from sca_bench.errors import InputError, at, did_you_mean
+from sca_bench.study.suite import merge as m
+from sca_bench.study.suite.claims import meant_cells, parse_claim, parse_coordinates
+from sca_bench.study.suite.profiles import load_profile, profile_names, read_yaml
+from sca_bench.study.suite.published_rows import PublishedRows, published_rows
+from sca_bench.study.suite.resolve import ResolvedCell, Resolver
+from sca_bench.study.suite.schema import Claim, Patch, SuiteFile
+
+FIRST_OF_IMAGE = "first_of_image"
+"""The subset that needs no file (`sca_bench.metrics.subsets`)."""
+OTHER_PARTS = ("train", "seen", "val", "slot", "slot_by_objects", "cost")
+"""What else begins the name of a score, before a slash."""
+_Spec = TypeVar("_Spec", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A parsed suite in one profile.
+
+    Attributes:
+        paths: Named files and folders that its cells use, with their values.
+        missing: Those that nobody has given (only where that was allowed), with where to get them.
+        needs: What a run of the profile takes of a machine.
+        reference: Name of the cell that all others are compared with; empty without cells.
+        subsets: Name -> regions scored by themselves as well: a file, or `first_of_image`.
+    """
+
+    file: Path
+    spec: SuiteFile
+    profile: str
+    statement: str
+    header: str
+    cells: tuple[ResolvedCell, ...]
+    seeds: tuple[int, ...]
+    metrics: tuple[str, ...]
+    claims: tuple[Claim, ...]
+    axes: dict[str, list[Any]]
+    overrides: tuple[str, ...]
+    paths: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+    needs: Mapping[str, float] = field(default_factory=dict)
+    published: PublishedRows = field(default_factory=PublishedRows)
+    reference: str = ""
+    subsets: Mapping[str, str] = field(default_factory=dict)
+
+
+def load_suite(
+    path: Path | str,
+    *,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    seeds: Sequence[int] | None = None,
+    allow_missing: bool = False,
+) -> Suite:
+    """Read, check and resolve a suite.
+
+    Args:
+        path: The YAML file.
+        profile: Profile to use; the suite's own default where None.
+        overrides: `path=value` settings that win over everything; `paths.NAME=...` fills a
+            named folder of the suite.
+        seeds: Seeds to use in place of the suite's.
+        allow_missing: Leave named paths that nobody has given as `<name>`; `missing` lists them.
+
+    Raises:
+        InputError: Any fault in the file or the overrides, in one line.
+    """
+    path = Path(path)
+    spec = read_spec(path, SuiteFile, "suite, question, axes, ...", {"sweep": "use `sweep`"})
+    name = profile or spec.profile
+    with at(path if profile is None else "--profile"):
+        scale = load_profile(name)
+    patches = (spec.profiles.get(n) for n in (name, *scale.above))
+    patch = next((p for p in patches if p is not None), Patch())
+    axes = spec.axes if patch.axes is None else patch.axes
+    with at(path):
+        check_suite_keys(spec)
+    resolver = Resolver(path, spec, patch, name, scale, overrides, allow_missing)
+    cells = resolver.cells(axes)
+    named, where = spec.reference, "reference"
+    if patch.reference is not None:
+        named, where = patch.reference, f"profiles.{name}.reference"
+    subsets = spec.subsets if patch.subsets is None else patch.subsets
+    subsets = {key: resolver.filled(value) for key, value in subsets.items()}
+    _check_subsets(subsets, path, allow_missing)
+    if seeds is None:
+        seeds = spec.seeds if patch.seeds is None else patch.seeds
+    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
+        raise InputError(path, "seeds", f"{list(seeds)}", "give distinct seeds >= 0")
+    return Suite(
+        file=path,
+        spec=spec,
+        profile=name,
+        statement=scale.statement,
+        header=header_of(path),
+        cells=cells,
+        seeds=tuple(seeds),
+        metrics=tuple(patch.metrics or spec.metrics),
+        claims=tuple(spec.claims if patch.claims is None else patch.claims),
+        axes=axes,
+        overrides=tuple(overrides),
+        paths=resolver.used,
+        missing={name: resolver.specs[name].get for name in sorted(resolver.missing)},
+        needs=scale.needs,
+        published=published_rows(spec, name, path),
+        reference=_reference(named, cells, path, where),
+        subsets=subsets,
+    )
+
+
+def _reference(named: str | None, cells: Sequence[ResolvedCell], path: Path, key: str) -> str:
+    """Return the name of the cell that all others are compared with."""
+    own = [cell for cell in cells if not cell.control] or list(cells)
+    if named is None:
+        return own[0].name if own else ""
+    found = [cell for cell in own if cell.name == named]
+    where = parse_coordinates(named)
+    if not found and where:
+        found = meant_cells(where, own, _known, lambda cell: cell.coordinates)
+    if len(found) != 1:
+        said = f"{named!r} means {len(found)} cells of this profile"
+        raise InputError(path, key, said, did_you_mean(named, {c.name for c in own}))
+    return found[0].name
+
+
+def _known(cell: ResolvedCell) -> dict[str, Any]:
+    return {"cell": cell.name, "variant": cell.settings.variant, **cell.coordinates}
+
+
+def _check_subsets(subsets: Mapping[str, str], path: Path, allow_missing: bool) -> None:
+    for name, which in subsets.items():
+        where = f"subsets.{name}"
+        if name in OTHER_PARTS or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+            fix = f"use letters, digits, _ and -, none of {', '.join(OTHER_PARTS)}"
+            raise InputError(path, where, "cannot be a subset's name", fix)
+        if which != FIRST_OF_IMAGE and not allow_missing and not Path(which).is_file():
+            fix = f"name a file of region ids or annotations, or {FIRST_OF_IMAGE}"
+            raise InputError(path, where, f"{which} is no file", fix)
+
+
+def read_spec(path: Path, model: type[_Spec], keys: str, other: Mapping[str, str]) -> _Spec:
+    """Read a YAML file of one kind.
+
+    Args:
+        path: The file.
+        model: Its schema.
+        keys: Its first keys, for people.
+        other: Key that marks another kind of file -> what to do with that.
+
+    Raises:
+        InputError: It does not follow the schema, or is of the other kind.
+    """
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        raise InputError(path, "", f"expected a mapping with {keys}")
+    for kind, fix in other.items():
+        if kind in content:
+            raise InputError(path, kind, f"this is a {kind}", fix)
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise schema_fault(error, path, model) from None
+
+
+def check_suite_keys(spec: SuiteFile) -> None:
+    """Check every key in the file, those of profiles that are not in use included."""
+    m.check_keys(spec.base, "base.")
+    for key in (k for rule in spec.unless for k in rule):
+        m.check_path(key, f"unless.{key}")
+    _check_layer(spec, "")
+    for name, patch in spec.profiles.items():
+        if name not in profile_names():
+            fix = did_you_mean(name, profile_names())
+            raise InputError(None, f"profiles.{name}", "no such profile", fix)
+        m.check_keys(patch.base, f"profiles.{name}.base.")
+        _check_layer(patch, f"profiles.{name}.")
+
+
+def _check_layer(layer: SuiteFile | Patch, prefix: str) -> None:
+    ids = [claim.id for claim in layer.claims or ()]
+    for claim in layer.claims or ():
+        parsed = parse_claim(claim.says, f"{prefix}claims.{claim.id}")
+        for side in (parsed.left, parsed.right):
+            for axis in side.where.keys() - {"cell", "variant"}:
+                m.check_path(axis, f"{prefix}claims.{claim.id}")
+        if claim.margin is not None and parsed.comparator in (">", "<"):
+            fix = "leave it out, or claim <= or >="
+            raise InputError(None, f"{prefix}claims.{claim.id}.margin", "has no meaning here", fix)
+        if ids.count(claim.id) > 1:
+            raise InputError(None, f"{prefix}claims.{claim.id}", "two claims have this id")
+    for key, values in (layer.axes or {}).items():
+        check_cell_key(key, f"{prefix}axes.{key}")
+        if not values or any(values.count(v) > 1 for v in values):
+            fix = "give distinct values, at least one"
+            raise InputError(None, f"{prefix}axes.{key}", f"{values}", fix)
+    for name, stage in (layer.stages or {}).items():
+        parts = {"data": stage.data, "train": stage.train}
+        m.check_keys(parts, f"{prefix}stages.{name}.")
+    for rule in layer.adjust or ():
+        for key in (*rule.when, *rule.set):
+            check_cell_key(key, f"{prefix}adjust.{key}")
+    for cell in layer.cells or ():
+        for key in cell.set:
+            check_cell_key(key, f"{prefix}cells.{cell.name}.set.{key}")
+
+
+def check_cell_key(key: str, entry: str) -> None:
+    """Refuse a key that is no setting of one cell.
+
+    Args:
+        key: The setting.
+        entry: The file's key that names it, for the error.
+    """
+    m.check_path(key, entry)
+    if key.split(".")[0] == "runtime":
+        fix = "set it in base, in a profile, or with --set"
+        raise InputError(None, entry, "holds for a whole run, not for one cell", fix)
+
+
+def schema_fault(error: ValidationError, path: Path, model: type[BaseModel]) -> InputError:
+    """Turn the first fault of a file's schema into one line with the nearest key.
+
+    Args:
+        error: What validating the file against `model` raised.
+        path: The file.
+        model: Schema of the whole file.
+    """
+    first = error.errors()[0]
+    key = ".".join(str(p) for p in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(model, first["loc"][:-1])
+        return InputError(path, key, "unknown key", did_you_mean(str(first["loc"][-1]), known))
+    if first["type"] == "missing":
+        return InputError(path, key, "missing")
+    return InputError(path, key, f"{first.get('input')!r} is wrong", str(first["msg"]))
+
+
+def _fields_at(model: type[BaseModel], place: Sequence[int | str]) -> set[str]:
+    """Return the keys that may stand at a place of a file: indices and names lead into models."""
+    models = [model]
+    for part in place:
+        fields = [m.model_fields[str(part)] for m in models if str(part) in m.model_fields]
+        if fields:  # else an index of a list, or a name in a mapping: the models stay
+            models = [inner for info in fields for inner in _models_under(info.annotation)]
+    return {name for m in models for name in m.model_fields}
+
+
+def _models_under(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [m for part in typing.get_args(annotation) for m in _models_under(part)]
+
+
+def header_of(path: Path) -> str:
+    """Return the comment at the top of a file."""
+    lines = itertools.takewhile(
+        lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines()
+    )
+    return "\n".join(line.lstrip("# ").rstrip() for line in lines)

@@ -1,0 +1,265 @@
+"""A sweep: the YAML that names settings to search, read, checked, and turned into cells.
+
+A trial is a cell like any other, captioned on the validation split; the best configuration's cells
+differ from it in their seeds and in `eval.split: test` alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from sca_bench.errors import InputError, at
+from sca_bench.settings import CellSettings
+from sca_bench.study.keys.cell import KEY_LENGTH, CellIdentity
+from sca_bench.study.keys.fingerprint import Fingerprints, digest_json
+from sca_bench.study.suite import merge as m
+from sca_bench.study.suite.axes import cell_name
+from sca_bench.study.suite.profiles import Profile, load_profile
+from sca_bench.study.suite.resolve import ResolvedCell, Resolver
+from sca_bench.study.suite.schema import Patch, SuiteFile
+from sca_bench.study.suite.search_space import Axis, read_axis
+from sca_bench.study.suite.suite import Suite, check_suite_keys, header_of, read_spec
+from sca_bench.study.suite.sweep_schema import Dimension, SweepFile, SweepPatch
+
+CONFIRMED = "_confirmed"
+"""Ends the name under which the confirmation of a sweep is reported."""
+_CHOSEN_BY = (
+    "A sweep chose by these numbers, so the best of them flatters itself; what holds is the "
+    f"confirmation (the suite whose name ends in {CONFIRMED})."
+)
+_MOST_PROBES = 512
+Split = Literal["val", "test"]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A parsed sweep in one profile.
+
+    Attributes:
+        axes: The searched settings.
+        trials: Configurations to try in all.
+        batch: Configurations to ask at once.
+        metrics: All metrics, those of the objectives first.
+        seeds: Fresh seeds of the confirmation.
+        probes: Settings at the corners of the space, all valid.
+    """
+
+    file: Path
+    spec: SweepFile
+    suite_spec: SuiteFile
+    profile: str
+    scale: Profile
+    axes: tuple[Axis, ...]
+    trials: int
+    batch: int
+    metrics: tuple[str, ...]
+    seeds: tuple[int, ...]
+    overrides: tuple[str, ...]
+    probes: tuple[CellSettings, ...]
+    resolver: Resolver
+
+    def cell(self, number: int, params: Mapping[str, Any], split: Split) -> ResolvedCell:
+        """Return the cell of a trial's parameters, captioned on one split.
+
+        Raises:
+            InputError: These values do not go together.
+        """
+        values = {axis.key: axis.value_of(params[axis.key]) for axis in self.axes}
+        return _cell(self.resolver, self.spec.sweep, number, values, split)
+
+    def suite(self, cells: Iterable[ResolvedCell], *, confirmed: bool = False) -> Suite:
+        """Return a suite of trials, or of their confirmation, for planner, launcher and report."""
+        cells, name, what = tuple(cells), self.spec.sweep, "trials, on the validation split"
+        statement = f"{self.scale.statement} {_CHOSEN_BY}"
+        if confirmed:
+            name, what = name + CONFIRMED, "the best trial again, on the test split"
+            statement = self.scale.statement
+        about = {"suite": name, "question": f"{self.spec.question} ({what})"}
+        ranges_first = sorted(self.axes, key=lambda axis: axis.kind == "choices")  # for the plot
+        axes = {axis.key: _seen(axis, cells) for axis in ranges_first}
+        return Suite(
+            file=self.file,
+            spec=self.suite_spec.model_copy(update=about),
+            profile=self.profile,
+            statement=statement,
+            header=header_of(self.file),
+            cells=cells,
+            seeds=self.seeds if confirmed else (self.spec.train_seed,),
+            metrics=self.metrics,
+            claims=(),
+            axes=axes,
+            overrides=self.overrides,
+            paths=self.resolver.used,
+            needs=self.scale.needs,
+        )
+
+    def study_name(self, prints: Fingerprints) -> str:
+        """Return the name under which a storage keeps this sweep, and no other one.
+
+        It covers whatever moves a trial's parameters or values, files included; how many trials
+        there are to be, and how many at a time, may change from one call to the next.
+        """
+        spec = self.spec
+        with at(self.file):
+            keys = [CellIdentity(s, prints.inputs(s)).cell_key for s in self.probes]
+        what: list[Any] = [
+            keys,
+            [asdict(axis) for axis in self.axes],
+            [objective.model_dump() for objective in spec.objectives],
+            [spec.seed, spec.train_seed, spec.sampler.model_dump()],
+        ]
+        if spec.pruner is not None:
+            every = [settings.train.val_every for settings in self.probes]
+            what.append([spec.pruner.model_dump(), spec.prune_on, every])
+        return f"{spec.sweep}.{self.profile}.{digest_json(what)[:KEY_LENGTH]}"
+
+
+def load_sweep(
+    path: Path | str,
+    *,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    trials: int | None = None,
+) -> Sweep:
+    """Read and check a sweep; every value that a bound or a choice names is validated.
+
+    Args:
+        path: The YAML file.
+        profile: Profile to use; the sweep's own default where None.
+        overrides: `path=value` settings that win over everything but what is searched.
+        trials: Trials to make in place of the sweep's.
+
+    Raises:
+        InputError: Any fault in the file or the overrides, in one line.
+    """
+    path = Path(path)
+    spec = read_spec(path, SweepFile, "sweep, question, space, ...", {"suite": "use `run`"})
+    name = profile or spec.profile
+    with at(path if profile is None else "--profile"):
+        scale = load_profile(name)
+    patch = next((spec.profiles[n] for n in (name, *scale.above) if n in spec.profiles), None)
+    patch = patch or SweepPatch()
+    suite_spec = _suite_spec(spec)
+    with at(path):
+        check_suite_keys(suite_spec)
+        _check_split(spec)
+        for other in spec.profiles.values():
+            _axes(other.space or {})
+        axes = _axes(patch.space or spec.space)
+    suite_patch = Patch(base=patch.base, stages=patch.stages)
+    resolver = Resolver(path, suite_spec, suite_patch, name, scale, overrides)
+    _check_flags(resolver, axes)
+    confirm = patch.confirm or spec.confirm
+    _check_seeds(confirm.seeds, spec.train_seed, path)
+    asked = [o.metric for o in spec.objectives if not o.metric.startswith("cost.")]
+    more = spec.metrics if patch.metrics is None else patch.metrics
+    probes = tuple(
+        _cell(resolver, spec.sweep, 0, values, "val").settings for values in _corners(axes)
+    )
+    return Sweep(
+        file=path,
+        spec=spec,
+        suite_spec=suite_spec,
+        profile=name,
+        scale=scale,
+        axes=axes,
+        trials=trials or patch.trials or spec.trials,
+        batch=patch.batch or spec.batch,
+        metrics=tuple(dict.fromkeys([*asked, *more])) or ("cider_d",),
+        seeds=tuple(confirm.seeds),
+        overrides=tuple(overrides),
+        probes=probes,
+        resolver=resolver,
+    )
+
+
+def _suite_spec(spec: SweepFile) -> SuiteFile:
+    """Return the part of a sweep that a suite has, too."""
+    return SuiteFile(
+        suite=spec.sweep,
+        question=spec.question,
+        profile=spec.profile,
+        base=spec.base,
+        stages=spec.stages,
+        paths=spec.paths,
+        profiles={
+            name: Patch(base=patch.base, stages=patch.stages)
+            for name, patch in spec.profiles.items()
+        },
+    )
+
+
+def _cell(
+    resolver: Resolver, name: str, number: int, values: dict[str, Any], split: Split
+) -> ResolvedCell:
+    short = {key: _rounded(value) for key, value in values.items()}
+    name = f"#{number} {cell_name(short, name)}"
+    cell = resolver.cell(name, values, {"eval.split": split})
+    if split == "test":
+        return cell
+    # One lockstep group a batch, on all cores, unless more processes were asked for.
+    runtime = cell.settings.runtime
+    runtime = runtime.model_copy(update={"jobs": runtime.jobs or 1})
+    return replace(cell, settings=cell.settings.model_copy(update={"runtime": runtime}))
+
+
+def _rounded(value: Any) -> Any:
+    return float(f"{value:.4g}") if isinstance(value, float) and math.isfinite(value) else value
+
+
+def _seen(axis: Axis, cells: Sequence[ResolvedCell]) -> list[Any]:
+    """Return the values of an axis that some cell has, in order."""
+    found = [cell.coordinates[axis.key] for cell in cells]
+    if axis.choices:
+        return [choice for choice in axis.choices if choice in found]
+    return sorted(set(found))
+
+
+def _corners(axes: Sequence[Axis]) -> list[dict[str, Any]]:
+    """Return the corners of the space; one setting at a time where there are too many."""
+    keys = [axis.key for axis in axes]
+    if math.prod(len(axis.probes) for axis in axes) <= _MOST_PROBES:
+        points = itertools.product(*(axis.probes for axis in axes))
+        return [dict(zip(keys, point, strict=True)) for point in points]
+    first = {axis.key: axis.probes[0] for axis in axes}
+    return [{**first, axis.key: value} for axis in axes for value in axis.probes]
+
+
+def _axes(space: Mapping[str, Dimension]) -> tuple[Axis, ...]:
+    keys = sorted(space)
+    for key in keys:
+        above = next((k for k in keys if key.startswith(f"{k}.")), None)
+        if above is not None:
+            raise InputError(None, f"space.{key}", f"is a part of {above}, which is searched, too")
+    return tuple(read_axis(key, given) for key, given in space.items())
+
+
+def _check_split(spec: SweepFile) -> None:
+    layers = {"base": spec.base} | {f"profiles.{n}.base": p.base for n, p in spec.profiles.items()}
+    for key, layer in layers.items():
+        if m.get(layer, "eval.split") is not None:
+            raise InputError(None, f"{key}.eval.split", *_OWN_SPLITS)
+
+
+_OWN_SPLITS = ("trials are captioned on val, the best one again on test", "leave it out")
+
+
+def _check_flags(resolver: Resolver, axes: Sequence[Axis]) -> None:
+    for key, _ in resolver.flags:
+        if key == "eval.split":
+            raise InputError("--set", key, *_OWN_SPLITS)
+        if any(
+            f"{key}.".startswith(f"{axis.key}.") or axis.key.startswith(f"{key}.") for axis in axes
+        ):
+            raise InputError("--set", key, "is searched by this sweep", "leave it out")
+
+
+def _check_seeds(seeds: Sequence[int], train_seed: int, path: Path) -> None:
+    if len(set(seeds)) != len(seeds) or min(seeds) < 0 or train_seed in seeds:
+        fix = f"give distinct seeds >= 0 other than train_seed ({train_seed})"
+        raise InputError(path, "confirm.seeds", f"{list(seeds)}", fix)

@@ -1,0 +1,103 @@
+"""The YAML of a sweep as it is written: every key that may stand in it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sca_bench.study.suite.schema import NamedPath, Stage
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Dimension(_Strict):
+    """One searched setting: `{choices: [...]}`, or `{low, high}` with `log` or `step`."""
+
+    low: int | float | None = None
+    high: int | float | None = None
+    step: int | float | None = None
+    log: bool = False
+    choices: list[Any] | None = None
+
+
+class Objective(_Strict):
+    """A number to push up or down.
+
+    Attributes:
+        metric: A metric of the validation split, or `cost.num_trainable_params` and the like.
+        direction: Which way is better.
+    """
+
+    metric: str
+    direction: Literal["maximize", "minimize"]
+
+
+class Named(BaseModel):
+    """A class of optuna by name; every other key is an argument of it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The keys beside `name`."""
+        return dict(self.model_extra or {})
+
+
+class Confirm(_Strict):
+    """The best configuration once more, on the test split, with seeds no trial has used."""
+
+    seeds: list[int] = Field([100, 101, 102], min_length=1)
+
+
+class SweepPatch(_Strict):
+    """What a sweep changes for one profile; given lists and mappings replace the sweep's own."""
+
+    base: dict[str, Any] = {}
+    space: dict[str, Dimension] | None = Field(None, min_length=1)
+    trials: int | None = Field(None, ge=1)
+    batch: int | None = Field(None, ge=1)
+    metrics: list[str] | None = None
+    stages: dict[str, Stage] | None = None
+    confirm: Confirm | None = None
+
+
+class SweepFile(_Strict):
+    """The YAML as written.
+
+    Attributes:
+        space: Setting -> the values it may take.
+        objectives: What is optimised; several give a front instead of one best configuration.
+        metrics: Further metrics that trials and confirmation are scored by.
+        trials: How many configurations are tried in all.
+        batch: How many are asked at once and trained as one lockstep group.
+        seed: Of the sampler.
+        train_seed: Of every trial.
+        pruner: Stops trials that fall behind; none where it is not given.
+        prune_on: Validation value of `log.jsonl` that the pruner sees.
+        storage: SQLAlchemy URL, or `journal:FILE`; SQLite in the runs folder where not given.
+    """
+
+    sweep: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    question: str
+    profile: str = "tiny"
+    base: dict[str, Any] = {}
+    space: dict[str, Dimension] = Field(min_length=1)
+    objectives: list[Objective] = Field(min_length=1)
+    metrics: list[str] = []
+    trials: int = Field(ge=1)
+    batch: int = Field(4, ge=1)
+    seed: int = Field(0, ge=0)
+    train_seed: int = Field(0, ge=0)
+    sampler: Named = Named(name="TPESampler")
+    pruner: Named | None = None
+    prune_on: Literal["val/exact_match", "val/loss"] = "val/exact_match"
+    storage: str | None = None
+    confirm: Confirm = Confirm()
+    stages: dict[str, Stage] = {}
+    paths: dict[str, NamedPath] = {}
+    profiles: dict[str, SweepPatch] = {}
