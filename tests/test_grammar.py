@@ -4,27 +4,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sca_bench import scene_grammar as grammar
+from sca_bench import scene_grammar
 
 ANY_SLOTS = st.fixed_dictionaries(
-    {slot: st.sampled_from(words) for slot, words in grammar.WORDS.items()}
+    {slot: st.sampled_from(words) for slot, words in scene_grammar.WORDS.items()}
 )
 
 
 @given(ANY_SLOTS)
 def test_a_caption_reads_back_as_its_slots(slots):
-    caption = grammar.make_caption(slots)
-    assert grammar.parse(caption) == grammar.with_composite(slots)
-    assert set(caption.split()) <= set(grammar.VOCABULARY)
+    caption = scene_grammar.make_caption(slots)
+    assert scene_grammar.parse(caption) == scene_grammar.with_composite(slots)
+    assert set(caption.split()) <= set(scene_grammar.VOCABULARY)
 
 
-@given(st.lists(st.sampled_from((*grammar.VOCABULARY, "cat", "", "of,")), max_size=14))
+@given(st.lists(st.sampled_from((*scene_grammar.VOCABULARY, "cat", "", "of,")), max_size=14))
 def test_any_words_can_be_read(words):
-    found = grammar.parse(" ".join(words))
-    assert set(found) <= set(grammar.SLOTS)
+    found = scene_grammar.parse(" ".join(words))
+    assert set(found) <= set(scene_grammar.SLOTS)
     for slot, value in found.items():
-        if slot != grammar.NEIGHBOUR:
-            assert value in grammar.WORDS[slot]
+        if slot != scene_grammar.NEIGHBOUR:
+            assert value in scene_grammar.WORDS[slot]
 
 
 def test_the_example():
@@ -38,8 +38,8 @@ def test_the_example():
         "neighbour_shape": "circle",
     }
     caption = "a small striped red cross left of a blue circle"
-    assert grammar.make_caption(slots) == caption
-    assert grammar.parse(caption) == slots | {"neighbour": "blue circle"}
+    assert scene_grammar.make_caption(slots) == caption
+    assert scene_grammar.parse(caption) == slots | {"neighbour": "blue circle"}
 
 
 @pytest.mark.parametrize(
@@ -81,11 +81,11 @@ def test_the_example():
     ],
 )
 def test_wrong_captions_fill_what_they_say(caption, expected):
-    assert grammar.parse(caption) == expected
+    assert scene_grammar.parse(caption) == expected
 
 
 @pytest.mark.parametrize("bad", [{}, {"colour": "pink"}])
 def test_a_caption_needs_every_slot(bad):
-    good = {slot: words[0] for slot, words in grammar.WORDS.items()}
+    good = {slot: words[0] for slot, words in scene_grammar.WORDS.items()}
     with pytest.raises(ValueError, match="slot"):
-        grammar.make_caption((good | bad) if bad else {})
+        scene_grammar.make_caption((good | bad) if bad else {})

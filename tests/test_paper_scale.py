@@ -141,14 +141,14 @@ def test_a_step_at_full_size_has_the_papers_shapes_and_fits_one_card(changes, gi
 
 def test_the_estimate_is_what_a_real_step_takes():
     """The same accounting over real tensors of a small model gives the same peak."""
-    from sca_bench.engine.measure import step_memory as estimate
+    from sca_bench.engine.measure import step_memory
 
     suite = load_suite(next(p for p in SUITES if p.stem == "mixer_layers"))
     settings = suite.cells[1].settings
     parts = get_variant("sca").load_parts(settings)
     model = get_variant("sca").load()(settings, parts).train()
-    with estimate._LiveBytes() as meter:
-        estimate._step(model, settings, {})
+    with step_memory._LiveBytes() as meter:
+        step_memory._step(model, settings, {})
     sized = estimate_step(settings)
     assert sized.memory_gib["one step"] * 2**30 == pytest.approx(meter.peak, rel=0.02)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sca_bench import scene_grammar as grammar
+from sca_bench import scene_grammar
 from sca_bench.errors import InputError, did_you_mean
 
 STRIDES = (8, 16, 32, 64, 128)
@@ -127,7 +127,7 @@ _ENCODERS = {
 _JOINT = TextDecoderConfig(begin_tokens={"recognition": 101, "caption": 104})
 _RECOGNITION = TextDecoderConfig(begin_tokens={"recognition": 101})
 
-TINY_WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[TASK]", *grammar.VOCABULARY)
+TINY_WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[TASK]", *scene_grammar.VOCABULARY)
 """Vocabulary of the tiny size, by token id: special tokens, then the words of rendered scenes."""
 _TINY = GritConfig(
     ImageEncoderConfig(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sca_bench import scene_grammar as grammar
+from sca_bench import scene_grammar
 from sca_bench.batch import RegionBatch
 from sca_bench.captioner import Decoding
 from sca_bench.errors import InputError
@@ -32,7 +32,7 @@ class ClassName:
             raise ValueError("a class name is read from the region's phrase, and there is none")
         names = batch.captions
         if self.rendered:
-            names = [grammar.parse(caption).get("shape", "") for caption in names]
+            names = [scene_grammar.parse(caption).get("shape", "") for caption in names]
         pairs = zip(batch.region_ids, names, strict=True)
         return [Prediction(region_id, name.strip(), 0.0, (), 0.0) for region_id, name in pairs]
 

@@ -183,7 +183,7 @@ def _run(
     scored = [r and is_scored(r, suite.metrics, suite.subsets, again=again) for r in records]
     idle = not plan.left and all(scored)
     if not idle:
-        from sca_bench.engine.launch.launcher import exclusive
+        from sca_bench.engine.launch.guard import exclusive
 
         with exclusive(store.root):
             store.settle_interrupted()
@@ -226,7 +226,8 @@ def _work(
     """Run what is left; return job name -> reason for what failed, and for what was not started."""
     if not plan.left:
         return {}, {}
-    from sca_bench.engine.launch.launcher import Interrupted, Launcher
+    from sca_bench.engine.launch.guard import Interrupted
+    from sca_bench.engine.launch.launcher import Launcher
 
     budget = None if until is None else _budget(plan, store, console, until)
     mirror = None if options.no_mlflow else tracker(store, manifest, options, console)
@@ -250,8 +251,8 @@ def _work(
 
 def _budget(plan: Plan, store: Store, console: Console, until: float) -> Budget:
     """Measure the groups of a plan, so that none is started that does not fit."""
+    from sca_bench.engine.device import this_machine
     from sca_bench.engine.forecast.budget import Budget
-    from sca_bench.engine.job import this_machine
     from sca_bench.engine.measure.main import appraise
     from sca_bench.study.plan.schedule import make_schedule
 

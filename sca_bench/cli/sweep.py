@@ -51,7 +51,7 @@ class _Command:
     console: Console
 
     def run(self) -> int:
-        from sca_bench.engine.launch.launcher import Interrupted, exclusive, stop_signals
+        from sca_bench.engine.launch.guard import Interrupted, exclusive, stop_signals
         from sca_bench.engine.sweep.optuna_study import default_storage, without_password
         from sca_bench.engine.sweep.sweeper import Sweeper
 

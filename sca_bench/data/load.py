@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from sca_bench import scene_grammar as grammar
+from sca_bench import scene_grammar
 from sca_bench.data.index.lookup import indexed
 from sca_bench.data.mixture import mix
 from sca_bench.data.readers.coco_instances import read_coco_instances
@@ -120,7 +120,7 @@ def _said(region: SceneRegion, captions: str) -> tuple[str, Mapping[str, str]]:
     """Return a region's caption, or the class name in its place, with the slots that it fills."""
     if captions == "full":
         return region.caption, region.slots
-    return grammar.class_name(region.slots, captions)
+    return scene_grammar.class_name(region.slots, captions)
 
 
 def _render_image(record: ImageRecord) -> NDArray[np.uint8]:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from sca_bench import scene_grammar as grammar
+from sca_bench import scene_grammar
 from sca_bench.embedded import lm_training
 from sca_bench.embedded.lm_training import (
     EOS,
@@ -48,7 +48,7 @@ class LmRecipe(LmTraining):
 
     def as_dict(self) -> dict[str, object]:
         """Return all settings, the words included."""
-        return asdict(self) | {"vocabulary": list(grammar.VOCABULARY)}
+        return asdict(self) | {"vocabulary": list(scene_grammar.VOCABULARY)}
 
 
 RECIPE = LmRecipe()
@@ -59,16 +59,16 @@ the text decoder."""
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """Return the word tokenizer: one token a word of the grammar, end token = padding token."""
-    return word_tokenizer(grammar.VOCABULARY, RECIPE.num_positions)
+    return word_tokenizer(scene_grammar.VOCABULARY, RECIPE.num_positions)
 
 
 def sample_slots(count: int, generator: torch.Generator) -> list[dict[str, str]]:
     """Draw the slots of `count` captions, every word of a slot equally likely."""
-    draws = torch.randint(2**30, (count, len(grammar.WORDS)), generator=generator).tolist()
+    draws = torch.randint(2**30, (count, len(scene_grammar.WORDS)), generator=generator).tolist()
     return [
         {
             slot: words[draw % len(words)]
-            for draw, (slot, words) in zip(row, grammar.WORDS.items(), strict=True)
+            for draw, (slot, words) in zip(row, scene_grammar.WORDS.items(), strict=True)
         }
         for row in draws
     ]
@@ -115,7 +115,7 @@ def caption_loss(
     generator: torch.Generator,
 ) -> Tensor:
     """Return the mean cross entropy of the captions' tokens (end token included), in nats."""
-    captions = [grammar.make_caption(slot) + f" {EOS}" for slot in slots]
+    captions = [scene_grammar.make_caption(slot) + f" {EOS}" for slot in slots]
     batch = tokenizer(captions, return_tensors="pt", padding=True)
     ids_BT, is_text_BT = batch["input_ids"], batch["attention_mask"].bool()
     table_VC = model.get_input_embeddings().weight

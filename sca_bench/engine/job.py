@@ -10,14 +10,11 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from sca_bench.errors import InputError
 from sca_bench.files import write_atomic
 from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import SPLITS, CellIdentity, RunSplit
 from sca_bench.study.plan.plan import Group
-from sca_bench.study.plan.schedule import Machine
 from sca_bench.study.suite.suite import Suite
 
 """Key of a row of the training captions: what its region was trained on, where not its own."""
@@ -236,38 +233,3 @@ def group_job(
         judged=judged,
         frozen_threads=frozen_threads,
     )
-
-
-def this_machine(device: str) -> Machine:
-    """Return what runs on a device can use here."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return Machine(device, cores or 1, num_gpus(device))
-
-
-def resolve_device(wanted: str) -> str:
-    """Return the device to use for `runtime.device`.
-
-    Raises:
-        InputError: CUDA was asked for and is not there, or the name is not a device.
-    """
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted == "cpu":
-        return wanted
-    kind, _, index = wanted.partition(":")
-    if kind != "cuda" or not (index.isdigit() or wanted == "cuda"):
-        fix = "use auto, cpu, cuda or cuda:N"
-        raise InputError("settings", "runtime.device", f"{wanted!r} is no device", fix)
-    if int(index or 0) >= torch.cuda.device_count():
-        count = torch.cuda.device_count()
-        fix = "use runtime.device: cpu or auto"
-        problem = f"{wanted!r}: this machine has {count} CUDA devices"
-        raise InputError("settings", "runtime.device", problem, fix)
-    return wanted
-
-
-def num_gpus(device: str) -> int:
-    """Return how many GPUs jobs on this device may be spread over; 0 on a CPU."""
-    if not device.startswith("cuda"):
-        return 0
-    return torch.cuda.device_count() if device == "cuda" else 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset, Subset
@@ -13,15 +12,9 @@ from sca_bench.data.pipeline.collate import ImageSample, collate
 from sca_bench.data.pipeline.dataset import RegionDataset, ViewDataset
 from sca_bench.data.pipeline.sampling import EvalSampler, SeekableSampler
 from sca_bench.data.region_set import RegionSet
-from sca_bench.engine.features.bank import FeatureBank, Keys, image_key
-from sca_bench.engine.features.cache import Cache
 from sca_bench.engine.fork_servers import end_with_trainer, loader_processes
-from sca_bench.errors import InputError
-from sca_bench.files import FileDigests
-from sca_bench.scene_grammar import WORLD_VERSION
 from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import SPLITS, CellIdentity, RunSplit
-from sca_bench.types import Family
 
 
 def load_splits(cell: CellIdentity) -> dict[RunSplit, RegionSet]:
@@ -149,56 +142,3 @@ def _processes(settings: CellSettings) -> dict[str, Any]:
         "multiprocessing_context": loader_processes(),
         "worker_init_fn": end_with_trainer,
     }
-
-
-def content_of(region_set: RegionSet, settings: CellSettings, digests: FileDigests) -> Keys:
-    """Return what names the rows of a split: images by their bytes, scenes by their world."""
-
-    def content(image_id: str) -> str:
-        if settings.data.blank_images:
-            return "blank"
-        path = region_set.images[image_id].path
-        if not path:
-            return f"{WORLD_VERSION}:{image_id}"
-        try:
-            return digests.of(Path(path))
-        except FileNotFoundError as error:
-            raise InputError(path, "", "no such image") from error
-        except OSError as error:
-            raise InputError(path, "", f"cannot be read ({error.strerror})") from error
-
-    return Keys(content)
-
-
-def open_bank(
-    cache: Cache,
-    cell: CellIdentity,
-    split: RunSplit,
-    region_set: RegionSet,
-    families: Sequence[Family],
-) -> FeatureBank:
-    """Open what is kept of a split's frozen features."""
-    stores = {family: cache.store(key) for family, key in cell.store_keys(split, families).items()}
-    keys = content_of(region_set, cell.settings, FileDigests(cache.root / ".digests.sqlite"))
-    return FeatureBank(stores, families, keys, cell.settings.features)
-
-
-def needs_pixels(bank: FeatureBank, views: ViewDataset) -> bool:
-    """Say whether images have to be loaded: neither all embeddings nor all features are kept."""
-    return not (_keeps_embeddings(bank, views) or _keeps_features(bank, views))
-
-
-def _keeps_embeddings(bank: FeatureBank, views: ViewDataset) -> bool:
-    store = bank.stores.get("images")
-    if store is None:
-        return False
-    return all(image_key(view, bank.keys.content_of(image)) in store for image, view in views.keys)
-
-
-def _keeps_features(bank: FeatureBank, views: ViewDataset) -> bool:
-    if not bank.knows_regions:
-        return False
-    return all(
-        bank.has_view(view, bank.keys.content_of(image), views.dataset.region_set.regions_of(image))
-        for image, view in views.keys
-    )

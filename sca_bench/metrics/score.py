@@ -59,7 +59,7 @@ class ScoreResult:
         per_region: Key -> one value per row, in the order of the rows. Keys whose value stands for
             a part of the rows only (`slot_by_objects/2/...`) have none. A corpus-level value
             (METEOR, BLEU) is not the mean of its regions' values.
-        statistics: What corpus-level values are made of, see `sca_bench.metrics.coco_caption.corpus_scores`: `bleu`,
+        statistics: What corpus-level values are made of (`coco_caption.corpus_scores`): `bleu`,
             (regions, 10), and `meteor`, (regions, 23), where computed.
         signatures: Signature of every computed value.
         not_computed: Key -> reason of every value that is None.

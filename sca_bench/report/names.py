@@ -157,3 +157,23 @@ def show_difference(value: float, *, metric: str = "") -> str:
     """Return a difference of a metric (natural units) as displayed, always signed."""
     text = f"{value * metric_scale(metric):+.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")  # noqa: RUF001
+
+
+def wrapped(label: str, signs: int) -> str:
+    """Return a label in lines of at most some length, broken at spaces and behind commas."""
+    lines = [""]
+    for word in re.split(r"(?<=[\s,])", label):
+        if lines[-1] and len(lines[-1]) + len(word.rstrip()) > signs:
+            lines.append("")
+        lines[-1] += word
+        while len(lines[-1].rstrip()) > signs:  # one long word
+            lines[-1:] = [lines[-1][:signs], lines[-1][signs:]]
+    return "\n".join(line.strip() for line in lines if line.strip())
+
+
+def shown_number(value: float) -> str:
+    """Return a number as short as a plot needs it: three digits, thousands and millions named."""
+    for limit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= limit * 0.9995:
+            return f"{value / limit:.3g}{letter}"
+    return f"{value:.3g}"

@@ -7,7 +7,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 from tiny_captioners import KINDS
 
-from sca_bench import scene_grammar as grammar
+from sca_bench import scene_grammar
 from sca_bench.data.load import load_split
 from sca_bench.data.readers.scenes import render_scene
 from sca_bench.engine.features.shards import ShardStore
@@ -181,7 +181,7 @@ def test_retrieval_learns_the_captions_that_a_control_deals(cell, run):
 def test_labels(cell, run):
     store, (cell_id,) = run(cell("git", variant="label"))
     rows = predictions(store, cell_id)
-    assert {row["caption"] for row in rows} <= set(grammar.SHAPES)
+    assert {row["caption"] for row in rows} <= set(scene_grammar.SHAPES)
     assert all(row["caption"] == row["slots"]["shape"] for row in rows)
 
 

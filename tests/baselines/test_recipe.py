@@ -22,7 +22,7 @@ from baselines.sam_captioner.recipe import (
     train,
 )
 from baselines.sam_captioner.sizes import TINY_END, TINY_IMAGE, TINY_PAD, TINY_START, size_config
-from sca_bench import scene_grammar as grammar
+from sca_bench import scene_grammar
 from sca_bench.errors import InputError
 from sca_bench.settings import BaselineSettings
 from sca_bench.weight_paths import resolve
@@ -81,7 +81,7 @@ def test_tokenizer_and_special_ids_agree():
     caption = "a small striped red cross left of a blue circle"
     ids = tokenizer(caption, add_special_tokens=False)["input_ids"]
     assert tokenizer.decode(ids) == caption
-    assert set(caption.split()) <= set(grammar.VOCABULARY)
+    assert set(caption.split()) <= set(scene_grammar.VOCABULARY)
     assert subject_of(caption) == "a small striped red cross"
 
 

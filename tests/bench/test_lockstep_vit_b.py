@@ -34,7 +34,7 @@ from vit_b_cells import (
 from sca_bench.captioner import Decoding
 from sca_bench.engine.worker.cell_group import autocast
 from sca_bench.models.mixer import Attention
-from sca_bench.models.sam import vit as image_encoder
+from sca_bench.models.sam import vit
 
 pytestmark = pytest.mark.bench
 LARGEST = str(DEPTHS[-1])
@@ -199,7 +199,7 @@ def test_encoder_savings(cells, compare):
     encode = torch.no_grad()(lambda: sam.encode_images(pixels))
 
     def whole():
-        with changed(image_encoder, "BIAS_ELEMENTS_CPU", 2**40):
+        with changed(vit, "BIAS_ELEMENTS_CPU", 2**40):
             return encode()
 
     def bf16():

@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sca_bench.metrics.coco_caption import reference_scorers as coco
+from sca_bench.metrics.coco_caption import reference_scorers
 from sca_bench.metrics.coco_caption.java import find_java, scorer_folder
 from sca_bench.metrics.coco_caption.references import ReferenceIndex
 from sca_bench.metrics.rows import CaptionRow
@@ -97,8 +97,11 @@ def test_without_java(sentences, distinct):
         found = [index.cider_d(captions), index.rouge_l(captions), index.bleu(captions)]
         ours = time.perf_counter() - start
         start = time.perf_counter()
-        expected = [coco.cider_d(groups, captions), coco.rouge_l(groups, captions)]
-        bleu = coco.bleu(groups, captions)
+        expected = [
+            reference_scorers.cider_d(groups, captions),
+            reference_scorers.rouge_l(groups, captions),
+        ]
+        bleu = reference_scorers.bleu(groups, captions)
         theirs = time.perf_counter() - start
         ratios.append(theirs / ours)
         print(f"\npycocoevalcap {theirs:.2f} s, indexed {ours:.2f} s: {ratios[-1]:.1f} times")

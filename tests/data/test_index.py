@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from sca_bench.data.index import arrays as region_index
+from sca_bench.data.index import arrays
 from sca_bench.data.index import lookup as index_module
 from sca_bench.data.index.lookup import annotations_of, indexed, sources
 from sca_bench.data.load import load_split, read_files
@@ -140,8 +140,8 @@ def test_a_touched_source_is_read_through_once(vg, counted, monkeypatch):
     indexed(split, counted)
     os.utime(split.regions, (1, 1))
     read = []
-    digest = region_index._digest
-    monkeypatch.setattr(region_index, "_digest", lambda p: read.append(p.name) or digest(p))
+    digest = arrays._digest
+    monkeypatch.setattr(arrays, "_digest", lambda p: read.append(p.name) or digest(p))
     for _ in range(2):
         indexed(split, counted)
     assert read == ["region_descriptions.json"]

@@ -8,7 +8,7 @@ import pytest
 from helpers.server import zipped
 
 from sca_bench.cli import main
-from sca_bench.data.catalogue import datasets as catalogue
+from sca_bench.data.catalogue import datasets
 from sca_bench.data.catalogue.checksums import MANIFEST, Manifest
 from sca_bench.data.catalogue.datasets import DATASETS, get_dataset
 from sca_bench.data.catalogue.fetch import needs
@@ -53,7 +53,7 @@ def small(vg, make_photo, monkeypatch, server, tmp_path):
     local = dataclasses.replace(
         real, remotes=remotes, published=published, disjoint=(("train", "test"),)
     )
-    monkeypatch.setitem(catalogue.DATASETS, "visual_genome", local)
+    monkeypatch.setitem(datasets.DATASETS, "visual_genome", local)
     return local
 
 
@@ -133,7 +133,7 @@ def test_a_damaged_record_is_one_clear_line(small, tmp_path, capsys):
 def test_a_wrong_size_is_refused(small, tmp_path, monkeypatch, capsys):
     wrong = tuple(dataclasses.replace(remote, size=7) for remote in small.remotes)
     monkeypatch.setitem(
-        catalogue.DATASETS, "visual_genome", dataclasses.replace(small, remotes=wrong)
+        datasets.DATASETS, "visual_genome", dataclasses.replace(small, remotes=wrong)
     )
     assert run("prepare", tmp_path / "vg") == 2
     assert "bytes, published are 7" in capsys.readouterr().err

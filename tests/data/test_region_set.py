@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from sca_bench import scene_grammar as grammar
+from sca_bench import scene_grammar
 from sca_bench.data.load import load_split
 from sca_bench.data.readers.scenes import render_scene
 from sca_bench.data.region_set import RegionSet
@@ -121,7 +121,10 @@ def test_a_region_set_travels_to_loader_workers():
 
 
 def test_readers_do_not_import_torch():
-    code = "import sys, sca_bench.data.load, sca_bench.data.pipeline.sampling; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, sca_bench.data.load, sca_bench.data.pipeline.sampling\n"
+        "sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -145,14 +148,14 @@ def test_class_names_stand_in_for_captions(captions, pattern, slots):
     for region, whole in zip(named.regions, full.regions, strict=True):
         assert region.references == (pattern.format(**whole.slots),)
         assert set(region.slots) == slots
-        assert dict(region.slots) == grammar.parse(region.references[0])
+        assert dict(region.slots) == scene_grammar.parse(region.references[0])
         assert (region.region_id, region.box_xyxy) == (whole.region_id, whole.box_xyxy)
         assert region.mask_rle == whole.mask_rle
 
 
 def test_there_are_as_many_classes_as_said():
     for captions, count in (("shape", 4), ("colour_shape", 20), ("subject", 120)):
-        words = [grammar.WORDS[slot] for slot in grammar.CLASS_SLOTS[captions]]
+        words = [scene_grammar.WORDS[slot] for slot in scene_grammar.CLASS_SLOTS[captions]]
         assert len(list(itertools.product(*words))) == count
 
 

@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from sca_bench import scene_grammar as grammar
+from sca_bench import scene_grammar
 from sca_bench.data.readers.scenes import IMAGE_SIDE_PX, render_scene
 
 SCENES = [render_scene(seed) for seed in range(60)]
@@ -21,7 +21,7 @@ def centre(region):
 
 
 def test_pixels_boxes_and_captions_never_change_unnoticed():
-    digest = hashlib.sha256(grammar.WORLD_VERSION.encode())
+    digest = hashlib.sha256(scene_grammar.WORLD_VERSION.encode())
     for seed in (*range(12), 1_000_000, 2**40):
         scene = render_scene(seed)
         digest.update(scene.image.tobytes())
@@ -67,8 +67,8 @@ def test_masks_do_not_touch_and_boxes_are_tight():
 
 def test_captions_say_their_slots():
     for _, region in REGIONS:
-        assert region.caption == grammar.make_caption(region.slots)
-        assert grammar.parse(region.caption) == dict(region.slots)
+        assert region.caption == scene_grammar.make_caption(region.slots)
+        assert scene_grammar.parse(region.caption) == dict(region.slots)
 
 
 def test_the_neighbour_is_clearly_the_nearest_and_lies_where_the_caption_says():
@@ -107,7 +107,7 @@ def test_colours_and_textures_are_what_the_pixels_show():
 
 
 def test_sizes_are_far_apart():
-    heights = {size: [] for size in grammar.SIZES}
+    heights = {size: [] for size in scene_grammar.SIZES}
     for _, region in REGIONS:
         left, top, right, bottom = region.box_xyxy
         heights[region.slots["size"]].append(max(right - left, bottom - top))
@@ -117,7 +117,7 @@ def test_sizes_are_far_apart():
 
 
 def test_every_word_is_used():
-    for slot, words in grammar.WORDS.items():
+    for slot, words in scene_grammar.WORDS.items():
         assert {region.slots[slot] for _, region in REGIONS} == set(words)
 
 

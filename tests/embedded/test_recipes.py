@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sca_bench import scene_grammar as grammar
+from sca_bench import scene_grammar
 from sca_bench.embedded import build, lm_recipe, sam_eval, sam_recipe
 from sca_bench.embedded.verify import verify
 from sca_bench.errors import InputError
@@ -89,7 +89,7 @@ def test_the_tokenizer_gives_captions_back(text_decoder):
     _, tokenizer = text_decoder
     assert tokenizer.eos_token_id == tokenizer.pad_token_id is not None
     slots = lm_recipe.sample_slots(50, torch.Generator().manual_seed(5))
-    for caption in map(grammar.make_caption, slots):
+    for caption in map(scene_grammar.make_caption, slots):
         ids = tokenizer(caption)["input_ids"]
         assert tokenizer.unk_token_id not in ids
         assert tokenizer.decode([*ids, tokenizer.eos_token_id], skip_special_tokens=True) == caption
@@ -110,7 +110,7 @@ def test_the_text_decoder_says_what_its_prefix_names(text_decoder):
         do_sample=False,
     )
     said = [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
-    right = sum(s == grammar.make_caption(slot) for s, slot in zip(said, slots, strict=True))
+    right = sum(s == scene_grammar.make_caption(slot) for s, slot in zip(said, slots, strict=True))
     assert right >= 57
 
 

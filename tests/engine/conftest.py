@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from sca_bench import scene_grammar as grammar
+from sca_bench import scene_grammar
 from sca_bench.engine.job import CellJob, GroupJob, new_attempt
 from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import CellIdentity
@@ -20,7 +20,7 @@ from sca_bench.study.suite.merge import merge, nest
 def tiny_decoder(tmp_path_factory):
     """A random GPT-2 of 16 channels with the grammar's words, saved as transformers saves it."""
     folder = tmp_path_factory.mktemp("decoder")
-    words = ["<eos>", "<unk>", *grammar.VOCABULARY]
+    words = ["<eos>", "<unk>", *scene_grammar.VOCABULARY]
     core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, "<unk>"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(

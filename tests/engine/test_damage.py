@@ -17,12 +17,9 @@ from safetensors.torch import load_file, save, save_file
 
 from sca_bench.engine.job import group_job as job_of_group
 from sca_bench.engine.job import new_attempt
-from sca_bench.engine.worker import group_run as worker
-from sca_bench.engine.worker import hooks
-from sca_bench.engine.worker import trained_weights as trained
+from sca_bench.engine.worker import group_run, hooks, trained_weights
 from sca_bench.errors import CellError, InputError
 from sca_bench.files import file_sha256
-from sca_bench.study.keys.training import Trained, TrainedIndex
 from sca_bench.study.plan.plan import make_plan
 from sca_bench.study.plan.repair import repaired_plan
 from sca_bench.study.plan.schedule import Machine, make_schedule
@@ -36,6 +33,7 @@ from sca_bench.study.runs.store import (
     set_damaged_aside,
     trained_path,
 )
+from sca_bench.study.runs.trained_index import Trained, TrainedIndex
 from sca_bench.study.suite.suite import load_suite
 
 CELLS = ({"mixer.num_layers": 1}, {"train.learning_rate": 0.003})
@@ -68,7 +66,7 @@ def run_dir(tmp_path):
 
 @pytest.fixture
 def weights(run_dir):
-    trained.save_trained(Captioner(), run_dir)
+    trained_weights.save_trained(Captioner(), run_dir)
     return trained_path(run_dir)
 
 
@@ -97,7 +95,7 @@ def test_weights_are_those_of_the_library_with_checksum_and_run(weights, run_dir
 def test_weights_and_checkpoints_have_the_mode_of_the_umask(run_dir, mask, mode):
     before = os.umask(mask)
     try:
-        trained.save_trained(Captioner(), run_dir)
+        trained_weights.save_trained(Captioner(), run_dir)
         hooks.save_checkpoint(checkpoint_path(run_dir, 4), {"step": 4})
     finally:
         os.umask(before)
@@ -162,7 +160,7 @@ def test_files_of_older_runs_are_sound_if_they_load(run_dir):
     path, captioner = trained_path(run_dir), Captioner()
     save_file(Captioner(2.0).state, path)
     assert not check_weights(path, run_name(run_dir))
-    trained.load_trained(captioner, run_dir)
+    trained_weights.load_trained(captioner, run_dir)
     assert captioner.state["b"].tolist() == [0, 2, 4]
     path = checkpoint_path(run_dir, 4)
     torch.save({"step": 4}, path)
@@ -173,19 +171,19 @@ def test_files_of_older_runs_are_sound_if_they_load(run_dir):
         hooks.load_checkpoint(path)
     save_file({"c": torch.ones(1)}, trained_path(run_dir))
     with pytest.raises(CellError, match=r"damaged: .*a: is missing; set aside"):
-        trained.load_trained(captioner, run_dir)
+        trained_weights.load_trained(captioner, run_dir)
 
 
 def test_who_only_looks_renames_nothing_and_says_how_to_train_anew(weights, run_dir):
     flip(weights, place=-1)
     with pytest.raises(InputError, match=r"fit its checksum; rename it to trainable.*damaged and"):
-        trained.read_trained(weights, "run")
+        trained_weights.read_trained(weights, "run")
     assert weights.exists()
     weights.rename(f"{weights}.damaged")
     assert has_lost_weights(run_dir)
-    trained.save_trained(Captioner(), run_dir)
+    trained_weights.save_trained(Captioner(), run_dir)
     assert not has_lost_weights(run_dir)
-    assert trained.read_trained(weights, "run").keys() == {"a", "b"}
+    assert trained_weights.read_trained(weights, "run").keys() == {"a", "b"}
 
 
 def test_weights_of_another_training_that_cannot_be_read_now_are_left_alone(
@@ -193,11 +191,11 @@ def test_weights_of_another_training_that_cannot_be_read_now_are_left_alone(
 ):
     found = Trained("abc", 7, 6, file_sha256(weights))
     captioner = Captioner(2.0)
-    trained.load_found(captioner, found, run_dir)
+    trained_weights.load_found(captioner, found, run_dir)
     assert captioner.state["b"].tolist() == [0, 1, 2]
     monkeypatch.setattr(io, "open", unreadable(errno.EIO, at_once=False))
     with pytest.raises(CellError, match="EIO, Input/output error"):
-        trained.load_found(captioner, found, run_dir)
+        trained_weights.load_found(captioner, found, run_dir)
     monkeypatch.undo()
     assert check_weights(weights)
 
@@ -253,7 +251,7 @@ def test_an_error_while_reading_says_nothing_of_the_content(
     assert set_damaged_aside(run_dir) == []
     assert is_trained(run_dir)  # nobody knows better
     for load in (
-        lambda: trained.load_trained(Captioner(), run_dir),
+        lambda: trained_weights.load_trained(Captioner(), run_dir),
         lambda: hooks.load_checkpoint(checkpoint),
     ):
         with pytest.raises(CellError, match=errno.errorcode[code]) as caught:
@@ -284,7 +282,7 @@ def made(tmp_path_factory, group_job, run_group, monkeypatch):
                     run_group(job)
         if name == "uncaptioned":
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(worker.GroupRun, "_test", interrupt)
+                patch.setattr(group_run.GroupRun, "_test", interrupt)
                 with pytest.raises(KeyboardInterrupt):
                     run_group(again(job, runs))
         if name == "straight":
@@ -373,7 +371,7 @@ def test_a_kill_between_any_two_operations_of_saving_weights(
     """From the first saved weights to the end of the run: a child dies behind every operation."""
     job, _ = copied("interrupted")
     monkeypatch.chdir(tmp_path)
-    parent, real, copies = os.getpid(), worker.save_trained, []
+    parent, real, copies = os.getpid(), group_run.save_trained, []
 
     def forked(captioner, run_dir):
         for last in itertools.count():
@@ -384,8 +382,8 @@ def test_a_kill_between_any_two_operations_of_saving_weights(
             child = os.fork()
             if child == 0:
                 os.chdir(copies[-1])
-                monkeypatch.setattr(worker, "save_trained", real)
-                monkeypatch.setattr(worker.GroupRun, "_keep_masks", lambda *_: None)
+                monkeypatch.setattr(group_run, "save_trained", real)
+                monkeypatch.setattr(group_run.GroupRun, "_keep_masks", lambda *_: None)
                 die_after(last)
                 return real(captioner, run_dir)
             _, status = os.waitpid(child, 0)
@@ -393,7 +391,7 @@ def test_a_kill_between_any_two_operations_of_saving_weights(
                 raise KeyboardInterrupt(os.waitstatus_to_exitcode(status))
         raise AssertionError
 
-    monkeypatch.setattr(worker, "save_trained", forked)
+    monkeypatch.setattr(group_run, "save_trained", forked)
     try:
         with pytest.raises(KeyboardInterrupt) as ended:
             run_group(again(job, "runs"))

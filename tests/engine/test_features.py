@@ -10,10 +10,11 @@ import torch
 from sca_bench.captioner import Decoding
 from sca_bench.data.pipeline.collate import collate
 from sca_bench.data.pipeline.dataset import ViewDataset
-from sca_bench.engine import loaders as splits
+from sca_bench.engine import loaders
 from sca_bench.engine.features.bank import FeatureBank, Frozen, Keys
 from sca_bench.engine.features.cache import Cache, locked
 from sca_bench.engine.features.fill import check_embeddings, keep_features
+from sca_bench.engine.features.split_bank import needs_pixels
 from sca_bench.errors import InputError, at
 from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.variants import get_variant
@@ -63,8 +64,8 @@ def views(cell_settings):
 
     def build(settings=None):
         cell = CellIdentity(settings or cell_settings(), {})
-        sets = splits.load_splits(cell)
-        dataset = splits.make_dataset(
+        sets = loaders.load_splits(cell)
+        dataset = loaders.make_dataset(
             sets, "train", cell, image_size=96, seed=0, with_pixels=True, training=False
         )
         return ViewDataset(dataset)
@@ -196,9 +197,9 @@ def test_embeddings_alone_know_nothing_of_regions(built, views, batches, tmp_pat
     captioner, settings = built({})
     bank, _ = fill(tmp_path, views(), captioner, settings, ("images",))
     assert bank.features(batches[0]) is None
-    assert not splits.needs_pixels(bank, views())
+    assert not needs_pixels(bank, views())
     half = open_bank(tmp_path / "empty", settings)
-    assert splits.needs_pixels(half, views())
+    assert needs_pixels(half, views())
 
 
 def test_a_captioner_without_an_encoder_of_its_own_cannot_keep_embeddings(cell_settings):
@@ -228,7 +229,7 @@ def test_shares_add_up_however_far_the_others_are(built, views, tmp_path):
         kept = keep_features(Cache(tmp_path), bank, owners, views(), settings, device, part=part)
         counts.append((kept.encoder_forwards, set(kept.whole.values())))
     assert counts == [(2, {False}), (3, {True})]
-    assert not splits.needs_pixels(open_bank(tmp_path, settings), views())
+    assert not needs_pixels(open_bank(tmp_path, settings), views())
 
 
 def test_blank_images_are_encoded_once(built, views, tmp_path):
@@ -240,7 +241,7 @@ def test_blank_images_are_encoded_once(built, views, tmp_path):
     kept = keep_features(Cache(tmp_path), bank, owners, shown, settings, torch.device("cpu"))
     assert kept.encoder_forwards == 1
     assert len(bank.stores["images"]) == 1
-    assert not splits.needs_pixels(bank, shown)
+    assert not needs_pixels(bank, shown)
 
 
 def _hold(folder, held, released):

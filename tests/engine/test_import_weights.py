@@ -13,7 +13,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from sca_bench.captioner import Decoding
 from sca_bench.cli import main
 from sca_bench.data.load import load_split
-from sca_bench.engine import loaders as splits
+from sca_bench.engine import loaders
 from sca_bench.engine.finished.import_weights import import_weights
 from sca_bench.engine.worker.trained_weights import find_trained, start_weights
 from sca_bench.errors import InputError, at
@@ -122,13 +122,13 @@ def agrees(tmp_path, cell_settings, group_job, run_group):
             # The published runs held one image a process, and a cell does what they did.
             original.caption_query_tokens.counts_images = False
         sets = {"captioned": load_split(settings.data.test)}
-        dataset = splits.make_dataset(
+        dataset = loaders.make_dataset(
             sets, "captioned", cell.identity, image_size=96, seed=0, with_pixels=True
         )
         built = build_sca(settings)
         start_weights(built, settings)
         said = []
-        for batch in splits.eval_loader(dataset, settings):
+        for batch in loaders.eval_loader(dataset, settings):
             said += original.generate(batch, DECODING)
             ids = [
                 m.generate_ids(m.frozen_features(batch), batch.region_tasks(), DECODING).ids_NL

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 
-from sca_bench.engine.worker import group_run as worker
+from sca_bench.engine.worker import group_run
 from sca_bench.files import file_name, read_jsonl
 from sca_bench.models.sam.region_encoder import RegionEncoder
 from sca_bench.rle import decode_mask
@@ -76,7 +76,7 @@ def test_no_embeddings_no_masks_and_no_image_encoded_for_them(group_job, run_gro
 def test_masks_move_no_caption(group_job, run_group, tmp_path, monkeypatch):
     with_masks = group_job({}, runs=tmp_path / "with")
     run_group(with_masks)
-    monkeypatch.setattr(worker, "write_masks", lambda *_: False)
+    monkeypatch.setattr(group_run, "write_masks", lambda *_: False)
     without = group_job({}, runs=tmp_path / "without")
     run_group(without)
     one, two = (predictions_of(job) for job in (with_masks, without))

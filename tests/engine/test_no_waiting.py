@@ -9,7 +9,7 @@ import torch
 from transformers import masking_utils
 
 from sca_bench.data.pipeline.collate import collate
-from sca_bench.engine import loaders as splits
+from sca_bench.engine import loaders
 from sca_bench.models.text_decoder.decoder import IGNORED, CaptionTokens
 from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.variants import SCA_PARTS, all_variants, get_variant
@@ -24,8 +24,8 @@ NAMES = [
 @pytest.fixture
 def batch(cell_settings):
     cell = CellIdentity(cell_settings(), {})
-    sets = splits.load_splits(cell)
-    dataset = splits.make_dataset(
+    sets = loaders.load_splits(cell)
+    dataset = loaders.make_dataset(
         sets, "train", cell, image_size=96, seed=0, with_pixels=True, training=False
     )
     return collate([dataset.view(i, 0) for i in range(len(dataset))])

@@ -14,7 +14,7 @@ import torch
 
 from sca_bench.cli import main
 from sca_bench.data.pipeline.dataset import ViewDataset
-from sca_bench.engine import loaders as splits
+from sca_bench.engine import loaders
 from sca_bench.engine.worker.pool import Pool
 from sca_bench.files import write_atomic
 
@@ -47,10 +47,10 @@ def test_a_child_of_the_pool_may_use_cuda(tmp_path):
 
 
 LOADERS = {
-    "train": lambda dataset, s: splits.train_loader(dataset, s, seed=3, start=0),
-    "eval": splits.eval_loader,
-    "stored": splits.stored_loader,
-    "view": lambda dataset, s: splits.view_loader(ViewDataset(dataset), [0, 1], s),
+    "train": lambda dataset, s: loaders.train_loader(dataset, s, seed=3, start=0),
+    "eval": loaders.eval_loader,
+    "stored": loaders.stored_loader,
+    "view": lambda dataset, s: loaders.view_loader(ViewDataset(dataset), [0, 1], s),
 }
 
 
@@ -61,17 +61,21 @@ def test_a_loader_s_process_is_not_forked_from_the_one_that_trains(
 ):
     torch.cuda.is_available()  # as the import of mmengine does in every worker
     settings = cell_settings({"runtime.loader_workers": 1})
-    sets = splits.load_splits(settings, "test")
-    dataset = splits.make_dataset(sets, "train", settings, image_size=96, seed=3, with_pixels=False)
-    monkeypatch.setattr(splits, "collate", tell_batch)
+    sets = loaders.load_splits(settings, "test")
+    dataset = loaders.make_dataset(
+        sets, "train", settings, image_size=96, seed=3, with_pixels=False
+    )
+    monkeypatch.setattr(loaders, "collate", tell_batch)
     assert next(iter(LOADERS[kind](dataset, settings))) is False
 
 
 def load_for_ever(settings, path):
     """Load with one process, whose id is left in a file, until killed."""
-    sets = splits.load_splits(settings, "test")
-    dataset = splits.make_dataset(sets, "train", settings, image_size=96, seed=3, with_pixels=False)
-    loader = iter(splits.train_loader(dataset, settings, seed=3, start=0))
+    sets = loaders.load_splits(settings, "test")
+    dataset = loaders.make_dataset(
+        sets, "train", settings, image_size=96, seed=3, with_pixels=False
+    )
+    loader = iter(loaders.train_loader(dataset, settings, seed=3, start=0))
     next(loader)
     write_atomic(path, str(loader._workers[0].pid))
     time.sleep(600)
@@ -108,10 +112,12 @@ def test_batches_are_pinned_for_a_job_on_cuda_alone(cell_settings, monkeypatch):
     """Pinning starts CUDA, which a run on the CPU of a machine with a GPU has no use for."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     settings = cell_settings()
-    sets = splits.load_splits(settings, "test")
-    dataset = splits.make_dataset(sets, "train", settings, image_size=96, seed=3, with_pixels=False)
-    assert not splits.train_loader(dataset, settings, seed=3, start=0).pin_memory
-    assert splits.train_loader(dataset, settings, seed=3, start=0, pin_memory=True).pin_memory
+    sets = loaders.load_splits(settings, "test")
+    dataset = loaders.make_dataset(
+        sets, "train", settings, image_size=96, seed=3, with_pixels=False
+    )
+    assert not loaders.train_loader(dataset, settings, seed=3, start=0).pin_memory
+    assert loaders.train_loader(dataset, settings, seed=3, start=0, pin_memory=True).pin_memory
 
 
 @cuda_build

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sca_bench.engine import loaders as splits
+from sca_bench.engine import loaders
 from sca_bench.engine.job import Outcome
 from sca_bench.engine.worker.prepare import prepare
 from sca_bench.errors import InputError, at
@@ -40,9 +40,9 @@ def loader(cell_settings):
 
     def build(changes, start=0):
         cell = CellIdentity(cell_settings(changes), {})
-        sets = splits.load_splits(cell)
-        dataset = splits.make_dataset(sets, "train", cell, image_size=96, seed=3, with_pixels=True)
-        return splits.train_loader(dataset, cell.settings, seed=3, start=start)
+        sets = loaders.load_splits(cell)
+        dataset = loaders.make_dataset(sets, "train", cell, image_size=96, seed=3, with_pixels=True)
+        return loaders.train_loader(dataset, cell.settings, seed=3, start=start)
 
     return build
 
@@ -79,14 +79,14 @@ def test_a_mixture_brings_both_tasks(loader):
 def test_training_and_captioning_have_their_own_prompts(cell_settings, train, captioned, split):
     changes = {"train.prompt": train, "eval.prompt": captioned, "eval.prompt_seed": 7}
     cell = CellIdentity(cell_settings({**changes, "eval.split": split}), {})
-    sets = splits.load_splits(cell)
+    sets = loaders.load_splits(cell)
     assert list(sets) == ["train", "val", "captioned"]
     assert len(sets["captioned"].images) == {"test": 3, "val": 2}[split]
     for name in sets:
-        dataset = splits.make_dataset(sets, name, cell, image_size=96, seed=0, with_pixels=False)
+        dataset = loaders.make_dataset(sets, name, cell, image_size=96, seed=0, with_pixels=False)
         assert dataset.prompt == (captioned if name == "captioned" else train)
         assert dataset.prompt_seed == 7
-    (batch,) = islice(splits.eval_loader(dataset, cell.settings), 1)
+    (batch,) = islice(loaders.eval_loader(dataset, cell.settings), 1)
     assert batch.mask_point_seed == (7 if captioned == "sam_mask_point" else None)
 
 

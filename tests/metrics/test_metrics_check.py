@@ -3,8 +3,7 @@ import json
 import pytest
 
 from sca_bench.cli import main
-from sca_bench.metrics.coco_caption import check_against_reference as check
-from sca_bench.metrics.coco_caption import reference_scorers as coco
+from sca_bench.metrics.coco_caption import check_against_reference, reference_scorers
 
 FIELD = {"cider_d", "meteor", "rouge_l", "bleu_1", "bleu_2", "bleu_3", "bleu_4"}
 
@@ -31,7 +30,7 @@ def test_command(file, capsys, monkeypatch):
     assert main(["score", file, "--check"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert set(printed["check"]) == FIELD
-    assert max(printed["check"].values()) <= check.TOLERANCE
+    assert max(printed["check"].values()) <= check_against_reference.TOLERANCE
     assert main(["score", file, "--metrics", "bleu_2,exact_match", "--check"]) == 0
     assert set(json.loads(capsys.readouterr().out)["check"]) == {"bleu_2"}
     assert main(["score", file, "--metrics", "rouge_l"]) == 0
@@ -40,12 +39,12 @@ def test_command(file, capsys, monkeypatch):
 
 @pytest.mark.usefixtures("java")
 def test_a_value_that_moved_fails(file, capsys, monkeypatch):
-    real = coco.rouge_l
+    real = reference_scorers.rouge_l
 
     def moved(references, captions):
         value, per_region = real(references, captions)
         return value, [per_region[0] + 1e-6, *per_region[1:]]
 
-    monkeypatch.setattr(coco, "rouge_l", moved)
+    monkeypatch.setattr(reference_scorers, "rouge_l", moved)
     assert main(["score", file, "--metrics", "rouge_l", "--check"]) == 1
     assert json.loads(capsys.readouterr().out)["check"]["rouge_l"] == pytest.approx(1e-6)

@@ -3,7 +3,7 @@ import time
 import numpy as np
 import pytest
 
-from sca_bench.metrics.coco_caption import reference_scorers as coco
+from sca_bench.metrics.coco_caption import reference_scorers
 from sca_bench.metrics.coco_caption.corpus_scores import corpus_value, statistics_family
 from sca_bench.metrics.coco_caption.references import ReferenceIndex
 
@@ -28,7 +28,9 @@ def test_resamples_are_corpora_of_their_own():
     for n in range(1, 5):
         found = corpus_value(f"bleu_{n}", sums, np.full(20, 4.0))
         for row, value in zip(drawn, found, strict=True):
-            again = coco.bleu([references[i] for i in row], [captions[i] for i in row])[0][n - 1]
+            again = reference_scorers.bleu(
+                [references[i] for i in row], [captions[i] for i in row]
+            )[0][n - 1]
             assert value == pytest.approx(again, abs=1e-12)
 
 

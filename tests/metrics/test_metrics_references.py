@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sca_bench.errors import NotComputed
-from sca_bench.metrics.coco_caption import reference_scorers as coco
+from sca_bench.metrics.coco_caption import reference_scorers
 from sca_bench.metrics.coco_caption import references as module
 from sca_bench.metrics.coco_caption.ptb_tokenizer import ptb_tokenize, ptb_tokenize_groups
 from sca_bench.metrics.coco_caption.references import ReferenceIndex
@@ -27,7 +27,7 @@ CORPORA = st.lists(
 def compare(references, captions, index=None):
     index = index or ReferenceIndex(references)
     try:
-        value, per_region = coco.cider_d(references, captions)
+        value, per_region = reference_scorers.cider_d(references, captions)
     except NotComputed:
         with pytest.raises(NotComputed, match="no reference holds a word"):
             index.cider_d(captions)
@@ -35,12 +35,12 @@ def compare(references, captions, index=None):
         found, found_per_region = index.cider_d(captions)
         assert found == pytest.approx(value, abs=1e-9)
         np.testing.assert_allclose(found_per_region, per_region, rtol=0, atol=1e-9)
-    values, per_region = coco.bleu(references, captions)
+    values, per_region = reference_scorers.bleu(references, captions)
     found, found_per_region, statistics = index.bleu(captions)
     np.testing.assert_allclose(found, values, rtol=0, atol=1e-9)
     np.testing.assert_allclose(found_per_region.T, per_region, rtol=0, atol=1e-9)
     assert statistics.shape == (len(captions), 10)
-    value, per_region = coco.rouge_l(references, captions)
+    value, per_region = reference_scorers.rouge_l(references, captions)
     found, found_per_region = index.rouge_l(captions)
     assert found == pytest.approx(value, abs=1e-9)
     np.testing.assert_allclose(found_per_region, per_region, rtol=0, atol=1e-9)

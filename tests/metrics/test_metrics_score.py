@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from sca_bench import scene_grammar as grammar
+from sca_bench import scene_grammar
 from sca_bench.errors import InputError, NotComputed
 from sca_bench.metrics import score as score_module
 from sca_bench.metrics.coco_caption import token_cache as tokens_module
@@ -218,7 +218,7 @@ def test_faults_of_the_user():
 
 def test_subsets_have_their_own_signature():
     caption = "a small striped red cross left of a blue circle"
-    slots = grammar.parse(caption)
+    slots = scene_grammar.parse(caption)
     images = ["two", "two", "three", "three", "three"]
     rows = [CaptionRow(str(n), i, caption, (caption,), slots) for n, i in enumerate(images)]
     with Scorer() as own:

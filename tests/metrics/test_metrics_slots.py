@@ -1,6 +1,6 @@
 import pytest
 
-from sca_bench import scene_grammar as grammar
+from sca_bench import scene_grammar
 from sca_bench.errors import NotComputed
 from sca_bench.metrics.caption_text.exact_match import (
     exact_match,
@@ -56,7 +56,7 @@ def test_macro_recall_with_several_references():
 
 
 def test_slots_by_hand():
-    slots = grammar.parse(RIGHT)
+    slots = scene_grammar.parse(RIGHT)
     half = "a large dotted red cross left of a blue square"  # 4 of 7; the neighbour is wrong
     rows = [
         _row("1", "two", RIGHT, RIGHT, slots=slots),
@@ -76,7 +76,7 @@ def test_slots_by_hand():
     assert scored["slot_by_objects/3/relation"].value == pytest.approx(1 / 3)
     assert set(scored) == {
         key
-        for slot in ("mean_of_slots", *grammar.SLOTS)
+        for slot in ("mean_of_slots", *scene_grammar.SLOTS)
         for key in (
             "slots" if slot == "mean_of_slots" else f"slot/{slot}",
             f"slot_by_objects/2/{slot}",

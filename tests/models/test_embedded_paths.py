@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sca_bench import weight_paths as paths
+from sca_bench import weight_paths
 from sca_bench.errors import InputError, at
 
 
@@ -14,14 +14,14 @@ from sca_bench.errors import InputError, at
 def weights(tmp_path, monkeypatch):
     (tmp_path / "sam_scenes.safetensors").write_bytes(b"")
     (tmp_path / "lm_scenes").mkdir()
-    monkeypatch.setattr(paths, "WEIGHTS_DIR", tmp_path)
+    monkeypatch.setattr(weight_paths, "WEIGHTS_DIR", tmp_path)
     return tmp_path
 
 
 def test_files_and_directories(weights):
-    assert paths.resolve("embedded:sam_scenes") == weights / "sam_scenes.safetensors"
-    assert paths.resolve("embedded:lm_scenes") == weights / "lm_scenes"
-    assert paths.resolve("~/x.pth") == Path("~/x.pth").expanduser()
+    assert weight_paths.resolve("embedded:sam_scenes") == weights / "sam_scenes.safetensors"
+    assert weight_paths.resolve("embedded:lm_scenes") == weights / "lm_scenes"
+    assert weight_paths.resolve("~/x.pth") == Path("~/x.pth").expanduser()
 
 
 def test_files_inside_packages(tmp_path, monkeypatch):
@@ -31,7 +31,7 @@ def test_files_inside_packages(tmp_path, monkeypatch):
     (tmp_path / "pack" / "module.py").write_text("raise SystemExit\n", encoding="utf-8")
     (tmp_path / "pack" / "sub" / "weights" / "a.safetensors").write_bytes(b"")
     monkeypatch.syspath_prepend(tmp_path)
-    found = paths.resolve("package:pack.sub/weights/a.safetensors")
+    found = weight_paths.resolve("package:pack.sub/weights/a.safetensors")
     assert found == tmp_path / "pack" / "sub" / "weights" / "a.safetensors"
     for spec, says in {
         "package:pack.sub/weights/b.safetensors": "did you mean weights/a.safetensors",
@@ -45,16 +45,16 @@ def test_files_inside_packages(tmp_path, monkeypatch):
             pytest.raises(InputError, match=rf"s\.yaml: baseline\.weights: .*{says}"),
             at("s.yaml"),
         ):
-            paths.resolve(spec, "baseline.weights")
+            weight_paths.resolve(spec, "baseline.weights")
 
 
 def test_unknown_names_are_suggested(weights):
     line = r"s\.yaml: sam\.weights: .*did you mean sam_scenes"
     with pytest.raises(InputError, match=line), at("s.yaml"):
-        paths.resolve("embedded:sam_scene", "sam.weights")
+        weight_paths.resolve("embedded:sam_scene", "sam.weights")
 
 
 def test_an_installation_without_weights_says_so(weights, monkeypatch):
-    monkeypatch.setattr(paths, "WEIGHTS_DIR", weights / "none")
+    monkeypatch.setattr(weight_paths, "WEIGHTS_DIR", weights / "none")
     with pytest.raises(InputError, match="embeds no weights"):
-        paths.resolve("embedded:lm_scenes")
+        weight_paths.resolve("embedded:lm_scenes")

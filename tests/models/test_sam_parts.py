@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, TwoWayTransformer
 
 from sca_bench.errors import InputError, at
-from sca_bench.models.sam import vit as image_encoder
+from sca_bench.models.sam import vit
 from sca_bench.models.sam.sam import PRESETS, SamDims, build_sam
 from sca_bench.models.sam.vit import SamImageEncoder, relative_positions
 
@@ -83,7 +83,7 @@ def test_attention_in_pieces_equals_attention_at_once(sam, monkeypatch, most):
     pixels = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         whole = sam.image_encoder(pixels)
-        monkeypatch.setattr(image_encoder, "BIAS_ELEMENTS_CPU", most)
+        monkeypatch.setattr(vit, "BIAS_ELEMENTS_CPU", most)
         pieces = sam.image_encoder(pixels)
     torch.testing.assert_close(pieces, whole, atol=1e-6, rtol=1e-6)
     both = sam.image_encoder(pixels.expand(2, -1, -1, -1))  # smaller pieces, of two images
@@ -190,7 +190,7 @@ def test_an_untrained_encoder_keeps_the_trained_rest(sam, tmp_path, with_encoder
     for name, tensor in loaded.items():
         expected = drawn if name.startswith("image_encoder.") else state
         assert torch.equal(tensor, expected[name]), name
-    patches = "image_encoder.patch_embed.proj.weight"
+    patches = "vit.patch_embed.proj.weight"
     assert not torch.equal(loaded[patches], other[patches])
 
 

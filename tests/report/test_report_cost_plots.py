@@ -19,9 +19,10 @@ from sca_bench.report.figures.distribution_draw import draw_distribution_plot
 from sca_bench.report.figures.forest_draw import Forest, ForestRow, draw_forest_plot
 from sca_bench.report.figures.pareto import Pareto, ParetoPanel, pareto
 from sca_bench.report.figures.pareto_draw import draw_pareto_plot
-from sca_bench.report.figures.style import KINDS, figure_style, save, shown_number, wrapped
+from sca_bench.report.figures.style import KINDS, figure_style, save
 from sca_bench.report.figures.write_figures import ForestPicture, write_pictures
 from sca_bench.report.findings.differences import differences
+from sca_bench.report.names import shown_number, wrapped
 from sca_bench.report.read.samples import Samples
 from sca_bench.report.read.suite_data import SuiteData, collect
 from sca_bench.study.runs.record import SuiteManifest

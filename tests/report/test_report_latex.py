@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from report_fake_runs import manifest
 
-from sca_bench.report.tables.latex import Marks, write_latex, write_latex_table
+from sca_bench.report.tables.latex import write_latex, write_latex_table
 from sca_bench.report.tables.latex_escape import escape
 from sca_bench.report.tables.ranks import mark_best
-from sca_bench.report.tables.tables import Column, Entry, Footnotes, Row, Table
+from sca_bench.report.tables.tables import Column, Entry, Footnotes, Marks, Row, Table
 
 NASTY = r"a_b 50% & $x$ #1 {y} ~ ^ \z <|> \"q\" × ± – − ≥ é ñ ç ß ł 中 [u] `` '' ?` é §…"
 

@@ -6,10 +6,10 @@ from safetensors.numpy import save
 from sca_bench.errors import InputError
 from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import CellIdentity
-from sca_bench.study.keys.training import TrainedIndex
 from sca_bench.study.plan.plan import make_plan
 from sca_bench.study.runs.record import RunRecord
 from sca_bench.study.runs.store import Store, trained_path
+from sca_bench.study.runs.trained_index import TrainedIndex
 from sca_bench.study.suite.suite import load_suite
 
 STAGES = """

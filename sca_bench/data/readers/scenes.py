@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sca_bench import scene_grammar as grammar
+from sca_bench import scene_grammar
 from sca_bench.types import BoxXYXY
 
 IMAGE_SIDE_PX = 96
@@ -119,14 +119,16 @@ def render_scene(seed: int) -> Scene:
     for index, subject in enumerate(subjects):
         mask = _shape_mask(subject["shape"], centres_q[index], radii_q[index])
         _paint(dice, image, mask, subject)
-        slots = grammar.with_composite(subject | _surroundings(index, centres_q, subjects))
-        regions.append(SceneRegion(_tight_box(mask), mask, grammar.make_caption(slots), slots))
+        slots = scene_grammar.with_composite(subject | _surroundings(index, centres_q, subjects))
+        regions.append(
+            SceneRegion(_tight_box(mask), mask, scene_grammar.make_caption(slots), slots)
+        )
     return Scene(image.astype(np.uint8), regions)
 
 
 def _draw_subject(dice: _Dice) -> dict[str, str]:
     kinds = ("size", "texture", "colour", "shape")
-    return {kind: dice.pick(grammar.WORDS[kind]) for kind in kinds}
+    return {kind: dice.pick(scene_grammar.WORDS[kind]) for kind in kinds}
 
 
 def _place(

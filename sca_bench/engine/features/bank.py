@@ -1,9 +1,9 @@
 """Frozen features of a split, by image content and region: read from disk, or computed.
 
-A store (`sca_bench.engine.features.shards`) holds one family of features. Rows of image embeddings are named
-by view and image content, so that whatever shows the same image to the same encoder shares them;
-rows of the other families by view, region and image content. A group reads as many stores as its
-cells read families; what is not there is computed as it comes, with the same result.
+A store (`sca_bench.engine.features.shards`) holds one family of features. Rows of image embeddings
+are named by view and image content, so that whatever shows the same image to the same encoder
+shares them; rows of the other families by view, region and image content. A group reads as many
+stores as its cells read families; what is not there is computed as it comes, with the same result.
 Shape legend as in `sca_bench.batch`.
 """
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from sca_bench.batch import RegionBatch, RegionFeatures
 from sca_bench.captioner import EmbedsImages, SharesPrefix
 from sca_bench.data.pipeline.dataset import ViewDataset
-from sca_bench.engine import loaders as splits
+from sca_bench.engine import loaders
 from sca_bench.engine.features.bank import (
     ROWS,
     SHARED,
@@ -176,7 +176,7 @@ def keep_features(
     try:
         with torch.no_grad():
             for group, with_pixels in ((to_encode, True), (embedded, False)):
-                for batch in splits.view_loader(_views(views, with_pixels), group, settings):
+                for batch in loaders.view_loader(_views(views, with_pixels), group, settings):
                     _keep(batch.to(device), frozen, owners, wanted, writers, bank)
                     done += len(batch.image_ids)
                     progress(done, len(places))

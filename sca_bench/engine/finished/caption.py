@@ -15,12 +15,13 @@ from sca_bench.captioner import Decoding, SharesPrefix
 from sca_bench.data.image_files import read_image
 from sca_bench.data.load import load_split
 from sca_bench.data.pipeline.preprocess import blank_image, blank_input, preprocess
+from sca_bench.engine.device import resolve_device
 from sca_bench.engine.features.bank import rounded
-from sca_bench.engine.finished.overlay import draw_overlay, mask_in_image
-from sca_bench.engine.job import resolve_device
+from sca_bench.engine.finished.overlay import draw_overlay
 from sca_bench.engine.worker.trained_weights import find_trained, read_trained
 from sca_bench.errors import InputError, at, did_you_mean
 from sca_bench.files import file_name
+from sca_bench.models.sam.mask_image import mask_in_image
 from sca_bench.models.sam.sam import sam_dims
 from sca_bench.settings import CellSettings, DataSettings, ScenesSplit
 from sca_bench.study.keys.cell import CellIdentity

@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 from sca_bench.errors import InputError, at
 from sca_bench.files import folder_digests, write_atomic, write_once
 from sca_bench.models.original import config as original_config
-from sca_bench.models.original import settings as original_settings
+from sca_bench.models.original import settings
 from sca_bench.models.original.classes import get_class
 from sca_bench.models.original.layout import load_original
 from sca_bench.models.sam.detect_size import read_sized_sam
@@ -94,7 +94,7 @@ def _import_sca(source: Path, folder: Path, out: Path) -> Facts:
     with at(source / "config.json"), _quiet_transformers():
         original = get_class((config.get("architectures") or [None])[0])
         model = load_original(source)
-        fragment = original_settings.settings_of(model, original)
+        fragment = settings.settings_of(model, original)
     place = out.resolve()
     fragment["sam"]["weights"] = str(place / SAM)
     fragment["text_decoder"] = {"weights": str(place / TEXT_DECODER)}

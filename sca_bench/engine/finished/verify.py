@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader
 from sca_bench.captioner import Decoding
 from sca_bench.data.pipeline.dataset import RegionDataset
 from sca_bench.data.region_set import RegionSet
-from sca_bench.engine import loaders as splits
+from sca_bench.engine import loaders
+from sca_bench.engine.device import resolve_device
 from sca_bench.engine.finished.caption import build_finished, find_run
-from sca_bench.engine.job import resolve_device
 from sca_bench.engine.worker.cell_group import CellGroup, Member
 from sca_bench.engine.worker.fit_once import fit_once
 from sca_bench.engine.worker.rng import RngStream
@@ -203,7 +203,7 @@ class _Verifier:
     def _dataset(
         self, sets: dict[RunSplit, RegionSet], split: RunSplit, *, training: bool
     ) -> RegionDataset:
-        return splits.make_dataset(
+        return loaders.make_dataset(
             sets,
             split,
             self.identity,
@@ -216,7 +216,7 @@ class _Verifier:
     def _batches(self, sets: dict[RunSplit, RegionSet], num_regions: int) -> Iterator[Any]:
         """Yield whole batches of the run, evenly spread, that hold at least so many regions."""
         dataset = self._dataset(sets, "captioned", training=False)
-        loader: DataLoader[Any] = splits.eval_loader(dataset, self.settings)
+        loader: DataLoader[Any] = loaders.eval_loader(dataset, self.settings)
         size, images = loader.batch_size or 1, len(dataset)
         starts = range(0, images, size)
         per_batch = len(sets["captioned"].regions) / len(starts)
@@ -230,5 +230,5 @@ class _Verifier:
 
     def _sets(self) -> dict[RunSplit, RegionSet]:
         if not self._read:
-            self._read = splits.load_splits(self.identity)
+            self._read = loaders.load_splits(self.identity)
         return self._read

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from sca_bench.engine.forecast.costs import Appraisal
 from sca_bench.engine.forecast.wall_time import RunKey, predict, runs_of
 from sca_bench.errors import InputError
-from sca_bench.study.keys.training import TrainedIndex
 from sca_bench.study.plan.plan import Group, Training
 from sca_bench.study.plan.schedule import Schedule
 from sca_bench.study.runs.store import Store
+from sca_bench.study.runs.trained_index import TrainedIndex
 
 _FORM = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 

@@ -2,81 +2,31 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from rich.console import Console
 
+from sca_bench.engine.device import resolve_device, this_machine
 from sca_bench.engine.forecast.budget import Budget
-from sca_bench.engine.job import CellJob, GroupJob, group_job, resolve_device, this_machine
+from sca_bench.engine.job import CellJob, GroupJob, group_job
+from sca_bench.engine.launch.guard import _STOPS, Interrupted, stop_signals
 from sca_bench.engine.launch.preparer import Preparer
 from sca_bench.engine.launch.progress import RunProgress, eta_text
 from sca_bench.engine.mlflow_mirror import Tracker
-from sca_bench.engine.worker.pool import Attempt, Pool
+from sca_bench.engine.worker.pool import RUN, Attempt, Pool
 from sca_bench.engine.worker.pruning import Judge, answer
 from sca_bench.errors import InputError
-from sca_bench.study.keys.training import TrainedIndex
 from sca_bench.study.plan.plan import Group, Job, Plan, Training
 from sca_bench.study.plan.schedule import make_schedule
 from sca_bench.study.runs.record import RunRecord
 from sca_bench.study.runs.store import Store
+from sca_bench.study.runs.trained_index import TrainedIndex
 
-_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _POLL_S, _SHOW_S, _MIRROR_S = 0.1, 1.0, 5.0
-
-
-class Interrupted(BaseException):
-    """The user or the system asked the run to stop; no `except Exception` may swallow it."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.number = number
-
-
-@contextmanager
-def exclusive(root: Path) -> Iterator[None]:
-    """Hold the runs folder; a second run into it is told so.
-
-    Raises:
-        InputError: Another process holds it.
-    """
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / ".lock").open("a+", encoding="utf-8") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            handle.seek(0)
-            holder = handle.read().strip() or "another process"
-            fix = "wait for it, or give another --runs-dir"
-            raise InputError(root, "", f"in use by process {holder}", fix) from None
-        handle.truncate(0)
-        handle.write(str(os.getpid()))
-        handle.flush()
-        yield
-
-
-@contextmanager
-def stop_signals() -> Iterator[None]:
-    """Turn SIGINT, SIGTERM and SIGHUP into `Interrupted`, so that statuses come out right."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Interrupted(number)
-
-    before = {number: signal.signal(number, stop) for number in _STOPS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @dataclass
@@ -166,7 +116,7 @@ class Launcher:
                 job = self._job(group, self._schedule.threads)
                 took = max(self._prepared_s.get(cell.cell_id, 0.0) for cell in job.cells)
                 job = replace(job, prepared_s=took)
-                self._pool.start(_names(job.cells), job, "run")
+                self._pool.start(_names(job.cells), job, RUN)
             if self.judge is not None:
                 for attempt in self._pool.running:
                     answer(attempt.outcome_path.parent, self.judge)

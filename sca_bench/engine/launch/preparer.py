@@ -12,7 +12,7 @@ from sca_bench.engine.features.cache import Cache
 from sca_bench.engine.forecast.forward_counts import banks
 from sca_bench.engine.job import GroupJob
 from sca_bench.engine.launch.progress import RunProgress
-from sca_bench.engine.worker.pool import Attempt, Pool
+from sca_bench.engine.worker.pool import PREPARE, Attempt, Pool
 from sca_bench.study.plan.plan import Group
 from sca_bench.study.plan.preparations import preparations
 from sca_bench.study.plan.schedule import Schedule
@@ -64,7 +64,7 @@ class Preparer:
                 name = f"inputs of {', '.join(cell.name for cell in job.cells)}"
                 if job.part[1] > 1:
                     name += f", {job.part[0] + 1} of {job.part[1]}"
-                self.pool.start(name, job, "prepare")
+                self.pool.start(name, job, PREPARE)
             for attempt in self.pool.collect():
                 counters.update(self._finish(attempt))
             for attempt in self.pool.running:

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
+from sca_bench.engine.device import resolve_device, this_machine
 from sca_bench.engine.forecast.costs import Appraisal, CellWork, Request
 from sca_bench.engine.forecast.forward_counts import TIMELESS
-from sca_bench.engine.job import resolve_device, this_machine
 from sca_bench.engine.measure.flops import work_of
 from sca_bench.engine.measure.probe import Memory, Prober
 from sca_bench.engine.provenance import machine, package_versions

@@ -19,9 +19,10 @@ from sca_bench.data.load import load_split
 from sca_bench.engine.forecast.costs import GroupProbe, Overheads, SplitSize
 from sca_bench.engine.forecast.forward_counts import shape_key, split_key
 from sca_bench.engine.job import GroupJob, group_job, new_attempt
+from sca_bench.engine.measure import probe_run
 from sca_bench.engine.measure.probe_run import figures_path, small_job
 from sca_bench.engine.mlflow_mirror import Tracker
-from sca_bench.engine.worker.pool import Attempt, Pool
+from sca_bench.engine.worker.pool import Attempt, Pool, Task
 from sca_bench.errors import at
 from sca_bench.files import write_atomic
 from sca_bench.metrics.rows import CaptionRow
@@ -118,7 +119,7 @@ class Prober:
         self._pool = Pool(folder / "attempts", self.schedule.limit, self.machine.gpus)
         try:
             jobs = {key: self._job(group) for key, group in kinds.items()}
-            read = self._wave(jobs, "read", 1, self.schedule.threads, meanwhile=self._score)
+            read = self._wave(jobs, probe_run.READ, 1, self.schedule.threads, meanwhile=self._score)
             small: dict[str, GroupJob] = {}
             for number, (key, found) in enumerate(read.items()):
                 sizes = {n: SplitSize.model_validate(s) for n, s in found["sizes"].items()}
@@ -128,10 +129,10 @@ class Prober:
                 small[key] = small_job(jobs[key], folder / f"runs-{number}", sizes)
             waiting = len(preparations(list(self.schedule.groups)))
             width = min(waiting * self.schedule.shares(waiting), self.schedule.limit)
-            prepared = self._wave(small, "probe_prepare", width, self.schedule.prepare_threads)
+            prepared = self._wave(small, probe_run.PREPARE, width, self.schedule.prepare_threads)
             small = {key: job for key, job in small.items() if key in prepared}
             width = min(len(self.schedule.groups), self.schedule.limit)
-            run = self._wave(small, "probe_run", width, self.schedule.threads)
+            run = self._wave(small, probe_run.RUN, width, self.schedule.threads)
         finally:
             self._pool.kill()
         for key, found in run.items():
@@ -153,7 +154,7 @@ class Prober:
     def _wave(
         self,
         jobs: dict[str, GroupJob],
-        stage: str,
+        task: Task,
         width: int,
         threads: int,
         *,
@@ -171,11 +172,13 @@ class Prober:
             names = [now[i % len(now)] for i in range(width)]
             started: list[tuple[str, Attempt, float]] = []
             for place, key in enumerate(names):
-                job = replace(jobs[key], threads=threads, attempt=new_attempt(f"{stage}-{place}"))
-                if stage != "read":
+                job = replace(
+                    jobs[key], threads=threads, attempt=new_attempt(f"{task.name}-{place}")
+                )
+                if task != probe_run.READ:
                     job = replace(job, runs_dir=str(_copy(Path(job.runs_dir), place)))
                 asked = time.time()
-                started.append((key, self._pool.start(stage, job, stage), asked))
+                started.append((key, self._pool.start(task.name, job, task), asked))
             if first == 0:
                 meanwhile()
             while self._pool.running:

@@ -19,12 +19,13 @@ import torch
 from mmengine.hooks import Hook
 
 from sca_bench.data.pipeline.dataset import ViewDataset
-from sca_bench.engine import loaders as splits
+from sca_bench.engine import loaders
 from sca_bench.engine.forecast.costs import SplitSize
 from sca_bench.engine.job import CellJob, GroupJob, Outcome
 from sca_bench.engine.thumbnails import write_thumbnails
 from sca_bench.engine.worker.cell_group import CellGroup
 from sca_bench.engine.worker.group_run import GroupRun
+from sca_bench.engine.worker.pool import Task
 from sca_bench.engine.worker.prepare import prepare
 from sca_bench.files import write_atomic
 from sca_bench.models.sam.sam import sam_dims
@@ -96,17 +97,17 @@ def _beginning(split: SplitSettings | None, count: int) -> SplitSettings | None:
     return split.model_copy(update={name: min(getattr(split, name) or count, count)})
 
 
-def measure_reading(job: GroupJob, outcome: Path) -> None:
+def measure_reading(job: GroupJob, _unused: Outcome, outcome: Path) -> None:
     """Read all splits of a job at full size; leave the time and the sizes."""
     began, lead = time.time(), job.cells[0].identity
     settings = lead.settings
-    load_s, sets = _timed(lambda: splits.load_splits(lead))
+    load_s, sets = _timed(lambda: loaders.load_splits(lead))
     sizes: dict[str, Any] = {}
     for name, found in sets.items():
         views, rows = len(found.images), len(found.regions)
         if name == "train" and settings.data.lsj_scale is None and settings.data.flip != "never":
             side = sam_dims(settings.sam.size).image_size
-            dataset = splits.make_dataset(
+            dataset = loaders.make_dataset(
                 sets, name, lead, image_size=side, seed=0, with_pixels=False
             )
             shown = ViewDataset(dataset).keys
@@ -123,10 +124,10 @@ def measure_reading(job: GroupJob, outcome: Path) -> None:
     _leave(outcome, {"began": began, "load_s": load_s, "sizes": sizes})
 
 
-def measure_preparation(job: GroupJob, outcome: Path) -> None:
+def measure_preparation(job: GroupJob, _unused: Outcome, outcome: Path) -> None:
     """Prepare a miniature; leave the time of a preparation and of one image's features."""
     began, done = time.time(), Outcome()
-    load_s, sets = _timed(lambda: splits.load_splits(job.cells[0].identity))
+    load_s, sets = _timed(lambda: loaders.load_splits(job.cells[0].identity))
     thumbnails_s, _ = _timed(
         lambda: write_thumbnails(
             sets["captioned"], Path(job.runs_dir) / f"thumbnails-{job.attempt}"
@@ -148,7 +149,7 @@ def measure_preparation(job: GroupJob, outcome: Path) -> None:
     )
 
 
-def measure_run(job: GroupJob, outcome: Path) -> None:
+def measure_run(job: GroupJob, _unused: Outcome, outcome: Path) -> None:
     """Run a miniature to its end; leave the time of a step, a checkpoint, an image's captions."""
     began, done = time.time(), Outcome()
     run = _TimedRun(job, done)
@@ -156,7 +157,7 @@ def measure_run(job: GroupJob, outcome: Path) -> None:
     if done.failed:
         raise RuntimeError(next(iter(done.failed.values())))
     watch, sets = run.watch, run.sets
-    load_s, _ = _timed(lambda: splits.load_splits(run.lead))
+    load_s, _ = _timed(lambda: loaders.load_splits(run.lead))
     steps = [b - a for a, b in zip(watch.steps, watch.steps[1:], strict=False)]
     steady = statistics.fmean(steps[_WARM_UP:-2]) if steps else 0.0  # others' work is in a mean
     validated = len(sets["val"].images) if "val" in sets and watch.val_s else 1
@@ -256,8 +257,7 @@ def _leave(outcome: Path, figures: dict[str, Any]) -> None:
     write_atomic(figures_path(outcome), json.dumps(figures))
 
 
-MEASURES: dict[str, Callable[[GroupJob, Path], None]] = {
-    "read": measure_reading,
-    "probe_prepare": measure_preparation,
-    "probe_run": measure_run,
-}
+_HERE = "sca_bench.engine.measure.probe_run"
+READ = Task("read", f"{_HERE}:measure_reading")
+PREPARE = Task("probe_prepare", f"{_HERE}:measure_preparation")
+RUN = Task("probe_run", f"{_HERE}:measure_run")

@@ -1,4 +1,4 @@
-"""What a worker process does: prepare a frozen prefix, or run one group of cells to the end."""
+"""One attempt at a group of cells: trained in lockstep, captioned, recorded."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import torch
 
 from sca_bench.captioner import Decoding, SharesPrefix
 from sca_bench.data.pipeline.dataset import ViewDataset
-from sca_bench.engine import loaders as splits
+from sca_bench.engine import loaders
 from sca_bench.engine.features.bank import FeatureBank
 from sca_bench.engine.features.cache import Cache
+from sca_bench.engine.features.split_bank import needs_pixels, open_bank
 from sca_bench.engine.job import CellJob, GroupJob, Outcome
 from sca_bench.engine.provenance import now
 from sca_bench.engine.thumbnails import images_folder
@@ -23,15 +24,13 @@ from sca_bench.engine.worker.fit_once import fit_once
 from sca_bench.engine.worker.hooks import CheckpointHook, JudgeHook, LogHook
 from sca_bench.engine.worker.mmengine_runner import build_runner
 from sca_bench.engine.worker.predictions import ValidationSummary, WritePredictions, check_complete
-from sca_bench.engine.worker.prepare import build_member, prepare
-from sca_bench.engine.worker.process import die_with_parent, redirect
+from sca_bench.engine.worker.prepare import build_member
 from sca_bench.engine.worker.run_record import cost_of, new_record
 from sca_bench.engine.worker.sam_masks import masks_file, write_masks
 from sca_bench.engine.worker.trained_weights import load_found, load_trained, save_trained
-from sca_bench.errors import CellError, InputError, at
+from sca_bench.errors import CellError, InputError
 from sca_bench.models.sam.sam import sam_dims
 from sca_bench.study.keys.cell import CellIdentity, RunSplit, families_of
-from sca_bench.study.keys.training import TrainedIndex
 from sca_bench.study.runs.record import RunRecord
 from sca_bench.study.runs.store import (
     PREDICTIONS,
@@ -42,42 +41,7 @@ from sca_bench.study.runs.store import (
     is_trained,
     keep_log_until,
 )
-
-
-def main(job_path: str, outcome_path: str, log_path: str, stage: str) -> None:
-    """Entry point of the process; everything it prints goes to the log.
-
-    Args:
-        job_path: A saved `GroupJob`.
-        outcome_path: Where to write the `Outcome`.
-        log_path: Text log of this process.
-        stage: `prepare` or `run`, or what to measure of a miniature.
-    """
-    die_with_parent()
-    redirect(log_path)
-    outcome = Outcome()
-    job = GroupJob.load(Path(job_path))
-    try:
-        with at(job.where):
-            torch.set_num_threads(job.threads)
-            if job.device.startswith("cuda:"):
-                torch.cuda.set_device(job.device)
-            torch.manual_seed(job.order_seed)
-            if stage == "prepare":
-                prepare(job, outcome, Path(outcome_path).with_suffix(".progress"))
-            elif stage == "run":
-                GroupRun(job, outcome).run()
-            else:
-                from sca_bench.engine.measure.probe_run import MEASURES
-
-                MEASURES[stage](job, Path(outcome_path))
-    except InputError as error:
-        outcome.input_error = [error.where, error.key, error.problem, error.fix]
-    except Exception as error:
-        traceback.print_exc()
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-        outcome.failed = {cell.key: reason for cell in job.cells}
-    outcome.save(Path(outcome_path))
+from sca_bench.study.runs.trained_index import TrainedIndex
 
 
 class GroupRun:
@@ -101,7 +65,7 @@ class GroupRun:
 
     def run(self) -> None:
         """Train (where there is something to train), caption, write records."""
-        self.sets = splits.load_splits(self.lead)
+        self.sets = loaders.load_splits(self.lead)
         self.image_size = sam_dims(self.first.sam.size).image_size
         group = self._group()
         for cell, member in zip(self.job.cells, group.members, strict=True):
@@ -178,19 +142,17 @@ class GroupRun:
             families = families_of(member.identity for member in members)
             for split in self.sets:
                 if split in self.job.splits and self.lead.keeps(split):
-                    banks[split] = splits.open_bank(
-                        cache, self.lead, split, self.sets[split], families
-                    )
+                    banks[split] = open_bank(cache, self.lead, split, self.sets[split], families)
         decoding = Decoding(self.first.eval.num_beams, self.first.eval.max_new_tokens)
         group = CellGroup(members, self.device, banks, decoding, self.job.frozen_threads)
         self.needs_pixels = [s for s in self.sets if spec.looks and s not in banks]
         for split, bank in banks.items():
-            if splits.needs_pixels(bank, ViewDataset(self._dataset(split))):
+            if needs_pixels(bank, ViewDataset(self._dataset(split))):
                 self.needs_pixels.append(split)
         return group
 
     def _dataset(self, split: RunSplit, training: bool | None = None) -> Any:
-        return splits.make_dataset(
+        return loaders.make_dataset(
             self.sets,
             split,
             self.lead,
@@ -209,7 +171,7 @@ class GroupRun:
     ) -> Any:
         train = val = None
         if training:
-            train = splits.train_loader(
+            train = loaders.train_loader(
                 self._dataset("train"),
                 self.first,
                 seed=self.seed,
@@ -217,7 +179,7 @@ class GroupRun:
                 pin_memory=self.device.type == "cuda",
             )
             if "val" in self.sets:
-                val = splits.eval_loader(self._dataset("val"), self.first)
+                val = loaders.eval_loader(self._dataset("val"), self.first)
         regions = self.sets["val"].regions if "val" in self.sets else ()
         runtime = self.first.runtime
         phase = "training" if training else self.lead.data_split(group.captioning)
@@ -229,7 +191,7 @@ class GroupRun:
             seed=self.seed,
             train_loader=train,
             val_loader=val,
-            test_loader=splits.eval_loader(self._dataset(group.captioning, False), self.first),
+            test_loader=loaders.eval_loader(self._dataset(group.captioning, False), self.first),
             val_metric=ValidationSummary(regions),
             test_metric=captions or WritePredictions(self.sets["captioned"].regions, self.folders),
             hooks=[

@@ -12,6 +12,23 @@ from sca_bench.engine.fork_servers import worker_processes
 from sca_bench.engine.job import GroupJob, Outcome
 
 
+@dataclass(frozen=True)
+class Task:
+    """What a worker process is started for.
+
+    Attributes:
+        name: Names its outcome and its log, in the folder of the attempt.
+        function: `module:function`, imported in the worker (`sca_bench.engine.worker.main`).
+    """
+
+    name: str
+    function: str
+
+
+PREPARE = Task("prepare", "sca_bench.engine.worker.main:prepare_group")
+RUN = Task("run", "sca_bench.engine.worker.main:run_group")
+
+
 @dataclass
 class Attempt:
     """One running worker process."""
@@ -57,9 +74,9 @@ class Pool:
         self._context = worker_processes()
         self.running: list[Attempt] = []
 
-    def start(self, name: str, job: GroupJob, stage: str) -> Attempt:
+    def start(self, name: str, job: GroupJob, task: Task) -> Attempt:
         """Start a worker."""
-        from sca_bench.engine.worker import group_run as worker
+        from sca_bench.engine.worker.main import main
 
         slot = min(set(range(self.limit)) - {attempt.slot for attempt in self.running})
         if job.device == "cuda" and self._num_gpus > 1:
@@ -67,9 +84,9 @@ class Pool:
         folder = self._folder / job.attempt
         folder.mkdir(parents=True, exist_ok=True)
         job.save(folder / "job.json")
-        outcome, log = folder / f"{stage}.outcome.json", folder / f"{stage}.log"
+        outcome, log = folder / f"{task.name}.outcome.json", folder / f"{task.name}.log"
         process = self._context.Process(
-            target=worker.main, args=(str(folder / "job.json"), str(outcome), str(log), stage)
+            target=main, args=(str(folder / "job.json"), str(outcome), str(log), task.function)
         )
         process.start()
         attempt = Attempt(name, job, process, outcome, log, slot)

@@ -13,9 +13,10 @@ from torch import nn
 from sca_bench.captioner import RegionCaptioner, SharesPrefix
 from sca_bench.data.pipeline.dataset import RegionDataset, ViewDataset
 from sca_bench.data.region_set import RegionSet
-from sca_bench.engine import loaders as splits
+from sca_bench.engine import loaders
 from sca_bench.engine.features.cache import Cache, locked
 from sca_bench.engine.features.fill import Kept, check_embeddings, keep_features
+from sca_bench.engine.features.split_bank import open_bank
 from sca_bench.engine.job import CellJob, GroupJob, Outcome
 from sca_bench.engine.thumbnails import images_folder, write_thumbnails
 from sca_bench.engine.worker.cell_group import Member, autocast
@@ -48,12 +49,12 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
     """
     lead = _lead(job.cells)
     identity, runs_dir, device = lead.identity, Path(job.runs_dir), torch.device(job.device)
-    sets = splits.load_splits(identity)
+    sets = loaders.load_splits(identity)
     _refuse_overlaps(job, lead, sets)
     read = {identity.data_split(name): found for name, found in sets.items()}
     outcome.messages += [f"{name}: {found.summary()}" for name, found in read.items()]
     datasets = {
-        split: splits.make_dataset(
+        split: loaders.make_dataset(
             sets,
             split,
             identity,
@@ -142,7 +143,7 @@ def _keep_split(
 
     turns = [f"{key}.{name}.{job.part[0]}" for key in keys.values()]
     with locked(cache.root, turns):
-        bank = splits.open_bank(cache, lead.identity, split, dataset.region_set, families)
+        bank = open_bank(cache, lead.identity, split, dataset.region_set, families)
         with autocast(device, settings.train.precision):
             kept = keep_features(
                 cache, bank, sharing, ViewDataset(dataset), settings, device, tell, job.part
@@ -167,7 +168,7 @@ def _refuse_overlaps(job: GroupJob, lead: CellJob, sets: Mapping[RunSplit, Regio
         triple = tuple(cell.identity.split_images(split) for split in SPLITS)
         if triple not in seen:
             seen.add(triple)
-            read = sets if cell is lead else splits.load_splits(cell.identity)
+            read = sets if cell is lead else loaders.load_splits(cell.identity)
             _refuse_overlap(read, cell)
 
 

@@ -20,12 +20,12 @@ from sca_bench.batch import RegionBatch
 from sca_bench.captioner import EmbedsImages
 from sca_bench.data.pipeline.dataset import RegionDataset, ViewDataset
 from sca_bench.data.region_set import RegionSet
-from sca_bench.engine import loaders as splits
+from sca_bench.engine import loaders
 from sca_bench.engine.features.bank import FeatureBank
-from sca_bench.engine.finished.overlay import mask_in_image
 from sca_bench.engine.thumbnails import images_folder
 from sca_bench.engine.worker.cell_group import autocast
 from sca_bench.files import file_name, write_atomic
+from sca_bench.models.sam.mask_image import mask_in_image
 from sca_bench.rle import encode_mask
 from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import CellIdentity
@@ -74,7 +74,7 @@ def write_masks(
     sizes = _thumbnail_sizes(images)
     places = [place for place, (image_id, _) in enumerate(views.keys) if image_id in sizes]
     lines: list[str] = []
-    for batch in splits.view_loader(views, places, settings):
+    for batch in loaders.view_loader(views, places, settings):
         found = _rows(captioner, bank, batch.to(device), sizes, settings, dataset.image_size)
         if found is None:
             return False

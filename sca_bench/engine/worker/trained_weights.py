@@ -14,10 +14,10 @@ from sca_bench.errors import CellError, InputError
 from sca_bench.files import atomic_file, file_sha256
 from sca_bench.models.sam.weights import read_tensors
 from sca_bench.settings import CellSettings
-from sca_bench.study.keys.training import Trained
 from sca_bench.study.runs.record import RunRecord
 from sca_bench.study.runs.soundness import Damaged, check_weights, run_name, seal_weights, unusable
 from sca_bench.study.runs.store import trained_path
+from sca_bench.study.runs.trained_index import Trained
 
 _DECODER = "text_decoder."
 """Begins the names of a trained text decoder's tensors."""

@@ -1,6 +1,6 @@
 """Similarity by a model that the user gives: CLIPScore and cosine of sentence embeddings.
 
-The models live in `sca_bench.models.score_models`, which is imported by name only when one of the two
+The models live in `sca_bench.models.score_models`, imported by name only when one of the two
 is computed, since this room knows no torch. Neither is replaced by anything where its model, the
 images or the boxes are missing.
 """

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sca_bench.metrics.coco_caption import reference_scorers as coco
+from sca_bench.metrics.coco_caption import reference_scorers
 from sca_bench.metrics.coco_caption.meteor import Meteor
 
 TOLERANCE = 1e-9
 
 
 def largest_differences(
-    references: coco.References,
+    references: reference_scorers.References,
     captions: Sequence[str],
     values: Mapping[str, float | None],
     per_region: Mapping[str, Sequence[float]],
@@ -40,13 +40,15 @@ def largest_differences(
         found[key] = max(abs(computed[key] - value), *(abs(a - b) for a, b in pairs))
 
     if "cider_d" in computed:
-        compare("cider_d", *coco.cider_d(references, captions))
+        compare("cider_d", *reference_scorers.cider_d(references, captions))
     if any(f"bleu_{n}" in computed for n in range(1, 5)):
-        for n, both in enumerate(zip(*coco.bleu(references, captions), strict=True), start=1):
+        for n, both in enumerate(
+            zip(*reference_scorers.bleu(references, captions), strict=True), start=1
+        ):
             if f"bleu_{n}" in computed:
                 compare(f"bleu_{n}", *both)
     if "rouge_l" in computed:
-        compare("rouge_l", *coco.rouge_l(references, captions))
+        compare("rouge_l", *reference_scorers.rouge_l(references, captions))
     if "meteor" in computed:
         compare("meteor", *meteor.score_by_jar(references, captions))
     return found

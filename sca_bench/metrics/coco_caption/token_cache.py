@@ -27,7 +27,7 @@ _Key = str | tuple[str, str]
 class TokenCache:
     """Penn Treebank tokens by caption; the newest 400,000 captions are kept.
 
-    Tokens equal those of all captions in one go (`sca_bench.metrics.coco_caption.ptb_tokenizer.ptb_tokenize`).
+    Tokens equal those of all captions in one go (`ptb_tokenizer.ptb_tokenize`).
 
     Args:
         timeout_s: Seconds after which the tokenizer is given up.

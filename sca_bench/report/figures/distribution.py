@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sca_bench.metrics.rows import CaptionRow
-from sca_bench.report.figures.style import shown_number
-from sca_bench.report.names import metric_scale
+from sca_bench.report.names import metric_scale, shown_number
 from sca_bench.report.read.samples import LEVEL, RESAMPLING_SEED, Sample
 from sca_bench.report.read.suite_data import SuiteData, load_json
 from sca_bench.stats.bootstrap import image_bootstrap

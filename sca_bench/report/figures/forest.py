@@ -10,7 +10,7 @@ from sca_bench.report.findings.paper import COMPARABLE, Paper, paper_claim, verd
 from sca_bench.report.names import difference_unit, metric_label, metric_scale
 from sca_bench.report.read.suite_data import SuiteData
 from sca_bench.report.tables.claim_table import ALPHA, floor_text, needs, significance
-from sca_bench.report.tables.latex import Marks
+from sca_bench.report.tables.tables import Marks
 
 
 def forests(

@@ -12,7 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from sca_bench.report.figures.style import COLOURS, MARKERS, legend_sign, new_figure, tidy, wrapped
+from sca_bench.report.figures.style import COLOURS, MARKERS, legend_sign, new_figure, tidy
+from sca_bench.report.names import wrapped
 
 _LABEL_SIGNS = 44
 """Characters of one line of a label."""

@@ -15,16 +15,8 @@ from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from sca_bench.report.figures.pareto import Pareto, ParetoPanel, ParetoPoint
-from sca_bench.report.figures.style import (
-    COLOURS,
-    CONTROL_COLOUR,
-    legend_sign,
-    new_figure,
-    shown_number,
-    tidy,
-    wrapped,
-)
-from sca_bench.report.names import metric_label, metric_unit
+from sca_bench.report.figures.style import COLOURS, CONTROL_COLOUR, legend_sign, new_figure, tidy
+from sca_bench.report.names import metric_label, metric_unit, shown_number, wrapped
 
 MAX_NAMED = 8
 """Cells whose names stand in the panels; more are numbered, with a key below."""

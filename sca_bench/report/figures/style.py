@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -123,18 +122,6 @@ def legend_sign(
     )
 
 
-def wrapped(label: str, signs: int) -> str:
-    """Return a label in lines of at most some length, broken at spaces and behind commas."""
-    lines = [""]
-    for word in re.split(r"(?<=[\s,])", label):
-        if lines[-1] and len(lines[-1]) + len(word.rstrip()) > signs:
-            lines.append("")
-        lines[-1] += word
-        while len(lines[-1].rstrip()) > signs:  # one long word
-            lines[-1:] = [lines[-1][:signs], lines[-1][signs:]]
-    return "\n".join(line.strip() for line in lines if line.strip())
-
-
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write `name` as PNG, SVG and PDF, without dates or versions, and return their paths."""
     paths = [folder / f"{name}.{kind}" for kind in KINDS]
@@ -143,11 +130,3 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     dateless: dict[str, Any] = {"CreationDate": None, "Creator": None, "Producer": None}
     figure.savefig(paths[2], metadata=dateless)
     return paths
-
-
-def shown_number(value: float) -> str:
-    """Return a number as short as a plot needs it: three digits, thousands and millions named."""
-    for limit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= limit * 0.9995:
-            return f"{value / limit:.3g}{letter}"
-    return f"{value:.3g}"

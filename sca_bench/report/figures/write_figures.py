@@ -16,10 +16,10 @@ from sca_bench.report.figures.distribution_draw import draw_distribution_plot
 from sca_bench.report.figures.forest_draw import Forest, draw_forest_plot
 from sca_bench.report.figures.pareto import Pareto, pareto
 from sca_bench.report.figures.pareto_draw import draw_pareto_plot
+from sca_bench.report.figures.picture import Picture
 from sca_bench.report.figures.style import KINDS, figure_style, save
 from sca_bench.report.findings.differences import Differences
 from sca_bench.report.names import metric_label, metric_scale
-from sca_bench.report.page.page import Picture
 from sca_bench.report.read.samples import Samples
 from sca_bench.report.read.suite_data import SuiteData
 from sca_bench.report.read.thumbnails import png_uri

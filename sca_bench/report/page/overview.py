@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sca_bench.files import write_atomic
+from sca_bench.report.figures.picture import Picture
 from sca_bench.report.names import show_score
-from sca_bench.report.page.page import Page, Picture, metric_words, render
+from sca_bench.report.page.page import Page, metric_words, render
 from sca_bench.report.page.size_limit import OVERVIEW_DETAILS, Detail, fit, held_back
 from sca_bench.report.page.suite_report import SuiteReport
 from sca_bench.report.read.suite_data import CellRuns, SuiteData

@@ -11,6 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from sca_bench.report.figures.picture import Picture
 from sca_bench.report.names import metric_label, metric_unit
 from sca_bench.report.page.gallery import Gallery
 from sca_bench.report.tables.provenance import Provenance, RunFacts, SignatureLine
@@ -18,25 +19,6 @@ from sca_bench.report.tables.tables import Footnotes, Table
 from sca_bench.study.runs.record import SuiteManifest
 
 _TEMPLATES = Path(__file__).parent / "templates"
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A figure of the page; the caption says why where `uri` is empty and nothing is drawn.
-
-    Attributes:
-        id: Anchor.
-        title: Heading.
-        uri: Data URI of the PNG.
-        alt: What the figure shows, for those who cannot see it.
-        caption: How to read it.
-    """
-
-    id: str
-    title: str
-    uri: str
-    alt: str
-    caption: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
-from sca_bench.report.figures.style import wrapped
+from sca_bench.report.names import wrapped
 from sca_bench.report.tables.latex_escape import escape
-from sca_bench.report.tables.tables import Column, Entry, Footnotes, Row, Table
+from sca_bench.report.tables.tables import Column, Entry, Footnotes, Marks, Row, Table
 from sca_bench.study.runs.record import SuiteManifest
 
 MAX_LINES, MAX_LINES_WIDE = 30, 60
@@ -24,21 +24,6 @@ _PREAMBLE = r"""\documentclass[10pt]{article}
 \setlength{\parindent}{0pt}
 \begin{document}
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Marks:
-    """Signs behind the values of one column, such as stars of significance.
-
-    Attributes:
-        column: Label of the column; a table without it stays as it is.
-        signs: Name of a cell -> plain sign, such as `*`.
-        says: What the sign means, set under the table.
-    """
-
-    column: str = ""
-    signs: Mapping[str, str] = field(default_factory=dict)
-    says: str = ""
 
 
 def write_latex(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -51,7 +51,7 @@ class Entry:
         text: What it says.
         notes: Numbers of its footnotes.
         value: The number that cells are compared by, as displayed; None where there is none.
-        rank: `best` or `second` of its column (`sca_bench.report.tables.ranks`); empty for the others.
+        rank: `best` or `second` of its column (`report.tables.ranks`); empty for the others.
         tone: Which of a claim's verdicts it is, for the page to colour; empty for the others.
     """
 
@@ -305,3 +305,18 @@ def _cost(data: SuiteData, cell: CellRuns, key: str, notes: Footnotes) -> Entry:
             return Entry(NO_VALUE, seeds_entry(cell, notes).notes)
         return Entry(NO_VALUE, notes.mark(["not in the run's cost ledger"]))
     return Entry(show_number(summary.mean * cost.factor, cost.decimals))
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """Signs behind the values of one column, such as stars of significance.
+
+    Attributes:
+        column: Label of the column; a table without it stays as it is.
+        signs: Name of a cell -> plain sign, such as `*`.
+        says: What the sign means, set under the table.
+    """
+
+    column: str = ""
+    signs: Mapping[str, str] = field(default_factory=dict)
+    says: str = ""

@@ -11,7 +11,7 @@ from sca_bench.errors import InputError, at
 from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import SPLITS, Cell, CellIdentity, RunSplit
 from sca_bench.study.keys.fingerprint import Fingerprints
-from sca_bench.study.keys.training import TrainedIndex, stages_of
+from sca_bench.study.keys.training import stages_of
 from sca_bench.study.runs.store import (
     TRAIN_PREDICTIONS,
     Store,
@@ -19,6 +19,7 @@ from sca_bench.study.runs.store import (
     has_lost_weights,
     is_trained,
 )
+from sca_bench.study.runs.trained_index import TrainedIndex
 from sca_bench.study.suite.suite import Suite
 from sca_bench.variants import get_variant
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from sca_bench.files import drop_unfinished
-from sca_bench.study.keys.training import TrainedIndex
 from sca_bench.study.plan.plan import Plan
 from sca_bench.study.runs.store import Store, set_damaged_aside
+from sca_bench.study.runs.trained_index import TrainedIndex
 
 
 def repaired_plan(make: Callable[[], Plan], store: Store, say: Callable[[str], None]) -> Plan:

@@ -1,0 +1,57 @@
+"""Entry point of a worker process, and the tasks it may be given."""
+
+from __future__ import annotations
+
+import traceback
+from importlib import import_module
+from pathlib import Path
+
+import torch
+
+from sca_bench.engine.job import GroupJob, Outcome
+from sca_bench.engine.worker.process import die_with_parent, redirect
+from sca_bench.errors import InputError, at
+
+
+def main(job_path: str, outcome_path: str, log_path: str, function: str) -> None:
+    """Do one task; everything that is printed meanwhile goes to the log.
+
+    Args:
+        job_path: A saved `GroupJob`.
+        outcome_path: Where to write the `Outcome`.
+        log_path: Text log of this process.
+        function: `module:function` of the task, called with job, outcome and the outcome's path.
+    """
+    die_with_parent()
+    redirect(log_path)
+    outcome, path = Outcome(), Path(outcome_path)
+    job = GroupJob.load(Path(job_path))
+    try:
+        with at(job.where):
+            torch.set_num_threads(job.threads)
+            if job.device.startswith("cuda:"):
+                torch.cuda.set_device(job.device)
+            torch.manual_seed(job.order_seed)
+            module, _, attribute = function.partition(":")
+        getattr(import_module(module), attribute)(job, outcome, path)
+    except InputError as error:
+        outcome.input_error = [error.where, error.key, error.problem, error.fix]
+    except Exception as error:
+        traceback.print_exc()
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        outcome.failed = {cell.key: reason for cell in job.cells}
+    outcome.save(path)
+
+
+def prepare_group(job: GroupJob, outcome: Outcome, path: Path) -> None:
+    """Check the inputs of a group, and keep the frozen features that its cells share."""
+    from sca_bench.engine.worker.prepare import prepare
+
+    prepare(job, outcome, path.with_suffix(".progress"))
+
+
+def run_group(job: GroupJob, outcome: Outcome, path: Path) -> None:
+    """Run a group to its end; all it has to say stands in the outcome and in the runs' files."""
+    from sca_bench.engine.worker.group_run import GroupRun
+
+    GroupRun(job, outcome).run()
