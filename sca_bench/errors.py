@@ -10,7 +10,6 @@ gives it once:
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -90,6 +89,8 @@ class NotComputed(ScaBenchError):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `did you mean X?` for the nearest known name, or the list of names if none is near."""
+    import difflib  # only where something is wrong: every command imports this module
+
     names = sorted(known)
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     if near:

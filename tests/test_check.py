@@ -6,7 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from sca_bench.cli import check, main
+from sca_bench.cli import main
+from sca_bench.cli.suite_files import check_claims
+from sca_bench.engine.forecast import needs as suite_needs
 from sca_bench.errors import InputError
 from sca_bench.study.suite.schema import Claim
 from sca_bench.study.suite.suite import load_suite
@@ -24,11 +26,11 @@ def _wide(monkeypatch, tmp_path):
 
 def needs(path=DEPTH, profile="paper", overrides=()):
     suite = load_suite(path, profile=profile, overrides=overrides, allow_missing=True)
-    return {need.what: need for need in check.needs_of(suite, Path("runs"))}
+    return {need.what: need for need in suite_needs.needs_of(suite, Path("runs"))}
 
 
 def test_everything_that_paper_scale_needs_is_named_with_a_way_to_get_it(monkeypatch):
-    monkeypatch.setattr(check, "_gpus", list)
+    monkeypatch.setattr(suite_needs, "_gpus", list)
     found = needs()
     assert found["paths.sam"].state == "missing"
     assert "sam_vit_h_4b8939.pth" in found["paths.sam"].get
@@ -39,7 +41,7 @@ def test_everything_that_paper_scale_needs_is_named_with_a_way_to_get_it(monkeyp
     assert found["Java, for bleu, cider_d, meteor, rouge_l, spice"].state == "there"
     gpu = next(need for what, need in found.items() if what.startswith("a GPU"))
     assert (gpu.state, gpu.found, gpu.stops) == ("missing", "no GPU", False)
-    assert {need.what for need in check.missing(list(found.values()))} == {
+    assert {need.what for need in suite_needs.missing(list(found.values()))} == {
         "paths.sam",
         "paths.visual_genome",
     }
@@ -58,9 +60,9 @@ def test_a_margin_lies_below_the_end_of_the_scale_whatever_part_is_meant(metric)
 
 
 def test_a_gpu_is_judged_by_its_memory(monkeypatch):
-    monkeypatch.setattr(check, "_gpus", lambda: [("H100", 79.6)])
+    monkeypatch.setattr(suite_needs, "_gpus", lambda: [("H100", 79.6)])
     assert next(n for what, n in needs().items() if "GPU" in what).state == "there"
-    monkeypatch.setattr(check, "_gpus", lambda: [("T4", 15.0)])
+    monkeypatch.setattr(suite_needs, "_gpus", lambda: [("T4", 15.0)])
     small = next(n for what, n in needs().items() if "GPU" in what)
     assert (small.state, small.found) == ("missing", "T4 (15 GiB)")
 

@@ -75,9 +75,24 @@ def test_an_error_whose_file_nobody_knew_is_one_clear_line_too(monkeypatch, caps
     def fail(options, words):
         raise InputError(None, "sam.size", "'x' is unknown", "did you mean tiny?")
 
-    monkeypatch.setattr(sca_bench.cli, "_dispatch", fail)
+    monkeypatch.setattr(lookup, "list_command", fail)
     assert main(["list", "variants"]) == 2
     assert capsys.readouterr().err == "sam.size: 'x' is unknown; did you mean tiny?\n"
+
+
+def test_the_parser_is_built_of_the_standard_library_alone():
+    """So help and wrong arguments answer at once, whatever the commands import when called."""
+    code = (
+        "import sys; before = set(sys.modules); from sca_bench.cli import build_parser\n"
+        "build_parser()\n"
+        "found = {name.split('.')[0] for name in set(sys.modules) - before}\n"
+        "assert found <= sys.stdlib_module_names | {'sca_bench'}, found\n"
+        "rooms = {name for name in sys.modules if name.startswith('sca_bench.')}\n"
+        "heavy = ('sca_bench.engine', 'sca_bench.study', 'sca_bench.metrics', 'sca_bench.report')\n"
+        "assert not [name for name in rooms if name.startswith(heavy)]"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_process_that_starts_workers_loads_no_loop_and_no_models():

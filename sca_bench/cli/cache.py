@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
-
-from sca_bench.engine.features.cache import (
-    ABOUT,
-    delete_store,
-    folder_bytes,
-    last_use,
-    since_text,
-    store_folders,
-)
-from sca_bench.engine.features.shards import ShardStore
 from sca_bench.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from sca_bench.cli import Commands
 
 _MIB = 2**20
 
 
-def command(options: argparse.Namespace) -> int:
+def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
+    """Add `cache` to the command line."""
+    cache = commands.add_parser(
+        "cache", parents=[common], help="frozen features that are kept: list, size, check, delete"
+    )
+    cache.add_argument("action", choices=["ls", "du", "verify", "clear"])
+    cache.add_argument("keys", nargs="*", metavar="STORE", help="beginnings of names (all)")
+    cache.add_argument("--dir", metavar="DIR", help="cache folder (features/ in the runs folder)")
+    cache.add_argument(
+        "--older-than", type=float, metavar="DAYS", help="only what was not used for so long"
+    )
+    cache.set_defaults(execute=command)
+
+
+def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Run one of the actions; return the exit code."""
+    from sca_bench.engine.features.cache import folder_bytes, last_use
+
     root = Path(options.dir or Path(options.runs_dir) / "features")
     folders = _chosen(root, options.keys)
     if options.older_than is not None:
@@ -44,6 +52,8 @@ def command(options: argparse.Namespace) -> int:
 
 def _chosen(root: Path, keys: list[str]) -> list[Path]:
     """Return the stores whose names begin with one of the keys; all where none is given."""
+    from sca_bench.engine.features.cache import store_folders
+
     folders = store_folders(root)
     for key in keys:
         if not any(folder.name.startswith(key) for folder in folders):
@@ -53,6 +63,12 @@ def _chosen(root: Path, keys: list[str]) -> list[Path]:
 
 
 def _print_table(folders: list[Path]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from sca_bench.engine.features.cache import folder_bytes, last_use, since_text
+    from sca_bench.engine.features.shards import ShardStore
+
     table = Table(box=None)
     for column in ("store", "family", "split", "SAM", "type", "rows", "size", "used"):
         table.add_column(column, justify="right" if column in ("rows", "size") else "left")
@@ -70,6 +86,10 @@ def _print_table(folders: list[Path]) -> None:
 
 
 def _about(folder: Path) -> dict[str, object]:
+    import json
+
+    from sca_bench.engine.features.cache import ABOUT
+
     try:
         found: dict[str, object] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -79,6 +99,8 @@ def _about(folder: Path) -> dict[str, object]:
 
 def _verify(folders: list[Path]) -> int:
     """Check every row of every store; delete nothing; return 1 where something is damaged."""
+    from sca_bench.engine.features.shards import ShardStore
+
     bad = 0
     for folder in folders:
         store = ShardStore(folder, delete=False)
@@ -91,6 +113,8 @@ def _verify(folders: list[Path]) -> int:
 
 
 def _clear(root: Path, folders: list[Path]) -> int:
+    from sca_bench.engine.features.cache import delete_store, folder_bytes
+
     freed = in_use = 0
     for folder in folders:
         size = folder_bytes(folder)

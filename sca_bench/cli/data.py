@@ -5,19 +5,49 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sca_bench.data.catalogue.datasets import get_dataset
-from sca_bench.data.catalogue.fetch import build_indices, fetch, needs
-from sca_bench.data.catalogue.types import DataSet
-from sca_bench.data.catalogue.verify import Row, verify
+from sca_bench.data.catalogue.layouts import layout_help
+
+if TYPE_CHECKING:
+    from sca_bench.cli import Commands
+    from sca_bench.data.catalogue.types import DataSet
+    from sca_bench.data.catalogue.verify import Row
 
 
-def command(options: argparse.Namespace) -> int:
+def add_parser(commands: Commands) -> None:
+    """Add `data` to the command line."""
+    data = commands.add_parser(
+        "data",
+        help="get a data set, see what it holds",
+        description="prepare fetches what is missing, records checksums, builds indices and "
+        "verifies; verify compares counts with published ones and looks for missing images, "
+        "repeated ids, unusable boxes and images that two splits share.",
+        epilog=layout_help(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    data.add_argument("action", choices=["prepare", "verify"])
+    data.add_argument("name", metavar="NAME", help="one of those below")
+    data.add_argument("--root", required=True, metavar="DIR", help="folder of the data set")
+    data.add_argument(
+        "--partial", action="store_true", help="a part of the data set is meant: compare no counts"
+    )
+    data.add_argument("--coco", metavar="DIR", help="root of coco, to see which images are COCO's")
+    data.add_argument(
+        "--no-download", action="store_true", help="prepare: only say what is to be fetched"
+    )
+    data.set_defaults(execute=command)
+
+
+def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Run one of the two commands.
 
     Returns:
         0 all right, 1 something is missing or not as it should be.
     """
+    from sca_bench.data.catalogue.datasets import get_dataset
+    from sca_bench.data.catalogue.verify import verify
+
     dataset, root = get_dataset(options.name), Path(options.root)
     if options.action == "prepare" and not _prepare(dataset, root, options.no_download):
         return 1
@@ -31,6 +61,8 @@ def command(options: argparse.Namespace) -> int:
 
 def _prepare(dataset: DataSet, root: Path, only_say: bool) -> bool:
     """Fetch what is missing and build the indices; say whether everything is there."""
+    from sca_bench.data.catalogue.fetch import build_indices, fetch, needs
+
     print(f"{dataset.name} ({dataset.licence}; {dataset.page})")
     print(f"under {root}: {dataset.layout}")
     states = needs(dataset, root)

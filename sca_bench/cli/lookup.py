@@ -3,32 +3,67 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from sca_bench.errors import InputError, did_you_mean
-from sca_bench.study.runs.store import Store
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sca_bench.cli import Commands
+    from sca_bench.study.runs.store import Store
 
 
-def command(options: argparse.Namespace) -> int:
-    """Run one of the three commands; return the exit code."""
-    console = Console()
-    if options.command == "describe":
-        _describe(console, options.name)
-    elif options.command == "explain":
-        _explain(console, Store(options.runs_dir), options.cell, options.other)
-    else:
-        _list(console, options.what, Store(options.runs_dir))
+def add_parsers(commands: Commands, common: argparse.ArgumentParser) -> None:
+    """Add `list`, `describe` and `explain` to the command line."""
+    lists = commands.add_parser("list", parents=[common], help="list what there is")
+    lists.add_argument("what", choices=["variants", "suites", "metrics", "profiles", "runs"])
+    lists.set_defaults(execute=list_command)
+
+    describe = commands.add_parser("describe", help="describe a variant, metric or setting")
+    describe.add_argument("name")
+    describe.set_defaults(execute=describe_command)
+
+    explain = commands.add_parser("explain", parents=[common], help="what a cell is made of")
+    explain.add_argument("cell", help="cell id (or its beginning)")
+    explain.add_argument("other", nargs="?", help="a second cell: show what differs")
+    explain.set_defaults(execute=explain_command)
+
+
+def list_command(options: argparse.Namespace, words: Sequence[str]) -> int:
+    """Print a table of the variants, suites, metrics, profiles or runs that there are."""
+    from rich.console import Console
+
+    from sca_bench.study.runs.store import Store
+
+    _list(Console(), options.what, Store(options.runs_dir))
+    return 0
+
+
+def describe_command(options: argparse.Namespace, words: Sequence[str]) -> int:
+    """Print what is known of a variant, a metric or a setting."""
+    from rich.console import Console
+
+    _describe(Console(), options.name)
+    return 0
+
+
+def explain_command(options: argparse.Namespace, words: Sequence[str]) -> int:
+    """Print what a cell is made of, or in what two cells differ."""
+    from rich.console import Console
+
+    from sca_bench.study.runs.store import Store
+
+    _explain(Console(), Store(options.runs_dir), options.cell, options.other)
     return 0
 
 
 def _rows(console: Console, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    from rich.table import Table
+
     table = Table(*columns, box=None)
     for row in rows:
         table.add_row(*row)
@@ -111,6 +146,8 @@ def _describe(console: Console, name: str) -> None:
 
 
 def _explain(console: Console, store: Store, cell: str, other: str | None) -> None:
+    import json
+
     first = _identity(store, cell)
     if other is None:
         print(json.dumps(first, indent=1, sort_keys=True))

@@ -1,31 +1,22 @@
-"""`plan`: what cells share, what is left of them, and what that takes. No torch in this process."""
+"""What `plan` prints: what cells share, what is left of them, and what that takes. No torch."""
 
 from __future__ import annotations
 
-import argparse
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from sca_bench.engine.forecast import forward_counts as fw
 from sca_bench.engine.forecast.budget import in_words
-from sca_bench.engine.forecast.costs import Appraisal, Request
+from sca_bench.engine.forecast.costs import Appraisal
 from sca_bench.engine.forecast.gpu_hours import (
-    PEAK_FLOPS,
     Operations,
     gpu_hours,
     operations,
     peak_gib,
 )
 from sca_bench.engine.forecast.wall_time import Prediction, predict
-from sca_bench.errors import InputError
-from sca_bench.files import write_atomic
 from sca_bench.study.keys.cell import Cell
 from sca_bench.study.plan.plan import Group, Job, Plan
 from sca_bench.study.plan.schedule import Machine, Schedule, make_schedule
@@ -37,13 +28,8 @@ _BUSY = 0.85
 """Share of its core below which a worker is said to have had company."""
 
 
-def print_plan(console: Console, plan: Plan, store: Store, options: argparse.Namespace) -> None:
-    """Print the tree of what is shared, the states, and the costs.
-
-    Raises:
-        InputError: A flag or an input of a run is wrong.
-    """
-    gpus = _gpus(options.gpu, plan.suite.profile)
+def print_sharing(console: Console, plan: Plan) -> None:
+    """Print the tree of what is shared, what runs wait for, and how many are done and left."""
     _say(console, f"{plan.suite.spec.suite}, profile {plan.suite.profile}")
     for line in tree_lines(plan):
         _say(console, line)
@@ -58,27 +44,10 @@ def print_plan(console: Console, plan: Plan, store: Store, options: argparse.Nam
         + (f", {shared} of them with weights that another run trains" if shared else "")
         + f"; {sum(job.steps for job in plan.left)} training steps",
     )
-    if not plan.left and not blocked:
-        return
-    probe = not options.no_probe and bool(plan.left) and not plan.blocked
-    found = Appraisal(device="cpu", cores=1)
-    if probe or gpus:
-        found = ask(plan, store, options, probe=probe, count=bool(gpus))
-    _print_costs(console, plan, store, found, gpus, options.utilisation)
 
 
 def _say(console: Console, line: str) -> None:
     console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _gpus(named: str | None, profile: str) -> list[str]:
-    if named is None:
-        return list(PEAK_FLOPS) if profile == "paper" else []
-    names = named.lower().split(",")
-    for name in names:
-        if name not in PEAK_FLOPS:
-            raise InputError("--gpu", name, "unknown", f"known: {', '.join(PEAK_FLOPS)}")
-    return names
 
 
 def tree_lines(plan: Plan) -> list[str]:
@@ -146,41 +115,7 @@ def _print_blocked(console: Console, plan: Plan) -> None:
         _say(console, f"blocked, {len(names)} cells: {problem}")
 
 
-def ask(
-    plan: Plan, store: Store, options: argparse.Namespace, *, probe: bool, count: bool
-) -> Appraisal:
-    """Have the plan appraised by a process of its own.
-
-    Raises:
-        InputError: An input of a run is wrong, or the process failed.
-    """
-    request = Request(
-        suite=str(plan.suite.file),
-        profile=plan.suite.profile,
-        overrides=list(plan.suite.overrides),
-        seeds=list(plan.suite.seeds),
-        only=options.only,
-        runs_dir=str(store.root),
-        probe=probe,
-        count=count,
-        asked=time.time(),
-    )
-    with tempfile.TemporaryDirectory(prefix="sca_bench_plan_") as folder:
-        asked, out = Path(folder) / "request.json", Path(folder) / "appraisal.json"
-        write_atomic(asked, request.model_dump_json())
-        command = [sys.executable, "-m", "sca_bench.engine.measure.main", str(asked), str(out)]
-        sys.stdout.flush()
-        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
-        if done.returncode == 0:
-            return Appraisal.model_validate_json(out.read_text(encoding="utf-8"))
-        last = (done.stderr.strip().splitlines() or ["no word"])[-1]
-        if done.returncode == 2 and out.exists():
-            raise InputError(*Appraisal.wrong_input(out.read_text(encoding="utf-8")))
-    problem = f"its costs could not be appraised ({last})"
-    raise InputError(plan.suite.file, "", problem, "--no-probe shows the plan without them")
-
-
-def _print_costs(
+def print_costs(
     console: Console,
     plan: Plan,
     store: Store,
@@ -188,6 +123,7 @@ def _print_costs(
     gpus: Sequence[str],
     utilisation: float,
 ) -> None:
+    """Print the forwards of what is left, the time here, and GPU-hours where GPUs are asked for."""
     sizes = fw.Sizes(found.sizes)
     cells = {job.cell.cell_id: job.cell for job in plan.stages}
     jobs = [job for job in (*plan.stages, *plan.jobs) if job.state != "done"]

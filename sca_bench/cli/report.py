@@ -4,14 +4,46 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sca_bench.report.write import write_reports
-from sca_bench.study.runs.store import Store
+if TYPE_CHECKING:
+    from sca_bench.cli import Commands
+    from sca_bench.study.runs.store import Store
 
 
-def command(options: argparse.Namespace) -> int:
+def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
+    """Add `report` to the command line."""
+    report = commands.add_parser("report", parents=[common], help="write tables, plots, gallery")
+    report.add_argument("suites", nargs="*", metavar="SUITE", help="names or files (all)")
+    report.add_argument("--out", default="reports", metavar="DIR", help="reports folder (reports)")
+    report.add_argument("--tracking-uri", metavar="URI", help="MLflow (SQLite in the runs folder)")
+    report.add_argument("--no-mlflow", action="store_true", help="no summary run in MLflow")
+    report.add_argument(
+        "--limit-mb",
+        type=_megabytes,
+        default=8.0,
+        metavar="N",
+        help="most megabytes of each page; images, then plots are left out before (8)",
+    )
+    report.set_defaults(execute=command)
+
+
+def _megabytes(text: str) -> float:
+    import math
+
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise ValueError
+    return value
+
+
+def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Write the reports and print where they are; return the exit code."""
+    from sca_bench.report.write import write_reports
+    from sca_bench.study.runs.store import Store
+
     store = Store(options.runs_dir)
     files = (".yaml", ".yml")
     names = [Path(n).stem if n.endswith(files) else n for n in options.suites] or None

@@ -3,30 +3,43 @@
 from __future__ import annotations
 
 import argparse
-import shlex
-import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-
-from sca_bench.cli.run import tracker, without_secrets
+from sca_bench.cli.track import add_mirror_arguments, command_line, tracker
 from sca_bench.errors import InputError
-from sca_bench.study.plan.manifest import manifest_of
-from sca_bench.study.plan.plan import Plan
-from sca_bench.study.runs.store import Store
-from sca_bench.study.suite.sweep import Sweep, load_sweep
-from sca_bench.study.suite.yaml_values import show_value
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sca_bench.cli import Commands
     from sca_bench.engine.sweep.sweeper import Ended, Sweeper
+    from sca_bench.study.plan.plan import Plan
+    from sca_bench.study.runs.store import Store
+    from sca_bench.study.suite.sweep import Sweep
+
+
+def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
+    """Add `sweep` to the command line."""
+    sweep = commands.add_parser(
+        "sweep", parents=[common], help="search settings with Optuna; the best is run again on test"
+    )
+    sweep.add_argument("suite", metavar="SWEEP", help="a sweep's YAML file")
+    sweep.add_argument("--profile", help="tiny, small, paper, ... (the sweep's own)")
+    sweep.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="overrides")
+    sweep.add_argument("--trials", type=int, metavar="N", help="trials in place of the sweep's")
+    add_mirror_arguments(sweep)
+    sweep.set_defaults(execute=command)
 
 
 def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Run the trials that are left, confirm the best, and say what came out."""
+    from rich.console import Console
+
+    from sca_bench.study.runs.store import Store
+    from sca_bench.study.suite.sweep import load_sweep
+
     if options.trials is not None and options.trials < 1:
         raise InputError("--trials", str(options.trials), "expected a number above 0")
     sweep = load_sweep(
@@ -35,22 +48,28 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
         overrides=options.overrides,
         trials=options.trials,
     )
-    line = "python -m sca_bench " + shlex.join(without_secrets(words))
+    line = command_line(words)
     from sca_bench.engine.sweep.optuna_study import check_objectives
 
     check_objectives(sweep)
     return _Command(sweep, Store(options.runs_dir), options, line, Console(width=None)).run()
 
 
-@dataclass
 class _Command:
-    sweep: Sweep
-    store: Store
-    options: argparse.Namespace
-    line: str
-    console: Console
+    def __init__(
+        self,
+        sweep: Sweep,
+        store: Store,
+        options: argparse.Namespace,
+        line: str,
+        console: Console,
+    ) -> None:
+        self.sweep, self.store, self.options = sweep, store, options
+        self.line, self.console = line, console
 
     def run(self) -> int:
+        import shlex
+
         from sca_bench.engine.launch.guard import Interrupted, exclusive, stop_signals
         from sca_bench.engine.sweep.optuna_study import default_storage, without_password
         from sca_bench.engine.sweep.sweeper import Sweeper
@@ -108,6 +127,8 @@ class _Command:
         return Launcher(plan, self.store, self.line, self.console, mirror, judge).run()
 
     def _manifest(self, plan: Plan) -> Any:
+        from sca_bench.study.plan.manifest import manifest_of
+
         return manifest_of(plan, self.line, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
 
     def _keep(self, plan: Plan) -> None:
@@ -137,6 +158,12 @@ class _Command:
         return ", ".join(f"{o.metric} {v:.4g}" for o, v in pairs)
 
     def _summary(self, sweeper: Sweeper, started: float) -> None:
+        import statistics
+
+        from rich.table import Table
+
+        from sca_bench.study.suite.yaml_values import show_value
+
         ended, best = sweeper.ended, sweeper.best()
         states = [trial.state.name.lower() for trial in ended]
         counts = ", ".join(f"{states.count(s)} {s}" for s in sorted(set(states)))

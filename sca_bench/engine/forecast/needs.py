@@ -1,11 +1,10 @@
-"""`check`: what a suite needs at one scale, what of it is here, and how to get the rest.
+"""What a suite needs at one scale, what of it is here, and how to get the rest.
 
 No torch: a machine without any of the data or weights can be asked as well.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import subprocess
@@ -14,10 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
-from sca_bench.errors import InputError, NotComputed, at
+from sca_bench.errors import InputError, NotComputed
 from sca_bench.metrics.caption_text.coverage import check_vectors, load_pipeline, named_pipeline
 from sca_bench.metrics.caption_text.similarity import model_folder
 from sca_bench.metrics.coco_caption.java import find_java
@@ -25,7 +21,6 @@ from sca_bench.metrics.coco_caption.spice import corenlp_folder
 from sca_bench.metrics.registry import get_metric
 from sca_bench.metrics.value_names import ValueName
 from sca_bench.study.keys.fingerprint import HUB_KEYS, path_settings
-from sca_bench.study.suite.claims import parse_claim
 from sca_bench.study.suite.suite import FIRST_OF_IMAGE, Suite
 from sca_bench.weight_paths import PACKAGE_PREFIX, PREFIX, resolve
 
@@ -53,43 +48,9 @@ class Need:
     stops: bool = True
 
 
-def check_claims(suite: Suite) -> None:
-    """Check what the claims of a suite say against the metrics there are.
-
-    Raises:
-        InputError: A claim is about an unknown metric, or its margin is no margin of that metric.
-    """
-    for claim in suite.claims:
-        with at(f"{suite.file}: claims.{claim.id}"):
-            metric = parse_claim(claim.says).left.metric
-            name = ValueName.parse(metric)
-            if name.slot:
-                most = 1.0
-            else:
-                spec = get_metric(name.metric)
-                most = math.inf if spec.unit else spec.maximum
-            if claim.margin is not None and claim.margin >= most:
-                problem = f"{claim.margin:g} is the whole scale of {metric}, which ends at {most:g}"
-                raise InputError(None, "margin", problem, "give a difference in natural units")
-
-
 def needs_of(suite: Suite, runs_dir: Path) -> list[Need]:
     """Return everything a suite needs, files first."""
     return [*_files(suite), *_programs(suite), *_of_metrics(suite), *_machine(suite, runs_dir)]
-
-
-def print_needs(console: Console, needs: list[Need]) -> None:
-    """Print the table of needs, then how to get what is not there."""
-    table = Table(box=None)
-    for column in ("needs", "state", "found"):
-        table.add_column(column, overflow="fold")
-    for need in needs:
-        table.add_row(need.what, need.state, need.found)
-    console.print(table)
-    for need in needs:
-        if need.get:
-            line = f"  {need.what}: {need.get}"
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def missing(needs: list[Need]) -> list[Need]:

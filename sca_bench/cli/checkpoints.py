@@ -1,0 +1,54 @@
+"""`export` and `verify`: the checkpoint of a run, handed on, and checked."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sca_bench.errors import InputError
+
+if TYPE_CHECKING:
+    from sca_bench.cli import Commands
+
+
+def add_parsers(commands: Commands, common: argparse.ArgumentParser) -> None:
+    """Add `export` and `verify` to the command line."""
+    export = commands.add_parser("export", parents=[common], help="a run as an SCA checkpoint")
+    export.add_argument("run", metavar="CELL", help="CELL[/SEED] or a run folder")
+    export.add_argument("--out", required=True, metavar="DIR", help="folder to write (a new one)")
+    export.set_defaults(execute=export_command)
+
+    verify = commands.add_parser("verify", parents=[common], help="check that a run still holds")
+    verify.add_argument("run", metavar="CELL", help="CELL[/SEED] or a run folder")
+    verify.add_argument(
+        "--regions", type=int, default=8, metavar="N", help="regions to caption again, at least (8)"
+    )
+    verify.set_defaults(execute=verify_command)
+
+
+def export_command(options: argparse.Namespace, words: Sequence[str]) -> int:
+    """Write a run as an SCA checkpoint and print what was written."""
+    from sca_bench.engine.finished.export import export_run
+    from sca_bench.study.runs.store import Store
+
+    for line in export_run(Store(options.runs_dir), options.run, Path(options.out)):
+        print(line)
+    return 0
+
+
+def verify_command(options: argparse.Namespace, words: Sequence[str]) -> int:
+    """Print one line per check of a run; return 1 where one failed."""
+    from sca_bench.engine.finished.verify import verify_run
+    from sca_bench.study.runs.store import Store
+
+    if options.regions < 1:
+        raise InputError(
+            "verify", "--regions", f"{options.regions} is too few", "give a number >= 1"
+        )
+    failed = False
+    for check in verify_run(Store(options.runs_dir), options.run, options.regions):
+        print(check.line(), flush=True)
+        failed |= not check.passed
+    return 1 if failed else 0

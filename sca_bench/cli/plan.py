@@ -1,0 +1,133 @@
+"""`plan`: what cells share, what is left of them, and what that takes. No torch in this process."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sca_bench.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sca_bench.cli import Commands
+    from sca_bench.engine.forecast.costs import Appraisal
+    from sca_bench.study.plan.plan import Plan
+    from sca_bench.study.runs.store import Store
+    from sca_bench.study.suite.suite import Suite
+
+
+def add_parser(commands: Commands, suite: argparse.ArgumentParser) -> None:
+    """Add `plan` to the command line."""
+    plan = commands.add_parser(
+        "plan", parents=[suite], help="what a suite's cells share, what is left, what it takes"
+    )
+    plan.add_argument("--no-probe", action="store_true", help="measure nothing on this machine")
+    plan.add_argument(
+        "--gpu", metavar="NAME,NAME", help="GPU-hours on a100, h100 (both with --profile paper)"
+    )
+    plan.add_argument(
+        "--utilisation",
+        type=_share,
+        default=0.35,
+        metavar="SHARE",
+        help="share of that GPU's peak to assume (0.35)",
+    )
+    plan.set_defaults(execute=command)
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share; give a number up to 1")
+    return value
+
+
+def command(options: argparse.Namespace, words: Sequence[str]) -> int:
+    """Print the plan of a suite, or of every suite of a folder; return the exit code."""
+    from sca_bench.cli.suite_files import for_each_suite
+    from sca_bench.study.plan.plan import make_plan
+
+    def plan(suite: Suite, store: Store, console: Console) -> int:
+        print_plan(
+            console, make_plan(suite, store, only=options.only, allow_missing=True), store, options
+        )
+        return 0
+
+    return for_each_suite(options, plan)
+
+
+def print_plan(console: Console, plan: Plan, store: Store, options: argparse.Namespace) -> None:
+    """Print the tree of what is shared, the states, and the costs.
+
+    Raises:
+        InputError: A flag or an input of a run is wrong.
+    """
+    from sca_bench.cli.plan_text import print_costs, print_sharing
+    from sca_bench.engine.forecast.costs import Appraisal
+
+    gpus = _gpus(options.gpu, plan.suite.profile)
+    print_sharing(console, plan)
+    if not plan.left and all(job.cell.stage for job in plan.blocked):
+        return
+    probe = not options.no_probe and bool(plan.left) and not plan.blocked
+    found = Appraisal(device="cpu", cores=1)
+    if probe or gpus:
+        found = ask(plan, store, options, probe=probe, count=bool(gpus))
+    print_costs(console, plan, store, found, gpus, options.utilisation)
+
+
+def _gpus(named: str | None, profile: str) -> list[str]:
+    from sca_bench.engine.forecast.gpu_hours import PEAK_FLOPS
+
+    if named is None:
+        return list(PEAK_FLOPS) if profile == "paper" else []
+    names = named.lower().split(",")
+    for name in names:
+        if name not in PEAK_FLOPS:
+            raise InputError("--gpu", name, "unknown", f"known: {', '.join(PEAK_FLOPS)}")
+    return names
+
+
+def ask(
+    plan: Plan, store: Store, options: argparse.Namespace, *, probe: bool, count: bool
+) -> Appraisal:
+    """Have the plan appraised by a process of its own.
+
+    Raises:
+        InputError: An input of a run is wrong, or the process failed.
+    """
+    import subprocess
+    import tempfile
+    from pathlib import Path
+
+    from sca_bench.engine.forecast.costs import Appraisal, Request
+    from sca_bench.files import write_atomic
+
+    request = Request(
+        suite=str(plan.suite.file),
+        profile=plan.suite.profile,
+        overrides=list(plan.suite.overrides),
+        seeds=list(plan.suite.seeds),
+        only=options.only,
+        runs_dir=str(store.root),
+        probe=probe,
+        count=count,
+        asked=time.time(),
+    )
+    with tempfile.TemporaryDirectory(prefix="sca_bench_plan_") as folder:
+        asked, out = Path(folder) / "request.json", Path(folder) / "appraisal.json"
+        write_atomic(asked, request.model_dump_json())
+        command = [sys.executable, "-m", "sca_bench.engine.measure.main", str(asked), str(out)]
+        sys.stdout.flush()
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+        if done.returncode == 0:
+            return Appraisal.model_validate_json(out.read_text(encoding="utf-8"))
+        last = (done.stderr.strip().splitlines() or ["no word"])[-1]
+        if done.returncode == 2 and out.exists():
+            raise InputError(*Appraisal.wrong_input(out.read_text(encoding="utf-8")))
+    problem = f"its costs could not be appraised ({last})"
+    raise InputError(plan.suite.file, "", problem, "--no-probe shows the plan without them")

@@ -1,0 +1,82 @@
+"""`score`: the metrics of a predictions file, as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sca_bench.errors import InputError
+
+if TYPE_CHECKING:
+    from sca_bench.cli import Commands
+
+
+def add_parser(commands: Commands) -> None:
+    """Add `score` to the command line."""
+    score = commands.add_parser("score", help="score a predictions file, print JSON")
+    score.add_argument("file")
+    score.add_argument(
+        "--metrics", metavar="NAME,NAME", help="metrics, see `list metrics` (the common ones)"
+    )
+    score.add_argument(
+        "--regions",
+        metavar="FILE",
+        help="FILE holds own detections; these are the regions they should find (any run's"
+        " predictions.jsonl): dense captioning mAP",
+    )
+    score.add_argument(
+        "--check",
+        action="store_true",
+        help="compute CIDEr-D, BLEU, ROUGE-L and METEOR again with the field's own scorers; fail if"
+        " a value differs by more than 1e-9",
+    )
+    score.add_argument(
+        "--images", metavar="FOLDER", help="the images by their id, for metrics that look at them"
+    )
+    score.add_argument(
+        "--subset",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="score the regions of FILE by themselves, too: ids, or annotations with bbox and"
+        " caption, or first_of_image in place of a file (repeatable)",
+    )
+    score.set_defaults(execute=command)
+
+
+def command(options: argparse.Namespace, words: Sequence[str]) -> int:
+    """Print the scores; return 1 where a value is not the one that the field's own scorers give."""
+    import json
+
+    from sca_bench.metrics.coco_caption.check_against_reference import TOLERANCE
+    from sca_bench.metrics.score_file import score_detections, score_file
+
+    metrics = options.metrics.split(",") if options.metrics else None
+    if options.regions is not None:
+        for flag in ("--images", "--subset", "--check"):
+            if getattr(options, flag.removeprefix("--")):
+                raise InputError("score", flag, "does not go with --regions", f"leave {flag} out")
+        found = score_detections(options.file, options.regions, metrics)
+    else:
+        subsets = _subsets(options.subset)
+        found = score_file(options.file, metrics, options.images, subsets, options.check)
+    print(json.dumps(found, indent=1, ensure_ascii=False))
+    if options.check and not found["check"]:
+        problem = "none of the values is one that the field's own scorers compute"
+        raise InputError("score", "--check", problem, "ask for cider_d, bleu, rouge_l or meteor")
+    return 1 if any(moved > TOLERANCE for moved in found.get("check", {}).values()) else 0
+
+
+def _subsets(texts: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, file = text.partition("=")
+        if not equals or not file or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+            fix = "give NAME=FILE, the name of letters, digits, _ and -"
+            raise InputError("--subset", text, "is no subset", fix)
+        if name in found:
+            raise InputError("--subset", text, f"{name!r} is named twice", "give it another name")
+        found[name] = file
+    return found

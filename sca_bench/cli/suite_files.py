@@ -1,0 +1,110 @@
+"""What `run`, `plan` and `check` do alike: load a suite, or every suite of a folder, and go on."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from sca_bench.errors import InputError, PathNotGiven, at
+from sca_bench.metrics.registry import get_metric
+from sca_bench.metrics.value_names import ValueName
+from sca_bench.study.runs.store import Store
+from sca_bench.study.suite.claims import parse_claim
+from sca_bench.study.suite.suite import Suite, load_suite
+
+SuiteWork = Callable[[Suite, Store, Console], int]
+"""What a command does with one suite; it returns the exit code."""
+
+
+def for_each_suite(options: argparse.Namespace, work: SuiteWork) -> int:
+    """Do a command's work for one suite, or for every suite of a folder.
+
+    Args:
+        options: What was given on the command line; `suite` is a file or a folder.
+        work: What is done with each suite.
+
+    Returns:
+        The exit code, of a folder the worst one.
+
+    Raises:
+        InputError: The suite is wrong, or the folder holds none. A wrong suite of a folder is
+            printed instead, and the others go on.
+    """
+    console = Console(width=None)
+    folder = Path(options.suite)
+    if not folder.is_dir():
+        return _one(folder, console, options, work)
+    files = sorted(folder.glob("*.yaml"))
+    if not files:
+        raise InputError(folder, "", "holds no suite", "name a folder with .yaml files")
+    started, codes = time.monotonic(), []
+    skipped: list[str] = []
+    for number, file in enumerate(files, start=1):
+        console.print(f"[{number} of {len(files)}] {file}", highlight=False, markup=False)
+        try:
+            codes.append(_one(file, console, options, work))
+        except PathNotGiven as error:
+            skipped.append(str(error))
+            console.print(f"skipped: {error}", highlight=False, markup=False, soft_wrap=True)
+        except InputError as error:
+            codes.append(2)
+            print(error, file=sys.stderr)
+    good = codes.count(0)
+    console.print(
+        f"{good} of {len(files)} suites all right, {len(codes) - good} with failures, "
+        f"{len(skipped)} skipped for want of a path, in {time.monotonic() - started:.0f} s",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return max(codes, default=0)
+
+
+def _one(file: Path, console: Console, options: argparse.Namespace, work: SuiteWork) -> int:
+    suite = load_suite(
+        file,
+        profile=options.profile,
+        overrides=options.overrides,
+        seeds=_seeds(options.seeds),
+        allow_missing=options.command != "run",
+    )
+    with at(suite.file):
+        for metric in suite.metrics:
+            get_metric(metric)
+    check_claims(suite)
+    store = Store(options.runs_dir)
+    return work(suite, store, console)
+
+
+def _seeds(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError("--seeds", text, "expected numbers with commas, such as 0,1,2") from None
+
+
+def check_claims(suite: Suite) -> None:
+    """Check what the claims of a suite say against the metrics there are.
+
+    Raises:
+        InputError: A claim is about an unknown metric, or its margin is no margin of that metric.
+    """
+    for claim in suite.claims:
+        with at(f"{suite.file}: claims.{claim.id}"):
+            metric = parse_claim(claim.says).left.metric
+            name = ValueName.parse(metric)
+            if name.slot:
+                most = 1.0
+            else:
+                spec = get_metric(name.metric)
+                most = math.inf if spec.unit else spec.maximum
+            if claim.margin is not None and claim.margin >= most:
+                problem = f"{claim.margin:g} is the whole scale of {metric}, which ends at {most:g}"
+                raise InputError(None, "margin", problem, "give a difference in natural units")

@@ -1,0 +1,75 @@
+"""`track`: the MLflow mirror, and what the commands that write it have in common."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sca_bench.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sca_bench.cli import Commands
+    from sca_bench.engine.mlflow_mirror import Tracker
+    from sca_bench.study.runs.record import SuiteManifest
+    from sca_bench.study.runs.store import Store
+
+
+def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
+    """Add `track` to the command line."""
+    track = commands.add_parser("track", parents=[common], help="the MLflow mirror")
+    track.add_argument("action", choices=["sync"])
+    track.add_argument("--tracking-uri", metavar="URI")
+    track.set_defaults(execute=command)
+
+
+def command(options: argparse.Namespace, words: Sequence[str]) -> int:
+    """Mirror every suite of the runs folder; return 1 where one could not be mirrored."""
+    from sca_bench.engine.mlflow_mirror import default_uri, sync
+    from sca_bench.study.runs.store import Store
+
+    store = Store(options.runs_dir)
+    wanted = len(store.manifests())
+    if not wanted:
+        raise InputError(store.root, "", "no suite was run here", "run one first")
+    count = sync(store, options.tracking_uri or default_uri(store), print)
+    print(f"{count} of {wanted} suites mirrored")
+    return 0 if count == wanted else 1
+
+
+def add_mirror_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of a command that mirrors its runs while they go on."""
+    parser.add_argument("--tracking-uri", metavar="URI", help="MLflow (SQLite in the runs folder)")
+    parser.add_argument("--no-mlflow", action="store_true", help="do not mirror to MLflow")
+
+
+def tracker(
+    store: Store, manifest: SuiteManifest, options: argparse.Namespace, console: Console
+) -> Tracker:
+    """Return the MLflow mirror of a suite."""
+    from sca_bench.engine.mlflow_mirror import Tracker, default_uri
+
+    uri = options.tracking_uri or default_uri(store)
+    return Tracker(
+        store, manifest, uri, lambda text: console.print(text, highlight=False, markup=False)
+    )
+
+
+def command_line(words: Sequence[str]) -> str:
+    """Return the command as it was given, the tracking URI, which may hold credentials, left out.
+
+    Args:
+        words: What follows `python -m sca_bench`.
+    """
+    import shlex
+
+    kept: list[str] = []
+    for before, word in zip(["", *words], words, strict=False):
+        if before == "--tracking-uri":
+            word = "..."
+        elif word.startswith("--tracking-uri="):
+            word = "--tracking-uri=..."
+        kept.append(word)
+    return "python -m sca_bench " + shlex.join(kept)
