@@ -1,1 +1,1 @@
-"""What a plan will take, from figures measured or counted elsewhere. No torch."""
+"""What a suite needs, and what a plan will take, from figures measured elsewhere. No torch."""
