@@ -45,7 +45,7 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands; `execute` of what it parses is the command's function."""
-    parser = _Parser(
+    parser: argparse.ArgumentParser = _Parser(
         prog="sca_bench",
         description="Experiment and ablation benchmarks for region captioning.",
     )
