@@ -54,9 +54,9 @@ def test_a_margin_lies_below_the_end_of_the_scale_whatever_part_is_meant(metric)
         claims = [Claim(id="one", says=says, margin=margin)]
         return SimpleNamespace(file="suite.yaml", claims=claims)
 
-    check.check_claims(suite(0.5))
+    check_claims(suite(0.5))
     with pytest.raises(InputError, match=f"margin: 1 is the whole scale of {metric}"):
-        check.check_claims(suite(1.0))
+        check_claims(suite(1.0))
 
 
 def test_a_gpu_is_judged_by_its_memory(monkeypatch):

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import sca_bench.cli
-from sca_bench.cli import build_parser, main
+from sca_bench.cli import build_parser, lookup, main
 from sca_bench.errors import InputError
 
 ROOT = Path(__file__).parents[1]

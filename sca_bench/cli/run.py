@@ -56,6 +56,7 @@ def _run(
     from sca_bench.engine.score_runs import is_scored, score_runs
     from sca_bench.study.plan.manifest import manifest_of
     from sca_bench.study.plan.plan import make_plan
+    from sca_bench.study.plan.repair import repaired_plan
 
     started = time.monotonic()
     budget_s = parse_duration(options.budget) if options.budget else None

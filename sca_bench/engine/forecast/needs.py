@@ -19,7 +19,6 @@ from sca_bench.metrics.caption_text.similarity import model_folder
 from sca_bench.metrics.coco_caption.java import find_java
 from sca_bench.metrics.coco_caption.spice import corenlp_folder
 from sca_bench.metrics.registry import get_metric
-from sca_bench.metrics.value_names import ValueName
 from sca_bench.study.keys.fingerprint import HUB_KEYS, path_settings
 from sca_bench.study.suite.suite import FIRST_OF_IMAGE, Suite
 from sca_bench.weight_paths import PACKAGE_PREFIX, PREFIX, resolve
