@@ -1,48 +1,135 @@
-"""The house's arrows: which room may import which, and which packages stay in one room."""
+"""The house's arrows: which room may import which, and which packages stay in one room.
+
+A room is a folder of `sca_bench/`; its *places* are its sub-folders and its loose files. An arrow
+goes from room to room as `MAY_IMPORT` says, and inside a room only down its `FLOORS`. So there is
+no circle, and no arrow up, between any two places of the house.
+"""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sca_bench"
-SETTINGS = {"settings", "settings_base", "data_settings"}
-GROUND = SETTINGS | {
-    "types",
-    "errors",
-    "files",
-    "batch",
-    "captioner",
-    "boxes",
-    "variants",
-    "grammar",
-    "rle",
-    "contract",
-}
+
+GROUND = [
+    {"errors", "types", "scene_grammar", "batch", "rle"},
+    {"boxes", "files", "captioner", "settings", "variants", "weight_paths"},
+    {"contract"},
+]
+"""The ground floor, lowest first: what every room may import."""
+
 MAY_IMPORT = {
-    "study": {"embedded.paths"},
-    "data": set(),
-    "models": {"embedded.paths"},
     "stats": set(),
+    "study": set(),
+    "data": set(),
+    "models": set(),
     "metrics": {"stats"},
     "report": {"study", "metrics", "stats"},
-    "engine": {"models", "data", "study", "metrics", "stats"},
+    "engine": {"models", "data", "study", "metrics"},
     "embedded": {"models", "data"},
-    "cli": {"study", "engine", "metrics", "report", "embedded", "data", "stats"},
+    "cli": {"study", "engine", "metrics", "report", "embedded", "data"},
 }
+"""Room -> the rooms it may import beside the ground floor."""
+
+FLOORS = {
+    "stats": [{"bootstrap", "holm"}, {"seeds", "variance"}, {"compare"}, {"power"}, {"verdict"}],
+    "study": [{"keys"}, {"runs"}, {"suite"}, {"plan"}],
+    "data": [
+        {"image_files"},
+        {"region_set"},
+        {"readers", "mixture", "pipeline"},
+        {"index"},
+        {"load"},
+        {"catalogue"},
+    ],
+    "models": [
+        {"mixer", "seeding", "score_models"},
+        {"sam", "text_decoder"},
+        {"designs"},
+        {"sca"},
+        {"build"},
+        {"original"},
+    ],
+    "metrics": [
+        {"rows", "value_names", "coco_caption"},
+        {"protocol", "signature", "subsets", "detection"},
+        {"caption_text", "image_folder"},
+        {"registry"},
+        {"score"},
+        {"score_file"},
+    ],
+    "engine": [
+        {"device", "job", "process", "provenance", "thumbnails", "writers"},
+        {"fork_servers"},
+        {"loaders"},
+        {"features"},
+        {"worker", "forecast", "score_runs", "mlflow_mirror"},
+        {"launch", "measure", "finished", "sweep"},
+    ],
+    "report": [
+        {"names"},
+        {"read"},
+        {"findings"},
+        {"tables"},
+        {"figures"},
+        {"page"},
+        {"write"},
+    ],
+    "embedded": [
+        {"lm_text", "sam_data"},
+        {"sam_recipe"},
+        {"sam_eval", "lm_training"},
+        {"lm_recipe", "caption_lm"},
+        {"build"},
+        {"verify"},
+    ],
+    "cli": [
+        {
+            "cache",
+            "caption",
+            "checkpoints",
+            "data",
+            "lookup",
+            "plan_text",
+            "report",
+            "score",
+            "suite_files",
+            "track",
+            "weights",
+        },
+        {"check", "plan", "run", "sweep"},
+    ],
+}
+"""Room -> its floors, lowest first; a place imports from lower floors of its own room only."""
+
 ONE_ROOM = {"mmengine": "engine", "mlflow": "engine", "optuna": "engine", "ray": "engine"}
-NO_TORCH = {"study", "metrics", "stats", "report", "cli"}
-TORCH_FREE_FILES = {f"{name}.py" for name in GROUND - {"batch", "captioner", "contract"}}
-BASELINES_MAY_IMPORT = {"embedded.paths"}
-"""Besides the ground floor: where weights lie that ship inside a package."""
-RECIPES_MAY_IMPORT = {"data.scenes"}
+HEAVY = {"torch", "torchvision", "transformers"}
+NO_TORCH = {"stats", "study", "metrics", "report", "cli"}
+NO_TORCH_PLACES = {"data.readers", "data.index", "data.catalogue", "engine.forecast"}
+WITH_TORCH_ON_THE_GROUND = {"batch", "captioner", "contract"}
+MOST_FILES = 16
+MOST_LINES = 500
+RECIPES_MAY_IMPORT = {"data.readers.scenes"}
 """A `recipe.py` is a command that makes shipped weights out of rendered scenes; no captioner, and
 nothing that a run imports, needs it (the second half of the baselines' test checks that)."""
 
 
+def module_of(path):
+    name = path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
+    return name.removesuffix(".__init__")
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+BASELINES = sorted((ROOT / "baselines").rglob("*.py"))
+MODULES = {module_of(path) for path in FILES}
+
+
+@cache
 def imports(path, for_types=False):
-    """Yield what a file imports; what only a type checker sees, where that is asked for, too."""
+    """Return what a file imports; what only a type checker sees, where that is asked for, too."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     typing_only = {
         id(inner)
@@ -50,77 +137,125 @@ def imports(path, for_types=False):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
         for inner in ast.walk(node)
     }
+    found = []
     for node in ast.walk(tree):
         if id(node) in typing_only and not for_types:
             continue
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            yield from (
-                f"{node.module}.{alias.name}" if node.module == "sca_bench" else node.module
-                for alias in node.names
-            )
+            full = [f"{node.module}.{alias.name}" for alias in node.names]
+            found += [name if name in MODULES else node.module for name in full]
+    return tuple(found)
 
 
-FILES = sorted(PACKAGE.rglob("*.py"))
+def place_of(module):
+    """Return room and place of a module of ours: `sca_bench.data.readers.coco` is data, readers."""
+    parts = module.split(".")[1:]
+    if not parts:
+        return "", "__init__"
+    if len(parts) == 1 and parts[0] not in MAY_IMPORT:
+        return "", parts[0]
+    if parts[0] not in MAY_IMPORT:
+        return "", parts[0]  # a package of the ground floor is one place
+    return parts[0], parts[1] if len(parts) > 1 else "__init__"
 
 
-def room_of(path):
-    parts = path.relative_to(PACKAGE).parts
-    return parts[0] if len(parts) > 1 else ""
+def floor_of(room, place):
+    floors = FLOORS[room] if room else GROUND
+    found = [number for number, places in enumerate(floors) if place in places]
+    assert len(found) == 1, f"{room or 'ground'}: {place} stands on {len(found)} floors"
+    return found[0]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_every_import_follows_an_arrow(path):
-    room = room_of(path)
-    for name in imports(path):
-        top = name.split(".")[0]
-        assert top != "baselines", f"{path} imports baselines"
-        if top in ONE_ROOM:
-            assert room == ONE_ROOM[top], f"{path} imports {name}"
-        if top in ("torch", "torchvision", "transformers") and room:
-            assert room not in NO_TORCH, f"{path} imports {name}"
-        if top != "sca_bench" or name == "sca_bench":
-            continue
-        inner = name.removeprefix("sca_bench.")
-        target = inner.split(".")[0]
-        if target in GROUND or target == room or target.startswith("__"):
-            continue
-        if path.name == "__main__.py" and room == "":
-            assert inner == "cli"
-            continue
-        assert room, f"{path}: the ground floor imports {name}"
-        allowed = MAY_IMPORT[room]
-        assert target in allowed or inner in allowed, f"{path}: no arrow to {name}"
+def wrong_arrow(path, name):
+    """Return why a file may not import a module of ours, or nothing."""
+    (room, place), (other, target) = place_of(module_of(path)), place_of(name)
+    if room == "" and place in ("__main__", "__init__"):
+        return "" if name == "sca_bench.cli" else "only the command line starts here"
+    if target == "__init__" and other == "":
+        return ""  # the version
+    if (room, place) == (other, target):
+        return ""
+    if room != other:
+        if other == "":
+            return ""
+        return "" if other in MAY_IMPORT.get(room, ()) else f"no arrow from {room or 'the ground'}"
+    lower = place == "__init__" or floor_of(room, target) < floor_of(room, place)
+    return "" if lower else "an arrow up, or along a floor"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_what_belongs_to_one_room_is_not_even_a_type_elsewhere(path):
-    tops = {name.split(".")[0] for name in imports(path, for_types=True)}
-    assert {ONE_ROOM[top] for top in tops & ONE_ROOM.keys()} <= {room_of(path)}
+def test_every_import_follows_an_arrow():
+    wrong = []
+    for path in FILES:
+        for name in imports(path):
+            if name.split(".")[0] == "baselines":
+                wrong.append(f"{path} imports {name}")
+            if name.split(".")[0] == "sca_bench" and (why := wrong_arrow(path, name)):
+                wrong.append(f"{path.relative_to(ROOT)} imports {name}: {why}")
+    assert not wrong, "\n".join(wrong)
 
 
-def test_torch_free_ground_floor():
-    for name in TORCH_FREE_FILES:
-        tops = {found.split(".")[0] for found in imports(PACKAGE / name)}
-        assert "torch" not in tops, name
+def test_every_place_stands_on_one_floor():
+    standing = {(place_of(module_of(path))) for path in FILES}
+    for room, place in standing:
+        if place not in ("__init__", "__main__"):
+            floor_of(room, place)
+    named = {(room, place) for room, floors in FLOORS.items() for f in floors for place in f}
+    named |= {("", place) for floor in GROUND for place in floor}
+    assert not named - standing, "a floor names what is not there"
+
+
+def test_what_belongs_to_one_room_is_not_even_a_type_elsewhere():
+    wrong = [
+        f"{path} imports {name}"
+        for path in FILES
+        for name in imports(path, for_types=True)
+        if ONE_ROOM.get(name.split(".")[0], place_of(module_of(path))[0])
+        != place_of(module_of(path))[0]
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_light_rooms_do_without_torch():
+    wrong = []
+    for path in FILES:
+        room, place = place_of(module_of(path))
+        light = room in NO_TORCH or f"{room}.{place}" in NO_TORCH_PLACES
+        light |= room == "" and place not in WITH_TORCH_ON_THE_GROUND
+        wrong += [
+            f"{path} imports {name}"
+            for name in imports(path)
+            if light and name.split(".")[0] in HEAVY
+        ]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_baselines_use_the_public_protocol_only():
-    for path in (ROOT / "baselines").rglob("*.py"):
+    ground = set().union(*GROUND)
+    for path in BASELINES:
         for name in imports(path):
             if name.startswith("sca_bench."):
                 inner = name.removeprefix("sca_bench.")
-                allowed = inner.split(".")[0] in GROUND or inner in BASELINES_MAY_IMPORT
                 is_recipe = path.name == "recipe.py" and inner in RECIPES_MAY_IMPORT
-                assert allowed or is_recipe, f"{path} imports {name}"
+                assert inner.split(".")[0] in ground or is_recipe, f"{path} imports {name}"
             elif name.startswith("baselines."):
                 assert not name.endswith(".recipe"), f"{path} imports a recipe"
 
 
+@pytest.mark.parametrize("top", ["sca_bench", "baselines"])
+def test_a_reader_sees_a_folder_at_a_glance(top):
+    crowded = {
+        str(folder.relative_to(ROOT)): count
+        for folder in {path.parent for path in (ROOT / top).rglob("*.py")}
+        if (count := sum(p.name != "__init__.py" for p in folder.glob("*.py"))) > MOST_FILES
+    }
+    assert not crowded
+
+
 def test_no_file_is_too_long():
-    long = [p for p in [*FILES, *(ROOT / "baselines").rglob("*.py")] if _lines(p) > 350]
+    long = {str(p): n for p in [*FILES, *BASELINES] if (n := _lines(p)) > MOST_LINES}
     assert not long
 
 

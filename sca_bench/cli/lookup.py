@@ -97,7 +97,7 @@ def _list(console: Console, what: str, store: Store) -> None:
             rows.append((str(path), str(read_yaml(path).get("question", "")), "sweep"))
         _rows(console, ("suite", "question", "paper"), rows)
     else:
-        from sca_bench.study.revisions import OLDER, age_of
+        from sca_bench.study.runs.revisions import OLDER, age_of
 
         rows = []
         for r in store.records():
@@ -162,7 +162,7 @@ def _explain(console: Console, store: Store, cell: str, other: str | None) -> No
 
 
 def _identity(store: Store, cell: str) -> dict[str, Any]:
-    from sca_bench.study.revisions import OLDER, age_of, identity_of
+    from sca_bench.study.runs.revisions import OLDER, age_of, identity_of
 
     for record in store.records():
         if record.cell_id.startswith(cell):

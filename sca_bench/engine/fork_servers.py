@@ -13,7 +13,7 @@ import multiprocessing
 from collections.abc import Sequence
 from multiprocessing.context import ForkServerContext
 
-from sca_bench.engine.worker.process import die_with_parent
+from sca_bench.engine.process import die_with_parent
 
 _FOR_WORKERS = (
     "torch",

@@ -14,8 +14,8 @@ from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import Any
 
 from sca_bench.errors import InputError, NotComputed, did_you_mean
+from sca_bench.metrics.caption_text.built_in import WITHOUT
 from sca_bench.metrics.coco_caption.ptb_tokenizer import TOKENIZER
-from sca_bench.metrics.own import WITHOUT
 from sca_bench.metrics.protocol import Context, Scored
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.signature import Signature, region_set_hash

@@ -25,8 +25,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from baselines.grit.build import draw_weights
 from baselines.grit.config import SIZES, GritConfig, TextDecoderConfig
-from baselines.grit.initial import draw_weights
 from baselines.grit.model import Grit
 from baselines.grit.preprocess import ResizedImage
 from baselines.retrieval.captioner import DESCRIPTORS, NearestRegion

@@ -12,8 +12,8 @@ from sca_bench.cli import main
 from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import CellIdentity, Revisions
 from sca_bench.study.plan.plan import make_plan
-from sca_bench.study.revisions import age_of, asked_then, made_with
 from sca_bench.study.runs.record import RunRecord
+from sca_bench.study.runs.revisions import age_of, asked_then, made_with
 from sca_bench.study.runs.store import Store
 from sca_bench.study.suite.suite import load_suite
 

@@ -26,8 +26,8 @@ from sca_bench.models.sam.sam import sam_dims
 from sca_bench.settings import CellSettings, DataSettings, ScenesSplit
 from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.study.keys.fingerprint import Fingerprints
-from sca_bench.study.revisions import asked_then
 from sca_bench.study.runs.record import RunRecord
+from sca_bench.study.runs.revisions import asked_then
 from sca_bench.study.runs.store import Store
 from sca_bench.types import Prediction
 

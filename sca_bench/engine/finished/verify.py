@@ -26,8 +26,8 @@ from sca_bench.metrics.rows import read_rows
 from sca_bench.models.sam.sam import sam_dims
 from sca_bench.study.keys.cell import RunSplit
 from sca_bench.study.keys.fingerprint import Fingerprints
-from sca_bench.study.revisions import OLDER, asked_then, identity_of, raised
 from sca_bench.study.runs.record import RunRecord
+from sca_bench.study.runs.revisions import OLDER, asked_then, identity_of, raised
 from sca_bench.study.runs.store import PREDICTIONS, Store
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from sca_bench.batch import RegionBatch
 from sca_bench.captioner import Decoding, RegionCaptioner, SharesPrefix, TrainableCaptioner
 from sca_bench.engine.features.bank import FeatureBank, Frozen
-from sca_bench.engine.worker.process import cpu_threads
+from sca_bench.engine.process import cpu_threads
 from sca_bench.engine.worker.rng import RngStream
 from sca_bench.engine.worker.step_timer import StepClock
 from sca_bench.settings import CellSettings

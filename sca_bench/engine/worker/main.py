@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from sca_bench.engine.job import GroupJob, Outcome
-from sca_bench.engine.worker.process import die_with_parent, redirect
+from sca_bench.engine.process import die_with_parent, redirect
 from sca_bench.errors import InputError, at
 
 

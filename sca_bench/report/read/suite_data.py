@@ -20,8 +20,8 @@ from sca_bench.metrics.value_names import SLOT, SLOTS, ValueName
 from sca_bench.report.names import expand_metrics
 from sca_bench.report.read.read_once import ReadOnce
 from sca_bench.report.read.score_frame import MAY_DIFFER, ScoreRow, ScoreTable
-from sca_bench.study.revisions import OLDER, age_of
 from sca_bench.study.runs.record import CellEntry, RunRecord, SuiteManifest
+from sca_bench.study.runs.revisions import OLDER, age_of
 from sca_bench.study.runs.store import STATISTICS, Store
 
 COST = "cost/"

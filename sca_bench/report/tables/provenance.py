@@ -9,8 +9,8 @@ from sca_bench.report.names import metric_label, short_region_set
 from sca_bench.report.read.lineage import stage_facts
 from sca_bench.report.read.score_frame import REGION_SET, signature_hash
 from sca_bench.report.read.suite_data import Run, SuiteData
-from sca_bench.study.revisions import OLDER
 from sca_bench.study.runs.record import RunRecord
+from sca_bench.study.runs.revisions import OLDER
 from sca_bench.study.suite.yaml_values import show_value
 
 _SEPARATE = ("metric", "short")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sca_bench.errors import NotComputed
-from sca_bench.metrics.caption_text import exact_match as slots
+from sca_bench.metrics.caption_text import exact_match as matches
 from sca_bench.metrics.protocol import Context, Scored
 from sca_bench.metrics.rows import CaptionRow
 
@@ -19,23 +19,23 @@ def exact_match(rows: Sequence[CaptionRow], context: Context) -> list[Scored]:
         NotComputed: Every region has that phrase.
     """
     if not context.name.startswith(WITHOUT):
-        return [slots.exact_match(rows)]
+        return [matches.exact_match(rows)]
     phrase = context.name.removeprefix(WITHOUT).replace("_", " ")
-    return [slots.exact_match_without(rows, phrase, context.name)]
+    return [matches.exact_match_without(rows, phrase, context.name)]
 
 
 def macro_recall(rows: Sequence[CaptionRow], context: Context) -> list[Scored]:
     """Exact match averaged over distinct reference phrases."""
-    return [slots.macro_recall(rows)]
+    return [matches.macro_recall(rows)]
 
 
 def slot_accuracy(rows: Sequence[CaptionRow], context: Context) -> list[Scored]:
-    """Accuracy of every slot, see `slots.slot_accuracy`.
+    """Accuracy of every slot, see `exact_match.slot_accuracy`.
 
     Raises:
         NotComputed: No row carries slots, or a row names a slot the grammar does not know.
     """
-    return slots.slot_accuracy(rows)
+    return matches.slot_accuracy(rows)
 
 
 def own_detections(rows: Sequence[CaptionRow], context: Context) -> list[Scored]:
