@@ -19,6 +19,7 @@ SLOW = {
     "run_group": "runs a group of cells, which most train",
     "workers": "starts workers, as most whole commands do",
     "java": "starts a Java program",
+    "servers_of_a_run": "starts workers",
     "process": "starts the command as a process",
     "mlflow": "opens MLflow",
     "lm_folder": "trains a text decoder",
@@ -151,10 +152,18 @@ def paper_scale():
     """Models of the paper's depth take a step, be it without content: seconds each."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def workers():
-    """Let workers be forked, in this session, from one server that has imported what they need."""
+    """Let workers be forked from one server for all tests, which has imported what they need."""
     worker_server.start()
+
+
+@pytest.fixture
+def servers_of_a_run():
+    """Let processes be forked from the servers that a run starts, for tests of these."""
+    worker_server.stop()
+    yield
+    worker_server.stop()
 
 
 @pytest.fixture
