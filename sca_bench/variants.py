@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 from sca_bench.errors import InputError, address, at, did_you_mean
 from sca_bench.types import FAMILIES, Family
@@ -24,6 +24,7 @@ ENTRY_POINT_GROUP = "sca_bench.variants"
 _NO_FILE = "settings"
 """What a builder that asks for a file gets where there is none."""
 _Made = TypeVar("_Made")
+_Given = ParamSpec("_Given")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +112,16 @@ class VariantSpec:
         return where_optional(loader)(settings, where=where)
 
 
-def where_optional(function: Callable[..., _Made]) -> Callable[..., _Made]:
+def where_optional(function: Callable[_Given, _Made]) -> Callable[_Given, _Made]:
     """Return `function` as one that is called with `where` or without, whether it takes it or not.
 
     Builders, loaders and designs of other packages may take `where`, the file to name in an error;
     those of this one do not. It is taken by that name, by `*` or `**`, or under another name as
     one required argument more than there are.
+
+    It is a decorator, too, for what other packages call and once took `where`: its callers may go
+    on giving it, by name or behind all other arguments. A type checker sees the function's own
+    parameters, since the type of "these and one more keyword" cannot be written.
 
     Args:
         function: A builder, a loader of parts, or a design. What is returned takes the same
@@ -128,17 +133,22 @@ def where_optional(function: Callable[..., _Made]) -> Callable[..., _Made]:
     by_name |= inspect.Parameter.VAR_KEYWORD in kinds
     in_order = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     required = [p.name for p in parameters if p.kind in in_order and p.default is p.empty]
+    most = sum(p.kind in in_order for p in parameters)
+    starred = inspect.Parameter.VAR_POSITIONAL in kinds
+    plain: Callable[..., _Made] = function
 
-    @functools.wraps(function)
+    @functools.wraps(plain)
     def call(*arguments: Any, where: object = None, **named: Any) -> _Made:
+        if where is None and not starred and len(arguments) == most + 1:
+            arguments, where = arguments[:-1], arguments[-1]
         file = address() if where is None else str(where)
         with at(file):
             if by_name:
-                return function(*arguments, where=file or _NO_FILE, **named)
+                return plain(*arguments, where=file or _NO_FILE, **named)
             more = len(set(required) - named.keys()) > len(arguments)
-            if more or inspect.Parameter.VAR_POSITIONAL in kinds:
-                return function(*arguments, file or _NO_FILE, **named)
-            return function(*arguments, **named)
+            if more or starred:
+                return plain(*arguments, file or _NO_FILE, **named)
+            return plain(*arguments, **named)
 
     return call
 

@@ -18,7 +18,7 @@ FROZEN = {
     "plan": "--gpu --help --no-probe --only --profile --runs-dir --seeds --set --utilisation suite",
     "check": "--build --help --only --profile --runs-dir --seeds --set suite",
     "sweep": "--help --no-mlflow --profile --runs-dir --set --tracking-uri --trials suite",
-    "report": "--help --limit-mb --no-mlflow --out --runs-dir --tracking-uri suites",
+    "report": "--help --limit-mb --no-mlflow --no-pages --out --runs-dir --tracking-uri suites",
     "list": "--help --runs-dir what",
     "describe": "--help name",
     "explain": "--help --runs-dir cell other",

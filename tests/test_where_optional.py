@@ -1,11 +1,17 @@
 """Builders, loaders and designs of others may take `where`; ours do not. Both are called alike."""
 
 import functools
+import inspect
+from types import SimpleNamespace
 
 import pytest
 
 from sca_bench import variants
 from sca_bench.errors import InputError, at
+from sca_bench.models.build import build_sca, load_frozen_parts, load_sam_parts
+from sca_bench.models.designs.parts import build_text_mixer
+from sca_bench.models.sam.sam import sam_dims
+from sca_bench.settings import MixerSettings
 from sca_bench.variants import VariantSpec, where_optional
 
 
@@ -98,3 +104,32 @@ def test_the_registry_loads_parts_of_both_kinds(monkeypatch, takes):
         assert spec.load_parts("s") == (("s", "a.yaml") if takes else ("s",))
         assert spec.load_parts("s", "b.yaml") == (("s", "b.yaml") if takes else ("s",))
     assert VariantSpec("mine", "", "").load_parts("s") is None
+
+
+UNKNOWN_SIZE = SimpleNamespace(sam=SimpleNamespace(size="tyni"))
+
+
+@pytest.mark.parametrize(
+    ("function", "given", "key"),
+    [
+        (build_sca, (UNKNOWN_SIZE, None), "sam.size"),
+        (load_frozen_parts, (UNKNOWN_SIZE,), "sam.size"),
+        (load_sam_parts, (UNKNOWN_SIZE,), "sam.size"),
+        (build_text_mixer, (MixerSettings(num_heads=7), sam_dims("tiny")), "mixer.num_heads"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_callers_of_other_packages_may_go_on_giving_where(function, given, key):
+    for call in (
+        lambda: function(*given, where="b.yaml"),
+        lambda: function(*given, "b.yaml"),
+        lambda: function(*given[:-1], **{_last_name(function): given[-1]}, where="b.yaml"),
+    ):
+        with pytest.raises(InputError, match=rf"^b\.yaml: {key}: "), at("a.yaml"):
+            call()
+    with pytest.raises(InputError, match=rf"^a\.yaml: {key}: "), at("a.yaml"):
+        function(*given)
+
+
+def _last_name(function):
+    return list(inspect.signature(function).parameters)[-1]

@@ -27,6 +27,11 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
         metavar="N",
         help="most megabytes of each page; images, then plots are left out before (8)",
     )
+    report.add_argument(
+        "--no-pages",
+        action="store_true",
+        help="write no page of single suites; the page of all suites links to their tables",
+    )
     report.set_defaults(execute=command)
 
 
@@ -47,10 +52,13 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     store = Store(options.runs_dir)
     files = (".yaml", ".yml")
     names = [Path(n).stem if n.endswith(files) else n for n in options.suites] or None
-    folders = write_reports(store, names, Path(options.out), options.limit_mb)
-    overview = [Path(options.out)] if len(folders) > 1 else []
-    for folder in folders + overview:
-        print(folder / "index.html", flush=True)
+    out_dir, pages = Path(options.out), not options.no_pages
+    folders = write_reports(store, names, out_dir, options.limit_mb, pages=pages)
+    shown = [folder / ("index.html" if pages else "table.md") for folder in folders]
+    if len(folders) > 1:
+        shown.append(out_dir / "index.html")
+    for path in shown:
+        print(path, flush=True)
     if not options.no_mlflow:
         _mirror(store, folders, options.tracking_uri)
     return 0

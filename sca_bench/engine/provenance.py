@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -22,6 +23,17 @@ _PACKAGES = (
     "numpy",
     "pycocoevalcap",
 )
+_CPU_INFO = Path("/proc/cpuinfo")
+_MODEL_FIELDS = {
+    "cpu family": "family",
+    "model": "model",
+    "stepping": "stepping",
+    "CPU implementer": "implementer",
+    "CPU part": "part",
+    "CPU variant": "variant",
+    "CPU revision": "revision",
+}
+"""Lines of `/proc/cpuinfo` on x86 and on Arm -> what they are called here."""
 
 
 def now() -> str:
@@ -64,16 +76,47 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def machine(device: torch.device, threads: int) -> dict[str, Any]:
-    """Return what the run ran on."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [
-            x.partition(":")[2].strip() for x in info.read_text().splitlines() if "model name" in x
-        ]
-        cpu = names[0] if names else cpu
-    found: dict[str, Any] = {"cpu": cpu, "system": platform.platform(), "device": str(device)}
-    found["threads"] = threads
+    """Return what the run ran on, with all that decides how a sum is rounded there.
+
+    `cpu` is the processor's name and `cpu_model` what tells processors of one name apart;
+    `cpu_capability` names the vector instructions of torch's own kernels, `blas` the library of its
+    matrix products. What cannot be found out is left out, the name of `blas` apart.
+    """
+    name, model = processor(_CPU_INFO.read_text("utf-8") if _CPU_INFO.exists() else "")
+    found: dict[str, Any] = {"cpu": name or platform.processor() or platform.machine()}
+    if model:
+        found["cpu_model"] = model
+    found["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
+    found["blas"] = blas_library(torch.__config__.show())
+    found |= {"system": platform.platform(), "device": str(device), "threads": threads}
     if device.type == "cuda":
         found["gpu"] = torch.cuda.get_device_name(device)
     return found
+
+
+def processor(cpu_info: str) -> tuple[str, str]:
+    """Return name and precise model of the first processor; empty where they are not stated.
+
+    Clouds call different processors by one name ("AMD EPYC"), which the model tells apart:
+    `family 25, model 17, stepping 1`.
+
+    Args:
+        cpu_info: Content of `/proc/cpuinfo`.
+    """
+    first, _, _ = cpu_info.strip().partition("\n\n")
+    lines = (line.partition(":") for line in first.splitlines())
+    stated = {key.strip(): value.strip() for key, _, value in lines}
+    model = [f"{ours} {stated[key]}" for key, ours in _MODEL_FIELDS.items() if stated.get(key)]
+    return stated.get("model name", ""), ", ".join(model)
+
+
+def blas_library(build: str) -> str:
+    """Return torch's library of matrix products, with its version where the build states one.
+
+    Args:
+        build: What `torch.__config__.show()` says, for instance with `BLAS_INFO=mkl` in it.
+    """
+    stated = re.search(r"\bBLAS_INFO=(\w+)", build)
+    name = stated[1].lower() if stated else "not stated"
+    version = re.search(r"Math Kernel Library Version ([\d.]+)", build)
+    return f"{name} {version[1]}" if name == "mkl" and version else name

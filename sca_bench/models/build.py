@@ -18,7 +18,7 @@ from sca_bench.models.sca import TASKS, ScaCaptioner, check_selection
 from sca_bench.models.text_decoder.decoder import TextDecoder
 from sca_bench.models.text_decoder.loading import load_text_decoder
 from sca_bench.settings import CellSettings
-from sca_bench.variants import get_variant
+from sca_bench.variants import get_variant, where_optional
 
 
 @dataclass
@@ -55,6 +55,7 @@ class FrozenParts(SamParts):
     text_decoder: TextDecoder
 
 
+@where_optional
 def load_frozen_parts(settings: CellSettings) -> FrozenParts:
     """Load SAM and the text decoder of a cell; the global random generator is not touched.
 
@@ -68,6 +69,7 @@ def load_frozen_parts(settings: CellSettings) -> FrozenParts:
     return FrozenParts(sam, load_text_decoder(settings.text_decoder.weights))
 
 
+@where_optional
 def load_sam_parts(settings: CellSettings) -> SamParts:
     """Load SAM alone, for captioners that bring their own text decoder.
 
@@ -95,6 +97,7 @@ def load_sam_parts(settings: CellSettings) -> SamParts:
     return SamParts(sam)
 
 
+@where_optional
 def build_sca(settings: CellSettings, parts: FrozenParts | None = None) -> ScaCaptioner:
     """Build the captioner of one cell, of whichever design `settings.variant` names.
 

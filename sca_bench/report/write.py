@@ -41,7 +41,12 @@ from sca_bench.study.runs.store import Store
 
 
 def write_report(
-    store: Store, manifest: SuiteManifest, out_dir: Path, limit_mb: float = DEFAULT_LIMIT_MB
+    store: Store,
+    manifest: SuiteManifest,
+    out_dir: Path,
+    limit_mb: float = DEFAULT_LIMIT_MB,
+    *,
+    pages: bool = True,
 ) -> Path:
     """Write one suite's report and return its folder, `out_dir / manifest.report_name`.
 
@@ -56,17 +61,18 @@ def write_report(
         manifest: The suite.
         out_dir: Folder of the reports.
         limit_mb: Most megabytes of `index.html`.
+        pages: Whether to write `index.html`; without it one of an earlier report is deleted.
 
     Raises:
         InputError: A file of the runs folder is damaged, a claim cannot be read, numbers of one
             metric have different signatures, or the limit is too small for the tables.
     """
-    write_suite(store, manifest, Path(out_dir), limit_mb)
+    write_suite(store, manifest, Path(out_dir), limit_mb, pages=pages)
     return Path(out_dir) / manifest.report_name
 
 
 def write_suite(
-    store: Store, manifest: SuiteManifest, out_dir: Path, limit_mb: float
+    store: Store, manifest: SuiteManifest, out_dir: Path, limit_mb: float, *, pages: bool = True
 ) -> SuiteReport:
     """Write one suite's report, and return what the page of all suites is made of."""
     data = collect(store, manifest)
@@ -78,7 +84,11 @@ def write_suite(
     page = suite.page
     texts = write_markdown(manifest, list(page.tables), page.notes, list(page.signatures))
     write_atomic(folder / "table.md", texts)
-    write_atomic(folder / "index.html", suite.html(limit_mb))
+    own_page = folder / "index.html"
+    if pages:
+        write_atomic(own_page, suite.html(limit_mb))
+    else:
+        own_page.unlink(missing_ok=True)
     return suite
 
 
@@ -122,6 +132,8 @@ def write_reports(
     suites: list[str] | None,
     out_dir: Path,
     limit_mb: float = DEFAULT_LIMIT_MB,
+    *,
+    pages: bool = True,
 ) -> list[Path]:
     """Write the reports of some suites (all profiles of each), or of all that were run.
 
@@ -133,6 +145,8 @@ def write_reports(
         suites: Names of suites, or of reports (`suite.profile`); all suites where None or empty.
         out_dir: Folder of the reports.
         limit_mb: Most megabytes of each page.
+        pages: Whether to write the pages of single suites; the page of all suites links to their
+            tables where there is none.
 
     Raises:
         InputError: Nothing was run yet, or a name is unknown; or a suite's report cannot be written
@@ -154,7 +168,9 @@ def write_reports(
     faults: dict[str, InputError] = {}
     for manifest in chosen:
         try:
-            written[manifest.report_name] = write_suite(store, manifest, out_dir, limit_mb)
+            written[manifest.report_name] = write_suite(
+                store, manifest, out_dir, limit_mb, pages=pages
+            )
         except InputError as error:
             faults[manifest.report_name] = error
     if len(chosen) > 1:

@@ -114,7 +114,7 @@ def test_an_overview_leaves_the_reports_it_was_not_asked_for(tmp_path: Path) -> 
     section = root.find(".//section[@id='suite-mixer_layers']")
     assert section is not None
     assert len(section.findall(".//img")) == 4  # drawn for this page alone
-    assert "own page is not written" in "".join(section.itertext())
+    assert "own report is not written" in "".join(section.itertext())
 
 
 def test_a_suite_whose_report_is_not_there_has_no_link(tmp_path: Path) -> None:
@@ -142,3 +142,30 @@ def test_the_command_prints_the_overview(tmp_path: Path, capsys: pytest.CaptureF
     out = tmp_path / "out"
     assert main(["report", "--runs-dir", str(store.root), "--out", str(out)]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(out / "index.html")
+
+
+def test_without_pages_the_overview_leads_to_the_tables(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    store = two_suites(tmp_path)
+    out = tmp_path / "out"
+    write_reports(store, ["mixer_layers.paper"], out)
+    words = ["report", "axes", "mixer_layers.tiny", "--runs-dir", str(store.root), "--no-mlflow"]
+    write_reports(store, ["axes"], out)  # its page is one of an earlier report
+    assert main([*words, "--out", str(out), "--no-pages"]) == 0
+    said = [str(out / name) for name in ("axes/table.md", "mixer_layers/table.md", "index.html")]
+    assert capsys.readouterr().out.splitlines() == said
+    kept = sorted(path.relative_to(out).as_posix() for path in out.rglob("index.html"))
+    assert kept == ["index.html", "mixer_layers.paper/index.html"]
+    root = ElementTree.fromstring((out / "index.html").read_text(encoding="utf-8"))
+    links = [str(a.get("href")) for a in root.iter("a")]
+    beside = [link for link in links if not link.startswith("#")]
+    assert beside == [
+        *("axes/table.md", "mixer_layers.paper/index.html", "mixer_layers/table.md"),
+        "index.md",
+    ]
+    assert all((out / link).is_file() for link in beside)
+    text = (out / "index.md").read_text(encoding="utf-8")
+    assert "- Report: [mixer_layers/table.md](mixer_layers/table.md)" in text
+    write_reports(store, ["axes"], out)
+    assert (out / "axes" / "index.html").is_file()

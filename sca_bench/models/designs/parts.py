@@ -19,6 +19,7 @@ from sca_bench.models.mixer import TwoWayMixer
 from sca_bench.models.sam.dims import SamDims
 from sca_bench.settings import MixerSettings
 from sca_bench.types import Family
+from sca_bench.variants import where_optional
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ def unmixed_tokens_context(features: RegionFeatures) -> MixerContext:
     )
 
 
+@where_optional
 def build_text_mixer(mixer: MixerSettings, dims: SamDims) -> TwoWayMixer:
     """Build the text mixer of a design.
 

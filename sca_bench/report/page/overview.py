@@ -41,7 +41,8 @@ class SuiteSummary:
         claims: Its verdicts, counted; `none` where it claims nothing.
         runs: Finished runs of the planned ones.
         holes: Failed, unfinished and missing runs, counted; `none` where there are none.
-        report: Link to the report, relative to the overview; empty where it was not written.
+        report: Link to its own page, or to its tables where that is not kept, relative to the
+            overview; empty where neither was written.
     """
 
     name: str
@@ -104,7 +105,7 @@ def write_overview(
     def draw(detail: Detail, limit: str) -> str:
         parts = [_part(s, line, detail) for s, line in zip(suites, lines, strict=True)]
         images = [image for part in parts for image in part.page.gallery.images]
-        said = held_back(limit, first, detail, images, "see the suites' own pages")
+        said = held_back(limit, first, detail, images, "they are files in the suites' folders")
         shown = {"parts_of_page": parts, "note": NOTE, "held_back": said, "faults": faults}
         return render("overview.html.j2", **shown)
 
@@ -135,7 +136,7 @@ def summarise(data: SuiteData, out_dir: Path, page: Page) -> SuiteSummary:
         spread = f"{ends[0]} to {ends[1]} over {len(means)} cells"
     runs = [run for cell in data.cells for run in cell.runs]
     done = sum(not run.hole for run in runs)
-    link = f"{manifest.report_name}/index.html"
+    links = [f"{manifest.report_name}/{name}" for name in ("index.html", "table.md")]
     return SuiteSummary(
         name=manifest.suite,
         profile=manifest.profile,
@@ -146,7 +147,7 @@ def summarise(data: SuiteData, out_dir: Path, page: Page) -> SuiteSummary:
         claims=_verdicts(page),
         runs=f"{done} of {len(runs)}",
         holes=_holes([run.hole for run in runs if run.hole]),
-        report=link if (out_dir / link).is_file() else "",
+        report=next((link for link in links if (out_dir / link).is_file()), ""),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from sca_bench.report.names import metric_label, short_region_set
 from sca_bench.report.read.lineage import stage_facts
+from sca_bench.report.read.processors import in_words, processor_kinds
 from sca_bench.report.read.score_frame import REGION_SET, signature_hash
 from sca_bench.report.read.suite_data import Run, SuiteData
 from sca_bench.study.runs.record import RunRecord
@@ -64,7 +65,7 @@ def provenance(data: SuiteData, published: str = "") -> Provenance:
         data: The suite.
         published: Where published numbers were read from; empty where none are shown.
     """
-    manifest = data.manifest
+    manifest, processors = data.manifest, processor_kinds(data.cells)
     suite = {
         "suite": manifest.suite,
         "file": manifest.file,
@@ -75,6 +76,7 @@ def provenance(data: SuiteData, published: str = "") -> Provenance:
         "metrics": ", ".join(manifest.metrics),
         "created": manifest.created,
         "published numbers": published,
+        "kinds of processor": in_words(processors) if len(processors) > 1 else "",
     }
     started = [
         (cell, run, _facts(run.record) | _age(run))
