@@ -14,6 +14,7 @@ from pycocotools import mask as coco
 from sca_bench.study.runs.record import CellEntry, RunRecord, Score, SuiteManifest
 from sca_bench.study.runs.store import Store
 from sca_bench.study.suite.axes import axis_points, cell_name
+from sca_bench.variants import get_variant
 
 COLOURS = ("red", "green", "blue", "yellow", "purple")
 SHAPES = ("circle", "square", "triangle", "cross")
@@ -227,7 +228,7 @@ def record(entry: CellEntry, seed: int) -> RunRecord:
         settings=TINY_SETTINGS,
         inputs={"sam.weights": "sha256:0123abcd"},
         variant=entry.variant,
-        revision="1",
+        revision=get_variant(entry.variant).revision,
         scores=scores,
         cost=cost,
         counters={"train_steps": 600 if trained else 0},
