@@ -205,7 +205,7 @@ OTHERWISE = {
     "sca_bench/engine/worker/predictions.py": "captions as they come, published when complete",
     "sca_bench/engine/worker/hooks.py": "a log that grows by lines; a torn last one is left out",
     "sca_bench/engine/finished/import_weights.py": "into a folder of write_once",
-    "sca_bench/engine/launch/launcher.py": "a lock with the holder's number",
+    "sca_bench/engine/launch/guard.py": "a lock with the holder's number",
     "sca_bench/engine/process.py": "the text log of a process",
     "sca_bench/metrics/coco_caption/spice.py": "a temporary folder for a Java process",
     "sca_bench/metrics/coco_caption/ptb_tokenizer.py": "a temporary folder for a Java process",

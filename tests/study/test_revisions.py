@@ -43,7 +43,8 @@ def store(write, tmp_path):
     return store
 
 
-def record_of(job, **changes):
+def record_of(job):
+    """Return the record of a run as it is written by the code of the moment."""
     cell = job.cell
     return RunRecord(
         cell_id=cell.cell_id,
@@ -53,13 +54,13 @@ def record_of(job, **changes):
         inputs=cell.identity.inputs,
         variant=cell.settings.variant,
         revision=cell.revision,
-        **changes,
+        revisions=cell.identity.revisions.beside_variant,
     )
 
 
 SAID = {
-    "sca": "sca revision 1, today 99",
-    "features": "features revision 2, today 99",
+    "sca": "sca revision 2, today 99",
+    "features": "features revision 3, today 99",
     "world": "world scenes-1, today 99",
 }
 
@@ -72,19 +73,20 @@ def test_a_raised_revision_makes_older_runs_and_new_work(store, write, raise_rev
     assert [age_of(record) for record in before] == [SAID[what]] * 4
     plan = make_plan(load_suite(write()), store)
     assert len(plan.left) == len(plan.jobs) == 4
-    made = {} if what == "sca" else {what: "99"}
     for job in plan.jobs:
-        store.save(record_of(job, revisions=made))
+        store.save(record_of(job))
     assert make_plan(load_suite(write()), store).left == []
     assert len(list(store.records())) == 8  # the older ones stay beside them
 
 
 def test_a_record_says_what_it_was_made_with(store):
     record = next(store.records())
-    assert made_with(record) == Revisions("1", "2", "scenes-1")
+    assert made_with(record) == Revisions("2", "3", "scenes-1")
     newer = record.model_copy(update={"revisions": {"features": "5", "of_the_future": "1"}})
-    assert made_with(newer) == Revisions("1", "5", "scenes-1")
-    assert age_of(newer) == "features revision 5, today 2"
+    assert made_with(newer) == Revisions("2", "5", "scenes-1")
+    assert age_of(newer) == "features revision 5, today 3"
+    older = record.model_copy(update={"revision": "1", "revisions": {}})  # as they once were
+    assert made_with(older) == Revisions("1", "2", "scenes-1")
 
 
 def test_a_revision_counts_only_where_its_code_is_used(write, tmp_path, suite_text, raise_revision):
