@@ -143,7 +143,7 @@ def mlflow():
 
 @pytest.fixture
 def simulation():
-    """Thousands of trials are drawn and judged: a second each."""
+    """Thousands of trials are drawn and decided: a second each."""
 
 
 @pytest.fixture

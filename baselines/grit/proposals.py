@@ -74,7 +74,7 @@ class ProposalHead(nn.Module):
         self.scales = nn.ParameterList(torch.ones(1) for _ in STRIDES)
 
     def forward(self, levels: Sequence[Tensor]) -> list[HeadOutput]:
-        """Judge every cell of the five levels."""
+        """Score every cell of the five levels."""
         outputs = []
         for level_BCHW, scale in zip(levels, self.scales, strict=True):
             x_BCHW = self.tower(level_BCHW)

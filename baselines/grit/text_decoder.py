@@ -25,7 +25,7 @@ _TEXT_NORM_EPS = 1e-8
 _LAYER_NORM_EPS = 1e-12
 
 
-class Layer(nn.Module):
+class DecoderLayer(nn.Module):
     """One transformer layer, in pieces: keys and values may come from a cache."""
 
     def __init__(self, config: TextDecoderConfig) -> None:
@@ -88,7 +88,7 @@ class TextDecoder(nn.Module):
         self.words = nn.Embedding(config.vocab_size, config.width)
         self.positions = nn.Embedding(config.num_positions, config.width)
         self.text_norm = nn.LayerNorm(config.width, eps=_TEXT_NORM_EPS)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
+        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_layers))
         # The output matrix is the word embedding; only its bias is its own.
         self.output_bias = nn.Parameter(torch.zeros(config.vocab_size))
 
@@ -202,5 +202,5 @@ class UncachedSteps:
         """Nothing is kept of the text."""
 
 
-def _layers(decoder: TextDecoder) -> Sequence[Layer]:
-    return [layer for layer in decoder.layers if isinstance(layer, Layer)]
+def _layers(decoder: TextDecoder) -> Sequence[DecoderLayer]:
+    return [layer for layer in decoder.layers if isinstance(layer, DecoderLayer)]

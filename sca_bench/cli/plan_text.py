@@ -9,14 +9,14 @@ from rich.table import Table
 
 from sca_bench.engine.forecast import forward_counts as fw
 from sca_bench.engine.forecast.budget import in_words
-from sca_bench.engine.forecast.costs import Appraisal
+from sca_bench.engine.forecast.costs import PlanCosts
 from sca_bench.engine.forecast.gpu_hours import (
     Operations,
     gpu_hours,
     operations,
     peak_gib,
 )
-from sca_bench.engine.forecast.wall_time import Prediction, predict
+from sca_bench.engine.forecast.wall_time import TimeForecast, forecast_time
 from sca_bench.study.keys.cell import Cell
 from sca_bench.study.plan.plan import Group, Job, Plan
 from sca_bench.study.plan.schedule import Machine, Schedule, make_schedule
@@ -119,7 +119,7 @@ def print_costs(
     console: Console,
     plan: Plan,
     store: Store,
-    found: Appraisal,
+    found: PlanCosts,
     gpus: Sequence[str],
     utilisation: float,
 ) -> None:
@@ -133,7 +133,7 @@ def print_costs(
     groups = whole if schedule is None else list(schedule.groups)
     _print_forwards(console, jobs, groups, cells, store, sizes)
     if schedule is not None and found.overheads is not None:
-        _print_prediction(console, schedule, store, found)
+        _print_forecast(console, schedule, store, found)
     if gpus:
         counted = operations(whole, cells, store.root, sizes, found.works)
         least = "" if sizes.is_whole else ", at least"
@@ -169,31 +169,31 @@ def _print_forwards(
     console.print(table)
 
 
-def _print_prediction(
-    console: Console, schedule: Schedule, store: Store, found: Appraisal
-) -> Prediction | None:
-    prediction = predict(schedule, store, found)
-    if prediction is None:
+def _print_forecast(
+    console: Console, schedule: Schedule, store: Store, found: PlanCosts
+) -> TimeForecast | None:
+    forecast = forecast_time(schedule, store, found)
+    if forecast is None:
         return None
     workers = min(schedule.limit, len(schedule.groups))
     _say(
         console,
         f"predicted here, {len(schedule.groups)} groups on {workers} workers x "
-        f"{schedule.threads} threads ({found.device}): {in_words(prediction.total_s)} = "
-        f"{in_words(prediction.prepare_s)} preparing + {in_words(prediction.run_s)} training and "
-        f"captioning + {in_words(prediction.rest_s)} starting, scoring, mirroring; "
-        f"{prediction.memory_mib / 1024:.1f} GiB of memory; "
-        f"{prediction.cache_bytes / 2**20:.0f} MiB of features to be kept",
+        f"{schedule.threads} threads ({found.device}): {in_words(forecast.total_s)} = "
+        f"{in_words(forecast.prepare_s)} preparing + {in_words(forecast.run_s)} training and "
+        f"captioning + {in_words(forecast.rest_s)} starting, scoring, mirroring; "
+        f"{forecast.memory_mib / 1024:.1f} GiB of memory; "
+        f"{forecast.cache_bytes / 2**20:.0f} MiB of features to be kept",
     )
-    if prediction.cpu_share < _BUSY:
-        quiet = in_words(prediction.total_s * prediction.cpu_share)
+    if forecast.cpu_share < _BUSY:
+        quiet = in_words(forecast.total_s * forecast.cpu_share)
         _say(
             console,
-            f"  other programs were at work: a worker got {prediction.cpu_share:.0%} of its core "
+            f"  other programs were at work: a worker got {forecast.cpu_share:.0%} of its core "
             f"while this was measured; on a quiet machine expect about {quiet} (delete "
             f"{store.root / 'probes.json'} to measure again)",
         )
-    return prediction
+    return forecast
 
 
 def _print_gpus(
@@ -202,7 +202,7 @@ def _print_gpus(
     plan: Plan,
     groups: Sequence[Group],
     counted: Operations,
-    found: Appraisal,
+    found: PlanCosts,
     gpus: Sequence[str],
     utilisation: float,
 ) -> None:

@@ -118,13 +118,13 @@ class _Command:
         self._keep(plan)
         return failed
 
-    def _run_plan(self, plan: Plan, judge: Any) -> Mapping[str, str]:
+    def _run_plan(self, plan: Plan, pruner: Any) -> Mapping[str, str]:
         from sca_bench.engine.launch.launcher import Launcher
 
         mirror = None
         if not self.options.no_mlflow:
             mirror = tracker(self.store, self._manifest(plan), self.options, self.console)
-        return Launcher(plan, self.store, self.line, self.console, mirror, judge).run()
+        return Launcher(plan, self.store, self.line, self.console, mirror, pruner).run()
 
     def _manifest(self, plan: Plan) -> Any:
         from sca_bench.study.plan.manifest import manifest_of

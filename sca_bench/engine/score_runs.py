@@ -104,14 +104,14 @@ def score_runs(
                     part = subset_rows(rows, which)
                     with at(f"{folder}: {name}"):
                         result = scorer.score(part, metrics, images)
-                    _keep_part(folder, name, part, result)
+                    _write_part(folder, name, part, result)
                     update = _of_part(record, name, result)
                     update["subsets"] = record.subsets | {name: subset_digest(which)}
                     record = _save(store, record, update)
     return len(waiting)
 
 
-def _keep_part(folder: Path, name: str, rows: list[CaptionRow], result: ScoreResult) -> None:
+def _write_part(folder: Path, name: str, rows: list[CaptionRow], result: ScoreResult) -> None:
     """Add a subset's region scores and statistics to the files of the whole."""
     path = folder / "region_scores.json"
     stored = json.loads(path.read_text(encoding="utf-8"))
@@ -124,7 +124,7 @@ def _keep_part(folder: Path, name: str, rows: list[CaptionRow], result: ScoreRes
         write_atomic(path, save(kept))
 
 
-def _keep_whole(
+def _write_whole(
     store: Store, record: RunRecord, rows: list[CaptionRow], result: ScoreResult
 ) -> None:
     """Write region scores and statistics; those of metrics that the record has already stay."""
@@ -164,7 +164,7 @@ def _score_whole(
 ) -> RunRecord:
     """Write the scores of all captioned regions, and of the training regions if there are any."""
     folder = store.run_dir(record.cell_id, record.seed)
-    _keep_whole(store, record, rows, result)
+    _write_whole(store, record, rows, result)
     update = _update(record, result)
     if (folder / TRAIN_PREDICTIONS).exists():
         update["scores"] |= _train_scores(scorer, record, folder, rows, metrics)

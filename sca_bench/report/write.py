@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.files import write_atomic
-from sca_bench.report.figures.forest import forests, marks_of
+from sca_bench.report.figures.forest import forests, significance_marks
 from sca_bench.report.figures.write_figures import write_pictures
 from sca_bench.report.findings.claims import ClaimResult, claim_results
 from sca_bench.report.findings.differences import Differences, differences
@@ -100,7 +100,7 @@ def _suite(data: SuiteData, paper: Paper, folder: Path) -> SuiteReport:
     regions = read_regions(data)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "claims.csv", claims_csv(claims))
-    marks = marks_of(found)
+    marks = significance_marks(found)
     write_atomic(folder / "tables.tex", write_latex(data.manifest, tables, notes, marks))
     scores = next(table for table in tables if table.id == "scores")
     write_atomic(folder / "scores.tex", write_latex_table(data.manifest, scores, notes, marks))

@@ -383,7 +383,7 @@ def test_a_kill_between_any_two_operations_of_saving_weights(
             if child == 0:
                 os.chdir(copies[-1])
                 monkeypatch.setattr(group_run, "save_trained", real)
-                monkeypatch.setattr(group_run.GroupRun, "_keep_masks", lambda *_: None)
+                monkeypatch.setattr(group_run.GroupRun, "_write_masks", lambda *_: None)
                 die_after(last)
                 return real(captioner, run_dir)
             _, status = os.waitpid(child, 0)

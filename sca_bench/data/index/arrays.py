@@ -37,7 +37,7 @@ _META = "index.json"
 _NO_SLOTS: dict[str, str] = {}
 
 
-class Damaged(Exception):
+class UnusableIndex(Exception):
     """An index that cannot be used; the message says why."""
 
 
@@ -115,12 +115,12 @@ def open_index(
         task: The split's task.
 
     Raises:
-        Damaged: It is incomplete or damaged, or a source has changed since.
+        UnusableIndex: It is incomplete or damaged, or a source has changed since.
     """
     try:
         meta = json.loads((place / _META).read_text(encoding="utf-8"))
         if meta["format"] != FORMAT or meta["sources"].keys() != sources.keys():
-            raise Damaged("it is of another format")
+            raise UnusableIndex("it is of another format")
         touched = False
         for key, path in sources.items():
             touched |= _was_touched(path, meta["sources"][key], f"{key} {path} has changed")
@@ -141,7 +141,7 @@ def open_index(
             stored_digest=meta["digest"],
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
-        raise Damaged(f"it cannot be read ({fault})") from fault
+        raise UnusableIndex(f"it cannot be read ({fault})") from fault
 
 
 def _known(path: Path) -> dict[str, Any]:
@@ -153,13 +153,13 @@ def _was_touched(path: Path, known: dict[str, Any], problem: str) -> bool:
     """Compare a file with what it was; its content only if it was touched since, which is noted.
 
     Raises:
-        Damaged: It is another now.
+        UnusableIndex: It is another now.
     """
     if has_stamp(path, known):
         return False
     stamp = file_stamp(path)
     if _digest(path) != known["sha256"]:
-        raise Damaged(problem)
+        raise UnusableIndex(problem)
     known.update(stamp)
     return True
 

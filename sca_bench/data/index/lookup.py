@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sca_bench.data.image_files import ImageFolder
-from sca_bench.data.index.arrays import FORMAT, Damaged, open_index, write_index
+from sca_bench.data.index.arrays import FORMAT, UnusableIndex, open_index, write_index
 from sca_bench.data.readers.coco_instances import ALSO_IN
 from sca_bench.data.readers.selection import FileSplit
 from sca_bench.data.region_set import RegionSet
@@ -114,7 +114,7 @@ def _open(split: FileSplit, place: Path) -> RegionSet | None:
     folder = ImageFolder(split.images, ALSO_IN.get(split.dataset, ()))
     try:
         return open_index(place, sources(split), folder, split.task)
-    except Damaged as fault:
+    except UnusableIndex as fault:
         _LOG.warning("%s: %s; the index is made again", place, fault)
         shutil.rmtree(place, ignore_errors=True)
         return None

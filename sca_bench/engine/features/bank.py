@@ -53,10 +53,10 @@ def image_key(view: int, content: str) -> str:
 
 def region_key(view: int, content: str, region_id: str) -> str:
     """Return the key of a region's row, in one view of its image."""
-    return _behind(image_key(view, content), region_id)
+    return _region_row_key(image_key(view, content), region_id)
 
 
-def _behind(image: str, region_id: str) -> str:
+def _region_row_key(image: str, region_id: str) -> str:
     return f"{image}|{region_id}"
 
 
@@ -80,7 +80,7 @@ class Keys:
         """Return the key of each of the N regions."""
         whole = self.images(batch)
         pairs = zip(batch.per_region(whole), batch.region_ids, strict=True)
-        return [_behind(image, region_id) for image, region_id in pairs]
+        return [_region_row_key(image, region_id) for image, region_id in pairs]
 
     def of(self, batch: RegionBatch, families: Iterable[Family]) -> dict[Family, list[str]]:
         """Return the keys of a batch's rows in the store of each family."""

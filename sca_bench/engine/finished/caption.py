@@ -27,7 +27,7 @@ from sca_bench.settings import CellSettings, DataSettings, ScenesSplit
 from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.study.keys.fingerprint import Fingerprints
 from sca_bench.study.runs.record import RunRecord
-from sca_bench.study.runs.revisions import asked_then
+from sca_bench.study.runs.revisions import had_setting
 from sca_bench.study.runs.store import Store
 from sca_bench.types import Prediction
 
@@ -205,7 +205,7 @@ def check_frozen_inputs(record: RunRecord, settings: CellSettings, folder: Path)
     with at(folder):
         inputs = Fingerprints().inputs(frozen)
     for key, digest in inputs.items():
-        if asked_then(record, key) and record.inputs.get(key) != digest:
+        if had_setting(record, key) and record.inputs.get(key) != digest:
             raise InputError(folder, key, "the weights this run used have changed since")
 
 

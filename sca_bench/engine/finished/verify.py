@@ -27,7 +27,7 @@ from sca_bench.models.sam.sam import sam_dims
 from sca_bench.study.keys.cell import RunSplit
 from sca_bench.study.keys.fingerprint import Fingerprints
 from sca_bench.study.runs.record import RunRecord
-from sca_bench.study.runs.revisions import OLDER, asked_then, identity_of, raised
+from sca_bench.study.runs.revisions import OLDER, had_setting, identity_of, raised
 from sca_bench.study.runs.store import PREDICTIONS, Store
 
 
@@ -126,7 +126,7 @@ class _Verifier:
     def inputs_are_the_same(self) -> str:
         """Digest every file that the settings name again."""
         here = Fingerprints().inputs(self.settings)
-        here = {key: digest for key, digest in here.items() if asked_then(self.record, key)}
+        here = {key: digest for key, digest in here.items() if had_setting(self.record, key)}
         changed = sorted(k for k in here if here[k] != self.record.inputs.get(k))
         if changed:
             problem = f"has changed since the run, as have {len(changed) - 1} more inputs"

@@ -1,6 +1,6 @@
 """How often the frozen parts run: each cell alone and without a cache, and as a run will do it.
 
-No torch: numbers of images and regions come from an appraisal.
+No torch: numbers of images and regions come from the measured `PlanCosts`.
 """
 
 from __future__ import annotations
@@ -264,7 +264,7 @@ def in_group(jobs: Iterable[Job], sizes: Sizes) -> Count:
             _pass(part, lead.cell, split, times, sizes)
         if split == "train" and (settings.eval.also_train or not lead.steps):
             _pass(part, lead.cell, split, 1, sizes)
-        once.add(0 if lead.cell.identity.keeps(split) else part.images, part.regions)
+        once.add(0 if lead.cell.identity.caches(split) else part.images, part.regions)
     return once
 
 

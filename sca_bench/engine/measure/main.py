@@ -1,4 +1,4 @@
-"""Appraises a plan in a process of its own, so that `plan` never loads torch.
+"""Measures the costs of a plan in a process of its own, so that `plan` never loads torch.
 
 `python -m sca_bench.engine.measure.main REQUEST.json OUT.json`
 """
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from sca_bench.engine.device import resolve_device, this_machine
-from sca_bench.engine.forecast.costs import Appraisal, CellWork, Request
+from sca_bench.engine.forecast.costs import CellWork, PlanCosts, Request
 from sca_bench.engine.forecast.forward_counts import TIMELESS
 from sca_bench.engine.measure.flops import work_of
 from sca_bench.engine.measure.probe import Memory, Prober
@@ -32,7 +32,7 @@ from sca_bench.study.suite.suite import load_suite
 _WORKLESS = {"data", "note", "pretraining", "runtime", "start_from"}
 
 
-def appraise(
+def measure_plan(
     plan: Plan,
     store: Store,
     *,
@@ -40,13 +40,13 @@ def appraise(
     count: bool,
     say: Callable[[str], None],
     start_s: float = 0.0,
-) -> Appraisal:
+) -> PlanCosts:
     """Measure and count what a plan takes; what was measured before is taken from memory.
 
     Args:
         plan: The plan.
         store: The runs folder.
-        probe: Measure miniatures on this machine.
+        probe: Measure probe runs on this machine.
         count: Count operations and memory without weights.
         say: Prints a line for the user.
         start_s: Seconds from the prompt until now.
@@ -75,7 +75,7 @@ def appraise(
             notes.append(
                 f"operations are counted for SCA's designs only, not for {', '.join(lacking)}"
             )
-    return Appraisal(**found, notes=list(dict.fromkeys(notes)))
+    return PlanCosts(**found, notes=list(dict.fromkeys(notes)))
 
 
 def _works(plan: Plan, memory: Memory, say: Callable[[str], None]) -> dict[str, CellWork]:
@@ -109,7 +109,7 @@ def _structure(settings: CellSettings) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Appraise what a file asks for; write the figures, or the one line that says what is wrong."""
+    """Measure the plan that a file names; write the figures, or what is wrong with the input."""
     request = Request.model_validate_json(Path(arguments[0]).read_text(encoding="utf-8"))
     out, store = Path(arguments[1]), Store(request.runs_dir)
     try:
@@ -122,7 +122,7 @@ def main(arguments: Sequence[str]) -> int:
         )
         plan = make_plan(suite, store, only=request.only, allow_missing=True)
         start_s = time.time() - request.asked if request.asked else 0.0
-        found = appraise(
+        found = measure_plan(
             plan,
             store,
             probe=request.probe,

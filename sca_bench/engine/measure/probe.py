@@ -1,4 +1,4 @@
-"""Probing a plan: a miniature of every kind of group, measured on this machine and remembered.
+"""Probing a plan: a short run of every kind of group, measured on this machine and remembered.
 
 The processes are those of the run: forked from one server, with the run's number of threads, and as
 many at a time, since workers share memory bandwidth. What was measured stands in `probes.json` of
@@ -102,7 +102,7 @@ class Prober:
             else:
                 new[key] = group
         if new:
-            self.say(f"measuring {len(new)} kinds of groups in miniature on this machine ...")
+            self.say(f"measuring {len(new)} kinds of groups by short runs on this machine ...")
             with tempfile.TemporaryDirectory(prefix="sca_bench_probe_") as folder:
                 self._measure(new, Path(folder))
 
@@ -289,7 +289,7 @@ def _split_keys(group: Group) -> dict[RunSplit, str]:
 
 
 def _copy(runs_dir: Path, place: int) -> Path:
-    """Return the miniature's runs folder, or that of a copy, which reads the same features."""
+    """Return the probe run's folder of runs, or that of a copy, which reads the same features."""
     if place == 0 or not runs_dir.exists():
         runs_dir.mkdir(parents=True, exist_ok=True)
         return runs_dir

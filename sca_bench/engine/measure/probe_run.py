@@ -1,4 +1,4 @@
-"""A group in miniature, timed: the same processes, parts and loops, with few images and steps.
+"""A probe run of a group, timed: the same processes, parts and loops, with few images and steps.
 
 What a run does once is kept apart from what it does for every image, step or caption, so that the
 full size follows by multiplication. Runs inside a worker process, beside as many neighbours as the
@@ -50,7 +50,7 @@ def small_job(job: GroupJob, runs_dir: Path, sizes: dict[RunSplit, SplitSize]) -
 
     Args:
         job: The job of the full run.
-        runs_dir: Where the miniature works.
+        runs_dir: Where the probe run works.
         sizes: Size of each of the splits.
     """
     cells = [_small_cell(cell, sizes) for cell in job.cells]
@@ -125,7 +125,7 @@ def measure_reading(job: GroupJob, _unused: Outcome, outcome: Path) -> None:
 
 
 def measure_preparation(job: GroupJob, _unused: Outcome, outcome: Path) -> None:
-    """Prepare a miniature; leave the time of a preparation and of one image's features."""
+    """Prepare a probe run; leave the time of a preparation and of one image's features."""
     began, done = time.time(), Outcome()
     load_s, sets = _timed(lambda: loaders.load_splits(job.cells[0].identity))
     thumbnails_s, _ = _timed(
@@ -134,8 +134,8 @@ def measure_preparation(job: GroupJob, _unused: Outcome, outcome: Path) -> None:
         )
     )
     whole_s, _ = _timed(lambda: prepare(job, done, outcome.with_suffix(".progress")))
-    most = max(done.kept.values(), key=lambda took: took["images"], default=None)
-    features_s = sum(took["seconds"] for took in done.kept.values())
+    most = max(done.filled.values(), key=lambda took: took["images"], default=None)
+    features_s = sum(took["seconds"] for took in done.filled.values())
     rest_s = whole_s - load_s - thumbnails_s - features_s
     _leave(
         outcome,
@@ -150,7 +150,7 @@ def measure_preparation(job: GroupJob, _unused: Outcome, outcome: Path) -> None:
 
 
 def measure_run(job: GroupJob, _unused: Outcome, outcome: Path) -> None:
-    """Run a miniature to its end; leave the time of a step, a checkpoint, an image's captions."""
+    """Carry a probe run to its end; leave the time of a step, a checkpoint, an image's captions."""
     began, done = time.time(), Outcome()
     run = _TimedRun(job, done)
     whole_s, _ = _timed(run.run)

@@ -124,7 +124,7 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class NgramTable:
     """The n-grams of one length that the references hold.
 
     Attributes:
@@ -148,24 +148,24 @@ class Table:
         return numbers
 
 
-def count_references(encoded: Encoded, num_words: int) -> list[tuple[Table, Counted]]:
+def count_references(encoded: Encoded, num_words: int) -> list[tuple[NgramTable, Counted]]:
     """Number and count the references' n-grams, n = 1 to 4."""
     numbers = encoded.words.copy()
     found = []
     for n in range(1, MOST_WORDS + 1):
         places, owners = _places(encoded, n)
         if n == 1:
-            table = Table(None, num_words)
+            table = NgramTable(None, num_words)
         else:
             keys, numbers[places] = np.unique(
                 _keys(encoded, numbers, places, n), return_inverse=True
             )
-            table = Table(keys, len(keys))
+            table = NgramTable(keys, len(keys))
         found.append((table, _count(owners, numbers[places], table.size, len(encoded.lengths))))
     return found
 
 
-def count_captions(encoded: Encoded, tables: Iterable[Table]) -> list[Counted]:
+def count_captions(encoded: Encoded, tables: Iterable[NgramTable]) -> list[Counted]:
     """Count the n-grams of captions, n = 1 to 4, in the references' numbers."""
     numbers = encoded.words.copy()
     found = []

@@ -19,7 +19,7 @@ from sca_bench.metrics.coco_caption.ngrams import (
     Encoded,
     Floats,
     Ints,
-    Table,
+    NgramTable,
     Vocabulary,
     count_captions,
     count_references,
@@ -55,7 +55,7 @@ class TextScores:
 class _Level:
     """The references' n-grams of one length."""
 
-    table: Table
+    table: NgramTable
     counted: Counted
     keys: Ints  # caption * table.size + n-gram, sorted
     idf: Floats
@@ -166,7 +166,7 @@ class ReferenceIndex:
         values = self.scores(captions).rouge_l
         return float(values.mean()), values
 
-    def _level(self, table: Table, counted: Counted, weights: Ints) -> _Level:
+    def _level(self, table: NgramTable, counted: Counted, weights: Ints) -> _Level:
         """Add document frequencies: regions, not captions, that have an n-gram."""
         size, num_captions = table.size, len(self._encoded.lengths)
         owners, places = spread(counted.starts, self._members)

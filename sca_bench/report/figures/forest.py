@@ -10,7 +10,7 @@ from sca_bench.report.findings.paper import COMPARABLE, Paper, paper_claim, verd
 from sca_bench.report.names import difference_unit, metric_label, metric_scale
 from sca_bench.report.read.suite_data import SuiteData
 from sca_bench.report.tables.claim_table import ALPHA, floor_text, needs, significance
-from sca_bench.report.tables.tables import Marks
+from sca_bench.report.tables.tables import SignificanceMarks
 
 
 def forests(
@@ -29,16 +29,16 @@ def forests(
     return found if cells is None else [*found, cells]
 
 
-def marks_of(compared: Differences) -> Marks:
-    """Return the signs of significance behind the main metric of each cell."""
+def significance_marks(compared: Differences) -> SignificanceMarks:
+    """Return the signs of significance after the main metric of each cell."""
     if compared.reference is None:
-        return Marks()
+        return SignificanceMarks()
     signs = {one.cell.entry.name: significance(one) for one in compared.cells}
     says = (
         f"* differs from {compared.reference.entry.name}, p < {ALPHA:.2f} after Holm over the cells"
     )
     named = {name: sign for name, sign in signs.items() if sign}
-    return Marks(metric_label(compared.metric), named, says if named else "")
+    return SignificanceMarks(metric_label(compared.metric), named, says if named else "")
 
 
 def _claims(

@@ -10,7 +10,7 @@ from sca_bench.errors import at
 from sca_bench.report.read.samples import LEVEL, Samples, unpaired
 from sca_bench.report.read.suite_data import CellRuns, SuiteData
 from sca_bench.stats.compare import Comparison, compare_resampled
-from sca_bench.stats.verdict import Judged, judge
+from sca_bench.stats.verdict import Decision, decide
 from sca_bench.study.suite.claims import Comparator, Side, meant_cells, parse_claim
 
 MARGIN_SHARE = 0.01
@@ -29,7 +29,7 @@ class ClaimResult:
         comparator: How the sides stand to each other, as claimed.
         verdict: What the numbers say about it.
         comparison: Difference left minus right; None where there is none.
-        judged: p, margin, and what a decision would take; None where there is no comparison.
+        decision: p, margin, and what a decision would take; None where there is no comparison.
         hole: Why there is no comparison.
         note: What a reader should know.
         sides: The cells of the left and the right side; None where this profile has none.
@@ -41,7 +41,7 @@ class ClaimResult:
     comparator: Comparator
     verdict: ClaimVerdict
     comparison: Comparison | None = None
-    judged: Judged | None = None
+    decision: Decision | None = None
     hole: str = ""
     note: str = ""
     sides: tuple[CellRuns | None, ...] = (None, None)
@@ -49,7 +49,7 @@ class ClaimResult:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """A claim before it is judged."""
+    """A claim before it is decided."""
 
     id: str
     says: str
@@ -77,13 +77,13 @@ def claim_results(data: SuiteData, samples: Samples) -> list[ClaimResult]:
         compared.append(claim.hole or claim.mixed or _compare(claim, samples))
     ready = [i for i, one in enumerate(compared) if not isinstance(one, str)]
     facts = [one for one in compared if not isinstance(one, str)]
-    judged = judge(
+    decisions = decide(
         [comparison for comparison, _, _ in facts],
         [found[i].comparator for i in ready],
         [margin for _, margin, _ in facts],
         [found[i].family for i in ready],
     )
-    verdicts = dict(zip(ready, judged, strict=True))
+    verdicts = dict(zip(ready, decisions, strict=True))
     results = []
     for index, (claim, one) in enumerate(zip(found, compared, strict=True)):
         head = (claim.id, claim.says, claim.metric, claim.comparator)

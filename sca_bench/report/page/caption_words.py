@@ -1,4 +1,4 @@
-"""Marking the words of a caption as right or wrong, for data sets whose regions have slots."""
+"""Grading the words of a caption as right or wrong, for data sets whose regions have slots."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Mark = Literal["", "right", "wrong"]
+Grade = Literal["", "right", "wrong"]
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One word of a caption; `mark` is empty for words that fill no slot."""
+    """One word of a caption; `grade` is empty for words that fill no slot."""
 
     text: str
-    mark: Mark = ""
+    grade: Grade = ""
 
 
 def slot_vocabulary(slots: Iterable[Mapping[str, str]]) -> frozenset[str]:
@@ -22,8 +22,8 @@ def slot_vocabulary(slots: Iterable[Mapping[str, str]]) -> frozenset[str]:
     return frozenset(w for each in slots for value in each.values() for w in _words(value))
 
 
-def mark_words(caption: str, reference: str, vocabulary: frozenset[str]) -> list[Word]:
-    """Mark the slot words of a caption by aligning it with its reference.
+def grade_words(caption: str, reference: str, vocabulary: frozenset[str]) -> list[Word]:
+    """Grade the slot words of a caption by aligning it with its reference.
 
     The alignment takes the fewest edits, so a word is right only where the reference has it in
     the same part: in `a blue cross left of a red square` against `a red cross left of a blue
@@ -32,7 +32,7 @@ def mark_words(caption: str, reference: str, vocabulary: frozenset[str]) -> list
     Args:
         caption: What the model said.
         reference: The reference that the region's slots were read from.
-        vocabulary: Words that count as slot words (`slot_vocabulary`); others stay unmarked.
+        vocabulary: Words that count as slot words (`slot_vocabulary`); others stay ungraded.
     """
     said = caption.split()
     aligned = _matches([_plain(w) for w in said], _words(reference))

@@ -57,7 +57,7 @@ class SuiteSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SuiteSection:
     """What the page shows of one suite.
 
     Attributes:
@@ -112,13 +112,13 @@ def write_overview(
     return page
 
 
-def _part(suite: SuiteReport, line: SuiteSummary, detail: Detail) -> Part:
+def _part(suite: SuiteReport, line: SuiteSummary, detail: Detail) -> SuiteSection:
     page = suite.page_at(detail)
     tables = tuple(table for table in page.tables if table.id not in _LEFT_OUT)
     entries = (entry for table in tables for row in table.rows for entry in row.entries)
     notes = tuple(sorted({number for entry in entries for number in entry.notes}))
     name, metric = page.manifest.report_name, metric_words(page.main_metric)
-    return Part(name, line, page, tables, notes, page.pictures, metric)
+    return SuiteSection(name, line, page, tables, notes, page.pictures, metric)
 
 
 def summarise(data: SuiteData, out_dir: Path, page: Page) -> SuiteSummary:

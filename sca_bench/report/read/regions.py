@@ -14,7 +14,7 @@ MAX_PER_IMAGE = 3
 
 
 @dataclass(frozen=True, slots=True)
-class RunSaid:
+class RunCaptions:
     """The captions of one run.
 
     Attributes:
@@ -63,7 +63,7 @@ class SuiteRegions:
     """
 
     data: SuiteData
-    runs: tuple[RunSaid, ...]
+    runs: tuple[RunCaptions, ...]
     rows: Mapping[str, CaptionRow]
     gaps: Mapping[str, Gap]
     folders: Mapping[str, str]
@@ -97,12 +97,12 @@ def read_regions(data: SuiteData) -> SuiteRegions:
     return SuiteRegions(data, tuple(runs), rows, gaps, folders, frozenset(pictured))
 
 
-def _runs(data: SuiteData) -> list[RunSaid]:
+def _runs(data: SuiteData) -> list[RunCaptions]:
     found = []
     for cell in data.cells:
         for run in cell.runs:
             if run.hole or run.record is None:
-                found.append(RunSaid(cell, run.seed, "", "", {}, {}, run.hole))
+                found.append(RunCaptions(cell, run.seed, "", "", {}, {}, run.hole))
                 continue
             key = (cell.entry.cell_id, run.seed)
             rows = data.store.predictions(*key)
@@ -110,11 +110,11 @@ def _runs(data: SuiteData) -> list[RunSaid]:
             hole = "" if rows else "left no captions"
             record = run.record
             places = (record.images_dir, record.masks_file)
-            found.append(RunSaid(cell, run.seed, *places, rows, scores, hole))
+            found.append(RunCaptions(cell, run.seed, *places, rows, scores, hole))
     return found
 
 
-def _gap(runs: list[RunSaid], region_id: str) -> Gap:
+def _gap(runs: list[RunCaptions], region_id: str) -> Gap:
     per_cell: dict[str, list[float]] = {}
     captions = set()
     for run in runs:

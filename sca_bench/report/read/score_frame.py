@@ -150,7 +150,9 @@ class ScoreTable:
                 if key not in self._asked | {"short"} and not _does_not_apply(key, rows[0], row)
             ]
             if fields:
-                said = [f"{key} {_said(rows[0], key)} against {_said(row, key)}" for key in fields]
+                said = [
+                    f"{key} {_shown(rows[0], key)} against {_shown(row, key)}" for key in fields
+                ]
                 return f"signatures differ: {', '.join(said)}"
         return ""
 
@@ -185,7 +187,7 @@ def _refuse_mixture(first: ScoreRow, row: ScoreRow, may_differ: frozenset[str]) 
         if key not in may_differ and not _does_not_apply(key, first, row)
     ]
     if fields:
-        said = [f"{key} {_said(r, key)}" for key in fields for r in (first, row)]
+        said = [f"{key} {_shown(r, key)}" for key in fields for r in (first, row)]
         raise InputError(
             None,
             row.metric,
@@ -197,5 +199,5 @@ def _refuse_mixture(first: ScoreRow, row: ScoreRow, may_differ: frozenset[str]) 
         )
 
 
-def _said(row: ScoreRow, key: str) -> str:
+def _shown(row: ScoreRow, key: str) -> str:
     return repr(row.signature[key]) if key in row.signature else "not stated"

@@ -41,7 +41,7 @@ class SharedImage:
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class ShownMask:
     """A predicted mask as a see-through image; `source` counts the kinds of masks of a page."""
 
     source: int
@@ -60,7 +60,7 @@ class Shot:
 
     image: SharedImage
     box_xywh: tuple[float, float, float, float]
-    layers: tuple[Layer, ...] = ()
+    layers: tuple[ShownMask, ...] = ()
 
 
 @dataclass(slots=True)
@@ -136,7 +136,7 @@ class Thumbnails:
         return self._sizes[images_dir]
 
 
-def layer(row: dict[str, Any], source: int, image: SharedImage) -> Layer | None:
+def layer(row: dict[str, Any], source: int, image: SharedImage) -> ShownMask | None:
     """Return a region's mask as a layer over its image; None where it has another frame.
 
     Args:
@@ -155,7 +155,7 @@ def layer(row: dict[str, Any], source: int, image: SharedImage) -> Layer | None:
     except ValueError as error:
         problem = f"damaged mask ({error})"
         raise InputError(None, row["region_id"], problem, "delete the file") from error
-    return Layer(source, mask_layer(mask))
+    return ShownMask(source, mask_layer(mask))
 
 
 def png_uri(path: Path) -> str:

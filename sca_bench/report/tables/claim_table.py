@@ -60,7 +60,7 @@ def claim_table(
     for claim in claims:
         mark = notes.mark([f"{claim.id}: {claim.hole}" if claim.hole else "", claim.note])
         entries = [Entry(claim.id), _verdict(claim), Entry(claim.says)]
-        if claim.comparison is None or claim.judged is None:
+        if claim.comparison is None or claim.decision is None:
             entries += [Entry(NO_VALUE, mark), Entry(NO_VALUE), Entry(NO_VALUE)]
         else:
             entries += [
@@ -68,7 +68,7 @@ def claim_table(
                 _ends(
                     claim.comparison.low, claim.comparison.high, notes, claim.metric, signed=True
                 ),
-                Entry(show_p(claim.judged.p_adjusted)),
+                Entry(show_p(claim.decision.p_adjusted)),
             ]
         if published:
             entries.append(published.get(claim.id, Entry(NO_VALUE)))
@@ -95,27 +95,27 @@ def _caption(published: bool) -> str:
 
 
 def _verdict(claim: ClaimResult) -> Entry:
-    judged = claim.judged
+    decision = claim.decision
     tone: Tone = "incomparable" if claim.verdict == "not comparable" else claim.verdict
-    if judged is None:
+    if decision is None:
         said = f"{claim.verdict}: no numbers" if claim.verdict == "undecided" else claim.verdict
         return Entry(said, tone=tone)
     text: str = claim.verdict
     if claim.verdict == "undecided":
         text = f"{text}: {needs(claim)}"
-    if judged.margin:
-        text += f" (margin {show_number(judged.margin * metric_scale(claim.metric), 1)})"
+    if decision.margin:
+        text += f" (margin {show_number(decision.margin * metric_scale(claim.metric), 1)})"
     return Entry(text, tone=tone)
 
 
 def needs(claim: ClaimResult) -> str:
     """Return what a decision on an undecided claim would take, in words."""
-    judged, comparison = claim.judged, claim.comparison
-    if judged is None or comparison is None:
+    decision, comparison = claim.decision, claim.comparison
+    if decision is None or comparison is None:
         return "there are no numbers"
     if not comparison.covers_seeds:
         return "needs at least two seeds a cell"
-    needed = judged.needed
+    needed = decision.needed
     ways = []
     if needed is not None and needed.seeds is not None:
         trained = [part.num_seeds for part in comparison.parts if part.trained]

@@ -76,8 +76,8 @@ def claims_csv(claims: list[ClaimResult]) -> str:
     """Return one claim a row: verdict, difference with its interval, p, and what it would take."""
     rows = []
     for claim in claims:
-        found, judged = claim.comparison, claim.judged
-        needed = judged.needed if judged is not None else None
+        found, decision = claim.comparison, claim.decision
+        needed = decision.needed if decision is not None else None
         left, right = (None if side is None else side.entry.name for side in claim.sides)
         rows.append(
             {
@@ -93,9 +93,9 @@ def claims_csv(claims: list[ClaimResult]) -> str:
                 "se_images": None if found is None else found.se_images,
                 "se_seeds": None if found is None else found.se_seeds,
                 "degrees_of_freedom": None if found is None else found.df,
-                "p": None if judged is None else judged.p,
-                "p_holm": None if judged is None else judged.p_adjusted,
-                "margin": None if judged is None else judged.margin,
+                "p": None if decision is None else decision.p,
+                "p_holm": None if decision is None else decision.p_adjusted,
+                "margin": None if decision is None else decision.margin,
                 "seeds_left": None if found is None else found.num_seeds[0],
                 "seeds_right": None if found is None else found.num_seeds[1],
                 "images": None if found is None else found.num_images,

@@ -308,8 +308,8 @@ def _cost(data: SuiteData, cell: CellRuns, key: str, notes: Footnotes) -> Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
-    """Signs behind the values of one column, such as stars of significance.
+class SignificanceMarks:
+    """Signs of significance after the values of one column, such as stars.
 
     Attributes:
         column: Label of the column; a table without it stays as it is.

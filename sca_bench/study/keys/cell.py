@@ -293,8 +293,8 @@ class CellIdentity:
         """Return what stands for a region in a split."""
         return (self.settings.eval if split == "captioned" else self.settings.train).prompt
 
-    def keeps(self, split: RunSplit) -> bool:
-        """Say whether anything frozen of a split is kept: no two jittered draws are alike."""
+    def caches(self, split: RunSplit) -> bool:
+        """Say whether frozen features of a split are cached: no two jittered draws are alike."""
         jittered = split == "train" and self.settings.data.lsj_scale is not None
         return self.settings.features.cache != "off" and not jittered
 
@@ -303,7 +303,7 @@ class CellIdentity:
 
         Embeddings are kept whenever anything is: whatever else is read is computed from them.
         """
-        if not self.keeps(split):
+        if not self.caches(split):
             return {}
         kept = {"images", *(families if self.settings.features.cache == "all" else ())}
         return {f: self.features_key(split, f) for f in FAMILIES if f in kept}

@@ -85,7 +85,7 @@ class Job:
     def cached_splits(self) -> tuple[RunSplit, ...]:
         """Return those of them of which all is kept that it reads."""
         whole = self.cell.settings.features.cache == "all"
-        return tuple(split for split in self.splits if whole and self.cell.identity.keeps(split))
+        return tuple(split for split in self.splits if whole and self.cell.identity.caches(split))
 
 
 @dataclass(frozen=True)

@@ -34,5 +34,5 @@ def preparations(groups: list[Group]) -> list[tuple[Group, tuple[RunSplit, ...]]
 
 def _prepared_splits(job: Job) -> tuple[RunSplit, ...]:
     """Return the splits to prepare for a run; one where nothing can be kept, to check its input."""
-    kept = tuple(split for split in job.splits if job.cell.identity.keeps(split))
+    kept = tuple(split for split in job.splits if job.cell.identity.caches(split))
     return kept or job.splits[:1]

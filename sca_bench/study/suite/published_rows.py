@@ -12,7 +12,7 @@ from sca_bench.study.runs.record import PublishedClaim
 from sca_bench.study.suite.axes import axis_points, cell_name
 from sca_bench.study.suite.claims import Side, meant_cells, parse_claim, parse_coordinates
 from sca_bench.study.suite.published import find_published, read_published
-from sca_bench.study.suite.schema import Claim, Patch, SuiteFile
+from sca_bench.study.suite.schema import ClaimEntry, Patch, SuiteFile
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _names(key: str, layers: Iterable[list[_Point]], path: Path) -> list[str]:
 
 
 def _claims(
-    claims: Iterable[Claim], points: list[_Point], cells: dict[str, str]
+    claims: Iterable[ClaimEntry], points: list[_Point], cells: dict[str, str]
 ) -> dict[str, PublishedClaim]:
     """Return the claims both of whose sides mean a cell with a published row."""
     found = {}

@@ -18,7 +18,7 @@ from sca_bench.study.suite.claims import meant_cells, parse_claim, parse_coordin
 from sca_bench.study.suite.profiles import load_profile, profile_names, read_yaml
 from sca_bench.study.suite.published_rows import PublishedRows, published_rows
 from sca_bench.study.suite.resolve import ResolvedCell, Resolver
-from sca_bench.study.suite.schema import Claim, Patch, SuiteFile
+from sca_bench.study.suite.schema import ClaimEntry, Patch, SuiteFile
 
 FIRST_OF_IMAGE = "first_of_image"
 """The subset that needs no file (`sca_bench.metrics.subsets`)."""
@@ -47,7 +47,7 @@ class Suite:
     cells: tuple[ResolvedCell, ...]
     seeds: tuple[int, ...]
     metrics: tuple[str, ...]
-    claims: tuple[Claim, ...]
+    claims: tuple[ClaimEntry, ...]
     axes: dict[str, list[Any]]
     overrides: tuple[str, ...]
     paths: Mapping[str, str] = field(default_factory=dict)
