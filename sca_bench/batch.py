@@ -136,7 +136,7 @@ class RegionBatch:
     def image_index(self) -> Tensor:
         """Return the image of each of the N real regions, 0 to B - 1."""
         width = self.region_mask_BR.shape[1]
-        return self._on_device([place // width for place in self._places()])
+        return self._on_device([slot // width for slot in self._places()])
 
     def prompt_boxes(self) -> Tensor | None:
         """Return the boxes (N, 4) that SAM is prompted with, or None for point-only prompts."""
@@ -151,7 +151,7 @@ class RegionBatch:
     def _places(self) -> Sequence[int]:
         if self.host_places is not None and self.region_mask_BR.device.type != "cpu":
             return self.host_places
-        return [int(place) for place in self.region_mask_BR.flatten().nonzero()[:, 0].tolist()]
+        return [int(slot) for slot in self.region_mask_BR.flatten().nonzero()[:, 0].tolist()]
 
     def _on_device(self, values: Sequence[int]) -> Tensor:
         index = torch.tensor(values, dtype=torch.long)
@@ -187,7 +187,7 @@ class RegionBatch:
     def per_region(self, per_image: list[_V]) -> list[_V]:
         """Return what is known of each image once for each of its real regions, N in all."""
         width = self.region_mask_BR.shape[1]
-        return [per_image[place // width] for place in self._places()]
+        return [per_image[slot // width] for slot in self._places()]
 
     def to(self, device: torch.device | str) -> RegionBatch:
         """Return the batch with all its tensors on `device`."""

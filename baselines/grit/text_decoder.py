@@ -160,9 +160,9 @@ class CachedSteps:
 
     def next_logits(self, ids_RT: Tensor) -> Tensor:
         """Return the logits (R, V) behind the text; all of it but its last token is known."""
-        place = self._num_text
-        end = self._num_visual + place + 1
-        x_R1D = self._decoder.embed(ids_RT[:, -1:], place)
+        position = self._num_text
+        end = self._num_visual + position + 1
+        x_R1D = self._decoder.embed(ids_RT[:, -1:], position)
         for layer, keys, values in zip(
             _layers(self._decoder), self._keys, self._values, strict=True
         ):

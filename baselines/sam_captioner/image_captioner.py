@@ -90,12 +90,12 @@ class ImageCaptioner(nn.Module):
         if prompts is not None and not self.architecture.answers:
             kind = self.architecture.model_type
             raise InputError(self.name, "crop.prompt", f"a {kind} captioner answers no questions")
-        found: list[ImageCaption] = []
+        captions: list[ImageCaption] = []
         for start in range(0, len(images), self.chunk):
             part = slice(start, start + self.chunk)
             asked = None if prompts is None else prompts[part]
-            found += self._chunk(images[part], decoding, asked)
-        return found
+            captions += self._chunk(images[part], decoding, asked)
+        return captions
 
     def prefix(self, count: int, prompts: Sequence[str] | None = None) -> tuple[Tensor, Tensor]:
         """Return ids and attention mask (N, P) of what stands in front of `count` captions."""
@@ -157,7 +157,7 @@ class ImageCaptioner(nn.Module):
 
     def _length(self, ids: list[int]) -> int:
         """Return how many tokens were generated: up to the first end token, that one included."""
-        ends = [place for place, token in enumerate(ids) if token in self.architecture.end_ids]
+        ends = [index for index, token in enumerate(ids) if token in self.architecture.end_ids]
         return ends[0] + 1 if ends else len(ids)
 
     def _text(self, ids: list[int]) -> str:

@@ -89,8 +89,8 @@ def _prepare(dataset: DataSet, root: Path, only_say: bool) -> bool:
 
 
 def _print_rows(rows: Sequence[CheckLine]) -> None:
-    found = [(row.what, row.state.replace("fail", "FAIL"), row.found) for row in rows]
-    _print_table(("check", "state", "found"), found)
+    shown = [(row.what, row.state.replace("fail", "FAIL"), row.found) for row in rows]
+    _print_table(("check", "state", "found"), shown)
 
 
 def _print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

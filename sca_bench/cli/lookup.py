@@ -74,8 +74,8 @@ def _list(console: Console, what: str, store: Store) -> None:
     if what == "variants":
         from sca_bench.variants import all_variants
 
-        found = [(v.name, v.summary, v.licence) for v in all_variants().values()]
-        _rows(console, ("variant", "what it is", "licence"), found)
+        lines = [(v.name, v.summary, v.licence) for v in all_variants().values()]
+        _rows(console, ("variant", "what it is", "licence"), lines)
     elif what == "metrics":
         from sca_bench.metrics.registry import all_metrics
 

@@ -74,10 +74,10 @@ def print_plan(console: Console, plan: Plan, store: Store, options: argparse.Nam
     if not plan.left and all(job.cell.stage for job in plan.blocked):
         return
     probe = not options.no_probe and bool(plan.left) and not plan.blocked
-    found = PlanCosts(device="cpu", cores=1)
+    costs = PlanCosts(device="cpu", cores=1)
     if probe or gpus:
-        found = ask(plan, store, options, probe=probe, count=bool(gpus))
-    print_costs(console, plan, store, found, gpus, options.utilisation)
+        costs = ask(plan, store, options, probe=probe, count=bool(gpus))
+    print_costs(console, plan, store, costs, gpus, options.utilisation)
 
 
 def _gpus(named: str | None, profile: str) -> list[str]:

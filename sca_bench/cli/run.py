@@ -159,8 +159,8 @@ def _budget(plan: Plan, store: Store, console: Console, until: float) -> Budget:
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    found = measure_plan(plan, store, probe=True, count=False, say=say)
-    return Budget(until, make_schedule(plan, store, this_machine(found.device)), store, found)
+    costs = measure_plan(plan, store, probe=True, count=False, say=say)
+    return Budget(until, make_schedule(plan, store, this_machine(costs.device)), store, costs)
 
 
 def _mirror(

@@ -78,16 +78,16 @@ def read_image_ids(file: Path) -> set[str]:
     if isinstance(content, dict):
         images = get(content, "images", "a list", file)
         return {str(get(image, "id", "an id", file, "images", i)) for i, image in enumerate(images)}
-    found: set[str] = set()
+    ids: set[str] = set()
     for index, item in enumerate(check(content, "a list", file, "top level")):
-        found |= _ids(item, file, index)
-    return found
+        ids |= _ids(item, file, index)
+    return ids
 
 
 def _ids(item: Any, file: Path, index: int) -> set[str]:
     if not isinstance(item, dict):
         return {str(check(item, "an id", file, index))}
-    found = {str(get(item, "image_id", "an id", file, index))}
+    ids = {str(get(item, "image_id", "an id", file, index))}
     if item.get("coco_id") is not None:
-        found.add(str(get(item, "coco_id", "an id", file, index)))
-    return found
+        ids.add(str(get(item, "coco_id", "an id", file, index)))
+    return ids

@@ -31,13 +31,13 @@ def now() -> str:
 
 def package_versions() -> dict[str, str]:
     """Return the versions of the packages that can move a number."""
-    found = {"sca_bench": __version__, "python": platform.python_version()}
+    versions = {"sca_bench": __version__, "python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            versions[name] = "not installed"
+    return versions
 
 
 def git_commit() -> str:
@@ -72,8 +72,8 @@ def machine(device: torch.device, threads: int) -> dict[str, Any]:
             x.partition(":")[2].strip() for x in info.read_text().splitlines() if "model name" in x
         ]
         cpu = names[0] if names else cpu
-    found: dict[str, Any] = {"cpu": cpu, "system": platform.platform(), "device": str(device)}
-    found["threads"] = threads
+    facts: dict[str, Any] = {"cpu": cpu, "system": platform.platform(), "device": str(device)}
+    facts["threads"] = threads
     if device.type == "cuda":
-        found["gpu"] = torch.cuda.get_device_name(device)
-    return found
+        facts["gpu"] = torch.cuda.get_device_name(device)
+    return facts

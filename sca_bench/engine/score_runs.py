@@ -48,8 +48,8 @@ def is_scored(
     subsets = subsets or {}
     keys = [key for metric in metrics for key in values_of(metric)]
     names = [str(ValueName(key, part=part)) for part in ("", *subsets) for key in keys]
-    found = [record.scores.get(name) for name in names]
-    whole = all(score is not None and not (again and score.value is None) for score in found)
+    scores = [record.scores.get(name) for name in names]
+    whole = all(score is not None and not (again and score.value is None) for score in scores)
     return whole and all(
         record.subsets.get(name) == subset_digest(which) for name, which in subsets.items()
     )
@@ -119,9 +119,9 @@ def _write_part(folder: Path, name: str, rows: list[CaptionRow], result: ScoreRe
     write_atomic(path, json.dumps(stored))
     if result.statistics:
         path = folder / STATISTICS
-        kept = load_file(path) if path.exists() else {}
-        kept |= {f"{name}/{k}": np.ascontiguousarray(v) for k, v in result.statistics.items()}
-        write_atomic(path, save(kept))
+        statistics = load_file(path) if path.exists() else {}
+        statistics |= {f"{name}/{k}": np.ascontiguousarray(v) for k, v in result.statistics.items()}
+        write_atomic(path, save(statistics))
 
 
 def _write_whole(
@@ -131,17 +131,17 @@ def _write_whole(
     folder = store.run_dir(record.cell_id, record.seed)
     now = _regions(rows, result)
     before = store.region_scores(record.cell_id, record.seed)
-    kept: dict[str, Any] = {}
+    statistics: dict[str, Any] = {}
     if record.scores and before.get("region_ids") == now["region_ids"]:
         older = {k: v for k, v in before.get("scores", {}).items() if k in record.scores}
         now["scores"] = older | now["scores"]
         now |= {"parts": before["parts"]} if "parts" in before else {}
         if (folder / STATISTICS).exists():
-            kept = load_file(folder / STATISTICS)
+            statistics = load_file(folder / STATISTICS)
     write_atomic(folder / "region_scores.json", json.dumps(now))
-    kept |= {k: np.ascontiguousarray(v) for k, v in result.statistics.items()}
-    if kept:
-        write_atomic(folder / STATISTICS, save(kept))
+    statistics |= {k: np.ascontiguousarray(v) for k, v in result.statistics.items()}
+    if statistics:
+        write_atomic(folder / STATISTICS, save(statistics))
     else:  # what a run of other captions left
         (folder / STATISTICS).unlink(missing_ok=True)
 

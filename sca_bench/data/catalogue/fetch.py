@@ -39,11 +39,11 @@ class RemoteState:
 def needs(dataset: DataSet, root: Path) -> list[RemoteState]:
     """Return every file of a data set and how far it is."""
     manifest = Manifest(root)
-    found = []
+    states = []
     for remote in dataset.remotes:
         size, digest = manifest.known(remote.path)
-        found.append(RemoteState(remote, _state(remote, root), size or remote.size, digest))
-    return found
+        states.append(RemoteState(remote, _state(remote, root), size or remote.size, digest))
+    return states
 
 
 def fetch(dataset: DataSet, root: Path, say: Say) -> list[RemoteState]:

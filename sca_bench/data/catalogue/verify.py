@@ -91,16 +91,16 @@ def _split_rows(
         "images": (len(region_set.images) + left_out.get(NO_REGION, 0), published.images),
         "annotations": (len(region_set.regions) + sum(inside.values()), published.regions),
     }
-    for what, (found, expected) in counts.items():
+    for what, (count, expected) in counts.items():
         if expected is None:
-            yield CheckLine(f"{name}: {what}", "note", f"{found:,} (no published count)")
+            yield CheckLine(f"{name}: {what}", "note", f"{count:,} (no published count)")
         elif partial:
             yield CheckLine(
-                f"{name}: {what}", "note", f"{found:,} (all of it would be {expected:,})"
+                f"{name}: {what}", "note", f"{count:,} (all of it would be {expected:,})"
             )
         else:
-            state: State = "ok" if found == expected else "fail"
-            text = f"{found:,}, published {expected:,} ({published.source})"
+            state: State = "ok" if count == expected else "fail"
+            text = f"{count:,}, published {expected:,} ({published.source})"
             yield CheckLine(f"{name}: {what}", state, text)
     if NOT_MET in left_out:
         state = "note" if partial else "fail"

@@ -153,11 +153,11 @@ class RegionDataset(Dataset[ImageSample]):
             IndexError: No such image.
         """
         regions = self.regions_at(index)
-        places, look = self._cut(index, regions, drawn)
-        kept = [regions[drawn.order[place]] for place in places]
+        positions, look = self._cut(index, regions, drawn)
+        kept = [regions[drawn.order[position]] for position in positions]
         picks = [
-            int(drawn.choices[place] * len(self.references_of(region)))
-            for place, region in zip(places, kept, strict=True)
+            int(drawn.choices[position] * len(self.references_of(region)))
+            for position, region in zip(positions, kept, strict=True)
         ]
         return self._sample(index, kept, picks, look)
 
@@ -195,7 +195,7 @@ class RegionDataset(Dataset[ImageSample]):
         """Return the places of `drawn.order` whose regions are kept, and how the image is shown."""
         if self.augmentation.lsj_scale is not None:
             low, high = self.augmentation.lsj_scale
-            ordered = [regions[place] for place in drawn.order]
+            ordered = [regions[position] for position in drawn.order]
             for share, offset in drawn.cuts:
                 scale = low + (high - low) * share
                 for mirrored in (True, False) if drawn.coin else (False,):
@@ -281,9 +281,9 @@ class RegionDataset(Dataset[ImageSample]):
 
     def _pictures(self, record: ImageRecord, look: _Look) -> dict[str, Tensor]:
         """Return the image as model input, as it is stored, both or neither."""
-        found: dict[str, Tensor] = {}
+        pictures: dict[str, Tensor] = {}
         if not (self.with_pixels or self.with_originals):
-            return found
+            return pictures
         if self.blank_images:  # as it is stored; model input says nothing at all, see below
             image_HW3 = blank_image(record.height, record.width)
         else:
@@ -293,12 +293,12 @@ class RegionDataset(Dataset[ImageSample]):
         elif look.view == FLIPPED:
             image_HW3 = np.ascontiguousarray(image_HW3[:, ::-1])
         if self.with_originals:
-            found["original_HW3"] = torch.from_numpy(np.array(image_HW3))
+            pictures["original_HW3"] = torch.from_numpy(np.array(image_HW3))
         if self.with_pixels and self.blank_images:
-            found["pixels_3SS"] = blank_input(self.image_size)
+            pictures["pixels_3SS"] = blank_input(self.image_size)
         elif self.with_pixels:
-            found["pixels_3SS"] = preprocess(image_HW3, self.image_size)
-        return found
+            pictures["pixels_3SS"] = preprocess(image_HW3, self.image_size)
+        return pictures
 
 
 class ViewDataset(Dataset[ImageSample]):

@@ -88,8 +88,8 @@ class SeekableSampler:
         for number in range(block):
             counts += np.bincount(self._picks(number), minlength=len(counts))
         counts += np.bincount(self._picks(block)[:offset], minlength=len(counts))
-        found: list[int] = counts.tolist()
-        return found
+        consumed: list[int] = counts.tolist()
+        return consumed
 
     def _picks(self, block: int) -> NDArray[np.intp]:
         """Return the parts of a block of draws."""

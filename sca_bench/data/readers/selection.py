@@ -43,13 +43,13 @@ def split_names(record: Mapping[str, Any]) -> set[str]:
     stated = record.get("source_split")
     if isinstance(stated, str) and stated:
         return {stated}
-    found: set[str] = set()
+    names: set[str] = set()
     for key in _LOCATIONS:
         location = record.get(key)
         if isinstance(location, str):
             folders = PurePosixPath(urlsplit(location).path).parent.parts
-            found.update(part for part in folders if part != "/")
-    return found
+            names.update(part for part in folders if part != "/")
+    return names
 
 
 class Selection:

@@ -181,11 +181,11 @@ class FeatureBank:
 
     def _of_all(self, family: Family) -> dict[str, Tensor]:
         if family not in self._shared:
-            found: dict[str, Tensor] = {}
+            tensors: dict[str, Tensor] = {}
             if SHARED[family]:
                 rows = self.stores[family].take([SHARED_KEY])
-                found = {name: values[0] for name, values in _tensors(rows).items()}
-            self._shared[family] = found
+                tensors = {name: values[0] for name, values in _tensors(rows).items()}
+            self._shared[family] = tensors
         return self._shared[family]
 
     def embeddings(self, batch: RegionBatch) -> list[Tensor | None]:
@@ -199,11 +199,13 @@ class FeatureBank:
             return [None] * len(batch.image_ids)
         keys = self.keys.images(batch)
         there = [key for key in dict.fromkeys(keys) if key in store]
-        found: dict[str, Tensor] = {}
+        embeddings: dict[str, Tensor] = {}
         if there:
-            values = _tensors(store.take(there))["embeddings_BChw"]
-            found = dict(zip(there, values.to(batch.region_mask_BR.device).float(), strict=True))
-        return [found.get(key) for key in keys]
+            values = _tensors(store.take(there))["embeddings_BChw"].to(batch.region_mask_BR.device)
+            embeddings = dict(
+                zip(there, values.to(batch.region_mask_BR.device).float(), strict=True)
+            )
+        return [embeddings.get(key) for key in keys]
 
 
 def _tensors(rows: Mapping[str, Rows]) -> dict[str, Tensor]:
@@ -263,7 +265,7 @@ class Frozen:
             self.encoder_forwards += len(batch.image_ids)
             return batch
         parts = self.bank.embeddings(batch) if self.bank else [None] * len(batch.image_ids)
-        missing = [place for place, part in enumerate(parts) if part is None]
+        missing = [position for position, part in enumerate(parts) if part is None]
         if missing:
             if batch.pixel_values_B3HW is None:
                 raise ValueError("an image is to be encoded, and there are no pixels")
@@ -274,8 +276,8 @@ class Frozen:
             self.encoder_forwards += len(missing)
             if len(missing) == len(parts):
                 return replace(batch, image_embeddings_BChw=new_BChw)
-            for place, part in zip(missing, new_BChw, strict=True):
-                parts[place] = part
+            for position, part in zip(missing, new_BChw, strict=True):
+                parts[position] = part
         return replace(
             batch, image_embeddings_BChw=torch.stack([p for p in parts if p is not None])
         )
@@ -284,10 +286,10 @@ class Frozen:
         self, owners: Mapping[Family, SharesPrefix], batch: RegionBatch
     ) -> RegionFeatures | None:
         """Return families of features, each by the captioner that gives it; None for none."""
-        found: RegionFeatures | None = None
+        features: RegionFeatures | None = None
         for captioner in dict.fromkeys(owners.values()):
             families = [family for family, owner in owners.items() if owner is captioner]
             more = captioner.frozen_features(batch, families=families)
-            found = more if found is None else merged(found, more)
+            features = more if features is None else merged(features, more)
             self.sam_mixer_forwards += batch.num_regions
-        return None if found is None else rounded(found, self.settings)
+        return None if features is None else rounded(features, self.settings)

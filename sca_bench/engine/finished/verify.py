@@ -152,15 +152,15 @@ class _Verifier:
         path = self.folder / PREDICTIONS
         if not path.is_file():
             raise InputError(path, "", "missing")
-        found = {row.region_id for row in read_rows(path)}
+        ids = {row.region_id for row in read_rows(path)}
         expected = {region.region_id for region in captioned.regions}
         for names, problem in (
-            (sorted(expected - found), "regions have no caption"),
-            (sorted(found - expected), "captions belong to no region"),
+            (sorted(expected - ids), "regions have no caption"),
+            (sorted(ids - expected), "captions belong to no region"),
         ):
             if names:
                 raise InputError(path, names[0], f"{len(names)} {problem}, the first is this")
-        return f"{len(found)} captions for the {len(expected)} regions of {captioned.name}"
+        return f"{len(ids)} captions for the {len(expected)} regions of {captioned.name}"
 
     @torch.no_grad()
     def captions_repeat(self, num_regions: int) -> str:

@@ -24,8 +24,8 @@ def parse_duration(text: str) -> float:
     Raises:
         InputError: It is none of those.
     """
-    found = _FORM.fullmatch(text.replace(" ", ""))
-    hours, minutes, seconds = (int(part or 0) for part in found.groups()) if found else (0, 0, 0)
+    match = _FORM.fullmatch(text.replace(" ", ""))
+    hours, minutes, seconds = (int(part or 0) for part in match.groups()) if match else (0, 0, 0)
     total = 3600.0 * hours + 60.0 * minutes + seconds
     if not total:
         raise InputError("--budget", text, "is no duration", "write 45s, 90m, 2h or 1h30m")
@@ -96,8 +96,8 @@ class Budget:
                 self._postpone(group, "what it starts from was not started")
                 continue
             tried = replace(self.schedule, groups=(*kept, group))
-            found = forecast_time(tried, self.store, self.costs)
-            if found is None or found.total_s - self._start_s > self.left_s:
+            forecast = forecast_time(tried, self.store, self.costs)
+            if forecast is None or forecast.total_s - self._start_s > self.left_s:
                 self._too_long(group)
                 continue
             kept.append(group)

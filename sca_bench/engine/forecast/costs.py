@@ -132,8 +132,8 @@ class PlanCosts(_Figures):
     @staticmethod
     def wrong_input(text: str) -> list[str]:
         """Return `where, key, problem, fix` of an input error that stands in place of figures."""
-        found: list[str] = json.loads(text)["wrong"]
-        return found
+        parts: list[str] = json.loads(text)["wrong"]
+        return parts
 
 
 class Request(_Figures):

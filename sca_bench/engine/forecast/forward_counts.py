@@ -77,8 +77,8 @@ class Sizes:
         part, name = cell.identity.split_settings(split), cell.identity.data_split(split)
         if part is None:
             return None
-        if (found := self._known.get(split_key(cell, split))) is not None:
-            return found
+        if (size := self._known.get(split_key(cell, split))) is not None:
+            return size
         drawn = cell.settings.train.regions_per_image
         images = part.num_images if isinstance(part, ScenesSplit) else None
         if not isinstance(part, ScenesSplit | MixtureSplit):
@@ -95,11 +95,11 @@ class Sizes:
 
     def drawn(self, cell: Cell) -> float:
         """Return how many regions a training draw keeps, at most where the split is not here."""
-        found = self._known.get(split_key(cell, "train"))
+        size = self._known.get(split_key(cell, "train"))
         most = cell.settings.train.regions_per_image
-        if found is None:
+        if size is None:
             self.notes[f"training draws keep {most} regions an image, at most"] = None
-        return found.drawn if found is not None else most
+        return size.drawn if size is not None else most
 
 
 def split_key(cell: Cell, split: RunSplit) -> str:
@@ -197,7 +197,7 @@ def _pass(count: Count, cell: Cell, split: RunSplit, times: int, sizes: Sizes) -
 
 def banks(groups: Iterable[Group], runs_dir: Path) -> list[Bank]:
     """Return the features that a run of these groups will compute once and keep."""
-    found: list[Bank] = []
+    listed: list[Bank] = []
     claimed: set[tuple[str, str]] = set()
     for group, splits in preparations(list(groups)):
         for split in splits:
@@ -221,8 +221,8 @@ def banks(groups: Iterable[Group], runs_dir: Path) -> list[Bank]:
             if families - {family for family in keys if there[family]}:
                 claimed |= {(key, images) for key in keys.values()}
                 wanted = {f: key for f, key in missing.items() if f in families}
-                found.append(Bank(split, cell, wanted, there["images"]))
-    return found
+                listed.append(Bank(split, cell, wanted, there["images"]))
+    return listed
 
 
 def shared(groups: Iterable[Group], runs_dir: Path, sizes: Sizes) -> Count:

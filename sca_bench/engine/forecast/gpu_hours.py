@@ -126,9 +126,9 @@ def peak_gib(jobs: Iterable[Job], works: Mapping[str, CellWork]) -> float:
 
     Trained weights and AdamW's two moments are held for every cell, gradients for one.
     """
-    found = [works[job.cell.cell_id] for job in jobs if job.cell.cell_id in works]
-    if not found:
+    known = [works[job.cell.cell_id] for job in jobs if job.cell.cell_id in works]
+    if not known:
         return 0.0
-    frozen = max(work.frozen_gib for work in found)
-    trained = sum(3 * work.trained_gib for work in found)
-    return frozen + trained + max(work.trained_gib + work.step_gib for work in found)
+    frozen = max(work.frozen_gib for work in known)
+    trained = sum(3 * work.trained_gib for work in known)
+    return frozen + trained + max(work.trained_gib + work.step_gib for work in known)

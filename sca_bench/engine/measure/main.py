@@ -58,29 +58,29 @@ def measure_plan(
     here = this_machine(resolve_device(runs[0].cell.settings.runtime.device))
     name = digest_json([machine(torch.device(here.device), 0), here.cores, package_versions()])[:12]
     memory = Memory(store.root / "probes.json", name)
-    found: dict[str, Any] = {"device": here.device, "cores": here.cores, "gpus": here.gpus}
+    figures: dict[str, Any] = {"device": here.device, "cores": here.cores, "gpus": here.gpus}
     notes: list[str] = []
     if probe and plan.left:
         schedule = make_schedule(plan, store, here)
         prober = Prober(plan, store, schedule, here, memory, say)
         prober.measure()
-        found |= {"sizes": prober.sizes, "probes": prober.probes}
-        found["overheads"] = prober.overheads(start_s) if prober.probes else None
+        figures |= {"sizes": prober.sizes, "probes": prober.probes}
+        figures["overheads"] = prober.overheads(start_s) if prober.probes else None
         notes += prober.notes
     if count:
         works = _works(plan, Memory(store.root / "probes.json", package_versions()["torch"]), say)
-        found["works"] = works
+        figures["works"] = works
         lacking = sorted({j.cell.name for j in plan.jobs if j.cell.cell_id not in works})
         if lacking:
             notes.append(
                 f"operations are counted for SCA's designs only, not for {', '.join(lacking)}"
             )
-    return PlanCosts(**found, notes=list(dict.fromkeys(notes)))
+    return PlanCosts(**figures, notes=list(dict.fromkeys(notes)))
 
 
 def _works(plan: Plan, memory: Memory, say: Callable[[str], None]) -> dict[str, CellWork]:
     """Count what the cells and stages compute, each structure once."""
-    found: dict[str, CellWork] = {}
+    works_of_cells: dict[str, CellWork] = {}
     cells = {job.cell.cell_id: job.cell for job in (*plan.jobs, *plan.stages)}
     for number, (cell_id, cell) in enumerate(cells.items(), start=1):
         key = _structure(cell.settings)
@@ -95,8 +95,8 @@ def _works(plan: Plan, memory: Memory, say: Callable[[str], None]) -> dict[str, 
                 continue
             known = work.model_dump()
             memory.put("work", key, known)
-        found[cell_id] = CellWork.model_validate(known)
-    return found
+        works_of_cells[cell_id] = CellWork.model_validate(known)
+    return works_of_cells
 
 
 def _structure(settings: CellSettings) -> str:
@@ -122,7 +122,7 @@ def main(arguments: Sequence[str]) -> int:
         )
         plan = make_plan(suite, store, only=request.only, allow_missing=True)
         start_s = time.time() - request.asked if request.asked else 0.0
-        found = measure_plan(
+        costs = measure_plan(
             plan,
             store,
             probe=request.probe,
@@ -134,7 +134,7 @@ def main(arguments: Sequence[str]) -> int:
         wrong = [error.where, error.key, error.problem, error.fix]
         write_atomic(out, json.dumps({"wrong": wrong}))
         return 2
-    write_atomic(out, found.model_dump_json())
+    write_atomic(out, costs.model_dump_json())
     return 0
 
 

@@ -103,23 +103,23 @@ def measure_reading(job: GroupJob, _unused: Outcome, outcome: Path) -> None:
     settings = lead.settings
     load_s, sets = _timed(lambda: loaders.load_splits(lead))
     sizes: dict[str, Any] = {}
-    for name, found in sets.items():
-        views, rows = len(found.images), len(found.regions)
+    for name, region_set in sets.items():
+        views, rows = len(region_set.images), len(region_set.regions)
         if name == "train" and settings.data.lsj_scale is None and settings.data.flip != "never":
             side = sam_dims(settings.sam.size).image_size
             dataset = loaders.make_dataset(
                 sets, name, lead, image_size=side, seed=0, with_pixels=False
             )
             shown = ViewDataset(dataset).keys
-            views, rows = len(shown), sum(len(found.regions_of(image)) for image, _ in shown)
+            views, rows = len(shown), sum(len(region_set.regions_of(image)) for image, _ in shown)
         most = settings.train.regions_per_image
-        kept = sum(min(most, len(found.regions_of(image))) for image in found.images)
+        kept = sum(min(most, len(region_set.regions_of(image))) for image in region_set.images)
         sizes[name] = SplitSize(
-            images=len(found.images),
-            regions=len(found.regions),
+            images=len(region_set.images),
+            regions=len(region_set.regions),
             views=views,
             rows=rows,
-            drawn=kept / len(found.images),
+            drawn=kept / len(region_set.images),
         ).model_dump()
     _leave(outcome, {"began": began, "load_s": load_s, "sizes": sizes})
 

@@ -77,11 +77,11 @@ def estimate_step(settings: CellSettings) -> StepEstimate | None:
     captioner, sized = bare_captioner(settings)
     parameters = list(captioner.parameters())
     trained = [p for p in parameters if p.requires_grad]
-    found = StepEstimate(sum(p.numel() for p in parameters), sum(p.numel() for p in trained))
-    found.memory_gib["weights"] = sum(p.numel() * p.element_size() for p in parameters) / _GIB
-    found.memory_gib["gradients and AdamW"] = 3 * sum(p.numel() * 4 for p in trained) / _GIB
-    found.memory_gib["one step"] = _peak_of_a_step(captioner, sized, found.shapes) / _GIB
-    return found
+    estimate = StepEstimate(sum(p.numel() for p in parameters), sum(p.numel() for p in trained))
+    estimate.memory_gib["weights"] = sum(p.numel() * p.element_size() for p in parameters) / _GIB
+    estimate.memory_gib["gradients and AdamW"] = 3 * sum(p.numel() * 4 for p in trained) / _GIB
+    estimate.memory_gib["one step"] = _peak_of_a_step(captioner, sized, estimate.shapes) / _GIB
+    return estimate
 
 
 def bare_captioner(settings: CellSettings) -> tuple[ScaCaptioner, CellSettings]:

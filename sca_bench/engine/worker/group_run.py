@@ -122,15 +122,15 @@ class GroupRun:
         begun = self.start > 0 or is_trained(self.folders[cell.key])
         if begun and not cell.reuses and before is not None and before.lineage:
             return list(before.lineage)  # what it did start from, whatever has become of that
-        found = self.index.find(wanted, cell.seed)
-        if found is None and begun and not cell.reuses:
+        trained = self.index.find(wanted, cell.seed)
+        if trained is None and begun and not cell.reuses:
             return []  # its record was deleted; its own checkpoint is all it needs
-        if found is None:
+        if trained is None:
             problem = f"the weights of training {wanted} are gone"
             raise InputError(self.store.root, cell.name, problem, "run the suite again")
-        load_found(member.captioner, found, self.index.folder(found))
-        stage = self.store.record(found.cell_id, found.seed)
-        return self.index.lineage((stage.stage if stage else "") or name, found)
+        load_found(member.captioner, trained, self.index.folder(trained))
+        stage = self.store.record(trained.cell_id, trained.seed)
+        return self.index.lineage((stage.stage if stage else "") or name, trained)
 
     def _group(self) -> CellGroup:
         spec = self.lead.spec

@@ -51,8 +51,8 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
     identity, runs_dir, device = lead.identity, Path(job.runs_dir), torch.device(job.device)
     sets = loaders.load_splits(identity)
     _refuse_overlaps(job, lead, sets)
-    read = {identity.data_split(name): found for name, found in sets.items()}
-    outcome.messages += [f"{name}: {found.summary()}" for name, found in read.items()]
+    read = {identity.data_split(name): region_set for name, region_set in sets.items()}
+    outcome.messages += [f"{name}: {region_set.summary()}" for name, region_set in read.items()]
     datasets = {
         split: loaders.make_dataset(
             sets,
@@ -112,8 +112,8 @@ class _Parts:
         loader = spec.parts
         if loader == SAM_PARTS:
             whole = (parts for (name, _), parts in self._loaded.items() if name == SCA_PARTS)
-            if (found := next(whole, None)) is not None:
-                return found
+            if (shared := next(whole, None)) is not None:
+                return shared
         key = (loader, "" if loader == SAM_PARTS else settings.text_decoder.weights)
         if key not in self._loaded:
             self._loaded[key] = spec.load_parts(settings)
