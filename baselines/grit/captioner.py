@@ -206,9 +206,9 @@ class GritCaptioner(nn.Module):
         config = self.grit.config
         sides = (config.short_side_px, config.long_side_px)
         counts = batch.region_mask_BR.sum(dim=1).tolist()
-        places = torch.arange(batch.num_regions).split(counts)
+        rows_of_images = torch.arange(batch.num_regions).split(counts)
         groups: dict[tuple[int, int], list[tuple[ResizedImage, Tensor]]] = {}
-        for image_HW3, rows_N in zip(batch.original_images or [], places, strict=True):
+        for image_HW3, rows_N in zip(batch.original_images or [], rows_of_images, strict=True):
             if len(rows_N):
                 image = resize(image_HW3, *sides)
                 groups.setdefault(image.size_hw, []).append((image, rows_N))

@@ -95,21 +95,21 @@ class MetricSpec:
             computation: Callable[..., Sequence[Scored]] = _attribute(self.compute)
             return computation(rows, context)
         try:
-            found = list(_attribute(self.compute)(rows, context))
+            scored = list(_attribute(self.compute)(rows, context))
         except NotComputed:
             raise
         except Exception as error:
             said = " ".join(f"{type(error).__name__}: {error}".split())
             raise NotComputed(f"{self.compute} raised {said}") from error
-        for one in found:
+        for one in scored:
             if not isinstance(one, Scored):
                 raise NotComputed(f"{self.compute} gave {type(one).__name__}, expected Scored")
             own = one.key == context.name or one.key.startswith(f"{context.name}.")
             if not own:
                 raise NotComputed(f"{self.compute} gave {one.key!r}, expected {context.name!r}")
-        if context.name not in {one.key for one in found}:
+        if context.name not in {one.key for one in scored}:
             raise NotComputed(f"{self.compute} gave no value named {context.name!r}")
-        return found
+        return scored
 
 
 def _attribute(path: str) -> Any:

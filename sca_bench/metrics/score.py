@@ -231,9 +231,9 @@ class Scorer:
         assert self._java is not None
         if spec.family == "spice":
             return spice(self._java, references.groups, captions, 36 * self._timeout_s)
-        found = self._meteor_process(self._java).statistics(references.groups, captions)
-        result.statistics["meteor"] = found
-        return float(meteor_scores(found.sum(axis=0))), meteor_scores(found).tolist()
+        statistics = self._meteor_process(self._java).statistics(references.groups, captions)
+        result.statistics["meteor"] = statistics
+        return float(meteor_scores(statistics.sum(axis=0))), meteor_scores(statistics).tolist()
 
     def _meteor_process(self, java: Java) -> Meteor:
         if self._meteor is None:

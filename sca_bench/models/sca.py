@@ -334,11 +334,11 @@ def check_selection(heads: int | None, candidates: int, select: str) -> None:
         InputError: There are several heads, and not one for each candidate.
     """
     if select == "predicted_iou" and heads not in (1, candidates):
-        found = "as many as the batch has images" if heads is None else f"{heads}"
+        given = "as many as the batch has images" if heads is None else f"{heads}"
         raise InputError(
             None,
             "eval.select",
             f"predicted_iou needs one caption head, or one per mask candidate ({candidates});"
-            f" there are {found}",
+            f" there are {given}",
             "set eval.select: first, or change the number of heads",
         )

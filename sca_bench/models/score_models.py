@@ -107,19 +107,19 @@ class SentenceModel:
     @torch.no_grad()
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return unit vectors, (len(texts), width) float32, in the order of the texts."""
-        order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
-        found: list[NDArray[np.float32] | None] = [None] * len(texts)
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+        embeddings: list[NDArray[np.float32] | None] = [None] * len(texts)
         step = _at_a_time(self._model.device)
         for first in range(0, len(order), step):
-            places = order[first : first + step]
-            chosen = [texts[place] for place in places]
+            indices = order[first : first + step]
+            chosen = [texts[index] for index in indices]
             words = _cut(self._tokenizer, chosen, self._length, self._model.device)
             hidden = self._model(**words).last_hidden_state
             mask = words["attention_mask"][..., None].to(hidden.dtype)
             mean = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1e-9)
-            for place, unit in zip(places, _numpy(F.normalize(mean, dim=-1)), strict=True):
-                found[place] = unit
-        return np.stack([unit for unit in found if unit is not None])
+            for index, unit in zip(indices, _numpy(F.normalize(mean, dim=-1)), strict=True):
+                embeddings[index] = unit
+        return np.stack([unit for unit in embeddings if unit is not None])
 
 
 _READ = ("*.safetensors", "*.json", "*.txt", "*.model")

@@ -91,9 +91,9 @@ def decide(
     decisions: dict[int, Decision] = {}
     for indices in members.values():
         p_values = [claims[i].p if claims[i].decidable else 1.0 for i in indices]
-        for place, i in enumerate(indices):
+        for number, i in enumerate(indices):
             decisions[i] = _decide_one(
-                comparisons[i], comparators[i], margins[i], claims[i], p_values, place, alpha
+                comparisons[i], comparators[i], margins[i], claims[i], p_values, number, alpha
             )
     return [decisions[i] for i in range(len(claims))]
 
@@ -125,17 +125,17 @@ def _decide_one(
     margin: float,
     claim: _Claim,
     p_values: list[float],
-    place: int,
+    number: int,
     alpha: float,
 ) -> Decision:
     p = None if comparison.p is None else claim.p
     if not claim.decidable:
         wanted = None if p is None else needed(comparison)
         return Decision("undecided", p, None if p is None else 1.0, wanted, margin)
-    support = _adjusted(p_values, place, claim.support)
+    support = _adjusted(p_values, number, claim.support)
     if support < alpha:
         return Decision("reproduced", p, support, None, margin)
-    contra = _adjusted(p_values, place, claim.contra)
+    contra = _adjusted(p_values, number, claim.contra)
     if contra < alpha:
         return Decision("contradicted", p, contra, None, margin)
     # A weak claim is decided by the distance to its margin.
@@ -144,7 +144,7 @@ def _decide_one(
     return Decision("undecided", p, min(support, contra), wanted, margin)
 
 
-def _adjusted(p_values: list[float], place: int, p: float) -> float:
+def _adjusted(p_values: list[float], number: int, p: float) -> float:
     """Return the adjusted p of one claim of a family, were this its p."""
-    changed = [*p_values[:place], p, *p_values[place + 1 :]]
-    return float(holm(changed)[place])
+    changed = [*p_values[:number], p, *p_values[number + 1 :]]
+    return float(holm(changed)[number])

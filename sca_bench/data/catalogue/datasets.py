@@ -89,8 +89,8 @@ def _objects365_remotes() -> tuple[Remote, ...]:
 
 
 DATASETS: dict[str, DataSet] = {
-    found.name: found
-    for found in (
+    data_set.name: data_set
+    for data_set in (
         DataSet(
             "visual_genome",
             "CC BY 4.0",

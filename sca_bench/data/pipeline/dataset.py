@@ -192,7 +192,7 @@ class RegionDataset(Dataset[ImageSample]):
     def _cut(
         self, index: int, regions: Sequence[Region], drawn: TrainingDraw
     ) -> tuple[list[int], _Look]:
-        """Return the places of `drawn.order` whose regions are kept, and how the image is shown."""
+        """Return the kept positions of `drawn.order`, and how the image is shown."""
         if self.augmentation.lsj_scale is not None:
             low, high = self.augmentation.lsj_scale
             ordered = [regions[position] for position in drawn.order]
@@ -202,14 +202,14 @@ class RegionDataset(Dataset[ImageSample]):
                     jitter = self._jitter(index, scale, offset, mirrored)
                     boxes_xyxy_R4 = jitter_boxes([r.box_xyxy for r in ordered], jitter)
                     alive = np.flatnonzero(has_area(boxes_xyxy_R4)).tolist()
-                    places = alive[: self.regions_per_image]
-                    if not mirrored or self._may_mirror([ordered[k] for k in places]):
+                    positions = alive[: self.regions_per_image]
+                    if not mirrored or self._may_mirror([ordered[k] for k in positions]):
                         break
-                if places:
-                    return places, _Look(JITTERED, jitter)
-        places = list(range(len(drawn.order)))[: self.regions_per_image]
-        mirror = drawn.coin and self._may_mirror([regions[drawn.order[k]] for k in places])
-        return places, _Look(FLIPPED if mirror else PLAIN)
+                if positions:
+                    return positions, _Look(JITTERED, jitter)
+        positions = list(range(len(drawn.order)))[: self.regions_per_image]
+        mirror = drawn.coin and self._may_mirror([regions[drawn.order[k]] for k in positions])
+        return positions, _Look(FLIPPED if mirror else PLAIN)
 
     def _jitter(self, index: int, scale: float, offset: float, mirrored: bool) -> Jitter:
         record = self.region_set.images[self.region_set.image_id(index)]
@@ -317,18 +317,18 @@ class ViewDataset(Dataset[ImageSample]):
 
     def __init__(self, dataset: RegionDataset, *, stored_only: bool = False) -> None:
         self.dataset = dataset
-        self._places = [
+        self._views = [
             (index, view)
             for index in range(len(dataset))
             for view in ((PLAIN,) if stored_only else dataset.views_of(index))
         ]
-        self.keys = [(dataset.region_set.image_id(index), view) for index, view in self._places]
+        self.keys = [(dataset.region_set.image_id(index), view) for index, view in self._views]
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._views)
 
     def __getitem__(self, index: int) -> ImageSample:
-        return self.dataset.view(*self._places[index])
+        return self.dataset.view(*self._views[index])
 
 
 def _is_sided(region: Region) -> bool:

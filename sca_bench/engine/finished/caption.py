@@ -179,12 +179,13 @@ class FinishedCaptioner:
         features = self.captioner.frozen_features(batch, with_masks=True)
         features = rounded(features, self.settings.features)
         decoding = Decoding(self.settings.eval.num_beams, self.settings.eval.max_new_tokens)
-        said: Prediction = self.captioner.generate(replace(batch, features=features), decoding)[0]
+        batch = replace(batch, features=features)
+        prediction: Prediction = self.captioner.generate(batch, decoding)[0]
         best = int(features.ious_NM[0].argmax())
         mask = mask_in_image(
             features.need("mask_logits_NMhw")[0, best].cpu(), image.shape[:2], self.image_size
         )
-        return said, mask
+        return prediction, mask
 
 
 def _shares_prefix(captioner: object) -> bool:

@@ -27,7 +27,7 @@ from sca_bench.engine.worker.predictions import ValidationSummary, WritePredicti
 from sca_bench.engine.worker.prepare import build_member
 from sca_bench.engine.worker.run_record import cost_of, new_record
 from sca_bench.engine.worker.sam_masks import masks_file, write_masks
-from sca_bench.engine.worker.trained_weights import load_found, load_trained, save_trained
+from sca_bench.engine.worker.trained_weights import load_indexed, load_trained, save_trained
 from sca_bench.errors import CellError, InputError
 from sca_bench.models.sam.sam import sam_dims
 from sca_bench.study.keys.cell import CellIdentity, RunSplit, families_of
@@ -128,7 +128,7 @@ class GroupRun:
         if trained is None:
             problem = f"the weights of training {wanted} are gone"
             raise InputError(self.store.root, cell.name, problem, "run the suite again")
-        load_found(member.captioner, trained, self.index.folder(trained))
+        load_indexed(member.captioner, trained, self.index.folder(trained))
         stage = self.store.record(trained.cell_id, trained.seed)
         return self.index.lineage((stage.stage if stage else "") or name, trained)
 

@@ -74,7 +74,7 @@ def read_trained(path: Path) -> dict[str, Tensor]:
     return read_tensors(path, "")
 
 
-def load_found(captioner: Any, trained: Trained, folder: Path) -> None:
+def load_indexed(captioner: Any, trained: Trained, folder: Path) -> None:
     """Load weights that another run trained.
 
     Raises:

@@ -89,13 +89,13 @@ def slot_accuracy(rows: Sequence[CaptionRow]) -> list[Scored]:
         hits.append({s: float(canonical(said.get(s, "")) == canonical(right[s])) for s in right})
 
     columns: dict[str, list[tuple[CaptionRow, float]]] = defaultdict(list)
-    for row, found in zip(carrying, hits, strict=True):
-        simple = [found[slot] for slot in grammar.SIMPLE_SLOTS if slot in found]
+    for row, hit in zip(carrying, hits, strict=True):
+        simple = [hit[slot] for slot in grammar.SIMPLE_SLOTS if slot in hit]
         if simple:
             columns[MEAN_OF_SLOTS].append((row, sum(simple) / len(simple)))
         for slot in grammar.SLOTS:
-            if slot in found:
-                columns[slot].append((row, found[slot]))
+            if slot in hit:
+                columns[slot].append((row, hit[slot]))
     scored = []
     for slot in (slot for slot in (MEAN_OF_SLOTS, *grammar.SLOTS) if slot in columns):
         whole = ValueName(SLOTS, "" if slot == MEAN_OF_SLOTS else slot)

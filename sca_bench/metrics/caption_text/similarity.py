@@ -65,21 +65,21 @@ def clip_score(rows: Sequence[CaptionRow], context: Context) -> list[Scored]:
     model = _model(context, "load_clip", folder)
     cosines = np.zeros(len(rows))
     image_id, image = "", np.zeros((0, 0, 3), np.uint8)
-    places = sorted(range(len(rows)), key=lambda place: rows[place].image_id)
-    for first in range(0, len(places), _BATCH):
-        batch = places[first : first + _BATCH]
+    order = sorted(range(len(rows)), key=lambda index: rows[index].image_id)
+    for first in range(0, len(order), _BATCH):
+        batch = order[first : first + _BATCH]
         crops = []
-        for place in batch:
-            if rows[place].image_id != image_id:
-                image_id = rows[place].image_id
+        for index in batch:
+            if rows[index].image_id != image_id:
+                image_id = rows[index].image_id
                 try:
                     image = context.images(image_id)
                 except InputError as error:
                     raise NotComputed(f"clip_score: {error}") from error
-            box = boxes[place]
+            box = boxes[index]
             assert box is not None
             crops.append(crop(image, box))
-        texts = [_PREFIX + encodable(rows[place].caption) for place in batch]
+        texts = [_PREFIX + encodable(rows[index].caption) for index in batch]
         cosines[batch] = _run(model.cosines, crops, texts)
     values = [_WEIGHT * max(float(value), 0.0) for value in cosines]
     cut = hashlib.sha256(repr(sorted((row.region_id, row.box_xyxy) for row in rows)).encode())
@@ -104,10 +104,10 @@ def sentence_similarity(rows: Sequence[CaptionRow], context: Context) -> list[Sc
     """
     model = _model(context, "load_sentence", model_folder("sentence_similarity"))
     texts = list(dict.fromkeys(t for row in rows for t in (row.caption, *row.references)))
-    places = {text: place for place, text in enumerate(texts)}
+    row_of_text = {text: index for index, text in enumerate(texts)}
     units = _run(model.embed, [encodable(text) for text in texts])
     values = [
-        max(float(units[places[row.caption]] @ units[places[r]]) for r in row.references)
+        max(float(units[row_of_text[row.caption]] @ units[row_of_text[r]]) for r in row.references)
         for row in rows
     ]
     said = f"sca_bench sentence_similarity (mean pooling, best reference, {model.name})"

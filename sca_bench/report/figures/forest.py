@@ -21,12 +21,12 @@ def forests(
     for claim in claims:
         if claim.comparison is not None:
             units.setdefault(difference_unit(claim.metric), []).append(claim)
-    found = [
+    pictures = [
         _claims(data, paper, own, compared, number)
         for number, own in enumerate(units.values(), start=1)
     ]
     cells = _cells(compared)
-    return found if cells is None else [*found, cells]
+    return pictures if cells is None else [*pictures, cells]
 
 
 def significance_marks(compared: Differences) -> SignificanceMarks:
@@ -52,8 +52,8 @@ def _claims(
     shown = sorted(claims, key=lambda claim: claim.metric != data.main_metric)  # stable
     metrics = list(dict.fromkeys(claim.metric for claim in shown))
     for claim in shown:
-        found, scale = claim.comparison, metric_scale(claim.metric)
-        assert found is not None
+        comparison, scale = claim.comparison, metric_scale(claim.metric)
+        assert comparison is not None
         published = None
         printed = paper_claim(data, paper, claim.id, claim.metric, claim.sides)
         if printed is not None and printed.differences is not None:
@@ -66,14 +66,14 @@ def _claims(
         rows.append(
             ForestRow(
                 f"{claim.id} ({claim.comparator})",
-                found.difference * scale,
-                None if found.low is None else found.low * scale,
-                None if found.high is None else found.high * scale,
+                comparison.difference * scale,
+                None if comparison.low is None else comparison.low * scale,
+                None if comparison.high is None else comparison.high * scale,
                 metric_label(claim.metric) if len(metrics) > 1 else "",
                 decided,
                 claim.verdict if decided else f"undecided: {needs(claim)}",
                 published,
-                images_only=not found.covers_seeds,
+                images_only=not comparison.covers_seeds,
             )
         )
     label = metric_label(metrics[0]) if len(metrics) == 1 else "Metric"
@@ -103,17 +103,17 @@ def _cells(compared: Differences) -> ForestPicture | None:
     scale, reference = metric_scale(compared.metric), compared.reference
     rows = []
     for one in compared.cells:
-        found = one.comparison
-        if found is None or one.cell.entry.control:
+        comparison = one.comparison
+        if comparison is None or one.cell.entry.control:
             continue
         rows.append(
             ForestRow(
                 one.cell.entry.name,
-                found.difference * scale,
-                None if found.low is None else found.low * scale,
-                None if found.high is None else found.high * scale,
+                comparison.difference * scale,
+                None if comparison.low is None else comparison.low * scale,
+                None if comparison.high is None else comparison.high * scale,
                 filled=bool(significance(one)),
-                images_only=not found.covers_seeds,
+                images_only=not comparison.covers_seeds,
             )
         )
     if not rows or reference is None:

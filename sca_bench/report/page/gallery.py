@@ -124,7 +124,7 @@ def build_gallery(regions: SuiteRegions, size: GallerySize | None = None) -> Gal
         seeds = seeds[:1]
     runs = [run for run in regions.runs if run.seed in seeds]
     cells = regions.data.cells
-    order = {cell.entry.cell_id: place for place, cell in enumerate(cells)}
+    order = {cell.entry.cell_id: index for index, cell in enumerate(cells)}
     chosen = choose(regions, size.num_disputed, size.num_even)
     known = slot_vocabulary(row.slots for row in regions.rows.values())
     metric = regions.data.main_metric
@@ -181,22 +181,22 @@ class _Masks:
         """Whose masks there are."""
         if len(self._users) == 1:
             return ("SAM's mask",)
-        found = []
+        names = []
         for runs in self._users:
             cells = list(dict.fromkeys(run.cell.entry.name for run in runs))
             more = f" and {len(cells) - _NAMED} more" if len(cells) > _NAMED else ""
-            found.append(f"SAM's mask of {', '.join(cells[:_NAMED])}{more}")
-        return tuple(found)
+            names.append(f"SAM's mask of {', '.join(cells[:_NAMED])}{more}")
+        return tuple(names)
 
     def layers(self, region_id: str, image: SharedImage) -> tuple[ShownMask, ...]:
         """Return a region's masks of each kind over its image."""
-        found = []
+        layers = []
         for source, (rows, runs) in enumerate(zip(self._rows, self._users, strict=True)):
             shown = any(run.images_dir == self._folders.get(region_id) for run in runs)
             if region_id in rows and shown:
                 with at(self._root / self._files[source]):
-                    found.append(layer(rows[region_id], source, image))
-        return tuple(one for one in found if one is not None)
+                    layers.append(layer(rows[region_id], source, image))
+        return tuple(one for one in layers if one is not None)
 
     def about(self, shots: Iterable[Shot | None]) -> str:
         """Say what the masks of a gallery are."""

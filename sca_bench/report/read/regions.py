@@ -98,20 +98,20 @@ def read_regions(data: SuiteData) -> SuiteRegions:
 
 
 def _runs(data: SuiteData) -> list[RunCaptions]:
-    found = []
+    runs = []
     for cell in data.cells:
         for run in cell.runs:
             if run.hole or run.record is None:
-                found.append(RunCaptions(cell, run.seed, "", "", {}, {}, run.hole))
+                runs.append(RunCaptions(cell, run.seed, "", "", {}, {}, run.hole))
                 continue
             key = (cell.entry.cell_id, run.seed)
             rows = data.store.predictions(*key)
             scores = load_region_scores(data.store, *key, data.main_metric)
             hole = "" if rows else "left no captions"
             record = run.record
-            places = (record.images_dir, record.masks_file)
-            found.append(RunCaptions(cell, run.seed, *places, rows, scores, hole))
-    return found
+            files = (record.images_dir, record.masks_file)
+            runs.append(RunCaptions(cell, run.seed, *files, rows, scores, hole))
+    return runs
 
 
 def _gap(runs: list[RunCaptions], region_id: str) -> Gap:

@@ -141,8 +141,8 @@ class ScoreTable:
 
         What the suite's own axes set (`eval.prompt`) is what it asks about, and no difference.
         """
-        found = [self.rows(cell_id, metric) for cell_id in cell_ids]
-        rows = [row for each in found for row in each if row.value is not None]
+        rows_of_cells = [self.rows(cell_id, metric) for cell_id in cell_ids]
+        rows = [row for each in rows_of_cells for row in each if row.value is not None]
         for row in rows[1:]:
             fields = [
                 key
@@ -162,12 +162,12 @@ class ScoreTable:
 
     def signatures_in_use(self) -> dict[str, list[str]]:
         """Return short hash -> the metrics with a number of that signature."""
-        found: dict[str, list[str]] = {key: [] for key in self.signatures}
+        metrics_of: dict[str, list[str]] = {key: [] for key in self.signatures}
         rows = self.frame[self.frame["value"].notna()]
         for key, metric in zip(rows["signature"], rows["metric"], strict=True):
-            if key and metric not in found[str(key)]:
-                found[str(key)].append(str(metric))
-        return {key: names for key, names in found.items() if names}
+            if key and metric not in metrics_of[str(key)]:
+                metrics_of[str(key)].append(str(metric))
+        return {key: names for key, names in metrics_of.items() if names}
 
 
 def _region_set(signature: dict[str, Any]) -> str:

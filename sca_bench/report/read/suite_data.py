@@ -59,8 +59,8 @@ class CellRuns:
     @property
     def ages(self) -> list[str]:
         """What makes its finished runs ones of older code, each said once."""
-        found = dict.fromkeys(run.age for run in self.runs if run.age and not run.hole)
-        return [f"made with an {OLDER} of the code: {age}; `run` makes it anew" for age in found]
+        ages = dict.fromkeys(run.age for run in self.runs if run.age and not run.hole)
+        return [f"made with an {OLDER} of the code: {age}; `run` makes it anew" for age in ages]
 
 
 @dataclass(frozen=True, slots=True)

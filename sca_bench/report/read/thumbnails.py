@@ -170,12 +170,12 @@ def _encode(image: Image.Image, side_px: int) -> str:
     if scale < 1:
         width, height = (max(1, round(side * scale)) for side in image.size)
         image = image.resize((width, height), Image.Resampling.LANCZOS)
-    found = []
+    encodings = []
     fine = {"quality": 92, "subsampling": 0} if small else {"quality": 82}
     for kind, options in (("jpeg", fine), ("png", {"optimize": True})):
         if kind == "jpeg" or small:
             buffer = io.BytesIO()
             image.save(buffer, format=kind.upper(), **options)
-            found.append((buffer.getvalue(), kind))
-    encoded, kind = min(found, key=lambda item: len(item[0]))
+            encodings.append((buffer.getvalue(), kind))
+    encoded, kind = min(encodings, key=lambda item: len(item[0]))
     return f"data:image/{kind};base64,{base64.b64encode(encoded).decode('ascii')}"

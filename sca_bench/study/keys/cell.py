@@ -110,15 +110,15 @@ def keyed_values(
         inputs: Dotted path -> content digest of the path settings that are given.
         world: Version of rendered scenes; today's where None.
     """
-    found: dict[str, Any] = {}
+    keyed: dict[str, Any] = {}
     for path, kind, value in _entering(settings):
         if kind == "path" and path in inputs:
-            found[path] = inputs[path]
+            keyed[path] = inputs[path]
         elif kind == "result" and isinstance(value, ScenesSplit):
-            found[f"{path}.world"] = world or WORLD_VERSION
+            keyed[f"{path}.world"] = world or WORLD_VERSION
         elif kind == "result" and not isinstance(value, BaseModel):
-            found[path] = list(value) if isinstance(value, tuple) else value
-    return found
+            keyed[path] = list(value) if isinstance(value, tuple) else value
+    return keyed
 
 
 def _entering(
@@ -286,8 +286,8 @@ class CellIdentity:
     def split_settings(self, split: RunSplit) -> SplitSettings | None: ...
     def split_settings(self, split: RunSplit) -> SplitSettings | None:
         """Return the entry of `data` that a split is read from; None without validation."""
-        found: SplitSettings | None = getattr(self.settings.data, self.data_split(split))
-        return found
+        settings: SplitSettings | None = getattr(self.settings.data, self.data_split(split))
+        return settings
 
     def prompt(self, split: RunSplit) -> Prompt:
         """Return what stands for a region in a split."""
@@ -305,8 +305,8 @@ class CellIdentity:
         """
         if not self.caches(split):
             return {}
-        kept = {"images", *(families if self.settings.features.cache == "all" else ())}
-        return {f: self.features_key(split, f) for f in FAMILIES if f in kept}
+        cached = {"images", *(families if self.settings.features.cache == "all" else ())}
+        return {f: self.features_key(split, f) for f in FAMILIES if f in cached}
 
     def features_key(self, split: RunSplit, family: Family = "mixed") -> str:
         """Return the key of one family of a split's frozen features.

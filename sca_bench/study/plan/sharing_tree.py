@@ -50,13 +50,13 @@ def _divide(jobs: tuple[Job, ...], levels: tuple[_Level, ...]) -> tuple[Node, ..
     if not levels:
         return ()
     (part, level), *rest = levels
-    found: dict[str, tuple[str, list[Job]]] = {}
+    parts: dict[str, tuple[str, list[Job]]] = {}
     for job in jobs:
         key, what = level(job)
-        found.setdefault(digest_json(key), (what, []))[1].append(job)
+        parts.setdefault(digest_json(key), (what, []))[1].append(job)
     return tuple(
         Node(part, what, tuple(kept), _divide(tuple(kept), tuple(rest)))
-        for what, kept in found.values()
+        for what, kept in parts.values()
     )
 
 

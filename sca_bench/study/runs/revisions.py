@@ -68,9 +68,9 @@ def age_of(record: RunRecord) -> str:
     except ValidationError:
         settings = None
     try:
-        found = raised(record, settings)
-        if found or settings is None:
-            return ", ".join(found)
+        newer = raised(record, settings)
+        if newer or settings is None:
+            return ", ".join(newer)
         today = CellIdentity(settings, record.inputs)
         key = today.training_key if record.stage else today.cell_key
     except InputError:
