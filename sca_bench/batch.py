@@ -213,7 +213,7 @@ def each_by_itself(rows: Tensor) -> bool:
 
     On a CPU the height of a matrix decides which kernel multiplies it, and kernels round
     differently. So there, without gradient, every image and every region is computed by itself:
-    what stands beside it in the batch has no say in its numbers, however features are batched,
+    what stands beside it in the batch does not change its numbers, however features are batched,
     shared or cached. Tensors without content, on which a cell is sized, pass in one piece.
     """
     if isinstance(rows, FakeTensor) or torch.is_grad_enabled():

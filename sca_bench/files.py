@@ -1,7 +1,7 @@
 """Files and folders that are there whole or not at all; how they are named, digested and read.
 
 Everything that belongs to a run is written through this module: under a temporary name in the same
-folder, flushed to the disk, renamed, and the folder flushed behind it. A reader, a killed process
+folder, flushed to the disk, renamed, and the folder flushed after it. A reader, a killed process
 and a power cut find the old content or the new one, never a part. The mode of a file is the one
 that the umask gives. No torch here.
 """
@@ -77,7 +77,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         mode = _usual_mode(temporary)
-        for inside in sorted(temporary.rglob("*"), reverse=True):  # a folder behind what it holds
+        for inside in sorted(temporary.rglob("*"), reverse=True):  # a folder after what it holds
             if inside.is_file() and inside.stat().st_mode & 0o777 != mode:
                 inside.chmod(mode)  # safetensors writes 0600 whatever the umask
             flush(inside)

@@ -1,4 +1,4 @@
-"""The captioner: GRiT behind the package's protocol, on given boxes.
+"""The captioner: GRiT with the package's protocol, on given boxes.
 
 Shape legend: N regions of a batch in row-major (image, region) order, T text tokens.
 """

@@ -88,7 +88,7 @@ class CascadeStage(nn.Module):
 
 
 class Cascade(nn.Module):
-    """All stages, and the choice of detections behind the last one."""
+    """All stages, and the choice of detections after the last one."""
 
     def __init__(self, channels: int, dim: int, config: DetectionConfig) -> None:
         super().__init__()

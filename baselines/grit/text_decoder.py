@@ -159,7 +159,7 @@ class CachedSteps:
             x_NSD = layer.attend(x_NSD, q, k, v)
 
     def next_logits(self, ids_RT: Tensor) -> Tensor:
-        """Return the logits (R, V) behind the text; all of it but its last token is known."""
+        """Return the logits (R, V) of the next token; all before the last token is known."""
         position = self._num_text
         end = self._num_visual + position + 1
         x_R1D = self._decoder.embed(ids_RT[:, -1:], position)
@@ -191,7 +191,7 @@ class UncachedSteps:
         self._decoder, self._visual_RSD = decoder, visual_NSD
 
     def next_logits(self, ids_RT: Tensor) -> Tensor:
-        """Return the logits (R, V) behind the text."""
+        """Return the logits (R, V) of the token after the text."""
         return self._decoder.logits(self._visual_RSD, ids_RT)[:, -1]
 
     def expand(self, beams: int) -> None:

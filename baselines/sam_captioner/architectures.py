@@ -1,4 +1,4 @@
-"""GIT, BLIP and BLIP-2 of transformers behind the same few calls.
+"""GIT, BLIP and BLIP-2 of transformers, called in one way.
 
 Each class hides one library model: how its prefix is made, where its text stands in the output, and
 what its checkpoints can get silently wrong (see `check`).
@@ -45,7 +45,7 @@ class Architecture(nn.Module):
         image_size: Side S of its images.
         start_id: Token in front of every caption.
         end_ids: Tokens that end a caption.
-        pad_id: Token behind the end.
+        pad_id: Token after the end.
         max_tokens: Positions for start token, prompt and caption.
     """
 
@@ -232,7 +232,7 @@ class Blip2(Architecture):
                 None,
                 KEY,
                 f"{name!r} ends captions at {list(self.end_ids)}, but OPT captioners of BLIP-2 end"
-                f" at the newline ({newline}) and go on with other text behind it",
+                f" at the newline ({newline}) and go on with other text after it",
                 f'write "eos_token_id": {newline} into text_config of config.json',
             )
         _check_special(tokenizer, "bos_token", self.start_id, name)

@@ -43,7 +43,7 @@ class Cuts:
 
     Attributes:
         images: The pieces of the images.
-        piece_N: Which of them stands for each region; several may share one.
+        piece_N: Which of them shows each region; several may share one.
         ious_N: Predicted IoUs of each region's mask candidates; empty where no mask was made.
         asked: For each piece, what the question before the caption is asked of.
     """

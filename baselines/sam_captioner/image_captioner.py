@@ -148,7 +148,7 @@ class ImageCaptioner(nn.Module):
     def log_probs(
         self, pixels_N3SS: Tensor, ids_NP: Tensor, mask_NP: Tensor, new_NL: Tensor
     ) -> Tensor:
-        """Return the log-probability (N, L) of each token behind a prefix, all read at once."""
+        """Return the log-probability (N, L) of each token after a prefix, all read at once."""
         ids_NT = torch.cat([ids_NP, new_NL[:, :-1]], dim=1)
         mask_NT = torch.cat([mask_NP, torch.ones_like(new_NL[:, :-1])], dim=1)
         logits_NTV = self.architecture.logits(pixels_N3SS, ids_NT, mask_NT)

@@ -25,7 +25,7 @@ from sca_bench.study.runs.store import Store
 
 _GIB = 2**30
 _BUSY = 0.85
-"""Share of its core below which a worker is said to have had company."""
+"""Share of its core below which the plan says that other programs were at work."""
 
 
 def print_sharing(console: Console, plan: Plan) -> None:

@@ -62,7 +62,7 @@ class SamRecipe:
         dims = asdict(sam_dims(self.size))
         del dims["tiny_vit"]  # no recipe trains one
         settings = asdict(self) | {"dims": dims}
-        del settings["size"]  # a name; the dims say what it stands for
+        del settings["size"]  # a name; the dims say what it means
         return settings | {"descriptor_groups": GROUPS}
 
 

@@ -74,7 +74,7 @@ def train_loader(
     start: int,
     pin_memory: bool = False,
 ) -> DataLoader[Any]:
-    """Return the endless training loader, standing behind `start` steps.
+    """Return the endless training loader, beginning after `start` steps.
 
     Args:
         dataset: The training split.

@@ -56,8 +56,8 @@ class ScoreResult:
     Attributes:
         values: Value by name (`value_names`), in natural units (0-1, CIDEr-D 0-10); None where not
             computed.
-        per_region: Key -> one value per row, in the order of the rows. Keys whose value stands for
-            a part of the rows only (`slot_by_objects/2/...`) have none. A corpus-level value
+        per_region: Key -> one value per row, in the order of the rows. Keys whose value is computed
+            from a part of the rows only (`slot_by_objects/2/...`) have none. A corpus-level value
             (METEOR, BLEU) is not the mean of its regions' values.
         statistics: What corpus-level values are made of (`coco_caption.corpus_scores`): `bleu`,
             (regions, 10), and `meteor`, (regions, 23), where computed.
@@ -292,7 +292,7 @@ class _Run:
         self.add_all(spec, [Scored(key, value, per_region, self.rows)])
 
     def add_all(self, spec: MetricSpec, scored: Sequence[Scored]) -> None:
-        """Add values, each with the rows it stands for."""
+        """Add values, each with the rows it is computed from."""
         for one in scored:
             whole = len(one.rows) == len(self.rows)
             if not all(_finite(value) for value in (one.value, *one.per_region)):

@@ -1,4 +1,4 @@
-"""Models behind `clip_score` and `sentence_similarity`: local folders, safetensors, no remote code.
+"""Models of `clip_score` and `sentence_similarity`: local folders, safetensors, no remote code.
 
 Only the two model families named here are built, by classes of transformers; nothing that a folder
 names as code is run, and no weights are read from a pickle. float32, on the GPU where there is one.

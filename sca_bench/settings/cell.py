@@ -111,7 +111,7 @@ class TrainSettings(Settings):
     max_caption_tokens: int = Field(18, ge=1)
     """Captions are cut to this many tokens before the end token."""
     prompt: Literal["box", "point", "box_point", "random_point"] = "box"
-    """What stands for a region in training and validation."""
+    """What a region is prompted with in training and validation."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     order_seed: int | None = Field(None, ge=0)
     """Seed of data order, draws and dealt captions; the run's own where None. Seeds that share it

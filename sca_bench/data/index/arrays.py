@@ -207,7 +207,7 @@ class _Texts:
 class _Images(Mapping[str, ImageRecord]):
     """Image records by id; found by bisection, so that nothing is read at the start.
 
-    Whoever walks through them in order finds each at once, behind the one before. They travel to
+    Whoever walks through them in order finds each at once, after the one before. They travel to
     another process as the name of their folder, and are mapped there again.
     """
 

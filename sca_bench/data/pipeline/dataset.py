@@ -68,7 +68,7 @@ class RegionDataset(Dataset[ImageSample]):
     Args:
         region_set: The split.
         image_size: Side of the square model input in pixels.
-        prompt: What stands for a region.
+        prompt: What a region is prompted with.
         prompt_seed: Seed of random points.
         regions_per_image: Regions kept per training draw; None keeps all. Evaluation keeps all.
         training: Random draws, or all regions in order.

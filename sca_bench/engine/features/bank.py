@@ -3,8 +3,8 @@
 A store (`sca_bench.engine.features.shards`) holds one family of features. Rows of image embeddings
 are named by view and image content, so that whatever shows the same image to the same encoder
 shares them; rows of the other families by view, region and image content. A group reads as many
-stores as its cells read families; what is not there is computed as it comes, with the same result.
-Shape legend as in `sca_bench.batch`.
+stores as its cells read families; what is not there is computed when it is needed, with the same
+result. Shape legend as in `sca_bench.batch`.
 """
 
 from __future__ import annotations

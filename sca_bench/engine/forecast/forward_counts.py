@@ -246,7 +246,7 @@ def bank_count(bank: Bank, sizes: Sizes) -> Count:
 
 
 def in_group(jobs: Iterable[Job], sizes: Sizes) -> Count:
-    """Count what a group computes as it comes; its first run stands for all of them."""
+    """Count what a group computes anew at every step; its first run represents all."""
     lead = next((job for job in jobs if reads_sam(job.cell)), None)
     once = Count()
     if lead is None:

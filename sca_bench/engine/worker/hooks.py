@@ -93,7 +93,7 @@ class PruneHook(Hook):  # type: ignore[misc]
         folder: Folder of the attempt.
     """
 
-    priority = "LOW"  # behind the log's line about the same validation
+    priority = "LOW"  # after the log's line about the same validation
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -84,7 +84,7 @@ def cost_of(
         group: The group, whose memory peak all members share.
         member: The run.
         timings: Wall seconds of the group's phases.
-        num_captions: Captions that one member made behind its training.
+        num_captions: Captions that one member made after its training.
         prepared_s: Wall seconds of keeping features before the group started.
     """
     cost: dict[str, float] = {k: round(v, 3) for k, v in timings.items()}

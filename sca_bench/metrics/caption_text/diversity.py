@@ -1,4 +1,4 @@
-"""How long captions are and how much they differ from each other; references have no say.
+"""How long captions are and how much they differ from each other; references do not count.
 
 A captioner that says the same of every region may score well and still be of no use; these numbers
 show it. Words are what `words` cuts: lower case, punctuation left out.

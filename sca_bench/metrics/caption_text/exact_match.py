@@ -30,7 +30,7 @@ def exact_match(rows: Sequence[CaptionRow], key: str = "exact_match") -> Scored:
 def exact_match_without(rows: Sequence[CaptionRow], phrase: str, key: str = "") -> Scored:
     """Exact match over the regions that have no reference equal to `phrase`.
 
-    A phrase that stands for half the regions (such as `person`) makes exact match easy.
+    A phrase that names half the regions (such as `person`) makes exact match easy.
 
     Raises:
         NotComputed: Every region has that reference.

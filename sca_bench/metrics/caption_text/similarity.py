@@ -43,7 +43,7 @@ def clip_score(rows: Sequence[CaptionRow], context: Context) -> list[Scored]:
 
     The image is the region's box cut out of the original image, corners rounded outwards and kept
     inside the image, nothing masked; the model's own preprocessing then resizes it and takes the
-    centre square. The text is the caption behind `A photo depicts `, as in the original.
+    centre square. The text is the caption after `A photo depicts `, as in the original.
 
     Raises:
         NotComputed: No model, no images, or a row without a box.
@@ -136,7 +136,7 @@ def crop(image: NDArray[np.uint8], box_xyxy: Sequence[float]) -> NDArray[np.uint
 
 
 def model_folder(metric: str) -> Path:
-    """Return the folder of the model behind one of the two metrics.
+    """Return the folder of the model of one of the two metrics.
 
     Raises:
         NotComputed: The user names none, or what is no folder.

@@ -37,7 +37,7 @@ class RowMemo:
 
         Args:
             keys: Keys, repeated ones among them.
-            compute: Takes the indices in `keys` where an unknown key stands for the first time, and
+            compute: Takes the indices in `keys` of the first row of each unknown key, and
                 returns their rows, (indices, width).
 
         Returns:

@@ -26,7 +26,7 @@ class MixerContext:
     """What the text mixer reads beside the queries.
 
     Attributes:
-        tokens_NTC: Tokens that stand behind the queries.
+        tokens_NTC: Tokens that follow the queries.
         image_tokens_NSC: Image tokens of each region; of each of B images with `image_index_N`.
         image_pe_SC: Their positional encoding.
         image_index_N: The image of each region, where image tokens come once per image.

@@ -33,7 +33,7 @@ class MaskTokenQueries(CaptionQueries):
         Attributes:
             counts_images: As published, read as many heads as the batch has images after all:
                 what the original's code does with any batch. More images than candidates run into
-                the tokens behind the queries.
+                the tokens after the queries.
         """
         super().__init__()
         self.as_published = as_published
@@ -71,7 +71,7 @@ def sam_query(mixer: MixerSettings, dims: SamDims) -> Design:
 
 
 def sam_query_v1(mixer: MixerSettings, dims: SamDims) -> Design:
-    """Build the first version: as published, the SAM mixer's *input* tokens stand behind.
+    """Build the first version: as published, the SAM mixer's *input* tokens follow the queries.
 
     Raises:
         InputError: A setting has no meaning here, or sizes contradict each other.

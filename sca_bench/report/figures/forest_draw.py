@@ -34,7 +34,7 @@ class ForestRow:
         difference: Displayed units.
         low: Lower end of its interval; None where there is none.
         high: Upper end.
-        group: Rows of one group stand together under its name, as they come.
+        group: Rows of one group stand together under its name, in the order given.
         filled: Whether the mark is filled, such as for what is told apart from zero.
         note: Said at the right of the row.
         published: The paper's own difference, displayed units.

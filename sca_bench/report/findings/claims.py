@@ -1,4 +1,4 @@
-"""Claims of a suite: reading them, the observed difference behind each, and the verdict on it."""
+"""Claims of a suite: reading them, the observed difference of each, and the verdict on it."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class PaperCell:
 
 @dataclass(frozen=True, slots=True)
 class PaperClaim:
-    """The paper's own difference behind a claim.
+    """The paper's own difference for a claim.
 
     Attributes:
         says: The claim the rows belong to.
@@ -163,7 +163,7 @@ def read_paper(data: SuiteData, reports_dir: Path) -> Paper:
 def paper_claim(
     data: SuiteData, paper: Paper, claim_id: str, metric: str, sides: Iterable[CellRuns | None]
 ) -> PaperClaim | None:
-    """Return the paper's difference behind a claim; None where it has no two rows with the metric.
+    """Return the paper's difference for a claim; None where it has no two rows with the metric.
 
     Args:
         data: The suite.

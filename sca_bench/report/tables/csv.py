@@ -41,7 +41,7 @@ def _published(cell: PaperCell | None, metric: str) -> tuple[float | None, str, 
 def wide_csv(data: SuiteData, paper: Paper) -> str:
     """Return one cell a row: coordinates, then mean, sample deviation and count of everything.
 
-    Published numbers have columns of their own behind those of the metric.
+    Published numbers have columns of their own after those of the metric.
     """
     scores = data.scores
     costs = scores.metrics(COST)

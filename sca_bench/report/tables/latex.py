@@ -12,7 +12,7 @@ from sca_bench.report.tables.tables import Column, Entry, Footnotes, Row, Signif
 from sca_bench.study.runs.record import SuiteManifest
 
 MAX_LINES, MAX_LINES_WIDE = 30, 60
-"""Lines of one table on a page, and of one that its columns make small; the rest goes on behind."""
+"""Lines of one table on a page, and of one that its columns make small; the rest follows."""
 _MANY_COLUMNS = 8
 _WORD_SIGNS = 42
 """Characters of a line of words where many columns share the page."""
@@ -61,7 +61,7 @@ def write_latex_table(
 def _parts(
     manifest: SuiteManifest, table: Table, notes: Footnotes, marks: SignificanceMarks | None
 ) -> list[str]:
-    """Return a table in parts that fit a page each, each with its notes behind it."""
+    """Return a table in parts that fit a page each, each with its notes after it."""
     pages = _pages(table)
     texts = []
     for number, rows in enumerate(pages):
@@ -162,7 +162,7 @@ def _environment(
 
 
 def _body(table: Table, notes: _Notes, marks: SignificanceMarks) -> str:
-    """Return the `tabular`; controls stand behind a rule of their own."""
+    """Return the `tabular`; controls follow a rule of their own."""
     kinds = "".join("r" if column.numeric else "l" for column in table.columns)
     lines = [f"\\begin{{tabular}}{{@{{}}{kinds}@{{}}}}", "\\toprule"]
     lines.append(_line([escape(column.label) for column in table.columns]))
@@ -203,10 +203,10 @@ def _field(entry: Entry) -> str:
     return f"{shown} {escape(spread + sd)}" if spread else shown
 
 
-def _stacked(words: list[str], behind: str) -> str:
+def _stacked(words: list[str], after: str) -> str:
     """Return words in several lines, the first one level with the row."""
     lines = r"\\".join(map(escape, words))
-    return f"\\begin{{tabular}}[t]{{@{{}}l@{{}}}}{lines}{behind}\\end{{tabular}}"
+    return f"\\begin{{tabular}}[t]{{@{{}}l@{{}}}}{lines}{after}\\end{{tabular}}"
 
 
 def _line(fields: list[str]) -> str:

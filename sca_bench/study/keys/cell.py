@@ -18,7 +18,7 @@ from sca_bench.variants import SAM_PARTS, SCA_PARTS, VariantSpec, get_variant
 
 KEY_LENGTH = 12
 FEATURES_REVISION = "3"
-"""Raised whenever the code behind SAM's frozen features moves a number of them."""
+"""Raised whenever the code of SAM's frozen features moves a number of them."""
 _UNSAID_FEATURES = "2"
 """The revision that no key names: keys were made before it was part of them."""
 _UNSAID_WORLD = "scenes-1"
@@ -128,7 +128,7 @@ def _entering(
 
     Args:
         settings: The settings.
-        prefix: Path of the object they are, with a dot behind.
+        prefix: Path of the object they are, with a dot at the end.
         before: What that object is by default, where it was added later as a whole.
     """
     defaults = defaults_since(type(settings)) if before is None else dict(before)
@@ -290,7 +290,7 @@ class CellIdentity:
         return settings
 
     def prompt(self, split: RunSplit) -> Prompt:
-        """Return what stands for a region in a split."""
+        """Return what a region is prompted with in a split."""
         return (self.settings.eval if split == "captioned" else self.settings.train).prompt
 
     def caches(self, split: RunSplit) -> bool:

@@ -148,7 +148,7 @@ class Plan:
         """Group the runs that are left; a group is split only where workers would be idle.
 
         Several one-thread workers beat one process of several threads as long as each of them
-        takes its frozen features from the cache. Where they are computed as they come, a split
+        takes its frozen features from the cache. Where they are computed when needed, a split
         group computes them twice: on the cores of one processor that is a loss, so such a group
         stays whole and its process gets the threads. A GPU that would stand idle is another matter.
 
@@ -300,7 +300,7 @@ def _stage_jobs(
     made: list[Job] = []
     blocked = {(j.cell.starts_from, j.seed): j.blocked for j in jobs.values() if j.blocked}
     seeds = sorted({seed for _, seed in jobs})
-    for key, cell in reversed(list(stages.items())):  # a stage stands behind those it starts from
+    for key, cell in reversed(list(stages.items())):  # a stage comes after those it starts from
         for seed in reversed(seeds):
             if lack := blocked.get((key, seed)):
                 blocked.setdefault((cell.starts_from, seed), lack)

@@ -1,7 +1,7 @@
 """What the cells of a plan share, as a tree: each level is a part that its cells compute alike.
 
 From the root down: preprocessing, image encoder, prompt encoder and SAM mixer, text decoder, data
-order, pretraining; below stand the cells. Cells that still stand together behind the data order run
+order, pretraining; below stand the cells. Cells that are still together after the data order run
 as one group for each seed (`prefix_key`); text mixer and projection are each cell's own.
 """
 

@@ -47,7 +47,7 @@ class Axis:
         return self.choices or (self.low, self.high)
 
     def value_of(self, label: Any) -> Any:
-        """Return the value of the setting that a stored parameter stands for."""
+        """Return the value of the setting that a stored parameter means."""
         return self.choices[self.labels.index(label)] if self.choices else label
 
 
