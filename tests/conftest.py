@@ -19,9 +19,13 @@ SLOW = {
     "run_group": "runs a group of cells, which most train",
     "workers": "starts workers, as most whole commands do",
     "java": "starts a Java program",
-    "process": "starts the command as a process",
+    "servers_of_a_run": "starts workers",
+    "process": "starts processes",
     "mlflow": "opens MLflow",
     "lm_folder": "trains a text decoder",
+    "training": "takes training steps",
+    "shipped_weights": "measures the shipped weights",
+    "counting": "counts the operations or bytes of whole steps",
     "simulation": "draws thousands of trials",
     "paper_scale": "has models of the paper's depth",
     "weights_dir": "reads weights of full size",
@@ -57,6 +61,7 @@ def pytest_configure(config):
     config.option.loadscopereorder = False  # xdist would begin with the file of most tests
     if "bench" not in config.getoption("-m"):
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # read where torch is imported, later
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `Pool` sets it, for two threads
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -146,15 +151,38 @@ def simulation():
     """Thousands of trials are drawn and decided: a second each."""
 
 
+@pytest.fixture(scope="session")
+def training():
+    """Steps are taken outside of a group, by a recipe or by hand: seconds each."""
+
+
+@pytest.fixture
+def shipped_weights():
+    """Shipped weights are measured on scenes that are rendered for it: seconds each."""
+
+
+@pytest.fixture
+def counting():
+    """Every operation of a step passes Python, to be counted: seconds each."""
+
+
 @pytest.fixture
 def paper_scale():
-    """Models of the paper's depth take a step, be it without content: seconds each."""
+    """Models of the paper's depth take a step: seconds each."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def workers():
-    """Let workers be forked, in this session, from one server that has imported what they need."""
+    """Let workers be forked from one server for all tests, which has imported what they need."""
     worker_server.start()
+
+
+@pytest.fixture
+def servers_of_a_run():
+    """Let processes be forked from the servers that a run starts, for tests of these."""
+    worker_server.stop()
+    yield
+    worker_server.stop()
 
 
 @pytest.fixture

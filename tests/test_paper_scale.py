@@ -114,7 +114,7 @@ def test_every_cell_builds_at_full_size(path):
         assert found[name] == counts, name
 
 
-@pytest.mark.usefixtures("paper_scale")
+@pytest.mark.usefixtures("counting")
 @pytest.mark.parametrize(
     ("changes", "gib"),
     [
@@ -139,6 +139,7 @@ def test_a_step_at_full_size_has_the_papers_shapes_and_fits_one_card(changes, gi
     assert gib[0] < found.total_gib < gib[1]
 
 
+@pytest.mark.usefixtures("counting")
 def test_the_estimate_is_what_a_real_step_takes():
     """The same accounting over real tensors of a small model gives the same peak."""
     from sca_bench.engine.measure import step_memory

@@ -65,7 +65,7 @@ def test_planning_loads_no_torch():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.usefixtures("paper_scale")
+@pytest.mark.usefixtures("counting")
 def test_gpu_hours_at_the_papers_scale(capsys):
     words = ["plan", str(DEPTH), "--profile", "paper", "--only", "num_layers=2"]
     words += ["--set", "features.cache=off"]

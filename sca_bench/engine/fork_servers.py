@@ -15,7 +15,7 @@ from multiprocessing.context import ForkServerContext
 
 from sca_bench.engine.process import die_with_parent
 
-_FOR_WORKERS = (
+FOR_WORKERS = (
     "torch",
     "transformers",
     "sca_bench.models.build",
@@ -27,7 +27,7 @@ _FOR_WORKERS = (
     "rich.progress",
     "yapf.yapflib.yapf_api",
 )
-_FOR_LOADERS = (
+FOR_LOADERS = (
     "torch.utils.data",
     "sca_bench.data.pipeline.collate",
     "sca_bench.data.pipeline.dataset",
@@ -36,7 +36,7 @@ _FOR_LOADERS = (
 
 def worker_processes() -> ForkServerContext:
     """Return the context in which worker processes are started."""
-    return _served(_FOR_WORKERS)
+    return _served(FOR_WORKERS)
 
 
 def loader_processes() -> ForkServerContext:
@@ -44,7 +44,7 @@ def loader_processes() -> ForkServerContext:
 
     Forked from the process that trains, they would inherit its threads and its CUDA.
     """
-    return _served(_FOR_LOADERS)
+    return _served(FOR_LOADERS)
 
 
 def end_with_trainer(worker: int) -> None:

@@ -129,7 +129,7 @@ def _version(package: str) -> str:
 def _own(name: str, summary: str, compute: str, **more: Any) -> MetricSpec:
     """Return a metric that this package computes itself."""
     facts = {"family": name, "scorer": f"sca_bench {name}", "package": "", **more}
-    return MetricSpec(name, summary, compute=f"sca_bench.metrics.{compute}", **facts)
+    return MetricSpec(name, summary, compute=f"sca_bench.metrics.caption_text.{compute}", **facts)
 
 
 def _diversity(name: str, summary: str, compute: str, **more: Any) -> MetricSpec:
@@ -195,19 +195,19 @@ _ALL = (
         "exact_match",
         "Share of captions equal to a reference; 0-1; exact_match_without_PHRASE leaves regions "
         "with that reference out",
-        "own:exact_match",
+        "built_in:exact_match",
         tokenizer=_CASE,
     ),
     _own(
         "macro_recall",
         "Exact match averaged over distinct reference phrases; 0-1",
-        "own:macro_recall",
+        "built_in:macro_recall",
         tokenizer=_CASE,
     ),
     _own(
         "slots",
         "Accuracy of each slot of a grammar's captions, also by number of regions; 0-1",
-        "own:slot_accuracy",
+        "built_in:slot_accuracy",
         scorer="sca_bench grammar",
         tokenizer=_CASE,
         label="mean of slots",
@@ -272,7 +272,7 @@ _ALL = (
     _own(
         "dense_captions_map",
         "Mean average precision of own detections with captions (score FILE --regions FILE); 0-1",
-        "own:own_detections",
+        "built_in:own_detections",
         family="dense_captions",
         scorer="sca_bench dense_captions "
         "(references merged at IoU 0.7; IoU 0.3-0.7 x METEOR 1.5 0-0.25)",

@@ -175,6 +175,7 @@ def test_what_training_reaches(two_images):
     assert frozen.isdisjoint(model.trainable_state())
 
 
+@pytest.mark.usefixtures("training")
 def test_it_learns_the_captions_it_is_shown(two_images):
     """It starts at guessing, and once it is small the captions are those it was shown."""
     model = learner(seed=3)

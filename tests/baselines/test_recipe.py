@@ -50,6 +50,7 @@ def test_shipped_files_are_those_of_the_recipe(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.usefixtures("training")
 def test_the_first_losses_repeat(name):
     recorded = ENTRIES[name]["first_losses"]
     losses = train(NAMES[name], RECIPES[NAMES[name]], max_steps=len(recorded))[1]
@@ -57,6 +58,7 @@ def test_the_first_losses_repeat(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.usefixtures("shipped_weights")
 def test_shipped_captioners_read_crops_and_stumble_over_whole_scenes(name):
     recipe = RECIPES[NAMES[name]]
     few = Recipe(first_test_scene=recipe.first_test_scene, num_test_scenes=20)
@@ -92,6 +94,7 @@ def test_scenes_of_the_recipe_are_nobody_elses():
         assert last <= recipe.first_test_scene
 
 
+@pytest.mark.usefixtures("training")
 def test_the_command_builds_one_by_name(tmp_path, monkeypatch):
     quick = Recipe(num_scenes=4, num_test_scenes=2, steps=2, images_per_step=2)
     monkeypatch.setitem(RECIPES, "git", quick)

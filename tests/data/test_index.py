@@ -284,6 +284,7 @@ def test_ids_unknown_to_an_index_are_no_ids(vg):
     assert region_set.regions[-1].region_id == "22"
 
 
+@pytest.mark.usefixtures("process")
 def test_processes_that_make_it_at_once_do_not_disturb_each_other(vg):
     (vg.folder / INDEX_FOLDER).mkdir()
     split = vg.split()

@@ -45,7 +45,7 @@ def captions():
 
 
 @pytest.fixture(scope="module")
-def trained(captions):
+def trained(captions, training):
     return train_caption_lm(captions, PHRASES, SMALL)
 
 

@@ -47,11 +47,13 @@ def test_files_checksums_and_digests_are_as_recorded():
 
 
 @pytest.mark.parametrize("name", build.names())
+@pytest.mark.usefixtures("training")
 def test_a_rerun_begins_with_the_recorded_losses(name):
     assert build.first_losses(name) == pytest.approx(MANIFEST[name]["first_losses"], rel=1e-3)
 
 
 @pytest.mark.parametrize("name", SAMS)
+@pytest.mark.usefixtures("shipped_weights")
 def test_masks_on_fresh_scenes_are_as_good_as_recorded(name):
     fresh = replace(sam_recipe.RECIPES[name], eval_first_scene_seed=1_950_000, eval_num_scenes=40)
     sam = build_sam(sam_recipe.RECIPES[name].size, weights=f"embedded:{name}")
@@ -79,6 +81,7 @@ def test_sam_training_never_sees_a_word():
 
 
 @pytest.mark.parametrize("name", list(lm_recipe.RECIPES))
+@pytest.mark.usefixtures("shipped_weights")
 def test_a_text_decoder_measures_as_recorded(name):
     model = AutoModelForCausalLM.from_pretrained(resolve(f"embedded:{name}")).eval()
     measured = lm_recipe.evaluate_lm(lm_recipe.RECIPES[name], model)
@@ -114,6 +117,7 @@ def test_the_text_decoder_says_what_its_prefix_names(text_decoder):
     assert right >= 57
 
 
+@pytest.mark.usefixtures("training")
 def test_a_short_build_writes_files_and_their_record(tmp_path, monkeypatch):
     short = replace(lm_recipe.RECIPE, steps=4, eval_captions=20)
     monkeypatch.setattr(lm_recipe, "RECIPES", {LM: short})
@@ -160,6 +164,7 @@ def test_verify_names_a_missing_file_and_a_missing_record(tmp_path):
         list(verify(folder, losses=False))
 
 
+@pytest.mark.usefixtures("training")
 def test_verify_names_losses_that_do_not_repeat(tmp_path, monkeypatch):
     folder = damaged(tmp_path)
     manifest = build.read_manifest(folder)

@@ -250,6 +250,7 @@ def _hold(folder, held, released):
         released.wait(20)
 
 
+@pytest.mark.usefixtures("process")
 def test_two_processes_do_not_build_the_same_bank(tmp_path):
     context = multiprocessing.get_context("spawn")
     held, released = context.Event(), context.Event()

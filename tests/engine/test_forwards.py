@@ -82,6 +82,7 @@ def test_notes_name_the_captioned_split_as_the_data_does(planned, split):
     assert list(sizes.notes) == [f"regions of the {split} split: 16 an image are assumed"]
 
 
+@pytest.mark.usefixtures("counting")
 def test_operations_of_the_encoder_are_those_of_its_matrix_products():
     scenes = {"dataset": "scenes", "num_images": 1, "first_seed": 0}
     settings = CellSettings.model_validate(

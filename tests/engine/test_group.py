@@ -157,6 +157,7 @@ def test_seeds_differ_and_the_same_seed_repeats(group_job, run_group, tmp_path):
     assert any(not torch.equal(weights[0][k], weights[2][k]) for k in weights[0])
 
 
+@pytest.mark.usefixtures("run_group")
 def test_threads_of_the_cells_move_nothing_frozen(group_job, tmp_path):
     """Two threads for the cells, one for what is frozen: kept or not, the weights are the same."""
     weights = []

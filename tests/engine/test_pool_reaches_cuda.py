@@ -18,7 +18,7 @@ from sca_bench.engine import loaders
 from sca_bench.engine.worker.pool import Pool
 from sca_bench.files import write_atomic
 
-pytestmark = pytest.mark.slow  # starting a server takes seconds
+pytestmark = pytest.mark.usefixtures("servers_of_a_run")
 cuda_build = pytest.mark.skipif(
     torch.version.cuda is None, reason="torch is built without CUDA: nothing can be lost"
 )

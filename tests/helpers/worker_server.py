@@ -19,3 +19,8 @@ def start():
         patch.setenv("PYTHONPATH", path)
         patch.chdir(tests.parent)
         forkserver.ensure_running()
+
+
+def stop():
+    """End the server, so that the next process to be forked starts another one."""
+    forkserver._forkserver._stop()

@@ -230,6 +230,7 @@ def test_detections_of_other_images_are_refused(tmp_path, regions_file):
         score_detections(path, regions_file)
 
 
+@pytest.mark.usefixtures("java")
 def test_the_command(tmp_path, regions_file, capsys):
     path = write(tmp_path / "detections.jsonl", [DETECTION])
     words = ["score", str(path), "--regions", str(regions_file)]
