@@ -211,7 +211,7 @@ class FileDigests:
         stamp = file_stamp(path)
         memo = "|".join(map(str, (path.resolve(), *stamp.values())))
         if memo not in self._known:
-            self._known[memo] = self._find(memo) or self._keep(memo, file_sha256(path))
+            self._known[memo] = self._find(memo) or self._remember(memo, file_sha256(path))
         return self._known[memo]
 
     def _find(self, memo: str) -> str:
@@ -227,7 +227,7 @@ class FileDigests:
             self._begin_anew()
             return ""
 
-    def _keep(self, memo: str, digest: str) -> str:
+    def _remember(self, memo: str, digest: str) -> str:
         with contextlib.suppress(sqlite3.Error, OSError):
             connection = self._open()
             if connection is not None:

@@ -74,8 +74,8 @@ def class_name(slots: Mapping[str, str], kind: str) -> tuple[str, dict[str, str]
         slots: The slots of the whole caption.
         kind: A key of `CLASS_SLOTS`: `circle`, `red circle` or `small striped red circle`.
     """
-    kept = {slot: slots[slot] for slot in CLASS_SLOTS[kind]}
-    return " ".join(kept.values()), kept
+    own_slots = {slot: slots[slot] for slot in CLASS_SLOTS[kind]}
+    return " ".join(own_slots.values()), own_slots
 
 
 def with_composite(slots: Mapping[str, str]) -> dict[str, str]:

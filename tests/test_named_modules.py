@@ -1,4 +1,4 @@
-"""What registries name as text (`module:attribute`) is there; it is imported only when it is used."""
+"""What registries name as text is there: `module:attribute`, imported only when it is used."""
 
 from importlib import import_module
 from importlib.util import find_spec

@@ -107,7 +107,7 @@ class MaskCutter(nn.Module):
         """Whether boxes around the masks are not enough."""
         return self.settings.background == "white" or bool(self.settings.prompt)
 
-    def kept(self, ious_NM: Tensor) -> list[int]:
+    def chosen_masks(self, ious_NM: Tensor) -> list[int]:
         """Return the mask candidate of each region that is captioned; the first on ties."""
         if self.select == "first":
             return [0] * len(ious_NM)
@@ -141,12 +141,12 @@ class MaskCutter(nn.Module):
         if features is None or self.needs_masks:
             features = self.features(batch, with_masks=self.needs_masks)
         arrays = [crops.image_array(image) for image in originals_of(batch)]
-        image_indices, kept = batch.image_index().tolist(), self.kept(features.ious_NM)
+        image_indices, chosen = batch.image_index().tolist(), self.chosen_masks(features.ious_NM)
         boxes_NM4 = features.need("mask_boxes_xyxy_NM4").long().tolist()
         pieces: list[Image.Image] = []
         whites: list[Image.Image] = []
         masks = self.masks(batch, features) if self.needs_masks else None
-        for boxes, image_index, best in zip(boxes_NM4, image_indices, kept, strict=True):
+        for boxes, image_index, best in zip(boxes_NM4, image_indices, chosen, strict=True):
             image_HW3 = arrays[image_index]
             hw = (image_HW3.shape[0], image_HW3.shape[1])
             left, top, right, bottom = boxes[best]

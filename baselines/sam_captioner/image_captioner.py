@@ -161,8 +161,8 @@ class ImageCaptioner(nn.Module):
         return ends[0] + 1 if ends else len(ids)
 
     def _text(self, ids: list[int]) -> str:
-        kept = [token for token in ids if token not in self.architecture.end_ids]
-        return str(self.tokenizer.decode(kept, skip_special_tokens=True)).strip()
+        before_end = [token for token in ids if token not in self.architecture.end_ids]
+        return str(self.tokenizer.decode(before_end, skip_special_tokens=True)).strip()
 
     def _check_length(self, num_prefix: int, decoding: Decoding) -> None:
         needed = num_prefix - self.architecture.num_placeholders + decoding.max_new_tokens

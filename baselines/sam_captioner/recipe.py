@@ -238,16 +238,17 @@ def measure(captioner: ImageCaptioner, recipe: Recipe) -> dict[str, float]:
     decoding = Decoding(num_beams=1, max_new_tokens=19)
     objects = [(scene, region) for scene in scenes for region in scene.regions]
     pieces = [object_crop(scene.image, region.box_xyxy, 0.0) for scene, region in objects]
-    said = [caption.text for caption in captioner.caption(pieces, decoding)]
+    captions = [caption.text for caption in captioner.caption(pieces, decoding)]
     accuracies: dict[str, float] = {}
     for slot in ("size", "texture", "colour", "shape"):
         hits = [
             parse(text).get(slot) == region.slots[slot]
-            for text, (_, region) in zip(said, objects, strict=True)
+            for text, (_, region) in zip(captions, objects, strict=True)
         ]
         accuracies[f"crop_{slot}"] = sum(hits) / len(hits)
     exact = [
-        text == subject_of(region.caption) for text, (_, region) in zip(said, objects, strict=True)
+        text == subject_of(region.caption)
+        for text, (_, region) in zip(captions, objects, strict=True)
     ]
     accuracies["crop_exact"] = sum(exact) / len(exact)
     wholes = captioner.caption([Image.fromarray(scene.image) for scene in scenes], decoding)

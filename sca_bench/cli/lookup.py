@@ -84,8 +84,8 @@ def _list(console: Console, what: str, store: Store) -> None:
     elif what == "profiles":
         from sca_bench.study.suite.profiles import load_profile, profile_names
 
-        said = [(name, load_profile(name).statement) for name in profile_names()]
-        _rows(console, ("profile", "what it says of itself"), said)
+        statements = [(name, load_profile(name).statement) for name in profile_names()]
+        _rows(console, ("profile", "what it says of itself"), statements)
     elif what == "suites":
         from sca_bench.study.suite.profiles import read_yaml
 

@@ -76,7 +76,7 @@ def print_plan(console: Console, plan: Plan, store: Store, options: argparse.Nam
     probe = not options.no_probe and bool(plan.left) and not plan.blocked
     costs = PlanCosts(device="cpu", cores=1)
     if probe or gpus:
-        costs = ask(plan, store, options, probe=probe, count=bool(gpus))
+        costs = costs_of(plan, store, options, probe=probe, count=bool(gpus))
     print_costs(console, plan, store, costs, gpus, options.utilisation)
 
 
@@ -92,7 +92,7 @@ def _gpus(named: str | None, profile: str) -> list[str]:
     return names
 
 
-def ask(
+def costs_of(
     plan: Plan, store: Store, options: argparse.Namespace, *, probe: bool, count: bool
 ) -> PlanCosts:
     """Have the costs of a plan measured by a process of its own.
@@ -119,9 +119,15 @@ def ask(
         asked=time.time(),
     )
     with tempfile.TemporaryDirectory(prefix="sca_bench_plan_") as folder:
-        asked, out = Path(folder) / "request.json", Path(folder) / "costs.json"
-        write_atomic(asked, request.model_dump_json())
-        command = [sys.executable, "-m", "sca_bench.engine.measure.main", str(asked), str(out)]
+        source, out = Path(folder) / "request.json", Path(folder) / "costs.json"
+        write_atomic(source, request.model_dump_json())
+        command = [
+            sys.executable,
+            "-m",
+            "sca_bench.engine.measure.main",
+            str(source),
+            str(out),
+        ]
         sys.stdout.flush()
         done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
         if done.returncode == 0:

@@ -25,7 +25,7 @@ def read_captions(file: Path, excluded: Collection[str]) -> tuple[list[str], int
     Raises:
         InputError: The file is of another form, or no caption is left.
     """
-    kept, left_out = [], 0
+    captions, left_out = [], 0
     rows = get(read_json(file, "--captions"), "annotations", "a list", file)
     for index, row in enumerate(rows):
         caption = get(row, "caption", "a string", file, "annotations", index)
@@ -33,11 +33,11 @@ def read_captions(file: Path, excluded: Collection[str]) -> tuple[list[str], int
         if image in excluded:
             left_out += 1
         elif caption.strip():
-            kept.append(" ".join(caption.split()))
-    if not kept:
+            captions.append(" ".join(caption.split()))
+    if not captions:
         problem = f"no caption is left of {len(rows)} ({left_out} belong to excluded images)"
         raise InputError(file, "annotations", problem, "give a file with captions of other images")
-    return kept, left_out
+    return captions, left_out
 
 
 def read_phrases(file: Path) -> list[str]:

@@ -246,9 +246,9 @@ def _mask_loss(
     total = probability.sum((-1, -2)) + target_NMhw.sum((-1, -2))
     dice_NM = 1 - (2 * overlap + 1) / (total + 1)
     each_NM = recipe.focal_weight * focal_NM + dice_NM
-    said = logits_NMhw.detach() > 0
+    predicted = logits_NMhw.detach() > 0
     meant = target_NMhw > 0.5
-    iou_NM = (said & meant).sum((-1, -2)) / (said | meant).sum((-1, -2)).clamp(min=1)
+    iou_NM = (predicted & meant).sum((-1, -2)) / (predicted | meant).sum((-1, -2)).clamp(min=1)
     iou_loss = F.mse_loss(sam.predicted_ious(tokens_NTC), iou_NM)
     return each_NM[:, 0].mean() + each_NM[:, 1:].amin(1).mean() + recipe.iou_weight * iou_loss
 
@@ -272,8 +272,8 @@ def _descriptor_loss(
     wanted, image_index = scenes.descriptors_ND[owner], scenes.image_index_N[owner]
     weights = descriptor_weights()
 
-    def error(said: Tensor, meant: Tensor) -> Tensor:
-        return ((said - meant) ** 2 * weights).sum(-1).mean()
+    def error(predicted: Tensor, meant: Tensor) -> Tensor:
+        return ((predicted - meant) ** 2 * weights).sum(-1).mean()
 
     at_neck = error(heads.neck(neck_BSC[image_index, token]), wanted)
     pair_region, pair_row = (prompts.image_index_N[:, None] == image_index).nonzero(as_tuple=True)

@@ -231,9 +231,9 @@ def _train_scores(
                 result = scorer.score(rows, wanted)
             scores |= {f"{part}/{k}": _score(record, result, k, split) for k in result.values}
     if all(row.learnt_from for row in train):
-        dealt = [replace(row, references=row.learnt_from) for row in train]
+        as_permuted = [replace(row, references=row.learnt_from) for row in train]
         with at(path):
-            result = scorer.score(dealt, ["exact_match"])
+            result = scorer.score(as_permuted, ["exact_match"])
         scores[f"{TRAIN}/exact_match_as_dealt"] = _score(record, result, "exact_match", "train")
     return scores
 

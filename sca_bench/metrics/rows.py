@@ -187,8 +187,8 @@ def _row(path: Path, location: str, record: object) -> CaptionRow:
                 path, f"{location}: slots.{name}", f"is {json_kind(word)}, expected a string"
             )
     box = read_box(path, f"{location}: box_xyxy", record.get("box_xyxy"))
-    there = "learnt_from" in record
-    learnt_from = read_texts(path, location, record, "learnt_from") if there else ()
+    has_learnt_from = "learnt_from" in record
+    learnt_from = read_texts(path, location, record, "learnt_from") if has_learnt_from else ()
     return CaptionRow(region_id, image_id, caption, references, slots, box, learnt_from)
 
 

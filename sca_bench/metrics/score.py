@@ -37,13 +37,13 @@ class _References:
 
     def __init__(self, groups: list[list[str]]) -> None:
         self.groups = groups
-        self.kept: ReferenceIndex | None = None
+        self.cached_index: ReferenceIndex | None = None
 
     @property
     def index(self) -> ReferenceIndex:
-        if self.kept is None:
-            self.kept = ReferenceIndex(self.groups)
-        return self.kept
+        if self.cached_index is None:
+            self.cached_index = ReferenceIndex(self.groups)
+        return self.cached_index
 
 
 _Tokens = tuple[_References, list[str]]
@@ -270,13 +270,13 @@ class Scorer:
             (tokens,) = self._tokens.tokenize(self._java, captions)
             return self._references[key], tokens
         flat = [text for group in key for text in group]
-        told, tokens = self._tokens.tokenize(self._java, flat, captions)
-        texts = iter(told)
+        tokenised, tokens = self._tokens.tokenize(self._java, flat, captions)
+        texts = iter(tokenised)
         self._references[key] = _References([[next(texts) for _ in group] for group in key])
         while len(self._references) > _KEPT_REFERENCE_SETS:
             self._references.popitem(last=False)
         for old in list(self._references.values())[:-_KEPT_INDICES]:
-            old.kept = None
+            old.cached_index = None
         return self._references[key], tokens
 
 

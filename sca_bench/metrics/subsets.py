@@ -55,9 +55,9 @@ def subset_rows(rows: Sequence[CaptionRow], path: str | Path) -> list[CaptionRow
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        said = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or error
         fix = f"name a file, or {FIRST_OF_IMAGE}"
-        raise InputError(path, "", f"cannot be read ({said})", fix) from error
+        raise InputError(path, "", f"cannot be read ({reason})", fix) from error
     content: object = None
     if text.lstrip().startswith(("[", "{")):
         try:

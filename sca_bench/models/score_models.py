@@ -159,11 +159,11 @@ def load_sentence(folder: Path) -> SentenceModel:
     _config(folder)
     pooling = folder / "1_Pooling" / "config.json"
     if pooling.is_file():
-        asked = {k for k, v in _json(pooling).items() if k.startswith("pooling_mode_") and v}
-        if asked != {"pooling_mode_mean_tokens"}:
-            said = ", ".join(sorted(asked)) or "none"
+        modes = {k for k, v in _json(pooling).items() if k.startswith("pooling_mode_") and v}
+        if modes != {"pooling_mode_mean_tokens"}:
+            named = ", ".join(sorted(modes)) or "none"
             fix = "give a model that is pooled by its mean"
-            raise InputError(pooling, "pooling_mode", f"the model asks for {said}", fix)
+            raise InputError(pooling, "pooling_mode", f"the model asks for {named}", fix)
     modules = folder / "modules.json"
     if modules.is_file():
         kinds = [str(one.get("type", "")).rpartition(".")[2] for one in _list(modules)]
@@ -217,8 +217,8 @@ def _loaded(folder: Path, part: str, load: Callable[..., Any], **options: Any) -
     try:
         return load(str(folder), **_OFFLINE, **options)
     except _FAULTS as error:
-        said = " ".join(str(error).split())[:200]
-        raise InputError(folder, part, f"cannot be loaded ({said})", "check the folder") from error
+        why = " ".join(str(error).split())[:200]
+        raise InputError(folder, part, f"cannot be loaded ({why})", "check the folder") from error
 
 
 def _at_a_time(device: torch.device) -> int:

@@ -180,8 +180,8 @@ def _all_of(faults: Mapping[str, InputError]) -> InputError:
     first, *others = faults.values()
     if not others:
         return first
-    said = "; ".join(f"{name} ({error})" for name, error in faults.items())
-    return InputError("report", "suites", f"{len(faults)} are not written, the others are: {said}")
+    text = "; ".join(f"{name} ({error})" for name, error in faults.items())
+    return InputError("report", "suites", f"{len(faults)} are not written, the others are: {text}")
 
 
 def _tables(

@@ -154,12 +154,12 @@ class RegionDataset(Dataset[ImageSample]):
         """
         regions = self.regions_at(index)
         positions, look = self._cut(index, regions, drawn)
-        kept = [regions[drawn.order[position]] for position in positions]
+        drawn_regions = [regions[drawn.order[position]] for position in positions]
         picks = [
             int(drawn.choices[position] * len(self.references_of(region)))
-            for position, region in zip(positions, kept, strict=True)
+            for position, region in zip(positions, drawn_regions, strict=True)
         ]
-        return self._sample(index, kept, picks, look)
+        return self._sample(index, drawn_regions, picks, look)
 
     def references_of(self, region: Region) -> tuple[str, ...]:
         """Return the references a region trains on: its own, or those dealt to it."""
@@ -185,9 +185,9 @@ class RegionDataset(Dataset[ImageSample]):
         regions = self.regions_at(index)
         return self._sample(index, regions, [0] * len(regions), _Look(view))
 
-    def _may_mirror(self, kept: Sequence[Region]) -> bool:
+    def _may_mirror(self, regions: Sequence[Region]) -> bool:
         flip = "always" if self.augmentation.lsj_as_published else self.augmentation.flip
-        return flip == "always" or (flip == "unsided" and not any(map(_is_sided, kept)))
+        return flip == "always" or (flip == "unsided" and not any(map(_is_sided, regions)))
 
     def _cut(
         self, index: int, regions: Sequence[Region], drawn: TrainingDraw

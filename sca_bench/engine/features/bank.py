@@ -90,8 +90,8 @@ class Keys:
 
 def to_rows(values: Tensor, dtype: torch.dtype) -> Rows:
     """Return the rows of an array as bytes of a storage type."""
-    kept = values.detach().to("cpu", dtype).contiguous()
-    raw = kept.reshape(len(kept), -1).view(torch.uint8).numpy()
+    stored = values.detach().to("cpu", dtype).contiguous()
+    raw = stored.reshape(len(stored), -1).view(torch.uint8).numpy()
     return Rows(raw, _STORED[dtype], tuple(values.shape[1:]))
 
 
@@ -198,13 +198,11 @@ class FeatureBank:
         if store is None:
             return [None] * len(batch.image_ids)
         keys = self.keys.images(batch)
-        there = [key for key in dict.fromkeys(keys) if key in store]
+        cached = [key for key in dict.fromkeys(keys) if key in store]
         embeddings: dict[str, Tensor] = {}
-        if there:
-            values = _tensors(store.take(there))["embeddings_BChw"].to(batch.region_mask_BR.device)
-            embeddings = dict(
-                zip(there, values.to(batch.region_mask_BR.device).float(), strict=True)
-            )
+        if cached:
+            values = _tensors(store.take(cached))["embeddings_BChw"].to(batch.region_mask_BR.device)
+            embeddings = dict(zip(cached, values.float(), strict=True))
         return [embeddings.get(key) for key in keys]
 
 

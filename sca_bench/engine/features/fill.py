@@ -212,10 +212,10 @@ def _lacking(
     lacking: list[int] = []
     for position, (image_id, view) in enumerate(views.keys):
         content = bank.keys.content_of(image_id)
-        there = part.has_view(view, content, region_set.regions_of(image_id))
+        is_cached = part.has_view(view, content, region_set.regions_of(image_id))
         if embeddings and images is not None:
-            there = there and image_key(view, content) in images
-        if not there:
+            is_cached = is_cached and image_key(view, content) in images
+        if not is_cached:
             lacking.append(position)
     return lacking
 
@@ -261,8 +261,8 @@ def _by_embedding(
     for position in positions:
         image_id, view = views.keys[position]
         key = image_key(view, bank.keys.content_of(image_id))
-        there = "images" in bank.stores and (key in known or key in bank.stores["images"])
-        (embedded if there else to_encode).append(position)
+        is_known = "images" in bank.stores and (key in known or key in bank.stores["images"])
+        (embedded if is_known else to_encode).append(position)
         known.add(key)
     return to_encode, embedded
 
@@ -290,10 +290,10 @@ def _fill_batch(
     if alone is not None and "images" in writers:
         arrays = {"embeddings_BChw": alone.cpu().to(storage_dtype("embeddings_BChw", settings))}
         writers["images"].add(keys["images"], arrays)
-    asked = {family: owners[family] for family in wanted}
-    if alone is not None and asked.keys() == {"images"} and SHARED_KEY in bank.stores["images"]:
+    own = {family: owners[family] for family in wanted}
+    if alone is not None and own.keys() == {"images"} and SHARED_KEY in bank.stores["images"]:
         return
-    features = frozen.features(asked, batch)
+    features = frozen.features(own, batch)
     if features is None:
         return
     for family in wanted:

@@ -120,8 +120,8 @@ class _Verifier:
             gives = f"settings and inputs give the id {key} with revision {record.revision}"
             problem = f"{gives}, the record says {record.cell_id}"
             raise InputError(self.folder, "cell_id", problem)
-        said = f"{record.variant} revision {record.revision}, seed {record.seed}, id agrees"
-        return f"{said}; {OLDER}: {', '.join(self.raised)}" if self.raised else said
+        summary = f"{record.variant} revision {record.revision}, seed {record.seed}, id agrees"
+        return f"{summary}; {OLDER}: {', '.join(self.raised)}" if self.raised else summary
 
     def inputs_are_the_same(self) -> str:
         """Digest every file that the settings name again."""

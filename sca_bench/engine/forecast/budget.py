@@ -88,21 +88,21 @@ class Budget:
 
         The longest come first, as they would start; a shorter one may fit where a longer does not.
         """
-        kept: list[Group] = []
+        chosen: list[Group] = []
         index = TrainedIndex(self.store)
         given: set[Training] = set()
         for group in _givers_first(self.schedule.groups):
             if any(t not in given and index.find(*t) is None for t in group.waits_for):
                 self._postpone(group, "what it starts from was not started")
                 continue
-            tried = replace(self.schedule, groups=(*kept, group))
+            tried = replace(self.schedule, groups=(*chosen, group))
             forecast = forecast_time(tried, self.store, self.costs)
             if forecast is None or forecast.total_s - self._start_s > self.left_s:
                 self._too_long(group)
                 continue
-            kept.append(group)
+            chosen.append(group)
             given |= {job.gives for job in group.jobs if job.gives is not None}
-        return kept
+        return chosen
 
     def affords(self, group: Group) -> bool:
         """Say whether a group that could start now fits; postpone it otherwise."""

@@ -213,15 +213,15 @@ def banks(groups: Iterable[Group], runs_dir: Path) -> list[Bank]:
             families = {family for family in keys if family in read} or {"images"}
             images = cell.identity.split_images(split)
             cache = Cache.of(runs_dir, cell.settings.runtime)
-            there = {
+            is_cached = {
                 family: (key, images) in claimed or cache.holds(key, images)
                 for family, key in keys.items()
             }
-            missing = {family: keys[family] for family in keys if not there[family]}
-            if families - {family for family in keys if there[family]}:
+            missing = {family: keys[family] for family in keys if not is_cached[family]}
+            if families - {family for family in keys if is_cached[family]}:
                 claimed |= {(key, images) for key in keys.values()}
                 wanted = {f: key for f, key in missing.items() if f in families}
-                listed.append(Bank(split, cell, wanted, there["images"]))
+                listed.append(Bank(split, cell, wanted, is_cached["images"]))
     return listed
 
 

@@ -151,7 +151,7 @@ class Launcher:
         coming = {job.gives for group in waiting for job in group.jobs}
         left: list[Group] = []
         for group in waiting:
-            kept: list[Job] = []
+            runnable: list[Job] = []
             for job in group.jobs:
                 lost = {t for t in job.waits_for - coming if not self._is_there(t)}
                 if lost:
@@ -159,9 +159,9 @@ class Launcher:
                     cell = self._job(Group(group.key, group.seed, (job,)), 1).cells[0]
                     self._fail(cell, f"{name}, whose weights it needs, failed")
                 else:
-                    kept.append(job)
-            if kept:
-                left.append(Group(group.key, group.seed, tuple(kept)))
+                    runnable.append(job)
+            if runnable:
+                left.append(Group(group.key, group.seed, tuple(runnable)))
         return left
 
     def _is_blocked(self, group: Group) -> bool:

@@ -101,11 +101,11 @@ def _works(plan: Plan, memory: Memory, say: Callable[[str], None]) -> dict[str, 
 
 def _structure(settings: CellSettings) -> str:
     """Return the key of all that decides what a cell computes."""
-    kept = settings.model_dump(
+    structure = settings.model_dump(
         mode="json", exclude=dict.fromkeys(_WORKLESS, True) | {"train": TIMELESS}
     )
-    kept["sam"].pop("weights")
-    return digest_json(kept)[:16]
+    structure["sam"].pop("weights")
+    return digest_json(structure)[:16]
 
 
 def main(arguments: Sequence[str]) -> int:

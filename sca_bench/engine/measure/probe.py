@@ -177,17 +177,17 @@ class Prober:
                 )
                 if task != probe_run.READ:
                     job = replace(job, runs_dir=str(_copy(Path(job.runs_dir), number)))
-                asked = time.time()
-                started.append((key, self._pool.start(task.name, job, task), asked))
+                asked_at = time.time()
+                started.append((key, self._pool.start(task.name, job, task), asked_at))
             if first == 0:
                 meanwhile()
             while self._pool.running:
                 self._pool.collect()
                 time.sleep(_POLL_S)
-            for key, attempt, asked in started:
+            for key, attempt, asked_at in started:
                 if (figures := self._figures(attempt)) is not None:
                     measured.setdefault(key, []).append(figures)
-                    self._pool_s = self._pool_s or figures.get("began", asked) - asked
+                    self._pool_s = self._pool_s or figures.get("began", asked_at) - asked_at
         return {key: _mean(rows) for key, rows in measured.items()}
 
     def _figures(self, attempt: Attempt) -> dict[str, Any] | None:
@@ -234,7 +234,7 @@ class Prober:
         split = self.plan.left[0].cell.identity.split_settings("captioned")
         with at(suite.file):
             regions = load_split(split).regions
-        kept = [regions[i] for i in range(min(len(regions), _SCORED_ROWS))]
+        scored = [regions[i] for i in range(min(len(regions), _SCORED_ROWS))]
         seconds: list[float] = []
         with Scorer() as scorer:
             for shift in (1, 2):
@@ -242,17 +242,17 @@ class Prober:
                     CaptionRow(
                         r.region_id,
                         r.image_id,
-                        kept[(i + shift) % len(kept)].references[0],
+                        scored[(i + shift) % len(scored)].references[0],
                         r.references,
                         r.slots,
                     )
-                    for i, r in enumerate(kept)
+                    for i, r in enumerate(scored)
                 ]
                 began = time.perf_counter()
                 with at(suite.file):
                     scorer.score(rows, suite.metrics)
                 seconds.append(time.perf_counter() - began)
-        more = seconds[1] * len(regions) / len(kept)
+        more = seconds[1] * len(regions) / len(scored)
         self._scored_s = seconds[0] - seconds[1] + more, more
 
     def _mirror(self, folder: Path) -> tuple[float, float]:
@@ -284,8 +284,8 @@ class Prober:
 
 def _split_keys(group: Group) -> dict[RunSplit, str]:
     cell = group.jobs[0].cell
-    there = [split for split in SPLITS if cell.identity.split_settings(split) is not None]
-    return {split: split_key(cell, split) for split in there}
+    splits = [split for split in SPLITS if cell.identity.split_settings(split) is not None]
+    return {split: split_key(cell, split) for split in splits}
 
 
 def _copy(runs_dir: Path, number: int) -> Path:

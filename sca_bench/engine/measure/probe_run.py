@@ -113,13 +113,13 @@ def measure_reading(job: GroupJob, _unused: Outcome, outcome: Path) -> None:
             shown = ViewDataset(dataset).keys
             views, rows = len(shown), sum(len(region_set.regions_of(image)) for image, _ in shown)
         most = settings.train.regions_per_image
-        kept = sum(min(most, len(region_set.regions_of(image))) for image in region_set.images)
+        num_drawn = sum(min(most, len(region_set.regions_of(image))) for image in region_set.images)
         sizes[name] = SplitSize(
             images=len(region_set.images),
             regions=len(region_set.regions),
             views=views,
             rows=rows,
-            drawn=kept / len(region_set.images),
+            drawn=num_drawn / len(region_set.images),
         ).model_dump()
     _leave(outcome, {"began": began, "load_s": load_s, "sizes": sizes})
 
@@ -235,8 +235,10 @@ class _TimedRun(GroupRun):
             getattr(group.members[0].captioner, "text_decoder", None), "tokenizer", None
         )
         if tokenizer is not None:
-            said = [text for region in self.sets["captioned"].regions for text in region.references]
-            ids = tokenizer(said, add_special_tokens=False)["input_ids"]
+            words = [
+                text for region in self.sets["captioned"].regions for text in region.references
+            ]
+            ids = tokenizer(words, add_special_tokens=False)["input_ids"]
             most = min(group.decoding.max_new_tokens, max(map(len, ids)) + 1)
             group.decoding = replace(group.decoding, max_new_tokens=most)
         return group

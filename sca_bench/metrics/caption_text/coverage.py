@@ -154,12 +154,14 @@ def coverage(rows: Sequence[CaptionRow], context: Context) -> list[Scored]:
     words = parser.words_of([*joined, *(row.caption for row in rows)])
     values, num_bare = [], 0
     for row, text in zip(rows, joined, strict=True):
-        wanted, said = words[text][kind], words[row.caption][kind]
+        wanted, given = words[text][kind], words[row.caption][kind]
         num_bare += not wanted
         if fuzzy:
-            hits = float(parser.similarities(wanted, said).max(1).sum()) if wanted and said else 0.0
+            hits = (
+                float(parser.similarities(wanted, given).max(1).sum()) if wanted and given else 0.0
+            )
         else:
-            hits = float(len(set(wanted) & set(said)))
+            hits = float(len(set(wanted) & set(given)))
         values.append(hits / (len(wanted) + _EPSILON))
     notes: tuple[str, ...] = ()
     if kind == "verb" or num_bare:
@@ -217,8 +219,8 @@ def load_pipeline(given: str) -> Pipeline:
             warnings.filterwarnings("ignore", message=r"\[W095\]")
             nlp = spacy.load(folder if folder.is_dir() else given, exclude=list(_LEFT_OUT))
     except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
-        said = " ".join(str(error).split())
-        raise NotComputed(f"the spaCy pipeline {given} cannot be loaded: {said}") from error
+        reason = " ".join(str(error).split())
+        raise NotComputed(f"the spaCy pipeline {given} cannot be loaded: {reason}") from error
     meta = nlp.meta
     name = f"{meta['lang']}_{meta['name']}"
     if nlp.lang != "en":

@@ -36,10 +36,10 @@ def exact_match_without(rows: Sequence[CaptionRow], phrase: str, key: str = "") 
         NotComputed: Every region has that reference.
     """
     left_out = canonical(phrase)
-    kept = [row for row in rows if left_out not in map(canonical, row.references)]
-    if not kept:
+    others = [row for row in rows if left_out not in map(canonical, row.references)]
+    if not others:
         raise NotComputed(f"every region has the reference {phrase!r}")
-    return exact_match(kept, key or "exact_match_without_" + left_out.replace(" ", "_"))
+    return exact_match(others, key or "exact_match_without_" + left_out.replace(" ", "_"))
 
 
 def macro_recall(rows: Sequence[CaptionRow]) -> Scored:
@@ -85,8 +85,8 @@ def slot_accuracy(rows: Sequence[CaptionRow]) -> list[Scored]:
                 hint = did_you_mean(name, grammar.SLOTS)
                 raise NotComputed(f"region {row.region_id}: unknown slot {name!r}; {hint}")
         right = grammar.with_composite(row.slots) | dict(row.slots)
-        said = grammar.parse(row.caption)
-        hits.append({s: float(canonical(said.get(s, "")) == canonical(right[s])) for s in right})
+        parsed = grammar.parse(row.caption)
+        hits.append({s: float(canonical(parsed.get(s, "")) == canonical(right[s])) for s in right})
 
     columns: dict[str, list[tuple[CaptionRow, float]]] = defaultdict(list)
     for row, hit in zip(carrying, hits, strict=True):

@@ -83,11 +83,11 @@ def clip_score(rows: Sequence[CaptionRow], context: Context) -> list[Scored]:
         cosines[batch] = _run(model.cosines, crops, texts)
     values = [_WEIGHT * max(float(value), 0.0) for value in cosines]
     cut = hashlib.sha256(repr(sorted((row.region_id, row.box_xyxy) for row in rows)).encode())
-    said = (
+    scorer = (
         f"sca_bench clip_score (2.5 * max(cos, 0), box crop, boxes {cut.hexdigest()[:12]}, "
         f"{model.name})"
     )
-    return [_scored(context, rows, values, said)]
+    return [_scored(context, rows, values, scorer)]
 
 
 def sentence_similarity(rows: Sequence[CaptionRow], context: Context) -> list[Scored]:
@@ -110,8 +110,8 @@ def sentence_similarity(rows: Sequence[CaptionRow], context: Context) -> list[Sc
         max(float(units[row_of_text[row.caption]] @ units[row_of_text[r]]) for r in row.references)
         for row in rows
     ]
-    said = f"sca_bench sentence_similarity (mean pooling, best reference, {model.name})"
-    return [_scored(context, rows, values, said)]
+    scorer = f"sca_bench sentence_similarity (mean pooling, best reference, {model.name})"
+    return [_scored(context, rows, values, scorer)]
 
 
 def crop(image: NDArray[np.uint8], box_xyxy: Sequence[float]) -> NDArray[np.uint8]:
@@ -166,8 +166,8 @@ def _run(compute: Callable[..., Any], *inputs: Any) -> Any:
     try:
         return compute(*inputs)
     except RuntimeError as error:  # torch's own, such as a full GPU: the other metrics go on
-        said = " ".join(str(error).split())[:200]
-        raise NotComputed(f"the model failed ({type(error).__name__}: {said})") from error
+        reason = " ".join(str(error).split())[:200]
+        raise NotComputed(f"the model failed ({type(error).__name__}: {reason})") from error
 
 
 def _scored(

@@ -99,5 +99,5 @@ def scorer_folder() -> Path:
 def last_words(stderr: str | deque[str]) -> str:
     """Return the end of a child's stderr on one line, for an error's reason."""
     lines = stderr.splitlines() if isinstance(stderr, str) else list(stderr)
-    kept = [line.strip() for line in lines if line.strip() and not _NOISE.match(line)]
-    return " / ".join(kept[-3:])[-400:] or "no message"
+    telling = [line.strip() for line in lines if line.strip() and not _NOISE.match(line)]
+    return " / ".join(telling[-3:])[-400:] or "no message"

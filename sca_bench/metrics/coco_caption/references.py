@@ -67,8 +67,8 @@ class _Level:
             return np.zeros(len(grams), dtype=np.int64)
         wanted = captions * self.table.size + grams
         indices = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
-        there = (self.keys[indices] == wanted) & (grams < self.table.size)
-        return np.where(there, self.counted.counts[indices], 0)
+        is_known = (self.keys[indices] == wanted) & (grams < self.table.size)
+        return np.where(is_known, self.counted.counts[indices], 0)
 
 
 class ReferenceIndex:

@@ -58,10 +58,10 @@ class RowMemo:
             unknown = [first[at] for at in np.flatnonzero(~known)]
             values[~known] = compute(unknown)
             for index, row in zip(unknown, values[~known], strict=True):
-                self._keep(keys[index], row)
+                self._remember(keys[index], row)
         return values[order]
 
-    def _keep(self, key: Hashable, row: NDArray[np.float64]) -> None:
+    def _remember(self, key: Hashable, row: NDArray[np.float64]) -> None:
         slot = self._next
         self._next = (slot + 1) % self._most
         if slot < len(self._keys):

@@ -56,17 +56,17 @@ class TokenCache:
         """
         keys = [_keys([normalise(caption) for caption in captions]) for captions in lists]
         tokens_of_key = {key: self._known.get(key) for part in keys for key in part}
-        asked = [key for key, tokens in tokens_of_key.items() if tokens is None]
+        unknown = [key for key, tokens in tokens_of_key.items() if tokens is None]
         lines: list[str] = []
         indices = []
-        for key in asked:
+        for key in unknown:
             indices.append(len(lines))
             if isinstance(key, str):
                 lines.append(key)
             else:
                 lines += [key[0], *key[1].split("\n")]
         tokens = ptb_tokenize(java, lines, self._timeout_s)
-        for key, index in zip(asked, indices, strict=True):
+        for key, index in zip(unknown, indices, strict=True):
             tokens_of_key[key] = self._known[key] = tokens[index]
         while len(self._known) > self._most:
             del self._known[next(iter(self._known))]

@@ -189,17 +189,17 @@ def dense_captions_map(
         assigned += _assign(detected, merged)
     ranked = sorted(assigned, key=lambda one: -one.score)
     # Only these can be right under any pair of thresholds; METEOR is slow.
-    asked = [i for i, a in enumerate(ranked) if a.first and a.iou >= IOU_THRESHOLDS[0]]
+    matched = [i for i, a in enumerate(ranked) if a.first and a.iou >= IOU_THRESHOLDS[0]]
     meteor = np.zeros(len(ranked))
-    if asked:
-        references = [ranked[i].references for i in asked]
-        meteor[asked] = agree(references, [ranked[i].caption for i in asked])
+    if matched:
+        references = [ranked[i].references for i in matched]
+        meteor[matched] = agree(references, [ranked[i].caption for i in matched])
     first = np.array([one.first for one in ranked], dtype=bool)
     iou = np.array([one.iou for one in ranked])
     by_pair = {
-        (least, said): average_precision(first & (iou >= least) & (meteor > said), num_merged)
+        (least, agreed): average_precision(first & (iou >= least) & (meteor > agreed), num_merged)
         for least in IOU_THRESHOLDS
-        for said in METEOR_THRESHOLDS
+        for agreed in METEOR_THRESHOLDS
     }
     boxes_alone = [average_precision(first & (iou >= t), num_merged) for t in IOU_THRESHOLDS]
     return DenseScores(

@@ -49,7 +49,7 @@ class CaptionQueries(nn.Module, ABC):
     def forward(self, features: RegionFeatures) -> Tensor:
         """Return the queries (N, H, Q, C)."""
 
-    def heads_kept(self, features: RegionFeatures, num_heads: int) -> int:
+    def num_heads_used(self, features: RegionFeatures, num_heads: int) -> int:
         """Return how many caption heads are read from the mixed tokens: all, as a rule."""
         return num_heads
 

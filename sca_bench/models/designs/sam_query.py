@@ -45,7 +45,7 @@ class MaskTokenQueries(CaptionQueries):
             return None
         return 1 if self.as_published else num_candidates
 
-    def heads_kept(self, features: RegionFeatures, num_heads: int) -> int:
+    def num_heads_used(self, features: RegionFeatures, num_heads: int) -> int:
         """Return M; as published 1, or the number of images."""
         if self.counts_images:
             return features.num_images

@@ -92,9 +92,9 @@ def claim_results(data: SuiteData, samples: Samples) -> list[ClaimResult]:
             results.append(ClaimResult(*head, verdict, hole=one, sides=claim.sides))
             continue
         comparison, _, note = one
-        said = verdicts[index]
+        decision = verdicts[index]
         results.append(
-            ClaimResult(*head, said.verdict, comparison, said, note=note, sides=claim.sides)
+            ClaimResult(*head, decision.verdict, comparison, decision, note=note, sides=claim.sides)
         )
     return results
 

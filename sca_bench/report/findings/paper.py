@@ -201,8 +201,8 @@ def verdict_of(differences: tuple[Difference, ...]) -> str:
 
 def say_differences(differences: tuple[Difference, ...]) -> str:
     """Return the verdict with everything in which two numbers differ."""
-    said = "; ".join(map(str, differences))
-    return f"{verdict_of(differences)}: {said}" if said else f"{COMPARABLE}: no stated difference"
+    text = "; ".join(map(str, differences))
+    return f"{verdict_of(differences)}: {text}" if text else f"{COMPARABLE}: no stated difference"
 
 
 def say_cell(cell: PaperCell) -> str:

@@ -34,11 +34,11 @@ def grade_words(caption: str, reference: str, vocabulary: frozenset[str]) -> lis
         reference: The reference that the region's slots were read from.
         vocabulary: Words that count as slot words (`slot_vocabulary`); others stay ungraded.
     """
-    said = caption.split()
-    aligned = _matches([_plain(w) for w in said], _words(reference))
+    words = caption.split()
+    aligned = _matches([_plain(w) for w in words], _words(reference))
     return [
         Word(text, ("right" if hit else "wrong") if _plain(text) in vocabulary else "")
-        for text, hit in zip(said, aligned, strict=True)
+        for text, hit in zip(words, aligned, strict=True)
     ]
 
 
@@ -50,23 +50,23 @@ def _words(text: str) -> list[str]:
     return [_plain(word) for word in text.split()]
 
 
-def _matches(said: Sequence[str], truth: Sequence[str]) -> list[bool]:
+def _matches(caption: Sequence[str], truth: Sequence[str]) -> list[bool]:
     """Return for each said word whether a shortest edit script keeps it."""
-    rows, columns = len(said) + 1, len(truth) + 1
+    rows, columns = len(caption) + 1, len(truth) + 1
     cost = [[i + j if i == 0 or j == 0 else 0 for j in range(columns)] for i in range(rows)]
     for i in range(1, rows):
         for j in range(1, columns):
-            change = cost[i - 1][j - 1] + (said[i - 1] != truth[j - 1])
+            change = cost[i - 1][j - 1] + (caption[i - 1] != truth[j - 1])
             cost[i][j] = min(change, cost[i - 1][j] + 1, cost[i][j - 1] + 1)
-    kept = [False] * len(said)
-    i, j = len(said), len(truth)
+    matched = [False] * len(caption)
+    i, j = len(caption), len(truth)
     while i and j:
-        same = said[i - 1] == truth[j - 1]
+        same = caption[i - 1] == truth[j - 1]
         if cost[i][j] == cost[i - 1][j - 1] + (not same):
-            kept[i - 1] = same
+            matched[i - 1] = same
             i, j = i - 1, j - 1
         elif cost[i][j] == cost[i - 1][j] + 1:
             i -= 1
         else:
             j -= 1
-    return kept
+    return matched

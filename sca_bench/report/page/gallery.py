@@ -107,7 +107,7 @@ class Gallery:
     @property
     def has_scores(self) -> bool:
         """Whether any caption of it has a score."""
-        return any(said.score for card in self.cards for said in card.captions)
+        return any(caption.score for card in self.cards for caption in card.captions)
 
 
 def build_gallery(regions: SuiteRegions, size: GallerySize | None = None) -> Gallery:
@@ -138,7 +138,7 @@ def build_gallery(regions: SuiteRegions, size: GallerySize | None = None) -> Gal
         shot, reason = thumbnails.shot(folder, image_id, row.box_xyxy)
         if shot is not None:
             shot = replace(shot, layers=masks.layers(region_id, shot.image))
-        said = tuple(
+        own = tuple(
             _cell_caption(
                 run, order[run.cell.entry.cell_id], region_id, references, slots, known, metric
             )
@@ -146,7 +146,7 @@ def build_gallery(regions: SuiteRegions, size: GallerySize | None = None) -> Gal
         )
         gap = regions.gaps[region_id].scores
         shown = "" if gap is None else show_score(gap, metric=metric)
-        cards.append(RegionCard(region_id, image_id, group, shown, shot, reason, references, said))
+        cards.append(RegionCard(region_id, image_id, group, shown, shot, reason, references, own))
     return Gallery(
         cards=tuple(cards),
         how=_how(regions, chosen),
@@ -217,9 +217,9 @@ class _Masks:
 
 def _how(regions: SuiteRegions, chosen: list[tuple[str, str]]) -> str:
     total, num_pictured = len(regions.rows), len(regions.candidates)
-    kept = ""
+    source = ""
     if num_pictured < total:
-        kept = f", from the {num_pictured:,} whose image a copy was kept of"
+        source = f", from the {num_pictured:,} whose image a copy was kept of"
     disputed = sum(group == "disagreement" for _, group in chosen)
     label = metric_label(regions.data.main_metric)
     others = len(chosen) - disputed
@@ -228,7 +228,7 @@ def _how(regions: SuiteRegions, chosen: list[tuple[str, str]]) -> str:
         "them. Each part is sorted by disagreement."
     )
     return (
-        f"{len(chosen)} of {total:,} test regions{kept}. {disputed} are those on which the cells "
+        f"{len(chosen)} of {total:,} test regions{source}. {disputed} are those on which the cells "
         f"disagree most: largest range of {label} over the cells (seeds averaged, controls left "
         f"out, then the number of different captions, then the region id; one per image before "
         f"any gives a second, at most {MAX_PER_IMAGE}).{even if others else ''}"

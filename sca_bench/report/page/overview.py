@@ -104,8 +104,8 @@ def write_overview(
     def draw(detail: Detail, limit: str) -> str:
         parts = [_part(s, line, detail) for s, line in zip(suites, lines, strict=True)]
         images = [image for part in parts for image in part.page.gallery.images]
-        said = held_back(limit, first, detail, images, "see the suites' own pages")
-        shown = {"parts_of_page": parts, "note": NOTE, "held_back": said, "faults": faults}
+        left_out = held_back(limit, first, detail, images, "see the suites' own pages")
+        shown = {"parts_of_page": parts, "note": NOTE, "held_back": left_out, "faults": faults}
         return render("overview.html.j2", **shown)
 
     write_atomic(page, fit(OVERVIEW_DETAILS, draw, limit_mb, str(page)))
@@ -157,8 +157,8 @@ def _score(data: SuiteData, cell: CellRuns, metric: str) -> SeedSummary | None:
 def _verdicts(page: Page) -> str:
     rows = [row for table in page.tables if table.id == "claims" for row in table.rows]
     tones = [entry.tone for row in rows for entry in row.entries if entry.tone]
-    said = [tone.replace("incomparable", "not comparable") for tone in tones]
-    return ", ".join(f"{said.count(each)} {each}" for each in sorted(set(said))) or "none"
+    verdicts = [tone.replace("incomparable", "not comparable") for tone in tones]
+    return ", ".join(f"{verdicts.count(each)} {each}" for each in sorted(set(verdicts))) or "none"
 
 
 def _holes(holes: list[str]) -> str:

@@ -150,10 +150,10 @@ class ScoreTable:
                 if key not in self._asked | {"short"} and not _does_not_apply(key, rows[0], row)
             ]
             if fields:
-                said = [
+                differing = [
                     f"{key} {_shown(rows[0], key)} against {_shown(row, key)}" for key in fields
                 ]
-                return f"signatures differ: {', '.join(said)}"
+                return f"signatures differ: {', '.join(differing)}"
         return ""
 
     def region_sets(self, metric: str) -> dict[str, list[str]]:
@@ -187,13 +187,13 @@ def _refuse_mixture(first: ScoreRow, row: ScoreRow, may_differ: frozenset[str]) 
         if key not in may_differ and not _does_not_apply(key, first, row)
     ]
     if fields:
-        said = [f"{key} {_shown(r, key)}" for key in fields for r in (first, row)]
+        differing = [f"{key} {_shown(r, key)}" for key in fields for r in (first, row)]
         raise InputError(
             None,
             row.metric,
             f"numbers with different signatures cannot stand in one column: {first.cell} seed "
-            f"{first.seed} has {', '.join(said[::2])}; {row.cell} seed {row.seed} has "
-            f"{', '.join(said[1::2])}",
+            f"{first.seed} has {', '.join(differing[::2])}; {row.cell} seed {row.seed} has "
+            f"{', '.join(differing[1::2])}",
             "score both with the same version and settings (delete the older run's folder "
             "and run the suite again)",
         )

@@ -118,10 +118,10 @@ def _hole(record: RunRecord | None) -> str:
         return "missing: never started"
     if record.status == "done":
         return ""
-    said = f": {record.error}" if record.error else ""
+    reason = f": {record.error}" if record.error else ""
     if record.status == "running":
-        return "not finished: still running, or interrupted" + said
-    return record.status + said
+        return "not finished: still running, or interrupted" + reason
+    return record.status + reason
 
 
 def _score_rows(manifest: SuiteManifest, cells: list[CellRuns]) -> Iterator[ScoreRow]:

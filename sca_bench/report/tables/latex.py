@@ -36,8 +36,10 @@ def write_latex(
     head = f"% Suite {_plain(manifest.suite)}, profile {_plain(manifest.profile)}.\n"
     parts = [head + _PREAMBLE, f"\\section*{{{escape(manifest.question)}}}\n"]
     paper = f", after the paper's {escape(manifest.paper)}" if manifest.paper else ""
-    said = f"Suite \\textbf{{{escape(manifest.suite)}}}, profile {escape(manifest.profile)}{paper}."
-    parts.append(f"{said}\n")
+    head_line = (
+        f"Suite \\textbf{{{escape(manifest.suite)}}}, profile {escape(manifest.profile)}{paper}."
+    )
+    parts.append(f"{head_line}\n")
     if manifest.statement:
         parts.append(f"\n{escape(manifest.statement)}\n")
     if manifest.overrides:

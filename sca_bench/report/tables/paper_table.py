@@ -86,9 +86,9 @@ def claim_entries(
     for claim in claims:
         printed = paper_claim(data, paper, claim.id, claim.metric, claim.sides)
         if printed is not None:
-            said = f"{claim.id}: {_made_of(printed)}"
+            remark = f"{claim.id}: {_made_of(printed)}"
             entries[claim.id] = Entry(
-                show_difference(printed.difference, metric=claim.metric), notes.mark([said])
+                show_difference(printed.difference, metric=claim.metric), notes.mark([remark])
             )
     return entries
 

@@ -178,8 +178,8 @@ def parts_table(data: SuiteData, notes: Footnotes) -> Table | None:
     title = "Training regions, and test regions with seen references"
     if subsets:
         title = "Other sets of regions"
-        said = "; ".join(f"{name}: {which}" for name, which in subsets.items())
-        caption += f" Parts of the test regions, scored by themselves: {said}."
+        listed = "; ".join(f"{name}: {which}" for name, which in subsets.items())
+        caption += f" Parts of the test regions, scored by themselves: {listed}."
     return Table("parts", "Parts", title, caption, tuple(columns), tuple(rows))
 
 

@@ -237,10 +237,10 @@ class CellIdentity:
         if self.spec.trains != "gradient":
             return ""
         values = self.key_values
-        kept = {k: v for k, v in values.items() if not f"{k}.".startswith(_EVALUATION)}
+        of_training = {k: v for k, v in values.items() if not f"{k}.".startswith(_EVALUATION)}
         if self.settings.train.prompt == "random_point":
-            kept["train.prompt_seed"] = self.settings.eval.prompt_seed
-        return digest_json(["training", kept])[:KEY_LENGTH]
+            of_training["train.prompt_seed"] = self.settings.eval.prompt_seed
+        return digest_json(["training", of_training])[:KEY_LENGTH]
 
     @cached_property
     def prefix_key(self) -> str:
