@@ -108,12 +108,12 @@ class RegionDataset(Dataset[ImageSample]):
         self.augmentation = augmentation if augmentation and training else AugmentationSettings()
         self.blank_images, self.with_pixels = blank_images, with_pixels
         self.with_originals = with_originals
-        self._dealt: dict[str, tuple[str, ...]] | None = None
+        self._permuted: dict[str, tuple[str, ...]] | None = None
         if permute_captions and training:
             regions = region_set.regions
             rng = np.random.default_rng([seed, 0, _PERMUTATION_STREAM])
             order = rng.permutation(len(regions)).tolist()
-            self._dealt = {
+            self._permuted = {
                 region.region_id: regions[source].references
                 for region, source in zip(regions, order, strict=True)
             }
@@ -162,8 +162,8 @@ class RegionDataset(Dataset[ImageSample]):
         return self._sample(index, drawn_regions, picks, look)
 
     def references_of(self, region: Region) -> tuple[str, ...]:
-        """Return the references a region trains on: its own, or those dealt to it."""
-        return region.references if self._dealt is None else self._dealt[region.region_id]
+        """Return the references a region trains on: its own, or those of another by permutation."""
+        return region.references if self._permuted is None else self._permuted[region.region_id]
 
     def views_of(self, index: int) -> tuple[int, ...]:
         """Return the views of an image that draws can yield: as stored, perhaps also mirrored.
