@@ -1,1 +1,1 @@
-"""Baselines: captioners beside SCA, each behind the package's public protocol."""
+"""Baselines: captioners beside SCA, each with the package's public protocol."""

@@ -136,7 +136,7 @@ class RegionBatch:
     def image_index(self) -> Tensor:
         """Return the image of each of the N real regions, 0 to B - 1."""
         width = self.region_mask_BR.shape[1]
-        return self._on_device([place // width for place in self._places()])
+        return self._on_device([slot // width for slot in self._slots()])
 
     def prompt_boxes(self) -> Tensor | None:
         """Return the boxes (N, 4) that SAM is prompted with, or None for point-only prompts."""
@@ -146,12 +146,12 @@ class RegionBatch:
 
     def real(self, per_region: Tensor) -> Tensor:
         """Return the rows (N, ...) of the real regions, given rows of all (B, R, ...)."""
-        return per_region.flatten(0, 1).index_select(0, self._on_device(self._places()))
+        return per_region.flatten(0, 1).index_select(0, self._on_device(self._slots()))
 
-    def _places(self) -> Sequence[int]:
+    def _slots(self) -> Sequence[int]:
         if self.host_places is not None and self.region_mask_BR.device.type != "cpu":
             return self.host_places
-        return [int(place) for place in self.region_mask_BR.flatten().nonzero()[:, 0].tolist()]
+        return [int(slot) for slot in self.region_mask_BR.flatten().nonzero()[:, 0].tolist()]
 
     def _on_device(self, values: Sequence[int]) -> Tensor:
         index = torch.tensor(values, dtype=torch.long)
@@ -187,11 +187,11 @@ class RegionBatch:
     def per_region(self, per_image: list[_V]) -> list[_V]:
         """Return what is known of each image once for each of its real regions, N in all."""
         width = self.region_mask_BR.shape[1]
-        return [per_image[place // width] for place in self._places()]
+        return [per_image[slot // width] for slot in self._slots()]
 
     def to(self, device: torch.device | str) -> RegionBatch:
         """Return the batch with all its tensors on `device`."""
-        return _to(replace(self, host_places=tuple(self._places())), device)
+        return _to(replace(self, host_places=tuple(self._slots())), device)
 
 
 _T = TypeVar("_T", RegionBatch, RegionFeatures)
@@ -213,7 +213,7 @@ def each_by_itself(rows: Tensor) -> bool:
 
     On a CPU the height of a matrix decides which kernel multiplies it, and kernels round
     differently. So there, without gradient, every image and every region is computed by itself:
-    what stands beside it in the batch has no say in its numbers, however features are batched,
+    what stands beside it in the batch does not change its numbers, however features are batched,
     shared or cached. Tensors without content, on which a cell is sized, pass in one piece.
     """
     if isinstance(rows, FakeTensor) or torch.is_grad_enabled():

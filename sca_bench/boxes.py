@@ -43,7 +43,7 @@ def clip_box(box_xyxy: BoxXYXY, width: int, height: int) -> BoxXYXY:
 def fit_box(
     box_xyxy: BoxXYXY, width: int, height: int, min_side_px: float = 0.0
 ) -> BoxXYXY | BoxFault:
-    """Cut a box to its image and judge what is left.
+    """Cut a box to its image and say whether the rest is of use.
 
     Args:
         box_xyxy: A finite box in original pixels.

@@ -58,16 +58,16 @@ def toy_batch(image_size: int = 96, seed: int = 0) -> RegionBatch:
     pixels_B3SS = torch.zeros(2, 3, image_size, image_size)
     boxes_BR4 = torch.zeros(2, 3, 4)
     originals, sizes = [], []
-    for place, ((height, width), boxes) in enumerate(zip(_SIZES_HW, _BOXES_XYXY, strict=True)):
+    for index, ((height, width), boxes) in enumerate(zip(_SIZES_HW, _BOXES_XYXY, strict=True)):
         coarse_13hw = torch.rand(1, 3, 6, 6, generator=generator)
         image_13HW = F.interpolate(coarse_13hw, (height, width), mode="bilinear")
         originals.append((255 * image_13HW[0]).byte().permute(1, 2, 0).contiguous())
         input_hw = resized_hw(height, width, image_size)
         sizes.append(input_hw)
         shown_3hw = F.interpolate(image_13HW, input_hw, mode="bilinear")[0]
-        pixels_B3SS[place, :, : input_hw[0], : input_hw[1]] = 4 * shown_3hw - 2
+        pixels_B3SS[index, :, : input_hw[0], : input_hw[1]] = 4 * shown_3hw - 2
         scaled = scale_boxes(boxes, (height, width), input_hw)
-        boxes_BR4[place, : len(boxes)] = torch.from_numpy(scaled).float()
+        boxes_BR4[index, : len(boxes)] = torch.from_numpy(scaled).float()
     return RegionBatch(
         image_ids=["wide", "high"],
         region_ids=["wide-0", "wide-1", "wide-2", "high-0"],
@@ -80,33 +80,33 @@ def toy_batch(image_size: int = 96, seed: int = 0) -> RegionBatch:
     )
 
 
-def image_of(batch: RegionBatch, place: int) -> RegionBatch:
+def image_of(batch: RegionBatch, index: int) -> RegionBatch:
     """Return the batch of one of its images, without padded regions.
 
     Args:
         batch: A batch without features and captions.
-        place: The image, 0 to B - 1.
+        index: The image, 0 to B - 1.
     """
-    mask_R = batch.region_mask_BR[place]
-    before = int(batch.region_mask_BR[:place].sum())
+    mask_R = batch.region_mask_BR[index]
+    before = int(batch.region_mask_BR[:index].sum())
     count = int(mask_R.sum())
 
     def rows(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor[place : place + 1, mask_R]
+        return None if tensor is None else tensor[index : index + 1, mask_R]
 
     def item(values: list[Any] | None) -> list[Any] | None:
-        return None if values is None else [values[place]]
+        return None if values is None else [values[index]]
 
     pixels_B3HW = batch.pixel_values_B3HW
     return replace(
         batch,
-        image_ids=[batch.image_ids[place]],
+        image_ids=[batch.image_ids[index]],
         region_ids=batch.region_ids[before : before + count],
         region_mask_BR=torch.ones(1, count, dtype=torch.bool),
         boxes_xyxy_input_BR4=rows(batch.boxes_xyxy_input_BR4),
         points_xy_input_BRP2=rows(batch.points_xy_input_BRP2),
         point_labels_BRP=rows(batch.point_labels_BRP),
-        pixel_values_B3HW=None if pixels_B3HW is None else pixels_B3HW[place : place + 1],
+        pixel_values_B3HW=None if pixels_B3HW is None else pixels_B3HW[index : index + 1],
         input_sizes_hw=item(batch.input_sizes_hw),
         original_images=item(batch.original_images),
         tasks=item(batch.tasks),
@@ -148,10 +148,10 @@ class CaptionerContract:
     def test_every_region_is_answered_once_and_in_order(self) -> None:
         """One prediction per real region, in row-major order, with finite figures."""
         batch = self.batch()
-        found = self._generate(self.captioner(), batch)
-        ids = [prediction.region_id for prediction in found]
+        predictions = self._generate(self.captioner(), batch)
+        ids = [prediction.region_id for prediction in predictions]
         assert ids == batch.region_ids, f"expected {batch.region_ids}, got {ids}"
-        for prediction in found:
+        for prediction in predictions:
             assert isinstance(prediction.caption, str), prediction
             assert prediction.caption == prediction.caption.strip(), f"outer blanks: {prediction}"
             assert math.isfinite(prediction.log_prob), prediction
@@ -171,8 +171,8 @@ class CaptionerContract:
         together = self._generate(captioner, batch)
         alone = [
             prediction
-            for place in range(len(batch.image_ids))
-            for prediction in self._generate(captioner, image_of(batch, place))
+            for index in range(len(batch.image_ids))
+            for prediction in self._generate(captioner, image_of(batch, index))
         ]
         self._same(together, alone, "one image at a time", atol=self.log_prob_atol)
 
@@ -191,8 +191,8 @@ class CaptionerContract:
 
     def test_no_region_no_answer(self) -> None:
         """A batch whose images have no region gives an empty list."""
-        found = self._generate(self.captioner(), without_regions(self.batch()))
-        assert found == [], f"expected no prediction, got {found}"
+        predictions = self._generate(self.captioner(), without_regions(self.batch()))
+        assert predictions == [], f"expected no prediction, got {predictions}"
 
     def test_unusable_input_is_one_clear_line(self) -> None:
         """What cannot be used is an `InputError` of one line that says where, and what to do."""

@@ -1,7 +1,7 @@
 """Files and folders that are there whole or not at all; how they are named, digested and read.
 
 Everything that belongs to a run is written through this module: under a temporary name in the same
-folder, flushed to the disk, renamed, and the folder flushed behind it. A reader, a killed process
+folder, flushed to the disk, renamed, and the folder flushed after it. A reader, a killed process
 and a power cut find the old content or the new one, never a part. The mode of a file is the one
 that the umask gives. No torch here.
 """
@@ -77,7 +77,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         mode = _usual_mode(temporary)
-        for inside in sorted(temporary.rglob("*"), reverse=True):  # a folder behind what it holds
+        for inside in sorted(temporary.rglob("*"), reverse=True):  # a folder after what it holds
             if inside.is_file() and inside.stat().st_mode & 0o777 != mode:
                 inside.chmod(mode)  # safetensors writes 0600 whatever the umask
             flush(inside)
@@ -211,7 +211,7 @@ class FileDigests:
         stamp = file_stamp(path)
         memo = "|".join(map(str, (path.resolve(), *stamp.values())))
         if memo not in self._known:
-            self._known[memo] = self._find(memo) or self._keep(memo, file_sha256(path))
+            self._known[memo] = self._find(memo) or self._remember(memo, file_sha256(path))
         return self._known[memo]
 
     def _find(self, memo: str) -> str:
@@ -227,7 +227,7 @@ class FileDigests:
             self._begin_anew()
             return ""
 
-    def _keep(self, memo: str, digest: str) -> str:
+    def _remember(self, memo: str, digest: str) -> str:
         with contextlib.suppress(sqlite3.Error, OSError):
             connection = self._open()
             if connection is not None:

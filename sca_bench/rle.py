@@ -61,11 +61,11 @@ def mask_runs(rle: Mapping[str, Any]) -> NDArray[np.int64]:
         raise ValueError(f"no run lengths: {counts[:20]!r}")
     ends = np.flatnonzero(digits & 0x20 == 0)
     starts = np.concatenate([[0], ends[:-1] + 1])
-    place = np.arange(digits.size) - np.repeat(starts, ends - starts + 1)
-    if place.max() >= _MOST_DIGITS:
-        raise ValueError(f"a run length of {place.max() + 1} digits")
-    runs: NDArray[np.int64] = np.add.reduceat((digits & 0x1F) << 5 * place, starts)
-    runs -= np.where(digits[ends] & 0x10, np.int64(1) << 5 * (place[ends] + 1), 0)
+    digit = np.arange(digits.size) - np.repeat(starts, ends - starts + 1)
+    if digit.max() >= _MOST_DIGITS:
+        raise ValueError(f"a run length of {digit.max() + 1} digits")
+    runs: NDArray[np.int64] = np.add.reduceat((digits & 0x1F) << 5 * digit, starts)
+    runs -= np.where(digits[ends] & 0x10, np.int64(1) << 5 * (digit[ends] + 1), 0)
     runs[1::2], runs[2::2] = runs[1::2].cumsum(), runs[2::2].cumsum()
     if runs.min() < 0 or runs.max() > height * width or runs.sum() != height * width:
         raise ValueError(f"runs of {runs.sum()} pixels for a mask of {height} x {width}")

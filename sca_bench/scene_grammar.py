@@ -74,16 +74,18 @@ def class_name(slots: Mapping[str, str], kind: str) -> tuple[str, dict[str, str]
         slots: The slots of the whole caption.
         kind: A key of `CLASS_SLOTS`: `circle`, `red circle` or `small striped red circle`.
     """
-    kept = {slot: slots[slot] for slot in CLASS_SLOTS[kind]}
-    return " ".join(kept.values()), kept
+    own_slots = {slot: slots[slot] for slot in CLASS_SLOTS[kind]}
+    return " ".join(own_slots.values()), own_slots
 
 
 def with_composite(slots: Mapping[str, str]) -> dict[str, str]:
     """Return the simple slots plus the composite neighbour slot, where both its parts are known."""
-    found = {slot: slots[slot] for slot in SIMPLE_SLOTS if slot in slots}
-    if "neighbour_colour" in found and "neighbour_shape" in found:
-        found[NEIGHBOUR] = f"{found['neighbour_colour']} {found['neighbour_shape']}"
-    return found
+    slots_of_scene = {slot: slots[slot] for slot in SIMPLE_SLOTS if slot in slots}
+    if "neighbour_colour" in slots_of_scene and "neighbour_shape" in slots_of_scene:
+        slots_of_scene[NEIGHBOUR] = (
+            f"{slots_of_scene['neighbour_colour']} {slots_of_scene['neighbour_shape']}"
+        )
+    return slots_of_scene
 
 
 def parse(caption: str) -> dict[str, str]:
@@ -98,17 +100,17 @@ def parse(caption: str) -> dict[str, str]:
         dictionary for a caption without a known word. `parse(make_caption(s))` gives `s` back.
     """
     words = [word.strip(".,;:!?\"'").lower() for word in caption.split()]
-    found: dict[str, str] = {}
+    slots: dict[str, str] = {}
     prefix = ""
     for word in words:
         if word in _RELATION_BY_WORD:
-            found.setdefault("relation", _RELATION_BY_WORD[word])
+            slots.setdefault("relation", _RELATION_BY_WORD[word])
             prefix = "neighbour_"
         elif word in _SLOT_BY_WORD:
             kind = _SLOT_BY_WORD[word]
-            if not prefix and kind == "shape" and "shape" not in found:
-                found["shape"] = word
+            if not prefix and kind == "shape" and "shape" not in slots:
+                slots["shape"] = word
                 prefix = "neighbour_"
             elif prefix + kind in WORDS:
-                found.setdefault(prefix + kind, word)
-    return with_composite(found)
+                slots.setdefault(prefix + kind, word)
+    return with_composite(slots)

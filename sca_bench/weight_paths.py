@@ -55,12 +55,12 @@ def resolve(spec: str, key: str = "weights") -> Path:
 def _in_package(spec: str, key: str) -> Path:
     module, _, inner = spec.removeprefix(PACKAGE_PREFIX).partition("/")
     try:
-        found = find_spec(module)
+        module_spec = find_spec(module)
     except (ImportError, ValueError):
-        found = None
-    if found is None or not found.submodule_search_locations:
+        module_spec = None
+    if module_spec is None or not module_spec.submodule_search_locations:
         raise InputError(None, key, f"{spec!r}: no package {module!r} is installed")
-    folder = Path(next(iter(found.submodule_search_locations)))
+    folder = Path(next(iter(module_spec.submodule_search_locations)))
     if not inner:
         fix = "name a file or folder after the module"
         raise InputError(None, key, f"{spec!r}: the module alone is no weights", fix)

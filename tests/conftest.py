@@ -148,7 +148,7 @@ def mlflow():
 
 @pytest.fixture
 def simulation():
-    """Thousands of trials are drawn and judged: a second each."""
+    """Thousands of trials are drawn and decided: a second each."""
 
 
 @pytest.fixture(scope="session")

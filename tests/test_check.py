@@ -10,7 +10,7 @@ from sca_bench.cli import main
 from sca_bench.cli.suite_files import check_claims
 from sca_bench.engine.forecast import needs as suite_needs
 from sca_bench.errors import InputError
-from sca_bench.study.suite.schema import Claim
+from sca_bench.study.suite.schema import ClaimEntry
 from sca_bench.study.suite.suite import load_suite
 
 ROOT = Path(__file__).parents[1]
@@ -51,7 +51,7 @@ def test_everything_that_paper_scale_needs_is_named_with_a_way_to_get_it(monkeyp
 def test_a_margin_lies_below_the_end_of_the_scale_whatever_part_is_meant(metric):
     def suite(margin):
         says = f"{metric}(seed=1) >= {metric}(seed=2)"
-        claims = [Claim(id="one", says=says, margin=margin)]
+        claims = [ClaimEntry(id="one", says=says, margin=margin)]
         return SimpleNamespace(file="suite.yaml", claims=claims)
 
     check_claims(suite(0.5))

@@ -10,7 +10,7 @@ import pytest
 
 from sca_bench.cli import main
 from sca_bench.cli import plan as plan_command
-from sca_bench.engine.forecast.costs import Appraisal
+from sca_bench.engine.forecast.costs import PlanCosts
 
 ROOT = Path(__file__).parents[1]
 DEPTH = ROOT / "ablations" / "mixer_layers.yaml"
@@ -43,7 +43,7 @@ def test_the_tree_has_cells_with_id_and_state_below_what_they_share(capsys):
 
 
 def test_a_machine_without_the_data_is_told_what_is_missing(capsys, monkeypatch):
-    monkeypatch.setattr(plan_command, "ask", lambda *a, **b: Appraisal(device="cpu", cores=2))
+    monkeypatch.setattr(plan_command, "costs_of", lambda *a, **b: PlanCosts(device="cpu", cores=2))
     assert main(["plan", str(DEPTH), "--profile", "paper"]) == 0
     out = capsys.readouterr().out
     assert "num_layers=24: seeds 0, 1, 2 blocked" in out

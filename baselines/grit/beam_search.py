@@ -19,7 +19,7 @@ class Steps(Protocol):
     """What the search asks of a text decoder."""
 
     def next_logits(self, ids_RT: Tensor) -> Tensor:
-        """Return the logits (R, V) of the token behind each row."""
+        """Return the logits (R, V) of the token after each row."""
         ...
 
     def expand(self, beams: int) -> None:

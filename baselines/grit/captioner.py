@@ -1,4 +1,4 @@
-"""The captioner: GRiT behind the package's protocol, on given boxes.
+"""The captioner: GRiT with the package's protocol, on given boxes.
 
 Shape legend: N regions of a batch in row-major (image, region) order, T text tokens.
 """
@@ -98,7 +98,7 @@ class GritCaptioner(nn.Module):
         begin_N = self._begin_tokens(batch)
         captions: dict[int, tuple[str, float]] = {}
         for group in self._equal_images(batch):
-            found = self.grit.caption_boxes(
+            generated = self.grit.caption_boxes(
                 self.grit.pooled_levels(group.images),
                 group.boxes_xyxy,
                 group.image_index,
@@ -106,7 +106,7 @@ class GritCaptioner(nn.Module):
                 max_tokens=decoding.max_new_tokens + 1,
                 beams=decoding.num_beams,
             )
-            ids, log_probs = found.ids_NKL[:, 0].tolist(), found.log_prob_NK[:, 0].tolist()
+            ids, log_probs = generated.ids_NKL[:, 0].tolist(), generated.log_prob_NK[:, 0].tolist()
             for row, row_ids, log_prob in zip(group.rows.tolist(), ids, log_probs, strict=True):
                 captions[row] = (self.decode(row_ids), log_prob)
         seconds = (time.perf_counter() - started) / batch.num_regions
@@ -176,8 +176,8 @@ class GritCaptioner(nn.Module):
             if name not in state:
                 raise InputError(where, name, "is missing")
             if state[name].shape != parameter.shape:
-                found, expected = tuple(state[name].shape), tuple(parameter.shape)
-                raise InputError(where, name, f"has shape {found}, expected {expected}")
+                given, expected = tuple(state[name].shape), tuple(parameter.shape)
+                raise InputError(where, name, f"has shape {given}, expected {expected}")
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(state[name])
@@ -206,21 +206,21 @@ class GritCaptioner(nn.Module):
         config = self.grit.config
         sides = (config.short_side_px, config.long_side_px)
         counts = batch.region_mask_BR.sum(dim=1).tolist()
-        places = torch.arange(batch.num_regions).split(counts)
+        rows_of_images = torch.arange(batch.num_regions).split(counts)
         groups: dict[tuple[int, int], list[tuple[ResizedImage, Tensor]]] = {}
-        for image_HW3, place in zip(batch.original_images or [], places, strict=True):
-            if len(place):
+        for image_HW3, rows_N in zip(batch.original_images or [], rows_of_images, strict=True):
+            if len(rows_N):
                 image = resize(image_HW3, *sides)
-                groups.setdefault(image.size_hw, []).append((image, place))
+                groups.setdefault(image.size_hw, []).append((image, rows_N))
         for members in groups.values():
             boxes = [
-                widen_empty(to_resized(clean_boxes(boxes_N4[place], image.original_hw), image))
-                for image, place in members
+                widen_empty(to_resized(clean_boxes(boxes_N4[rows_N], image.original_hw), image))
+                for image, rows_N in members
             ]
-            index = [torch.full((len(place),), i) for i, (_, place) in enumerate(members)]
+            index = [torch.full((len(rows_N),), i) for i, (_, rows_N) in enumerate(members)]
             yield _EqualImages(
                 [image for image, _ in members],
-                torch.cat([place for _, place in members]),
+                torch.cat([rows_N for _, rows_N in members]),
                 torch.cat(index).to(self.grit.device),
                 torch.cat(boxes),
             )

@@ -1,4 +1,4 @@
-"""The cascade: three heads that each judge and move the boxes of the one before.
+"""The cascade: three heads that each score and move the boxes of the one before.
 
 Shape legend: P boxes of one image, C channels, S rows and columns of the pooled grid.
 
@@ -71,7 +71,7 @@ def move_boxes(boxes_xyxy_P4: Tensor, deltas_P4: Tensor, weights: Sequence[float
     )
 
 
-class Stage(nn.Module):
+class CascadeStage(nn.Module):
     """One head: two layers, then a class and a move of the box."""
 
     def __init__(self, channels: int, dim: int) -> None:
@@ -88,13 +88,13 @@ class Stage(nn.Module):
 
 
 class Cascade(nn.Module):
-    """All stages, and the choice of detections behind the last one."""
+    """All stages, and the choice of detections after the last one."""
 
     def __init__(self, channels: int, dim: int, config: DetectionConfig) -> None:
         super().__init__()
         self.config = config
         self.weights = _STAGE_WEIGHTS[: config.num_stages]
-        self.stages = nn.ModuleList(Stage(channels, dim) for _ in self.weights)
+        self.stages = nn.ModuleList(CascadeStage(channels, dim) for _ in self.weights)
 
     def run(
         self, levels: Sequence[Tensor], image: int, boxes_xyxy_P4: Tensor, size_hw: tuple[int, int]

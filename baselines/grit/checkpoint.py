@@ -131,28 +131,28 @@ def load_original_state(model: Grit, state: Mapping[str, Tensor]) -> None:
             first, and which size would fit.
     """
     expected = original_shapes(model)
-    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    _check(expected, found)
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    _check(expected, shapes)
     if not torch.equal(state[_TIED[0]], state[_TIED[1]]):
         raise InputError(None, _TIED[0], f"differs from {_TIED[1]}, to which it is tied")
     own = {name: state[original_name(name)] for name in model.state_dict()}
     model.load_state_dict(own, strict=True)
 
 
-def _check(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> None:
-    missing, extra = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
-    differ = sorted(n for n in expected.keys() & found.keys() if expected[n] != found[n])
+def _check(expected: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]]) -> None:
+    missing, extra = sorted(expected.keys() - given.keys()), sorted(given.keys() - expected.keys())
+    differ = sorted(n for n in expected.keys() & given.keys() if expected[n] != given[n])
     if not (missing or extra or differ):
         return
     parts = []
     if differ:
         name = differ[0]
-        parts.append(f"{name} has shape {list(found[name])}, expected {list(expected[name])}")
+        parts.append(f"{name} has shape {list(given[name])}, expected {list(expected[name])}")
     for names, what in ((missing, "missing"), (extra, "unknown")):
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             parts.append(f"{names[0]}{more} {what}")
-    fitting = [size for size in SIZES if _shapes_of(size) == found]
+    fitting = [size for size in SIZES if _shapes_of(size) == given]
     fix = f"it fits baseline.size {' or '.join(fitting)}" if fitting else ""
     problem = "does not fit baseline.size: " + ", ".join(parts)
     raise InputError(None, "", problem, fix or "is it a GRiT checkpoint of that size?")

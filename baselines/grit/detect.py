@@ -75,11 +75,11 @@ def detect_image(
     grit, config = captioner.grit, captioner.grit.config
     image = resize(_read(path), config.short_side_px, config.long_side_px)
     begin = captioner.begin_token("caption")
-    found = grit.detect_and_caption(image, begin, max_tokens=max_tokens, beams=beams)
+    detections = grit.detect_and_caption(image, begin, max_tokens=max_tokens, beams=beams)
     rows = zip(
-        found.boxes_xyxy_N4.tolist(),
-        found.captions.ids_NKL[:, 0].tolist(),
-        found.scores_N.tolist(),
+        detections.boxes_xyxy_N4.tolist(),
+        detections.captions.ids_NKL[:, 0].tolist(),
+        detections.scores_N.tolist(),
         strict=True,
     )
     return [
@@ -132,11 +132,11 @@ def _images(regions: Path, folder: Path) -> Iterator[tuple[str, Path]]:
             fix = "expected one JSON object per line"
             raise InputError(regions, f"line {number}: image_id", "is missing", fix) from error
         paths = [folder / f"{image_id}{suffix}" for suffix in _SUFFIXES]
-        found = next((path for path in paths if path.is_file()), None)
-        if found is None:
+        file = next((path for path in paths if path.is_file()), None)
+        if file is None:
             problem = f"no file {paths[0].name} (or {', '.join(_SUFFIXES[1:])})"
             raise InputError(folder, image_id, problem, "give the folder of the split's images")
-        yield image_id, found
+        yield image_id, file
 
 
 def _read(path: Path) -> torch.Tensor:

@@ -4,7 +4,7 @@ Shape legend: B images, H and W rows and columns of tokens, C channels, A attent
 channels of a head, L = H*W tokens, R rows of a position table.
 
 Source: Li et al., Exploring Plain Vision Transformer Backbones for Object Detection, ECCV 2022, as
-GRiT uses it (no norm behind the last block).
+GRiT uses it (no norm after the last block).
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class Proposals:
 
 
 def cell_centres(height: int, width: int, stride: int, device: torch.device) -> Tensor:
-    """Return the points (H*W, 2), x then y in pixels, that a level's cells stand for."""
+    """Return the points (H*W, 2), x then y in pixels, that a level's cells represent."""
     y = torch.arange(height, device=device) * stride + stride // 2
     x = torch.arange(width, device=device) * stride + stride // 2
     grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
@@ -74,7 +74,7 @@ class ProposalHead(nn.Module):
         self.scales = nn.ParameterList(torch.ones(1) for _ in STRIDES)
 
     def forward(self, levels: Sequence[Tensor]) -> list[HeadOutput]:
-        """Judge every cell of the five levels."""
+        """Score every cell of the five levels."""
         outputs = []
         for level_BCHW, scale in zip(levels, self.scales, strict=True):
             x_BCHW = self.tower(level_BCHW)

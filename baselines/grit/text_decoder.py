@@ -25,7 +25,7 @@ _TEXT_NORM_EPS = 1e-8
 _LAYER_NORM_EPS = 1e-12
 
 
-class Layer(nn.Module):
+class DecoderLayer(nn.Module):
     """One transformer layer, in pieces: keys and values may come from a cache."""
 
     def __init__(self, config: TextDecoderConfig) -> None:
@@ -88,7 +88,7 @@ class TextDecoder(nn.Module):
         self.words = nn.Embedding(config.vocab_size, config.width)
         self.positions = nn.Embedding(config.num_positions, config.width)
         self.text_norm = nn.LayerNorm(config.width, eps=_TEXT_NORM_EPS)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
+        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_layers))
         # The output matrix is the word embedding; only its bias is its own.
         self.output_bias = nn.Parameter(torch.zeros(config.vocab_size))
 
@@ -159,10 +159,10 @@ class CachedSteps:
             x_NSD = layer.attend(x_NSD, q, k, v)
 
     def next_logits(self, ids_RT: Tensor) -> Tensor:
-        """Return the logits (R, V) behind the text; all of it but its last token is known."""
-        place = self._num_text
-        end = self._num_visual + place + 1
-        x_R1D = self._decoder.embed(ids_RT[:, -1:], place)
+        """Return the logits (R, V) of the next token; all before the last token is known."""
+        position = self._num_text
+        end = self._num_visual + position + 1
+        x_R1D = self._decoder.embed(ids_RT[:, -1:], position)
         for layer, keys, values in zip(
             _layers(self._decoder), self._keys, self._values, strict=True
         ):
@@ -191,7 +191,7 @@ class UncachedSteps:
         self._decoder, self._visual_RSD = decoder, visual_NSD
 
     def next_logits(self, ids_RT: Tensor) -> Tensor:
-        """Return the logits (R, V) behind the text."""
+        """Return the logits (R, V) of the token after the text."""
         return self._decoder.logits(self._visual_RSD, ids_RT)[:, -1]
 
     def expand(self, beams: int) -> None:
@@ -202,5 +202,5 @@ class UncachedSteps:
         """Nothing is kept of the text."""
 
 
-def _layers(decoder: TextDecoder) -> Sequence[Layer]:
-    return [layer for layer in decoder.layers if isinstance(layer, Layer)]
+def _layers(decoder: TextDecoder) -> Sequence[DecoderLayer]:
+    return [layer for layer in decoder.layers if isinstance(layer, DecoderLayer)]

@@ -55,11 +55,11 @@ def build(settings: CellSettings, parts: Any = None) -> HandedOver:
     with file.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                found = _read(line, file, number)
-                if found.region_id in answers:
-                    problem = f"region {found.region_id!r} is answered twice"
+                answer = _read(line, file, number)
+                if answer.region_id in answers:
+                    problem = f"region {answer.region_id!r} is answered twice"
                     raise InputError(file, f"line {number}", problem, "keep one line a region")
-                answers[found.region_id] = found
+                answers[answer.region_id] = answer
     return HandedOver(answers, file)
 
 

@@ -86,10 +86,10 @@ class NearestRegion(nn.Module):
         with_masks: bool = False,
     ) -> RegionFeatures:
         """Run SAM without gradient."""
-        found: RegionFeatures = self.encode(
+        features: RegionFeatures = self.encode(
             batch, families=("mixed",) if families is None else families, with_masks=with_masks
         )
-        return found
+        return features
 
     def embed_images(self, pixel_values_B3HW: Tensor) -> Tensor:
         """Return the embeddings (B, C, h, w) of normalised, padded images, without gradient."""
@@ -125,8 +125,8 @@ class NearestRegion(nn.Module):
         features = batch.features or self.frozen_features(batch)
         place_N = row_by_row(self._nearest, self._vectors(features))
         return [
-            Prediction(region_id, self.captions[place].strip(), 0.0, tuple(row), 0.0)
-            for region_id, place, row in zip(
+            Prediction(region_id, self.captions[row_index].strip(), 0.0, tuple(row), 0.0)
+            for region_id, row_index, row in zip(
                 batch.region_ids, place_N.tolist(), features.ious_NM.tolist(), strict=True
             )
         ]

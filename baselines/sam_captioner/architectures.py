@@ -1,4 +1,4 @@
-"""GIT, BLIP and BLIP-2 of transformers behind the same few calls.
+"""GIT, BLIP and BLIP-2 of transformers, called in one way.
 
 Each class hides one library model: how its prefix is made, where its text stands in the output, and
 what its checkpoints can get silently wrong (see `check`).
@@ -45,7 +45,7 @@ class Architecture(nn.Module):
         image_size: Side S of its images.
         start_id: Token in front of every caption.
         end_ids: Tokens that end a caption.
-        pad_id: Token behind the end.
+        pad_id: Token after the end.
         max_tokens: Positions for start token, prompt and caption.
     """
 
@@ -106,10 +106,10 @@ class Architecture(nn.Module):
         self, pixels_N3SS: Tensor, ids_NP: Tensor, mask_NP: Tensor, **options: Any
     ) -> Tensor:
         """Return new token ids (N, L), without the prefix."""
-        found: Tensor = self.model.generate(
+        sequences_NT: Tensor = self.model.generate(
             pixel_values=pixels_N3SS, input_ids=ids_NP, attention_mask=mask_NP, **options
         )
-        return found[:, ids_NP.shape[1] :]
+        return sequences_NT[:, ids_NP.shape[1] :]
 
     def logits(self, pixels_N3SS: Tensor, ids_NT: Tensor, mask_NT: Tensor) -> Tensor:
         """Return the logits (N, T, V) of the token that follows each of T text tokens."""
@@ -179,7 +179,7 @@ class Blip(Architecture):
         """Return new token ids (N, L), without the prefix."""
         # The library's own `generate` replaces start and end of what it is given.
         image_NKC = self.model.vision_model(pixel_values=pixels_N3SS).last_hidden_state
-        found: Tensor = self.model.text_decoder.generate(
+        sequences_NT: Tensor = self.model.text_decoder.generate(
             input_ids=ids_NP,
             attention_mask=mask_NP,
             encoder_hidden_states=image_NKC,
@@ -188,7 +188,7 @@ class Blip(Architecture):
             ),
             **options,
         )
-        return found[:, ids_NP.shape[1] :]
+        return sequences_NT[:, ids_NP.shape[1] :]
 
 
 class Blip2(Architecture):
@@ -232,7 +232,7 @@ class Blip2(Architecture):
                 None,
                 KEY,
                 f"{name!r} ends captions at {list(self.end_ids)}, but OPT captioners of BLIP-2 end"
-                f" at the newline ({newline}) and go on with other text behind it",
+                f" at the newline ({newline}) and go on with other text after it",
                 f'write "eos_token_id": {newline} into text_config of config.json',
             )
         _check_special(tokenizer, "bos_token", self.start_id, name)
@@ -292,10 +292,10 @@ ARCHITECTURES: dict[str, type[Architecture]] = {"git": Git, "blip": Blip, "blip2
 
 def _end_ids(generator: Any) -> tuple[int, ...]:
     """Return the end tokens that a checkpoint generates with."""
-    found: Any = generator.generation_config.eos_token_id
-    if found is None:
-        found = generator.config.eos_token_id
-    return tuple(found) if isinstance(found, list | tuple) else (found,)
+    end_ids: Any = generator.generation_config.eos_token_id
+    if end_ids is None:
+        end_ids = generator.config.eos_token_id
+    return tuple(end_ids) if isinstance(end_ids, list | tuple) else (end_ids,)
 
 
 def forget_generation_settings(architecture: Architecture) -> None:
@@ -307,11 +307,11 @@ def forget_generation_settings(architecture: Architecture) -> None:
 
 
 def _check_special(tokenizer: Any, token: str, wanted: int, name: str) -> None:
-    found = getattr(tokenizer, f"{token}_id")
-    if found != wanted:
+    token_id = getattr(tokenizer, f"{token}_id")
+    if token_id != wanted:
         raise InputError(
             None,
             "baseline.tokenizer",
-            f"has {token} {found!r}, but {name!r} was trained with {wanted!r}",
+            f"has {token} {token_id!r}, but {name!r} was trained with {wanted!r}",
             "use the tokenizer that belongs to the model",
         )

@@ -43,7 +43,7 @@ class Cuts:
 
     Attributes:
         images: The pieces of the images.
-        piece_N: Which of them stands for each region; several may share one.
+        piece_N: Which of them shows each region; several may share one.
         ious_N: Predicted IoUs of each region's mask candidates; empty where no mask was made.
         asked: For each piece, what the question before the caption is asked of.
     """
@@ -79,8 +79,8 @@ class PromptBoxCutter:
         arrays = [crops.image_array(image) for image in originals_of(batch)]
         pieces: list[Image.Image] = []
         boxes_N4 = batch.original_boxes().tolist()
-        for box, place in zip(boxes_N4, batch.image_index().tolist(), strict=True):
-            image_HW3 = arrays[place]
+        for box, image_index in zip(boxes_N4, batch.image_index().tolist(), strict=True):
+            image_HW3 = arrays[image_index]
             hw = (image_HW3.shape[0], image_HW3.shape[1])
             tight = crops.prompt_box(box, hw)
             pieces.append(crops.cut(image_HW3, crops.widen(tight, self.margin, hw)))
@@ -107,7 +107,7 @@ class MaskCutter(nn.Module):
         """Whether boxes around the masks are not enough."""
         return self.settings.background == "white" or bool(self.settings.prompt)
 
-    def kept(self, ious_NM: Tensor) -> list[int]:
+    def chosen_masks(self, ious_NM: Tensor) -> list[int]:
         """Return the mask candidate of each region that is captioned; the first on ties."""
         if self.select == "first":
             return [0] * len(ious_NM)
@@ -119,20 +119,20 @@ class MaskCutter(nn.Module):
         if sizes is None:
             raise ValueError("masks need the images' sizes inside the model input")
         logits_NMhw, images = features.need("mask_logits_NMhw"), originals_of(batch)
-        for logits_Mhw, place in zip(logits_NMhw, batch.image_index().tolist(), strict=True):
-            hw = (images[place].shape[0], images[place].shape[1])
-            yield crops.full_masks(logits_Mhw, input_hw=sizes[place], original_hw=hw, side=side)
+        for logits_Mhw, image in zip(logits_NMhw, batch.image_index().tolist(), strict=True):
+            hw = (images[image].shape[0], images[image].shape[1])
+            yield crops.full_masks(logits_Mhw, input_hw=sizes[image], original_hw=hw, side=side)
 
     def features(self, batch: RegionBatch, *, with_masks: bool = False) -> RegionFeatures:
         """Run SAM; return predicted IoUs, the masks' boxes and, where asked for, the masks."""
-        found: RegionFeatures = self.encode(batch, families=(), with_masks=True)
-        boxes = [torch.from_numpy(crops.mask_boxes(m)) for m in self.masks(batch, found)]
-        num_candidates = found.ious_NM.shape[1]
+        features: RegionFeatures = self.encode(batch, families=(), with_masks=True)
+        boxes = [torch.from_numpy(crops.mask_boxes(m)) for m in self.masks(batch, features)]
+        num_candidates = features.ious_NM.shape[1]
         boxes_NM4 = torch.stack(boxes) if boxes else torch.zeros(0, num_candidates, 4)
         return dataclasses.replace(
-            found,
-            mask_boxes_xyxy_NM4=boxes_NM4.to(found.ious_NM.device, torch.float32),
-            mask_logits_NMhw=found.mask_logits_NMhw if with_masks else None,
+            features,
+            mask_boxes_xyxy_NM4=boxes_NM4.to(features.ious_NM.device, torch.float32),
+            mask_logits_NMhw=features.mask_logits_NMhw if with_masks else None,
         )
 
     def forward(self, batch: RegionBatch) -> Cuts:
@@ -141,13 +141,13 @@ class MaskCutter(nn.Module):
         if features is None or self.needs_masks:
             features = self.features(batch, with_masks=self.needs_masks)
         arrays = [crops.image_array(image) for image in originals_of(batch)]
-        places, kept = batch.image_index().tolist(), self.kept(features.ious_NM)
+        image_indices, chosen = batch.image_index().tolist(), self.chosen_masks(features.ious_NM)
         boxes_NM4 = features.need("mask_boxes_xyxy_NM4").long().tolist()
         pieces: list[Image.Image] = []
         whites: list[Image.Image] = []
         masks = self.masks(batch, features) if self.needs_masks else None
-        for boxes, place, best in zip(boxes_NM4, places, kept, strict=True):
-            image_HW3 = arrays[place]
+        for boxes, image_index, best in zip(boxes_NM4, image_indices, chosen, strict=True):
+            image_HW3 = arrays[image_index]
             hw = (image_HW3.shape[0], image_HW3.shape[1])
             left, top, right, bottom = boxes[best]
             box = crops.widen((left, top, right, bottom), self.settings.margin, hw)

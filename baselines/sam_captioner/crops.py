@@ -115,6 +115,6 @@ def image_array(image_HW3: Tensor) -> NDArray[np.uint8]:
         ValueError: It is no (H, W, 3) image of bytes.
     """
     if image_HW3.dtype != torch.uint8 or image_HW3.ndim != 3 or image_HW3.shape[2] != 3:
-        found = f"{image_HW3.dtype} {tuple(image_HW3.shape)}"
-        raise ValueError(f"an original image must be uint8 (H, W, 3), not {found}")
+        given = f"{image_HW3.dtype} {tuple(image_HW3.shape)}"
+        raise ValueError(f"an original image must be uint8 (H, W, 3), not {given}")
     return np.asarray(image_HW3.cpu().numpy())

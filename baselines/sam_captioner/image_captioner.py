@@ -90,12 +90,12 @@ class ImageCaptioner(nn.Module):
         if prompts is not None and not self.architecture.answers:
             kind = self.architecture.model_type
             raise InputError(self.name, "crop.prompt", f"a {kind} captioner answers no questions")
-        found: list[ImageCaption] = []
+        captions: list[ImageCaption] = []
         for start in range(0, len(images), self.chunk):
             part = slice(start, start + self.chunk)
             asked = None if prompts is None else prompts[part]
-            found += self._chunk(images[part], decoding, asked)
-        return found
+            captions += self._chunk(images[part], decoding, asked)
+        return captions
 
     def prefix(self, count: int, prompts: Sequence[str] | None = None) -> tuple[Tensor, Tensor]:
         """Return ids and attention mask (N, P) of what stands in front of `count` captions."""
@@ -148,7 +148,7 @@ class ImageCaptioner(nn.Module):
     def log_probs(
         self, pixels_N3SS: Tensor, ids_NP: Tensor, mask_NP: Tensor, new_NL: Tensor
     ) -> Tensor:
-        """Return the log-probability (N, L) of each token behind a prefix, all read at once."""
+        """Return the log-probability (N, L) of each token after a prefix, all read at once."""
         ids_NT = torch.cat([ids_NP, new_NL[:, :-1]], dim=1)
         mask_NT = torch.cat([mask_NP, torch.ones_like(new_NL[:, :-1])], dim=1)
         logits_NTV = self.architecture.logits(pixels_N3SS, ids_NT, mask_NT)
@@ -157,12 +157,12 @@ class ImageCaptioner(nn.Module):
 
     def _length(self, ids: list[int]) -> int:
         """Return how many tokens were generated: up to the first end token, that one included."""
-        ends = [place for place, token in enumerate(ids) if token in self.architecture.end_ids]
+        ends = [index for index, token in enumerate(ids) if token in self.architecture.end_ids]
         return ends[0] + 1 if ends else len(ids)
 
     def _text(self, ids: list[int]) -> str:
-        kept = [token for token in ids if token not in self.architecture.end_ids]
-        return str(self.tokenizer.decode(kept, skip_special_tokens=True)).strip()
+        before_end = [token for token in ids if token not in self.architecture.end_ids]
+        return str(self.tokenizer.decode(before_end, skip_special_tokens=True)).strip()
 
     def _check_length(self, num_prefix: int, decoding: Decoding) -> None:
         needed = num_prefix - self.architecture.num_placeholders + decoding.max_new_tokens

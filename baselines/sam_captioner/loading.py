@@ -166,17 +166,17 @@ def _first(load: Any, places: list[bool]) -> Any:
 
 def _written_config(source: str, name: str, local: bool) -> dict[str, Any]:
     try:
-        found, _ = PreTrainedConfig.get_config_dict(source, local_files_only=local)
+        config, _ = PreTrainedConfig.get_config_dict(source, local_files_only=local)
     except _ERRORS as error:
         raise InputError(None, KEY, f"{name!r} has no config.json ({_reason(error)})") from error
-    return dict(found)
+    return dict(config)
 
 
 def _check_kind(written: Mapping[str, Any], architecture: type[Architecture], name: str) -> None:
     wanted, classes = architecture.model_class.__name__, written.get("architectures")
-    found = written.get("model_type")
-    if found != architecture.model_type or (classes and wanted not in classes):
-        what = ", ".join(classes) if classes else f"of model_type {found!r}"
+    model_type = written.get("model_type")
+    if model_type != architecture.model_type or (classes and wanted not in classes):
+        what = ", ".join(classes) if classes else f"of model_type {model_type!r}"
         problem = f"{name!r} is a {what}, but this variant takes a {wanted}"
         raise InputError(None, KEY, problem, "choose the variant that fits, or other weights")
 

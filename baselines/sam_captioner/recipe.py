@@ -238,26 +238,27 @@ def measure(captioner: ImageCaptioner, recipe: Recipe) -> dict[str, float]:
     decoding = Decoding(num_beams=1, max_new_tokens=19)
     objects = [(scene, region) for scene in scenes for region in scene.regions]
     pieces = [object_crop(scene.image, region.box_xyxy, 0.0) for scene, region in objects]
-    said = [caption.text for caption in captioner.caption(pieces, decoding)]
-    found: dict[str, float] = {}
+    captions = [caption.text for caption in captioner.caption(pieces, decoding)]
+    accuracies: dict[str, float] = {}
     for slot in ("size", "texture", "colour", "shape"):
         hits = [
             parse(text).get(slot) == region.slots[slot]
-            for text, (_, region) in zip(said, objects, strict=True)
+            for text, (_, region) in zip(captions, objects, strict=True)
         ]
-        found[f"crop_{slot}"] = sum(hits) / len(hits)
+        accuracies[f"crop_{slot}"] = sum(hits) / len(hits)
     exact = [
-        text == subject_of(region.caption) for text, (_, region) in zip(said, objects, strict=True)
+        text == subject_of(region.caption)
+        for text, (_, region) in zip(captions, objects, strict=True)
     ]
-    found["crop_exact"] = sum(exact) / len(exact)
+    accuracies["crop_exact"] = sum(exact) / len(exact)
     wholes = captioner.caption([Image.fromarray(scene.image) for scene in scenes], decoding)
     for key, half in (("whole_subject", subject_of), ("whole_true", str)):
         true = [
             half(caption.text) in {half(region.caption) for region in scene.regions}
             for caption, scene in zip(wholes, scenes, strict=True)
         ]
-        found[key] = sum(true) / len(true)
-    return {key: round(value, 4) for key, value in found.items()}
+        accuracies[key] = sum(true) / len(true)
+    return {key: round(value, 4) for key, value in accuracies.items()}
 
 
 def save(captioner: ImageCaptioner, folder: Path) -> None:

@@ -91,10 +91,10 @@ def _about(folder: Path) -> dict[str, object]:
     from sca_bench.engine.features.cache import ABOUT
 
     try:
-        found: dict[str, object] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        facts: dict[str, object] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        found = {}
-    return found
+        facts = {}
+    return facts
 
 
 def _verify(folders: list[Path]) -> int:

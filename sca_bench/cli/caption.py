@@ -48,12 +48,12 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     out = Path(options.out or "caption.png")
     if options.examples is None and out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise InputError("caption", "--out", f"{out}", "end the name in .png or .jpg")
-    found = caption_region(
+    captioned = caption_region(
         Store(options.runs_dir), options.run, Path(options.image), box, point, out
     )
-    print(found.caption)
-    ious = ", ".join(f"{value:.3f}" for value in found.predicted_ious)
-    print(f"log-probability {found.log_prob:.3f}, predicted IoUs {ious}; overlay: {out}")
+    print(captioned.caption)
+    ious = ", ".join(f"{value:.3f}" for value in captioned.predicted_ious)
+    print(f"log-probability {captioned.log_prob:.3f}, predicted IoUs {ious}; overlay: {out}")
     return 0
 
 

@@ -94,13 +94,13 @@ def _print_sizes(console: Console, suite: Suite) -> None:
     shapes: dict[str, tuple[int, ...]] = {}
     for cell in suite.cells:
         with at(f"{suite.file}: {cell.name}"):
-            found = estimate_step(cell.settings)
-        if found is None:
+            estimate = estimate_step(cell.settings)
+        if estimate is None:
             continue
-        parts = [f"{gib:.1f}" for gib in (*found.memory_gib.values(), found.total_gib)]
-        counts = (f"{found.num_total_params:,}", f"{found.num_trainable_params:,}")
+        parts = [f"{gib:.1f}" for gib in (*estimate.memory_gib.values(), estimate.total_gib)]
+        counts = (f"{estimate.num_total_params:,}", f"{estimate.num_trainable_params:,}")
         table.add_row(cell.name, *counts, *parts)
-        shapes = shapes or found.shapes
+        shapes = shapes or estimate.shapes
     console.print(table)
     for name, shape in shapes.items():
         console.print(f"  {name}: {' x '.join(map(str, shape))}", highlight=False)

@@ -12,7 +12,7 @@ from sca_bench.data.catalogue.layouts import layout_help
 if TYPE_CHECKING:
     from sca_bench.cli import Commands
     from sca_bench.data.catalogue.types import DataSet
-    from sca_bench.data.catalogue.verify import Row
+    from sca_bench.data.catalogue.verify import CheckLine
 
 
 def add_parser(commands: Commands) -> None:
@@ -88,9 +88,9 @@ def _prepare(dataset: DataSet, root: Path, only_say: bool) -> bool:
     return not missing
 
 
-def _print_rows(rows: Sequence[Row]) -> None:
-    found = [(row.what, row.state.replace("fail", "FAIL"), row.found) for row in rows]
-    _print_table(("check", "state", "found"), found)
+def _print_rows(rows: Sequence[CheckLine]) -> None:
+    shown = [(row.what, row.state.replace("fail", "FAIL"), row.found) for row in rows]
+    _print_table(("check", "state", "found"), shown)
 
 
 def _print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

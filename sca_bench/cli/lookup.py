@@ -74,8 +74,8 @@ def _list(console: Console, what: str, store: Store) -> None:
     if what == "variants":
         from sca_bench.variants import all_variants
 
-        found = [(v.name, v.summary, v.licence) for v in all_variants().values()]
-        _rows(console, ("variant", "what it is", "licence"), found)
+        lines = [(v.name, v.summary, v.licence) for v in all_variants().values()]
+        _rows(console, ("variant", "what it is", "licence"), lines)
     elif what == "metrics":
         from sca_bench.metrics.registry import all_metrics
 
@@ -84,8 +84,8 @@ def _list(console: Console, what: str, store: Store) -> None:
     elif what == "profiles":
         from sca_bench.study.suite.profiles import load_profile, profile_names
 
-        said = [(name, load_profile(name).statement) for name in profile_names()]
-        _rows(console, ("profile", "what it says of itself"), said)
+        statements = [(name, load_profile(name).statement) for name in profile_names()]
+        _rows(console, ("profile", "what it says of itself"), statements)
     elif what == "suites":
         from sca_bench.study.suite.profiles import read_yaml
 

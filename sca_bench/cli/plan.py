@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sca_bench.cli import Commands
-    from sca_bench.engine.forecast.costs import Appraisal
+    from sca_bench.engine.forecast.costs import PlanCosts
     from sca_bench.study.plan.plan import Plan
     from sca_bench.study.runs.store import Store
     from sca_bench.study.suite.suite import Suite
@@ -67,17 +67,17 @@ def print_plan(console: Console, plan: Plan, store: Store, options: argparse.Nam
         InputError: A flag or an input of a run is wrong.
     """
     from sca_bench.cli.plan_text import print_costs, print_sharing
-    from sca_bench.engine.forecast.costs import Appraisal
+    from sca_bench.engine.forecast.costs import PlanCosts
 
     gpus = _gpus(options.gpu, plan.suite.profile)
     print_sharing(console, plan)
     if not plan.left and all(job.cell.stage for job in plan.blocked):
         return
     probe = not options.no_probe and bool(plan.left) and not plan.blocked
-    found = Appraisal(device="cpu", cores=1)
+    costs = PlanCosts(device="cpu", cores=1)
     if probe or gpus:
-        found = ask(plan, store, options, probe=probe, count=bool(gpus))
-    print_costs(console, plan, store, found, gpus, options.utilisation)
+        costs = costs_of(plan, store, options, probe=probe, count=bool(gpus))
+    print_costs(console, plan, store, costs, gpus, options.utilisation)
 
 
 def _gpus(named: str | None, profile: str) -> list[str]:
@@ -92,10 +92,10 @@ def _gpus(named: str | None, profile: str) -> list[str]:
     return names
 
 
-def ask(
+def costs_of(
     plan: Plan, store: Store, options: argparse.Namespace, *, probe: bool, count: bool
-) -> Appraisal:
-    """Have the plan appraised by a process of its own.
+) -> PlanCosts:
+    """Have the costs of a plan measured by a process of its own.
 
     Raises:
         InputError: An input of a run is wrong, or the process failed.
@@ -104,7 +104,7 @@ def ask(
     import tempfile
     from pathlib import Path
 
-    from sca_bench.engine.forecast.costs import Appraisal, Request
+    from sca_bench.engine.forecast.costs import PlanCosts, Request
     from sca_bench.files import write_atomic
 
     request = Request(
@@ -119,15 +119,21 @@ def ask(
         asked=time.time(),
     )
     with tempfile.TemporaryDirectory(prefix="sca_bench_plan_") as folder:
-        asked, out = Path(folder) / "request.json", Path(folder) / "appraisal.json"
-        write_atomic(asked, request.model_dump_json())
-        command = [sys.executable, "-m", "sca_bench.engine.measure.main", str(asked), str(out)]
+        source, out = Path(folder) / "request.json", Path(folder) / "costs.json"
+        write_atomic(source, request.model_dump_json())
+        command = [
+            sys.executable,
+            "-m",
+            "sca_bench.engine.measure.main",
+            str(source),
+            str(out),
+        ]
         sys.stdout.flush()
         done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
         if done.returncode == 0:
-            return Appraisal.model_validate_json(out.read_text(encoding="utf-8"))
+            return PlanCosts.model_validate_json(out.read_text(encoding="utf-8"))
         last = (done.stderr.strip().splitlines() or ["no word"])[-1]
         if done.returncode == 2 and out.exists():
-            raise InputError(*Appraisal.wrong_input(out.read_text(encoding="utf-8")))
-    problem = f"its costs could not be appraised ({last})"
+            raise InputError(*PlanCosts.wrong_input(out.read_text(encoding="utf-8")))
+    problem = f"its costs could not be measured ({last})"
     raise InputError(plan.suite.file, "", problem, "--no-probe shows the plan without them")

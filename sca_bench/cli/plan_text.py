@@ -9,14 +9,14 @@ from rich.table import Table
 
 from sca_bench.engine.forecast import forward_counts as fw
 from sca_bench.engine.forecast.budget import in_words
-from sca_bench.engine.forecast.costs import Appraisal
+from sca_bench.engine.forecast.costs import PlanCosts
 from sca_bench.engine.forecast.gpu_hours import (
     Operations,
     gpu_hours,
     operations,
     peak_gib,
 )
-from sca_bench.engine.forecast.wall_time import Prediction, predict
+from sca_bench.engine.forecast.wall_time import TimeForecast, forecast_time
 from sca_bench.study.keys.cell import Cell
 from sca_bench.study.plan.plan import Group, Job, Plan
 from sca_bench.study.plan.schedule import Machine, Schedule, make_schedule
@@ -25,7 +25,7 @@ from sca_bench.study.runs.store import Store
 
 _GIB = 2**30
 _BUSY = 0.85
-"""Share of its core below which a worker is said to have had company."""
+"""Share of its core below which the plan says that other programs were at work."""
 
 
 def print_sharing(console: Console, plan: Plan) -> None:
@@ -119,30 +119,30 @@ def print_costs(
     console: Console,
     plan: Plan,
     store: Store,
-    found: Appraisal,
+    costs: PlanCosts,
     gpus: Sequence[str],
     utilisation: float,
 ) -> None:
     """Print the forwards of what is left, the time here, and GPU-hours where GPUs are asked for."""
-    sizes = fw.Sizes(found.sizes)
+    sizes = fw.Sizes(costs.sizes)
     cells = {job.cell.cell_id: job.cell for job in plan.stages}
     jobs = [job for job in (*plan.stages, *plan.jobs) if job.state != "done"]
     whole, schedule = plan.grouped(jobs), None
     if plan.left and not plan.blocked:
-        schedule = make_schedule(plan, store, Machine(found.device, found.cores, found.gpus))
+        schedule = make_schedule(plan, store, Machine(costs.device, costs.cores, costs.gpus))
     groups = whole if schedule is None else list(schedule.groups)
     _print_forwards(console, jobs, groups, cells, store, sizes)
-    if schedule is not None and found.overheads is not None:
-        _print_prediction(console, schedule, store, found)
+    if schedule is not None and costs.overheads is not None:
+        _print_forecast(console, schedule, store, costs)
     if gpus:
-        counted = operations(whole, cells, store.root, sizes, found.works)
+        counted = operations(whole, cells, store.root, sizes, costs.works)
         least = "" if sizes.is_whole else ", at least"
         title = f"GPU-hours of what is left, at {utilisation:.0%} of the peak (assumed){least}"
-        _print_gpus(console, title, plan, whole, counted, found, gpus, utilisation)
-        kept = fw.cache_bytes(whole, store.root, sizes, found.works)
-        if kept:
-            _say(console, f"features kept on disk{least}: {kept / _GIB:.1f} GiB")
-    for note in [*found.notes, *sizes.notes]:
+        _print_gpus(console, title, plan, whole, counted, costs, gpus, utilisation)
+        cached = fw.cache_bytes(whole, store.root, sizes, costs.works)
+        if cached:
+            _say(console, f"features kept on disk{least}: {cached / _GIB:.1f} GiB")
+    for note in [*costs.notes, *sizes.notes]:
         _say(console, f"  note: {note}")
 
 
@@ -169,31 +169,31 @@ def _print_forwards(
     console.print(table)
 
 
-def _print_prediction(
-    console: Console, schedule: Schedule, store: Store, found: Appraisal
-) -> Prediction | None:
-    prediction = predict(schedule, store, found)
-    if prediction is None:
+def _print_forecast(
+    console: Console, schedule: Schedule, store: Store, costs: PlanCosts
+) -> TimeForecast | None:
+    forecast = forecast_time(schedule, store, costs)
+    if forecast is None:
         return None
     workers = min(schedule.limit, len(schedule.groups))
     _say(
         console,
         f"predicted here, {len(schedule.groups)} groups on {workers} workers x "
-        f"{schedule.threads} threads ({found.device}): {in_words(prediction.total_s)} = "
-        f"{in_words(prediction.prepare_s)} preparing + {in_words(prediction.run_s)} training and "
-        f"captioning + {in_words(prediction.rest_s)} starting, scoring, mirroring; "
-        f"{prediction.memory_mib / 1024:.1f} GiB of memory; "
-        f"{prediction.cache_bytes / 2**20:.0f} MiB of features to be kept",
+        f"{schedule.threads} threads ({costs.device}): {in_words(forecast.total_s)} = "
+        f"{in_words(forecast.prepare_s)} preparing + {in_words(forecast.run_s)} training and "
+        f"captioning + {in_words(forecast.rest_s)} starting, scoring, mirroring; "
+        f"{forecast.memory_mib / 1024:.1f} GiB of memory; "
+        f"{forecast.cache_bytes / 2**20:.0f} MiB of features to be kept",
     )
-    if prediction.cpu_share < _BUSY:
-        quiet = in_words(prediction.total_s * prediction.cpu_share)
+    if forecast.cpu_share < _BUSY:
+        quiet = in_words(forecast.total_s * forecast.cpu_share)
         _say(
             console,
-            f"  other programs were at work: a worker got {prediction.cpu_share:.0%} of its core "
+            f"  other programs were at work: a worker got {forecast.cpu_share:.0%} of its core "
             f"while this was measured; on a quiet machine expect about {quiet} (delete "
             f"{store.root / 'probes.json'} to measure again)",
         )
-    return prediction
+    return forecast
 
 
 def _print_gpus(
@@ -202,7 +202,7 @@ def _print_gpus(
     plan: Plan,
     groups: Sequence[Group],
     counted: Operations,
-    found: Appraisal,
+    costs: PlanCosts,
     gpus: Sequence[str],
     utilisation: float,
 ) -> None:
@@ -223,11 +223,11 @@ def _print_gpus(
             row.append(f"{gpu_hours(own, gpu, utilisation):,.1f}" if own else "")
             row.append(f"{gpu_hours(counted.shared[key], gpu, utilisation):,.1f}")
         job = next(j for g in groups for j in g.jobs if j.cell.cell_id == key)
-        table.add_row(cell.name, *row, f"{peak_gib([job], found.works):.1f}")
+        table.add_row(cell.name, *row, f"{peak_gib([job], costs.works):.1f}")
     total = []
     for gpu in gpus:
         total.append(f"{gpu_hours(counted.total_alone, gpu, utilisation):,.0f}")
         total.append(f"{gpu_hours(counted.total_shared, gpu, utilisation):,.0f}")
-    most = max((peak_gib(group.jobs, found.works) for group in groups), default=0.0)
+    most = max((peak_gib(group.jobs, costs.works) for group in groups), default=0.0)
     table.add_row("all cells and seeds", *total, f"{most:.1f}")
     console.print(table)

@@ -153,14 +153,14 @@ def _budget(plan: Plan, store: Store, console: Console, until: float) -> Budget:
     """Measure the groups of a plan, so that none is started that does not fit."""
     from sca_bench.engine.device import this_machine
     from sca_bench.engine.forecast.budget import Budget
-    from sca_bench.engine.measure.main import appraise
+    from sca_bench.engine.measure.main import measure_plan
     from sca_bench.study.plan.schedule import make_schedule
 
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    found = appraise(plan, store, probe=True, count=False, say=say)
-    return Budget(until, make_schedule(plan, store, this_machine(found.device)), store, found)
+    costs = measure_plan(plan, store, probe=True, count=False, say=say)
+    return Budget(until, make_schedule(plan, store, this_machine(costs.device)), store, costs)
 
 
 def _mirror(

@@ -58,25 +58,25 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
         for flag in ("--images", "--subset", "--check"):
             if getattr(options, flag.removeprefix("--")):
                 raise InputError("score", flag, "does not go with --regions", f"leave {flag} out")
-        found = score_detections(options.file, options.regions, metrics)
+        result = score_detections(options.file, options.regions, metrics)
     else:
         subsets = _subsets(options.subset)
-        found = score_file(options.file, metrics, options.images, subsets, options.check)
-    print(json.dumps(found, indent=1, ensure_ascii=False))
-    if options.check and not found["check"]:
+        result = score_file(options.file, metrics, options.images, subsets, options.check)
+    print(json.dumps(result, indent=1, ensure_ascii=False))
+    if options.check and not result["check"]:
         problem = "none of the values is one that the field's own scorers compute"
         raise InputError("score", "--check", problem, "ask for cider_d, bleu, rouge_l or meteor")
-    return 1 if any(moved > TOLERANCE for moved in found.get("check", {}).values()) else 0
+    return 1 if any(moved > TOLERANCE for moved in result.get("check", {}).values()) else 0
 
 
 def _subsets(texts: Sequence[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    files: dict[str, str] = {}
     for text in texts:
         name, equals, file = text.partition("=")
         if not equals or not file or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
             fix = "give NAME=FILE, the name of letters, digits, _ and -"
             raise InputError("--subset", text, "is no subset", fix)
-        if name in found:
+        if name in files:
             raise InputError("--subset", text, f"{name!r} is named twice", "give it another name")
-        found[name] = file
-    return found
+        files[name] = file
+    return files

@@ -105,9 +105,9 @@ class _Command:
     def _search(self, sweeper: Sweeper) -> Mapping[str, str]:
         for batch in sweeper.batches():
             self._print_batch(sweeper, batch)
-            self._keep(sweeper.plan_of(sweeper.ended))
+            self._publish(sweeper.plan_of(sweeper.ended))
         if sweeper.ended:
-            self._keep(sweeper.plan_of(sweeper.ended))
+            self._publish(sweeper.plan_of(sweeper.ended))
         plan = sweeper.confirmation()
         if plan is None:
             return {}
@@ -115,23 +115,23 @@ class _Command:
             names = ", ".join(cell.name for cell in plan.cells)
             self._say(f"confirming on the test split, {len(plan.left)} runs: {names}")
         failed = sweeper.confirm(plan)
-        self._keep(plan)
+        self._publish(plan)
         return failed
 
-    def _run_plan(self, plan: Plan, judge: Any) -> Mapping[str, str]:
+    def _run_plan(self, plan: Plan, pruner: Any) -> Mapping[str, str]:
         from sca_bench.engine.launch.launcher import Launcher
 
         mirror = None
         if not self.options.no_mlflow:
             mirror = tracker(self.store, self._manifest(plan), self.options, self.console)
-        return Launcher(plan, self.store, self.line, self.console, mirror, judge).run()
+        return Launcher(plan, self.store, self.line, self.console, mirror, pruner).run()
 
     def _manifest(self, plan: Plan) -> Any:
         from sca_bench.study.plan.manifest import manifest_of
 
         return manifest_of(plan, self.line, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
 
-    def _keep(self, plan: Plan) -> None:
+    def _publish(self, plan: Plan) -> None:
         """Let `report` and MLflow know the cells as they are now."""
         manifest = self._manifest(plan)
         self.store.save_manifest(manifest)
@@ -142,10 +142,10 @@ class _Command:
         total = -(-self.sweep.trials // self.sweep.batch)
         self._say(f"batch {batch[-1].number // self.sweep.batch + 1} of {total}:")
         for trial in batch:
-            said = self._values(trial)
+            outcome = self._values(trial)
             if trial.values is None or trial.state.name != "COMPLETE":
-                said = f"{trial.state.name.lower()}: {trial.user_attrs.get('reason', '')}"
-            self._say(f"  {trial.user_attrs['cell']}: {said}")
+                outcome = f"{trial.state.name.lower()}: {trial.user_attrs.get('reason', '')}"
+            self._say(f"  {trial.user_attrs['cell']}: {outcome}")
         best = sweeper.best()
         if len(best) == 1:
             self._say(f"  best so far: {best[0].user_attrs['cell']}: {self._values(best[0])}")

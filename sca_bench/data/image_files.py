@@ -56,9 +56,9 @@ class ImageFolder:
         """Return the folder that the name's subfolders mean, asked of the disk once for each."""
         if self._folder.is_dir():
             for start in range(len(folders) + 1):
-                found = self._folder.joinpath(*folders[start:])
-                if found.is_dir():
-                    return str(found)
+                folder = self._folder.joinpath(*folders[start:])
+                if folder.is_dir():
+                    return str(folder)
         return str(self._folder.joinpath(*folders))
 
 

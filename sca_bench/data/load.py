@@ -110,13 +110,13 @@ def read_scenes(split: ScenesSplit) -> RegionSet:
                 mask_rle=encode_mask(region.mask),
             )
             for number, region in enumerate(scene.regions)
-            for caption, slots in [_said(region, split.captions)]
+            for caption, slots in [_caption_and_slots(region, split.captions)]
         ]
     name = f"scenes {split.first_seed}-{last}"
     return RegionSet(name, images, tuple(regions), loader=_render_image, task=split.task)
 
 
-def _said(region: SceneRegion, captions: str) -> tuple[str, Mapping[str, str]]:
+def _caption_and_slots(region: SceneRegion, captions: str) -> tuple[str, Mapping[str, str]]:
     """Return a region's caption, or the class name in its place, with the slots that it fills."""
     if captions == "full":
         return region.caption, region.slots

@@ -99,7 +99,7 @@ class Texts:
         """Return the mean cross entropy of the texts `rows`, in nats per token."""
         table_VC = model.get_input_embeddings().weight
         prefix_BPC = slot_noise(table_VC, len(rows), noise, generator)
-        is_key_BK = keep_some(self.is_key_NK[rows], keyword_dropout, generator)
+        is_key_BK = drop_keywords(self.is_key_NK[rows], keyword_dropout, generator)
         num_slots = NUM_PREFIX_SLOTS - NUM_TASK_SLOTS
         said_BPC = mix_keywords(table_VC, self.keys_NK[rows], num_slots, generator, is_key_BK)
         silent_BPC = torch.zeros_like(prefix_BPC[:, :NUM_TASK_SLOTS])
@@ -111,7 +111,7 @@ class Texts:
         )
 
 
-def keep_some(is_key_BK: Tensor, dropout: float, generator: torch.Generator) -> Tensor:
+def drop_keywords(is_key_BK: Tensor, dropout: float, generator: torch.Generator) -> Tensor:
     """Drop keywords at random, never all of a row: the one drawn highest stays."""
     draws_BK = torch.rand(is_key_BK.shape, generator=generator).masked_fill(~is_key_BK, -1.0)
     highest_BK = draws_BK == draws_BK.amax(1, keepdim=True)
@@ -153,9 +153,9 @@ def encode(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_words: 
     end = tokenizer.eos_token_id
     rows, keys = [], []
     for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]:
-        kept = ids[:max_words]
-        rows.append([*kept, end])
-        keys.append([i for i in dict.fromkeys(kept) if i not in silent] or kept)
+        shortened = ids[:max_words]
+        rows.append([*shortened, end])
+        keys.append([i for i in dict.fromkeys(shortened) if i not in silent] or shortened)
     ids_NT, is_text_NT = _pad(rows, end)
     keys_NK, is_key_NK = _pad(keys, end)
     return Texts(ids_NT, is_text_NT, keys_NK, is_key_NK)
@@ -289,12 +289,12 @@ def say_keywords(
     A decoder that can be steered gives a short phrase back.
     """
     generator = torch.Generator().manual_seed(0)
-    said = encode([text], tokenizer, 18)
+    encoded = encode([text], tokenizer, 18)
     table_VC = model.get_input_embeddings().weight
     prefix = slot_noise(table_VC, 1, noise, generator)
     num_slots = NUM_PREFIX_SLOTS - NUM_TASK_SLOTS
     prefix[:, NUM_TASK_SLOTS:] += mix_keywords(
-        table_VC, said.keys_NK, num_slots, generator, said.is_key_NK
+        table_VC, encoded.keys_NK, num_slots, generator, encoded.is_key_NK
     )
     ids: list[int] = []
     for _ in range(19):

@@ -89,7 +89,7 @@ def keyword_prefix(
 
     Args:
         embeddings_VC: Word embeddings.
-        tokenizer: Word tokenizer; the first word stands for a keyword of several words.
+        tokenizer: Word tokenizer; the first word represents a keyword of several words.
         slots: Slots of B captions.
         noise: Standard deviation of the noise, relative to the embeddings' spread.
         generator: Source of mixture weights and noise.

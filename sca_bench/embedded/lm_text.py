@@ -25,7 +25,7 @@ def read_captions(file: Path, excluded: Collection[str]) -> tuple[list[str], int
     Raises:
         InputError: The file is of another form, or no caption is left.
     """
-    kept, left_out = [], 0
+    captions, left_out = [], 0
     rows = get(read_json(file, "--captions"), "annotations", "a list", file)
     for index, row in enumerate(rows):
         caption = get(row, "caption", "a string", file, "annotations", index)
@@ -33,11 +33,11 @@ def read_captions(file: Path, excluded: Collection[str]) -> tuple[list[str], int
         if image in excluded:
             left_out += 1
         elif caption.strip():
-            kept.append(" ".join(caption.split()))
-    if not kept:
+            captions.append(" ".join(caption.split()))
+    if not captions:
         problem = f"no caption is left of {len(rows)} ({left_out} belong to excluded images)"
         raise InputError(file, "annotations", problem, "give a file with captions of other images")
-    return kept, left_out
+    return captions, left_out
 
 
 def read_phrases(file: Path) -> list[str]:
@@ -78,16 +78,16 @@ def read_image_ids(file: Path) -> set[str]:
     if isinstance(content, dict):
         images = get(content, "images", "a list", file)
         return {str(get(image, "id", "an id", file, "images", i)) for i, image in enumerate(images)}
-    found: set[str] = set()
+    ids: set[str] = set()
     for index, item in enumerate(check(content, "a list", file, "top level")):
-        found |= _ids(item, file, index)
-    return found
+        ids |= _ids(item, file, index)
+    return ids
 
 
 def _ids(item: Any, file: Path, index: int) -> set[str]:
     if not isinstance(item, dict):
         return {str(check(item, "an id", file, index))}
-    found = {str(get(item, "image_id", "an id", file, index))}
+    ids = {str(get(item, "image_id", "an id", file, index))}
     if item.get("coco_id") is not None:
-        found.add(str(get(item, "coco_id", "an id", file, index)))
-    return found
+        ids.add(str(get(item, "coco_id", "an id", file, index)))
+    return ids

@@ -34,8 +34,8 @@ def evaluate_sam(recipe: SamRecipe, sam: Sam) -> dict[str, float]:
     for name, sparse_NPC in sparse.items():
         tokens, keys = sam.mix(embeddings, scenes.image_index_N, sparse_NPC)
         logits = sam.mask_logits(tokens, keys)[:, :1]
-        said = F.interpolate(logits, size=scenes.masks_NHW.shape[-2:], mode="bilinear")[:, 0] > 0
-        both, either = said & scenes.masks_NHW, said | scenes.masks_NHW
+        shown = F.interpolate(logits, size=scenes.masks_NHW.shape[-2:], mode="bilinear")[:, 0] > 0
+        both, either = shown & scenes.masks_NHW, shown | scenes.masks_NHW
         result[name] = float((both.sum((1, 2)) / either.sum((1, 2))).mean())
     return result
 

@@ -62,7 +62,7 @@ class SamRecipe:
         dims = asdict(sam_dims(self.size))
         del dims["tiny_vit"]  # no recipe trains one
         settings = asdict(self) | {"dims": dims}
-        del settings["size"]  # a name; the dims say what it stands for
+        del settings["size"]  # a name; the dims say what it means
         return settings | {"descriptor_groups": GROUPS}
 
 
@@ -159,7 +159,7 @@ def train_sam(
         if len(order) < recipe.images_per_step:
             order = torch.randperm(recipe.num_scenes, generator=generator).tolist()
         drawn, order = order[: recipe.images_per_step], order[recipe.images_per_step :]
-        scenes = load_scenes(recipe.first_scene_seed + place for place in drawn)
+        scenes = load_scenes(recipe.first_scene_seed + index for index in drawn)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate_at(
                 step, recipe.steps, recipe.learning_rate, recipe.warmup_share
@@ -246,9 +246,9 @@ def _mask_loss(
     total = probability.sum((-1, -2)) + target_NMhw.sum((-1, -2))
     dice_NM = 1 - (2 * overlap + 1) / (total + 1)
     each_NM = recipe.focal_weight * focal_NM + dice_NM
-    said = logits_NMhw.detach() > 0
+    predicted = logits_NMhw.detach() > 0
     meant = target_NMhw > 0.5
-    iou_NM = (said & meant).sum((-1, -2)) / (said | meant).sum((-1, -2)).clamp(min=1)
+    iou_NM = (predicted & meant).sum((-1, -2)) / (predicted | meant).sum((-1, -2)).clamp(min=1)
     iou_loss = F.mse_loss(sam.predicted_ious(tokens_NTC), iou_NM)
     return each_NM[:, 0].mean() + each_NM[:, 1:].amin(1).mean() + recipe.iou_weight * iou_loss
 
@@ -269,14 +269,14 @@ def _descriptor_loss(
     side = math.isqrt(neck_BSC.shape[1])
     covered_NS = F.adaptive_avg_pool2d(scenes.masks_NHW[:, None].float(), side).flatten(1)
     owner, token = (covered_NS > 0.4).nonzero(as_tuple=True)
-    wanted, place = scenes.descriptors_ND[owner], scenes.image_index_N[owner]
+    wanted, image_index = scenes.descriptors_ND[owner], scenes.image_index_N[owner]
     weights = descriptor_weights()
 
-    def error(said: Tensor, meant: Tensor) -> Tensor:
-        return ((said - meant) ** 2 * weights).sum(-1).mean()
+    def error(predicted: Tensor, meant: Tensor) -> Tensor:
+        return ((predicted - meant) ** 2 * weights).sum(-1).mean()
 
-    at_neck = error(heads.neck(neck_BSC[place, token]), wanted)
-    pair_region, pair_row = (prompts.image_index_N[:, None] == place).nonzero(as_tuple=True)
+    at_neck = error(heads.neck(neck_BSC[image_index, token]), wanted)
+    pair_region, pair_row = (prompts.image_index_N[:, None] == image_index).nonzero(as_tuple=True)
     mixed = heads.mixed(keys_NSC[pair_region, token[pair_row]])
     at_mixed = error(mixed, wanted[pair_row])
     at_token = error(heads.prompted(tokens_NTC[:, 1]), scenes.descriptors_ND[prompts.objects_N])

@@ -86,7 +86,7 @@ class GroupJob:
         splits: Splits whose frozen features are read.
         since: When the command began, in seconds since the epoch; the cache deletes nothing to make
             room that was used later.
-        judged: Whether the parent says after each validation which cells go on.
+        asks_pruner: Whether the parent says after each validation which cells go on.
         frozen_threads: CPU threads of frozen computations, which decide their last digits; 0 leaves
             them at `threads`.
         part: Number and count, where several processes prepare the same cells, each some images.
@@ -102,7 +102,7 @@ class GroupJob:
     command: str
     splits: tuple[RunSplit, ...] = SPLITS
     since: float = 0.0
-    judged: bool = False
+    asks_pruner: bool = False
     frozen_threads: int = 0
     part: tuple[int, int] = (0, 1)
     prepared_s: float = 0.0
@@ -141,7 +141,7 @@ class Outcome:
         pruned: Run key -> why it was stopped early.
         messages: Lines for the user.
         counters: What was computed: `train_steps`, `encoder_forwards`, `sam_mixer_forwards`.
-        kept: Split -> what filling the cache for it took: `images` (of which something was kept),
+        filled: Split -> what filling the cache for it took: `images` (of which something was kept),
             `encoded` (of them), `seconds`, `bytes`.
     """
 
@@ -150,16 +150,16 @@ class Outcome:
     pruned: dict[str, str] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
     counters: dict[str, int] = field(default_factory=dict)
-    kept: dict[str, dict[str, float]] = field(default_factory=dict)
+    filled: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def count(self, counters: Mapping[str, int]) -> None:
         """Add to the counters."""
         for name, value in counters.items():
             self.counters[name] = self.counters.get(name, 0) + value
 
-    def note_kept(self, split: str, took: Mapping[str, float]) -> None:
+    def note_filled(self, split: str, took: Mapping[str, float]) -> None:
         """Add what filling the cache for a split took."""
-        known = self.kept.setdefault(split, dict.fromkeys(took, 0.0))
+        known = self.filled.setdefault(split, dict.fromkeys(took, 0.0))
         for name, value in took.items():
             known[name] += value
 
@@ -192,7 +192,7 @@ def group_job(
     device: str,
     command: str,
     since: float = 0.0,
-    judged: bool = False,
+    asks_pruner: bool = False,
     frozen_threads: int = 0,
 ) -> GroupJob:
     """Return the work of the process that runs a group.
@@ -205,7 +205,7 @@ def group_job(
         device: Resolved device name.
         command: The command line, for the records.
         since: As for `GroupJob`.
-        judged: As for `GroupJob`.
+        asks_pruner: As for `GroupJob`.
         frozen_threads: As for `GroupJob`.
     """
     return GroupJob(
@@ -230,6 +230,6 @@ def group_job(
         device=device,
         command=command,
         since=since,
-        judged=judged,
+        asks_pruner=asks_pruner,
         frozen_threads=frozen_threads,
     )

@@ -74,7 +74,7 @@ def train_loader(
     start: int,
     pin_memory: bool = False,
 ) -> DataLoader[Any]:
-    """Return the endless training loader, standing behind `start` steps.
+    """Return the endless training loader, beginning after `start` steps.
 
     Args:
         dataset: The training split.
@@ -113,10 +113,10 @@ def stored_loader(dataset: RegionDataset, settings: CellSettings) -> DataLoader[
 
 
 def view_loader(
-    views: ViewDataset, places: Sequence[int], settings: CellSettings
+    views: ViewDataset, positions: Sequence[int], settings: CellSettings
 ) -> DataLoader[Any]:
     """Return a loader over some (image, view) pairs, about `eval_regions` regions at a time."""
-    return _loader(Subset(views, places), views.dataset, settings)
+    return _loader(Subset(views, positions), views.dataset, settings)
 
 
 def _loader(

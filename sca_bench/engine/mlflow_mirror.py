@@ -147,8 +147,8 @@ class Tracker:
                 logging.getLogger(name).setLevel(logging.WARNING)
             self._client = MlflowClient(tracking_uri=self._uri)
             name = self._manifest.report_name
-            found = self._client.get_experiment_by_name(name)
-            if found is None:
+            experiment = self._client.get_experiment_by_name(name)
+            if experiment is None:
                 location = None
                 if self._uri.startswith("sqlite:"):
                     location = (self._store.root.resolve() / "mlartifacts" / name).as_uri()
@@ -160,15 +160,15 @@ class Tracker:
                 for key, value in tags.items():
                     self._client.set_experiment_tag(self._experiment, key, value)
             else:
-                self._experiment = found.experiment_id
+                self._experiment = experiment.experiment_id
         return self._client
 
     def _mirror(self, entry: CellEntry, record: RunRecord) -> None:
         folder = self._store.run_dir(record.cell_id, record.seed)
         state_path = folder / "mlflow.json"
         states = json.loads(state_path.read_text()) if state_path.exists() else {}
-        place = f"{digest_json(self._uri)[:12]}/{self._manifest.report_name}"
-        state = states.get(place, {"run_id": "", "rows": 0, "ended": ""})
+        report_key = f"{digest_json(self._uri)[:12]}/{self._manifest.report_name}"
+        state = states.get(report_key, {"run_id": "", "rows": 0, "ended": ""})
         if self._verify and state["run_id"] and not self._exists(state["run_id"]):
             state = {"run_id": "", "rows": 0, "ended": ""}
         before = dict(state)
@@ -187,7 +187,7 @@ class Tracker:
         if ended and state["ended"] != stamp:
             self._end(state["run_id"], record, folder, ended)
         state["ended"] = stamp
-        states[place] = state
+        states[report_key] = state
         write_atomic(state_path, json.dumps(states))
 
     def _exists(self, run_id: str) -> bool:

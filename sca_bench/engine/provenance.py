@@ -43,13 +43,13 @@ def now() -> str:
 
 def package_versions() -> dict[str, str]:
     """Return the versions of the packages that can move a number."""
-    found = {"sca_bench": __version__, "python": platform.python_version()}
+    versions = {"sca_bench": __version__, "python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            versions[name] = "not installed"
+    return versions
 
 
 def git_commit() -> str:
@@ -83,15 +83,15 @@ def machine(device: torch.device, threads: int) -> dict[str, Any]:
     matrix products. What cannot be found out is left out, the name of `blas` apart.
     """
     name, model = processor(_CPU_INFO.read_text("utf-8") if _CPU_INFO.exists() else "")
-    found: dict[str, Any] = {"cpu": name or platform.processor() or platform.machine()}
+    facts: dict[str, Any] = {"cpu": name or platform.processor() or platform.machine()}
     if model:
-        found["cpu_model"] = model
-    found["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
-    found["blas"] = blas_library(torch.__config__.show())
-    found |= {"system": platform.platform(), "device": str(device), "threads": threads}
+        facts["cpu_model"] = model
+    facts["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
+    facts["blas"] = blas_library(torch.__config__.show())
+    facts |= {"system": platform.platform(), "device": str(device), "threads": threads}
     if device.type == "cuda":
-        found["gpu"] = torch.cuda.get_device_name(device)
-    return found
+        facts["gpu"] = torch.cuda.get_device_name(device)
+    return facts
 
 
 def processor(cpu_info: str) -> tuple[str, str]:

@@ -48,8 +48,8 @@ def is_scored(
     subsets = subsets or {}
     keys = [key for metric in metrics for key in values_of(metric)]
     names = [str(ValueName(key, part=part)) for part in ("", *subsets) for key in keys]
-    found = [record.scores.get(name) for name in names]
-    whole = all(score is not None and not (again and score.value is None) for score in found)
+    scores = [record.scores.get(name) for name in names]
+    whole = all(score is not None and not (again and score.value is None) for score in scores)
     return whole and all(
         record.subsets.get(name) == subset_digest(which) for name, which in subsets.items()
     )
@@ -104,14 +104,14 @@ def score_runs(
                     part = subset_rows(rows, which)
                     with at(f"{folder}: {name}"):
                         result = scorer.score(part, metrics, images)
-                    _keep_part(folder, name, part, result)
+                    _write_part(folder, name, part, result)
                     update = _of_part(record, name, result)
                     update["subsets"] = record.subsets | {name: subset_digest(which)}
                     record = _save(store, record, update)
     return len(waiting)
 
 
-def _keep_part(folder: Path, name: str, rows: list[CaptionRow], result: ScoreResult) -> None:
+def _write_part(folder: Path, name: str, rows: list[CaptionRow], result: ScoreResult) -> None:
     """Add a subset's region scores and statistics to the files of the whole."""
     path = folder / "region_scores.json"
     stored = json.loads(path.read_text(encoding="utf-8"))
@@ -119,29 +119,29 @@ def _keep_part(folder: Path, name: str, rows: list[CaptionRow], result: ScoreRes
     write_atomic(path, json.dumps(stored))
     if result.statistics:
         path = folder / STATISTICS
-        kept = load_file(path) if path.exists() else {}
-        kept |= {f"{name}/{k}": np.ascontiguousarray(v) for k, v in result.statistics.items()}
-        write_atomic(path, save(kept))
+        statistics = load_file(path) if path.exists() else {}
+        statistics |= {f"{name}/{k}": np.ascontiguousarray(v) for k, v in result.statistics.items()}
+        write_atomic(path, save(statistics))
 
 
-def _keep_whole(
+def _write_whole(
     store: Store, record: RunRecord, rows: list[CaptionRow], result: ScoreResult
 ) -> None:
     """Write region scores and statistics; those of metrics that the record has already stay."""
     folder = store.run_dir(record.cell_id, record.seed)
     now = _regions(rows, result)
     before = store.region_scores(record.cell_id, record.seed)
-    kept: dict[str, Any] = {}
+    statistics: dict[str, Any] = {}
     if record.scores and before.get("region_ids") == now["region_ids"]:
         older = {k: v for k, v in before.get("scores", {}).items() if k in record.scores}
         now["scores"] = older | now["scores"]
         now |= {"parts": before["parts"]} if "parts" in before else {}
         if (folder / STATISTICS).exists():
-            kept = load_file(folder / STATISTICS)
+            statistics = load_file(folder / STATISTICS)
     write_atomic(folder / "region_scores.json", json.dumps(now))
-    kept |= {k: np.ascontiguousarray(v) for k, v in result.statistics.items()}
-    if kept:
-        write_atomic(folder / STATISTICS, save(kept))
+    statistics |= {k: np.ascontiguousarray(v) for k, v in result.statistics.items()}
+    if statistics:
+        write_atomic(folder / STATISTICS, save(statistics))
     else:  # what a run of other captions left
         (folder / STATISTICS).unlink(missing_ok=True)
 
@@ -164,7 +164,7 @@ def _score_whole(
 ) -> RunRecord:
     """Write the scores of all captioned regions, and of the training regions if there are any."""
     folder = store.run_dir(record.cell_id, record.seed)
-    _keep_whole(store, record, rows, result)
+    _write_whole(store, record, rows, result)
     update = _update(record, result)
     if (folder / TRAIN_PREDICTIONS).exists():
         update["scores"] |= _train_scores(scorer, record, folder, rows, metrics)
@@ -231,9 +231,9 @@ def _train_scores(
                 result = scorer.score(rows, wanted)
             scores |= {f"{part}/{k}": _score(record, result, k, split) for k in result.values}
     if all(row.learnt_from for row in train):
-        dealt = [replace(row, references=row.learnt_from) for row in train]
+        as_permuted = [replace(row, references=row.learnt_from) for row in train]
         with at(path):
-            result = scorer.score(dealt, ["exact_match"])
+            result = scorer.score(as_permuted, ["exact_match"])
         scores[f"{TRAIN}/exact_match_as_dealt"] = _score(record, result, "exact_match", "train")
     return scores
 

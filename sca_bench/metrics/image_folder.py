@@ -32,8 +32,8 @@ def folder_images(folder: str | Path) -> ImageSource:
         name = PurePosixPath(image_id)
         if name.is_absolute() or ".." in name.parts:
             raise InputError(root, image_id, "leads out of the folder of images")
-        found = (root / f"{name}{ending}" for ending in ENDINGS)
-        path = next((path for path in found if path.is_file()), None)
+        candidates = (root / f"{name}{ending}" for ending in ENDINGS)
+        path = next((path for path in candidates if path.is_file()), None)
         if path is None:
             tried = ", ".join(f"{image_id}{ending}" for ending in ENDINGS[1:])
             raise InputError(root, image_id, f"no such image (tried {tried})")

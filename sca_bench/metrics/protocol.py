@@ -21,10 +21,10 @@ ImageSource = Callable[[str], NDArray[np.uint8]]
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One value with the regions it stands for.
+    """One value with the regions it is computed from.
 
     Attributes:
-        key: Name of the value: the metric's name, or that with `.PART` behind it (`value_names`).
+        key: Name of the value: the metric's name, or that followed by `.PART` (`value_names`).
         value: The value over `rows`, in natural units.
         per_region: One value per row of `rows`; empty where a single region has none.
         rows: The regions that count: all, or those with a slot, an image size or other phrases.

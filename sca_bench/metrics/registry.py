@@ -95,21 +95,21 @@ class MetricSpec:
             computation: Callable[..., Sequence[Scored]] = _attribute(self.compute)
             return computation(rows, context)
         try:
-            found = list(_attribute(self.compute)(rows, context))
+            scored = list(_attribute(self.compute)(rows, context))
         except NotComputed:
             raise
         except Exception as error:
-            said = " ".join(f"{type(error).__name__}: {error}".split())
-            raise NotComputed(f"{self.compute} raised {said}") from error
-        for one in found:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise NotComputed(f"{self.compute} raised {reason}") from error
+        for one in scored:
             if not isinstance(one, Scored):
                 raise NotComputed(f"{self.compute} gave {type(one).__name__}, expected Scored")
             own = one.key == context.name or one.key.startswith(f"{context.name}.")
             if not own:
                 raise NotComputed(f"{self.compute} gave {one.key!r}, expected {context.name!r}")
-        if context.name not in {one.key for one in found}:
+        if context.name not in {one.key for one in scored}:
             raise NotComputed(f"{self.compute} gave no value named {context.name!r}")
-        return found
+        return scored
 
 
 def _attribute(path: str) -> Any:
@@ -140,11 +140,11 @@ def _diversity(name: str, summary: str, compute: str, **more: Any) -> MetricSpec
 
 def _coverage(name: str, label: str, classes: str, how: str) -> MetricSpec:
     fuzzy = how != "exact"
-    said = f"{label}: mean best similarity of word vectors" if fuzzy else f"{label}: share said"
+    meaning = f"{label}: mean best similarity of word vectors" if fuzzy else f"{label}: share said"
     table = " with its own word vectors" if fuzzy else " (or the pipeline in SCA_BENCH_SPACY)"
     return _own(
         name,
-        f"{said}, of the references' words ({classes}); 0-1; needs spaCy",
+        f"{meaning}, of the references' words ({classes}); 0-1; needs spaCy",
         "coverage:coverage",
         family="coverage",
         scorer=f"sca_bench coverage (spaCy pipeline, {classes}, {how})",

@@ -92,12 +92,13 @@ def read_rows(path: str | Path) -> list[CaptionRow]:
     path = Path(path)
     rows: list[CaptionRow] = []
     seen: dict[str, str] = {}
-    for place, record in iter_records(path):
-        row = _row(path, place, record)
+    for location, record in iter_records(path):
+        row = _row(path, location, record)
         if row.region_id in seen:
             problem = f"{row.region_id!r} appears twice, first in {seen[row.region_id]}"
-            raise InputError(path, f"{place}: region_id", problem, "give every region its own id")
-        seen[row.region_id] = place
+            fix = "give every region its own id"
+            raise InputError(path, f"{location}: region_id", problem, fix)
+        seen[row.region_id] = location
         rows.append(row)
     if not rows:
         raise InputError(path, "", "holds no records", "expected one JSON object per region")
@@ -122,7 +123,7 @@ def check_rows(rows: list[CaptionRow]) -> None:
 
 
 def iter_records(path: Path) -> Iterator[tuple[str, object]]:
-    """Yield (place, record) of a `.jsonl` or `.json` file.
+    """Yield (location, record) of a `.jsonl` or `.json` file.
 
     Lines end at a line feed only, since U+2028 may stand in a caption.
 
@@ -150,45 +151,48 @@ def iter_records(path: Path) -> Iterator[tuple[str, object]]:
             yield f"line {number}", _parse(path, f"line {number}", line)
 
 
-def _parse(path: Path, place: str, text: str) -> object:
+def _parse(path: Path, location: str, text: str) -> object:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        at = f"line {error.lineno}, column {error.colno}" if not place else f"column {error.colno}"
-        raise InputError(path, place, f"malformed JSON at {at} ({error.msg})") from error
+        column = f"column {error.colno}"
+        at = column if location else f"line {error.lineno}, {column}"
+        raise InputError(path, location, f"malformed JSON at {at} ({error.msg})") from error
     except RecursionError as error:
-        raise InputError(path, place, "malformed JSON (nested too deeply)") from error
+        raise InputError(path, location, "malformed JSON (nested too deeply)") from error
     except ValueError as error:  # a number of more digits than Python reads
-        raise InputError(path, place, f"malformed JSON ({error})") from error
+        raise InputError(path, location, f"malformed JSON ({error})") from error
 
 
-def _row(path: Path, place: str, record: object) -> CaptionRow:
+def _row(path: Path, location: str, record: object) -> CaptionRow:
     if not isinstance(record, dict):
-        raise InputError(path, place, f"is {json_kind(record)}, expected an object")
+        raise InputError(path, location, f"is {json_kind(record)}, expected an object")
     for key in REQUIRED_KEYS:
         if key not in record:
             fix = "every record needs " + ", ".join(REQUIRED_KEYS)
-            raise InputError(path, f"{place}: {key}", "is missing", fix)
-    region_id, image_id = (read_id(path, place, record, key) for key in ("region_id", "image_id"))
+            raise InputError(path, f"{location}: {key}", "is missing", fix)
+    region_id = read_id(path, location, record, "region_id")
+    image_id = read_id(path, location, record, "image_id")
     caption = record["caption"]
     if not isinstance(caption, str):
-        raise InputError(path, f"{place}: caption", f"is {json_kind(caption)}, expected a string")
-    references = read_texts(path, place, record, "references")
+        problem = f"is {json_kind(caption)}, expected a string"
+        raise InputError(path, f"{location}: caption", problem)
+    references = read_texts(path, location, record, "references")
     slots = record.get("slots") or _NO_SLOTS
     if not isinstance(slots, dict):
-        raise InputError(path, f"{place}: slots", f"is {json_kind(slots)}, expected an object")
+        raise InputError(path, f"{location}: slots", f"is {json_kind(slots)}, expected an object")
     for name, word in slots.items():
         if not isinstance(word, str):
             raise InputError(
-                path, f"{place}: slots.{name}", f"is {json_kind(word)}, expected a string"
+                path, f"{location}: slots.{name}", f"is {json_kind(word)}, expected a string"
             )
-    box = read_box(path, f"{place}: box_xyxy", record.get("box_xyxy"))
-    there = "learnt_from" in record
-    learnt_from = read_texts(path, place, record, "learnt_from") if there else ()
+    box = read_box(path, f"{location}: box_xyxy", record.get("box_xyxy"))
+    has_learnt_from = "learnt_from" in record
+    learnt_from = read_texts(path, location, record, "learnt_from") if has_learnt_from else ()
     return CaptionRow(region_id, image_id, caption, references, slots, box, learnt_from)
 
 
-def read_box(path: Path, place: str, value: object) -> tuple[float, float, float, float] | None:
+def read_box(path: Path, location: str, value: object) -> tuple[float, float, float, float] | None:
     """Return four numbers of a record, or None where it has none.
 
     Raises:
@@ -199,12 +203,12 @@ def read_box(path: Path, place: str, value: object) -> tuple[float, float, float
     numbers = value if isinstance(value, list) else []
     right = [isinstance(v, int | float) and not isinstance(v, bool) for v in numbers]
     if len(numbers) != 4 or not all(right) or not all(map(math.isfinite, numbers)):
-        raise InputError(path, place, f"is {json.dumps(value)[:60]}, expected four numbers")
+        raise InputError(path, location, f"is {json.dumps(value)[:60]}, expected four numbers")
     first, second, third, fourth = map(float, numbers)
     return first, second, third, fourth
 
 
-def read_id(path: Path, place: str, record: Mapping[str, object], key: str) -> str:
+def read_id(path: Path, location: str, record: Mapping[str, object], key: str) -> str:
     """Return an id as a string.
 
     Raises:
@@ -213,11 +217,13 @@ def read_id(path: Path, place: str, record: Mapping[str, object], key: str) -> s
     value = record[key]
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
         problem = f"is {json_kind(value)}, expected a non-empty string or an integer"
-        raise InputError(path, f"{place}: {key}", problem)
+        raise InputError(path, f"{location}: {key}", problem)
     return str(value)
 
 
-def read_texts(path: Path, place: str, record: Mapping[str, object], key: str) -> tuple[str, ...]:
+def read_texts(
+    path: Path, location: str, record: Mapping[str, object], key: str
+) -> tuple[str, ...]:
     """Return the texts of a record, such as its references.
 
     Raises:
@@ -226,13 +232,13 @@ def read_texts(path: Path, place: str, record: Mapping[str, object], key: str) -
     texts = record[key]
     if not isinstance(texts, list):
         problem = f"is {json_kind(texts)}, expected a list of strings"
-        raise InputError(path, f"{place}: {key}", problem)
+        raise InputError(path, f"{location}: {key}", problem)
     if not texts:
-        raise InputError(path, f"{place}: {key}", "is empty", "give at least one string")
+        raise InputError(path, f"{location}: {key}", "is empty", "give at least one string")
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             problem = f"is {json_kind(text)}, expected a string"
-            raise InputError(path, f"{place}: {key}[{index}]", problem)
+            raise InputError(path, f"{location}: {key}[{index}]", problem)
     return tuple(texts)
 
 

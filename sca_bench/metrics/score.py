@@ -37,13 +37,13 @@ class _References:
 
     def __init__(self, groups: list[list[str]]) -> None:
         self.groups = groups
-        self.kept: ReferenceIndex | None = None
+        self.cached_index: ReferenceIndex | None = None
 
     @property
     def index(self) -> ReferenceIndex:
-        if self.kept is None:
-            self.kept = ReferenceIndex(self.groups)
-        return self.kept
+        if self.cached_index is None:
+            self.cached_index = ReferenceIndex(self.groups)
+        return self.cached_index
 
 
 _Tokens = tuple[_References, list[str]]
@@ -56,8 +56,8 @@ class ScoreResult:
     Attributes:
         values: Value by name (`value_names`), in natural units (0-1, CIDEr-D 0-10); None where not
             computed.
-        per_region: Key -> one value per row, in the order of the rows. Keys whose value stands for
-            a part of the rows only (`slot_by_objects/2/...`) have none. A corpus-level value
+        per_region: Key -> one value per row, in the order of the rows. Keys whose value is computed
+            from a part of the rows only (`slot_by_objects/2/...`) have none. A corpus-level value
             (METEOR, BLEU) is not the mean of its regions' values.
         statistics: What corpus-level values are made of (`coco_caption.corpus_scores`): `bleu`,
             (regions, 10), and `meteor`, (regions, 23), where computed.
@@ -231,9 +231,9 @@ class Scorer:
         assert self._java is not None
         if spec.family == "spice":
             return spice(self._java, references.groups, captions, 36 * self._timeout_s)
-        found = self._meteor_process(self._java).statistics(references.groups, captions)
-        result.statistics["meteor"] = found
-        return float(meteor_scores(found.sum(axis=0))), meteor_scores(found).tolist()
+        statistics = self._meteor_process(self._java).statistics(references.groups, captions)
+        result.statistics["meteor"] = statistics
+        return float(meteor_scores(statistics.sum(axis=0))), meteor_scores(statistics).tolist()
 
     def _meteor_process(self, java: Java) -> Meteor:
         if self._meteor is None:
@@ -270,13 +270,13 @@ class Scorer:
             (tokens,) = self._tokens.tokenize(self._java, captions)
             return self._references[key], tokens
         flat = [text for group in key for text in group]
-        told, tokens = self._tokens.tokenize(self._java, flat, captions)
-        texts = iter(told)
+        tokenised, tokens = self._tokens.tokenize(self._java, flat, captions)
+        texts = iter(tokenised)
         self._references[key] = _References([[next(texts) for _ in group] for group in key])
         while len(self._references) > _KEPT_REFERENCE_SETS:
             self._references.popitem(last=False)
         for old in list(self._references.values())[:-_KEPT_INDICES]:
-            old.kept = None
+            old.cached_index = None
         return self._references[key], tokens
 
 
@@ -292,7 +292,7 @@ class _Run:
         self.add_all(spec, [Scored(key, value, per_region, self.rows)])
 
     def add_all(self, spec: MetricSpec, scored: Sequence[Scored]) -> None:
-        """Add values, each with the rows it stands for."""
+        """Add values, each with the rows it is computed from."""
         for one in scored:
             whole = len(one.rows) == len(self.rows)
             if not all(_finite(value) for value in (one.value, *one.per_region)):

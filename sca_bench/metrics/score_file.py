@@ -54,20 +54,20 @@ def score_file(
     parts = {name: subset_rows(rows, file) for name, file in (subsets or {}).items()}
     with Scorer() as scorer:
         with at(path):
-            found = scorer.score(rows, metrics, source)
+            scored = scorer.score(rows, metrics, source)
         try:
-            checked = {"check": scorer.check(rows, found)} if check else {}
+            checked = {"check": scorer.check(rows, scored)} if check else {}
         except NotComputed as error:
             raise InputError(path, "--check", str(error)) from error
         for name, part in parts.items():
             with at(f"{path}: {name}"):
-                found.add_part(name, scorer.score(part, metrics, source))
+                scored.add_part(name, scorer.score(part, metrics, source))
     return {
         "file": str(path),
         "num_regions": len(rows),
         "num_images": len({row.image_id for row in rows}),
         **({"subsets": {name: len(part) for name, part in parts.items()}} if parts else {}),
-        **found.to_dict(),
+        **scored.to_dict(),
         **checked,
     }
 
@@ -120,19 +120,19 @@ def score_detections(
                 groups = ptb_tokenize_groups(java, references)
                 return meteor.score(groups, ptb_tokenize(java, captions))[1]
 
-            found = dense_captions_map(detections, regions, agree)
+            scored = dense_captions_map(detections, regions, agree)
     except NotComputed as error:
         empty: dict[str, Any] = {"values": {DENSE_CAPTIONS: None}, "signatures": {}, "notes": []}
         return {**facts, **empty, "not_computed": {DENSE_CAPTIONS: str(error)}}
     signature = METRICS[DENSE_CAPTIONS].sign(DENSE_CAPTIONS, rows)
     return {
         **facts,
-        "num_merged_regions": found.num_merged,
-        "values": {DENSE_CAPTIONS: found.value},
-        "detection_map": found.detection_value,
+        "num_merged_regions": scored.num_merged,
+        "values": {DENSE_CAPTIONS: scored.value},
+        "detection_map": scored.detection_value,
         "average_precision": {
             f"iou {iou:g}, meteor {meteor:g}": value
-            for (iou, meteor), value in found.average_precision.items()
+            for (iou, meteor), value in scored.average_precision.items()
         },
         "signatures": {DENSE_CAPTIONS: {**signature.to_dict(), "short": signature.short()}},
         "not_computed": {},

@@ -23,7 +23,7 @@ class Signature:
         document_frequency: Where CIDEr-D's word frequencies come from; `none` for other metrics.
         references_min: Fewest references of a region.
         references_max: Most references of a region.
-        num_regions: Regions the value stands for.
+        num_regions: Regions the value is computed from.
         region_set: SHA-256 over the region ids, sorted, each with its references in order.
         language: Language of scorer and captions.
     """

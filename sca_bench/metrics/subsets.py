@@ -55,9 +55,9 @@ def subset_rows(rows: Sequence[CaptionRow], path: str | Path) -> list[CaptionRow
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        said = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or error
         fix = f"name a file, or {FIRST_OF_IMAGE}"
-        raise InputError(path, "", f"cannot be read ({said})", fix) from error
+        raise InputError(path, "", f"cannot be read ({reason})", fix) from error
     content: object = None
     if text.lstrip().startswith(("[", "{")):
         try:
@@ -89,22 +89,22 @@ def subset_digest(path: str | Path) -> str:
 
 def _named(rows: Sequence[CaptionRow], path: Path, ids: list[object]) -> list[CaptionRow]:
     by_id = {row.region_id: row for row in rows}
-    found: dict[str, CaptionRow] = {}
+    named: dict[str, CaptionRow] = {}
     unknown = []
     for number, value in enumerate(ids, 1):
         region_id = read_id(path, f"entry {number}", {"region_id": value}, "region_id")
-        if region_id in found:
+        if region_id in named:
             raise InputError(path, f"entry {number}", f"{region_id!r} is named twice")
         if region_id in by_id:
-            found[region_id] = by_id[region_id]
+            named[region_id] = by_id[region_id]
         else:
             unknown.append(region_id)
     if unknown:
         problem = f"{len(unknown)} of {len(ids)} regions are not in the predictions"
         raise InputError(path, unknown[0], problem, "caption the whole split, or name its regions")
-    if not found:
+    if not named:
         raise InputError(path, "", "names no region", f"expected {_FORMS}")
-    return list(found.values())
+    return list(named.values())
 
 
 def _annotated(
@@ -119,20 +119,20 @@ def _annotated(
     chosen: dict[str, tuple[Box, str]] = {}
     images: dict[str, None] = {}
     for number, record in enumerate(annotations, 1):
-        place = f"annotation {number}"
+        entry = f"annotation {number}"
         if not isinstance(record, dict):
-            raise InputError(path, place, f"is {json_kind(record)}, expected an object")
+            raise InputError(path, entry, f"is {json_kind(record)}, expected an object")
         for key in ("id", "image_id", "bbox", "caption"):
             if key not in record:
-                raise InputError(path, f"{place}: {key}", "is missing", f"expected {_FORMS}")
-        own, image_id = (read_id(path, place, record, key) for key in ("id", "image_id"))
+                raise InputError(path, f"{entry}: {key}", "is missing", f"expected {_FORMS}")
+        own, image_id = (read_id(path, entry, record, key) for key in ("id", "image_id"))
         images[image_id] = None
         if own != image_id:
             continue
-        box = read_box(path, f"{place}: bbox", record["bbox"])
+        box = read_box(path, f"{entry}: bbox", record["bbox"])
         caption = record["caption"]
         if box is None or not isinstance(caption, str):
-            raise InputError(path, place, "expected a bbox (x, y, width, height) and a caption")
+            raise InputError(path, entry, "expected a bbox (x, y, width, height) and a caption")
         left, top, width, height = box
         chosen[image_id] = ((left, top, left + width, top + height), caption)
     _check_found(path, images, chosen, "annotation whose id is the image's")
@@ -147,9 +147,9 @@ def _annotated(
 
 
 def _check_found(
-    path: Path, wanted: Mapping[str, object], found: Mapping[str, object], what: str
+    path: Path, wanted: Mapping[str, object], present: Mapping[str, object], what: str
 ) -> None:
-    lacking = [image_id for image_id in wanted if image_id not in found]
+    lacking = [image_id for image_id in wanted if image_id not in present]
     if lacking:
         problem = f"{len(lacking)} of {len(wanted)} images have no {what}"
         raise InputError(path, f"image {lacking[0]}", problem, "score predictions of the same set")
@@ -159,13 +159,13 @@ def _check_found(
 
 def _match(rows: Sequence[CaptionRow], box: Box, caption: str) -> CaptionRow | None:
     best: tuple[float, bool] | None = None
-    found = None
+    closest = None
     for row in rows:
         iou = _iou(row.box_xyxy, box) if row.box_xyxy else 0.0
         rank = (round(iou, 6), canonical(caption) in map(canonical, row.references))
         if iou >= MIN_IOU and (best is None or rank > best):
-            best, found = rank, row
-    return None if found is None else replace(found, references=(caption,))
+            best, closest = rank, row
+    return None if closest is None else replace(closest, references=(caption,))
 
 
 def _iou(a: Box, b: Box) -> float:

@@ -168,18 +168,18 @@ class ScaCaptioner(nn.Module):
             generated = self.generate_ids(features, batch.region_tasks(), decoding)
         finally:
             self.train(was_training)
-        kept_N = self._kept_rows(features.ious_NM, len(generated.ids_NL))
-        kept = Generated(
+        kept_N = self._chosen_rows(features.ious_NM, len(generated.ids_NL))
+        chosen = Generated(
             generated.ids_NL[kept_N], generated.lengths_N[kept_N], generated.log_prob_N[kept_N]
         )
-        captions = self.text_decoder.decode(kept)
+        captions = self.text_decoder.decode(chosen)
         seconds = (time.perf_counter() - started) / len(captions)
         return [
             Prediction(region_id, caption, log_prob, tuple(ious), seconds)
             for region_id, caption, log_prob, ious in zip(
                 batch.region_ids,
                 captions,
-                kept.log_prob_N.tolist(),
+                chosen.log_prob_N.tolist(),
                 features.ious_NM.tolist(),
                 strict=True,
             )
@@ -203,8 +203,8 @@ class ScaCaptioner(nn.Module):
                 torch.cat([outputs_NHQC.flatten(1, 2), context.tokens_NTC.to(dtype)], dim=1),
                 context.image_index_N,
             )
-            kept = self.caption_query_tokens.heads_kept(features, heads)
-            outputs_NHQC = tokens_NTC[:, : kept * queries].unflatten(1, (-1, queries))
+            num_heads = self.caption_query_tokens.num_heads_used(features, heads)
+            outputs_NHQC = tokens_NTC[:, : num_heads * queries].unflatten(1, (-1, queries))
         return F.dropout(outputs_NHQC, self.query_dropout, self.training)
 
     def prefix(self, outputs_NHQC: Tensor, tasks: list[str]) -> Tensor:
@@ -311,7 +311,7 @@ class ScaCaptioner(nn.Module):
         if self.text_decoder.training != wanted:
             self.text_decoder.train(wanted)
 
-    def _kept_rows(self, ious_NM: Tensor, num_rows: int) -> Tensor:
+    def _chosen_rows(self, ious_NM: Tensor, num_rows: int) -> Tensor:
         regions, candidates = ious_NM.shape
         heads = num_rows // regions
         rows_N = torch.arange(regions, device=ious_NM.device) * heads
@@ -334,11 +334,11 @@ def check_selection(heads: int | None, candidates: int, select: str) -> None:
         InputError: There are several heads, and not one for each candidate.
     """
     if select == "predicted_iou" and heads not in (1, candidates):
-        found = "as many as the batch has images" if heads is None else f"{heads}"
+        given = "as many as the batch has images" if heads is None else f"{heads}"
         raise InputError(
             None,
             "eval.select",
             f"predicted_iou needs one caption head, or one per mask candidate ({candidates});"
-            f" there are {found}",
+            f" there are {given}",
             "set eval.select: first, or change the number of heads",
         )

@@ -1,4 +1,4 @@
-"""Models behind `clip_score` and `sentence_similarity`: local folders, safetensors, no remote code.
+"""Models of `clip_score` and `sentence_similarity`: local folders, safetensors, no remote code.
 
 Only the two model families named here are built, by classes of transformers; nothing that a folder
 names as code is run, and no weights are read from a pickle. float32, on the GPU where there is one.
@@ -107,19 +107,19 @@ class SentenceModel:
     @torch.no_grad()
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return unit vectors, (len(texts), width) float32, in the order of the texts."""
-        order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
-        found: list[NDArray[np.float32] | None] = [None] * len(texts)
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+        embeddings: list[NDArray[np.float32] | None] = [None] * len(texts)
         step = _at_a_time(self._model.device)
         for first in range(0, len(order), step):
-            places = order[first : first + step]
-            chosen = [texts[place] for place in places]
+            indices = order[first : first + step]
+            chosen = [texts[index] for index in indices]
             words = _cut(self._tokenizer, chosen, self._length, self._model.device)
             hidden = self._model(**words).last_hidden_state
             mask = words["attention_mask"][..., None].to(hidden.dtype)
             mean = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1e-9)
-            for place, unit in zip(places, _numpy(F.normalize(mean, dim=-1)), strict=True):
-                found[place] = unit
-        return np.stack([unit for unit in found if unit is not None])
+            for index, unit in zip(indices, _numpy(F.normalize(mean, dim=-1)), strict=True):
+                embeddings[index] = unit
+        return np.stack([unit for unit in embeddings if unit is not None])
 
 
 _READ = ("*.safetensors", "*.json", "*.txt", "*.model")
@@ -159,11 +159,11 @@ def load_sentence(folder: Path) -> SentenceModel:
     _config(folder)
     pooling = folder / "1_Pooling" / "config.json"
     if pooling.is_file():
-        asked = {k for k, v in _json(pooling).items() if k.startswith("pooling_mode_") and v}
-        if asked != {"pooling_mode_mean_tokens"}:
-            said = ", ".join(sorted(asked)) or "none"
+        modes = {k for k, v in _json(pooling).items() if k.startswith("pooling_mode_") and v}
+        if modes != {"pooling_mode_mean_tokens"}:
+            named = ", ".join(sorted(modes)) or "none"
             fix = "give a model that is pooled by its mean"
-            raise InputError(pooling, "pooling_mode", f"the model asks for {said}", fix)
+            raise InputError(pooling, "pooling_mode", f"the model asks for {named}", fix)
     modules = folder / "modules.json"
     if modules.is_file():
         kinds = [str(one.get("type", "")).rpartition(".")[2] for one in _list(modules)]
@@ -217,8 +217,8 @@ def _loaded(folder: Path, part: str, load: Callable[..., Any], **options: Any) -
     try:
         return load(str(folder), **_OFFLINE, **options)
     except _FAULTS as error:
-        said = " ".join(str(error).split())[:200]
-        raise InputError(folder, part, f"cannot be loaded ({said})", "check the folder") from error
+        why = " ".join(str(error).split())[:200]
+        raise InputError(folder, part, f"cannot be loaded ({why})", "check the folder") from error
 
 
 def _at_a_time(device: torch.device) -> int:

@@ -160,7 +160,7 @@ def show_difference(value: float, *, metric: str = "") -> str:
 
 
 def wrapped(label: str, signs: int) -> str:
-    """Return a label in lines of at most some length, broken at spaces and behind commas."""
+    """Return a label in lines of at most some length, broken at spaces and after commas."""
     lines = [""]
     for word in re.split(r"(?<=[\s,])", label):
         if lines[-1] and len(lines[-1]) + len(word.rstrip()) > signs:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.files import write_atomic
-from sca_bench.report.figures.forest import forests, marks_of
+from sca_bench.report.figures.forest import forests, significance_marks
 from sca_bench.report.figures.write_figures import write_pictures
 from sca_bench.report.findings.claims import ClaimResult, claim_results
 from sca_bench.report.findings.differences import Differences, differences
@@ -104,13 +104,13 @@ def _suite(data: SuiteData, paper: Paper, folder: Path) -> SuiteReport:
     notes = Footnotes()
     samples = Samples(data)
     claims = claim_results(data, samples)
-    found = differences(data, samples, data.main_metric)
-    tables = _tables(data, paper, claims, found, notes)
+    compared = differences(data, samples, data.main_metric)
+    tables = _tables(data, paper, claims, compared, notes)
     legend = signature_legend(data)
     regions = read_regions(data)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "claims.csv", claims_csv(claims))
-    marks = marks_of(found)
+    marks = significance_marks(compared)
     write_atomic(folder / "tables.tex", write_latex(data.manifest, tables, notes, marks))
     scores = next(table for table in tables if table.id == "scores")
     write_atomic(folder / "scores.tex", write_latex_table(data.manifest, scores, notes, marks))
@@ -119,7 +119,9 @@ def _suite(data: SuiteData, paper: Paper, folder: Path) -> SuiteReport:
         data.main_metric,
         tuple(tables),
         notes,
-        tuple(write_pictures(data, folder, samples, found, forests(data, paper, claims, found))),
+        tuple(
+            write_pictures(data, folder, samples, compared, forests(data, paper, claims, compared))
+        ),
         Gallery((), ""),
         provenance(data, paper.source),
         tuple(legend),
@@ -158,11 +160,13 @@ def write_reports(
         raise InputError(store.root, "", problem, "run one first: sca-bench run SUITE")
     chosen: list[SuiteManifest] = []
     for name in suites or []:
-        found = [m for m in manifests if name in (m.suite, m.report_name, f"{m.suite}.{m.profile}")]
-        if not found:
+        matching = [
+            m for m in manifests if name in (m.suite, m.report_name, f"{m.suite}.{m.profile}")
+        ]
+        if not matching:
             hint = did_you_mean(name, {m.suite for m in manifests})
             raise InputError(store.root, "suites", f"{name!r} was not run into this folder", hint)
-        chosen += [manifest for manifest in found if manifest not in chosen]
+        chosen += [manifest for manifest in matching if manifest not in chosen]
     chosen, out_dir = chosen or manifests, Path(out_dir)
     written: dict[str, SuiteReport] = {}
     faults: dict[str, InputError] = {}
@@ -192,8 +196,8 @@ def _all_of(faults: Mapping[str, InputError]) -> InputError:
     first, *others = faults.values()
     if not others:
         return first
-    said = "; ".join(f"{name} ({error})" for name, error in faults.items())
-    return InputError("report", "suites", f"{len(faults)} are not written, the others are: {said}")
+    text = "; ".join(f"{name} ({error})" for name, error in faults.items())
+    return InputError("report", "suites", f"{len(faults)} are not written, the others are: {text}")
 
 
 def _tables(
@@ -204,7 +208,7 @@ def _tables(
     notes: Footnotes,
 ) -> list[Table]:
     # In the page's order, so that footnotes are numbered as they are met.
-    found = [
+    tables = [
         claim_table(claims, notes, claim_entries(data, paper, claims, notes)),
         interval_table(compared, notes),
         paper_table(data, paper, notes),
@@ -213,4 +217,4 @@ def _tables(
         slot_table(data, notes),
         slot_by_objects_table(data, notes),
     ]
-    return [mark_best(table) for table in found if table is not None]
+    return [mark_best(table) for table in tables if table is not None]

@@ -111,10 +111,10 @@ class TrainSettings(Settings):
     max_caption_tokens: int = Field(18, ge=1)
     """Captions are cut to this many tokens before the end token."""
     prompt: Literal["box", "point", "box_point", "random_point"] = "box"
-    """What stands for a region in training and validation."""
+    """What a region is prompted with in training and validation."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     order_seed: int | None = Field(None, ge=0)
-    """Seed of data order, draws and dealt captions; the run's own where None. Seeds that share it
+    """Seed of data order, draws and permutation; the run's own where None. Seeds that share it
     differ in initial weights and dropout only, and may train in lockstep."""
     val_every: int = of_kind("cost", 5_000, ge=1)
     """Steps between validations; the last step's weights are kept, so this moves no number."""

@@ -169,6 +169,6 @@ class DataSettings(AugmentationSettings):
     val: SplitSettings | None = None
     test: SplitSettings
     permute_captions: bool = False
-    """Control: training captions are dealt to other regions (one fixed permutation)."""
+    """Control: training captions are permuted over the regions (one fixed permutation)."""
     blank_images: bool = False
     """Control: one constant image takes the place of all, in all splits; only boxes stay."""

@@ -2,5 +2,5 @@
 
 `bootstrap` resamples images, `variance` parts a score's variance into images and seeds, `compare`
 gives intervals, `power` says what it would take to see a difference, `holm` adjusts families of
-tests, `verdict` judges claims, `seeds` sums up seeds. numpy and scipy only.
+tests, `verdict` decides claims, `seeds` sums up seeds. numpy and scipy only.
 """

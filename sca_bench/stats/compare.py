@@ -134,16 +134,16 @@ def estimate_resampled(one: Resampled, level: float = 0.95) -> Estimate:
     """
     _check_level(level)
     cell, value = one.cell, float(one.scores.mean())
-    found = spread([one], abs(value))
-    half = _half(level, found)
+    uncertainty = spread([one], abs(value))
+    half = _half(level, uncertainty)
     return Estimate(
         value=value,
         low=None if half is None else value - half,
         high=None if half is None else value + half,
-        se=found.se,
-        se_images=found.se_images,
-        se_seeds=found.se_seeds,
-        df=found.df,
+        se=uncertainty.se,
+        se_images=uncertainty.se_images,
+        se_seeds=uncertainty.se_seeds,
+        df=uncertainty.df,
         num_seeds=cell.num_seeds,
         num_images=cell.num_images,
         num_regions=cell.num_regions,
@@ -165,30 +165,30 @@ def compare_resampled(a: Resampled, b: Resampled, level: float = 0.95) -> Compar
     difference = values[0] - values[1]
     if abs(difference) <= ROUNDING * scale:
         difference = 0.0
-    found = spread([a, b], scale)
-    half = _half(level, found)
-    one_sided = _probability(-abs(difference), found.se, found.df, a.cell.num_images)
+    uncertainty = spread([a, b], scale)
+    half = _half(level, uncertainty)
+    one_sided = _probability(-abs(difference), uncertainty.se, uncertainty.df, a.cell.num_images)
     return Comparison(
         difference=difference,
         low=None if half is None else difference - half,
         high=None if half is None else difference + half,
-        se=found.se,
-        se_images=found.se_images,
-        se_seeds=found.se_seeds,
-        df=found.df,
+        se=uncertainty.se,
+        se_images=uncertainty.se_images,
+        se_seeds=uncertainty.se_seeds,
+        df=uncertainty.df,
         p=None if one_sided is None else min(1.0, 2 * one_sided),
         num_seeds=(a.cell.num_seeds, b.cell.num_seeds),
         num_images=a.cell.num_images,
         num_regions=a.cell.num_regions,
         covers_seeds=a.cell.covers_seeds and b.cell.covers_seeds,
-        parts=found.parts,
+        parts=uncertainty.parts,
     )
 
 
-def _half(level: float, found: Spread) -> float | None:
-    if found.se is None or found.df is None:
+def _half(level: float, uncertainty: Spread) -> float | None:
+    if uncertainty.se is None or uncertainty.df is None:
         return None
-    return float(stdtrit(found.df, (1 + level) / 2)) * found.se
+    return float(stdtrit(uncertainty.df, (1 + level) / 2)) * uncertainty.se
 
 
 def _probability(

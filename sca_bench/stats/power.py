@@ -99,14 +99,14 @@ def needed(
         raise ValueError(f"alpha={alpha}, power={power}: expected shares between 0 and 1")
     if not comparison.covers_seeds:
         return Needed(2, None, None)
-    found = abs(comparison.difference if distance is None else distance)
-    if comparison.se_images is None or found == 0:
+    observed = abs(comparison.difference if distance is None else distance)
+    if comparison.se_images is None or observed == 0:
         return Needed(None, None, None)
     now, regions = comparison.num_images, comparison.num_regions
 
     def enough(seeds: int | None, images: int) -> bool:
         se, df = _planned(comparison, seeds, images)
-        return bool(found >= (stdtrit(df, 1 - alpha / 2) + stdtrit(df, power)) * se)
+        return bool(observed >= (stdtrit(df, 1 - alpha / 2) + stdtrit(df, power)) * se)
 
     trained = any(part.trained for part in comparison.parts)
     seeds = _least(lambda n: enough(n, now), 2, MOST_SEEDS) if trained else None

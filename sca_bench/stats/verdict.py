@@ -23,7 +23,7 @@ COMPARATORS = (">", "<", ">=", "<=")
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class Decision:
     """What a comparison says of a claim.
 
     Attributes:
@@ -57,14 +57,14 @@ class _Claim:
         return min(self.support, self.contra)
 
 
-def judge(
+def decide(
     comparisons: Sequence[Comparison],
     comparators: Sequence[str],
     margins: Sequence[float],
     families: Sequence[str],
     alpha: float = 0.05,
-) -> list[Judged]:
-    """Judge claims, with Holm's adjustment within each family.
+) -> list[Decision]:
+    """Decide claims, with Holm's adjustment within each family.
 
     A comparison that does not cover seeds (one seed of a trained cell) decides nothing; in its
     family it counts with a p of one.
@@ -88,14 +88,14 @@ def judge(
     members: dict[str, list[int]] = defaultdict(list)
     for index, family in enumerate(families):
         members[family].append(index)
-    judged: dict[int, Judged] = {}
+    decisions: dict[int, Decision] = {}
     for indices in members.values():
         p_values = [claims[i].p if claims[i].decidable else 1.0 for i in indices]
-        for place, i in enumerate(indices):
-            judged[i] = _judged(
-                comparisons[i], comparators[i], margins[i], claims[i], p_values, place, alpha
+        for number, i in enumerate(indices):
+            decisions[i] = _decide_one(
+                comparisons[i], comparators[i], margins[i], claims[i], p_values, number, alpha
             )
-    return [judged[i] for i in range(len(claims))]
+    return [decisions[i] for i in range(len(claims))]
 
 
 def _claim(comparison: Comparison, comparator: str, margin: float) -> _Claim:
@@ -119,32 +119,32 @@ def _claim(comparison: Comparison, comparator: str, margin: float) -> _Claim:
     return _Claim(support, contra, difference, comparison.covers_seeds)
 
 
-def _judged(
+def _decide_one(
     comparison: Comparison,
     comparator: str,
     margin: float,
     claim: _Claim,
     p_values: list[float],
-    place: int,
+    number: int,
     alpha: float,
-) -> Judged:
+) -> Decision:
     p = None if comparison.p is None else claim.p
     if not claim.decidable:
         wanted = None if p is None else needed(comparison)
-        return Judged("undecided", p, None if p is None else 1.0, wanted, margin)
-    support = _adjusted(p_values, place, claim.support)
+        return Decision("undecided", p, None if p is None else 1.0, wanted, margin)
+    support = _adjusted(p_values, number, claim.support)
     if support < alpha:
-        return Judged("reproduced", p, support, None, margin)
-    contra = _adjusted(p_values, place, claim.contra)
+        return Decision("reproduced", p, support, None, margin)
+    contra = _adjusted(p_values, number, claim.contra)
     if contra < alpha:
-        return Judged("contradicted", p, contra, None, margin)
+        return Decision("contradicted", p, contra, None, margin)
     # A weak claim is decided by the distance to its margin.
     distance = claim.difference + (margin if comparator.endswith("=") else 0.0)
     wanted = needed(comparison, alpha / len(p_values), distance=distance)
-    return Judged("undecided", p, min(support, contra), wanted, margin)
+    return Decision("undecided", p, min(support, contra), wanted, margin)
 
 
-def _adjusted(p_values: list[float], place: int, p: float) -> float:
+def _adjusted(p_values: list[float], number: int, p: float) -> float:
     """Return the adjusted p of one claim of a family, were this its p."""
-    changed = [*p_values[:place], p, *p_values[place + 1 :]]
-    return float(holm(changed)[place])
+    changed = [*p_values[:number], p, *p_values[number + 1 :]]
+    return float(holm(changed)[number])

@@ -186,7 +186,7 @@ def test_white_stands_outside_the_mask(make):
     captioner = make(crop__background="white")
     features = captioner.cutter.features(batch, with_masks=True)
     masks, outside = list(captioner.cutter.masks(batch, features)), 0
-    for n, best in enumerate(captioner.cutter.kept(features.ious_NM)):
+    for n, best in enumerate(captioner.cutter.chosen_masks(features.ious_NM)):
         left, top, right, bottom = features.mask_boxes_xyxy_NM4[n, best].long().tolist()
         inside = masks[n][best].numpy()[top:bottom, left:right]
         a, b = (

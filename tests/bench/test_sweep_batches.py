@@ -44,8 +44,8 @@ def main():
         print(json.dumps({"cpu_s": used.ru_utime + used.ru_stime}))
         return
     store = Store(sys.argv[2])
-    run_plan = lambda plan, judge: Launcher(
-        plan, store, "bench", Console(file=open(os.devnull, "w")), None, judge
+    run_plan = lambda plan, pruner: Launcher(
+        plan, store, "bench", Console(file=open(os.devnull, "w")), None, pruner
     ).run()
     sweep = load_sweep(sys.argv[1])
     sweeper = Sweeper(sweep, store, default_storage(store.root), run_plan, lambda text: None)

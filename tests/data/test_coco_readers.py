@@ -5,7 +5,7 @@ from sca_bench.boxes import tight_box
 from sca_bench.data.load import load_split
 from sca_bench.data.readers.coco_instances import instance_phrase
 from sca_bench.data.readers.coco_panoptic import panoptic_phrase
-from sca_bench.data.readers.selection import marks
+from sca_bench.data.readers.selection import split_names
 from sca_bench.errors import InputError, at
 from sca_bench.rle import decode_mask
 
@@ -70,7 +70,7 @@ def test_records_without_any_mark_cannot_be_split(instances):
     ],
 )
 def test_marks(record, expected):
-    assert marks(record) == expected
+    assert split_names(record) == expected
 
 
 def value_at(*keys):

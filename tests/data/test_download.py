@@ -36,7 +36,7 @@ def test_a_truncated_download_is_kept_and_completed_later(server, tmp_path, said
     download(server.url(), target, said.append)
     assert target.read_bytes() == CONTENT
     assert server.asked == ["bytes=3000000-"]
-    assert said[-1] == f"{server.url()}: going on behind 2.9 of 4.9 MiB"
+    assert said[-1] == f"{server.url()}: going on after 2.9 of 4.9 MiB"
     assert [p.name for p in tmp_path.iterdir()] == ["data.bin"]
 
 

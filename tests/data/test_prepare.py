@@ -13,7 +13,7 @@ from sca_bench.data.catalogue.checksums import MANIFEST, Manifest
 from sca_bench.data.catalogue.datasets import DATASETS, get_dataset
 from sca_bench.data.catalogue.fetch import needs
 from sca_bench.data.catalogue.layouts import LAYOUTS
-from sca_bench.data.catalogue.types import Published, Remote
+from sca_bench.data.catalogue.types import PublishedCount, Remote
 from sca_bench.data.catalogue.verify import verify
 from sca_bench.data.index.lookup import annotations_of
 from sca_bench.errors import InputError
@@ -46,9 +46,9 @@ def small(vg, make_photo, monkeypatch, server, tmp_path):
         for remote in real.remotes
     )
     published = {
-        "train": Published(1, 3, "us"),
-        "val": Published(1, None, "us"),
-        "test": Published(1, 2, "us"),
+        "train": PublishedCount(1, 3, "us"),
+        "val": PublishedCount(1, None, "us"),
+        "test": PublishedCount(1, 2, "us"),
     }
     local = dataclasses.replace(
         real, remotes=remotes, published=published, disjoint=(("train", "test"),)

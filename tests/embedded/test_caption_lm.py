@@ -11,8 +11,8 @@ from sca_bench.embedded.caption_lm import (
     CaptionLmRecipe,
     build_caption_lm,
     build_vocabulary,
+    drop_keywords,
     encode,
-    keep_some,
     say_keywords,
     text_normalizer,
     train_caption_lm,
@@ -108,12 +108,12 @@ def test_padding_keywords_do_not_enter_a_mixture():
 
 def test_dropped_keywords_leave_one_and_never_touch_padding():
     is_key = torch.tensor([[True, True, True], [True, False, False]]).repeat(2000, 1)
-    kept = keep_some(is_key, 0.3, torch.Generator().manual_seed(0))
+    kept = drop_keywords(is_key, 0.3, torch.Generator().manual_seed(0))
     assert not (kept & ~is_key).any()
     assert kept.any(1).all()
     share = kept[::2].float().mean()
     assert float(share) == pytest.approx(0.7 + 0.3**3 / 3, abs=0.02)
-    assert torch.equal(keep_some(is_key, 0.0, torch.Generator().manual_seed(0)), is_key)
+    assert torch.equal(drop_keywords(is_key, 0.0, torch.Generator().manual_seed(0)), is_key)
 
 
 def test_the_noise_has_the_stated_spread():

@@ -129,9 +129,9 @@ def test_damage_after_the_check_fails_the_run_and_the_next_one_is_right(
     run_group(first)
     expected = result(first)
     again = group_job({"train.order_seed": 0}, runs=tmp_path / "runs")
-    keep = prepare_module.keep_features
+    keep = prepare_module.fill_bank
 
-    def flip_behind_it(*args, **kwargs):
+    def flip_after_it(*args, **kwargs):
         kept = keep(*args, **kwargs)
         for path in (tmp_path / "runs" / "features").glob("*/*.safetensors"):
             content = bytearray(path.read_bytes())
@@ -139,7 +139,7 @@ def test_damage_after_the_check_fails_the_run_and_the_next_one_is_right(
             path.write_bytes(content)
         return kept
 
-    monkeypatch.setattr(prepare_module, "keep_features", flip_behind_it)
+    monkeypatch.setattr(prepare_module, "fill_bank", flip_after_it)
     with pytest.raises(Exception, match="the shard was deleted, run again"):
         run_group(again)
     monkeypatch.undo()

@@ -191,11 +191,11 @@ def test_weights_of_another_training_that_cannot_be_read_now_are_left_alone(
 ):
     found = Trained("abc", 7, 6, file_sha256(weights))
     captioner = Captioner(2.0)
-    trained_weights.load_found(captioner, found, run_dir)
+    trained_weights.load_indexed(captioner, found, run_dir)
     assert captioner.state["b"].tolist() == [0, 1, 2]
     monkeypatch.setattr(io, "open", unreadable(errno.EIO, at_once=False))
     with pytest.raises(CellError, match="EIO, Input/output error"):
-        trained_weights.load_found(captioner, found, run_dir)
+        trained_weights.load_indexed(captioner, found, run_dir)
     monkeypatch.undo()
     assert check_weights(weights)
 
@@ -383,7 +383,7 @@ def test_a_kill_between_any_two_operations_of_saving_weights(
             if child == 0:
                 os.chdir(copies[-1])
                 monkeypatch.setattr(group_run, "save_trained", real)
-                monkeypatch.setattr(group_run.GroupRun, "_keep_masks", lambda *_: None)
+                monkeypatch.setattr(group_run.GroupRun, "_write_masks", lambda *_: None)
                 die_after(last)
                 return real(captioner, run_dir)
             _, status = os.waitpid(child, 0)

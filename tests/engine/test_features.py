@@ -13,7 +13,7 @@ from sca_bench.data.pipeline.dataset import ViewDataset
 from sca_bench.engine import loaders
 from sca_bench.engine.features.bank import FeatureBank, Frozen, Keys
 from sca_bench.engine.features.cache import Cache, locked
-from sca_bench.engine.features.fill import check_embeddings, keep_features
+from sca_bench.engine.features.fill import check_embeddings, fill_bank
 from sca_bench.engine.features.split_bank import needs_pixels
 from sca_bench.errors import InputError, at
 from sca_bench.study.keys.cell import CellIdentity
@@ -91,7 +91,7 @@ def fill(root, views, captioner, settings, families=None):
     bank = open_bank(root, settings, families)
     owners = dict.fromkeys(bank.families, captioner)
     device = torch.device("cpu")
-    kept = keep_features(Cache(root), bank, owners, views, settings, device)
+    kept = fill_bank(Cache(root), bank, owners, views, settings, device)
     return bank, kept
 
 
@@ -226,7 +226,7 @@ def test_shares_add_up_however_far_the_others_are(built, views, tmp_path):
     for part in ((1, 2), (0, 2)):
         bank = open_bank(tmp_path, settings)
         device = torch.device("cpu")
-        kept = keep_features(Cache(tmp_path), bank, owners, views(), settings, device, part=part)
+        kept = fill_bank(Cache(tmp_path), bank, owners, views(), settings, device, part=part)
         counts.append((kept.encoder_forwards, set(kept.whole.values())))
     assert counts == [(2, {False}), (3, {True})]
     assert not needs_pixels(open_bank(tmp_path, settings), views())
@@ -238,7 +238,7 @@ def test_blank_images_are_encoded_once(built, views, tmp_path):
     bank.keys = Keys(lambda image: "blank")
     owners = dict.fromkeys(bank.families, captioner)
     shown = views(settings)
-    kept = keep_features(Cache(tmp_path), bank, owners, shown, settings, torch.device("cpu"))
+    kept = fill_bank(Cache(tmp_path), bank, owners, shown, settings, torch.device("cpu"))
     assert kept.encoder_forwards == 1
     assert len(bank.stores["images"]) == 1
     assert not needs_pixels(bank, shown)

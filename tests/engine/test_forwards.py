@@ -7,9 +7,9 @@ import pytest
 from sca_bench.engine.features.cache import Cache
 from sca_bench.engine.forecast import forward_counts as fw
 from sca_bench.engine.forecast.budget import Budget, in_words, parse_duration
-from sca_bench.engine.forecast.costs import Appraisal, CellWork, GroupProbe, Overheads, SplitSize
+from sca_bench.engine.forecast.costs import CellWork, GroupProbe, Overheads, PlanCosts, SplitSize
 from sca_bench.engine.forecast.gpu_hours import gpu_hours, operations, peak_gib
-from sca_bench.engine.forecast.wall_time import predict, runs_of
+from sca_bench.engine.forecast.wall_time import forecast_time, runs_of
 from sca_bench.engine.measure.flops import work_of
 from sca_bench.errors import InputError
 from sca_bench.models.sam.dims import sam_dims
@@ -162,7 +162,7 @@ def measured(planned):
         plan, store, sizes = planned(**more)
         schedule = make_schedule(plan, store, CPU)
         probes = {fw.shape_key(g, schedule.threads): PROBE for g in schedule.groups}
-        found = Appraisal(device="cpu", cores=2, sizes=sizes, probes=probes, overheads=OVERHEADS)
+        found = PlanCosts(device="cpu", cores=2, sizes=sizes, probes=probes, overheads=OVERHEADS)
         return plan, store, schedule, found
 
     return make
@@ -174,21 +174,21 @@ ONE = 1 + 3 + 6 * 10 + 2 * 1 + 2 * 2 * 0.25 + 3 * 0.5  # 2 checkpoints, 2 valida
 def test_a_prediction_adds_up_what_a_run_does(measured):
     _, store, schedule, found = measured()
     assert len(schedule.groups) == 2  # split, since all it reads is kept
-    prediction = predict(schedule, store, found)
-    assert prediction.run_s == pytest.approx(ONE)
-    assert prediction.prepare_s == pytest.approx(5 + 1 + 2 + 3 * 0.5 + 10 * 0.1 / 2)
-    assert prediction.rest_s == pytest.approx(4 + 6 + 1 + (2 + 2) / 2 + 2)
-    assert (prediction.memory_mib, prediction.cache_bytes) == (200, 70)
+    forecast = forecast_time(schedule, store, found)
+    assert forecast.run_s == pytest.approx(ONE)
+    assert forecast.prepare_s == pytest.approx(5 + 1 + 2 + 3 * 0.5 + 10 * 0.1 / 2)
+    assert forecast.rest_s == pytest.approx(4 + 6 + 1 + (2 + 2) / 2 + 2)
+    assert (forecast.memory_mib, forecast.cache_bytes) == (200, 70)
 
 
 def test_more_groups_than_workers_follow_one_another(measured):
     _, store, schedule, found = measured(axes="{mixer.num_layers: [1]}", seeds="[0, 1, 2]")
-    assert predict(schedule, store, found).run_s == pytest.approx(2 * ONE)
+    assert forecast_time(schedule, store, found).run_s == pytest.approx(2 * ONE)
 
 
 def test_a_group_that_was_not_measured_is_not_predicted(measured):
     _, store, schedule, found = measured()
-    assert predict(schedule, store, found.model_copy(update={"probes": {}})) is None
+    assert forecast_time(schedule, store, found.model_copy(update={"probes": {}})) is None
     empty = found.model_copy(update={"probes": {}, "notes": ["too large"]})
     with pytest.raises(InputError, match="the time of this suite is not known: too large"):
         Budget(time.monotonic() + 9, schedule, store, empty)
@@ -196,7 +196,7 @@ def test_a_group_that_was_not_measured_is_not_predicted(measured):
 
 def test_what_a_budget_does_not_cover_is_not_started(measured):
     _, store, schedule, found = measured(axes="{mixer.num_layers: [1]}", seeds="[0, 1, 2]")
-    need = predict(schedule, store, found).total_s
+    need = forecast_time(schedule, store, found).total_s
 
     def chosen(seconds):
         budget = Budget(time.monotonic() + seconds, schedule, store, found)
@@ -229,7 +229,7 @@ def test_cells_of_a_stage_that_does_not_fit_are_not_started_either(measured):
         size = SplitSize(images=5, regions=15, views=5, rows=15, drawn=3)
         sizes.setdefault(fw.split_key(group.jobs[0].cell, "train"), size)
     found = found.model_copy(update={"sizes": sizes})
-    whole = predict(schedule, store, found)
+    whole = forecast_time(schedule, store, found)
     stage, cell = sorted(whole.groups.values())
     assert whole.run_s == pytest.approx(stage + cell)  # one after the other
     budget = Budget(time.monotonic() + 30, schedule, store, found)

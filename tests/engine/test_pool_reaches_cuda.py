@@ -39,7 +39,7 @@ def tell_batch(samples):
 
 @cuda_build
 def test_a_child_of_the_pool_may_use_cuda(tmp_path):
-    """Workers, preparers and miniatures are all started here; the server is forked from no one."""
+    """Workers, preparers and probe runs are all started here; the server is forked from no one."""
     process = Pool(tmp_path, 1)._context.Process(target=tell, args=(tmp_path / "told.json",))
     process.start()
     process.join()

@@ -1,9 +1,9 @@
-"""Miniatures of groups, measured for real; and a run that stops before what does not fit."""
+"""Probe runs of groups, measured for real; and a run that stops before what does not fit."""
 
 import pytest
 
 from sca_bench.cli import main
-from sca_bench.engine.measure.main import appraise
+from sca_bench.engine.measure.main import measure_plan
 from sca_bench.engine.measure.probe import Prober
 from sca_bench.study.plan.plan import make_plan
 from sca_bench.study.runs.store import Store
@@ -17,8 +17,8 @@ def test_a_probe_measures_every_kind_of_group_once(suite_file, workers, tmp_path
     store = Store(tmp_path / "runs")
     plan = make_plan(suite, store)
     said = []
-    found = appraise(plan, store, probe=True, count=False, say=said.append)
-    assert said == ["measuring 1 kinds of groups in miniature on this machine ..."]
+    found = measure_plan(plan, store, probe=True, count=False, say=said.append)
+    assert said == ["measuring 1 kinds of groups by short runs on this machine ..."]
     (probe,) = found.probes.values()  # both groups have one shape
     for name in ("load_s", "thumbnail_s", "feature_s", "run_s", "step_s", "val_s", "caption_s"):
         assert getattr(probe, name) > 0, name
@@ -28,7 +28,7 @@ def test_a_probe_measures_every_kind_of_group_once(suite_file, workers, tmp_path
     assert found.overheads.mirror_s > 0
     assert not list(store.root.glob("cells/*"))  # a probe leaves nothing but what it knows
     monkeypatch.setattr(Prober, "_measure", None)
-    assert appraise(plan, store, probe=True, count=False, say=said.append) == found
+    assert measure_plan(plan, store, probe=True, count=False, say=said.append) == found
     assert len(said) == 1
 
 

@@ -52,9 +52,9 @@ def search(tmp_path, workers):
         store = Store(tmp_path / runs)
         store.root.mkdir(exist_ok=True)
 
-        def run_plan(plan, judge):
+        def run_plan(plan, pruner):
             console = Console(file=io.StringIO())
-            return Launcher(plan, store, "pytest", console, None, judge).run()
+            return Launcher(plan, store, "pytest", console, None, pruner).run()
 
         sweep = load_sweep(path)
         sweeper = Sweeper(sweep, store, default_storage(store.root), run_plan, lambda text: None)

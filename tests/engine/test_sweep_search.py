@@ -33,7 +33,7 @@ class MadeUp:
         self.store, self.stop_after, self.fails, self.ran = store, stop_after, fails, []
         self.refuses = refuses
 
-    def __call__(self, plan, judge):
+    def __call__(self, plan, pruner):
         if any(self.refuses(job.cell.settings) for job in plan.left):
             raise InputError("demo.yaml", "mixer", "does not fit")
         for job in plan.left:

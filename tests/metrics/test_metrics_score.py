@@ -171,7 +171,12 @@ def test_references_are_cut_up_and_indexed_once(monkeypatch):
         for start in range(6):  # older references and indices make room
             own.score(_rows(["a"], [(f"a {start}",)]), ("rouge_l",))
         kept = own._references.values()
-        assert [references.kept is not None for references in kept] == [False, False, True, True]
+        assert [references.cached_index is not None for references in kept] == [
+            False,
+            False,
+            True,
+            True,
+        ]
         assert own.score(RIGHT, ("rouge_l", "bleu")) == first
     assert again == first
     assert second.values != first.values

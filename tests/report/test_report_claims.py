@@ -129,8 +129,8 @@ def test_verdicts(runs: Runs) -> None:
         "undecided",
         "undecided",
     ]
-    assert found[2].judged is not None
-    assert found[2].judged.margin == pytest.approx(0.01 * 8.8)  # a share of the right side's score
+    assert found[2].decision is not None
+    assert found[2].decision.margin == pytest.approx(0.01 * 8.8)  # share of the right side
     assert needs(found[3]).startswith("needs about ")
     assert needs(found[4]) == "there are no numbers"
 
@@ -142,14 +142,14 @@ def test_a_margin_and_a_family_come_from_the_suite(runs: Runs) -> None:
     beside = [{"id": str(i), "says": says, "family": "other"} for i in range(5)]
     claims = suite.model_copy(update={"claims": [alone, *beside]})
     first, *others = results(store, claims)
-    assert first.judged is not None
-    assert first.judged.margin == 3.0
-    assert first.judged.p_adjusted == first.judged.p
+    assert first.decision is not None
+    assert first.decision.margin == 3.0
+    assert first.decision.p_adjusted == first.decision.p
     assert first.verdict == "reproduced"
     for other in others:
-        assert other.judged is not None
-        assert other.judged.p is not None
-        assert other.judged.p_adjusted == pytest.approx(min(1.0, 5 * other.judged.p))
+        assert other.decision is not None
+        assert other.decision.p is not None
+        assert other.decision.p_adjusted == pytest.approx(min(1.0, 5 * other.decision.p))
 
 
 def test_one_seed_of_a_trained_cell_decides_nothing(runs: Runs) -> None:

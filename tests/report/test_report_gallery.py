@@ -39,8 +39,8 @@ def test_gallery_shows_every_cell_and_seed(runs: Runs) -> None:
     gallery = gallery_of(runs, GallerySize(10, 12))
     assert gallery.seeds == (0, 1)
     assert len(gallery.cards) == 22  # ten images give one disputed region each, and 12 more
-    assert {len(card.said) for card in gallery.cards} == {10}
-    holes = {s.missing for s in gallery.cards[0].said if (s.cell, s.seed) == ("depth-2", 1)}
+    assert {len(card.captions) for card in gallery.cards} == {10}
+    holes = {s.missing for s in gallery.cards[0].captions if (s.cell, s.seed) == ("depth-2", 1)}
     assert holes == {"failed: no memory"}
     groups = [card.group for card in gallery.cards]
     assert groups == ["disagreement"] * 10 + ["even"] * 12
@@ -180,5 +180,5 @@ def test_captions_without_slots_and_scores(runs: Runs) -> None:
             (folder / "region_scores.json").unlink()
     gallery = gallery_of(runs)
     assert not gallery.has_slots
-    assert {word.mark for card in gallery.cards for s in card.said for word in s.words} == {""}
+    assert {word.grade for card in gallery.cards for s in card.captions for word in s.words} == {""}
     assert {card.disagreement for card in gallery.cards} == {""}

@@ -12,7 +12,7 @@ from report_fake_runs import manifest
 from sca_bench.report.tables.latex import write_latex, write_latex_table
 from sca_bench.report.tables.latex_escape import escape
 from sca_bench.report.tables.ranks import mark_best
-from sca_bench.report.tables.tables import Column, Entry, Footnotes, Marks, Row, Table
+from sca_bench.report.tables.tables import Column, Entry, Footnotes, Row, SignificanceMarks, Table
 
 NASTY = r"a_b 50% & $x$ #1 {y} ~ ^ \z <|> \"q\" × ± – − ≥ é ñ ç ß ł 中 [u] `` '' ?` é §…"
 
@@ -65,7 +65,7 @@ def test_score_table_as_latex() -> None:
         row("c", 4.0),
         row("x (control)", 1.0, True),
     )
-    marks = Marks("CIDEr-D", {"a_1": "**", "b": "†"}, "** p < .01")
+    marks = SignificanceMarks("CIDEr-D", {"a_1": "**", "b": "†"}, "** p < .01")
     text = write_latex_table(manifest(), mark_best(table(*rows)), notes, marks)
     assert text.startswith("% Needs \\usepackage{booktabs} and \\usepackage{graphicx}.\n")
     assert "\\label{tab:mixer-layers-scores}\n" in text
@@ -128,7 +128,7 @@ def test_documents_compile(whole_report: Path, tmp_path: Path) -> None:
         tuple(Column(f"{NASTY} {n}", "px", numeric=n > 0) for n in range(14)),
         (Row(tuple(Entry(NASTY) for _ in range(14))),),
     )
-    marks = Marks("CIDEr-D", {f"{NASTY} 3": "*†§"}, NASTY)
+    marks = SignificanceMarks("CIDEr-D", {f"{NASTY} 3": "*†§"}, NASTY)
     notes = Footnotes([NASTY])
     text = write_latex(bad, [mark_best(table(*rows)), wide], notes, marks)
     alone = write_latex_table(bad, mark_best(table(*rows[:9])), notes, marks)

@@ -9,7 +9,7 @@ from report_fake_runs import build, manifest, record
 
 from sca_bench.errors import InputError
 from sca_bench.report import write_report
-from sca_bench.report.page.caption_words import mark_words, slot_vocabulary
+from sca_bench.report.page.caption_words import grade_words, slot_vocabulary
 from sca_bench.study.runs.record import SuiteManifest
 from sca_bench.study.runs.store import Store
 
@@ -122,8 +122,8 @@ def test_texts_of_records_are_escaped(runs: Runs) -> None:
 def test_words_are_right_only_in_the_right_part() -> None:
     reference = "a red cross left of a blue square"
     vocabulary = slot_vocabulary([{"a": "red"}, {"b": "blue"}, {"c": "cross", "d": "square"}])
-    words = mark_words("a blue cross left of a red square.", reference, vocabulary)
-    assert [(word.text, word.mark) for word in words] == [
+    words = grade_words("a blue cross left of a red square.", reference, vocabulary)
+    assert [(word.text, word.grade) for word in words] == [
         ("a", ""),
         ("blue", "wrong"),
         ("cross", "right"),
@@ -137,9 +137,9 @@ def test_words_are_right_only_in_the_right_part() -> None:
 
 def test_a_missing_word_shifts_no_mark() -> None:
     vocabulary = slot_vocabulary([{"t": "striped", "c": "red", "s": "cross"}])
-    words = mark_words("a red cross", "a striped red cross", vocabulary)
-    assert [word.mark for word in words] == ["", "right", "right"]
-    assert mark_words("", "a red cross", vocabulary) == []
+    words = grade_words("a red cross", "a striped red cross", vocabulary)
+    assert [word.grade for word in words] == ["", "right", "right"]
+    assert grade_words("", "a red cross", vocabulary) == []
 
 
 def test_report_of_another_profile_has_its_own_folder(tmp_path: Path) -> None:

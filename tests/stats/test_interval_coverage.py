@@ -14,7 +14,7 @@ from two_level_bootstrap import two_level_bootstrap
 
 from sca_bench.stats.bootstrap import image_weights
 from sca_bench.stats.power import needed
-from sca_bench.stats.verdict import judge
+from sca_bench.stats.verdict import decide
 
 pytestmark = pytest.mark.usefixtures("simulation")
 TRIALS = 2000
@@ -125,10 +125,10 @@ def test_families_rarely_err(seed_sd):
     found = compared(trials(World(100, (3, 3), seed=(seed_sd,) * 2), 5 * families, rng()))
     names = [str(number // 5) for number in range(5 * families)]
     signs = [(">", "<")[number % 2] for number in range(5 * families)]
-    judged = judge(found, signs, [0.0] * len(found), names)
-    wrong = {name for name, j in zip(names, judged, strict=True) if j.verdict != "undecided"}
+    decisions = decide(found, signs, [0.0] * len(found), names)
+    wrong = {name for name, j in zip(names, decisions, strict=True) if j.verdict != "undecided"}
     assert len(wrong) / families <= 0.05 + 2.5 * np.sqrt(0.05 * 0.95 / families)
-    alone = judge(found, signs, [0.0] * len(found), [str(n) for n in range(len(found))])
+    alone = decide(found, signs, [0.0] * len(found), [str(n) for n in range(len(found))])
     apart = {name for name, j in zip(names, alone, strict=True) if j.verdict != "undecided"}
     assert len(apart) > 2 * len(wrong), "without Holm about one family in five errs"
 
@@ -141,13 +141,13 @@ def test_at_its_margin_a_weak_claim_is_rarely_reproduced(num_seeds):
     names = [str(n) for n in range(TRIALS)]
     for comparator, signed in (("<=", 1), (">=", -1)):
         claims = found if signed == 1 else [_turned(c) for c in found]
-        judged = judge(claims, [comparator] * TRIALS, [0.3] * TRIALS, names)
-        share = np.mean([j.verdict == "reproduced" for j in judged])
+        decisions = decide(claims, [comparator] * TRIALS, [0.3] * TRIALS, names)
+        share = np.mean([j.verdict == "reproduced" for j in decisions])
         assert share <= 0.025 + 3 * np.sqrt(0.025 * 0.975 / TRIALS)
     # No difference at all, a margin of three and more errors: reproduced.
     none = compared(trials(world, 300, rng()))
-    judged = judge(none, ["<="] * 300, [0.6] * 300, names[:300])
-    assert np.mean([j.verdict == "reproduced" for j in judged]) > 0.9
+    decisions = decide(none, ["<="] * 300, [0.6] * 300, names[:300])
+    assert np.mean([j.verdict == "reproduced" for j in decisions]) > 0.9
 
 
 def _turned(c):
@@ -162,8 +162,8 @@ def test_a_planted_difference_is_found_as_often_as_said():
     df = np.median([c.df for c in null])
     planted = (student.ppf(0.975, df) + student.ppf(0.8, df)) * error
     found = compared(trials(world, TRIALS, np.random.default_rng(2), difference=planted))
-    judged = judge(found, [">"] * TRIALS, [0.0] * TRIALS, [str(n) for n in range(TRIALS)])
-    verdicts = [j.verdict for j in judged]
+    decisions = decide(found, [">"] * TRIALS, [0.0] * TRIALS, [str(n) for n in range(TRIALS)])
+    verdicts = [j.verdict for j in decisions]
     assert 0.75 <= verdicts.count("reproduced") / TRIALS <= 0.85
     assert "contradicted" not in verdicts
 

@@ -7,7 +7,7 @@ from scipy.stats import t as student
 from sca_bench.stats.compare import Comparison
 from sca_bench.stats.power import Needed
 from sca_bench.stats.variance import SeedPart
-from sca_bench.stats.verdict import judge
+from sca_bench.stats.verdict import decide
 
 
 def comparison(difference, se=1.0, covers=True):
@@ -33,7 +33,7 @@ def comparison(difference, se=1.0, covers=True):
 
 
 def one(difference, comparator, margin=0.0, **kwargs):
-    (found,) = judge([comparison(difference, **kwargs)], [comparator], [margin], ["f"])
+    (found,) = decide([comparison(difference, **kwargs)], [comparator], [margin], ["f"])
     return found
 
 
@@ -87,15 +87,15 @@ def test_the_interval_decides_a_weak_claim():
     """Alone in its family, it is reproduced exactly where the interval ends below the margin."""
     found = comparison(0.3)
     for margin, verdict in ((found.high * 1.001, "reproduced"), (found.high * 0.999, "undecided")):
-        assert judge([found], ["<="], [margin], ["f"])[0].verdict == verdict
+        assert decide([found], ["<="], [margin], ["f"])[0].verdict == verdict
 
 
 def test_families_are_held_to_one_level():
     """Three claims at p = .0125: undecided together (adjusted .037 at alpha .03), decided alone."""
     difference = student.isf(0.00625, 1000)
     given = [comparison(difference)] * 3
-    apart = judge(given, [">"] * 3, [0.0] * 3, ["a", "b", "c"], alpha=0.03)
-    together = judge(given, [">"] * 3, [0.0] * 3, ["a"] * 3, alpha=0.03)
+    apart = decide(given, [">"] * 3, [0.0] * 3, ["a", "b", "c"], alpha=0.03)
+    together = decide(given, [">"] * 3, [0.0] * 3, ["a"] * 3, alpha=0.03)
     assert [j.verdict for j in apart] == ["reproduced"] * 3
     assert [j.verdict for j in together] == ["undecided"] * 3
     assert [j.p_adjusted for j in apart] == pytest.approx([0.0125] * 3)
@@ -105,7 +105,7 @@ def test_families_are_held_to_one_level():
 
 def test_families_keep_the_order_of_claims():
     given = [comparison(d) for d in (9.0, 0.0, -9.0, 0.1)]
-    found = judge(given, [">"] * 4, [0.0] * 4, ["a", "b", "a", "b"])
+    found = decide(given, [">"] * 4, [0.0] * 4, ["a", "b", "a", "b"])
     assert [j.verdict for j in found] == ["reproduced", "undecided", "contradicted", "undecided"]
 
 
@@ -113,9 +113,9 @@ def test_families_keep_the_order_of_claims():
 def test_a_family_turns_a_decision_into_no_other(difference, verdict):
     """Weakly below (above) the margin: decided alone, and beside another claim undecided."""
     weak = comparison(difference)
-    (alone,) = judge([weak], ["<="], [5.06], ["f"])
+    (alone,) = decide([weak], ["<="], [5.06], ["f"])
     assert alone.verdict == verdict
-    found, _ = judge([weak, comparison(0.0)], ["<=", ">"], [5.06, 0.0], ["f", "f"])
+    found, _ = decide([weak, comparison(0.0)], ["<=", ">"], [5.06, 0.0], ["f", "f"])
     assert found.verdict == "undecided"
     assert found.p == pytest.approx(alone.p)
     assert found.p_adjusted == pytest.approx(2 * alone.p)
@@ -136,7 +136,7 @@ def test_one_seed_decides_nothing():
     assert found.p < 1e-10
     assert found.p_adjusted == 1.0
     # It counts in its family as a claim that cannot be rejected.
-    beside = judge(
+    beside = decide(
         [comparison(9.0, covers=False), comparison(2.1)], [">", ">"], [0.0, 0.0], ["f", "f"]
     )
     assert beside[1].p_adjusted == pytest.approx(2 * comparison(2.1).p)
@@ -144,7 +144,7 @@ def test_one_seed_decides_nothing():
 
 def test_one_image_decides_nothing():
     gone = dict.fromkeys(["low", "high", "se", "se_images", "se_seeds", "df", "p"])
-    (found,) = judge([replace(comparison(9.0), **gone, parts=())], [">"], [0.0], ["f"])
+    (found,) = decide([replace(comparison(9.0), **gone, parts=())], [">"], [0.0], ["f"])
     assert (found.verdict, found.p, found.p_adjusted, found.needed) == ("undecided",) + (None,) * 3
 
 
@@ -160,7 +160,7 @@ def test_what_an_undecided_claim_needs():
     assert one(0.5, ">=", 0.5).needed == strict
     # Beyond its margin there is only contradiction to be had.
     assert one(1.5, "<=", 0.5).needed == strict
-    beside = judge([comparison(1.0)] * 2, [">", ">"], [0.0, 0.0], ["f", "f"])
+    beside = decide([comparison(1.0)] * 2, [">", ">"], [0.0, 0.0], ["f", "f"])
     assert beside[0].needed.images > strict.images
 
 
@@ -177,4 +177,4 @@ def test_what_an_undecided_claim_needs():
 def test_faults(change, message):
     given = {"comparators": [">"], "margins": [0.0], "families": ["f"], **change}
     with pytest.raises(ValueError, match=message):
-        judge([comparison(1.0)], **given)
+        decide([comparison(1.0)], **given)

@@ -13,7 +13,7 @@ from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import CellIdentity, Revisions
 from sca_bench.study.plan.plan import make_plan
 from sca_bench.study.runs.record import RunRecord
-from sca_bench.study.runs.revisions import age_of, asked_then, made_with
+from sca_bench.study.runs.revisions import age_of, had_setting, made_with
 from sca_bench.study.runs.store import Store
 from sca_bench.study.suite.suite import load_suite
 
@@ -113,9 +113,9 @@ def test_fields_that_a_record_lacks_are_those_added_since(store):
     record = next(store.records())
     del record.settings["mixer"]["dropout"]  # as if it had been added later
     assert age_of(record) == ""  # its default stands in for it
-    assert asked_then(record, "mixer.num_layers")
-    assert not asked_then(record, "mixer.dropout")
-    assert not asked_then(record, "data.train.images")
+    assert had_setting(record, "mixer.num_layers")
+    assert not had_setting(record, "mixer.dropout")
+    assert not had_setting(record, "data.train.images")
 
 
 def test_older_runs_are_listed_and_explained(store, write, raise_revision, capsys):

@@ -63,9 +63,9 @@ class Manifest:
             if not thorough and has_stamp(path, known):
                 continue
             stamp = file_stamp(path)
-            found = file_sha256(path)
-            if found != known["sha256"]:
-                yield name, f"SHA-256 is {found}, recorded was {known['sha256']}"
+            digest = file_sha256(path)
+            if digest != known["sha256"]:
+                yield name, f"SHA-256 is {digest}, recorded was {known['sha256']}"
             elif any(known.get(key) != value for key, value in stamp.items()):
                 known.update(stamp)
                 with contextlib.suppress(OSError):  # a folder of somebody else's

@@ -15,7 +15,7 @@ from sca_bench.data.catalogue.splits import (
     v3det_split,
     visual_genome_split,
 )
-from sca_bench.data.catalogue.types import DataSet, Published, Remote
+from sca_bench.data.catalogue.types import DataSet, PublishedCount, Remote
 from sca_bench.errors import InputError, did_you_mean
 
 _VG = "https://homes.cs.washington.edu/~ranjay/visualgenome/data/dataset"
@@ -89,8 +89,8 @@ def _objects365_remotes() -> tuple[Remote, ...]:
 
 
 DATASETS: dict[str, DataSet] = {
-    found.name: found
-    for found in (
+    data_set.name: data_set
+    for data_set in (
         DataSet(
             "visual_genome",
             "CC BY 4.0",
@@ -103,9 +103,9 @@ DATASETS: dict[str, DataSet] = {
             ),
             {split: visual_genome_split(split) for split in ("train", "val", "test")},
             {
-                "train": Published(77_398, 3_684_063, _DENSECAP_PAPER),
-                "val": Published(5_000, None, _DENSECAP_PAPER),
-                "test": Published(5_000, 238_069, _DENSECAP_PAPER),
+                "train": PublishedCount(77_398, 3_684_063, _DENSECAP_PAPER),
+                "val": PublishedCount(5_000, None, _DENSECAP_PAPER),
+                "test": PublishedCount(5_000, 238_069, _DENSECAP_PAPER),
             },
             (("train", "val", "test"),),
             also_read=(visual_genome_split("val", max_images=200),),
@@ -124,8 +124,8 @@ DATASETS: dict[str, DataSet] = {
             ),
             {split: grit_split(split) for split in ("train", "test")},
             {
-                "train": Published(77_396, 3_596_689, "GRiT's files"),
-                "test": Published(5_000, 232_935, "GRiT's files"),
+                "train": PublishedCount(77_396, 3_596_689, "GRiT's files"),
+                "test": PublishedCount(5_000, 232_935, "GRiT's files"),
             },
             (("train", "test"),),
         ),
@@ -145,8 +145,8 @@ DATASETS: dict[str, DataSet] = {
             ),
             {split: coco_split(split) for split in ("train", "val")},
             {
-                "train": Published(118_287, None, "cocodataset.org"),
-                "val": Published(5_000, None, "cocodataset.org"),
+                "train": PublishedCount(118_287, None, "cocodataset.org"),
+                "val": PublishedCount(5_000, None, "cocodataset.org"),
             },
             (("train", "val"),),
         ),
@@ -174,8 +174,8 @@ DATASETS: dict[str, DataSet] = {
             ),
             {split: panoptic_split(split) for split in ("train", "val")},
             {
-                "train": Published(118_287, None, "cocodataset.org"),
-                "val": Published(5_000, None, "cocodataset.org"),
+                "train": PublishedCount(118_287, None, "cocodataset.org"),
+                "val": PublishedCount(5_000, None, "cocodataset.org"),
             },
             (("train", "val"),),
         ),
@@ -186,8 +186,8 @@ DATASETS: dict[str, DataSet] = {
             _objects365_remotes(),
             {split: objects365_split(split) for split in ("train", "val")},
             {
-                "train": Published(1_742_289, None, "Segment and Caption Anything"),
-                "val": Published(80_000, None, "the file of the data set's authors"),
+                "train": PublishedCount(1_742_289, None, "Segment and Caption Anything"),
+                "val": PublishedCount(80_000, None, "the file of the data set's authors"),
             },
             (("train", "val"),),
         ),
@@ -212,8 +212,8 @@ DATASETS: dict[str, DataSet] = {
             ),
             {split: v3det_split(split) for split in ("train", "val")},
             {
-                "train": Published(183_354, None, "V3Det, README"),
-                "val": Published(29_821, None, "V3Det, README"),
+                "train": PublishedCount(183_354, None, "V3Det, README"),
+                "val": PublishedCount(29_821, None, "V3Det, README"),
             },
             (("train", "val"),),
         ),
@@ -244,7 +244,7 @@ DATASETS: dict[str, DataSet] = {
                 for split in splits
             },
             {
-                f"{name} {by} {split}": Published(*counts, _TFDS)
+                f"{name} {by} {split}": PublishedCount(*counts, _TFDS)
                 for (name, by), splits in _REFCOCO.items()
                 for split, counts in splits.items()
             },

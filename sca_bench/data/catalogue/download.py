@@ -100,9 +100,9 @@ def _once(url: str, target: Path, say: Say) -> bool:
     with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
         resumed = answer.status == http.HTTPStatus.PARTIAL_CONTENT
         total = _total(answer, have if resumed else 0)
-        say(f"{url}: {'going on behind' if resumed else 'fetching,'} {_mib(have, total, resumed)}")
-        found = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
-        known.write_text("" if found.startswith("W/") else found, encoding="utf-8")
+        say(f"{url}: {'going on after' if resumed else 'fetching,'} {_mib(have, total, resumed)}")
+        version = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+        known.write_text("" if version.startswith("W/") else version, encoding="utf-8")
         with part.open("ab" if resumed else "wb") as handle:
             while block := answer.read(_BLOCK):
                 handle.write(block)

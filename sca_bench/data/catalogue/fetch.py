@@ -15,7 +15,7 @@ from sca_bench.settings.data import INDEX_FOLDER
 
 
 @dataclass(frozen=True)
-class Need:
+class RemoteState:
     """One file of a data set and how far it is.
 
     Attributes:
@@ -36,17 +36,17 @@ class Need:
         return self.remote.url or self.remote.by_hand or "comes with an archive above"
 
 
-def needs(dataset: DataSet, root: Path) -> list[Need]:
+def needs(dataset: DataSet, root: Path) -> list[RemoteState]:
     """Return every file of a data set and how far it is."""
     manifest = Manifest(root)
-    found = []
+    states = []
     for remote in dataset.remotes:
         size, digest = manifest.known(remote.path)
-        found.append(Need(remote, _state(remote, root), size or remote.size, digest))
-    return found
+        states.append(RemoteState(remote, _state(remote, root), size or remote.size, digest))
+    return states
 
 
-def fetch(dataset: DataSet, root: Path, say: Say) -> list[Need]:
+def fetch(dataset: DataSet, root: Path, say: Say) -> list[RemoteState]:
     """Fetch and unpack what is missing, record checksums; return what is still missing.
 
     Args:

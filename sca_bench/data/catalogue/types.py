@@ -35,7 +35,7 @@ class Remote:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedCount:
     """What is published about one split; None where nothing is.
 
     Attributes:
@@ -71,7 +71,7 @@ class DataSet:
     page: str
     remotes: tuple[Remote, ...]
     splits: dict[str, SplitOf]
-    published: dict[str, Published]
+    published: dict[str, PublishedCount]
     disjoint: tuple[tuple[str, ...], ...]
     shared: tuple[tuple[str, ...], ...] = ()
     also_read: tuple[SplitOf, ...] = ()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from sca_bench.data.catalogue.checksums import Manifest
-from sca_bench.data.catalogue.types import DataSet, Published
+from sca_bench.data.catalogue.types import DataSet, PublishedCount
 from sca_bench.data.index.lookup import annotations_of
 from sca_bench.data.load import load_split
 from sca_bench.data.readers.collector import CROWD, EMPTY_PHRASE, NO_REGION, NOT_MET
@@ -21,7 +21,7 @@ _COCO_FILES = ("train2017", "val2017")
 
 
 @dataclass(frozen=True)
-class Row:
+class CheckLine:
     """One line of the report.
 
     Attributes:
@@ -37,7 +37,7 @@ class Row:
 
 def verify(
     dataset: DataSet, root: Path, *, partial: bool = False, coco: Path | None = None
-) -> list[Row]:
+) -> list[CheckLine]:
     """Check a data set that lies under `root`.
 
     Args:
@@ -52,7 +52,7 @@ def verify(
     """
     if not root.is_dir():
         raise InputError(root, "--root", "no such folder", f"lay it out as: {dataset.layout}")
-    rows: list[Row] = []
+    rows: list[CheckLine] = []
     sets: dict[str, RegionSet] = {}
     absent: list[str] = []
     for name, make in dataset.splits.items():
@@ -61,13 +61,13 @@ def verify(
             absent.append(name)
             if not partial:
                 problem = f"{annotations_of(split)} is not there"
-                rows.append(Row(name, "fail", problem))
+                rows.append(CheckLine(name, "fail", problem))
             continue
         try:
             with at(f"data verify {dataset.name}"):
                 sets[name] = load_split(split)
         except InputError as fault:
-            rows.append(Row(name, "fail", str(fault)))
+            rows.append(CheckLine(name, "fail", str(fault)))
             continue
         rows += _split_rows(name, sets[name], dataset.published[name], partial)
     if len(absent) == len(dataset.splits):
@@ -76,44 +76,50 @@ def verify(
     rows += _overlaps(dataset, sets)
     if dataset.coco_ids is not None:
         rows += _coco_rows(root / dataset.coco_ids, sets, coco)
-    rows += [Row(name, "fail", problem) for name, problem in Manifest(root).changed(thorough=True)]
+    rows += [
+        CheckLine(name, "fail", problem) for name, problem in Manifest(root).changed(thorough=True)
+    ]
     return rows
 
 
 def _split_rows(
-    name: str, region_set: RegionSet, published: Published, partial: bool
-) -> Iterator[Row]:
+    name: str, region_set: RegionSet, published: PublishedCount, partial: bool
+) -> Iterator[CheckLine]:
     dropped, left_out = region_set.dropped, region_set.images_left_out
     inside = {why: n for why, n in dropped.items() if not why.startswith(("in images", "not of"))}
     counts = {
         "images": (len(region_set.images) + left_out.get(NO_REGION, 0), published.images),
         "annotations": (len(region_set.regions) + sum(inside.values()), published.regions),
     }
-    for what, (found, expected) in counts.items():
+    for what, (count, expected) in counts.items():
         if expected is None:
-            yield Row(f"{name}: {what}", "note", f"{found:,} (no published count)")
+            yield CheckLine(f"{name}: {what}", "note", f"{count:,} (no published count)")
         elif partial:
-            yield Row(f"{name}: {what}", "note", f"{found:,} (all of it would be {expected:,})")
+            yield CheckLine(
+                f"{name}: {what}", "note", f"{count:,} (all of it would be {expected:,})"
+            )
         else:
-            state: State = "ok" if found == expected else "fail"
-            text = f"{found:,}, published {expected:,} ({published.source})"
-            yield Row(f"{name}: {what}", state, text)
+            state: State = "ok" if count == expected else "fail"
+            text = f"{count:,}, published {expected:,} ({published.source})"
+            yield CheckLine(f"{name}: {what}", state, text)
     if NOT_MET in left_out:
         state = "note" if partial else "fail"
-        yield Row(f"{name}: listed images", state, f"{left_out[NOT_MET]:,} are not in the file")
+        yield CheckLine(
+            f"{name}: listed images", state, f"{left_out[NOT_MET]:,} are not in the file"
+        )
     faults = {why: n for why, n in inside.items() if why not in (CROWD, EMPTY_PHRASE)}
     text = ", ".join(f"{why}: {n:,}" for why, n in faults.items()) or "all can be used"
     text += f"; {region_set.num_clipped:,} cut at the image border"
     clean = not faults and not region_set.num_clipped
-    yield Row(f"{name}: boxes", "ok" if clean else "note", text)
-    yield Row(f"{name}: ids", "ok", "no image or region id occurs twice")
+    yield CheckLine(f"{name}: boxes", "ok" if clean else "note", text)
+    yield CheckLine(f"{name}: ids", "ok", "no image or region id occurs twice")
     missing = region_set.missing_images()
     text = f"{len(missing):,} of {len(region_set.images):,} missing"
     first = f", the first is {missing[0].path}" if missing else ""
-    yield Row(f"{name}: image files", "fail" if missing else "ok", text + first)
+    yield CheckLine(f"{name}: image files", "fail" if missing else "ok", text + first)
 
 
-def _overlaps(dataset: DataSet, sets: dict[str, RegionSet]) -> Iterator[Row]:
+def _overlaps(dataset: DataSet, sets: dict[str, RegionSet]) -> Iterator[CheckLine]:
     for groups, bad in ((dataset.disjoint, "fail"), (dataset.shared, "note")):
         for group in groups:
             there = [name for name in group if name in sets]
@@ -123,10 +129,10 @@ def _overlaps(dataset: DataSet, sets: dict[str, RegionSet]) -> Iterator[Row]:
                     state: State = "ok" if not shared else "fail" if bad == "fail" else "note"
                     example = f", such as {min(shared)}" if shared else ""
                     text = f"{len(shared):,} images are in both{example}"
-                    yield Row(f"{first} and {second}", state, text)
+                    yield CheckLine(f"{first} and {second}", state, text)
 
 
-def _coco_rows(file: Path, sets: dict[str, RegionSet], coco: Path | None) -> Iterator[Row]:
+def _coco_rows(file: Path, sets: dict[str, RegionSet], coco: Path | None) -> Iterator[CheckLine]:
     """Say how many images of each split are COCO's too, and in which of its parts."""
     names: dict[str, str] = {}
     for index, record in enumerate(check(read_json(file, "image_data"), "a list", str(file))):
@@ -146,4 +152,4 @@ def _coco_rows(file: Path, sets: dict[str, RegionSet], coco: Path | None) -> Ite
         text = f"{len(own):,} of {len(region_set.images):,} images are COCO's"
         for part, ids in parts.items():
             text += f", {len(own & ids):,} in {part}"
-        yield Row(f"{name}: shared with COCO", "note" if own else "ok", text)
+        yield CheckLine(f"{name}: shared with COCO", "note" if own else "ok", text)

@@ -37,18 +37,18 @@ _META = "index.json"
 _NO_SLOTS: dict[str, str] = {}
 
 
-class Damaged(Exception):
+class UnusableIndex(Exception):
     """An index that cannot be used; the message says why."""
 
 
 def write_index(
-    region_set: RegionSet, place: Path, sources: Mapping[str, Path], images_folder: str
+    region_set: RegionSet, index: Path, sources: Mapping[str, Path], images_folder: str
 ) -> None:
     """Write the index of a region set that was read from files.
 
     Args:
         region_set: What to write; its regions have no slots.
-        place: Folder of the index; one that stands there already is left alone.
+        index: Folder of the index; one that stands there already is left alone.
         sources: The files it was made from.
         images_folder: The folder that the paths of its images begin with; what follows is kept, so
             that the images may be moved, or fetched later.
@@ -57,7 +57,7 @@ def write_index(
         OSError: The folder cannot be written.
     """
     try:
-        with atomic_folder(place) as temporary:
+        with atomic_folder(index) as temporary:
             _fill(temporary, region_set, sources, images_folder)
     except OSError as fault:
         # Another process may have been faster, with the same content.
@@ -104,36 +104,36 @@ def _fill(
 
 
 def open_index(
-    place: Path, sources: Mapping[str, Path], folder: ImageFolder, task: Task
+    index: Path, sources: Mapping[str, Path], folder: ImageFolder, task: Task
 ) -> RegionSet:
     """Return the region set of an index; its regions are made when asked for.
 
     Args:
-        place: Folder of the index.
+        index: Folder of the index.
         sources: The files it should have been made from.
         folder: Where the images lie.
         task: The split's task.
 
     Raises:
-        Damaged: It is incomplete or damaged, or a source has changed since.
+        UnusableIndex: It is incomplete or damaged, or a source has changed since.
     """
     try:
-        meta = json.loads((place / _META).read_text(encoding="utf-8"))
+        meta = json.loads((index / _META).read_text(encoding="utf-8"))
         if meta["format"] != FORMAT or meta["sources"].keys() != sources.keys():
-            raise Damaged("it is of another format")
+            raise UnusableIndex("it is of another format")
         touched = False
         for key, path in sources.items():
             touched |= _was_touched(path, meta["sources"][key], f"{key} {path} has changed")
         for name, known in meta["files"].items():
-            touched |= _was_touched(place / name, known, f"{name} is damaged")
+            touched |= _was_touched(index / name, known, f"{name} is damaged")
         if touched:
             with contextlib.suppress(OSError):  # a folder of somebody else's: looked at again
-                write_atomic(place / _META, json.dumps(meta, indent=1))
-        images = _Images(place, folder)
+                write_atomic(index / _META, json.dumps(meta, indent=1))
+        images = _Images(index, folder)
         return RegionSet(
             name=meta["name"],
             images=images,
-            regions=_Regions(place, images),
+            regions=_Regions(index, images),
             dropped=meta["dropped"],
             images_left_out=meta["images_left_out"],
             num_clipped=meta["num_clipped"],
@@ -141,7 +141,7 @@ def open_index(
             stored_digest=meta["digest"],
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
-        raise Damaged(f"it cannot be read ({fault})") from fault
+        raise UnusableIndex(f"it cannot be read ({fault})") from fault
 
 
 def _known(path: Path) -> dict[str, Any]:
@@ -153,13 +153,13 @@ def _was_touched(path: Path, known: dict[str, Any], problem: str) -> bool:
     """Compare a file with what it was; its content only if it was touched since, which is noted.
 
     Raises:
-        Damaged: It is another now.
+        UnusableIndex: It is another now.
     """
     if has_stamp(path, known):
         return False
     stamp = file_stamp(path)
     if _digest(path) != known["sha256"]:
-        raise Damaged(problem)
+        raise UnusableIndex(problem)
     known.update(stamp)
     return True
 
@@ -207,15 +207,15 @@ class _Texts:
 class _Images(Mapping[str, ImageRecord]):
     """Image records by id; found by bisection, so that nothing is read at the start.
 
-    Whoever walks through them in order finds each at once, behind the one before. They travel to
+    Whoever walks through them in order finds each at once, after the one before. They travel to
     another process as the name of their folder, and are mapped there again.
     """
 
-    def __init__(self, place: Path, folder: ImageFolder) -> None:
-        self._ids, self._names = _Texts(place, "image_ids"), _Texts(place, "image_names")
-        self._sizes_hw = np.load(place / "image_sizes_hw.npy", mmap_mode="r")
-        self._order = np.load(place / "image_order.npy", mmap_mode="r")
-        self._folder, self._file, self._next = folder, str(place), 0
+    def __init__(self, index: Path, folder: ImageFolder) -> None:
+        self._ids, self._names = _Texts(index, "image_ids"), _Texts(index, "image_names")
+        self._sizes_hw = np.load(index / "image_sizes_hw.npy", mmap_mode="r")
+        self._order = np.load(index / "image_order.npy", mmap_mode="r")
+        self._folder, self._file, self._next = folder, str(index), 0
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Images, (Path(self._file), self._folder)
@@ -238,11 +238,11 @@ class _Images(Mapping[str, ImageRecord]):
         Raises:
             KeyError: No such image.
         """
-        found = self._next
-        if found >= len(self) or self._ids[found] != image_id:
-            found = self._bisect(image_id)
-        self._next = found + 1
-        return found
+        position = self._next
+        if position >= len(self) or self._ids[position] != image_id:
+            position = self._bisect(image_id)
+        self._next = position + 1
+        return position
 
     def _bisect(self, image_id: str) -> int:
         wanted, low, high = image_id.encode(), 0, len(self)
@@ -264,13 +264,13 @@ class _Images(Mapping[str, ImageRecord]):
 class _Regions(Sequence[Region]):
     """Regions by position and by image; they travel as images do."""
 
-    def __init__(self, place: Path, images: _Images) -> None:
-        self._place, self._images = place, images
-        self._ids, self._references = _Texts(place, "region_ids"), _Texts(place, "references")
-        self._masks = _Texts(place, "masks") if (place / "masks.npy").exists() else None
-        self._image_ends = np.load(place / "image_ends.npy", mmap_mode="r")
-        self._reference_ends = np.load(place / "reference_ends.npy", mmap_mode="r")
-        self._boxes_xyxy = np.load(place / "boxes_xyxy.npy", mmap_mode="r")
+    def __init__(self, index: Path, images: _Images) -> None:
+        self._place, self._images = index, images
+        self._ids, self._references = _Texts(index, "region_ids"), _Texts(index, "references")
+        self._masks = _Texts(index, "masks") if (index / "masks.npy").exists() else None
+        self._image_ends = np.load(index / "image_ends.npy", mmap_mode="r")
+        self._reference_ends = np.load(index / "reference_ends.npy", mmap_mode="r")
+        self._boxes_xyxy = np.load(index / "boxes_xyxy.npy", mmap_mode="r")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Regions, (self._place, self._images)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sca_bench.data.image_files import ImageFolder
-from sca_bench.data.index.arrays import FORMAT, Damaged, open_index, write_index
+from sca_bench.data.index.arrays import FORMAT, UnusableIndex, open_index, write_index
 from sca_bench.data.readers.coco_instances import ALSO_IN
 from sca_bench.data.readers.selection import FileSplit
 from sca_bench.data.region_set import RegionSet
@@ -53,18 +53,18 @@ def indexed(split: FileSplit, read: Reader) -> RegionSet:
     folder = annotations_of(split).parent / INDEX_FOLDER
     if not folder.is_dir():
         return read(split)
-    place = folder / _name(split)
-    found = _open(split, place)
-    if found is not None or not os.access(folder, os.W_OK):
-        return found or read(split)
+    index = folder / _name(split)
+    opened = _open(split, index)
+    if opened is not None or not os.access(folder, os.W_OK):
+        return opened or read(split)
     # Read as if there were no images: then every path ends in the name that the file gives.
-    nowhere = str(place.with_suffix(".no-images"))
+    nowhere = str(index.with_suffix(".no-images"))
     region_set = read(split.model_copy(update={"images": nowhere}))
     try:
-        write_index(region_set, place, sources(split), nowhere)
+        write_index(region_set, index, sources(split), nowhere)
     except OSError as fault:
-        _LOG.warning("%s: cannot be written (%s); the files are read", place, fault.strerror)
-    return _open(split, place) or read(split)
+        _LOG.warning("%s: cannot be written (%s); the files are read", index, fault.strerror)
+    return _open(split, index) or read(split)
 
 
 def annotations_of(split: FileSplit) -> Path:
@@ -107,16 +107,16 @@ def _name(split: FileSplit) -> str:
     return f"{readable}.{digest}"
 
 
-def _open(split: FileSplit, place: Path) -> RegionSet | None:
+def _open(split: FileSplit, index: Path) -> RegionSet | None:
     """Return the split from its index, or None where there is none that can be used."""
-    if not place.is_dir():
+    if not index.is_dir():
         return None
     folder = ImageFolder(split.images, ALSO_IN.get(split.dataset, ()))
     try:
-        return open_index(place, sources(split), folder, split.task)
-    except Damaged as fault:
-        _LOG.warning("%s: %s; the index is made again", place, fault)
-        shutil.rmtree(place, ignore_errors=True)
+        return open_index(index, sources(split), folder, split.task)
+    except UnusableIndex as fault:
+        _LOG.warning("%s: %s; the index is made again", index, fault)
+        shutil.rmtree(index, ignore_errors=True)
         return None
 
 

@@ -68,7 +68,7 @@ class RegionDataset(Dataset[ImageSample]):
     Args:
         region_set: The split.
         image_size: Side of the square model input in pixels.
-        prompt: What stands for a region.
+        prompt: What a region is prompted with.
         prompt_seed: Seed of random points.
         regions_per_image: Regions kept per training draw; None keeps all. Evaluation keeps all.
         training: Random draws, or all regions in order.
@@ -108,12 +108,12 @@ class RegionDataset(Dataset[ImageSample]):
         self.augmentation = augmentation if augmentation and training else AugmentationSettings()
         self.blank_images, self.with_pixels = blank_images, with_pixels
         self.with_originals = with_originals
-        self._dealt: dict[str, tuple[str, ...]] | None = None
+        self._permuted: dict[str, tuple[str, ...]] | None = None
         if permute_captions and training:
             regions = region_set.regions
             rng = np.random.default_rng([seed, 0, _PERMUTATION_STREAM])
             order = rng.permutation(len(regions)).tolist()
-            self._dealt = {
+            self._permuted = {
                 region.region_id: regions[source].references
                 for region, source in zip(regions, order, strict=True)
             }
@@ -153,17 +153,17 @@ class RegionDataset(Dataset[ImageSample]):
             IndexError: No such image.
         """
         regions = self.regions_at(index)
-        places, look = self._cut(index, regions, drawn)
-        kept = [regions[drawn.order[place]] for place in places]
+        positions, look = self._cut(index, regions, drawn)
+        drawn_regions = [regions[drawn.order[position]] for position in positions]
         picks = [
-            int(drawn.choices[place] * len(self.references_of(region)))
-            for place, region in zip(places, kept, strict=True)
+            int(drawn.choices[position] * len(self.references_of(region)))
+            for position, region in zip(positions, drawn_regions, strict=True)
         ]
-        return self._sample(index, kept, picks, look)
+        return self._sample(index, drawn_regions, picks, look)
 
     def references_of(self, region: Region) -> tuple[str, ...]:
-        """Return the references a region trains on: its own, or those dealt to it."""
-        return region.references if self._dealt is None else self._dealt[region.region_id]
+        """Return the references a region trains on: its own, or those of another by permutation."""
+        return region.references if self._permuted is None else self._permuted[region.region_id]
 
     def views_of(self, index: int) -> tuple[int, ...]:
         """Return the views of an image that draws can yield: as stored, perhaps also mirrored.
@@ -185,31 +185,31 @@ class RegionDataset(Dataset[ImageSample]):
         regions = self.regions_at(index)
         return self._sample(index, regions, [0] * len(regions), _Look(view))
 
-    def _may_mirror(self, kept: Sequence[Region]) -> bool:
+    def _may_mirror(self, regions: Sequence[Region]) -> bool:
         flip = "always" if self.augmentation.lsj_as_published else self.augmentation.flip
-        return flip == "always" or (flip == "unsided" and not any(map(_is_sided, kept)))
+        return flip == "always" or (flip == "unsided" and not any(map(_is_sided, regions)))
 
     def _cut(
         self, index: int, regions: Sequence[Region], drawn: TrainingDraw
     ) -> tuple[list[int], _Look]:
-        """Return the places of `drawn.order` whose regions are kept, and how the image is shown."""
+        """Return the kept positions of `drawn.order`, and how the image is shown."""
         if self.augmentation.lsj_scale is not None:
             low, high = self.augmentation.lsj_scale
-            ordered = [regions[place] for place in drawn.order]
+            ordered = [regions[position] for position in drawn.order]
             for share, offset in drawn.cuts:
                 scale = low + (high - low) * share
                 for mirrored in (True, False) if drawn.coin else (False,):
                     jitter = self._jitter(index, scale, offset, mirrored)
                     boxes_xyxy_R4 = jitter_boxes([r.box_xyxy for r in ordered], jitter)
                     alive = np.flatnonzero(has_area(boxes_xyxy_R4)).tolist()
-                    places = alive[: self.regions_per_image]
-                    if not mirrored or self._may_mirror([ordered[k] for k in places]):
+                    positions = alive[: self.regions_per_image]
+                    if not mirrored or self._may_mirror([ordered[k] for k in positions]):
                         break
-                if places:
-                    return places, _Look(JITTERED, jitter)
-        places = list(range(len(drawn.order)))[: self.regions_per_image]
-        mirror = drawn.coin and self._may_mirror([regions[drawn.order[k]] for k in places])
-        return places, _Look(FLIPPED if mirror else PLAIN)
+                if positions:
+                    return positions, _Look(JITTERED, jitter)
+        positions = list(range(len(drawn.order)))[: self.regions_per_image]
+        mirror = drawn.coin and self._may_mirror([regions[drawn.order[k]] for k in positions])
+        return positions, _Look(FLIPPED if mirror else PLAIN)
 
     def _jitter(self, index: int, scale: float, offset: float, mirrored: bool) -> Jitter:
         record = self.region_set.images[self.region_set.image_id(index)]
@@ -281,9 +281,9 @@ class RegionDataset(Dataset[ImageSample]):
 
     def _pictures(self, record: ImageRecord, look: _Look) -> dict[str, Tensor]:
         """Return the image as model input, as it is stored, both or neither."""
-        found: dict[str, Tensor] = {}
+        pictures: dict[str, Tensor] = {}
         if not (self.with_pixels or self.with_originals):
-            return found
+            return pictures
         if self.blank_images:  # as it is stored; model input says nothing at all, see below
             image_HW3 = blank_image(record.height, record.width)
         else:
@@ -293,12 +293,12 @@ class RegionDataset(Dataset[ImageSample]):
         elif look.view == FLIPPED:
             image_HW3 = np.ascontiguousarray(image_HW3[:, ::-1])
         if self.with_originals:
-            found["original_HW3"] = torch.from_numpy(np.array(image_HW3))
+            pictures["original_HW3"] = torch.from_numpy(np.array(image_HW3))
         if self.with_pixels and self.blank_images:
-            found["pixels_3SS"] = blank_input(self.image_size)
+            pictures["pixels_3SS"] = blank_input(self.image_size)
         elif self.with_pixels:
-            found["pixels_3SS"] = preprocess(image_HW3, self.image_size)
-        return found
+            pictures["pixels_3SS"] = preprocess(image_HW3, self.image_size)
+        return pictures
 
 
 class ViewDataset(Dataset[ImageSample]):
@@ -317,18 +317,18 @@ class ViewDataset(Dataset[ImageSample]):
 
     def __init__(self, dataset: RegionDataset, *, stored_only: bool = False) -> None:
         self.dataset = dataset
-        self._places = [
+        self._views = [
             (index, view)
             for index in range(len(dataset))
             for view in ((PLAIN,) if stored_only else dataset.views_of(index))
         ]
-        self.keys = [(dataset.region_set.image_id(index), view) for index, view in self._places]
+        self.keys = [(dataset.region_set.image_id(index), view) for index, view in self._views]
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._views)
 
     def __getitem__(self, index: int) -> ImageSample:
-        return self.dataset.view(*self._places[index])
+        return self.dataset.view(*self._views[index])
 
 
 def _is_sided(region: Region) -> bool:

@@ -1,4 +1,4 @@
-"""What stands for a region: its box, or a point of it. No torch.
+"""What a region is prompted with: its box, or a point of it. No torch.
 
 A random point depends on a seed and its region's id alone, so it is the same whatever is evaluated
 beside it, in whatever order. Shape legend: R regions, H, W original size.

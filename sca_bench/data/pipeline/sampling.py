@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _ORDER_STREAM = 1
-"""Keeps the numbers behind the image order apart from those behind each draw's augmentation."""
+"""Keeps the random numbers of the image order apart from those of each draw's augmentation."""
 _PART_STREAM = 3
 """Keeps the choice of a mixture's part apart from both (and from the caption permutation, 2)."""
 _BLOCK = 65_536
@@ -43,7 +43,7 @@ class SeekableSampler:
     Args:
         num_images: Images of the data set.
         seed: Seed of the order, 0 or more.
-        start: Draws already consumed; iteration begins behind them.
+        start: Draws already consumed; iteration begins after them.
         parts: Images and weight of each part, in the order of the data set; None for one part.
 
     Raises:
@@ -88,8 +88,8 @@ class SeekableSampler:
         for number in range(block):
             counts += np.bincount(self._picks(number), minlength=len(counts))
         counts += np.bincount(self._picks(block)[:offset], minlength=len(counts))
-        found: list[int] = counts.tolist()
-        return found
+        consumed: list[int] = counts.tolist()
+        return consumed
 
     def _picks(self, block: int) -> NDArray[np.intp]:
         """Return the parts of a block of draws."""
@@ -100,7 +100,7 @@ class SeekableSampler:
         return np.minimum(picks, len(self._parts) - 1)  # a sum of weights may round below 1
 
     def _order(self, part: int, consumed: int) -> Iterator[int]:
-        """Yield the images of one part for ever, behind those already consumed."""
+        """Yield the images of one part for ever, after those already consumed."""
         size = self._parts[part][0]
         epoch, offset = divmod(consumed, size)
         while True:

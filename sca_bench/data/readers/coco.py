@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sca_bench.data.image_files import ImageFolder
-from sca_bench.data.readers.json_files import check, claim, get, place, read_json, shown
+from sca_bench.data.readers.json_files import check, claim, get, key_path, read_json, shown
 from sca_bench.errors import InputError
 from sca_bench.types import ImageRecord
 
@@ -39,7 +39,7 @@ class CocoFile:
             category_id = get(category, "id", "an id", self.file, "categories", index)
             if category_id in self.categories:
                 raise InputError(
-                    self.file, place(("categories", index)), f"id {category_id} occurs twice"
+                    self.file, key_path(("categories", index)), f"id {category_id} occurs twice"
                 )
             self.categories[category_id] = get(
                 category, "name", "a string", self.file, "categories", index
@@ -69,9 +69,8 @@ class CocoFile:
             at = ("annotations", index)
             image_id = str(get(annotation, "image_id", "an id", self.file, *at))
             if image_id not in rows:
-                raise InputError(
-                    self.file, place((*at, "image_id")), f"image {image_id} is not among the images"
-                )
+                problem = f"image {image_id} is not among the images"
+                raise InputError(self.file, key_path((*at, "image_id")), problem)
             rows[image_id][2].append((index, annotation))
         return list(rows.values())
 
@@ -85,7 +84,7 @@ class CocoFile:
         if category_id not in self.categories:
             raise InputError(
                 self.file,
-                place((*at, "category_id")),
+                key_path((*at, "category_id")),
                 f"{category_id} is not among the {len(self.categories)} categories",
             )
         return self.categories[category_id]
@@ -99,7 +98,7 @@ class CocoFile:
         box = get(record, "bbox", "a list", self.file, *at)
         if len(box) != 4:
             raise InputError(
-                self.file, place((*at, "bbox")), f"expected 4 numbers, found {shown(box)}"
+                self.file, key_path((*at, "bbox")), f"expected 4 numbers, found {shown(box)}"
             )
         x, y, width, height = (
             check(side, "a number", self.file, *at, "bbox", k) for k, side in enumerate(box)

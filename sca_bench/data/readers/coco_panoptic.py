@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sca_bench.data.image_files import ImageFolder
 from sca_bench.data.readers.coco import CocoFile
 from sca_bench.data.readers.collector import CROWD, Collector
-from sca_bench.data.readers.json_files import claim, get, place
+from sca_bench.data.readers.json_files import claim, get, key_path
 from sca_bench.data.readers.segmentation import read_panoptic_png
 from sca_bench.data.region_set import RegionSet
 from sca_bench.errors import InputError
@@ -72,7 +72,7 @@ def read_coco_panoptic(split: CocoPanopticSplit) -> RegionSet:
     collector = Collector(f"coco_panoptic {Path(split.annotations).name}", coco.file, split)
     for image, entry, rows in coco.images():
         if len(rows) > 1:
-            key = place(("annotations", rows[1][0], "image_id"))
+            key = key_path(("annotations", rows[1][0], "image_id"))
             raise InputError(coco.file, key, f"image {image.image_id} has two annotations")
         groups = [
             (index, annotation, get(annotation, "segments_info", "a list", coco.file, *at))
@@ -97,7 +97,7 @@ def read_coco_panoptic(split: CocoPanopticSplit) -> RegionSet:
                     mask_HW = ids_HW == segment_id
                     if not mask_HW.any():
                         problem = f"{segment_id} has no pixel in {annotation['file_name']}"
-                        raise InputError(coco.file, place((*at, "id")), problem)
+                        raise InputError(coco.file, key_path((*at, "id")), problem)
                     mask = encode_mask(mask_HW)
                 phrase = panoptic_phrase(coco.category(segment, *at))
                 collector.add(region_id, coco.box_xywh(segment, *at), (phrase,), mask)

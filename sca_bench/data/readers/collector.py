@@ -98,7 +98,7 @@ class Collector:
         if isinstance(box, BoxFault):
             self.drop(self._reason(box))
             return
-        references = tuple(kept for text in references if (kept := " ".join(text.split())))
+        references = tuple(cleaned for text in references if (cleaned := " ".join(text.split())))
         if not references:
             self.drop(EMPTY_PHRASE)
             return

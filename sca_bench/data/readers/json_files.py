@@ -38,7 +38,7 @@ _AT_ONCE: dict[str, type] = {
 Part = str | int
 
 
-def place(parts: tuple[Part, ...]) -> str:
+def key_path(parts: tuple[Part, ...]) -> str:
     """Write the way to a value as `regions[3].width`."""
     text = ""
     for part in parts:
@@ -93,7 +93,7 @@ def check(value: Any, kind: str, file: str | Path, *at: Part) -> Any:
         InputError: It is of another kind.
     """
     if not _KINDS[kind](value):
-        raise InputError(file, place(at), f"expected {kind}, found {shown(value)}")
+        raise InputError(file, key_path(at), f"expected {kind}, found {shown(value)}")
     return value
 
 
@@ -104,15 +104,15 @@ def get(record: Any, key: str, kind: str, file: str | Path, *at: Part) -> Any:
         InputError: The record is not an object, lacks the key, or holds something else there.
     """
     if not isinstance(record, dict):
-        raise InputError(file, place(at), f"expected an object, found {shown(record)}")
+        raise InputError(file, key_path(at), f"expected an object, found {shown(record)}")
     value = record.get(key, _MISSING)
     if type(value) is _AT_ONCE.get(kind):
         return value
     if value is _MISSING:
         keys = ", ".join(sorted(record)) or "none"
-        raise InputError(file, place((*at, key)), f"the key is missing; keys here: {keys}")
+        raise InputError(file, key_path((*at, key)), f"the key is missing; keys here: {keys}")
     if not _KINDS[kind](value):
-        raise InputError(file, place((*at, key)), f"expected {kind}, found {shown(value)}")
+        raise InputError(file, key_path((*at, key)), f"expected {kind}, found {shown(value)}")
     return value
 
 
@@ -123,5 +123,5 @@ def claim(seen: set[Any], item: Hashable, file: str | Path, *at: Part) -> None:
         InputError: It was there already.
     """
     if item in seen:
-        raise InputError(file, place(at), f"{shown(item)} occurs twice; ids must be unique")
+        raise InputError(file, key_path(at), f"{shown(item)} occurs twice; ids must be unique")
     seen.add(item)

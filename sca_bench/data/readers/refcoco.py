@@ -17,7 +17,7 @@ from typing import Any
 from sca_bench.data.image_files import ImageFolder
 from sca_bench.data.readers.coco import CocoFile
 from sca_bench.data.readers.collector import Collector
-from sca_bench.data.readers.json_files import check, claim, get, place, read_json, shown
+from sca_bench.data.readers.json_files import check, claim, get, key_path, read_json, shown
 from sca_bench.data.readers.plain_pickle import read_plain_pickle
 from sca_bench.data.readers.segmentation import encode_segmentation
 from sca_bench.data.region_set import RegionSet
@@ -63,7 +63,7 @@ def read_refcoco(split: RefCocoSplit) -> RegionSet:
     for group in refs.values():
         index, ref = group[0]
         problem = f"image {ref['image_id']} is not in {split.instances}"
-        raise InputError(split.refs, place((index, "image_id")), problem)
+        raise InputError(split.refs, key_path((index, "image_id")), problem)
     return collector.finish()
 
 
@@ -98,7 +98,7 @@ def _wanted_split(split: RefCocoSplit, refs: _Refs) -> str | None:
             if "split" not in ref:
                 fix = "drop `split`, or list the images in `image_ids`"
                 raise InputError(
-                    split.refs, place((index, "split")), "this file has no splits", fix
+                    split.refs, key_path((index, "split")), "this file has no splits", fix
                 )
             known.add(get(ref, "split", "a string", split.refs, index))
     if split.split not in known:
@@ -122,7 +122,7 @@ def _add(
         annotation_id = str(get(ref, "ann_id", "an id", file, index))
         if annotation_id not in by_id:
             problem = f"image {image.image_id} has no annotation {annotation_id} in {coco.file}"
-            raise InputError(file, place((index, "ann_id")), problem)
+            raise InputError(file, key_path((index, "ann_id")), problem)
         position, annotation = by_id[annotation_id]
         at = ("annotations", position)
         mask = encode_segmentation(
@@ -144,4 +144,4 @@ def _text(sentence: Any, file: str, *at: str | int) -> str:
     for key in ("sent", "raw", "arw"):
         if key in sentence:
             return str(get(sentence, key, "a string", file, *at))
-    raise InputError(file, place(at), f"expected sent or raw, found {shown(sentence)}")
+    raise InputError(file, key_path(at), f"expected sent or raw, found {shown(sentence)}")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from sca_bench.data.readers.json_files import check, get, place, shown
+from sca_bench.data.readers.json_files import check, get, key_path, shown
 from sca_bench.errors import InputError
 from sca_bench.rle import Rle, mask_runs, plain_rle
 
@@ -32,7 +32,7 @@ def encode_segmentation(
         size = get(segmentation, "size", "a list", file, *at)
         if size != [height, width]:
             problem = f"is {shown(size)}, but the image is [{height}, {width}] (height, width)"
-            raise InputError(file, place((*at, "size")), problem)
+            raise InputError(file, key_path((*at, "size")), problem)
         counts = segmentation.get("counts")
         if isinstance(counts, str):
             rle = {"size": [height, width], "counts": counts}
@@ -40,21 +40,21 @@ def encode_segmentation(
                 mask_runs(rle)
             except ValueError as fault:
                 problem = f"is no mask ({fault})"
-                raise InputError(file, place((*at, "counts")), problem) from None
+                raise InputError(file, key_path((*at, "counts")), problem) from None
             return rle
         runs = get(segmentation, "counts", "a list", file, *at)
         for k, run in enumerate(runs):
             check(run, "an integer", file, *at, "counts", k)
         if min(runs, default=-1) < 0 or sum(runs) != height * width:
             problem = f"the runs do not add up to the {height * width} pixels of the image"
-            raise InputError(file, place((*at, "counts")), problem)
+            raise InputError(file, key_path((*at, "counts")), problem)
         return plain_rle(coco_mask.frPyObjects(segmentation, height, width))
     for k, polygon in enumerate(check(segmentation, "a list", file, *at)):
         check(polygon, "a list", file, *at, k)
         # Four numbers would be read as a box by pycocotools.
         if len(polygon) < 6 or len(polygon) % 2:
             problem = f"a polygon needs an even number of at least 6 numbers, found {len(polygon)}"
-            raise InputError(file, place((*at, k)), problem)
+            raise InputError(file, key_path((*at, k)), problem)
         for j, coordinate in enumerate(polygon):
             check(coordinate, "a number", file, *at, k, j)
     return plain_rle(coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width)))

@@ -33,7 +33,7 @@ FileSplit = (
 _LOCATIONS = ("file_name", "coco_url", "url")
 
 
-def marks(record: Mapping[str, Any]) -> set[str]:
+def split_names(record: Mapping[str, Any]) -> set[str]:
     """Return the split names an image record carries.
 
     That is its own `source_split` where it has one. Elsewhere every folder of its `file_name`,
@@ -43,13 +43,13 @@ def marks(record: Mapping[str, Any]) -> set[str]:
     stated = record.get("source_split")
     if isinstance(stated, str) and stated:
         return {stated}
-    found: set[str] = set()
+    names: set[str] = set()
     for key in _LOCATIONS:
         location = record.get(key)
         if isinstance(location, str):
             folders = PurePosixPath(urlsplit(location).path).parent.parts
-            found.update(part for part in folders if part != "/")
-    return found
+            names.update(part for part in folders if part != "/")
+    return names
 
 
 class Selection:
@@ -57,7 +57,7 @@ class Selection:
 
     * `image_ids` alone: a JSON list of ids;
     * `image_ids` and `split`: a JSON object of such lists (densecap_splits.json), and its key;
-    * `split` alone: the images whose record is marked so (see `marks`).
+    * `split` alone: the images whose record is marked so (see `split_names`).
 
     Args:
         split: The split's settings.
@@ -67,10 +67,10 @@ class Selection:
     """
 
     def __init__(self, split: FileSplit) -> None:
-        self._mark = None if split.image_ids else split.split
+        self._name = None if split.image_ids else split.split
         self._ids: set[str] | None = None
-        self._seen_marks: set[str] = set()
-        self._found: set[str] = set()
+        self._seen_names: set[str] = set()
+        self._met: set[str] = set()
         if split.image_ids is not None:
             self._file = split.image_ids
             self._ids = _read_ids(split.image_ids, split.split)
@@ -82,15 +82,15 @@ class Selection:
         """Say whether the split wants this image."""
         if self._ids is not None:
             if image_id in self._ids:
-                self._found.add(image_id)
+                self._met.add(image_id)
                 return True
             return False
-        if self._mark is None:
+        if self._name is None:
             return True
-        carried = marks(record)
-        self._seen_marks |= carried
-        if self._mark in carried:
-            self._found.add(image_id)
+        carried = split_names(record)
+        self._seen_names |= carried
+        if self._name in carried:
+            self._met.add(image_id)
             return True
         return False
 
@@ -101,17 +101,17 @@ class Selection:
             InputError: The split wants no image of the file at all.
         """
         if self._ids is not None:
-            if not self._found:
+            if not self._met:
                 problem = f"none of its {len(self._ids)} image ids occurs in {file}"
                 raise InputError(self._file, "image_ids", problem, "use a list made for that file")
-            return len(self._ids) - len(self._found)
-        if self._mark is not None and not self._found:
+            return len(self._ids) - len(self._met)
+        if self._name is not None and not self._met:
             hint = (
-                did_you_mean(self._mark, self._seen_marks)
-                if self._seen_marks
+                did_you_mean(self._name, self._seen_names)
+                if self._seen_names
                 else "its records carry neither source_split nor a folder in a file name or url"
             )
-            raise InputError(None, "split", f"no image of {file} is of {self._mark!r}", hint)
+            raise InputError(None, "split", f"no image of {file} is of {self._name!r}", hint)
         return 0
 
 

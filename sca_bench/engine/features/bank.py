@@ -3,8 +3,8 @@
 A store (`sca_bench.engine.features.shards`) holds one family of features. Rows of image embeddings
 are named by view and image content, so that whatever shows the same image to the same encoder
 shares them; rows of the other families by view, region and image content. A group reads as many
-stores as its cells read families; what is not there is computed as it comes, with the same result.
-Shape legend as in `sca_bench.batch`.
+stores as its cells read families; what is not there is computed when it is needed, with the same
+result. Shape legend as in `sca_bench.batch`.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ def image_key(view: int, content: str) -> str:
 
 def region_key(view: int, content: str, region_id: str) -> str:
     """Return the key of a region's row, in one view of its image."""
-    return _behind(image_key(view, content), region_id)
+    return _region_row_key(image_key(view, content), region_id)
 
 
-def _behind(image: str, region_id: str) -> str:
+def _region_row_key(image: str, region_id: str) -> str:
     return f"{image}|{region_id}"
 
 
@@ -80,7 +80,7 @@ class Keys:
         """Return the key of each of the N regions."""
         whole = self.images(batch)
         pairs = zip(batch.per_region(whole), batch.region_ids, strict=True)
-        return [_behind(image, region_id) for image, region_id in pairs]
+        return [_region_row_key(image, region_id) for image, region_id in pairs]
 
     def of(self, batch: RegionBatch, families: Iterable[Family]) -> dict[Family, list[str]]:
         """Return the keys of a batch's rows in the store of each family."""
@@ -90,8 +90,8 @@ class Keys:
 
 def to_rows(values: Tensor, dtype: torch.dtype) -> Rows:
     """Return the rows of an array as bytes of a storage type."""
-    kept = values.detach().to("cpu", dtype).contiguous()
-    raw = kept.reshape(len(kept), -1).view(torch.uint8).numpy()
+    stored = values.detach().to("cpu", dtype).contiguous()
+    raw = stored.reshape(len(stored), -1).view(torch.uint8).numpy()
     return Rows(raw, _STORED[dtype], tuple(values.shape[1:]))
 
 
@@ -181,11 +181,11 @@ class FeatureBank:
 
     def _of_all(self, family: Family) -> dict[str, Tensor]:
         if family not in self._shared:
-            found: dict[str, Tensor] = {}
+            tensors: dict[str, Tensor] = {}
             if SHARED[family]:
                 rows = self.stores[family].take([SHARED_KEY])
-                found = {name: values[0] for name, values in _tensors(rows).items()}
-            self._shared[family] = found
+                tensors = {name: values[0] for name, values in _tensors(rows).items()}
+            self._shared[family] = tensors
         return self._shared[family]
 
     def embeddings(self, batch: RegionBatch) -> list[Tensor | None]:
@@ -198,12 +198,12 @@ class FeatureBank:
         if store is None:
             return [None] * len(batch.image_ids)
         keys = self.keys.images(batch)
-        there = [key for key in dict.fromkeys(keys) if key in store]
-        found: dict[str, Tensor] = {}
-        if there:
-            values = _tensors(store.take(there))["embeddings_BChw"]
-            found = dict(zip(there, values.to(batch.region_mask_BR.device).float(), strict=True))
-        return [found.get(key) for key in keys]
+        cached = [key for key in dict.fromkeys(keys) if key in store]
+        embeddings: dict[str, Tensor] = {}
+        if cached:
+            values = _tensors(store.take(cached))["embeddings_BChw"].to(batch.region_mask_BR.device)
+            embeddings = dict(zip(cached, values.float(), strict=True))
+        return [embeddings.get(key) for key in keys]
 
 
 def _tensors(rows: Mapping[str, Rows]) -> dict[str, Tensor]:
@@ -263,7 +263,7 @@ class Frozen:
             self.encoder_forwards += len(batch.image_ids)
             return batch
         parts = self.bank.embeddings(batch) if self.bank else [None] * len(batch.image_ids)
-        missing = [place for place, part in enumerate(parts) if part is None]
+        missing = [position for position, part in enumerate(parts) if part is None]
         if missing:
             if batch.pixel_values_B3HW is None:
                 raise ValueError("an image is to be encoded, and there are no pixels")
@@ -274,8 +274,8 @@ class Frozen:
             self.encoder_forwards += len(missing)
             if len(missing) == len(parts):
                 return replace(batch, image_embeddings_BChw=new_BChw)
-            for place, part in zip(missing, new_BChw, strict=True):
-                parts[place] = part
+            for position, part in zip(missing, new_BChw, strict=True):
+                parts[position] = part
         return replace(
             batch, image_embeddings_BChw=torch.stack([p for p in parts if p is not None])
         )
@@ -284,10 +284,10 @@ class Frozen:
         self, owners: Mapping[Family, SharesPrefix], batch: RegionBatch
     ) -> RegionFeatures | None:
         """Return families of features, each by the captioner that gives it; None for none."""
-        found: RegionFeatures | None = None
+        features: RegionFeatures | None = None
         for captioner in dict.fromkeys(owners.values()):
             families = [family for family, owner in owners.items() if owner is captioner]
             more = captioner.frozen_features(batch, families=families)
-            found = more if found is None else merged(found, more)
+            features = more if features is None else merged(features, more)
             self.sam_mixer_forwards += batch.num_regions
-        return None if found is None else rounded(found, self.settings)
+        return None if features is None else rounded(features, self.settings)

@@ -62,10 +62,10 @@ class _Writer:
             CacheFull: There is no room.
         """
         self._facts = facts
-        for place, key in enumerate(keys):
+        for row_index, key in enumerate(keys):
             if key in self.store or key in self._waiting:
                 continue
-            row = {name: values[place] for name, values in arrays.items()}
+            row = {name: values[row_index] for name, values in arrays.items()}
             self._waiting[key] = row
             self._bytes += sum(v.numel() * v.element_size() for v in row.values())
         if self._bytes >= SHARD_BYTES:
@@ -105,7 +105,7 @@ def _rows(values: list[Tensor]) -> Rows:
 
 
 @dataclass
-class Kept:
+class FillResult:
     """What filling the cache for a split came to.
 
     Attributes:
@@ -133,7 +133,7 @@ class Kept:
         }
 
 
-def keep_features(
+def fill_bank(
     cache: Cache,
     bank: FeatureBank,
     owners: Mapping[Family, SharesPrefix],
@@ -142,7 +142,7 @@ def keep_features(
     device: torch.device,
     progress: Callable[[int, int], None] = lambda done, total: None,
     part: tuple[int, int] = (0, 1),
-) -> Kept:
+) -> FillResult:
     """Compute and keep what a bank lacks of a split.
 
     Everything that is kept already is read and checked first; what is damaged is computed again.
@@ -158,18 +158,20 @@ def keep_features(
         progress: Called with (views done, views in all).
         part: Which of several equal shares of the images this process does, and of how many.
     """
-    kept = Kept()
+    filled = FillResult()
     mine = _share(bank, views, *part)
     for family, store in bank.stores.items():
         store.clean()
         store.verify([SHARED_KEY, *_keys(bank, family, views, mine)])
         for name, reason in store.damaged.items():
-            kept.notes.append(f"cache: {store.folder.name}/{name} was damaged ({reason}), deleted")
+            filled.notes.append(
+                f"cache: {store.folder.name}/{name} was damaged ({reason}), deleted"
+            )
     wanted = [family for family in owners if family in bank.stores]
     alone = isinstance(next(iter(owners.values())), EmbedsImages)
     with_embeddings = alone and settings.features.cache == "encoder"
-    places = [p for p in _lacking(bank, wanted, views, with_embeddings) if p in mine]
-    to_encode, embedded = _by_embedding(bank, views, places) if alone else (places, [])
+    positions = [p for p in _lacking(bank, wanted, views, with_embeddings) if p in mine]
+    to_encode, embedded = _by_embedding(bank, views, positions) if alone else (positions, [])
     frozen = Frozen(settings.features, bank)
     writers = {family: _Writer(cache, store) for family, store in bank.stores.items()}
     done = 0
@@ -177,53 +179,53 @@ def keep_features(
         with torch.no_grad():
             for group, with_pixels in ((to_encode, True), (embedded, False)):
                 for batch in loaders.view_loader(_views(views, with_pixels), group, settings):
-                    _keep(batch.to(device), frozen, owners, wanted, writers, bank)
+                    _fill_batch(batch.to(device), frozen, owners, wanted, writers, bank)
                     done += len(batch.image_ids)
-                    progress(done, len(places))
+                    progress(done, len(positions))
                 if with_pixels and "images" in writers:
                     writers["images"].flush()
                     writers["images"].store.refresh()
             for writer in writers.values():
                 writer.flush()
     except CacheFull as error:
-        kept.notes.append(
+        filled.notes.append(
             f"cache: {error}; what finds no room is computed as it is needed, with the same result"
         )
     for store in bank.stores.values():
         store.refresh()
-    kept.images = done
-    kept.num_bytes = sum(writer.num_bytes for writer in writers.values())
+    filled.images = done
+    filled.num_bytes = sum(writer.num_bytes for writer in writers.values())
     for family in bank.stores:
         of_images = family == "images"
-        kept.whole[family] = not _lacking(bank, () if of_images else (family,), views, of_images)
-    kept.encoder_forwards = frozen.encoder_forwards
-    kept.sam_mixer_forwards = frozen.sam_mixer_forwards
-    return kept
+        filled.whole[family] = not _lacking(bank, () if of_images else (family,), views, of_images)
+    filled.encoder_forwards = frozen.encoder_forwards
+    filled.sam_mixer_forwards = frozen.sam_mixer_forwards
+    return filled
 
 
 def _lacking(
     bank: FeatureBank, wanted: Sequence[Family], views: ViewDataset, embeddings: bool
 ) -> list[int]:
-    """Return the places of the views of which something is missing that shall be kept."""
+    """Return the positions of the views of which something is missing that shall be kept."""
     part = FeatureBank(bank.stores, wanted, bank.keys, bank.settings)
     region_set, images = views.dataset.region_set, bank.stores.get("images")
     lacking: list[int] = []
-    for place, (image_id, view) in enumerate(views.keys):
+    for position, (image_id, view) in enumerate(views.keys):
         content = bank.keys.content_of(image_id)
-        there = part.has_view(view, content, region_set.regions_of(image_id))
+        is_cached = part.has_view(view, content, region_set.regions_of(image_id))
         if embeddings and images is not None:
-            there = there and image_key(view, content) in images
-        if not there:
-            lacking.append(place)
+            is_cached = is_cached and image_key(view, content) in images
+        if not is_cached:
+            lacking.append(position)
     return lacking
 
 
 def _keys(
-    bank: FeatureBank, family: Family, views: ViewDataset, places: Iterable[int]
+    bank: FeatureBank, family: Family, views: ViewDataset, positions: Iterable[int]
 ) -> Iterator[str]:
     """Yield the keys of some views in the store of a family."""
-    for place in places:
-        image_id, view = views.keys[place]
+    for position in positions:
+        image_id, view = views.keys[position]
         content = bank.keys.content_of(image_id)
         if family == "images":
             yield image_key(view, content)
@@ -233,34 +235,34 @@ def _keys(
 
 
 def _share(bank: FeatureBank, views: ViewDataset, number: int, count: int) -> set[int]:
-    """Return the places of one of several equal shares; equal images stay together.
+    """Return the positions of one of several equal shares; equal images stay together.
 
     What is kept already does not move them: other processes may be filling theirs.
     """
     of_key: dict[str, int] = {}
     mine: set[int] = set()
-    for place, (image_id, view) in enumerate(views.keys):
+    for position, (image_id, view) in enumerate(views.keys):
         key = image_key(view, bank.keys.content_of(image_id))
         if of_key.setdefault(key, len(of_key) % count) == number:
-            mine.add(place)
+            mine.add(position)
     return mine
 
 
 def _by_embedding(
-    bank: FeatureBank, views: ViewDataset, places: Sequence[int]
+    bank: FeatureBank, views: ViewDataset, positions: Sequence[int]
 ) -> tuple[list[int], list[int]]:
-    """Return the places whose image is to be encoded, and those whose embedding is known by then.
+    """Return the positions whose image is to be encoded, and those whose embedding will be known.
 
     Of equal images (the control with blank ones has no others) the first is encoded for all.
     """
     known = set[str]()
     to_encode: list[int] = []
     embedded: list[int] = []
-    for place in places:
-        image_id, view = views.keys[place]
+    for position in positions:
+        image_id, view = views.keys[position]
         key = image_key(view, bank.keys.content_of(image_id))
-        there = "images" in bank.stores and (key in known or key in bank.stores["images"])
-        (embedded if there else to_encode).append(place)
+        is_known = "images" in bank.stores and (key in known or key in bank.stores["images"])
+        (embedded if is_known else to_encode).append(position)
         known.add(key)
     return to_encode, embedded
 
@@ -272,7 +274,7 @@ def _views(views: ViewDataset, with_pixels: bool) -> ViewDataset:
     return shown
 
 
-def _keep(
+def _fill_batch(
     batch: RegionBatch,
     frozen: Frozen,
     owners: Mapping[Family, SharesPrefix],
@@ -288,22 +290,22 @@ def _keep(
     if alone is not None and "images" in writers:
         arrays = {"embeddings_BChw": alone.cpu().to(storage_dtype("embeddings_BChw", settings))}
         writers["images"].add(keys["images"], arrays)
-    asked = {family: owners[family] for family in wanted}
-    if alone is not None and asked.keys() == {"images"} and SHARED_KEY in bank.stores["images"]:
+    own = {family: owners[family] for family in wanted}
+    if alone is not None and own.keys() == {"images"} and SHARED_KEY in bank.stores["images"]:
         return
-    features = frozen.features(asked, batch)
+    features = frozen.features(own, batch)
     if features is None:
         return
     for family in wanted:
-        _keep_shared(writers[family], family, features)
+        _write_shared(writers[family], family, features)
         if family == "images" and alone is not None:
             continue
         arrays = {n: _stored(features, n, storage_dtype(n, settings)) for n in ROWS[family]}
         writers[family].add(keys[family], arrays, first_candidate=features.first_candidate)
 
 
-def _keep_shared(writer: _Writer, family: Family, features: RegionFeatures) -> None:
-    """Keep what all rows of a family share, once."""
+def _write_shared(writer: _Writer, family: Family, features: RegionFeatures) -> None:
+    """Write what all rows of a family share, once."""
     if not SHARED[family] or SHARED_KEY in writer.store:
         return
     rows = {n: to_rows(features.need(n)[None], torch.float32) for n in SHARED[family]}

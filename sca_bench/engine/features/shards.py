@@ -69,12 +69,12 @@ class _Shard:
     def __post_init__(self) -> None:
         self.checked = np.zeros(len(self.keys), dtype=bool)
 
-    def is_sound(self, place: int, arrays: Mapping[str, Rows]) -> bool:
+    def is_sound(self, row: int, arrays: Mapping[str, Rows]) -> bool:
         """Say whether a row of its arrays fits its checksum; looked at once."""
-        if not self.checked[place]:
-            parts = (array.raw[place] for _, array in sorted(arrays.items()))
-            self.checked[place] = _crc(parts) == self.crcs[place]
-        return bool(self.checked[place])
+        if not self.checked[row]:
+            parts = (array.raw[row] for _, array in sorted(arrays.items()))
+            self.checked[row] = _crc(parts) == self.crcs[row]
+        return bool(self.checked[row])
 
 
 class ShardStore:
@@ -114,9 +114,9 @@ class ShardStore:
             if name in self._shards and path.stem not in self.damaged
         }
         self._rows = {
-            key: (shard, place)
+            key: (shard, row)
             for shard in self._shards.values()
-            for place, key in enumerate(shard.keys)
+            for row, key in enumerate(shard.keys)
         }
 
     def __contains__(self, key: str) -> bool:
@@ -153,15 +153,15 @@ class ShardStore:
         raws: dict[str, list[NDArray[np.uint8]]] = {}
         kinds: dict[str, tuple[str, tuple[int, ...]]] = {}
         for key in keys:
-            shard, place = self._rows[key]
+            shard, row = self._rows[key]
             arrays = self._arrays(shard)
-            if not shard.is_sound(place, arrays):
+            if not shard.is_sound(row, arrays):
                 self._delete(shard.index, f"row {key}")
                 self.refresh()
                 problem = "a row does not fit its checksum; the shard was deleted, run again"
                 raise DamagedRow(f"{shard.data}: {problem}")
             for name, (raw, dtype, shape) in arrays.items():
-                raws.setdefault(name, []).append(raw[place].copy())  # not the mapping
+                raws.setdefault(name, []).append(raw[row].copy())  # not the mapping
                 kinds[name] = (dtype, shape)
         return {name: Rows(np.stack(rows), *kinds[name]) for name, rows in raws.items()}
 
@@ -174,15 +174,15 @@ class ShardStore:
         Returns:
             How many rows are there and sound of those asked for.
         """
-        places: dict[str, list[int]] = {}
+        row_indices: dict[str, list[int]] = {}
         if keys is None:
-            places = {n: list(range(len(shard.keys))) for n, shard in self._shards.items()}
+            row_indices = {n: list(range(len(shard.keys))) for n, shard in self._shards.items()}
         for key in keys or ():
             if key in self._rows:
-                shard, place = self._rows[key]
-                places.setdefault(shard.index.name, []).append(place)
+                shard, row_index = self._rows[key]
+                row_indices.setdefault(shard.index.name, []).append(row_index)
         sound = 0
-        for name, rows in places.items():
+        for name, rows in row_indices.items():
             shard = self._shards[name]
             arrays = self._arrays(shard)
             bad = next((row for row in rows if not shard.is_sound(row, arrays)), None)
@@ -286,13 +286,13 @@ def _open(index: Path) -> _Shard:
 def _map(data: Path, header: bytes) -> dict[str, Rows]:
     # Copy-on-write, so that tensors over it count as writable; nothing is ever written.
     mapped = np.memmap(data, dtype=np.uint8, mode="c", offset=len(header))
-    found: dict[str, Rows] = {}
+    arrays: dict[str, Rows] = {}
     for name, entry in json.loads(header[8:]).items():
         begin, end = entry["data_offsets"]
         count, *shape = entry["shape"]
         raw = np.asarray(mapped[begin:end]).reshape(count, -1)
-        found[name] = Rows(raw, entry["dtype"], tuple(shape))
-    return found
+        arrays[name] = Rows(raw, entry["dtype"], tuple(shape))
+    return arrays
 
 
 def _header(arrays: Mapping[str, Rows]) -> bytes:
@@ -313,10 +313,10 @@ def _header(arrays: Mapping[str, Rows]) -> bytes:
 
 
 def _crc(parts: Iterable[NDArray[np.uint8]]) -> int:
-    found = 0
+    checksum = 0
     for part in parts:
-        found = zlib.crc32(np.ascontiguousarray(part).data, found)
-    return found
+        checksum = zlib.crc32(np.ascontiguousarray(part).data, checksum)
+    return checksum
 
 
 def _body_crc(body: Any) -> int:

@@ -51,17 +51,17 @@ def open_bank(
 
 def needs_pixels(bank: FeatureBank, views: ViewDataset) -> bool:
     """Say whether images have to be loaded: neither all embeddings nor all features are kept."""
-    return not (_keeps_embeddings(bank, views) or _keeps_features(bank, views))
+    return not (_has_embeddings(bank, views) or _has_features(bank, views))
 
 
-def _keeps_embeddings(bank: FeatureBank, views: ViewDataset) -> bool:
+def _has_embeddings(bank: FeatureBank, views: ViewDataset) -> bool:
     store = bank.stores.get("images")
     if store is None:
         return False
     return all(image_key(view, bank.keys.content_of(image)) in store for image, view in views.keys)
 
 
-def _keeps_features(bank: FeatureBank, views: ViewDataset) -> bool:
+def _has_features(bank: FeatureBank, views: ViewDataset) -> bool:
     if not bank.knows_regions:
         return False
     return all(

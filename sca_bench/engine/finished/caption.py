@@ -27,7 +27,7 @@ from sca_bench.settings import CellSettings, DataSettings, ScenesSplit
 from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.study.keys.fingerprint import Fingerprints
 from sca_bench.study.runs.record import RunRecord
-from sca_bench.study.runs.revisions import asked_then
+from sca_bench.study.runs.revisions import had_setting
 from sca_bench.study.runs.store import Store
 from sca_bench.types import Prediction
 
@@ -89,10 +89,10 @@ def caption_region(
     image = read_image(image_path)
     _check_prompt(image, box_xyxy, point_xy, image_path)
     captioner = FinishedCaptioner(record, folder)
-    found, mask = captioner.caption(image, box_xyxy, point_xy)
+    captioned, mask = captioner.caption(image, box_xyxy, point_xy)
     out.parent.mkdir(parents=True, exist_ok=True)
-    draw_overlay(image, mask, box_xyxy, point_xy, found.caption).save(out)
-    return found
+    draw_overlay(image, mask, box_xyxy, point_xy, captioned.caption).save(out)
+    return captioned
 
 
 def caption_examples(store: Store, run: str, count: int, out: Path) -> list[str]:
@@ -128,8 +128,8 @@ def caption_examples(store: Store, run: str, count: int, out: Path) -> list[str]
         regions = regions_of_run.regions_of(image_id)
         region = regions[number % len(regions)]
         image = regions_of_run.load_image(image_id)
-        found, mask = captioner.caption(image, region.box_xyxy, None)
-        text = f"{found.caption}   (reference: {' / '.join(region.references)})"
+        prediction, mask = captioner.caption(image, region.box_xyxy, None)
+        text = f"{prediction.caption}   (reference: {' / '.join(region.references)})"
         name = f"{number + 1:02d}_{file_name(image_id)}_{file_name(region.region_id)}.png"
         draw_overlay(image, mask, region.box_xyxy, None, text).save(out / name)
         lines.append(f"{name}: {text}")
@@ -179,12 +179,13 @@ class FinishedCaptioner:
         features = self.captioner.frozen_features(batch, with_masks=True)
         features = rounded(features, self.settings.features)
         decoding = Decoding(self.settings.eval.num_beams, self.settings.eval.max_new_tokens)
-        found: Prediction = self.captioner.generate(replace(batch, features=features), decoding)[0]
+        batch = replace(batch, features=features)
+        prediction: Prediction = self.captioner.generate(batch, decoding)[0]
         best = int(features.ious_NM[0].argmax())
         mask = mask_in_image(
             features.need("mask_logits_NMhw")[0, best].cpu(), image.shape[:2], self.image_size
         )
-        return found, mask
+        return prediction, mask
 
 
 def _shares_prefix(captioner: object) -> bool:
@@ -205,7 +206,7 @@ def check_frozen_inputs(record: RunRecord, settings: CellSettings, folder: Path)
     with at(folder):
         inputs = Fingerprints().inputs(frozen)
     for key, digest in inputs.items():
-        if asked_then(record, key) and record.inputs.get(key) != digest:
+        if had_setting(record, key) and record.inputs.get(key) != digest:
             raise InputError(folder, key, "the weights this run used have changed since")
 
 

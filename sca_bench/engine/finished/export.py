@@ -41,8 +41,8 @@ def export_run(store: Store, run: str, out: Path) -> list[str]:
         "trained_sha256": file_sha256(find_trained(record, folder)),
     }
     card, is_new = write_once(out, CARD, origin, lambda path: _write(record, folder, path))
-    said = f"{out}: {'written' if is_new else 'exported before, unchanged'}"
-    lines = [f"{said}; {record.variant}, cell {record.cell_id}, seed {record.seed}"]
+    what_happened = f"{out}: {'written' if is_new else 'exported before, unchanged'}"
+    lines = [f"{what_happened}; {record.variant}, cell {record.cell_id}, seed {record.seed}"]
     return lines + [str(note) for note in card["notes"]]
 
 

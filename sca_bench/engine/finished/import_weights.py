@@ -95,10 +95,10 @@ def _import_sca(source: Path, folder: Path, out: Path) -> Facts:
         original = get_class((config.get("architectures") or [None])[0])
         model = load_original(source)
         fragment = settings.settings_of(model, original)
-    place = out.resolve()
-    fragment["sam"]["weights"] = str(place / SAM)
-    fragment["text_decoder"] = {"weights": str(place / TEXT_DECODER)}
-    fragment["start_from"] = str(place / TRAINED)
+    resolved_out = out.resolve()
+    fragment["sam"]["weights"] = str(resolved_out / SAM)
+    fragment["text_decoder"] = {"weights": str(resolved_out / TEXT_DECODER)}
+    fragment["start_from"] = str(resolved_out / TRAINED)
     _save(model.region_encoder.sam.state_dict(), folder / SAM)
     save_text_decoder(model.text_decoder, folder / TEXT_DECODER)
     _save(model.trainable_state(), folder / TRAINED)

@@ -27,7 +27,7 @@ from sca_bench.models.sam.sam import sam_dims
 from sca_bench.study.keys.cell import RunSplit
 from sca_bench.study.keys.fingerprint import Fingerprints
 from sca_bench.study.runs.record import RunRecord
-from sca_bench.study.runs.revisions import OLDER, asked_then, identity_of, raised
+from sca_bench.study.runs.revisions import OLDER, had_setting, identity_of, raised
 from sca_bench.study.runs.store import PREDICTIONS, Store
 
 
@@ -120,13 +120,13 @@ class _Verifier:
             gives = f"settings and inputs give the id {key} with revision {record.revision}"
             problem = f"{gives}, the record says {record.cell_id}"
             raise InputError(self.folder, "cell_id", problem)
-        said = f"{record.variant} revision {record.revision}, seed {record.seed}, id agrees"
-        return f"{said}; {OLDER}: {', '.join(self.raised)}" if self.raised else said
+        summary = f"{record.variant} revision {record.revision}, seed {record.seed}, id agrees"
+        return f"{summary}; {OLDER}: {', '.join(self.raised)}" if self.raised else summary
 
     def inputs_are_the_same(self) -> str:
         """Digest every file that the settings name again."""
         here = Fingerprints().inputs(self.settings)
-        here = {key: digest for key, digest in here.items() if asked_then(self.record, key)}
+        here = {key: digest for key, digest in here.items() if had_setting(self.record, key)}
         changed = sorted(k for k in here if here[k] != self.record.inputs.get(k))
         if changed:
             problem = f"has changed since the run, as have {len(changed) - 1} more inputs"
@@ -152,15 +152,15 @@ class _Verifier:
         path = self.folder / PREDICTIONS
         if not path.is_file():
             raise InputError(path, "", "missing")
-        found = {row.region_id for row in read_rows(path)}
+        ids = {row.region_id for row in read_rows(path)}
         expected = {region.region_id for region in captioned.regions}
         for names, problem in (
-            (sorted(expected - found), "regions have no caption"),
-            (sorted(found - expected), "captions belong to no region"),
+            (sorted(expected - ids), "regions have no caption"),
+            (sorted(ids - expected), "captions belong to no region"),
         ):
             if names:
                 raise InputError(path, names[0], f"{len(names)} {problem}, the first is this")
-        return f"{len(found)} captions for the {len(expected)} regions of {captioned.name}"
+        return f"{len(ids)} captions for the {len(expected)} regions of {captioned.name}"
 
     @torch.no_grad()
     def captions_repeat(self, num_regions: int) -> str:

@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from sca_bench.engine.forecast.costs import Appraisal
-from sca_bench.engine.forecast.wall_time import RunKey, predict, runs_of
+from sca_bench.engine.forecast.costs import PlanCosts
+from sca_bench.engine.forecast.wall_time import RunKey, forecast_time, runs_of
 from sca_bench.errors import InputError
 from sca_bench.study.plan.plan import Group, Training
 from sca_bench.study.plan.schedule import Schedule
@@ -24,8 +24,8 @@ def parse_duration(text: str) -> float:
     Raises:
         InputError: It is none of those.
     """
-    found = _FORM.fullmatch(text.replace(" ", ""))
-    hours, minutes, seconds = (int(part or 0) for part in found.groups()) if found else (0, 0, 0)
+    match = _FORM.fullmatch(text.replace(" ", ""))
+    hours, minutes, seconds = (int(part or 0) for part in match.groups()) if match else (0, 0, 0)
     total = 3600.0 * hours + 60.0 * minutes + seconds
     if not total:
         raise InputError("--budget", text, "is no duration", "write 45s, 90m, 2h or 1h30m")
@@ -51,14 +51,14 @@ class Budget:
         until: Time (monotonic) at which it is used up.
         schedule: The groups, as the run spreads them.
         store: The runs folder.
-        appraisal: What was measured of them.
+        costs: What was measured of them.
         postponed: Name of a run that was not started -> why.
     """
 
     until: float
     schedule: Schedule
     store: Store
-    appraisal: Appraisal
+    costs: PlanCosts
     postponed: dict[str, str] = field(default_factory=dict)
     _seconds: dict[RunKey, float] = field(default_factory=dict)
     _scoring_s: float = 0.0
@@ -70,13 +70,13 @@ class Budget:
         Raises:
             InputError: The time of a group is not known.
         """
-        prediction = predict(self.schedule, self.store, self.appraisal)
-        if prediction is None or self.appraisal.overheads is None:
-            why = "; ".join(self.appraisal.notes) or "a group could not be measured"
+        forecast = forecast_time(self.schedule, self.store, self.costs)
+        if forecast is None or self.costs.overheads is None:
+            why = "; ".join(self.costs.notes) or "a group could not be measured"
             raise InputError("--budget", "", f"the time of this suite is not known: {why}")
-        over = self.appraisal.overheads
-        self._seconds = dict(prediction.groups)
-        self._start_s, self._scoring_s = over.start_s, prediction.rest_s - over.start_s
+        over = self.costs.overheads
+        self._seconds = dict(forecast.groups)
+        self._start_s, self._scoring_s = over.start_s, forecast.rest_s - over.start_s
 
     @property
     def left_s(self) -> float:
@@ -88,21 +88,21 @@ class Budget:
 
         The longest come first, as they would start; a shorter one may fit where a longer does not.
         """
-        kept: list[Group] = []
+        chosen: list[Group] = []
         index = TrainedIndex(self.store)
         given: set[Training] = set()
         for group in _givers_first(self.schedule.groups):
             if any(t not in given and index.find(*t) is None for t in group.waits_for):
                 self._postpone(group, "what it starts from was not started")
                 continue
-            tried = replace(self.schedule, groups=(*kept, group))
-            found = predict(tried, self.store, self.appraisal)
-            if found is None or found.total_s - self._start_s > self.left_s:
+            tried = replace(self.schedule, groups=(*chosen, group))
+            forecast = forecast_time(tried, self.store, self.costs)
+            if forecast is None or forecast.total_s - self._start_s > self.left_s:
                 self._too_long(group)
                 continue
-            kept.append(group)
+            chosen.append(group)
             given |= {job.gives for job in group.jobs if job.gives is not None}
-        return kept
+        return chosen
 
     def affords(self, group: Group) -> bool:
         """Say whether a group that could start now fits; postpone it otherwise."""

@@ -55,7 +55,7 @@ class CellWork(_Figures):
 
 
 class GroupProbe(_Figures):
-    """What a miniature of a group took on this machine, in seconds.
+    """What a probe run of a group took on this machine, in seconds.
 
     Attributes:
         load_s: Reading all its splits.
@@ -106,7 +106,7 @@ class Overheads(_Figures):
     mirror_more_s: float
 
 
-class Appraisal(_Figures):
+class PlanCosts(_Figures):
     """All that is known of a plan's cost.
 
     Attributes:
@@ -115,7 +115,7 @@ class Appraisal(_Figures):
         gpus: GPUs.
         sizes: `split_key` -> size; a split whose files are missing has none.
         works: Cell id -> work; only cells that can be sized.
-        probes: `shape_key` of a group -> what its miniature took; empty without a probe.
+        probes: `shape_key` of a group -> what its probe run took; empty without a probe.
         overheads: What a run takes beside its groups; None without a probe.
         notes: What is not known, and why.
     """
@@ -132,12 +132,12 @@ class Appraisal(_Figures):
     @staticmethod
     def wrong_input(text: str) -> list[str]:
         """Return `where, key, problem, fix` of an input error that stands in place of figures."""
-        found: list[str] = json.loads(text)["wrong"]
-        return found
+        parts: list[str] = json.loads(text)["wrong"]
+        return parts
 
 
 class Request(_Figures):
-    """What is to be appraised.
+    """What is to be measured.
 
     Attributes:
         suite: The suite file.

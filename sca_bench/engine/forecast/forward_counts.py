@@ -1,6 +1,6 @@
 """How often the frozen parts run: each cell alone and without a cache, and as a run will do it.
 
-No torch: numbers of images and regions come from an appraisal.
+No torch: numbers of images and regions come from the measured `PlanCosts`.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class Sizes:
         part, name = cell.identity.split_settings(split), cell.identity.data_split(split)
         if part is None:
             return None
-        if (found := self._known.get(split_key(cell, split))) is not None:
-            return found
+        if (size := self._known.get(split_key(cell, split))) is not None:
+            return size
         drawn = cell.settings.train.regions_per_image
         images = part.num_images if isinstance(part, ScenesSplit) else None
         if not isinstance(part, ScenesSplit | MixtureSplit):
@@ -95,11 +95,11 @@ class Sizes:
 
     def drawn(self, cell: Cell) -> float:
         """Return how many regions a training draw keeps, at most where the split is not here."""
-        found = self._known.get(split_key(cell, "train"))
+        size = self._known.get(split_key(cell, "train"))
         most = cell.settings.train.regions_per_image
-        if found is None:
+        if size is None:
             self.notes[f"training draws keep {most} regions an image, at most"] = None
-        return found.drawn if found is not None else most
+        return size.drawn if size is not None else most
 
 
 def split_key(cell: Cell, split: RunSplit) -> str:
@@ -197,7 +197,7 @@ def _pass(count: Count, cell: Cell, split: RunSplit, times: int, sizes: Sizes) -
 
 def banks(groups: Iterable[Group], runs_dir: Path) -> list[Bank]:
     """Return the features that a run of these groups will compute once and keep."""
-    found: list[Bank] = []
+    listed: list[Bank] = []
     claimed: set[tuple[str, str]] = set()
     for group, splits in preparations(list(groups)):
         for split in splits:
@@ -213,16 +213,16 @@ def banks(groups: Iterable[Group], runs_dir: Path) -> list[Bank]:
             families = {family for family in keys if family in read} or {"images"}
             images = cell.identity.split_images(split)
             cache = Cache.of(runs_dir, cell.settings.runtime)
-            there = {
+            is_cached = {
                 family: (key, images) in claimed or cache.holds(key, images)
                 for family, key in keys.items()
             }
-            missing = {family: keys[family] for family in keys if not there[family]}
-            if families - {family for family in keys if there[family]}:
+            missing = {family: keys[family] for family in keys if not is_cached[family]}
+            if families - {family for family in keys if is_cached[family]}:
                 claimed |= {(key, images) for key in keys.values()}
                 wanted = {f: key for f, key in missing.items() if f in families}
-                found.append(Bank(split, cell, wanted, there["images"]))
-    return found
+                listed.append(Bank(split, cell, wanted, is_cached["images"]))
+    return listed
 
 
 def shared(groups: Iterable[Group], runs_dir: Path, sizes: Sizes) -> Count:
@@ -246,7 +246,7 @@ def bank_count(bank: Bank, sizes: Sizes) -> Count:
 
 
 def in_group(jobs: Iterable[Job], sizes: Sizes) -> Count:
-    """Count what a group computes as it comes; its first run stands for all of them."""
+    """Count what a group computes anew at every step; its first run represents all."""
     lead = next((job for job in jobs if reads_sam(job.cell)), None)
     once = Count()
     if lead is None:
@@ -264,7 +264,7 @@ def in_group(jobs: Iterable[Job], sizes: Sizes) -> Count:
             _pass(part, lead.cell, split, times, sizes)
         if split == "train" and (settings.eval.also_train or not lead.steps):
             _pass(part, lead.cell, split, 1, sizes)
-        once.add(0 if lead.cell.identity.keeps(split) else part.images, part.regions)
+        once.add(0 if lead.cell.identity.caches(split) else part.images, part.regions)
     return once
 
 

@@ -30,14 +30,14 @@ class Operations:
     Attributes:
         alone: Cell id -> of one seed by itself, its pretraining included.
         shared: Cell id -> of one seed in its group: its own part, and its share of the frozen one.
-        kept: Of the features that are computed once for all.
+        cached: Of the features that are computed once for all.
         total_alone: Of all runs, each by itself.
         total_shared: Of all runs and stages, as they will run.
     """
 
     alone: Mapping[str, float]
     shared: Mapping[str, float]
-    kept: float
+    cached: float
     total_alone: float
     total_shared: float
 
@@ -85,12 +85,12 @@ def operations(
                 )
                 by_itself[job.cell.cell_id] = own + _frozen(alone([job], stages, sizes), work)
                 total_alone += by_itself[job.cell.cell_id]
-    kept = sum(
+    cached = sum(
         _frozen(bank_count(bank, sizes), works[bank.cell.cell_id])
         for bank in banks(groups, runs_dir)
         if bank.cell.cell_id in works
     )
-    return Operations(by_itself, together, kept, total_alone, total_shared + kept)
+    return Operations(by_itself, together, cached, total_alone, total_shared + cached)
 
 
 def _chain(cell: Cell, stages: Mapping[str, Cell]) -> Iterable[Cell]:
@@ -126,9 +126,9 @@ def peak_gib(jobs: Iterable[Job], works: Mapping[str, CellWork]) -> float:
 
     Trained weights and AdamW's two moments are held for every cell, gradients for one.
     """
-    found = [works[job.cell.cell_id] for job in jobs if job.cell.cell_id in works]
-    if not found:
+    known = [works[job.cell.cell_id] for job in jobs if job.cell.cell_id in works]
+    if not known:
         return 0.0
-    frozen = max(work.frozen_gib for work in found)
-    trained = sum(3 * work.trained_gib for work in found)
-    return frozen + trained + max(work.trained_gib + work.step_gib for work in found)
+    frozen = max(work.frozen_gib for work in known)
+    trained = sum(3 * work.trained_gib for work in known)
+    return frozen + trained + max(work.trained_gib + work.step_gib for work in known)

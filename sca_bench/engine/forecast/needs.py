@@ -133,10 +133,10 @@ def _of_metrics(suite: Suite) -> Iterator[Need]:
         elif name in ("clip_score", "sentence_similarity"):
             yield _need(f"a model, for {name}", partial(model_folder, name))
     coverage = [name for name, spec in specs.items() if spec.family == "coverage"]
-    for found in (_tagger, _vectors):
-        names = [name for name in coverage if name.endswith("_fuzzy") == (found is _vectors)]
+    for check in (_tagger, _vectors):
+        names = [name for name in coverage if name.endswith("_fuzzy") == (check is _vectors)]
         if names:
-            yield _need(f"spaCy, for {', '.join(names)}", found)
+            yield _need(f"spaCy, for {', '.join(names)}", check)
 
 
 def _tagger() -> str:
@@ -159,8 +159,8 @@ def _need(what: str, find: Callable[[], object]) -> Need:
 
 def _machine(suite: Suite, runs_dir: Path) -> Iterator[Need]:
     if disk := suite.needs.get("disk_gib"):
-        place = next(p for p in (runs_dir.resolve(), *runs_dir.resolve().parents) if p.exists())
-        free = shutil.disk_usage(place).free / _GIB
+        existing = next(p for p in (runs_dir.resolve(), *runs_dir.resolve().parents) if p.exists())
+        free = shutil.disk_usage(existing).free / _GIB
         state = "there" if free >= disk else "missing"
         get = "" if free >= disk else "name a larger disk with --runs-dir"
         what = f"{disk:g} GiB of disk for {runs_dir}"
@@ -169,14 +169,14 @@ def _machine(suite: Suite, runs_dir: Path) -> Iterator[Need]:
         what = f"a GPU with {memory:g} GiB"
         gpus = _gpus()
         best = max((gib for _, gib in gpus), default=0.0)
-        found = ", ".join(f"{name} ({gib:.0f} GiB)" for name, gib in gpus) or "no GPU"
+        names = ", ".join(f"{name} ({gib:.0f} GiB)" for name, gib in gpus) or "no GPU"
         if best >= memory:
-            yield Need(what, "there", found)
+            yield Need(what, "there", names)
         else:
             get = "run it on a machine with CUDA; a CPU does it too, in months"
             if gpus:
                 get = "lower runtime.eval_regions, or set text_decoder.gradient_checkpointing"
-            yield Need(what, "missing", found, get, stops=False)
+            yield Need(what, "missing", names, get, stops=False)
 
 
 def _gpus() -> list[tuple[str, float]]:

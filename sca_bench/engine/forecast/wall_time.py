@@ -1,4 +1,4 @@
-"""From figures to a prediction: how long a run will take, and each of its groups. No torch."""
+"""From figures to a forecast: how long a run will take, and each of its groups. No torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sca_bench.engine.forecast.costs import Appraisal, GroupProbe
+from sca_bench.engine.forecast.costs import GroupProbe, PlanCosts
 from sca_bench.engine.forecast.forward_counts import Bank, Sizes, banks, num_validations, shape_key
 from sca_bench.engine.thumbnails import MAX_IMAGES
 from sca_bench.study.keys.cell import RunSplit
@@ -20,7 +20,7 @@ RunKey = frozenset[tuple[str, int]]
 
 
 @dataclass(frozen=True)
-class Prediction:
+class TimeForecast:
     """What a run will take, in seconds of wall time.
 
     Attributes:
@@ -30,7 +30,7 @@ class Prediction:
         rest_s: Starting, scoring and the MLflow mirror.
         memory_mib: Peak memory of all workers that run at one time, at most.
         cache_bytes: What the features that will be kept take on disk.
-        cpu_share: Share of the cores that the miniatures got, on average.
+        cpu_share: Share of the cores that the probe runs got, on average.
     """
 
     groups: Mapping[RunKey, float]
@@ -52,22 +52,22 @@ def runs_of(group: Group) -> RunKey:
     return frozenset((job.cell.cell_id, job.seed) for job in group.jobs)
 
 
-def predict(
-    schedule: Schedule, store: Store, appraisal: Appraisal, *, mirror: bool = True
-) -> Prediction | None:
+def forecast_time(
+    schedule: Schedule, store: Store, costs: PlanCosts, *, mirror: bool = True
+) -> TimeForecast | None:
     """Predict what a run of a schedule takes; None where a group of it was not measured.
 
     Args:
         schedule: The groups and their workers.
         store: The runs folder, which knows what is trained or kept already.
-        appraisal: What was measured.
+        costs: What was measured.
         mirror: Whether the runs are mirrored to MLflow.
     """
     probes = {shape_key(g, schedule.threads): g for g in schedule.groups}
-    if appraisal.overheads is None or probes.keys() - appraisal.probes.keys():
+    if costs.overheads is None or probes.keys() - costs.probes.keys():
         return None
-    sizes, over = Sizes(appraisal.sizes), appraisal.overheads
-    of = {runs_of(g): appraisal.probes[shape_key(g, schedule.threads)] for g in schedule.groups}
+    sizes, over = Sizes(costs.sizes), costs.overheads
+    of = {runs_of(g): costs.probes[shape_key(g, schedule.threads)] for g in schedule.groups}
     groups = {runs_of(g): group_s(g, of[runs_of(g)], store, sizes) for g in schedule.groups}
     prepare_s = _prepare_s(schedule, store, sizes, of)
     run_s = _side_by_side(schedule, groups)
@@ -76,10 +76,10 @@ def predict(
     mirrored_s = 0.0
     if mirror:
         # While runs are under way it takes its share of the cores; scores follow at the end.
-        beside_s = (over.mirror_s + over.mirror_more_s * num_runs) / appraisal.cores
+        beside_s = (over.mirror_s + over.mirror_more_s * num_runs) / costs.cores
         mirrored_s = beside_s + over.mirror_more_s * num_runs
     peaks = sorted((probe.memory_mib for probe in of.values()), reverse=True)
-    return Prediction(
+    return TimeForecast(
         groups,
         prepare_s + over.pool_s,
         run_s,

@@ -18,7 +18,7 @@ from sca_bench.engine.launch.preparer import Preparer
 from sca_bench.engine.launch.progress import RunProgress, eta_text
 from sca_bench.engine.mlflow_mirror import Tracker
 from sca_bench.engine.worker.pool import RUN, Attempt, Pool
-from sca_bench.engine.worker.pruning import Judge, answer
+from sca_bench.engine.worker.pruning import Pruner, answer_request
 from sca_bench.errors import InputError
 from sca_bench.study.plan.plan import Group, Job, Plan, Training
 from sca_bench.study.plan.schedule import make_schedule
@@ -39,7 +39,7 @@ class Launcher:
         command: The command line, for the records.
         console: Where progress goes.
         tracker: The MLflow mirror, if wanted.
-        judge: Says after each validation which cells go on, if anything does.
+        pruner: Says after each validation which cells go on, if anything does.
         budget: Wall time beyond which nothing is started, if there is a limit.
         failed: Job name -> reason of what failed.
         counters: What was computed: `encoder_forwards`, `sam_mixer_forwards`.
@@ -50,7 +50,7 @@ class Launcher:
     command: str
     console: Console
     tracker: Tracker | None
-    judge: Judge | None = None
+    pruner: Pruner | None = None
     budget: Budget | None = None
     failed: dict[str, str] = field(default_factory=dict)
     counters: Counter[str] = field(default_factory=Counter)
@@ -99,7 +99,7 @@ class Launcher:
             device=self._device,
             command=self.command,
             since=self._began,
-            judged=self.judge is not None,
+            asks_pruner=self.pruner is not None,
             frozen_threads=self._schedule.prepare_threads,
         )
 
@@ -117,9 +117,9 @@ class Launcher:
                 took = max(self._prepared_s.get(cell.cell_id, 0.0) for cell in job.cells)
                 job = replace(job, prepared_s=took)
                 self._pool.start(_names(job.cells), job, RUN)
-            if self.judge is not None:
+            if self.pruner is not None:
                 for attempt in self._pool.running:
-                    answer(attempt.outcome_path.parent, self.judge)
+                    answer_request(attempt.outcome_path.parent, self.pruner)
             for attempt in self._pool.collect():
                 done += len(attempt.job.cells)
                 self._finish(attempt, done, total)
@@ -151,7 +151,7 @@ class Launcher:
         coming = {job.gives for group in waiting for job in group.jobs}
         left: list[Group] = []
         for group in waiting:
-            kept: list[Job] = []
+            runnable: list[Job] = []
             for job in group.jobs:
                 lost = {t for t in job.waits_for - coming if not self._is_there(t)}
                 if lost:
@@ -159,9 +159,9 @@ class Launcher:
                     cell = self._job(Group(group.key, group.seed, (job,)), 1).cells[0]
                     self._fail(cell, f"{name}, whose weights it needs, failed")
                 else:
-                    kept.append(job)
-            if kept:
-                left.append(Group(group.key, group.seed, tuple(kept)))
+                    runnable.append(job)
+            if runnable:
+                left.append(Group(group.key, group.seed, tuple(runnable)))
         return left
 
     def _is_blocked(self, group: Group) -> bool:

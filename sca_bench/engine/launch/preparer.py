@@ -95,9 +95,9 @@ class Preparer:
         for cell in attempt.job.cells:
             if cell.key in outcome.failed:
                 self._blocked[cell.cell_id] = f"{outcome.failed[cell.key]}; log: {attempt.log_path}"
-            self.prepared_s[cell.cell_id] += sum(t["seconds"] for t in outcome.kept.values())
+            self.prepared_s[cell.cell_id] += sum(t["seconds"] for t in outcome.filled.values())
         encoded = self._encoded.setdefault(frozenset(c.key for c in attempt.job.cells), Counter())
-        for split, took in outcome.kept.items():
+        for split, took in outcome.filled.items():
             if took["encoded"]:
                 encoded[split] += int(took["encoded"])
         for message in outcome.messages:

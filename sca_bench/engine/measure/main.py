@@ -1,4 +1,4 @@
-"""Appraises a plan in a process of its own, so that `plan` never loads torch.
+"""Measures the costs of a plan in a process of its own, so that `plan` never loads torch.
 
 `python -m sca_bench.engine.measure.main REQUEST.json OUT.json`
 """
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from sca_bench.engine.device import resolve_device, this_machine
-from sca_bench.engine.forecast.costs import Appraisal, CellWork, Request
+from sca_bench.engine.forecast.costs import CellWork, PlanCosts, Request
 from sca_bench.engine.forecast.forward_counts import TIMELESS
 from sca_bench.engine.measure.flops import work_of
 from sca_bench.engine.measure.probe import Memory, Prober
@@ -32,7 +32,7 @@ from sca_bench.study.suite.suite import load_suite
 _WORKLESS = {"data", "note", "pretraining", "runtime", "start_from"}
 
 
-def appraise(
+def measure_plan(
     plan: Plan,
     store: Store,
     *,
@@ -40,13 +40,13 @@ def appraise(
     count: bool,
     say: Callable[[str], None],
     start_s: float = 0.0,
-) -> Appraisal:
+) -> PlanCosts:
     """Measure and count what a plan takes; what was measured before is taken from memory.
 
     Args:
         plan: The plan.
         store: The runs folder.
-        probe: Measure miniatures on this machine.
+        probe: Measure probe runs on this machine.
         count: Count operations and memory without weights.
         say: Prints a line for the user.
         start_s: Seconds from the prompt until now.
@@ -58,29 +58,29 @@ def appraise(
     here = this_machine(resolve_device(runs[0].cell.settings.runtime.device))
     name = digest_json([machine(torch.device(here.device), 0), here.cores, package_versions()])[:12]
     memory = Memory(store.root / "probes.json", name)
-    found: dict[str, Any] = {"device": here.device, "cores": here.cores, "gpus": here.gpus}
+    figures: dict[str, Any] = {"device": here.device, "cores": here.cores, "gpus": here.gpus}
     notes: list[str] = []
     if probe and plan.left:
         schedule = make_schedule(plan, store, here)
         prober = Prober(plan, store, schedule, here, memory, say)
         prober.measure()
-        found |= {"sizes": prober.sizes, "probes": prober.probes}
-        found["overheads"] = prober.overheads(start_s) if prober.probes else None
+        figures |= {"sizes": prober.sizes, "probes": prober.probes}
+        figures["overheads"] = prober.overheads(start_s) if prober.probes else None
         notes += prober.notes
     if count:
         works = _works(plan, Memory(store.root / "probes.json", package_versions()["torch"]), say)
-        found["works"] = works
+        figures["works"] = works
         lacking = sorted({j.cell.name for j in plan.jobs if j.cell.cell_id not in works})
         if lacking:
             notes.append(
                 f"operations are counted for SCA's designs only, not for {', '.join(lacking)}"
             )
-    return Appraisal(**found, notes=list(dict.fromkeys(notes)))
+    return PlanCosts(**figures, notes=list(dict.fromkeys(notes)))
 
 
 def _works(plan: Plan, memory: Memory, say: Callable[[str], None]) -> dict[str, CellWork]:
     """Count what the cells and stages compute, each structure once."""
-    found: dict[str, CellWork] = {}
+    works_of_cells: dict[str, CellWork] = {}
     cells = {job.cell.cell_id: job.cell for job in (*plan.jobs, *plan.stages)}
     for number, (cell_id, cell) in enumerate(cells.items(), start=1):
         key = _structure(cell.settings)
@@ -95,21 +95,21 @@ def _works(plan: Plan, memory: Memory, say: Callable[[str], None]) -> dict[str, 
                 continue
             known = work.model_dump()
             memory.put("work", key, known)
-        found[cell_id] = CellWork.model_validate(known)
-    return found
+        works_of_cells[cell_id] = CellWork.model_validate(known)
+    return works_of_cells
 
 
 def _structure(settings: CellSettings) -> str:
     """Return the key of all that decides what a cell computes."""
-    kept = settings.model_dump(
+    structure = settings.model_dump(
         mode="json", exclude=dict.fromkeys(_WORKLESS, True) | {"train": TIMELESS}
     )
-    kept["sam"].pop("weights")
-    return digest_json(kept)[:16]
+    structure["sam"].pop("weights")
+    return digest_json(structure)[:16]
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Appraise what a file asks for; write the figures, or the one line that says what is wrong."""
+    """Measure the plan that a file names; write the figures, or what is wrong with the input."""
     request = Request.model_validate_json(Path(arguments[0]).read_text(encoding="utf-8"))
     out, store = Path(arguments[1]), Store(request.runs_dir)
     try:
@@ -122,7 +122,7 @@ def main(arguments: Sequence[str]) -> int:
         )
         plan = make_plan(suite, store, only=request.only, allow_missing=True)
         start_s = time.time() - request.asked if request.asked else 0.0
-        found = appraise(
+        costs = measure_plan(
             plan,
             store,
             probe=request.probe,
@@ -134,7 +134,7 @@ def main(arguments: Sequence[str]) -> int:
         wrong = [error.where, error.key, error.problem, error.fix]
         write_atomic(out, json.dumps({"wrong": wrong}))
         return 2
-    write_atomic(out, found.model_dump_json())
+    write_atomic(out, costs.model_dump_json())
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Probing a plan: a miniature of every kind of group, measured on this machine and remembered.
+"""Probing a plan: a short run of every kind of group, measured on this machine and remembered.
 
 The processes are those of the run: forked from one server, with the run's number of threads, and as
 many at a time, since workers share memory bandwidth. What was measured stands in `probes.json` of
@@ -102,7 +102,7 @@ class Prober:
             else:
                 new[key] = group
         if new:
-            self.say(f"measuring {len(new)} kinds of groups in miniature on this machine ...")
+            self.say(f"measuring {len(new)} kinds of groups by short runs on this machine ...")
             with tempfile.TemporaryDirectory(prefix="sca_bench_probe_") as folder:
                 self._measure(new, Path(folder))
 
@@ -121,11 +121,11 @@ class Prober:
             jobs = {key: self._job(group) for key, group in kinds.items()}
             read = self._wave(jobs, probe_run.READ, 1, self.schedule.threads, meanwhile=self._score)
             small: dict[str, GroupJob] = {}
-            for number, (key, found) in enumerate(read.items()):
-                sizes = {n: SplitSize.model_validate(s) for n, s in found["sizes"].items()}
+            for number, (key, measured) in enumerate(read.items()):
+                sizes = {n: SplitSize.model_validate(s) for n, s in measured["sizes"].items()}
                 for name, split in _split_keys(kinds[key]).items():
                     self.sizes[split] = sizes[name]
-                    self.memory.put("split", split, found["sizes"][name])
+                    self.memory.put("split", split, measured["sizes"][name])
                 small[key] = small_job(jobs[key], folder / f"runs-{number}", sizes)
             waiting = len(preparations(list(self.schedule.groups)))
             width = min(waiting * self.schedule.shares(waiting), self.schedule.limit)
@@ -135,8 +135,8 @@ class Prober:
             run = self._wave(small, probe_run.RUN, width, self.schedule.threads)
         finally:
             self._pool.kill()
-        for key, found in run.items():
-            figures = {"load_s": read[key]["load_s"], **prepared[key], **found}
+        for key, measured in run.items():
+            figures = {"load_s": read[key]["load_s"], **prepared[key], **measured}
             self.probes[key] = GroupProbe.model_validate(figures)
             self.memory.put("group", key, self.probes[key].model_dump())
 
@@ -165,30 +165,30 @@ class Prober:
         Where fewer are left, copies of them are the neighbours. `meanwhile` is called beside the
         first ones.
         """
-        found: dict[str, list[dict[str, Any]]] = {}
+        measured: dict[str, list[dict[str, Any]]] = {}
         keys = list(jobs)
         for first in range(0, len(keys), width):
             now = keys[first : first + width]
             names = [now[i % len(now)] for i in range(width)]
             started: list[tuple[str, Attempt, float]] = []
-            for place, key in enumerate(names):
+            for number, key in enumerate(names):
                 job = replace(
-                    jobs[key], threads=threads, attempt=new_attempt(f"{task.name}-{place}")
+                    jobs[key], threads=threads, attempt=new_attempt(f"{task.name}-{number}")
                 )
                 if task != probe_run.READ:
-                    job = replace(job, runs_dir=str(_copy(Path(job.runs_dir), place)))
-                asked = time.time()
-                started.append((key, self._pool.start(task.name, job, task), asked))
+                    job = replace(job, runs_dir=str(_copy(Path(job.runs_dir), number)))
+                asked_at = time.time()
+                started.append((key, self._pool.start(task.name, job, task), asked_at))
             if first == 0:
                 meanwhile()
             while self._pool.running:
                 self._pool.collect()
                 time.sleep(_POLL_S)
-            for key, attempt, asked in started:
+            for key, attempt, asked_at in started:
                 if (figures := self._figures(attempt)) is not None:
-                    found.setdefault(key, []).append(figures)
-                    self._pool_s = self._pool_s or figures.get("began", asked) - asked
-        return {key: _mean(rows) for key, rows in found.items()}
+                    measured.setdefault(key, []).append(figures)
+                    self._pool_s = self._pool_s or figures.get("began", asked_at) - asked_at
+        return {key: _mean(rows) for key, rows in measured.items()}
 
     def _figures(self, attempt: Attempt) -> dict[str, Any] | None:
         outcome = attempt.outcome()
@@ -197,8 +197,8 @@ class Prober:
             names = ", ".join(cell.name for cell in attempt.job.cells)
             self.notes.append(f"{names}: cannot be probed ({next(iter(outcome.failed.values()))})")
             return None
-        found: dict[str, Any] = json.loads(figures_path(attempt.outcome_path).read_text("utf-8"))
-        return found
+        figures: dict[str, Any] = json.loads(figures_path(attempt.outcome_path).read_text("utf-8"))
+        return figures
 
     def overheads(self, start_s: float) -> Overheads:
         """Return what a run takes beside its groups; measured once for each captioned split."""
@@ -209,7 +209,7 @@ class Prober:
         score_s, score_more_s = self._scored_s or (0.0, 0.0)
         with tempfile.TemporaryDirectory(prefix="sca_bench_probe_") as folder:
             mirror_s, mirror_more_s = self._mirror(Path(folder))
-        found = Overheads(
+        overheads = Overheads(
             start_s=start_s,
             pool_s=self._pool_s or start_s,  # both load the same libraries
             score_s=score_s,
@@ -217,8 +217,8 @@ class Prober:
             mirror_s=mirror_s,
             mirror_more_s=mirror_more_s,
         )
-        self.memory.put("overheads", self._overheads_key, found.model_dump())
-        return found
+        self.memory.put("overheads", self._overheads_key, overheads.model_dump())
+        return overheads
 
     @property
     def _overheads_key(self) -> str:
@@ -234,7 +234,7 @@ class Prober:
         split = self.plan.left[0].cell.identity.split_settings("captioned")
         with at(suite.file):
             regions = load_split(split).regions
-        kept = [regions[i] for i in range(min(len(regions), _SCORED_ROWS))]
+        scored = [regions[i] for i in range(min(len(regions), _SCORED_ROWS))]
         seconds: list[float] = []
         with Scorer() as scorer:
             for shift in (1, 2):
@@ -242,17 +242,17 @@ class Prober:
                     CaptionRow(
                         r.region_id,
                         r.image_id,
-                        kept[(i + shift) % len(kept)].references[0],
+                        scored[(i + shift) % len(scored)].references[0],
                         r.references,
                         r.slots,
                     )
-                    for i, r in enumerate(kept)
+                    for i, r in enumerate(scored)
                 ]
                 began = time.perf_counter()
                 with at(suite.file):
                     scorer.score(rows, suite.metrics)
                 seconds.append(time.perf_counter() - began)
-        more = seconds[1] * len(regions) / len(kept)
+        more = seconds[1] * len(regions) / len(scored)
         self._scored_s = seconds[0] - seconds[1] + more, more
 
     def _mirror(self, folder: Path) -> tuple[float, float]:
@@ -284,16 +284,16 @@ class Prober:
 
 def _split_keys(group: Group) -> dict[RunSplit, str]:
     cell = group.jobs[0].cell
-    there = [split for split in SPLITS if cell.identity.split_settings(split) is not None]
-    return {split: split_key(cell, split) for split in there}
+    splits = [split for split in SPLITS if cell.identity.split_settings(split) is not None]
+    return {split: split_key(cell, split) for split in splits}
 
 
-def _copy(runs_dir: Path, place: int) -> Path:
-    """Return the miniature's runs folder, or that of a copy, which reads the same features."""
-    if place == 0 or not runs_dir.exists():
+def _copy(runs_dir: Path, number: int) -> Path:
+    """Return the probe run's folder of runs, or that of a copy, which reads the same features."""
+    if number == 0 or not runs_dir.exists():
         runs_dir.mkdir(parents=True, exist_ok=True)
         return runs_dir
-    copy = runs_dir.with_name(f"{runs_dir.name}-{place}")
+    copy = runs_dir.with_name(f"{runs_dir.name}-{number}")
     copy.mkdir(exist_ok=True)
     features = copy / "features"
     if not features.exists() and (runs_dir / "features").exists():

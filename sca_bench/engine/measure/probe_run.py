@@ -1,4 +1,4 @@
-"""A group in miniature, timed: the same processes, parts and loops, with few images and steps.
+"""A probe run of a group, timed: the same processes, parts and loops, with few images and steps.
 
 What a run does once is kept apart from what it does for every image, step or caption, so that the
 full size follows by multiplication. Runs inside a worker process, beside as many neighbours as the
@@ -50,7 +50,7 @@ def small_job(job: GroupJob, runs_dir: Path, sizes: dict[RunSplit, SplitSize]) -
 
     Args:
         job: The job of the full run.
-        runs_dir: Where the miniature works.
+        runs_dir: Where the probe run works.
         sizes: Size of each of the splits.
     """
     cells = [_small_cell(cell, sizes) for cell in job.cells]
@@ -103,29 +103,29 @@ def measure_reading(job: GroupJob, _unused: Outcome, outcome: Path) -> None:
     settings = lead.settings
     load_s, sets = _timed(lambda: loaders.load_splits(lead))
     sizes: dict[str, Any] = {}
-    for name, found in sets.items():
-        views, rows = len(found.images), len(found.regions)
+    for name, region_set in sets.items():
+        views, rows = len(region_set.images), len(region_set.regions)
         if name == "train" and settings.data.lsj_scale is None and settings.data.flip != "never":
             side = sam_dims(settings.sam.size).image_size
             dataset = loaders.make_dataset(
                 sets, name, lead, image_size=side, seed=0, with_pixels=False
             )
             shown = ViewDataset(dataset).keys
-            views, rows = len(shown), sum(len(found.regions_of(image)) for image, _ in shown)
+            views, rows = len(shown), sum(len(region_set.regions_of(image)) for image, _ in shown)
         most = settings.train.regions_per_image
-        kept = sum(min(most, len(found.regions_of(image))) for image in found.images)
+        num_drawn = sum(min(most, len(region_set.regions_of(image))) for image in region_set.images)
         sizes[name] = SplitSize(
-            images=len(found.images),
-            regions=len(found.regions),
+            images=len(region_set.images),
+            regions=len(region_set.regions),
             views=views,
             rows=rows,
-            drawn=kept / len(found.images),
+            drawn=num_drawn / len(region_set.images),
         ).model_dump()
     _leave(outcome, {"began": began, "load_s": load_s, "sizes": sizes})
 
 
 def measure_preparation(job: GroupJob, _unused: Outcome, outcome: Path) -> None:
-    """Prepare a miniature; leave the time of a preparation and of one image's features."""
+    """Prepare a probe run; leave the time of a preparation and of one image's features."""
     began, done = time.time(), Outcome()
     load_s, sets = _timed(lambda: loaders.load_splits(job.cells[0].identity))
     thumbnails_s, _ = _timed(
@@ -134,8 +134,8 @@ def measure_preparation(job: GroupJob, _unused: Outcome, outcome: Path) -> None:
         )
     )
     whole_s, _ = _timed(lambda: prepare(job, done, outcome.with_suffix(".progress")))
-    most = max(done.kept.values(), key=lambda took: took["images"], default=None)
-    features_s = sum(took["seconds"] for took in done.kept.values())
+    most = max(done.filled.values(), key=lambda took: took["images"], default=None)
+    features_s = sum(took["seconds"] for took in done.filled.values())
     rest_s = whole_s - load_s - thumbnails_s - features_s
     _leave(
         outcome,
@@ -150,7 +150,7 @@ def measure_preparation(job: GroupJob, _unused: Outcome, outcome: Path) -> None:
 
 
 def measure_run(job: GroupJob, _unused: Outcome, outcome: Path) -> None:
-    """Run a miniature to its end; leave the time of a step, a checkpoint, an image's captions."""
+    """Carry a probe run to its end; leave the time of a step, a checkpoint, an image's captions."""
     began, done = time.time(), Outcome()
     run = _TimedRun(job, done)
     whole_s, _ = _timed(run.run)
@@ -235,8 +235,10 @@ class _TimedRun(GroupRun):
             getattr(group.members[0].captioner, "text_decoder", None), "tokenizer", None
         )
         if tokenizer is not None:
-            said = [text for region in self.sets["captioned"].regions for text in region.references]
-            ids = tokenizer(said, add_special_tokens=False)["input_ids"]
+            words = [
+                text for region in self.sets["captioned"].regions for text in region.references
+            ]
+            ids = tokenizer(words, add_special_tokens=False)["input_ids"]
             most = min(group.decoding.max_new_tokens, max(map(len, ids)) + 1)
             group.decoding = replace(group.decoding, max_new_tokens=most)
         return group

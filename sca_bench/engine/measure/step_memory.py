@@ -77,11 +77,11 @@ def estimate_step(settings: CellSettings) -> StepEstimate | None:
     captioner, sized = bare_captioner(settings)
     parameters = list(captioner.parameters())
     trained = [p for p in parameters if p.requires_grad]
-    found = StepEstimate(sum(p.numel() for p in parameters), sum(p.numel() for p in trained))
-    found.memory_gib["weights"] = sum(p.numel() * p.element_size() for p in parameters) / _GIB
-    found.memory_gib["gradients and AdamW"] = 3 * sum(p.numel() * 4 for p in trained) / _GIB
-    found.memory_gib["one step"] = _peak_of_a_step(captioner, sized, found.shapes) / _GIB
-    return found
+    estimate = StepEstimate(sum(p.numel() for p in parameters), sum(p.numel() for p in trained))
+    estimate.memory_gib["weights"] = sum(p.numel() * p.element_size() for p in parameters) / _GIB
+    estimate.memory_gib["gradients and AdamW"] = 3 * sum(p.numel() * 4 for p in trained) / _GIB
+    estimate.memory_gib["one step"] = _peak_of_a_step(captioner, sized, estimate.shapes) / _GIB
+    return estimate
 
 
 def bare_captioner(settings: CellSettings) -> tuple[ScaCaptioner, CellSettings]:
@@ -145,17 +145,17 @@ def _step(
             boxes_xyxy_input_N4=torch.empty(count, 4),
             families=captioner.families,
         )
-    kept: dict[str, Tensor] = {}
-    loss = own_loss(captioner, settings, features, kept)
+    tensors: dict[str, Tensor] = {}
+    loss = own_loss(captioner, settings, features, tensors)
     made = {
         "images": pixels,
         "image embeddings": embeddings,
         "SAM tokens": features.tokens_NTC,
         "image tokens of the regions": features.image_tokens_NSC,
-        **kept,
+        **tensors,
     }
     shapes.update({name: tuple(t.shape) for name, t in made.items() if isinstance(t, Tensor)})
-    kept.clear()
+    tensors.clear()
     del embeddings, made  # the backward pass frees what it has used
     loss.backward()
 
@@ -164,7 +164,7 @@ def own_loss(
     captioner: ScaCaptioner,
     settings: CellSettings,
     features: RegionFeatures,
-    kept: dict[str, Tensor] | None = None,
+    tensors: dict[str, Tensor] | None = None,
 ) -> Tensor:
     """Make the forward pass of a cell's own part, with captions of the greatest length.
 
@@ -172,7 +172,7 @@ def own_loss(
         captioner: The cell.
         settings: Its settings.
         features: Of the regions of a step.
-        kept: Where to put the tensors on the way, by name.
+        tensors: Where to put the tensors on the way, by name.
     """
     outputs = captioner.query_outputs(features)
     prefix = captioner.prefix(outputs, ["caption"] * len(outputs))
@@ -181,8 +181,8 @@ def own_loss(
     decoder = captioner.text_decoder
     with checkpointing(decoder.language_model, captioner.checkpoint_text_decoder):
         logits = decoder.logits(prefix, tokens[:, :-1])
-    if kept is not None:
-        kept |= {"query outputs": outputs, "prefix": prefix, "logits": logits}
+    if tensors is not None:
+        tensors |= {"query outputs": outputs, "prefix": prefix, "logits": logits}
     return F.cross_entropy(logits.flatten(0, 1).float(), tokens.flatten())
 
 

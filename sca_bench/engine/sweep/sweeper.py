@@ -34,7 +34,7 @@ _EXHAUSTED = "exhausted"
 Ended = FrozenTrial
 """A trial as the storage keeps it."""
 RunPlan = Callable[[Plan, Any], Mapping[str, str]]
-"""Runs what is left of a plan, asking the judge it is given, if it is given one."""
+"""Runs what is left of a plan, asking the pruner it is given, if it is given one."""
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Sweeper:
     run_plan: RunPlan
     say: Callable[[str], None]
     launched: int = 0
-    _judged: dict[str, int] = field(default_factory=dict)
+    _trial_of_run: dict[str, int] = field(default_factory=dict)
     _refused: dict[int, InputError] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -176,14 +176,14 @@ class Sweeper:
             InputError: It is wrong for all of them, and no trial ever went well.
         """
         plan = repaired_plan(lambda: self.plan_of(wanted), self.store, self.say)
-        self._judged = {
+        self._trial_of_run = {
             run_key(trial.user_attrs[CELL], self._seed): trial.number for trial in reversed(wanted)
         }
         self.launched += len(plan.left)
-        judge = self._judge if self.sweep.spec.pruner is not None else None
+        pruner = self._prune if self.sweep.spec.pruner is not None else None
         try:
             if plan.left:
-                self.run_plan(plan, judge)
+                self.run_plan(plan, pruner)
         except InputError as error:
             if len(wanted) == 1:
                 self._refused[wanted[0].number] = error
@@ -236,12 +236,12 @@ class Sweeper:
     def _record(self, trial: FrozenTrial) -> RunRecord | None:
         return self.store.record(trial.user_attrs[CELL], self._seed)
 
-    def _judge(self, step: int, values: dict[str, dict[str, float]]) -> dict[str, str]:
+    def _prune(self, step: int, values: dict[str, dict[str, float]]) -> dict[str, str]:
         """Report a validation to the trials, in their order; return which runs leave, and why."""
         leaving: dict[str, str] = {}
         known = self._prune_value
-        for run in sorted(values, key=lambda key: self._judged[key]):
-            frozen = self.trials[self._judged[run]]
+        for run in sorted(values, key=lambda key: self._trial_of_run[key]):
+            frozen = self.trials[self._trial_of_run[run]]
             trial = self._live(frozen)
             if step not in frozen.intermediate_values:
                 trial.report(known(values[run]), step)
@@ -299,7 +299,7 @@ class Sweeper:
         return next((t for t in pruned if wanted and t.user_attrs.get(TRAINING) == wanted), None)
 
     def _report_log(self, trial: FrozenTrial) -> None:
-        """Report the validations that no judge was asked about: those of cells done before."""
+        """Report the validations that no pruner was asked about: those of cells done before."""
         if self.sweep.spec.pruner is None:
             return
         live, name = self._live(trial), self.sweep.spec.prune_on

@@ -90,9 +90,9 @@ class CellGroup(BaseModel):
     Args:
         members: The cells; all share settings that touch the frozen prefix and the data order.
         device: Where to compute.
-        banks: Split name -> bank of frozen features; splits without one are computed as they come.
+        banks: Split name -> bank of frozen features; splits without one are computed when needed.
         decoding: How captions are generated.
-        frozen_threads: CPU threads of what is computed as it comes; 0 leaves them as they are.
+        frozen_threads: CPU threads of what is computed when needed; 0 leaves them as they are.
     """
 
     def __init__(

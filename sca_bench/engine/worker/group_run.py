@@ -21,13 +21,13 @@ from sca_bench.engine.provenance import now
 from sca_bench.engine.thumbnails import images_folder
 from sca_bench.engine.worker.cell_group import CellGroup, Member
 from sca_bench.engine.worker.fit_once import fit_once
-from sca_bench.engine.worker.hooks import CheckpointHook, JudgeHook, LogHook
+from sca_bench.engine.worker.hooks import CheckpointHook, LogHook, PruneHook
 from sca_bench.engine.worker.mmengine_runner import build_runner
 from sca_bench.engine.worker.predictions import ValidationSummary, WritePredictions, check_complete
 from sca_bench.engine.worker.prepare import build_member
 from sca_bench.engine.worker.run_record import cost_of, new_record
 from sca_bench.engine.worker.sam_masks import masks_file, write_masks
-from sca_bench.engine.worker.trained_weights import load_found, load_trained, save_trained
+from sca_bench.engine.worker.trained_weights import load_indexed, load_trained, save_trained
 from sca_bench.errors import CellError, InputError
 from sca_bench.models.sam.sam import sam_dims
 from sca_bench.study.keys.cell import CellIdentity, RunSplit, families_of
@@ -80,7 +80,7 @@ class GroupRun:
         self._fit(group)
         if not self.job.is_stage:
             self._timed("generate_s", lambda: self._caption(group))
-            self._keep_masks(group)
+            self._write_masks(group)
         self.outcome.count(group.counters)
         for cell, member in zip(self.job.cells, group.members, strict=True):
             if member.error:
@@ -122,15 +122,15 @@ class GroupRun:
         begun = self.start > 0 or is_trained(self.folders[cell.key])
         if begun and not cell.reuses and before is not None and before.lineage:
             return list(before.lineage)  # what it did start from, whatever has become of that
-        found = self.index.find(wanted, cell.seed)
-        if found is None and begun and not cell.reuses:
+        trained = self.index.find(wanted, cell.seed)
+        if trained is None and begun and not cell.reuses:
             return []  # its record was deleted; its own checkpoint is all it needs
-        if found is None:
+        if trained is None:
             problem = f"the weights of training {wanted} are gone"
             raise InputError(self.store.root, cell.name, problem, "run the suite again")
-        load_found(member.captioner, found, self.index.folder(found))
-        stage = self.store.record(found.cell_id, found.seed)
-        return self.index.lineage((stage.stage if stage else "") or name, found)
+        load_indexed(member.captioner, trained, self.index.folder(trained))
+        stage = self.store.record(trained.cell_id, trained.seed)
+        return self.index.lineage((stage.stage if stage else "") or name, trained)
 
     def _group(self) -> CellGroup:
         spec = self.lead.spec
@@ -141,7 +141,7 @@ class GroupRun:
             cache = Cache.of(Path(self.job.runs_dir), self.first.runtime)
             families = families_of(member.identity for member in members)
             for split in self.sets:
-                if split in self.job.splits and self.lead.keeps(split):
+                if split in self.job.splits and self.lead.caches(split):
                     banks[split] = open_bank(cache, self.lead, split, self.sets[split], families)
         decoding = Decoding(self.first.eval.num_beams, self.first.eval.max_new_tokens)
         group = CellGroup(members, self.device, banks, decoding, self.job.frozen_threads)
@@ -197,7 +197,7 @@ class GroupRun:
             hooks=[
                 LogHook(self.folders, runtime.log_every),
                 CheckpointHook(self.folders, runtime.checkpoint_every, self.start),
-                *([JudgeHook(work_dir)] if self.job.judged and training else []),
+                *([PruneHook(work_dir)] if self.job.asks_pruner and training else []),
             ],
             start=self.start,
         )
@@ -259,7 +259,7 @@ class GroupRun:
             except CellError as error:
                 group.fail(member, str(error))
 
-    def _keep_masks(self, group: CellGroup) -> None:
+    def _write_masks(self, group: CellGroup) -> None:
         """Keep SAM's masks of the thumbnails' regions; a picture less is no reason to fail."""
         root, captioned = self.store.root, self.sets["captioned"]
         path = masks_file(root, captioned, self.lead)

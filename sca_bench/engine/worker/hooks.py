@@ -14,7 +14,7 @@ import torch
 from mmengine.hooks import Hook
 
 from sca_bench.engine.worker.cell_group import CellGroup, Member
-from sca_bench.engine.worker.pruning import ask
+from sca_bench.engine.worker.pruning import ask_pruner
 from sca_bench.errors import CellError
 from sca_bench.files import atomic_file
 from sca_bench.study.runs.soundness import (
@@ -86,14 +86,14 @@ class LogHook(Hook):  # type: ignore[misc]
             handle.write(json.dumps(row) + "\n")
 
 
-class JudgeHook(Hook):  # type: ignore[misc]
+class PruneHook(Hook):  # type: ignore[misc]
     """Ask the parent after each validation but the last one, and let members leave.
 
     Args:
         folder: Folder of the attempt.
     """
 
-    priority = "LOW"  # behind the log's line about the same validation
+    priority = "LOW"  # after the log's line about the same validation
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -103,7 +103,7 @@ class JudgeHook(Hook):  # type: ignore[misc]
         if runner.iter >= runner.max_iters:
             return
         group: CellGroup = runner.model
-        leaving = ask(self._folder, runner.iter, validation_values(metrics))
+        leaving = ask_pruner(self._folder, runner.iter, validation_values(metrics))
         for member in group.alive:
             if member.key in leaving:
                 group.prune(member, leaving[member.key])

@@ -120,10 +120,10 @@ class WritePredictions(_OverRegions):
         counts: dict[str, Any] = {}
         for key, handle in self._handles.items():
             handle.close()
-            found = [region_id for member, region_id in results if member == key]
-            if len(found) == len(self._regions) and set(found) == set(self._regions):
+            captioned = [region_id for member, region_id in results if member == key]
+            if len(captioned) == len(self._regions) and set(captioned) == set(self._regions):
                 publish(self._folders[key] / PARTIAL, self._folders[key] / self._name)
-            counts[f"{key}/num_captions"] = len(found)
+            counts[f"{key}/num_captions"] = len(captioned)
         return counts
 
 

@@ -15,7 +15,7 @@ from sca_bench.data.pipeline.dataset import RegionDataset, ViewDataset
 from sca_bench.data.region_set import RegionSet
 from sca_bench.engine import loaders
 from sca_bench.engine.features.cache import Cache, locked
-from sca_bench.engine.features.fill import Kept, check_embeddings, keep_features
+from sca_bench.engine.features.fill import FillResult, check_embeddings, fill_bank
 from sca_bench.engine.features.split_bank import open_bank
 from sca_bench.engine.job import CellJob, GroupJob, Outcome
 from sca_bench.engine.thumbnails import images_folder, write_thumbnails
@@ -51,8 +51,8 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
     identity, runs_dir, device = lead.identity, Path(job.runs_dir), torch.device(job.device)
     sets = loaders.load_splits(identity)
     _refuse_overlaps(job, lead, sets)
-    read = {identity.data_split(name): found for name, found in sets.items()}
-    outcome.messages += [f"{name}: {found.summary()}" for name, found in read.items()]
+    read = {identity.data_split(name): region_set for name, region_set in sets.items()}
+    outcome.messages += [f"{name}: {region_set.summary()}" for name, region_set in read.items()]
     datasets = {
         split: loaders.make_dataset(
             sets,
@@ -82,14 +82,14 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
             for family in cell.identity.families:
                 sharing.setdefault(family, member.captioner)
     for split in sets if sharing else ():
-        if split in job.splits and identity.keeps(split):
+        if split in job.splits and identity.caches(split):
             began = time.perf_counter()
-            kept = _keep_split(job, lead, split, datasets[split], sharing, progress)
+            filled = _fill_split(job, lead, split, datasets[split], sharing, progress)
             seconds = time.perf_counter() - began
-            outcome.messages += kept.notes
-            outcome.count(kept.counters)
-            took = {"images": kept.images, "encoded": kept.encoder_forwards, "seconds": seconds}
-            outcome.note_kept(identity.data_split(split), {**took, "bytes": kept.num_bytes})
+            outcome.messages += filled.notes
+            outcome.count(filled.counters)
+            took = {"images": filled.images, "encoded": filled.encoder_forwards, "seconds": seconds}
+            outcome.note_filled(identity.data_split(split), {**took, "bytes": filled.num_bytes})
 
 
 def _lead(cells: list[CellJob]) -> CellJob:
@@ -112,22 +112,22 @@ class _Parts:
         loader = spec.parts
         if loader == SAM_PARTS:
             whole = (parts for (name, _), parts in self._loaded.items() if name == SCA_PARTS)
-            if (found := next(whole, None)) is not None:
-                return found
+            if (shared := next(whole, None)) is not None:
+                return shared
         key = (loader, "" if loader == SAM_PARTS else settings.text_decoder.weights)
         if key not in self._loaded:
             self._loaded[key] = spec.load_parts(settings)
         return self._loaded[key]
 
 
-def _keep_split(
+def _fill_split(
     job: GroupJob,
     lead: CellJob,
     split: RunSplit,
     dataset: RegionDataset,
     sharing: Mapping[Family, SharesPrefix],
     progress: Path,
-) -> Kept:
+) -> FillResult:
     """Compute those frozen features of a split that may be kept and are not, in one pass."""
     settings, device = lead.settings, torch.device(job.device)
     name = lead.identity.data_split(split)
@@ -136,7 +136,7 @@ def _keep_split(
     keys = lead.identity.store_keys(split, families)
     for family, key in keys.items():
         about = {"family": family, "split": name if family != "images" else "any"}
-        cache.used(key, {**about, "sam": settings.sam.size, "dtype": _kept_as(settings, family)})
+        cache.used(key, {**about, "sam": settings.sam.size, "dtype": _dtype(settings, family)})
 
     def tell(done: int, total: int) -> None:
         write_atomic(progress, f"frozen features, {name}: {done} of {total} images")
@@ -145,16 +145,16 @@ def _keep_split(
     with locked(cache.root, turns):
         bank = open_bank(cache, lead.identity, split, dataset.region_set, families)
         with autocast(device, settings.train.precision):
-            kept = keep_features(
+            filled = fill_bank(
                 cache, bank, sharing, ViewDataset(dataset), settings, device, tell, job.part
             )
     images = lead.identity.split_images(split)
     for family, key in keys.items():
-        cache.note(key, images, whole=kept.whole[family])
-    return kept
+        cache.note(key, images, whole=filled.whole[family])
+    return filled
 
 
-def _kept_as(settings: CellSettings, family: Family) -> str:
+def _dtype(settings: CellSettings, family: Family) -> str:
     return settings.features.encoder_dtype if family == "images" else settings.features.dtype
 
 

@@ -14,13 +14,13 @@ from pathlib import Path
 
 from sca_bench.files import write_atomic
 
-Judge = Callable[[int, dict[str, dict[str, float]]], dict[str, str]]
+Pruner = Callable[[int, dict[str, dict[str, float]]], dict[str, str]]
 """Takes a step and, by run key, what its validation gave; returns why some runs leave."""
 _POLL_S = 0.02
 _QUESTION, _ANSWER = "validated-", "leaving-"
 
 
-def ask(folder: Path, step: int, values: dict[str, dict[str, float]]) -> dict[str, str]:
+def ask_pruner(folder: Path, step: int, values: dict[str, dict[str, float]]) -> dict[str, str]:
     """Ask in the folder of an attempt which runs go no further; wait for the answer."""
     reply = folder / f"{_ANSWER}{step}.json"
     write_atomic(folder / f"{_QUESTION}{step}.json", json.dumps(values))
@@ -30,11 +30,11 @@ def ask(folder: Path, step: int, values: dict[str, dict[str, float]]) -> dict[st
     return leaving
 
 
-def answer(folder: Path, judge: Judge) -> None:
+def answer_request(folder: Path, pruner: Pruner) -> None:
     """Answer what a worker asks in the folder of its attempt, if it asks anything."""
     for question in sorted(folder.glob(f"{_QUESTION}*.json")):
         step = int(question.stem.removeprefix(_QUESTION))
         reply = folder / f"{_ANSWER}{step}.json"
         if not reply.exists():
-            leaving = judge(step, json.loads(question.read_text(encoding="utf-8")))
+            leaving = pruner(step, json.loads(question.read_text(encoding="utf-8")))
             write_atomic(reply, json.dumps(leaving))

@@ -38,7 +38,7 @@ def new_record(
         start: Step it resumes from.
         lineage: The trainings it started from.
     """
-    read = {cell.identity.data_split(name): found for name, found in sets.items()}
+    read = {cell.identity.data_split(name): region_set for name, region_set in sets.items()}
     return RunRecord(
         cell_id=cell.cell_id,
         seed=cell.seed,
@@ -59,8 +59,8 @@ def new_record(
             "git_commit": git_commit(),
             "versions": package_versions(),
             "machine": machine(torch.device(job.device), job.threads),
-            "splits": {name: found.summary() for name, found in read.items()},
-            "split_digests": {name: found.digest() for name, found in read.items()},
+            "splits": {name: region_set.summary() for name, region_set in read.items()},
+            "split_digests": {name: region_set.digest() for name, region_set in read.items()},
         },
     )
 
@@ -84,7 +84,7 @@ def cost_of(
         group: The group, whose memory peak all members share.
         member: The run.
         timings: Wall seconds of the group's phases.
-        num_captions: Captions that one member made behind its training.
+        num_captions: Captions that one member made after its training.
         prepared_s: Wall seconds of keeping features before the group started.
     """
     cost: dict[str, float] = {k: round(v, 3) for k, v in timings.items()}

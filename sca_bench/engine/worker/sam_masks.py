@@ -72,13 +72,13 @@ def write_masks(
         return False
     views = ViewDataset(dataset)
     sizes = _thumbnail_sizes(images)
-    places = [place for place, (image_id, _) in enumerate(views.keys) if image_id in sizes]
+    positions = [position for position, (image_id, _) in enumerate(views.keys) if image_id in sizes]
     lines: list[str] = []
-    for batch in loaders.view_loader(views, places, settings):
-        found = _rows(captioner, bank, batch.to(device), sizes, settings, dataset.image_size)
-        if found is None:
+    for batch in loaders.view_loader(views, positions, settings):
+        rows = _rows(captioner, bank, batch.to(device), sizes, settings, dataset.image_size)
+        if rows is None:
             return False
-        lines += [json.dumps(row) + "\n" for row in found]
+        lines += [json.dumps(row) + "\n" for row in rows]
     write_atomic(path, "".join(lines))
     return True
 

@@ -56,6 +56,6 @@ class StepClock:
 
     def median_s(self, last: int = 0) -> float:
         """Return the median of the last steps, or of all but the first few; 0 before any."""
-        found = self.seconds()
-        steady = sorted(found[-last:] if last else found[_WARM_UP:] or found)
+        seconds = self.seconds()
+        steady = sorted(seconds[-last:] if last else seconds[_WARM_UP:] or seconds)
         return steady[len(steady) // 2] if steady else 0.0

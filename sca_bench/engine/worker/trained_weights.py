@@ -74,7 +74,7 @@ def read_trained(path: Path) -> dict[str, Tensor]:
     return read_tensors(path, "")
 
 
-def load_found(captioner: Any, found: Trained, folder: Path) -> None:
+def load_indexed(captioner: Any, trained: Trained, folder: Path) -> None:
     """Load weights that another run trained.
 
     Raises:
@@ -86,7 +86,7 @@ def load_found(captioner: Any, found: Trained, folder: Path) -> None:
         digest = file_sha256(path)
     except (OSError, MemoryError) as error:
         raise CellError(unusable(path, error)) from error
-    if digest != found.weights_sha256:
+    if digest != trained.weights_sha256:
         problem = "has changed since it was trained"
         raise InputError(path, "weights_sha256", problem, f"delete {folder} to train it again")
     load_trained(captioner, folder)

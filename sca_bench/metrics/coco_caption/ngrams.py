@@ -124,7 +124,7 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class NgramTable:
     """The n-grams of one length that the references hold.
 
     Attributes:
@@ -148,45 +148,47 @@ class Table:
         return numbers
 
 
-def count_references(encoded: Encoded, num_words: int) -> list[tuple[Table, Counted]]:
+def count_references(encoded: Encoded, num_words: int) -> list[tuple[NgramTable, Counted]]:
     """Number and count the references' n-grams, n = 1 to 4."""
     numbers = encoded.words.copy()
-    found = []
+    counted = []
     for n in range(1, MOST_WORDS + 1):
-        places, owners = _places(encoded, n)
+        positions, owners = _ngram_positions(encoded, n)
         if n == 1:
-            table = Table(None, num_words)
+            table = NgramTable(None, num_words)
         else:
-            keys, numbers[places] = np.unique(
-                _keys(encoded, numbers, places, n), return_inverse=True
+            keys, numbers[positions] = np.unique(
+                _keys(encoded, numbers, positions, n), return_inverse=True
             )
-            table = Table(keys, len(keys))
-        found.append((table, _count(owners, numbers[places], table.size, len(encoded.lengths))))
-    return found
+            table = NgramTable(keys, len(keys))
+        counted.append(
+            (table, _count(owners, numbers[positions], table.size, len(encoded.lengths)))
+        )
+    return counted
 
 
-def count_captions(encoded: Encoded, tables: Iterable[Table]) -> list[Counted]:
+def count_captions(encoded: Encoded, tables: Iterable[NgramTable]) -> list[Counted]:
     """Count the n-grams of captions, n = 1 to 4, in the references' numbers."""
     numbers = encoded.words.copy()
-    found = []
+    counted = []
     for n, table in enumerate(tables, start=1):
-        places, owners = _places(encoded, n)
-        keys = numbers[places] if n == 1 else _keys(encoded, numbers, places, n)
-        numbers[places] = table.numbers(keys)
-        size = int(numbers[places].max(initial=0)) + 1
-        found.append(_count(owners, numbers[places], size, len(encoded.lengths)))
-    return found
+        positions, owners = _ngram_positions(encoded, n)
+        keys = numbers[positions] if n == 1 else _keys(encoded, numbers, positions, n)
+        numbers[positions] = table.numbers(keys)
+        size = int(numbers[positions].max(initial=0)) + 1
+        counted.append(_count(owners, numbers[positions], size, len(encoded.lengths)))
+    return counted
 
 
-def _places(encoded: Encoded, n: int) -> tuple[Ints, Ints]:
+def _ngram_positions(encoded: Encoded, n: int) -> tuple[Ints, Ints]:
     """Return where an n-gram begins, and the caption it is in."""
     owners = np.repeat(np.arange(len(encoded.lengths)), encoded.lengths)
-    places = np.flatnonzero(encoded.starts[owners + 1] - np.arange(len(owners)) >= n)
-    return places, owners[places]
+    positions = np.flatnonzero(encoded.starts[owners + 1] - np.arange(len(owners)) >= n)
+    return positions, owners[positions]
 
 
-def _keys(encoded: Encoded, numbers: Ints, places: Ints, n: int) -> Ints:
-    return (numbers[places] << _WORD_BITS) | encoded.words[places + n - 1]
+def _keys(encoded: Encoded, numbers: Ints, positions: Ints, n: int) -> Ints:
+    return (numbers[positions] << _WORD_BITS) | encoded.words[positions + n - 1]
 
 
 def _count(owners: Ints, grams: Ints, size: int, num_captions: int) -> Counted:

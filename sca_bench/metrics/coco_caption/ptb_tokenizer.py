@@ -73,8 +73,8 @@ def ptb_tokenize(java: Java, captions: Sequence[str], timeout_s: float = 600.0) 
         except subprocess.TimeoutExpired as error:
             raise NotComputed(f"the PTB tokenizer took longer than {timeout_s:g} s") from error
     if done.returncode != 0:
-        said = last_words(done.stderr.decode(errors="replace"))
-        raise NotComputed(f"the PTB tokenizer failed (exit code {done.returncode}): {said}")
+        reason = last_words(done.stderr.decode(errors="replace"))
+        raise NotComputed(f"the PTB tokenizer failed (exit code {done.returncode}): {reason}")
     lines = done.stdout.decode().split("\n")
     if lines[-1] != "" or len(lines) - 1 != len(captions):
         raise NotComputed(

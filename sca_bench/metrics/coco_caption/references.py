@@ -19,7 +19,7 @@ from sca_bench.metrics.coco_caption.ngrams import (
     Encoded,
     Floats,
     Ints,
-    Table,
+    NgramTable,
     Vocabulary,
     count_captions,
     count_references,
@@ -55,7 +55,7 @@ class TextScores:
 class _Level:
     """The references' n-grams of one length."""
 
-    table: Table
+    table: NgramTable
     counted: Counted
     keys: Ints  # caption * table.size + n-gram, sorted
     idf: Floats
@@ -66,9 +66,9 @@ class _Level:
         if not len(self.keys):
             return np.zeros(len(grams), dtype=np.int64)
         wanted = captions * self.table.size + grams
-        places = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
-        there = (self.keys[places] == wanted) & (grams < self.table.size)
-        return np.where(there, self.counted.counts[places], 0)
+        indices = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
+        is_known = (self.keys[indices] == wanted) & (grams < self.table.size)
+        return np.where(is_known, self.counted.counts[indices], 0)
 
 
 class ReferenceIndex:
@@ -121,12 +121,12 @@ class ReferenceIndex:
             raise ValueError(f"{len(self._group_of)} reference groups, {len(captions)} captions")
         keys: list[Hashable] = list(zip(self._group_of, captions, strict=True))
 
-        def compute(places: list[int]) -> Floats:
-            chosen = [places[at : at + _BLOCK] for at in range(0, len(places), _BLOCK)]
+        def compute(indices: list[int]) -> Floats:
+            chosen = [indices[at : at + _BLOCK] for at in range(0, len(indices), _BLOCK)]
             parts = [
                 self._block(
-                    np.array([self._group_of[place] for place in block], dtype=np.int64),
-                    [captions[place] for place in block],
+                    np.array([self._group_of[index] for index in block], dtype=np.int64),
+                    [captions[index] for index in block],
                 )
                 for block in chosen
             ]
@@ -166,12 +166,12 @@ class ReferenceIndex:
         values = self.scores(captions).rouge_l
         return float(values.mean()), values
 
-    def _level(self, table: Table, counted: Counted, weights: Ints) -> _Level:
+    def _level(self, table: NgramTable, counted: Counted, weights: Ints) -> _Level:
         """Add document frequencies: regions, not captions, that have an n-gram."""
         size, num_captions = table.size, len(self._encoded.lengths)
-        owners, places = spread(counted.starts, self._members)
+        owners, indices = spread(counted.starts, self._members)
         groups = np.repeat(np.arange(len(self._sizes)), self._sizes)[owners]
-        documents = np.sort(groups * size + counted.grams[places])
+        documents = np.sort(groups * size + counted.grams[indices])
         first = np.ones(len(documents), dtype=bool)
         first[1:] = documents[1:] != documents[:-1]
         of, grams = np.divmod(documents[first], max(size, 1))
@@ -230,18 +230,18 @@ class ReferenceIndex:
         all_idf: Floats = np.concatenate([level.idf, unknown])
         idf = all_idf[np.minimum(counted.grams, level.table.size)]
         caption_norms = cider.norms(counted, counted.counts * idf)
-        owners, places = spread(counted.starts, of)
-        grams, counts, weights = counted.grams[places], counted.counts[places], idf[places]
+        owners, indices = spread(counted.starts, of)
+        grams, counts, weights = counted.grams[indices], counted.counts[indices], idf[indices]
         most = np.zeros(len(owners), dtype=np.int64)
         similarity = np.zeros(len(groups))
         for chosen, references in self._references(groups):
             reference_of = np.full(len(groups), -1, dtype=np.int64)
             reference_of[chosen] = references
             here = np.flatnonzero(reference_of[owners] >= 0)
-            found = level.find(reference_of[owners[here]], grams[here])
-            most[here] = np.maximum(most[here], found)
+            other = level.find(reference_of[owners[here]], grams[here])
+            most[here] = np.maximum(most[here], other)
             weight = weights[here]
-            products = np.minimum(counts[here] * weight, found * weight) * (found * weight)
+            products = np.minimum(counts[here] * weight, other * weight) * (other * weight)
             summed = total(owners[here], products, len(groups))[chosen]
             cosines = cider.cosine(summed, caption_norms[of[chosen]], level.norms[references])
             bigrams = np.maximum(0, lengths[chosen] - 1)

@@ -38,9 +38,9 @@ def common_lengths(a: Encoded, a_of: Ints, b: Encoded, b_of: Ints) -> Ints:
     """
     a_lengths, b_lengths = a.lengths[a_of], b.lengths[b_of]
     shorter, longer = np.minimum(a_lengths, b_lengths), np.maximum(a_lengths, b_lengths)
-    found = np.zeros(len(a_of), dtype=np.int64)
+    lengths = np.zeros(len(a_of), dtype=np.int64)
     for pair in np.flatnonzero(shorter > _WORD_BITS):
-        found[pair] = _long(_words(a, a_of[pair]), _words(b, b_of[pair]))
+        lengths[pair] = _long(_words(a, a_of[pair]), _words(b, b_of[pair]))
     pairs = np.flatnonzero(shorter <= _WORD_BITS)
     pairs = pairs[np.argsort(-longer[pairs], kind="stable")]  # The first of a block is the widest.
     while len(pairs):
@@ -49,9 +49,9 @@ def common_lengths(a: Encoded, a_of: Ints, b: Encoded, b_of: Ints) -> Ints:
             mine = block[a_lengths[block] <= b_lengths[block]] if left is a else block
             if len(mine):
                 short, long = _padded(left, left_of[mine], -1), _padded(right, right_of[mine], -2)
-                found[mine] = _block(short, long)
+                lengths[mine] = _block(short, long)
             block = block[a_lengths[block] > b_lengths[block]]
-    return found
+    return lengths
 
 
 def _block(short: Ints, long: Ints) -> Ints:
@@ -74,8 +74,8 @@ def _block(short: Ints, long: Ints) -> Ints:
 def _long(a: list[int], b: list[int]) -> int:
     """Return the common length of one pair of any size, in one big integer."""
     masks: dict[int, int] = {}
-    for place, word in enumerate(a):
-        masks[word] = masks.get(word, 0) | 1 << place
+    for position, word in enumerate(a):
+        masks[word] = masks.get(word, 0) | 1 << position
     full = (1 << len(a)) - 1
     bits = full
     for word in b:
@@ -89,8 +89,8 @@ def _words(encoded: Encoded, caption: int) -> list[int]:
 
 
 def _padded(encoded: Encoded, of: Ints, padding: int) -> Ints:
-    owner, place = spread(encoded.starts, of)
+    owner, word_index = spread(encoded.starts, of)
     lengths = encoded.lengths[of]
     padded = np.full((len(of), max(int(lengths.max()), 1)), padding, dtype=np.int64)
-    padded[owner, place - np.repeat(encoded.starts[of], lengths)] = encoded.words[place]
+    padded[owner, word_index - np.repeat(encoded.starts[of], lengths)] = encoded.words[word_index]
     return padded

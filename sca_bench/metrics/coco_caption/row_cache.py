@@ -37,31 +37,31 @@ class RowMemo:
 
         Args:
             keys: Keys, repeated ones among them.
-            compute: Takes the places in `keys` where an unknown key stands for the first time, and
-                returns their rows, (places, width).
+            compute: Takes the indices in `keys` of the first row of each unknown key, and
+                returns their rows, (indices, width).
 
         Returns:
             (keys, width), a copy. More keys than are kept are no fault.
         """
-        place_of: dict[Hashable, int] = {}
+        number_of: dict[Hashable, int] = {}
         first: list[int] = []
         order = np.empty(len(keys), dtype=np.int64)
-        for place, key in enumerate(keys):
-            order[place] = at = place_of.setdefault(key, len(first))
+        for index, key in enumerate(keys):
+            order[index] = at = number_of.setdefault(key, len(first))
             if at == len(first):
-                first.append(place)
-        slots = np.fromiter((self._slots.get(key, -1) for key in place_of), np.int64, len(first))
-        found = np.empty((len(first), self._rows.shape[1]))
+                first.append(index)
+        slots = np.fromiter((self._slots.get(key, -1) for key in number_of), np.int64, len(first))
+        values = np.empty((len(first), self._rows.shape[1]))
         known = slots >= 0
-        found[known] = self._rows[slots[known]]
+        values[known] = self._rows[slots[known]]
         if not known.all():
             unknown = [first[at] for at in np.flatnonzero(~known)]
-            found[~known] = compute(unknown)
-            for place, row in zip(unknown, found[~known], strict=True):
-                self._keep(keys[place], row)
-        return found[order]
+            values[~known] = compute(unknown)
+            for index, row in zip(unknown, values[~known], strict=True):
+                self._remember(keys[index], row)
+        return values[order]
 
-    def _keep(self, key: Hashable, row: NDArray[np.float64]) -> None:
+    def _remember(self, key: Hashable, row: NDArray[np.float64]) -> None:
         slot = self._next
         self._next = (slot + 1) % self._most
         if slot < len(self._keys):

@@ -96,8 +96,8 @@ def spice(
         except subprocess.TimeoutExpired as error:
             raise NotComputed(f"SPICE took longer than {timeout_s:g} s") from error
         if done.returncode != 0 or not target.is_file():
-            said = last_words(done.stderr.decode(errors="replace"))
-            raise NotComputed(f"SPICE failed (exit code {done.returncode}): {said}")
+            reason = last_words(done.stderr.decode(errors="replace"))
+            raise NotComputed(f"SPICE failed (exit code {done.returncode}): {reason}")
         return _read(target, ids)
 
 

@@ -55,32 +55,32 @@ class TokenCache:
             NotComputed: See `sca_bench.metrics.coco_caption.ptb_tokenizer.ptb_tokenize`.
         """
         keys = [_keys([normalise(caption) for caption in captions]) for captions in lists]
-        found = {key: self._known.get(key) for part in keys for key in part}
-        asked = [key for key, tokens in found.items() if tokens is None]
+        tokens_of_key = {key: self._known.get(key) for part in keys for key in part}
+        unknown = [key for key, tokens in tokens_of_key.items() if tokens is None]
         lines: list[str] = []
-        places = []
-        for key in asked:
-            places.append(len(lines))
+        indices = []
+        for key in unknown:
+            indices.append(len(lines))
             if isinstance(key, str):
                 lines.append(key)
             else:
                 lines += [key[0], *key[1].split("\n")]
         tokens = ptb_tokenize(java, lines, self._timeout_s)
-        for key, place in zip(asked, places, strict=True):
-            found[key] = self._known[key] = tokens[place]
+        for key, index in zip(unknown, indices, strict=True):
+            tokens_of_key[key] = self._known[key] = tokens[index]
         while len(self._known) > self._most:
             del self._known[next(iter(self._known))]
-        return [[found[key] or "" for key in part] for part in keys]
+        return [[tokens_of_key[key] or "" for key in part] for part in keys]
 
 
 def _keys(lines: list[str]) -> list[_Key]:
     """Return each line, with what follows it where that may matter."""
     keys: list[_Key] = list(lines)
-    for place, line in enumerate(lines):
+    for index, line in enumerate(lines):
         if line.rstrip().endswith(".") and _OPEN.search(line):
-            after = place + 1
+            after = index + 1
             while after < len(lines) and not lines[after].strip():
                 after += 1
-            follower = lines[place + 1 : after + 1] if after < len(lines) else [_NEUTRAL]
-            keys[place] = (line, "\n".join(follower))
+            follower = lines[index + 1 : after + 1] if after < len(lines) else [_NEUTRAL]
+            keys[index] = (line, "\n".join(follower))
     return keys

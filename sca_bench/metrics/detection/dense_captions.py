@@ -128,9 +128,9 @@ def _assign(detections: Sequence[Detection], merged: Sequence[MergedRegion]) -> 
     ranked = sorted(detections, key=lambda detection: -detection.score)
     if not merged:
         return [_Assigned(d.score, 0.0, False, d.caption, ()) for d in ranked]
-    found = np.array([d.box_xyxy for d in ranked], dtype=np.float64).reshape(-1, 4)
+    boxes_xyxy = np.array([d.box_xyxy for d in ranked], dtype=np.float64).reshape(-1, 4)
     wanted = np.array([region.box_xyxy for region in merged], dtype=np.float64)
-    overlaps = iou_matrix(found, wanted)
+    overlaps = iou_matrix(boxes_xyxy, wanted)
     taken: set[int] = set()
     assigned = []
     for detection, row in zip(ranked, overlaps, strict=True):
@@ -183,23 +183,23 @@ def dense_captions_map(
         by_image.setdefault(detection.image_id, ([], []))[1].append(detection)
     assigned: list[_Assigned] = []
     num_merged = 0
-    for wanted, found in by_image.values():
+    for wanted, detected in by_image.values():
         merged = merge_regions(wanted)
         num_merged += len(merged)
-        assigned += _assign(found, merged)
+        assigned += _assign(detected, merged)
     ranked = sorted(assigned, key=lambda one: -one.score)
     # Only these can be right under any pair of thresholds; METEOR is slow.
-    asked = [i for i, a in enumerate(ranked) if a.first and a.iou >= IOU_THRESHOLDS[0]]
+    matched = [i for i, a in enumerate(ranked) if a.first and a.iou >= IOU_THRESHOLDS[0]]
     meteor = np.zeros(len(ranked))
-    if asked:
-        references = [ranked[i].references for i in asked]
-        meteor[asked] = agree(references, [ranked[i].caption for i in asked])
+    if matched:
+        references = [ranked[i].references for i in matched]
+        meteor[matched] = agree(references, [ranked[i].caption for i in matched])
     first = np.array([one.first for one in ranked], dtype=bool)
     iou = np.array([one.iou for one in ranked])
     by_pair = {
-        (least, said): average_precision(first & (iou >= least) & (meteor > said), num_merged)
+        (least, agreed): average_precision(first & (iou >= least) & (meteor > agreed), num_merged)
         for least in IOU_THRESHOLDS
-        for said in METEOR_THRESHOLDS
+        for agreed in METEOR_THRESHOLDS
     }
     boxes_alone = [average_precision(first & (iou >= t), num_merged) for t in IOU_THRESHOLDS]
     return DenseScores(

@@ -55,18 +55,18 @@ def read_detections(path: str | Path) -> list[Detection]:
     Raises:
         InputError: The file cannot be read or a record is at fault; names file, line and key.
     """
-    path, found = Path(path), []
-    for place, record in _checked(path, ("image_id", "box_xyxy", "caption", "score")):
+    path, detections = Path(path), []
+    for location, record in _checked(path, ("image_id", "box_xyxy", "caption", "score")):
         caption, score = record["caption"], record["score"]
         if not isinstance(caption, str):
             problem = f"is {json_kind(caption)}, expected a string"
-            raise InputError(path, f"{place}: caption", problem)
+            raise InputError(path, f"{location}: caption", problem)
         if not _is_number(score):
             problem = f"is {json_kind(score)}, expected a finite number"
-            raise InputError(path, f"{place}: score", problem)
-        image_id = read_id(path, place, record, "image_id")
-        found.append(Detection(image_id, _box(path, place, record), caption, float(score)))  # type: ignore[arg-type]
-    return found
+            raise InputError(path, f"{location}: score", problem)
+        image_id = read_id(path, location, record, "image_id")
+        detections.append(Detection(image_id, _box(path, location, record), caption, float(score)))  # type: ignore[arg-type]
+    return detections
 
 
 def read_described_boxes(path: str | Path) -> list[DescribedBox]:
@@ -78,42 +78,42 @@ def read_described_boxes(path: str | Path) -> list[DescribedBox]:
         InputError: The file cannot be read, is empty, a region id appears twice, or a record is at
             fault; names file, line and key.
     """
-    path, found = Path(path), {}
-    for place, record in _checked(path, ("region_id", "image_id", "box_xyxy", "references")):
-        region_id = read_id(path, place, record, "region_id")
-        if region_id in found:
-            raise InputError(path, f"{place}: region_id", f"{region_id!r} appears twice")
-        found[region_id] = DescribedBox(
+    path, boxes = Path(path), {}
+    for location, record in _checked(path, ("region_id", "image_id", "box_xyxy", "references")):
+        region_id = read_id(path, location, record, "region_id")
+        if region_id in boxes:
+            raise InputError(path, f"{location}: region_id", f"{region_id!r} appears twice")
+        boxes[region_id] = DescribedBox(
             region_id,
-            read_id(path, place, record, "image_id"),
-            _box(path, place, record),
-            read_texts(path, place, record, "references"),
+            read_id(path, location, record, "image_id"),
+            _box(path, location, record),
+            read_texts(path, location, record, "references"),
         )
-    if not found:
+    if not boxes:
         raise InputError(path, "", "holds no regions", "expected one JSON object per region")
-    return list(found.values())
+    return list(boxes.values())
 
 
 def _checked(path: Path, keys: tuple[str, ...]) -> Iterator[tuple[str, Mapping[str, object]]]:
-    for place, record in iter_records(path):
+    for location, record in iter_records(path):
         if not isinstance(record, dict):
-            raise InputError(path, place, f"is {json_kind(record)}, expected an object")
+            raise InputError(path, location, f"is {json_kind(record)}, expected an object")
         for key in keys:
             if key not in record:
                 fix = "every record needs " + ", ".join(keys)
-                raise InputError(path, f"{place}: {key}", "is missing", fix)
-        yield place, record
+                raise InputError(path, f"{location}: {key}", "is missing", fix)
+        yield location, record
 
 
-def _box(path: Path, place: str, record: Mapping[str, object]) -> BoxXYXY:
+def _box(path: Path, location: str, record: Mapping[str, object]) -> BoxXYXY:
     sides = record["box_xyxy"]
     if not isinstance(sides, list) or len(sides) != 4 or not all(map(_is_number, sides)):
         problem = f"is {json_kind(sides)}, expected four finite numbers"
-        raise InputError(path, f"{place}: box_xyxy", problem)
+        raise InputError(path, f"{location}: box_xyxy", problem)
     left, top, right, bottom = map(float, sides)
     if not (right > left and bottom > top):
         fix = "expected left, top, right, bottom in original pixels"
-        raise InputError(path, f"{place}: box_xyxy", f"{sides} has no area", fix)
+        raise InputError(path, f"{location}: box_xyxy", f"{sides} has no area", fix)
     return left, top, right, bottom
 
 

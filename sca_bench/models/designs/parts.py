@@ -27,7 +27,7 @@ class MixerContext:
     """What the text mixer reads beside the queries.
 
     Attributes:
-        tokens_NTC: Tokens that stand behind the queries.
+        tokens_NTC: Tokens that follow the queries.
         image_tokens_NSC: Image tokens of each region; of each of B images with `image_index_N`.
         image_pe_SC: Their positional encoding.
         image_index_N: The image of each region, where image tokens come once per image.
@@ -50,7 +50,7 @@ class CaptionQueries(nn.Module, ABC):
     def forward(self, features: RegionFeatures) -> Tensor:
         """Return the queries (N, H, Q, C)."""
 
-    def heads_kept(self, features: RegionFeatures, num_heads: int) -> int:
+    def num_heads_used(self, features: RegionFeatures, num_heads: int) -> int:
         """Return how many caption heads are read from the mixed tokens: all, as a rule."""
         return num_heads
 

@@ -33,7 +33,7 @@ class MaskTokenQueries(CaptionQueries):
         Attributes:
             counts_images: As published, read as many heads as the batch has images after all:
                 what the original's code does with any batch. More images than candidates run into
-                the tokens behind the queries.
+                the tokens after the queries.
         """
         super().__init__()
         self.as_published = as_published
@@ -45,7 +45,7 @@ class MaskTokenQueries(CaptionQueries):
             return None
         return 1 if self.as_published else num_candidates
 
-    def heads_kept(self, features: RegionFeatures, num_heads: int) -> int:
+    def num_heads_used(self, features: RegionFeatures, num_heads: int) -> int:
         """Return M; as published 1, or the number of images."""
         if self.counts_images:
             return features.num_images
@@ -71,7 +71,7 @@ def sam_query(mixer: MixerSettings, dims: SamDims) -> Design:
 
 
 def sam_query_v1(mixer: MixerSettings, dims: SamDims) -> Design:
-    """Build the first version: as published, the SAM mixer's *input* tokens stand behind.
+    """Build the first version: as published, the SAM mixer's *input* tokens follow the queries.
 
     Raises:
         InputError: A setting has no meaning here, or sizes contradict each other.

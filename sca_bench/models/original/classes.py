@@ -49,8 +49,8 @@ class OriginalClass:
 _BOTH = ("num_query_tokens", "num_caption_heads")
 
 CLASSES: dict[str, OriginalClass] = {
-    found.name: found
-    for found in (
+    model.name: model
+    for model in (
         OriginalClass("ScaMultitaskV2Model", "sca", frozenset({MIXER, QUERIES, TASKS}), _BOTH),
         OriginalClass(
             "ScaMultitaskSplitMixerModel",
@@ -100,9 +100,9 @@ def class_of(model: ScaCaptioner) -> OriginalClass:
         known = ", ".join(sorted({c.variant for c in CLASSES.values()}))
         problem = f"the original's layout cannot express this: {model.variant} is none of {known}"
         raise InputError(None, "variant", problem)
-    for found in fitting:
-        if (TASKS in found.has) == (model.task_tokens is not None):
-            return found
+    for candidate in fitting:
+        if (TASKS in candidate.has) == (model.task_tokens is not None):
+            return candidate
     wanted = "at least one is needed" if TASKS in fitting[0].has else "must be 0"
     problem = f"the original's layout cannot express this: {wanted}"
     raise InputError(None, "prefix.num_task_tokens", problem)

@@ -66,7 +66,7 @@ class OriginalSizes:
 
     def mixer_settings(self, original: OriginalClass, *, as_published: bool) -> MixerSettings:
         """Return what the design of a class is built from."""
-        asked = {
+        settings = {
             "num_query_tokens": self.num_caption_tokens,
             "num_caption_heads": self.num_caption_heads,
         }
@@ -75,7 +75,7 @@ class OriginalSizes:
             num_heads=self.sam.decoder_num_heads,
             mlp_dim=self.sam.decoder_mlp_dim,
             as_published=as_published,
-            **{name: asked[name] for name in original.mixer_settings},
+            **{name: settings[name] for name in original.mixer_settings},
         )
 
 

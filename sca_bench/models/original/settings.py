@@ -44,20 +44,20 @@ def settings_of(model: ScaCaptioner, original: OriginalClass) -> dict[str, Any]:
     if get_variant(model.variant).as_published:
         mixer["as_published"] = model.as_published
     task_rows = 0 if model.task_tokens is None else model.task_tokens.num_embeddings
-    found: dict[str, Any] = {"variant": model.variant, "sam": {"size": sizes[0]}}
+    settings: dict[str, Any] = {"variant": model.variant, "sam": {"size": sizes[0]}}
     if mixer:
-        found["mixer"] = mixer
-    found["prefix"] = {
+        settings["mixer"] = mixer
+    settings["prefix"] = {
         "num_task_tokens": task_rows // len(TASKS),
         "projection": "linear" if isinstance(model.projection, nn.Linear) else "mlp",
     }
     if model.label_smoothing != TrainSettings().label_smoothing:
-        found["train"] = {"label_smoothing": model.label_smoothing}
+        settings["train"] = {"label_smoothing": model.label_smoothing}
     candidates = dims.num_mask_tokens - 1
     if queries.heads(candidates) not in (1, candidates):
         # No head belongs to a mask candidate, so there is nothing to choose by.
-        found["eval"] = {"select": "first"}
-    return found
+        settings["eval"] = {"select": "first"}
+    return settings
 
 
 def fold_gain(model: ScaCaptioner) -> float:

@@ -48,7 +48,7 @@ class SamDims:
         decoder_mlp_dim: Hidden width of the SAM mixer's MLPs.
         iou_head_hidden_dim: Hidden width of the head that predicts the masks' IoU.
         num_mask_tokens: Mask tokens: one for a single mask, the others for candidates.
-        tiny_vit: Sizes of a TinyViT, which then stands for the ViT; the `encoder_` sizes are 0.
+        tiny_vit: Sizes of a TinyViT, which then replaces the ViT; the `encoder_` sizes are 0.
     """
 
     image_size: int

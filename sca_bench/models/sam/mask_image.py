@@ -29,5 +29,5 @@ def mask_in_image(
     size = (image_size, image_size)
     full = nnf.interpolate(logits_hw[None, None].float(), size, mode="bilinear")
     valid = full[..., :input_h, :input_w]
-    found = nnf.interpolate(valid, (height, width), mode="bilinear")[0, 0] > 0
-    return np.asarray(found.numpy(), dtype=bool)
+    inside = nnf.interpolate(valid, (height, width), mode="bilinear")[0, 0] > 0
+    return np.asarray(inside.numpy(), dtype=bool)

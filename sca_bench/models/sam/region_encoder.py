@@ -69,8 +69,8 @@ class RegionEncoder(nn.Module):
         """
         image_index_N = batch.image_index()
         if len(image_index_N) != batch.num_regions:
-            found = f"region_mask has {len(image_index_N)} regions"
-            raise ValueError(f"{batch.num_regions} region ids, but {found}")
+            given = f"region_mask has {len(image_index_N)} regions"
+            raise ValueError(f"{batch.num_regions} region ids, but {given}")
         embeddings_BChw = batch.image_embeddings_BChw
         if embeddings_BChw is None:
             if batch.pixel_values_B3HW is None:
@@ -132,7 +132,7 @@ class RegionEncoder(nn.Module):
             embeddings_BChw: Image embeddings.
             image_index_N: The image each region lies in.
             sparse_NPC: Prompt tokens of each region.
-            boxes_xyxy_input_N4: The boxes behind them, if any; handed on as they are.
+            boxes_xyxy_input_N4: The boxes they were made from, if any; handed on as they are.
             families: Which features to return; the predicted IoUs always come with them.
             with_masks: Also return low-resolution mask logits (N, M, 4h, 4w).
         """

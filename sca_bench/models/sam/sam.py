@@ -115,7 +115,7 @@ class Sam(nn.Module):
         return pe_1Chw.flatten(2).transpose(1, 2)[0]  # type: ignore[no-any-return]
 
     def dense_prompt(self) -> Tensor:
-        """Return what stands for "no mask prompt", (C, 1, 1): it is added to every embedding."""
+        """Return the embedding of "no mask prompt", (C, 1, 1): it is added to every embedding."""
         return self.prompt_encoder.no_mask_embed.weight.reshape(-1, 1, 1)  # type: ignore[no-any-return]
 
     def own_tokens(self) -> Tensor:

@@ -75,15 +75,15 @@ def read_directory(directory: Path, key: str) -> dict[str, Tensor]:
     Raises:
         InputError: The folder holds no weights, or a file of them cannot be read.
     """
-    found = next((directory / n for n in WEIGHT_FILES if (directory / n).is_file()), None)
-    if found is None:
+    file = next((directory / n for n in WEIGHT_FILES if (directory / n).is_file()), None)
+    if file is None:
         raise InputError(None, key, f"{directory} holds no weights ({' or '.join(WEIGHT_FILES)})")
-    shards: Iterable[Path] = [found]
-    if found.suffix == ".json":
-        places = read_json_object(found).get("weight_map")
-        if not isinstance(places, dict) or not places:
-            raise InputError(found, "weight_map", "missing: which shard holds which tensor")
-        shards = [directory / str(name) for name in sorted(set(places.values()))]
+    shards: Iterable[Path] = [file]
+    if file.suffix == ".json":
+        shard_of_tensor = read_json_object(file).get("weight_map")
+        if not isinstance(shard_of_tensor, dict) or not shard_of_tensor:
+            raise InputError(file, "weight_map", "missing: which shard holds which tensor")
+        shards = [directory / str(name) for name in sorted(set(shard_of_tensor.values()))]
     tensors: dict[str, Tensor] = {}
     for shard in shards:
         tensors.update(read_tensors(shard, key))

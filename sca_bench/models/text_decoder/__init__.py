@@ -1,1 +1,1 @@
-"""Text decoders: causal language models behind a prefix of embeddings."""
+"""Text decoders: causal language models after a prefix of embeddings."""

@@ -57,11 +57,11 @@ def _again(layer: nn.Module) -> tuple[Any, Any]:
 
 @contextlib.contextmanager
 def _modes(layer: nn.Module, wanted: dict[nn.Module, bool]) -> Iterator[None]:
-    found = {module: module.training for module in layer.modules()}
+    modes = {module: module.training for module in layer.modules()}
     for module, mode in wanted.items():
         module.training = mode
     try:
         yield
     finally:
-        for module, mode in found.items():
+        for module, mode in modes.items():
             module.training = mode

@@ -171,17 +171,17 @@ def _panel(
     labels = short_axes(axes)
     axis, *second = shown
     kind, values = _order(shown[axis])
-    found: dict[str, list[Point]] = {_series(labels, second, value): [] for value in _second(shown)}
+    named: dict[str, list[Point]] = {_series(labels, second, value): [] for value in _second(shown)}
     for cell, scores in scored:
         own = cell.entry.coordinates
         on_axis = axis in own and place_of(values, own[axis]) < len(values)
         if on_axis and all(k in own and same_value(own[k], v) for k, v in where.items()):
             name = _series(labels, second, own.get(second[0]) if second else None)
-            found.setdefault(name, []).append(Point(cell.entry.name, own[axis], scores))
-    for points in found.values():
+            named.setdefault(name, []).append(Point(cell.entry.name, own[axis], scores))
+    for points in named.values():
         points.sort(key=lambda point: place_of(values, point.x))
     title = ", ".join(f"{labels[key]} {show_value(value)}" for key, value in where.items())
-    series = {name: points for name, points in found.items() if points}
+    series = {name: points for name, points in named.items() if points}
     return Panel(axis, labels[axis], kind, values, title, series)
 
 

@@ -101,11 +101,11 @@ def _draw_panels(plot: AxisPlot, unit: str) -> Figure:
 
 def _draw_panel(axes: Axes, panel: Panel, width_pt: float) -> None:
     tidy(axes)
-    place = _positions(axes, panel, width_pt)
-    step_pt = _seed_step(axes, list(place), len(panel.series), width_pt)
+    positions = _positions(axes, panel, width_pt)
+    step_pt = _seed_step(axes, list(positions), len(panel.series), width_pt)
     for index, (name, points) in enumerate(panel.series.items()):
         left_pt = 2 * step_pt * (index - (len(panel.series) - 1) / 2)
-        at = [place[place_of(panel.values, point.x)] for point in points]
+        at = [positions[place_of(panel.values, point.x)] for point in points]
         shown = _Series(index, name, points, at, _unjoined(panel, points))
         _draw_series(axes, shown, (left_pt, left_pt + step_pt))
 
@@ -119,31 +119,31 @@ def _unjoined(panel: Panel, points: list[Point]) -> int:
 
 def _positions(axes: Axes, panel: Panel, width_pt: float) -> list[float]:
     """Set up the horizontal axis; return where each value of the panel stands."""
-    place = [float(index) for index in range(len(panel.values))]
+    positions = [float(index) for index in range(len(panel.values))]
     label = _sentence(panel.label)
     if panel.kind == "numeric":
         ticks = [float(value) for value in panel.values]
         gaps = [b - a for a, b in pairwise(ticks)]
         if len(ticks) > 1 and ticks[0] > 0 and ticks[-1] / ticks[0] >= LOG_SPAN:
             axes.set_xscale("log", base=2)
-            place, label = ticks, f"{label} (log scale)"
+            positions, label = ticks, f"{label} (log scale)"
         elif not gaps or min(gaps) >= 0.06 * (ticks[-1] - ticks[0]):
-            place = ticks
+            positions = ticks
         else:
             label += " (evenly spaced)"
     elif panel.kind == "ordered":
         label += " (evenly spaced)"
     names = [show_value(value) for value in panel.values]
-    axes.xaxis.set_major_locator(FixedLocator(place))
+    axes.xaxis.set_major_locator(FixedLocator(positions))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticks(place, names)
+    axes.set_xticks(positions, names)
     if sum(len(name) + 2 for name in names) > width_pt / _TICK_PT:
         axes.tick_params(axis="x", labelrotation=25)
         for text in axes.get_xticklabels():
             text.set_horizontalalignment("right")
             text.set_rotation_mode("anchor")
     axes.set_xlabel(label)
-    return place
+    return positions
 
 
 def _sentence(label: str) -> str:
@@ -225,13 +225,13 @@ def _reach(points: list[Point]) -> list[float]:
     return [v for p in points for v in (*p.seeds, *(p.whisker or ()))]
 
 
-def _seed_step(axes: Axes, place: list[float], num_series: int, width_pt: float) -> float:
+def _seed_step(axes: Axes, positions: list[float], num_series: int, width_pt: float) -> float:
     """Return how far (points) seeds stand beside their mean, so that series keep apart.
 
     Both ends of the axis are then moved out by what series beside the outer ticks take.
     """
     log = axes.get_xscale() == "log"
-    at = [math.log(x) if log else x for x in place]
+    at = [math.log(x) if log else x for x in positions]
     span = at[-1] - at[0]
     step_pt, margin = 9.0, 0.13
     for _ in range(2):  # a wider margin leaves less room between ticks

@@ -47,7 +47,7 @@ class Curves:
 
 def learning_curves(data: SuiteData) -> Curves:
     """Collect the curves of every run that wrote a log, finished or not."""
-    found: dict[str, dict[str, list[Curve]]] = {}
+    curves_of: dict[str, dict[str, list[Curve]]] = {}
     dropped = 0
     for cell in data.cells:
         for run in cell.runs:
@@ -63,12 +63,14 @@ def learning_curves(data: SuiteData) -> Curves:
                     # A resumed run logs some steps again; what it went on from counts.
                     steps.setdefault(key, {})[step] = float(value) * _factor(key)
             for key, values in steps.items():
-                curves = found.setdefault(key, {}).setdefault(cell.entry.name, [])
+                curves = curves_of.setdefault(key, {}).setdefault(cell.entry.name, [])
                 curves.append(sorted(values.items()))
     order = ["loss", *(VAL + name for name in ("loss", *data.metrics))]
-    keys = sorted(found, key=lambda key: (order.index(key) if key in order else len(order), key))
-    panels = {key: found[key] for key in keys[:MAX_PANELS]}
-    drawn = {name for panel in found.values() for name in panel}
+    keys = sorted(
+        curves_of, key=lambda key: (order.index(key) if key in order else len(order), key)
+    )
+    panels = {key: curves_of[key] for key in keys[:MAX_PANELS]}
+    drawn = {name for panel in curves_of.values() for name in panel}
     silent = [cell.entry.name for cell in data.cells if cell.entry.name not in drawn]
     return Curves(panels, keys[MAX_PANELS:], dropped, silent)
 

@@ -83,16 +83,16 @@ def distribution(data: SuiteData, samples: Sequence[Sample]) -> Distribution:
     Raises:
         InputError: A file of the runs folder is damaged.
     """
-    found = {
+    per_cell = {
         cell.entry.name: (cell, sample)
         for cell, sample in zip(data.cells, samples, strict=True)
         if sample.region_ids
     }
-    without = tuple(c.entry.name for c in data.cells if c.entry.name not in found)
+    without = tuple(c.entry.name for c in data.cells if c.entry.name not in per_cell)
     # Controls are as bad everywhere, and would leave the cells no room to differ in.
-    cells = {name: each for name, each in found.items() if not each[0].entry.control} or found
+    cells = {name: each for name, each in per_cell.items() if not each[0].entry.control} or per_cell
     drawn = dict(list(cells.items())[:MAX_CELLS])
-    left_out = tuple(name for name in found if name not in drawn)
+    left_out = tuple(name for name in per_cell if name not in drawn)
     if not drawn:
         return Distribution(data.main_metric, (), without=without)
     first, sample = next(iter(drawn.values()))
@@ -172,11 +172,11 @@ def _panel(
 ) -> DistributionPanel | None:
     """Return the panel of one property; None where it is the same for all regions."""
     array = np.asarray(values)
-    place = quantile_bins(array)
-    numbers = range(int(place.max()) + 1)
+    bins = quantile_bins(array)
+    numbers = range(int(bins.max()) + 1)
     if len(numbers) < 2:
         return None
-    members = [np.flatnonzero(place == number) for number in numbers]
+    members = [np.flatnonzero(bins == number) for number in numbers]
     names = np.asarray(images)
     lines = {
         name: tuple(_bin_mean(np.asarray(each)[own], names[own]) for own in members)
@@ -192,8 +192,8 @@ def quantile_bins(values: NDArray[np.float64]) -> NDArray[np.int64]:
     ordered, num = np.sort(values), len(values)
     inner = ordered[[-(-k * num // wanted) - 1 for k in range(1, wanted)]]
     edges = np.unique(inner[inner < values.max()])
-    place: NDArray[np.int64] = np.searchsorted(edges, values, side="left")
-    _, dense = np.unique(place, return_inverse=True)
+    bins: NDArray[np.int64] = np.searchsorted(edges, values, side="left")
+    _, dense = np.unique(bins, return_inverse=True)
     return np.asarray(dense, dtype=np.int64)
 
 
@@ -203,5 +203,5 @@ def _range(values: NDArray[np.float64]) -> str:
 
 
 def _bin_mean(values: NDArray[np.float64], images: NDArray[Any]) -> BinMean:
-    found = image_bootstrap(values, images.tolist(), _NUM_RESAMPLES, RESAMPLING_SEED, LEVEL)
-    return BinMean(found.mean, found.low, found.high)
+    estimate = image_bootstrap(values, images.tolist(), _NUM_RESAMPLES, RESAMPLING_SEED, LEVEL)
+    return BinMean(estimate.mean, estimate.low, estimate.high)

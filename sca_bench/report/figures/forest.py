@@ -10,7 +10,7 @@ from sca_bench.report.findings.paper import COMPARABLE, Paper, paper_claim, verd
 from sca_bench.report.names import difference_unit, metric_label, metric_scale
 from sca_bench.report.read.suite_data import SuiteData
 from sca_bench.report.tables.claim_table import ALPHA, floor_text, needs, significance
-from sca_bench.report.tables.tables import Marks
+from sca_bench.report.tables.tables import SignificanceMarks
 
 
 def forests(
@@ -21,24 +21,24 @@ def forests(
     for claim in claims:
         if claim.comparison is not None:
             units.setdefault(difference_unit(claim.metric), []).append(claim)
-    found = [
+    pictures = [
         _claims(data, paper, own, compared, number)
         for number, own in enumerate(units.values(), start=1)
     ]
     cells = _cells(compared)
-    return found if cells is None else [*found, cells]
+    return pictures if cells is None else [*pictures, cells]
 
 
-def marks_of(compared: Differences) -> Marks:
-    """Return the signs of significance behind the main metric of each cell."""
+def significance_marks(compared: Differences) -> SignificanceMarks:
+    """Return the signs of significance after the main metric of each cell."""
     if compared.reference is None:
-        return Marks()
+        return SignificanceMarks()
     signs = {one.cell.entry.name: significance(one) for one in compared.cells}
     says = (
         f"* differs from {compared.reference.entry.name}, p < {ALPHA:.2f} after Holm over the cells"
     )
     named = {name: sign for name, sign in signs.items() if sign}
-    return Marks(metric_label(compared.metric), named, says if named else "")
+    return SignificanceMarks(metric_label(compared.metric), named, says if named else "")
 
 
 def _claims(
@@ -52,8 +52,8 @@ def _claims(
     shown = sorted(claims, key=lambda claim: claim.metric != data.main_metric)  # stable
     metrics = list(dict.fromkeys(claim.metric for claim in shown))
     for claim in shown:
-        found, scale = claim.comparison, metric_scale(claim.metric)
-        assert found is not None
+        comparison, scale = claim.comparison, metric_scale(claim.metric)
+        assert comparison is not None
         published = None
         printed = paper_claim(data, paper, claim.id, claim.metric, claim.sides)
         if printed is not None and printed.differences is not None:
@@ -66,14 +66,14 @@ def _claims(
         rows.append(
             ForestRow(
                 f"{claim.id} ({claim.comparator})",
-                found.difference * scale,
-                None if found.low is None else found.low * scale,
-                None if found.high is None else found.high * scale,
+                comparison.difference * scale,
+                None if comparison.low is None else comparison.low * scale,
+                None if comparison.high is None else comparison.high * scale,
                 metric_label(claim.metric) if len(metrics) > 1 else "",
                 decided,
                 claim.verdict if decided else f"undecided: {needs(claim)}",
                 published,
-                images_only=not found.covers_seeds,
+                images_only=not comparison.covers_seeds,
             )
         )
     label = metric_label(metrics[0]) if len(metrics) == 1 else "Metric"
@@ -103,17 +103,17 @@ def _cells(compared: Differences) -> ForestPicture | None:
     scale, reference = metric_scale(compared.metric), compared.reference
     rows = []
     for one in compared.cells:
-        found = one.comparison
-        if found is None or one.cell.entry.control:
+        comparison = one.comparison
+        if comparison is None or one.cell.entry.control:
             continue
         rows.append(
             ForestRow(
                 one.cell.entry.name,
-                found.difference * scale,
-                None if found.low is None else found.low * scale,
-                None if found.high is None else found.high * scale,
+                comparison.difference * scale,
+                None if comparison.low is None else comparison.low * scale,
+                None if comparison.high is None else comparison.high * scale,
                 filled=bool(significance(one)),
-                images_only=not found.covers_seeds,
+                images_only=not comparison.covers_seeds,
             )
         )
     if not rows or reference is None:

@@ -34,7 +34,7 @@ class ForestRow:
         difference: Displayed units.
         low: Lower end of its interval; None where there is none.
         high: Upper end.
-        group: Rows of one group stand together under its name, as they come.
+        group: Rows of one group stand together under its name, in the order given.
         filled: Whether the mark is filled, such as for what is told apart from zero.
         note: Said at the right of the row.
         published: The paper's own difference, displayed units.
@@ -85,7 +85,7 @@ def draw_forest_plot(forest: Forest) -> Figure | None:
         return None
     labels = [wrapped(row.label, _LABEL_SIGNS) for row in forest.rows]
     heights = [_ROW_IN + _LINE_IN * label.count("\n") for label in labels]
-    groups = [(name, list(found)) for name, found in groupby(forest.rows, key=lambda r: r.group)]
+    groups = [(name, list(rows)) for name, rows in groupby(forest.rows, key=lambda r: r.group)]
     named = [name for name, _ in groups if name]
     legend = _legend(forest)
     margins_in = 0.75 + 0.2 * -(-len(legend) // 3)
@@ -189,8 +189,8 @@ def _draw_row(axes: Axes, row: ForestRow, y: float) -> None:
 def _limits(axes: Axes, forest: Forest) -> None:
     values = [0.0]
     for row in forest.rows:
-        found = (row.difference, row.low, row.high, row.published)
-        values += [value for value in found if value is not None]
+        ends = (row.difference, row.low, row.high, row.published)
+        values += [value for value in ends if value is not None]
     if forest.noise is not None:
         values += [-forest.noise, forest.noise]
     low, high = min(values), max(values)

@@ -115,9 +115,9 @@ def _far_below(data: SuiteData) -> tuple[str, ...]:
     """Return the controls that are further below the worst cell than the best cell is above it."""
     scores = {}
     for cell in data.cells:
-        found = data.scores.over_seeds(cell.entry.cell_id, data.main_metric)
-        if found is not None:
-            scores[cell.entry.name] = (found.mean, cell.entry.control)
+        summary = data.scores.over_seeds(cell.entry.cell_id, data.main_metric)
+        if summary is not None:
+            scores[cell.entry.name] = (summary.mean, cell.entry.control)
     own = [mean for mean, control in scores.values() if not control]
     if len(own) < 2:
         return ()

@@ -151,7 +151,7 @@ def _legend(plot: Pareto) -> list[Line2D]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _LabelPosition:
     """Where a label may stand: offset in pixels, alignment, and its box."""
 
     dx: float
@@ -175,9 +175,9 @@ def _place_labels(axes: Axes, panel: ParetoPanel, labels: dict[str, str]) -> Non
         extent = text.get_window_extent()
         text.remove()
         x, y = at[point.name]
-        places = _places(x, y, extent.width, extent.height)
+        candidates = _label_candidates(x, y, extent.width, extent.height)
         solid = np.array([box.extents for box in taken])
-        best = min(places, key=lambda place: _covered(place.box, solid, inside))
+        best = min(candidates, key=lambda label: _covered(label.box, solid, inside))
         taken.append(best.box)
         scale = 72 / figure.dpi
         far = math.hypot(best.dx, best.dy) > 2 * _POINT_PX
@@ -197,9 +197,9 @@ def _place_labels(axes: Axes, panel: ParetoPanel, labels: dict[str, str]) -> Non
         )
 
 
-def _places(x: float, y: float, width: float, height: float) -> list[_Place]:
-    """Return the places of a label, the nearest first."""
-    found = []
+def _label_candidates(x: float, y: float, width: float, height: float) -> list[_LabelPosition]:
+    """Return the positions of a label, the nearest first."""
+    candidates = []
     for distance in (_POINT_PX, 2.6 * _POINT_PX, 4.5 * _POINT_PX, 6.5 * _POINT_PX):
         for degrees in _ANGLES:
             dx = distance * round(math.cos(math.radians(degrees)), 6)
@@ -209,8 +209,8 @@ def _places(x: float, y: float, width: float, height: float) -> list[_Place]:
             left = x + dx - {"left": 0.0, "center": width / 2, "right": width}[ha]
             bottom = y + dy - {"bottom": 0.0, "center": height / 2, "top": height}[va]
             box = Bbox.from_bounds(left, bottom, width, height)
-            found.append(_Place(dx, dy, ha, va, box))
-    return found
+            candidates.append(_LabelPosition(dx, dy, ha, va, box))
+    return candidates
 
 
 def _covered(box: Bbox, taken: NDArray[np.float64], inside: Bbox) -> float:
@@ -240,24 +240,24 @@ def _box(x: float, y: float, width: float, height: float) -> Bbox:
 
 def _front_lines(axes: Axes, panel: ParetoPanel) -> list[Bbox]:
     """Return the boxes of the steps that join the front."""
-    found = []
+    boxes = []
     for left, right in pairwise(panel.front):
         corner = (left.cost, right.score) if panel.axis.more_is_better else (right.cost, left.score)
         ends = [(left.cost, left.score), corner, (right.cost, right.score)]
         for one, other in pairwise(axes.transData.transform(ends)):
             xs, ys = sorted((one[0], other[0])), sorted((one[1], other[1]))
-            found.append(Bbox.from_extents(xs[0] - 1, ys[0] - 1, xs[1] + 1, ys[1] + 1))
-    return found
+            boxes.append(Bbox.from_extents(xs[0] - 1, ys[0] - 1, xs[1] + 1, ys[1] + 1))
+    return boxes
 
 
 def _bars(axes: Axes, point: ParetoPoint) -> list[Bbox]:
     """Return the boxes of a point's whiskers."""
-    found = []
+    boxes = []
     for dx, dy in ((point.cost_sd or 0.0, 0.0), (0.0, point.score_sd or 0.0)):
         if dx or dy:
             low = axes.transData.transform(
                 (point.cost - min(dx, 0.95 * point.cost), point.score - dy)
             )
             high = axes.transData.transform((point.cost + dx, point.score + dy))
-            found.append(Bbox.from_extents(low[0] - 1, low[1] - 1, high[0] + 1, high[1] + 1))
-    return found
+            boxes.append(Bbox.from_extents(low[0] - 1, low[1] - 1, high[0] + 1, high[1] + 1))
+    return boxes

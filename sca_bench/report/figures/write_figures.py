@@ -66,8 +66,8 @@ def write_pictures(
     costs, curves = pareto(data), learning_curves(data)
     over = f"{label} over {axis.over}" if axis.over else f"{label} by cell"
     regions = distribution(data, [samples.of(cell, data.main_metric) for cell in data.cells])
-    found = [_forest(each, folder) for each in forests]
-    found += [
+    pictures = [_forest(each, folder) for each in forests]
+    pictures += [
         _picture(
             *("metric_over_axis", over, folder, lambda: draw_axis_plot(axis)),
             f"{over}; the numbers are in the table of scores",
@@ -90,19 +90,19 @@ def write_pictures(
             _curves_caption(curves),
         ),
     ]
-    return found
+    return pictures
 
 
 def _intervals(compared: Differences) -> dict[str, tuple[float, float]]:
     """Return the ends of every cell's interval that covers seeds and images, displayed units."""
     scale = metric_scale(compared.metric)
     ends = {
-        one.cell.entry.name: within_scale(found.low, found.high, compared.metric)
+        one.cell.entry.name: within_scale(estimate.low, estimate.high, compared.metric)
         for one in compared.cells
-        if (found := one.estimate) is not None
-        and found.covers_seeds
-        and found.low is not None
-        and found.high is not None
+        if (estimate := one.estimate) is not None
+        and estimate.covers_seeds
+        and estimate.low is not None
+        and estimate.high is not None
     }
     return {name: (low * scale, high * scale) for name, (low, high) in ends.items()}
 

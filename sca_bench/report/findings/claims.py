@@ -1,4 +1,4 @@
-"""Claims of a suite: reading them, the observed difference behind each, and the verdict on it."""
+"""Claims of a suite: reading them, the observed difference of each, and the verdict on it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sca_bench.errors import at
 from sca_bench.report.read.samples import LEVEL, Samples, unpaired
 from sca_bench.report.read.suite_data import CellRuns, SuiteData
 from sca_bench.stats.compare import Comparison, compare_resampled
-from sca_bench.stats.verdict import Judged, judge
+from sca_bench.stats.verdict import Decision, decide
 from sca_bench.study.suite.claims import Comparator, Side, meant_cells, parse_claim
 
 MARGIN_SHARE = 0.01
@@ -29,7 +29,7 @@ class ClaimResult:
         comparator: How the sides stand to each other, as claimed.
         verdict: What the numbers say about it.
         comparison: Difference left minus right; None where there is none.
-        judged: p, margin, and what a decision would take; None where there is no comparison.
+        decision: p, margin, and what a decision would take; None where there is no comparison.
         hole: Why there is no comparison.
         note: What a reader should know.
         sides: The cells of the left and the right side; None where this profile has none.
@@ -41,7 +41,7 @@ class ClaimResult:
     comparator: Comparator
     verdict: ClaimVerdict
     comparison: Comparison | None = None
-    judged: Judged | None = None
+    decision: Decision | None = None
     hole: str = ""
     note: str = ""
     sides: tuple[CellRuns | None, ...] = (None, None)
@@ -49,7 +49,7 @@ class ClaimResult:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """A claim before it is judged."""
+    """A claim before it is decided."""
 
     id: str
     says: str
@@ -71,30 +71,30 @@ def claim_results(data: SuiteData, samples: Samples) -> list[ClaimResult]:
     Raises:
         InputError: A claim cannot be read, or a file is damaged.
     """
-    found = [_read(data, number, raw) for number, raw in enumerate(data.manifest.claims, 1)]
+    claims = [_read(data, number, raw) for number, raw in enumerate(data.manifest.claims, 1)]
     compared: list[tuple[Comparison, float, str] | str] = []
-    for claim in found:
+    for claim in claims:
         compared.append(claim.hole or claim.mixed or _compare(claim, samples))
     ready = [i for i, one in enumerate(compared) if not isinstance(one, str)]
     facts = [one for one in compared if not isinstance(one, str)]
-    judged = judge(
+    decisions = decide(
         [comparison for comparison, _, _ in facts],
-        [found[i].comparator for i in ready],
+        [claims[i].comparator for i in ready],
         [margin for _, margin, _ in facts],
-        [found[i].family for i in ready],
+        [claims[i].family for i in ready],
     )
-    verdicts = dict(zip(ready, judged, strict=True))
+    verdicts = dict(zip(ready, decisions, strict=True))
     results = []
-    for index, (claim, one) in enumerate(zip(found, compared, strict=True)):
+    for index, (claim, one) in enumerate(zip(claims, compared, strict=True)):
         head = (claim.id, claim.says, claim.metric, claim.comparator)
         if isinstance(one, str):
             verdict: ClaimVerdict = "not comparable" if claim.mixed else "undecided"
             results.append(ClaimResult(*head, verdict, hole=one, sides=claim.sides))
             continue
         comparison, _, note = one
-        said = verdicts[index]
+        decision = verdicts[index]
         results.append(
-            ClaimResult(*head, said.verdict, comparison, said, note=note, sides=claim.sides)
+            ClaimResult(*head, decision.verdict, comparison, decision, note=note, sides=claim.sides)
         )
     return results
 
@@ -105,12 +105,12 @@ def _compare(claim: _Read, samples: Samples) -> tuple[Comparison, float, str] | 
     problem = unpaired(left, right)
     if problem:
         return problem
-    assert left.found is not None
-    assert right.found is not None
-    comparison = compare_resampled(left.found, right.found, LEVEL)
+    assert left.resampled is not None
+    assert right.resampled is not None
+    comparison = compare_resampled(left.resampled, right.resampled, LEVEL)
     margin = claim.margin
     if margin is None:
-        score = float(right.found.scores.mean())
+        score = float(right.resampled.scores.mean())
         margin = MARGIN_SHARE * abs(score) if "=" in claim.comparator else 0.0
     notes = dict.fromkeys(note for note in (left.note, right.note) if note)
     return comparison, margin, "; ".join(notes)
@@ -141,13 +141,13 @@ def _read(data: SuiteData, number: int, raw: dict[str, Any]) -> _Read:
 def _cells_of(data: SuiteData, side: Side) -> tuple[CellRuns | None, str]:
     """Return the one cell a side means, or the reason why there is not exactly one."""
     others = [cell for cell in data.cells if not cell.entry.control]
-    found = _meant(side, others) or _meant(side, data.cells)
-    if len(found) == 1:
-        return found[0], ""
-    if not found:
+    cells = _meant(side, others) or _meant(side, data.cells)
+    if len(cells) == 1:
+        return cells[0], ""
+    if not cells:
         return None, f"profile {data.manifest.profile} has no cell for {side}"
-    names = ", ".join(cell.entry.name for cell in found)
-    return None, f"{side} means {len(found)} cells ({names})"
+    names = ", ".join(cell.entry.name for cell in cells)
+    return None, f"{side} means {len(cells)} cells ({names})"
 
 
 def _meant(side: Side, cells: Iterable[CellRuns]) -> list[CellRuns]:

@@ -64,12 +64,12 @@ def differences(data: SuiteData, samples: Samples, metric: str) -> Differences:
         InputError: A file is damaged.
     """
     reference = _reference(data)
-    found = [_difference(data, samples, cell, reference, metric) for cell in data.cells]
-    tested = [i for i, one in enumerate(found) if _p(one) is not None]
-    adjusted = holm([p for one in found if (p := _p(one)) is not None])
+    compared = [_difference(data, samples, cell, reference, metric) for cell in data.cells]
+    tested = [i for i, one in enumerate(compared) if _p(one) is not None]
+    adjusted = holm([p for one in compared if (p := _p(one)) is not None])
     for i, p in zip(tested, adjusted, strict=True):
-        found[i] = replace(found[i], p_adjusted=float(p))
-    return Differences(metric, reference, tuple(found), _floor(data, samples, metric))
+        compared[i] = replace(compared[i], p_adjusted=float(p))
+    return Differences(metric, reference, tuple(compared), _floor(data, samples, metric))
 
 
 def _p(one: CellDifference) -> float | None:
@@ -96,23 +96,23 @@ def _difference(
     metric: str,
 ) -> CellDifference:
     own = samples.of(cell, metric)
-    if own.found is None:
+    if own.resampled is None:
         return CellDifference(cell, None, hole=own.hole)
-    alone = estimate_resampled(own.found, LEVEL)
+    alone = estimate_resampled(own.resampled, LEVEL)
     if reference is None or cell is reference:
         return CellDifference(cell, alone, note=own.note)
     other = samples.of(reference, metric)
     problem = unpaired(own, other).replace("right side", "reference")
     problem = problem or data.scores.mixture(metric, [cell.entry.cell_id, reference.entry.cell_id])
-    if problem or other.found is None:
+    if problem or other.resampled is None:
         return CellDifference(cell, alone, note=own.note, unpaired=problem)
-    comparison = compare_resampled(own.found, other.found, LEVEL)
+    comparison = compare_resampled(own.resampled, other.resampled, LEVEL)
     return CellDifference(cell, alone, comparison, note=own.note)
 
 
 def _floor(data: SuiteData, samples: Samples, metric: str) -> NoiseFloor | None:
-    own = [samples.of(cell, metric).found for cell in data.cells if not cell.entry.control]
-    cells = [found.cell for found in own if found is not None]
+    own = [samples.of(cell, metric).resampled for cell in data.cells if not cell.entry.control]
+    cells = [values.cell for values in own if values is not None]
     several = [cell for cell in cells if cell.trained and cell.num_seeds > 1]
     if not several:
         return None

@@ -81,13 +81,13 @@ class PaperCell:
 
     def verdict(self, metric: str) -> str:
         """Say whether one metric's two numbers compare; empty where one of them is missing."""
-        found = self.differences.get(metric)
-        return "" if found is None else verdict_of(found)
+        differing = self.differences.get(metric)
+        return "" if differing is None else verdict_of(differing)
 
 
 @dataclass(frozen=True, slots=True)
 class PaperClaim:
-    """The paper's own difference behind a claim.
+    """The paper's own difference for a claim.
 
     Attributes:
         says: The claim the rows belong to.
@@ -163,7 +163,7 @@ def read_paper(data: SuiteData, reports_dir: Path) -> Paper:
 def paper_claim(
     data: SuiteData, paper: Paper, claim_id: str, metric: str, sides: Iterable[CellRuns | None]
 ) -> PaperClaim | None:
-    """Return the paper's difference behind a claim; None where it has no two rows with the metric.
+    """Return the paper's difference for a claim; None where it has no two rows with the metric.
 
     Args:
         data: The suite.
@@ -183,14 +183,14 @@ def paper_claim(
         rows = [paper.published.row(paper.table, row, key) for row in (entry.left, entry.right)]
     if not all(metric in row for row in rows):
         return None
-    found: list[Difference] = []
+    differing: list[Difference] = []
     measured = True
     for side, row in zip(sides, rows, strict=True):
         own = None if side is None else _differences(side, {metric: row[metric]}).get(metric)
         measured = measured and own is not None
-        found += [d for d in own or () if d not in found]
+        differing += [d for d in own or () if d not in differing]
     left, right = (row[metric] for row in rows)
-    return PaperClaim(entry.says, left, right, tuple(found) if measured else None)
+    return PaperClaim(entry.says, left, right, tuple(differing) if measured else None)
 
 
 def verdict_of(differences: tuple[Difference, ...]) -> str:
@@ -201,8 +201,8 @@ def verdict_of(differences: tuple[Difference, ...]) -> str:
 
 def say_differences(differences: tuple[Difference, ...]) -> str:
     """Return the verdict with everything in which two numbers differ."""
-    said = "; ".join(map(str, differences))
-    return f"{verdict_of(differences)}: {said}" if said else f"{COMPARABLE}: no stated difference"
+    text = "; ".join(map(str, differences))
+    return f"{verdict_of(differences)}: {text}" if text else f"{COMPARABLE}: no stated difference"
 
 
 def say_cell(cell: PaperCell) -> str:
@@ -231,18 +231,18 @@ def say_verdict(cell: PaperCell) -> str:
 def _differences(
     cell: CellRuns, values: dict[str, PublishedValue]
 ) -> dict[str, tuple[Difference, ...]]:
-    found = {}
+    differing = {}
     for metric, value in values.items():
         runs = [r for r in cell.done if metric in r.scores and r.scores[metric].value is not None]
         if value.unit == TIMES_100 and runs:
             ours = _protocol(runs[0], metric, len(runs))
             pairs = ((name, ours[name], value.protocol[name]) for name in _FIELDS)
-            found[metric] = tuple(
+            differing[metric] = tuple(
                 Difference(name, _shown(name, own), _shown(name, paper) or "not stated")
                 for name, own, paper in pairs
                 if paper != NOT_APPLICABLE and not _same(name, own, paper)
             )
-    return found
+    return differing
 
 
 def _protocol(record: RunRecord, metric: str, num_seeds: int) -> dict[str, str]:

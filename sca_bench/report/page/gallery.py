@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 
 from sca_bench.errors import at
 from sca_bench.report.names import metric_label, show_score
-from sca_bench.report.page.caption_words import Word, mark_words, slot_vocabulary
+from sca_bench.report.page.caption_words import Word, grade_words, slot_vocabulary
 from sca_bench.report.read.lineage import lineage_lines
 from sca_bench.report.read.mask_layers import load_masks
-from sca_bench.report.read.regions import MAX_PER_IMAGE, RunSaid, SuiteRegions, choose
+from sca_bench.report.read.regions import MAX_PER_IMAGE, RunCaptions, SuiteRegions, choose
 from sca_bench.report.read.thumbnails import (
     KEPT_SIDE_PX,
-    Layer,
     SharedImage,
     Shot,
+    ShownMask,
     Thumbnails,
     layer,
 )
@@ -42,7 +42,7 @@ class GallerySize:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class CellCaption:
     """What one cell said with one seed; `cell_index` is its place among the suite's cells."""
 
     cell: str
@@ -65,7 +65,7 @@ class RegionCard:
         disagreement: Range of the cells' scores as displayed; empty where there are none.
         shot: Image, box and masks, or None with the reason in `no_image`.
         references: Reference captions.
-        said: What every cell said, with every seed.
+        captions: What every cell said, with every seed.
     """
 
     region_id: str
@@ -75,7 +75,7 @@ class RegionCard:
     shot: Shot | None
     no_image: str
     references: tuple[str, ...]
-    said: tuple[Said, ...]
+    captions: tuple[CellCaption, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Gallery:
         lineage: What cells were fine-tuned from, one line each.
         cells: Names of the cells.
         images: The images of the cards, each once.
-        mask_sources: Whose predicted masks there are; `Layer.source` counts them.
+        mask_sources: Whose predicted masks there are; `ShownMask.source` counts them.
         about_masks: What the masks are, or that none were kept.
     """
 
@@ -107,7 +107,7 @@ class Gallery:
     @property
     def has_scores(self) -> bool:
         """Whether any caption of it has a score."""
-        return any(said.score for card in self.cards for said in card.said)
+        return any(caption.score for card in self.cards for caption in card.captions)
 
 
 def build_gallery(regions: SuiteRegions, size: GallerySize | None = None) -> Gallery:
@@ -124,7 +124,7 @@ def build_gallery(regions: SuiteRegions, size: GallerySize | None = None) -> Gal
         seeds = seeds[:1]
     runs = [run for run in regions.runs if run.seed in seeds]
     cells = regions.data.cells
-    places = {cell.entry.cell_id: place for place, cell in enumerate(cells)}
+    order = {cell.entry.cell_id: index for index, cell in enumerate(cells)}
     chosen = choose(regions, size.num_disputed, size.num_even)
     known = slot_vocabulary(row.slots for row in regions.rows.values())
     metric = regions.data.main_metric
@@ -138,13 +138,15 @@ def build_gallery(regions: SuiteRegions, size: GallerySize | None = None) -> Gal
         shot, reason = thumbnails.shot(folder, image_id, row.box_xyxy)
         if shot is not None:
             shot = replace(shot, layers=masks.layers(region_id, shot.image))
-        said = tuple(
-            _said(run, places[run.cell.entry.cell_id], region_id, references, slots, known, metric)
+        own = tuple(
+            _cell_caption(
+                run, order[run.cell.entry.cell_id], region_id, references, slots, known, metric
+            )
             for run in runs
         )
         gap = regions.gaps[region_id].scores
         shown = "" if gap is None else show_score(gap, metric=metric)
-        cards.append(RegionCard(region_id, image_id, group, shown, shot, reason, references, said))
+        cards.append(RegionCard(region_id, image_id, group, shown, shot, reason, references, own))
     return Gallery(
         cards=tuple(cards),
         how=_how(regions, chosen),
@@ -164,7 +166,7 @@ class _Masks:
     def __init__(self, regions: SuiteRegions) -> None:
         self._root = regions.data.store.root
         self._folders = regions.folders
-        users: dict[str, list[RunSaid]] = {}
+        users: dict[str, list[RunCaptions]] = {}
         for run in regions.runs:
             if run.masks_file and (self._root / run.masks_file).is_file():
                 users.setdefault(run.masks_file, []).append(run)
@@ -179,22 +181,22 @@ class _Masks:
         """Whose masks there are."""
         if len(self._users) == 1:
             return ("SAM's mask",)
-        found = []
+        names = []
         for runs in self._users:
             cells = list(dict.fromkeys(run.cell.entry.name for run in runs))
             more = f" and {len(cells) - _NAMED} more" if len(cells) > _NAMED else ""
-            found.append(f"SAM's mask of {', '.join(cells[:_NAMED])}{more}")
-        return tuple(found)
+            names.append(f"SAM's mask of {', '.join(cells[:_NAMED])}{more}")
+        return tuple(names)
 
-    def layers(self, region_id: str, image: SharedImage) -> tuple[Layer, ...]:
+    def layers(self, region_id: str, image: SharedImage) -> tuple[ShownMask, ...]:
         """Return a region's masks of each kind over its image."""
-        found = []
+        layers = []
         for source, (rows, runs) in enumerate(zip(self._rows, self._users, strict=True)):
             shown = any(run.images_dir == self._folders.get(region_id) for run in runs)
             if region_id in rows and shown:
                 with at(self._root / self._files[source]):
-                    found.append(layer(rows[region_id], source, image))
-        return tuple(one for one in found if one is not None)
+                    layers.append(layer(rows[region_id], source, image))
+        return tuple(one for one in layers if one is not None)
 
     def about(self, shots: Iterable[Shot | None]) -> str:
         """Say what the masks of a gallery are."""
@@ -215,9 +217,9 @@ class _Masks:
 
 def _how(regions: SuiteRegions, chosen: list[tuple[str, str]]) -> str:
     total, num_pictured = len(regions.rows), len(regions.candidates)
-    kept = ""
+    source = ""
     if num_pictured < total:
-        kept = f", from the {num_pictured:,} whose image a copy was kept of"
+        source = f", from the {num_pictured:,} whose image a copy was kept of"
     disputed = sum(group == "disagreement" for _, group in chosen)
     label = metric_label(regions.data.main_metric)
     others = len(chosen) - disputed
@@ -226,34 +228,34 @@ def _how(regions: SuiteRegions, chosen: list[tuple[str, str]]) -> str:
         "them. Each part is sorted by disagreement."
     )
     return (
-        f"{len(chosen)} of {total:,} test regions{kept}. {disputed} are those on which the cells "
+        f"{len(chosen)} of {total:,} test regions{source}. {disputed} are those on which the cells "
         f"disagree most: largest range of {label} over the cells (seeds averaged, controls left "
         f"out, then the number of different captions, then the region id; one per image before "
         f"any gives a second, at most {MAX_PER_IMAGE}).{even if others else ''}"
     )
 
 
-def _said(
-    run: RunSaid,
+def _cell_caption(
+    run: RunCaptions,
     cell_index: int,
     region_id: str,
     references: tuple[str, ...],
     slots: Mapping[str, str],
     vocabulary: frozenset[str],
     metric: str,
-) -> Said:
+) -> CellCaption:
     entry = run.cell.entry
     who = (entry.name, cell_index, entry.control, run.seed)
     row = run.rows.get(region_id)
     if row is None:
-        return Said(*who, (), "", run.hole or "not in this cell's test set")
+        return CellCaption(*who, (), "", run.hole or "not in this cell's test set")
     caption = row.caption
     if slots:
-        words = tuple(mark_words(caption, _slot_reference(references, slots), vocabulary))
+        words = tuple(grade_words(caption, _slot_reference(references, slots), vocabulary))
     else:
         words = tuple(Word(text) for text in caption.split())
     score = run.scores.get(region_id)
-    return Said(*who, words, "" if score is None else show_score(score, metric=metric))
+    return CellCaption(*who, words, "" if score is None else show_score(score, metric=metric))
 
 
 def _slot_reference(references: tuple[str, ...], slots: Mapping[str, str]) -> str:

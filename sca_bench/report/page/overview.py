@@ -58,7 +58,7 @@ class SuiteSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SuiteSection:
     """What the page shows of one suite.
 
     Attributes:
@@ -105,21 +105,21 @@ def write_overview(
     def draw(detail: Detail, limit: str) -> str:
         parts = [_part(s, line, detail) for s, line in zip(suites, lines, strict=True)]
         images = [image for part in parts for image in part.page.gallery.images]
-        said = held_back(limit, first, detail, images, "they are files in the suites' folders")
-        shown = {"parts_of_page": parts, "note": NOTE, "held_back": said, "faults": faults}
+        left_out = held_back(limit, first, detail, images, "they are files in the suites' folders")
+        shown = {"parts_of_page": parts, "note": NOTE, "held_back": left_out, "faults": faults}
         return render("overview.html.j2", **shown)
 
     write_atomic(page, fit(OVERVIEW_DETAILS, draw, limit_mb, str(page)))
     return page
 
 
-def _part(suite: SuiteReport, line: SuiteSummary, detail: Detail) -> Part:
+def _part(suite: SuiteReport, line: SuiteSummary, detail: Detail) -> SuiteSection:
     page = suite.page_at(detail)
     tables = tuple(table for table in page.tables if table.id not in _LEFT_OUT)
     entries = (entry for table in tables for row in table.rows for entry in row.entries)
     notes = tuple(sorted({number for entry in entries for number in entry.notes}))
     name, metric = page.manifest.report_name, metric_words(page.main_metric)
-    return Part(name, line, page, tables, notes, page.pictures, metric)
+    return SuiteSection(name, line, page, tables, notes, page.pictures, metric)
 
 
 def summarise(data: SuiteData, out_dir: Path, page: Page) -> SuiteSummary:
@@ -158,8 +158,8 @@ def _score(data: SuiteData, cell: CellRuns, metric: str) -> SeedSummary | None:
 def _verdicts(page: Page) -> str:
     rows = [row for table in page.tables if table.id == "claims" for row in table.rows]
     tones = [entry.tone for row in rows for entry in row.entries if entry.tone]
-    said = [tone.replace("incomparable", "not comparable") for tone in tones]
-    return ", ".join(f"{said.count(each)} {each}" for each in sorted(set(said))) or "none"
+    verdicts = [tone.replace("incomparable", "not comparable") for tone in tones]
+    return ", ".join(f"{verdicts.count(each)} {each}" for each in sorted(set(verdicts))) or "none"
 
 
 def _holes(holes: list[str]) -> str:

@@ -71,8 +71,8 @@ def render(template: str, **values: Any) -> str:
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
         f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     )
-    found = _environment().get_template(template)
-    return found.render(css=_asset("page.css"), js=script, policy=policy, **values)
+    page = _environment().get_template(template)
+    return page.render(css=_asset("page.css"), js=script, policy=policy, **values)
 
 
 @functools.cache

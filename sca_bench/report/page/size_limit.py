@@ -75,13 +75,13 @@ def fit(
     Raises:
         InputError: Even the last one, tables and texts alone, is larger.
     """
-    most, size, said = limit_mb * BYTES_PER_MB, 0, ""
+    most, size, limit = limit_mb * BYTES_PER_MB, 0, ""
     for detail in details:
-        page = render(detail, said)
+        page = render(detail, limit)
         size = len(page.encode("utf-8"))
         if size <= most:
             return page
-        said = f"{limit_mb:g} MB"
+        limit = f"{limit_mb:g} MB"
     least = -(-size * 100 // BYTES_PER_MB) / 100
     problem = f"tables and texts of {what} alone take {least:g} MB"
     raise InputError("report", "--limit-mb", f"{limit_mb:g} is too small: {problem}", "give more")
@@ -112,6 +112,6 @@ def held_back(
         parts.append(f"images have at most {detail.gallery.side_px} pixels a side")
     if detail.num_pictures < first.num_pictures:
         shown = {0: "no plot is", 1: "only the first plot is"}
-        kept = shown.get(detail.num_pictures, f"only the first {detail.num_pictures} plots are")
-        parts.append(f"{kept} shown ({elsewhere})")
+        plots = shown.get(detail.num_pictures, f"only the first {detail.num_pictures} plots are")
+        parts.append(f"{plots} shown ({elsewhere})")
     return f"To keep this page below {limit} (report --limit-mb): {'; '.join(parts)}."

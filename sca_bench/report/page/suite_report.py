@@ -42,8 +42,8 @@ class SuiteReport:
         def draw(detail: Detail, limit: str) -> str:
             elsewhere = "they are files beside this page"
             page = self.page_at(detail)
-            said = held_back(limit, SUITE_DETAILS[0], detail, page.gallery.images, elsewhere)
-            return render_page(replace(page, held_back=said))
+            left_out = held_back(limit, SUITE_DETAILS[0], detail, page.gallery.images, elsewhere)
+            return render_page(replace(page, held_back=left_out))
 
         name = f"{self.page.manifest.report_name}/index.html"
         return fit(SUITE_DETAILS, draw, limit_mb, name)

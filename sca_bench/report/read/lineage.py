@@ -16,12 +16,12 @@ def lineage_lines(cell: CellRuns) -> list[str]:
     seeds: dict[str, list[int]] = {}
     for record in cell.done:
         if record.lineage:
-            said = ", then ".join(_stage(item) for item in record.lineage)
-            seeds.setdefault(said, []).append(record.seed)
+            path = ", then ".join(_stage(item) for item in record.lineage)
+            seeds.setdefault(path, []).append(record.seed)
     if len(seeds) == 1 and sum(map(len, seeds.values())) == len(cell.done):
         return [f"fine-tuned from: {next(iter(seeds))}"]
     return [
-        f"fine-tuned from: {said} (seed {', '.join(map(str, own))})" for said, own in seeds.items()
+        f"fine-tuned from: {path} (seed {', '.join(map(str, own))})" for path, own in seeds.items()
     ]
 
 
@@ -39,5 +39,5 @@ def stage_facts(record: RunRecord) -> dict[str, str]:
 
 def _stage(item: dict[str, Any]) -> str:
     steps = item.get("steps")
-    said = f"{steps:,}" if isinstance(steps, int) else "unknown"
-    return f"{item.get('stage', 'unnamed stage')}, {said} steps"
+    num_steps = f"{steps:,}" if isinstance(steps, int) else "unknown"
+    return f"{item.get('stage', 'unnamed stage')}, {num_steps} steps"

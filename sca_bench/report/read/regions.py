@@ -14,7 +14,7 @@ MAX_PER_IMAGE = 3
 
 
 @dataclass(frozen=True, slots=True)
-class RunSaid:
+class RunCaptions:
     """The captions of one run.
 
     Attributes:
@@ -63,7 +63,7 @@ class SuiteRegions:
     """
 
     data: SuiteData
-    runs: tuple[RunSaid, ...]
+    runs: tuple[RunCaptions, ...]
     rows: Mapping[str, CaptionRow]
     gaps: Mapping[str, Gap]
     folders: Mapping[str, str]
@@ -97,24 +97,24 @@ def read_regions(data: SuiteData) -> SuiteRegions:
     return SuiteRegions(data, tuple(runs), rows, gaps, folders, frozenset(pictured))
 
 
-def _runs(data: SuiteData) -> list[RunSaid]:
-    found = []
+def _runs(data: SuiteData) -> list[RunCaptions]:
+    runs = []
     for cell in data.cells:
         for run in cell.runs:
             if run.hole or run.record is None:
-                found.append(RunSaid(cell, run.seed, "", "", {}, {}, run.hole))
+                runs.append(RunCaptions(cell, run.seed, "", "", {}, {}, run.hole))
                 continue
             key = (cell.entry.cell_id, run.seed)
             rows = data.store.predictions(*key)
             scores = load_region_scores(data.store, *key, data.main_metric)
             hole = "" if rows else "left no captions"
             record = run.record
-            places = (record.images_dir, record.masks_file)
-            found.append(RunSaid(cell, run.seed, *places, rows, scores, hole))
-    return found
+            files = (record.images_dir, record.masks_file)
+            runs.append(RunCaptions(cell, run.seed, *files, rows, scores, hole))
+    return runs
 
 
-def _gap(runs: list[RunSaid], region_id: str) -> Gap:
+def _gap(runs: list[RunCaptions], region_id: str) -> Gap:
     per_cell: dict[str, list[float]] = {}
     captions = set()
     for run in runs:

@@ -48,7 +48,7 @@ class Sample:
         image_ids: The image of each.
         seeds: Seeds that have region scores.
         means: (R,) each region's own score, averaged over seeds, natural units.
-        found: Scores per seed, of all images and of each resample; None where there is a hole.
+        resampled: Scores per seed, of all images and of each resample; None where there is a hole.
         note: What a reader should know.
         hole: Why there are no scores; empty where there are.
     """
@@ -57,7 +57,7 @@ class Sample:
     image_ids: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     means: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    found: Resampled | None = None
+    resampled: Resampled | None = None
     note: str = ""
     hole: str = ""
 
@@ -104,9 +104,9 @@ class Samples:
         scores = cell_scores(
             read.values, images, combine if read.is_corpus else mean_combine, trained=trained
         )
-        found = resample([scores], self.weights(scores.num_images))[0]
+        resampled = resample([scores], self.weights(scores.num_images))[0]
         return Sample(
-            tuple(read.ids), tuple(images), tuple(read.seeds), read.means, found, read.note
+            tuple(read.ids), tuple(images), tuple(read.seeds), read.means, resampled, read.note
         )
 
 

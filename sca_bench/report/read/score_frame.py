@@ -141,8 +141,8 @@ class ScoreTable:
 
         What the suite's own axes set (`eval.prompt`) is what it asks about, and no difference.
         """
-        found = [self.rows(cell_id, metric) for cell_id in cell_ids]
-        rows = [row for each in found for row in each if row.value is not None]
+        rows_of_cells = [self.rows(cell_id, metric) for cell_id in cell_ids]
+        rows = [row for each in rows_of_cells for row in each if row.value is not None]
         for row in rows[1:]:
             fields = [
                 key
@@ -150,8 +150,10 @@ class ScoreTable:
                 if key not in self._asked | {"short"} and not _does_not_apply(key, rows[0], row)
             ]
             if fields:
-                said = [f"{key} {_said(rows[0], key)} against {_said(row, key)}" for key in fields]
-                return f"signatures differ: {', '.join(said)}"
+                differing = [
+                    f"{key} {_shown(rows[0], key)} against {_shown(row, key)}" for key in fields
+                ]
+                return f"signatures differ: {', '.join(differing)}"
         return ""
 
     def region_sets(self, metric: str) -> dict[str, list[str]]:
@@ -160,12 +162,12 @@ class ScoreTable:
 
     def signatures_in_use(self) -> dict[str, list[str]]:
         """Return short hash -> the metrics with a number of that signature."""
-        found: dict[str, list[str]] = {key: [] for key in self.signatures}
+        metrics_of: dict[str, list[str]] = {key: [] for key in self.signatures}
         rows = self.frame[self.frame["value"].notna()]
         for key, metric in zip(rows["signature"], rows["metric"], strict=True):
-            if key and metric not in found[str(key)]:
-                found[str(key)].append(str(metric))
-        return {key: names for key, names in found.items() if names}
+            if key and metric not in metrics_of[str(key)]:
+                metrics_of[str(key)].append(str(metric))
+        return {key: names for key, names in metrics_of.items() if names}
 
 
 def _region_set(signature: dict[str, Any]) -> str:
@@ -185,17 +187,17 @@ def _refuse_mixture(first: ScoreRow, row: ScoreRow, may_differ: frozenset[str]) 
         if key not in may_differ and not _does_not_apply(key, first, row)
     ]
     if fields:
-        said = [f"{key} {_said(r, key)}" for key in fields for r in (first, row)]
+        differing = [f"{key} {_shown(r, key)}" for key in fields for r in (first, row)]
         raise InputError(
             None,
             row.metric,
             f"numbers with different signatures cannot stand in one column: {first.cell} seed "
-            f"{first.seed} has {', '.join(said[::2])}; {row.cell} seed {row.seed} has "
-            f"{', '.join(said[1::2])}",
+            f"{first.seed} has {', '.join(differing[::2])}; {row.cell} seed {row.seed} has "
+            f"{', '.join(differing[1::2])}",
             "score both with the same version and settings (delete the older run's folder "
             "and run the suite again)",
         )
 
 
-def _said(row: ScoreRow, key: str) -> str:
+def _shown(row: ScoreRow, key: str) -> str:
     return repr(row.signature[key]) if key in row.signature else "not stated"

@@ -59,8 +59,8 @@ class CellRuns:
     @property
     def ages(self) -> list[str]:
         """What makes its finished runs ones of older code, each said once."""
-        found = dict.fromkeys(run.age for run in self.runs if run.age and not run.hole)
-        return [f"made with an {OLDER} of the code: {age}; `run` makes it anew" for age in found]
+        ages = dict.fromkeys(run.age for run in self.runs if run.age and not run.hole)
+        return [f"made with an {OLDER} of the code: {age}; `run` makes it anew" for age in ages]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +118,10 @@ def _hole(record: RunRecord | None) -> str:
         return "missing: never started"
     if record.status == "done":
         return ""
-    said = f": {record.error}" if record.error else ""
+    reason = f": {record.error}" if record.error else ""
     if record.status == "running":
-        return "not finished: still running, or interrupted" + said
-    return record.status + said
+        return "not finished: still running, or interrupted" + reason
+    return record.status + reason
 
 
 def _score_rows(manifest: SuiteManifest, cells: list[CellRuns]) -> Iterator[ScoreRow]:

@@ -41,7 +41,7 @@ class SharedImage:
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class ShownMask:
     """A predicted mask as a see-through image; `source` counts the kinds of masks of a page."""
 
     source: int
@@ -60,7 +60,7 @@ class Shot:
 
     image: SharedImage
     box_xywh: tuple[float, float, float, float]
-    layers: tuple[Layer, ...] = ()
+    layers: tuple[ShownMask, ...] = ()
 
 
 @dataclass(slots=True)
@@ -136,7 +136,7 @@ class Thumbnails:
         return self._sizes[images_dir]
 
 
-def layer(row: dict[str, Any], source: int, image: SharedImage) -> Layer | None:
+def layer(row: dict[str, Any], source: int, image: SharedImage) -> ShownMask | None:
     """Return a region's mask as a layer over its image; None where it has another frame.
 
     Args:
@@ -155,7 +155,7 @@ def layer(row: dict[str, Any], source: int, image: SharedImage) -> Layer | None:
     except ValueError as error:
         problem = f"damaged mask ({error})"
         raise InputError(None, row["region_id"], problem, "delete the file") from error
-    return Layer(source, mask_layer(mask))
+    return ShownMask(source, mask_layer(mask))
 
 
 def png_uri(path: Path) -> str:
@@ -170,12 +170,12 @@ def _encode(image: Image.Image, side_px: int) -> str:
     if scale < 1:
         width, height = (max(1, round(side * scale)) for side in image.size)
         image = image.resize((width, height), Image.Resampling.LANCZOS)
-    found = []
+    encodings = []
     fine = {"quality": 92, "subsampling": 0} if small else {"quality": 82}
     for kind, options in (("jpeg", fine), ("png", {"optimize": True})):
         if kind == "jpeg" or small:
             buffer = io.BytesIO()
             image.save(buffer, format=kind.upper(), **options)
-            found.append((buffer.getvalue(), kind))
-    encoded, kind = min(found, key=lambda item: len(item[0]))
+            encodings.append((buffer.getvalue(), kind))
+    encoded, kind = min(encodings, key=lambda item: len(item[0]))
     return f"data:image/{kind};base64,{base64.b64encode(encoded).decode('ascii')}"

@@ -60,7 +60,7 @@ def claim_table(
     for claim in claims:
         mark = notes.mark([f"{claim.id}: {claim.hole}" if claim.hole else "", claim.note])
         entries = [Entry(claim.id), _verdict(claim), Entry(claim.says)]
-        if claim.comparison is None or claim.judged is None:
+        if claim.comparison is None or claim.decision is None:
             entries += [Entry(NO_VALUE, mark), Entry(NO_VALUE), Entry(NO_VALUE)]
         else:
             entries += [
@@ -68,7 +68,7 @@ def claim_table(
                 _ends(
                     claim.comparison.low, claim.comparison.high, notes, claim.metric, signed=True
                 ),
-                Entry(show_p(claim.judged.p_adjusted)),
+                Entry(show_p(claim.decision.p_adjusted)),
             ]
         if published:
             entries.append(published.get(claim.id, Entry(NO_VALUE)))
@@ -95,27 +95,27 @@ def _caption(published: bool) -> str:
 
 
 def _verdict(claim: ClaimResult) -> Entry:
-    judged = claim.judged
+    decision = claim.decision
     tone: Tone = "incomparable" if claim.verdict == "not comparable" else claim.verdict
-    if judged is None:
+    if decision is None:
         said = f"{claim.verdict}: no numbers" if claim.verdict == "undecided" else claim.verdict
         return Entry(said, tone=tone)
     text: str = claim.verdict
     if claim.verdict == "undecided":
         text = f"{text}: {needs(claim)}"
-    if judged.margin:
-        text += f" (margin {show_number(judged.margin * metric_scale(claim.metric), 1)})"
+    if decision.margin:
+        text += f" (margin {show_number(decision.margin * metric_scale(claim.metric), 1)})"
     return Entry(text, tone=tone)
 
 
 def needs(claim: ClaimResult) -> str:
     """Return what a decision on an undecided claim would take, in words."""
-    judged, comparison = claim.judged, claim.comparison
-    if judged is None or comparison is None:
+    decision, comparison = claim.decision, claim.comparison
+    if decision is None or comparison is None:
         return "there are no numbers"
     if not comparison.covers_seeds:
         return "needs at least two seeds a cell"
-    needed = judged.needed
+    needed = decision.needed
     ways = []
     if needed is not None and needed.seeds is not None:
         trained = [part.num_seeds for part in comparison.parts if part.trained]
@@ -129,9 +129,9 @@ def needs(claim: ClaimResult) -> str:
     return "needs " + " or ".join(ways)
 
 
-def interval_table(found: Differences, notes: Footnotes) -> Table:
+def interval_table(shown: Differences, notes: Footnotes) -> Table:
     """Return every cell's main metric with its interval, and its distance to the reference."""
-    metric = found.metric
+    metric = shown.metric
     columns = (
         Column("Cell", numeric=False),
         Column(metric_label(metric), metric_unit(metric)),
@@ -144,15 +144,15 @@ def interval_table(found: Differences, notes: Footnotes) -> Table:
         Column("Seeds", "done of planned"),
     )
     rows = tuple(
-        Row((name_entry(one.cell, notes), *_entries(one, found, notes)), one.cell.entry.control)
-        for one in found.cells
+        Row((name_entry(one.cell, notes), *_entries(one, shown, notes)), one.cell.entry.control)
+        for one in shown.cells
     )
     title = f"{metric_label(metric)} with its interval, and beside the reference cell"
-    return Table("interval", "Interval", title, _interval_caption(found), columns, rows)
+    return Table("interval", "Interval", title, _interval_caption(shown), columns, rows)
 
 
-def _entries(one: CellDifference, found: Differences, notes: Footnotes) -> list[Entry]:
-    alone, comparison, metric = one.estimate, one.comparison, found.metric
+def _entries(one: CellDifference, shown: Differences, notes: Footnotes) -> list[Entry]:
+    alone, comparison, metric = one.estimate, one.comparison, shown.metric
     single = alone is not None and not alone.covers_seeds
     mark = notes.mark([one.hole, one.note, ONE_SEED if single else ""])
     if alone is None:
@@ -169,7 +169,7 @@ def _entries(one: CellDifference, found: Differences, notes: Footnotes) -> list[
             Entry(show_p(one.p_adjusted)),
         ]
     else:
-        word = "reference" if one.cell is found.reference else NO_VALUE
+        word = "reference" if one.cell is shown.reference else NO_VALUE
         beside = [Entry(word, notes.mark([one.unpaired])), Entry(NO_VALUE), Entry(NO_VALUE)]
     return [
         Entry(show_score(alone.value, metric=metric), mark),
@@ -181,29 +181,29 @@ def _entries(one: CellDifference, found: Differences, notes: Footnotes) -> list[
     ]
 
 
-def _interval_caption(found: Differences) -> str:
+def _interval_caption(shown: Differences) -> str:
     text = (
         f"Intervals: {NUM_RESAMPLES:,} resamples of the test images (document frequencies held "
         "fixed), with the variance between training seeds as a second level (t distribution, "
         "degrees of freedom after Satterthwaite); with one seed of a trained cell they cover "
         "images only. A score's own interval is cut where its scale ends. "
     )
-    if found.reference is not None:
+    if shown.reference is not None:
         text += (
-            f"Reference: {found.reference.entry.name}. p: two-sided, after Holm over the cells "
+            f"Reference: {shown.reference.entry.name}. p: two-sided, after Holm over the cells "
             f"that are no controls; * marks p < {ALPHA:.2f}. "
         )
-    return text + floor_text(found)
+    return text + floor_text(shown)
 
 
-def floor_text(found: Differences) -> str:
+def floor_text(shown: Differences) -> str:
     """Return the noise floor in words: what A/A comparisons say."""
-    floor, scale = found.floor, metric_scale(found.metric)
+    floor, scale = shown.floor, metric_scale(shown.metric)
     if floor is None:
         return "Noise floor: not known, since no trained cell has two seeds."
     return (
         "Noise floor (A/A, the same cell with other seeds): seeds move "
-        f"{metric_label(found.metric)} by a standard deviation of {floor.sd_seeds * scale:.1f}, so "
+        f"{metric_label(shown.metric)} by a standard deviation of {floor.sd_seeds * scale:.1f}, so "
         f"two means of one and the same cell differ by up to {floor.floor * scale:.1f} in 95 % of "
         f"cases; of {floor.num_pairs} pairs of runs that differ in the seed alone, "
         f"{floor.pairs_outside} have an interval over images that leaves zero out."

@@ -23,12 +23,12 @@ def long_csv(data: SuiteData, paper: Paper) -> str:
     """
     frame = data.scores.frame.copy()
     cells = {cell.entry.name: paper.cell(cell) for cell in data.cells}
-    found = [
+    rows = [
         _published(cells[cell], metric)
         for cell, metric in zip(frame["cell"], frame["metric"], strict=True)
     ]
     for index, name in enumerate(("published", "published_row", "published_verdict")):
-        frame[name] = pd.Series([item[index] for item in found], dtype=object)
+        frame[name] = pd.Series([item[index] for item in rows], dtype=object)
     return _text(frame)
 
 
@@ -41,12 +41,13 @@ def _published(cell: PaperCell | None, metric: str) -> tuple[float | None, str, 
 def wide_csv(data: SuiteData, paper: Paper) -> str:
     """Return one cell a row: coordinates, then mean, sample deviation and count of everything.
 
-    Published numbers have columns of their own behind those of the metric.
+    Published numbers have columns of their own after those of the metric.
     """
     scores = data.scores
     costs = scores.metrics(COST)
     names = [*(name for name in scores.metrics() if name not in costs), *costs]
-    published = {m for cell in data.cells if (found := paper.cell(cell)) for m in found.values}
+    of_paper = [paper.cell(cell) for cell in data.cells]
+    published = {metric for row in of_paper if row for metric in row.values}
     rows = []
     for cell in data.cells:
         entry, printed = cell.entry, paper.cell(cell)
@@ -76,8 +77,8 @@ def claims_csv(claims: list[ClaimResult]) -> str:
     """Return one claim a row: verdict, difference with its interval, p, and what it would take."""
     rows = []
     for claim in claims:
-        found, judged = claim.comparison, claim.judged
-        needed = judged.needed if judged is not None else None
+        comparison, decision = claim.comparison, claim.decision
+        needed = decision.needed if decision is not None else None
         left, right = (None if side is None else side.entry.name for side in claim.sides)
         rows.append(
             {
@@ -87,19 +88,19 @@ def claims_csv(claims: list[ClaimResult]) -> str:
                 "left": left,
                 "right": right,
                 "verdict": claim.verdict,
-                "difference": None if found is None else found.difference,
-                "low": None if found is None else found.low,
-                "high": None if found is None else found.high,
-                "se_images": None if found is None else found.se_images,
-                "se_seeds": None if found is None else found.se_seeds,
-                "degrees_of_freedom": None if found is None else found.df,
-                "p": None if judged is None else judged.p,
-                "p_holm": None if judged is None else judged.p_adjusted,
-                "margin": None if judged is None else judged.margin,
-                "seeds_left": None if found is None else found.num_seeds[0],
-                "seeds_right": None if found is None else found.num_seeds[1],
-                "images": None if found is None else found.num_images,
-                "regions": None if found is None else found.num_regions,
+                "difference": None if comparison is None else comparison.difference,
+                "low": None if comparison is None else comparison.low,
+                "high": None if comparison is None else comparison.high,
+                "se_images": None if comparison is None else comparison.se_images,
+                "se_seeds": None if comparison is None else comparison.se_seeds,
+                "degrees_of_freedom": None if comparison is None else comparison.df,
+                "p": None if decision is None else decision.p,
+                "p_holm": None if decision is None else decision.p_adjusted,
+                "margin": None if decision is None else decision.margin,
+                "seeds_left": None if comparison is None else comparison.num_seeds[0],
+                "seeds_right": None if comparison is None else comparison.num_seeds[1],
+                "images": None if comparison is None else comparison.num_images,
+                "regions": None if comparison is None else comparison.num_regions,
                 "seeds_needed": None if needed is None else needed.seeds,
                 "regions_needed": None if needed is None else needed.regions,
                 "reason": claim.hole,

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from sca_bench.report.names import wrapped
 from sca_bench.report.tables.latex_escape import escape
-from sca_bench.report.tables.tables import Column, Entry, Footnotes, Marks, Row, Table
+from sca_bench.report.tables.tables import Column, Entry, Footnotes, Row, SignificanceMarks, Table
 from sca_bench.study.runs.record import SuiteManifest
 
 MAX_LINES, MAX_LINES_WIDE = 30, 60
-"""Lines of one table on a page, and of one that its columns make small; the rest goes on behind."""
+"""Lines of one table on a page, and of one that its columns make small; the rest follows."""
 _MANY_COLUMNS = 8
 _WORD_SIGNS = 42
 """Characters of a line of words where many columns share the page."""
@@ -30,14 +30,16 @@ def write_latex(
     manifest: SuiteManifest,
     tables: Sequence[Table],
     notes: Footnotes,
-    marks: Marks | None = None,
+    marks: SignificanceMarks | None = None,
 ) -> str:
     """Return `tables.tex`: a document with every table and the notes that it needs."""
     head = f"% Suite {_plain(manifest.suite)}, profile {_plain(manifest.profile)}.\n"
     parts = [head + _PREAMBLE, f"\\section*{{{escape(manifest.question)}}}\n"]
     paper = f", after the paper's {escape(manifest.paper)}" if manifest.paper else ""
-    said = f"Suite \\textbf{{{escape(manifest.suite)}}}, profile {escape(manifest.profile)}{paper}."
-    parts.append(f"{said}\n")
+    head_line = (
+        f"Suite \\textbf{{{escape(manifest.suite)}}}, profile {escape(manifest.profile)}{paper}."
+    )
+    parts.append(f"{head_line}\n")
     if manifest.statement:
         parts.append(f"\n{escape(manifest.statement)}\n")
     if manifest.overrides:
@@ -49,19 +51,19 @@ def write_latex(
 
 
 def write_latex_table(
-    manifest: SuiteManifest, table: Table, notes: Footnotes, marks: Marks | None = None
+    manifest: SuiteManifest, table: Table, notes: Footnotes, marks: SignificanceMarks | None = None
 ) -> str:
     """Return one table as a `table` environment with its notes inside, ready to be input."""
     needs = "% Needs \\usepackage{booktabs} and \\usepackage{graphicx}.\n"
     own = _Notes(notes)
-    body = _body(table, own, marks or Marks())
+    body = _body(table, own, marks or SignificanceMarks())
     return needs + _environment(manifest, table, body, "tbp", "", own.written(marks, table))
 
 
 def _parts(
-    manifest: SuiteManifest, table: Table, notes: Footnotes, marks: Marks | None
+    manifest: SuiteManifest, table: Table, notes: Footnotes, marks: SignificanceMarks | None
 ) -> list[str]:
-    """Return a table in parts that fit a page each, each with its notes behind it."""
+    """Return a table in parts that fit a page each, each with its notes after it."""
     pages = _pages(table)
     texts = []
     for number, rows in enumerate(pages):
@@ -71,7 +73,7 @@ def _parts(
             part = replace(part, title=f"{table.title} (part {number + 1} of {len(pages)})")
             suffix = f"-{number + 1}" if number else ""
         own = _Notes(notes)
-        body = _body(part, own, marks or Marks())
+        body = _body(part, own, marks or SignificanceMarks())
         text = _environment(manifest, part, body, "!htbp", suffix, "")
         texts.append(text + own.written(marks, part))
     return texts
@@ -119,7 +121,7 @@ class _Notes:
         own = [self._numbers.setdefault(n, len(self._numbers) + 1) for n in entry.notes]
         return f"\\textsuperscript{{{','.join(map(str, own))}}}" if own else ""
 
-    def written(self, marks: Marks | None, table: Table) -> str:
+    def written(self, marks: SignificanceMarks | None, table: Table) -> str:
         """Return the list of notes, empty where there are none."""
         items = [
             f"\\item[{number}] {escape(self._texts[known - 1])}"
@@ -139,7 +141,7 @@ class _Notes:
         )
 
 
-def _marked(table: Table, marks: Marks) -> bool:
+def _marked(table: Table, marks: SignificanceMarks) -> bool:
     labels = any(column.label == marks.column for column in table.columns)
     return labels and any(_cell(row) in marks.signs for row in table.rows)
 
@@ -161,8 +163,8 @@ def _environment(
     )
 
 
-def _body(table: Table, notes: _Notes, marks: Marks) -> str:
-    """Return the `tabular`; controls stand behind a rule of their own."""
+def _body(table: Table, notes: _Notes, marks: SignificanceMarks) -> str:
+    """Return the `tabular`; controls follow a rule of their own."""
     kinds = "".join("r" if column.numeric else "l" for column in table.columns)
     lines = [f"\\begin{{tabular}}{{@{{}}{kinds}@{{}}}}", "\\toprule"]
     lines.append(_line([escape(column.label) for column in table.columns]))
@@ -203,10 +205,10 @@ def _field(entry: Entry) -> str:
     return f"{shown} {escape(spread + sd)}" if spread else shown
 
 
-def _stacked(words: list[str], behind: str) -> str:
+def _stacked(words: list[str], after: str) -> str:
     """Return words in several lines, the first one level with the row."""
     lines = r"\\".join(map(escape, words))
-    return f"\\begin{{tabular}}[t]{{@{{}}l@{{}}}}{lines}{behind}\\end{{tabular}}"
+    return f"\\begin{{tabular}}[t]{{@{{}}l@{{}}}}{lines}{after}\\end{{tabular}}"
 
 
 def _line(fields: list[str]) -> str:

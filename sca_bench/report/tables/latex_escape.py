@@ -87,8 +87,8 @@ def escape(text: str) -> str:
     A character without an equivalent becomes its code point in brackets, such as `[U+4E2D]`.
     """
     # A ligature would set two hyphens as a dash, and ?` as a turned question mark.
-    kept = re.sub(r"-(?=-)|,(?=,)|[?!](?=`)|'(?=')|`(?=`)", r"\g<0>\0", " ".join(text.split()))
-    return "".join(map(_sign, kept))
+    apart = re.sub(r"-(?=-)|,(?=,)|[?!](?=`)|'(?=')|`(?=`)", r"\g<0>\0", " ".join(text.split()))
+    return "".join(map(_sign, apart))
 
 
 def _sign(sign: str) -> str:

@@ -32,7 +32,7 @@ def paper_table(data: SuiteData, paper: Paper, notes: Footnotes) -> Table | None
         )
         names = (Column("Cell", numeric=False), Column("Row", numeric=False))
         return Table("paper", "Paper", _TITLE, caption, names, ())
-    cells = [(cell, found) for cell in data.cells if (found := paper.cell(cell)) is not None]
+    cells = [(cell, of_paper) for cell in data.cells if (of_paper := paper.cell(cell)) is not None]
     if not cells:
         return None
     printed = dict.fromkeys(
@@ -84,24 +84,24 @@ def claim_entries(
     """Return id -> the paper's own difference, for the claims whose two sides are published."""
     entries = {}
     for claim in claims:
-        found = paper_claim(data, paper, claim.id, claim.metric, claim.sides)
-        if found is not None:
-            said = f"{claim.id}: {_made_of(found)}"
+        printed = paper_claim(data, paper, claim.id, claim.metric, claim.sides)
+        if printed is not None:
+            remark = f"{claim.id}: {_made_of(printed)}"
             entries[claim.id] = Entry(
-                show_difference(found.difference, metric=claim.metric), notes.mark([said])
+                show_difference(printed.difference, metric=claim.metric), notes.mark([remark])
             )
     return entries
 
 
-def _made_of(found: PaperClaim) -> str:
-    left, right = found.left, found.right
+def _made_of(printed: PaperClaim) -> str:
+    left, right = printed.left, printed.right
     seeds = left.protocol["num_seeds"]
     compared = "this profile has no finished run to compare with"
-    if found.differences is not None:
-        compared = say_differences(found.differences)
+    if printed.differences is not None:
+        compared = say_differences(printed.differences)
     return (
         f"the paper's {left.row} ({left.printed}) minus {right.row} ({right.printed}), "
-        f"{left.source}, seeds: {seeds or 'not stated'}, no interval; stands for {found.says}; "
+        f"{left.source}, seeds: {seeds or 'not stated'}, no interval; stands for {printed.says}; "
         f"{compared}"
     )
 

@@ -142,11 +142,11 @@ def _age(run: Run) -> dict[str, str]:
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    found: dict[str, str] = {}
+    flat: dict[str, str] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict):
-            found.update(_flat(value, f"{name}."))
+            flat.update(_flat(value, f"{name}."))
         else:
-            found[name] = show_value(value)
-    return found
+            flat[name] = show_value(value)
+    return flat

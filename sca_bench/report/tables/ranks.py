@@ -21,7 +21,7 @@ def mark_best(table: Table) -> Table:
     Controls are never marked, cells of the same displayed value share their rank, and a column
     whose values are all the same has no best.
     """
-    ranks = [_ranks(table, place) for place in range(len(table.columns))]
+    ranks = [_ranks(table, index) for index in range(len(table.columns))]
     if not any(rank for column in ranks for rank in column):
         return table
     rows = []
@@ -32,10 +32,10 @@ def mark_best(table: Table) -> Table:
     return replace(table, rows=tuple(rows), caption=f"{table.caption} {_SAYS}")
 
 
-def _ranks(table: Table, place: int) -> list[Rank]:
+def _ranks(table: Table, index: int) -> list[Rank]:
     """Return the rank of every row in one column."""
-    higher = table.columns[place].higher_is_better
-    values = [None if row.control else row.entries[place].value for row in table.rows]
+    higher = table.columns[index].higher_is_better
+    values = [None if row.control else row.entries[index].value for row in table.rows]
     shown = [None if value is None else round(value, _DECIMALS) for value in values]
     order = sorted({value for value in shown if value is not None}, reverse=bool(higher))
     if higher is None or len(order) < 2:

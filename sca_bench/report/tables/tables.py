@@ -140,8 +140,8 @@ def score_table(data: SuiteData, notes: Footnotes) -> Table:
 
 def slot_table(data: SuiteData, notes: Footnotes) -> Table | None:
     """Return the accuracy per slot, or None where nobody asked for slots and there are none."""
-    found = data.scores.metrics()
-    wanted = SLOTS in found or (SLOTS in data.manifest.metrics and not data.scores.metrics(SLOT))
+    measured = data.scores.metrics()
+    wanted = SLOTS in measured or (SLOTS in data.manifest.metrics and not data.scores.metrics(SLOT))
     metrics = [*([SLOTS] if wanted else []), *data.scores.metrics(SLOT)]
     if not metrics:
         return None
@@ -180,8 +180,8 @@ def parts_table(data: SuiteData, notes: Footnotes) -> Table | None:
     title = "Training regions, and test regions with seen references"
     if subsets:
         title = "Other sets of regions"
-        said = "; ".join(f"{name}: {which}" for name, which in subsets.items())
-        caption += f" Parts of the test regions, scored by themselves: {said}."
+        listed = "; ".join(f"{name}: {which}" for name, which in subsets.items())
+        caption += f" Parts of the test regions, scored by themselves: {listed}."
     return Table("parts", "Parts", title, caption, tuple(columns), tuple(rows))
 
 
@@ -190,9 +190,9 @@ def slot_by_objects_table(data: SuiteData, notes: Footnotes) -> Table | None:
     metrics = data.scores.metrics(SLOT_BY_OBJECTS)
     if not metrics:
         return None
-    found = [ValueName.parse(metric) for metric in metrics]
-    numbers = sorted({name.num_objects for name in found if name.num_objects is not None})
-    slots = list(dict.fromkeys(name.slot for name in found))
+    names = [ValueName.parse(metric) for metric in metrics]
+    numbers = sorted({name.num_objects for name in names if name.num_objects is not None})
+    slots = list(dict.fromkeys(name.slot for name in names))
     columns = [Column("Cell", numeric=False), Column("Objects")]
     columns += [Column(slot.replace("_", " "), metric_unit(SLOT + slot)) for slot in slots]
     rows = []
@@ -242,9 +242,9 @@ def _floor_row(data: SuiteData, columns: Sequence[Column]) -> Row | None:
     cells = [c for c in data.cells if not c.entry.control and _is_trained(data, c)]
     entries = {}
     for metric in data.metrics:
-        found = [data.scores.values(cell.entry.cell_id, metric) for cell in cells]
-        counts = [len(values) for values in found if len(values) > 1]
-        pooled = pooled_floor(found, min(counts)) if counts else None
+        values_of_cells = [data.scores.values(cell.entry.cell_id, metric) for cell in cells]
+        counts = [len(values) for values in values_of_cells if len(values) > 1]
+        pooled = pooled_floor(values_of_cells, min(counts)) if counts else None
         if pooled is not None:
             entries[metric_label(metric)] = show_score(pooled[2], metric=metric)
     if not entries:
@@ -267,8 +267,8 @@ def _metric_column(data: SuiteData, metric: str) -> Column:
 def _score(data: SuiteData, cell: CellRuns, metric: str, notes: Footnotes) -> Entry:
     if not cell.done:
         return Entry(NO_VALUE, seeds_entry(cell, notes).notes)
-    found = data.scores.rows(cell.entry.cell_id, metric)
-    missing = [row for row in found if row.value is None]
+    rows = data.scores.rows(cell.entry.cell_id, metric)
+    missing = [row for row in rows if row.value is None]
     done = {record.seed for record in cell.done}
     reasons = [
         f"{metric_label(metric)}, {cell.entry.name}, seed {row.seed}: {row.reason}"
@@ -278,7 +278,7 @@ def _score(data: SuiteData, cell: CellRuns, metric: str, notes: Footnotes) -> En
     if len(reasons) == len(done) and len({row.reason for row in missing}) == 1:
         who = "" if _nobody_has(data, metric, missing[0].reason) else f", {cell.entry.name}"
         reasons = [f"{metric_label(metric)}{who}: {missing[0].reason}"]
-    if not found:
+    if not rows:
         reasons = [f"{metric_label(metric)}, {cell.entry.name}: not computed"]
     sets = data.scores.region_sets(metric)
     if len(sets) > 1:
@@ -294,8 +294,8 @@ def _score(data: SuiteData, cell: CellRuns, metric: str, notes: Footnotes) -> En
 def _nobody_has(data: SuiteData, metric: str, reason: str) -> bool:
     """Say whether a metric is missing from every finished run for one and the same reason."""
     done = [(cell.entry.cell_id, record.seed) for cell in data.cells for record in cell.done]
-    found = [row for cell in data.cells for row in data.scores.rows(cell.entry.cell_id, metric)]
-    own = [row for row in found if (row.cell_id, row.seed) in set(done)]
+    rows = [row for cell in data.cells for row in data.scores.rows(cell.entry.cell_id, metric)]
+    own = [row for row in rows if (row.cell_id, row.seed) in set(done)]
     return len(own) == len(done) and all(row.value is None and row.reason == reason for row in own)
 
 
@@ -310,8 +310,8 @@ def _cost(data: SuiteData, cell: CellRuns, key: str, notes: Footnotes) -> Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
-    """Signs behind the values of one column, such as stars of significance.
+class SignificanceMarks:
+    """Signs of significance after the values of one column, such as stars.
 
     Attributes:
         column: Label of the column; a table without it stays as it is.

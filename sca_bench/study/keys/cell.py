@@ -18,7 +18,7 @@ from sca_bench.variants import SAM_PARTS, SCA_PARTS, VariantSpec, get_variant
 
 KEY_LENGTH = 12
 FEATURES_REVISION = "3"
-"""Raised whenever the code behind SAM's frozen features moves a number of them."""
+"""Raised whenever the code of SAM's frozen features moves a number of them."""
 _UNSAID_FEATURES = "2"
 """The revision that no key names: keys were made before it was part of them."""
 _UNSAID_WORLD = "scenes-1"
@@ -110,15 +110,15 @@ def keyed_values(
         inputs: Dotted path -> content digest of the path settings that are given.
         world: Version of rendered scenes; today's where None.
     """
-    found: dict[str, Any] = {}
+    keyed: dict[str, Any] = {}
     for path, kind, value in _entering(settings):
         if kind == "path" and path in inputs:
-            found[path] = inputs[path]
+            keyed[path] = inputs[path]
         elif kind == "result" and isinstance(value, ScenesSplit):
-            found[f"{path}.world"] = world or WORLD_VERSION
+            keyed[f"{path}.world"] = world or WORLD_VERSION
         elif kind == "result" and not isinstance(value, BaseModel):
-            found[path] = list(value) if isinstance(value, tuple) else value
-    return found
+            keyed[path] = list(value) if isinstance(value, tuple) else value
+    return keyed
 
 
 def _entering(
@@ -128,7 +128,7 @@ def _entering(
 
     Args:
         settings: The settings.
-        prefix: Path of the object they are, with a dot behind.
+        prefix: Path of the object they are, with a dot at the end.
         before: What that object is by default, where it was added later as a whole.
     """
     defaults = defaults_since(type(settings)) if before is None else dict(before)
@@ -237,10 +237,10 @@ class CellIdentity:
         if self.spec.trains != "gradient":
             return ""
         values = self.key_values
-        kept = {k: v for k, v in values.items() if not f"{k}.".startswith(_EVALUATION)}
+        of_training = {k: v for k, v in values.items() if not f"{k}.".startswith(_EVALUATION)}
         if self.settings.train.prompt == "random_point":
-            kept["train.prompt_seed"] = self.settings.eval.prompt_seed
-        return digest_json(["training", kept])[:KEY_LENGTH]
+            of_training["train.prompt_seed"] = self.settings.eval.prompt_seed
+        return digest_json(["training", of_training])[:KEY_LENGTH]
 
     @cached_property
     def prefix_key(self) -> str:
@@ -286,15 +286,15 @@ class CellIdentity:
     def split_settings(self, split: RunSplit) -> SplitSettings | None: ...
     def split_settings(self, split: RunSplit) -> SplitSettings | None:
         """Return the entry of `data` that a split is read from; None without validation."""
-        found: SplitSettings | None = getattr(self.settings.data, self.data_split(split))
-        return found
+        settings: SplitSettings | None = getattr(self.settings.data, self.data_split(split))
+        return settings
 
     def prompt(self, split: RunSplit) -> Prompt:
-        """Return what stands for a region in a split."""
+        """Return what a region is prompted with in a split."""
         return (self.settings.eval if split == "captioned" else self.settings.train).prompt
 
-    def keeps(self, split: RunSplit) -> bool:
-        """Say whether anything frozen of a split is kept: no two jittered draws are alike."""
+    def caches(self, split: RunSplit) -> bool:
+        """Say whether frozen features of a split are cached: no two jittered draws are alike."""
         jittered = split == "train" and self.settings.data.lsj_scale is not None
         return self.settings.features.cache != "off" and not jittered
 
@@ -303,10 +303,10 @@ class CellIdentity:
 
         Embeddings are kept whenever anything is: whatever else is read is computed from them.
         """
-        if not self.keeps(split):
+        if not self.caches(split):
             return {}
-        kept = {"images", *(families if self.settings.features.cache == "all" else ())}
-        return {f: self.features_key(split, f) for f in FAMILIES if f in kept}
+        cached = {"images", *(families if self.settings.features.cache == "all" else ())}
+        return {f: self.features_key(split, f) for f in FAMILIES if f in cached}
 
     def features_key(self, split: RunSplit, family: Family = "mixed") -> str:
         """Return the key of one family of a split's frozen features.

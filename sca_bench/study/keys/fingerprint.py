@@ -63,16 +63,16 @@ class Fingerprints:
         Raises:
             InputError: A named file or folder does not exist (unless that is allowed).
         """
-        found: dict[str, str] = {}
+        digests: dict[str, str] = {}
         for key, value in path_settings(settings):
             try:
-                found[key] = self._digest(value, key)
+                digests[key] = self._digest(value, key)
             except InputError as error:
                 if self._fixes is None:
                     raise
-                found[key] = f"missing:{value}"
-                self._problems[found[key]] = self._problem(value, error, self._fixes)
-        return found
+                digests[key] = f"missing:{value}"
+                self._problems[digests[key]] = self._problem(value, error, self._fixes)
+        return digests
 
     def problems(self, inputs: Mapping[str, str]) -> list[str]:
         """Return what is missing of a cell's inputs, each with how to get it."""
@@ -94,10 +94,10 @@ class Fingerprints:
         if path.is_file():
             return self._files.of(path)
         if path.is_dir():
-            place = (path.resolve(), "data" in key.split("."))
-            if place not in self._folders:  # a million images, named by every cell and stage
-                self._folders[place] = self._folder(path, is_data=place[1])
-            return self._folders[place]
+            folder_key = (path.resolve(), "data" in key.split("."))
+            if folder_key not in self._folders:  # a million images, named by every cell and stage
+                self._folders[folder_key] = self._folder(path, is_data=folder_key[1])
+            return self._folders[folder_key]
         if key in HUB_KEYS and _HUB_ID.fullmatch(value):
             commit = hub_commit(value)
             return f"hub:{value}@{commit}" if commit else f"hub:{value}"

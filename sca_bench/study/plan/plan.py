@@ -85,7 +85,7 @@ class Job:
     def cached_splits(self) -> tuple[RunSplit, ...]:
         """Return those of them of which all is kept that it reads."""
         whole = self.cell.settings.features.cache == "all"
-        return tuple(split for split in self.splits if whole and self.cell.identity.keeps(split))
+        return tuple(split for split in self.splits if whole and self.cell.identity.caches(split))
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class Plan:
         """Group the runs that are left; a group is split only where workers would be idle.
 
         Several one-thread workers beat one process of several threads as long as each of them
-        takes its frozen features from the cache. Where they are computed as they come, a split
+        takes its frozen features from the cache. Where they are computed when needed, a split
         group computes them twice: on the cores of one processor that is a loss, so such a group
         stays whole and its process gets the threads. A GPU that would stand idle is another matter.
 
@@ -167,8 +167,8 @@ class Plan:
         for job in jobs:
             key = job.cell.identity.prefix_key
             # A stage and the one it starts from may be alike; in one group neither could start.
-            place = len(job.cell.settings.pretraining) if job.cell.stage else -1
-            shared.setdefault((key, job.order_seed, job.reuses, place), []).append(job)
+            stage_number = len(job.cell.settings.pretraining) if job.cell.stage else -1
+            shared.setdefault((key, job.order_seed, job.reuses, stage_number), []).append(job)
         groups = [Group(key[0], key[1], tuple(jobs)) for key, jobs in shared.items()]
         while len(groups) < workers:
             able = [g for g in groups if not one_processor or g.is_cached]
@@ -277,8 +277,8 @@ def _job(store: Store, cell: Cell, seed: int, claimed: set[Training]) -> Job:
     if not cell.training_id or is_trained(folder):
         claimed.add(training)  # it may not be announced yet
         return Job(cell, seed, "to run")
-    found = TrainedIndex(store).find(*training)
-    if training in claimed or (found is not None and found.cell_id != cell.cell_id):
+    trained = TrainedIndex(store).find(*training)
+    if training in claimed or (trained is not None and trained.cell_id != cell.cell_id):
         return Job(cell, seed, "to run", reuses=True, waits_for=frozenset({training}))
     claimed.add(training)
     return Job(cell, seed, "to run", waits_for=_start_of(cell, seed, store))
@@ -300,7 +300,7 @@ def _stage_jobs(
     made: list[Job] = []
     blocked = {(j.cell.starts_from, j.seed): j.blocked for j in jobs.values() if j.blocked}
     seeds = sorted({seed for _, seed in jobs})
-    for key, cell in reversed(list(stages.items())):  # a stage stands behind those it starts from
+    for key, cell in reversed(list(stages.items())):  # a stage comes after those it starts from
         for seed in reversed(seeds):
             if lack := blocked.get((key, seed)):
                 blocked.setdefault((cell.starts_from, seed), lack)
@@ -315,10 +315,10 @@ def _stage_jobs(
 
 def _is_settled(store: Store, index: TrainedIndex, stage: Cell, seed: int) -> bool:
     """Say whether a stage's weights are there, and its own record, if it has one, says so too."""
-    found = index.find(stage.cell_id, seed)
-    if found is None:
+    trained = index.find(stage.cell_id, seed)
+    if trained is None:
         return False
-    return found.cell_id != stage.cell_id or _is_done(store, stage, seed)
+    return trained.cell_id != stage.cell_id or _is_done(store, stage, seed)
 
 
 def _is_done(store: Store, cell: Cell, seed: int) -> bool:

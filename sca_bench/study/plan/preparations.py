@@ -21,11 +21,11 @@ def preparations(groups: list[Group]) -> list[tuple[Group, tuple[RunSplit, ...]]
             for split in _prepared_splits(job):
                 keys = (job.cell.identity.features_key(split, family) for family in FAMILIES)
                 mode = job.cell.settings.features.cache
-                found = readers.setdefault((split, mode, *keys), {})
-                found.setdefault(job.cell.cell_id, (group, job))
+                reading = readers.setdefault((split, mode, *keys), {})
+                reading.setdefault(job.cell.cell_id, (group, job))
     together: dict[frozenset[str], tuple[list[tuple[Group, Job]], list[RunSplit]]] = {}
-    for (split, *_), found in readers.items():
-        together.setdefault(frozenset(found), (list(found.values()), []))[1].append(split)
+    for (split, *_), reading in readers.items():
+        together.setdefault(frozenset(reading), (list(reading.values()), []))[1].append(split)
     return [
         (Group(first.key, first.seed, (job, *(other for _, other in rest))), tuple(splits))
         for ((first, job), *rest), splits in together.values()
@@ -34,5 +34,5 @@ def preparations(groups: list[Group]) -> list[tuple[Group, tuple[RunSplit, ...]]
 
 def _prepared_splits(job: Job) -> tuple[RunSplit, ...]:
     """Return the splits to prepare for a run; one where nothing can be kept, to check its input."""
-    kept = tuple(split for split in job.splits if job.cell.identity.keeps(split))
+    kept = tuple(split for split in job.splits if job.cell.identity.caches(split))
     return kept or job.splits[:1]

@@ -47,9 +47,9 @@ def _relied_on(plan: Plan, index: TrainedIndex) -> Iterator[tuple[str, int]]:
         if not job.reuses:
             yield job.cell.cell_id, job.seed
         for training in job.waits_for:
-            found = index.find(*training)
-            if found is not None:
-                yield found.cell_id, found.seed
+            trained = index.find(*training)
+            if trained is not None:
+                yield trained.cell_id, trained.seed
 
 
 def _repair(store: Store, cell_id: str, seed: int) -> list[str]:

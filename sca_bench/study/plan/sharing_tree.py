@@ -1,7 +1,7 @@
 """What the cells of a plan share, as a tree: each level is a part that its cells compute alike.
 
 From the root down: preprocessing, image encoder, prompt encoder and SAM mixer, text decoder, data
-order, pretraining; below stand the cells. Cells that still stand together behind the data order run
+order, pretraining; below stand the cells. Cells that are still together after the data order run
 as one group for each seed (`prefix_key`); text mixer and projection are each cell's own.
 """
 
@@ -50,13 +50,13 @@ def _divide(jobs: tuple[Job, ...], levels: tuple[_Level, ...]) -> tuple[Node, ..
     if not levels:
         return ()
     (part, level), *rest = levels
-    found: dict[str, tuple[str, list[Job]]] = {}
+    parts: dict[str, tuple[str, list[Job]]] = {}
     for job in jobs:
         key, what = level(job)
-        found.setdefault(digest_json(key), (what, []))[1].append(job)
+        parts.setdefault(digest_json(key), (what, []))[1].append(job)
     return tuple(
         Node(part, what, tuple(kept), _divide(tuple(kept), tuple(rest)))
-        for what, kept in found.values()
+        for what, kept in parts.values()
     )
 
 

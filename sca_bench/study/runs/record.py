@@ -49,7 +49,7 @@ class RunRecord(_Stored):
         subsets: Name of a subset that was scored -> digest of the file that says its regions.
         cost: Ledger in the unit of each name's suffix (`_s`, `_mib`, `num_`). `train_s` is the
             run's own part of its training steps, `shared_s` what its group does once for all of
-            its runs (frozen features, kept before or as they come; older records lack it).
+            its runs (frozen features, cached or not; older records lack it).
         counters: How often the frozen parts and the optimiser ran in this attempt.
         provenance: Command, versions, machine, times.
         stage: Name of a pretraining stage, for the run of one; such a run is never evaluated.

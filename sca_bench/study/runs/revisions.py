@@ -68,9 +68,9 @@ def age_of(record: RunRecord) -> str:
     except ValidationError:
         settings = None
     try:
-        found = raised(record, settings)
-        if found or settings is None:
-            return ", ".join(found)
+        newer = raised(record, settings)
+        if newer or settings is None:
+            return ", ".join(newer)
         today = CellIdentity(settings, record.inputs)
         key = today.training_key if record.stage else today.cell_key
     except InputError:
@@ -78,19 +78,19 @@ def age_of(record: RunRecord) -> str:
     return "" if key == record.cell_id else f"its settings give the id {key} today"
 
 
-def asked_then(record: RunRecord, key: str) -> bool:
+def had_setting(record: RunRecord, key: str) -> bool:
     """Say whether a run was made with a setting, which may have been added since.
 
     Args:
         record: The run.
         key: Dotted path of the setting.
     """
-    place: Any = record.settings
+    value: Any = record.settings
     for part in key.split("."):
-        if isinstance(place, list):
-            place = place[int(part)]
-        elif isinstance(place, dict) and part in place:
-            place = place[part]
+        if isinstance(value, list):
+            value = value[int(part)]
+        elif isinstance(value, dict) and part in value:
+            value = value[part]
         else:
             return False
     return True

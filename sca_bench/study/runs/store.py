@@ -43,7 +43,7 @@ TRAIN_PREDICTIONS = "train_predictions.jsonl"
 
 
 def checkpoint_path(run_dir: Path, step: int) -> Path:
-    """Return the file of a run's checkpoint behind `step` steps."""
+    """Return the file of a run's checkpoint after `step` steps."""
     return run_dir / f"checkpoint-{step}.pt"
 
 
@@ -122,7 +122,7 @@ def _settled(path: Path, check: Callable[[Path, str], bool], run: str, lines: li
 
 
 def keep_log_until(run_dir: Path, step: int) -> None:
-    """Cut a run's log behind a step, so that a resumed run writes no line twice.
+    """Cut a run's log after a step, so that a resumed run writes no line twice.
 
     The validation of that step is cut, too: it is made again, since the checkpoint came before it.
     """

@@ -43,27 +43,27 @@ class TrainedIndex:
         """Return the weights of a training, or None where there are none (any more)."""
         path = self._path(training_id, seed)
         try:
-            found = _POINTER.validate_json(path.read_bytes(), strict=True)
+            trained = _POINTER.validate_json(path.read_bytes(), strict=True)
         except (OSError, ValidationError):
             return None  # only a pointer: what is lost is trained again
-        return found if is_trained(self.folder(found)) else None
+        return trained if is_trained(self.folder(trained)) else None
 
-    def folder(self, found: Trained) -> Path:
+    def folder(self, trained: Trained) -> Path:
         """Return the folder of the run that holds the weights."""
-        return self._store.run_dir(found.cell_id, found.seed)
+        return self._store.run_dir(trained.cell_id, trained.seed)
 
     def announce(self, training_id: str, cell_id: str, seed: int, steps: int) -> Trained:
         """Say that a run has finished a training."""
         weights = trained_path(self._store.run_dir(cell_id, seed))
-        found = Trained(cell_id, seed, steps, file_sha256(weights))
-        write_atomic(self._path(training_id, seed), json.dumps(asdict(found)) + "\n")
-        return found
+        trained = Trained(cell_id, seed, steps, file_sha256(weights))
+        write_atomic(self._path(training_id, seed), json.dumps(asdict(trained)) + "\n")
+        return trained
 
-    def lineage(self, name: str, found: Trained) -> list[dict[str, Any]]:
+    def lineage(self, name: str, trained: Trained) -> list[dict[str, Any]]:
         """Return the chain of trainings up to these weights, the first one first."""
-        record = self._store.record(found.cell_id, found.seed)
+        record = self._store.record(trained.cell_id, trained.seed)
         before = list(record.lineage) if record is not None else []
-        return [*before, {"stage": name, **asdict(found)}]
+        return [*before, {"stage": name, **asdict(trained)}]
 
     def _path(self, training_id: str, seed: int) -> Path:
         return self._store.root / "stages" / training_id / f"seed-{seed}.json"

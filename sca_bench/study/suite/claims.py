@@ -71,7 +71,7 @@ def _split(text: str, signs: tuple[str, ...]) -> list[tuple[str, str]]:
     at = 0
     while at < len(text):
         letter = text[at]
-        found = next((s for s in signs if text.startswith(s, at)), "")
+        sign_here = next((s for s in signs if text.startswith(s, at)), "")
         if quote:
             quote = "" if letter == quote else quote
         elif letter in "\"'" and text[:at].rstrip().endswith(("=", "[", ",")):
@@ -80,9 +80,9 @@ def _split(text: str, signs: tuple[str, ...]) -> list[tuple[str, str]]:
             depth += 1
         elif letter in _CLOSE:
             depth -= 1
-        elif found and depth == 0:
+        elif sign_here and depth == 0:
             parts.append((sign, text[start:at].strip()))
-            sign, start = found, at + len(found)
+            sign, start = sign_here, at + len(sign_here)
             at = start
             continue
         at += 1
@@ -137,8 +137,8 @@ def meant_cells(
         known: Names and coordinates by which a cell is known.
         axes: Names of the axes on which a cell stands.
     """
-    found = [cell for cell in cells if matches(where, known(cell))]
-    return [cell for cell in found if where.keys() <= set(axes(cell))] or found
+    matching = [cell for cell in cells if matches(where, known(cell))]
+    return [cell for cell in matching if where.keys() <= set(axes(cell))] or matching
 
 
 def _scalar(text: str) -> Any:

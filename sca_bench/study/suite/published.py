@@ -161,20 +161,20 @@ def _wrong_header(path: Path, header: Iterable[str]) -> InputError:
 
 
 def _value(path: Path, line: int, fields: list[str]) -> PublishedValue:
-    place = f"line {line}"
+    line_name = f"line {line}"
     if len(fields) != len(COLUMNS):
-        raise InputError(path, place, f"{len(fields)} fields, expected {len(COLUMNS)}", _FIX)
+        raise InputError(path, line_name, f"{len(fields)} fields, expected {len(COLUMNS)}", _FIX)
     row = dict(zip(COLUMNS, fields, strict=True))
     for name in _REQUIRED:
         if not row[name].strip():
-            raise InputError(path, f"{place}: {name}", "is empty", _FIX)
+            raise InputError(path, f"{line_name}: {name}", "is empty", _FIX)
     try:
         number = float(row["value"])
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
         problem = f"{row['value']!r} is not a number"
-        raise InputError(path, f"{place}: value", problem, _FIX)
+        raise InputError(path, f"{line_name}: value", problem, _FIX)
     return PublishedValue(
         table=row["table"],
         row=row["row"],

@@ -12,7 +12,7 @@ from sca_bench.study.runs.record import PublishedClaim
 from sca_bench.study.suite.axes import axis_points, cell_name
 from sca_bench.study.suite.claims import Side, meant_cells, parse_claim, parse_coordinates
 from sca_bench.study.suite.published import find_published, read_published
-from sca_bench.study.suite.schema import Claim, Patch, SuiteFile
+from sca_bench.study.suite.schema import ClaimEntry, Patch, SuiteFile
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ def _points(spec: SuiteFile, patch: Patch) -> list[_Point]:
     explicit = spec.cells if patch.cells is None else patch.cells
     variant = {"variant": patch.base.get("variant", spec.base.get("variant", "sca"))}
     points = axis_points(axes, spec.one_at_a_time, spec.unless) if axes or not explicit else []
-    found = [_point(cell_name(c, spec.suite), variant | c, c) for c in points]
-    return found + [
+    points_of_axes = [_point(cell_name(c, spec.suite), variant | c, c) for c in points]
+    return points_of_axes + [
         _point(cell.name, variant | {k: v for k, v in cell.set.items() if k == "variant"}, ())
         for cell in explicit
         if not cell.control
@@ -93,8 +93,8 @@ def _point(name: str, known: dict[str, Any], axes: Iterable[str]) -> _Point:
 
 
 def _meant(where: Mapping[str, Any], points: Iterable[_Point]) -> list[str]:
-    found = meant_cells(where, points, lambda point: point.known, lambda point: point.axes)
-    return [point.name for point in found]
+    matching = meant_cells(where, points, lambda point: point.known, lambda point: point.axes)
+    return [point.name for point in matching]
 
 
 def _names(key: str, layers: Iterable[list[_Point]], path: Path) -> list[str]:
@@ -104,30 +104,30 @@ def _names(key: str, layers: Iterable[list[_Point]], path: Path) -> list[str]:
     if key in names:
         return [key]
     where = parse_coordinates(key)
-    found: dict[str, None] = {}
+    meant: dict[str, None] = {}
     for points in every if where else ():
         here = _meant(where or {}, points)
         if len(here) > 1:
             problem = f"means {len(here)} cells ({', '.join(here)})"
             raise InputError(path, f"published.{key}", problem, "give all coordinates")
-        found.update(dict.fromkeys(here))
-    if not found:
+        meant.update(dict.fromkeys(here))
+    if not meant:
         fix = did_you_mean(key, names)
         raise InputError(path, f"published.{key}", "no profile has such a cell", fix)
-    return list(found)
+    return list(meant)
 
 
 def _claims(
-    claims: Iterable[Claim], points: list[_Point], cells: dict[str, str]
+    claims: Iterable[ClaimEntry], points: list[_Point], cells: dict[str, str]
 ) -> dict[str, PublishedClaim]:
     """Return the claims both of whose sides mean a cell with a published row."""
-    found = {}
+    published = {}
     for claim in claims:
         parsed = parse_claim(claim.says)
         left, right = (_row(side, points, cells) for side in (parsed.left, parsed.right))
         if left and right:
-            found[claim.id] = PublishedClaim(says=claim.says, left=left, right=right)
-    return found
+            published[claim.id] = PublishedClaim(says=claim.says, left=left, right=right)
+    return published
 
 
 def _row(side: Side, points: list[_Point], cells: dict[str, str]) -> str:

@@ -102,16 +102,16 @@ class Resolver:
             InputError: A setting is wrong, two cells have one name, or none is left.
         """
         points = self._points(axes)
-        found = [self.cell(cell_name(c, self.spec.suite), c, {}, False) for c in points]
+        cells = [self.cell(cell_name(c, self.spec.suite), c, {}, False) for c in points]
         for cell in self.explicit:
-            found.append(self.cell(cell.name, {}, cell.set, cell.control))
-        if not found:
+            cells.append(self.cell(cell.name, {}, cell.set, cell.control))
+        if not cells:
             raise InputError(self.path, "unless", "leaves no cell of the axes", "loosen a rule")
-        names = [cell.name for cell in found]
+        names = [cell.name for cell in cells]
         for name in names:
             if names.count(name) > 1:
                 raise InputError(self.path, "cells", f"two cells are called {name!r}")
-        return tuple(found)
+        return tuple(cells)
 
     def _points(self, axes: dict[str, list[Any]]) -> list[dict[str, Any]]:
         if not axes:

@@ -11,7 +11,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Claim(_Strict):
+class ClaimEntry(_Strict):
     """A sentence that the suite's numbers support or contradict.
 
     Attributes:
@@ -74,7 +74,7 @@ class Patch(_Strict):
     adjust: list[Adjust] | None = None
     metrics: list[str] | None = Field(None, min_length=1)
     subsets: dict[str, str] | None = None
-    claims: list[Claim] | None = None
+    claims: list[ClaimEntry] | None = None
     stages: dict[str, Stage] | None = None
     reference: str | None = None
 
@@ -104,7 +104,7 @@ class SuiteFile(_Strict):
     seeds: list[int] = Field([0], min_length=1)
     metrics: list[str] = Field(["cider_d"], min_length=1)
     subsets: dict[str, str] = {}
-    claims: list[Claim] = []
+    claims: list[ClaimEntry] = []
     cells: list[ExplicitCell] = []
     adjust: list[Adjust] = []
     unless: list[dict[str, Any]] = []

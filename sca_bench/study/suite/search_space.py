@@ -47,7 +47,7 @@ class Axis:
         return self.choices or (self.low, self.high)
 
     def value_of(self, label: Any) -> Any:
-        """Return the value of the setting that a stored parameter stands for."""
+        """Return the value of the setting that a stored parameter means."""
         return self.choices[self.labels.index(label)] if self.choices else label
 
 
@@ -91,10 +91,10 @@ def _range(key: str, given: Dimension, entry: str) -> Axis:
 
 def _number_kind(key: str) -> Literal["int", "float"] | None:
     model, field = m.field_of(key)
-    found = set(_plain_types(model.model_fields[field].annotation))
-    if float in found:
+    plain_types = set(_plain_types(model.model_fields[field].annotation))
+    if float in plain_types:
         return "float"
-    return "int" if int in found else None
+    return "int" if int in plain_types else None
 
 
 def _plain_types(annotation: Any) -> list[Any]:

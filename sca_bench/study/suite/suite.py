@@ -18,7 +18,7 @@ from sca_bench.study.suite.claims import meant_cells, parse_claim, parse_coordin
 from sca_bench.study.suite.profiles import load_profile, profile_names, read_yaml
 from sca_bench.study.suite.published_rows import PublishedRows, published_rows
 from sca_bench.study.suite.resolve import ResolvedCell, Resolver
-from sca_bench.study.suite.schema import Claim, Patch, SuiteFile
+from sca_bench.study.suite.schema import ClaimEntry, Patch, SuiteFile
 
 FIRST_OF_IMAGE = "first_of_image"
 """The subset that needs no file (`sca_bench.metrics.subsets`)."""
@@ -47,7 +47,7 @@ class Suite:
     cells: tuple[ResolvedCell, ...]
     seeds: tuple[int, ...]
     metrics: tuple[str, ...]
-    claims: tuple[Claim, ...]
+    claims: tuple[ClaimEntry, ...]
     axes: dict[str, list[Any]]
     overrides: tuple[str, ...]
     paths: Mapping[str, str] = field(default_factory=dict)
@@ -127,14 +127,14 @@ def _reference(named: str | None, cells: Sequence[ResolvedCell], path: Path, key
     own = [cell for cell in cells if not cell.control] or list(cells)
     if named is None:
         return own[0].name if own else ""
-    found = [cell for cell in own if cell.name == named]
+    matching = [cell for cell in own if cell.name == named]
     where = parse_coordinates(named)
-    if not found and where:
-        found = meant_cells(where, own, _known, lambda cell: cell.coordinates)
-    if len(found) != 1:
-        said = f"{named!r} means {len(found)} cells of this profile"
+    if not matching and where:
+        matching = meant_cells(where, own, _known, lambda cell: cell.coordinates)
+    if len(matching) != 1:
+        said = f"{named!r} means {len(matching)} cells of this profile"
         raise InputError(path, key, said, did_you_mean(named, {c.name for c in own}))
-    return found[0].name
+    return matching[0].name
 
 
 def _known(cell: ResolvedCell) -> dict[str, Any]:
@@ -249,10 +249,10 @@ def schema_fault(error: ValidationError, path: Path, model: type[BaseModel]) -> 
     return InputError(path, key, f"{first.get('input')!r} is wrong", str(first["msg"]))
 
 
-def _fields_at(model: type[BaseModel], place: Sequence[int | str]) -> set[str]:
+def _fields_at(model: type[BaseModel], location: Sequence[int | str]) -> set[str]:
     """Return the keys that may stand at a place of a file: indices and names lead into models."""
     models = [model]
-    for part in place:
+    for part in location:
         fields = [m.model_fields[str(part)] for m in models if str(part) in m.model_fields]
         if fields:  # else an index of a list, or a name in a mapping: the models stay
             models = [inner for info in fields for inner in _models_under(info.annotation)]

@@ -214,10 +214,10 @@ def _rounded(value: Any) -> Any:
 
 def _seen(axis: Axis, cells: Sequence[ResolvedCell]) -> list[Any]:
     """Return the values of an axis that some cell has, in order."""
-    found = [cell.coordinates[axis.key] for cell in cells]
+    values = [cell.coordinates[axis.key] for cell in cells]
     if axis.choices:
-        return [choice for choice in axis.choices if choice in found]
-    return sorted(set(found))
+        return [choice for choice in axis.choices if choice in values]
+    return sorted(set(values))
 
 
 def _corners(axes: Sequence[Axis]) -> list[dict[str, Any]]:
