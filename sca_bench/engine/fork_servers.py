@@ -4,7 +4,7 @@ A process may use CUDA only if none it was forked from has asked for it before: 
 `torch.cuda.is_available()` in the parent is enough for "Cannot re-initialize CUDA in forked
 subprocess" in every child. So the lists below are chosen by hand: they hold what takes long to
 import and is known not to ask, and not mmengine, whose import does. Each process imports that for
-itself. `tests/engine/test_pool_reaches_cuda.py` looks at the children of both servers.
+itself. `tests/engine/worker/test_pool_reaches_cuda.py` looks at the children of both servers.
 """
 
 from __future__ import annotations

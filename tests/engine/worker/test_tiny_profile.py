@@ -9,7 +9,7 @@ from sca_bench.study.plan.plan import make_plan
 from sca_bench.study.runs.store import Store
 from sca_bench.study.suite.suite import load_suite
 
-SUITE = Path(__file__).parents[2] / "ablations" / "mixer_layers.yaml"
+SUITE = Path(__file__).parents[3] / "ablations" / "mixer_layers.yaml"
 SHORT = ["train.steps=150", "data.train.num_images=500", "data.test.num_images=40"]
 
 

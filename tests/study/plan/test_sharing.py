@@ -12,7 +12,7 @@ from sca_bench.study.plan.sharing_tree import sharing_tree
 from sca_bench.study.runs.store import Store, checkpoint_path
 from sca_bench.study.suite.suite import load_suite
 
-ABLATIONS = Path(__file__).parents[2] / "ablations"
+ABLATIONS = Path(__file__).parents[3] / "ablations"
 DEPTHS = "axes: {mixer.num_layers: [1, 2]}"
 
 

@@ -7,7 +7,7 @@ a new setting with `since` (`sca_bench.settings.base`). If you did, raise the re
 moves it (of the variant, of the features, of the world), say why under "Scores" in CHANGELOG.md,
 and renew the list in that commit:
 
-    python tests/study/test_golden_keys.py --renew
+    python tests/study/keys/test_golden_keys.py --renew
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sca_bench.study.suite.suite import load_suite
 from sca_bench.study.suite.sweep import load_sweep
 from sca_bench.types import FAMILIES
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 GOLDEN = Path(__file__).with_name("golden_keys.json")
 SUITES = sorted((ROOT / "ablations").glob("*.yaml"))
 SWEEPS = sorted((ROOT / "ablations" / "sweeps").glob("*.yaml"))
@@ -153,7 +153,7 @@ def test_every_key_is_what_it_was(golden):
             *more,
             "If no number was to move, mark the new setting with `since`. Else raise a revision, "
             'say why under "Scores" in CHANGELOG.md, and renew the list in that commit: '
-            "python tests/study/test_golden_keys.py --renew",
+            "python tests/study/keys/test_golden_keys.py --renew",
         ]
     )
 

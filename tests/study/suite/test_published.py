@@ -21,7 +21,7 @@ from sca_bench.study.suite.published import (
 )
 from sca_bench.study.suite.suite import load_suite
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CMS = ("cider_d", "meteor", "spice")
 ALL = (
     *("cider_d", "meteor", "spice", "bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l"),

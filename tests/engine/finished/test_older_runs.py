@@ -1,6 +1,6 @@
 """Runs that an older code left are still runs: listed, reported, verified, and marked as older.
 
-`tests/study/older_runs/` holds two cells of a few steps as commit 8c9829e left them, without kept
+`tests/study/runs/older_runs/` holds two cells of a few steps as commit 8c9829e left them, without
 features. SAM's positional encoding has moved in its last digits since, so its revisions are older.
 """
 
@@ -17,7 +17,7 @@ from sca_bench.study.runs.revisions import identity_of
 from sca_bench.study.runs.store import Store
 from sca_bench.study.suite.suite import load_suite
 
-LEFT = Path(__file__).parents[1] / "study" / "older_runs"
+LEFT = Path(__file__).parents[2] / "study" / "runs" / "older_runs"
 CELLS = {"num_layers=1": "2267fe2aae13", "num_layers=2": "286cc1cc37ac"}
 
 
