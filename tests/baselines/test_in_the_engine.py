@@ -23,7 +23,7 @@ from sca_bench.study.runs.store import PREDICTIONS, Store
 
 
 def identity(settings):
-    return CellIdentity(settings, Fingerprints().inputs(settings, "test"))
+    return CellIdentity(settings, Fingerprints().inputs(settings))
 
 
 @pytest.fixture

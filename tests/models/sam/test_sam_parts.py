@@ -190,7 +190,7 @@ def test_an_untrained_encoder_keeps_the_trained_rest(sam, tmp_path, with_encoder
     for name, tensor in loaded.items():
         expected = drawn if name.startswith("image_encoder.") else state
         assert torch.equal(tensor, expected[name]), name
-    patches = "vit.patch_embed.proj.weight"
+    patches = "image_encoder.patch_embed.proj.weight"
     assert not torch.equal(loaded[patches], other[patches])
 
 

@@ -135,7 +135,7 @@ def test_older_runs_are_listed_and_explained(store, write, raise_revision, capsy
     assert main(["explain", old.cell_id, *words]) == 0
     said = capsys.readouterr()
     assert json.loads(said.out)["variant.revision"] == "2"
-    assert "older revision: sca revision 1, today 99" in said.err
+    assert "older revision: sca revision 2, today 99" in said.err
     assert main(["explain", old.cell_id, new.cell.cell_id, *words]) == 0
     assert "variant.revision" in capsys.readouterr().out
 
