@@ -177,13 +177,13 @@ def test_files_of_older_runs_are_sound_if_they_load(run_dir):
 def test_who_only_looks_renames_nothing_and_says_how_to_train_anew(weights, run_dir):
     flip(weights, place=-1)
     with pytest.raises(InputError, match=r"fit its checksum; rename it to trainable.*damaged and"):
-        trained_weights.read_trained(weights, "run")
+        trained_weights.read_trained(weights)
     assert weights.exists()
     weights.rename(f"{weights}.damaged")
     assert has_lost_weights(run_dir)
     trained_weights.save_trained(Captioner(), run_dir)
     assert not has_lost_weights(run_dir)
-    assert trained_weights.read_trained(weights, "run").keys() == {"a", "b"}
+    assert trained_weights.read_trained(weights).keys() == {"a", "b"}
 
 
 def test_weights_of_another_training_that_cannot_be_read_now_are_left_alone(
