@@ -262,8 +262,11 @@ class CellIdentity:
 
     @property
     def _prefix_code(self) -> list[str]:
-        """Whose code computes the frozen prefix: variants with one loader share it."""
-        code = self.revisions.variant
+        """Whose code computes the frozen prefix: variants with one loader share it.
+
+        Variants that read this package's SAM share it whatever the revisions of their own code are.
+        """
+        code = self.revisions.features if self._reads_sam else self.revisions.variant
         return [self.spec.parts or self.spec.name, self.spec.trains, code]
 
     @property

@@ -19,12 +19,13 @@ from sca_bench.engine.job import group_job as job_of_group
 from sca_bench.engine.job import new_attempt
 from sca_bench.engine.worker import group_run, hooks, trained_weights
 from sca_bench.errors import CellError, InputError
-from sca_bench.files import file_sha256
+from sca_bench.files import file_sha256, read_jsonl
 from sca_bench.study.plan.plan import make_plan
 from sca_bench.study.plan.repair import repaired_plan
 from sca_bench.study.plan.schedule import Machine, make_schedule
 from sca_bench.study.runs.soundness import Damaged, check_checkpoint, check_weights, run_name
 from sca_bench.study.runs.store import (
+    PREDICTIONS,
     Store,
     checkpoint_path,
     checkpoint_step,
@@ -282,7 +283,7 @@ def made(tmp_path_factory, group_job, run_group, monkeypatch):
                     run_group(job)
         if name == "uncaptioned":
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(group_run.GroupRun, "_test", interrupt)
+                patch.setattr(group_run.GroupRun, "_caption", interrupt)
                 with pytest.raises(KeyboardInterrupt):
                     run_group(again(job, runs))
         if name == "straight":
@@ -349,8 +350,9 @@ def result(job):
     """Return weights and captions of every cell of a job."""
     store, found = Store(job.runs_dir), []
     for cell in job.cells:
-        rows = store.predictions(cell.cell_id, cell.seed)
-        weights = load_file(trained_path(store.run_dir(cell.cell_id, cell.seed)))
+        folder = store.run_dir(cell.cell_id, cell.seed)
+        rows = read_jsonl(folder / PREDICTIONS)
+        weights = load_file(trained_path(folder))
         found.append((weights, [(row["region_id"], row["caption"]) for row in rows]))
     return found
 

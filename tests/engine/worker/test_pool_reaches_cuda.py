@@ -17,6 +17,7 @@ from sca_bench.data.pipeline.dataset import ViewDataset
 from sca_bench.engine import loaders
 from sca_bench.engine.worker.pool import Pool
 from sca_bench.files import write_atomic
+from sca_bench.study.keys.cell import CellIdentity
 
 pytestmark = pytest.mark.usefixtures("servers_of_a_run")
 cuda_build = pytest.mark.skipif(
@@ -61,20 +62,18 @@ def test_a_loader_s_process_is_not_forked_from_the_one_that_trains(
 ):
     torch.cuda.is_available()  # as the import of mmengine does in every worker
     settings = cell_settings({"runtime.loader_workers": 1})
-    sets = loaders.load_splits(settings, "test")
-    dataset = loaders.make_dataset(
-        sets, "train", settings, image_size=96, seed=3, with_pixels=False
-    )
+    cell = CellIdentity(settings, {})
+    sets = loaders.load_splits(cell)
+    dataset = loaders.make_dataset(sets, "train", cell, image_size=96, seed=3, with_pixels=False)
     monkeypatch.setattr(loaders, "collate", tell_batch)
     assert next(iter(LOADERS[kind](dataset, settings))) is False
 
 
 def load_for_ever(settings, path):
     """Load with one process, whose id is left in a file, until killed."""
-    sets = loaders.load_splits(settings, "test")
-    dataset = loaders.make_dataset(
-        sets, "train", settings, image_size=96, seed=3, with_pixels=False
-    )
+    cell = CellIdentity(settings, {})
+    sets = loaders.load_splits(cell)
+    dataset = loaders.make_dataset(sets, "train", cell, image_size=96, seed=3, with_pixels=False)
     loader = iter(loaders.train_loader(dataset, settings, seed=3, start=0))
     next(loader)
     write_atomic(path, str(loader._workers[0].pid))
@@ -112,10 +111,9 @@ def test_batches_are_pinned_for_a_job_on_cuda_alone(cell_settings, monkeypatch):
     """Pinning starts CUDA, which a run on the CPU of a machine with a GPU has no use for."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     settings = cell_settings()
-    sets = loaders.load_splits(settings, "test")
-    dataset = loaders.make_dataset(
-        sets, "train", settings, image_size=96, seed=3, with_pixels=False
-    )
+    cell = CellIdentity(settings, {})
+    sets = loaders.load_splits(cell)
+    dataset = loaders.make_dataset(sets, "train", cell, image_size=96, seed=3, with_pixels=False)
     assert not loaders.train_loader(dataset, settings, seed=3, start=0).pin_memory
     assert loaders.train_loader(dataset, settings, seed=3, start=0, pin_memory=True).pin_memory
 
