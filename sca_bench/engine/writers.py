@@ -20,9 +20,18 @@ def is_abandoned(path: Path) -> bool:
     try:
         if host == HOST and pid.isdigit():
             os.kill(int(pid), 0)
-            return False
+            return _has_ended(int(pid))
         return time.time() - path.stat().st_mtime > _ABANDONED_S
     except ProcessLookupError:
         return True
     except (PermissionError, FileNotFoundError):
         return False
+
+
+def _has_ended(pid: int) -> bool:
+    """Say whether a process that still has its number has ended, and waits to be collected."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except OSError:
+        return False  # another system, or it is gone by now: the next look will tell
+    return "\nState:\tZ" in status

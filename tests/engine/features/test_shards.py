@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import resource
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from sca_bench import files
+from sca_bench.engine import writers
 from sca_bench.engine.features import shards
 from sca_bench.engine.features.shards import DamagedRow, Rows, ShardStore
 
@@ -272,3 +275,15 @@ def test_a_file_that_cannot_be_read_is_not_taken_for_damaged(tmp_path, monkeypat
         ShardStore(tmp_path / "s").verify()
     monkeypatch.undo()
     assert ShardStore(tmp_path / "s").verify() == len(store) == 6
+
+
+def test_a_writer_that_has_ended_and_waits_to_be_collected_writes_no_more(tmp_path):
+    writer = subprocess.Popen([sys.executable, "-c", "pass"])
+    path = tmp_path / f".shard-0-{writers.HOST}-{writer.pid}.safetensors.{writer.pid}.tmp"
+    path.touch()
+    os.waitid(os.P_PID, writer.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and is not collected
+    assert writers.is_abandoned(path)
+    own = path.with_name(path.name.replace(str(writer.pid), str(os.getpid())))
+    assert not writers.is_abandoned(own)
+    writer.wait()
+    assert writers.is_abandoned(path)
