@@ -120,7 +120,7 @@ def where_optional(function: Callable[_Given, _Made]) -> Callable[_Given, _Made]
     one required argument more than there are.
 
     It is a decorator, too, for what other packages call and once took `where`: its callers may go
-    on giving it, by name or behind all other arguments. A type checker sees the function's own
+    on giving it, by name or after all other arguments. A type checker sees the function's own
     parameters, since the type of "these and one more keyword" cannot be written.
 
     Args:

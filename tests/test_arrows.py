@@ -1,12 +1,13 @@
 """The house's arrows: which room may import which, and which packages stay in one room.
 
 A room is a folder of `sca_bench/`; its *places* are its sub-folders and its loose files. An arrow
-goes from room to room as `MAY_IMPORT` says, and inside a room only down its `FLOORS`. So there is
-no circle, and no arrow up, between any two places of the house.
+goes from room to room as `MAY_IMPORT` says, and inside a room only down its `FLOORS`. Files of one
+place import each other as they like, but never in a circle.
 """
 
 import ast
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -124,22 +125,28 @@ def module_of(path):
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 BASELINES = sorted((ROOT / "baselines").rglob("*.py"))
-MODULES = {module_of(path) for path in FILES}
+MODULES = {module_of(path): path for path in [*FILES, *BASELINES]}
 
 
 @cache
-def imports(path, for_types=False):
-    """Return what a file imports; what only a type checker sees, where that is asked for, too."""
+def imports(path, for_types=False, in_functions=True):
+    """Return what a file imports, by default whenever it does so, but not for a type checker only.
+
+    Args:
+        path: The file.
+        for_types: Return what only a type checker sees, too.
+        in_functions: Return what a function imports when it is called, too.
+    """
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    typing_only = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
-        for inner in ast.walk(node)
-    }
+    left_out = set()
+    for node in ast.walk(tree):
+        typing_only = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        called_only = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        if (typing_only and not for_types) or (called_only and not in_functions):
+            left_out |= {id(inner) for inner in ast.walk(node)}
     found = []
     for node in ast.walk(tree):
-        if id(node) in typing_only and not for_types:
+        if id(node) in left_out:
             continue
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
@@ -152,14 +159,29 @@ def imports(path, for_types=False):
 
 def place_of(module):
     """Return room and place of a module of ours: `sca_bench.data.readers.coco` is data, readers."""
-    parts = module.split(".")[1:]
-    if not parts:
-        return "", "__init__"
-    if len(parts) == 1 and parts[0] not in MAY_IMPORT:
-        return "", parts[0]
+    parts = module.split(".")[1:] or ["__init__"]
     if parts[0] not in MAY_IMPORT:
         return "", parts[0]  # a package of the ground floor is one place
     return parts[0], parts[1] if len(parts) > 1 else "__init__"
+
+
+def is_light(module):
+    """Say whether a module of ours has promised to do without torch."""
+    room, place = place_of(module)
+    if room == "":
+        return place not in WITH_TORCH_ON_THE_GROUND
+    return room in NO_TORCH or f"{room}.{place}" in NO_TORCH_PLACES
+
+
+def loaded_with(module):
+    """Return our modules that are loaded where this one is: its packages, what they import, ..."""
+    loaded, todo = set(), [module]
+    while todo:
+        name = todo.pop()
+        if name in MODULES and name not in loaded:
+            loaded.add(name)
+            todo += [name.rpartition(".")[0], *imports(MODULES[name], in_functions=False)]
+    return loaded
 
 
 def floor_of(room, place):
@@ -198,19 +220,21 @@ def test_every_import_follows_an_arrow():
 
 
 def test_every_place_stands_on_one_floor():
-    standing = {(place_of(module_of(path))) for path in FILES}
+    standing = {place_of(module_of(path)) for path in FILES}
     for room, place in standing:
         if place not in ("__init__", "__main__"):
             floor_of(room, place)
     named = {(room, place) for room, floors in FLOORS.items() for f in floors for place in f}
     named |= {("", place) for floor in GROUND for place in floor}
-    assert not named - standing, "a floor names what is not there"
+    named |= {tuple(name.split(".")) for name in NO_TORCH_PLACES}
+    named |= {("", place) for place in WITH_TORCH_ON_THE_GROUND}
+    assert not named - standing, "something is named that is not there"
 
 
 def test_what_belongs_to_one_room_is_not_even_a_type_elsewhere():
     wrong = [
         f"{path} imports {name}"
-        for path in FILES
+        for path in [*FILES, *BASELINES]
         for name in imports(path, for_types=True)
         if ONE_ROOM.get(name.split(".")[0], place_of(module_of(path))[0])
         != place_of(module_of(path))[0]
@@ -219,17 +243,31 @@ def test_what_belongs_to_one_room_is_not_even_a_type_elsewhere():
 
 
 def test_light_rooms_do_without_torch():
-    wrong = []
-    for path in FILES:
-        room, place = place_of(module_of(path))
-        light = room in NO_TORCH or f"{room}.{place}" in NO_TORCH_PLACES
-        light |= room == "" and place not in WITH_TORCH_ON_THE_GROUND
-        wrong += [
-            f"{path} imports {name}"
-            for name in imports(path)
-            if light and name.split(".")[0] in HEAVY
-        ]
+    wrong = [
+        f"{path} imports {name}"
+        for path in FILES
+        if is_light(module_of(path))
+        for name in imports(path)
+        if name.split(".")[0] in HEAVY
+    ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_light_rooms_load_no_torch_through_others():
+    wrong = [
+        f"{module} loads {name}, which imports {heavy}"
+        for module in map(module_of, FILES)
+        if is_light(module)
+        for name in loaded_with(module)
+        for heavy in imports(MODULES[name], in_functions=False)
+        if heavy.split(".")[0] in HEAVY | ONE_ROOM.keys()
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_files_import_each_other_in_a_circle():
+    graph = {m: [n for n in imports(path) if n in MODULES] for m, path in MODULES.items()}
+    TopologicalSorter(graph).prepare()  # a CycleError names the circle
 
 
 def test_baselines_use_the_public_protocol_only():

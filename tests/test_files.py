@@ -109,7 +109,7 @@ def test_a_folder_takes_the_place_of_an_empty_one_only(tmp_path):
 
 
 def test_a_kill_between_any_two_operations_leaves_the_old_or_the_new_content(tmp_path, die_after):
-    """A child of its own dies behind the k-th operation, for every k."""
+    """A child of its own dies after the k-th operation, for every k."""
     seen = []
     for last in itertools.count():
         path = tmp_path / str(last) / "f"

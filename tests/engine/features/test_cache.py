@@ -6,6 +6,7 @@ import json
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ from sca_bench.cli import main
 from sca_bench.engine.features import cache as cache_module
 from sca_bench.engine.features.cache import Cache, folder_bytes, store_folders
 from sca_bench.engine.features.shards import Rows, ShardStore
+from sca_bench.engine.features.split_bank import content_of
 from sca_bench.errors import InputError
+from sca_bench.files import FileDigests
 from sca_bench.metrics.rows import read_rows
 from sca_bench.study.runs.store import PREDICTIONS, Store
 
@@ -216,6 +219,17 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"runtime.cache_dir: cannot be written .*cache: off"):
         Cache(tmp_path / "file").used("abc")
+
+
+def test_an_image_that_is_missing_or_cannot_be_read_is_named(cell_settings, tmp_path):
+    paths = {"gone": tmp_path / "b.jpg", "folder": tmp_path}
+    images = {name: SimpleNamespace(path=str(path)) for name, path in paths.items()}
+    digests = FileDigests(tmp_path / "digests.sqlite")
+    keys = content_of(SimpleNamespace(images=images), cell_settings(), digests)
+    with pytest.raises(InputError, match=r"b\.jpg: no such image"):
+        keys.content_of("gone")
+    with pytest.raises(InputError, match=r"cannot be read \(Is a directory\)"):
+        keys.content_of("folder")
 
 
 def test_the_command_lists_checks_and_deletes(group_job, run_group, tmp_path, capsys):

@@ -110,7 +110,7 @@ def test_a_name_registered_twice_is_refused(my_package, monkeypatch):
 
 
 DESIGN = """
-from sca_bench.models.designs.parts import Design, LearnedQueries, MixerContext, build_text_mixer
+from sca_bench.models.designs import Design, LearnedQueries, MixerContext, build_text_mixer
 
 
 def first_tokens_only(features):

@@ -199,7 +199,7 @@ def undisturbed(tmp_path_factory):
 def test_a_kill_while_features_are_kept_is_made_good(
     suite_file, process, command, undisturbed, tmp_path, moment
 ):
-    """SIGKILL of every process while a shard is written, or behind it; then the command again."""
+    """SIGKILL of every process while a shard is written, or after it; then the command again."""
     path = suite_file(changes={"data.train": MANY, "train.steps": 2})
     whole, broken = undisturbed, tmp_path / "runs"
     running = process("run", path, "--no-mlflow", "--runs-dir", broken, start_new_session=True)

@@ -370,7 +370,7 @@ def assert_same(one, two):
 def test_a_kill_between_any_two_operations_of_saving_weights(
     made, copied, next_run, run_group, tmp_path, monkeypatch, die_after
 ):
-    """From the first saved weights to the end of the run: a child dies behind every operation."""
+    """From the first saved weights to the end of the run: a child dies after every operation."""
     job, _ = copied("interrupted")
     monkeypatch.chdir(tmp_path)
     parent, real, copies = os.getpid(), group_run.save_trained, []

@@ -26,7 +26,7 @@ cuda_build = pytest.mark.skipif(
 
 
 def tell(path):
-    """Say what a process of the pool can do, before and behind the imports of a worker."""
+    """Say what a process of the pool can do, before and after the imports of a worker."""
     at_start = torch.cuda._is_in_bad_fork()
     import sca_bench.engine.worker.group_run  # noqa: F401
 

@@ -159,7 +159,7 @@ def test_weights_that_are_not_announced_yet_are_not_trained_again(plan_of):
     assert point.waits_for == {box.gives}
 
 
-def test_a_stage_killed_behind_its_training_is_closed_by_the_next_run(plan_of):
+def test_a_stage_killed_after_its_training_is_closed_by_the_next_run(plan_of):
     plan = plan_of("axes: {pretraining: [[shapes, colours]]}")
     store = Store(plan.suite.file.parent / "runs")
     colours = plan.stages[-1].cell
