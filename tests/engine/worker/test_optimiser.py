@@ -1,0 +1,242 @@
+"""The optimiser against AdamW written by hand: decay groups, clipping, betas, rates, schedule."""
+
+import math
+import re
+
+import pytest
+import torch
+from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+from sca_bench.engine.worker.cell_group import Member
+from sca_bench.engine.worker.mmengine_runner import (
+    build_optimiser,
+    build_schedule,
+    parameter_groups,
+)
+from sca_bench.engine.worker.rng import RngStream
+from sca_bench.models.build import FrozenParts, build_sca
+from sca_bench.models.sam.sam import build_sam, sam_dims
+from sca_bench.models.text_decoder.decoder import TextDecoder
+from sca_bench.study.keys.cell import CellIdentity
+from sca_bench.variants import all_variants
+
+CPU = torch.device("cpu")
+DESIGNS = sorted(n for n, spec in all_variants().items() if spec.builder.endswith(":build_sca"))
+RATE, DECODER_RATE, DECAY, BETAS, FINAL_RATIO = 0.01, 0.003, 0.1, (0.8, 0.95), 0.1
+# Five steps: two of warm-up, then the cosine from its top, a third and two thirds of its way down.
+FACTORS = [1 / 2, 1.0, 1.0, 0.1 + 0.9 * 0.75, 0.1 + 0.9 * 0.25]
+# AdamW does not see a constant factor on all gradients: clipping shows where their norms change.
+NORMS = [5.0, 0.4, 20.0, 0.2, 2.0]
+FREE_OF_DECAY = re.compile(r"bias$|^text_mixer\..*norm\w*\.weight$|\.ln_(1|2|f)\.weight$")
+"""Names of biases, of the text mixer's LayerNorms and of GPT-2's. Not of Llama's RMSNorms."""
+IDS = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+
+
+def gpt2():
+    size = {"n_positions": 32, "n_embd": 16, "n_layer": 1, "n_head": 2}
+    return GPT2LMHeadModel(GPT2Config(vocab_size=9, **size, **IDS))
+
+
+def llama():
+    size = {"hidden_size": 16, "intermediate_size": 24, "max_position_embeddings": 32}
+    layers = {"num_hidden_layers": 1, "num_attention_heads": 2}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=9, **size, **layers, **IDS))
+
+
+@pytest.fixture(scope="module")
+def sam():
+    """SAM at tiny size, untrained; no test changes it."""
+    return build_sam(sam_dims("tiny"), weights="random")
+
+
+@pytest.fixture
+def member(cell_settings, sam):
+    """Return a function that builds a cell; its trained weights are drawn far from 0 and 1."""
+
+    def build(variant="sca", language_model=gpt2, decoder=None, **train):
+        changes = {
+            "variant": variant,
+            "text_decoder": decoder or {"trainable": True, "learning_rate": DECODER_RATE},
+            "train": {
+                "steps": len(NORMS),
+                "learning_rate": RATE,
+                "betas": list(BETAS),
+                "weight_decay": DECAY,
+                "final_lr_ratio": FINAL_RATIO,
+                **train,
+            },
+        }
+        settings = cell_settings(changes)
+        torch.manual_seed(0)
+        text_decoder = TextDecoder(language_model(), None, name="made up")
+        captioner = build_sca(settings, FrozenParts(sam, text_decoder))
+        with torch.no_grad():
+            for parameter in trained(captioner).values():
+                parameter.normal_()
+        return Member("one", captioner, CellIdentity(settings, {}), RngStream(0, CPU))
+
+    return build
+
+
+def trained(model):
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def gradients_of(parameters):
+    """Return name -> gradient for each step; all gradients of a step have its norm together."""
+    steps = []
+    for norm in NORMS:
+        drawn = {name: torch.randn_like(p) for name, p in parameters.items()}
+        whole = math.sqrt(sum(float(g.square().sum()) for g in drawn.values()))
+        steps.append({name: g * (norm / whole) for name, g in drawn.items()})
+    return steps
+
+
+def train(member, gradients):
+    """Take the group's steps, with a loss that has just these gradients; return the rates too."""
+    parameters = trained(member.captioner)
+    wrapper = build_optimiser(member, CPU)
+    schedule = build_schedule(wrapper, member.settings.train)
+    rates = []
+    for step in gradients:
+        rates.append({group["lr"] for group in wrapper.param_groups})
+        loss = sum((parameters[name] * g).sum() for name, g in step.items())
+        wrapper.backward(wrapper.scale_loss(loss))
+        wrapper.step()
+        wrapper.zero_grad()
+        for scheduler in schedule:
+            scheduler.step()
+    return rates
+
+
+def adamw(start, gradients, rates, factors, clip_norm=1.0):
+    """AdamW with decoupled decay, in plain arithmetic and double precision.
+
+    Args:
+        start: Name -> weights before the first step.
+        gradients: For each step, name -> gradient before clipping.
+        rates: Name -> learning rate at its highest.
+        factors: What the rate of each step is multiplied by.
+        clip_norm: Largest norm of all gradients together.
+    """
+    weights = {name: value.double() for name, value in start.items()}
+    first = {name: torch.zeros_like(value) for name, value in weights.items()}
+    second = {name: torch.zeros_like(value) for name, value in weights.items()}
+    one, two = BETAS
+    for t, (step, factor) in enumerate(zip(gradients, factors, strict=True), 1):
+        norm = math.sqrt(sum(float(g.double().square().sum()) for g in step.values()))
+        scale = min(1.0, clip_norm / norm)
+        for name, w in weights.items():
+            g, rate = step[name].double() * scale, rates[name] * factor
+            decay = 0.0 if FREE_OF_DECAY.search(name) else DECAY
+            first[name] = one * first[name] + (1 - one) * g
+            second[name] = two * second[name] + (1 - two) * g * g
+            mean, square = first[name] / (1 - one**t), second[name] / (1 - two**t)
+            weights[name] = w - rate * decay * w - rate * mean / (square.sqrt() + 1e-8)
+    return weights
+
+
+def assert_follows_adamw(member, decoder_rate, clip_norm=1.0):
+    before = {name: p.detach().clone() for name, p in member.captioner.named_parameters()}
+    parameters = trained(member.captioner)
+    gradients = gradients_of(parameters)
+    peaks = {n: decoder_rate if n.startswith("text_decoder.") else RATE for n in parameters}
+    seen = train(member, gradients)
+    for found, factor in zip(seen, FACTORS, strict=True):
+        assert sorted(found) == pytest.approx(sorted({peak * factor for peak in peaks.values()}))
+    start = {name: before[name] for name in parameters}
+    expected = adamw(start, gradients, peaks, FACTORS, clip_norm)
+    for name, parameter in member.captioner.named_parameters():
+        if name in expected:
+            torch.testing.assert_close(
+                parameter.detach(),
+                expected[name].float(),
+                rtol=2e-6,
+                atol=2e-6,
+                msg=lambda text, name=name: f"{name}: {text}",
+            )
+        else:
+            assert torch.equal(parameter, before[name]), name  # frozen
+
+
+@pytest.mark.parametrize("variant", DESIGNS)
+def test_every_design_takes_the_steps_of_adamw_written_by_hand(member, variant):
+    """Mixer at its own rate, trained decoder at another; norms of gradients above and below 1."""
+    assert_follows_adamw(member(variant), DECODER_RATE)
+
+
+def test_a_trained_llama_decoder_takes_them_too(member):
+    """Its RMSNorm weights are decayed today, unlike LayerNorms: pinned as it is, not as wanted.
+
+    Hugging Face's recipe leaves every norm out. Whoever changes `parameter_groups` moves numbers of
+    trained Llama decoders: a line under "Scores", a new revision, and an entry in `FREE_OF_DECAY`.
+    """
+    one = member(language_model=llama)
+    norms = {n for n in trained(one.captioner) if re.search(r"^text_decoder\..*norm\.weight$", n)}
+    assert len(norms) == 3  # two in the layer, one at the end
+    decay_of = {
+        id(p): group["weight_decay"]
+        for group in parameter_groups(one.captioner, one.settings)
+        for p in group["params"]
+    }
+    assert {decay_of[id(trained(one.captioner)[name])] for name in norms} == {DECAY}
+    assert_follows_adamw(one, DECODER_RATE)
+
+
+def test_a_trained_decoder_without_a_rate_of_its_own_has_the_mixers(member):
+    assert_follows_adamw(member(decoder={"trainable": True}), RATE)
+
+
+def test_a_frozen_decoder_is_left_as_it_is_and_the_norm_is_that_of_the_setting(member):
+    assert_follows_adamw(member(decoder={"trainable": False}, clip_norm=0.3), RATE, clip_norm=0.3)
+
+
+def test_gradients_are_clipped_at_one_by_default(cell_settings):
+    assert cell_settings().train.clip_norm == 1.0
+
+
+def test_norms_and_biases_of_any_module_are_free_of_decay(cell_settings):
+    class Small(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bias = nn.Parameter(torch.zeros(2))
+            self.scale = nn.Parameter(torch.ones(2))
+            self.linear, self.table = nn.Linear(2, 2), nn.Embedding(2, 2)
+            self.inner = nn.Sequential(nn.LayerNorm(2), nn.GroupNorm(1, 2), nn.Conv2d(1, 1, 1))
+            self.frozen = nn.Linear(2, 2).requires_grad_(False)
+
+    model = Small()
+    settings = cell_settings({"train": {"learning_rate": RATE, "weight_decay": DECAY}})
+    names = {id(p): name for name, p in model.named_parameters()}
+    found = {
+        (group["lr"], group["weight_decay"]): {names[id(p)] for p in group["params"]}
+        for group in parameter_groups(model, settings)
+    }
+    assert found == {
+        (RATE, DECAY): {"scale", "linear.weight", "table.weight", "inner.2.weight"},
+        (RATE, 0.0): {
+            *("bias", "linear.bias", "inner.2.bias"),
+            *(f"inner.{norm}.{leaf}" for norm in (0, 1) for leaf in ("weight", "bias")),
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("steps", "warmup", "ratio", "factors"),
+    [
+        (6, 2, 0.0, [0.5, 1, 1, (2 + 2**0.5) / 4, 0.5, (2 - 2**0.5) / 4]),
+        (6, 2, 0.2, [0.5, 1, 1, 0.2 + 0.2 * (2 + 2**0.5), 0.6, 0.2 + 0.2 * (2 - 2**0.5)]),
+        (4, 0, 0.0, [1, (2 + 2**0.5) / 4, 0.5, (2 - 2**0.5) / 4]),
+        (4, 1, 0.0, [1, 1, 0.75, 0.25]),
+        (4, 200, 0.0, [1 / 3, 2 / 3, 1, 1]),  # all but the last step are warm-up
+        (1, 200, 0.0, [1]),
+    ],
+)
+def test_rates_of_every_step(cell_settings, steps, warmup, ratio, factors):
+    changes = {"steps": steps, "warmup_steps": warmup, "final_lr_ratio": ratio}
+    settings = cell_settings({"train": {**changes, "learning_rate": RATE}})
+    captioner = nn.Linear(2, 2)
+    one = Member("one", captioner, CellIdentity(settings, {}), RngStream(0, CPU))
+    rates = train(one, [{"weight": torch.ones(2, 2), "bias": torch.ones(2)}] * steps)
+    assert [rate for (rate,) in rates] == pytest.approx([RATE * factor for factor in factors])
