@@ -17,8 +17,6 @@ from sca_bench.study.keys.cell import SPLITS, CellIdentity, RunSplit
 from sca_bench.study.plan.plan import Group
 from sca_bench.study.suite.suite import Suite
 
-"""Key of a row of the training captions: what its region was trained on, where not its own."""
-
 
 def run_key(cell_id: str, seed: int) -> str:
     """Return what a run is called inside its group, and in outcomes."""

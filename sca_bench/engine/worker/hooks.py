@@ -158,7 +158,10 @@ class CheckpointHook(Hook):  # type: ignore[misc]
         for member in group.alive if self._start else ():
             path = checkpoint_path(self._folders[member.key], self._start)
             try:
-                self._restore(runner, member, load_checkpoint(path))
+                content = load_checkpoint(path)
+                if content.get("run", member.key) != member.key:  # older ones have no other mark
+                    raise Damaged(f"it is a checkpoint of {content['run']}")
+                self._restore(runner, member, content)
             except Exception as error:
                 known = isinstance(error, CellError)
                 group.fail(member, str(error) if known else unusable(path, error))

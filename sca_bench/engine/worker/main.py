@@ -33,7 +33,7 @@ def main(job_path: str, outcome_path: str, log_path: str, function: str) -> None
                 torch.cuda.set_device(job.device)
             torch.manual_seed(job.order_seed)
             module, _, attribute = function.partition(":")
-        getattr(import_module(module), attribute)(job, outcome, path)
+            getattr(import_module(module), attribute)(job, outcome, path)
     except InputError as error:
         outcome.input_error = [error.where, error.key, error.problem, error.fix]
     except Exception as error:

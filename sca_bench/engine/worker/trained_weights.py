@@ -67,11 +67,15 @@ def read_trained(path: Path) -> dict[str, Tensor]:
     try:
         check_weights(path)
     except Damaged as fault:
-        fix = f"rename it to {path.name}.damaged and run the suite again to train it anew"
-        raise InputError(path, "", f"damaged: {fault}", fix) from fault
+        raise _damaged(path, fault) from fault
     except OSError:
         pass  # said below, as of any weights
     return read_tensors(path, "")
+
+
+def _damaged(path: Path, fault: Damaged) -> InputError:
+    fix = f"rename it to {path.name}.damaged and run the suite again to train it anew"
+    return InputError(path, "", f"damaged: {fault}", fix)
 
 
 def load_indexed(captioner: Any, trained: Trained, folder: Path) -> None:
@@ -87,6 +91,10 @@ def load_indexed(captioner: Any, trained: Trained, folder: Path) -> None:
     except (OSError, MemoryError) as error:
         raise CellError(unusable(path, error)) from error
     if digest != trained.weights_sha256:
+        try:
+            check_weights(path, run_name(folder))
+        except Exception as error:
+            raise CellError(unusable(path, error)) from error
         problem = "has changed since it was trained"
         raise InputError(path, "weights_sha256", problem, f"delete {folder} to train it again")
     load_trained(captioner, folder)
@@ -124,10 +132,14 @@ def find_trained(record: RunRecord, folder: Path) -> Path:
     """Return the file of a finished run's trained tensors: its own, or that of the run it reused.
 
     Raises:
-        InputError: There is none, or the reused one has changed since.
+        InputError: There is none, it is another run's, or the reused one has changed since.
     """
     own = trained_path(folder)
     if own.exists():
+        try:  # the header alone, which says whose they are; a folder may have been copied elsewhere
+            check_weights(own, f"{record.cell_id}/seed-{record.seed}", thorough=False)
+        except Damaged as fault:
+            raise _damaged(own, fault) from fault
         return own
     if not record.lineage:
         raise InputError(own, "", "missing: this run has no trained tensors")

@@ -102,7 +102,7 @@ def keyed_values(
 ) -> dict[str, Any]:
     """Return all that enters keys, by dotted path: values of settings, digests of what paths name.
 
-    A setting that was added later (`since` in `settings_base`) enters where it differs from its
+    A setting that was added later (`since` in `settings.base`) enters where it differs from its
     default. Of an object that was added later, each setting does.
 
     Args:

@@ -1,8 +1,8 @@
-"""What was trained, by content: the stages of a cell, and where finished weights lie.
+"""The stages of a cell: trainings that come before its own.
 
-A training is addressed like a cell, but without what only evaluation reads: cells that differ in
-prompt or decoding share one training, and cells that begin with the same pretraining share that.
-`stages/<training id>/seed-<n>.json` in the runs folder says which run holds the weights.
+A training is addressed like a cell, but without what only evaluation reads
+(`keys.cell.CellIdentity.training_key`): cells that differ in prompt or decoding share one training,
+and cells that begin with the same pretraining share that.
 """
 
 from __future__ import annotations

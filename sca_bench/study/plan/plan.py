@@ -12,6 +12,7 @@ from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import SPLITS, Cell, CellIdentity, RunSplit
 from sca_bench.study.keys.fingerprint import Fingerprints
 from sca_bench.study.keys.training import stages_of
+from sca_bench.study.runs.record import RunRecord
 from sca_bench.study.runs.store import (
     TRAIN_PREDICTIONS,
     Store,
@@ -324,6 +325,17 @@ def _is_settled(store: Store, index: TrainedIndex, stage: Cell, seed: int) -> bo
 def _is_done(store: Store, cell: Cell, seed: int) -> bool:
     record = store.record(cell.cell_id, seed)
     folder = store.run_dir(cell.cell_id, seed)
-    if record is None or record.status != "done" or has_lost_weights(folder):
+    if record is None or record.status != "done":
+        return False
+    if has_lost_weights(folder) and not _stands_on_others(store, cell, record):
         return False
     return not cell.settings.eval.also_train or (folder / TRAIN_PREDICTIONS).exists()
+
+
+def _stands_on_others(store: Store, cell: Cell, record: RunRecord) -> bool:
+    """Say whether a run's captions are made with weights that another run has trained since."""
+    trained = TrainedIndex(store).find(cell.training_id, record.seed)
+    if trained is None or trained.cell_id == cell.cell_id or not record.lineage:
+        return False
+    last = record.lineage[-1]
+    return (last["cell_id"], last["seed"]) == (trained.cell_id, trained.seed)

@@ -122,7 +122,7 @@ def _check_size(entries: dict[str, Any], num_bytes: int) -> None:
     """Compare the bytes of data with what the header says of them."""
     try:
         end = max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
         raise Damaged("its header is damaged") from error
     if end != num_bytes:
         raise Damaged(f"it is torn: {num_bytes:,} of {end:,} bytes of data")

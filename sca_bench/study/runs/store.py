@@ -18,6 +18,7 @@ Below the runs folder:
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ TRAINED = "trainable.safetensors"
 PREDICTIONS = "predictions.jsonl"
 STATISTICS = "region_statistics.safetensors"
 TRAIN_PREDICTIONS = "train_predictions.jsonl"
+_CHECKPOINT = re.compile(r"checkpoint-([1-9][0-9]*)\.pt")
 
 
 def checkpoint_path(run_dir: Path, step: int) -> Path:
@@ -49,8 +51,8 @@ def checkpoint_path(run_dir: Path, step: int) -> Path:
 
 def checkpoint_step(run_dir: Path) -> int:
     """Return the step of a run's latest checkpoint, 0 where there is none."""
-    steps = [p.stem.removeprefix("checkpoint-") for p in run_dir.glob("checkpoint-*.pt")]
-    return max((int(step) for step in steps if step.isdigit()), default=0)
+    names = (_CHECKPOINT.fullmatch(p.name) for p in run_dir.glob("checkpoint-*.pt") if p.exists())
+    return max((int(name[1]) for name in names if name), default=0)
 
 
 def drop_checkpoints(run_dir: Path, keep: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""Where finished weights lie: which run of a runs folder trained them."""
+"""Where finished weights lie: `stages/<training id>/seed-<n>.json` says which run trained them."""
 
 from __future__ import annotations
 

@@ -1,11 +1,20 @@
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from sca_bench.errors import InputError
 from sca_bench.files import read_jsonl
 from sca_bench.study.plan.manifest import manifest_of
 from sca_bench.study.plan.plan import make_plan
 from sca_bench.study.runs.record import RunRecord, SuiteManifest
-from sca_bench.study.runs.store import Store, checkpoint_step, drop_checkpoints
+from sca_bench.study.runs.store import (
+    Store,
+    checkpoint_step,
+    drop_checkpoints,
+    set_damaged_aside,
+    trained_path,
+)
+from sca_bench.study.runs.trained_index import TrainedIndex
 from sca_bench.study.suite.suite import load_suite
 
 
@@ -102,3 +111,40 @@ def test_checkpoints_are_ordered_by_number_not_by_name(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint-100000.pt"]
     drop_checkpoints(tmp_path)
     assert checkpoint_step(tmp_path) == 0
+
+
+@pytest.mark.parametrize("name", ["checkpoint-08.pt", "checkpoint-².pt", "checkpoint-x.pt"])
+def test_only_what_a_run_calls_a_checkpoint_is_one(tmp_path, name):
+    (tmp_path / name).touch()
+    (tmp_path / "checkpoint-12.pt").symlink_to(tmp_path / "gone")
+    assert checkpoint_step(tmp_path) == 0
+    assert set_damaged_aside(tmp_path) == []
+    (tmp_path / "checkpoint-5.pt").touch()
+    assert checkpoint_step(tmp_path) == 5
+    assert len(set_damaged_aside(tmp_path)) == 1  # an empty file is no checkpoint
+    assert checkpoint_step(tmp_path) == 0
+
+
+def test_a_run_that_now_stands_on_anothers_weights_has_lost_none(write, suite_text, tmp_path):
+    """Its own were damaged; the training was done again by a cell that shares it."""
+    axes = suite_text.replace("mixer.num_layers: [1, 2]", "eval.max_new_tokens: [6, 8]")
+    suite, store = load_suite(write(axes), seeds=[0]), Store(tmp_path / "runs")
+    first, second = (cell for cell in make_plan(suite, store).cells)
+    assert first.training_id == second.training_id
+    for cell in (first, second):
+        folder = store.run_dir(cell.cell_id, 0)
+        folder.mkdir(parents=True)
+        save_file({"a": np.zeros(2, np.float32)}, trained_path(folder))
+        store.save(record(cell.cell_id, 0))
+    index = TrainedIndex(store)
+    index.announce(second.training_id, second.cell_id, 0, 6)
+    weights = trained_path(store.run_dir(second.cell_id, 0))
+    weights.rename(weights.with_name(f"{weights.name}.damaged"))
+    states = {job.cell.cell_id: job.state for job in make_plan(suite, store).jobs}
+    assert states == {first.cell_id: "done", second.cell_id: "to run"}
+    trained = index.announce(first.training_id, first.cell_id, 0, 6)
+    again = record(second.cell_id, 0).model_copy(
+        update={"lineage": index.lineage("training", trained)}
+    )
+    store.save(again)
+    assert {job.state for job in make_plan(suite, store).jobs} == {"done"}
