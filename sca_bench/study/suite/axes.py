@@ -30,7 +30,8 @@ def check_num_cells(axes: Mapping[str, Sequence[Any]], one_at_a_time: bool, key:
     if num_cells > MOST_CELLS:
         said = (" + " if one_at_a_time else " x ").join(f"{count:,}" for count in counts)
         problem = f"{said} values make {num_cells:,} cells; a suite has {MOST_CELLS:,} at most"
-        raise InputError(None, key, problem, "give fewer values, or set one_at_a_time: true")
+        fix = "give fewer values" + ("" if one_at_a_time else ", or set one_at_a_time: true")
+        raise InputError(None, key, problem, fix)
 
 
 def axis_points(

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from sca_bench.errors import InputError
 from sca_bench.settings.base import plain_types
 from sca_bench.study.suite import merge as m
+from sca_bench.study.suite.axes import check_num_cells
 from sca_bench.study.suite.suite import check_cell_key
 from sca_bench.study.suite.sweep_schema import Dimension
 from sca_bench.study.suite.yaml_values import show_value
@@ -62,6 +63,7 @@ def read_axis(key: str, given: Dimension) -> Axis:
         raise InputError(None, entry, "trials are captioned on the validation split", "leave it")
     if given.choices is not None:
         values = given.choices
+        check_num_cells({key: values}, True, entry)
         if given.model_fields_set != {"choices"}:
             raise InputError(None, entry, "has a range beside choices", "give one of the two")
         if not values or any(values.count(v) > 1 for v in values):

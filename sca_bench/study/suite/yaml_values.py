@@ -173,7 +173,10 @@ class _Builder:
         layers = value if isinstance(value, list) else [value]
         if not all(isinstance(layer, dict) for layer in layers):
             raise InputError(None, key, "expected a mapping, or a list of mappings")
-        return {name: item for layer in reversed(layers) for name, item in layer.items()}
+        merged: dict[Any, Any] = {}
+        for layer in layers:
+            merged = {**merged, **{k: v for k, v in layer.items() if k not in merged}}
+        return merged
 
 
 def _scalar(node: yaml.ScalarNode, key: str) -> Any:
