@@ -21,7 +21,7 @@ import functools
 import types
 import typing
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, LiteralString, cast
+from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -60,7 +60,7 @@ class StrictScalars(BaseModel):
             info = cls.model_fields.get(name)
             expected = info and _expected_instead(value, info.annotation)
             if expected:
-                kind = PydanticCustomError("other_scalar", cast(LiteralString, expected))
+                kind = PydanticCustomError("other_scalar", expected)
                 faults.append({"type": kind, "loc": (name,), "input": value})
         if faults:
             raise ValidationError.from_exception_data(cls.__name__, faults)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -52,8 +52,6 @@ _ONE_READING = re.compile(r"[-+]?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 class _Composer(yaml.SafeLoader):
     """Builds YAML's tree of nodes; plain values keep their text, and depth and size are limited."""
 
-    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {}
-
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._indices: list[Any] = []
@@ -72,6 +70,7 @@ class _Composer(yaml.SafeLoader):
         return node
 
 
+_Composer.yaml_implicit_resolvers = {}
 _Composer.add_implicit_resolver(_PLAIN, re.compile(""), None)
 
 
