@@ -111,6 +111,54 @@ def test_a_broken_suite_in_a_folder_does_not_stop_the_others(tmp_path, capsys):
     assert main(["plan", str(tmp_path / "runs-empty")]) == 2
 
 
+NO_SUITES = {
+    "a_empty.yaml": ("", "is empty; expected a mapping with suite"),
+    "b_comment.yaml": ("# later\n", "is empty; expected a mapping with suite"),
+    "c_list.yaml": ("- suite: a\n", "holds a list; expected a mapping with suite"),
+    "d_word.yaml": ("suite", "holds a single value; expected a mapping with suite"),
+    "e_twice.yaml": ("suite: a\nsuite: b\n", "suite: is given twice, on lines 1 and 2"),
+    "f_loop.yaml": ("suite: a\nbase: &a {b: *a}\n", "base.b: is an alias of what it stands in"),
+    "g_bytes.yaml": (b"\xff\xfe\x00", "not YAML"),
+}
+
+
+def _put_no_suites(folder):
+    folder.mkdir()
+    for name, (content, _) in NO_SUITES.items():
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    (folder / "z_sound.yaml").write_text("suite: z\nquestion: Sound?\nbase: {variant: sca}\n")
+
+
+@pytest.mark.parametrize("command", ["plan", "check", "run"])
+def test_what_is_no_suite_is_named_and_the_folder_goes_on(command, tmp_path, capsys, monkeypatch):
+    _put_no_suites(tmp_path / "suites")
+    monkeypatch.setattr("sca_bench.cli.run._run", lambda plan, *_: print(len(plan.jobs)) or 0)
+    more = ["--no-probe"] if command == "plan" else []
+    assert main([command, str(tmp_path / "suites"), "--runs-dir", "runs", *more]) == 2
+    out, err = capsys.readouterr()
+    for name, (_, says) in NO_SUITES.items():
+        assert any(f"{name}: {says}" in line for line in err.splitlines()), (name, err)
+    assert f"1 of 8 suites all right, {len(NO_SUITES)} with failures" in out
+
+
+def test_what_is_no_suite_is_said_and_left_out_of_the_list(tmp_path, capsys):
+    _put_no_suites(tmp_path / "ablations")
+    _put_no_suites(tmp_path / "ablations" / "sweeps")
+    (tmp_path / "ablations" / "y_other.yaml").write_text("paper: 3\n")
+    (tmp_path / "ablations" / "z_table.yaml").write_text("suite: t\nquestion: yes\npaper: 3\n")
+    assert main(["list", "suites"]) == 0
+    out, err = capsys.readouterr()
+    for folder, kind in (("ablations", "suite"), ("ablations/sweeps", "sweep")):
+        for name, (_, says) in NO_SUITES.items():
+            said = says.replace("with suite", f"with {kind}")
+            assert f"left out: {folder}/{name}: {said}" in err
+        assert f"{folder}/z_sound.yaml" in out
+    assert "left out: ablations/y_other.yaml: suite: missing" in err
+    assert [line.split() for line in out.splitlines() if "z_table" in line] == [
+        ["ablations/z_table.yaml", "yes", "3"]
+    ]
+
+
 def test_an_empty_folder_is_one_line(tmp_path, capsys):
     assert main(["run", str(tmp_path)]) == 2
     assert "holds no suite" in capsys.readouterr().err

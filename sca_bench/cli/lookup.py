@@ -87,14 +87,7 @@ def _list(console: Console, what: str, store: Store) -> None:
         statements = [(name, load_profile(name).statement) for name in profile_names()]
         _rows(console, ("profile", "what it says of itself"), statements)
     elif what == "suites":
-        from sca_bench.study.suite.profiles import read_yaml
-
-        rows: list[tuple[str, ...]] = []
-        for path in sorted(Path("ablations").glob("*.yaml")):
-            content = read_yaml(path)
-            rows.append((str(path), str(content.get("question", "")), content.get("paper") or ""))
-        for path in sorted(Path("ablations/sweeps").glob("*.yaml")):
-            rows.append((str(path), str(read_yaml(path).get("question", "")), "sweep"))
+        rows = [*_suites(Path("ablations"), "suite"), *_suites(Path("ablations/sweeps"), "sweep")]
         _rows(console, ("suite", "question", "paper"), rows)
     else:
         from sca_bench.study.runs.revisions import OLDER, age_of
@@ -104,6 +97,24 @@ def _list(console: Console, what: str, store: Store) -> None:
             about = (r.cell_id, str(r.seed), r.status, r.variant, r.provenance.get("started", ""))
             rows.append((*about, OLDER if age_of(r) else ""))
         _rows(console, ("cell", "seed", "status", "variant", "started", "code"), rows)
+
+
+def _suites(folder: Path, kind: str) -> list[tuple[str, ...]]:
+    """Return a row for every suite or sweep of a folder; what is neither is said and left out."""
+    from sca_bench.study.suite.profiles import read_mapping
+
+    rows: list[tuple[str, ...]] = []
+    for path in sorted(folder.glob("*.yaml")):
+        try:
+            content = read_mapping(path, f"{kind}, question, ...")
+            if not content.keys() & {"suite", "sweep"}:
+                raise InputError(path, kind, "missing", f"expected a mapping with {kind}, question")
+        except InputError as error:
+            print(f"left out: {error}", file=sys.stderr)
+            continue
+        last = "sweep" if "sweep" in content else str(content.get("paper") or "")
+        rows.append((str(path), str(content.get("question", "")), last))
+    return rows
 
 
 def _describe(console: Console, name: str) -> None:

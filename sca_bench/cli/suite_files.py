@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -85,9 +86,15 @@ def _seeds(text: str | None) -> list[int] | None:
     if text is None:
         return None
     try:
-        return [int(part) for part in text.split(",")]
+        return [_whole(part.strip()) for part in text.split(",")]
     except ValueError:
         raise InputError("--seeds", text, "expected numbers with commas, such as 0,1,2") from None
+
+
+def _whole(text: str) -> int:
+    if not re.fullmatch(r"-?(0|[1-9][0-9]{0,18})", text):
+        raise ValueError(text)
+    return int(text)
 
 
 def check_claims(suite: Suite) -> None:

@@ -1,5 +1,7 @@
 """What every setting has: a type, a strict reader, and a kind that says what it may change.
 
+A number is never read from a truth value or a text, nor a truth value from anything else.
+
 Every field is of one kind:
 
 * `result` (the default) changes numbers and is part of the cell's key;
@@ -16,10 +18,13 @@ cannot mean that, numbers move, and a revision (of the variant, of the features)
 from __future__ import annotations
 
 import functools
+import types
+import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 Kind = Literal["result", "cost", "path", "label"]
 
@@ -43,7 +48,51 @@ def of_kind(kind: Kind, default: Any = ..., *, since: str = "", **limits: Any) -
     return Field(default, json_schema_extra={"kind": kind, "since": since}, **limits)
 
 
-class Settings(BaseModel):
+class StrictScalars(BaseModel):
+    """Base of what is read from YAML: `true` is no 1, `1` is no true, and no text is either."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _scalars_are_what_they_say(cls, given: Any) -> Any:
+        # Not a validator of fields: what tells the members of a union apart may not have one.
+        faults: list[InitErrorDetails] = []
+        for name, value in given.items() if isinstance(given, Mapping) else ():
+            info = cls.model_fields.get(name)
+            expected = info and _expected_instead(value, info.annotation)
+            if expected:
+                kind = PydanticCustomError("other_scalar", expected)
+                faults.append({"type": kind, "loc": (name,), "input": value})
+        if faults:
+            raise ValidationError.from_exception_data(cls.__name__, faults)
+        return given
+
+
+def _expected_instead(value: Any, annotation: Any) -> str:
+    """Say what a field takes where a value, or an item of it, is another kind of scalar."""
+    if isinstance(value, list | tuple):
+        inner = [t for part in plain_types(annotation) for t in typing.get_args(part)]
+        found = (_expected_instead(item, inner[0]) for item in value) if inner else ()
+        return next(filter(None, found), "")
+    taken = set(plain_types(annotation))
+    if not taken & {bool, int, float} or type(value) in taken:
+        return ""
+    if isinstance(value, bool) or (isinstance(value, str) and taken & {int, float}):
+        return "expected a number" if float in taken else "expected a whole number"
+    if isinstance(value, str | int | float) and bool in taken:
+        return "expected true or false"
+    return ""
+
+
+def plain_types(annotation: Any) -> list[Any]:
+    """Return the types that an annotation allows, those inside unions and `Annotated` included."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        return plain_types(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return [t for part in typing.get_args(annotation) for t in plain_types(part)]
+    return [annotation]
+
+
+class Settings(StrictScalars):
     """Base of all settings: unknown keys are errors, values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())

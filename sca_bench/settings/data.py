@@ -151,7 +151,8 @@ class AugmentationSettings(Settings):
     @field_validator("flip", mode="before")
     @classmethod
     def _flip_was_a_truth_value(cls, value: Any) -> Any:
-        return {True: "unsided", False: "never"}.get(value, value) if value in (0, 1) else value
+        words = {True: "unsided", False: "never"}
+        return words[value] if isinstance(value, bool) else value
 
     @model_validator(mode="after")
     def _jitter_fits(self) -> Self:

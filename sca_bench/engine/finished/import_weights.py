@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
@@ -22,6 +21,7 @@ from sca_bench.models.sam.detect_size import read_sized_sam
 from sca_bench.models.sam.hf_config import read_json_object
 from sca_bench.models.text_decoder.loading import save_text_decoder
 from sca_bench.study.suite.merge import check_keys, validate
+from sca_bench.study.suite.yaml_values import dump_yaml
 
 CARD = "import.json"
 SAM, TEXT_DECODER = "sam.safetensors", "text_decoder"
@@ -142,7 +142,7 @@ def _save_settings(fragment: dict[str, Any], folder: Path, title: str) -> None:
         check_keys(fragment, "base.")
         data = {"train": _SCENES, "test": _SCENES}
         validate({**fragment, "data": data}, {})
-    text = yaml.safe_dump({"base": fragment}, sort_keys=False, width=1000)
+    text = dump_yaml({"base": fragment})
     write_atomic(folder / SETTINGS, f"# {title}\n{text}")
 
 

@@ -117,8 +117,15 @@ def keyed_values(
         elif kind == "result" and isinstance(value, ScenesSplit):
             keyed[f"{path}.world"] = world or WORLD_VERSION
         elif kind == "result" and not isinstance(value, BaseModel):
-            keyed[path] = list(value) if isinstance(value, tuple) else value
+            keyed[path] = _plain(value)
     return keyed
+
+
+def _plain(value: Any) -> Any:
+    """Return a setting's value as JSON has it; -0.0, which computes what 0.0 does, is 0.0."""
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value + 0.0 if isinstance(value, float) else value
 
 
 def _entering(

@@ -3,10 +3,35 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sca_bench.study.suite.yaml_values import show_value
+from sca_bench.errors import InputError
+from sca_bench.study.suite.yaml_values import same_value, show_value
+
+MOST_CELLS = 10_000
+"""Cells that the axes of a suite may make, before `unless` takes some away."""
+
+
+def check_num_cells(axes: Mapping[str, Sequence[Any]], one_at_a_time: bool, key: str) -> None:
+    """Refuse axes that make more cells than anybody means, before they are made one by one.
+
+    Args:
+        axes: Setting -> values.
+        one_at_a_time: Whether they are varied one by one, not crossed.
+        key: The file's key that holds them, for the error.
+
+    Raises:
+        InputError: They make more than `MOST_CELLS`.
+    """
+    counts = [len(values) for values in axes.values()]
+    num_cells = sum(counts) if one_at_a_time else math.prod(counts)
+    if num_cells > MOST_CELLS:
+        said = (" + " if one_at_a_time else " x ").join(f"{count:,}" for count in counts)
+        problem = f"{said} values make {num_cells:,} cells; a suite has {MOST_CELLS:,} at most"
+        fix = "give fewer values" + ("" if one_at_a_time else ", or set one_at_a_time: true")
+        raise InputError(None, key, problem, fix)
 
 
 def axis_points(
@@ -21,7 +46,11 @@ def axis_points(
         points = [
             dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())
         ]
-    return [point for point in points if not any(r.items() <= point.items() for r in unless)]
+    return [point for point in points if not any(_is_at(point, rule) for rule in unless)]
+
+
+def _is_at(point: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
+    return all(key in point and same_value(point[key], value) for key, value in rule.items())
 
 
 def cell_name(coordinates: Mapping[str, Any], suite: str) -> str:

@@ -94,24 +94,31 @@ def _side(text: str, says: str, key: str) -> Side:
     metric = metric.strip()
     if not (bracket and inside.endswith(")") and _METRIC.fullmatch(metric)):
         raise InputError(None, key, f"cannot read {text!r} in the claim {says!r}", _FORM)
-    coordinates = parse_coordinates(inside[:-1])
+    coordinates = parse_coordinates(inside[:-1], key)
     if coordinates is None:
         problem = f"cannot read {inside[:-1]!r} in the claim {says!r}"
         raise InputError(None, key, problem, _FORM)
     return Side(metric, coordinates)
 
 
-def parse_coordinates(text: str) -> dict[str, Any] | None:
+def parse_coordinates(text: str, key: str = "") -> dict[str, Any] | None:
     """Read `axis=value, axis=value`; None where it has another form.
 
     A comma inside quotes or brackets belongs to the value, as in `data.lsj_scale=[0.1, 2.0]`.
+
+    Args:
+        text: What is read.
+        key: Where it stands in a file, for errors.
+
+    Raises:
+        InputError: A value is a number that may mean two things (`load_yaml`).
     """
     coordinates: dict[str, Any] = {}
     for _, part in _split(text, (",",)):
         name, equals, value = (item.strip() for item in part.partition("="))
         if not (name and equals and value) or name in coordinates:
             return None
-        coordinates[name] = _scalar(value)
+        coordinates[name] = _scalar(value, f"{key}: {name}" if key else name)
     return coordinates
 
 
@@ -141,8 +148,8 @@ def meant_cells(
     return [cell for cell in matching if where.keys() <= set(axes(cell))] or matching
 
 
-def _scalar(text: str) -> Any:
+def _scalar(text: str, key: str) -> Any:
     try:
-        return load_yaml(text)
+        return load_yaml(text, key)
     except yaml.YAMLError:
         return text

@@ -21,18 +21,39 @@ def read_yaml(path: Path) -> Any:
     """Read a YAML file safely.
 
     Raises:
-        InputError: The file is missing or is not YAML.
+        InputError: The file is missing, is not YAML, or says something in two ways.
     """
     try:
-        return load_yaml(path.read_text(encoding="utf-8"))
+        with at(path):
+            return load_yaml(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError):
         near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         fix = did_you_mean(path.name, near) if near else ""
         raise InputError(path, "", "no such file", fix) from None
+    except OSError as error:
+        raise InputError(path, "", f"cannot be read ({error.strerror})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1}" if mark else ""
         raise InputError(path, line, f"not YAML ({getattr(error, 'problem', error)})") from None
+
+
+def read_mapping(path: Path, keys: str) -> dict[Any, Any]:
+    """Read a YAML file that holds a mapping.
+
+    Args:
+        path: The file.
+        keys: Its first keys, for people.
+
+    Raises:
+        InputError: `read_yaml`'s, or it holds something else, or nothing.
+    """
+    content = read_yaml(path)
+    if isinstance(content, dict):
+        return content
+    kinds = {type(None): "is empty", list: "holds a list"}
+    found = kinds.get(type(content), "holds a single value")
+    raise InputError(path, "", f"{found}; expected a mapping with {keys}")
 
 
 def profile_names() -> list[str]:

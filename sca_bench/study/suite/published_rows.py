@@ -103,7 +103,8 @@ def _names(key: str, layers: Iterable[list[_Point]], path: Path) -> list[str]:
     names = dict.fromkeys(point.name for points in every for point in points)
     if key in names:
         return [key]
-    where = parse_coordinates(key)
+    with at(path):
+        where = parse_coordinates(key, f"published.{key}")
     meant: dict[str, None] = {}
     for points in every if where else ():
         here = _meant(where or {}, points)

@@ -7,6 +7,7 @@ profile, the axis values, `adjust` rules that match, an explicit cell's `set`, `
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from sca_bench.study.suite import merge as m
 from sca_bench.study.suite.axes import axis_points, cell_name
 from sca_bench.study.suite.profiles import Profile
 from sca_bench.study.suite.schema import Patch, PathSpec, SuiteFile
-from sca_bench.study.suite.yaml_values import load_yaml
+from sca_bench.study.suite.yaml_values import load_yaml, same_value
 from sca_bench.variants import get_variant
 
 NO_STAGE = "none"
@@ -91,7 +92,8 @@ class Resolver:
         with at("--set"):
             m.check_path(key, key)
         try:
-            self.flags.append((key, load_yaml(raw)))
+            with at("--set"):
+                self.flags.append((key, load_yaml(raw, key)))
         except yaml.YAMLError:
             raise InputError("--set", key, f"{raw!r} is not a YAML value") from None
 
@@ -108,8 +110,8 @@ class Resolver:
         if not cells:
             raise InputError(self.path, "unless", "leaves no cell of the axes", "loosen a rule")
         names = [cell.name for cell in cells]
-        for name in names:
-            if names.count(name) > 1:
+        for name, count in Counter(names).items():
+            if count > 1:
                 raise InputError(self.path, "cells", f"two cells are called {name!r}")
         return tuple(cells)
 
@@ -140,7 +142,7 @@ class Resolver:
         lay(extra, own)
         adjusted: dict[str, Any] = {}
         for rule in self.adjust:
-            if all(m.get(nested, key) == value for key, value in rule.when.items()):
+            if all(same_value(m.get(nested, key), v) for key, v in rule.when.items()):
                 lay(rule.set, f"{self.path}: adjust")
                 adjusted.update(rule.set)
         lay(extra, own)  # an explicit cell has the last word over the rules

@@ -6,8 +6,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from sca_bench.settings.base import StrictScalars
 
-class _Strict(BaseModel):
+
+class _Strict(StrictScalars, BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 

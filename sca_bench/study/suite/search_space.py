@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import types
-import typing
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from sca_bench.errors import InputError
+from sca_bench.settings.base import plain_types
 from sca_bench.study.suite import merge as m
+from sca_bench.study.suite.axes import check_num_cells
 from sca_bench.study.suite.suite import check_cell_key
 from sca_bench.study.suite.sweep_schema import Dimension
 from sca_bench.study.suite.yaml_values import show_value
@@ -63,6 +63,7 @@ def read_axis(key: str, given: Dimension) -> Axis:
         raise InputError(None, entry, "trials are captioned on the validation split", "leave it")
     if given.choices is not None:
         values = given.choices
+        check_num_cells({key: values}, True, entry)
         if given.model_fields_set != {"choices"}:
             raise InputError(None, entry, "has a range beside choices", "give one of the two")
         if not values or any(values.count(v) > 1 for v in values):
@@ -91,13 +92,7 @@ def _range(key: str, given: Dimension, entry: str) -> Axis:
 
 def _number_kind(key: str) -> Literal["int", "float"] | None:
     model, field = m.field_of(key)
-    plain_types = set(_plain_types(model.model_fields[field].annotation))
-    if float in plain_types:
+    taken = set(plain_types(model.model_fields[field].annotation))
+    if float in taken:
         return "float"
-    return "int" if int in plain_types else None
-
-
-def _plain_types(annotation: Any) -> list[Any]:
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated):
-        return [t for part in typing.get_args(annotation) for t in _plain_types(part)]
-    return [annotation]
+    return "int" if int in taken else None

@@ -14,8 +14,9 @@ from pydantic import BaseModel, ValidationError
 
 from sca_bench.errors import InputError, at, did_you_mean
 from sca_bench.study.suite import merge as m
+from sca_bench.study.suite.axes import check_num_cells
 from sca_bench.study.suite.claims import meant_cells, parse_claim, parse_coordinates
-from sca_bench.study.suite.profiles import load_profile, profile_names, read_yaml
+from sca_bench.study.suite.profiles import load_profile, profile_names, read_mapping
 from sca_bench.study.suite.published_rows import PublishedRows, published_rows
 from sca_bench.study.suite.resolve import ResolvedCell, Resolver
 from sca_bench.study.suite.schema import ClaimEntry, Patch, SuiteFile
@@ -24,6 +25,8 @@ FIRST_OF_IMAGE = "first_of_image"
 """The subset that needs no file (`sca_bench.metrics.subsets`)."""
 OTHER_PARTS = ("train", "seen", "val", "slot", "slot_by_objects", "cost")
 """What else begins the name of a score, before a slash."""
+MOST_RUNS = 50_000
+"""Cells times seeds of a suite: more than anybody runs, and planned within a minute."""
 _Spec = TypeVar("_Spec", bound=BaseModel)
 
 
@@ -101,6 +104,9 @@ def load_suite(
         seeds = spec.seeds if patch.seeds is None else patch.seeds
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
         raise InputError(path, "seeds", f"{list(seeds)}", "give distinct seeds >= 0")
+    if len(cells) * len(seeds) > MOST_RUNS:
+        problem = f"{len(cells):,} cells x {len(seeds):,} seeds are too many runs"
+        raise InputError(path, "seeds", problem, f"give fewer; a suite has {MOST_RUNS:,} at most")
     return Suite(
         file=path,
         spec=spec,
@@ -128,8 +134,9 @@ def _reference(named: str | None, cells: Sequence[ResolvedCell], path: Path, key
     if named is None:
         return own[0].name if own else ""
     matching = [cell for cell in own if cell.name == named]
-    where = parse_coordinates(named)
-    if not matching and where:
+    with at(path):
+        where = None if matching else parse_coordinates(named, key)
+    if where:
         matching = meant_cells(where, own, _known, lambda cell: cell.coordinates)
     if len(matching) != 1:
         said = f"{named!r} means {len(matching)} cells of this profile"
@@ -164,9 +171,7 @@ def read_spec(path: Path, model: type[_Spec], keys: str, other: Mapping[str, str
     Raises:
         InputError: It does not follow the schema, or is of the other kind.
     """
-    content = read_yaml(path)
-    if not isinstance(content, dict):
-        raise InputError(path, "", f"expected a mapping with {keys}")
+    content = read_mapping(path, keys)
     for kind, fix in other.items():
         if kind in content:
             raise InputError(path, kind, f"this is a {kind}", fix)
@@ -181,16 +186,16 @@ def check_suite_keys(spec: SuiteFile) -> None:
     m.check_keys(spec.base, "base.")
     for key in (k for rule in spec.unless for k in rule):
         m.check_path(key, f"unless.{key}")
-    _check_layer(spec, "")
+    _check_layer(spec, "", spec.one_at_a_time)
     for name, patch in spec.profiles.items():
         if name not in profile_names():
             fix = did_you_mean(name, profile_names())
             raise InputError(None, f"profiles.{name}", "no such profile", fix)
         m.check_keys(patch.base, f"profiles.{name}.base.")
-        _check_layer(patch, f"profiles.{name}.")
+        _check_layer(patch, f"profiles.{name}.", spec.one_at_a_time)
 
 
-def _check_layer(layer: SuiteFile | Patch, prefix: str) -> None:
+def _check_layer(layer: SuiteFile | Patch, prefix: str, one_at_a_time: bool) -> None:
     ids = [claim.id for claim in layer.claims or ()]
     for claim in layer.claims or ():
         parsed = parse_claim(claim.says, f"{prefix}claims.{claim.id}")
@@ -202,6 +207,7 @@ def _check_layer(layer: SuiteFile | Patch, prefix: str) -> None:
             raise InputError(None, f"{prefix}claims.{claim.id}.margin", "has no meaning here", fix)
         if ids.count(claim.id) > 1:
             raise InputError(None, f"{prefix}claims.{claim.id}", "two claims have this id")
+    check_num_cells(layer.axes or {}, one_at_a_time, f"{prefix}axes")
     for key, values in (layer.axes or {}).items():
         check_cell_key(key, f"{prefix}axes.{key}")
         if not values or any(values.count(v) > 1 for v in values):
@@ -246,7 +252,8 @@ def schema_fault(error: ValidationError, path: Path, model: type[BaseModel]) -> 
         return InputError(path, key, "unknown key", did_you_mean(str(first["loc"][-1]), known))
     if first["type"] == "missing":
         return InputError(path, key, "missing")
-    return InputError(path, key, f"{first.get('input')!r} is wrong", str(first["msg"]))
+    message = str(first["msg"]).removeprefix("Value error, ")
+    return InputError(path, key, f"{first.get('input')!r} is wrong", message)
 
 
 def _fields_at(model: type[BaseModel], location: Sequence[int | str]) -> set[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from sca_bench.settings.base import StrictScalars
 from sca_bench.study.suite.schema import NamedPath, Stage
 
 
-class _Strict(BaseModel):
+class _Strict(StrictScalars, BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
@@ -46,6 +47,14 @@ class Named(BaseModel):
     def arguments(self) -> dict[str, Any]:
         """The keys beside `name`."""
         return dict(self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _truth_values_are_written_out(self) -> Named:
+        # Nothing here says which arguments are truth values, and every text counts as true.
+        for key, value in self.arguments.items():
+            if isinstance(value, str) and value.lower() in ("yes", "no", "on", "off"):
+                raise ValueError(f"{key}: {value} is text; write true or false")
+        return self
 
 
 class Confirm(_Strict):

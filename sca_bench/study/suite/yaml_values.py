@@ -1,34 +1,278 @@
-"""Values as a suite file writes them: reading YAML safely, and writing a value back."""
+"""Values as a suite file writes them: reading YAML safely, and writing a value back.
+
+Plain words and numbers mean what YAML 1.2 says, whose core schema is small: `null`, `true`,
+`false`, decimal numbers, `0o17`, `0x1f`, `.inf`; everything else is text, `yes`, `off` and
+`2024-01-01` among it. A number that YAML 1.1 reads otherwise, such as `010` or `1:30`, is refused.
+
+Source: YAML 1.2.2, section 10.3 (core schema).
+"""
 
 from __future__ import annotations
 
+import math
 import re
 from decimal import Decimal
 from typing import Any
 
 import yaml
 
+from sca_bench.errors import InputError
+
+MOST_VALUES = 50_000
+"""Keys and values that one file may hold, counted again wherever an alias repeats them."""
+MOST_LEVELS = 50
+"""How deep mappings and lists may stand inside each other."""
+
 _SCIENTIFIC_BELOW = 1e-3  # learning rates read better as 1e-4 beside 5e-5
+_MOST_DIGITS = 400  # more than any number that a float or 64 bits can hold
+_TAG = "tag:yaml.org,2002:"
+_PLAIN = "plain"
+_MERGE = "<<"
+_MERGE_KEY = object()  # no text: a quoted "<<" is a key like any other
+_CONSTANTS: dict[str, Any] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+_OF_TAG: dict[str, tuple[type, ...]] = {
+    "null": (type(None),),
+    "bool": (bool,),
+    "int": (int,),
+    "float": (int, float),
+}
+_DECIMAL = re.compile(r"[-+]?[0-9]+")
+_OTHER_BASE = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_NO_NUMBER = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+_LEADING_ZERO = re.compile(r"[-+]?0[0-9]+")
+_DIGITS = re.compile(r"[-+.0-9a-fA-F_:xX]+")
+_ONE_READING = re.compile(r"[-+]?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML's safe loader that reads `5e-6` as a number, as YAML 1.2 does."""
+class _Composer(yaml.SafeLoader):
+    """Builds YAML's tree of nodes; plain values keep their text, and depth and size are limited."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._indices: list[Any] = []
+        self._num_values = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self._num_values += 1
+        self._indices.append(index)
+        if len(self._indices) > MOST_LEVELS or self._num_values > MOST_VALUES:
+            names = (i.value if isinstance(i, yaml.ScalarNode) else i for i in self._indices[:6])
+            key = ".".join(str(name) for name in names if name is not None)
+            too_deep = len(self._indices) > MOST_LEVELS
+            raise _too_deep(key) if too_deep else _too_many(key)
+        node = super().compose_node(parent, index)
+        self._indices.pop()
+        return node
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+_Composer.yaml_implicit_resolvers = {}
+_Composer.add_implicit_resolver(_PLAIN, re.compile(""), None)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text that this reader, or one of YAML 1.1, would take for a number."""
+
+
+_Dumper.add_implicit_resolver(
+    f"{_TAG}float",
+    re.compile(f"(?:{_FLOAT.pattern}|{_OTHER_BASE.pattern})$"),
     list("-+.0123456789"),
 )
 
 
-def load_yaml(text: str) -> Any:
-    """Read YAML without tags.
+def load_yaml(text: str, key: str = "") -> Any:
+    """Read YAML 1.2 with anchors and `<<`, without tags other than those of plain values.
+
+    Args:
+        text: What is read.
+        key: What it is the value of, for errors.
 
     Raises:
-        yaml.YAMLError: It is not YAML, or names a tag.
+        yaml.YAMLError: It is not YAML.
+        InputError: A key is given twice, a number may mean two things, a value holds itself, or
+            there is more of it than anybody writes.
     """
-    return yaml.load(text, Loader=_Loader)
+    composer = _Composer(text)
+    try:
+        node = composer.get_single_node()
+    except InputError as error:
+        error.key = _below(key, error.key) if error.key else key
+        raise
+    finally:
+        composer.dispose()
+    return None if node is None else _Builder().value(node, key)
+
+
+def dump_yaml(value: Any) -> str:
+    """Write plain values as YAML that `load_yaml` reads back as they were."""
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, width=1000)
+    return text
+
+
+class _Builder:
+    """Turns nodes into plain values, and knows where each stands."""
+
+    def __init__(self) -> None:
+        self._above: list[yaml.Node] = []
+        self._num_values = 0
+
+    def value(self, node: yaml.Node, key: str) -> Any:
+        """Return what a node means; `key` is its place."""
+        self._num_values += 1
+        if self._num_values > MOST_VALUES:
+            raise _too_many(key)
+        if isinstance(node, yaml.ScalarNode):
+            return _scalar(node, key)
+        _check_tag(node, ("map", "seq"), key)
+        if any(node is above for above in self._above):
+            line = _line(self._above[-1])
+            problem = f"is an alias of what it stands in (line {line})"
+            raise InputError(None, key, problem, "write its value out")
+        if len(self._above) >= MOST_LEVELS:
+            raise _too_deep(key)
+        self._above.append(node)
+        built: Any
+        if isinstance(node, yaml.SequenceNode):
+            built = [self.value(item, _below(key, i)) for i, item in enumerate(node.value)]
+        else:
+            built = self._mapping(node, key)
+        self._above.pop()
+        return built
+
+    def _mapping(self, node: yaml.Node, key: str) -> dict[Any, Any]:
+        lines: dict[Any, int] = {}
+        merged: dict[Any, Any] = {}
+        values: dict[Any, Any] = {}
+        for name_node, value_node in node.value:
+            line = _line(name_node)
+            if not isinstance(name_node, yaml.ScalarNode):
+                raise InputError(None, key, f"line {line}: a list or mapping is no key")
+            merges = name_node.tag == _PLAIN and name_node.value == _MERGE
+            name = _MERGE_KEY if merges else _scalar(name_node, key)
+            where = _below(key, name_node.value)
+            if name in lines:
+                problem = f"is given twice, on lines {lines[name]} and {line}"
+                fix = "write <<: [*one, *two]" if merges else "keep one of them"
+                raise InputError(None, where, problem, fix)
+            lines[name] = line
+            if merges:
+                merged = self._merged(value_node, where)
+            else:
+                values[name] = self.value(value_node, where)
+        return {**merged, **values}
+
+    def _merged(self, node: yaml.Node, key: str) -> dict[Any, Any]:
+        """Return what `<<` brings in: one mapping, or several of which the first counts most."""
+        value = self.value(node, key)
+        layers = value if isinstance(value, list) else [value]
+        if not all(isinstance(layer, dict) for layer in layers):
+            raise InputError(None, key, "expected a mapping, or a list of mappings")
+        merged: dict[Any, Any] = {}
+        for layer in layers:
+            merged = {**merged, **{k: v for k, v in layer.items() if k not in merged}}
+        return merged
+
+
+def _scalar(node: yaml.ScalarNode, key: str) -> Any:
+    if node.tag == f"{_TAG}str":
+        return node.value
+    _check_tag(node, (_PLAIN, *_OF_TAG), key)
+    value = _plain(node.value, key)
+    if node.tag == _PLAIN:
+        return value
+    if type(value) not in _OF_TAG[node.tag.removeprefix(_TAG)]:
+        raise InputError(None, key, f"{node.value!r} is not what its tag says", "leave the tag out")
+    return float(value) if node.tag == f"{_TAG}float" else value
+
+
+def _plain(text: str, key: str) -> Any:
+    """Return what a value without quotes means.
+
+    Raises:
+        InputError: YAML 1.1 and 1.2 read it as different numbers, or no computer holds it.
+    """
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    value = _number(text, key)
+    if not _ONE_READING.fullmatch(text):
+        _refuse_two_readings(text, value, key)
+    return value
+
+
+def _number(text: str, key: str) -> Any:
+    """Return the number that YAML 1.2 reads, or the text where it reads none."""
+    if _NO_NUMBER.fullmatch(text):
+        return float(text.replace(".", ""))
+    whole = _DECIMAL.fullmatch(text) or _OTHER_BASE.fullmatch(text)
+    if whole is None and not _FLOAT.fullmatch(text):
+        return text
+    if len(text) > _MOST_DIGITS:
+        raise InputError(None, key, f"a number of {len(text)} digits", "write a smaller one")
+    value = int(text, 10 if _DECIMAL.fullmatch(text) else 0) if whole else float(text)
+    beyond = abs(value) >= 2**63 if isinstance(value, int) else math.isinf(value)
+    if beyond:
+        what = "64 bits" if whole else "a floating-point number"
+        raise InputError(None, key, f"{text} is more than {what} can hold", "write a smaller one")
+    return value if whole else value + 0.0  # -0.0 becomes 0.0
+
+
+def _refuse_two_readings(text: str, value: Any, key: str) -> None:
+    """Refuse a number on which YAML 1.1 and 1.2 disagree.
+
+    Numbers that only 1.2 knows, such as `1e-3`, have one reading; `08` is meant as `07` is.
+    """
+    old = _reading_1_1(text)
+    if isinstance(old, str) and not _LEADING_ZERO.fullmatch(text):
+        return
+    if not isinstance(value, str) and not isinstance(old, str) and value == old:
+        return
+    was, reads = ("text" if isinstance(v, str) else show_value(v) for v in (old, value))
+    problem = f"{text} is {was} in YAML 1.1 and {reads} in YAML 1.2"
+    fix = f"write the number you mean in plain decimals, or '{text}' in quotes for the text"
+    raise InputError(None, key, problem, fix)
+
+
+def _reading_1_1(text: str) -> Any:
+    """Return the number that YAML 1.1 makes of a plain value, or its text."""
+    if not _DIGITS.fullmatch(text):
+        return text
+    try:
+        found = yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError):  # such as `0b_`, or a month that there is not
+        return text
+    return found if isinstance(found, int | float) else text
+
+
+def _check_tag(node: yaml.Node, known: tuple[str, ...], key: str) -> None:
+    if node.tag.removeprefix(_TAG) not in known:
+        tag = node.tag.replace(_TAG, "!!")
+        problem = f"line {_line(node)}: not YAML without tags ({tag})"
+        raise InputError(None, key, problem, "leave the tag out")
+
+
+def _below(key: str, name: Any) -> str:
+    return f"{key}.{name}" if key else str(name)
+
+
+def _line(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1
+
+
+def _too_many(key: str) -> InputError:
+    problem = (
+        f"more than {MOST_VALUES:,} values in one file, aliases counted as often as they stand"
+    )
+    return InputError(None, key, problem, "shorten its lists")
+
+
+def _too_deep(key: str) -> InputError:
+    problem = f"more than {MOST_LEVELS} levels of mappings and lists inside each other"
+    return InputError(None, key, problem, "no setting stands so deep")
 
 
 def show_value(value: Any) -> str:
