@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import io
 import itertools
 import os
@@ -32,6 +33,10 @@ SLOW = {
     "finished": "runs a suite on real photos",
 }
 """Fixture -> why a test that asks for it, itself or through another fixture, is slow."""
+
+SLOW_CALLS = {"write_report", "write_reports"}
+"""Functions that make a test slow which calls them, itself or through its fixtures and helpers:
+they draw every figure of a report, seconds each."""
 
 SLOWEST = (
     "test_suites.py",
@@ -74,12 +79,24 @@ def _place(item):
     return SLOWEST.index(item.path.name) if item.path.name in SLOWEST else len(SLOWEST)
 
 
+def _called(item):
+    """Return the names that a test uses, and those that its fixtures and its file's helpers use."""
+    fixtures = (found[-1].func for found in item._fixtureinfo.name2fixturedefs.values())
+    names = set()
+    for function in (item.function, *fixtures):
+        own = set(getattr(function, "__code__", item.function.__code__).co_names)
+        helpers = (getattr(item.module, name, None) for name in own)
+        inner = [helper.__code__.co_names for helper in helpers if inspect.isfunction(helper)]
+        names |= own.union(*inner)
+    return names
+
+
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(config, items):
     """Mark what is slow by what it uses; skip benchmarks unless asked for; slowest files first."""
     by_hand = pytest.mark.skip(reason="a benchmark, run by hand with -m bench")
     for item in items:
-        if SLOW.keys() & set(item.fixturenames):
+        if SLOW.keys() & set(item.fixturenames) or SLOW_CALLS & _called(item):
             item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("bench") and "bench" not in config.getoption("-m"):
             item.add_marker(by_hand)
