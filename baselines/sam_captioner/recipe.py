@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import hashlib
 import json
 import math
 import platform
@@ -45,7 +44,7 @@ from baselines.sam_captioner.sizes import TINY_WORDS, size_config
 from sca_bench.captioner import Decoding
 from sca_bench.data.readers.scenes import Scene, render_scene
 from sca_bench.errors import InputError, did_you_mean
-from sca_bench.files import write_atomic
+from sca_bench.files import file_sha256, write_atomic
 from sca_bench.scene_grammar import WORLD_VERSION, parse
 from sca_bench.settings import BaselineSettings
 
@@ -305,7 +304,7 @@ def _build_one(name: str, out_dir: Path, say: Callable[[str], None]) -> None:
     loaded = load_captioner(kind, BaselineSettings(weights=str(out_dir / name)), chunk=64)
     entry = {
         **recipe_settings(name),
-        "files": {p.name: _sha256(p) for p in sorted((out_dir / name).iterdir())},
+        "files": {p.name: file_sha256(p) for p in sorted((out_dir / name).iterdir())},
         "first_losses": losses[:NUM_RECORDED_LOSSES],
         "last_loss": sum(losses[-20:]) / len(losses[-20:]),
         "measured": measure(loaded, recipe),
@@ -318,10 +317,6 @@ def _build_one(name: str, out_dir: Path, say: Callable[[str], None]) -> None:
     manifest[name] = entry
     write_atomic(path, json.dumps(manifest, indent=2, sort_keys=True) + "\n")
     say(f"{name}: {entry['measured']}, {entry['cpu_seconds']} CPU-s")
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def main() -> None:

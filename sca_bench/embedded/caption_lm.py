@@ -10,7 +10,6 @@ Shape legend: B captions, K keywords, P prefix slots, T text tokens, C channels,
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -36,7 +35,7 @@ from sca_bench.embedded.lm_training import (
     word_tokenizer,
 )
 from sca_bench.errors import InputError
-from sca_bench.files import write_atomic
+from sca_bench.files import file_sha256, write_atomic
 
 _FUNCTION_WORDS = """
 a an the this that these those of in on at by to from with without for and or but as is are was were
@@ -261,7 +260,7 @@ def build_caption_lm(
     facts = {
         "recipe": asdict(recipe),
         "inputs": [
-            {"role": role, "file": file.name, "sha256": _sha256(file)}
+            {"role": role, "file": file.name, "sha256": file_sha256(file)}
             for role, files in roles.items()
             for file in files
         ],
@@ -274,10 +273,6 @@ def build_caption_lm(
     }
     write_atomic(out / "recipe.json", json.dumps(facts, indent=1) + "\n")
     say(f"{out}: {len(tokenizer)} words, loss {facts['final_loss']}")
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 @torch.no_grad()

@@ -6,7 +6,6 @@ everything can be rebuilt from the files at any time.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -15,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sca_bench.files import write_atomic
+from sca_bench.files import file_sha256, write_atomic
 from sca_bench.study.keys.fingerprint import digest_json
 from sca_bench.study.runs.record import CellEntry, RunRecord, SuiteManifest
 from sca_bench.study.runs.store import Store
@@ -113,9 +112,7 @@ class Tracker:
 
     def _summarise(self, report: Path) -> None:
         files = sorted(path for path in report.iterdir() if path.is_file())
-        stamp = digest_json(
-            {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-        )
+        stamp = digest_json({path.name: file_sha256(path) for path in files})
         client = self._connect()
         known = client.search_runs(
             [self._experiment], filter_string=f"tags.`{SUMMARY}` != ''", max_results=100

@@ -7,13 +7,13 @@ column, but one file of predictions gives both.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from sca_bench.errors import InputError
+from sca_bench.files import file_sha256
 from sca_bench.metrics.coco_caption.ptb_tokenizer import canonical
 from sca_bench.metrics.rows import CaptionRow, json_kind, read_box, read_id
 
@@ -81,7 +81,7 @@ def subset_digest(path: str | Path) -> str:
     if str(path) == FIRST_OF_IMAGE:
         return FIRST_OF_IMAGE
     try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        return file_sha256(Path(path))
     except OSError as error:
         fix = f"name a file, or {FIRST_OF_IMAGE}"
         raise InputError(path, "", f"cannot be read ({error.strerror})", fix) from error

@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from transformers import AutoModel, AutoTokenizer, CLIPImageProcessor, CLIPModel
 
 from sca_bench.errors import InputError
+from sca_bench.files import file_sha256
 
 _BATCH = 64
 """Images, or texts, that a GPU embeds at a time."""
@@ -189,9 +190,7 @@ def weights_digest(folder: Path) -> str:
         raise InputError(folder, "*.safetensors", "there are none", fix)
     digest = hashlib.sha256()
     for file in files:
-        with file.open("rb") as stream:
-            part = hashlib.file_digest(stream, "sha256").hexdigest()
-        digest.update(f"{file.name} {part}\n".encode())
+        digest.update(f"{file.name} {file_sha256(file)}\n".encode())
     return digest.hexdigest()
 
 

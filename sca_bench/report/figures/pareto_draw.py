@@ -119,7 +119,7 @@ def _draw_point(axes: Axes, point: ParetoPoint) -> None:
     axes.errorbar(
         point.cost,
         point.score,
-        xerr=_whisker(axes, point),
+        xerr=_whisker(point),
         yerr=point.score_sd,
         fmt=marker,
         color=colour,
@@ -132,7 +132,7 @@ def _draw_point(axes: Axes, point: ParetoPoint) -> None:
     )
 
 
-def _whisker(axes: Axes, point: ParetoPoint) -> list[list[float]] | None:
+def _whisker(point: ParetoPoint) -> list[list[float]] | None:
     """Return the whisker along the cost; none reaches zero, which a log axis does not have."""
     if not point.cost_sd:
         return None
