@@ -31,10 +31,13 @@ SLOW = {
     "paper_scale": "has models of the paper's depth",
     "weights_dir": "reads weights of full size",
     "finished": "runs a suite on real photos",
+    "figures": "has every figure of a report drawn",
+    "sweep_of": "makes studies of Optuna in data bases",
+    "corpora": "scores hundreds of corpora twice, once with the field's own code",
 }
 """Fixture -> why a test that asks for it, itself or through another fixture, is slow."""
 
-SLOW_CALLS = {"write_report", "write_reports"}
+SLOW_CALLS = {"write_report", "write_reports", "write_suite"}
 """Functions that make a test slow which calls them, itself or through its fixtures and helpers:
 they draw every figure of a report, seconds each."""
 
@@ -181,6 +184,16 @@ def shipped_weights():
 @pytest.fixture
 def counting():
     """Every operation of a step passes Python, to be counted: seconds each."""
+
+
+@pytest.fixture
+def figures():
+    """A command draws every figure of a report: seconds each."""
+
+
+@pytest.fixture(scope="session")
+def corpora():
+    """Hundreds of corpora are scored, here and by the field's own slow code: seconds each."""
 
 
 @pytest.fixture

@@ -154,6 +154,21 @@ def test_the_estimate_is_what_a_real_step_takes():
     assert sized.memory_gib["one step"] * 2**30 == pytest.approx(meter.peak, rel=0.02)
 
 
+@pytest.mark.usefixtures("counting")
+def test_sizes_do_not_depend_on_the_pieces_of_the_attention(monkeypatch):
+    """A step is sized with a GPU's few large pieces, which spares most of its operations."""
+    from sca_bench.engine.measure.flops import work_of
+    from sca_bench.models.sam import vit
+
+    settings = load_suite(next(p for p in SUITES if p.stem == "mixer_layers")).cells[1].settings
+    found, pieces = work_of(settings), []
+    whole = vit._piece
+    monkeypatch.setattr(vit, "BIAS_ELEMENTS", 1024)
+    monkeypatch.setattr(vit, "_piece", lambda *sizes: pieces.append(whole(*sizes)) or pieces[-1])
+    assert work_of(settings) == found
+    assert (1, 1) in pieces
+
+
 def miniature(settings):
     """The same structure (blocks, windows, heads, layers) with a fraction of the channels."""
     dims = sam_dims(settings.sam.size)

@@ -121,6 +121,7 @@ def test_a_family_turns_a_decision_into_no_other(difference, verdict):
     assert found.p_adjusted == pytest.approx(2 * alone.p)
 
 
+@pytest.mark.usefixtures("simulation")
 def test_a_weak_claim_that_holds_is_rarely_contradicted():
     """True differences between zero and the margin: contradicted in no more than 2.5 %."""
     draws = np.random.default_rng(4)

@@ -10,6 +10,7 @@ import torch
 from segment_anything.modeling import ImageEncoderViT
 from segment_anything.modeling.image_encoder import Attention as ExplicitAttention
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 
 LAYER_NORM_EPS = 1e-6
@@ -84,7 +85,9 @@ class FusedAttention(ExplicitAttention):  # type: ignore[misc]
 def _piece(q_BHSD: Tensor, h: int, w: int) -> tuple[int, int]:
     """Return how many heads, and how many rows of queries, attend at a time."""
     B, H, S, _ = q_BHSD.shape
-    most = BIAS_ELEMENTS_CPU if q_BHSD.device.type == "cpu" else BIAS_ELEMENTS
+    # Tensors without content are there to size a step on a GPU, wherever they say they are.
+    on_cpu = q_BHSD.device.type == "cpu" and not isinstance(q_BHSD, FakeTensor)
+    most = BIAS_ELEMENTS_CPU if on_cpu else BIAS_ELEMENTS
     heads = min(H, most // (B * S * S))
     return (heads, h) if heads else (1, max(1, most // (B * w * S)))
 

@@ -74,6 +74,7 @@ DEGENERATE = {
 }
 
 
+@pytest.mark.usefixtures("corpora")
 @pytest.mark.parametrize("name", DEGENERATE)
 def test_degenerate(name):
     references, captions = DEGENERATE[name]
@@ -83,12 +84,14 @@ def test_degenerate(name):
     compare(groups, captions)
 
 
+@pytest.mark.usefixtures("corpora")
 @settings(max_examples=400, deadline=None)
 @given(CORPORA)
 def test_random_corpora(corpus):
     compare([group for _, group in corpus], [caption for caption, _ in corpus])
 
 
+@pytest.mark.usefixtures("corpora")
 @settings(max_examples=60, deadline=None)
 @given(CORPORA, st.data())
 def test_second_system_on_the_same_index(corpus, data):
@@ -99,6 +102,7 @@ def test_second_system_on_the_same_index(corpus, data):
     compare(references, others, index)
 
 
+@pytest.mark.usefixtures("corpora")
 @settings(max_examples=60, deadline=None)
 @given(CORPORA)
 def test_blocks_and_memory_move_nothing(corpus):

@@ -42,12 +42,22 @@ def test_a_suite_in_one_line(tmp_path: Path) -> None:
     assert (empty.best, empty.spread, empty.holes) == ("no score yet", "no score yet", "none")
 
 
-def test_more_than_one_report_makes_the_overview(tmp_path: Path) -> None:
-    store = two_suites(tmp_path)
-    out = tmp_path / "out"
-    write_reports(store, ["axes"], out)
-    assert not (out / "index.html").exists()
-    write_reports(store, None, out)
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The reports of both suites, and their overview, for whoever only reads them."""
+    root = tmp_path_factory.mktemp("overview")
+    write_reports(two_suites(root), None, root / "out")
+    return root / "out"
+
+
+def test_one_report_makes_no_overview(tmp_path: Path) -> None:
+    write_reports(two_suites(tmp_path), ["axes"], tmp_path / "out")
+    assert (tmp_path / "out" / "axes" / "index.html").is_file()
+    assert not (tmp_path / "out" / "index.html").exists()
+
+
+def test_more_than_one_report_makes_the_overview(written: Path) -> None:
+    out = written
     page = (out / "index.html").read_text(encoding="utf-8")
     root = ElementTree.fromstring(page)
     links = [str(a.get("href")) for a in root.iter("a")]
@@ -73,10 +83,8 @@ def test_more_than_one_report_makes_the_overview(tmp_path: Path) -> None:
         assert said in text, said
 
 
-def test_the_overview_needs_no_other_file(tmp_path: Path) -> None:
-    store = two_suites(tmp_path)
-    write_reports(store, None, tmp_path / "out")
-    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+def test_the_overview_needs_no_other_file(written: Path) -> None:
+    page = (written / "index.html").read_text(encoding="utf-8")
     assert not re.search(r"https?://|@import|url\(", page)
     root = ElementTree.fromstring(page)
     for element in root.iter():
@@ -125,18 +133,15 @@ def test_a_suite_whose_report_is_not_there_has_no_link(tmp_path: Path) -> None:
     assert "- Report: not written" in text
 
 
-def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        write_reports(two_suites(tmp_path / name), None, tmp_path / name / "out")
-    files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a" / "out").rglob("*.*"))
-    assert Path("out/index.html") in files
+def test_the_same_records_give_the_same_bytes(written: Path, tmp_path: Path) -> None:
+    write_reports(two_suites(tmp_path), None, tmp_path / "out")
+    files = sorted(p.relative_to(written) for p in written.rglob("*.*") if p.is_file())
+    assert Path("index.html") in files
     for file in files:
-        if (tmp_path / "a" / file).is_file():
-            assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), (
-                file
-            )
+        assert (written / file).read_bytes() == (tmp_path / "out" / file).read_bytes(), file
 
 
+@pytest.mark.usefixtures("figures")
 def test_the_command_prints_the_overview(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     store = two_suites(tmp_path)
     out = tmp_path / "out"
