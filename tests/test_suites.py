@@ -125,8 +125,8 @@ SMALL = (
     "train.steps=2",
     "eval.max_new_tokens=4",
 )
-REPORTED = ("comparison", "pretraining", "prompts")
-"""Suites of the most kinds of cells: baselines, stages, prompts. Each report takes seconds."""
+REPORTED = ("comparison", "pretraining")
+"""Suites of the most kinds of cells: baselines and stages. Each report takes seconds."""
 RUN = [*(f"--set={item}" for item in SMALL), "--seeds=0", "--no-mlflow"]
 
 

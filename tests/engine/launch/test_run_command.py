@@ -72,13 +72,13 @@ def test_a_suite_runs_once_and_then_never_again(
     assert "frozen part: 0 images encoded, 0 regions mixed" in out
     assert len(list(store.records())) == 3
 
-    finish(process("report"))
+    command("report")
     assert (tmp_path / "reports" / "demo" / "index.html").exists()
     table = (tmp_path / "reports" / "demo" / "table.md").read_text()
     assert "num_layers" in table
 
     (runs / "mlflow.db").unlink()
-    assert "1 of 1 suites mirrored" in finish(process("track", "sync"))
+    assert "1 of 1 suites mirrored" in command("track", "sync")
     _, rebuilt = mlflow_runs(runs, "demo")
     assert {run.info.status for run in rebuilt} == {"FINISHED"}
 

@@ -10,7 +10,7 @@ from sca_bench.study.runs.store import Store
 from sca_bench.study.suite.suite import load_suite
 
 SUITE = Path(__file__).parents[3] / "ablations" / "mixer_layers.yaml"
-SHORT = ["train.steps=150", "data.train.num_images=500", "data.test.num_images=40"]
+SHORT = ["train.steps=100", "data.train.num_images=400", "data.test.num_images=40"]
 
 
 def captions_of(run_group, root, *overrides):
