@@ -140,8 +140,8 @@ def test_a_touched_source_is_read_through_once(vg, counted, monkeypatch):
     indexed(split, counted)
     os.utime(split.regions, (1, 1))
     read = []
-    digest = arrays._digest
-    monkeypatch.setattr(arrays, "_digest", lambda p: read.append(p.name) or digest(p))
+    digest = arrays.file_sha256
+    monkeypatch.setattr(arrays, "file_sha256", lambda p: read.append(p.name) or digest(p))
     for _ in range(2):
         indexed(split, counted)
     assert read == ["region_descriptions.json"]
