@@ -109,7 +109,7 @@ def other_picture(folder):
 def test_other_pictures_under_the_same_names_are_another_cell(folder, change):
     store, record = finish(folder)
     assert plan(folder).left == []
-    assert inputs_check(store, record).text == "2 of 2 have the content the run read"
+    assert inputs_check(store, record).text == "5 of 5 have the content the run read"
     change(folder)
     assert len(plan(folder).left) == 1
     check = inputs_check(store, record)
@@ -143,7 +143,7 @@ def test_a_run_whose_links_were_not_entered_still_holds_and_says_what_is_open(fo
     check = inputs_check(store, record)
     assert check.passed
     assert check.text == (
-        "1 of 2 have the content the run read; all that was recorded of data.test.images by "
+        "4 of 5 have the content the run read; all that was recorded of data.test.images by "
         "older code fits, too"
     )
     today = record.model_copy(update={"revisions": {"inputs": INPUTS_REVISION}})
