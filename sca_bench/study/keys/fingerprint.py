@@ -17,9 +17,9 @@ from sca_bench.files import FileDigests, folder_content
 from sca_bench.settings import CellSettings, items_of
 from sca_bench.settings.data import INDEX_FOLDER
 from sca_bench.study.keys.hub import hub_commit
-from sca_bench.study.keys.named_files import check_model_folder, external_data
+from sca_bench.study.keys.onnx_files import external_data
 from sca_bench.walk import is_hidden
-from sca_bench.weight_paths import resolve
+from sca_bench.weight_paths import resolve, shards_of
 
 _NOT_FILES, _SIZES = ("random",), "config.json"
 HUB_KEYS = ("text_decoder.weights", "baseline.weights", "baseline.tokenizer")
@@ -101,7 +101,7 @@ class Fingerprints:
             return self._file(path, key)
         if path.is_dir():
             if "data" not in key.split("."):
-                check_model_folder(path)
+                shards_of(path)  # all of them lie inside, or an error says which does not
             real = path.resolve()
             if real not in self._folders:  # a million images, named by every cell and stage
                 self._folders[real] = digest_json(folder_content(path, self._files, is_aside))

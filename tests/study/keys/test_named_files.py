@@ -8,9 +8,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from sca_bench.errors import InputError
+from sca_bench.models.sam.weights import read_directory
+from sca_bench.models.score_models import weights_digest
 from sca_bench.settings import CellSettings
 from sca_bench.study.keys.fingerprint import Fingerprints
-from sca_bench.study.keys.named_files import external_data
+from sca_bench.study.keys.onnx_files import external_data
 
 SCENES = {"dataset": "scenes", "num_images": 3, "first_seed": 0}
 
@@ -164,6 +166,21 @@ def test_a_shard_that_is_not_in_the_folder_is_refused(key, name, sharded):
         InputError, match=r"index\.json: weight_map: .* (inside its folder|is hidden)"
     ):
         digest(key, sharded)
+
+
+def test_the_model_of_a_metric_counts_with_all_its_shards(sharded):
+    index = sharded / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "below/1.safetensors"}}))
+    (sharded / "below").mkdir()
+    found = []
+    for content in (b"1", b"2"):
+        (sharded / "below" / "1.safetensors").write_bytes(content)
+        found.append(weights_digest(sharded))
+    assert found[0] != found[1]
+    index.write_text(json.dumps({"weight_map": {"a": "../1.safetensors"}}))
+    for read in (weights_digest, lambda folder: read_directory(folder, "sam.weights")):
+        with pytest.raises(InputError, match=r"index\.json: weight_map: .* inside its folder"):
+            read(sharded)
 
 
 def test_weights_that_belong_on_top_of_others_are_refused(sharded):

@@ -1,21 +1,14 @@
-"""Files that another file names and that are read with it: their content counts, too. No torch.
-
-What they are named by is never followed out of its own folder: a key would hold what lies on this
-machine only, and a file from elsewhere could have any other file read.
-"""
+"""Files that an ONNX model names and that are read with it: their content counts, too. No torch."""
 
 from __future__ import annotations
 
-import json
 import mmap
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import NamedTuple
 
 from sca_bench.errors import InputError
-from sca_bench.walk import is_hidden
-
-_SHARDS, _ADAPTER = ".index.json", "adapter_config.json"
+from sca_bench.weight_paths import check_inside
 
 
 def external_data(model: Path) -> dict[str, Path]:
@@ -28,7 +21,7 @@ def external_data(model: Path) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for location, is_read in sorted(_locations(model)):
-        _check_inside(location, model, "external_data.location")
+        check_inside(location, model, "external_data.location")
         path = model.parent / location
         if path.is_file():
             found[location] = path
@@ -38,36 +31,6 @@ def external_data(model: Path) -> dict[str, Path]:
             raise InputError(model, "external_data.location", problem, fix)
     return found
 
-
-def check_model_folder(folder: Path) -> None:
-    """Look that a folder of weights, as transformers writes one, names files inside it only.
-
-    Raises:
-        InputError: A shard lies elsewhere, or the weights belong on top of others.
-    """
-    if (folder / _ADAPTER).is_file():
-        fix = "merge the adapter into its base model, and name the folder of that"
-        raise InputError(folder / _ADAPTER, "", "stands for weights on top of another model's", fix)
-    for index in sorted(folder.glob(f"*{_SHARDS}")):
-        try:
-            shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue  # no such index; whoever needs it says so
-        for name in sorted(set(map(str, shards))):
-            _check_inside(name, index, "weight_map")
-            if any(map(is_hidden, PurePosixPath(name).parts)):
-                problem = f"{name!r} is hidden, and hidden files count for no key"
-                raise InputError(index, "weight_map", problem, "give it another name")
-
-
-def _check_inside(name: str, file: Path, key: str) -> None:
-    path = PurePosixPath(name)
-    if not path.parts or path.is_absolute() or ".." in path.parts or PureWindowsPath(name).drive:
-        problem = f"{name!r} is not the name of a file inside its folder"
-        raise InputError(file, key, problem, "keep the files together, and name them from there")
-
-
-# --- what an ONNX file names ------------------------------------------------------------------
 
 _INSIDE = {
     "model": {7: "graph", 20: "training", 25: "function"},
