@@ -125,6 +125,24 @@ def test_an_image_in_a_part_and_in_the_test_split_is_refused(group_job, tmp_path
     )
 
 
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            {"data.val": {**SCENES, "first_seed": 1}},
+            r"data\.val: shares \d images with data\.train",
+        ),
+        (
+            {"data.val": {**SCENES, "first_seed": 101}},
+            r"data\.val: shares \d images with data\.test",
+        ),
+    ],
+)
+def test_an_image_of_another_split_is_not_validated_on(group_job, tmp_path, changes, line):
+    with pytest.raises(InputError, match=line):
+        prepare(group_job(changes), Outcome(), tmp_path / "progress")
+
+
 def trained(job):
     (cell,) = job.cells
     return load_file(Store(job.runs_dir).run_dir(cell.cell_id, cell.seed) / "trainable.safetensors")

@@ -57,14 +57,15 @@ class UnusableIndex(Exception):
 
 
 def write_index(
-    region_set: RegionSet, index: Path, sources: Mapping[str, Path], images_folder: str
+    region_set: RegionSet, index: Path, sources: Mapping[str, Any], images_folder: str
 ) -> None:
     """Write the index of a region set that was read from files.
 
     Args:
         region_set: What to write; its regions have no slots.
         index: Folder of the index; one that stands there already is left alone.
-        sources: The files it was made from.
+        sources: The files it was made from, as `known_sources` found them before they were read:
+            what is written to meanwhile has changed.
         images_folder: The folder that the paths of its images begin with; what follows is kept, so
             that the images may be moved, or fetched later.
 
@@ -84,7 +85,7 @@ def _fill(
     folder: Path,
     index_name: str,
     region_set: RegionSet,
-    sources: Mapping[str, Path],
+    sources: Mapping[str, Any],
     images_folder: str,
 ) -> None:
     images, regions = list(region_set.images.values()), region_set.regions
@@ -117,7 +118,7 @@ def _fill(
         "images_left_out": dict(region_set.images_left_out),
         "num_clipped": region_set.num_clipped,
         "digest": region_set.digest(),
-        "sources": {key: _known_source(path) for key, path in sources.items()},
+        "sources": dict(sources),
         "files": {file.name: _known_file(file) for file in sorted(folder.iterdir())},
     }
     _write_body(folder, body)
@@ -214,6 +215,11 @@ def _crc(body: Mapping[str, Any]) -> int:
 
 def _known_file(path: Path) -> dict[str, Any]:
     return file_stamp(path) | {"crc32": checksums(path)}
+
+
+def known_sources(sources: Mapping[str, Path]) -> dict[str, Any]:
+    """Return what tells whether files and folders are as they are now."""
+    return {key: _known_source(path) for key, path in sources.items()}
 
 
 def _known_source(path: Path) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from sca_bench.data.index.arrays import (
     FORMAT,
     UnusableIndex,
     counts_of,
+    known_sources,
     open_index,
     write_index,
 )
@@ -65,9 +66,13 @@ def indexed(split: FileSplit, read: Reader) -> RegionSet:
         return opened or read(split)
     # Read as if there were no images: then every path ends in the name that the file gives.
     nowhere = str(index.with_suffix(".no-images"))
+    try:
+        known = known_sources(sources(split))
+    except OSError:
+        return read(split)  # which says what is wrong with it
     region_set = read(split.model_copy(update={"images": nowhere}))
     try:
-        write_index(region_set, index, sources(split), nowhere)
+        write_index(region_set, index, known, nowhere)
     except OSError as fault:
         _LOG.warning("%s: cannot be written (%s); the files are read", index, fault.strerror)
     return _open(split, index) or read(split)
