@@ -12,20 +12,33 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
 import sqlite3
+import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
 from sca_bench import __version__
 from sca_bench.errors import InputError
+from sca_bench.walk import is_hidden, never, walk, walk_with_circles
 
 _CANNOT_FLUSH_A_FOLDER = (errno.EINVAL, errno.ENOTSUP)
 """What file systems answer that know no flush of a folder."""
+_TICK_NS, _COARSE_TICK_NS = 20_000_000, 2_000_000_000
+"""Two changes that are so far apart have two times: on file systems of today, and on old ones."""
+_AT_ONCE, _READERS = 500, 8
+"""Files that are looked up, or digested, before that is remembered; and threads that read them."""
+DIGESTS = "fingerprints.sqlite"
+"""Where a runs folder remembers the digests of all that its runs read."""
+_MUCH_BYTES = 2 * 2**30
+"""Digesting more than this takes so long that a line says so."""
+_LOG = logging.getLogger(__name__)
 
 # --- writing ----------------------------------------------------------------------------------
 
@@ -187,11 +200,35 @@ def has_stamp(path: Path, known: Mapping[str, Any]) -> bool:
     return all(known.get(key) == value for key, value in file_stamp(path).items())
 
 
-class FileDigests:
-    """SHA-256 of files, remembered by path and `file_stamp`.
+def _memo(path: Path) -> tuple[str, dict[str, int]]:
+    stamp = file_stamp(path)
+    return "|".join((_printable(str(path.absolute())), *map(str, stamp.values()))), stamp
 
-    Several processes may share one memory. It is only a memory: where it cannot be read or
-    written, or is damaged, files are digested again.
+
+def _settled(stamps: Iterable[Mapping[str, int]]) -> Callable[[Mapping[str, int]], bool]:
+    """Wait until the clock that stamps files has moved on; return what says of which it has.
+
+    A file that is written to twice between two ticks of that clock has one stamp for two contents.
+    """
+    now = time.time_ns()
+    ages = [now - stamp["ctime_ns"] for stamp in stamps]
+    if young := [age for age in ages if 0 <= age < _TICK_NS]:
+        time.sleep((_TICK_NS - min(young)) / 1e9)
+        now = time.time_ns()
+
+    def is_settled(stamp: Mapping[str, int]) -> bool:
+        whole_seconds = stamp["ctime_ns"] % 10**9 == 0  # a file system that knows no finer time
+        return now - stamp["ctime_ns"] >= (_COARSE_TICK_NS if whole_seconds else _TICK_NS)
+
+    return is_settled
+
+
+class FileDigests:
+    """SHA-256 of files, remembered by path and `file_stamp`: the one memory of all that digests.
+
+    Several processes may share one memory, which lies in the runs folder and never beside what is
+    digested. It is only a memory: where it cannot be read or written (a read-only runs folder), or
+    is damaged, files are digested again.
 
     Args:
         memory: SQLite file that keeps them between processes; none where None.
@@ -208,31 +245,64 @@ class FileDigests:
         Raises:
             OSError: There is no such file, or it cannot be read.
         """
-        stamp = file_stamp(path)
-        memo = "|".join(map(str, (path.resolve(), *stamp.values())))
-        if memo not in self._known:
-            self._known[memo] = self._find(memo) or self._remember(memo, file_sha256(path))
-        return self._known[memo]
+        return self.of_all([path])[0]
 
-    def _find(self, memo: str) -> str:
+    def of_all(self, paths: Iterable[Path]) -> list[str]:
+        """Return the digests of files, in their order.
+
+        Raises:
+            OSError: There is no such file, or it cannot be read.
+        """
+        found = [(path, *_memo(path)) for path in paths]
+        self._look_up([memo for _, memo, _ in found if memo not in self._known])
+        new = {memo: (path, stamp) for path, memo, stamp in found if memo not in self._known}
+        if sum(stamp["size"] for _, stamp in new.values()) > _MUCH_BYTES:
+            first = next(iter(new.values()))[0]
+            _LOG.warning("%d files are digested once, the first is %s", len(new), first)
+        fresh = self._digest(new)
+        return [self._known.get(memo) or fresh[memo] for _, memo, _ in found]
+
+    def _digest(self, new: dict[str, tuple[Path, dict[str, int]]]) -> dict[str, str]:
+        """Digest files and remember those that cannot change again without another stamp."""
+        settled = _settled([stamp for _, stamp in new.values()])
+        fresh: dict[str, str] = {}
+        items = list(new.items())
+        with ThreadPoolExecutor(_READERS) as pool:  # it starts no thread before it is asked
+            for start in range(0, len(items), _AT_ONCE):  # an interrupted pass goes on from there
+                part = items[start : start + _AT_ONCE]
+                paths = [path for _, (path, _) in part]
+                digests = pool.map(file_sha256, paths) if len(part) > 1 else map(file_sha256, paths)
+                done = dict(zip((memo for memo, _ in part), digests, strict=True))
+                fresh |= done
+                lasting = [(m, d) for m, d in done.items() if settled(new[m][1])]
+                self._known.update(lasting)
+                self._remember(lasting)
+        return fresh
+
+    def _look_up(self, memos: list[str]) -> None:
         try:
             connection = self._open()
             if connection is None:
-                return ""
-            row = connection.execute("SELECT digest FROM files WHERE memo = ?", (memo,))
-            return str((row.fetchone() or ("",))[0])
+                return
+            for start in range(0, len(memos), _AT_ONCE):
+                part = memos[start : start + _AT_ONCE]
+                marks = ",".join("?" * len(part))
+                query = f"SELECT memo, digest FROM files WHERE memo IN ({marks})"
+                self._known.update(
+                    (str(memo), str(d)) for memo, d in connection.execute(query, part)
+                )
         except (sqlite3.OperationalError, OSError):
-            return ""  # busy, or not to be written
+            return  # busy, or not to be written
         except sqlite3.DatabaseError:
             self._begin_anew()
-            return ""
 
-    def _remember(self, memo: str, digest: str) -> str:
+    def _remember(self, rows: list[tuple[str, str]]) -> None:
         with contextlib.suppress(sqlite3.Error, OSError):
             connection = self._open()
-            if connection is not None:
-                connection.execute("INSERT OR REPLACE INTO files VALUES (?, ?)", (memo, digest))
-        return digest
+            if connection is not None and rows:
+                with connection:  # or nothing of it
+                    connection.execute("BEGIN IMMEDIATE")
+                    connection.executemany("INSERT OR REPLACE INTO files VALUES (?, ?)", rows)
 
     def _open(self) -> sqlite3.Connection | None:
         if self._connection is None and self._memory is not None:
@@ -256,6 +326,33 @@ class FileDigests:
                 self._memory.unlink()
 
 
+def folder_content(
+    folder: Path, digests: FileDigests, skip: Callable[[str], bool] = never
+) -> list[list[str]]:
+    """Return [name, SHA-256] of every file below a folder, as `walk` finds them.
+
+    Raises:
+        InputError: A link leads nowhere, or a file or folder cannot be read.
+    """
+    found = list(walk_with_circles(folder, skip))
+    try:
+        hashes = iter(digests.of_all(path for _, path, circle in found if not circle))
+    except OSError as error:
+        raise InputError(
+            error.filename or folder, "", f"cannot be read ({error.strerror})"
+        ) from None
+    # What a link back shows depends on which folder it leads to.
+    return [
+        [_printable(name), f"folder {circle}" if circle else next(hashes)]
+        for name, _, circle in found
+    ]
+
+
+def _printable(name: str) -> str:
+    """Return a file's name as text; one that is no UTF-8 with its bytes written out."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 # --- folders that are written once ------------------------------------------------------------
 
 
@@ -263,13 +360,7 @@ def folder_digests(path: Path) -> dict[str, dict[str, Any]]:
     """Return SHA-256 and size of a file, or of every file below a folder, hidden ones left out."""
     if path.is_file():
         return {path.name: _facts(path)}
-    files = sorted(p for p in path.rglob("*") if p.is_file())
-    names = {p: p.relative_to(path).as_posix() for p in files}
-    return {
-        name: _facts(p)
-        for p, name in names.items()
-        if not any(part.startswith(".") for part in name.split("/"))
-    }
+    return {name: _facts(inside) for name, inside in walk(path, is_hidden)}
 
 
 def _facts(path: Path) -> dict[str, Any]:

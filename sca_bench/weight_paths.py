@@ -1,14 +1,17 @@
-"""Where weights lie that ship inside this package or another one. No torch here."""
+"""Where weights lie: inside this package or another one, and in which files. No torch here."""
 
 from __future__ import annotations
 
+import json
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from sca_bench.errors import InputError, did_you_mean
+from sca_bench.walk import is_hidden
 
 PREFIX = "embedded:"
 PACKAGE_PREFIX = "package:"
+_SHARDS, _ADAPTER = ".index.json", "adapter_config.json"
 WEIGHTS_DIR = Path(__file__).resolve().parent / "embedded" / "weights"
 
 
@@ -70,3 +73,43 @@ def _in_package(spec: str, key: str) -> Path:
         fix = did_you_mean(inner, near)
         raise InputError(None, key, f"{spec!r}: there is no such file or folder", fix)
     return path
+
+
+def shards_of(folder: Path) -> list[str]:
+    """Return the names of the shards of a folder of weights, as transformers writes one.
+
+    Raises:
+        InputError: A shard is no file of the folder that counts for a key, or the weights belong on
+            top of others, which lie elsewhere.
+    """
+    if (folder / _ADAPTER).is_file():
+        fix = "merge the adapter into its base model, and name the folder of that"
+        raise InputError(folder / _ADAPTER, "", "stands for weights on top of another model's", fix)
+    found: set[str] = set()
+    for index in sorted(folder.glob(f"*{_SHARDS}")):
+        try:
+            names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue  # no such index; whoever needs it says so
+        for name in sorted(set(map(str, names))):
+            check_inside(name, index, "weight_map")
+            if any(map(is_hidden, PurePosixPath(name).parts)):
+                problem = f"{name!r} is hidden, and hidden files count for no key"
+                raise InputError(index, "weight_map", problem, "give it another name")
+            found.add(name)
+    return sorted(found)
+
+
+def check_inside(name: str, file: Path, key: str) -> None:
+    """Check that a file names another one that lies in its own folder, or below it.
+
+    A name is never followed out of there: what lies elsewhere is of this machine only, and a file
+    from elsewhere could have any other file read.
+
+    Raises:
+        InputError: It does not.
+    """
+    path = PurePosixPath(name)
+    if not path.parts or path.is_absolute() or ".." in path.parts or PureWindowsPath(name).drive:
+        problem = f"{name!r} is not the name of a file inside its folder"
+        raise InputError(file, key, problem, "keep the files together, and name them from there")

@@ -17,6 +17,7 @@ PACKAGE = ROOT / "sca_bench"
 
 GROUND = [
     {"errors", "types", "scene_grammar", "batch", "rle"},
+    {"walk"},
     {"boxes", "files", "captioner", "settings", "variants", "weight_paths"},
     {"contract"},
 ]
@@ -41,7 +42,7 @@ FLOORS = {
     "data": [
         {"image_files"},
         {"region_set"},
-        {"readers", "mixture", "pipeline"},
+        {"readers", "mixture", "pipeline", "overlap"},
         {"index"},
         {"load"},
         {"catalogue"},

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sca_bench.errors import InputError
+from sca_bench.settings.data import INDEX_FOLDER
 from sca_bench.types import ImageRecord
+from sca_bench.walk import is_hidden
 
 
 class ImageFolder:
@@ -37,10 +39,11 @@ class ImageFolder:
             *at: Where in that file the name stands.
 
         Raises:
-            InputError: The name is empty, absolute, or climbs out of the folder.
+            InputError: The name is empty, absolute, climbs out of the folder, or is one of those
+                that count for no key: hidden, or in an index.
         """
         parts = PurePosixPath(name)
-        if not parts.name or parts.is_absolute() or ".." in parts.parts:
+        if not parts.name or parts.is_absolute() or any(map(_counts_not, parts.parts)):
             problem = f"{name!r} is not the name of a file inside the images folder"
             raise InputError(file, ".".join(str(part) for part in at), problem)
         folders = parts.parts[:-1]
@@ -60,6 +63,10 @@ class ImageFolder:
                 if folder.is_dir():
                     return str(folder)
         return str(self._folder.joinpath(*folders))
+
+
+def _counts_not(part: str) -> bool:
+    return is_hidden(part) or part == INDEX_FOLDER
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:

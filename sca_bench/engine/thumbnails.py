@@ -9,14 +9,27 @@ from PIL import Image
 
 from sca_bench.data.region_set import RegionSet
 from sca_bench.files import atomic_file, file_name, write_atomic
+from sca_bench.study.keys.cell import CellIdentity
+from sca_bench.study.keys.fingerprint import digest_json
 
 MAX_IMAGES = 200
 MAX_SIDE_PX = 480
 
 
-def images_folder(root: Path, captioned: RegionSet) -> Path:
-    """Return the folder of a captioned split's thumbnails below the runs folder."""
-    return root / "images" / captioned.digest()[:12]
+def images_folder(root: Path, captioned: RegionSet, cell: CellIdentity) -> Path:
+    """Return the folder of a captioned split's thumbnails below the runs folder.
+
+    Its name holds the content of the image files, too: other pictures under the same names are
+    other thumbnails.
+    """
+    split = f"data.{cell.data_split('captioned')}."
+    pictures = [
+        digest
+        for key, digest in sorted(cell.inputs.items())
+        if key.startswith(split) and key.endswith(".images")
+    ]
+    name = digest_json([captioned.digest(), pictures]) if pictures else captioned.digest()
+    return root / "images" / name[:12]
 
 
 def write_thumbnails(captioned: RegionSet, folder: Path) -> None:

@@ -24,6 +24,7 @@ from transformers import AutoModel, AutoTokenizer, CLIPImageProcessor, CLIPModel
 
 from sca_bench.errors import InputError
 from sca_bench.files import file_sha256
+from sca_bench.weight_paths import shards_of
 
 _BATCH = 64
 """Images, or texts, that a GPU embeds at a time."""
@@ -185,12 +186,15 @@ def weights_digest(folder: Path) -> str:
         InputError: There are no safetensors.
     """
     files = sorted(path for kind in _READ for path in folder.glob(kind))
+    below = (folder / name for name in shards_of(folder) if "/" in name)
+    files += [path for path in below if path.is_file()]
     if not any(path.suffix == ".safetensors" for path in files):
         fix = "save the model with safetensors; pickled weights are not read"
         raise InputError(folder, "*.safetensors", "there are none", fix)
     digest = hashlib.sha256()
     for file in files:
-        digest.update(f"{file.name} {file_sha256(file)}\n".encode())
+        name = file.relative_to(folder).as_posix()
+        digest.update(f"{name} {file_sha256(file)}\n".encode())
     return digest.hexdigest()
 
 

@@ -117,8 +117,30 @@ def test_an_image_in_a_part_and_in_the_test_split_is_refused(group_job, tmp_path
     with pytest.raises(InputError, match=line), at(job.where):
         prepare(job, Outcome(), tmp_path / "progress")
     stage = replace(job, cells=[replace(job.cells[0], stage="names")])
-    with pytest.raises(InputError, match=r"stages\.names\.data\.train: shares 3 images"):
-        prepare(stage, Outcome(), tmp_path / "progress")
+    outcome = Outcome()
+    prepare(stage, outcome, tmp_path / "progress")
+    (note,) = [line for line in outcome.messages if line.startswith("note: ")]
+    assert note.startswith(
+        "note: stages.names.data.train shares 3 images with data.test, the first"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            {"data.val": {**SCENES, "first_seed": 1}},
+            r"data\.val: shares \d images with data\.train",
+        ),
+        (
+            {"data.val": {**SCENES, "first_seed": 101}},
+            r"data\.val: shares \d images with data\.test",
+        ),
+    ],
+)
+def test_an_image_of_another_split_is_not_validated_on(group_job, tmp_path, changes, line):
+    with pytest.raises(InputError, match=line):
+        prepare(group_job(changes), Outcome(), tmp_path / "progress")
 
 
 def trained(job):

@@ -10,6 +10,7 @@ One that is stale or damaged is made again, and a line says so.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -17,10 +18,16 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from sca_bench.data.image_files import ImageFolder
-from sca_bench.data.index.arrays import FORMAT, UnusableIndex, open_index, write_index
+from sca_bench.data.index.arrays import (
+    FORMAT,
+    UnusableIndex,
+    counts_of,
+    known_sources,
+    open_index,
+    write_index,
+)
 from sca_bench.data.readers.coco_instances import ALSO_IN
 from sca_bench.data.readers.selection import FileSplit
 from sca_bench.data.region_set import RegionSet
@@ -59,9 +66,13 @@ def indexed(split: FileSplit, read: Reader) -> RegionSet:
         return opened or read(split)
     # Read as if there were no images: then every path ends in the name that the file gives.
     nowhere = str(index.with_suffix(".no-images"))
+    try:
+        known = known_sources(sources(split))
+    except OSError:
+        return read(split)  # which says what is wrong with it
     region_set = read(split.model_copy(update={"images": nowhere}))
     try:
-        write_index(region_set, index, sources(split), nowhere)
+        write_index(region_set, index, known, nowhere)
     except OSError as fault:
         _LOG.warning("%s: cannot be written (%s); the files are read", index, fault.strerror)
     return _open(split, index) or read(split)
@@ -120,9 +131,10 @@ def _open(split: FileSplit, index: Path) -> RegionSet | None:
         return None
 
 
-def index_sizes(folder: Path) -> Iterator[tuple[str, dict[str, Any], int]]:
-    """Yield (name, counts, bytes) of every complete index in an index folder."""
+def index_sizes(folder: Path) -> Iterator[tuple[str, dict[str, int], int]]:
+    """Yield (name, counts, bytes) of every sound index in an index folder."""
     for meta in sorted(folder.glob("*/index.json")):
-        content = json.loads(meta.read_text(encoding="utf-8"))
-        size = sum(file.stat().st_size for file in meta.parent.iterdir())
-        yield meta.parent.name, content["counts"], size
+        with contextlib.suppress(UnusableIndex):
+            counts = counts_of(meta.parent)
+            size = sum(file.stat().st_size for file in meta.parent.iterdir())
+            yield meta.parent.name, counts, size

@@ -19,8 +19,9 @@ from typing import Any
 
 from sca_bench.engine.features.shards import ShardStore
 from sca_bench.errors import InputError
-from sca_bench.files import write_atomic
+from sca_bench.files import DIGESTS, write_atomic
 from sca_bench.settings import RuntimeSettings
+from sca_bench.walk import walk
 
 ABOUT, USED = "about.json", ".used"
 _IN_USE = ".use"
@@ -43,18 +44,20 @@ class Cache:
         limit_bytes: How much it may hold; None leaves it to the disk.
         since: Nothing that was used after this time (seconds since the epoch) is deleted to make
             room.
+        digests: Where the digests of images are remembered; nowhere where None.
     """
 
     root: Path
     limit_bytes: int | None = None
     since: float = 0.0
+    digests: Path | None = None
 
     @staticmethod
     def of(runs_dir: Path, runtime: RuntimeSettings, since: float = 0.0) -> Cache:
         """Return the cache that a cell's settings name."""
         limit = runtime.cache_limit_gib
         root = cache_root(runs_dir, runtime)
-        return Cache(root, None if limit is None else int(limit * _GIB), since)
+        return Cache(root, None if limit is None else int(limit * _GIB), since, runs_dir / DIGESTS)
 
     def store(self, key: str) -> ShardStore:
         """Return the store of a key, for reading and writing.
@@ -154,9 +157,9 @@ def delete_store(folder: Path) -> bool:
 def folder_bytes(folder: Path) -> int:
     """Return the bytes of all files below a folder; files that vanish meanwhile count nothing."""
     total = 0
-    for path in folder.rglob("*"):
+    for _, path in walk(folder, strict=False):
         with contextlib.suppress(FileNotFoundError):
-            total += path.stat().st_size if path.is_file() else 0
+            total += path.stat().st_size
     return total
 
 

@@ -45,7 +45,7 @@ def open_bank(
 ) -> FeatureBank:
     """Open what is kept of a split's frozen features."""
     stores = {family: cache.store(key) for family, key in cell.store_keys(split, families).items()}
-    keys = content_of(region_set, cell.settings, FileDigests(cache.root / ".digests.sqlite"))
+    keys = content_of(region_set, cell.settings, FileDigests(cache.digests))
     return FeatureBank(stores, families, keys, cell.settings.features)
 
 

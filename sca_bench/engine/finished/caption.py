@@ -25,7 +25,8 @@ from sca_bench.models.sam.mask_image import mask_in_image
 from sca_bench.models.sam.sam import sam_dims
 from sca_bench.settings import CellSettings, DataSettings, ScenesSplit
 from sca_bench.study.keys.cell import CellIdentity
-from sca_bench.study.keys.fingerprint import Fingerprints
+from sca_bench.study.keys.fingerprint import Fingerprints, path_settings
+from sca_bench.study.runs.older_inputs import fits_as_recorded
 from sca_bench.study.runs.record import RunRecord
 from sca_bench.study.runs.revisions import had_setting
 from sca_bench.study.runs.store import Store
@@ -205,8 +206,11 @@ def check_frozen_inputs(record: RunRecord, settings: CellSettings, folder: Path)
     frozen = settings.model_copy(update={"data": data, "start_from": None, "pretraining": ()})
     with at(folder):
         inputs = Fingerprints().inputs(frozen)
+    values = dict(path_settings(frozen))
     for key, digest in inputs.items():
-        if had_setting(record, key) and record.inputs.get(key) != digest:
+        if not had_setting(record, key) or record.inputs.get(key) == digest:
+            continue
+        if not fits_as_recorded(record, key, values[key]):
             raise InputError(folder, key, "the weights this run used have changed since")
 
 

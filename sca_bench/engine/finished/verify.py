@@ -25,7 +25,8 @@ from sca_bench.errors import InputError, at
 from sca_bench.metrics.rows import read_rows
 from sca_bench.models.sam.sam import sam_dims
 from sca_bench.study.keys.cell import RunSplit
-from sca_bench.study.keys.fingerprint import Fingerprints
+from sca_bench.study.keys.fingerprint import Fingerprints, path_settings
+from sca_bench.study.runs.older_inputs import fits_as_recorded
 from sca_bench.study.runs.record import RunRecord
 from sca_bench.study.runs.revisions import OLDER, had_setting, identity_of, raised
 from sca_bench.study.runs.store import PREDICTIONS, Store
@@ -127,11 +128,16 @@ class _Verifier:
         """Digest every file that the settings name again."""
         here = Fingerprints().inputs(self.settings)
         here = {key: digest for key, digest in here.items() if had_setting(self.record, key)}
-        changed = sorted(k for k in here if here[k] != self.record.inputs.get(k))
+        moved = sorted(k for k in here if here[k] != self.record.inputs.get(k))
+        values = dict(path_settings(self.settings))
+        changed = [k for k in moved if not fits_as_recorded(self.record, k, values[k])]
         if changed:
             problem = f"has changed since the run, as have {len(changed) - 1} more inputs"
             raise InputError(self.folder, changed[0], problem)
-        return f"{len(here)} of {len(here)} have the content the run read"
+        whole = f"{len(here) - len(moved)} of {len(here)} have the content the run read"
+        if not moved:
+            return whole
+        return f"{whole}; all that was recorded of {', '.join(moved)} by older code fits, too"
 
     def weights_load(self) -> str:
         """Build the captioner and load what the run trained, name by name."""

@@ -21,6 +21,7 @@ from sca_bench.metrics.coco_caption.spice import corenlp_folder
 from sca_bench.metrics.registry import get_metric
 from sca_bench.study.keys.fingerprint import HUB_KEYS, path_settings
 from sca_bench.study.suite.suite import FIRST_OF_IMAGE, Suite
+from sca_bench.walk import walk
 from sca_bench.weight_paths import PACKAGE_PREFIX, PREFIX, resolve
 
 _GIB = 2**30
@@ -104,7 +105,7 @@ def _hub(key: str, name: str) -> Need:
 
 
 def _size(path: Path) -> str:
-    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    files = [path] if path.is_file() else [p for _, p in walk(path, strict=False)]
     return f"{sum(p.stat().st_size for p in files) / 2**20:.1f} MiB"
 
 

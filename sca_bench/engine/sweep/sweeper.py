@@ -19,6 +19,7 @@ from sca_bench.engine.job import run_key
 from sca_bench.engine.score_runs import score_runs
 from sca_bench.engine.sweep.optuna_study import make_sampler, open_study, suggest, without_password
 from sca_bench.errors import InputError
+from sca_bench.files import DIGESTS
 from sca_bench.study.keys.fingerprint import Fingerprints
 from sca_bench.study.plan.plan import Plan, make_plan
 from sca_bench.study.plan.repair import repaired_plan
@@ -60,7 +61,7 @@ class Sweeper:
     _refused: dict[int, InputError] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._prints = Fingerprints(self.store.root / "fingerprints.sqlite")
+        self._prints = Fingerprints(self.store.root / DIGESTS)
         self.name = self.sweep.study_name(self._prints)
         self.study = open_study(self.sweep, self.name, self.url)
         self.study.stop = self._exhaust  # what a sampler calls that has nothing left to suggest

@@ -270,7 +270,7 @@ class GroupRun:
                 member.captioner,
                 group.banks.get("captioned"),
                 self._dataset("captioned"),
-                images_folder(root, captioned),
+                images_folder(root, captioned, self.lead),
                 self.first,
                 self.device,
             ):

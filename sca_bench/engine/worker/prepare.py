@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from sca_bench.captioner import RegionCaptioner, SharesPrefix
+from sca_bench.data.overlap import overlaps
 from sca_bench.data.pipeline.dataset import RegionDataset, ViewDataset
 from sca_bench.data.region_set import RegionSet
 from sca_bench.engine import loaders
@@ -23,7 +24,7 @@ from sca_bench.engine.worker.cell_group import Member, autocast
 from sca_bench.engine.worker.rng import RngStream
 from sca_bench.engine.worker.trained_weights import start_weights
 from sca_bench.errors import InputError
-from sca_bench.files import write_atomic
+from sca_bench.files import DIGESTS, FileDigests, write_atomic
 from sca_bench.models.sam.sam import sam_dims
 from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import SPLITS, RunSplit
@@ -50,7 +51,7 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
     lead = _lead(job.cells)
     identity, runs_dir, device = lead.identity, Path(job.runs_dir), torch.device(job.device)
     sets = loaders.load_splits(identity)
-    _refuse_overlaps(job, lead, sets)
+    outcome.messages += _check_overlaps(job, lead, sets)
     read = {identity.data_split(name): region_set for name, region_set in sets.items()}
     outcome.messages += [f"{name}: {region_set.summary()}" for name, region_set in read.items()]
     datasets = {
@@ -65,7 +66,7 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
         for split in sets
     }
     if job.part[0] == 0:
-        write_thumbnails(sets["captioned"], images_folder(runs_dir, sets["captioned"]))
+        write_thumbnails(sets["captioned"], images_folder(runs_dir, sets["captioned"], identity))
     sharing: dict[Family, SharesPrefix] = {}
     parts = _Parts(job.cells)
     for cell in job.cells:  # all are built, so that a wrong setting of any is met here
@@ -158,38 +159,37 @@ def _dtype(settings: CellSettings, family: Family) -> str:
     return settings.features.encoder_dtype if family == "images" else settings.features.dtype
 
 
-def _refuse_overlaps(job: GroupJob, lead: CellJob, sets: Mapping[RunSplit, RegionSet]) -> None:
-    """Refuse a cell that is captioned on an image it trains or is validated on.
+def _check_overlaps(job: GroupJob, lead: CellJob, sets: Mapping[RunSplit, RegionSet]) -> list[str]:
+    """Check that no split of a cell shows an image of another one; return notes about stages.
 
     Cells that are prepared together share one split, and may differ in another.
     """
+    digests = FileDigests(Path(job.runs_dir) / DIGESTS)
     seen: set[tuple[str, ...]] = set()
+    notes: list[str] = []
     for cell in (lead, *job.cells):
-        triple = tuple(cell.identity.split_images(split) for split in SPLITS)
+        triple = (cell.stage, *(cell.identity.split_images(split) for split in SPLITS))
         if triple not in seen:
             seen.add(triple)
             read = sets if cell is lead else loaders.load_splits(cell.identity)
-            _refuse_overlap(read, cell)
+            notes += _check_overlap(read, cell, digests)
+    return notes
 
 
-def _refuse_overlap(sets: Mapping[RunSplit, RegionSet], cell: CellJob) -> None:
-    section = f"stages.{cell.stage}.data" if cell.stage else "data"
-    captioned, images = cell.identity.data_split("captioned"), _image_names(sets["captioned"])
-    for name in SPLITS:
-        if name not in sets or name in ("captioned", captioned):
-            continue
-        shared = images & _image_names(sets[name])
-        if shared:
-            raise InputError(
-                None,
-                f"{section}.{name}",
-                f"shares {len(shared)} images with data.{captioned}, the first is {min(shared)}",
-                "choose disjoint splits",
-            )
+def _check_overlap(
+    sets: Mapping[RunSplit, RegionSet], cell: CellJob, digests: FileDigests
+) -> Iterator[str]:
+    """Refuse a cell that is trained, validated or captioned on one image; of a stage, note it.
 
+    A stage may show what is captioned, since published pretraining data does; how much is said.
 
-def _image_names(region_set: RegionSet) -> set[str]:
-    """Return what tells images apart whatever data set they are read as: file, or scene."""
-    if region_set.parts:
-        return set().union(*(_image_names(part.region_set) for part in region_set.parts))
-    return {record.path or image_id for image_id, record in region_set.images.items()}
+    Raises:
+        InputError: Two splits of a cell share an image.
+    """
+    read = {cell.identity.data_split(name): region_set for name, region_set in sets.items()}
+    captioned = cell.identity.data_split("captioned")
+    for found in overlaps(read, captioned, digests):
+        if not cell.stage:
+            problem, fix = found.text, "choose disjoint splits"
+            raise InputError(None, f"data.{found.split}", problem, fix)
+        yield f"note: stages.{cell.stage}.data.{found.split} {found.text}"

@@ -17,6 +17,7 @@ from sca_bench.engine.provenance import git_commit, machine, package_versions
 from sca_bench.engine.thumbnails import images_folder
 from sca_bench.engine.worker.cell_group import CellGroup, Member
 from sca_bench.study.keys.cell import RunSplit
+from sca_bench.study.keys.fingerprint import INPUTS_REVISION
 from sca_bench.study.runs.record import RunRecord
 
 
@@ -47,10 +48,10 @@ def new_record(
         inputs=cell.identity.inputs,
         variant=cell.settings.variant,
         revision=cell.identity.revisions.variant,
-        revisions=cell.identity.revisions.beside_variant,
+        revisions={**cell.identity.revisions.beside_variant, "inputs": INPUTS_REVISION},
         stage=cell.stage,
         lineage=lineage,
-        images_dir=images_folder(Path(), sets["captioned"]).as_posix(),
+        images_dir=images_folder(Path(), sets["captioned"], cell.identity).as_posix(),
         provenance={
             "command": job.command,
             "attempt": job.attempt,

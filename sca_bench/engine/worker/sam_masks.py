@@ -33,7 +33,7 @@ from sca_bench.study.keys.cell import CellIdentity
 
 def masks_file(root: Path, captioned: RegionSet, cell: CellIdentity) -> Path:
     """Return the file of a captioned split's masks by a cell's SAM and prompt, in a runs folder."""
-    name = f"{images_folder(root, captioned).name}-{cell.masks_key}.jsonl"
+    name = f"{images_folder(root, captioned, cell).name}-{cell.masks_key}.jsonl"
     return root / "masks" / name
 
 

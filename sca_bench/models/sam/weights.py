@@ -26,7 +26,7 @@ from sca_bench.models.sam.tensor_names import (
     transformers_name,
 )
 from sca_bench.models.sam.tiny_vit import UNUSED_PREFIXES
-from sca_bench.weight_paths import resolve
+from sca_bench.weight_paths import resolve, shards_of
 
 KEY = "sam.weights"
 IMAGE_ENCODER_PREFIXES = ("image_encoder.", "vision_encoder.")
@@ -83,6 +83,7 @@ def read_directory(directory: Path, key: str) -> dict[str, Tensor]:
         shard_of_tensor = read_json_object(file).get("weight_map")
         if not isinstance(shard_of_tensor, dict) or not shard_of_tensor:
             raise InputError(file, "weight_map", "missing: which shard holds which tensor")
+        shards_of(directory)  # all of them lie inside, or an error says which does not
         shards = [directory / str(name) for name in sorted(set(shard_of_tensor.values()))]
     tensors: dict[str, Tensor] = {}
     for shard in shards:

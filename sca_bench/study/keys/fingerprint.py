@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -12,18 +13,21 @@ from typing import Any
 from pydantic import BaseModel
 
 from sca_bench.errors import InputError
-from sca_bench.files import FileDigests
+from sca_bench.files import FileDigests, folder_content
 from sca_bench.settings import CellSettings, items_of
 from sca_bench.settings.data import INDEX_FOLDER
 from sca_bench.study.keys.hub import hub_commit
-from sca_bench.weight_paths import resolve
+from sca_bench.study.keys.onnx_files import external_data
+from sca_bench.walk import is_hidden
+from sca_bench.weight_paths import resolve, shards_of
 
-_NOT_FILES = ("random",)
+_NOT_FILES, _SIZES = ("random",), "config.json"
 HUB_KEYS = ("text_decoder.weights", "baseline.weights", "baseline.tokenizer")
 """Settings that may name a repository of the Hugging Face hub instead of a path."""
+ONNX_KEY = "encoder.path"
+INPUTS_REVISION = "2"
+"""What records say of digests that cover all that is read; they said nothing before."""
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
-SMALL_FOLDER = 64
-"""Files up to which an image folder is digested by content."""
 
 
 def digest_json(value: Any) -> str:
@@ -53,7 +57,7 @@ class Fingerprints:
     def __init__(self, memory: Path | None = None, fixes: Mapping[str, str] | None = None) -> None:
         self._files, self._fixes = FileDigests(memory), fixes
         self._problems: dict[str, str] = {}
-        self._folders: dict[tuple[Path, bool], str] = {}
+        self._folders: dict[Path, str] = {}
 
     def inputs(self, settings: CellSettings) -> dict[str, str]:
         """Return dotted path -> digest for every path setting of a cell.
@@ -66,8 +70,10 @@ class Fingerprints:
         digests: dict[str, str] = {}
         for key, value in path_settings(settings):
             try:
-                digests[key] = self._digest(value, key)
+                with _readable():
+                    digests[key] = self._digest(value, key)
             except InputError as error:
+                error.key = error.key or key
                 if self._fixes is None:
                     raise
                 digests[key] = f"missing:{value}"
@@ -85,35 +91,51 @@ class Fingerprints:
             return f"paths.{name[1]} is not given, --set paths.{name[1]}=PATH" + (
                 f" ({get})" if get else ""
             )
-        return f"{error.key}: {error.problem}"
+        return ": ".join(filter(None, (error.where, error.key, error.problem)))
 
     def _digest(self, value: str, key: str) -> str:
         if value.split(":")[0] in _NOT_FILES:
-            return value
+            return self._untrained(value)
         path = resolve(value, key)
         if path.is_file():
-            return self._files.of(path)
+            return self._file(path, key)
         if path.is_dir():
-            folder_key = (path.resolve(), "data" in key.split("."))
-            if folder_key not in self._folders:  # a million images, named by every cell and stage
-                self._folders[folder_key] = self._folder(path, is_data=folder_key[1])
-            return self._folders[folder_key]
+            if "data" not in key.split("."):
+                shards_of(path)  # all of them lie inside, or an error says which does not
+            real = path.resolve()
+            if real not in self._folders:  # a million images, named by every cell and stage
+                self._folders[real] = digest_json(folder_content(path, self._files, is_aside))
+            return self._folders[real]
         if key in HUB_KEYS and _HUB_ID.fullmatch(value):
             commit = hub_commit(value)
             return f"hub:{value}@{commit}" if commit else f"hub:{value}"
         raise InputError(None, key, f"{value!r}: no such file or folder", "check the path")
 
-    def _folder(self, path: Path, *, is_data: bool) -> str:
-        """Digest a folder by its files' contents; large image folders by names and sizes.
+    def _untrained(self, value: str) -> str:
+        """Return `random` or `random:PRESET`; of `random:FOLDER`, the content of its sizes."""
+        kind, _, name = value.partition(":")
+        if not name or not (Path(name) / _SIZES).is_file():
+            return value
+        sizes = sorted(Path(name).glob("config*.json"))
+        return f"{kind}:{digest_json([[p.name, self._files.of(p)] for p in sizes])}"
 
-        Hidden files (a download's book-keeping) and indices of annotations do not count.
-        """
-        inside = {p: p.relative_to(path) for p in sorted(path.rglob("*")) if p.is_file()}
-        names = {
-            file: str(name)
-            for file, name in inside.items()
-            if not any(part.startswith(".") or part == INDEX_FOLDER for part in name.parts)
-        }
-        if is_data and len(names) > SMALL_FOLDER:
-            return digest_json([[name, file.stat().st_size] for file, name in names.items()])
-        return digest_json([[name, self._files.of(file)] for file, name in names.items()])
+    def _file(self, path: Path, key: str) -> str:
+        """Digest a file, with the files that it names and that are read with it."""
+        own = self._files.of(path)
+        named = external_data(path) if key == ONNX_KEY or path.suffix == ".onnx" else {}
+        if not named:
+            return own
+        return digest_json([own, [[name, self._files.of(file)] for name, file in named.items()]])
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(error.filename, "", f"cannot be read ({error.strerror})") from None
+
+
+def is_aside(name: str) -> bool:
+    """Say whether a file or folder is no part of the data: book-keeping, an annotations' index."""
+    return is_hidden(name) or name == INDEX_FOLDER

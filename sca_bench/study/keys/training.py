@@ -16,7 +16,7 @@ def stages_of(settings: CellSettings) -> Iterator[tuple[str, CellSettings]]:
     """Yield the stages before a cell's own training, in order: name, and settings of a cell.
 
     A stage is a cell of its own kind: the same model, other data and recipe, never evaluated. Its
-    test split stays that of the cell, which must not share an image with what a stage trains on.
+    test split stays that of the cell; which of its images a stage trains on is counted and said.
     """
     for number, stage in enumerate(settings.pretraining):
         yield stage.name, _stage_settings(settings, number, stage)

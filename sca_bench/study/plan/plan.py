@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sca_bench.errors import InputError, at
+from sca_bench.files import DIGESTS
 from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import SPLITS, Cell, CellIdentity, RunSplit
 from sca_bench.study.keys.fingerprint import Fingerprints
@@ -207,9 +208,7 @@ def make_plan(
     Raises:
         InputError: A file is missing, or `only` matches nothing.
     """
-    prints = Fingerprints(
-        store.root / "fingerprints.sqlite", fixes=suite.missing if allow_missing else None
-    )
+    prints = Fingerprints(store.root / DIGESTS, fixes=suite.missing if allow_missing else None)
     cells: list[Cell] = []
     stages: dict[str, Cell] = {}
     lacks: dict[str, tuple[str, ...]] = {}

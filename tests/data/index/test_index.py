@@ -124,6 +124,24 @@ def test_a_changed_source_makes_it_anew_and_says_so(vg, counted, caplog):
     assert counted.calls == 2
 
 
+def test_a_source_that_changes_while_it_is_read_makes_it_anew(vg, caplog):
+    (vg.folder / INDEX_FOLDER).mkdir()
+    split = vg.split()
+    changed = []
+
+    def read(one):
+        found = read_files(one)
+        if not changed:
+            vg.regions[0]["regions"][0]["phrase"] = "the clock is red"
+            changed.append(vg.split())
+        return found
+
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert indexed(split, read).regions[0].references == ("the clock is red",)
+    assert any("has changed; the index is made again" in r.message for r in caplog.records)
+
+
 def test_a_touched_source_with_the_same_content_is_no_change(vg, counted, caplog):
     (vg.folder / INDEX_FOLDER).mkdir()
     split = vg.split()
@@ -140,8 +158,8 @@ def test_a_touched_source_is_read_through_once(vg, counted, monkeypatch):
     indexed(split, counted)
     os.utime(split.regions, (1, 1))
     read = []
-    digest = arrays._digest
-    monkeypatch.setattr(arrays, "_digest", lambda p: read.append(p.name) or digest(p))
+    digest = arrays.file_sha256
+    monkeypatch.setattr(arrays, "file_sha256", lambda p: read.append(p.name) or digest(p))
     for _ in range(2):
         indexed(split, counted)
     assert read == ["region_descriptions.json"]
