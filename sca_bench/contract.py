@@ -11,10 +11,11 @@
 
 pytest collects the class and runs, against the captioner and a small made-up batch: every region
 answered once and in order, the same answer a second time, the same answer whatever is captioned
-beside a region, an answer that depends on the pixels, no answer for no region, and one clear line
-for weights that cannot be used. Override `batch` where the captioner needs other input, `looks`
-where it reads no pixels, and `log_prob_atol` where its arithmetic is coarse. Nothing here imports
-pytest, so any runner that calls methods named `test_*` will do.
+beside a region, an answer that depends on the pixels, no answer for no region, one clear line for
+weights that cannot be used, and, where there is a `loss`, a `torch.nn.Module` with what training
+asks for. Override `batch` where the captioner needs other input, `looks` where it reads no pixels,
+and `log_prob_atol` where its arithmetic is coarse. Nothing here imports pytest, so any runner that
+calls methods named `test_*` will do.
 
 Shape legend as in `sca_bench.batch`.
 """
@@ -32,7 +33,7 @@ from torch.nn import functional as F
 
 from sca_bench.batch import RegionBatch
 from sca_bench.boxes import resized_hw, scale_boxes
-from sca_bench.captioner import Decoding, RegionCaptioner
+from sca_bench.captioner import Decoding, RegionCaptioner, fault_of_captioner
 from sca_bench.errors import InputError
 from sca_bench.types import Prediction
 
@@ -193,6 +194,13 @@ class CaptionerContract:
         """A batch whose images have no region gives an empty list."""
         predictions = self._generate(self.captioner(), without_regions(self.batch()))
         assert predictions == [], f"expected no prediction, got {predictions}"
+
+    def test_what_is_trained_can_be_trained(self) -> None:
+        """What has a `loss` is a `torch.nn.Module`, gives its trained tensors and takes them."""
+        captioner = self.captioner()
+        if hasattr(captioner, "loss"):
+            fault = fault_of_captioner(captioner, "gradient")
+            assert not fault, fault
 
     def test_unusable_input_is_one_clear_line(self) -> None:
         """What cannot be used is an `InputError` of one line that says where, and what to do."""

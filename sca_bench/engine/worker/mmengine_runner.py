@@ -119,8 +119,7 @@ def parameter_groups(model: nn.Module, settings: CellSettings) -> list[dict[str,
 def build_optimiser(member: Member, device: torch.device) -> Any:
     """Return AdamW in an mmengine wrapper, with clipping and, for fp16, loss scaling."""
     train = member.settings.train
-    if not isinstance(member.captioner, nn.Module):
-        raise TypeError(f"{member.settings.variant} is trained by gradient but is no nn.Module")
+    assert isinstance(member.captioner, nn.Module), "build_member lets nothing else through"
     groups = parameter_groups(member.captioner, member.settings)
     optimiser = torch.optim.AdamW(
         groups, lr=train.learning_rate, betas=train.betas, fused=device.type == "cuda"
