@@ -51,6 +51,8 @@ class VariantSpec:
         as_published: What `mixer.as_published` does; empty where it changes nothing.
         needs_boxes: Whether it cannot do with a point alone.
         needs_originals: Whether it reads images as they are stored (`original_images` of a batch).
+        published_loss: Whether its loss is the mean of single images' losses where
+            `train.as_published` says so.
         trains: How it learns: by gradient steps, by one look at the captions, or not at all.
         revision: Raised whenever the variant's code changes a number; part of every cell's key.
         source: Where the design comes from.
@@ -76,6 +78,7 @@ class VariantSpec:
     as_published: str = ""
     needs_boxes: bool = False
     needs_originals: bool = False
+    published_loss: bool = False
     trains: Trains = "gradient"
     revision: str = "1"
     source: str = ""
@@ -86,6 +89,30 @@ class VariantSpec:
         """Import and return the builder: `(settings, parts) -> captioner`."""
         builder: Callable[..., Any] = attribute(self.builder)
         return where_optional(builder)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether all of its code comes with this package."""
+        named = (path for path in (self.builder, self.parts, self.design) if path)
+        return all(path.startswith(("sca_bench.", "baselines.")) for path in named)
+
+    def check(self, settings: Any) -> None:
+        """Refuse settings that its code would pass over, though they are to change its numbers.
+
+        Args:
+            settings: Of a cell.
+
+        Raises:
+            InputError: `train.as_published`, of a stage perhaps, asks for a loss it does not have.
+        """
+        if self.trains != "gradient" or self.published_loss:
+            return
+        for number, train in enumerate((settings.train, *(s.train for s in settings.pretraining))):
+            if "loss" in train.as_published:
+                key = f"pretraining.{number - 1}.train" if number else "train"
+                problem = f"loss: {self.name} does not say how it averages over images"
+                fix = "leave `loss` out, or set published_loss=True in its entry once it does"
+                raise InputError(None, f"{key}.as_published", problem, fix)
 
     def families(self, settings: Any) -> tuple[Family, ...]:
         """Return the families of frozen features it reads with these settings, in fixed order."""
@@ -179,6 +206,7 @@ def _sca(
         name=name,
         builder="sca_bench.models.build:build_sca",
         parts=SCA_PARTS,
+        published_loss=True,
         design=f"sca_bench.models.designs.{design}",
         summary=summary,
         frozen=_FROZEN,
