@@ -15,15 +15,15 @@ LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.egg-info", "*.safetensors", 
 BUILD = """
 import sys
 from setuptools import build_meta
-sdist = build_meta.build_sdist(sys.argv[1])
-wheel = build_meta.build_wheel(sys.argv[1])
-print(sdist, wheel, sep="\\n")
+out = sys.argv[1]  # which a build replaces
+build_meta.build_sdist(out)
+build_meta.build_wheel(out)
 """
 
 
 @pytest.fixture(scope="module")
 def distributions(tmp_path_factory):
-    """Build both distributions from a copy of the sources, weights left out; return their files."""
+    """Build a source distribution and a wheel from a copy of the sources, without weights."""
     try:
         found = int(version("setuptools").partition(".")[0])
     except PackageNotFoundError:
@@ -42,12 +42,13 @@ def distributions(tmp_path_factory):
         [sys.executable, "-c", BUILD, str(out)], cwd=source, capture_output=True, text=True
     )
     assert made.returncode == 0, made.stderr
-    return out, made.stdout.splitlines()[-2:]
+    (sdist,), (wheel,) = out.glob("*.tar.gz"), out.glob("*.whl")
+    return sdist, wheel
 
 
 def test_a_wheel_has_suites_and_published_numbers(distributions):
-    out, (_, wheel) = distributions
-    with zipfile.ZipFile(out / wheel) as archive:
+    _, wheel = distributions
+    with zipfile.ZipFile(wheel) as archive:
         held = set(archive.namelist())
         for source in [*ROOT.glob("ablations/**/*.yaml"), ROOT / "reports" / "published.csv"]:
             inside = f"sca_bench/shipped/{source.relative_to(ROOT).as_posix()}"
@@ -61,8 +62,8 @@ def test_a_wheel_has_suites_and_published_numbers(distributions):
 
 
 def test_a_source_distribution_has_what_a_wheel_is_made_of(distributions):
-    out, (sdist, _) = distributions
-    with tarfile.open(out / sdist) as archive:
+    sdist, _ = distributions
+    with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"setup.py", "pyproject.toml", "reports/published.csv"} <= names
     assert {path.relative_to(ROOT).as_posix() for path in ROOT.glob("ablations/**/*.yaml")} <= names
