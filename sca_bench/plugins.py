@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import Any, Protocol, TypeVar
 
-OWN_PACKAGE = "sca-bench"
-"""The distribution whose own entry points (the baselines) come before those of others."""
+_OWN_PACKAGES = ("sca_bench.", "baselines.")
+"""What this distribution installs; its own entry points (the baselines) come before others."""
 
 
 class Registered(Protocol):
@@ -54,15 +54,15 @@ def with_plugins(
     own = dict.fromkeys(built_in, "sca_bench")
     others: dict[str, str] = {}  # name -> what registered it first
     faults: list[tuple[str, str, str]] = []
-    for point in sorted(points, key=lambda point: not _is_own(point)):
+    for point in sorted(points, key=lambda point: not is_own(point.value)):
         spec, fault = _loaded(point, kind, fault_of)
         if spec is None:
             faults.append((point.name, point.value, fault))
         elif spec.name not in specs:
             specs[spec.name] = spec
-            (own if _is_own(point) else others)[spec.name] = point.value
+            (own if is_own(point.value) else others)[spec.name] = point.value
         elif specs[spec.name] != spec and spec.name in own:
-            faults.append((spec.name, point.value, f"is called as one of {OWN_PACKAGE}'s own"))
+            faults.append((spec.name, point.value, "is called as one of sca_bench's own"))
         elif specs[spec.name] != spec:
             fault = f"registered twice, by {others[spec.name]} and by {point.value}"
             specs[spec.name] = broken(spec.name, point.value, fault)
@@ -73,9 +73,9 @@ def with_plugins(
     return specs
 
 
-def _is_own(point: Any) -> bool:
-    distribution = getattr(point, "dist", None)
-    return distribution is not None and distribution.name.replace("_", "-") == OWN_PACKAGE
+def is_own(path: str) -> bool:
+    """Say whether what `module:attribute` names comes with this distribution."""
+    return path.startswith(_OWN_PACKAGES)
 
 
 def _loaded(

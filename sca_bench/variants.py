@@ -14,7 +14,7 @@ from importlib.metadata import entry_points
 from typing import Any, ParamSpec, TypeVar, get_args
 
 from sca_bench.errors import InputError, address, at, did_you_mean
-from sca_bench.plugins import attribute, with_plugins
+from sca_bench.plugins import attribute, is_own, with_plugins
 from sca_bench.types import FAMILIES, Family, Trains
 
 SAM_PARTS = "sca_bench.models.build:load_sam_parts"
@@ -93,8 +93,12 @@ class VariantSpec:
     @property
     def is_own(self) -> bool:
         """Whether all of its code comes with this package."""
-        named = (path for path in (self.builder, self.parts, self.design) if path)
-        return all(path.startswith(("sca_bench.", "baselines.")) for path in named)
+        return all(map(is_own, self.named_code().values()))
+
+    def named_code(self) -> dict[str, str]:
+        """Return what it names as `module:attribute`, by field."""
+        code = {"builder": self.builder, "parts": self.parts, "design": self.design}
+        return {field: path for field, path in code.items() if path}
 
     def check(self, settings: Any) -> None:
         """Refuse settings that its code would pass over, though they are to change its numbers.
@@ -301,9 +305,8 @@ def _registered(find: Callable[..., Any]) -> dict[str, VariantSpec]:
 def _fault_of(spec: VariantSpec) -> str:
     if not isinstance(spec.name, str) or not spec.name.strip():
         return f"names its variant {spec.name!r}, expected a text"
-    for field in ("builder", "parts", "design"):
-        path = getattr(spec, field)
-        if (path or field == "builder") and not _MODULE_ATTRIBUTE.fullmatch(str(path)):
+    for field, path in {"builder": spec.builder, **spec.named_code()}.items():
+        if not _MODULE_ATTRIBUTE.fullmatch(str(path)):
             return f"has {field} {path!r}, expected 'module:attribute'"
     if spec.trains not in get_args(Trains):
         return f"has trains {spec.trains!r}, expected one of {', '.join(get_args(Trains))}"

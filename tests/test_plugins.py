@@ -123,6 +123,48 @@ def test_it_hurts_only_a_suite_that_uses_it(install, kind, case, tmp_path, capsy
         assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("kind", ["variants"], indirect=True)
+@pytest.mark.parametrize("builder", ["gone.model:build", "good.model:build", "raises.model:build"])
+def test_code_that_is_not_there_is_missing_before_a_run(install, builder, tmp_path, capsys):
+    install("good-one", "good = good:SPEC", f"SPEC = spec('good', '{builder}')")
+    (tmp_path / "site" / "raises.py").write_text("1 / 0")
+    importlib.invalidate_caches()
+    path = tmp_path / "mine.yaml"
+    path.write_text(SUITE.format(variant="good", metric="exact_match"))
+    assert main(["plan", str(path), "--no-probe", "--runs-dir", str(tmp_path / "runs")]) == 0
+    assert main(["check", str(path), "--runs-dir", str(tmp_path / "runs")]) == 2
+    assert f"builder {builder}: no module" in capsys.readouterr().out
+
+
+STAGES = """
+stages: {first: {data: {train: {dataset: scenes, num_images: 3, first_seed: 5}}, train: {steps: 1}}}
+"""
+
+
+@pytest.mark.parametrize("kind", ["variants"], indirect=True)
+@pytest.mark.parametrize("stage", [False, True])
+def test_a_published_loss_that_a_variant_does_not_have_is_refused(install, stage, tmp_path, capsys):
+    own = "SPEC = spec('good')\nMORE = dataclasses.replace(SPEC, name='more', published_loss=True)"
+    install("good-one", "good = good:SPEC", f"import dataclasses\n{own}")
+    install("more-one", "more = good:MORE", f"import dataclasses\n{own}")
+    path, runs = tmp_path / "mine.yaml", ["--no-probe", "--runs-dir", str(tmp_path / "runs")]
+    published = "train.as_published=[loss]"
+    for variant in ("good", "more", "sca", "most_frequent"):
+        text = SUITE.format(variant=variant, metric="exact_match")
+        if stage:
+            text = text.replace("train: {steps: 1}", "pretraining: first") + STAGES.replace(
+                "train: {steps: 1}", "train: {steps: 1, as_published: [loss]}"
+            )
+        path.write_text(text)
+        code = main(["plan", str(path), *runs, *([] if stage else ["--set", published])])
+        err = capsys.readouterr().err
+        assert code == (2 if variant == "good" else 0), err
+        if variant == "good":
+            key = "pretraining.0.train" if stage else "train"
+            assert err.startswith(f"{path}: {key}.as_published: loss: good does not say how it ")
+            assert err.count("\n") == 1
+
+
 def test_a_name_of_our_own_stays_ours(install, kind, capsys):
     name = TAKEN[kind]
     own = ALL[kind]()[name]
@@ -132,7 +174,7 @@ def test_a_name_of_our_own_stays_ours(install, kind, capsys):
     assert found[name] is own
     for module in ("bad", "worse"):
         fault = found[f"{name} ({module}:SPEC)"].fault
-        assert fault.startswith(f"the entry point {name} = {module}:SPEC is called as one of sca-b")
+        assert fault.startswith(f"the entry point {name} = {module}:SPEC is called as one of sca_b")
     assert f"{name} (bad:SPEC)" in listed(kind, capsys)
 
 
@@ -143,7 +185,7 @@ def test_a_baseline_comes_before_a_strangers_twin(install):
     install("aaa", "grit = bad:SPEC", "SPEC = spec('grit')")
     found = all_variants()
     assert found["grit"] == own
-    assert "is called as one of sca-bench's own" in found["grit (bad:SPEC)"].fault
+    assert "is called as one of sca_bench's own" in found["grit (bad:SPEC)"].fault
 
 
 def test_a_name_that_two_packages_have_is_neithers(install, kind):
