@@ -208,6 +208,20 @@ def _to(item: _T, device: torch.device | str) -> _T:
     return replace(item, **moved)
 
 
+def mean_over_images(losses_K: Tensor, image_index_K: Tensor, num_images: int) -> Tensor:
+    """Return the mean over images of each image's own mean; images without a loss do not count.
+
+    Args:
+        losses_K: Losses, of tokens for instance.
+        image_index_K: The image of each, 0 to B - 1.
+        num_images: B.
+    """
+    images_B = torch.arange(num_images, device=image_index_K.device)
+    counts_B = (image_index_K[:, None] == images_B).sum(0)
+    shares_B = 1 / (counts_B.clamp(min=1) * (counts_B > 0).sum())
+    return (losses_K * shares_B.index_select(0, image_index_K)).sum()
+
+
 def each_by_itself(rows: Tensor) -> bool:
     """Say whether to compute row by row: frozen work on a CPU, of which there is any.
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from sca_bench.types import Family, Prediction
+from sca_bench.types import Family, Prediction, Trains
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +43,10 @@ class RegionCaptioner(Protocol):
 
 @runtime_checkable
 class TrainableCaptioner(RegionCaptioner, Protocol):
-    """A captioner that learns by gradient descent."""
+    """A captioner that learns by gradient descent; it has to be a `torch.nn.Module`.
+
+    Its parameters that require a gradient are trained.
+    """
 
     def loss(self, batch: RegionBatch) -> Tensor:
         """Return the scalar training loss of the batch (which carries captions)."""
@@ -115,3 +118,29 @@ class FitsOnce(RegionCaptioner, Protocol):
     def fit(self, captions: list[str]) -> None:
         """Learn from the training captions."""
         ...
+
+
+def fault_of_captioner(captioner: object, trains: Trains) -> str:
+    """Return in what a captioner is not what the loop needs; empty where it is.
+
+    Args:
+        captioner: What a builder returned.
+        trains: How it is said to learn (`VariantSpec.trains`).
+    """
+    from torch import nn
+
+    if trains == "gradient":
+        if not isinstance(captioner, nn.Module):
+            return "it is trained by gradient, so it has to be a torch.nn.Module"
+        if lacking := _lacking(captioner, "loss", "trainable_state", "load_trainable_state"):
+            return f"it is trained by gradient, but has no {lacking}"
+        if not any(parameter.requires_grad for parameter in captioner.parameters()):
+            return "it is trained by gradient, but has no parameter that requires one"
+    if trains == "once" and not isinstance(captioner, FitsOnce | FitsFeatures):
+        return "it learns once, but has neither fit nor fit_features with frozen_features"
+    lacking = _lacking(captioner, "generate")
+    return f"it has no {lacking}" if lacking else ""
+
+
+def _lacking(captioner: object, *methods: str) -> str:
+    return ", ".join(name for name in methods if not callable(getattr(captioner, name, None)))

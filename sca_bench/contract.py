@@ -11,10 +11,11 @@
 
 pytest collects the class and runs, against the captioner and a small made-up batch: every region
 answered once and in order, the same answer a second time, the same answer whatever is captioned
-beside a region, an answer that depends on the pixels, no answer for no region, and one clear line
-for weights that cannot be used. Override `batch` where the captioner needs other input, `looks`
-where it reads no pixels, and `log_prob_atol` where its arithmetic is coarse. Nothing here imports
-pytest, so any runner that calls methods named `test_*` will do.
+beside a region, an answer that depends on the pixels, no answer for no region, one clear line for
+weights that cannot be used, and all that training asks for, such as being a `torch.nn.Module`.
+Override `batch` where the captioner needs other input, `looks` where it reads no pixels, `trains`
+where it has a `loss` and is not trained, and `log_prob_atol` where its arithmetic is coarse.
+Nothing here imports pytest, so any runner that calls methods named `test_*` will do.
 
 Shape legend as in `sca_bench.batch`.
 """
@@ -32,9 +33,9 @@ from torch.nn import functional as F
 
 from sca_bench.batch import RegionBatch
 from sca_bench.boxes import resized_hw, scale_boxes
-from sca_bench.captioner import Decoding, RegionCaptioner
+from sca_bench.captioner import Decoding, RegionCaptioner, fault_of_captioner
 from sca_bench.errors import InputError
-from sca_bench.types import Prediction
+from sca_bench.types import Prediction, Trains
 
 _SIZES_HW = ((60, 96), (90, 40))
 """Original sizes of the two images: one wide, one high, neither of the model's size."""
@@ -125,11 +126,13 @@ class CaptionerContract:
 
     Attributes:
         looks: Whether the captioner reads pixels.
+        trains: How it learns (`VariantSpec.trains`); where None, by gradient if it has a `loss`.
         decoding: How it is asked to decode.
         log_prob_atol: By how much log-probabilities may differ with what stands beside a region.
     """
 
     looks = True
+    trains: Trains | None = None
     decoding = Decoding(num_beams=1, max_new_tokens=8)
     log_prob_atol = 1e-4
 
@@ -193,6 +196,13 @@ class CaptionerContract:
         """A batch whose images have no region gives an empty list."""
         predictions = self._generate(self.captioner(), without_regions(self.batch()))
         assert predictions == [], f"expected no prediction, got {predictions}"
+
+    def test_what_is_trained_can_be_trained(self) -> None:
+        """What is trained by gradient is a `torch.nn.Module` with all that training asks for."""
+        captioner = self.captioner()
+        trains = self.trains or ("gradient" if hasattr(captioner, "loss") else "never")
+        fault = fault_of_captioner(captioner, trains)
+        assert not fault, fault
 
     def test_unusable_input_is_one_clear_line(self) -> None:
         """What cannot be used is an `InputError` of one line that says where, and what to do."""

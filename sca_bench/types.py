@@ -15,6 +15,9 @@ FAMILIES: tuple[Family, ...] = ("mixed", "prompts", "images", "mask_boxes")
 Prompt = Literal["box", "point", "box_point", "random_point", "mask_point", "sam_mask_point"]
 """The box, its centre, both, a random point in the box, in the region's mask, in SAM's own mask."""
 
+Trains = Literal["gradient", "once", "never"]
+"""How a captioner learns: by gradient steps, by one look at the training split, or not at all."""
+
 BoxXYXY = tuple[float, float, float, float]
 
 

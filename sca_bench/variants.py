@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, get_args
 
 from sca_bench.errors import InputError, address, at, did_you_mean
-from sca_bench.types import FAMILIES, Family
+from sca_bench.plugins import attribute, is_own, with_plugins
+from sca_bench.types import FAMILIES, Family, Trains
 
 SAM_PARTS = "sca_bench.models.build:load_sam_parts"
 """Loader of SAM alone."""
@@ -23,6 +24,7 @@ SCA_PARTS = "sca_bench.models.build:load_frozen_parts"
 ENTRY_POINT_GROUP = "sca_bench.variants"
 _NO_FILE = "settings"
 """What a builder that asks for a file gets where there is none."""
+_MODULE_ATTRIBUTE = re.compile(r"[\w.]+:\w+")
 _Made = TypeVar("_Made")
 _Given = ParamSpec("_Given")
 
@@ -49,10 +51,13 @@ class VariantSpec:
         as_published: What `mixer.as_published` does; empty where it changes nothing.
         needs_boxes: Whether it cannot do with a point alone.
         needs_originals: Whether it reads images as they are stored (`original_images` of a batch).
+        published_loss: Whether its loss is the mean of single images' losses where
+            `train.as_published` says so.
         trains: How it learns: by gradient steps, by one look at the captions, or not at all.
         revision: Raised whenever the variant's code changes a number; part of every cell's key.
         source: Where the design comes from.
         licence: Licence of the design's code or weights.
+        fault: Why it cannot be used at all: a package that does not import.
 
     Builder, loader and design may take `where` as well, the file to name in an error: the builder
     by that name, the other two as their last argument. They need not (see `errors.at`).
@@ -73,15 +78,45 @@ class VariantSpec:
     as_published: str = ""
     needs_boxes: bool = False
     needs_originals: bool = False
-    trains: Literal["gradient", "once", "never"] = "gradient"
+    published_loss: bool = False
+    trains: Trains = "gradient"
     revision: str = "1"
     source: str = ""
     licence: str = "Apache-2.0"
+    fault: str = ""
 
     def load(self) -> Callable[..., Any]:
         """Import and return the builder: `(settings, parts) -> captioner`."""
-        builder: Callable[..., Any] = _attribute(self.builder)
+        builder: Callable[..., Any] = attribute(self.builder)
         return where_optional(builder)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether all of its code comes with this package."""
+        return all(map(is_own, self.named_code().values()))
+
+    def named_code(self) -> dict[str, str]:
+        """Return what it names as `module:attribute`, by field."""
+        code = {"builder": self.builder, "parts": self.parts, "design": self.design}
+        return {field: path for field, path in code.items() if path}
+
+    def check(self, settings: Any) -> None:
+        """Refuse settings that its code would pass over, though they are to change its numbers.
+
+        Args:
+            settings: Of a cell.
+
+        Raises:
+            InputError: `train.as_published`, of a stage perhaps, asks for a loss it does not have.
+        """
+        if self.trains != "gradient" or self.published_loss:
+            return
+        for number, train in enumerate((settings.train, *(s.train for s in settings.pretraining))):
+            if "loss" in train.as_published:
+                key = f"pretraining.{number - 1}.train" if number else "train"
+                problem = f"loss: {self.name} does not say how it averages over images"
+                fix = "leave `loss` out, or set published_loss=True in its entry once it does"
+                raise InputError(None, f"{key}.as_published", problem, fix)
 
     def families(self, settings: Any) -> tuple[Family, ...]:
         """Return the families of frozen features it reads with these settings, in fixed order."""
@@ -96,7 +131,7 @@ class VariantSpec:
         """
         if not self.design:
             raise InputError(None, "variant", f"{self.name} names no design of the SCA family")
-        design: Callable[..., Any] = _attribute(self.design)
+        design: Callable[..., Any] = attribute(self.design)
         return where_optional(design)
 
     def load_parts(self, settings: Any, where: object = None) -> Any:
@@ -108,7 +143,7 @@ class VariantSpec:
         """
         if not self.parts:
             return None
-        loader: Callable[..., Any] = _attribute(self.parts)
+        loader: Callable[..., Any] = attribute(self.parts)
         return where_optional(loader)(settings, where=where)
 
 
@@ -153,11 +188,6 @@ def where_optional(function: Callable[_Given, _Made]) -> Callable[_Given, _Made]
     return call
 
 
-def _attribute(path: str) -> Any:
-    module, _, attribute = path.partition(":")
-    return getattr(import_module(module), attribute)
-
-
 _SCA = "Huang et al., Segment and Caption Anything, CVPR 2024"
 _FROZEN = ("image_encoder", "prompt_encoder", "sam_mixer", "text_decoder")
 _MIXER_SIZES = ("num_layers", "num_heads", "mlp_dim", "attention_downsample_rate", "image_grid")
@@ -180,6 +210,7 @@ def _sca(
         name=name,
         builder="sca_bench.models.build:build_sca",
         parts=SCA_PARTS,
+        published_loss=True,
         design=f"sca_bench.models.designs.{design}",
         summary=summary,
         frozen=_FROZEN,
@@ -258,8 +289,7 @@ _BUILT_IN = (
 def all_variants() -> dict[str, VariantSpec]:
     """Return every registered variant by name, built-in ones first.
 
-    Raises:
-        InputError: Two packages register the same name.
+    An entry point that cannot be used stays in it, with its fault; see `plugins`.
     """
     return dict(_registered(entry_points))
 
@@ -267,23 +297,39 @@ def all_variants() -> dict[str, VariantSpec]:
 @functools.cache
 def _registered(find: Callable[..., Any]) -> dict[str, VariantSpec]:
     """Look through the installed packages once; it takes milliseconds each time."""
-    specs = {spec.name: spec for spec in _BUILT_IN}
-    for point in find(group=ENTRY_POINT_GROUP):
-        spec = point.load()
-        if spec.name in specs and specs[spec.name] != spec:
-            second = f"registered twice, the second by {point.value}"
-            raise InputError("variants", spec.name, second)
-        specs[spec.name] = spec
-    return specs
+    built_in = {spec.name: spec for spec in _BUILT_IN}
+    points = find(group=ENTRY_POINT_GROUP)
+    return with_plugins(built_in, points, VariantSpec, _fault_of, _broken)
+
+
+def _fault_of(spec: VariantSpec) -> str:
+    if not isinstance(spec.name, str) or not spec.name.strip():
+        return f"names its variant {spec.name!r}, expected a text"
+    for field, path in {"builder": spec.builder, **spec.named_code()}.items():
+        if not _MODULE_ATTRIBUTE.fullmatch(str(path)):
+            return f"has {field} {path!r}, expected 'module:attribute'"
+    if spec.trains not in get_args(Trains):
+        return f"has trains {spec.trains!r}, expected one of {', '.join(get_args(Trains))}"
+    return ""
+
+
+def _broken(name: str, value: str, fault: str) -> VariantSpec:
+    return VariantSpec(name, value, fault, trains="never", licence="-", fault=fault)
 
 
 def get_variant(name: str) -> VariantSpec:
-    """Return one variant.
+    """Return one variant that can be used.
 
     Raises:
-        InputError: No such name; the nearest one is suggested.
+        InputError: No such name, and the nearest one is suggested; or its entry point cannot be
+            used.
     """
     specs = all_variants()
     if name not in specs:
-        raise InputError(None, "variant", f"{name!r} is not registered", did_you_mean(name, specs))
-    return specs[name]
+        usable = (other for other, spec in specs.items() if not spec.fault)
+        raise InputError(None, "variant", f"{name!r} is not registered", did_you_mean(name, usable))
+    spec = specs[name]
+    if spec.fault:
+        fix = "repair or uninstall the package"
+        raise InputError(None, "variant", f"{name!r} cannot be used: {spec.fault}", fix)
+    return spec

@@ -22,6 +22,7 @@ SLOW = {
     "java": "starts a Java program",
     "servers_of_a_run": "starts workers",
     "process": "starts processes",
+    "distributions": "builds a wheel",
     "mlflow": "opens MLflow",
     "lm_folder": "trains a text decoder",
     "training": "takes training steps",

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sca_bench"
 
 GROUND = [
-    {"errors", "types", "scene_grammar", "batch", "rle"},
+    {"errors", "types", "scene_grammar", "batch", "rle", "plugins"},
     {"walk"},
     {"boxes", "files", "captioner", "settings", "variants", "weight_paths"},
     {"contract"},

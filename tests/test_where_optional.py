@@ -86,7 +86,7 @@ def test_what_is_left_out_is_left_to_it():
 @pytest.mark.parametrize("function", [without, in_order], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("place", ["builder", "design"])
 def test_the_registry_calls_both_kinds(monkeypatch, function, place):
-    monkeypatch.setattr(variants, "_attribute", {"mine:it": function}.__getitem__)
+    monkeypatch.setattr(variants, "attribute", {"mine:it": function}.__getitem__)
     spec = VariantSpec(**{"name": "mine", "builder": "", "summary": "", place: "mine:it"})
     call = spec.load() if place == "builder" else spec.load_design()
     with pytest.raises(InputError, match=r"^a\.yaml: sam\.size: s p$"), at("a.yaml"):
@@ -98,7 +98,7 @@ def test_the_registry_loads_parts_of_both_kinds(monkeypatch, takes):
     loader = (
         (lambda settings, where: (settings, where)) if takes else (lambda settings: (settings,))
     )
-    monkeypatch.setattr(variants, "_attribute", {"mine:parts": loader}.__getitem__)
+    monkeypatch.setattr(variants, "attribute", {"mine:parts": loader}.__getitem__)
     spec = VariantSpec("mine", "", "", parts="mine:parts")
     with at("a.yaml"):
         assert spec.load_parts("s") == (("s", "a.yaml") if takes else ("s",))

@@ -26,6 +26,7 @@ FROM_SCRATCH = VariantSpec(
     reads=("baseline", "data", "train", "eval", "pretraining", "start_from"),
     needs_boxes=True,
     needs_originals=True,
+    published_loss=True,
     revision="2",
     source=_SOURCE,
     licence="MIT (upstream design)",

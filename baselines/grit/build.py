@@ -62,6 +62,7 @@ def _assemble(settings: CellSettings) -> GritCaptioner:
         Grit(config),
         tokenizer,
         label_smoothing=settings.train.label_smoothing,
+        loss_over="images" if "loss" in settings.train.as_published else "tokens",
         max_caption_tokens=settings.train.max_caption_tokens,
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +62,8 @@ class GritCaptioner(nn.Module):
         grit: The network.
         tokenizer: Its tokenizer.
         label_smoothing: Share of each training target spread over the vocabulary.
+        loss_over: Whether the loss is the mean over all tokens of a batch, or over its images' own
+            means.
         max_caption_tokens: Training captions are cut to this before the end token.
     """
 
@@ -70,12 +73,14 @@ class GritCaptioner(nn.Module):
         tokenizer: Tokenizer,
         *,
         label_smoothing: float = 0.1,
+        loss_over: Literal["tokens", "images"] = "tokens",
         max_caption_tokens: int = 18,
     ) -> None:
         super().__init__()
         self.grit = grit
         self.tokenizer = tokenizer
         self.label_smoothing = label_smoothing
+        self.loss_over = loss_over
         self.max_caption_tokens = max_caption_tokens
         self.requires_grad_(False).eval()
 
@@ -147,9 +152,14 @@ class GritCaptioner(nn.Module):
             levels = self.grit.pooled_levels(group.images)
             visual.append(self.grit.visual_tokens(levels, group.boxes_xyxy, group.image_index))
             rows.append(group.rows)
-        ids_NT = self._token_ids(batch)[torch.cat(rows)]
-        decoder = self.grit.text_decoder
-        return decoder.loss(torch.cat(visual), ids_NT, self.label_smoothing)
+        rows_N = torch.cat(rows)
+        return self.grit.text_decoder.loss(
+            torch.cat(visual),
+            self._token_ids(batch)[rows_N],
+            self.label_smoothing,
+            image_index_N=batch.image_index()[rows_N] if self.loss_over == "images" else None,
+            num_images=len(batch.image_ids),
+        )
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         """Return what training on given boxes reaches: all but proposals and cascade."""

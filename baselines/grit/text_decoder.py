@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.grit.config import TextDecoderConfig
+from sca_bench.batch import mean_over_images
 
 IGNORED = -100
 """Target of padding positions."""
@@ -118,23 +119,39 @@ class TextDecoder(nn.Module):
             x_NXD = layer.attend(x_NXD, *layer.project(x_NXD), seen_XX)
         return self.read_out(x_NXD[:, -num_text:])
 
-    def loss(self, visual_NSD: Tensor, ids_NT: Tensor, label_smoothing: float) -> Tensor:
-        """Return the mean token loss of captions.
+    def loss(
+        self,
+        visual_NSD: Tensor,
+        ids_NT: Tensor,
+        label_smoothing: float,
+        *,
+        image_index_N: Tensor | None = None,
+        num_images: int = 0,
+    ) -> Tensor:
+        """Return the mean token loss of captions; where images are given, that of their means.
 
         Args:
             visual_NSD: Visual tokens of each region.
             ids_NT: Begin token, words, end token; `IGNORED` on padding.
             label_smoothing: Share of each target spread over the vocabulary.
+            image_index_N: The image of each region, 0 to `num_images` - 1.
+            num_images: Their number.
         """
         targets = ids_NT[:, 1:]
         read = ids_NT[:, :-1].clamp(min=0)
         logits_NTV = self.logits(visual_NSD, read).float()
-        return F.cross_entropy(
+        losses = F.cross_entropy(
             logits_NTV.flatten(0, 1),
             targets.flatten(),
             ignore_index=IGNORED,
             label_smoothing=label_smoothing,
+            reduction="mean" if image_index_N is None else "none",
         )
+        if image_index_N is None:
+            return losses
+        rows_K, places_K = (targets != IGNORED).nonzero(as_tuple=True)
+        wanted_K = losses.view_as(targets)[rows_K, places_K]
+        return mean_over_images(wanted_K, image_index_N[rows_K], num_images)
 
 
 class CachedSteps:

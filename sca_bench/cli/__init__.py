@@ -56,7 +56,8 @@ def build_parser() -> argparse.ArgumentParser:
     common.add_argument("--runs-dir", default="runs", metavar="DIR", help="runs folder (runs)")
 
     suite = _Parser(add_help=False, parents=[common])
-    suite.add_argument("suite", metavar="SUITE", help="a suite's YAML file, or a folder of them")
+    what = "a suite's YAML file, a folder of them, or the name of a shipped suite"
+    suite.add_argument("suite", metavar="SUITE", help=what)
     suite.add_argument("--profile", help="tiny, small, paper, ... (the suite's own)")
     suite.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="overrides")
     suite.add_argument("--seeds", metavar="N,N", help="seeds in place of the suite's")

@@ -87,8 +87,7 @@ def _list(console: Console, what: str, store: Store) -> None:
         statements = [(name, load_profile(name).statement) for name in profile_names()]
         _rows(console, ("profile", "what it says of itself"), statements)
     elif what == "suites":
-        rows = [*_suites(Path("ablations"), "suite"), *_suites(Path("ablations/sweeps"), "sweep")]
-        _rows(console, ("suite", "question", "paper"), rows)
+        _rows(console, ("suite", "question", "paper"), _suites())
     else:
         from sca_bench.study.runs.revisions import OLDER, age_of
 
@@ -99,22 +98,34 @@ def _list(console: Console, what: str, store: Store) -> None:
         _rows(console, ("cell", "seed", "status", "variant", "started", "code"), rows)
 
 
-def _suites(folder: Path, kind: str) -> list[tuple[str, ...]]:
-    """Return a row for every suite or sweep of a folder; what is neither is said and left out."""
+def _suites() -> list[tuple[str, ...]]:
+    """Return a row for every suite or sweep below `ablations`, then for every shipped one."""
+    from sca_bench.study.suite.shipped import SUITES, shipped, shipped_suites
+
+    here, came = Path(SUITES), shipped(SUITES)
+    own = [*sorted(here.glob("*.yaml")), *sorted(here.glob("sweeps/*.yaml"))]
+    files = {str(path): path for path in own}
+    if came is not None and here.resolve() != came.resolve():
+        files |= shipped_suites()
+    if not files:
+        print(f"no suite comes with this installation, and none is in {here}", file=sys.stderr)
+    return [row for name, path in files.items() if (row := _suite_row(name, path))]
+
+
+def _suite_row(name: str, path: Path) -> tuple[str, ...]:
+    """Return name, question and table of a suite or sweep; what is neither is said and left out."""
     from sca_bench.study.suite.profiles import read_mapping
 
-    rows: list[tuple[str, ...]] = []
-    for path in sorted(folder.glob("*.yaml")):
-        try:
-            content = read_mapping(path, f"{kind}, question, ...")
-            if not content.keys() & {"suite", "sweep"}:
-                raise InputError(path, kind, "missing", f"expected a mapping with {kind}, question")
-        except InputError as error:
-            print(f"left out: {error}", file=sys.stderr)
-            continue
-        last = "sweep" if "sweep" in content else str(content.get("paper") or "")
-        rows.append((str(path), str(content.get("question", "")), last))
-    return rows
+    kind = "sweep" if path.parent.name == "sweeps" else "suite"
+    try:
+        content = read_mapping(path, f"{kind}, question, ...")
+        if not content.keys() & {"suite", "sweep"}:
+            raise InputError(path, kind, "missing", f"expected a mapping with {kind}, question")
+    except InputError as error:
+        print(f"left out: {error}", file=sys.stderr)
+        return ()
+    last = "sweep" if "sweep" in content else str(content.get("paper") or "")
+    return (name, str(content.get("question", "")), last)
 
 
 def _describe(console: Console, name: str) -> None:

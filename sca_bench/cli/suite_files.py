@@ -17,6 +17,7 @@ from sca_bench.metrics.registry import get_metric
 from sca_bench.metrics.value_names import ValueName
 from sca_bench.study.runs.store import Store
 from sca_bench.study.suite.claims import parse_claim
+from sca_bench.study.suite.shipped import find_suite
 from sca_bench.study.suite.suite import Suite, load_suite
 
 SuiteWork = Callable[[Suite, Store, Console], int]
@@ -27,7 +28,8 @@ def for_each_suite(options: argparse.Namespace, work: SuiteWork) -> int:
     """Do a command's work for one suite, or for every suite of a folder.
 
     Args:
-        options: What was given on the command line; `suite` is a file or a folder.
+        options: What was given on the command line; `suite` is a file, a folder, or the name of a
+            suite that comes with the package.
         work: What is done with each suite.
 
     Returns:
@@ -38,7 +40,7 @@ def for_each_suite(options: argparse.Namespace, work: SuiteWork) -> int:
             printed instead, and the others go on.
     """
     console = Console(width=None)
-    folder = Path(options.suite)
+    folder = suite_path(options.suite, console)
     if not folder.is_dir():
         return _one(folder, console, options, work)
     files = sorted(folder.glob("*.yaml"))
@@ -64,6 +66,19 @@ def for_each_suite(options: argparse.Namespace, work: SuiteWork) -> int:
         soft_wrap=True,
     )
     return max(codes, default=0)
+
+
+def suite_path(given: str, console: Console) -> Path:
+    """Return the file or folder that a command line names; say so where it is a shipped one.
+
+    Raises:
+        InputError: There is no such file, and no shipped suite is called so.
+    """
+    path = find_suite(given)
+    if path != Path(given):
+        line = f"{given} comes with sca_bench: {path}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    return path
 
 
 def _one(file: Path, console: Console, options: argparse.Namespace, work: SuiteWork) -> int:

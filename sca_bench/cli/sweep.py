@@ -25,7 +25,9 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
     sweep = commands.add_parser(
         "sweep", parents=[common], help="search settings with Optuna; the best is run again on test"
     )
-    sweep.add_argument("suite", metavar="SWEEP", help="a sweep's YAML file")
+    sweep.add_argument(
+        "suite", metavar="SWEEP", help="a sweep's YAML file, or a shipped one's name"
+    )
     sweep.add_argument("--profile", help="tiny, small, paper, ... (the sweep's own)")
     sweep.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="overrides")
     sweep.add_argument("--trials", type=int, metavar="N", help="trials in place of the sweep's")
@@ -37,13 +39,15 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Run the trials that are left, confirm the best, and say what came out."""
     from rich.console import Console
 
+    from sca_bench.cli.suite_files import suite_path
     from sca_bench.study.runs.store import Store
     from sca_bench.study.suite.sweep import load_sweep
 
     if options.trials is not None and options.trials < 1:
         raise InputError("--trials", str(options.trials), "expected a number above 0")
+    console = Console(width=None)
     sweep = load_sweep(
-        options.suite,
+        suite_path(options.suite, console),
         profile=options.profile,
         overrides=options.overrides,
         trials=options.trials,
@@ -52,7 +56,7 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     from sca_bench.engine.sweep.optuna_study import check_objectives
 
     check_objectives(sweep)
-    return _Command(sweep, Store(options.runs_dir), options, line, Console(width=None)).run()
+    return _Command(sweep, Store(options.runs_dir), options, line, console).run()
 
 
 class _Command:

@@ -9,7 +9,6 @@ import functools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import Any
 
@@ -20,6 +19,7 @@ from sca_bench.metrics.protocol import Context, Scored
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.signature import Signature, region_set_hash
 from sca_bench.metrics.value_names import ValueName, signature_name
+from sca_bench.plugins import attribute, with_plugins
 
 # Raised whenever one of the package's own metrics changes a number.
 OWN_REVISION = "1"
@@ -92,10 +92,10 @@ class MetricSpec:
         if self.fault:
             raise NotComputed(self.fault)
         if METRICS.get(self.name) is self:
-            computation: Callable[..., Sequence[Scored]] = _attribute(self.compute)
+            computation: Callable[..., Sequence[Scored]] = attribute(self.compute)
             return computation(rows, context)
         try:
-            scored = list(_attribute(self.compute)(rows, context))
+            scored = list(attribute(self.compute)(rows, context))
         except NotComputed:
             raise
         except Exception as error:
@@ -110,11 +110,6 @@ class MetricSpec:
         if context.name not in {one.key for one in scored}:
             raise NotComputed(f"{self.compute} gave no value named {context.name!r}")
         return scored
-
-
-def _attribute(path: str) -> Any:
-    module, _, attribute = path.partition(":")
-    return getattr(import_module(module), attribute)
 
 
 def _version(package: str) -> str:
@@ -289,44 +284,25 @@ METRICS: dict[str, MetricSpec] = {spec.name: spec for spec in _ALL}
 def all_metrics() -> dict[str, MetricSpec]:
     """Return every registered metric by name, built-in ones first.
 
-    An entry point that cannot be loaded stays in it, under its own name and with its fault.
-
-    Raises:
-        InputError: Two packages register the same name.
+    An entry point that cannot be used stays in it, with its fault; see `plugins`.
     """
     return dict(_registered(entry_points))
 
 
 @functools.cache
 def _registered(find: Callable[..., Any]) -> dict[str, MetricSpec]:
-    specs = dict(METRICS)
-    for point in find(group=ENTRY_POINT_GROUP):
-        spec = _plugged_in(point)
-        if spec.name in specs and specs[spec.name] != spec:
-            second = f"registered twice, the second by {point.value}"
-            fix = "uninstall one of the packages, or rename its metric"
-            raise InputError("metrics", spec.name, second, fix)
-        specs[spec.name] = spec
-    return specs
+    points = find(group=ENTRY_POINT_GROUP)
+    return with_plugins(METRICS, points, MetricSpec, _fault_of, _broken)
 
 
-def _plugged_in(point: Any) -> MetricSpec:
-    fault = ""
-    try:
-        spec = point.load()
-    except Exception as error:  # another package's fault must not take this one's metrics along
-        fault = f"cannot be loaded ({type(error).__name__}: {error})"
-    else:
-        if not isinstance(spec, MetricSpec):
-            fault = f"is {type(spec).__name__}, expected a MetricSpec"
-        elif not _NAME.fullmatch(spec.name) or spec.name.startswith(WITHOUT):
-            fault = f"names its metric {spec.name!r}, expected small letters, digits and _"
-        elif not spec.compute:
-            fault = "names no computation; set compute='module:attribute'"
-        else:
-            return spec
-    fault = " ".join(f"the entry point {point.name} = {point.value} {fault}".split())
-    return MetricSpec(point.name, fault, point.name, point.value, compute=point.value, fault=fault)
+def _fault_of(spec: MetricSpec) -> str:
+    if not _NAME.fullmatch(str(spec.name)) or spec.name.startswith(WITHOUT):
+        return f"names its metric {spec.name!r}, expected small letters, digits and _"
+    return "" if spec.compute else "names no computation; set compute='module:attribute'"
+
+
+def _broken(name: str, value: str, fault: str) -> MetricSpec:
+    return MetricSpec(name, fault, name, value, compute=value, fault=fault)
 
 
 def get_metric(name: str) -> MetricSpec:
@@ -338,7 +314,8 @@ def get_metric(name: str) -> MetricSpec:
     is_value = "." in name or ("/" in name and not name.startswith(WITHOUT))
     if name != WITHOUT and not is_value and (spec := spec_of_value(name)):
         return spec
-    raise InputError(None, "metrics", f"{name!r} is unknown", did_you_mean(name, all_metrics()))
+    usable = (other for other, spec in all_metrics().items() if not spec.fault)
+    raise InputError(None, "metrics", f"{name!r} is unknown", did_you_mean(name, usable))
 
 
 def spec_of_value(key: str) -> MetricSpec | None:

@@ -151,6 +151,7 @@ def build_sca(settings: CellSettings, parts: FrozenParts | None = None) -> ScaCa
         prefix_gain=settings.prefix.gain,
         query_dropout=mixer.dropout,
         label_smoothing=settings.train.label_smoothing,
+        loss_over="images" if "loss" in settings.train.as_published else "tokens",
         max_caption_tokens=settings.train.max_caption_tokens,
         train_text_decoder=settings.text_decoder.trainable,
         dropout_in_training=settings.text_decoder.dropout_in_training,

@@ -51,6 +51,7 @@ class ScaCaptioner(nn.Module):
         prefix_gain: float = 1.0,
         query_dropout: float = 0.0,
         label_smoothing: float = 0.1,
+        loss_over: Literal["tokens", "images"] = "tokens",
         max_caption_tokens: int = 18,
         train_text_decoder: bool = False,
         dropout_in_training: bool = True,
@@ -71,6 +72,8 @@ class ScaCaptioner(nn.Module):
             prefix_gain: Constant factor on the whole prefix.
             query_dropout: Dropout on the query outputs, in training only.
             label_smoothing: Share of each target spread over the vocabulary.
+            loss_over: Whether the loss is the mean over all tokens of a batch, or over its images'
+                own means.
             max_caption_tokens: Training captions are cut to this before the end token.
             train_text_decoder: Whether the text decoder learns; it must not be shared then.
             dropout_in_training: Whether the text decoder's own dropout is on in training.
@@ -92,6 +95,7 @@ class ScaCaptioner(nn.Module):
         self.prefix_gain = prefix_gain
         self.query_dropout = query_dropout
         self.label_smoothing = label_smoothing
+        self.loss_over = loss_over
         self.max_caption_tokens = max_caption_tokens
         self.train_text_decoder = train_text_decoder
         self.dropout_in_training = dropout_in_training
@@ -130,19 +134,26 @@ class ScaCaptioner(nn.Module):
     def loss(self, batch: RegionBatch) -> Tensor:
         """Return the mean token loss of the batch; every caption head learns every caption.
 
+        With `loss_over` images each image counts alike, however many tokens its captions have.
+
         Raises:
             ValueError: The batch has no regions or no captions.
         """
         if not batch.captions:
             raise ValueError("a training batch needs at least one region, each with a caption")
-        outputs_NHQC = self.query_outputs(self._features(batch))
+        features = self._features(batch)
+        outputs_NHQC = self.query_outputs(features)
         prefix = self.prefix(outputs_NHQC, batch.region_tasks())
         tokens = self.text_decoder.tokenize(batch.captions, self.max_caption_tokens)
+        heads = outputs_NHQC.shape[1]
+        by_image = self.loss_over == "images"
         self._set_decoder_mode()
         return self.text_decoder.loss(
             prefix,
-            tokens.repeat_interleave(outputs_NHQC.shape[1]),
+            tokens.repeat_interleave(heads),
             self.label_smoothing,
+            image_index_N=features.image_index_N.repeat_interleave(heads) if by_image else None,
+            num_images=features.num_images,
             checkpoint=self.checkpoint_text_decoder,
         )
 

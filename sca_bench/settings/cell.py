@@ -113,11 +113,20 @@ class TrainSettings(Settings):
     prompt: Literal["box", "point", "box_point", "random_point"] = "box"
     """What a region is prompted with in training and validation."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    as_published: tuple[Literal["loss", "warmup"], ...] = of_kind("result", (), since="0.2")
+    """Repeat the published recipe where ours differs. `loss`: the mean of the single images' mean
+    token losses, as with one image a GPU, in place of the mean over all tokens of a batch.
+    `warmup`: step 0 has rate 0 and step `warmup_steps` the first full one; ours is a step ahead."""
     order_seed: int | None = Field(None, ge=0)
     """Seed of data order, draws and permutation; the run's own where None. Seeds that share it
     differ in initial weights and dropout only, and may train in lockstep."""
     val_every: int = of_kind("cost", 5_000, ge=1)
     """Steps between validations; the last step's weights are kept, so this moves no number."""
+
+    @field_validator("as_published")
+    @classmethod
+    def _in_one_order(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(sorted(set(value)))
 
     def order(self, seed: int) -> int:
         """Return the seed of the data order of a run with this seed."""

@@ -35,12 +35,21 @@ class _FileSplit(_Split):
     images: str = of_kind("path")
     """Folder of the image files."""
     min_side_px: float = Field(1.0, ge=0)
-    """Boxes with a side of at most this many original pixels are dropped, and counted."""
+    """Boxes with a side of at most this many original pixels are dropped, and counted (unless
+    `as_published` holds `regions`)."""
     image_ids: str | None = of_kind("path", None)
     """A JSON list of image ids (or a split file, with `split`) to keep."""
     split: str | None = None
     """Key inside `image_ids`, or the `source_split` of the image records."""
     max_images: int | None = Field(None, ge=1)
+    as_published: tuple[Literal["regions", "white_space"], ...] = of_kind("result", (), since="0.2")
+    """Read annotations as the published code did. `regions`: every one counts, whatever its size,
+    place or phrase, and boxes are not cut to their image. `white_space`: phrases keep theirs."""
+
+    @field_validator("as_published")
+    @classmethod
+    def _in_one_order(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(sorted(set(value)))
 
 
 class VisualGenomeSplit(_FileSplit):

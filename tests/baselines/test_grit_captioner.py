@@ -148,6 +148,8 @@ def test_without_original_images(grit, two_images):
 
 
 class TestContract(CaptionerContract):
+    trains = "never"
+
     def captioner(self):
         return captioner()
 
@@ -200,6 +202,22 @@ def test_images_of_the_batch_may_come_in_any_order(two_images):
     pixels = images(*SIZES_HW)
     turned = batch(pixels[::-1], BOXES[::-1], [CAPTIONS[3], *CAPTIONS[:3]])
     assert model.loss(turned).item() == pytest.approx(model.loss(two_images).item(), abs=1e-5)
+
+
+def test_the_loss_as_published_counts_images_alike(two_images):
+    """The mean of what the single images' losses are, three regions in one and one in the other."""
+    model = learner()
+    pixels, captions = images(*SIZES_HW), [CAPTIONS[:3], CAPTIONS[3:]]
+    singles = [
+        model.loss(batch([image], [boxes], said)).item()
+        for image, boxes, said in zip(pixels, BOXES, captions, strict=True)
+    ]
+    over_tokens = model.loss(two_images).item()
+    model.loss_over = "images"
+    assert model.loss(two_images).item() == pytest.approx(sum(singles) / 2, abs=1e-5)
+    assert abs(sum(singles) / 2 - over_tokens) > 1e-3
+    turned = batch(pixels[::-1], BOXES[::-1], [CAPTIONS[3], *CAPTIONS[:3]])
+    assert model.loss(turned).item() == pytest.approx(sum(singles) / 2, abs=1e-5)
 
 
 def test_captions_are_cut(two_images):

@@ -6,9 +6,10 @@ from sca_bench.cli import main
 from sca_bench.errors import InputError
 from sca_bench.metrics import registry
 from sca_bench.metrics.protocol import Scored
-from sca_bench.metrics.registry import MetricSpec, all_metrics, get_metric, spec_of_value
+from sca_bench.metrics.registry import MetricSpec, get_metric, spec_of_value
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.score import Scorer
+from sca_bench.plugins import attribute
 
 ROWS = [CaptionRow("1", "i", "A DOG", ("a dog",)), CaptionRow("2", "i", "a cat", ("a cat",))]
 PLUGIN = """
@@ -97,15 +98,6 @@ def test_a_near_name_is_suggested(plug):
         get_metric("shoutet")
 
 
-def test_a_name_registered_twice_is_refused(plug):
-    plug(Point("shouted", _spec), Point("shouted", _spec))
-    assert "shouted" in all_metrics(), "one spec that two entry points name"
-    taken = MetricSpec("meteor", "", "meteor", "mine", compute="my_metrics:shouted")
-    plug(Point("meteor", lambda: taken, "my_metrics:METEOR"))
-    with pytest.raises(InputError, match="meteor: registered twice, the second by my_metrics:METE"):
-        all_metrics()
-
-
 def _import_fault():
     import no_such_package_at_all  # noqa: F401
 
@@ -150,7 +142,7 @@ def test_a_computation_that_fails_is_a_reason(plug, attribute, reason):
 def test_every_own_computation_is_found():
     for spec in registry.METRICS.values():
         if spec.compute:
-            assert callable(registry._attribute(spec.compute)), spec.name
+            assert callable(attribute(spec.compute)), spec.name
 
 
 def test_scored_parts_keep_their_rows():

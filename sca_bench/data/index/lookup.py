@@ -32,6 +32,7 @@ from sca_bench.data.readers.coco_instances import ALSO_IN
 from sca_bench.data.readers.selection import FileSplit
 from sca_bench.data.region_set import RegionSet
 from sca_bench.settings import CocoPanopticSplit, RefCocoSplit, VisualGenomeSplit
+from sca_bench.settings.base import defaults_since
 from sca_bench.settings.data import INDEX_FOLDER
 
 READERS = "readers-2"
@@ -105,7 +106,9 @@ def sources(split: FileSplit) -> dict[str, Path]:
 
 def _name(split: FileSplit) -> str:
     """Return the folder name of a split's index: what is read, and with which settings."""
-    settings = split.model_dump(mode="json", exclude=_WITHOUT)
+    since = defaults_since(type(split))
+    unchanged = {name for name, value in since.items() if getattr(split, name) == value}
+    settings = split.model_dump(mode="json", exclude=_WITHOUT | unchanged)
     # Files beside the annotations are named from there, so that the whole folder may be moved.
     home = annotations_of(split).resolve().parent
     for key, path in sources(split).items():

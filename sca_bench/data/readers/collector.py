@@ -10,7 +10,7 @@ from sca_bench.boxes import BoxFault, fit_box, xywh_to_xyxy
 from sca_bench.data.readers.selection import FileSplit, Selection
 from sca_bench.data.region_set import RegionSet, reasons
 from sca_bench.errors import InputError
-from sca_bench.types import ImageRecord, Region
+from sca_bench.types import BoxXYXY, ImageRecord, Region
 
 EMPTY_PHRASE = "empty phrase"
 CROWD = "crowd"
@@ -88,17 +88,23 @@ class Collector:
             region_id: Unique in the file.
             box_xywh: Left, top, width, height in original pixels.
             references: Its references; runs of white space become one blank, none at the ends,
-                and empty ones are left out.
+                and empty ones are left out, both unless the split reads them as published.
             mask_rle: COCO run-length mask in original pixels, if there is one.
         """
         image = self._image
         assert image is not None, "open_image comes first"
         box_xyxy = xywh_to_xyxy(*box_xywh)
-        box = fit_box(box_xyxy, image.width, image.height, self._split.min_side_px)
+        all_count = "regions" in self._split.as_published
+        box: BoxXYXY | BoxFault = box_xyxy
+        if not all_count:
+            box = fit_box(box_xyxy, image.width, image.height, self._split.min_side_px)
         if isinstance(box, BoxFault):
             self.drop(self._reason(box))
             return
-        references = tuple(cleaned for text in references if (cleaned := " ".join(text.split())))
+        if "white_space" not in self._split.as_published:
+            references = tuple(" ".join(text.split()) for text in references)
+        if not all_count:
+            references = tuple(text for text in references if text.strip())
         if not references:
             self.drop(EMPTY_PHRASE)
             return

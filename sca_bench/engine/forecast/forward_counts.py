@@ -117,6 +117,7 @@ TIMELESS = {
     "final_lr_ratio",
     "clip_norm",
     "label_smoothing",
+    "as_published",
     "steps",
     "order_seed",
     "val_every",

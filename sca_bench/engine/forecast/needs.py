@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from sca_bench.errors import InputError, NotComputed
@@ -19,8 +20,10 @@ from sca_bench.metrics.caption_text.similarity import model_folder
 from sca_bench.metrics.coco_caption.java import find_java
 from sca_bench.metrics.coco_caption.spice import corenlp_folder
 from sca_bench.metrics.registry import get_metric
+from sca_bench.plugins import is_own
 from sca_bench.study.keys.fingerprint import HUB_KEYS, path_settings
 from sca_bench.study.suite.suite import FIRST_OF_IMAGE, Suite
+from sca_bench.variants import get_variant
 from sca_bench.walk import walk
 from sca_bench.weight_paths import PACKAGE_PREFIX, PREFIX, resolve
 
@@ -50,7 +53,8 @@ class Need:
 
 def needs_of(suite: Suite, runs_dir: Path) -> list[Need]:
     """Return everything a suite needs, files first."""
-    return [*_files(suite), *_programs(suite), *_of_metrics(suite), *_machine(suite, runs_dir)]
+    code = [*_of_variants(suite), *_programs(suite), *_of_metrics(suite)]
+    return [*_files(suite), *code, *_machine(suite, runs_dir)]
 
 
 def missing(needs: list[Need]) -> list[Need]:
@@ -107,6 +111,24 @@ def _hub(key: str, name: str) -> Need:
 def _size(path: Path) -> str:
     files = [path] if path.is_file() else [p for _, p in walk(path, strict=False)]
     return f"{sum(p.stat().st_size for p in files) / 2**20:.1f} MiB"
+
+
+def _of_variants(suite: Suite) -> Iterator[Need]:
+    """Yield the code that variants of other packages name and that is not there."""
+    for name in sorted({cell.settings.variant for cell in suite.cells}):
+        for field, path in get_variant(name).named_code().items():
+            module = path.partition(":")[0]
+            if not is_own(path) and not _is_there(module):
+                get = "repair or reinstall the package"
+                yield Need(f"variant {name}", "missing", f"{field} {path}: no module {module}", get)
+
+
+def _is_there(module: str) -> bool:
+    """Look for a module; only the packages that it lies in are imported for it."""
+    try:
+        return find_spec(module) is not None
+    except Exception:  # another package's, on import
+        return False
 
 
 def _programs(suite: Suite) -> Iterator[Need]:

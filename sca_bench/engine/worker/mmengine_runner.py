@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from mmengine.optim import (
     LinearLR,
     OptimWrapper,
     OptimWrapperDict,
+    _ParamScheduler,
 )
+from mmengine.optim.scheduler.lr_scheduler import LRSchedulerMixin
 from mmengine.runner import IterBasedTrainLoop, Runner
 from mmengine.visualization import Visualizer
 from torch import nn
@@ -89,15 +92,24 @@ class ClippedAmpOptimWrapper(_QuietClip, AmpOptimWrapper):  # type: ignore[misc]
     """`AmpOptimWrapper` (loss scaling for fp16) with quiet clipping."""
 
 
+_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+_NAMED_AS_NORM = re.compile(r"Norm(\d[dD])?$")
+
+
+def _scales_a_norm(module: nn.Module, parameter: nn.Parameter) -> bool:
+    """Say whether a parameter is a norm's. Language models bring norms of classes of their own."""
+    named = parameter.ndim <= 1 and _NAMED_AS_NORM.search(type(module).__name__)
+    return isinstance(module, _NORMS) or bool(named)
+
+
 def parameter_groups(model: nn.Module, settings: CellSettings) -> list[dict[str, Any]]:
     """Split the trainable parameters: no weight decay on biases and norms, own decoder rate."""
     train = settings.train
-    norms = (nn.LayerNorm, nn.GroupNorm)
     plain = {
         f"{name}.{leaf}" if name else leaf
         for name, module in model.named_modules()
-        for leaf, _ in module.named_parameters(recurse=False)
-        if isinstance(module, norms) or leaf == "bias"
+        for leaf, parameter in module.named_parameters(recurse=False)
+        if leaf == "bias" or _scales_a_norm(module, parameter)
     }
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     decoder = [id(p) for p in getattr(model, "text_decoder", nn.Module()).parameters()]
@@ -119,8 +131,7 @@ def parameter_groups(model: nn.Module, settings: CellSettings) -> list[dict[str,
 def build_optimiser(member: Member, device: torch.device) -> Any:
     """Return AdamW in an mmengine wrapper, with clipping and, for fp16, loss scaling."""
     train = member.settings.train
-    if not isinstance(member.captioner, nn.Module):
-        raise TypeError(f"{member.settings.variant} is trained by gradient but is no nn.Module")
+    assert isinstance(member.captioner, nn.Module), "build_member lets nothing else through"
     groups = parameter_groups(member.captioner, member.settings)
     optimiser = torch.optim.AdamW(
         groups, lr=train.learning_rate, betas=train.betas, fused=device.type == "cuda"
@@ -134,24 +145,47 @@ def build_optimiser(member: Member, device: torch.device) -> Any:
     return ClippedOptimWrapper(optimizer=optimiser, clip_grad=clip)
 
 
+class WarmUpFromZero(LRSchedulerMixin, _ParamScheduler):  # type: ignore[misc]
+    """Linear warm-up as published: step 0 has rate 0, step `num_steps` the first full one.
+
+    Source: transformers, `get_cosine_schedule_with_warmup`.
+    """
+
+    def __init__(self, optimizer: Any, num_steps: int) -> None:
+        self.num_steps = num_steps
+        super().__init__(optimizer, begin=0, end=num_steps + 1, by_epoch=False)
+
+    def _get_value(self) -> list[float]:
+        return [base * (self.last_step / self.num_steps) for base in self.base_values]
+
+
 def build_schedule(wrapper: Any, train: TrainSettings) -> list[Any]:
-    """Return linear warm-up followed by a cosine to `final_lr_ratio`, by step."""
-    warmup = min(train.warmup_steps, max(train.steps - 1, 0))
+    """Return linear warm-up followed by a cosine to `final_lr_ratio`, by step.
+
+    Ours begins with the first share of the rate, and leaves at least one step after itself.
+    """
     schedule: list[Any] = []
-    if warmup > 0:
+    if "warmup" in train.as_published:
+        warmup = train.warmup_steps
+        if warmup > 0:
+            schedule.append(WarmUpFromZero(wrapper, warmup))
+    else:
+        warmup = min(train.warmup_steps, max(train.steps - 1, 0))
+        if warmup > 0:
+            schedule.append(
+                LinearLR(wrapper, start_factor=1 / warmup, by_epoch=False, begin=0, end=warmup)
+            )
+    if warmup < train.steps:
         schedule.append(
-            LinearLR(wrapper, start_factor=1 / warmup, by_epoch=False, begin=0, end=warmup)
+            CosineAnnealingLR(
+                wrapper,
+                T_max=train.steps - warmup,
+                eta_min_ratio=train.final_lr_ratio,
+                by_epoch=False,
+                begin=warmup,
+                end=train.steps,
+            )
         )
-    schedule.append(
-        CosineAnnealingLR(
-            wrapper,
-            T_max=max(train.steps - warmup, 1),
-            eta_min_ratio=train.final_lr_ratio,
-            by_epoch=False,
-            begin=warmup,
-            end=train.steps,
-        )
-    )
     return schedule
 
 

@@ -54,7 +54,10 @@ class ValidationSummary(_OverRegions):
 
     def __init__(self, regions: Sequence[Region]) -> None:
         super().__init__()
-        self._references = {r.region_id: {c.lower() for c in r.references} for r in regions}
+        # As captions are decoded: whatever white space the references were read with.
+        self._references = {
+            r.region_id: {" ".join(text.lower().split()) for text in r.references} for r in regions
+        }
 
     def process(self, data_batch: Any, data_samples: Sequence[MemberPrediction]) -> None:
         """Keep what the summary needs of each prediction."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sca_bench.captioner import RegionCaptioner, SharesPrefix
+from sca_bench.captioner import RegionCaptioner, SharesPrefix, fault_of_captioner
 from sca_bench.data.overlap import overlaps
 from sca_bench.data.pipeline.dataset import RegionDataset, ViewDataset
 from sca_bench.data.region_set import RegionSet
@@ -33,10 +33,16 @@ from sca_bench.variants import SAM_PARTS, SCA_PARTS
 
 
 def build_member(cell: CellJob, parts: Any, device: torch.device) -> Member:
-    """Build one cell's captioner inside its own random stream, with what it starts from."""
-    rng = RngStream(cell.seed, device)
+    """Build one cell's captioner inside its own random stream, with what it starts from.
+
+    Raises:
+        TypeError: The variant's builder gave what the loop cannot work with.
+    """
+    rng, spec = RngStream(cell.seed, device), cell.identity.spec
     with rng.active():
-        captioner: RegionCaptioner = cell.identity.spec.load()(cell.settings, parts)
+        captioner: RegionCaptioner = spec.load()(cell.settings, parts)
+    if fault := fault_of_captioner(captioner, spec.trains):
+        raise TypeError(f"{type(captioner).__name__} is no captioner for {spec.name}: {fault}")
     start_weights(captioner, cell.settings)
     if isinstance(captioner, nn.Module):
         captioner.to(device)

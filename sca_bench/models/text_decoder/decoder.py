@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from sca_bench.batch import mean_over_images
 from sca_bench.captioner import Decoding
 from sca_bench.errors import InputError
 from sca_bench.models.text_decoder.activation_checkpointing import checkpointing
@@ -162,14 +163,20 @@ class TextDecoder(nn.Module):
         tokens: CaptionTokens,
         label_smoothing: float = 0.0,
         *,
+        image_index_N: Tensor | None = None,
+        num_images: int = 0,
         checkpoint: bool = False,
     ) -> Tensor:
         """Return the mean cross entropy over all tokens of all captions, end tokens included.
+
+        Where images are given it is the mean of the single images' means instead.
 
         Args:
             prefix_NPD: What stands in front of each caption.
             tokens: The captions.
             label_smoothing: Share of the target spread evenly over the vocabulary.
+            image_index_N: The image of each caption, 0 to `num_images` - 1.
+            num_images: Their number.
             checkpoint: Keep no activations inside the layers; the backward pass computes them
                 again, with the same dropout.
         """
@@ -181,9 +188,14 @@ class TextDecoder(nn.Module):
             wanted_K = (labels_NT != IGNORED).nonzero()[:, 0]
         hidden_KD = hidden_NTD.flatten(0, 1).index_select(0, wanted_K)
         logits_KV = self.language_model.get_output_embeddings()(hidden_KD)
-        return F.cross_entropy(
-            logits_KV.float(), labels_NT[wanted_K], label_smoothing=label_smoothing
+        labels_K = labels_NT[wanted_K]
+        if image_index_N is None:
+            return F.cross_entropy(logits_KV.float(), labels_K, label_smoothing=label_smoothing)
+        losses_K = F.cross_entropy(
+            logits_KV.float(), labels_K, label_smoothing=label_smoothing, reduction="none"
         )
+        rows_K = wanted_K // tokens.labels_NT.shape[1]
+        return mean_over_images(losses_K, image_index_N.index_select(0, rows_K), num_images)
 
     @torch.no_grad()
     def generate(self, prefix_NPD: Tensor, decoding: Decoding) -> Generated:

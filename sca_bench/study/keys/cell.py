@@ -15,14 +15,20 @@ from sca_bench.settings.base import defaults_since
 from sca_bench.study.keys.fingerprint import digest_json
 from sca_bench.types import FAMILIES, Family, Prompt
 from sca_bench.variants import SAM_PARTS, SCA_PARTS, VariantSpec, get_variant
+from sca_bench.weight_paths import PREFIX as EMBEDDED
 
 KEY_LENGTH = 12
 FEATURES_REVISION = "3"
 """Raised whenever the code of SAM's frozen features moves a number of them."""
+OPTIMISER_REVISION = "2"
+"""Raised whenever the optimiser treats some module in another way. It counts where one is trained
+that did not come with this package, whose own have LayerNorms only."""
 _UNSAID_FEATURES = "2"
 """The revision that no key names: keys were made before it was part of them."""
 _UNSAID_WORLD = "scenes-1"
 """The world of all runs whose record does not say it."""
+_UNSAID_OPTIMISER = "1"
+"""Likewise: RMSNorms and norms of other classes were decayed as weights are."""
 
 
 @dataclass(frozen=True)
@@ -33,21 +39,28 @@ class Revisions:
         variant: Of the variant (`VariantSpec.revision`).
         features: Of SAM's frozen features; it counts for variants that read them.
         world: Of rendered scenes; it counts where a split is made of them.
+        optimiser: Of the optimiser; it counts where a module of others is trained.
     """
 
     variant: str
     features: str = _UNSAID_FEATURES
     world: str = _UNSAID_WORLD
+    optimiser: str = _UNSAID_OPTIMISER
 
     @property
     def beside_variant(self) -> dict[str, str]:
         """What a record keeps beside the variant's own."""
-        return {"features": self.features, "world": self.world}
+        return {"features": self.features, "world": self.world, "optimiser": self.optimiser}
 
 
 def todays_revisions(variant: str) -> Revisions:
     """Return the revisions that a run of a variant is made with now."""
-    return Revisions(get_variant(variant).revision, FEATURES_REVISION, WORLD_VERSION)
+    return Revisions(
+        get_variant(variant).revision,
+        FEATURES_REVISION,
+        WORLD_VERSION,
+        OPTIMISER_REVISION,
+    )
 
 
 RunSplit = Literal["train", "val", "captioned"]
@@ -231,6 +244,8 @@ class CellIdentity:
         values["variant.revision"] = self.revisions.variant
         if self._reads_sam and self.revisions.features != _UNSAID_FEATURES:
             values["features.revision"] = self.revisions.features
+        if self._trains_modules_of_others and self.revisions.optimiser != _UNSAID_OPTIMISER:
+            values["optimiser.revision"] = self.revisions.optimiser
         return values
 
     @cached_property
@@ -275,6 +290,14 @@ class CellIdentity:
         """
         code = self.revisions.features if self._reads_sam else self.revisions.variant
         return [self.spec.parts or self.spec.name, self.spec.trains, code]
+
+    @property
+    def _trains_modules_of_others(self) -> bool:
+        """Whether it trains by gradient what may have norms that no module of this package has."""
+        decoder = self.settings.text_decoder
+        given = decoder.trainable and not decoder.weights.startswith(EMBEDDED)
+        given = given and self.spec.parts == SCA_PARTS
+        return self.spec.trains == "gradient" and (given or not self.spec.is_own)
 
     @property
     def _reads_sam(self) -> bool:

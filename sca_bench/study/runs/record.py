@@ -43,8 +43,9 @@ class RunRecord(_Stored):
         settings: The resolved `CellSettings`.
         inputs: Content digest of every path setting.
         variant: Registry name; `revision` is its code revision.
-        revisions: Revisions of other code in its key, `features` and `world` (older records lack
-            it, and were made with the first that counted: see `study.keys.cell.Revisions`).
+        revisions: Revisions of other code in its key, `features`, `world` and `optimiser` (older
+            records lack some, and were made with the first that counted: see
+            `study.keys.cell.Revisions`).
         scores: Name of a value (`metrics.value_names`) -> score.
         subsets: Name of a subset that was scored -> digest of the file that says its regions.
         cost: Ledger in the unit of each name's suffix (`_s`, `_mib`, `num_`). `train_s` is the

@@ -18,7 +18,7 @@ from sca_bench.study.runs.record import RunRecord
 
 OLDER = "older revision"
 """What marks such a run wherever it is listed."""
-_BESIDE = ("features", "world")
+_BESIDE = ("features", "world", "optimiser")
 
 
 def made_with(record: RunRecord) -> Revisions:
@@ -52,6 +52,8 @@ def raised(record: RunRecord, settings: CellSettings | None = None) -> list[str]
         then, now = (CellIdentity(settings, record.inputs, c).key_values for c in (old, today))
         if then.get("features.revision") != now.get("features.revision"):
             pairs.append(("features revision", old.features, today.features))
+        if then.get("optimiser.revision") != now.get("optimiser.revision"):
+            pairs.append(("optimiser revision", old.optimiser, today.optimiser))
         if any(then[key] != now[key] for key in then if key.endswith(".world")):
             pairs.append(("world", old.world, today.world))
     return [f"{what} {a}, today {b}" for what, a, b in pairs if a != b]

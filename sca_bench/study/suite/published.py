@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import sca_bench
 from sca_bench.errors import InputError, did_you_mean
+from sca_bench.study.suite.shipped import shipped
 
 PUBLISHED = "published.csv"
 TIMES_100 = "x100"
@@ -117,10 +117,9 @@ class Published:
 
 
 def find_published(reports_dir: Path | None = None) -> Path | None:
-    """Return the file in a reports folder, else the one beside the package, else None."""
-    beside = Path(sca_bench.__file__).parents[1] / "reports"
-    folders = [beside] if reports_dir is None else [reports_dir, beside]
-    return next((d / PUBLISHED for d in folders if (d / PUBLISHED).is_file()), None)
+    """Return the file in a reports folder, else the one that comes with the package, else None."""
+    own = None if reports_dir is None else reports_dir / PUBLISHED
+    return own if own is not None and own.is_file() else shipped(f"reports/{PUBLISHED}")
 
 
 def read_published(path: Path) -> Published:

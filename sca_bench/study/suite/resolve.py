@@ -151,7 +151,9 @@ class Resolver:
         with at(self.path):
             settings = m.validate(self._fill_paths(nested), origin)
         with at(origin.get("variant", self.path)):
-            get_variant(settings.variant)
+            spec = get_variant(settings.variant)
+        with at(self.path):
+            spec.check(settings)
         return ResolvedCell(name, coordinates, settings, control, adjusted)
 
     def _chain(self, nested: m.Nested) -> list[Any]:

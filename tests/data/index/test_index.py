@@ -99,7 +99,7 @@ def test_without_the_folder_there_is_no_index(vg, counted):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"min_side_px": 6}, {"max_images": 1}, {"split": "VG_100K"}],
+    [{"min_side_px": 6}, {"max_images": 1}, {"split": "VG_100K"}, {"as_published": ["regions"]}],
     ids=lambda changes: next(iter(changes)),
 )
 def test_other_settings_have_an_index_of_their_own(vg, counted, changes):

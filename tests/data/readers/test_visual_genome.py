@@ -59,6 +59,37 @@ def test_an_empty_phrase_is_dropped_and_counted(vg):
     assert read(vg).dropped == {"empty phrase": 1}
 
 
+def test_every_annotation_counts_as_published(vg):
+    """The published numbers are over all regions, boxes as they are stored, empty phrases too."""
+    boxes = [(4, 2, 0, 8), (41, 2, 5, 5), (38, 2, 50, 5)]
+    for region, box in zip(vg.regions[0]["regions"], boxes, strict=True):
+        region.update(zip(("x", "y", "width", "height"), box, strict=True))
+    vg.regions[1]["regions"][0]["phrase"] = " \n"
+    assert len(read(vg, min_side_px=3).regions) == 1
+    region_set = read(vg, min_side_px=3, as_published=["regions"])
+    assert [r.region_id for r in region_set.regions] == ["11", "12", "13", "21", "22"]
+    found = [r.box_xyxy for r in region_set.regions_of("1")]
+    assert found == [(4, 2, 4, 10), (41, 2, 46, 7), (38, 2, 88, 7)]
+    assert region_set.regions_of("2")[0].references == ("",)
+    assert (region_set.dropped, region_set.num_clipped) == ({}, 0)
+
+
+def test_phrases_keep_their_white_space_as_published(vg):
+    raw = [" the clock  is\tgreen ", "red car\n", "a door"]
+    for region, phrase in zip(vg.regions[0]["regions"], raw, strict=True):
+        region["phrase"] = phrase
+    vg.regions[1]["regions"][0]["phrase"] = " \n"
+
+    def phrases(**changes):
+        region_set = read(vg, **changes)
+        return [r.references[0] for r in region_set.regions_of("1")], region_set.dropped
+
+    empty = {"empty phrase": 1}
+    assert phrases() == (["the clock is green", "red car", "a door"], empty)
+    assert phrases(as_published=["white_space"]) == (raw, empty)
+    assert phrases(as_published=["white_space", "regions"]) == (raw, {})
+
+
 def test_an_image_that_loses_all_regions_is_left_out_and_counted(vg):
     region_set = read(vg, min_side_px=15)
     assert list(region_set.images) == ["1"]

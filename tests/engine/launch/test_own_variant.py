@@ -1,5 +1,6 @@
 """A third party's variant, as the README describes it, runs through the same loop."""
 
+import dataclasses
 import sys
 import textwrap
 
@@ -8,6 +9,8 @@ import torch
 from helpers.command import finish
 
 from sca_bench import variants
+from sca_bench.engine.job import Outcome
+from sca_bench.engine.worker.prepare import prepare
 from sca_bench.metrics.rows import read_rows
 from sca_bench.study.runs.store import PREDICTIONS, Store
 
@@ -99,14 +102,40 @@ def test_an_installed_package_is_found_from_outside(tmp_path, suite_file, proces
     assert "'mine' is not registered" in out
 
 
-def test_a_name_registered_twice_is_refused(my_package, monkeypatch):
-    class Twin(Point):
-        def load(self):
-            return variants.VariantSpec(name="sca", builder="x:y", summary="another")
+NO_MODULE = """
+class Mine:
+    def loss(self, batch): ...
+    def generate(self, batch, decoding): ...
+    def trainable_state(self): ...
+    def load_trainable_state(self, state, where=""): ...
+def build(settings, parts=None):
+    return Mine()
+"""
+NOTHING_TO_TRAIN = MODULE.replace("torch.rand(())", "torch.rand(()), requires_grad=False")
 
-    monkeypatch.setattr(variants, "entry_points", lambda group: [Twin()])
-    with pytest.raises(variants.InputError, match="sca: registered twice"):
-        variants.all_variants()
+
+@pytest.mark.parametrize(
+    ("module", "trains", "reason"),
+    [
+        (NO_MODULE, "gradient", "by gradient, so it has to be a torch.nn.Module"),
+        (MODULE.replace("def loss", "def los"), "gradient", "by gradient, but has no loss"),
+        (NOTHING_TO_TRAIN, "gradient", "has no parameter that requires one"),
+        (MODULE, "once", "learns once, but has neither fit nor fit_features"),
+        (NO_MODULE.replace("generate", "generates"), "never", "it has no generate"),
+    ],
+)
+def test_what_the_loop_cannot_train_is_met_before_training(
+    my_package, tmp_path, monkeypatch, group_job, module, trains, reason
+):
+    (tmp_path / "my_package.py").write_text(module, encoding="utf-8")
+    spec = dataclasses.replace(Point().load(), trains=trains)
+    monkeypatch.setattr(Point, "load", lambda self: spec)
+    job = group_job({"variant": "mine"})
+    outcome = Outcome()
+    prepare(job, outcome, tmp_path / "progress")
+    (said,) = outcome.failed.values()
+    assert said.startswith("TypeError: Mine is no captioner for mine: it ")
+    assert reason in said
 
 
 DESIGN = """

@@ -40,9 +40,14 @@ def assert_equal(one, two):
 
 
 def test_a_cell_in_lockstep_equals_the_cell_alone(group_job, run_group, tmp_path):
-    together = group_job(*DEPTHS)
+    """Whatever its depth, rate, loss and warm-up are, and those of the cells beside it."""
+    cells = (*DEPTHS, {"train.as_published": ["loss", "warmup"]})
+    together = group_job(*cells)
+    assert len({cell.identity.prefix_key for cell in together.cells}) == 1
     assert not run_group(together).failed
-    for index, change in enumerate(DEPTHS):
+    log = Store(together.runs_dir).log(together.cells[-1].cell_id, 0)
+    assert next(row["lr"] for row in log if row["step"] == 1) == 0
+    for index, change in enumerate(cells):
         alone = group_job(change, runs=tmp_path / f"alone{index}")
         run_group(alone)
         assert_equal(trained(together, index), trained(alone))

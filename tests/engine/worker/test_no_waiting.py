@@ -31,10 +31,12 @@ def batch(cell_settings):
     return collate([dataset.view(i, 0) for i in range(len(dataset))])
 
 
-@pytest.mark.parametrize("variant", NAMES)
-def test_a_step_asks_for_no_content(cell_settings, batch, variant, monkeypatch):
+@pytest.mark.parametrize(
+    ("variant", "published"), [*((name, []) for name in NAMES), ("sca_mask_heads", ["loss"])]
+)
+def test_a_step_asks_for_no_content(cell_settings, batch, variant, published, monkeypatch):
     monkeypatch.setattr(masking_utils, "find_packed_sequence_indices", lambda ids: None)
-    settings = cell_settings({"variant": variant})
+    settings = cell_settings({"variant": variant, "train.as_published": published})
     spec = get_variant(variant)
     captioner = spec.load()(settings, spec.load_parts(settings))
     expected = captioner.loss(batch)

@@ -160,6 +160,20 @@ def test_a_batch_equals_its_singles(build, batch, case):
 
 
 @every
+def test_the_loss_as_published_counts_images_alike(build, batch, case):
+    """The mean of what the single images' losses are, three regions in one and two in the other."""
+    over_tokens = build(case)
+    changes = {**ALL[case].get("train", {}), "as_published": ["loss"]}
+    over_images = build(case, train=changes)
+    singles = [
+        over_tokens.loss(select(batch, *one)) for one in ([[0], [[0, 1, 2]]], [[1], [[0, 1]]])
+    ]
+    expected = torch.stack(singles).mean()
+    torch.testing.assert_close(over_images.loss(batch), expected, atol=1e-5, rtol=1e-5)
+    assert abs(over_tokens.loss(batch) - expected) > 1e-3
+
+
+@every
 def test_trained_state_round_trip(build, batch, case):
     model, other = build(case), build(case)
     with torch.no_grad():

@@ -58,6 +58,16 @@ def test_loss_equals_the_plain_formula(decoder, smoothing):
     expected = per_token[tokens.labels_NT != IGNORED].mean()
     actual = decoder.loss(prefix, tokens, smoothing)
     torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
+    # As published: the first caption of image 2, the second of image 0, none of image 1.
+    counts = (tokens.labels_NT != IGNORED).sum(1)
+    assert counts.tolist() == [4, 7]
+    means = per_token.masked_fill(tokens.labels_NT == IGNORED, 0).sum(1) / counts
+    images = {"image_index_N": torch.tensor([2, 0]), "num_images": 3}
+    found = decoder.loss(prefix, tokens, smoothing, **images)
+    torch.testing.assert_close(found, means.mean(), atol=1e-5, rtol=1e-5)
+    assert abs(found - actual) > 1e-3
+    one = {"image_index_N": torch.tensor([0, 0]), "num_images": 1}
+    torch.testing.assert_close(decoder.loss(prefix, tokens, smoothing, **one), expected)
     actual.backward()
     assert prefix.grad.abs().sum() > 0
     assert all(p.grad is None for p in decoder.parameters())

@@ -5,7 +5,9 @@ import json
 import os
 
 import pytest
+from pydantic import ValidationError
 
+from sca_bench import variants
 from sca_bench.data.image_files import ImageFolder
 from sca_bench.errors import InputError
 from sca_bench.settings import CellSettings
@@ -13,16 +15,18 @@ from sca_bench.settings.data import INDEX_FOLDER
 from sca_bench.study.keys.cell import CellIdentity, todays_revisions
 from sca_bench.study.keys.fingerprint import Fingerprints
 from sca_bench.variants import all_variants, get_variant
+from sca_bench.weight_paths import WEIGHTS_DIR
 
 SCENES = {"dataset": "scenes", "num_images": 3, "first_seed": 0}
 
 
-def settings(train, variant="sca"):
+def settings(train, variant="sca", decoder=None, recipe=None):
     return CellSettings.model_validate(
         {
             "variant": variant,
             "sam": {"size": "tiny", "weights": "random"},
-            "text_decoder": {"weights": "random"},
+            "text_decoder": decoder or {"weights": "random"},
+            "train": recipe or {},
             "data": {"train": train, "test": {**SCENES, "first_seed": 9}},
         }
     )
@@ -41,6 +45,75 @@ def test_the_revision_of_its_variants_code_is_part_of_every_key(variant):
         assert other.training_key != today.training_key
     else:
         assert other.training_key == today.training_key == ""
+
+
+OPTIMISER = {
+    "a frozen decoder": ({}, False),
+    "one that ships": ({"weights": "embedded:lm_scenes", "trainable": True}, False),
+    "one of others": ({"weights": "some/llama", "trainable": True}, True),
+}
+
+
+@pytest.mark.parametrize("case", OPTIMISER)
+@pytest.mark.parametrize("variant", ["sca", "sca_roi_align"])
+def test_the_optimisers_revision_counts_where_a_module_of_others_is_trained(variant, case):
+    """Its norms may be of kinds that no module of this package has."""
+    decoder, counts = OPTIMISER[case]
+    cell = settings(SCENES, variant, decoder)
+    today = CellIdentity(cell, {"text_decoder.weights": "1234"})
+    older = dataclasses.replace(todays_revisions(variant), optimiser="1")
+    before = CellIdentity(cell, {"text_decoder.weights": "1234"}, older)
+    assert (before.cell_key != today.cell_key) == counts
+    assert (before.training_key != today.training_key) == counts
+    assert "optimiser.revision" not in before.key_values  # as its runs were keyed
+
+
+def test_every_decoder_that_ships_has_norms_that_were_never_decayed():
+    shipped = sorted(WEIGHTS_DIR.glob("*/config.json"))
+    assert shipped
+    assert {json.loads(path.read_text())["model_type"] for path in shipped} == {"gpt2"}
+
+
+def test_the_optimisers_revision_counts_for_every_variant_of_others(monkeypatch):
+    class Point:
+        name, value = "mine", "my_package:SPEC"
+
+        def load(self):
+            return variants.VariantSpec("mine", "my_package:build", "Mine")
+
+    monkeypatch.setattr(variants, "entry_points", lambda group: [Point()])
+    assert "optimiser.revision" in CellIdentity(settings(SCENES, "mine"), {}).key_values
+    assert "optimiser.revision" not in CellIdentity(settings(SCENES), {}).key_values
+
+
+PUBLISHED = ("train.as_published", "data.train.as_published")
+
+
+def test_what_is_read_and_trained_as_published_is_keyed_in_whatever_order():
+    photos = {"dataset": "coco_instances", "images": "i", "annotations": "a"}
+    plain = CellIdentity(settings(photos), {})
+    assert not set(PUBLISHED) & set(plain.key_values)
+    keys = {plain.cell_key}
+    for words in (["warmup"], ["loss"], ["loss", "warmup"]):
+        changed = [
+            CellIdentity(settings(photos, recipe={"as_published": order}), {})
+            for order in (words, words[::-1], words * 2)
+        ]
+        assert len({cell.cell_key for cell in changed}) == 1
+        assert {cell.prefix_key for cell in changed} == {plain.prefix_key}  # one lockstep group
+        keys.add(changed[0].cell_key)
+    for words in (["regions"], ["white_space"]):
+        cell = CellIdentity(settings({**photos, "as_published": words}), {})
+        keys.add(cell.cell_key)
+        assert cell.features_key("train") != plain.features_key("train")
+        assert cell.features_key("train", "images") == plain.features_key("train", "images")
+    assert len(keys) == 6
+
+
+@pytest.mark.parametrize("words", [["losses"], "loss", [True], ["regions"]])
+def test_another_word_is_refused(words):
+    with pytest.raises(ValidationError):
+        settings(SCENES, recipe={"as_published": words})
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ def test_a_raised_revision_makes_older_runs_and_new_work(store, write, raise_rev
 
 def test_a_record_says_what_it_was_made_with(store):
     record = next(store.records())
-    assert made_with(record) == Revisions("2", "3", "scenes-1")
+    assert made_with(record) == Revisions("2", "3", "scenes-1", "2")
     newer = record.model_copy(update={"revisions": {"features": "5", "of_the_future": "1"}})
     assert made_with(newer) == Revisions("2", "5", "scenes-1")
     assert age_of(newer) == "features revision 5, today 3"
