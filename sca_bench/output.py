@@ -14,11 +14,10 @@ import os
 import signal
 import sys
 from collections.abc import Collection
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Buffer
-
+    from _typeshed import ReadableBuffer
     from rich.console import Console
     from rich.table import Table
 
@@ -41,7 +40,7 @@ class _Output(io.FileIO):
         super().__init__(descriptor, "wb", closefd=False)
         self.ends = self._lost = False
 
-    def write(self, data: Buffer) -> int:
+    def write(self, data: ReadableBuffer) -> int:
         """Write, or drop; a disk that is full is said once."""
         if not self._lost:
             try:
@@ -108,7 +107,7 @@ def end_with_reader() -> None:
         sys.stdout.output.ends = True
 
 
-def takes_any_sign(stream: IO[str]) -> bool:
+def takes_any_sign(stream: TextIO) -> bool:
     """Say whether a stream's encoding has all of Unicode."""
     return (stream.encoding or "utf-8").lower().replace("_", "-") in ("utf-8", "utf8")
 

@@ -58,9 +58,11 @@ def tracker(
     from sca_bench.engine.mlflow_mirror import Tracker, default_uri
 
     uri = options.tracking_uri or default_uri(store)
-    return Tracker(
-        store, manifest, uri, lambda text: console.print(text, highlight=False, markup=False)
-    )
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    return Tracker(store, manifest, uri, say)
 
 
 def runs_dir_flag(store: Store) -> str:
