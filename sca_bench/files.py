@@ -148,6 +148,11 @@ def file_name(image_id: str) -> str:
     return "id-" + hashlib.sha256(image_id.encode()).hexdigest()[:16]
 
 
+def name_text(name: str | os.PathLike[str]) -> str:
+    """Return a file's name as text that can be stored: bytes that are no UTF-8 with a backslash."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read a JSON-lines file; a torn last line (a killed writer) is left out.
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sca_bench"
 
 GROUND = [
-    {"errors", "types", "scene_grammar", "batch", "rle", "plugins"},
+    {"errors", "types", "scene_grammar", "batch", "rle", "plugins", "output"},
     {"walk"},
     {"boxes", "files", "captioner", "settings", "variants", "weight_paths"},
     {"contract"},
@@ -64,7 +64,7 @@ FLOORS = {
         {"score_file"},
     ],
     "engine": [
-        {"device", "job", "process", "provenance", "thumbnails", "writers"},
+        {"databases", "device", "job", "process", "provenance", "thumbnails", "writers"},
         {"fork_servers"},
         {"loaders"},
         {"features"},

@@ -1,5 +1,6 @@
 """The command line is frozen here: commands, flags, speed, and one clear line for every fault."""
 
+import os
 import subprocess
 import sys
 import time
@@ -101,6 +102,19 @@ def test_the_process_that_starts_workers_loads_no_loop_and_no_models():
         "assert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "no_such"])
+def test_what_a_notebook_draws_with_is_not_asked_for(backend):
+    code = (
+        "from sca_bench.cli import main\n"
+        "main(['list', 'metrics'])\n"
+        "from matplotlib import pyplot\n"
+        "assert pyplot.get_backend() == 'agg'"
+    )
+    around = {**os.environ, "MPLBACKEND": backend}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=around)
     assert done.returncode == 0, done.stderr
 
 

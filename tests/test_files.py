@@ -3,6 +3,7 @@
 import ast
 import errno
 import itertools
+import json
 import os
 import re
 from contextlib import suppress
@@ -157,6 +158,15 @@ def test_a_file_that_grew_under_another_name_is_flushed_before_it_gets_its_own(
     (tmp_path / "part").write_text("x")
     publish(tmp_path / "part", tmp_path / "whole")
     assert operations == ["fsync part", "replace part", f"fsync {tmp_path.name}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [(b"plain", "plain"), (b"caf\xc3\xa9", "caf\u00e9"), (b"caf\xe9 %20", "caf\\xe9 %20")],
+)
+def test_every_name_of_a_file_has_a_text_that_can_be_stored(name, text):
+    assert files.name_text(os.fsdecode(name)) == files.name_text(Path(os.fsdecode(name))) == text
+    json.dumps(text, ensure_ascii=False).encode()
 
 
 def test_digests_follow_the_content_and_survive_damage(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from sca_bench.cli import main
 from sca_bench.cli import plan as plan_command
 from sca_bench.engine.forecast.costs import PlanCosts
+from sca_bench.output import UNREAD
 
 ROOT = Path(__file__).parents[1]
 DEPTH = ROOT / "ablations" / "mixer_layers.yaml"
@@ -52,6 +53,14 @@ def test_a_machine_without_the_data_is_told_what_is_missing(capsys, monkeypatch)
     assert re.search(r"image encoder, images +>= 24,120,000 +>= 200 +-", out)
     assert "the train split is not here: what it takes to keep its features is not counted" in out
     assert re.search(r"SAM mixer, regions +>= 385,920,000 +>= 77,184,000 +-", out)
+
+
+def test_a_plan_that_nobody_reads_ends_while_it_is_measured(monkeypatch):
+    unread = subprocess.CompletedProcess([], UNREAD, stderr="")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: unread)
+    with pytest.raises(SystemExit) as caught:
+        main(["plan", str(DEPTH)])
+    assert caught.value.code == UNREAD
 
 
 def test_planning_loads_no_torch():

@@ -23,6 +23,7 @@ from baselines.grit.model import MAX_TOKENS
 from baselines.grit.preprocess import resize
 from sca_bench.errors import InputError, at
 from sca_bench.files import atomic_file
+from sca_bench.output import guard_streams
 from sca_bench.settings import BaselineSettings, CellSettings, DataSettings, ScenesSplit
 
 _SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -30,6 +31,7 @@ _SUFFIXES = (".jpg", ".jpeg", ".png")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return 0, or 2 where the input is wrong."""
+    guard_streams()
     options = _parser().parse_args(arguments)
     try:
         count = detect_split(options)

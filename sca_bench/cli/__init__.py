@@ -5,12 +5,14 @@ Each command is a module: `add_parser` says what the command takes, and beside i
 as it was given. All these modules are imported at every start, so what is heavy is imported inside
 their functions: help, lists and wrong arguments answer at once, and light commands load no torch.
 
-Exit codes: 0 all right, 1 some cells failed (the rest is done), 2 the input is wrong.
+Exit codes: 0 all right, 1 some cells failed (the rest is done), 2 the input is wrong, 130 and above
+ended by a signal (141: nobody read the output of a command that only prints).
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn, TypeAlias
@@ -32,6 +34,10 @@ from sca_bench.cli import (
     weights,
 )
 from sca_bench.errors import InputError
+from sca_bench.output import end_with_reader, guard_streams
+
+_ONLY_PRINT = ("list", "describe", "explain", "plan", "check", "score")
+"""Commands that have nothing to do when nobody reads them; the others go on with their work."""
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """Where `add_parser` adds its command."""
@@ -82,14 +88,17 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    guard_streams()
+    os.environ["MPLBACKEND"] = "agg"  # a notebook's own, which its commands inherit, may be unknown
     options = build_parser().parse_args(words)
+    if options.command in _ONLY_PRINT:
+        end_with_reader()
     try:
         code: int = options.execute(options, words)
+        sys.stdout.flush()
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
-    except BrokenPipeError:
-        return 0
     except OSError as error:  # a folder that cannot be written, a full disk
         print(f"{error.filename or options.command}: {error.strerror or error}", file=sys.stderr)
         return 2

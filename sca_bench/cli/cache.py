@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sca_bench.errors import InputError, did_you_mean
+from sca_bench.output import text_console, text_table
 
 if TYPE_CHECKING:
     from sca_bench.cli import Commands
@@ -63,15 +64,11 @@ def _chosen(root: Path, keys: list[str]) -> list[Path]:
 
 
 def _print_table(folders: list[Path]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     from sca_bench.engine.features.cache import folder_bytes, last_use, since_text
     from sca_bench.engine.features.shards import ShardStore
 
-    table = Table(box=None)
-    for column in ("store", "family", "split", "SAM", "type", "rows", "size", "used"):
-        table.add_column(column, justify="right" if column in ("rows", "size") else "left")
+    columns = ("store", "family", "split", "SAM", "type", "rows", "size", "used")
+    table = text_table(*columns, right=("rows", "size"))
     for folder in folders:
         about = _about(folder)
         store = ShardStore(folder, delete=False)
@@ -82,7 +79,7 @@ def _print_table(folders: list[Path]) -> None:
             _size(folder_bytes(folder)),
             since_text(last_use(folder)),
         )
-    Console().print(table)
+    text_console().print(table)
 
 
 def _about(folder: Path) -> dict[str, object]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sca_bench.errors import at
+from sca_bench.output import text_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -68,11 +69,7 @@ def _check(suite: Suite, store: Store, console: Console, options: argparse.Names
 
 def print_needs(console: Console, needs: list[Need]) -> None:
     """Print the table of needs, then how to get what is not there."""
-    from rich.table import Table
-
-    table = Table(box=None)
-    for column in ("needs", "state", "found"):
-        table.add_column(column, overflow="fold")
+    table = text_table("needs", "state", "found")
     for need in needs:
         table.add_row(need.what, need.state, need.found)
     console.print(table)
@@ -84,13 +81,10 @@ def print_needs(console: Console, needs: list[Need]) -> None:
 
 def _print_sizes(console: Console, suite: Suite) -> None:
     """Build every cell without weights; print parameters, memory of a step, and its shapes."""
-    from rich.table import Table
-
     from sca_bench.engine.measure.step_memory import estimate_step
 
-    table = Table(box=None)
-    for column in ("cell", "parameters", "trained", "GiB: weights", "optimiser", "step", "sum"):
-        table.add_column(column, justify="left" if column == "cell" else "right")
+    numbers = ("parameters", "trained", "GiB: weights", "optimiser", "step", "sum")
+    table = text_table("cell", *numbers, right=numbers)
     shapes: dict[str, tuple[int, ...]] = {}
     for cell in suite.cells:
         with at(f"{suite.file}: {cell.name}"):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sca_bench.errors import InputError, did_you_mean
+from sca_bench.output import text_console, text_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,36 +36,28 @@ def add_parsers(commands: Commands, common: argparse.ArgumentParser) -> None:
 
 def list_command(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Print a table of the variants, suites, metrics, profiles or runs that there are."""
-    from rich.console import Console
-
     from sca_bench.study.runs.store import Store
 
-    _list(Console(), options.what, Store(options.runs_dir))
+    _list(text_console(), options.what, Store(options.runs_dir))
     return 0
 
 
 def describe_command(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Print what is known of a variant, a metric or a setting."""
-    from rich.console import Console
-
-    _describe(Console(), options.name)
+    _describe(text_console(), options.name)
     return 0
 
 
 def explain_command(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Print what a cell is made of, or in what two cells differ."""
-    from rich.console import Console
-
     from sca_bench.study.runs.store import Store
 
-    _explain(Console(), Store(options.runs_dir), options.cell, options.other)
+    _explain(text_console(), Store(options.runs_dir), options.cell, options.other)
     return 0
 
 
 def _rows(console: Console, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    from rich.table import Table
-
-    table = Table(*columns, box=None)
+    table = text_table(*columns)
     for row in rows:
         table.add_row(*row)
     console.print(table)

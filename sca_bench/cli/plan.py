@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sca_bench.errors import InputError
+from sca_bench.output import UNREAD
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -129,9 +130,13 @@ def costs_of(
             str(out),
         ]
         sys.stdout.flush()
-        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            command, stderr=subprocess.PIPE, encoding="utf-8", errors="replace", check=False
+        )
         if done.returncode == 0:
             return PlanCosts.model_validate_json(out.read_text(encoding="utf-8"))
+        if done.returncode == UNREAD:
+            raise SystemExit(UNREAD)
         last = (done.stderr.strip().splitlines() or ["no word"])[-1]
         if done.returncode == 2 and out.exists():
             raise InputError(*PlanCosts.wrong_input(out.read_text(encoding="utf-8")))

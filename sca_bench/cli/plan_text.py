@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
-from rich.table import Table
 
 from sca_bench.engine.forecast import forward_counts as fw
 from sca_bench.engine.forecast.budget import in_words
@@ -17,6 +16,7 @@ from sca_bench.engine.forecast.gpu_hours import (
     peak_gib,
 )
 from sca_bench.engine.forecast.wall_time import TimeForecast, forecast_time
+from sca_bench.output import text_table
 from sca_bench.study.keys.cell import Cell
 from sca_bench.study.plan.plan import Group, Job, Plan
 from sca_bench.study.plan.schedule import Machine, Schedule, make_schedule
@@ -156,9 +156,8 @@ def _print_forwards(
 ) -> None:
     without = fw.alone([job for job in jobs if not job.cell.stage], stages, sizes)
     with_it = fw.shared(groups, store.root, sizes)
-    table = Table(box=None)
-    for column in ("forwards of what is left", "without sharing", "with", "saved"):
-        table.add_column(column, justify="left" if "left" in column else "right")
+    numbers = ("without sharing", "with", "saved")
+    table = text_table("forwards of what is left", *numbers, right=numbers)
     for name, a, b in (
         ("image encoder, images", without.images, with_it.images),
         ("SAM mixer, regions", without.regions, with_it.regions),
@@ -207,12 +206,8 @@ def _print_gpus(
     utilisation: float,
 ) -> None:
     """Print GPU-hours of every cell and of the suite, alone and as they will run."""
-    table = Table(box=None, title=title, title_justify="left")
-    table.add_column("cell, one seed")
-    for gpu in gpus:
-        table.add_column(f"{gpu.upper()} alone", justify="right")
-        table.add_column("shared", justify="right")
-    table.add_column("GiB", justify="right")
+    numbers = [head for gpu in gpus for head in (f"{gpu.upper()} alone", "shared")] + ["GiB"]
+    table = text_table("cell, one seed", *numbers, right=numbers, title=title)
     stages = {job.cell.cell_id: job.cell for job in plan.stages}
     for key, cell in [*stages.items(), *((cell.cell_id, cell) for cell in plan.cells)]:
         if key not in counted.shared:

@@ -7,7 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sca_bench.cli.track import add_mirror_arguments, command_line, tracker
+from sca_bench.cli.track import add_mirror_arguments, command_line, runs_dir_flag, tracker
+from sca_bench.output import text_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -95,7 +96,12 @@ def _run(
             score_runs(store, plan.jobs, suite.metrics, say, suite.subsets, again=again)
             if not options.no_mlflow:
                 _mirror(store, manifest, options, console)
-    store.save_manifest(manifest)
+    try:
+        store.save_manifest(manifest)
+    except OSError as error:
+        if not idle:
+            raise
+        say(f"{store.root} cannot be written ({error.strerror}): what it says of the suite stays")
     seconds = time.monotonic() - started
     _print_scores(console, plan, store)
     if idle:
@@ -109,8 +115,7 @@ def _run(
         say(f"NOT STARTED {name}: {reason}")
     if postponed:
         say("run the same command again, with more of a --budget where that is too little")
-    elsewhere = "" if str(store.root) == "runs" else f" --runs-dir {store.root}"
-    say(f"next: python -m sca_bench report{elsewhere}")
+    say(f"next: python -m sca_bench report{runs_dir_flag(store)}")
     return 1 if failed or postponed else 0
 
 
@@ -171,12 +176,8 @@ def _mirror(
 
 def _print_scores(console: Console, plan: Plan, store: Store) -> None:
     """Print one line per cell: the first metric, mean over the seeds that are done."""
-    from rich.table import Table
-
     metric = plan.suite.metrics[0]
-    table = Table(box=None)
-    for column in ("cell", f"{metric} (mean)", "runs"):
-        table.add_column(column)
+    table = text_table("cell", f"{metric} (mean)", "runs")
     for cell in plan.cells:
         values, ended = [], []
         for seed in plan.suite.seeds:

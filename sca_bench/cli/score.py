@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sca_bench.errors import InputError
+from sca_bench.output import takes_any_sign
 
 if TYPE_CHECKING:
     from sca_bench.cli import Commands
@@ -62,7 +64,7 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     else:
         subsets = _subsets(options.subset)
         result = score_file(options.file, metrics, options.images, subsets, options.check)
-    print(json.dumps(result, indent=1, ensure_ascii=False))
+    print(json.dumps(result, indent=1, ensure_ascii=not takes_any_sign(sys.stdout)))
     if options.check and not result["check"]:
         problem = "none of the values is one that the field's own scorers compute"
         raise InputError("score", "--check", problem, "ask for cider_d, bleu, rouge_l or meteor")

@@ -15,6 +15,7 @@ from rich.console import Console
 from sca_bench.errors import InputError, PathNotGiven, at
 from sca_bench.metrics.registry import get_metric
 from sca_bench.metrics.value_names import ValueName
+from sca_bench.output import text_console
 from sca_bench.study.runs.store import Store
 from sca_bench.study.suite.claims import parse_claim
 from sca_bench.study.suite.shipped import find_suite
@@ -39,7 +40,7 @@ def for_each_suite(options: argparse.Namespace, work: SuiteWork) -> int:
         InputError: The suite is wrong, or the folder holds none. A wrong suite of a folder is
             printed instead, and the others go on.
     """
-    console = Console(width=None)
+    console = text_console()
     folder = suite_path(options.suite, console)
     if not folder.is_dir():
         return _one(folder, console, options, work)

@@ -7,8 +7,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sca_bench.cli.track import add_mirror_arguments, command_line, tracker
+from sca_bench.cli.track import add_mirror_arguments, command_line, runs_dir_flag, tracker
 from sca_bench.errors import InputError
+from sca_bench.output import text_console, text_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,15 +38,13 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
 
 def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Run the trials that are left, confirm the best, and say what came out."""
-    from rich.console import Console
-
     from sca_bench.cli.suite_files import suite_path
     from sca_bench.study.runs.store import Store
     from sca_bench.study.suite.sweep import load_sweep
 
     if options.trials is not None and options.trials < 1:
         raise InputError("--trials", str(options.trials), "expected a number above 0")
-    console = Console(width=None)
+    console = text_console()
     sweep = load_sweep(
         suite_path(options.suite, console),
         profile=options.profile,
@@ -102,8 +101,7 @@ class _Command:
             self._say(f"FAILED {name}: {reason}")
         for trial in sweeper.failed:
             self._say(f"FAILED #{trial.number}: {trial.user_attrs.get('reason', '')}")
-        elsewhere = "" if str(self.store.root) == "runs" else f" --runs-dir {self.store.root}"
-        self._say(f"next: python -m sca_bench report{elsewhere}")
+        self._say(f"next: python -m sca_bench report{runs_dir_flag(self.store)}")
         return 1 if failed or sweeper.failed else 0
 
     def _search(self, sweeper: Sweeper) -> Mapping[str, str]:
@@ -164,8 +162,6 @@ class _Command:
     def _summary(self, sweeper: Sweeper, started: float) -> None:
         import statistics
 
-        from rich.table import Table
-
         from sca_bench.study.suite.yaml_values import show_value
 
         ended, best = sweeper.ended, sweeper.best()
@@ -185,9 +181,7 @@ class _Command:
                 self._say(f"  #{trial.number} {axis.key}: {show_value(value)}")
         plan = sweeper.confirmation()
         assert plan is not None
-        table = Table(box=None)
-        for column in ("cell", "metric", "validation", "test (mean)", "test seeds"):
-            table.add_column(column)
+        table = text_table("cell", "metric", "validation", "test (mean)", "test seeds")
         for cell, trial in zip(plan.cells, best, strict=True):
             chosen = self.store.record(trial.user_attrs["cell_id"], self.sweep.spec.train_seed)
             for metric in self.sweep.metrics:

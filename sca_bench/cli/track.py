@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sca_bench.errors import InputError
+from sca_bench.files import name_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,6 +28,8 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
 
 def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Mirror every suite of the runs folder; return 1 where one could not be mirrored."""
+    import shlex
+
     from sca_bench.engine.mlflow_mirror import default_uri, sync
     from sca_bench.study.runs.store import Store
 
@@ -34,8 +37,11 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     wanted = len(store.manifests())
     if not wanted:
         raise InputError(store.root, "", "no suite was run here", "run one first")
-    count = sync(store, options.tracking_uri or default_uri(store), print)
+    uri = options.tracking_uri or default_uri(store)
+    count = sync(store, uri, print)
     print(f"{count} of {wanted} suites mirrored")
+    if count and uri.startswith("sqlite"):  # any other may hold credentials
+        print(f"see them: mlflow ui --backend-store-uri {shlex.quote(uri)}")
     return 0 if count == wanted else 1
 
 
@@ -52,9 +58,18 @@ def tracker(
     from sca_bench.engine.mlflow_mirror import Tracker, default_uri
 
     uri = options.tracking_uri or default_uri(store)
-    return Tracker(
-        store, manifest, uri, lambda text: console.print(text, highlight=False, markup=False)
-    )
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    return Tracker(store, manifest, uri, say)
+
+
+def runs_dir_flag(store: Store) -> str:
+    """Return the flag that names a runs folder in a command that is printed; empty for `runs`."""
+    import shlex
+
+    return "" if str(store.root) == "runs" else f" --runs-dir {shlex.quote(str(store.root))}"
 
 
 def command_line(words: Sequence[str]) -> str:
@@ -71,5 +86,5 @@ def command_line(words: Sequence[str]) -> str:
             word = "..."
         elif word.startswith("--tracking-uri="):
             word = "--tracking-uri=..."
-        kept.append(word)
+        kept.append(name_text(word))
     return "python -m sca_bench " + shlex.join(kept)

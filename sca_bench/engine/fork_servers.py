@@ -10,10 +10,14 @@ itself. `tests/engine/worker/test_pool_reaches_cuda.py` looks at the children of
 from __future__ import annotations
 
 import multiprocessing
+import os
+import tempfile
 from collections.abc import Sequence
+from multiprocessing import util
 from multiprocessing.context import ForkServerContext
 
 from sca_bench.engine.process import die_with_parent
+from sca_bench.errors import InputError
 
 FOR_WORKERS = (
     "torch",
@@ -32,6 +36,11 @@ FOR_LOADERS = (
     "sca_bench.data.pipeline.collate",
     "sca_bench.data.pipeline.dataset",
 )
+
+_LONGEST_ADDRESS = 107
+"""Bytes of a socket's address on Linux; the system has room for no more."""
+_SOCKET = len("/pymp-xxxxxxxx/listener-xxxxxxxx")
+_SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 
 
 def worker_processes() -> ForkServerContext:
@@ -57,6 +66,35 @@ def end_with_trainer(worker: int) -> None:
 
 
 def _served(preload: Sequence[str]) -> ForkServerContext:
+    _make_socket_folder()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))  # without effect once the server runs
     return context
+
+
+def _make_socket_folder() -> None:
+    """Have multiprocessing's own folder made where the addresses of its sockets are short enough.
+
+    It lies in TMPDIR, which may be deep in a job's folder. This process remembers it, and so do all
+    that it starts.
+
+    Raises:
+        InputError: There is no other place.
+    """
+    asked = tempfile.gettempdir()
+    if len(os.fsencode(asked)) + _SOCKET <= _LONGEST_ADDRESS:
+        return
+    before = tempfile.tempdir
+    try:
+        for folder in _SHORT_FOLDERS:
+            tempfile.tempdir = folder
+            try:
+                util.get_temp_dir()
+            except OSError:
+                continue
+            return
+    finally:
+        tempfile.tempdir = before
+    others = ", ".join(_SHORT_FOLDERS)
+    problem = f"is too long for the sockets of worker processes, and none of {others} is open"
+    raise InputError("TMPDIR", asked, problem, "name a folder with a shorter path")

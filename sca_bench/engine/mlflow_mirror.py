@@ -6,14 +6,18 @@ everything can be rebuilt from the files at any time.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
+import sqlite3
+import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from sca_bench.engine.databases import sqlite_file, sqlite_url
 from sca_bench.files import file_sha256, write_atomic
 from sca_bench.study.keys.fingerprint import digest_json
 from sca_bench.study.runs.record import CellEntry, RunRecord, SuiteManifest
@@ -42,14 +46,24 @@ _PARAMS = (
 
 def default_uri(store: Store) -> str:
     """Return MLFLOW_TRACKING_URI, or the SQLite file in the runs folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store.root.resolve()}/mlflow.db"
+    return os.environ.get("MLFLOW_TRACKING_URI") or own_uri(store)
+
+
+def own_uri(store: Store) -> str:
+    """Return the URI of the SQLite file in the runs folder."""
+    return sqlite_url(_own_file(store))
+
+
+def _own_file(store: Store) -> Path:
+    return store.root.resolve() / "mlflow.db"
 
 
 class Tracker:
     """Mirrors the runs of one suite into one MLflow experiment.
 
     A fault of the tracking server never stops a run: it is said once, and the mirror can be
-    rebuilt with `track sync`.
+    rebuilt with `track sync`. A run is known by its tags, so that a runs folder may be moved or
+    copied, with its `mlflow.db` or without; artifacts then belong into the new folder.
 
     Args:
         store: The runs folder.
@@ -72,11 +86,12 @@ class Tracker:
         self._verify = verify
         self._client: Any = None
         self._experiment = ""
+        self._run_of_tags: dict[tuple[str, ...], str] | None = None
         self.broken = False
 
     def update(self) -> None:
         """Mirror whatever is new in the files of the suite's runs."""
-        if self.broken:
+        if self.broken or self._is_closed():
             return
         try:
             for entry in self._manifest.cells:
@@ -99,7 +114,7 @@ class Tracker:
         Args:
             report: Folder of the suite's report.
         """
-        if self.broken:
+        if self.broken or self._is_closed():
             return
         try:
             self._summarise(report)
@@ -109,6 +124,15 @@ class Tracker:
                 f"  the report could not be mirrored to MLflow ({type(error).__name__}); its "
                 "files are complete, and `report` tries again"
             )
+
+    def _is_closed(self) -> bool:
+        """Say, once, that the runs folder's own mirror cannot be written."""
+        root = self._store.root
+        if os.access(root, os.W_OK) or sqlite_file(self._uri) != _own_file(self._store):
+            return False
+        self.broken = True
+        self._say(f"  {root} cannot be written; its MLflow mirror stays as it is")
+        return True
 
     def _summarise(self, report: Path) -> None:
         files = sorted(path for path in report.iterdir() if path.is_file())
@@ -143,12 +167,14 @@ class Tracker:
             for name in ("alembic", "mlflow"):  # after the import, which sets its own levels
                 logging.getLogger(name).setLevel(logging.WARNING)
             self._client = MlflowClient(tracking_uri=self._uri)
+            _forget_artifact_places()
             name = self._manifest.report_name
             experiment = self._client.get_experiment_by_name(name)
+            file = sqlite_file(self._uri)
+            location = None
+            if file is not None:
+                location = (self._store.root.resolve() / "mlartifacts" / name).as_uri()
             if experiment is None:
-                location = None
-                if self._uri.startswith("sqlite:"):
-                    location = (self._store.root.resolve() / "mlartifacts" / name).as_uri()
                 self._experiment = self._client.create_experiment(name, artifact_location=location)
                 tags = {
                     "mlflow.note.content": self._manifest.question,
@@ -158,12 +184,41 @@ class Tracker:
                     self._client.set_experiment_tag(self._experiment, key, value)
             else:
                 self._experiment = experiment.experiment_id
+                if file == _own_file(self._store) and location is not None:
+                    self._follow_folder(file, str(experiment.artifact_location), location)
         return self._client
+
+    def _follow_folder(self, database: Path, before: str, now: str) -> None:
+        """Let artifacts lie in the runs folder again, which may have been moved or copied.
+
+        MLflow keeps their absolute places, of the experiment and of every run, and has no way to
+        change them, so its tables are written to.
+
+        Args:
+            database: The runs folder's own.
+            before: Where the experiment's artifacts lie, as MLflow has it.
+            now: Where they belong.
+        """
+        ours = now.rsplit("/", 2)[1:]  # mlartifacts/NAME; another place was the user's choice
+        if before == now or before.rsplit("/", 2)[1:] != ours:
+            return
+        root = self._store.root.resolve()
+        self._say(f"  {self._manifest.report_name}: its artifacts in MLflow now lie in {root}")
+        with contextlib.closing(sqlite3.connect(database, timeout=30)) as connection, connection:
+            connection.execute(
+                "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?",
+                (now, self._experiment),
+            )
+            connection.execute(
+                "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?)"
+                " WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
+                (now, len(before) + 1, self._experiment, len(before) + 1, f"{before}/"),
+            )
 
     def _mirror(self, entry: CellEntry, record: RunRecord) -> None:
         folder = self._store.run_dir(record.cell_id, record.seed)
         state_path = folder / "mlflow.json"
-        states = json.loads(state_path.read_text()) if state_path.exists() else {}
+        states = json.loads(state_path.read_text("utf-8")) if state_path.exists() else {}
         report_key = f"{digest_json(self._uri)[:12]}/{self._manifest.report_name}"
         state = states.get(report_key, {"run_id": "", "rows": 0, "ended": ""})
         if self._verify and state["run_id"] and not self._exists(state["run_id"]):
@@ -175,9 +230,15 @@ class Tracker:
         if state["run_id"] and state["ended"] == stamp and state["rows"] == len(rows):
             return
         client = self._connect()
+        goes_on = bool(before["ended"])  # it runs again after a failure
         if not state["run_id"] or not self._exists(state["run_id"]):
-            state = {"run_id": self._create(entry, record), "rows": 0, "ended": ""}
-        elif before["ended"] and not ended:  # it runs again after a failure
+            known = self._find(record)
+            logged = [s["rows"] for s in states.values() if s["run_id"] == known]
+            run_id = known or self._create(entry, record)
+            state = {"run_id": run_id, "rows": max(logged, default=0), "ended": ""}
+            states = {key: s for key, s in states.items() if s["run_id"] != run_id}
+            goes_on = bool(known)
+        if goes_on and not ended:
             client.update_run(state["run_id"], status="RUNNING")
         self._log_rows(state["run_id"], rows[min(state["rows"], len(rows)) :])
         state["rows"] = len(rows)
@@ -185,7 +246,8 @@ class Tracker:
             self._end(state["run_id"], record, folder, ended)
         state["ended"] = stamp
         states[report_key] = state
-        write_atomic(state_path, json.dumps(states))
+        with contextlib.suppress(OSError):  # only a memory: in a closed folder the tags tell
+            write_atomic(state_path, json.dumps(states))
 
     def _exists(self, run_id: str) -> bool:
         from mlflow.exceptions import MlflowException
@@ -196,19 +258,40 @@ class Tracker:
             return False
         return str(run.info.lifecycle_stage) == "active"
 
+    def _tags(self, record: RunRecord) -> dict[str, str]:
+        """Return the tags that tell a run from all others."""
+        return {
+            "sca_bench.cell_id": record.cell_id,
+            "sca_bench.seed": str(record.seed),
+            "sca_bench.suite": self._manifest.suite,
+            "sca_bench.profile": self._manifest.profile,
+            "sca_bench.revision": record.revision,
+        }
+
+    def _find(self, record: RunRecord) -> str:
+        """Return the MLflow run of a record by its tags, the oldest of several; empty if none."""
+        client, wanted = self._connect(), self._tags(record)
+        if self._run_of_tags is None:
+            self._run_of_tags, page = {}, None
+            while page != "":
+                runs = client.search_runs(
+                    [self._experiment], order_by=["attributes.start_time"], page_token=page
+                )
+                for run in runs:
+                    found = tuple(run.data.tags.get(name, "") for name in wanted)
+                    self._run_of_tags.setdefault(found, str(run.info.run_id))
+                page = runs.token or ""
+        values = tuple(wanted.values())
+        untagged = (*values[:-1], "")  # from before runs had a tag for the revision
+        return self._run_of_tags.get(values) or self._run_of_tags.get(untagged, "")
+
     def _create(self, entry: CellEntry, record: RunRecord) -> str:
         client = self._connect()
         run = client.create_run(
             self._experiment,
             start_time=_milliseconds(record.provenance.get("started")),
             run_name=f"{entry.name}, seed {record.seed}",
-            tags={
-                "sca_bench.cell_id": record.cell_id,
-                "sca_bench.seed": str(record.seed),
-                "sca_bench.suite": self._manifest.suite,
-                "sca_bench.profile": self._manifest.profile,
-                "sca_bench.control": str(entry.control).lower(),
-            },
+            tags={**self._tags(record), "sca_bench.control": str(entry.control).lower()},
         )
         run_id = str(run.info.run_id)
         params = {"seed": record.seed, **{k: _get(record.settings, k) for k in _PARAMS}}
@@ -218,31 +301,45 @@ class Tracker:
         return run_id
 
     def _log_rows(self, run_id: str, rows: list[dict[str, Any]]) -> None:
-        from mlflow.entities import Metric
-
-        metrics = [
-            Metric(key, float(value), 0, int(row["step"]))
+        numbers = [
+            (key, float(value), int(row["step"]))
             for row in rows
             for key, value in row.items()
             if key != "step" and isinstance(value, int | float)
         ]
+        self._log(run_id, numbers, 0.0)
+
+    def _log(self, run_id: str, numbers: list[tuple[str, float, int]], at_s: float) -> None:
+        """Log numbers (name, value, step), all with one time in seconds since the epoch."""
+        from mlflow.entities import Metric
+
+        metrics = [Metric(key, value, round(at_s * 1000), step) for key, value, step in numbers]
         for first in range(0, len(metrics), 900):
             self._connect().log_batch(run_id, metrics=metrics[first : first + 900])
 
     def _end(self, run_id: str, record: RunRecord, folder: Path, status: str) -> None:
         client = self._connect()
         split = _get(record.settings, "eval.split") or "test"
-        for key, score in record.scores.items():
-            if score.value is not None:
-                client.log_metric(run_id, f"{split}/{key}", score.value)
-        for key, value in record.cost.items():
-            client.log_metric(run_id, f"cost/{key}", value)
+        values = {f"{split}/{k}": s.value for k, s in record.scores.items() if s.value is not None}
+        values |= {f"cost/{key}": value for key, value in record.cost.items()}
+        known = client.get_run(run_id).data.metrics  # what is mirrored again adds nothing
+        self._log(run_id, [(k, v, 0) for k, v in values.items() if known.get(k) != v], time.time())
         client.set_tag(run_id, "sca_bench.error", record.error or "none")
         for name in ("record.json", "predictions.jsonl", "region_scores.json", "log.jsonl"):
             if (folder / name).exists():
                 client.log_artifact(run_id, str(folder / name))
         ended = _milliseconds(record.provenance.get("finished"))
         client.set_terminated(run_id, status=status, end_time=ended)
+
+
+def _forget_artifact_places() -> None:
+    """Have MLflow ask again where a run's artifacts go: it remembers that by the run's id alone.
+
+    A copy of a runs folder has the same ids.
+    """
+    from mlflow.tracking._tracking_service import utils
+
+    getattr(utils, "_artifact_repos_cache", {}).clear()
 
 
 def _milliseconds(stamp: str | None) -> int | None:

@@ -1,10 +1,12 @@
 """MLflow as a view: right statuses, few parameters, no secrets, and never a reason to stop."""
 
 import json
+import os
+import shutil
 
 import pytest
 
-from sca_bench.engine.mlflow_mirror import SUMMARY, Tracker, default_uri, sync
+from sca_bench.engine.mlflow_mirror import SUMMARY, Tracker, default_uri, own_uri, sync
 from sca_bench.study.runs.record import CellEntry, RunRecord, Score, SuiteManifest
 from sca_bench.study.runs.store import Store
 
@@ -179,3 +181,90 @@ def test_a_report_that_could_not_be_sent_leaves_no_running_run(
     Tracker(store, manifest, uri, said.append).summarise(report)
     _, (run,) = summaries(uri)
     assert run.info.status == "FINISHED"
+
+
+def artifacts(root):
+    return sorted(path.name for path in (root / "mlartifacts").rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("name", ["pct%20x; what?now #b {c} caf\u00e9 'd'"])
+def test_a_copied_folder_is_the_same_runs_in_another_place(
+    store, manifest, tmp_path, monkeypatch, name
+):
+    """Whatever it is called: no run twice, artifacts in the copy, nothing in the folder copied."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (store.run_dir("a", 0) / "predictions.jsonl").write_text("")
+    store.save_manifest(manifest)
+    said, before = [], {}
+    assert sync(store, default_uri(store), said.append) == 1
+    _, old = runs_by_cell(default_uri(store))
+    for number, copy in enumerate((Store(tmp_path / name / "runs"), Store(tmp_path / "moved"))):
+        if number == 0:
+            shutil.copytree(store.root, copy.root)
+            before = {p: p.stat().st_mtime_ns for p in store.root.rglob("*")}
+        else:
+            (tmp_path / name / "runs").rename(copy.root)
+        shutil.rmtree(copy.root / "mlartifacts")
+        said.clear()
+        for _ in range(2):
+            assert sync(copy, default_uri(copy), said.append) == 1
+        client, now = runs_by_cell(default_uri(copy))
+        assert {r.info.run_id for r in now.values()} == {r.info.run_id for r in old.values()}
+        assert len(client.search_runs([now["a"].info.experiment_id])) == 4
+        assert artifacts(copy.root) == sorted(
+            ["record.json", "log.jsonl"] * 3 + ["predictions.jsonl"]
+        )
+        names = {item.path for item in client.list_artifacts(now["a"].info.run_id)}
+        assert names == {"record.json", "log.jsonl", "predictions.jsonl"}
+        for key in ("loss", "test/cider_d", "cost/train_s"):
+            run_id = now["a"].info.run_id
+            assert len(client.get_metric_history(run_id, key)) == (2 if key == "loss" else 1)
+        assert said == [f"  demo: its artifacts in MLflow now lie in {copy.root}"]
+    assert before == {p: p.stat().st_mtime_ns for p in store.root.rglob("*")}
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["moved", "runs", name])
+
+
+def test_runs_whose_notes_are_lost_are_told_by_their_tags(store, manifest, tmp_path):
+    """On any server: another seed or revision is another run, and so is another suite's."""
+    uri, said = f"sqlite:///{tmp_path}/server.db", []
+    Tracker(store, manifest, uri, said.append).update()
+    _, old = runs_by_cell(uri)
+    for note in store.root.glob("cells/*/*/mlflow.json"):
+        note.unlink()
+    record = store.record("b", 0)
+    store.save(record.model_copy(update={"revision": "2"}))
+    store.save(record.model_copy(update={"seed": 1}))
+    manifest = manifest.model_copy(update={"seeds": [0, 1]})
+    Tracker(store, manifest, uri, said.append).update()
+    client, _ = runs_by_cell(uri)
+    runs = client.search_runs([old["a"].info.experiment_id])
+    seen = sorted(
+        tuple(r.data.tags[f"sca_bench.{key}"] for key in ("cell_id", "seed", "revision"))
+        for r in runs
+    )
+    others = [("b", "0", "2"), ("b", "1", "1")]
+    assert seen == sorted([(cell, "0", "1") for cell in "abcd"] + others)
+    assert said == []
+
+
+def test_a_place_that_a_user_chose_for_artifacts_stays(store, manifest, tmp_path, monkeypatch):
+    from mlflow import MlflowClient
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    uri, said = default_uri(store), []
+    chosen = (tmp_path / "chosen").as_uri()
+    MlflowClient(tracking_uri=uri).create_experiment("demo", artifact_location=chosen)
+    Tracker(store, manifest, uri, said.append).update()
+    assert not (store.root / "mlartifacts").exists()
+    assert list((tmp_path / "chosen").rglob("record.json"))
+    assert said == []
+
+
+def test_a_mirror_in_a_closed_folder_is_left_alone_at_once(store, manifest, monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    said = []
+    tracker = Tracker(store, manifest, own_uri(store), said.append)
+    tracker.update()
+    tracker.summarise(tmp_path)
+    assert said == [f"  {store.root} cannot be written; its MLflow mirror stays as it is"]
+    assert not (store.root / "mlflow.db").exists()

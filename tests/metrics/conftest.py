@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from sca_bench.metrics.coco_caption import meteor, ptb_tokenizer
 from sca_bench.metrics.coco_caption.java import scorer_folder
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.score import Scorer
@@ -27,11 +29,30 @@ def hostile():
 
 
 @pytest.fixture(scope="session")
-def scorer(java):
+def odd_folder(tmp_path_factory):
+    """The scorers' jars in a folder whose name has all that paths and URLs stumble over."""
+    folder = tmp_path_factory.mktemp("scorers") / "caf\u00e9 \u4e2d %20 a+b;c#d?e&f'g"
+    for name in (
+        "meteor/meteor-1.5.jar",
+        "meteor/data/paraphrase-en.gz",
+        "tokenizer/stanford-corenlp-3.4.1.jar",
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            (folder / name).hardlink_to(scorer_folder() / name)
+        except OSError:  # on another disk
+            shutil.copy(scorer_folder() / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def scorer(java, odd_folder):
     """One scorer for the session: starting METEOR takes ten seconds of CPU."""
     with pytest.MonkeyPatch.context() as patch, Scorer() as shared:
-        for name, value in HOSTILE.items():
+        for name, value in {**HOSTILE, "LC_ALL": "POSIX", "TMPDIR": str(odd_folder)}.items():
             patch.setenv(name, value)
+        for module in (meteor, ptb_tokenizer):
+            patch.setattr(module, "scorer_folder", lambda: odd_folder)
         yield shared
 
 

@@ -83,8 +83,10 @@ class Launcher:
                 for number in _STOPS:  # a second Ctrl-C must not leave a wrong status behind
                     signal.signal(number, signal.SIG_IGN)
                 self._pool.kill()
+                asked = isinstance(error, Interrupted | InputError)
+                reason = str(error) if asked else f"{type(error).__name__}: {error}"
                 status = "killed" if isinstance(error, Interrupted) else "failed"
-                self._close_running(status, str(error) or type(error).__name__)
+                self._close_running(status, " ".join(reason.split()))
                 raise
         return self.failed
 

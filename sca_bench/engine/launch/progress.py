@@ -15,17 +15,18 @@ class RunProgress:
     """Progress of a suite and of the groups that are running.
 
     Args:
-        console: Where to write; a terminal gets live bars, anything else plain lines.
+        console: Where to write; a terminal that can move its cursor gets live bars, anything else
+            plain lines.
     """
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self._live: Progress | None = None
-        if console.is_terminal:
+        if console.is_terminal and not console.is_dumb_terminal:
             self._live = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
-                TextColumn("{task.fields[text]}"),
+                TextColumn("{task.fields[text]}", markup=False),
                 TimeElapsedColumn(),
                 console=console,
                 transient=True,

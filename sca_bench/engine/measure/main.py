@@ -22,6 +22,7 @@ from sca_bench.engine.measure.probe import Memory, Prober
 from sca_bench.engine.provenance import machine, package_versions
 from sca_bench.errors import InputError
 from sca_bench.files import write_atomic
+from sca_bench.output import end_with_reader, guard_streams
 from sca_bench.settings import CellSettings
 from sca_bench.study.keys.fingerprint import digest_json
 from sca_bench.study.plan.plan import Plan, make_plan
@@ -110,6 +111,8 @@ def _structure(settings: CellSettings) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Measure the plan that a file names; write the figures, or what is wrong with the input."""
+    guard_streams()
+    end_with_reader()
     request = Request.model_validate_json(Path(arguments[0]).read_text(encoding="utf-8"))
     out, store = Path(arguments[1]), Store(request.runs_dir)
     try:

@@ -7,6 +7,7 @@ the runs folder, by machine, package versions and everything that decides the ti
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 import time
@@ -21,7 +22,7 @@ from sca_bench.engine.forecast.forward_counts import shape_key, split_key
 from sca_bench.engine.job import GroupJob, group_job, new_attempt
 from sca_bench.engine.measure import probe_run
 from sca_bench.engine.measure.probe_run import figures_path, small_job
-from sca_bench.engine.mlflow_mirror import Tracker
+from sca_bench.engine.mlflow_mirror import Tracker, own_uri
 from sca_bench.engine.worker.pool import Attempt, Pool, Task
 from sca_bench.errors import at
 from sca_bench.files import write_atomic
@@ -57,7 +58,8 @@ class Memory:
     def put(self, kind: str, key: str, value: Any) -> None:
         """Remember something."""
         self._known[f"{self._machine}/{kind}/{key}"] = value
-        write_atomic(self._path, json.dumps(self._known, indent=0, sort_keys=True) + "\n")
+        with contextlib.suppress(OSError):  # what a closed folder does not take is measured again
+            write_atomic(self._path, json.dumps(self._known, indent=0, sort_keys=True) + "\n")
 
 
 @dataclass
@@ -269,9 +271,7 @@ class Prober:
             scores={f"score_{i}": score for i in range(16)},
             cost={f"cost_{i}": 1.0 for i in range(12)},
         )
-        tracker = Tracker(
-            store, manifest_of(self.plan, "", ""), f"sqlite:///{folder}/mlflow.db", lambda _: None
-        )
+        tracker = Tracker(store, manifest_of(self.plan, "", ""), own_uri(store), lambda _: None)
         seconds: list[float] = []
         for number in range(2):
             scores = record.scores | {f"more_{i}": score for i in range(number)}

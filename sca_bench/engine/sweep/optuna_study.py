@@ -16,6 +16,7 @@ from typing import Any
 
 import optuna
 
+from sca_bench.engine.databases import sqlite_url
 from sca_bench.errors import InputError, at, did_you_mean
 from sca_bench.metrics.registry import get_metric
 from sca_bench.study.keys.fingerprint import digest_json
@@ -34,7 +35,7 @@ _COSTS = ("num_trainable_params", "num_total_params")
 
 def default_storage(root: Path) -> str:
     """Return the SQLite file of all sweeps of a runs folder."""
-    return f"sqlite:///{root.resolve()}/sweeps.db"
+    return sqlite_url(root.resolve() / "sweeps.db")
 
 
 def without_password(url: str) -> str:

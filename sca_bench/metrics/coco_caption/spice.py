@@ -74,6 +74,7 @@ def spice(
         for name, hypothesis, group in zip(ids, hypotheses, references, strict=True)
     ]
     with tempfile.TemporaryDirectory(prefix="sca_bench-spice-") as folder:
+        # Named as seen from the folder, whose own path may hold what the jar cannot read.
         source, target, cache = (Path(folder) / name for name in ("in.json", "out.json", "cache"))
         source.write_text(json.dumps(records), encoding="utf-8")
         cache.mkdir()
@@ -84,8 +85,8 @@ def spice(
             "-cp",
             os.pathsep.join(map(str, classes)),
             "edu.anu.spice.SpiceScorer",
-            source,
-            *("-cache", cache, "-out", target, "-subset", "-silent"),
+            source.name,
+            *("-cache", cache.name, "-out", target.name, "-subset", "-silent"),
         )
         try:
             done = subprocess.run(

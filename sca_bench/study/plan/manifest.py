@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sca_bench.files import name_text
 from sca_bench.study.plan.plan import Plan
 from sca_bench.study.runs.record import CellEntry, SuiteManifest
 
@@ -15,7 +16,7 @@ def manifest_of(plan: Plan, command: str, created: str) -> SuiteManifest:
         suite=suite.spec.suite,
         profile=suite.profile,
         default_profile=suite.spec.profile,
-        file=Path(suite.file).name,
+        file=name_text(Path(suite.file).name),
         question=suite.spec.question,
         header=suite.header,
         paper=suite.spec.paper,

@@ -161,8 +161,11 @@ class Store:
 
     def records(self) -> Iterator[RunRecord]:
         """Yield every record in the store, ordered by cell and seed."""
-        for path in sorted(self.root.glob("cells/*/seed-*/record.json")):
-            yield _load(path, RunRecord)
+        for cell in _listed(self.root / "cells"):
+            for run in _listed(cell):
+                path = run / "record.json"
+                if run.name.startswith("seed-") and path.exists():
+                    yield _load(path, RunRecord)
 
     def settle_interrupted(self) -> int:
         """Mark runs that a dead process left `running` as killed; return their number.
@@ -183,7 +186,8 @@ class Store:
 
     def manifests(self) -> list[SuiteManifest]:
         """Return every suite that was run into this folder, by name."""
-        return [_load(p, SuiteManifest) for p in sorted(self.root.glob("suites/*.json"))]
+        files = (path for path in _listed(self.root / "suites") if path.match("*.json"))
+        return [_load(path, SuiteManifest) for path in files]
 
     def log(self, cell_id: str, seed: int) -> list[dict[str, Any]]:
         """Return the rows of `log.jsonl`: `{"step": n, "loss": x, ...}` and `val/...` values."""
@@ -194,6 +198,18 @@ class Store:
         """Return `{"region_ids": [...], "scores": {metric: [...]}}`, empty if not scored."""
         path = self.run_dir(cell_id, seed) / "region_scores.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _listed(folder: Path) -> list[Path]:
+    """Return what lies in a folder, by name; nothing where there is none.
+
+    Raises:
+        OSError: It may not be looked into, which a pattern would pass over without a word.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _load(path: Path, model: type[Any]) -> Any:

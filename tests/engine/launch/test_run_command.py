@@ -1,5 +1,6 @@
 """`run` as a stranger uses it: a process, its exit code, its files, and what happens to them."""
 
+import errno
 import json
 import os
 import re
@@ -27,7 +28,7 @@ def mlflow_runs():
 
 @pytest.mark.filterwarnings("ignore")  # mlflow's own imports warn in ways that change by version
 def test_a_suite_runs_once_and_then_never_again(
-    suite_file, process, command, tmp_path, mlflow_runs
+    suite_file, process, command, tmp_path, mlflow_runs, monkeypatch
 ):
     path, runs = suite_file(), tmp_path / "runs"
     out = finish(process("run", path))
@@ -66,6 +67,15 @@ def test_a_suite_runs_once_and_then_never_again(
     assert time.process_time() - started < 15
     assert before == {p: p.stat().st_mtime_ns for p in runs.glob("cells/*/*/*")}
 
+    def closed(store, manifest):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "save_manifest", closed)
+        again = command("run", path)
+    assert "runs cannot be written (Read-only file system): what it says of the suite" in again
+    assert "nothing to do: every run is done" in again
+
     edited = suite_file(axes="{mixer.num_layers: [1, 3]}")
     out = command("run", edited, "--no-mlflow")
     assert "2 runs, 1 done, 1 to run" in out
@@ -78,7 +88,9 @@ def test_a_suite_runs_once_and_then_never_again(
     assert "num_layers" in table
 
     (runs / "mlflow.db").unlink()
-    assert "1 of 1 suites mirrored" in command("track", "sync")
+    out = command("track", "sync")
+    assert "1 of 1 suites mirrored" in out
+    assert f"mlflow ui --backend-store-uri sqlite:///{runs}/mlflow.db\n" in out
     _, rebuilt = mlflow_runs(runs, "demo")
     assert {run.info.status for run in rebuilt} == {"FINISHED"}
 

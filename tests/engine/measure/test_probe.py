@@ -1,10 +1,12 @@
 """Probe runs of groups, measured for real; and a run that stops before what does not fit."""
 
+from pathlib import Path
+
 import pytest
 
 from sca_bench.cli import main
 from sca_bench.engine.measure.main import measure_plan
-from sca_bench.engine.measure.probe import Prober
+from sca_bench.engine.measure.probe import Memory, Prober
 from sca_bench.study.plan.plan import make_plan
 from sca_bench.study.runs.store import Store
 from sca_bench.study.suite.suite import load_suite
@@ -30,6 +32,12 @@ def test_a_probe_measures_every_kind_of_group_once(suite_file, workers, tmp_path
     monkeypatch.setattr(Prober, "_measure", None)
     assert measure_plan(plan, store, probe=True, count=False, say=said.append) == found
     assert len(said) == 1
+
+
+def test_what_a_closed_folder_does_not_take_is_known_until_the_end():
+    memory = Memory(Path("/proc/nowhere/probes.json"), "machine")
+    memory.put("group", "key", {"run_s": 1.0})
+    assert memory.get("group", "key") == {"run_s": 1.0}
 
 
 @pytest.mark.filterwarnings("ignore")

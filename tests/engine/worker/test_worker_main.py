@@ -1,5 +1,7 @@
 """What a worker process says of a task that went wrong."""
 
+import os
+
 from sca_bench.engine.job import Outcome
 from sca_bench.engine.worker import main as worker
 from sca_bench.errors import InputError
@@ -11,6 +13,10 @@ def wrong(job, outcome, path):
 
 def broken(job, outcome, path):
     raise RuntimeError("no\nway")
+
+
+def draws(job, outcome, path):
+    outcome.messages.append(os.environ["MPLBACKEND"])
 
 
 def done(group_job, tmp_path, monkeypatch, task):
@@ -26,6 +32,12 @@ def done(group_job, tmp_path, monkeypatch, task):
 def test_an_error_of_the_input_gets_the_suite_for_its_address(group_job, tmp_path, monkeypatch):
     job, outcome = done(group_job, tmp_path, monkeypatch, "wrong")
     assert outcome.input_error == [job.where, "sam.size", "'x' is unknown", "did you mean tiny?"]
+
+
+def test_what_a_notebook_draws_with_is_not_asked_for(group_job, tmp_path, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    _, outcome = done(group_job, tmp_path, monkeypatch, "draws")
+    assert (outcome.messages, outcome.failed) == (["agg"], {})
 
 
 def test_any_other_error_fails_every_cell_with_one_line(group_job, tmp_path, monkeypatch):

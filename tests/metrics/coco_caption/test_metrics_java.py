@@ -54,6 +54,11 @@ def test_environment_puts_this_java_first():
     assert java.environment({})["PATH"] == folder
 
 
+@pytest.mark.parametrize("locale", [{}, {"LC_ALL": "C"}, {"LC_ALL": "de_DE"}, {"LANG": "POSIX"}])
+def test_names_of_files_are_utf_8_whatever_the_locale(locale):
+    assert find_java().environment(locale)["LC_ALL"] == "C.UTF-8"
+
+
 def test_scorer_folder_without_pycocoevalcap(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(NotComputed, match="pip install pycocoevalcap"):

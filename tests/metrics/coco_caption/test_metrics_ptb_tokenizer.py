@@ -3,6 +3,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sca_bench.errors import NotComputed
+from sca_bench.metrics.coco_caption import ptb_tokenizer
 from sca_bench.metrics.coco_caption.java import Java
 from sca_bench.metrics.coco_caption.ptb_tokenizer import (
     canonical,
@@ -74,10 +75,15 @@ def test_same_tokens_as_pycocoevalcap(example_rows, java_on_path, monkeypatch, c
     assert ptb_tokenize(java, captions) == [theirs[i][0] for i in range(len(captions))]
 
 
-def test_nothing_is_printed(capfd, hostile, monkeypatch, java):
-    for name, value in hostile.items():
+def test_nothing_is_printed_nor_written_whatever_the_place(
+    capfd, hostile, monkeypatch, java, odd_folder
+):
+    """Jars in a folder with an odd name, no folder for temporary files, an ASCII locale."""
+    for name, value in {**hostile, "LC_ALL": "C", "TMPDIR": "/nowhere at all"}.items():
         monkeypatch.setenv(name, value)
-    assert ptb_tokenize(java, ["perché no"]) == ["perché no"]
+    monkeypatch.setattr(ptb_tokenizer, "scorer_folder", lambda: odd_folder)
+    captions = ["perché no", "\u4e2d \u00fcber", "tail"]
+    assert ptb_tokenize(java, captions) == captions
     assert capfd.readouterr() == ("", "")
 
 

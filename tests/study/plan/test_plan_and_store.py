@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -79,6 +81,22 @@ def test_a_damaged_record_is_named(tmp_path):
     path.write_text('{"cell_id": ', encoding="utf-8")
     with pytest.raises(InputError, match=r"record.json: damaged file"):
         store.record("abc", 0)
+
+
+def test_a_folder_that_may_not_be_looked_into_is_not_taken_for_empty(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    assert list(store.records()) == store.manifests() == []
+    store.save(record("abc", 0))
+    (tmp_path / "cells" / "note.txt").touch()
+    assert [r.cell_id for r in store.records()] == ["abc"]
+
+    def closed(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "iterdir", closed)
+    for read in (store.records, store.manifests):
+        with pytest.raises(PermissionError):
+            list(read())
 
 
 def test_old_records_stay_readable_and_unknown_keys_are_ignored():

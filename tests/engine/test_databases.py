@@ -1,0 +1,84 @@
+"""Databases lie in the runs folder, whatever that is called."""
+
+import os
+import shlex
+import sqlite3
+
+import pytest
+from optuna.storages import RDBStorage
+from sqlalchemy import create_engine, text
+
+from sca_bench.engine import databases
+from sca_bench.engine.databases import sqlite_file, sqlite_url
+from sca_bench.engine.sweep.optuna_study import default_storage
+from sca_bench.errors import InputError
+
+FOLDERS = [
+    "runs",
+    "with blanks",
+    "what?now",
+    "pct%20x",
+    "100%",
+    "a#b",
+    "d;e&f=g",
+    "{SCHEMA_VERSION}",
+    "brace{",
+    "caf\u00e9 \u4e2d",
+    "quo'te\"s",
+    "back\\slash",
+    "user:word@host",
+    "?mode=memory",
+    "new\nline",
+]
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_url_opens_the_file_that_it_was_made_of(name, tmp_path):
+    folder = tmp_path / name
+    folder.mkdir()
+    url = sqlite_url(folder / "some.db")
+    engine = create_engine(RDBStorage._fill_storage_url_template(url))
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE seen (x)"))
+    engine.dispose()
+    assert sqlite_file(url) == folder / "some.db"
+    assert sqlite3.connect(folder / "some.db").execute("SELECT name FROM sqlite_master").fetchall()
+    assert [*tmp_path.iterdir()] == [folder]
+    assert [*folder.iterdir()] == [folder / "some.db"]
+    assert shlex.split(shlex.quote(url)) == [url]
+
+
+def test_ordinary_paths_keep_the_url_they_had(tmp_path):
+    assert sqlite_url(tmp_path / "a b-1.0" / "x.db") == f"sqlite:///{tmp_path}/a b-1.0/x.db"
+
+
+def test_a_name_that_no_url_can_hold_is_one_line(tmp_path, monkeypatch):
+    folder = tmp_path / os.fsdecode(b"caf\xe9?")
+    with pytest.raises(InputError, match="cannot be written as the address of a database"):
+        sqlite_url(folder / "x.db")
+
+
+def test_what_is_no_sqlite_file_has_none():
+    assert sqlite_file("postgresql://user:secret@host/name") is None
+    assert sqlite_file("sqlite:///:memory:") is None
+    assert sqlite_file("journal:file") is None
+
+
+def test_sweeps_lie_in_the_runs_folder(tmp_path):
+    folder = tmp_path / "q?x %41 {b}"
+    folder.mkdir()
+    RDBStorage(default_storage(folder)).get_all_studies()
+    assert [*tmp_path.iterdir()] == [folder]
+    assert [*folder.iterdir()] == [folder / "sweeps.db"]
+
+
+def test_an_older_sqlalchemy_that_undoes_no_escapes_gets_the_path_itself(tmp_path, monkeypatch):
+    class Url:
+        def __init__(self, url):
+            self.database = url.partition(":///")[2].partition("?")[0]
+
+    monkeypatch.setattr("sqlalchemy.engine.make_url", Url)
+    assert sqlite_url(tmp_path / "pct%20x") == f"sqlite+pysqlite:///{tmp_path}/pct%20x"
+    for name in ("what?now", "{b}"):
+        with pytest.raises(InputError, match="rename the folder, or update SQLAlchemy"):
+            databases.sqlite_url(tmp_path / name)
