@@ -90,6 +90,7 @@ def score_runs(
         return 0
     say(f"  scoring {len(waiting)} runs: {', '.join((*metrics, *subsets))}")
     opened: dict[str, RegionSet] = {}
+    shared: dict[str, None] | None = None
     with Scorer() as scorer:
         for record in waiting:
             folder = store.run_dir(record.cell_id, record.seed)
@@ -108,6 +109,10 @@ def score_runs(
                     update = _of_part(record, name, result)
                     update["subsets"] = record.subsets | {name: subset_digest(which)}
                     record = _save(store, record, update)
+            known = dict.fromkeys(record.notes)
+            shared = known if shared is None else {n: None for n in shared if n in known}
+    for note in shared or ():  # of the data, not of what one run said
+        say(f"  note: {note}")
     return len(waiting)
 
 
