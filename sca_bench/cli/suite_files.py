@@ -78,6 +78,8 @@ def _one(file: Path, console: Console, options: argparse.Namespace, work: SuiteW
         for metric in suite.metrics:
             get_metric(metric)
     check_claims(suite)
+    for note in suite.notes:
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     store = Store(options.runs_dir)
     return work(suite, store, console)
 

@@ -52,7 +52,10 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     from sca_bench.engine.sweep.optuna_study import check_objectives
 
     check_objectives(sweep)
-    return _Command(sweep, Store(options.runs_dir), options, line, Console(width=None)).run()
+    console = Console(width=None)
+    for note in sweep.notes:
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+    return _Command(sweep, Store(options.runs_dir), options, line, console).run()
 
 
 class _Command:
