@@ -120,6 +120,15 @@ def test_help_and_list_use_little_time(words):
     [
         (["run", "nothing.yaml"], "nothing.yaml: no such file"),
         (["run", "ablations/mixer_layers.yaml", "--set", "mixer.num_layer=2"], "did you mean"),
+        *(
+            ([command, f"ablations/{file}.yaml", "--set", "mixer.num_layers=4"], f"{key} states")
+            for command, file, key in (
+                ("run", "mixer_layers", "profiles.tiny.axes.mixer.num_layers"),
+                ("plan", "mixer_layers", "profiles.tiny.axes.mixer.num_layers"),
+                ("check", "controls", "axes.mixer.num_layers"),
+                ("sweep", "sweeps/lr_depth", "space.mixer.num_layers"),
+            )
+        ),
         (
             ["run", "ablations/mixer_layers.yaml", "--set", "train.steps=many"],
             "train.steps: 'many'",

@@ -37,6 +37,7 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Run the trials that are left, confirm the best, and say what came out."""
     from rich.console import Console
 
+    from sca_bench.cli.suite_files import print_notes
     from sca_bench.study.runs.store import Store
     from sca_bench.study.suite.sweep import load_sweep
 
@@ -53,8 +54,7 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
 
     check_objectives(sweep)
     console = Console(width=None)
-    for note in sweep.notes:
-        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+    print_notes(sweep.notes, console)
     return _Command(sweep, Store(options.runs_dir), options, line, console).run()
 
 

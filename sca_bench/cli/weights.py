@@ -75,14 +75,17 @@ _TAKEN_BY = {
     "--captions": ("train-lm",),
     "--phrases": ("train-lm",),
     "--exclude-images": ("train-lm",),
+    "--threads": ("train-lm",),
 }
 """Flag -> the actions that read it."""
+_NOT_GIVEN: tuple[object, ...] = (None, [], 1)
+"""What such a flag is where nobody gave it."""
 
 
 def _refuse_idle_flags(options: argparse.Namespace) -> None:
     for flag, actions in _TAKEN_BY.items():
         value = getattr(options, flag.strip("-").lower().replace("-", "_"))
-        if value and options.action not in actions:
+        if value not in _NOT_GIVEN and options.action not in actions:
             key = options.source if flag == "SOURCE" else flag
             fix = f"{' and '.join(actions)} {'does' if len(actions) == 1 else 'do'}"
             raise InputError("weights", key, f"{options.action} takes no {flag}", f"only {fix}")

@@ -21,8 +21,7 @@ from sca_bench.study.suite.claims import (
     parse_claim,
     parse_coordinates,
 )
-from sca_bench.study.suite.equal_cells import join_equal
-from sca_bench.study.suite.idle_rules import idle_flags, idle_rules
+from sca_bench.study.suite.no_difference import idle_flags, idle_rules, join_equal
 from sca_bench.study.suite.profiles import (
     load_profile,
     patch_of,
@@ -122,6 +121,9 @@ def load_suite(
     if len(cells) * len(seeds) > MOST_RUNS:
         problem = f"{len(cells):,} cells x {len(seeds):,} seeds are too many runs"
         raise InputError(path, "seeds", problem, f"give fewer; a suite has {MOST_RUNS:,} at most")
+    published = published_rows(spec, name, path)
+    notes = [*idle, *idle_flags(cells, resolver), *(cell.note for cell in cells if cell.note)]
+    notes += [line for cell in cells if (line := published.conflict((cell.name, *cell.also)))]
     return Suite(
         file=path,
         spec=spec,
@@ -137,10 +139,10 @@ def load_suite(
         paths=resolver.used,
         missing={name: resolver.specs[name].get for name in sorted(resolver.missing)},
         needs=scale.needs,
-        published=published_rows(spec, name, path),
+        published=published,
         reference=_reference(named, cells, path, where),
         subsets=subsets,
-        notes=(*idle, *idle_flags(cells, resolver), *(cell.note for cell in cells if cell.note)),
+        notes=tuple(notes),
     )
 
 
@@ -236,7 +238,8 @@ def _check_layer(layer: SuiteFile | Patch, prefix: str, one_at_a_time: bool) -> 
     for name, stage in (layer.stages or {}).items():
         parts = {"data": stage.data, "train": stage.train}
         m.check_keys(parts, f"{prefix}stages.{name}.")
-    for rule in layer.adjust or ():
+    for number, rule in enumerate(layer.adjust or ()):
+        check_apart(rule.set, f"{prefix}adjust.{number}.set")
         for key in (*rule.when, *rule.set):
             check_cell_key(key, f"{prefix}adjust.{key}")
     for cell in layer.cells or ():

@@ -19,8 +19,7 @@ from sca_bench.study.keys.cell import KEY_LENGTH, CellIdentity
 from sca_bench.study.keys.fingerprint import Fingerprints, digest_json
 from sca_bench.study.suite import merge as m
 from sca_bench.study.suite.axes import cell_name, check_apart
-from sca_bench.study.suite.equal_cells import identity_of, is_read
-from sca_bench.study.suite.idle_rules import idle_flags
+from sca_bench.study.suite.no_difference import identity_of, idle_flags, is_read
 from sca_bench.study.suite.profiles import Profile, load_profile, patch_of
 from sca_bench.study.suite.resolve import ResolvedCell, Resolver
 from sca_bench.study.suite.schema import Patch, SuiteFile

@@ -140,3 +140,12 @@ def test_two_files_of_one_content_are_not_two_cells(write, suite_text, tmp_path)
             continue
         with pytest.raises(InputError, match=r"demo.yaml: start_from: .* have one content, so"):
             make_plan(suite, Store(tmp_path / "runs"))
+
+
+def test_two_published_rows_of_one_cell_are_mentioned(write, suite_text, tmp_path):
+    text = suite_text.replace("variant: sca", "variant: most_frequent").replace("[1, 2]", "[2, 4]")
+    rows = "paper: table_4\npublished: {num_layers=2: 2 layers, num_layers=4: 4 layers}\n"
+    suite = load_suite(write(text + rows))
+    assert suite.notes[-1] == "demo has no one published row: 2 layers; 4 layers"
+    (entry,) = manifest_of(make_plan(suite, Store(tmp_path)), "", "").cells
+    assert entry.published_row == ""

@@ -143,6 +143,8 @@ def test_a_profile_may_replace_axes_cells_and_rules(write, suite_text):
         (AXES, "axes: {mixer.num_layers: [1, 2], mixer: [{mlp_dim: 48}]}", "axes"),
         ("seeds", "cells: [{name: x, set: {mixer: {num_layers: 1}, mixer.num_layers: 2}}]\nseeds",
          "cells.x.set"),
+        ("seeds", "adjust: [{when: {}, set: {mixer: {mlp_dim: 8}, mixer.num_layers: 2}}]\nseeds",
+         "adjust.0.set"),
     ],
 )  # fmt: skip
 def test_a_setting_and_a_part_of_it_are_not_stated_both(write, suite_text, old, new, place):
