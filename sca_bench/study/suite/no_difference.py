@@ -205,11 +205,10 @@ def idle_flags(cells: Sequence[ResolvedCell], resolver: Resolver) -> list[str]:
     lines = []
     for name in sorted(resolver.given_paths - resolver.used.keys()):
         lines.append(f"--set paths.{name}: no cell of the profile reads this path")
-    identities = [identity_of(cell) for cell in cells] if resolver.flags else []
     for key, value, text in resolver.flags:
         paths = [path for path, _ in m.leaves(m.nest(key, value)) if path in m.known_paths()]
         moving = [path for path in paths if m.kind_at(path) not in ("cost", "label")]
-        if moving and not any(is_read(one, path) for path in moving for one in identities):
+        if moving and not any(is_read(identity_of(cell), p) for cell in cells for p in moving):
             lines.append(f"--set {text}: no cell reads it")
     return lines
 

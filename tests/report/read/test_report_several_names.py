@@ -27,7 +27,7 @@ def says(left: str, right: str) -> dict[str, str]:
 
 def joined(claims: list[dict[str, str]]) -> SuiteManifest:
     """A suite one of whose variants reads no learning rate."""
-    cells = [cell for cell in axis_manifest(AXES).cells if cell.variant == "sca"]
+    cells = [cell for cell in axis_manifest(AXES, controls=False).cells if cell.variant == "sca"]
     one = CellEntry(
         cell_id="c-most",
         name="variant=most_frequent",
@@ -37,7 +37,9 @@ def joined(claims: list[dict[str, str]]) -> SuiteManifest:
         ignored={"train.learning_rate": [0.1, 0.2]},
         note=f"one cell for {' and '.join(NAMES)}",
     )
-    return axis_manifest(AXES, cells=[*cells, one], claims=claims, reference=NAMES[1])
+    return axis_manifest(
+        AXES, controls=False, cells=[*cells, one], claims=claims, reference=NAMES[1]
+    )
 
 
 def data_of(tmp_path: Path, manifest: SuiteManifest) -> SuiteData:
