@@ -87,12 +87,18 @@ class NotComputed(ScaBenchError):
     """A metric that cannot be computed here, with the reason; never replaced by a look-alike."""
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `did you mean X?` for the nearest known name, or the list of names if none is near."""
+def near_name(word: str, known: Iterable[str]) -> str:
+    """Return the known name that is nearest to a word; empty if none is near."""
     import difflib  # only where something is wrong: every command imports this module
 
+    near = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.6)
+    return near[0] if near else ""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `did you mean X?` for the nearest known name, or the list of names if none is near."""
     names = sorted(known)
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    near = near_name(word, names)
     if near:
-        return f"did you mean {near[0]}?"
+        return f"did you mean {near}?"
     return "known: " + ", ".join(names) if names else "there is none"

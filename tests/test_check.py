@@ -185,3 +185,19 @@ def test_what_single_metrics_need(tmp_path, monkeypatch):
     assert "SCA_BENCH_CLIP" in found["a model, for clip_score"].get
     monkeypatch.setenv("SCA_BENCH_CLIP", str(tmp_path))
     assert needs(path, profile="tiny")["a model, for clip_score"].found == str(tmp_path)
+
+
+def test_what_makes_no_difference_is_said(tmp_path, capsys):
+    """A folder of suites is no other way: each of them is opened like this."""
+    path = tmp_path / "constant.yaml"
+    scenes = "{dataset: scenes, first_seed: 0, num_images: 3}"
+    path.write_text(
+        f"suite: constant\nquestion: Same?\naxes: {{mixer.num_layers: [1, 2]}}\n"
+        f"base: {{variant: most_frequent, data: {{train: {scenes}, val: null}}}}\n"
+    )
+    words = ["check", str(path), "--runs-dir", str(tmp_path / "runs"), "--set", "mixer.mlp_dim=8"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    line = "one cell for num_layers=1 and num_layers=2: most_frequent does not read"
+    assert f"note: {line} mixer.num_layers\n" in out
+    assert "note: --set mixer.mlp_dim=8: no cell reads it\n" in out

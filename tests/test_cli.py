@@ -134,6 +134,15 @@ def test_help_and_list_use_little_time(words):
     [
         (["run", "nothing.yaml"], "nothing.yaml: no such file"),
         (["run", "ablations/mixer_layers.yaml", "--set", "mixer.num_layer=2"], "did you mean"),
+        *(
+            ([command, f"ablations/{file}.yaml", "--set", "mixer.num_layers=4"], f"{key} states")
+            for command, file, key in (
+                ("run", "mixer_layers", "profiles.tiny.axes.mixer.num_layers"),
+                ("plan", "mixer_layers", "profiles.tiny.axes.mixer.num_layers"),
+                ("check", "controls", "axes.mixer.num_layers"),
+                ("sweep", "sweeps/lr_depth", "space.mixer.num_layers"),
+            )
+        ),
         (
             ["run", "ablations/mixer_layers.yaml", "--set", "train.steps=many"],
             "train.steps: 'many'",
@@ -165,6 +174,13 @@ def test_help_and_list_use_little_time(words):
         (["weights", "import", "--out", "x"], "weights import: SOURCE: missing"),
         (["weights", "import", "nothing.pth", "--out", "x"], "nothing.pth: no such file or folder"),
         (["weights", "verify", "x.pth"], "verify takes no SOURCE"),
+        (["weights", "verify", "--only", "sam_tinny"], "no such recipe; did you mean sam_tiny?"),
+        (["weights", "build", "--out", "x", "--only", "nope"], "nope: no such recipe"),
+        (["weights", "import", "x.pth", "--only", "sam_tiny"], "--only: import takes no --only"),
+        (["weights", "train-lm", "--only", "lm"], "takes no --only; only build and verify do"),
+        (["weights", "build", "--captions", "c.json"], "--captions: build takes no --captions"),
+        (["weights", "verify", "--exclude-images", "x.json"], "only train-lm does"),
+        (["data", "verify", "coco", "--root", "x", "--no-download"], "verify fetches nothing"),
         (["report", "--runs-dir", "nowhere"], "nowhere"),
         (["data", "verify", "visual_genom", "--root", "x"], "did you mean visual_genome?"),
         (["data", "verify", "coco", "--root", "nowhere"], "nowhere: --root: no such folder"),

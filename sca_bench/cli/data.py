@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sca_bench.data.catalogue.layouts import layout_help
+from sca_bench.errors import InputError
 
 if TYPE_CHECKING:
     from sca_bench.cli import Commands
@@ -49,6 +50,9 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     from sca_bench.data.catalogue.verify import verify
 
     dataset, root = get_dataset(options.name), Path(options.root)
+    if options.action == "verify" and options.no_download:
+        problem = "verify fetches nothing"
+        raise InputError("data verify", "--no-download", problem, "leave it out")
     if options.action == "prepare" and not _prepare(dataset, root, options.no_download):
         return 1
     coco = None if options.coco is None else Path(options.coco)

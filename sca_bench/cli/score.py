@@ -55,7 +55,7 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     from sca_bench.metrics.coco_caption.check_against_reference import TOLERANCE
     from sca_bench.metrics.score_file import score_detections, score_file
 
-    metrics = options.metrics.split(",") if options.metrics else None
+    metrics = None if options.metrics is None else options.metrics.split(",")
     if options.regions is not None:
         for flag in ("--images", "--subset", "--check"):
             if getattr(options, flag.removeprefix("--")):

@@ -7,7 +7,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -21,6 +21,7 @@ from sca_bench.study.suite.claims import parse_claim
 from sca_bench.study.suite.shipped import find_suite
 from sca_bench.study.suite.suite import Suite, load_suite
 
+_MOST_NOTES = 20
 SuiteWork = Callable[[Suite, Store, Console], int]
 """What a command does with one suite; it returns the exit code."""
 
@@ -94,8 +95,17 @@ def _one(file: Path, console: Console, options: argparse.Namespace, work: SuiteW
         for metric in suite.metrics:
             get_metric(metric)
     check_claims(suite)
+    print_notes(suite.notes, console)
     store = Store(options.runs_dir)
     return work(suite, store, console)
+
+
+def print_notes(notes: Sequence[str], console: Console) -> None:
+    """Print what a suite or sweep has to say of itself before anything runs."""
+    lines = [f"note: {note}" for note in notes[:_MOST_NOTES]]
+    more = len(notes) - len(lines)
+    for line in [*lines, f"and {more} more notes"] if more else lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _seeds(text: str | None) -> list[int] | None:

@@ -38,7 +38,7 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
 
 def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Run the trials that are left, confirm the best, and say what came out."""
-    from sca_bench.cli.suite_files import suite_path
+    from sca_bench.cli.suite_files import print_notes, suite_path
     from sca_bench.study.runs.store import Store
     from sca_bench.study.suite.sweep import load_sweep
 
@@ -55,6 +55,7 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     from sca_bench.engine.sweep.optuna_study import check_objectives
 
     check_objectives(sweep)
+    print_notes(sweep.notes, console)
     return _Command(sweep, Store(options.runs_dir), options, line, console).run()
 
 

@@ -49,17 +49,15 @@ def add_parser(commands: Commands) -> None:
 
 def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Run one of the actions; return the exit code."""
+    _refuse_idle_flags(options)
     if options.action == "import":
         return _import(options)
-    if options.source is not None:
-        problem = f"{options.action} takes no SOURCE"
-        raise InputError("weights", options.source, problem, "only import does")
     if options.action == "train-lm":
         return _train_lm(options)
     if options.action == "verify":
         from sca_bench.embedded.verify import verify
 
-        for line in verify():
+        for line in verify(only=options.only):
             print(line)
         return 0
     from sca_bench.embedded.build import build_all
@@ -68,6 +66,29 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
         raise InputError("weights build", "--out", "missing", "name a folder to build into")
     build_all(Path(options.out), [options.only] if options.only else None)
     return 0
+
+
+_TAKEN_BY = {
+    "SOURCE": ("import",),
+    "--out": ("import", "build", "train-lm"),
+    "--only": ("build", "verify"),
+    "--captions": ("train-lm",),
+    "--phrases": ("train-lm",),
+    "--exclude-images": ("train-lm",),
+    "--threads": ("train-lm",),
+}
+"""Flag -> the actions that read it."""
+_NOT_GIVEN: tuple[object, ...] = (None, [], 1)
+"""What such a flag is where nobody gave it."""
+
+
+def _refuse_idle_flags(options: argparse.Namespace) -> None:
+    for flag, actions in _TAKEN_BY.items():
+        value = getattr(options, flag.strip("-").lower().replace("-", "_"))
+        if value not in _NOT_GIVEN and options.action not in actions:
+            key = options.source if flag == "SOURCE" else flag
+            fix = f"{' and '.join(actions)} {'does' if len(actions) == 1 else 'do'}"
+            raise InputError("weights", key, f"{options.action} takes no {flag}", f"only {fix}")
 
 
 def _import(options: argparse.Namespace) -> int:

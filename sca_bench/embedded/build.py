@@ -46,7 +46,7 @@ def recipe_settings(name: str) -> dict[str, Any]:
     elif name in sam_recipe.RECIPES:
         settings = sam_recipe.RECIPES[name].as_dict()
     else:
-        raise InputError("weights build", name, "no such recipe", did_you_mean(name, names()))
+        raise InputError("weights", name, "no such recipe", did_you_mean(name, names()))
     # Through JSON, so that what is compared is what is stored.
     stored: dict[str, Any] = json.loads(json.dumps(settings | {"world": WORLD_VERSION}))
     return stored

@@ -238,7 +238,7 @@ def build_caption_lm(
     torch.set_num_threads(threads)
     if out.exists():
         raise InputError("--out", str(out), "exists already", "name a new folder")
-    excluded = {image for file in excluded_files for image in read_image_ids(file)}
+    excluded = {file: read_image_ids(file) for file in excluded_files}
     captions, left_out = read_captions(captions_file, excluded)
     phrases = sorted({phrase for file in phrase_files for phrase in read_phrases(file)})
     say(

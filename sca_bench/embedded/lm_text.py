@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +12,38 @@ from sca_bench.data.readers.json_files import check, get, read_json
 from sca_bench.errors import InputError
 
 
-def read_captions(file: Path, excluded: Collection[str]) -> tuple[list[str], int]:
+def read_captions(file: Path, excluded: Mapping[Path, Collection[str]]) -> tuple[list[str], int]:
     """Read COCO-layout captions: `{"annotations": [{"image_id", "caption"}, ...]}`.
 
     Args:
         file: The file.
-        excluded: Image ids whose captions are left out.
+        excluded: Lists of images by their files; captions of these images are left out.
 
     Returns:
         The captions in file order, and how many were left out because of their image.
 
     Raises:
-        InputError: The file is of another form, or no caption is left.
+        InputError: The file is of another form, no caption is left, or a list names no image of it.
     """
     captions, left_out = [], 0
+    met: set[str] = set()
+    every = {image for ids in excluded.values() for image in ids}
     rows = get(read_json(file, "--captions"), "annotations", "a list", file)
     for index, row in enumerate(rows):
         caption = get(row, "caption", "a string", file, "annotations", index)
         image = str(get(row, "image_id", "an id", file, "annotations", index))
-        if image in excluded:
+        met.add(image)
+        if image in every:
             left_out += 1
         elif caption.strip():
             captions.append(" ".join(caption.split()))
+    for listed, ids in excluded.items():
+        if rows and met.isdisjoint(ids):
+            few = ", ".join(sorted(ids)[:3]) or "none"
+            problem = f"names no image of {file}: its ids are {few}, ...; those are "
+            problem += f"{', '.join(sorted(met)[:3])}, ..."
+            fix = "give a list made for these captions, or leave it out"
+            raise InputError(listed, "--exclude-images", problem, fix)
     if not captions:
         problem = f"no caption is left of {len(rows)} ({left_out} belong to excluded images)"
         raise InputError(file, "annotations", problem, "give a file with captions of other images")

@@ -20,18 +20,23 @@ from sca_bench.weight_paths import WEIGHTS_DIR
 LOSS_TOLERANCE = 1e-3
 
 
-def verify(folder: Path = WEIGHTS_DIR, *, losses: bool = True) -> Iterator[str]:
+def verify(
+    folder: Path = WEIGHTS_DIR, *, losses: bool = True, only: str | None = None
+) -> Iterator[str]:
     """Check a weights folder against the recipes; yield one line per weights name.
 
     Args:
         folder: Folder with the weights and their manifest.
         losses: Run the first training steps again and compare their losses, too.
+        only: Name of the weights to check; all where None.
 
     Raises:
-        InputError: A file is missing or changed, or was made by another recipe.
+        InputError: A file is missing or changed, or was made by another recipe; no such weights.
     """
+    if only is not None:
+        recipe_settings(only)
     manifest = read_manifest(folder)
-    for name in names():
+    for name in names() if only is None else (only,):
         entry = manifest.get(name)
         if entry is None:
             raise InputError(folder, name, "not in the manifest", "build it again")

@@ -295,7 +295,7 @@ class Tracker:
         )
         run_id = str(run.info.run_id)
         params = {"seed": record.seed, **{k: _get(record.settings, k) for k in _PARAMS}}
-        params |= entry.coordinates
+        params |= entry.coordinates | dict.fromkeys(entry.ignored, "any")
         for key, value in params.items():
             client.log_param(run_id, key, str(value)[:250])
         return run_id

@@ -90,8 +90,10 @@ def score_runs(
         return 0
     say(f"  scoring {len(waiting)} runs: {', '.join((*metrics, *subsets))}")
     opened: dict[str, RegionSet] = {}
+    shared: list[str] | None = None
     with Scorer() as scorer:
         for record in waiting:
+            before = record.notes
             folder = store.run_dir(record.cell_id, record.seed)
             rows = read_rows(folder / PREDICTIONS)
             images = _images_of(record, opened)
@@ -108,6 +110,10 @@ def score_runs(
                     update = _of_part(record, name, result)
                     update["subsets"] = record.subsets | {name: subset_digest(which)}
                     record = _save(store, record, update)
+            new = [note for note in record.notes if note not in before]
+            shared = new if shared is None else [note for note in shared if note in new]
+    for note in shared or ():  # of the data, not of what one run said
+        say(f"  note: {note}")
     return len(waiting)
 
 

@@ -18,6 +18,8 @@ from sca_bench.metrics.value_names import SLOTS, ValueName, values_of
 
 SCALE = 100.0
 NO_VALUE = "–"  # noqa: RUF001 - an en dash reads as an empty field, a hyphen as a minus
+ANY_VALUE = "any"
+"""On an axis that a cell does not read."""
 
 _LABELS = {
     "num_params_mixer": "Mixer parameters",

@@ -174,9 +174,23 @@ def test_the_saved_decoder_loads_as_a_text_decoder(tmp_path, captions):
 def test_captions_of_excluded_images_are_not_read(tmp_path):
     rows = [{"image_id": 1, "caption": "one\n"}, {"image_id": "2", "caption": " two  words"}]
     file = write(tmp_path / "c.json", {"annotations": rows})
-    assert read_captions(file, {"1"}) == (["two words"], 1)
+    some, others = tmp_path / "some.json", tmp_path / "others.json"
+    assert read_captions(file, {some: {"1"}, others: {"1", "9"}}) == (["two words"], 1)
     with pytest.raises(InputError, match=r"no caption is left of 2 \(2 belong to excluded"):
-        read_captions(file, {"1", "2"})
+        read_captions(file, {some: {"1"}, others: {"2"}})
+
+
+@pytest.mark.parametrize("ids", [{"3", "4"}, {"000001.jpg"}, set()])
+def test_a_list_of_images_without_captions_leaves_nothing_out(tmp_path, ids):
+    rows = [{"image_id": 1, "caption": "one"}, {"image_id": 2, "caption": "two"}]
+    file = write(tmp_path / "c.json", {"annotations": rows})
+    with pytest.raises(InputError) as caught:
+        read_captions(file, {tmp_path / "some.json": {"1"}, tmp_path / "others.json": ids})
+    line = str(caught.value)
+    assert line.startswith(
+        f"{tmp_path / 'others.json'}: --exclude-images: names no image of {file}"
+    )
+    assert "those are 1, 2, ...; give a list made for these captions, or leave it out" in line
 
 
 def test_phrases_are_read_in_every_layout(tmp_path):

@@ -40,6 +40,8 @@ def text_decoder(request):
 def test_files_checksums_and_digests_are_as_recorded():
     assert set(MANIFEST) == set(build.names())
     assert len(list(verify(losses=False))) == len(build.names())
+    (line,) = verify(losses=False, only="sam_tiny_small")
+    assert line.startswith("sam_tiny_small: recipe and ")
     recorded = {WEIGHTS_DIR / file for entry in MANIFEST.values() for file in entry["files"]}
     present = {path for path in WEIGHTS_DIR.rglob("*") if path.is_file()}
     assert present == recorded | {WEIGHTS_DIR / build.MANIFEST}

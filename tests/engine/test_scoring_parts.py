@@ -103,6 +103,20 @@ def said_in_training(store, captions, dealt=None):
             file.write(json.dumps(row | ({"learnt_from": [dealt]} if dealt else {})) + "\n")
 
 
+def test_a_phrase_that_no_region_has_is_said_in_record_and_on_the_terminal(runs):
+    metric = "exact_match_without_a_nobody"
+    _, record, said = _score(runs, ["exact_match", metric], FIRST)
+    assert record.scores[metric].value == record.scores["exact_match"].value
+    note = f"{metric}: no region has the reference 'a nobody', so it is exact_match of all regions"
+    assert any(line.startswith(note) for line in record.notes)
+    assert [line.split(", so")[0] for line in said[1:]] == [
+        f"  note: {metric}: no region has the reference 'a nobody'",
+        f"  note: one_per_image: {metric}: no region has the reference 'a nobody'",
+    ]
+    _, _, said = _score(runs, ["exact_match", metric, "macro_recall"])
+    assert len(said) == 1  # what is known already is not said again
+
+
 def test_training_captions_are_compared_with_what_was_learnt_where_that_is_not_their_own(runs):
     said_in_training(runs[0], ["a cat", "a dog", "a cat", "a cat"], dealt="a cat")
     _, record, _ = _score(runs, ["exact_match"])

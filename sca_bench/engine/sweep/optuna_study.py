@@ -23,6 +23,7 @@ from sca_bench.study.keys.fingerprint import digest_json
 from sca_bench.study.suite.search_space import Axis
 from sca_bench.study.suite.sweep import Sweep
 from sca_bench.study.suite.sweep_schema import Named
+from sca_bench.study.suite.yaml_values import show_value
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -110,12 +111,17 @@ def _build(
     if named.name not in known:
         raise InputError(path, f"{section}.name", repr(named.name), did_you_mean(named.name, known))
     maker: Callable[..., Any] = getattr(module, named.name)
-    takes = set(inspect.signature(maker).parameters)
+    parameters = inspect.signature(maker).parameters
+    takes = set(parameters)
     arguments = dict(named.arguments)
     for key in arguments:
         if key not in takes - {"seed"}:
             fix = "seed: of the sweep is it" if key == "seed" else did_you_mean(key, takes)
             raise InputError(path, f"{section}.{key}", f"no argument of {named.name}", fix)
+        kinds = set(re.findall(r"\w+", str(parameters[key].annotation)))
+        if isinstance(arguments[key], bool) and "bool" not in kinds and kinds & {"int", "float"}:
+            problem = f"{show_value(arguments[key])} is wrong"
+            raise InputError(path, f"{section}.{key}", problem, "expected a number")
     if isinstance(inner := arguments.get("wrapped_pruner"), dict):
         inner_named = Named.model_validate(inner)
         arguments["wrapped_pruner"] = _build(module, kind, inner_named, path, section, {})

@@ -9,7 +9,7 @@ from sca_bench.metrics.caption_text import exact_match as matches
 from sca_bench.metrics.protocol import Context, Scored
 from sca_bench.metrics.rows import CaptionRow
 
-WITHOUT = "exact_match_without_"
+WITHOUT = matches.WITHOUT
 
 
 def exact_match(rows: Sequence[CaptionRow], context: Context) -> list[Scored]:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 
-from sca_bench.errors import NotComputed, did_you_mean
+from sca_bench.errors import NotComputed, did_you_mean, near_name
 from sca_bench.metrics.coco_caption.ptb_tokenizer import canonical
 from sca_bench.metrics.protocol import Scored
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.value_names import MEAN_OF_SLOTS, SLOTS, ValueName
+
+WITHOUT = "exact_match_without_"
 
 
 def exact_match(rows: Sequence[CaptionRow], key: str = "exact_match") -> Scored:
@@ -30,7 +33,8 @@ def exact_match(rows: Sequence[CaptionRow], key: str = "exact_match") -> Scored:
 def exact_match_without(rows: Sequence[CaptionRow], phrase: str, key: str = "") -> Scored:
     """Exact match over the regions that have no reference equal to `phrase`.
 
-    A phrase that names half the regions (such as `person`) makes exact match easy.
+    A phrase that names half the regions (such as `person`) makes exact match easy. Where no region
+    has it, a note says so and names the nearest phrase.
 
     Raises:
         NotComputed: Every region has that reference.
@@ -39,7 +43,18 @@ def exact_match_without(rows: Sequence[CaptionRow], phrase: str, key: str = "") 
     others = [row for row in rows if left_out not in map(canonical, row.references)]
     if not others:
         raise NotComputed(f"every region has the reference {phrase!r}")
-    return exact_match(others, key or "exact_match_without_" + left_out.replace(" ", "_"))
+    key = key or _without(left_out)
+    scored = exact_match(others, key)
+    if len(others) < len(rows):
+        return scored
+    known = {canonical(reference) for row in rows for reference in row.references}
+    near = near_name(left_out, known)
+    note = f"{key}: no region has the reference {phrase!r}, so it is exact_match of all regions"
+    return replace(scored, notes=(note + (f"; did you mean {_without(near)}?" if near else ""),))
+
+
+def _without(phrase: str) -> str:
+    return WITHOUT + phrase.replace(" ", "_")
 
 
 def macro_recall(rows: Sequence[CaptionRow]) -> Scored:

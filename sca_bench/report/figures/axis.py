@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from sca_bench.report.names import is_numeric, metric_scale, short_axes
+from sca_bench.report.names import ANY_VALUE, is_numeric, metric_scale, short_axes
 from sca_bench.report.read.suite_data import CellRuns, SuiteData
 from sca_bench.study.suite.yaml_values import same_value, show_value
 
@@ -128,7 +128,7 @@ def axis_plot(data: SuiteData, intervals: Intervals | None = None) -> AxisPlot:
         points = [Point(cell.entry.name, cell.entry.name, scores) for cell, scores in scored]
         names = tuple(point.x for point in points)
         panels = [Panel("", "cell", "names", names, "", {"": points})]
-    elif len(axes) > 1 and all(len(cell.entry.coordinates) < 2 for cell, _ in scored):
+    elif data.manifest.one_at_a_time or _has_single_axes(axes, scored):
         panels = [_panel({axis: values}, axes, scored, {}) for axis, values in axes.items()]
     else:
         panels = _product_panels(axes, scored)
@@ -147,6 +147,14 @@ def _with_intervals(plot: AxisPlot, intervals: Intervals) -> AxisPlot:
         for panel in plot.panels
     ]
     return replace(plot, panels=panels, controls=given(plot.controls))
+
+
+def _has_single_axes(
+    axes: dict[str, list[Any]], scored: list[tuple[CellRuns, tuple[float, ...]]]
+) -> bool:
+    """Say whether axes were varied one at a time, of a manifest that is older than saying so."""
+    on_axes = all(len(c.entry.coordinates) < 2 and not c.entry.ignored for c, _ in scored)
+    return len(axes) > 1 and on_axes
 
 
 def _product_panels(
@@ -176,7 +184,7 @@ def _panel(
         own = cell.entry.coordinates
         on_axis = axis in own and place_of(values, own[axis]) < len(values)
         if on_axis and all(k in own and same_value(own[k], v) for k, v in where.items()):
-            name = _series(labels, second, own.get(second[0]) if second else None)
+            name = _series(labels, second, own.get(second[0], ANY_VALUE) if second else None)
             named.setdefault(name, []).append(Point(cell.entry.name, own[axis], scores))
     for points in named.values():
         points.sort(key=lambda point: place_of(values, point.x))

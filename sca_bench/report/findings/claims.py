@@ -11,7 +11,7 @@ from sca_bench.report.read.samples import LEVEL, Samples, unpaired
 from sca_bench.report.read.suite_data import CellRuns, SuiteData
 from sca_bench.stats.compare import Comparison, compare_resampled
 from sca_bench.stats.verdict import Decision, decide
-from sca_bench.study.suite.claims import Comparator, Side, meant_cells, parse_claim
+from sca_bench.study.suite.claims import Comparator, Side, known_as, meant_cells, parse_claim
 
 MARGIN_SHARE = 0.01
 """Where a claim of `no better than` names no margin: this share of the right side's score."""
@@ -123,6 +123,8 @@ def _read(data: SuiteData, number: int, raw: dict[str, Any]) -> _Read:
     sides = [_cells_of(data, side) for side in (claim.left, claim.right)]
     cells = tuple(cell for cell, _ in sides)
     hole = next((reason for _, reason in sides if reason), "")
+    if not hole and cells[0] is cells[1] and cells[0] is not None:
+        hole = f"both sides are the cell {cells[0].entry.name}"
     metric = claim.left.metric
     mixed = "" if hole else data.scores.mixture(metric, [c.entry.cell_id for c in cells if c])
     return _Read(
@@ -151,9 +153,12 @@ def _cells_of(data: SuiteData, side: Side) -> tuple[CellRuns | None, str]:
 
 
 def _meant(side: Side, cells: Iterable[CellRuns]) -> list[CellRuns]:
-    return meant_cells(side.where, cells, _known, lambda cell: cell.entry.coordinates)
+    return meant_cells(
+        side.where, cells, _known, lambda cell: {*cell.entry.coordinates, *cell.entry.ignored}
+    )
 
 
 def _known(cell: CellRuns) -> dict[str, Any]:
     entry = cell.entry
-    return {"cell": entry.name, "variant": entry.variant, **entry.coordinates}
+    names = (entry.name, *entry.also)
+    return known_as(names, entry.variant, entry.coordinates, entry.ignored)

@@ -85,7 +85,7 @@ def _reference(data: SuiteData) -> CellRuns | None:
     named = data.manifest.reference
     if not named:
         return own[0] if own else None
-    return next((cell for cell in own if cell.entry.name == named), None)
+    return next((cell for cell in own if named in (cell.entry.name, *cell.entry.also)), None)
 
 
 def _difference(

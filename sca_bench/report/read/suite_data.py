@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from sca_bench.report.read.score_frame import MAY_DIFFER, ScoreRow, ScoreTable
 from sca_bench.study.runs.record import CellEntry, RunRecord, SuiteManifest
 from sca_bench.study.runs.revisions import OLDER, age_of
 from sca_bench.study.runs.store import STATISTICS, Store
+from sca_bench.study.suite.yaml_values import same_value
 
 COST = "cost/"
 
@@ -96,13 +97,40 @@ def collect(store: Store, manifest: SuiteManifest) -> SuiteData:
     Raises:
         InputError: A record is damaged, or numbers of one metric have different signatures.
     """
-    cells = [_cell_runs(store, manifest, entry) for entry in manifest.cells]
+    cells = [_cell_runs(store, manifest, entry) for entry in _each_once(manifest.cells)]
     cells.sort(key=lambda cell: cell.entry.control)  # stable: keeps the suite's own order
     rows = list(_score_rows(manifest, cells))
     asked = {"decoding", "prompt"} if any(a.startswith("eval.") for a in manifest.axes) else set()
     with at(manifest.file):
         table = ScoreTable(rows, MAY_DIFFER | asked)
     return SuiteData(ReadOnce(store), manifest, tuple(cells), table)
+
+
+def _each_once(entries: Sequence[CellEntry]) -> list[CellEntry]:
+    """Return every cell once: older manifests may list it under several names."""
+    groups: dict[str, list[CellEntry]] = {}
+    for entry in entries:
+        groups.setdefault(entry.cell_id, []).append(entry)
+    return [group[0] if len(group) == 1 else _joined(group) for group in groups.values()]
+
+
+def _joined(group: Sequence[CellEntry]) -> CellEntry:
+    first, names = group[0], [entry.name for entry in group]
+    values: dict[str, list[Any]] = {}
+    for entry in group:
+        for axis, value in entry.coordinates.items():
+            known = values.setdefault(axis, [])
+            known += [] if any(same_value(value, other) for other in known) else [value]
+    update = {
+        "name": " / ".join(names),
+        "coordinates": {axis: found[0] for axis, found in values.items() if len(found) == 1},
+        "ignored": {axis: found for axis, found in values.items() if len(found) > 1},
+        "control": all(entry.control for entry in group),
+        "also": names,
+        "note": f"{' and '.join(names)} are names of one cell, {first.cell_id}: its scores say "
+        "nothing of a difference between them",
+    }
+    return first.model_copy(update=update)
 
 
 def _cell_runs(store: Store, manifest: SuiteManifest, entry: CellEntry) -> CellRuns:

@@ -8,8 +8,9 @@ import pandas as pd
 
 from sca_bench.report.findings.claims import ClaimResult
 from sca_bench.report.findings.paper import Paper, PaperCell
-from sca_bench.report.names import is_numeric
+from sca_bench.report.names import ANY_VALUE, is_numeric
 from sca_bench.report.read.suite_data import COST, SuiteData
+from sca_bench.study.runs.record import CellEntry
 from sca_bench.study.suite.yaml_values import show_value
 
 _DIGITS = "%.10g"
@@ -58,7 +59,7 @@ def wide_csv(data: SuiteData, paper: Paper) -> str:
             "variant": entry.variant,
             "control": entry.control,
         }
-        row |= {axis: _coordinate(entry.coordinates, axis) for axis in data.manifest.axes}
+        row |= {axis: _coordinate(entry, axis) for axis in data.manifest.axes}
         row["published_row"] = "" if printed is None else f"{paper.table}: {printed.row}"
         row |= {"seeds_done": len(cell.done), "seeds_planned": len(cell.runs)}
         for name in names:
@@ -110,10 +111,12 @@ def claims_csv(claims: list[ClaimResult]) -> str:
     return _text(pd.DataFrame.from_records(rows))
 
 
-def _coordinate(coordinates: dict[str, Any], axis: str) -> Any:
+def _coordinate(entry: CellEntry, axis: str) -> Any:
     """Return a number as it is and any other value as a suite file has it; None off the axis."""
-    value = coordinates.get(axis)
-    return value if axis not in coordinates or is_numeric([value]) else show_value(value)
+    if axis not in entry.coordinates:
+        return ANY_VALUE if axis in entry.ignored else None
+    value = entry.coordinates[axis]
+    return value if is_numeric([value]) else show_value(value)
 
 
 def _text(frame: pd.DataFrame) -> str:

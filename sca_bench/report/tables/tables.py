@@ -8,6 +8,7 @@ from typing import Literal
 
 from sca_bench.metrics.value_names import SEEN, SLOT, SLOT_BY_OBJECTS, SLOTS, TRAIN, ValueName
 from sca_bench.report.names import (
+    ANY_VALUE,
     COSTS,
     NO_VALUE,
     difference_unit,
@@ -213,19 +214,23 @@ def slot_by_objects_table(data: SuiteData, notes: Footnotes) -> Table | None:
 def name_entry(cell: CellRuns, notes: Footnotes) -> Entry:
     """Return a cell's name, with footnotes.
 
-    They say what was adjusted, what it was fine-tuned from, and which older code made its runs.
+    They say which names it has, what was adjusted, what it was fine-tuned from, and which older
+    code made its runs.
     """
     entry = cell.entry
+    joined = [f"{entry.name}: {entry.note}"] if entry.note else []
     adjusted = [f"{entry.name}: {k} adjusted to {show_value(v)}" for k, v in entry.adjusted.items()]
     remarks = [f"{entry.name}: {note}" for record in cell.done for note in record.notes]
     before = [f"{entry.name}: {line}" for line in lineage_lines(cell)]
     name = f"{entry.name} (control)" if entry.control else entry.name
-    return Entry(name, notes.mark([*adjusted, *before, *remarks, *cell.ages]))
+    return Entry(name, notes.mark([*joined, *adjusted, *before, *remarks, *cell.ages]))
 
 
 def _coordinate(cell: CellRuns, axis: str) -> Entry:
     coordinates = cell.entry.coordinates
-    return Entry(show_value(coordinates[axis]) if axis in coordinates else NO_VALUE)
+    if axis in coordinates:
+        return Entry(show_value(coordinates[axis]))
+    return Entry(ANY_VALUE if axis in cell.entry.ignored else NO_VALUE)
 
 
 def seeds_entry(cell: CellRuns, notes: Footnotes, remark: str = "") -> Entry:

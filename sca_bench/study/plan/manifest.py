@@ -12,6 +12,7 @@ from sca_bench.study.runs.record import CellEntry, SuiteManifest
 def manifest_of(plan: Plan, command: str, created: str) -> SuiteManifest:
     """Return what `report` needs to know about the suite."""
     suite = plan.suite
+    resolved = {cell.name: cell for cell in suite.cells}
     return SuiteManifest(
         suite=suite.spec.suite,
         profile=suite.profile,
@@ -22,6 +23,7 @@ def manifest_of(plan: Plan, command: str, created: str) -> SuiteManifest:
         paper=suite.spec.paper,
         statement=suite.statement,
         axes=suite.axes,
+        one_at_a_time=suite.spec.one_at_a_time,
         seeds=list(suite.seeds),
         metrics=list(suite.metrics),
         subsets=dict(suite.subsets),
@@ -34,7 +36,10 @@ def manifest_of(plan: Plan, command: str, created: str) -> SuiteManifest:
                 variant=cell.settings.variant,
                 control=cell.control,
                 adjusted=cell.adjusted or {},
-                published_row=suite.published.cells.get(cell.name, ""),
+                published_row=suite.published.row_of((cell.name, *resolved[cell.name].also)),
+                also=list(resolved[cell.name].also),
+                ignored={k: list(v) for k, v in resolved[cell.name].ignored.items()},
+                note=resolved[cell.name].note,
             )
             for cell in plan.cells
         ],

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from sca_bench.errors import InputError, at
+from sca_bench.errors import InputError, at, did_you_mean
 from sca_bench.files import DIGESTS
 from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import SPLITS, Cell, CellIdentity, RunSplit
-from sca_bench.study.keys.fingerprint import Fingerprints
+from sca_bench.study.keys.fingerprint import Fingerprints, path_settings
 from sca_bench.study.keys.training import stages_of
 from sca_bench.study.runs.record import RunRecord
 from sca_bench.study.runs.store import (
@@ -22,6 +22,7 @@ from sca_bench.study.runs.store import (
     is_trained,
 )
 from sca_bench.study.runs.trained_index import TrainedIndex
+from sca_bench.study.suite.resolve import ResolvedCell
 from sca_bench.study.suite.suite import Suite
 from sca_bench.variants import get_variant
 
@@ -213,7 +214,7 @@ def make_plan(
     stages: dict[str, Cell] = {}
     lacks: dict[str, tuple[str, ...]] = {}
     for item in suite.cells:
-        if only not in (None, item.name) and not fnmatch.fnmatchcase(item.name, str(only)):
+        if only is not None and not _is_named(item, only):
             continue
         with at(suite.file):
             chain = _stage_cells(item.settings, prints)
@@ -232,8 +233,10 @@ def make_plan(
         problems = (p for c in (cells[-1], *chain) for p in prints.problems(c.identity.inputs))
         lacks[cells[-1].cell_id] = tuple(dict.fromkeys(problems))
     if not cells:
-        names = ", ".join(cell.name for cell in suite.cells)
-        raise InputError("--only", str(only), "matches no cell", f"cells: {names}")
+        names = [cell.name for cell in suite.cells]
+        raise InputError("--only", str(only), "matches no cell", did_you_mean(str(only), names))
+    with at(suite.file):
+        _refuse_equal(cells)
     jobs: dict[Training, Job] = {}
     # What is a stage of one cell is not trained once more where it is all another cell trains.
     claimed = {(key, seed) for key in stages for seed in suite.seeds}
@@ -245,6 +248,26 @@ def make_plan(
                     Job(cell, seed, "blocked", lack) if lack else _job(store, cell, seed, claimed)
                 )
     return Plan(suite, tuple(cells), tuple(jobs.values()), _stage_jobs(store, stages, jobs))
+
+
+def _is_named(cell: ResolvedCell, pattern: str) -> bool:
+    names = (cell.name, *cell.also)
+    return pattern in names or any(fnmatch.fnmatchcase(name, pattern) for name in names)
+
+
+def _refuse_equal(cells: Iterable[Cell]) -> None:
+    """Refuse two cells of one key: they name different files (see `join_equal`) of one content."""
+    known: dict[str, Cell] = {}
+    for cell in cells:
+        other = known.setdefault(cell.cell_id, cell)
+        if other is cell:
+            continue
+        named = [dict(path_settings(one.settings)) for one in (other, cell)]
+        read = (key for key in named[0] if key in cell.identity.key_values)
+        key = next(key for key in read if named[1].get(key) != named[0][key])
+        files = " and ".join(repr(paths.get(key)) for paths in named)
+        problem = f"{files} have one content, so {other.name!r} and {cell.name!r} are one cell"
+        raise InputError(None, key, problem, "name other files, or leave one of the cells out")
 
 
 def _stage_cells(settings: CellSettings, prints: Fingerprints) -> list[Cell]:

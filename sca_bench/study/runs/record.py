@@ -89,6 +89,9 @@ class CellEntry(_Stored):
 
     Attributes:
         published_row: Row of the suite's table in `published.csv`; empty where it has none.
+        also: Its other names, where the suite names it more than once.
+        ignored: Axis that moves no number of it -> the values that it stands for.
+        note: Why it has other names; empty where it has none.
     """
 
     cell_id: str
@@ -98,6 +101,9 @@ class CellEntry(_Stored):
     control: bool = False
     adjusted: dict[str, Any] = {}
     published_row: str = ""
+    also: list[str] = []
+    ignored: dict[str, list[Any]] = {}
+    note: str = ""
 
 
 class PublishedClaim(_Stored):
@@ -137,6 +143,7 @@ class SuiteManifest(_Stored):
     paper: str | None = None
     statement: str = ""
     axes: dict[str, list[Any]] = {}
+    one_at_a_time: bool = False
     seeds: list[int]
     metrics: list[str]
     subsets: dict[str, str] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sca_bench.errors import InputError
@@ -34,6 +34,24 @@ def check_num_cells(axes: Mapping[str, Sequence[Any]], one_at_a_time: bool, key:
         raise InputError(None, key, problem, fix)
 
 
+def check_apart(keys: Iterable[str], entry: str) -> None:
+    """Refuse settings of which one is a part of another: one of the two would win, in silence.
+
+    Args:
+        keys: The settings.
+        entry: Key of the file that they stand under.
+
+    Raises:
+        InputError: There are two such settings.
+    """
+    keys = sorted(keys)
+    for whole in keys:
+        part = next((key for key in keys if key.startswith(f"{whole}.")), None)
+        if part is not None:
+            fix = "give the whole in one of them"
+            raise InputError(None, f"{entry}.{part}", f"is a part of {entry}.{whole}", fix)
+
+
 def axis_points(
     axes: Mapping[str, Sequence[Any]],
     one_at_a_time: bool = False,
@@ -46,10 +64,11 @@ def axis_points(
         points = [
             dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())
         ]
-    return [point for point in points if not any(_is_at(point, rule) for rule in unless)]
+    return [point for point in points if not any(is_at(point, rule) for rule in unless)]
 
 
-def _is_at(point: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
+def is_at(point: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
+    """Say whether a rule of `unless` leaves out the cell at a point of the axes."""
     return all(key in point and same_value(point[key], value) for key, value in rule.items())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
 
@@ -122,9 +122,39 @@ def parse_coordinates(text: str, key: str = "") -> dict[str, Any] | None:
     return coordinates
 
 
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """Several values that a cell is known by: its names, or those of an axis it does not read."""
+
+    values: tuple[Any, ...]
+
+
+def known_as(
+    names: Sequence[str],
+    variant: str,
+    coordinates: Mapping[str, Any],
+    ignored: Mapping[str, Sequence[Any]],
+) -> dict[str, Any]:
+    """Return all that a cell is known by, for `meant_cells`.
+
+    Args:
+        names: Its names.
+        variant: Its variant.
+        coordinates: Where it stands on the axes.
+        ignored: Axis that it does not read -> the values that it stands for.
+    """
+    several = {axis: AnyOf(tuple(values)) for axis, values in ignored.items()}
+    return {"cell": AnyOf(tuple(names)), "variant": variant, **coordinates, **several}
+
+
 def matches(where: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
     """Say whether a cell that is known by these names and coordinates is meant by `where`."""
-    return all(key in known and same_value(known[key], value) for key, value in where.items())
+    return all(key in known and _is(known[key], value) for key, value in where.items())
+
+
+def _is(known: Any, value: Any) -> bool:
+    values = known.values if isinstance(known, AnyOf) else (known,)
+    return any(same_value(one, value) for one in values)
 
 
 def meant_cells(

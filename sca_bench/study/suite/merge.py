@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from sca_bench.errors import InputError, did_you_mean
-from sca_bench.settings import CellSettings
+from sca_bench.settings import CellSettings, Kind, kind_of
 
 Nested = dict[str, Any]
 
@@ -47,6 +47,12 @@ def field_of(path: str) -> tuple[type[BaseModel], str]:
             for inner in _models_in(model.model_fields[part].annotation)
         ]
     return next(model for model in models if field in model.model_fields), field
+
+
+def kind_at(path: str) -> Kind:
+    """Return the kind of a known setting."""
+    model, field = field_of(path)
+    return kind_of(model, field)
 
 
 def check_path(path: str, key: str) -> None:
@@ -97,6 +103,32 @@ def get(nested: Mapping[str, Any], path: str) -> Any:
             return None
         node = node[part]
     return node
+
+
+def value_at(nested: Mapping[str, Any], path: str) -> Any:
+    """Return the value of a known setting: what `nested` says, else its default."""
+    parts = path.split(".")
+    node: Any = nested
+    for number, part in enumerate(parts):
+        if not isinstance(node, Mapping):
+            return None  # of an object that is not there
+        if part not in node:
+            return _default(parts[: number + 1], parts[number + 1 :])
+        node = node[part]
+    return node
+
+
+def _default(path: list[str], inside: list[str]) -> Any:
+    model, field = field_of(".".join(path))
+    info = model.model_fields[field]
+    if info.is_required():
+        return None
+    value = info.get_default(call_default_factory=True)
+    for part in inside:
+        value = getattr(value, part, None)
+    if isinstance(value, BaseModel):
+        return value.model_dump()
+    return list(value) if isinstance(value, tuple) else value
 
 
 def check_keys(nested: Mapping[str, Any], prefix: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -15,6 +15,8 @@ from sca_bench.errors import InputError, at, did_you_mean
 from sca_bench.study.suite import merge as m
 from sca_bench.study.suite.schema import NamedPath, PathSpec
 from sca_bench.study.suite.yaml_values import load_yaml
+
+_Patch = TypeVar("_Patch")
 
 
 def read_yaml(path: Path) -> Any:
@@ -99,6 +101,24 @@ def load_profile(name: str) -> Profile:
             names = (parent, *above.above)
         m.check_keys(base, "base.")
     return Profile(base, statement, paths, needs, names)
+
+
+def patch_of(
+    patches: Mapping[str, _Patch], profile: str, scale: Profile
+) -> tuple[str, _Patch | None]:
+    """Return what a file says for a profile, or for the nearest one above it that it names.
+
+    Args:
+        patches: Name of a profile -> what the file says for it.
+        profile: The profile in use.
+        scale: What that says itself.
+
+    Returns:
+        The profile's name that it is written under, and what it says; "" and None where the file
+        says nothing for any of them.
+    """
+    name = next((name for name in (profile, *scale.above) if name in patches), "")
+    return name, patches.get(name)
 
 
 def named_path(value: Any, name: str) -> PathSpec:

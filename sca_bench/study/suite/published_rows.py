@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,19 @@ class PublishedRows:
 
     cells: dict[str, str] = field(default_factory=dict)
     claims: dict[str, PublishedClaim] = field(default_factory=dict)
+
+    def row_of(self, names: Sequence[str]) -> str:
+        """Return the row of a cell by its names; empty where it has none, or not one alone."""
+        rows = self._rows(names)
+        return rows[0] if len(rows) == 1 else ""
+
+    def conflict(self, names: Sequence[str]) -> str:
+        """Return what is to be said of a cell whose names have different rows; empty if none."""
+        rows = self._rows(names)
+        return f"{names[0]} has no one published row: {'; '.join(rows)}" if len(rows) > 1 else ""
+
+    def _rows(self, names: Sequence[str]) -> list[str]:
+        return list(dict.fromkeys(self.cells[name] for name in names if name in self.cells))
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,20 @@ from pydantic import BaseModel, ValidationError
 
 from sca_bench.errors import InputError, at, did_you_mean
 from sca_bench.study.suite import merge as m
-from sca_bench.study.suite.axes import check_num_cells
-from sca_bench.study.suite.claims import meant_cells, parse_claim, parse_coordinates
-from sca_bench.study.suite.profiles import load_profile, profile_names, read_mapping
+from sca_bench.study.suite.axes import check_apart, check_num_cells
+from sca_bench.study.suite.claims import (
+    known_as,
+    meant_cells,
+    parse_claim,
+    parse_coordinates,
+)
+from sca_bench.study.suite.no_difference import idle_flags, idle_rules, join_equal
+from sca_bench.study.suite.profiles import (
+    load_profile,
+    patch_of,
+    profile_names,
+    read_mapping,
+)
 from sca_bench.study.suite.published_rows import PublishedRows, published_rows
 from sca_bench.study.suite.resolve import ResolvedCell, Resolver
 from sca_bench.study.suite.schema import ClaimEntry, Patch, SuiteFile
@@ -40,6 +51,7 @@ class Suite:
         needs: What a run of the profile takes of a machine.
         reference: Name of the cell that all others are compared with; empty without cells.
         subsets: Name -> regions scored by themselves as well: a file, or `first_of_image`.
+        notes: Of rules and flags that match nothing, and of cells with several names.
     """
 
     file: Path
@@ -59,6 +71,7 @@ class Suite:
     published: PublishedRows = field(default_factory=PublishedRows)
     reference: str = ""
     subsets: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def load_suite(
@@ -87,16 +100,17 @@ def load_suite(
     name = profile or spec.profile
     with at(path if profile is None else "--profile"):
         scale = load_profile(name)
-    patches = (spec.profiles.get(n) for n in (name, *scale.above))
-    patch = next((p for p in patches if p is not None), Patch())
-    axes = spec.axes if patch.axes is None else patch.axes
+    patched, given = patch_of(spec.profiles, name, scale)
+    patch = given or Patch()
     with at(path):
         check_suite_keys(spec)
-    resolver = Resolver(path, spec, patch, name, scale, overrides, allow_missing)
-    cells = resolver.cells(axes)
+    resolver = Resolver(path, spec, patch, name, scale, overrides, allow_missing, patched=patched)
+    named_cells = resolver.cells()
+    idle = idle_rules(path, spec, name, resolver)
+    cells = join_equal(named_cells, resolver)
     named, where = spec.reference, "reference"
     if patch.reference is not None:
-        named, where = patch.reference, f"profiles.{name}.reference"
+        named, where = patch.reference, f"profiles.{patched}.reference"
     subsets = spec.subsets if patch.subsets is None else patch.subsets
     subsets = {key: resolver.filled(value) for key, value in subsets.items()}
     _check_subsets(subsets, path, allow_missing)
@@ -107,6 +121,9 @@ def load_suite(
     if len(cells) * len(seeds) > MOST_RUNS:
         problem = f"{len(cells):,} cells x {len(seeds):,} seeds are too many runs"
         raise InputError(path, "seeds", problem, f"give fewer; a suite has {MOST_RUNS:,} at most")
+    published = published_rows(spec, name, path)
+    notes = [*idle, *idle_flags(cells, resolver), *(cell.note for cell in cells if cell.note)]
+    notes += [line for cell in cells if (line := published.conflict((cell.name, *cell.also)))]
     return Suite(
         file=path,
         spec=spec,
@@ -117,14 +134,15 @@ def load_suite(
         seeds=tuple(seeds),
         metrics=tuple(patch.metrics or spec.metrics),
         claims=tuple(spec.claims if patch.claims is None else patch.claims),
-        axes=axes,
+        axes=resolver.axes,
         overrides=tuple(overrides),
         paths=resolver.used,
         missing={name: resolver.specs[name].get for name in sorted(resolver.missing)},
         needs=scale.needs,
-        published=published_rows(spec, name, path),
+        published=published,
         reference=_reference(named, cells, path, where),
         subsets=subsets,
+        notes=tuple(notes),
     )
 
 
@@ -133,11 +151,13 @@ def _reference(named: str | None, cells: Sequence[ResolvedCell], path: Path, key
     own = [cell for cell in cells if not cell.control] or list(cells)
     if named is None:
         return own[0].name if own else ""
-    matching = [cell for cell in own if cell.name == named]
+    matching = [cell for cell in own if named in (cell.name, *cell.also)]
     with at(path):
         where = None if matching else parse_coordinates(named, key)
     if where:
-        matching = meant_cells(where, own, _known, lambda cell: cell.coordinates)
+        matching = meant_cells(
+            where, own, _known, lambda cell: {**cell.coordinates, **cell.ignored}
+        )
     if len(matching) != 1:
         said = f"{named!r} means {len(matching)} cells of this profile"
         raise InputError(path, key, said, did_you_mean(named, {c.name for c in own}))
@@ -145,7 +165,8 @@ def _reference(named: str | None, cells: Sequence[ResolvedCell], path: Path, key
 
 
 def _known(cell: ResolvedCell) -> dict[str, Any]:
-    return {"cell": cell.name, "variant": cell.settings.variant, **cell.coordinates}
+    names = (cell.name, *cell.also)
+    return known_as(names, cell.settings.variant, cell.coordinates, cell.ignored)
 
 
 def _check_subsets(subsets: Mapping[str, str], path: Path, allow_missing: bool) -> None:
@@ -208,6 +229,7 @@ def _check_layer(layer: SuiteFile | Patch, prefix: str, one_at_a_time: bool) -> 
         if ids.count(claim.id) > 1:
             raise InputError(None, f"{prefix}claims.{claim.id}", "two claims have this id")
     check_num_cells(layer.axes or {}, one_at_a_time, f"{prefix}axes")
+    check_apart(layer.axes or {}, f"{prefix}axes")
     for key, values in (layer.axes or {}).items():
         check_cell_key(key, f"{prefix}axes.{key}")
         if not values or any(values.count(v) > 1 for v in values):
@@ -216,12 +238,14 @@ def _check_layer(layer: SuiteFile | Patch, prefix: str, one_at_a_time: bool) -> 
     for name, stage in (layer.stages or {}).items():
         parts = {"data": stage.data, "train": stage.train}
         m.check_keys(parts, f"{prefix}stages.{name}.")
-    for rule in layer.adjust or ():
+    for number, rule in enumerate(layer.adjust or ()):
+        check_apart(rule.set, f"{prefix}adjust.{number}.set")
         for key in (*rule.when, *rule.set):
             check_cell_key(key, f"{prefix}adjust.{key}")
     for cell in layer.cells or ():
         for key in cell.set:
             check_cell_key(key, f"{prefix}cells.{cell.name}.set.{key}")
+        check_apart(cell.set, f"{prefix}cells.{cell.name}.set")
 
 
 def check_cell_key(key: str, entry: str) -> None:

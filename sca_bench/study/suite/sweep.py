@@ -18,8 +18,9 @@ from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import KEY_LENGTH, CellIdentity
 from sca_bench.study.keys.fingerprint import Fingerprints, digest_json
 from sca_bench.study.suite import merge as m
-from sca_bench.study.suite.axes import cell_name
-from sca_bench.study.suite.profiles import Profile, load_profile
+from sca_bench.study.suite.axes import cell_name, check_apart
+from sca_bench.study.suite.no_difference import identity_of, idle_flags, is_read
+from sca_bench.study.suite.profiles import Profile, load_profile, patch_of
 from sca_bench.study.suite.resolve import ResolvedCell, Resolver
 from sca_bench.study.suite.schema import Patch, SuiteFile
 from sca_bench.study.suite.search_space import Axis, read_axis
@@ -47,6 +48,7 @@ class Sweep:
         metrics: All metrics, those of the objectives first.
         seeds: Fresh seeds of the confirmation.
         probes: Settings at the corners of the space, all valid.
+        notes: Of flags that no trial reads.
     """
 
     file: Path
@@ -62,6 +64,7 @@ class Sweep:
     overrides: tuple[str, ...]
     probes: tuple[CellSettings, ...]
     resolver: Resolver
+    notes: tuple[str, ...] = ()
 
     def cell(self, number: int, params: Mapping[str, Any], split: Split) -> ResolvedCell:
         """Return the cell of a trial's parameters, captioned on one split.
@@ -142,8 +145,8 @@ def load_sweep(
     name = profile or spec.profile
     with at(path if profile is None else "--profile"):
         scale = load_profile(name)
-    patch = next((spec.profiles[n] for n in (name, *scale.above) if n in spec.profiles), None)
-    patch = patch or SweepPatch()
+    patched, given = patch_of(spec.profiles, name, scale)
+    patch = given or SweepPatch()
     suite_spec = _suite_spec(spec)
     with at(path):
         check_suite_keys(suite_spec)
@@ -152,15 +155,23 @@ def load_sweep(
             _axes(other.space or {})
         axes = _axes(patch.space or spec.space)
     suite_patch = Patch(base=patch.base, stages=patch.stages)
-    resolver = Resolver(path, suite_spec, suite_patch, name, scale, overrides)
-    _check_flags(resolver, axes)
+    resolver = Resolver(
+        path,
+        suite_spec,
+        suite_patch,
+        name,
+        scale,
+        overrides,
+        patched=patched,
+        axes_key=f"profiles.{patched}.space" if patch.space else "space",
+    )
+    _check_flags(resolver)
     confirm = patch.confirm or spec.confirm
     _check_seeds(confirm.seeds, spec.train_seed, path)
     asked = [o.metric for o in spec.objectives if not o.metric.startswith("cost.")]
     more = spec.metrics if patch.metrics is None else patch.metrics
-    probes = tuple(
-        _cell(resolver, spec.sweep, 0, values, "val").settings for values in _corners(axes)
-    )
+    probes = [_cell(resolver, spec.sweep, 0, values, "val") for values in _corners(axes)]
+    _check_read(probes, axes, resolver)
     return Sweep(
         file=path,
         spec=spec,
@@ -173,8 +184,9 @@ def load_sweep(
         metrics=tuple(dict.fromkeys([*asked, *more])) or ("cider_d",),
         seeds=tuple(confirm.seeds),
         overrides=tuple(overrides),
-        probes=probes,
+        probes=tuple(probe.settings for probe in probes),
         resolver=resolver,
+        notes=tuple(idle_flags(probes, resolver)),
     )
 
 
@@ -231,11 +243,7 @@ def _corners(axes: Sequence[Axis]) -> list[dict[str, Any]]:
 
 
 def _axes(space: Mapping[str, Dimension]) -> tuple[Axis, ...]:
-    keys = sorted(space)
-    for key in keys:
-        above = next((k for k in keys if key.startswith(f"{k}.")), None)
-        if above is not None:
-            raise InputError(None, f"space.{key}", f"is a part of {above}, which is searched, too")
+    check_apart(space, "space")
     return tuple(read_axis(key, given) for key, given in space.items())
 
 
@@ -249,14 +257,22 @@ def _check_split(spec: SweepFile) -> None:
 _OWN_SPLITS = ("trials are captioned on val, the best one again on test", "leave it out")
 
 
-def _check_flags(resolver: Resolver, axes: Sequence[Axis]) -> None:
-    for key, _ in resolver.flags:
-        if key == "eval.split":
-            raise InputError("--set", key, *_OWN_SPLITS)
-        if any(
-            f"{key}.".startswith(f"{axis.key}.") or axis.key.startswith(f"{key}.") for axis in axes
-        ):
-            raise InputError("--set", key, "is searched by this sweep", "leave it out")
+def _check_flags(resolver: Resolver) -> None:
+    """Refuse flags about the split; that none touches what is searched, the probes find out."""
+    for key, value, text in resolver.flags:
+        if any(path.startswith("eval.split") for path, _ in m.leaves(m.nest(key, value))):
+            raise InputError("--set", text, *_OWN_SPLITS)
+
+
+def _check_read(probes: Sequence[ResolvedCell], axes: Sequence[Axis], resolver: Resolver) -> None:
+    """Refuse a searched setting that moves no number of any trial: they would all be one cell."""
+    identities = [identity_of(probe) for probe in probes]
+    for axis in axes:
+        if not any(is_read(identity, axis.key) for identity in identities):
+            names = ", ".join(dict.fromkeys(probe.settings.variant for probe in probes))
+            problem = f"moves no number of {names}"
+            fix = "search another setting"
+            raise InputError(resolver.path, f"{resolver.axes_key}.{axis.key}", problem, fix)
 
 
 def _check_seeds(seeds: Sequence[int], train_seed: int, path: Path) -> None:

@@ -250,6 +250,14 @@ def test_a_journal_serves_as_storage(sweep_of, sweeper_of, tmp_path):
         ({"sampler": {"name": "TPESamler"}}, r"sampler\.name: 'TPESamler'; did you mean TPES"),
         ({"sampler": {"name": "TPESampler", "n_startup_trial": 3}}, "did you mean n_startup_tria"),
         ({"sampler": {"name": "RandomSampler", "seed": 3}}, r"sampler\.seed: .* seed: of the swe"),
+        (
+            {"sampler": {"name": "TPESampler", "n_startup_trials": True}},
+            r"sampler\.n_startup_trials: true is wrong; expected a number",
+        ),
+        (
+            {"pruner": {"name": "MedianPruner", "n_warmup_steps": True}},
+            r"pruner\.n_warmup_steps: true is wrong",
+        ),
         ({"sampler": {"name": "GridSampler"}}, r"space\.train\.learning_rate: GridSampler needs"),
         ({"pruner": {"name": "MedianPrunr"}}, r"pruner\.name: .*did you mean MedianPruner"),
         ({"pruner": {"name": "PercentilePruner"}}, "pruner: PercentilePruner refuses"),

@@ -39,6 +39,24 @@ def test_exact_match_without_a_phrase():
         exact_match_without(rows[:8], "PERSON")
 
 
+@pytest.mark.parametrize(
+    ("phrase", "near"),
+    [
+        ("perosn", "; did you mean exact_match_without_person?"),
+        ("red cra", "; did you mean exact_match_without_red_car?"),
+        ("zebra", ""),
+    ],
+)
+def test_a_phrase_that_no_region_has_is_said(phrase, near):
+    rows = [_row("1", "i", "person", "Person"), _row("2", "i", "cat", "red car")]
+    scored = exact_match_without(rows, phrase)
+    assert (scored.value, len(scored.rows)) == (0.5, 2)
+    key = "exact_match_without_" + phrase.replace(" ", "_")
+    note = f"{key}: no region has the reference {phrase!r}, so it is exact_match of all regions"
+    assert scored.notes == (note + near,)
+    assert exact_match_without(rows, "person").notes == ()
+
+
 def test_macro_recall_weighs_phrases_alike():
     rows = [_row(str(n), "i", "person", "person") for n in range(8)]
     rows += [_row("8", "i", "person", "car"), _row("9", "i", "dog", "dog")]

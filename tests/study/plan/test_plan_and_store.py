@@ -56,7 +56,7 @@ def test_groups_share_prefix_and_seed_and_fill_the_workers(write, tmp_path):
 def test_only_pattern(write, tmp_path):
     suite = load_suite(write())
     assert len(make_plan(suite, Store(tmp_path), only="*=2").cells) == 1
-    with pytest.raises(InputError, match=r"matches no cell; cells: num_layers=1"):
+    with pytest.raises(InputError, match=r"matches no cell; known: num_layers=1"):
         make_plan(suite, Store(tmp_path), only="nothing")
 
 

@@ -28,7 +28,7 @@ def test_one_at_a_time_and_unless(write, suite_text):
     text = suite_text.replace("axes: {mixer.num_layers: [1, 2]}", axes)
     single = load_suite(write(text + "one_at_a_time: true\n"))
     assert [c.name for c in single.cells] == [
-        "num_layers=1", "num_layers=2", "num_beams=1", "num_beams=3",
+        "num_layers=1", "num_layers=2,num_beams=1", "num_beams=3",
     ]  # fmt: skip
     rule = "unless: [{mixer.num_layers: 2, eval.num_beams: 3}]\n"
     assert len(load_suite(write(text + rule)).cells) == 3
@@ -52,8 +52,8 @@ def test_precedence_of_layers(write, suite_text):
     assert [c.settings.train.steps for c in suite.cells] == [7, 7, 9]
     assert suite.cells[2].control
     assert suite.seeds == (3,)
-    flagged = load_suite(write(text), overrides=["train.steps=11"], seeds=[5])
-    assert {c.settings.train.steps for c in flagged.cells} == {11}
+    flagged = load_suite(write(text), overrides=["train.warmup_steps=5"], seeds=[5])
+    assert {c.settings.train.warmup_steps for c in flagged.cells} == {5}
     assert flagged.seeds == (5,)
 
 

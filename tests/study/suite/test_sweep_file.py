@@ -87,6 +87,21 @@ def test_whole_numbers_and_choices_that_are_no_plain_values(sweep_file):
         ("low: 1.0e-4", "low: -1.0", r"log needs low > 0"),
         (", log: true", "", ""),
         ("low: 1.0e-4, high: 1.0e-2, log: true", "low: -1.0, high: 1.0", "learning_rate: -1.0 is"),
+        (
+            "base: {sam",
+            "base: {variant: most_frequent, sam",
+            "num_layers: moves no number of most_",
+        ),
+        (
+            "mixer.num_layers: {choices: [1, 2]}",
+            "features.cache: {choices: [off, all]}",
+            r"space\.features\.cache: moves no number of sca; search another setting",
+        ),
+        (
+            "mixer.num_layers:",
+            "mixer: {choices: [{mlp_dim: 8}]}\n  mixer.num_layers:",
+            r"space\.mixer\.num_layers: is a part of space\.mixer",
+        ),
         ("direction: maximize", "direction: up", r"objectives\.0\.direction: 'up' is wrong"),
         ("direction: maximize", "way: up", r"way: unknown key; |direction: missing"),
         ("base: {sam", "base: {eval: {split: val}, sam", r"base\.eval\.split: trials are captione"),
@@ -113,9 +128,12 @@ def test_confirmation_needs_fresh_seeds(sweep_file, seeds):
 @pytest.mark.parametrize(
     ("flag", "line"),
     [
-        ("mixer.num_layers=1", "is searched by this sweep; leave it out"),
-        ("mixer={num_layers: 1}", "is searched by this sweep; leave it out"),
+        ("mixer.num_layers=1", r"--set: mixer.num_layers=1: changes what .*demo.yaml: space.mixer"),
+        ("mixer={num_layers: 1}", r"num_layers: 1}: changes what .* space.mixer.num_layers states"),
+        ("train.learning_rate=1e-3", r"changes what .* space.train.learning_rate states"),
         ("eval.split=test", "trials are captioned on val"),
+        ("eval.split=val", "trials are captioned on val"),
+        ("eval={split: val}", "trials are captioned on val"),
         ("train.step=1", r"did you mean train\.steps\?"),
     ],
 )

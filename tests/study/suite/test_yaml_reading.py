@@ -276,9 +276,11 @@ def test_a_sweep_says_one_thing(tmp_path, old, new, line):
 def test_rules_tell_one_from_true(write, suite_text):
     axes = "axes: {mixer.num_layers: [1, 2]}\nunless: [{mixer.num_layers: true}]"
     text = suite_text.replace("axes: {mixer.num_layers: [1, 2]}", axes)
-    assert len(load_suite(write(text)).cells) == 2
+    line = "no cell of any profile has true there; known: 1, 2"
+    assert f"unless.0.mixer.num_layers: {line}" in refusal(load_suite, write(text))
     rule = "adjust: [{when: {mixer.num_layers: true}, set: {train.steps: 3}}]\n"
-    assert load_suite(write(suite_text + rule)).cells[0].adjusted == {}
+    found = refusal(load_suite, write(suite_text + rule))
+    assert f"adjust.0.when.mixer.num_layers: {line}" in found
 
 
 @pytest.mark.parametrize(
@@ -288,6 +290,37 @@ def test_rules_tell_one_from_true(write, suite_text):
 def test_settings_from_code_are_read_as_strictly(wrong):
     with pytest.raises(ValueError, match=r"expected (a whole number|true or false)"):
         CellSettings.model_validate({"data": SPLITS, **wrong})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("seeds: [0, 1]", "seeds: [0, 1.5]", "seeds.1: 1.5 is wrong"),
+        ("seeds: [0, 1]", "seeds: ['1']", "seeds: ['1'] is wrong; expected a whole number"),
+        ("num_layers: [1, 2]", "num_layers: [1, 2.5]", "mixer.num_layers: 2.5 is wrong"),
+        ("mixer.num_layers: [1, 2]", "mixer.image_grid: [4, true]", "image_grid: True is wrong"),
+        ("mixer.num_layers: [1, 2]", "train.betas: [[true, 0.9]]", "expected a number"),
+        ("mixer.num_layers: [1, 2]", "data.lsj_scale: [[false, 2.0]]", "expected a number"),
+        ("mixer.num_layers: [1, 2]", "train.weight_decay: [false]", "False is wrong; expected a n"),
+        ("seeds", "claims: [{id: a, says: 'm(variant=sca) <= m(variant=b)', margin: true}]\nseeds",
+         "margin: True is wrong; expected a number"),
+    ],
+)  # fmt: skip
+def test_a_truth_value_is_no_number_anywhere(write, suite_text, old, new, line):
+    assert line in refusal(load_suite, write(suite_text.replace(old, new)))
+
+
+def test_a_whole_number_may_be_written_with_a_point(write, suite_text):
+    one, other = (
+        load_suite(write(suite_text.replace("seeds: [0, 1]", more)))
+        for more in (
+            "cells: [{name: x, set: {train.steps: 3, train.clip_norm: 1}}]\nseeds: [0, 1]",
+            "cells: [{name: x, set: {train.steps: 3.0, train.clip_norm: 1.0}}]\nseeds: [0, 1.0]",
+        )
+    )
+    assert other.seeds == (0, 1)
+    keys = [str(keyed_values(suite.cells[-1].settings, {})) for suite in (one, other)]
+    assert keys[0] == keys[1]
 
 
 def test_minus_zero_is_zero(write, suite_text):
