@@ -27,14 +27,15 @@ class Estimate:
         low: Lower end of the interval.
         high: Upper end.
         se: Standard error, of images and seeds.
-        se_images: Of images alone.
-        se_seeds: What seeds add; zero where nothing was trained; None with one seed of a trained
-            cell, where it is unknown and the interval covers images only.
+        se_images: Of images, as far as all seeds agree on them.
+        se_seeds: Of seeds on this test set; zero where nothing was trained; None with one seed of a
+            trained cell, where it is unknown and the interval covers images only.
         df: Degrees of freedom of `se`.
         num_seeds: Number of seeds.
         num_images: Number of images.
         num_regions: Number of regions.
         covers_seeds: Whether the interval covers seeds.
+        approximate: Why the interval is only approximate; see `variance.Spread`.
     """
 
     value: float
@@ -48,6 +49,7 @@ class Estimate:
     num_images: int
     num_regions: int
     covers_seeds: bool
+    approximate: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,9 @@ class Comparison:
         low: Lower end of the interval.
         high: Upper end.
         se: Standard error, of images and seeds.
-        se_images: Of images alone.
-        se_seeds: What seeds add; None where one seed of a trained cell leaves it unknown.
+        se_images: Of images, as far as all seeds agree on them.
+        se_seeds: Of seeds on this test set; None where one seed of a trained cell leaves it
+            unknown.
         df: Degrees of freedom of `se`.
         p: Two-sided p of no difference.
         num_seeds: Number of seeds of each cell.
@@ -68,6 +71,7 @@ class Comparison:
         num_regions: Number of regions.
         covers_seeds: Whether the interval covers seeds: at least two of every trained cell.
         parts: Seed variance of each cell; empty with fewer than two images.
+        approximate: Why interval and p are only approximate; see `variance.Spread`.
     """
 
     difference: float
@@ -83,6 +87,7 @@ class Comparison:
     num_regions: int
     covers_seeds: bool
     parts: tuple[SeedPart, ...] = ()
+    approximate: str = ""
 
     def p_value_above(self, margin: float) -> float | None:
         """Return the one-sided p of `difference >= margin`: small where it lies below."""
@@ -148,6 +153,7 @@ def estimate_resampled(one: Resampled, level: float = 0.95) -> Estimate:
         num_images=cell.num_images,
         num_regions=cell.num_regions,
         covers_seeds=cell.covers_seeds,
+        approximate=uncertainty.approximate,
     )
 
 
@@ -182,6 +188,7 @@ def compare_resampled(a: Resampled, b: Resampled, level: float = 0.95) -> Compar
         num_regions=a.cell.num_regions,
         covers_seeds=a.cell.covers_seeds and b.cell.covers_seeds,
         parts=uncertainty.parts,
+        approximate=uncertainty.approximate,
     )
 
 

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
 from sca_bench.stats.bootstrap import CellScores, Floats, Resampled, resample
 from sca_bench.stats.compare import Comparison, compare_resampled
-from sca_bench.stats.variance import degrees
+from sca_bench.stats.variance import SeedPart, degrees
 
 MOST_SEEDS = 1000
 MOST_TIMES_IMAGES = 1000
@@ -40,23 +39,17 @@ class Needed:
 
 
 @dataclass(frozen=True, slots=True)
-class NoiseFloor:
-    """How far cells lie apart that differ in nothing but their seeds, natural units.
+class SeedPairs:
+    """Pairs of runs of one cell, which differ in nothing but the seed.
 
     Attributes:
-        sd_seeds: Standard deviation of one seed's score on this test set, pooled over cells.
-        df: Its degrees of freedom.
-        floor: 95 % of differences between two means of as many seeds as asked lie below it.
-        num_pairs: Pairs of seeds of one cell that were compared.
-        pairs_outside: Those whose interval over images alone excludes zero: about one in twenty
-            would, if seeds added nothing.
+        num_pairs: Pairs that were compared.
+        outside: Those whose interval over images alone excludes zero: about one in twenty would, if
+            seeds added nothing.
     """
 
-    sd_seeds: float
-    df: int
-    floor: float
     num_pairs: int
-    pairs_outside: int
+    outside: int
 
 
 def equivalence(comparison: Comparison, margin: float) -> float | None:
@@ -114,76 +107,57 @@ def needed(
     return Needed(seeds, images, None if images is None else -(-images * regions // now))
 
 
-def noise_floor(
-    cells: Sequence[CellScores], num_seeds: int, weights: Floats | None = None
-) -> NoiseFloor | None:
-    """Return how far means of a cell's seeds lie apart: the cell against itself, other seeds.
+def noise_floor(parts: Sequence[SeedPart]) -> float | None:
+    """Return what seeds alone make of the difference of two cells: 95 % of it lies below that.
 
-    The floor is that of Student's t with the pooled degrees of freedom, so it allows for how
-    uncertain the standard deviation is.
+    It belongs to these two cells, whose seeds may spread differently: one floor for all pairs would
+    be too high for the steady ones and too low for the others. Natural units, of the means over as
+    many seeds as there are; Student's t allows for how uncertain the spreads are.
 
     Args:
-        cells: Cells; those with one seed or nothing trained are left out. They may differ in their
-            images unless `weights` is given.
-        num_seeds: Number of seeds whose mean is to be compared with that of as many others.
+        parts: The seed variance of both cells (`Comparison.parts`).
+
+    Returns:
+        None where it is not known: nothing was trained, or one seed of a trained cell.
+    """
+    trained = [part for part in parts if part.trained]
+    if not trained or not all(part.counted for part in trained):
+        return None
+    variances = [part.variance for part in trained]
+    total = sum(variance for variance, _ in variances)
+    return float(stdtrit(degrees((0.0, 1.0), variances), 0.975) * total**0.5)
+
+
+def seed_pairs(cells: Sequence[CellScores], weights: Floats | None = None) -> SeedPairs:
+    """Compare every pair of seeds of each trained cell (A/A), by images alone.
+
+    Args:
+        cells: Cells; those where nothing was trained are left out. They may differ in their images
+            unless `weights` is given.
         weights: (B, I) as `image_weights` gives; None draws 1,000 with seed 0.
 
-    Returns:
-        The floor; None where no trained cell has two seeds.
-
     Raises:
-        ValueError: `num_seeds` below one, or weights that do not fit.
+        ValueError: Weights that do not fit.
     """
-    if num_seeds < 1:
-        raise ValueError(f"num_seeds={num_seeds}: expected at least 1")
     several = [cell for cell in cells if cell.trained and cell.num_seeds > 1]
-    if not several:
-        return None
     resampled = [one for group in _by_images(several) for one in resample(group, weights)]
-    pooled = pooled_floor([one.scores for one in resampled], num_seeds)
-    assert pooled is not None
     pairs = [pair for one in resampled if one.draws.size for pair in combinations(_single(one), 2)]
-    outside = sum(_excludes_zero(compare_resampled(*pair)) for pair in pairs)
-    return NoiseFloor(*pooled, len(pairs), outside)
-
-
-def pooled_floor(scores: Sequence[ArrayLike], num_seeds: int) -> tuple[float, int, float] | None:
-    """Return what `noise_floor` says of seeds alone: standard deviation, its df, and the floor.
-
-    Args:
-        scores: (S,) of each trained cell, one score a seed; those with one seed are left out.
-        num_seeds: Number of seeds whose mean is to be compared with that of as many others.
-
-    Returns:
-        None where no cell has two seeds.
-    """
-    arrays = [np.asarray(each, dtype=np.float64) for each in scores]
-    several = [each for each in arrays if each.size > 1]
-    if not several:
-        return None
-    df = sum(each.size - 1 for each in several)
-    sd = float(np.sqrt(sum(float(each.var()) * each.size for each in several) / df))
-    return sd, df, float(stdtrit(df, 0.975)) * sd * (2 / num_seeds) ** 0.5
+    return SeedPairs(len(pairs), sum(_excludes_zero(compare_resampled(*pair)) for pair in pairs))
 
 
 def _planned(comparison: Comparison, seeds: int | None, images: int) -> tuple[float, float]:
     """Return the standard error with other seeds or images, and its degrees of freedom."""
     assert comparison.se_images is not None
     fewer = comparison.num_images / images
-    parts = comparison.parts
-    shared = comparison.se_images**2 - sum(p.interaction / p.num_seeds for p in parts)
-    image_part = max(0.0, shared) * fewer
-    seed_part = 0.0
-    squares = []
-    for part in parts:
-        if not part.counted:
-            continue
-        num = part.num_seeds if seeds is None else seeds
-        image_part += part.interaction * fewer / num
-        seed_part += part.seeds / num
-        squares.append(((part.seeds + part.interaction * fewer) / num, num - 1))
-    total = image_part + seed_part
-    return total**0.5, degrees(total, image_part, images - 1, squares)
+    image_part = (comparison.se_images**2 * fewer, images - 1.0)
+    seed_parts = []
+    for part in comparison.parts:
+        if part.counted:
+            num = part.num_seeds if seeds is None else seeds
+            square = part.seeds + part.interaction * fewer
+            seed_parts.append((square / num, num - 1.0))
+    total = image_part[0] + sum(variance for variance, _ in seed_parts)
+    return total**0.5, degrees(image_part, seed_parts)
 
 
 def _least(enough: Callable[[int], bool], first: int, most: int) -> int | None:

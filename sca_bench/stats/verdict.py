@@ -58,24 +58,30 @@ class _Claim:
 
 
 def decide(
-    comparisons: Sequence[Comparison],
+    comparisons: Sequence[Comparison | None],
     comparators: Sequence[str],
     margins: Sequence[float],
     families: Sequence[str],
     alpha: float = 0.05,
-) -> list[Decision]:
+) -> list[Decision | None]:
     """Decide claims, with Holm's adjustment within each family.
 
-    A comparison that does not cover seeds (one seed of a trained cell) decides nothing; in its
+    A family holds every claim that was stated, whatever became of its runs: were those without
+    numbers left out, a run that fails would make the other claims easier. A comparison that is
+    missing, or that does not cover seeds (one seed of a trained cell), decides nothing; in its
     family it counts with a p of one.
 
     Args:
-        comparisons: The comparison of each claim, the left side less the right.
+        comparisons: The comparison of each claim, the left side less the right; None where there
+            are no numbers.
         comparators: What each claims: `>`, `<`, `>=` or `<=`.
         margins: Of each weak claim, how much the worse side may be better and the claim still
             holds; natural units, not negative. Not read of a strict claim.
         families: The family of each claim.
         alpha: Level of each family.
+
+    Returns:
+        The decision on each claim; None where there is no comparison.
 
     Raises:
         ValueError: Lengths differ, or a comparator, margin or level that cannot be.
@@ -92,17 +98,21 @@ def decide(
     for indices in members.values():
         p_values = [claims[i].p if claims[i].decidable else 1.0 for i in indices]
         for number, i in enumerate(indices):
-            decisions[i] = _decide_one(
-                comparisons[i], comparators[i], margins[i], claims[i], p_values, number, alpha
-            )
-    return [decisions[i] for i in range(len(claims))]
+            comparison = comparisons[i]
+            if comparison is not None:
+                decisions[i] = _decide_one(
+                    comparison, comparators[i], margins[i], claims[i], p_values, number, alpha
+                )
+    return [decisions.get(i) for i in range(len(claims))]
 
 
-def _claim(comparison: Comparison, comparator: str, margin: float) -> _Claim:
+def _claim(comparison: Comparison | None, comparator: str, margin: float) -> _Claim:
     if comparator not in COMPARATORS:
         raise ValueError(f"comparator {comparator!r}: expected one of {', '.join(COMPARATORS)}")
     if not (math.isfinite(margin) and margin >= 0):
         raise ValueError(f"margin={margin}: expected a finite number that is not negative")
+    if comparison is None:
+        return _Claim(1.0, 1.0, 0.0, False)
     difference = comparison.difference if comparator[0] == ">" else -comparison.difference
     if comparison.p is None:
         return _Claim(1.0, 1.0, difference, False)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtr
 
 from sca_bench.stats.bootstrap import CellScores, image_weights, mean_combine, resample
-from sca_bench.stats.compare import Comparison, compare_resampled
+from sca_bench.stats.compare import Comparison, Estimate, compare_resampled, estimate_resampled
 
 RESAMPLES = 400
 AT_ONCE = 50  # trials, a few megabytes
@@ -18,7 +19,8 @@ class World:
     """Standard deviations of effects on a region's value.
 
     `shared` is of an image on both cells, `own` of an image on one cell, `together` of an image
-    on one seed, `region` of a region of one seed, `seed` of a seed on all its regions.
+    on one seed, `region` of a region of one seed, `seed` of a seed on all its regions. With `skew`
+    effects of images are exponential instead of normal.
     """
 
     num_images: int = 100
@@ -29,6 +31,7 @@ class World:
     region: float = 0.5
     seed: tuple[float, float] = (0.05, 0.05)
     trained: tuple[bool, bool] = (True, True)
+    skew: bool = False
 
     def counts(self) -> np.ndarray:
         """Return the regions of each image: one to nine, the same in every trial."""
@@ -53,6 +56,8 @@ def _some_trials(world, num, rng, difference, combine, columns):
         shapes += [(images,), *of_cell]
     ends = np.cumsum([np.prod(shape) for shape in shapes])
     blocks = np.split(rng.normal(size=(num, ends[-1])), ends[:-1], axis=1)
+    if world.skew:
+        blocks = [-1 - np.log(ndtr(z)) if z.shape[1] >= images else z for z in blocks]
     drawn = iter(z.reshape(num, *shape) for z, shape in zip(blocks, shapes, strict=True))
     shared = world.shared * next(drawn)
     sides = []
@@ -77,6 +82,12 @@ def compared(pairs, level=0.95) -> list[Comparison]:
     weights = image_weights(pairs[0][0].num_images, RESAMPLES, seed=3)
     found = resample([cell for pair in pairs for cell in pair], weights)
     return [compare_resampled(a, b, level) for a, b in zip(found[::2], found[1::2], strict=True)]
+
+
+def alone(pairs, level=0.95) -> list[Estimate]:
+    """Return the first cell of each pair by itself."""
+    weights = image_weights(pairs[0][0].num_images, RESAMPLES, seed=3)
+    return [estimate_resampled(one, level) for one in resample([a for a, _ in pairs], weights)]
 
 
 def coverage(comparisons, truth) -> float:

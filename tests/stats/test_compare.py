@@ -17,26 +17,32 @@ def test_two_cells_by_hand():
 
     a's seeds score 2 and 4; resampled means over seeds are 2, 3, 3, 4, variance 2/3, times
     I / (I - 1) = 2. Its seeds move together: no interaction. Seed variance 2, of the mean 1.
-    b's seeds both score 1/2 and move against each other: deviations -1/2, 0, 0, 1/2 of each,
-    summed variance 1/3, times 2 = 2/3 of interaction, more than the variance of its seeds, 0.
+    b's seeds both score 1/2, variance 0, and move against each other: deviations -1/2, 0, 0, 1/2 of
+    each, summed variance 1/3, times 2 = 2/3 of interaction, of the mean 1/3. Of the resampled
+    differences' variance, 4/3, that leaves 1 to images alone.
     """
     a = cell_scores([[1.0, 3.0], [3.0, 5.0]], IDS)
     b = cell_scores([[0.0, 1.0], [1.0, 0.0]], IDS)
     found = compare(a, b, EXACT)
     assert found.difference == pytest.approx(2.5)
-    assert found.se_images == pytest.approx(np.sqrt(4 / 3))
+    assert found.se_images == pytest.approx(1.0)
     assert found.se_seeds == pytest.approx(1.0)
-    assert found.se == pytest.approx(np.sqrt(7 / 3))
-    image_df = 1 / (1 / 1 + 1 / 3)  # one of images, three of resamples
-    assert found.df == pytest.approx((7 / 3) ** 2 / ((4 / 3) ** 2 / image_df + 1**2 / 1))
-    half = student.ppf(0.975, found.df) * np.sqrt(7 / 3)
+    assert found.se == pytest.approx(np.sqrt(2))
+    # One degree of freedom of images (less of resamples: floored), one of seeds; two together.
+    quantile = np.sqrt((student.ppf(0.975, 2) ** 2 + student.ppf(0.975, 1) ** 2) / 2)
+    assert student.ppf(0.975, found.df) == pytest.approx(quantile)
+    half = quantile * np.sqrt(2)
     assert (found.low, found.high) == pytest.approx((2.5 - half, 2.5 + half))
-    assert found.p == pytest.approx(2 * student.sf(2.5 / np.sqrt(7 / 3), found.df))
+    assert found.p == pytest.approx(2 * student.sf(2.5 / np.sqrt(2), found.df))
     assert (found.num_seeds, found.num_images, found.num_regions) == ((2, 2), 2, 2)
     assert found.covers_seeds
+    assert found.approximate == (
+        "two seeds say little of how far seeds lie apart and "
+        "2 test images are few where scores are skewed"
+    )
     first, second = found.parts
-    assert (first.seeds, first.interaction) == pytest.approx((2.0, 0.0))
-    assert (second.seeds, second.interaction) == pytest.approx((0.0, 2 / 3))
+    assert (first.square, first.seeds, first.interaction) == pytest.approx((2.0, 2.0, 0.0))
+    assert (second.square, second.seeds, second.interaction) == pytest.approx((0.0, 0.0, 2 / 3))
 
 
 def test_one_cell_by_hand():
@@ -58,10 +64,11 @@ def test_numbers_are_those_recorded():
     assert found.se.hex() == "0x1.26c9a61358492p+0"
     assert found.se_images.hex() == "0x1.1798507c14b7fp-1"
     assert found.se_seeds.hex() == "0x1.0387fcced3d7cp+0"
-    assert found.df.hex() == "0x1.31ad491f40a19p+2"
-    ends = (float.fromhex("-0x1.f4e9ae0ecc662p+1"), float.fromhex("0x1.0bab1a258dd22p+1"))
-    assert (found.low, found.high) == pytest.approx(ends, rel=1e-14)
-    assert found.p == pytest.approx(float.fromhex("0x1.dd74a7e847f04p-2"), rel=1e-14)
+    assert found.df == pytest.approx(2.5944663655792564, rel=1e-9)
+    assert (found.low, found.high) == pytest.approx(
+        (-4.922103033647863, 3.09988081142564), rel=1e-9
+    )
+    assert found.p == pytest.approx(0.494722227477527, rel=1e-9)
 
 
 @pytest.fixture
@@ -155,20 +162,83 @@ def test_one_image_has_no_interval():
     assert (alone.low, alone.high, alone.se, alone.se_seeds) == (None,) * 4
 
 
-def test_degrees_of_freedom():
-    assert degrees(0.0, 0.0, 99.0, [(0.0, 1)]) == 99.0
-    assert degrees(1.0, 1.0, 99.0, []) == pytest.approx(99.0)
-    assert degrees(2.0, 0.0, 99.0, [(1.0, 2), (1.0, 2)]) == pytest.approx(4.0)  # equal: both
-    assert degrees(1.0, 0.0, 99.0, [(1.0, 2), (0.0, 2)]) == pytest.approx(2.0)  # one alone
+@pytest.mark.parametrize(
+    ("images", "seeds", "df"),
+    [
+        ((0.0, 99.0), [(0.0, 1.0)], 99.0),  # nothing varies
+        ((1.0, 99.0), [], 99.0),
+        ((1.0, 99.0), [(0.0, 2.0)], 99.0),
+        ((0.0, 99.0), [(1.0, 2.0), (1.0, 2.0)], 4.0),  # equal: both
+        ((0.0, 99.0), [(1.0, 2.0), (0.0, 2.0)], 2.0),  # one alone
+        ((0.0, 99.0), [(1.0, 1.0)], 1.0),
+        ((1.0, 0.5), [(1e-9, 1.0)], 1.0),  # never below one
+    ],
+)
+def test_degrees_of_freedom(images, seeds, df):
+    assert degrees(images, seeds) == pytest.approx(df, rel=1e-6)
 
 
-def test_two_seeds_of_one_cell_use_the_wide_rule():
-    """Half of the variance: t squared is the mean of those of 99 and of one degree of freedom."""
-    df = degrees(2.0, 1.0, 99.0, [(1.0, 1)])
-    wanted = (student.ppf(0.975, 99) ** 2 + student.ppf(0.975, 1) ** 2) / 2
-    assert student.ppf(0.975, df) == pytest.approx(np.sqrt(wanted))
-    assert degrees(1.0, 0.0, 99.0, [(1.0, 1)]) == 1.0
-    assert degrees(1.0, 1.0, 99.0, [(1e-14, 1)]) == pytest.approx(99.0, rel=1e-3)
+def t_of(df):
+    return student.ppf(0.975, df)
+
+
+def test_degrees_of_freedom_between_images_and_seeds():
+    """Half of the squared t is Satterthwaite's, half that of the mean of both parts' own t."""
+    found = degrees((1.0, 99.0), [(1.0, 2.0)])
+    narrow, wide = t_of(4 / (1 / 99 + 1 / 2)), (t_of(99) + t_of(2)) / 2
+    assert t_of(found) ** 2 == pytest.approx((narrow**2 + wide**2) / 2)
+    several = degrees((1.0, 99.0), [(1.0, 2.0), (1.0, 2.0)])
+    narrow, wide = t_of(9 / (1 / 99 + 1 / 2 + 1 / 2)), (t_of(99) + 2 * t_of(4)) / 3
+    assert t_of(several) ** 2 == pytest.approx((narrow**2 + wide**2) / 2)
+
+
+def test_degrees_of_freedom_of_unequal_numbers_of_seeds():
+    found = degrees((0.0, 99.0), [(3.0, 2.0), (1.0, 4.0)])
+    narrow = t_of(16 / (9 / 2 + 1 / 4))
+    wide = (narrow + (3 * t_of(2) + t_of(4)) / 4) / 2
+    assert t_of(found) ** 2 == pytest.approx((narrow**2 + wide**2) / 2)
+
+
+def test_degrees_of_freedom_lie_between_those_of_the_smallest_part_and_of_all():
+    draws = np.random.default_rng(5)
+    for _ in range(300):
+        images = (draws.exponential() ** 3, float(draws.integers(1, 200)))
+        seeds = [
+            (draws.exponential() ** 3, float(draws.integers(1, 6)))
+            for _ in range(draws.integers(4))
+        ]
+        df = [images[1], *(own for _, own in seeds)]
+        found = degrees(images, seeds)
+        assert found >= 1
+        assert min(df) * (1 - 1e-6) <= found <= sum(df) * (1 + 1e-3)
+
+
+@pytest.mark.parametrize("num_images", [2, 3])
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_few_images_keep_a_finite_interval(num_images, seeds):
+    """What seeds make of the images is more than images make: no degree of freedom below one."""
+    draws = np.random.default_rng(2)
+    for _ in range(40):
+        a, b = (
+            cell_scores(draws.normal(size=(seeds, num_images)), range(num_images)) for _ in "ab"
+        )
+        for found in (compare(a, b), estimate(a)):
+            assert found.df >= 1
+            assert found.high - found.low <= 2 * student.ppf(0.975, 1) * found.se * (1 + 1e-9)
+            assert f"{num_images} test images are few" in found.approximate
+
+
+def test_parts_add_up_and_interaction_counts_once():
+    """The variance is that of images, which all seeds share, and of seeds, each in one number."""
+    draws = np.random.default_rng(3)
+    images = np.arange(300) // 3
+    a, b = (cell_scores(draws.normal(size=(3, 300)), images) for _ in "ab")
+    found = compare(a, b)
+    assert found.se**2 == pytest.approx(found.se_images**2 + found.se_seeds**2)
+    assert found.se_seeds**2 == pytest.approx(sum(part.square / 3 for part in found.parts))
+    # Cells that share nothing but what each seed makes of a region: images alone add nothing.
+    assert found.se_images < 0.3 * np.sqrt(2 / 900)
+    assert found.approximate == ""
 
 
 def test_two_level_bootstrap(cells):

@@ -2,6 +2,7 @@
 
 Every trial draws images, seeds and their interaction anew (`simulated_cells`); generators have
 fixed seeds. 2,000 trials tell a coverage to half a percentage point (one standard error).
+`test_coverage_table.py` has more conditions.
 """
 
 from dataclasses import replace
@@ -9,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.stats import t as student
-from simulated_cells import World, compared, coverage, trials
+from simulated_cells import World, alone, compared, coverage, trials
 from two_level_bootstrap import two_level_bootstrap
 
 from sca_bench.stats.bootstrap import image_weights
@@ -27,16 +28,17 @@ def rng():
 
 
 @pytest.mark.parametrize("num_images", [60, 300])
-@pytest.mark.parametrize("num_seeds", [2, 3, 5])
+@pytest.mark.parametrize("num_seeds", [3, 5])
 @pytest.mark.parametrize("seed_sd", [0.05, 0.1, 0.3])
 def test_coverage(num_images, num_seeds, seed_sd):
-    """The 95 % interval holds the true difference in 93 to 97 % of trials.
+    """95 % intervals of a cell and of a difference hold the truth in 93 to 97 % of trials.
 
     From seeds that add a fifth of the error of 60 images to seeds that make five times that of 300.
     """
     world = World(num_images, (num_seeds, num_seeds), seed=(seed_sd, seed_sd))
-    found = compared(trials(world, TRIALS, rng(), difference=0.2))
-    assert 0.93 <= coverage(found, 0.2) <= 0.97
+    pairs = trials(world, TRIALS, rng(), difference=0.2)
+    assert 0.93 <= coverage(compared(pairs), 0.2) <= 0.97
+    assert 0.93 <= coverage(alone(pairs), 0.2) <= 0.97
 
 
 NAMED = {
@@ -45,28 +47,34 @@ NAMED = {
     "five seeds dominant": (World(100, (5, 5), seed=(2.0, 2.0)), 0.94, 0.97),
     "two seeds add nothing": (World(60, (2, 2), seed=(0.0, 0.0)), 0.95, 0.985),
     "seeds add nothing": (World(100, (3, 3), seed=(0.0, 0.0)), 0.94, 0.975),
-    # Cells that differ in nothing but what each seed makes of each image: wide with few seeds.
-    "only seed by image": (World(100, (2, 2), own=0, together=0.5, seed=(0, 0)), 0.97, 0.995),
+    # Cells that differ in nothing but what each seed makes of each image.
+    "two seeds by image": (World(100, (2, 2), own=0, together=0.5, seed=(0, 0)), 0.96, 0.985),
+    "three seeds by image": (World(100, (3, 3), own=0, together=0.5, seed=(0, 0)), 0.93, 0.97),
     "unequal numbers": (World(100, (2, 5), seed=(0.1, 0.1)), 0.93, 0.97),
     "unequal seed variance": (World(100, (3, 3), seed=(0.2, 0.02)), 0.93, 0.97),
     # Where it covers least: two seeds a cell, and one cell's seeds spread ten times the other's.
-    "two seeds, unequal variance": (World(100, (2, 2), seed=(0.3, 0.03)), 0.87, 0.92),
+    "two seeds, unequal variance": (World(100, (2, 2), seed=(0.3, 0.03)), 0.89, 0.94),
     "nothing trained": (World(100, (1, 1), trained=(False, False)), 0.94, 0.97),
     "three against untrained": (
         World(100, (3, 1), seed=(0.1, 0), trained=(True, False)),
         0.93,
         0.97,
     ),
-    "two against untrained": (World(100, (2, 1), seed=(0.3, 0), trained=(True, False)), 0.94, 0.99),
+    "two against untrained": (
+        World(100, (2, 1), seed=(0.3, 0), trained=(True, False)),
+        0.91,
+        0.96,
+    ),
 }
 
 
 @pytest.mark.parametrize("name", NAMED)
 def test_coverage_of_corners(name):
-    """What the rule makes of cases at its edges; where it leaves 93 to 97 %, the bar says so."""
+    """What the rule makes of cases at its edges; where it leaves 93 to 97 %, it is marked."""
     world, low, high = NAMED[name]
     found = compared(trials(world, TRIALS, rng(), difference=-0.1))
     assert low <= coverage(found, -0.1) <= high
+    assert found[0].approximate or 0.93 <= coverage(found, -0.1) <= 0.975
 
 
 def precisions(mean, counts):
@@ -195,7 +203,7 @@ def _typical(comparisons):
     parts = tuple(
         replace(
             part,
-            seeds=mean(lambda c, i=i: c.parts[i].square - c.parts[i].interaction),
+            square=mean(lambda c, i=i: c.parts[i].square),
             interaction=mean(lambda c, i=i: c.parts[i].interaction),
         )
         for i, part in enumerate(comparisons[0].parts)

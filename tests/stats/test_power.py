@@ -5,7 +5,8 @@ from scipy.stats import t as student
 from sca_bench.stats.bootstrap import cell_scores
 from sca_bench.stats.compare import compare
 from sca_bench.stats.holm import holm
-from sca_bench.stats.power import Needed, equivalence, needed, noise_floor
+from sca_bench.stats.power import Needed, equivalence, needed, noise_floor, seed_pairs
+from sca_bench.stats.variance import SeedPart
 
 IMAGES = np.arange(300) // 3
 
@@ -93,35 +94,48 @@ def test_needed_where_nothing_can_be_said():
         needed(compare(same, same), alpha=5)
 
 
-def test_noise_floor_by_hand():
-    """Two cells: scores 1, 2, 3 and 1, 3: squared deviations 2 and 2, three degrees of freedom."""
-    a = cell_scores([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]], ["x", "y"])
-    b = cell_scores([[0.0, 2.0], [2.0, 4.0]], ["x", "y"])
-    alone = cell_scores([[5.0, 5.0]], ["x", "y"])
-    fixed = cell_scores([[5.0, 5.0], [5.0, 5.0]], ["x", "y"], trained=False)
-    found = noise_floor([a, b, alone, fixed], num_seeds=2)
-    assert found.sd_seeds == pytest.approx(np.sqrt(4 / 3))
-    assert found.df == 3
-    assert found.floor == pytest.approx(student.ppf(0.975, 3) * np.sqrt(4 / 3))
-    assert (found.num_pairs, found.pairs_outside) == (4, 0)  # two images tell nothing
-    assert noise_floor([alone, fixed], 2) is None
-    assert noise_floor([], 2) is None
-    with pytest.raises(ValueError, match="num_seeds=0"):
-        noise_floor([a], 0)
+@pytest.mark.parametrize(
+    ("parts", "floor"),
+    [
+        # Two means of three seeds each, equal spreads: four degrees of freedom.
+        ([SeedPart(3, True, 3.0), SeedPart(3, True, 3.0)], student.ppf(0.975, 4) * 2**0.5),
+        # One cell's seeds all alike, or untrained: those of the other alone.
+        ([SeedPart(3, True, 3.0), SeedPart(3, True, 0.0)], student.ppf(0.975, 2)),
+        ([SeedPart(3, True, 3.0), SeedPart(1, False)], student.ppf(0.975, 2)),
+        ([SeedPart(3, True, 0.0), SeedPart(3, True, 0.0)], 0.0),
+        ([SeedPart(3, True, 3.0), SeedPart(1, True)], None),  # one seed: not known
+        ([SeedPart(1, False), SeedPart(1, False)], None),
+        ([], None),
+    ],
+)
+def test_noise_floor_by_hand(parts, floor):
+    assert noise_floor(parts) == (None if floor is None else pytest.approx(floor))
+    assert noise_floor(parts[::-1]) == noise_floor(parts)
 
 
-def test_noise_floor_of_cells_on_other_images():
+@pytest.mark.parametrize("spreads", [(1.0, 1.0), (2.3, 1.0), (2.3, 0.9), (1.0, 3.0)])
+def test_a_noise_floor_holds_for_the_pair_it_belongs_to(spreads):
+    """95 % of differences that three seeds each make lie below it, however unequal the spreads."""
+    draws = np.random.default_rng(6).normal(size=(2000, 2, 3)) * np.array(spreads)[:, None]
+    below = []
+    for pair in draws:
+        floor = noise_floor([SeedPart(3, True, float(own.var(ddof=1))) for own in pair])
+        below.append(abs(pair[0].mean() - pair[1].mean()) <= floor)
+    assert 0.93 <= np.mean(below) <= 0.975
+
+
+def test_seed_pairs_of_cells_on_other_images():
     other = cell_scores(np.random.default_rng(0).random((2, 90)), np.arange(90) // 3)
-    assert noise_floor([cell(0.1, 3, 1), other], 3).num_pairs == 4
+    assert seed_pairs([cell(0.1, 3, 1), other]).num_pairs == 4
     single = cell_scores([[1.0], [2.0]], ["x"])
-    assert noise_floor([single], 1).num_pairs == 0
+    untrained = cell(0.1, 3, 1, trained=False)
+    assert seed_pairs([single, untrained]).num_pairs == seed_pairs([]).num_pairs == 0
 
 
 def test_seed_noise_puts_pairs_outside():
     """Seeds that add nothing leave one pair in twenty outside; seeds that do, most of them."""
-    quiet = noise_floor([cell(0.0, 5, g) for g in range(20)], 3)
-    loud = noise_floor([cell(0.3, 5, g) for g in range(20)], 3)
+    quiet = seed_pairs([cell(0.0, 5, g) for g in range(20)])
+    loud = seed_pairs([cell(0.3, 5, g) for g in range(20)])
     assert quiet.num_pairs == loud.num_pairs == 200
-    assert quiet.pairs_outside < 25
-    assert loud.pairs_outside > 120
-    assert loud.floor == pytest.approx(student.ppf(0.975, 80) * 0.3 * np.sqrt(2 / 3), rel=0.25)
+    assert quiet.outside < 25
+    assert loud.outside > 120

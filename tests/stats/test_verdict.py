@@ -28,7 +28,7 @@ def comparison(difference, se=1.0, covers=True):
         num_images=500,
         num_regions=1500,
         covers_seeds=covers,
-        parts=(SeedPart(3, True, seeds, 0.0, seeds), SeedPart(3, True, seeds, 0.0, seeds)),
+        parts=(SeedPart(3, True, seeds), SeedPart(3, True, seeds)),
     )
 
 
@@ -141,6 +141,33 @@ def test_one_seed_decides_nothing():
         [comparison(9.0, covers=False), comparison(2.1)], [">", ">"], [0.0, 0.0], ["f", "f"]
     )
     assert beside[1].p_adjusted == pytest.approx(2 * comparison(2.1).p)
+
+
+@pytest.mark.parametrize("missing", [None, comparison(9.0, covers=False)])
+@pytest.mark.parametrize("others", [1, 2])
+def test_a_claim_without_numbers_stays_in_its_family(missing, others):
+    """What became of a claim's runs makes the other claims no easier: it counts with p = 1."""
+    given = [comparison(2.1), *[missing] * others]
+    found, *rest = decide(given, [">"] * len(given), [0.0] * len(given), ["f"] * len(given))
+    assert found.verdict == "undecided"
+    assert found.p_adjusted == pytest.approx(len(given) * comparison(2.1).p)
+    assert all(one is None or one.p_adjusted == 1.0 for one in rest)
+    assert [one is None for one in rest] == [missing is None] * others
+    (alone, _) = decide([given[0], missing], [">"] * 2, [0.0] * 2, ["f", "another"])
+    assert alone.verdict == "reproduced"
+
+
+def test_what_a_claim_needs_counts_those_without_numbers():
+    alone, beside = (
+        decide(
+            [comparison(1.0), *[None] * more],
+            [">"] * (1 + more),
+            [0.0] * (1 + more),
+            ["f"] * (1 + more),
+        )[0]
+        for more in (0, 1)
+    )
+    assert beside.needed.images > alone.needed.images
 
 
 def test_one_image_decides_nothing():

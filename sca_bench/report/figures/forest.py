@@ -9,8 +9,16 @@ from sca_bench.report.findings.differences import Differences
 from sca_bench.report.findings.paper import COMPARABLE, Paper, paper_claim, verdict_of
 from sca_bench.report.names import difference_unit, metric_label, metric_scale
 from sca_bench.report.read.suite_data import SuiteData
-from sca_bench.report.tables.claim_table import ALPHA, floor_text, needs, significance
+from sca_bench.report.tables.claim_table import (
+    ALPHA,
+    APPROXIMATE,
+    floor_text,
+    needs,
+    significance,
+)
 from sca_bench.report.tables.tables import SignificanceMarks
+from sca_bench.stats.compare import Comparison
+from sca_bench.stats.power import noise_floor
 
 
 def forests(
@@ -65,7 +73,7 @@ def _claims(
         decided = claim.verdict != "undecided"
         rows.append(
             ForestRow(
-                f"{claim.id} ({claim.comparator})",
+                _label(f"{claim.id} ({claim.comparator})", comparison),
                 comparison.difference * scale,
                 None if comparison.low is None else comparison.low * scale,
                 None if comparison.high is None else comparison.high * scale,
@@ -74,6 +82,7 @@ def _claims(
                 claim.verdict if decided else f"undecided: {needs(claim)}",
                 published,
                 images_only=not comparison.covers_seeds,
+                noise=_noise(comparison, claim.metric),
             )
         )
     label = metric_label(metrics[0]) if len(metrics) == 1 else "Metric"
@@ -81,7 +90,6 @@ def _claims(
     forest = Forest(
         tuple(rows),
         f"{label}, left minus right ({unit})",
-        _noise(compared) if metrics == [compared.metric] else None,
         filled_says="decided",
         hollow_says="undecided",
     )
@@ -108,12 +116,13 @@ def _cells(compared: Differences) -> ForestPicture | None:
             continue
         rows.append(
             ForestRow(
-                one.cell.entry.name,
+                _label(one.cell.entry.name, comparison),
                 comparison.difference * scale,
                 None if comparison.low is None else comparison.low * scale,
                 None if comparison.high is None else comparison.high * scale,
                 filled=bool(significance(one)),
                 images_only=not comparison.covers_seeds,
+                noise=_noise(comparison, compared.metric),
             )
         )
     if not rows or reference is None:
@@ -122,7 +131,6 @@ def _cells(compared: Differences) -> ForestPicture | None:
     forest = Forest(
         tuple(rows),
         f"{label}, minus {name} ({difference_unit(compared.metric)})",
-        _noise(compared),
         filled_says=f"p < {ALPHA:.2f} after Holm",
         hollow_says="not told apart",
     )
@@ -132,6 +140,10 @@ def _cells(compared: Differences) -> ForestPicture | None:
     return ForestPicture("forest_cells", title, caption, forest)
 
 
-def _noise(compared: Differences) -> float | None:
-    floor = compared.floor
-    return None if floor is None else floor.floor * metric_scale(compared.metric)
+def _label(name: str, comparison: Comparison) -> str:
+    return f"{name}, {APPROXIMATE}" if comparison.approximate else name
+
+
+def _noise(comparison: Comparison, metric: str) -> float | None:
+    floor = noise_floor(comparison.parts)
+    return None if floor is None else floor * metric_scale(metric)

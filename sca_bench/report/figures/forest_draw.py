@@ -39,6 +39,7 @@ class ForestRow:
         note: Said at the right of the row.
         published: The paper's own difference, displayed units.
         images_only: Whether the interval knows nothing of other seeds.
+        noise: Half width of the row's band around zero that seeds alone fill; None draws none.
     """
 
     label: str
@@ -50,6 +51,7 @@ class ForestRow:
     note: str = ""
     published: float | None = None
     images_only: bool = False
+    noise: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,7 @@ class Forest:
     Attributes:
         rows: The differences, from top to bottom.
         axis: What the horizontal axis says, with the unit.
-        noise: Half width of the band around zero that noise alone fills; None draws no band.
-        noise_says: What the legend says of the band.
+        noise_says: What the legend says of the bands around zero.
         filled_says: What a filled mark means; empty leaves it out of the legend.
         hollow_says: What a hollow mark means.
         interval_says: What the line through a mark is.
@@ -68,7 +69,6 @@ class Forest:
 
     rows: tuple[ForestRow, ...]
     axis: str
-    noise: float | None = None
     noise_says: str = "noise floor"
     filled_says: str = ""
     hollow_says: str = ""
@@ -92,10 +92,16 @@ def draw_forest_plot(forest: Forest) -> Figure | None:
     figure = new_figure(_WIDTH_IN, sum(heights) + _GROUP_IN * len(named) + margins_in)
     axes = figure.add_subplot()
     places, titles, bottom = _places(groups, heights)
-    if forest.noise is not None:
-        axes.axvspan(-forest.noise, forest.noise, color=_BAND_COLOUR, zorder=0, linewidth=0)
     axes.axvline(0.0, color="#333333", linewidth=1.0, zorder=1)
-    for row, y in zip(forest.rows, places, strict=True):
+    for row, y, height in zip(forest.rows, places, heights, strict=True):
+        if row.noise is not None:
+            axes.fill_betweenx(
+                [y - height / 2, y + height / 2],
+                *(-row.noise, row.noise),
+                color=_BAND_COLOUR,
+                zorder=0,
+                linewidth=0,
+            )
         _draw_row(axes, row, y)
     tidy(axes, "x")
     axes.spines["left"].set_visible(False)
@@ -191,8 +197,8 @@ def _limits(axes: Axes, forest: Forest) -> None:
     for row in forest.rows:
         ends = (row.difference, row.low, row.high, row.published)
         values += [value for value in ends if value is not None]
-    if forest.noise is not None:
-        values += [-forest.noise, forest.noise]
+        if row.noise is not None:
+            values += [-row.noise, row.noise]
     low, high = min(values), max(values)
     margin = 0.05 * ((high - low) or 1.0)
     axes.set_xlim(low - margin, high + margin)
@@ -211,6 +217,6 @@ def _legend(forest: Forest) -> list[Line2D | Patch]:
             handles.append(legend_sign(forest.interval_says + says, blue, dashes=dashes))
     if any(row.published is not None for row in forest.rows):
         handles.append(legend_sign(_PAPER, COLOURS[1], "D", "none"))
-    if forest.noise is not None:
+    if any(row.noise is not None for row in forest.rows):
         handles.append(Patch(color=_BAND_COLOUR, label=forest.noise_says))
     return handles

@@ -71,7 +71,7 @@ def write_pictures(
         _picture(
             *("metric_over_axis", over, folder, lambda: draw_axis_plot(axis)),
             f"{over}; the numbers are in the table of scores",
-            _axis_caption(axis),
+            _axis_caption(axis, compared),
         ),
         _picture(
             *("pareto", f"{label} against cost", folder, lambda: draw_pareto_plot(costs)),
@@ -126,13 +126,20 @@ def _picture(
     return Picture(name.replace("_", "-"), title, uri, alt, caption)
 
 
-def _axis_caption(plot: AxisPlot) -> str:
+def _axis_caption(plot: AxisPlot, compared: Differences) -> str:
     if not plot.points and not plot.controls:
         return "No run has a score yet, so there is nothing to draw."
     bars = shows_bars(plot)
     parts = ["Open dots: seeds." if bars else "Open dots: seeds, beside their mean."]
     parts.append("Bars: means over seeds." if bars else "Filled marks: means over seeds.")
     parts.append(_whiskers(plot))
+    near = [
+        one.cell.entry.name
+        for one in compared.cells
+        if one.estimate is not None and one.estimate.covers_seeds and one.estimate.approximate
+    ]
+    if near:
+        parts.append(f"Only approximate, as the table of intervals says: {', '.join(near)}.")
     if any(panel.kind == "names" for panel in plot.panels) and not bars:
         parts.append("Names have no order, so no line joins them.")
     if plot.controls:
@@ -182,7 +189,8 @@ def _distribution_caption(plot: Distribution) -> str:
     parts = [
         f"The {plot.num_regions:,} test regions that all of these cells were scored on, in bins of "
         "about equal counts (n); seeds are averaged first. Marks: means; lines: 95 % bootstrap "
-        "intervals over test images. Cells stand beside each other in a bin only to be told apart."
+        "intervals over test images, not over seeds, and a little narrow where a bin has few "
+        "images. Cells stand beside each other in a bin only to be told apart."
     ]
     if any(panel.label == RARITY for panel in plot.panels):
         parts.append(

@@ -66,7 +66,8 @@ def claim_results(data: SuiteData, samples: Samples) -> list[ClaimResult]:
     """Return the observed difference and the verdict of every claim in the suite's manifest.
 
     A claim on cells that this profile does not have, or without numbers, stays in the list as
-    undecided, with the reason; one whose sides have different signatures is not comparable.
+    undecided, with the reason; one whose sides have different signatures is not comparable. Both
+    stay in their family, too, where they count with a p of one.
 
     Raises:
         InputError: A claim cannot be read, or a file is damaged.
@@ -75,24 +76,21 @@ def claim_results(data: SuiteData, samples: Samples) -> list[ClaimResult]:
     compared: list[tuple[Comparison, float, str] | str] = []
     for claim in claims:
         compared.append(claim.hole or claim.mixed or _compare(claim, samples))
-    ready = [i for i, one in enumerate(compared) if not isinstance(one, str)]
-    facts = [one for one in compared if not isinstance(one, str)]
     decisions = decide(
-        [comparison for comparison, _, _ in facts],
-        [claims[i].comparator for i in ready],
-        [margin for _, margin, _ in facts],
-        [claims[i].family for i in ready],
+        [None if isinstance(one, str) else one[0] for one in compared],
+        [claim.comparator for claim in claims],
+        [0.0 if isinstance(one, str) else one[1] for one in compared],
+        [claim.family for claim in claims],
     )
-    verdicts = dict(zip(ready, decisions, strict=True))
     results = []
-    for index, (claim, one) in enumerate(zip(claims, compared, strict=True)):
+    for claim, one, decision in zip(claims, compared, decisions, strict=True):
         head = (claim.id, claim.says, claim.metric, claim.comparator)
         if isinstance(one, str):
             verdict: ClaimVerdict = "not comparable" if claim.mixed else "undecided"
             results.append(ClaimResult(*head, verdict, hole=one, sides=claim.sides))
             continue
         comparison, _, note = one
-        decision = verdicts[index]
+        assert decision is not None
         results.append(
             ClaimResult(*head, decision.verdict, comparison, decision, note=note, sides=claim.sides)
         )

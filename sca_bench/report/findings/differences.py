@@ -1,4 +1,4 @@
-"""Every cell beside the suite's reference cell, and the noise floor under all differences."""
+"""Every cell beside the suite's reference cell, and how far runs of one cell lie apart."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sca_bench.stats.compare import (
     estimate_resampled,
 )
 from sca_bench.stats.holm import holm
-from sca_bench.stats.power import NoiseFloor, noise_floor
+from sca_bench.stats.power import SeedPairs, seed_pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,8 @@ class CellDifference:
         cell: The cell.
         estimate: Its score with an interval; None where there is a hole.
         comparison: Cell minus reference; None for the reference itself and where there is a hole.
-        p_adjusted: p after Holm over the cells that are no controls; None for others.
+        p_adjusted: p after Holm over all cells that are no controls, of which one without a p of
+            its own counts with one; None for that one, and for controls.
         note: What a reader should know.
         hole: Why there is no score.
         unpaired: Why there is no difference, although there is a score.
@@ -47,14 +48,13 @@ class Differences:
         metric: The metric.
         reference: The cell the others are compared with; None where this run of the suite has none.
         cells: One entry per cell, in the suite's order.
-        floor: By how much runs of one cell differ that differ in the seed alone; None with one seed
-            everywhere.
+        pairs: Pairs of runs of one cell that differ in the seed alone (A/A).
     """
 
     metric: str
     reference: CellRuns | None
     cells: tuple[CellDifference, ...]
-    floor: NoiseFloor | None
+    pairs: SeedPairs
 
 
 def differences(data: SuiteData, samples: Samples, metric: str) -> Differences:
@@ -65,19 +65,24 @@ def differences(data: SuiteData, samples: Samples, metric: str) -> Differences:
     """
     reference = _reference(data)
     compared = [_difference(data, samples, cell, reference, metric) for cell in data.cells]
-    tested = [i for i, one in enumerate(compared) if _p(one) is not None]
-    adjusted = holm([p for one in compared if (p := _p(one)) is not None])
-    for i, p in zip(tested, adjusted, strict=True):
-        compared[i] = replace(compared[i], p_adjusted=float(p))
-    return Differences(metric, reference, tuple(compared), _floor(data, samples, metric))
+    family = [i for i, one in enumerate(compared) if _is_tested(one.cell, reference)]
+    p_values = [_p(compared[i]) for i in family]
+    adjusted = holm([1.0 if p is None else p for p in p_values])
+    for i, p, p_adjusted in zip(family, p_values, adjusted, strict=True):
+        if p is not None:
+            compared[i] = replace(compared[i], p_adjusted=float(p_adjusted))
+    return Differences(metric, reference, tuple(compared), _pairs(data, samples, metric))
+
+
+def _is_tested(cell: CellRuns, reference: CellRuns | None) -> bool:
+    """Whether a cell counts in the correction: all but controls, whatever became of their runs."""
+    return reference is not None and cell is not reference and not cell.entry.control
 
 
 def _p(one: CellDifference) -> float | None:
-    """Return a cell's own p where it has one that counts: no control, and seeds covered."""
+    """Return a cell's own p where it has one that covers seeds."""
     comparison = one.comparison
-    if comparison is None or one.cell.entry.control or not comparison.covers_seeds:
-        return None
-    return comparison.p
+    return comparison.p if comparison is not None and comparison.covers_seeds else None
 
 
 def _reference(data: SuiteData) -> CellRuns | None:
@@ -110,12 +115,8 @@ def _difference(
     return CellDifference(cell, alone, comparison, note=own.note)
 
 
-def _floor(data: SuiteData, samples: Samples, metric: str) -> NoiseFloor | None:
+def _pairs(data: SuiteData, samples: Samples, metric: str) -> SeedPairs:
     own = [samples.of(cell, metric).resampled for cell in data.cells if not cell.entry.control]
     cells = [values.cell for values in own if values is not None]
-    several = [cell for cell in cells if cell.trained and cell.num_seeds > 1]
-    if not several:
-        return None
-    sizes = {cell.num_images for cell in several}
-    weights = samples.weights(sizes.pop()) if len(sizes) == 1 else None
-    return noise_floor(several, min(cell.num_seeds for cell in several), weights)
+    sizes = {cell.num_images for cell in cells}
+    return seed_pairs(cells, samples.weights(sizes.pop()) if len(sizes) == 1 else None)

@@ -96,17 +96,20 @@ class Samples:
         images = _images(self.data, cell, read.ids)
         if images is None:
             return Sample(hole="regions are scored that predictions.jsonl does not have")
-        trained = any(record.cost.get("num_trainable_params", 1.0) > 0 for record in cell.done)
 
         def combine(sums: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
             return corpus_value(ValueName.parse(metric).metric, sums, counts)
 
         scores = cell_scores(
-            read.values, images, combine if read.is_corpus else mean_combine, trained=trained
+            read.values,
+            images,
+            combine if read.is_corpus else mean_combine,
+            trained=cell.is_trained,
         )
         resampled = resample([scores], self.weights(scores.num_images))[0]
+        note = "; ".join(text for text in (read.note, cell.uncovered) if text)
         return Sample(
-            tuple(read.ids), tuple(images), tuple(read.seeds), read.means, resampled, read.note
+            tuple(read.ids), tuple(images), tuple(read.seeds), read.means, resampled, note
         )
 
 

@@ -23,9 +23,14 @@ from sca_bench.report.read.score_frame import MAY_DIFFER, ScoreRow, ScoreTable
 from sca_bench.study.runs.record import CellEntry, RunRecord, SuiteManifest
 from sca_bench.study.runs.revisions import OLDER, age_of
 from sca_bench.study.runs.store import STATISTICS, Store
+from sca_bench.study.suite.merge import get
 from sca_bench.study.suite.yaml_values import same_value
 
 COST = "cost/"
+ONE_ORDER = (
+    "train.order_seed: its seeds share one order of the training data; how far another order would "
+    "move it is in no ±, interval, p or noise floor"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,24 @@ class CellRuns:
         """What makes its finished runs ones of older code, each said once."""
         ages = dict.fromkeys(run.age for run in self.runs if run.age and not run.hole)
         return [f"made with an {OLDER} of the code: {age}; `run` makes it anew" for age in ages]
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether its finished runs trained anything, so that other seeds give other captions."""
+        return any(record.cost.get("num_trainable_params", 1.0) > 0 for record in self.done)
+
+    @property
+    def uncovered(self) -> str:
+        """Which variance no statistic over its seeds holds; empty where there is none to name.
+
+        Seeds that share the order of the data, of their own training or of a stage before it, do
+        not show how far another order would move them.
+        """
+        for record in self.done if self.is_trained else ():
+            for stage in (*(record.settings.get("pretraining") or ()), record.settings):
+                if get(stage, "train.order_seed") is not None:
+                    return ONE_ORDER
+        return ""
 
 
 @dataclass(frozen=True, slots=True)

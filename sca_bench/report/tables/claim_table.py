@@ -28,10 +28,14 @@ from sca_bench.report.tables.tables import (
     name_entry,
     seeds_entry,
 )
+from sca_bench.stats.compare import Comparison, Estimate
+from sca_bench.stats.power import noise_floor
 
 _INTERVAL = f"{LEVEL:.0%} interval".replace("%", " %")
 ALPHA = 1 - LEVEL
 ONE_SEED = "one seed: the interval covers images only, and says nothing of other seeds"
+APPROXIMATE = "approximate"
+COUNTS = "it counts in Holm's correction with p = 1"
 
 
 def claim_table(
@@ -58,16 +62,15 @@ def claim_table(
     )
     rows = []
     for claim in claims:
-        mark = notes.mark([f"{claim.id}: {claim.hole}" if claim.hole else "", claim.note])
-        entries = [Entry(claim.id), _verdict(claim), Entry(claim.says)]
+        entries = [Entry(claim.id), _verdict(claim, notes), Entry(claim.says)]
+        hole = f"{claim.id}: {claim.hole} ({COUNTS})" if claim.hole else ""
+        mark = notes.mark([hole, claim.note])
         if claim.comparison is None or claim.decision is None:
             entries += [Entry(NO_VALUE, mark), Entry(NO_VALUE), Entry(NO_VALUE)]
         else:
             entries += [
                 Entry(_with_unit(claim.comparison.difference, claim.metric, units), mark),
-                _ends(
-                    claim.comparison.low, claim.comparison.high, notes, claim.metric, signed=True
-                ),
+                _ends(claim.comparison, notes, claim.metric, signed=True),
                 Entry(show_p(claim.decision.p_adjusted)),
             ]
         if published:
@@ -81,8 +84,9 @@ def claim_table(
 def _caption(published: bool) -> str:
     text = (
         "A verdict is on this profile's cells and data alone. Reproduced: the interval of the "
-        "difference lies on the claimed side, after Holm's correction over the claims of its "
-        "family; contradicted: on the other side; else undecided, with about what a decision would "
+        "difference lies on the claimed side, after Holm's correction over all claims that its "
+        "family states, of which one without numbers counts with p = 1; contradicted: on the other "
+        "side; else undecided, with about what a decision would "
         "take at the observed difference and 80 % power. A claim with <= or >= is about its margin "
         "instead of zero: reproduced where the difference is shown to stay below it, contradicted "
         "where it is shown to exceed it. The interval covers test images "
@@ -94,10 +98,10 @@ def _caption(published: bool) -> str:
     return text
 
 
-def _verdict(claim: ClaimResult) -> Entry:
-    decision = claim.decision
+def _verdict(claim: ClaimResult, notes: Footnotes) -> Entry:
+    decision, comparison = claim.decision, claim.comparison
     tone: Tone = "incomparable" if claim.verdict == "not comparable" else claim.verdict
-    if decision is None:
+    if decision is None or comparison is None:
         said = f"{claim.verdict}: no numbers" if claim.verdict == "undecided" else claim.verdict
         return Entry(said, tone=tone)
     text: str = claim.verdict
@@ -105,7 +109,7 @@ def _verdict(claim: ClaimResult) -> Entry:
         text = f"{text}: {needs(claim)}"
     if decision.margin:
         text += f" (margin {show_number(decision.margin * metric_scale(claim.metric), 1)})"
-    return Entry(text, tone=tone)
+    return Entry(text, _near(comparison, notes), tone=tone)
 
 
 def needs(claim: ClaimResult) -> str:
@@ -139,6 +143,7 @@ def interval_table(shown: Differences, notes: Footnotes) -> Table:
         Column("Minus reference", difference_unit(metric)),
         Column(f"{_INTERVAL} of that"),
         Column("p", "Holm"),
+        Column("Noise floor", difference_unit(metric)),
         Column("Regions"),
         Column("Images"),
         Column("Seeds", "done of planned"),
@@ -158,22 +163,23 @@ def _entries(one: CellDifference, shown: Differences, notes: Footnotes) -> list[
     if alone is None:
         return [
             Entry(NO_VALUE, mark),
-            *(Entry(NO_VALUE) for _ in range(6)),
+            *(Entry(NO_VALUE) for _ in range(7)),
             seeds_entry(one.cell, notes),
         ]
     if comparison is not None:
         note = notes.mark(["" if comparison.covers_seeds else ONE_SEED])
         beside = [
             Entry(show_difference(comparison.difference, metric=metric) + significance(one), note),
-            _ends(comparison.low, comparison.high, notes, metric, signed=True),
+            _ends(comparison, notes, metric, signed=True),
             Entry(show_p(one.p_adjusted)),
+            Entry(_floor(comparison, metric)),
         ]
     else:
         word = "reference" if one.cell is shown.reference else NO_VALUE
-        beside = [Entry(word, notes.mark([one.unpaired])), Entry(NO_VALUE), Entry(NO_VALUE)]
+        beside = [Entry(word, notes.mark([one.unpaired])), *(Entry(NO_VALUE) for _ in range(3))]
     return [
         Entry(show_score(alone.value, metric=metric), mark),
-        _ends(alone.low, alone.high, notes, metric, signed=False),
+        _ends(alone, notes, metric, signed=False),
         *beside,
         Entry(show_number(alone.num_regions, 0)),
         Entry(show_number(alone.num_images, 0)),
@@ -190,23 +196,23 @@ def _interval_caption(shown: Differences) -> str:
     )
     if shown.reference is not None:
         text += (
-            f"Reference: {shown.reference.entry.name}. p: two-sided, after Holm over the cells "
-            f"that are no controls; * marks p < {ALPHA:.2f}. "
+            f"Reference: {shown.reference.entry.name}. p: two-sided, after Holm over all "
+            "cells that are no controls, of which one without a p counts with p = 1; * marks "
+            f"p < {ALPHA:.2f}. "
         )
     return text + floor_text(shown)
 
 
 def floor_text(shown: Differences) -> str:
-    """Return the noise floor in words: what A/A comparisons say."""
-    floor, scale = shown.floor, metric_scale(shown.metric)
-    if floor is None:
+    """Return what the noise floor is, and what A/A comparisons say."""
+    pairs = shown.pairs
+    if not pairs.num_pairs:
         return "Noise floor: not known, since no trained cell has two seeds."
     return (
-        "Noise floor (A/A, the same cell with other seeds): seeds move "
-        f"{metric_label(shown.metric)} by a standard deviation of {floor.sd_seeds * scale:.1f}, so "
-        f"two means of one and the same cell differ by up to {floor.floor * scale:.1f} in 95 % of "
-        f"cases; of {floor.num_pairs} pairs of runs that differ in the seed alone, "
-        f"{floor.pairs_outside} have an interval over images that leaves zero out."
+        "Noise floor: what seeds alone make of the difference of these two cells, as far as the "
+        "seeds of both lie apart, is smaller in 95 % of cases. A/A: of "
+        f"{pairs.num_pairs} pairs of runs that differ in the seed alone, {pairs.outside} have an "
+        "interval over images that leaves zero out; by chance about one in twenty would."
     )
 
 
@@ -234,12 +240,25 @@ def _with_unit(value: float, metric: str, units: list[str]) -> str:
     return shown if len(units) == 1 else f"{shown} ({difference_unit(metric)})"
 
 
-def _ends(
-    low: float | None, high: float | None, notes: Footnotes, metric: str, signed: bool
-) -> Entry:
+def _ends(of: Estimate | Comparison, notes: Footnotes, metric: str, signed: bool) -> Entry:
+    """Return an interval in words; one that is only approximate says so, and why in a note."""
+    low, high = of.low, of.high
     if low is None or high is None:
         return Entry(NO_VALUE, notes.mark(["no interval: fewer than two test images"]))
     show = show_difference if signed else show_score
     if not signed:
         low, high = within_scale(low, high, metric)
-    return Entry(f"{show(low, metric=metric)} to {show(high, metric=metric)}")
+    text = f"{show(low, metric=metric)} to {show(high, metric=metric)}"
+    if not of.approximate:
+        return Entry(text)
+    return Entry(f"{text}, {APPROXIMATE}", _near(of, notes))
+
+
+def _near(of: Estimate | Comparison, notes: Footnotes) -> tuple[int, ...]:
+    """Return the note that says why an interval, and what follows from it, is approximate."""
+    return notes.mark([f"{APPROXIMATE}: {of.approximate}" if of.approximate else ""])
+
+
+def _floor(comparison: Comparison, metric: str) -> str:
+    floor = noise_floor(comparison.parts)
+    return NO_VALUE if floor is None else f"± {show_score(floor, metric=metric)}"

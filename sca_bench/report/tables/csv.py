@@ -10,6 +10,7 @@ from sca_bench.report.findings.claims import ClaimResult
 from sca_bench.report.findings.paper import Paper, PaperCell
 from sca_bench.report.names import ANY_VALUE, is_numeric
 from sca_bench.report.read.suite_data import COST, SuiteData
+from sca_bench.stats.power import noise_floor
 from sca_bench.study.runs.record import CellEntry
 from sca_bench.study.suite.yaml_values import show_value
 
@@ -95,6 +96,8 @@ def claims_csv(claims: list[ClaimResult]) -> str:
                 "se_images": None if comparison is None else comparison.se_images,
                 "se_seeds": None if comparison is None else comparison.se_seeds,
                 "degrees_of_freedom": None if comparison is None else comparison.df,
+                "noise_floor": None if comparison is None else noise_floor(comparison.parts),
+                "approximate": None if comparison is None else comparison.approximate,
                 "p": None if decision is None else decision.p,
                 "p_holm": None if decision is None else decision.p_adjusted,
                 "margin": None if decision is None else decision.margin,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Literal
 
 from sca_bench.metrics.value_names import SEEN, SLOT, SLOT_BY_OBJECTS, SLOTS, TRAIN, ValueName
@@ -23,7 +24,8 @@ from sca_bench.report.names import (
 from sca_bench.report.read.lineage import lineage_lines
 from sca_bench.report.read.processors import processor_notes
 from sca_bench.report.read.suite_data import COST, CellRuns, SuiteData
-from sca_bench.stats.power import pooled_floor
+from sca_bench.stats.power import noise_floor
+from sca_bench.stats.variance import SeedPart
 from sca_bench.study.suite.yaml_values import show_value
 
 Rank = Literal["", "best", "second"]
@@ -133,8 +135,9 @@ def score_table(data: SuiteData, notes: Footnotes) -> Table:
         "Metrics: mean ± sample standard deviation over the finished seeds (no ± with one seed), "
         f"times 100{counted}. Costs: mean over the finished seeds; own compute: the cell's part of "
         "its training steps; shared compute: what its group does once for all of its cells (frozen "
-        "features). Noise floor: 95 % of the differences between two means of as many seeds of one "
-        "and the same cell are smaller."
+        "features). Noise floor (A/A): what seeds alone make of the difference of two cells is "
+        "smaller in 95 % of cases; it belongs to a pair, so the least and the greatest over all "
+        "pairs of cells stand here."
     )
     return Table("scores", "Scores", "Scores and costs", caption, tuple(columns), tuple(rows))
 
@@ -234,33 +237,39 @@ def _coordinate(cell: CellRuns, axis: str) -> Entry:
 
 
 def seeds_entry(cell: CellRuns, notes: Footnotes, remark: str = "") -> Entry:
-    """Return how many seeds are done, the others with their reasons, and a remark on the runs."""
+    """Return how many seeds are done, the others with their reasons, and remarks on the runs."""
     holes = [f"{cell.entry.name}, seed {run.seed}: {run.hole}" for run in cell.runs if run.hole]
-    return Entry(f"{len(cell.done)} of {len(cell.runs)}", notes.mark([*holes, remark]))
+    return Entry(
+        f"{len(cell.done)} of {len(cell.runs)}", notes.mark([*holes, remark, cell.uncovered])
+    )
 
 
 def _floor_row(data: SuiteData, columns: Sequence[Column]) -> Row | None:
-    """Return the noise floor of every metric: by how much a cell differs from itself, other seeds.
+    """Return the noise floor of every metric, from the least to the greatest of a pair of cells.
 
-    None where no trained cell has two seeds.
+    None where no pair of cells has one.
     """
-    cells = [c for c in data.cells if not c.entry.control and _is_trained(data, c)]
+    cells = [cell for cell in data.cells if not cell.entry.control]
     entries = {}
     for metric in data.metrics:
-        values_of_cells = [data.scores.values(cell.entry.cell_id, metric) for cell in cells]
-        counts = [len(values) for values in values_of_cells if len(values) > 1]
-        pooled = pooled_floor(values_of_cells, min(counts)) if counts else None
-        if pooled is not None:
-            entries[metric_label(metric)] = show_score(pooled[2], metric=metric)
+        parts = [part for cell in cells if (part := _seed_part(data, cell, metric))]
+        floors = [noise_floor(pair) for pair in combinations(parts, 2)]
+        known = [floor for floor in floors if floor is not None]
+        if known:
+            ends = [show_score(end(known), metric=metric) for end in (min, max)]
+            entries[metric_label(metric)] = "± " + " to ".join(dict.fromkeys(ends))
     if not entries:
         return None
-    shown = [entries.get(column.label) for column in columns[1:]]
-    texts = [NO_VALUE if text is None else f"± {text}" for text in shown]
+    texts = [entries.get(column.label, NO_VALUE) for column in columns[1:]]
     return Row((Entry("noise floor (A/A)"), *map(Entry, texts)), control=True)
 
 
-def _is_trained(data: SuiteData, cell: CellRuns) -> bool:
-    return any(n > 0 for n in data.scores.values(cell.entry.cell_id, COST + "num_trainable_params"))
+def _seed_part(data: SuiteData, cell: CellRuns, metric: str) -> SeedPart | None:
+    """Return how far a cell's seeds lie apart by one metric; None where it has no numbers."""
+    summary = data.scores.over_seeds(cell.entry.cell_id, metric)
+    if summary is None:
+        return None
+    return SeedPart(summary.num_seeds, cell.is_trained, (summary.sd or 0.0) ** 2)
 
 
 def _metric_column(data: SuiteData, metric: str) -> Column:

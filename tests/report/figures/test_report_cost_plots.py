@@ -61,9 +61,10 @@ def test_forest_rows_keep_clear(num_rows: int) -> None:
                 filled=abs(mean) > 9,
                 note="undecided: p = 0.1234" if number % 3 else "",
                 published=mean + 5 if number % 4 == 0 else None,
+                noise=5.0 + number if number % 3 else None,
             )
         )
-    forest = Forest(tuple(rows), "left - right", 5.0, filled_says="differs", hollow_says="equal")
+    forest = Forest(tuple(rows), "left - right", filled_says="differs", hollow_says="equal")
     with figure_style():
         figure = drawn(draw_forest_plot(forest))
         axes = figure.axes[0]
@@ -75,6 +76,9 @@ def test_forest_rows_keep_clear(num_rows: int) -> None:
     assert max(box.x1 for box in boxes) <= figure.bbox.x1 + 1
     low, high = axes.get_xlim()
     assert all(low < row.difference < high for row in rows)
+    bands = [c.get_datalim(axes.transData) for c in axes.collections]
+    assert [band.x1 for band in bands] == pytest.approx([row.noise for row in rows if row.noise])
+    assert all(band.x0 == pytest.approx(-band.x1) for band in bands)
 
 
 def test_forest_without_rows_or_intervals() -> None:

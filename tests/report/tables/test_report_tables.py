@@ -3,19 +3,26 @@
 # ruff: noqa: RUF001 - the tables are typeset with the signs for times and for empty
 
 import io
+import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from report_fake_runs import build, manifest, record, regions, signature
+from scipy.stats import t as student
 
 from sca_bench.errors import InputError
 from sca_bench.report import ScoreRow, ScoreTable, write_report
+from sca_bench.report.figures.forest import forests
 from sca_bench.report.findings.differences import differences
+from sca_bench.report.findings.paper import Paper
 from sca_bench.report.names import expand_metrics, short_axes
 from sca_bench.report.read.samples import Samples
 from sca_bench.report.read.suite_data import collect
+from sca_bench.report.tables.claim_table import interval_table
 from sca_bench.report.tables.tables import Footnotes, Table, score_table, slot_table
+from sca_bench.stats.power import noise_floor
+from sca_bench.stats.variance import SeedPart
 from sca_bench.study.runs.record import Score, SuiteManifest
 from sca_bench.study.runs.store import Store
 
@@ -80,12 +87,48 @@ def test_controls_are_marked_and_last(runs: Runs) -> None:
     ]
 
 
-def test_the_noise_floor_is_that_of_a_cell_against_itself(runs: Runs) -> None:
-    """Seeds of every depth lie .4 apart: sd .283, three degrees of freedom, two seeds a mean."""
+def test_the_noise_floor_is_that_of_pairs_of_cells(runs: Runs) -> None:
+    """Seeds of every depth lie .4 apart: of a mean of two, variance .04, with one degree each."""
+    store, suite = runs
     table = score_table(collect(*runs), Footnotes())
     column = [column.label for column in table.columns].index("CIDEr-D")
-    floor = 3.1824 * 0.4 / 2**0.5 * (2 / 2) ** 0.5
+    floor = student.ppf(0.975, 2) * 0.08**0.5
     assert table.rows[-1].entries[column].text == f"± {100 * floor:.1f}"
+
+    changed = record(suite.cells[2], 1)  # depth-2: 8.6 and, now, 8.6
+    changed.scores["cider_d"] = Score(value=8.6, signature=signature("cider_d"))
+    store.save(changed)
+    table = score_table(collect(*runs), Footnotes())
+    alone = student.ppf(0.975, 1) * 0.04**0.5  # beside it, the other cell's seeds are all there is
+    ends = sorted((100 * floor, 100 * alone))
+    assert table.rows[-1].entries[column].text == f"± {ends[0]:.1f} to {ends[1]:.1f}"
+
+
+def test_every_difference_has_the_noise_floor_of_its_own_pair(runs: Runs) -> None:
+    store, suite = runs
+    for seed, value in enumerate((7.6, 9.2)):
+        path = store.run_dir("c-depth-2", seed) / "region_scores.json"
+        stored = store.region_scores("c-depth-2", seed)
+        shift = value - sum(stored["scores"]["cider_d"]) / 30
+        stored["scores"]["cider_d"] = [v + shift for v in stored["scores"]["cider_d"]]
+        path.write_text(json.dumps(stored), encoding="utf-8")
+    data = collect(store, suite)
+    found = differences(data, Samples(data), "cider_d")
+    table = interval_table(found, Footnotes())
+    column = [column.label for column in table.columns].index("Noise floor")
+    shown = {row.entries[0].text: row.entries[column].text for row in table.rows}
+    parts = {
+        "depth-2": (0.64, 0.04),
+        "depth-4": (0.04, 0.04),
+    }  # of means: squares of .8, .2, halved
+    for name, own in parts.items():
+        floor = noise_floor([SeedPart(2, True, 2 * variance) for variance in own])
+        assert floor is not None
+        assert shown[name] == f"± {100 * floor:.1f}"
+    assert shown["depth-1"] == "–"
+    (cells,) = (f for f in forests(data, Paper(""), [], found) if f.name == "forest_cells")
+    drawn = [row.noise for row in cells.forest.rows]
+    assert [f"± {noise:.1f}" for noise in drawn if noise] == [shown["depth-2"], shown["depth-4"]]
 
 
 def test_markdown_opens_with_question_statement_interval_and_claims(whole_report: Path) -> None:
@@ -104,13 +147,16 @@ def test_markdown_opens_with_question_statement_interval_and_claims(whole_report
     assert places == sorted(places)
     row = markdown_row(text, "CIDEr-D with its interval", "depth-1")
     assert row[1] == "820.0"  # the mean over both seeds' regions is the mean of the corpus values
-    low, high = map(float, row[2].split(" to "))
+    ends, near = row[2].split(", ")
+    assert near.startswith("approximate[^")  # two seeds, ten images
+    low, high = map(float, ends.split(" to "))
     assert low < 820.0 < high
-    assert row[3:] == ["reference", "–", "–", "30", "10", "2 of 2"]
+    assert row[3:] == ["reference", "–", "–", "–", "30", "10", "2 of 2"]
     row = markdown_row(text, "CIDEr-D with its interval", "depth-2")
     assert row[3].rstrip("*") == "+60.0"
     assert "Reference: depth-1." in text
-    assert "Noise floor (A/A" in text
+    assert "Noise floor: what seeds alone make" in text
+    assert "]: approximate: two seeds say little of how far seeds lie apart and 10 test" in text
 
 
 def test_interval_of_equal_images_has_no_width(tmp_path: Path) -> None:
