@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import miniature, strangers
-from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import HealthCheck, Phase, assume, given, note, seed, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
@@ -38,8 +39,9 @@ from sca_bench.engine.worker.cell_group import autocast
 from sca_bench.engine.worker.prepare import build_member, prepare
 from sca_bench.errors import InputError
 from sca_bench.files import FileDigests, read_jsonl
+from sca_bench.models import build
 from sca_bench.models.sam.dims import sam_dims
-from sca_bench.settings import CellSettings
+from sca_bench.settings import CellSettings, Settings, kind_of
 from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.study.keys.fingerprint import Fingerprints
 from sca_bench.study.runs.store import PREDICTIONS, Store, trained_path
@@ -49,7 +51,10 @@ PENDING: frozenset[str] = frozenset(miniature.OF_INPUTS)
 
 PAIRS = int(os.environ.get("SCA_BENCH_KEY_PAIRS", "0"))
 """Pairs to try by hand; 0 tries the same few hundred every time."""
-EXAMPLES = max(40, PAIRS // 20)
+EXAMPLES = 4 if not PAIRS else 4 + PAIRS // 500
+"""Walks of each variant."""
+KEPT = 100
+"""Features and parts that are remembered at most."""
 VARIANTS = sorted({*variants.all_variants(), *(spec.name for spec in strangers.SPECS)})
 
 
@@ -93,6 +98,8 @@ class Miniature:
         settings = cell.settings
         key = (cell.spec.parts, cell.prefix_key, settings.text_decoder.weights)
         if key not in self._parts:
+            if len(self._parts) > KEPT:
+                self._parts.clear()
             self._parts[key] = cell.spec.load_parts(settings)
         job = CellJob(cell.cell_key, "", 0, cell)
         return build_member(job, self._parts[key], torch.device("cpu")).captioner
@@ -139,8 +146,24 @@ class Miniature:
         """Return (key of a store, row, array) -> what a cell puts there; of its region features."""
         memo = cell.settings.model_dump_json()
         if memo not in self._features:
+            if len(self._features) > KEPT:
+                self._features.clear()
             self._features[memo] = self._compute(cell)
         return self._features[memo]
+
+    def agree(self, path):
+        """Compare the features of all variants, plain and after some changes, that share a store.
+
+        Raises:
+            AssertionError: Two cells keep other features under one key.
+        """
+        given = {}
+        cells = [self.cell(variant, walk) for walk in ((), path) for variant in VARIANTS]
+        for cell in filter(None, cells):
+            for place, values in self.features(cell).items():
+                name, known = given.setdefault(place, (cell.settings.variant, values))
+                same = known.shape == values.shape and torch.equal(known, values)
+                assert same, f"{place}: {name} and {cell.settings.variant} keep other features"
 
     @torch.no_grad()
     def _compute(self, cell):
@@ -204,15 +227,26 @@ OF_FEATURES = ("sam.", "encoder.", "mixer.im", "features.", "data.", "eval.promp
 
 @st.composite
 def walks(draw):
-    """Return a variant, changes to begin with, changes that follow, and others in some order."""
-    variant = draw(st.sampled_from(VARIANTS), "variant")
+    """Return changes to begin with, changes that follow, and a variant that stands beside."""
     near = [name for name in CHANGES if name.startswith(OF_FEATURES)]
-    first = draw(st.lists(st.sampled_from(near), unique=True, max_size=4))
-    first += draw(st.lists(st.sampled_from([*CHANGES]), unique=True, max_size=4))
-    taken = draw(st.tuples(*[st.booleans()] * len(CHANGES)))
+    first = draw(st.lists(st.sampled_from(near), unique=True, max_size=3))
+    first += draw(st.lists(st.sampled_from([*CHANGES]), unique=True, max_size=3))
+    taken = draw(st.tuples(*[st.integers(0, 3)] * len(CHANGES)))
     then = [name for name, wanted in zip(CHANGES, taken, strict=True) if wanted]
-    mates = draw(st.lists(st.sampled_from(VARIANTS), unique=True, max_size=2))
-    return variant, list(dict.fromkeys(first)), then, mates
+    return list(dict.fromkeys(first)), then, draw(st.sampled_from(VARIANTS))
+
+
+def _remembered(load):
+    """Return a loader that loads once what it was given before; files do not change here."""
+    loaded = {}
+
+    def remembered(settings):
+        key = settings.model_dump_json(include={"sam", "encoder", "text_decoder"})
+        if key not in loaded:
+            loaded[key] = load(settings)
+        return loaded[key]
+
+    return remembered
 
 
 @pytest.fixture(scope="module")
@@ -224,6 +258,9 @@ def registered():
         patch.setattr(variants, "entry_points", lambda group: points)
         patch.setattr("sca_bench.engine.worker.run_record.git_commit", str)  # takes processes
         patch.setattr("os.fsync", lambda handle: None)  # nothing here outlives the machine
+        for loader in ("load_frozen_parts", "load_sam_parts"):
+            name = f"sca_bench.models.build.{loader}"
+            patch.setattr(name, _remembered(getattr(build, loader)))
         yield
 
 
@@ -240,27 +277,27 @@ def test_every_setting_has_its_turn():
 
 def test_equal_keys_are_equal_numbers(small):
     """See the module."""
+    for number, variant in enumerate(VARIANTS):
 
-    @settings(
-        max_examples=EXAMPLES,
-        derandomize=not PAIRS,
-        deadline=None,
-        database=None,
-        phases=[Phase.generate, Phase.shrink],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(walks())
-    def check(walk):
-        compare(small, *walk)
+        @settings(
+            max_examples=EXAMPLES,
+            deadline=None,
+            database=None,
+            phases=[Phase.generate, Phase.shrink],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(walks())
+        def check(walk, variant=variant):
+            compare(small, variant, *walk)
 
-    check()
-    tried, total = small.tried, small.tried["equal"] + small.tried["other"]
-    print(f"{total} pairs, {tried['equal']} of equal keys", small.tried)
+        (check if PAIRS else seed(number)(check))()
+    tried, total = small.tried, small.tried.total()
+    print(f"{total} pairs, {tried['equal']} of equal keys")
     assert total >= max(200, PAIRS)
     assert tried["equal"] >= total / 2
 
 
-def compare(small, variant, first, then, mates):
+def compare(small, variant, first, then, beside):
     """Walk from a variant's plain settings, and compare what must be equal on the way."""
     base = here = small.cell(variant, ())
     path = []
@@ -278,15 +315,48 @@ def compare(small, variant, first, then, mates):
             here = there
             kept.append(name)
     note(f"{variant}: {', '.join(path) or 'as it is'}; then {', '.join(kept) or 'nothing'}")
+    small.agree(path)
     plain = small.alone(start)
-    small.tried["failed"] += "error" in plain
+    assume("error" not in plain)  # its settings fit together, and yet it cannot run
     assert differences(plain, small.alone(here)) == [], f"{variant}: equal keys, other numbers"
-    others = [cell for m in mates if (cell := small.cell(m, path)) is not None]
-    others = [base, *others]
-    assert differences(plain, small.together(others, here)) == [], f"{variant}: alone, and beside"
-    given = {}
-    for cell in (base, start, *filter(None, (small.cell(v, path) for v in VARIANTS))):
-        for place, values in small.features(cell).items():
-            known = given.setdefault(place, (cell.settings.variant, values))
-            same = known[1].shape == values.shape and torch.equal(known[1], values)
-            assert same, f"{place}: {known[0]} and {cell.settings.variant} keep other features"
+    others = [base, small.cell(beside, path)]
+    found = small.together([cell for cell in others if cell is not None], here)
+    assert differences(plain, found) == [], f"{variant}: alone, and after or beside {beside}"
+
+
+SECTIONS = {CellSettings: ""} | {
+    info.annotation: f"{name}."
+    for name, info in CellSettings.model_fields.items()
+    if isinstance(info.annotation, type) and issubclass(info.annotation, Settings)
+}
+"""Class of settings -> how their paths begin."""
+COMPUTES = ("baselines/", "sca_bench/models/", "tests/helpers/strangers")
+"""Where the code of variants lies."""
+ENGINE = ("sca_bench/engine/worker/", "sca_bench/engine/features/", "sca_bench/engine/loaders")
+DRAWN = ("train.regions_per_image",)
+"""Read for every data set, and used where training draws from one."""
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_the_code_of_a_variant_reads_is_in_its_key(small, monkeypatch, variant):
+    """Every setting that is read while it runs, by its own code or by the engine for it."""
+    cell, read = small.cell(variant, ()), set()
+    wanted = COMPUTES + (ENGINE if cell.spec.looks else ())
+    plain = object.__getattribute__
+
+    def noted(self, name):
+        value, kind = plain(self, name), type(self)
+        if kind in SECTIONS and name in kind.model_fields and not isinstance(value, Settings):
+            file = sys._getframe(1).f_code.co_filename
+            by_path = kind_of(kind, name) == "path" and value is not None
+            if (by_path or kind_of(kind, name) == "result") and any(w in file for w in wanted):
+                read.add(f"{SECTIONS[kind]}{name}")
+        return value
+
+    monkeypatch.setattr(Settings, "__getattribute__", noted, raising=False)
+    assert "error" not in small.together([], cell)
+    monkeypatch.undo()
+    unused = () if cell.spec.trains == "gradient" else DRAWN
+    apart = ("data.", *unused, *cell.spec.ignores)  # `data` always counts as a whole
+    assert {path for path in read if not path.startswith(apart)} <= cell.key_values.keys()
+    assert len(read) > 3 or not cell.spec.looks

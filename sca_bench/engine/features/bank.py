@@ -161,6 +161,11 @@ class FeatureBank:
         return kind[0] == dtype and _has_shape(kind[1], self.shapes.get(name))
 
     @property
+    def threads(self) -> set[int]:
+        """With how many CPU threads its rows were computed, as far as their writers said."""
+        return set[int]().union(*(store.stated("threads") for store in self.stores.values()))
+
+    @property
     def knows_regions(self) -> bool:
         """Whether all that the cells read is kept; image embeddings alone know no regions."""
         return self.families != ("images",) and all(f in self.stores for f in self.families)

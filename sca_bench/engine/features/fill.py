@@ -94,7 +94,8 @@ class _Writer:
         if reason:
             raise CacheFull(reason)
         try:
-            self.num_bytes += self.store.append(keys, arrays, facts)
+            threads = {"threads": torch.get_num_threads()}
+            self.num_bytes += self.store.append(keys, arrays, {**facts, **threads})
         except OSError as error:
             raise CacheFull(f"{self.store.folder}: {error.strerror or error}") from error
 

@@ -147,6 +147,10 @@ class ShardStore:
                 found.setdefault(name, set()).add((entry["dtype"], tuple(entry["shape"][1:])))
         return found
 
+    def stated(self, fact: str) -> set[Any]:
+        """Return what was said of its shards under a name, where something was."""
+        return {shard.facts[fact] for shard in self._shards.values() if fact in shard.facts}
+
     def facts(self, key: str) -> dict[str, Any]:
         """Return what was said of the shard that holds a row."""
         return self._rows[key][0].facts
