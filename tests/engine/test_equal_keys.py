@@ -264,11 +264,16 @@ def registered():
         yield
 
 
+@pytest.fixture(scope="module")
+def inputs(tiny_decoder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    miniature.write_inputs(folder, tiny_decoder)
+    return folder
+
+
 @pytest.fixture
-def small(registered, tiny_decoder, tmp_path, run_group):
-    (tmp_path / "inputs").mkdir()
-    miniature.write_inputs(tmp_path / "inputs", tiny_decoder)
-    return Miniature(tmp_path / "inputs", tmp_path, run_group)
+def small(registered, inputs, tmp_path, run_group):
+    return Miniature(inputs, tmp_path, run_group)
 
 
 def test_every_setting_has_its_turn():

@@ -300,8 +300,8 @@ class CellIdentity:
         return [*code, own] if own else code
 
     @property
-    def _features_code(self) -> str | list[Any]:
-        """Whose code computes the frozen features."""
+    def features_code(self) -> str | list[Any]:
+        """Whose code computes the frozen features, and with which settings of its own."""
         shares = self.spec.shares_sams_features
         return self.revisions.features if shares else self._prefix_code
 
@@ -344,7 +344,7 @@ class CellIdentity:
         its prompts and, where something is pooled, the grid. Features of images depend on nothing
         of these: their rows are named by the images' content, whatever split shows them.
         """
-        shared, code = self._embedding_settings(), self._features_code
+        shared, code = self._embedding_settings(), self.features_code
         if family == "images":
             return digest_json([family, shared, code])[:KEY_LENGTH]
         shared["features.dtype"] = self.values["features.dtype"]
@@ -361,7 +361,7 @@ class CellIdentity:
         beside.
         """
         prompt = self._seeded_prompt("captioned")
-        parts = ["masks", self._embedding_settings(), prompt, self._features_code]
+        parts = ["masks", self._embedding_settings(), prompt, self.features_code]
         return digest_json(parts)[:KEY_LENGTH]
 
     def split_images(self, split: RunSplit) -> str:
