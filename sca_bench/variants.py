@@ -21,6 +21,8 @@ SAM_PARTS = "sca_bench.models.build:load_sam_parts"
 """Loader of SAM alone."""
 SCA_PARTS = "sca_bench.models.build:load_frozen_parts"
 """Loader of SAM and a text decoder; what it returns serves as `SAM_PARTS`, too."""
+SCA_BUILDER = "sca_bench.models.build:build_sca"
+"""Builder of all designs of the SCA family."""
 ENTRY_POINT_GROUP = "sca_bench.variants"
 _NO_FILE = "settings"
 """What a builder that asks for a file gets where there is none."""
@@ -43,7 +45,16 @@ class VariantSpec:
         trained: Stages that are trained.
         looks: Whether the captioner reads pixels (or features of them) at all.
         reads: Sections of the settings, or single ones (dotted), that it depends on; empty for all.
+            What the engine reads for it (`engine_reads`) counts whether it is named here or not.
         ignores: Settings (or sections, dotted) that change no number of it: they leave its key.
+        keys_lacked: Settings (or sections, dotted) that the keys of older revisions of it did not
+            hold, each with these revisions; runs of them keep their keys.
+        frozen_reads: What its `frozen_features` and its loader of parts depend on of all that it
+            reads, beside images and prompts: cells that agree in this share frozen features. Empty
+            for all that it reads but the recipe of training.
+        has_sams_features: Whether its frozen features are those of this package's SAM with the
+            cell's `mixer.image_grid` (`SamParts.region_encoder`), so that it shares them with all
+            other variants that say so. Designs of the SCA family need not say it.
         design: `module:attribute` of the function that makes the parts in which SCA's variants
             differ (`mixer settings, SAM's sizes -> Design`); `build_sca` calls it.
         features: Families of frozen features it reads.
@@ -72,6 +83,9 @@ class VariantSpec:
     looks: bool = True
     reads: tuple[str, ...] = ()
     ignores: tuple[str, ...] = ()
+    keys_lacked: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    frozen_reads: tuple[str, ...] = ()
+    has_sams_features: bool = False
     design: str = ""
     features: tuple[Family, ...] = ("mixed",)
     features_as_published: tuple[Family, ...] = ()
@@ -117,6 +131,30 @@ class VariantSpec:
                 problem = f"loss: {self.name} does not say how it averages over images"
                 fix = "leave `loss` out, or set published_loss=True in its entry once it does"
                 raise InputError(None, f"{key}.as_published", problem, fix)
+
+    @property
+    def loads_sam(self) -> bool:
+        """Whether this package's SAM computes for it, whatever it makes of that."""
+        return self.parts in (SAM_PARTS, SCA_PARTS)
+
+    @property
+    def shares_sams_features(self) -> bool:
+        """Whether its frozen features are those of this package's SAM; see `has_sams_features`."""
+        return self.has_sams_features or (self.builder == SCA_BUILDER and self.loads_sam)
+
+    @property
+    def engine_reads(self) -> tuple[str, ...]:
+        """What the engine reads of the settings to run it, whatever its own code reads.
+
+        Images come in the size of SAM's input and are captioned in the precision of training; a
+        training by steps follows the whole recipe.
+        """
+        reads: tuple[str, ...] = ("variant", "data", "eval.split")
+        if self.looks:
+            reads += ("eval", "sam.size", "train.precision")
+        if self.trains == "gradient":
+            reads += ("train", "pretraining", "start_from")
+        return reads
 
     def families(self, settings: Any) -> tuple[Family, ...]:
         """Return the families of frozen features it reads with these settings, in fixed order."""
@@ -208,7 +246,7 @@ def _sca(
     """Return a design of the SCA family: one assembly, other parts."""
     return VariantSpec(
         name=name,
-        builder="sca_bench.models.build:build_sca",
+        builder=SCA_BUILDER,
         parts=SCA_PARTS,
         published_loss=True,
         design=f"sca_bench.models.designs.{design}",

@@ -44,6 +44,7 @@ they draw every figure of a report, seconds each."""
 
 SLOWEST = (
     "test_suites.py",
+    "test_equal_keys.py",
     "test_run_command.py",
     "test_sweep.py",
     "test_lockstep_bars.py",

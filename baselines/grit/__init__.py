@@ -3,6 +3,9 @@
 from sca_bench.variants import VariantSpec
 
 _SOURCE = "Wu et al., GRiT: A Generative Region-to-text Transformer for Object Understanding, 2022"
+_OLDER = ("1", "2")
+"""Revisions whose keys lacked what the engine reads for both: the frame of the boxes, and the
+precision of the captioning."""
 
 SPEC = VariantSpec(
     name="grit",
@@ -10,10 +13,11 @@ SPEC = VariantSpec(
     summary="GRiT with a released checkpoint, captioning the given boxes (table 1)",
     frozen=("image_encoder", "pyramid", "text_decoder"),
     reads=("baseline", "data", "eval"),
+    keys_lacked=(("sam.size", _OLDER), ("train.precision", _OLDER)),
     needs_boxes=True,
     needs_originals=True,
     trains="never",
-    revision="2",
+    revision="3",
     source=_SOURCE,
     licence="MIT (upstream code and weights)",
 )
@@ -24,10 +28,11 @@ FROM_SCRATCH = VariantSpec(
     summary="GRiT's own encoder and text decoder, trained on the given boxes from scratch",
     trained=("image_encoder", "pyramid", "text_decoder"),
     reads=("baseline", "data", "train", "eval", "pretraining", "start_from"),
+    keys_lacked=(("sam.size", _OLDER),),
     needs_boxes=True,
     needs_originals=True,
     published_loss=True,
-    revision="2",
+    revision="3",
     source=_SOURCE,
     licence="MIT (upstream design)",
 )

@@ -13,7 +13,7 @@ from baselines.grit.config import grit_config
 from baselines.grit.model import Grit
 from baselines.grit.tokenizer import load_tokenizer
 from sca_bench.errors import InputError
-from sca_bench.settings import CellSettings
+from sca_bench.settings import BaselineSettings, CellSettings
 
 RANDOM = "random"
 
@@ -30,7 +30,7 @@ def build(settings: CellSettings, parts: Any = None) -> GritCaptioner:
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(settings.baseline.random_seed)
-        captioner = _assemble(settings)
+        captioner = _assemble(settings.baseline)
         draw_weights(captioner.grit)
     if settings.baseline.weights != RANDOM:
         load_checkpoint(captioner.grit, settings.baseline.weights)
@@ -48,23 +48,23 @@ def build_from_scratch(settings: CellSettings, parts: Any = None) -> GritCaption
     if settings.baseline.weights != RANDOM:
         problem = f"{settings.baseline.weights!r}: this variant is trained from scratch"
         raise InputError(None, "baseline.weights", problem, "use random, or variant: grit")
-    captioner = _assemble(settings)
+    captioner = _assemble(
+        settings.baseline,
+        label_smoothing=settings.train.label_smoothing,
+        loss_over="images" if "loss" in settings.train.as_published else "tokens",
+        max_caption_tokens=settings.train.max_caption_tokens,
+    )
     draw_weights(captioner.grit)
     for parameter in captioner.trainable_parameters().values():
         parameter.requires_grad_(True)
     return captioner
 
 
-def _assemble(settings: CellSettings) -> GritCaptioner:
-    config = grit_config(settings.baseline.size)
-    tokenizer = load_tokenizer(settings.baseline.tokenizer, config.text_decoder)
-    return GritCaptioner(
-        Grit(config),
-        tokenizer,
-        label_smoothing=settings.train.label_smoothing,
-        loss_over="images" if "loss" in settings.train.as_published else "tokens",
-        max_caption_tokens=settings.train.max_caption_tokens,
-    )
+def _assemble(settings: BaselineSettings, **recipe: Any) -> GritCaptioner:
+    """Put GRiT together; `recipe` is what training alone reads."""
+    config = grit_config(settings.size)
+    tokenizer = load_tokenizer(settings.tokenizer, config.text_decoder)
+    return GritCaptioner(Grit(config), tokenizer, **recipe)
 
 
 _STD = 0.02

@@ -11,6 +11,7 @@ SPEC = VariantSpec(
     reads=(
         "sam",
         "encoder",
+        "mixer.image_grid",
         "baseline",
         "data",
         "eval",
@@ -19,8 +20,10 @@ SPEC = VariantSpec(
         "train.prompt",
         "train.order_seed",
     ),
+    keys_lacked=(("mixer.image_grid", ("1", "2")),),
+    has_sams_features=True,
     features=("mixed",),
     trains="once",
-    revision="2",
+    revision="3",
     source="a control of this suite",
 )

@@ -149,11 +149,13 @@ def build(settings: CellSettings, parts: Any = None) -> NearestRegion:
     """Build the baseline for one cell.
 
     Args:
-        settings: The cell: `sam`, `encoder` and `baseline.size` are read.
+        settings: The cell: `sam`, `encoder`, `mixer.image_grid`, `baseline.size`, the prompts and
+            `features.encoder_dtype` are read.
         parts: What cells of a group share: SAM; loaded here where it is None.
 
     Raises:
-        InputError: No such descriptor, or it needs boxes and the cell prompts with points.
+        InputError: No such descriptor, it needs boxes and the cell prompts with points, or the
+            grid is finer than SAM's.
     """
     name = settings.baseline.size or next(iter(DESCRIPTORS))
     if name not in DESCRIPTORS:
@@ -165,6 +167,7 @@ def build(settings: CellSettings, parts: Any = None) -> NearestRegion:
         raise InputError(None, "baseline.size", problem, "use mask_token")
     if parts is None:
         parts = get_variant(settings.variant).load_parts(settings)
-    return NearestRegion(
-        parts.region_encoder(embedding_dtype=settings.features.encoder_dtype), DESCRIPTORS[name]
+    encode = parts.region_encoder(
+        image_grid=settings.mixer.image_grid, embedding_dtype=settings.features.encoder_dtype
     )
+    return NearestRegion(encode, DESCRIPTORS[name])

@@ -23,6 +23,7 @@ def _spec(kind: str, title: str, licence: str) -> VariantSpec:
         summary=f"SAM's mask cut out of the image and captioned by {title}",
         frozen=("image_encoder", "prompt_encoder", "sam_mixer", "mask_decoder", "image_captioner"),
         reads=_READS,
+        has_sams_features=True,
         features=("mask_boxes",),
         needs_originals=True,
         trains="never",

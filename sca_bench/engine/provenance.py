@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import re
 import subprocess
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -76,12 +77,19 @@ def _git(folder: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def machine(device: torch.device, threads: int) -> dict[str, Any]:
+def machine(
+    device: torch.device, threads: int, frozen_threads: Sequence[int] = ()
+) -> dict[str, Any]:
     """Return what the run ran on, with all that decides how a sum is rounded there.
 
     `cpu` is the processor's name and `cpu_model` what tells processors of one name apart;
     `cpu_capability` names the vector instructions of torch's own kernels, `blas` the library of its
     matrix products. What cannot be found out is left out, the name of `blas` apart.
+
+    Args:
+        device: Where it computes.
+        threads: CPU threads of what is computed for each cell.
+        frozen_threads: Those of its frozen features, kept ones included, where they are known.
     """
     name, model = processor(_CPU_INFO.read_text("utf-8") if _CPU_INFO.exists() else "")
     facts: dict[str, Any] = {"cpu": name or platform.processor() or platform.machine()}
@@ -90,6 +98,8 @@ def machine(device: torch.device, threads: int) -> dict[str, Any]:
     facts["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
     facts["blas"] = blas_library(torch.__config__.show())
     facts |= {"system": platform.platform(), "device": str(device), "threads": threads}
+    if frozen_threads:
+        facts["frozen_threads"] = sorted(frozen_threads)
     if device.type == "cuda":
         facts["gpu"] = torch.cuda.get_device_name(device)
     return facts

@@ -37,9 +37,15 @@ class SamParts:
         """Return the frozen half of a captioner, from images and prompts to SAM's features.
 
         Args:
-            image_grid: As for `RegionEncoder`.
+            image_grid: As for `RegionEncoder`; `mixer.image_grid` of the cell.
             embedding_dtype: `features.encoder_dtype` of the cell.
+
+        Raises:
+            InputError: The grid is finer than SAM's own.
         """
+        if image_grid is not None and image_grid > self.sam.dims.grid:
+            problem = f"{image_grid} is finer than SAM's own grid of {self.sam.dims.grid}"
+            raise InputError(None, "mixer.image_grid", problem)
         dtype: torch.dtype = getattr(torch, embedding_dtype)
         return RegionEncoder(self.sam, image_grid=image_grid, embedding_dtype=dtype)
 
@@ -115,12 +121,6 @@ def build_sca(settings: CellSettings, parts: FrozenParts | None = None) -> ScaCa
     shared = parts is not None
     parts = parts if parts is not None else load_frozen_parts(settings)
     mixer, dims = settings.mixer, parts.sam.dims
-    if mixer.image_grid is not None and mixer.image_grid > dims.grid:
-        raise InputError(
-            None,
-            "mixer.image_grid",
-            f"{mixer.image_grid} is finer than SAM's own grid of {dims.grid}",
-        )
     spec = get_variant(settings.variant)
     if spec.needs_boxes:
         _refuse_points(settings)

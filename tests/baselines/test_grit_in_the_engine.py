@@ -9,7 +9,7 @@ from sca_bench import variants
 from sca_bench.engine.job import CellJob, GroupJob, new_attempt
 from sca_bench.engine.worker import hooks
 from sca_bench.files import read_jsonl
-from sca_bench.study.keys.cell import CellIdentity
+from sca_bench.study.keys.cell import CellIdentity, Revisions
 from sca_bench.study.keys.fingerprint import Fingerprints
 from sca_bench.study.runs.store import PREDICTIONS, Store
 
@@ -112,6 +112,30 @@ def test_settings_of_sam_and_its_mixer_leave_the_key(tmp_path):
     def key(**sections):
         return CellIdentity(small("grit", **sections), {}).cell_key
 
-    assert key(mixer={"num_layers": 3}, sam={"size": "vit_b"}) == key()
+    assert key(mixer={"num_layers": 3}, sam={"size": "tiny", "random_seed": 4}) == key()
     assert key(eval={"max_new_tokens": 7}) != key()
-    assert key(train={"steps": 5}) == key()
+    assert key(train={"steps": 5, "label_smoothing": 0.3}) == key()
+
+
+NEW = {"grit": {"sam.size", "train.precision"}, "grit_from_scratch": {"sam.size"}}
+
+
+@pytest.mark.parametrize("variant", NEW)
+def test_what_the_engine_reads_for_it_is_in_the_key(variant):
+    """It captions in the precision of training; boxes come in the frame of SAM's input."""
+
+    def cell(**sections):
+        return CellIdentity(small(variant, **sections), {})
+
+    assert cell(train={"precision": "bf16"}).cell_key != cell().cell_key
+    assert cell(sam={"size": "vit_b"}).cell_key != cell().cell_key
+    older = CellIdentity(cell().settings, {}, Revisions("2", "3"))
+    assert cell().key_values.keys() - older.key_values.keys() == NEW[variant]
+
+
+def test_another_precision_gives_other_captions(run):
+    said = []
+    for precision in ("fp32", "bf16"):
+        store, cell = run(small("grit", train={"precision": precision}))
+        said.append([row["log_prob"] for row in read_jsonl(store.run_dir(cell, 0) / PREDICTIONS)])
+    assert said[0] != said[1]

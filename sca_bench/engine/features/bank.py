@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 from sca_bench.batch import RegionBatch, RegionFeatures, merged
 from sca_bench.captioner import EmbedsImages, SharesPrefix
 from sca_bench.engine.features.shards import Rows, ShardStore
+from sca_bench.errors import InputError
 from sca_bench.settings import FeatureSettings
 from sca_bench.types import FAMILIES, Family, Region
 
@@ -39,8 +40,12 @@ SHARED: dict[Family, tuple[str, ...]] = {
 """Arrays that are the same for all rows; always kept in float32."""
 SHARED_KEY = "*"
 """Key of the one row of those arrays."""
+RowShapes = Mapping[str, tuple[int | None, ...]]
+"""Name of an array -> shape of its rows, or of the whole array where all rows share it; None where
+only a prompt decides. Arrays that are not named may have any shape."""
 _WHOLE = ("mask_boxes_xyxy_NM4",)
 """Arrays of whole pixels, of which half precision would lose some; always kept in float32."""
+_OTHER_OWNER = "let the variant compute them with the cell's settings, or say nothing of SAM's"
 _TORCH_DTYPE = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _STORED = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 _LOADED = {name: dtype for dtype, name in _STORED.items()}
@@ -118,6 +123,10 @@ class FeatureBank:
         families: The families that the cells read.
         keys: Names the rows.
         settings: How features are rounded.
+        shapes: What the cells expect of the features, as far as that is known.
+
+    Raises:
+        InputError: A store holds other arrays than the cells expect.
     """
 
     def __init__(
@@ -126,10 +135,35 @@ class FeatureBank:
         families: Sequence[Family],
         keys: Keys,
         settings: FeatureSettings,
+        shapes: RowShapes | None = None,
     ) -> None:
         self.stores, self.families, self.keys = dict(stores), tuple(families), keys
-        self.settings = settings
+        self.settings, self.shapes = settings, shapes or {}
+        for family, store in self.stores.items():
+            self._refuse_other_content(family, store)
         self._shared: dict[Family, dict[str, Any]] = {}
+
+    def _refuse_other_content(self, family: Family, store: ShardStore) -> None:
+        """Refuse a store that was filled with something else than its key says."""
+        for name, kinds in store.kinds().items():
+            shared = name in SHARED[family]
+            dtype = torch.float32 if shared else storage_dtype(name, self.settings)
+            strange = next((k for k in kinds if not self._fits(name, k, _STORED[dtype])), None)
+            if strange is None and len(kinds) == 1:
+                continue
+            holds = " and ".join(f"{kind} {list(shape)}" for kind, shape in sorted(kinds))
+            expected = f"{_STORED[dtype]} {_said(self.shapes.get(name))}"
+            problem = f"these {family} features hold {holds}, but the cells expect {expected}"
+            fix = f"delete them: python -m sca_bench cache clear {store.folder.name}"
+            raise InputError(store.folder, name, problem, fix)
+
+    def _fits(self, name: str, kind: tuple[str, tuple[int, ...]], dtype: str) -> bool:
+        return kind[0] == dtype and _has_shape(kind[1], self.shapes.get(name))
+
+    @property
+    def threads(self) -> set[int]:
+        """With how many CPU threads its rows were computed, as far as their writers said."""
+        return set[int]().union(*(store.stated("threads") for store in self.stores.values()))
 
     @property
     def knows_regions(self) -> bool:
@@ -206,6 +240,37 @@ class FeatureBank:
         return [embeddings.get(key) for key in keys]
 
 
+def _has_shape(shape: Sequence[int], expected: Sequence[int | None] | None) -> bool:
+    """Say whether a shape is the expected one; where nothing is known, any is."""
+    if expected is None:
+        return True
+    pairs = zip(shape, expected, strict=False)
+    return len(shape) == len(expected) and all(e in (None, size) for size, e in pairs)
+
+
+def _said(shape: Sequence[int | None] | None) -> str:
+    if shape is None:
+        return "rows of one shape"
+    return "[" + ", ".join("any" if size is None else str(size) for size in shape) + "]"
+
+
+def refuse_other_features(features: RegionFeatures, shapes: RowShapes) -> None:
+    """Refuse frozen features that are not what the key of a cell says.
+
+    Raises:
+        InputError: Whoever computed them did it with other settings than the cell has.
+    """
+    per_row = {name for names in ROWS.values() for name in names}
+    for name, expected in shapes.items():
+        values: Tensor | None = getattr(features, name)
+        if values is None:
+            continue
+        shape = tuple(values.shape[1:] if name in per_row else values.shape)
+        if not _has_shape(shape, expected):
+            problem = f"frozen features of {list(shape)}, but the cell's settings say"
+            raise InputError(None, name, f"{problem} {_said(expected)}", _OTHER_OWNER)
+
+
 def _tensors(rows: Mapping[str, Rows]) -> dict[str, Tensor]:
     return {name: from_rows(values) for name, values in rows.items()}
 
@@ -240,12 +305,14 @@ class Frozen:
     Attributes:
         settings: How features are rounded.
         bank: Where embeddings may already be; none where None.
+        shapes: What the cells expect of the features, as far as that is known.
         encoder_forwards: Images encoded so far.
         sam_mixer_forwards: Regions mixed so far.
     """
 
     settings: FeatureSettings
     bank: FeatureBank | None = None
+    shapes: RowShapes = field(default_factory=dict)
     encoder_forwards: int = 0
     sam_mixer_forwards: int = 0
 
@@ -283,11 +350,16 @@ class Frozen:
     def features(
         self, owners: Mapping[Family, SharesPrefix], batch: RegionBatch
     ) -> RegionFeatures | None:
-        """Return families of features, each by the captioner that gives it; None for none."""
+        """Return families of features, each by the captioner that gives it; None for none.
+
+        Raises:
+            InputError: They are not what the cells expect.
+        """
         features: RegionFeatures | None = None
         for captioner in dict.fromkeys(owners.values()):
             families = [family for family, owner in owners.items() if owner is captioner]
             more = captioner.frozen_features(batch, families=families)
+            refuse_other_features(more, self.shapes)
             features = more if features is None else merged(features, more)
             self.sam_mixer_forwards += batch.num_regions
         return None if features is None else rounded(features, self.settings)

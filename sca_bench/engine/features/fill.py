@@ -94,7 +94,8 @@ class _Writer:
         if reason:
             raise CacheFull(reason)
         try:
-            self.num_bytes += self.store.append(keys, arrays, facts)
+            threads = {"threads": torch.get_num_threads()}
+            self.num_bytes += self.store.append(keys, arrays, {**facts, **threads})
         except OSError as error:
             raise CacheFull(f"{self.store.folder}: {error.strerror or error}") from error
 
@@ -172,7 +173,7 @@ def fill_bank(
     with_embeddings = alone and settings.features.cache == "encoder"
     positions = [p for p in _lacking(bank, wanted, views, with_embeddings) if p in mine]
     to_encode, embedded = _by_embedding(bank, views, positions) if alone else (positions, [])
-    frozen = Frozen(settings.features, bank)
+    frozen = Frozen(settings.features, bank, bank.shapes)
     writers = {family: _Writer(cache, store) for family, store in bank.stores.items()}
     done = 0
     try:

@@ -139,6 +139,18 @@ class ShardStore:
         self._mapped.move_to_end(name)
         return self._mapped[name]
 
+    def kinds(self) -> dict[str, set[tuple[str, tuple[int, ...]]]]:
+        """Return array name -> type and shape of its rows, as often as shards differ in it."""
+        found: dict[str, set[tuple[str, tuple[int, ...]]]] = {}
+        for shard in self._shards.values():
+            for name, entry in json.loads(shard.header[8:]).items():
+                found.setdefault(name, set()).add((entry["dtype"], tuple(entry["shape"][1:])))
+        return found
+
+    def stated(self, fact: str) -> set[Any]:
+        """Return what was said of its shards under a name, where something was."""
+        return {shard.facts[fact] for shard in self._shards.values() if fact in shard.facts}
+
     def facts(self, key: str) -> dict[str, Any]:
         """Return what was said of the shard that holds a row."""
         return self._rows[key][0].facts

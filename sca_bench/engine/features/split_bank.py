@@ -7,10 +7,11 @@ from pathlib import Path
 
 from sca_bench.data.pipeline.dataset import ViewDataset
 from sca_bench.data.region_set import RegionSet
-from sca_bench.engine.features.bank import FeatureBank, Keys, image_key
+from sca_bench.engine.features.bank import FeatureBank, Keys, RowShapes, image_key
 from sca_bench.engine.features.cache import Cache
 from sca_bench.errors import InputError
 from sca_bench.files import FileDigests
+from sca_bench.models.sam.dims import sam_dims
 from sca_bench.scene_grammar import WORLD_VERSION
 from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import CellIdentity, RunSplit
@@ -43,10 +44,35 @@ def open_bank(
     region_set: RegionSet,
     families: Sequence[Family],
 ) -> FeatureBank:
-    """Open what is kept of a split's frozen features."""
+    """Open what is kept of a split's frozen features.
+
+    Raises:
+        InputError: A store does not hold what its key says.
+    """
     stores = {family: cache.store(key) for family, key in cell.store_keys(split, families).items()}
     keys = content_of(region_set, cell.settings, FileDigests(cache.digests))
-    return FeatureBank(stores, families, keys, cell.settings.features)
+    return FeatureBank(stores, families, keys, cell.settings.features, sams_shapes(cell))
+
+
+def sams_shapes(cell: CellIdentity) -> RowShapes:
+    """Return the shapes of SAM's features by a cell's settings; none for features of others."""
+    if not cell.spec.shares_sams_features:
+        return {}
+    dims = sam_dims(cell.settings.sam.size)
+    width, num_masks = dims.embed_dim, dims.num_mask_tokens - 1
+    num_tokens = (cell.settings.mixer.image_grid or dims.grid) ** 2
+    return {
+        "tokens_NTC": (None, width),
+        "image_tokens_NSC": (num_tokens, width),
+        "image_pe_SC": (num_tokens, width),
+        "ious_NM": (num_masks,),
+        "prompt_tokens_NPC": (None, width),
+        "own_tokens_TC": (1 + dims.num_mask_tokens, width),
+        "embeddings_BChw": (width, dims.grid, dims.grid),
+        "embedding_pe_SC": (dims.grid**2, width),
+        "dense_prompt_C": (width,),
+        "mask_boxes_xyxy_NM4": (num_masks, 4),
+    }
 
 
 def needs_pixels(bank: FeatureBank, views: ViewDataset) -> bool:

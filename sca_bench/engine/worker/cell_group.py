@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from sca_bench.batch import RegionBatch
 from sca_bench.captioner import Decoding, RegionCaptioner, SharesPrefix, TrainableCaptioner
 from sca_bench.engine.features.bank import FeatureBank, Frozen
+from sca_bench.engine.features.split_bank import sams_shapes
 from sca_bench.engine.process import cpu_threads
 from sca_bench.engine.worker.rng import RngStream
 from sca_bench.engine.worker.step_timer import StepClock
@@ -217,7 +218,8 @@ class CellGroup(BaseModel):
         sharing = [m.captioner for m in self.alive if isinstance(m.captioner, SharesPrefix)]
         if not sharing:
             return batch
-        frozen = Frozen(self.members[0].settings.features, bank)
+        lead = self.members[0]
+        frozen = Frozen(lead.settings.features, bank, sams_shapes(lead.identity))
         families = families_of(member.identity for member in self.alive)
         with torch.no_grad(), self._autocast(), cpu_threads(self.frozen_threads):
             batch = frozen.embedded(sharing[0], batch)

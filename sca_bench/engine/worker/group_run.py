@@ -62,6 +62,7 @@ class GroupRun:
         self.index = TrainedIndex(self.store)
         self.lineages: dict[str, list[dict[str, Any]]] = {}
         self.masks_file = ""
+        self.frozen_threads: set[int] = set()
 
     def run(self) -> None:
         """Train (where there is something to train), caption, write records."""
@@ -109,7 +110,8 @@ class GroupRun:
 
     def _record(self, cell: CellJob) -> RunRecord:
         lineage = self.lineages[cell.key]
-        return new_record(self.job, cell, self.sets, self.started, self.start, lineage)
+        frozen = sorted(self.frozen_threads)
+        return new_record(self.job, cell, self.sets, self.started, self.start, lineage, frozen)
 
     def _start_from(self, cell: CellJob, member: Member) -> list[dict[str, Any]]:
         """Give a member the weights it starts from, or those it reuses; return their lineage."""
@@ -143,6 +145,10 @@ class GroupRun:
             for split in self.sets:
                 if split in self.job.splits and self.lead.caches(split):
                     banks[split] = open_bank(cache, self.lead, split, self.sets[split], families)
+        if isinstance(members[0].captioner, SharesPrefix):
+            if banks.keys() != set(self.job.splits) & self.sets.keys():
+                self.frozen_threads.add(self.job.frozen_threads or self.job.threads)
+            self.frozen_threads.update(*(bank.threads for bank in banks.values()))
         decoding = Decoding(self.first.eval.num_beams, self.first.eval.max_new_tokens)
         group = CellGroup(members, self.device, banks, decoding, self.job.frozen_threads)
         self.needs_pixels = [s for s in self.sets if spec.looks and s not in banks]

@@ -121,7 +121,9 @@ class _Parts:
             whole = (parts for (name, _), parts in self._loaded.items() if name == SCA_PARTS)
             if (shared := next(whole, None)) is not None:
                 return shared
-        key = (loader, "" if loader == SAM_PARTS else settings.text_decoder.weights)
+        # What a loader of another package reads, the key of the frozen prefix holds.
+        read = {SAM_PARTS: "", SCA_PARTS: settings.text_decoder.weights}
+        key = (loader, read.get(loader, cell.identity.prefix_key))
         if key not in self._loaded:
             self._loaded[key] = spec.load_parts(settings)
         return self._loaded[key]

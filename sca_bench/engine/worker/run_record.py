@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ def new_record(
     started: str,
     start: int,
     lineage: list[dict[str, Any]],
+    frozen_threads: Sequence[int] = (),
 ) -> RunRecord:
     """Return the record of a run that begins.
 
@@ -38,6 +39,7 @@ def new_record(
         started: Time of the beginning.
         start: Step it resumes from.
         lineage: The trainings it started from.
+        frozen_threads: CPU threads that its frozen features were computed with, as far as known.
     """
     read = {cell.identity.data_split(name): region_set for name, region_set in sets.items()}
     return RunRecord(
@@ -59,7 +61,7 @@ def new_record(
             "resumed_at_step": start,
             "git_commit": git_commit(),
             "versions": package_versions(),
-            "machine": machine(torch.device(job.device), job.threads),
+            "machine": machine(torch.device(job.device), job.threads, frozen_threads),
             "splits": {name: region_set.summary() for name, region_set in read.items()},
             "split_digests": {name: region_set.digest() for name, region_set in read.items()},
         },

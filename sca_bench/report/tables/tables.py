@@ -21,6 +21,7 @@ from sca_bench.report.names import (
     show_number,
     show_score,
 )
+from sca_bench.report.read.cost_settings import cost_notes
 from sca_bench.report.read.lineage import lineage_lines
 from sca_bench.report.read.processors import processor_notes
 from sca_bench.report.read.suite_data import COST, CellRuns, SuiteData
@@ -114,13 +115,13 @@ def score_table(data: SuiteData, notes: Footnotes) -> Table:
         *(_metric_column(data, metric) for metric in data.metrics),
         *(Column(cost.label, cost.unit) for cost in costs),
     ]
-    processors = processor_notes(data.cells)
+    remarks = (processor_notes(data.cells), cost_notes(data.cells))
     rows = []
     for cell in data.cells:
         entries = [
             name_entry(cell, notes),
             *(_coordinate(cell, axis) for axis in axes),
-            seeds_entry(cell, notes, processors.get(cell.entry.cell_id, "")),
+            seeds_entry(cell, notes, *(said.get(cell.entry.cell_id, "") for said in remarks)),
             *(_cost(data, cell, cost.key, notes) for cost in params),
             *(_score(data, cell, metric, notes) for metric in data.metrics),
             *(_cost(data, cell, cost.key, notes) for cost in costs),
@@ -236,12 +237,11 @@ def _coordinate(cell: CellRuns, axis: str) -> Entry:
     return Entry(ANY_VALUE if axis in cell.entry.ignored else NO_VALUE)
 
 
-def seeds_entry(cell: CellRuns, notes: Footnotes, remark: str = "") -> Entry:
+def seeds_entry(cell: CellRuns, notes: Footnotes, *remarks: str) -> Entry:
     """Return how many seeds are done, the others with their reasons, and remarks on the runs."""
     holes = [f"{cell.entry.name}, seed {run.seed}: {run.hole}" for run in cell.runs if run.hole]
-    return Entry(
-        f"{len(cell.done)} of {len(cell.runs)}", notes.mark([*holes, remark, cell.uncovered])
-    )
+    said = [*holes, *remarks, cell.uncovered]
+    return Entry(f"{len(cell.done)} of {len(cell.runs)}", notes.mark(said))
 
 
 def _floor_row(data: SuiteData, columns: Sequence[Column]) -> Row | None:

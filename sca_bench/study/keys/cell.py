@@ -14,7 +14,7 @@ from sca_bench.settings import CellSettings, Kind, ScenesSplit, SplitSettings, i
 from sca_bench.settings.base import defaults_since
 from sca_bench.study.keys.fingerprint import digest_json
 from sca_bench.types import FAMILIES, Family, Prompt
-from sca_bench.variants import SAM_PARTS, SCA_PARTS, VariantSpec, get_variant
+from sca_bench.variants import SCA_PARTS, VariantSpec, get_variant
 from sca_bench.weight_paths import PREFIX as EMBEDDED
 
 KEY_LENGTH = 12
@@ -183,6 +183,10 @@ _OWN_SETTINGS = ("eval.select",)
 _ORDER_SETTINGS = ("train.steps", "train.images_per_batch", "train.regions_per_image")
 _EVALUATION = ("eval.", "data.val.", "data.test.")
 """What changes no trained weight."""
+_RECIPE = ("variant", "data", "train", "pretraining")
+_SHOWN = ("eval.split", "eval.prompt", "eval.prompt_seed")
+"""What frozen features depend on by split only: images and prompts; beside them, and beside the
+recipe, they may depend on whatever a variant reads."""
 
 
 @dataclass(frozen=True)
@@ -236,17 +240,22 @@ class CellIdentity:
     @cached_property
     def key_values(self) -> dict[str, Any]:
         """All that enters the cell's key, flat; `explain` compares two of these."""
-        spec = self.spec
-        values = {k: v for k, v in self.values.items() if not _is_in(k, spec.ignores)}
-        if spec.reads:
-            reads = ("variant", "eval.split", *spec.reads)  # which split is captioned always counts
-            values = {k: v for k, v in values.items() if _is_in(k, reads)}
+        values = {k: v for k, v in self.values.items() if self._counts(k)}
         values["variant.revision"] = self.revisions.variant
-        if self._reads_sam and self.revisions.features != _UNSAID_FEATURES:
+        if self.spec.loads_sam and self.revisions.features != _UNSAID_FEATURES:
             values["features.revision"] = self.revisions.features
         if self._trains_modules_of_others and self.revisions.optimiser != _UNSAID_OPTIMISER:
             values["optimiser.revision"] = self.revisions.optimiser
         return values
+
+    def _counts(self, key: str) -> bool:
+        """Say whether a setting enters the cell's key: its variant reads it, or the engine does."""
+        spec, revision = self.spec, self.revisions.variant
+        if any(revision in older and _is_in(key, (name,)) for name, older in spec.keys_lacked):
+            return False
+        if _is_in(key, spec.engine_reads):
+            return True
+        return (not spec.reads or _is_in(key, spec.reads)) and not _is_in(key, spec.ignores)
 
     @cached_property
     def cell_key(self) -> str:
@@ -282,14 +291,28 @@ class CellIdentity:
         costs = [settings.features.cache, settings.train.val_every, settings.eval.also_train]
         return digest_json([shared, self._prefix_code, costs])[:KEY_LENGTH]
 
-    @property
-    def _prefix_code(self) -> list[str]:
-        """Whose code computes the frozen prefix: variants with one loader share it.
+    @cached_property
+    def _prefix_code(self) -> list[Any]:
+        """Whose code computes the frozen prefix, and with which settings of its own.
 
-        Variants that read this package's SAM share it whatever the revisions of their own code are.
+        Variants with SAM's features share it whatever the revisions of their own code are. Any
+        other variant has a prefix of its own: what it computes is known to its code alone.
         """
-        code = self.revisions.features if self._reads_sam else self.revisions.variant
-        return [self.spec.parts or self.spec.name, self.spec.trains, code]
+        spec = self.spec
+        if spec.shares_sams_features:
+            return [spec.parts or spec.name, spec.trains, self.revisions.features]
+        code: list[Any] = [spec.name, spec.trains, self.revisions.variant]
+        if spec.loads_sam:
+            code.append(self.revisions.features)
+        reads = spec.frozen_reads
+        own = {
+            key: value
+            for key, value in self.values.items()
+            if self._counts(key)
+            and not _is_in(key, _RECIPE + _SHOWN)
+            and (not reads or _is_in(key, reads))
+        }
+        return [*code, own] if own else code
 
     @property
     def _trains_modules_of_others(self) -> bool:
@@ -300,14 +323,10 @@ class CellIdentity:
         return self.spec.trains == "gradient" and (given or not self.spec.is_own)
 
     @property
-    def _reads_sam(self) -> bool:
-        """Whether its features are those of this package's SAM, whoever reads them."""
-        return self.spec.parts in (SAM_PARTS, SCA_PARTS)
-
-    @property
-    def _features_code(self) -> str | list[str]:
-        """Whose code computes the frozen features."""
-        return self.revisions.features if self._reads_sam else self._prefix_code
+    def features_code(self) -> str | list[Any]:
+        """Whose code computes the frozen features, and with which settings of its own."""
+        shares = self.spec.shares_sams_features
+        return self.revisions.features if shares else self._prefix_code
 
     def data_split(self, split: RunSplit) -> str:
         """Return which entry of `data` a split is read from."""
@@ -348,7 +367,7 @@ class CellIdentity:
         its prompts and, where something is pooled, the grid. Features of images depend on nothing
         of these: their rows are named by the images' content, whatever split shows them.
         """
-        shared, code = self._embedding_settings(), self._features_code
+        shared, code = self._embedding_settings(), self.features_code
         if family == "images":
             return digest_json([family, shared, code])[:KEY_LENGTH]
         shared["features.dtype"] = self.values["features.dtype"]
@@ -365,7 +384,7 @@ class CellIdentity:
         beside.
         """
         prompt = self._seeded_prompt("captioned")
-        parts = ["masks", self._embedding_settings(), prompt, self._features_code]
+        parts = ["masks", self._embedding_settings(), prompt, self.features_code]
         return digest_json(parts)[:KEY_LENGTH]
 
     def split_images(self, split: RunSplit) -> str:

@@ -96,7 +96,7 @@ def _split(split: SplitSettings) -> str:
 
 def _image_encoder(job: Job) -> tuple[Any, str]:
     settings, spec = job.cell.settings, job.cell.identity.spec
-    code = [spec.looks, spec.parts or spec.name]
+    code = [spec.looks, spec.parts or spec.name, job.cell.identity.features_code]
     key = [_values(job, "sam", "encoder", "features", "train.precision"), code]
     if not spec.looks:
         return key, "none: it reads no pixels"

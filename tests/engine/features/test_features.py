@@ -11,10 +11,10 @@ from sca_bench.captioner import Decoding
 from sca_bench.data.pipeline.collate import collate
 from sca_bench.data.pipeline.dataset import ViewDataset
 from sca_bench.engine import loaders
-from sca_bench.engine.features.bank import FeatureBank, Frozen, Keys
+from sca_bench.engine.features.bank import FeatureBank, Frozen, Keys, to_rows
 from sca_bench.engine.features.cache import Cache, locked
 from sca_bench.engine.features.fill import check_embeddings, fill_bank
-from sca_bench.engine.features.split_bank import needs_pixels
+from sca_bench.engine.features.split_bank import needs_pixels, sams_shapes
 from sca_bench.errors import InputError, at
 from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.variants import get_variant
@@ -272,3 +272,59 @@ def test_two_processes_do_not_build_the_same_bank(tmp_path):
     waiting.join(20)
     other.join(20)
     assert order == ["released", "mine"]
+
+
+OTHERS = {
+    "grid": ({"mixer.image_grid": 4}, r"image_.*\[144, 96\].*expect F32 \[16, 96\]"),
+    "type": ({"features.dtype": "float16"}, r"hold F32.*expect F16"),
+    "type of embeddings": ({"features.encoder_dtype": "bfloat16"}, r"hold F32.*expect BF16"),
+    "width": ({"sam.size": "vit_b", "mixer.num_heads": 8}, r"96\].*expect F32 \[.*256"),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_store_is_refused_that_holds_what_its_key_does_not_say(
+    built, views, cell_settings, tmp_path, other
+):
+    captioner, settings = built({})
+    bank, _ = fill(tmp_path, views(), captioner, settings, FAMILIES)
+    changes, line = OTHERS[other]
+    asks = CellIdentity(cell_settings(changes), {})
+    rest = (bank.families, bank.keys, asks.settings.features, sams_shapes(asks))
+    with pytest.raises(InputError, match=line) as fault:
+        FeatureBank(bank.stores, *rest)
+    assert "python -m sca_bench cache clear" in fault.value.fix
+    same = CellIdentity(settings, {})
+    FeatureBank(bank.stores, bank.families, bank.keys, settings.features, sams_shapes(same))
+
+
+def test_a_store_of_rows_that_differ_is_refused(built, views, tmp_path):
+    """Whatever shape a stranger's features have, they all have it."""
+    captioner, settings = built({})
+    bank, _ = fill(tmp_path, views(), captioner, settings)
+    rows = to_rows(torch.zeros(1, 5, 96), torch.float32)
+    bank.stores["mixed"].append(["another"], {"tokens_NTC": rows}, {})
+    with pytest.raises(InputError, match=r"hold F32 \[5, 96\] and F32 \[7, 96\]"):
+        open_bank(tmp_path, settings)
+
+
+def test_features_are_refused_that_the_settings_do_not_say(built, cell_settings, batches):
+    captioner, settings = built({})
+    asks = CellIdentity(cell_settings({"mixer.image_grid": 4}), {})
+    frozen = Frozen(settings.features, None, sams_shapes(asks))
+    with pytest.raises(InputError, match=r"image_tokens_NSC: .*\[144, 96\].*say \[16, 96\]"):
+        frozen.features({"mixed": captioner}, batches[0])
+
+
+def test_retrieval_keeps_what_the_designs_of_its_grid_keep(built, batches):
+    pooled = {"mixer.image_grid": 4}
+    ours, settings = built(pooled)
+    theirs, other = built({**pooled, "variant": "retrieval"})
+    cells = [CellIdentity(each, {}) for each in (settings, other)]
+    assert cells[0].features_key("train") == cells[1].features_key("train")
+    kept = [
+        Frozen(each.settings.features, None, sams_shapes(each)).features({"mixed": by}, batches[0])
+        for each, by in zip(cells, (ours, theirs), strict=True)
+    ]
+    assert kept[0].grid_hw == kept[1].grid_hw == (4, 4)
+    assert torch.equal(kept[0].image_tokens_NSC, kept[1].image_tokens_NSC)

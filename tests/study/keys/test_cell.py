@@ -3,10 +3,10 @@ import pytest
 from sca_bench.errors import InputError, at
 from sca_bench.settings import CellSettings
 from sca_bench.settings.data import INDEX_FOLDER
-from sca_bench.study.keys.cell import CellIdentity
+from sca_bench.study.keys.cell import CellIdentity, Revisions
 from sca_bench.study.keys.fingerprint import Fingerprints, path_settings
 from sca_bench.study.suite.merge import merge, nest
-from sca_bench.variants import all_variants
+from sca_bench.variants import SAM_PARTS, SCA_PARTS, VariantSpec, all_variants
 
 
 def settings(**changes):
@@ -336,3 +336,93 @@ def test_retrieval_depends_on_who_deals_the_captions():
         for seed in (0, 1)
     ]
     assert len({s.cell_key for s in dealt}) == 2
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """Register a variant of another package beside the others."""
+
+    def register(**facts):
+        spec = VariantSpec(**{"name": "mine", "builder": "mine:build", "summary": "Mine", **facts})
+        known = {**all_variants(), "mine": spec}
+        monkeypatch.setattr("sca_bench.variants.all_variants", lambda: known)
+        return lambda **changes: cell(variant="mine", **changes)
+
+    return register
+
+
+def keys_of_features(one):
+    return [one.features_key(split, f) for split in ("train", "captioned") for f in FAMILIES]
+
+
+OWN = (
+    {"baseline__random_seed": 2},
+    {"baseline__size": "large"},
+    {"crop__margin": 0.5},
+    {"mixer__num_query_tokens": 3},
+    {"prefix__gain": 0.5},
+    {"eval__select": "first"},
+)
+
+
+@pytest.mark.parametrize("parts", ["", "mine:load", SAM_PARTS])
+@pytest.mark.parametrize("changes", OWN)
+def test_features_of_a_stranger_depend_on_all_that_it_reads(registered, parts, changes):
+    mine = registered(parts=parts)
+    plain, changed = mine(), mine(**changes)
+    assert not set(keys_of_features(plain)) & set(keys_of_features(changed))
+    assert plain.prefix_key != changed.prefix_key
+    assert plain.masks_key != changed.masks_key
+    assert not set(keys_of_features(plain)) & set(keys_of_features(BASE))
+    assert plain.prefix_key != BASE.prefix_key
+
+
+def test_the_content_of_a_strangers_weights_is_in_the_keys_of_its_features(registered):
+    mine = registered()().settings
+    one, two = (CellIdentity(mine, {"baseline.weights": digest}) for digest in "ab")
+    assert not set(keys_of_features(one)) & set(keys_of_features(two))
+
+
+def test_the_recipe_leaves_a_strangers_features_shared(registered):
+    mine = registered()
+    for changes in ({"train__learning_rate": 0.5}, {"train__weight_decay": 0.5}):
+        assert keys_of_features(mine(**changes)) == keys_of_features(mine())
+        assert mine(**changes).prefix_key == mine().prefix_key
+
+
+def test_a_stranger_may_say_what_its_features_depend_on(registered):
+    mine = registered(frozen_reads=("baseline.weights", "crop"))
+    assert keys_of_features(mine(mixer__num_layers=3)) == keys_of_features(mine())
+    assert mine(mixer__num_layers=3).prefix_key == mine().prefix_key
+    assert not set(keys_of_features(mine(crop__margin=0.5))) & set(keys_of_features(mine()))
+
+
+def test_a_stranger_may_say_that_its_features_are_sams(registered):
+    mine = registered(parts=SCA_PARTS, has_sams_features=True)
+    assert keys_of_features(mine(baseline__random_seed=2)) == keys_of_features(BASE)
+    assert mine(mixer__num_layers=3).prefix_key == BASE.prefix_key
+
+
+@pytest.mark.parametrize(
+    ("facts", "changes"),
+    [
+        ({}, {"train__precision": "bf16"}),
+        ({}, {"sam__size": "tiny_large"}),
+        ({}, {"eval__num_beams": 2}),
+        ({}, {"data__blank_images": True}),
+        ({"looks": False, "trains": "once"}, {"data__train__first_seed": 5}),
+        ({"looks": False}, {"train__learning_rate": 0.5}),
+        ({"ignores": ("train", "eval")}, {"train__steps": 5}),
+    ],
+)
+def test_what_the_engine_reads_counts_whatever_a_variant_says(registered, facts, changes):
+    mine = registered(**{"reads": ("baseline",), **facts})
+    assert mine(**changes).cell_key != mine().cell_key
+    assert mine(prefix__gain=0.5).cell_key == mine().cell_key
+
+
+def test_retrieval_pools_what_it_compares():
+    plain, pooled = (cell(variant="retrieval", mixer__image_grid=g) for g in (None, 4))
+    assert plain.cell_key != pooled.cell_key
+    older = CellIdentity(pooled.settings, {}, Revisions("2", "3"))
+    assert "mixer.image_grid" not in older.key_values
