@@ -11,7 +11,7 @@ from sca_bench.data.load import load_split
 from sca_bench.data.readers.scenes import render_scene
 from sca_bench.data.region_set import RegionSet
 from sca_bench.errors import InputError
-from sca_bench.rle import decode_mask
+from sca_bench.rle import read_mask
 from sca_bench.settings import ScenesSplit
 from sca_bench.types import ImageRecord, Region
 
@@ -108,7 +108,8 @@ def test_scenes_become_a_region_set():
     for kept, rendered in zip(regions, scene.regions, strict=True):
         assert kept.box_xyxy == rendered.box_xyxy
         assert dict(kept.slots) == dict(rendered.slots)
-        np.testing.assert_array_equal(decode_mask(kept.mask_rle), rendered.mask)
+        mask = read_mask(kept.segmentation, *rendered.mask.shape)
+        np.testing.assert_array_equal(mask, rendered.mask)
     np.testing.assert_array_equal(region_set.load_image("scene_41"), scene.image)
     region_set.check_images()
 
@@ -150,7 +151,7 @@ def test_class_names_stand_in_for_captions(captions, pattern, slots):
         assert set(region.slots) == slots
         assert dict(region.slots) == scene_grammar.parse(region.references[0])
         assert (region.region_id, region.box_xyxy) == (whole.region_id, whole.box_xyxy)
-        assert region.mask_rle == whole.mask_rle
+        assert region.segmentation == whole.segmentation
 
 
 def test_there_are_as_many_classes_as_said():

@@ -76,8 +76,8 @@ def _fill(
     _texts(folder, "image_names", names)
     _texts(folder, "region_ids", (region.region_id for region in regions))
     _texts(folder, "references", (text for r in regions for text in r.references))
-    if any(region.mask_rle is not None for region in regions):
-        _texts(folder, "masks", (_mask_text(region) for region in regions))
+    if any(region.segmentation for region in regions):
+        _texts(folder, "masks", (region.segmentation for region in regions))
     sizes_hw = np.array([(image.height, image.width) for image in images], dtype=np.int32)
     ids = np.array([image.image_id.encode() for image in images])
     arrays: dict[str, NDArray[Any]] = {
@@ -175,10 +175,6 @@ def _digest(path: Path) -> str:
             stamp = {"mtime_ns": stat.st_mtime_ns, "size": stat.st_size}
             digest.update(f"{file.relative_to(path)} {list(stamp.items())}".encode())
     return digest.hexdigest()
-
-
-def _mask_text(region: Region) -> str:
-    return "" if region.mask_rle is None else json.dumps(region.mask_rle)
 
 
 def _texts(folder: Path, name: str, texts: Iterable[str]) -> None:
@@ -306,12 +302,11 @@ class _Regions(Sequence[Region]):
         start = int(self._reference_ends[index - 1]) if index else 0
         end = int(self._reference_ends[index])
         left, top, right, bottom = self._boxes_xyxy[index].tolist()
-        mask = self._masks[index] if self._masks is not None else ""
         return Region(
             self._ids[index],
             image_id,
             (left, top, right, bottom),
             tuple(self._references[k] for k in range(start, end)),
             _NO_SLOTS,
-            json.loads(mask) if mask else None,
+            self._masks[index] if self._masks is not None else "",
         )
