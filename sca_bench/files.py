@@ -208,10 +208,23 @@ class FileDigests:
         Raises:
             OSError: There is no such file, or it cannot be read.
         """
+        return self.remembered(path, "", file_sha256)
+
+    def remembered(self, path: Path, what: str, find_out: Callable[[Path], str]) -> str:
+        """Return what was found out about a file, found out again once the file was touched.
+
+        Args:
+            path: The file.
+            what: Name of what is found out; another one where it would be found out otherwise.
+            find_out: Called with the path where it is not remembered; returns no empty text.
+
+        Raises:
+            OSError: There is no such file, or it cannot be read.
+        """
         stamp = file_stamp(path)
-        memo = "|".join(map(str, (path.resolve(), *stamp.values())))
+        memo = "|".join(map(str, (path.resolve(), *stamp.values(), *filter(None, [what]))))
         if memo not in self._known:
-            self._known[memo] = self._find(memo) or self._remember(memo, file_sha256(path))
+            self._known[memo] = self._find(memo) or self._remember(memo, find_out(path))
         return self._known[memo]
 
     def _find(self, memo: str) -> str:

@@ -16,9 +16,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sca_bench"
 
 GROUND = [
-    {"errors", "types", "scene_grammar", "batch", "rle"},
+    {"errors", "types", "scene_grammar", "batch", "rle", "texts"},
     {"boxes", "files", "captioner", "settings", "variants", "weight_paths"},
-    {"contract"},
+    {"contract", "pixels"},
 ]
 """The ground floor, lowest first: what every room may import."""
 

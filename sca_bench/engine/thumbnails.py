@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
 
+from sca_bench import pixels
 from sca_bench.data.region_set import RegionSet
 from sca_bench.files import atomic_file, file_name, write_atomic
 
@@ -15,8 +18,22 @@ MAX_SIDE_PX = 480
 
 
 def images_folder(root: Path, captioned: RegionSet) -> Path:
-    """Return the folder of a captioned split's thumbnails below the runs folder."""
-    return root / "images" / captioned.digest()[:12]
+    """Return the folder of a captioned split's thumbnails below the runs folder.
+
+    Another one where a picture that is shown was once read as other pixels.
+    """
+    digest = captioned.digest()
+    paths = (captioned.images[image_id].path for image_id in _shown(captioned))
+    if any(path and pixels.mark(Path(path)) == pixels.REVISION for path in paths):
+        digest = hashlib.sha256(f"{digest}+{pixels.REVISION}".encode()).hexdigest()
+    return root / "images" / digest[:12]
+
+
+def _shown(captioned: RegionSet) -> Iterator[str]:
+    """Yield the ids of the images that are kept, spread evenly over the split."""
+    num_images = len(captioned.images)
+    count = min(MAX_IMAGES, num_images)
+    return (captioned.image_id(i * num_images // count) for i in range(count))
 
 
 def write_thumbnails(captioned: RegionSet, folder: Path) -> None:
@@ -25,9 +42,7 @@ def write_thumbnails(captioned: RegionSet, folder: Path) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     sizes: dict[str, list[int]] = {}
-    image_ids = list(captioned.images)
-    count = min(MAX_IMAGES, len(image_ids))
-    for image_id in (image_ids[i * len(image_ids) // count] for i in range(count)):
+    for image_id in _shown(captioned):
         image = Image.fromarray(captioned.load_image(image_id))
         sizes[image_id] = [image.width, image.height]
         image.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX))

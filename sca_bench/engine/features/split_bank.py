@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from sca_bench import pixels
 from sca_bench.data.pipeline.dataset import ViewDataset
 from sca_bench.data.region_set import RegionSet
 from sca_bench.engine.features.bank import FeatureBank, Keys, image_key
@@ -18,16 +19,17 @@ from sca_bench.types import Family
 
 
 def content_of(region_set: RegionSet, settings: CellSettings, digests: FileDigests) -> Keys:
-    """Return what names the rows of a split: images by their bytes, scenes by their world."""
+    """Return what names the rows of a split: images by their pixels, scenes by their world."""
 
     def content(image_id: str) -> str:
         if settings.data.blank_images:
             return "blank"
-        path = region_set.images[image_id].path
+        record = region_set.images[image_id]
+        path = record.path
         if not path:
             return f"{WORLD_VERSION}:{image_id}"
         try:
-            return digests.of(Path(path))
+            return pixels.content_of(Path(path), digests, (record.height, record.width))
         except FileNotFoundError as error:
             raise InputError(path, "", "no such image") from error
         except OSError as error:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pydantic import BaseModel
 
 from sca_bench.errors import InputError
 from sca_bench.files import FileDigests
+from sca_bench.pixels import content_of
 from sca_bench.settings import CellSettings, items_of
 from sca_bench.settings.data import INDEX_FOLDER
 from sca_bench.study.keys.hub import hub_commit
@@ -106,7 +108,8 @@ class Fingerprints:
     def _folder(self, path: Path, *, is_data: bool) -> str:
         """Digest a folder by its files' contents; large image folders by names and sizes.
 
-        Hidden files (a download's book-keeping) and indices of annotations do not count.
+        Hidden files (a download's book-keeping) and indices of annotations do not count. Pictures
+        that were once read as other pixels have digests of their own (`pixels.content_of`).
         """
         inside = {p: p.relative_to(path) for p in sorted(path.rglob("*")) if p.is_file()}
         names = {
@@ -116,4 +119,5 @@ class Fingerprints:
         }
         if is_data and len(names) > SMALL_FOLDER:
             return digest_json([[name, file.stat().st_size] for file, name in names.items()])
-        return digest_json([[name, self._files.of(file)] for file, name in names.items()])
+        content = partial(content_of, digests=self._files) if is_data else self._files.of
+        return digest_json([[name, content(file)] for file, name in names.items()])
