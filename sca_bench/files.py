@@ -195,10 +195,19 @@ class FileDigests:
 
     Args:
         memory: SQLite file that keeps them between processes; none where None.
+        what: Name of what is found out about a file, where that is not its SHA-256; another one
+            wherever it would be found out otherwise.
+        find_out: Called with a path that is not remembered; returns no empty text.
     """
 
-    def __init__(self, memory: Path | None = None) -> None:
-        self._memory = memory
+    def __init__(
+        self,
+        memory: Path | None = None,
+        what: str = "",
+        find_out: Callable[[Path], str] | None = None,
+    ) -> None:
+        self._memory, self._what = memory, (what,) if what else ()
+        self._find_out = find_out or file_sha256
         self._known: dict[str, str] = {}
         self._connection: sqlite3.Connection | None = None
 
@@ -208,23 +217,10 @@ class FileDigests:
         Raises:
             OSError: There is no such file, or it cannot be read.
         """
-        return self.remembered(path, "", file_sha256)
-
-    def remembered(self, path: Path, what: str, find_out: Callable[[Path], str]) -> str:
-        """Return what was found out about a file, found out again once the file was touched.
-
-        Args:
-            path: The file.
-            what: Name of what is found out; another one where it would be found out otherwise.
-            find_out: Called with the path where it is not remembered; returns no empty text.
-
-        Raises:
-            OSError: There is no such file, or it cannot be read.
-        """
         stamp = file_stamp(path)
-        memo = "|".join(map(str, (path.resolve(), *stamp.values(), *filter(None, [what]))))
+        memo = "|".join(map(str, (*self._what, path.resolve(), *stamp.values())))
         if memo not in self._known:
-            self._known[memo] = self._find(memo) or self._remember(memo, find_out(path))
+            self._known[memo] = self._find(memo) or self._remember(memo, self._find_out(path))
         return self._known[memo]
 
     def _find(self, memo: str) -> str:

@@ -12,7 +12,7 @@ are what Pillow makes of them; colour profiles are not applied. Beyond that:
 * **Several frames** (GIF, TIFF, ...): the first.
 
 `notes_on` says, without decoding, what is done to a picture, and `mark` whether it was read
-otherwise before these rules were made; `content_of` tells pictures apart by content and mark.
+otherwise before these rules were made; `PictureDigests` tells pictures apart by content and mark.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ REVISION = "pixels-1"
 """Raised whenever a rule changes; it marks the pictures to which one applies, and no others."""
 TURNED = "turned"
 """Mark of a picture that lies on its side in its file; annotations may decide how it is read."""
+ORDINARY = "ordinary"
 
 UPRIGHT = "turned upright as EXIF says"
 AS_STORED = "left as stored, against EXIF: only so they have the annotated size"
@@ -40,7 +41,6 @@ OVER_WHITE = "with an alpha channel, laid over white"
 UPPER_BITS = "of 16 bits a channel, the upper 8 are kept"
 FIRST_FRAME = "of several frames, the first is read"
 
-_ORDINARY = "ordinary"
 _ORIENTATION = 0x0112
 _UPRIGHT_BY = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -161,23 +161,35 @@ def mark(path: Path) -> str:
     return TURNED if facts.stored_hw != facts.upright_hw else REVISION
 
 
-def content_of(path: Path, digests: FileDigests, stated_hw: tuple[int, int] | None = None) -> str:
-    """Return what tells a picture's pixels from others': the digest of its file, and its mark.
+def picture_marks(memory: Path | None) -> FileDigests:
+    """Return what remembers the marks of files; one without a mark is `ORDINARY`."""
+    return FileDigests(memory, REVISION, lambda path: mark(path) or ORDINARY)
+
+
+class PictureDigests:
+    """What tells the pixels of pictures apart, remembered as digests of files are.
 
     Args:
-        path: The file; one that is no picture has its digest.
-        digests: Remembers both.
-        stated_hw: Height and width that annotations state, where the picture is read with them.
-            Else a picture counts as what it was before annotations could turn it.
-
-    Raises:
-        OSError: There is no such file, or it cannot be read.
+        memory: SQLite file that keeps it between processes; none where None.
     """
-    digest = digests.of(path)
-    marked = digests.remembered(path, REVISION, lambda file: mark(file) or _ORDINARY)
-    if marked != _ORDINARY and stated_hw is not None:
+
+    def __init__(self, memory: Path | None = None) -> None:
+        self._files, self._marks = FileDigests(memory), picture_marks(memory)
+
+    def of(self, path: Path, stated_hw: tuple[int, int]) -> str:
+        """Return the digest of a file; where it is marked, with mark and size.
+
+        Args:
+            path: The file.
+            stated_hw: Height and width that annotations state, which may decide how it is read.
+
+        Raises:
+            OSError: There is no such file, or it cannot be read.
+        """
+        digest = self._files.of(path)
+        if self._marks.of(path) == ORDINARY:
+            return digest
         return f"{digest}+{REVISION}+{stated_hw[0]}x{stated_hw[1]}"
-    return f"{digest}+{REVISION}" if marked == REVISION else digest
 
 
 def read_colours(path: Path) -> NDArray[np.uint8]:

@@ -72,8 +72,13 @@ NO_TEXT_FIX = "write the whole character, or leave it out"
 def find_no_text(values: object) -> NoText | None:
     """Return the first text of plain values (mappings, lists, scalars) that is not Unicode."""
     todo: list[tuple[object, tuple[Part, ...], str]] = [(values, (), "")]
+    met: set[int] = set()  # a pickle's list may hold itself
     while todo:
         value, at, owner = todo.pop()
+        if isinstance(value, dict | list | tuple):
+            if id(value) in met:
+                continue
+            met.add(id(value))
         if isinstance(value, str):
             if not value.isascii() and (found := _LONE.search(value)):
                 return NoText(at, owner, ascii(found[0])[1:-1])

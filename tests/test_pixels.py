@@ -9,22 +9,26 @@ from PIL import Image
 
 from sca_bench.data.image_files import load_image_file
 from sca_bench.errors import InputError
-from sca_bench.files import FileDigests
+from sca_bench.files import file_sha256
 from sca_bench.pixels import (
     AS_STORED,
     FIRST_FRAME,
+    ORDINARY,
     OVER_WHITE,
     REVISION,
     TURNED,
     UPPER_BITS,
     UPRIGHT,
-    content_of,
+    PictureDigests,
     counted,
     mark,
     notes_on,
+    picture_marks,
     read_colours,
     read_picture,
 )
+from sca_bench.settings import CellSettings, ScenesSplit
+from sca_bench.study.keys.fingerprint import Fingerprints, digest_json
 from sca_bench.types import ImageRecord
 
 ROOT = Path(__file__).parents[1]
@@ -65,7 +69,7 @@ def pixels(path, **where):
 # --- ordinary pictures ------------------------------------------------------------------------
 
 
-ORDINARY = {
+PLAIN = {
     "x.png": ("RGB", "L", "1", "P"),
     "x.jpg": ("RGB", "L", "CMYK"),
     "x.tif": ("RGB", "L", "1", "P", "CMYK", "YCbCr", "LAB"),
@@ -76,7 +80,7 @@ ORDINARY = {
 
 
 @pytest.mark.parametrize(
-    ("name", "mode"), [(n, mode) for n, all_ in ORDINARY.items() for mode in all_]
+    ("name", "mode"), [(n, mode) for n, all_ in PLAIN.items() for mode in all_]
 )
 def test_ordinary_pictures_are_what_they_were(save, name, mode):
     lab = Image.frombytes("LAB", (WIDTH, HEIGHT), RGB.tobytes())
@@ -302,19 +306,39 @@ def test_numbers_in_colours_are_read_as_they_are_stored(save):
 
 
 def test_only_pictures_that_read_otherwise_have_another_content(save, tmp_path):
-    digests = FileDigests(tmp_path / "memory.sqlite")
+    digests = PictureDigests(tmp_path / "memory.sqlite")
     plain = save(RGB, "plain.png")
-    assert content_of(plain, digests) == digests.of(plain) == content_of(plain, digests, (6, 9))
+    assert digests.of(plain, (6, 9)) == file_sha256(plain)
     deep = save(GREY16, "deep.png")
-    assert content_of(deep, digests) == f"{digests.of(deep)}+{REVISION}"
+    assert digests.of(deep, (6, 9)) == f"{file_sha256(deep)}+{REVISION}+6x9"
     turned = save(RGB, "turned.webp", 6)
-    assert mark(turned) == TURNED
-    assert content_of(turned, digests) == digests.of(turned)  # such splits were read as stored
-    frames = {content_of(turned, digests, size) for size in ((6, 9), (9, 6))}
-    assert len(frames) == 2
-    assert mark(save(RGB, "upside.png", 3)) == REVISION
-    again = FileDigests(tmp_path / "memory.sqlite")
-    assert content_of(deep, again) == content_of(deep, digests)
+    assert len({digests.of(turned, size) for size in ((6, 9), (9, 6))}) == 2
+    again = PictureDigests(tmp_path / "memory.sqlite")
+    assert again.of(deep, (6, 9)) == digests.of(deep, (6, 9))
+    marks = {"plain.png": ORDINARY, "deep.png": REVISION, "turned.webp": TURNED}
+    assert {name: picture_marks(None).of(tmp_path / name) for name in marks} == marks
+
+
+def test_only_folders_of_such_pictures_have_another_digest(save, tmp_path):
+    def digest(*names):
+        folder = tmp_path / "folders" / "-".join(names)
+        folder.mkdir(parents=True)
+        for name in names:
+            (tmp_path / name).rename(folder / name)
+        split = {"dataset": "coco_instances", "annotations": str(notes), "images": str(folder)}
+        scene = ScenesSplit(dataset="scenes", num_images=1, first_seed=0)
+        settings = CellSettings(variant="sca", data={"train": split, "test": scene})
+        return Fingerprints().inputs(settings)["data.train.images"]
+
+    def by_content(*names):
+        folder = tmp_path / "folders" / "-".join(names)
+        return digest_json([[name, file_sha256(folder / name)] for name in sorted(names)])
+
+    (notes := tmp_path / "notes.json").write_text("{}")
+    save(RGB, "a.png"), save(RGB, "b.webp", 6), save(GREY16, "c.png"), save(RGB, "d.webp", 2)
+    assert digest("a.png", "b.webp") == by_content("a.png", "b.webp")
+    for name in ("c.png", "d.webp"):
+        assert digest(name) == digest_json([by_content(name), REVISION, [name]])
 
 
 def test_nobody_opens_pictures_beside_the_reader():

@@ -57,6 +57,9 @@ def test_whole_characters_are_left_alone(text):
 def test_plain_values_of_any_kind_are_looked_through():
     assert find_no_text({"a": (1, None, "x", 2.5, [True])}) is None
     assert find_no_text(("x", "\udc80")).at == (1,)
+    endless = ["x"]
+    endless.append(endless)
+    assert find_no_text(endless) is None
 
 
 @pytest.mark.parametrize(

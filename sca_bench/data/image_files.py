@@ -41,7 +41,8 @@ class ImageFolder:
             InputError: The name is empty, absolute, or climbs out of the folder.
         """
         if foreign := foreign_path(name):
-            raise InputError(file, ".".join(str(part) for part in at), f"{name!r} {foreign}")
+            shown = repr(name).replace("\\\\", "\\")
+            raise InputError(file, ".".join(str(part) for part in at), f"{shown} {foreign}")
         parts = PurePosixPath(name)
         if not parts.name or parts.is_absolute() or ".." in parts.parts:
             problem = f"{name!r} is not the name of a file inside the images folder"

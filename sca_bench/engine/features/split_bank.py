@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sca_bench import pixels
 from sca_bench.data.pipeline.dataset import ViewDataset
 from sca_bench.data.region_set import RegionSet
 from sca_bench.engine.features.bank import FeatureBank, Keys, image_key
 from sca_bench.engine.features.cache import Cache
 from sca_bench.errors import InputError
-from sca_bench.files import FileDigests
+from sca_bench.pixels import PictureDigests
 from sca_bench.scene_grammar import WORLD_VERSION
 from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import CellIdentity, RunSplit
 from sca_bench.types import Family
 
 
-def content_of(region_set: RegionSet, settings: CellSettings, digests: FileDigests) -> Keys:
+def content_of(region_set: RegionSet, settings: CellSettings, digests: PictureDigests) -> Keys:
     """Return what names the rows of a split: images by their pixels, scenes by their world."""
 
     def content(image_id: str) -> str:
@@ -29,7 +28,7 @@ def content_of(region_set: RegionSet, settings: CellSettings, digests: FileDiges
         if not path:
             return f"{WORLD_VERSION}:{image_id}"
         try:
-            return pixels.content_of(Path(path), digests, (record.height, record.width))
+            return digests.of(Path(path), (record.height, record.width))
         except FileNotFoundError as error:
             raise InputError(path, "", "no such image") from error
         except OSError as error:
@@ -47,7 +46,7 @@ def open_bank(
 ) -> FeatureBank:
     """Open what is kept of a split's frozen features."""
     stores = {family: cache.store(key) for family, key in cell.store_keys(split, families).items()}
-    keys = content_of(region_set, cell.settings, FileDigests(cache.root / ".digests.sqlite"))
+    keys = content_of(region_set, cell.settings, PictureDigests(cache.root / ".digests.sqlite"))
     return FeatureBank(stores, families, keys, cell.settings.features)
 
 

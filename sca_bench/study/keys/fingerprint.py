@@ -6,15 +6,15 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from sca_bench import pixels
 from sca_bench.errors import InputError
 from sca_bench.files import FileDigests
-from sca_bench.pixels import content_of
+from sca_bench.pixels import picture_marks
 from sca_bench.settings import CellSettings, items_of
 from sca_bench.settings.data import INDEX_FOLDER
 from sca_bench.study.keys.hub import hub_commit
@@ -54,6 +54,7 @@ class Fingerprints:
 
     def __init__(self, memory: Path | None = None, fixes: Mapping[str, str] | None = None) -> None:
         self._files, self._fixes = FileDigests(memory), fixes
+        self._marks = picture_marks(memory)
         self._problems: dict[str, str] = {}
         self._folders: dict[tuple[Path, bool], str] = {}
 
@@ -108,8 +109,8 @@ class Fingerprints:
     def _folder(self, path: Path, *, is_data: bool) -> str:
         """Digest a folder by its files' contents; large image folders by names and sizes.
 
-        Hidden files (a download's book-keeping) and indices of annotations do not count. Pictures
-        that were once read as other pixels have digests of their own (`pixels.content_of`).
+        Hidden files (a download's book-keeping) and indices of annotations do not count. A folder
+        of images with pictures that were once read as other pixels has another digest.
         """
         inside = {p: p.relative_to(path) for p in sorted(path.rglob("*")) if p.is_file()}
         names = {
@@ -118,6 +119,11 @@ class Fingerprints:
             if not any(part.startswith(".") or part == INDEX_FOLDER for part in name.parts)
         }
         if is_data and len(names) > SMALL_FOLDER:
-            return digest_json([[name, file.stat().st_size] for file, name in names.items()])
-        content = partial(content_of, digests=self._files) if is_data else self._files.of
-        return digest_json([[name, content(file)] for file, name in names.items()])
+            digest = digest_json([[name, file.stat().st_size] for file, name in names.items()])
+        else:
+            digest = digest_json([[name, self._files.of(file)] for file, name in names.items()])
+        marked = [name for file, name in names.items() if is_data and self._is_marked(file)]
+        return digest_json([digest, pixels.REVISION, marked]) if marked else digest
+
+    def _is_marked(self, file: Path) -> bool:
+        return self._marks.of(file) == pixels.REVISION

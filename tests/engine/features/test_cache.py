@@ -20,9 +20,10 @@ from sca_bench.engine.features.cache import Cache, folder_bytes, store_folders
 from sca_bench.engine.features.shards import Rows, ShardStore
 from sca_bench.engine.features.split_bank import content_of
 from sca_bench.errors import InputError
-from sca_bench.files import FileDigests
 from sca_bench.metrics.rows import read_rows
+from sca_bench.pixels import PictureDigests
 from sca_bench.study.runs.store import PREDICTIONS, Store
+from sca_bench.types import ImageRecord
 
 
 def result(job):
@@ -223,8 +224,8 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 def test_an_image_that_is_missing_or_cannot_be_read_is_named(cell_settings, tmp_path):
     paths = {"gone": tmp_path / "b.jpg", "folder": tmp_path}
-    images = {name: SimpleNamespace(path=str(path)) for name, path in paths.items()}
-    digests = FileDigests(tmp_path / "digests.sqlite")
+    images = {name: ImageRecord(name, 1, 1, str(path)) for name, path in paths.items()}
+    digests = PictureDigests(tmp_path / "digests.sqlite")
     keys = content_of(SimpleNamespace(images=images), cell_settings(), digests)
     with pytest.raises(InputError, match=r"b\.jpg: no such image"):
         keys.content_of("gone")
