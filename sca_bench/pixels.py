@@ -107,7 +107,7 @@ def read_picture(
     """
     try:
         with Image.open(path) as image:
-            facts, notes = _facts(image, path), _notes(image)
+            notes, facts = _notes(image), _facts(image, path)
             upright = facts.is_upright(stated_hw, holds_hw)
             pixels_HW3 = _rgb(image, path)
     except (InputError, MemoryError):
@@ -128,7 +128,7 @@ def notes_on(path: Path, stated_hw: tuple[int, int] | None = None) -> tuple[str,
     """Return the notes of `read_picture` from a file's header; none where it cannot be read."""
     try:
         with Image.open(path) as image:
-            facts, notes = _facts(image, path), _notes(image)
+            notes, facts = _notes(image), _facts(image, path)
     except Exception:  # whoever reads the picture says what is wrong with it
         return ()
     if facts.orientation == 1:
@@ -229,6 +229,8 @@ def _facts(image: Image.Image, path: Path) -> _Facts:
         stated = 1
     orientation = stated if isinstance(stated, int) and stated in _UPRIGHT_BY else 1
     turned_by_pillow = image.format == "TIFF"
+    if turned_by_pillow and orientation in _SIDEWAYS:
+        image.load()  # older releases of Pillow tell the upright size only then
     size_hw = (image.height, image.width)
     other_hw = size_hw[::-1] if orientation in _SIDEWAYS else size_hw
     if turned_by_pillow:
@@ -240,7 +242,7 @@ def _notes(image: Image.Image) -> tuple[str, ...]:
     has_frames = bool(getattr(image, "is_animated", False)) and image.format != "MPO"
     what = {
         OVER_WHITE: image.has_transparency_data,
-        UPPER_BITS: image.mode.startswith("I"),
+        UPPER_BITS: image.mode.startswith("I") or _has_16_bits(image),
         FIRST_FRAME: has_frames,  # a camera's MPO holds the picture and its own previews
     }
     return tuple(note for note, is_so in what.items() if is_so)

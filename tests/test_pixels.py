@@ -1,6 +1,8 @@
 """One reader for picture files: what every rule makes of a picture, and what is left bit-equal."""
 
 import ast
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -91,10 +93,26 @@ def test_ordinary_pictures_are_what_they_were(save, name, mode):
     assert (mark(path), notes_on(path)) == ("", ())
 
 
-def test_opaque_alpha_and_16_bit_colours_keep_their_pixels(save):
+def png(path, header, rows, *chunks):
+    """Write a bare PNG of 16 bits a channel, which Pillow itself does not write."""
+    start = struct.pack(">IIBBBBB", *header)
+    data = zlib.compress(b"".join(b"\0" + row.astype(">u2").tobytes() for row in rows))
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, body in ((b"IHDR", start), *chunks, (b"IDAT", data), (b"IEND", b"")):
+        content += struct.pack(">I", len(body)) + kind + body
+        content += struct.pack(">I", zlib.crc32(kind + body))
+    path.write_bytes(content)
+    return path
+
+
+def test_opaque_alpha_and_16_bit_colours_keep_their_pixels(save, tmp_path):
     opaque = save(np.dstack([RGB, np.full((HEIGHT, WIDTH), 255, np.uint8)]))
     np.testing.assert_array_equal(pixels(opaque), RGB)
-    assert mark(opaque) == ""
+    deep = RGB.astype(np.uint16) * 256 + 200
+    path = png(tmp_path / "deep.png", (WIDTH, HEIGHT, 16, 2, 0, 0, 0), deep)
+    np.testing.assert_array_equal(pixels(path), RGB)
+    assert notes_on(path) == read_picture(path).notes == (UPPER_BITS,)
+    assert mark(opaque) == mark(path) == ""
 
 
 # --- orientation ------------------------------------------------------------------------------
@@ -180,6 +198,16 @@ def test_a_colour_that_stands_for_nothing_is_white(save, name, mode):
     found = pixels(path)
     assert (found[:, :4] == 255).all()
     assert not (found[:, 4:] == 255).all()
+    assert mark(path) == REVISION
+
+
+@pytest.mark.parametrize(("kind", "channels"), [(0, 1), (2, 3)])
+def test_a_16_bit_colour_that_stands_for_nothing_is_white(tmp_path, kind, channels):
+    deep = np.zeros((HEIGHT, WIDTH, channels), np.uint16)
+    deep[:, 4:] = 0x8080
+    nothing = (b"tRNS", struct.pack(f">{channels}H", *[0x8080] * channels))
+    path = png(tmp_path / "deep.png", (WIDTH, HEIGHT, 16, kind, 0, 0, 0), deep, nothing)
+    assert pixels(path)[0, ::4].tolist() == [[0, 0, 0], [255, 255, 255], [255, 255, 255]]
     assert mark(path) == REVISION
 
 

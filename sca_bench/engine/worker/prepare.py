@@ -53,7 +53,8 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
     _refuse_overlaps(job, lead, sets)
     read = {identity.data_split(name): region_set for name, region_set in sets.items()}
     for name, region_set in read.items():
-        lines = [region_set.summary(), *region_set.picture_notes()]
+        notes = region_set.picture_notes() if job.part[0] == 0 else []
+        lines = [region_set.summary(), *notes]
         outcome.messages += [f"{name}: {line}" for line in lines]
     datasets = {
         split: loaders.make_dataset(
