@@ -1,6 +1,5 @@
 """One reader for picture files: what every rule makes of a picture, and what is left bit-equal."""
 
-import ast
 import struct
 import zlib
 from pathlib import Path
@@ -370,10 +369,6 @@ def test_only_folders_of_such_pictures_have_another_digest(save, tmp_path):
 
 
 def test_nobody_opens_pictures_beside_the_reader():
-    opening = set()
-    for top in ("sca_bench", "baselines"):
-        for path in (ROOT / top).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Attribute) and ast.unparse(node) == "Image.open":
-                    opening.add(path.relative_to(ROOT).as_posix())
-    assert opening == {"sca_bench/pixels.py"}
+    files = [path for top in ("sca_bench", "baselines") for path in (ROOT / top).rglob("*.py")]
+    opening = [path for path in files if "Image.open" in path.read_text(encoding="utf-8")]
+    assert opening == [ROOT / "sca_bench" / "pixels.py"]

@@ -129,6 +129,8 @@ def _image_sizes(regions: Path) -> dict[str, tuple[float, float]]:
         lines = regions.read_text(encoding="utf-8").split("\n")
     except OSError as error:
         raise InputError(regions, "", f"cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(regions, "", f"is not UTF-8 (byte {error.start})") from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -145,7 +147,7 @@ def _image_sizes(regions: Path) -> dict[str, tuple[float, float]]:
         if image_id is None:
             problem = f"is {region['image_id']!r}, expected a string or a whole number"
             raise InputError(regions, key, problem)
-        box = region.get("box_xyxy", [0, 0, 0, 0])
+        box = region.get("box_xyxy") or [0, 0, 0, 0]
         right = isinstance(box, list) and [type(side) in (int, float) for side in box]
         if right != [True] * 4:
             problem = f"is {json.dumps(box)[:60]}, expected four numbers"

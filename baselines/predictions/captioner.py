@@ -52,14 +52,17 @@ def build(settings: CellSettings, parts: Any = None) -> HandedOver:
         problem = f"{settings.baseline.weights!r} is no file"
         raise InputError(None, KEY, problem, "name a predictions.jsonl")
     answers: dict[str, Prediction] = {}
-    with file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                answer = _read(line, file, number)
-                if answer.region_id in answers:
-                    problem = f"region {answer.region_id!r} is answered twice"
-                    raise InputError(file, f"line {number}", problem, "keep one line a region")
-                answers[answer.region_id] = answer
+    try:
+        lines = file.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(file, "", f"is not UTF-8 (byte {error.start})") from None
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            answer = _read(line, file, number)
+            if answer.region_id in answers:
+                problem = f"region {answer.region_id!r} is answered twice"
+                raise InputError(file, f"line {number}", problem, "keep one line a region")
+            answers[answer.region_id] = answer
     return HandedOver(answers, file)
 
 
