@@ -205,9 +205,10 @@ def has_stamp(path: Path, known: Mapping[str, Any]) -> bool:
     return all(known.get(key) == value for key, value in file_stamp(path).items())
 
 
-def _memo(path: Path) -> tuple[str, dict[str, int]]:
+def _memo(what: str, path: Path) -> tuple[str, dict[str, int]]:
     stamp = file_stamp(path)
-    return "|".join((_printable(str(path.absolute())), *map(str, stamp.values()))), stamp
+    named = (what, name_text(str(path.absolute())))
+    return "|".join((*filter(None, named), *map(str, stamp.values()))), stamp
 
 
 def _settled(stamps: Iterable[Mapping[str, int]]) -> Callable[[Mapping[str, int]], bool]:
@@ -237,10 +238,19 @@ class FileDigests:
 
     Args:
         memory: SQLite file that keeps them between processes; none where None.
+        what: Name of what is found out about a file, where that is not its SHA-256; another one
+            wherever it would be found out otherwise.
+        find_out: Called with a path that is not remembered; returns no empty text.
     """
 
-    def __init__(self, memory: Path | None = None) -> None:
-        self._memory = memory
+    def __init__(
+        self,
+        memory: Path | None = None,
+        what: str = "",
+        find_out: Callable[[Path], str] | None = None,
+    ) -> None:
+        self._memory, self._what = memory, what
+        self._find_out = find_out or file_sha256
         self._known: dict[str, str] = {}
         self._connection: sqlite3.Connection | None = None
 
@@ -258,7 +268,7 @@ class FileDigests:
         Raises:
             OSError: There is no such file, or it cannot be read.
         """
-        found = [(path, *_memo(path)) for path in paths]
+        found = [(path, *_memo(self._what, path)) for path in paths]
         self._look_up([memo for _, memo, _ in found if memo not in self._known])
         new = {memo: (path, stamp) for path, memo, stamp in found if memo not in self._known}
         if sum(stamp["size"] for _, stamp in new.values()) > _MUCH_BYTES:
@@ -276,7 +286,8 @@ class FileDigests:
             for start in range(0, len(items), _AT_ONCE):  # an interrupted pass goes on from there
                 part = items[start : start + _AT_ONCE]
                 paths = [path for _, (path, _) in part]
-                digests = pool.map(file_sha256, paths) if len(part) > 1 else map(file_sha256, paths)
+                each = pool.map if len(part) > 1 else map
+                digests = each(self._find_out, paths)
                 done = dict(zip((memo for memo, _ in part), digests, strict=True))
                 fresh |= done
                 lasting = [(m, d) for m, d in done.items() if settled(new[m][1])]
@@ -348,14 +359,9 @@ def folder_content(
         ) from None
     # What a link back shows depends on which folder it leads to.
     return [
-        [_printable(name), f"folder {circle}" if circle else next(hashes)]
+        [name_text(name), f"folder {circle}" if circle else next(hashes)]
         for name, _, circle in found
     ]
-
-
-def _printable(name: str) -> str:
-    """Return a file's name as text; one that is no UTF-8 with its bytes written out."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 # --- folders that are written once ------------------------------------------------------------

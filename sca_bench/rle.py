@@ -1,11 +1,15 @@
-"""Masks as COCO's run-length encodings, in the pixels of their image. No torch.
+"""Masks in COCO's forms, in the pixels of their image: the one reader and writer. No torch.
 
-They are decoded here and not by pycocotools, which checks nothing: what torn run lengths leave out
-it fills with whatever lay in memory.
+A mask is given as run lengths, compressed or not, or as polygons. Run lengths are decoded here and
+not by pycocotools, which checks nothing: what torn run lengths leave out it fills with whatever lay
+in memory. Polygons are checked before it sees them: it walks along their edges pixel by pixel, in
+32 bits, however far away they lie.
 """
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,21 +20,75 @@ from pycocotools import mask as coco_mask
 Rle = Mapping[str, object]
 """`{"size": [height, width], "counts": str}`, plain JSON values."""
 _MOST_DIGITS = 12  # 60 bits
+_FEWEST_NUMBERS = 6  # three points; four numbers would be read as a box by pycocotools
 
 
 def encode_mask(mask_HW: NDArray[np.bool_]) -> Rle:
     """Encode a mask (H, W)."""
-    return plain_rle(coco_mask.encode(np.asfortranarray(mask_HW, dtype=np.uint8)))
+    return _plain_rle(coco_mask.encode(np.asfortranarray(mask_HW, dtype=np.uint8)))
 
 
-def plain_rle(packed: Mapping[str, Any]) -> Rle:
+def _plain_rle(packed: Mapping[str, Any]) -> Rle:
     """Return what pycocotools encoded as plain JSON values."""
     height, width = packed["size"]
     return {"size": [int(height), int(width)], "counts": packed["counts"].decode("ascii")}
 
 
+def read_mask(segmentation: str, height: int, width: int) -> NDArray[np.bool_]:
+    """Read a mask (H, W) that a region holds (`Region.segmentation`).
+
+    Raises:
+        ValueError: As in `segmentation_rle`.
+    """
+    return decode_mask(segmentation_rle(segmentation, height, width))
+
+
+def segmentation_rle(segmentation: str, height: int, width: int) -> Rle:
+    """Return a region's mask as run lengths of its image's size, checked.
+
+    Raises:
+        ValueError: It is no mask, or one of another size than its image; says why.
+    """
+    given = json.loads(segmentation)
+    if isinstance(given, dict):
+        size = given.get("size")
+        if size != [height, width]:
+            problem = f"its size is {_shown(size)}, but the image is [{height}, {width}]"
+            raise ValueError(f"{problem} (height, width)")
+        mask_runs(given)
+        return given
+    if not isinstance(given, list):
+        raise ValueError(f"expected polygons or run lengths, found {_shown(given)}")
+    polygons = [polygon for polygon in given if polygon != []]
+    if not polygons:
+        raise ValueError("it holds no polygon")
+    for polygon in polygons:
+        _check_polygon(polygon, height, width)
+    return _plain_rle(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width)))
+
+
+def _check_polygon(polygon: object, height: int, width: int) -> None:
+    """Refuse what is no polygon, or lies more than an image away from its image.
+
+    Raises:
+        ValueError: It is so; says why.
+    """
+    if not isinstance(polygon, list):
+        raise ValueError(f"expected a polygon (a list of numbers), found {_shown(polygon)}")
+    if len(polygon) < _FEWEST_NUMBERS or len(polygon) % 2:
+        problem = f"an even number of at least {_FEWEST_NUMBERS} numbers, found {len(polygon)}"
+        raise ValueError(f"a polygon needs {problem}")
+    for place, value in enumerate(polygon):
+        if type(value) is not int and not (type(value) is float and math.isfinite(value)):
+            raise ValueError(f"a polygon needs finite numbers, found {_shown(value)}")
+        side = height if place % 2 else width
+        if not -side <= value <= 2 * side:
+            problem = f"{_shown(value)} is more than an image away from one of {width} x {height}"
+            raise ValueError(f"a polygon lies outside its image: {problem}")
+
+
 def decode_mask(rle: Mapping[str, Any]) -> NDArray[np.bool_]:
-    """Decode a mask to (H, W).
+    """Decode run lengths to a mask (H, W).
 
     Raises:
         ValueError: As in `mask_runs`.
@@ -45,18 +103,40 @@ def decode_mask(rle: Mapping[str, Any]) -> NDArray[np.bool_]:
 def mask_runs(rle: Mapping[str, Any]) -> NDArray[np.int64]:
     """Return the lengths of a mask's runs of 0 and 1 by turns, down the columns.
 
-    In `counts` a number has six bits a character, the lowest first; the highest bit of each says
-    that more follow, and the next one of the last is the sign. From the third run on it is the
-    difference to the run before the last.
+    `counts` holds them as a list, or as a text (`_text_runs`).
 
     Raises:
         ValueError: They are no such numbers, or do not fill the mask.
+    """
+    height, width = rle["size"]
+    counts, num_pixels = rle.get("counts"), height * width
+    if isinstance(counts, str):
+        runs = _text_runs(counts)
+    elif isinstance(counts, list):
+        for run in counts:
+            if type(run) is not int or not 0 <= run <= num_pixels:
+                raise ValueError(f"{_shown(run)} is no run length of {height} x {width} pixels")
+        runs = np.array(counts, dtype=np.int64)
+    else:
+        raise ValueError(f"expected run lengths in counts, found {_shown(counts)}")
+    if not runs.size or runs.min() < 0 or runs.max() > num_pixels or runs.sum() != num_pixels:
+        raise ValueError(f"runs of {runs.sum()} pixels for a mask of {height} x {width}")
+    return runs
+
+
+def _text_runs(counts: str) -> NDArray[np.int64]:
+    """Return the run lengths that a text holds.
+
+    A number has six bits a character, the lowest first; the highest bit of each says that more
+    follow, and the next one of the last is the sign. From the third run on it is the difference to
+    the run before the last.
+
+    Raises:
+        ValueError: It holds no numbers.
 
     Source: cocoapi, `rleFrString`.
     """
-    height, width = rle["size"]
-    counts = str(rle["counts"])
-    digits = np.frombuffer(counts.encode("ascii"), np.uint8).astype(np.int64) - 48
+    digits = np.frombuffer(counts.encode("utf-8", "surrogatepass"), np.uint8).astype(np.int64) - 48
     if not digits.size or digits.min() < 0 or digits.max() > 63 or digits[-1] & 0x20:
         raise ValueError(f"no run lengths: {counts[:20]!r}")
     ends = np.flatnonzero(digits & 0x20 == 0)
@@ -67,6 +147,9 @@ def mask_runs(rle: Mapping[str, Any]) -> NDArray[np.int64]:
     runs: NDArray[np.int64] = np.add.reduceat((digits & 0x1F) << 5 * digit, starts)
     runs -= np.where(digits[ends] & 0x10, np.int64(1) << 5 * (digit[ends] + 1), 0)
     runs[1::2], runs[2::2] = runs[1::2].cumsum(), runs[2::2].cumsum()
-    if runs.min() < 0 or runs.max() > height * width or runs.sum() != height * width:
-        raise ValueError(f"runs of {runs.sum()} pixels for a mask of {height} x {width}")
     return runs
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -48,8 +48,8 @@ class Region:
         box_xyxy: Left, top, right, bottom in original pixels; right > left, bottom > top.
         references: One or more reference captions, as the data set gives them.
         slots: For worlds whose captions follow a grammar: slot name -> word(s). Empty elsewhere.
-        mask_rle: COCO run-length encoding in original pixels (`{"size": [h, w], "counts": str}`),
-            if the data set has one.
+        segmentation: Its mask in original pixels as JSON of one of COCO's forms, unread, as the
+            data set gives it (`rle.read_mask` reads it); empty where there is none.
     """
 
     region_id: str
@@ -57,7 +57,7 @@ class Region:
     box_xyxy: BoxXYXY
     references: tuple[str, ...]
     slots: Mapping[str, str] = field(default_factory=dict)
-    mask_rle: Mapping[str, object] | None = None
+    segmentation: str = ""
 
 
 @dataclass(frozen=True, slots=True)

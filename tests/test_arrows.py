@@ -16,10 +16,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sca_bench"
 
 GROUND = [
-    {"errors", "types", "scene_grammar", "batch", "rle", "plugins", "output"},
+    {"errors", "types", "scene_grammar", "batch", "rle", "plugins", "output", "texts"},
     {"walk"},
     {"boxes", "files", "captioner", "settings", "variants", "weight_paths"},
-    {"contract"},
+    {"contract", "pixels"},
 ]
 """The ground floor, lowest first: what every room may import."""
 

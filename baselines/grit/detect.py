@@ -9,12 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
+from torch import Tensor
 
 from baselines.grit.build import RANDOM, build
 from baselines.grit.captioner import GritCaptioner
@@ -24,7 +24,9 @@ from baselines.grit.preprocess import resize
 from sca_bench.errors import InputError, at
 from sca_bench.files import atomic_file
 from sca_bench.output import guard_streams
+from sca_bench.pixels import counted, read_picture
 from sca_bench.settings import BaselineSettings, CellSettings, DataSettings, ScenesSplit
+from sca_bench.texts import NO_TEXT_FIX, id_text, read_json_text
 
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -51,31 +53,34 @@ def detect_split(options: argparse.Namespace) -> int:
     if options.beams < 1 or options.max_tokens < 2:
         problem = f"{options.beams} beams, {options.max_tokens} tokens"
         raise InputError("detect", "--beams, --max-tokens", problem, "at least 1 and 2 are needed")
-    images = dict(_images(Path(options.regions), Path(options.images)))
+    folder = Path(options.images)
+    sizes = _image_sizes(Path(options.regions))
+    images = {image_id: _file(folder, image_id) for image_id in sizes}
     captioner = _captioner(options)
-    out, count = Path(options.out), 0
+    out, count, notes = Path(options.out), 0, []
     with atomic_file(out) as handle:
         for done, (image_id, path) in enumerate(images.items(), 1):
-            for row in detect_image(captioner, path, options.beams, options.max_tokens):
+            picture = read_picture(path, holds_hw=sizes[image_id])
+            notes.append(picture.notes)
+            pixels_HW3 = torch.from_numpy(picture.pixels_HW3)
+            for row in detect_image(captioner, pixels_HW3, options.beams, options.max_tokens):
                 row = {"image_id": image_id, **row}
                 handle.write(f"{json.dumps(row, ensure_ascii=False)}\n".encode())
                 count += 1
             if done % 100 == 0 or done == len(images):
                 print(f"{done} of {len(images)} images", file=sys.stderr)
+    if line := counted(notes):
+        print(f"images: {line}", file=sys.stderr)
     return count
 
 
 @torch.no_grad()
 def detect_image(
-    captioner: GritCaptioner, path: Path, beams: int = 1, max_tokens: int = MAX_TOKENS
+    captioner: GritCaptioner, pixels_HW3: Tensor, beams: int = 1, max_tokens: int = MAX_TOKENS
 ) -> list[dict[str, object]]:
-    """Return `box_xyxy`, `caption` and `score` of what is found in one image file.
-
-    Raises:
-        InputError: The image cannot be read.
-    """
+    """Return `box_xyxy`, `caption` and `score` of what is found in one image (RGB, uint8)."""
     grit, config = captioner.grit, captioner.grit.config
-    image = resize(_read(path), config.short_side_px, config.long_side_px)
+    image = resize(pixels_HW3, config.short_side_px, config.long_side_px)
     begin = captioner.begin_token("caption")
     detections = grit.detect_and_caption(image, begin, max_tokens=max_tokens, beams=beams)
     rows = zip(
@@ -119,35 +124,48 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _images(regions: Path, folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yield every image id of a regions file with its file."""
+def _image_sizes(regions: Path) -> dict[str, tuple[float, float]]:
+    """Return every image id of a regions file, with the height and width that its boxes need."""
+    sizes: dict[str, tuple[float, float]] = {}
     try:
         lines = regions.read_text(encoding="utf-8").split("\n")
     except OSError as error:
         raise InputError(regions, "", f"cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(regions, "", f"is not UTF-8 (byte {error.start})") from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
+        key = f"line {number}: image_id"
         try:
-            image_id = str(json.loads(line)["image_id"])
+            region: Any
+            region, no_text = read_json_text(line)
+            image_id = id_text(region["image_id"])
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             fix = "expected one JSON object per line"
-            raise InputError(regions, f"line {number}: image_id", "is missing", fix) from error
-        paths = [folder / f"{image_id}{suffix}" for suffix in _SUFFIXES]
-        file = next((path for path in paths if path.is_file()), None)
-        if file is None:
-            problem = f"no file {paths[0].name} (or {', '.join(_SUFFIXES[1:])})"
-            raise InputError(folder, image_id, problem, "give the folder of the split's images")
-        yield image_id, file
+            raise InputError(regions, key, "is missing", fix) from error
+        if no_text is not None:
+            raise InputError(regions, f"line {number}", no_text.problem, NO_TEXT_FIX)
+        if image_id is None:
+            problem = f"is {region['image_id']!r}, expected a string or a whole number"
+            raise InputError(regions, key, problem)
+        box = region.get("box_xyxy") or [0, 0, 0, 0]
+        right = isinstance(box, list) and [type(side) in (int, float) for side in box]
+        if right != [True] * 4:
+            problem = f"is {json.dumps(box)[:60]}, expected four numbers"
+            raise InputError(regions, f"line {number}: box_xyxy", problem)
+        height, width = sizes.get(image_id, (0.0, 0.0))
+        sizes[image_id] = (max(height, box[3]), max(width, box[2]))
+    return sizes
 
 
-def _read(path: Path) -> torch.Tensor:
-    """Decode an image as it is stored: EXIF rotation is not applied, boxes refer to the file."""
-    try:
-        with Image.open(path) as image:
-            return torch.from_numpy(np.array(image.convert("RGB")))
-    except (OSError, ValueError) as error:
-        raise InputError(path, "", f"cannot be read as an image ({error})") from error
+def _file(folder: Path, image_id: str) -> Path:
+    paths = [folder / f"{image_id}{suffix}" for suffix in _SUFFIXES]
+    file = next((path for path in paths if path.is_file()), None)
+    if file is None:
+        problem = f"no file {paths[0].name} (or {', '.join(_SUFFIXES[1:])})"
+        raise InputError(folder, image_id, problem, "give the folder of the split's images")
+    return file
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,4 +10,5 @@ SPEC = VariantSpec(
     reads=("data",),
     trains="once",
     source="a control of this suite",
+    revision="2",
 )

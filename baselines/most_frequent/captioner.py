@@ -8,6 +8,7 @@ from typing import Any
 from sca_bench.batch import RegionBatch
 from sca_bench.captioner import Decoding
 from sca_bench.settings import CellSettings
+from sca_bench.texts import nfc
 from sca_bench.types import Prediction
 
 
@@ -18,8 +19,8 @@ class MostFrequentCaption:
         self.caption = ""
 
     def fit(self, captions: list[str]) -> None:
-        """Choose the caption: the most frequent, ties by alphabet."""
-        counts = Counter(captions)
+        """Choose the caption: the most frequent, ties by alphabet; compared in NFC."""
+        counts = Counter(map(nfc, captions))
         self.caption = min(counts, key=lambda caption: (-counts[caption], caption))
 
     def generate(self, batch: RegionBatch, decoding: Decoding) -> list[Prediction]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from sca_bench.batch import RegionBatch
 from sca_bench.captioner import Decoding
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.settings import CellSettings
+from sca_bench.texts import NO_TEXT_FIX, id_text, read_json_text
 from sca_bench.types import Prediction
 
 KEY = "baseline.weights"
@@ -52,28 +52,37 @@ def build(settings: CellSettings, parts: Any = None) -> HandedOver:
         problem = f"{settings.baseline.weights!r} is no file"
         raise InputError(None, KEY, problem, "name a predictions.jsonl")
     answers: dict[str, Prediction] = {}
-    with file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                answer = _read(line, file, number)
-                if answer.region_id in answers:
-                    problem = f"region {answer.region_id!r} is answered twice"
-                    raise InputError(file, f"line {number}", problem, "keep one line a region")
-                answers[answer.region_id] = answer
+    try:
+        lines = file.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(file, "", f"is not UTF-8 (byte {error.start})") from None
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            answer = _read(line, file, number)
+            if answer.region_id in answers:
+                problem = f"region {answer.region_id!r} is answered twice"
+                raise InputError(file, f"line {number}", problem, "keep one line a region")
+            answers[answer.region_id] = answer
     return HandedOver(answers, file)
 
 
 def _read(line: str, file: Path, number: int) -> Prediction:
     key = f"line {number}"
     try:
-        row = json.loads(line)
+        row, no_text = read_json_text(line)
     except ValueError as error:
         raise InputError(file, key, f"is not JSON ({error})") from None
     if not isinstance(row, dict):
         raise InputError(file, key, "is no object", "expected region_id and caption")
-    for name in ("region_id", "caption"):
-        if not isinstance(row.get(name), str):
-            raise InputError(file, f"{key}: {name}", f"is {row.get(name)!r}, expected a string")
+    if no_text is not None:
+        inner = ".".join(map(str, no_text.at))
+        raise InputError(file, f"{key}: {inner}", no_text.problem, NO_TEXT_FIX)
+    region_id, caption = id_text(row.get("region_id")), row.get("caption")
+    if region_id is None:
+        problem = f"is {row.get('region_id')!r}, expected a string or a whole number"
+        raise InputError(file, f"{key}: region_id", problem)
+    if not isinstance(caption, str):
+        raise InputError(file, f"{key}: caption", f"is {caption!r}, expected a string")
     try:
         log_prob = float(row.get("log_prob", 0.0))
         ious = tuple(float(value) for value in row.get("predicted_ious", ()))
@@ -82,4 +91,4 @@ def _read(line: str, file: Path, number: int) -> Prediction:
         raise InputError(file, key, problem) from None
     if not math.isfinite(log_prob):
         raise InputError(file, f"{key}: log_prob", f"is {log_prob}, expected a finite number")
-    return Prediction(row["region_id"], row["caption"], log_prob, ious, 0.0)
+    return Prediction(region_id, caption, log_prob, ious, 0.0)

@@ -30,6 +30,7 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
 def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Caption a region, or examples of the run's test split; print captions, write overlays."""
     from sca_bench.engine.finished.caption import caption_examples, caption_region
+    from sca_bench.pixels import notes_on
     from sca_bench.study.runs.store import Store
 
     if options.examples is not None:
@@ -52,6 +53,8 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
         Store(options.runs_dir), options.run, Path(options.image), box, point, out
     )
     print(captioned.caption)
+    if notes := notes_on(Path(options.image)):
+        print(f"the image: {'; '.join(notes)}")
     ious = ", ".join(f"{value:.3f}" for value in captioned.predicted_ious)
     print(f"log-probability {captioned.log_prob:.3f}, predicted IoUs {ious}; overlay: {out}")
     return 0

@@ -1,4 +1,4 @@
-"""Image files: safe paths and plain decoding. No torch."""
+"""Image files of a split: safe paths, and pixels in the frame of the annotations. No torch."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from sca_bench.errors import InputError
+from sca_bench.pixels import read_picture
 from sca_bench.settings.data import INDEX_FOLDER
+from sca_bench.texts import foreign_path
 from sca_bench.types import ImageRecord
 from sca_bench.walk import is_hidden
 
@@ -42,6 +43,9 @@ class ImageFolder:
             InputError: The name is empty, absolute, climbs out of the folder, or is one of those
                 that count for no key: hidden, or in an index.
         """
+        if foreign := foreign_path(name):
+            shown = repr(name).replace("\\\\", "\\")
+            raise InputError(file, ".".join(str(part) for part in at), f"{shown} {foreign}")
         parts = PurePosixPath(name)
         if not parts.name or parts.is_absolute() or any(map(_counts_not, parts.parts)):
             problem = f"{name!r} is not the name of a file inside the images folder"
@@ -69,23 +73,8 @@ def _counts_not(part: str) -> bool:
     return is_hidden(part) or part == INDEX_FOLDER
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """Decode any image file as it is stored: RGB, (H, W, 3).
-
-    Raises:
-        InputError: No such file, or it cannot be decoded.
-    """
-    try:
-        with Image.open(path) as image:
-            return np.array(image.convert("RGB"))
-    except FileNotFoundError:
-        raise InputError(path, "", "no such image") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as fault:
-        raise InputError(path, "", f"cannot be decoded: {fault}", "fetch the image again") from None
-
-
 def load_image_file(record: ImageRecord) -> NDArray[np.uint8]:
-    """Decode an image as it is stored (EXIF rotation is not applied: boxes refer to the file).
+    """Decode an image: upright, or as it is stored where only that has the annotated size.
 
     Returns:
         RGB, (H, W, 3), with the size the annotations state.
@@ -96,7 +85,7 @@ def load_image_file(record: ImageRecord) -> NDArray[np.uint8]:
     path = Path(record.path)
     if not path.exists():
         raise missing_image(record)
-    pixels = read_image(path)
+    pixels = read_picture(path, (record.height, record.width)).pixels_HW3
     if pixels.shape[:2] != (record.height, record.width):
         raise InputError(
             path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 
@@ -107,7 +108,7 @@ def read_scenes(split: ScenesSplit) -> RegionSet:
                 box_xyxy=region.box_xyxy,
                 references=(caption,),
                 slots=slots,
-                mask_rle=encode_mask(region.mask),
+                segmentation=json.dumps(encode_mask(region.mask)),
             )
             for number, region in enumerate(scene.regions)
             for caption, slots in [_caption_and_slots(region, split.captions)]

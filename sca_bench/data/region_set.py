@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from sca_bench.data.image_files import load_image_file, missing_image
 from sca_bench.errors import InputError
+from sca_bench.pixels import counted, notes_on
 from sca_bench.settings.data import Task
 from sca_bench.types import ImageRecord, Region
 
@@ -160,6 +162,18 @@ class RegionSet:
             if name not in files[folder]:
                 missing.append(record)
         return missing
+
+    def picture_notes(self) -> list[str]:
+        """Return, as at most one line, what is done to images as they are read, with counts.
+
+        Every file's header is looked at. Whether a picture is left as stored because of the
+        annotated size is said here, once for the split.
+        """
+        notes = (
+            notes_on(Path(r.path), (r.height, r.width)) for r in self.images.values() if r.path
+        )
+        line = counted(notes)
+        return [f"{self.name}: images: {line}"] if line else []
 
     def summary(self) -> str:
         """Return one line: what was kept, what was dropped and why."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from sca_bench.data.readers.coco_instances import instance_phrase
 from sca_bench.data.readers.coco_panoptic import panoptic_phrase
-from sca_bench.data.readers.json_files import check, get, read_json
+from sca_bench.data.readers.json_files import check, check_id, get, get_id, read_json
 from sca_bench.errors import InputError
 
 
@@ -31,7 +31,7 @@ def read_captions(file: Path, excluded: Mapping[Path, Collection[str]]) -> tuple
     rows = get(read_json(file, "--captions"), "annotations", "a list", file)
     for index, row in enumerate(rows):
         caption = get(row, "caption", "a string", file, "annotations", index)
-        image = str(get(row, "image_id", "an id", file, "annotations", index))
+        image = get_id(row, "image_id", file, "annotations", index)
         met.add(image)
         if image in every:
             left_out += 1
@@ -87,7 +87,7 @@ def read_image_ids(file: Path) -> set[str]:
     content = read_json(file, "--exclude-images")
     if isinstance(content, dict):
         images = get(content, "images", "a list", file)
-        return {str(get(image, "id", "an id", file, "images", i)) for i, image in enumerate(images)}
+        return {get_id(image, "id", file, "images", i) for i, image in enumerate(images)}
     ids: set[str] = set()
     for index, item in enumerate(check(content, "a list", file, "top level")):
         ids |= _ids(item, file, index)
@@ -96,8 +96,8 @@ def read_image_ids(file: Path) -> set[str]:
 
 def _ids(item: Any, file: Path, index: int) -> set[str]:
     if not isinstance(item, dict):
-        return {str(check(item, "an id", file, index))}
-    ids = {str(get(item, "image_id", "an id", file, index))}
+        return {check_id(item, file, index)}
+    ids = {get_id(item, "image_id", file, index)}
     if item.get("coco_id") is not None:
-        ids.add(str(get(item, "coco_id", "an id", file, index)))
+        ids.add(get_id(item, "coco_id", file, index))
     return ids

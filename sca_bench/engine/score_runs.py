@@ -17,8 +17,9 @@ from sca_bench.data.load import load_split
 from sca_bench.data.region_set import RegionSet
 from sca_bench.errors import InputError, at
 from sca_bench.files import write_atomic
+from sca_bench.metrics.coco_caption.ptb_tokenizer import canonical
 from sca_bench.metrics.protocol import ImageSource
-from sca_bench.metrics.registry import get_metric
+from sca_bench.metrics.registry import get_metric, is_outdated
 from sca_bench.metrics.rows import CaptionRow, read_rows
 from sca_bench.metrics.score import Scorer, ScoreResult
 from sca_bench.metrics.subsets import subset_digest, subset_rows
@@ -39,6 +40,8 @@ def is_scored(
 ) -> bool:
     """Say whether every metric has a value or a reason in the record, of every subset, too.
 
+    A value that an older revision of a metric of ours gave is none: it would stand in no column.
+
     Args:
         record: The run.
         metrics: Names.
@@ -48,8 +51,13 @@ def is_scored(
     subsets = subsets or {}
     keys = [key for metric in metrics for key in values_of(metric)]
     names = [str(ValueName(key, part=part)) for part in ("", *subsets) for key in keys]
-    scores = [record.scores.get(name) for name in names]
-    whole = all(score is not None and not (again and score.value is None) for score in scores)
+    scores = [(name, record.scores.get(name)) for name in names]
+    whole = all(
+        score is not None
+        and not (again and score.value is None)
+        and not is_outdated(name, score.signature)
+        for name, score in scores
+    )
     return whole and all(
         record.subsets.get(name) == subset_digest(which) for name, which in subsets.items()
     )
@@ -228,8 +236,8 @@ def _train_scores(
     train = read_rows(path)
     wanted = [m for m in metrics if get_metric(m).family in ("exact_match", "macro_recall")]
     wanted = wanted or ["exact_match"]
-    known = {reference.lower() for row in train for reference in row.references}
-    seen = [row for row in captioned if any(r.lower() in known for r in row.references)]
+    known = {canonical(reference) for row in train for reference in row.references}
+    seen = [row for row in captioned if any(canonical(r) in known for r in row.references)]
     scores: dict[str, Score] = {}
     for part, rows, split in ((TRAIN, train, "train"), (SEEN, seen, _split(record))):
         if rows:
@@ -246,7 +254,10 @@ def _train_scores(
 
 def _update(record: RunRecord, result: ScoreResult) -> dict[str, Any]:
     scores = dict(record.scores)
-    for key in result.values:
+    for key, value in result.values.items():
+        before = scores.get(key)
+        if value is None and before is not None and before.value is not None:
+            continue  # what it took (a model, Java) is not here any more
         scores[key] = _score(record, result, key, _split(record))
     notes = [*record.notes, *(note for note in result.notes if note not in record.notes)]
     return {"scores": scores, "notes": notes}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
@@ -32,15 +33,20 @@ def images_folder(root: Path, captioned: RegionSet, cell: CellIdentity) -> Path:
     return root / "images" / name[:12]
 
 
+def _shown(captioned: RegionSet) -> Iterator[str]:
+    """Yield the ids of the images that are kept, spread evenly over the split."""
+    num_images = len(captioned.images)
+    count = min(MAX_IMAGES, num_images)
+    return (captioned.image_id(i * num_images // count) for i in range(count))
+
+
 def write_thumbnails(captioned: RegionSet, folder: Path) -> None:
     """Write images of a split, spread evenly, as PNG; their original sizes go to `sizes.json`."""
     if (folder / "sizes.json").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
     sizes: dict[str, list[int]] = {}
-    image_ids = list(captioned.images)
-    count = min(MAX_IMAGES, len(image_ids))
-    for image_id in (image_ids[i * len(image_ids) // count] for i in range(count)):
+    for image_id in _shown(captioned):
         image = Image.fromarray(captioned.load_image(image_id))
         sizes[image_id] = [image.width, image.height]
         image.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX))

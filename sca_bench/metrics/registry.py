@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import Any
@@ -22,7 +22,7 @@ from sca_bench.metrics.value_names import ValueName, signature_name
 from sca_bench.plugins import attribute, with_plugins
 
 # Raised whenever one of the package's own metrics changes a number.
-OWN_REVISION = "1"
+OWN_REVISION = "2"
 ENTRY_POINT_GROUP = "sca_bench.metrics"
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -112,6 +112,18 @@ class MetricSpec:
         return scored
 
 
+def is_outdated(key: str, signature: Mapping[str, Any]) -> bool:
+    """Say whether one of this package's own metrics was computed by an older revision of its code.
+
+    Those that sign what they found beside the code (a tagger, a model) never are: it may be gone.
+    """
+    spec = spec_of_value(key)
+    if spec is None or spec.package or signature.get("scorer") != spec.scorer:
+        return False
+    version = str(signature.get("version", ""))
+    return version.isdecimal() and int(version) < int(OWN_REVISION)
+
+
 def _version(package: str) -> str:
     if not package:
         return OWN_REVISION
@@ -149,8 +161,8 @@ def _coverage(name: str, label: str, classes: str, how: str) -> MetricSpec:
     )
 
 
-_CASE = "none (case folded, runs of space collapsed)"
-_WORDS = "lower case, runs of letters, digits and apostrophes"
+_CASE = "none (NFC, case folded, runs of space collapsed)"
+_WORDS = "NFC, lower case, runs of letters, digits and apostrophes"
 _BLEU = "pycocoevalcap Bleu (n=4, closest reference length, corpus level)"
 _NOUNS, _VERBS, _FUZZY = "NOUN and PROPN", "VERB", "token similarity"
 _ALL = (

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sca_bench.errors import InputError
+from sca_bench.texts import NO_TEXT_FIX, id_text, read_json_text
 
 REQUIRED_KEYS = ("region_id", "image_id", "caption", "references")
 _NO_SLOTS: dict[str, str] = {}  # one for all rows
@@ -82,7 +83,7 @@ def prediction_line(row: PredictionRow) -> str:
 def read_rows(path: str | Path) -> list[CaptionRow]:
     """Read rows from a `.jsonl` file (one record a line) or a `.json` file (a list of records).
 
-    Ids may be integers and become strings; keys beyond `REQUIRED_KEYS`, `slots`, `box_xyxy` and
+    Ids may be numbers and become strings; keys beyond `REQUIRED_KEYS`, `slots`, `box_xyxy` and
     `learnt_from` are ignored.
 
     Raises:
@@ -128,7 +129,7 @@ def iter_records(path: Path) -> Iterator[tuple[str, object]]:
     Lines end at a line feed only, since U+2028 may stand in a caption.
 
     Raises:
-        InputError: The file cannot be read, or is no JSON.
+        InputError: The file cannot be read, is no JSON, or holds a text that is not Unicode.
     """
     if path.suffix not in {".json", ".jsonl"}:
         raise InputError(path, "", "is neither .jsonl nor .json", "give one of these two")
@@ -153,7 +154,7 @@ def iter_records(path: Path) -> Iterator[tuple[str, object]]:
 
 def _parse(path: Path, location: str, text: str) -> object:
     try:
-        return json.loads(text)
+        content, no_text = read_json_text(text)
     except json.JSONDecodeError as error:
         column = f"column {error.colno}"
         at = column if location else f"line {error.lineno}, {column}"
@@ -162,6 +163,11 @@ def _parse(path: Path, location: str, text: str) -> object:
         raise InputError(path, location, "malformed JSON (nested too deeply)") from error
     except ValueError as error:  # a number of more digits than Python reads
         raise InputError(path, location, f"malformed JSON ({error})") from error
+    if no_text is not None:
+        inner = [f"record {part + 1}" if isinstance(part, int) else part for part in no_text.at[:1]]
+        key = ": ".join([location] * bool(location) + inner + [str(p) for p in no_text.at[1:]])
+        raise InputError(path, key, no_text.problem, NO_TEXT_FIX)
+    return content
 
 
 def _row(path: Path, location: str, record: object) -> CaptionRow:
@@ -209,16 +215,16 @@ def read_box(path: Path, location: str, value: object) -> tuple[float, float, fl
 
 
 def read_id(path: Path, location: str, record: Mapping[str, object], key: str) -> str:
-    """Return an id as a string.
+    """Return an id as a string: 7, "7" and 7.0 are one id.
 
     Raises:
-        InputError: It is neither a non-empty string nor an integer.
+        InputError: It is neither a non-empty string nor a whole number.
     """
-    value = record[key]
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-        problem = f"is {json_kind(value)}, expected a non-empty string or an integer"
+    text = id_text(record[key])
+    if text is None:
+        problem = f"is {json_kind(record[key])}, expected a non-empty string or an integer"
         raise InputError(path, f"{location}: {key}", problem)
-    return str(value)
+    return text
 
 
 def read_texts(

@@ -12,7 +12,7 @@ from sca_bench.metrics.coco_caption.meteor import Meteor
 from sca_bench.metrics.coco_caption.ptb_tokenizer import ptb_tokenize, ptb_tokenize_groups
 from sca_bench.metrics.detection.dense_captions import dense_captions_map
 from sca_bench.metrics.detection.detections import read_described_boxes, read_detections
-from sca_bench.metrics.image_folder import folder_images
+from sca_bench.metrics.image_folder import FolderImages
 from sca_bench.metrics.registry import METRICS
 from sca_bench.metrics.rows import CaptionRow, read_rows
 from sca_bench.metrics.score import Scorer
@@ -50,7 +50,7 @@ def score_file(
     rows = read_rows(path)
     if metrics is None:
         metrics = (*DEFAULT_METRICS, *(("slots",) if any(row.slots for row in rows) else ()))
-    source = None if images is None else folder_images(images)
+    source = None if images is None else FolderImages(images, rows)
     parts = {name: subset_rows(rows, file) for name, file in (subsets or {}).items()}
     with Scorer() as scorer:
         with at(path):
@@ -62,6 +62,7 @@ def score_file(
         for name, part in parts.items():
             with at(f"{path}: {name}"):
                 scored.add_part(name, scorer.score(part, metrics, source))
+    scored.notes.extend(source.notes() if source else ())
     return {
         "file": str(path),
         "num_regions": len(rows),

@@ -7,7 +7,6 @@ column, but one file of predictions gives both.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from sca_bench.errors import InputError
 from sca_bench.files import file_sha256
 from sca_bench.metrics.coco_caption.ptb_tokenizer import canonical
 from sca_bench.metrics.rows import CaptionRow, json_kind, read_box, read_id
+from sca_bench.texts import NO_TEXT_FIX, read_json_text
 
 FIRST_OF_IMAGE = "first_of_image"
 """The built-in subset: the first region of every image, in the order of the rows."""
@@ -61,9 +61,12 @@ def subset_rows(rows: Sequence[CaptionRow], path: str | Path) -> list[CaptionRow
     content: object = None
     if text.lstrip().startswith(("[", "{")):
         try:
-            content = json.loads(text)
+            content, no_text = read_json_text(text)
         except (ValueError, RecursionError) as error:
             raise InputError(path, "", f"malformed JSON ({error})", f"expected {_FORMS}") from error
+        if no_text is not None:
+            key = ".".join(map(str, no_text.at))
+            raise InputError(path, key, no_text.problem, NO_TEXT_FIX)
     if isinstance(content, Mapping):
         return _annotated(rows, path, content)
     if content is None:

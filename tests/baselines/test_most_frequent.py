@@ -30,3 +30,9 @@ def test_every_region_gets_the_caption_that_training_has_most_of(captions, said)
     )
     found = captioner.generate(batch, Decoding(1, 3))
     assert [(one.region_id, one.caption) for one in found] == [("r0", said), ("r1", said)]
+
+
+def test_two_spellings_in_unicode_are_one_caption():
+    captioner = MostFrequentCaption()
+    captioner.fit(["a dog", "a dog", "caf\u00e9", "cafe\u0301", "cafe\u0301"])
+    assert captioner.caption == "caf\u00e9"

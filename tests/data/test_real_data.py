@@ -16,7 +16,7 @@ from sca_bench.data.pipeline.dataset import RegionDataset
 from sca_bench.data.pipeline.jitter import has_area, jitter_boxes, jitter_image, plan_jitter
 from sca_bench.data.pipeline.sampling import SeekableSampler
 from sca_bench.errors import InputError
-from sca_bench.rle import decode_mask
+from sca_bench.rle import read_mask
 from sca_bench.settings import (
     CocoInstancesSplit,
     CocoPanopticSplit,
@@ -38,6 +38,11 @@ def visual_genome(folder, version, **changes):
         "image_data": str(vg / "image_data.json"),
     }
     return load_split(VisualGenomeSplit(**(settings | changes)))
+
+
+def mask_of(region_set, region):
+    record = region_set.images[region.image_id]
+    return read_mask(region.segmentation, record.height, record.width)
 
 
 def coco(folder, kind, **changes):
@@ -91,7 +96,7 @@ def test_coco_instances(real_data):
         record = region_set.images[image_id]
         assert region_set.load_image(image_id).shape == (record.height, record.width, 3)
     for region in region_set.regions[::50]:
-        mask_box = tight_box(decode_mask(region.mask_rle))
+        mask_box = tight_box(mask_of(region_set, region))
         assert mask_box == pytest.approx(region.box_xyxy, abs=2)
 
 
@@ -110,7 +115,7 @@ def test_coco_panoptic(real_data):
     areas = Counter(r.image_id for r in region_set.regions)
     assert len(areas) == len(region_set.images) == 8
     for region in region_set.regions[::5]:
-        assert tight_box(decode_mask(region.mask_rle)) == region.box_xyxy
+        assert tight_box(mask_of(region_set, region)) == region.box_xyxy
     whole = coco(real_data, "panoptic")
     assert len(whole.images) == 53
     assert len(whole.regions) == 548 - 3
@@ -258,7 +263,7 @@ def test_jitter_keeps_real_masks_and_boxes_together(real_data):
         jitter = plan_jitter(
             hw, 256, 0.6 + 0.1 * (number % 12), 0.5, mirrored=bool(number % 2), as_published=False
         )
-        mask_HW3 = np.repeat(decode_mask(region.mask_rle)[..., None], 3, 2) * np.uint8(255)
+        mask_HW3 = np.repeat(mask_of(region_set, region)[..., None], 3, 2) * np.uint8(255)
         square = jitter_image(mask_HW3, jitter)[..., 0]
         rows, columns = (min(256, size) for size in jitter.resized_hw)
         shown = square[:rows, :columns] > 127

@@ -5,13 +5,15 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sca_bench import scene_grammar
 from sca_bench.data.load import load_split
 from sca_bench.data.readers.scenes import render_scene
 from sca_bench.data.region_set import RegionSet
+from sca_bench.engine.thumbnails import images_folder
 from sca_bench.errors import InputError
-from sca_bench.rle import decode_mask
+from sca_bench.rle import read_mask
 from sca_bench.settings import ScenesSplit
 from sca_bench.types import ImageRecord, Region
 
@@ -108,7 +110,8 @@ def test_scenes_become_a_region_set():
     for kept, rendered in zip(regions, scene.regions, strict=True):
         assert kept.box_xyxy == rendered.box_xyxy
         assert dict(kept.slots) == dict(rendered.slots)
-        np.testing.assert_array_equal(decode_mask(kept.mask_rle), rendered.mask)
+        mask = read_mask(kept.segmentation, *rendered.mask.shape)
+        np.testing.assert_array_equal(mask, rendered.mask)
     np.testing.assert_array_equal(region_set.load_image("scene_41"), scene.image)
     region_set.check_images()
 
@@ -150,7 +153,7 @@ def test_class_names_stand_in_for_captions(captions, pattern, slots):
         assert set(region.slots) == slots
         assert dict(region.slots) == scene_grammar.parse(region.references[0])
         assert (region.region_id, region.box_xyxy) == (whole.region_id, whole.box_xyxy)
-        assert region.mask_rle == whole.mask_rle
+        assert region.segmentation == whole.segmentation
 
 
 def test_there_are_as_many_classes_as_said():
@@ -164,3 +167,40 @@ def test_places_of_images():
     assert [region_set.image_id(k) for k in (0, 1)] == ["a", "b"]
     with pytest.raises(IndexError):
         region_set.image_id(2)
+
+
+def test_what_is_done_to_pictures_is_counted_once_for_the_split(tmp_path):
+    grey16 = np.zeros((4, 6), np.uint16)
+    names = {"plain.png": None, "upright.webp": 6, "stored.webp": 6, "upside.webp": 3}
+    for name, orientation in names.items():
+        exif = Image.Exif()
+        if orientation:
+            exif[0x0112] = orientation
+        Image.new("RGB", (6, 4)).save(tmp_path / name, exif=exif)
+    Image.fromarray(grey16).save(tmp_path / "deep.png")
+    sizes = dict.fromkeys((*names, "deep.png"), (6, 4)) | {"upright.webp": (4, 6)}
+    records = [ImageRecord(n, *sizes[n], str(tmp_path / n)) for n in sizes]
+    regions = tuple(region(name, name) for name in sizes)
+    region_set = RegionSet("toy", {r.image_id: r for r in records}, regions)
+    assert region_set.picture_notes() == [
+        "toy: images: 1 left as stored, against EXIF: only so they have the annotated size; "
+        "1 of 16 bits a channel, the upper 8 are kept; 2 turned upright as EXIF says"
+    ]
+    plain = RegionSet("toy", {"plain.png": records[0]}, (region("1", "plain.png"),))
+    assert plain.picture_notes() == []
+    assert (
+        load_split(ScenesSplit(dataset="scenes", num_images=1, first_seed=0)).picture_notes() == []
+    )
+
+
+def test_thumbnails_of_pictures_that_read_otherwise_have_a_folder_of_their_own(tmp_path):
+    def folder_of(picture):
+        picture.save(tmp_path / "a.png")
+        record = ImageRecord("a", 6, 4, str(tmp_path / "a.png"))
+        region_set = RegionSet("toy", {"a": record}, (region("1", "a"),))
+        return images_folder(tmp_path, region_set), region_set.digest()
+
+    plain, digest = folder_of(Image.new("RGB", (6, 4)))
+    assert plain == tmp_path / "images" / digest[:12]
+    deep, _ = folder_of(Image.fromarray(np.zeros((4, 6), np.uint16)))
+    assert deep != plain

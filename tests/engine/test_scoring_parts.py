@@ -1,6 +1,7 @@
 """Scoring finished runs: subsets beside the whole, and images only for metrics that look."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -282,3 +283,31 @@ def test_another_file_under_a_subset_s_name_is_scored_anew(runs, tmp_path):
     assert score_runs(store, jobs, ["exact_match"], lambda text: None, part) == 1
     assert store.record("c1", 0).scores["part/exact_match"].value == 1.0
     assert store.region_scores("c1", 0)["parts"]["part"]["region_ids"] == [ids[1]]
+
+
+def test_what_an_older_revision_of_a_metric_gave_is_scored_anew(runs, monkeypatch):
+    metrics = ["exact_match", "caption_length"]
+    now = registry.OWN_REVISION
+    monkeypatch.setattr(registry, "OWN_REVISION", "1")
+    _, record, _ = _score(runs, metrics, FIRST)
+    assert is_scored(record, metrics, FIRST)
+    monkeypatch.setattr(registry, "OWN_REVISION", now)
+    assert not is_scored(record, metrics, FIRST)
+    count, record, _ = _score(runs, metrics, FIRST)
+    names = [f"{part}{metric}" for part in ("", "one_per_image/") for metric in metrics]
+    assert (count, {record.scores[name].signature["version"] for name in names}) == (1, {now})
+    assert _score(runs, metrics, FIRST)[0] == 0
+
+
+def test_a_score_is_not_given_up_for_a_reason(runs, monkeypatch):
+    """Where others are scored anew, a metric that cannot be computed here keeps its value."""
+    store, _, _ = runs
+    _, record, _ = _score(runs, ["exact_match", "caption_length"])
+    kept = record.scores["exact_match"]
+    broken = replace(registry.METRICS["exact_match"], fault="its model is gone")
+    monkeypatch.setitem(registry.METRICS, "exact_match", broken)
+    record.scores.pop("caption_length")
+    store.save(record)
+    _, record, _ = _score(runs, ["exact_match", "caption_length"])
+    assert record.scores["exact_match"] == kept
+    assert record.scores["caption_length"].value is not None

@@ -146,3 +146,48 @@ def test_rows_made_in_memory_are_checked_too():
         check_rows([row, row])
     with pytest.raises(InputError, match="1: references: there are none"):
         check_rows([CaptionRow("1", "1", "a", ())])
+
+
+# --- ids and texts ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [7, "7", 7.0])
+def test_an_id_is_one_id_however_it_is_written(tmp_path, value):
+    path = _write(tmp_path, json.dumps(GOOD | {"region_id": value, "image_id": value}))
+    assert (read_rows(path)[0].region_id, read_rows(path)[0].image_id) == ("7", "7")
+
+
+@pytest.mark.parametrize("second", ["7", 7.0])
+def test_ids_that_become_equal_are_refused(tmp_path, second):
+    lines = [json.dumps(GOOD | {"region_id": value}) for value in (7, second)]
+    path = _write(tmp_path, "\n".join(lines))
+    with pytest.raises(InputError, match="line 2: region_id: '7' appears twice, first in line 1"):
+        read_rows(path)
+
+
+@pytest.mark.parametrize("value", [7.5, True, None, ""])
+def test_what_is_no_id_is_refused(tmp_path, value):
+    path = _write(tmp_path, json.dumps(GOOD | {"image_id": value}))
+    with pytest.raises(InputError, match=r"image_id: is .*, expected a non-empty string"):
+        read_rows(path)
+
+
+HALF = "\ud83d a cat"
+
+
+@pytest.mark.parametrize(
+    ("more", "key"),
+    [
+        ({"caption": HALF}, "caption"),
+        ({"references": ["a", HALF]}, "references: 1"),
+        ({"slots": {"colour": HALF}}, "slots: colour"),
+    ],
+)
+def test_half_a_character_is_refused_with_its_place(tmp_path, more, key):
+    path = _write(tmp_path, json.dumps(GOOD) + "\n" + json.dumps(GOOD | {"region_id": 2} | more))
+    line = rf"rows.jsonl: line 2: {key}: holds \\ud83d, half of a character \(region_id 2\)"
+    with pytest.raises(InputError, match=line):
+        read_rows(path)
+    listed = _write(tmp_path, json.dumps([GOOD, GOOD | {"region_id": 2} | more]), "rows.json")
+    with pytest.raises(InputError, match=rf"rows.json: record 2: {key}: holds \\ud83d, half of"):
+        read_rows(listed)

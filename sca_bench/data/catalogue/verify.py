@@ -12,7 +12,7 @@ from sca_bench.data.catalogue.types import DataSet, PublishedCount
 from sca_bench.data.index.lookup import annotations_of
 from sca_bench.data.load import load_split
 from sca_bench.data.readers.collector import CROWD, EMPTY_PHRASE, NO_REGION, NOT_MET
-from sca_bench.data.readers.json_files import check, get, read_json
+from sca_bench.data.readers.json_files import check, get, get_id, read_json
 from sca_bench.data.region_set import RegionSet
 from sca_bench.errors import InputError, at
 
@@ -136,16 +136,15 @@ def _coco_rows(file: Path, sets: dict[str, RegionSet], coco: Path | None) -> Ite
     """Say how many images of each split are COCO's too, and in which of its parts."""
     names: dict[str, str] = {}
     for index, record in enumerate(check(read_json(file, "image_data"), "a list", str(file))):
-        image_id = str(get(record, "image_id", "an id", file, index))
+        image_id = get_id(record, "image_id", file, index)
         if record.get("coco_id") is not None:
-            names[image_id] = str(get(record, "coco_id", "an id", file, index))
+            names[image_id] = get_id(record, "coco_id", file, index)
     parts: dict[str, set[str]] = {}
     for part in _COCO_FILES if coco is not None else ():
         annotations = Path(coco or "") / "annotations" / f"instances_{part}.json"
         images = get(read_json(annotations, "--coco"), "images", "a list", annotations)
         parts[part] = {
-            str(get(image, "id", "an id", annotations, "images", k))
-            for k, image in enumerate(images)
+            get_id(image, "id", annotations, "images", k) for k, image in enumerate(images)
         }
     for name, region_set in sets.items():
         own = {names[image_id] for image_id in region_set.images if image_id in names}

@@ -96,8 +96,8 @@ def _fill(
     _texts(folder, "image_names", names)
     _texts(folder, "region_ids", (region.region_id for region in regions))
     _texts(folder, "references", (text for r in regions for text in r.references))
-    if any(region.mask_rle is not None for region in regions):
-        _texts(folder, "masks", (_mask_text(region) for region in regions))
+    if any(region.segmentation for region in regions):
+        _texts(folder, "masks", (region.segmentation for region in regions))
     sizes_hw = np.array([(image.height, image.width) for image in images], dtype=np.int32)
     ids = np.array([image.image_id.encode() for image in images])
     arrays: dict[str, NDArray[Any]] = {
@@ -246,10 +246,6 @@ def _json_sha256(value: Any) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
-def _mask_text(region: Region) -> str:
-    return "" if region.mask_rle is None else json.dumps(region.mask_rle)
-
-
 def _texts(folder: Path, name: str, texts: Iterable[str]) -> None:
     ends = [0]
     with (folder / f"{name}.bin").open("wb") as handle:
@@ -386,12 +382,11 @@ class _Regions(Sequence[Region]):
     def _region(self, index: int, image_id: str) -> Region:
         start = self._reference_ends[index - 1] if index else 0
         end = self._reference_ends[index]
-        mask = self._masks[index] if self._masks is not None else ""
         return Region(
             self._ids[index],
             image_id,
             self._boxes_xyxy[index],
             tuple(self._references[k] for k in range(start, end)),
             _NO_SLOTS,
-            json.loads(mask) if mask else None,
+            self._masks[index] if self._masks is not None else "",
         )

@@ -81,7 +81,7 @@ class RegionDataset(Dataset[ImageSample]):
         with_originals: Yield images as they are stored, mirrored or cut as the model input is.
 
     Raises:
-        InputError: The prompt needs masks, and a region has none.
+        InputError: The prompt needs masks, and a region has none that can be used.
         ValueError: Points in masks are asked for of jittered images, whose masks are not cut.
     """
 
@@ -238,7 +238,7 @@ class RegionDataset(Dataset[ImageSample]):
         boxes_xyxy_input_R4 = scale_boxes(boxes_xyxy_R4, shown_hw, input_hw)
         points = None
         if self.prompt in WITH_POINT:
-            points = self._points(regions, boxes_xyxy_input_R4, record.width, shown_hw, look)
+            points = self._points(regions, boxes_xyxy_input_R4, record, shown_hw, look)
         return ImageSample(
             image_id=image_id,
             region_ids=tuple(region.region_id for region in regions),
@@ -259,16 +259,16 @@ class RegionDataset(Dataset[ImageSample]):
         self,
         regions: Sequence[Region],
         boxes_xyxy_input_R4: NDArray[np.float64],
-        width: int,
+        record: ImageRecord,
         shown_hw: tuple[int, int],
         look: _Look,
     ) -> Tensor:
         """Return one point of each region in model-input pixels, (R, 1, 2)."""
         mirrored = look.view == FLIPPED or (look.jitter is not None and look.jitter.mirrored)
         if self.prompt == "mask_point":
-            points_R2 = mask_points(regions, self.prompt_seed)
+            points_R2 = mask_points(regions, (record.height, record.width), self.prompt_seed)
             if mirrored:
-                points_R2[:, 0] = width - points_R2[:, 0]
+                points_R2[:, 0] = record.width - points_R2[:, 0]
             # A point scales as the corner of a box does.
             corners_R4 = np.concatenate([points_R2, points_R2], axis=1)
             input_hw = resized_hw(*shown_hw, self.image_size)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from sca_bench.boxes import centre_points
 from sca_bench.data.region_set import RegionSet
 from sca_bench.errors import InputError
-from sca_bench.rle import decode_mask
-from sca_bench.types import Prompt, Region
+from sca_bench.rle import mask_runs, read_mask, segmentation_rle
+from sca_bench.types import ImageRecord, Prompt, Region
 
 WITH_BOX = ("box", "box_point", "sam_mask_point")
 WITH_POINT = ("point", "box_point", "random_point", "mask_point")
@@ -57,37 +57,55 @@ def box_points(
     return points_R2
 
 
-def mask_points(regions: Sequence[Region], seed: int) -> NDArray[np.float64]:
+def mask_points(
+    regions: Sequence[Region], image_hw: tuple[int, int], seed: int
+) -> NDArray[np.float64]:
     """Return the centre of one pixel (R, 2) of each region's mask, x then y in original pixels.
 
     Every pixel of a mask is equally likely.
 
-    Raises:
-        InputError: A region has no mask, or an empty one.
+    Args:
+        regions: Regions of one image, each with a mask that `check_masks` has seen.
+        image_hw: Height and width of the image.
+        seed: Seed of the points.
     """
-    return np.array([_mask_point(region, seed) for region in regions]).reshape(-1, 2)
+    return np.array([_mask_point(region, image_hw, seed) for region in regions]).reshape(-1, 2)
 
 
 def check_masks(region_set: RegionSet) -> None:
-    """See that every region has a mask to draw a point from.
+    """See that every region has a mask to draw a point from: here masks are read first.
 
     Raises:
-        InputError: One has none.
+        InputError: One has none, or what it has is no mask, or one without a pixel.
     """
-    for region in region_set.regions:
-        if region.mask_rle is None:
-            problem = f"mask_point needs a mask of every region; region {region.region_id} has none"
-            fix = (
-                "use random_point, or data with masks: scenes, coco_instances, coco_panoptic with "
-                "its `panoptic` folder, refcoco"
-            )
-            raise InputError(region_set.name, "eval.prompt", problem, fix)
+    for part in region_set.parts:
+        check_masks(part.region_set)
+    for image_id, record in region_set.images.items() if not region_set.parts else ():
+        for region in region_set.regions_of(image_id):
+            problem, fix = _mask_fault(region, record)
+            if problem:
+                raise InputError(region_set.name, "eval.prompt", problem, fix)
 
 
-def _mask_point(region: Region, seed: int) -> tuple[float, float]:
-    rows, columns = np.nonzero(decode_mask(region.mask_rle)) if region.mask_rle else ((), ())
-    if not len(rows):
-        fix = "use random_point, or leave the region out"
-        raise InputError(region.region_id, "mask_rle", "the region's mask has no pixel", fix)
+def _mask_fault(region: Region, record: ImageRecord) -> tuple[str, str]:
+    """Return why a region has no mask to draw a point in, and the way out; nothing where it has."""
+    if not region.segmentation:
+        return (
+            f"mask_point needs a mask of every region; region {region.region_id} has none",
+            "use random_point, or data with masks: scenes, coco_instances, coco_panoptic with "
+            "its `panoptic` folder, refcoco",
+        )
+    start = f"mask_point needs a mask of every region; that of region {region.region_id}"
+    try:
+        runs = mask_runs(segmentation_rle(region.segmentation, record.height, record.width))
+    except ValueError as fault:
+        return f"{start} is none: {fault}", "correct its segmentation, or use random_point"
+    if not runs[1::2].any():
+        return f"{start} has no pixel", "use random_point, or leave the region out"
+    return "", ""
+
+
+def _mask_point(region: Region, image_hw: tuple[int, int], seed: int) -> tuple[float, float]:
+    rows, columns = np.nonzero(read_mask(region.segmentation, *image_hw))
     chosen = int(uniform_pair(seed, region.region_id)[0] * len(rows))
     return float(columns[chosen]) + 0.5, float(rows[chosen]) + 0.5

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sca_bench.data.image_files import ImageFolder
-from sca_bench.data.readers.json_files import check, claim, get, key_path, read_json, shown
+from sca_bench.data.readers.json_files import check, claim, get, get_id, key_path, read_json, shown
 from sca_bench.errors import InputError
 from sca_bench.types import ImageRecord
 
@@ -17,7 +17,7 @@ class CocoFile:
 
     Attributes:
         file: Its name.
-        categories: Category id -> name.
+        categories: Category id as a text -> name.
 
     Args:
         file: Its name.
@@ -34,9 +34,9 @@ class CocoFile:
         check(content, "an object", self.file, "top level")
         self._images = get(content, "images", "a list", self.file)
         self._annotations = get(content, "annotations", "a list", self.file)
-        self.categories: dict[int | str, str] = {}
+        self.categories: dict[str, str] = {}
         for index, category in enumerate(get(content, "categories", "a list", self.file)):
-            category_id = get(category, "id", "an id", self.file, "categories", index)
+            category_id = get_id(category, "id", self.file, "categories", index)
             if category_id in self.categories:
                 raise InputError(
                     self.file, key_path(("categories", index)), f"id {category_id} occurs twice"
@@ -55,7 +55,7 @@ class CocoFile:
         rows: dict[str, tuple[ImageRecord, dict[str, Any], Annotations]] = {}
         for index, entry in enumerate(self._images):
             at = ("images", index)
-            image_id = str(get(entry, "id", "an id", self.file, *at))
+            image_id = get_id(entry, "id", self.file, *at)
             claim(seen, image_id, self.file, *at, "id")
             name = get(entry, "file_name", "a string", self.file, *at)
             record = ImageRecord(
@@ -67,7 +67,7 @@ class CocoFile:
             rows[image_id] = (record, entry, [])
         for index, annotation in enumerate(self._annotations):
             at = ("annotations", index)
-            image_id = str(get(annotation, "image_id", "an id", self.file, *at))
+            image_id = get_id(annotation, "image_id", self.file, *at)
             if image_id not in rows:
                 problem = f"image {image_id} is not among the images"
                 raise InputError(self.file, key_path((*at, "image_id")), problem)
@@ -80,7 +80,7 @@ class CocoFile:
         Raises:
             InputError: It names no category, or one that the file does not define.
         """
-        category_id = get(record, "category_id", "an id", self.file, *at)
+        category_id = get_id(record, "category_id", self.file, *at)
         if category_id not in self.categories:
             raise InputError(
                 self.file,

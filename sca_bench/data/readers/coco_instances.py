@@ -14,8 +14,8 @@ from pathlib import Path
 from sca_bench.data.image_files import ImageFolder
 from sca_bench.data.readers.coco import CocoFile
 from sca_bench.data.readers.collector import CROWD, Collector
-from sca_bench.data.readers.json_files import claim, get
-from sca_bench.data.readers.segmentation import encode_segmentation
+from sca_bench.data.readers.json_files import claim, get, get_id
+from sca_bench.data.readers.segmentation import given_mask
 from sca_bench.data.region_set import RegionSet
 from sca_bench.settings import CocoInstancesSplit, GritSplit, Objects365Split, V3DetSplit
 from sca_bench.types import ImageRecord
@@ -71,16 +71,13 @@ def _add(
     if split.dataset == "v3det" and "id" not in annotation:
         region_id = str(index)
     else:
-        region_id = str(get(annotation, "id", "an id", coco.file, *at))
+        region_id = get_id(annotation, "id", coco.file, *at)
     claim(seen, region_id, coco.file, *at, "id")
     if coco.is_crowd(annotation, *at):
         collector.drop(CROWD)
         return
-    mask = encode_segmentation(
-        annotation.get("segmentation"), image.height, image.width, coco.file, *at, "segmentation"
-    )
     if split.dataset == "visual_genome_grit":
         phrase = get(annotation, "caption", "a string", coco.file, *at)
     else:
         phrase = instance_phrase(coco.category(annotation, *at))
-    collector.add(region_id, coco.box_xywh(annotation, *at), (phrase,), mask)
+    collector.add(region_id, coco.box_xywh(annotation, *at), (phrase,), given_mask(annotation))

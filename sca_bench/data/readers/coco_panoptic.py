@@ -8,6 +8,8 @@ Source: https://cocodataset.org/#format-data
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from sca_bench.data.image_files import ImageFolder
 from sca_bench.data.readers.coco import CocoFile
 from sca_bench.data.readers.collector import CROWD, Collector
-from sca_bench.data.readers.json_files import claim, get, key_path
+from sca_bench.data.readers.json_files import claim, get, get_id, key_path, shown
 from sca_bench.data.readers.segmentation import read_panoptic_png
 from sca_bench.data.region_set import RegionSet
 from sca_bench.errors import InputError
@@ -86,22 +88,30 @@ def read_coco_panoptic(split: CocoPanopticSplit) -> RegionSet:
             seen: set[str] = set()
             for number, segment in enumerate(segments):
                 at = ("annotations", index, "segments_info", number)
-                segment_id = get(segment, "id", "an integer", coco.file, *at)
+                segment_id = get_id(segment, "id", coco.file, *at)
                 region_id = f"{image.image_id}_{segment_id}"
                 claim(seen, region_id, coco.file, *at, "id")
                 if coco.is_crowd(segment, *at):
                     collector.drop(CROWD)
                     continue
-                mask = None
+                mask = ""
                 if ids_HW is not None:
-                    mask_HW = ids_HW == segment_id
+                    mask_HW = ids_HW == _colour_number(segment_id, coco.file, *at)
                     if not mask_HW.any():
                         problem = f"{segment_id} has no pixel in {annotation['file_name']}"
                         raise InputError(coco.file, key_path((*at, "id")), problem)
-                    mask = encode_mask(mask_HW)
+                    mask = json.dumps(encode_mask(mask_HW))
                 phrase = panoptic_phrase(coco.category(segment, *at))
                 collector.add(region_id, coco.box_xywh(segment, *at), (phrase,), mask)
     return collector.finish()
+
+
+def _colour_number(segment_id: str, file: str, *at: str | int) -> int:
+    """Return the number that a segment's pixels hold: its id."""
+    if not re.fullmatch("[0-9]{1,8}", segment_id):
+        problem = f"expected a number of R + 256 G + 65536 B, found {shown(segment_id)}"
+        raise InputError(file, key_path((*at, "id")), problem)
+    return int(segment_id)
 
 
 def _segment_ids(

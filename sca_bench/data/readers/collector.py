@@ -80,7 +80,7 @@ class Collector:
         region_id: str,
         box_xywh: tuple[float, float, float, float],
         references: tuple[str, ...],
-        mask_rle: Mapping[str, object] | None = None,
+        segmentation: str = "",
     ) -> None:
         """Take one annotation of the open image: keep it, or count why not.
 
@@ -89,7 +89,7 @@ class Collector:
             box_xywh: Left, top, width, height in original pixels.
             references: Its references; runs of white space become one blank, none at the ends,
                 and empty ones are left out, both unless the split reads them as published.
-            mask_rle: COCO run-length mask in original pixels, if there is one.
+            segmentation: Its mask as `Region` holds it.
         """
         image = self._image
         assert image is not None, "open_image comes first"
@@ -111,7 +111,7 @@ class Collector:
         self._num_clipped += box != box_xyxy
         self._images[image.image_id] = image
         self._regions.append(
-            Region(region_id, image.image_id, box, references, _NO_SLOTS, mask_rle)
+            Region(region_id, image.image_id, box, references, _NO_SLOTS, segmentation)
         )
 
     def finish(self) -> RegionSet:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sca_bench.errors import InputError
+from sca_bench.texts import NO_TEXT_FIX, id_text, read_json_text
 
 _MISSING = object()
 
@@ -21,7 +22,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "a string": lambda v: isinstance(v, str),
     "a list": lambda v: isinstance(v, list),
     "an object": lambda v: isinstance(v, dict),
-    "an id": lambda v: isinstance(v, int | str) and not isinstance(v, bool) and v != "",
+    "an id": lambda v: id_text(v) is not None,
     "0 or 1": lambda v: isinstance(v, int) and v in (0, 1),
 }
 
@@ -31,7 +32,6 @@ _AT_ONCE: dict[str, type] = {
     "a string": str,
     "a list": list,
     "an object": dict,
-    "an id": int,
 }
 """A value of exactly this type is of the kind; spares millions of regions the calls above."""
 
@@ -60,11 +60,13 @@ def read_json(path: str | Path, key: str) -> Any:
         key: The setting that names it, for the message.
 
     Raises:
-        InputError: No such file, not a file, not UTF-8, or not (complete) JSON.
+        InputError: No such file, not a file, not UTF-8, not (complete) JSON, or JSON with a text
+            that is not Unicode.
     """
     file = Path(path)
     try:
-        return json.loads(file.read_bytes())
+        text = file.read_bytes()
+        content, no_text = read_json_text(text.decode(json.detect_encoding(text)))
     except FileNotFoundError:
         raise InputError(file, key, "no such file", f"give the right path in {key}") from None
     except OSError as fault:
@@ -78,6 +80,13 @@ def read_json(path: str | Path, key: str) -> Any:
         ) from None
     except UnicodeDecodeError:
         raise InputError(file, key, "is not a UTF-8 text file; expected JSON") from None
+    except ValueError as fault:  # a number of more digits than Python reads
+        raise InputError(file, key, f"is not JSON: {fault}") from None
+    except RecursionError:
+        raise InputError(file, key, "is not JSON: nested too deeply") from None
+    if no_text is not None:
+        raise InputError(file, key_path(no_text.at), no_text.problem, NO_TEXT_FIX)
+    return content
 
 
 def check(value: Any, kind: str, file: str | Path, *at: Part) -> Any:
@@ -85,7 +94,7 @@ def check(value: Any, kind: str, file: str | Path, *at: Part) -> Any:
 
     Args:
         value: Anything out of a JSON file.
-        kind: One of the kinds of this module, such as "a number" (finite) or "an id".
+        kind: One of the kinds of this module, such as "a number" (finite).
         file: The file, for the message.
         *at: The way to the value inside the file.
 
@@ -114,6 +123,28 @@ def get(record: Any, key: str, kind: str, file: str | Path, *at: Part) -> Any:
     if not _KINDS[kind](value):
         raise InputError(file, key_path((*at, key)), f"expected {kind}, found {shown(value)}")
     return value
+
+
+def get_id(record: Any, key: str, file: str | Path, *at: Part) -> str:
+    """Return the id `record[key]` as a text: 7, "7" and 7.0 are one id.
+
+    Raises:
+        InputError: As in `get`.
+    """
+    value = record.get(key) if isinstance(record, dict) else None
+    if type(value) is int:
+        return str(value)
+    return check_id(get(record, key, "an id", file, *at), file, *at, key)
+
+
+def check_id(value: Any, file: str | Path, *at: Part) -> str:
+    """Return the id as a text, if it is one.
+
+    Raises:
+        InputError: It is none.
+    """
+    text = id_text(value)
+    return str(check(value, "an id", file, *at)) if text is None else text
 
 
 def claim(seen: set[Any], item: Hashable, file: str | Path, *at: Part) -> None:

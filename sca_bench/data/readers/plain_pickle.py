@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
 from pathlib import Path
 from typing import Any, NoReturn
 
+from sca_bench.data.readers.json_files import key_path
 from sca_bench.errors import InputError
+from sca_bench.texts import NO_TEXT_FIX, find_no_text
+
+_MAY_HOLD_NO_TEXT = re.compile(rb"\xed[\xa0-\xbf]|\\u[dD][89a-fA-F]")
+"""How the binary protocols write half of a surrogate pair, and how the oldest one does."""
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -32,7 +38,8 @@ def read_plain_pickle(path: str | Path, key: str) -> Any:
         key: The setting that names it, for messages.
 
     Raises:
-        InputError: No such file, a damaged one, or one that holds more than plain data.
+        InputError: No such file, a damaged one, one that holds more than plain data, or a text
+            that is not Unicode.
     """
     file = Path(path)
     try:
@@ -42,9 +49,13 @@ def read_plain_pickle(path: str | Path, key: str) -> Any:
     except OSError as fault:
         raise InputError(file, key, f"cannot be read: {fault.strerror}") from None
     try:
-        return _PlainUnpickler(io.BytesIO(content), encoding="utf-8").load()
+        values = _PlainUnpickler(io.BytesIO(content), encoding="utf-8").load()
     except Exception as fault:  # a damaged pickle can raise anything
         problem = f"is no readable pickle of plain data: {fault or type(fault).__name__}"
         raise InputError(
             file, key, problem, "fetch it again, or give JSON of the same structure"
         ) from None
+    no_text = find_no_text(values) if _MAY_HOLD_NO_TEXT.search(content) else None
+    if no_text is not None:
+        raise InputError(file, key_path(no_text.at), no_text.problem, NO_TEXT_FIX)
+    return values

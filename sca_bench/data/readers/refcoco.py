@@ -17,9 +17,9 @@ from typing import Any
 from sca_bench.data.image_files import ImageFolder
 from sca_bench.data.readers.coco import CocoFile
 from sca_bench.data.readers.collector import Collector
-from sca_bench.data.readers.json_files import check, claim, get, key_path, read_json, shown
+from sca_bench.data.readers.json_files import check, claim, get, get_id, key_path, read_json, shown
 from sca_bench.data.readers.plain_pickle import read_plain_pickle
-from sca_bench.data.readers.segmentation import encode_segmentation
+from sca_bench.data.readers.segmentation import given_mask
 from sca_bench.data.region_set import RegionSet
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.settings import RefCocoSplit
@@ -73,8 +73,9 @@ def _by_image(split: RefCocoSplit) -> _Refs:
     refs: _Refs = {}
     seen: set[str] = set()
     for index, ref in enumerate(check(_read(file), "a list", file, "top level")):
-        claim(seen, str(get(ref, "ref_id", "an id", file, index)), file, index, "ref_id")
-        image_id = str(get(ref, "image_id", "an id", file, index))
+        ref_id = get_id(ref, "ref_id", file, index)
+        claim(seen, ref_id, file, index, "ref_id")
+        image_id = get_id(ref, "image_id", file, index)
         refs.setdefault(image_id, []).append((index, ref))
     return refs
 
@@ -115,27 +116,23 @@ def _add(
     refs: list[tuple[int, dict[str, Any]]],
     annotations: list[tuple[int, dict[str, Any]]],
 ) -> None:
-    by_id = {
-        str(get(a, "id", "an id", coco.file, "annotations", i)): (i, a) for i, a in annotations
-    }
+    by_id: dict[str, tuple[int, dict[str, Any]]] = {}
+    seen: set[str] = set()
+    for i, a in annotations:
+        annotation_id = get_id(a, "id", coco.file, "annotations", i)
+        claim(seen, annotation_id, coco.file, "annotations", i, "id")
+        by_id[annotation_id] = (i, a)
     for index, ref in refs:
-        annotation_id = str(get(ref, "ann_id", "an id", file, index))
+        annotation_id = get_id(ref, "ann_id", file, index)
         if annotation_id not in by_id:
             problem = f"image {image.image_id} has no annotation {annotation_id} in {coco.file}"
             raise InputError(file, key_path((index, "ann_id")), problem)
         position, annotation = by_id[annotation_id]
         at = ("annotations", position)
-        mask = encode_segmentation(
-            annotation.get("segmentation"),
-            image.height,
-            image.width,
-            coco.file,
-            *at,
-            "segmentation",
-        )
         sentences = get(ref, "sentences", "a list", file, index)
         texts = tuple(_text(s, file, index, "sentences", k) for k, s in enumerate(sentences))
-        collector.add(str(ref["ref_id"]), coco.box_xywh(annotation, *at), texts, mask)
+        box_xywh = coco.box_xywh(annotation, *at)
+        collector.add(get_id(ref, "ref_id", file, index), box_xywh, texts, given_mask(annotation))
 
 
 def _text(sentence: Any, file: str, *at: str | int) -> str:

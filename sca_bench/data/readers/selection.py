@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from sca_bench.data.readers.json_files import check, claim, read_json
+from sca_bench.data.readers.json_files import check, check_id, claim, read_json
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.settings import (
     CocoInstancesSplit,
@@ -137,5 +137,5 @@ def _read_ids(file: str, split: str | None) -> set[str]:
         raise InputError(file, ".".join(at), "the list of image ids is empty")
     ids: set[str] = set()
     for index, item in enumerate(listed):
-        claim(ids, str(check(item, "an id", file, *at, index)), file, *at, index)
+        claim(ids, check_id(item, file, *at, index), file, *at, index)
     return ids

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from sca_bench.data.image_files import ImageFolder
 from sca_bench.data.readers.collector import Collector
-from sca_bench.data.readers.json_files import check, claim, get, read_json
+from sca_bench.data.readers.json_files import check, claim, get, get_id, read_json
 from sca_bench.data.region_set import RegionSet
 from sca_bench.errors import InputError
 from sca_bench.settings import VisualGenomeSplit
@@ -41,7 +41,7 @@ def read_visual_genome(split: VisualGenomeSplit) -> RegionSet:
     seen_images: set[str] = set()
     seen_regions: set[str] = set()
     for index, entry in enumerate(check(read_json(file, "regions"), "a list", file, "top level")):
-        image_id = str(get(entry, "id", "an id", file, index))
+        image_id = get_id(entry, "id", file, index)
         claim(seen_images, image_id, file, index, "id")
         regions = get(entry, "regions", "a list", file, index)
         if image_id not in records:
@@ -54,9 +54,9 @@ def read_visual_genome(split: VisualGenomeSplit) -> RegionSet:
         for number, region in enumerate(regions):
             at = (index, "regions", number)
             id_key, image_key = _keys(region)
-            region_id = str(get(region, id_key, "an id", file, *at))
+            region_id = get_id(region, id_key, file, *at)
             claim(seen_regions, region_id, file, *at, id_key)
-            owner = str(get(region, image_key, "an id", file, *at))
+            owner = get_id(region, image_key, file, *at)
             if owner != image_id:
                 key = f"[{index}].regions[{number}].{image_key}"
                 raise InputError(file, key, f"is {owner}, but it stands under image {image_id}")
@@ -83,7 +83,7 @@ def _read_image_data(file: str) -> dict[str, tuple[dict[str, Any], int]]:
     seen: set[str] = set()
     content = check(read_json(file, "image_data"), "a list", file, "top level")
     for index, record in enumerate(content):
-        image_id = str(get(record, "image_id", "an id", file, index))
+        image_id = get_id(record, "image_id", file, index)
         claim(seen, image_id, file, index, "image_id")
         records[image_id] = (record, index)
     return records

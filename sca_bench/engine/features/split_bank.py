@@ -10,25 +10,26 @@ from sca_bench.data.region_set import RegionSet
 from sca_bench.engine.features.bank import FeatureBank, Keys, RowShapes, image_key
 from sca_bench.engine.features.cache import Cache
 from sca_bench.errors import InputError
-from sca_bench.files import FileDigests
 from sca_bench.models.sam.dims import sam_dims
+from sca_bench.pixels import PictureDigests
 from sca_bench.scene_grammar import WORLD_VERSION
 from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import CellIdentity, RunSplit
 from sca_bench.types import Family
 
 
-def content_of(region_set: RegionSet, settings: CellSettings, digests: FileDigests) -> Keys:
-    """Return what names the rows of a split: images by their bytes, scenes by their world."""
+def content_of(region_set: RegionSet, settings: CellSettings, digests: PictureDigests) -> Keys:
+    """Return what names the rows of a split: images by their pixels, scenes by their world."""
 
     def content(image_id: str) -> str:
         if settings.data.blank_images:
             return "blank"
-        path = region_set.images[image_id].path
+        record = region_set.images[image_id]
+        path = record.path
         if not path:
             return f"{WORLD_VERSION}:{image_id}"
         try:
-            return digests.of(Path(path))
+            return digests.of(Path(path), (record.height, record.width))
         except FileNotFoundError as error:
             raise InputError(path, "", "no such image") from error
         except OSError as error:
@@ -50,7 +51,7 @@ def open_bank(
         InputError: A store does not hold what its key says.
     """
     stores = {family: cache.store(key) for family, key in cell.store_keys(split, families).items()}
-    keys = content_of(region_set, cell.settings, FileDigests(cache.digests))
+    keys = content_of(region_set, cell.settings, PictureDigests(cache.digests))
     return FeatureBank(stores, families, keys, cell.settings.features, sams_shapes(cell))
 
 

@@ -12,7 +12,6 @@ import torch
 from sca_bench.batch import RegionBatch
 from sca_bench.boxes import resized_hw
 from sca_bench.captioner import Decoding, SharesPrefix
-from sca_bench.data.image_files import read_image
 from sca_bench.data.load import load_split
 from sca_bench.data.pipeline.preprocess import blank_image, blank_input, preprocess
 from sca_bench.engine.device import resolve_device
@@ -23,6 +22,7 @@ from sca_bench.errors import InputError, at, did_you_mean
 from sca_bench.files import file_name
 from sca_bench.models.sam.mask_image import mask_in_image
 from sca_bench.models.sam.sam import sam_dims
+from sca_bench.pixels import Picture, read_picture
 from sca_bench.settings import CellSettings, DataSettings, ScenesSplit
 from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.study.keys.fingerprint import Fingerprints, path_settings
@@ -78,7 +78,7 @@ def caption_region(
     Args:
         store: The runs folder.
         run: The run whose trained weights to use.
-        image_path: Any image file.
+        image_path: Any image file; it is read upright (`sca_bench.pixels`).
         box_xyxy: Box in original pixels, or None.
         point_xy: Foreground point in original pixels, or None.
         out: Where the overlay goes, PNG.
@@ -87,8 +87,9 @@ def caption_region(
         InputError: No prompt, a prompt outside the image, a broken image, or no such run.
     """
     record, folder = find_run(store, run)
-    image = read_image(image_path)
-    _check_prompt(image, box_xyxy, point_xy, image_path)
+    picture = read_picture(image_path)
+    _check_prompt(picture, box_xyxy, point_xy, image_path)
+    image = picture.pixels_HW3
     captioner = FinishedCaptioner(record, folder)
     captioned, mask = captioner.caption(image, box_xyxy, point_xy)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -229,10 +230,10 @@ def build_finished(record: RunRecord, cell: CellIdentity, folder: Path) -> Any:
 
 
 def _check_prompt(
-    image: np.ndarray, box: tuple[float, ...] | None, point: tuple[float, ...] | None, path: Path
+    picture: Picture, box: tuple[float, ...] | None, point: tuple[float, ...] | None, path: Path
 ) -> None:
-    height, width = image.shape[:2]
-    size = f"the image is {width} x {height} pixels"
+    height, width = picture.pixels_HW3.shape[:2]
+    size = ", ".join((f"the image is {width} x {height} pixels", *picture.notes))
     if box is None and point is None:
         raise InputError("caption", "--box", "missing", "give --box, --point or both")
     if box is not None:

@@ -11,6 +11,7 @@ from mmengine.evaluator import BaseMetric
 from sca_bench.engine.worker.cell_group import MemberPrediction
 from sca_bench.errors import CellError
 from sca_bench.files import publish
+from sca_bench.metrics.coco_caption.ptb_tokenizer import canonical
 from sca_bench.metrics.rows import PredictionRow, prediction_line
 from sca_bench.study.runs.store import PREDICTIONS
 from sca_bench.types import Prediction, Region
@@ -54,15 +55,12 @@ class ValidationSummary(_OverRegions):
 
     def __init__(self, regions: Sequence[Region]) -> None:
         super().__init__()
-        # As captions are decoded: whatever white space the references were read with.
-        self._references = {
-            r.region_id: {" ".join(text.lower().split()) for text in r.references} for r in regions
-        }
+        self._references = {r.region_id: set(map(canonical, r.references)) for r in regions}
 
     def process(self, data_batch: Any, data_samples: Sequence[MemberPrediction]) -> None:
         """Keep what the summary needs of each prediction."""
         for member, prediction, loss in data_samples:
-            hit = prediction.caption.lower() in self._references[prediction.region_id]
+            hit = canonical(prediction.caption) in self._references[prediction.region_id]
             self.results.append((member, float(hit), loss))
 
     def compute_metrics(self, results: list[tuple[str, float, float | None]]) -> dict[str, Any]:

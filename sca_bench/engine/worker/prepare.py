@@ -59,7 +59,10 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
     sets = loaders.load_splits(identity)
     outcome.messages += _check_overlaps(job, lead, sets)
     read = {identity.data_split(name): region_set for name, region_set in sets.items()}
-    outcome.messages += [f"{name}: {region_set.summary()}" for name, region_set in read.items()]
+    for name, region_set in read.items():
+        notes = region_set.picture_notes() if job.part[0] == 0 else []
+        lines = [region_set.summary(), *notes]
+        outcome.messages += [f"{name}: {line}" for line in lines]
     datasets = {
         split: loaders.make_dataset(
             sets,

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
 from sca_bench.batch import RegionBatch
 from sca_bench.captioner import EmbedsImages
@@ -26,6 +25,7 @@ from sca_bench.engine.thumbnails import images_folder
 from sca_bench.engine.worker.cell_group import autocast
 from sca_bench.files import file_name, write_atomic
 from sca_bench.models.sam.mask_image import mask_in_image
+from sca_bench.pixels import read_picture
 from sca_bench.rle import encode_mask
 from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import CellIdentity
@@ -87,8 +87,8 @@ def _thumbnail_sizes(images: Path) -> dict[str, tuple[int, int]]:
     """Return image id -> height and width of its thumbnail."""
     sizes: dict[str, tuple[int, int]] = {}
     for image_id in json.loads((images / "sizes.json").read_text(encoding="utf-8")):
-        with Image.open(images / f"{file_name(image_id)}.png") as image:
-            sizes[image_id] = (image.height, image.width)
+        thumbnail = read_picture(images / f"{file_name(image_id)}.png").pixels_HW3
+        sizes[image_id] = (thumbnail.shape[0], thumbnail.shape[1])
     return sizes
 
 

@@ -33,10 +33,11 @@ from sca_bench.errors import NotComputed
 from sca_bench.metrics.coco_caption.ptb_tokenizer import encodable
 from sca_bench.metrics.protocol import Context, Scored
 from sca_bench.metrics.rows import CaptionRow
+from sca_bench.texts import nfc
 
 SPACY_VARIABLE = "SCA_BENCH_SPACY"
 PAPERS_PIPELINE = "en_core_web_lg"
-REVISION = "1"
+REVISION = "2"
 """Raised whenever a change of this file moves a number."""
 
 _EPSILON = 1e-8
@@ -89,7 +90,7 @@ class Parser:
         words = {text: self._known[text] for text in wanted if text in self._known}
         new = [text for text in wanted if text not in words]
         num_words = num_tagged = 0
-        docs = self.pipeline.nlp.pipe(map(encodable, new), batch_size=256)
+        docs = self.pipeline.nlp.pipe((nfc(encodable(text)) for text in new), batch_size=256)
         for text, doc in zip(new, docs, strict=True):
             tagged = [(token.text, token.pos_) for token in doc]
             num_words += len(tagged)
@@ -136,7 +137,7 @@ class Parser:
 def coverage(rows: Sequence[CaptionRow], context: Context) -> list[Scored]:
     """Share of the distinct nouns (verbs) of a region's references that its caption says.
 
-    A region's references are parsed as one text, joined by spaces, as they are written. Exact:
+    A region's references are parsed as one text, joined by spaces, in NFC. Exact:
     |caption's ∩ references'| / (|references'| + 1e-8). Fuzzy (`..._fuzzy`): for each word of the
     references the largest similarity to a word of the caption, 0 where it has none, over the same
     denominator; it may be negative. A reference without a verb scores 0 and stays in the mean, as

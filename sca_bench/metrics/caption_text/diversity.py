@@ -14,13 +14,14 @@ from sca_bench.errors import NotComputed
 from sca_bench.metrics.coco_caption.ptb_tokenizer import canonical
 from sca_bench.metrics.protocol import Context, Scored
 from sca_bench.metrics.rows import CaptionRow
+from sca_bench.texts import nfc
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")  # noqa: RUF001 - an apostrophe joins
 
 
 def words(caption: str) -> list[str]:
-    """Return the words of a caption: lower case, runs of letters, digits and inner apostrophes."""
-    return _WORD.findall(caption.lower())
+    """Return the words of a caption: NFC, lower case, runs of letters, digits, apostrophes."""
+    return _WORD.findall(nfc(caption).lower())
 
 
 def caption_length(rows: Sequence[CaptionRow], context: Context) -> list[Scored]:

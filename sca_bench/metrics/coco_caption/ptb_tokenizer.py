@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from sca_bench.errors import NotComputed
 from sca_bench.metrics.coco_caption.java import Java, last_words, scorer_folder
+from sca_bench.texts import nfc
 
 TOKENIZER = "PTB (stanford-corenlp-3.4.1), lower case, punctuation removed"
 
@@ -29,8 +30,11 @@ def normalise(caption: str) -> str:
 
 
 def canonical(caption: str) -> str:
-    """Return the caption for exact comparison: case folded, runs of space collapsed, stripped."""
-    return " ".join(normalise(caption).casefold().split())
+    """Return the caption for exact comparison: NFC, case folded, runs of space collapsed, stripped.
+
+    What the field's own scorers compute is not compared so: they get captions as they are written.
+    """
+    return nfc(" ".join(normalise(nfc(caption)).casefold().split()))  # folding may take it apart
 
 
 def ptb_tokenize(java: Java, captions: Sequence[str], timeout_s: float = 600.0) -> list[str]:

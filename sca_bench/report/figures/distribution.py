@@ -16,6 +16,7 @@ from sca_bench.report.names import metric_scale, shown_number
 from sca_bench.report.read.samples import LEVEL, RESAMPLING_SEED, Sample
 from sca_bench.report.read.suite_data import SuiteData, load_json
 from sca_bench.stats.bootstrap import image_bootstrap
+from sca_bench.texts import nfc
 
 MAX_CELLS = 8
 NUM_BINS = 5
@@ -164,7 +165,7 @@ def _areas(
 
 
 def _words(text: str) -> list[str]:
-    return _WORD.findall(text.lower())
+    return _WORD.findall(nfc(text).lower())
 
 
 def _panel(

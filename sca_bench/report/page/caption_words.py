@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from sca_bench.texts import nfc
+
 Grade = Literal["", "right", "wrong"]
 
 
@@ -43,7 +45,7 @@ def grade_words(caption: str, reference: str, vocabulary: frozenset[str]) -> lis
 
 
 def _plain(word: str) -> str:
-    return word.strip(".,;:!?\"'").lower()
+    return nfc(word).strip(".,;:!?\"'").lower()
 
 
 def _words(text: str) -> list[str]:

@@ -194,8 +194,8 @@ def _refuse_mixture(first: ScoreRow, row: ScoreRow, may_differ: frozenset[str]) 
             f"numbers with different signatures cannot stand in one column: {first.cell} seed "
             f"{first.seed} has {', '.join(differing[::2])}; {row.cell} seed {row.seed} has "
             f"{', '.join(differing[1::2])}",
-            "score both with the same version and settings (delete the older run's folder "
-            "and run the suite again)",
+            "run the suite again: it scores anew what older metrics of ours gave (in other cases "
+            "delete the older run's folder first)",
         )
 
 

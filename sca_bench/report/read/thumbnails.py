@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from sca_bench.errors import InputError
 from sca_bench.files import file_name
+from sca_bench.pixels import read_picture
 from sca_bench.report.read.mask_layers import mask_layer
 from sca_bench.report.read.suite_data import load_json
 from sca_bench.rle import decode_mask
@@ -116,10 +117,9 @@ class Thumbnails:
         key = (images_dir, image_id)
         if key not in self.images:
             try:
-                with Image.open(path) as opened:
-                    image = opened.convert("RGB")
-            except (UnidentifiedImageError, OSError) as error:
-                raise InputError(path, "", f"not an image ({error})", "delete it") from error
+                image = Image.fromarray(read_picture(path).pixels_HW3)
+            except InputError as error:
+                raise InputError(path, "", error.problem, "delete it") from error
             uri = _encode(image, self.side_px)
             small = max(image.size) <= _SMALL_PX
             name = f"image-{len(self.images) + 1}"

@@ -12,13 +12,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from sca_bench import pixels
 from sca_bench.errors import InputError
-from sca_bench.files import FileDigests, folder_content
+from sca_bench.files import FileDigests, folder_content, name_text
 from sca_bench.settings import CellSettings, items_of
 from sca_bench.settings.data import INDEX_FOLDER
 from sca_bench.study.keys.hub import hub_commit
 from sca_bench.study.keys.onnx_files import external_data
-from sca_bench.walk import is_hidden
+from sca_bench.walk import is_hidden, walk
 from sca_bench.weight_paths import resolve, shards_of
 
 _NOT_FILES, _SIZES = ("random",), "config.json"
@@ -56,8 +57,9 @@ class Fingerprints:
 
     def __init__(self, memory: Path | None = None, fixes: Mapping[str, str] | None = None) -> None:
         self._files, self._fixes = FileDigests(memory), fixes
+        self._marks = pixels.picture_marks(memory)
         self._problems: dict[str, str] = {}
-        self._folders: dict[Path, str] = {}
+        self._folders: dict[tuple[Path, bool], str] = {}
 
     def inputs(self, settings: CellSettings) -> dict[str, str]:
         """Return dotted path -> digest for every path setting of a cell.
@@ -100,16 +102,31 @@ class Fingerprints:
         if path.is_file():
             return self._file(path, key)
         if path.is_dir():
-            if "data" not in key.split("."):
+            is_data = "data" in key.split(".")
+            if not is_data:
                 shards_of(path)  # all of them lie inside, or an error says which does not
-            real = path.resolve()
-            if real not in self._folders:  # a million images, named by every cell and stage
-                self._folders[real] = digest_json(folder_content(path, self._files, is_aside))
-            return self._folders[real]
+            known = path.resolve(), is_data
+            if known not in self._folders:  # a million images, named by every cell and stage
+                self._folders[known] = self._folder(path, is_data=is_data)
+            return self._folders[known]
         if key in HUB_KEYS and _HUB_ID.fullmatch(value):
             commit = hub_commit(value)
             return f"hub:{value}@{commit}" if commit else f"hub:{value}"
         raise InputError(None, key, f"{value!r}: no such file or folder", "check the path")
+
+    def _folder(self, path: Path, *, is_data: bool) -> str:
+        """Digest a folder; one with pictures that were once read as other pixels has another."""
+        digest = digest_json(folder_content(path, self._files, is_aside))
+        if not is_data:
+            return digest
+        inside = list(walk(path, is_aside))
+        marks = self._marks.of_all(file for _, file in inside)
+        marked = [
+            name_text(name)
+            for (name, _), mark in zip(inside, marks, strict=True)
+            if mark == pixels.REVISION
+        ]
+        return digest_json([digest, pixels.REVISION, marked]) if marked else digest
 
     def _untrained(self, value: str) -> str:
         """Return `random` or `random:PRESET`; of `random:FOLDER`, the content of its sizes."""

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from sca_bench.errors import InputError
+from sca_bench.texts import NO_TEXT_FIX, find_no_text
 
 MOST_VALUES = 50_000
 """Keys and values that one file may hold, counted again wherever an alias repeats them."""
@@ -179,6 +180,8 @@ class _Builder:
 
 
 def _scalar(node: yaml.ScalarNode, key: str) -> Any:
+    if no_text := find_no_text(node.value):
+        raise InputError(None, key, no_text.problem, NO_TEXT_FIX)
     if node.tag == f"{_TAG}str":
         return node.value
     _check_tag(node, (_PLAIN, *_OF_TAG), key)

@@ -1,5 +1,6 @@
 """What stands for a region: boxes, centres, and points that chance and the region's id decide."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from sca_bench.data.pipeline.prompts import WITH_BOX, WITH_POINT, mask_points, u
 from sca_bench.data.pipeline.sampling import Draw
 from sca_bench.data.region_set import RegionSet
 from sca_bench.errors import InputError
-from sca_bench.rle import decode_mask, encode_mask
+from sca_bench.rle import encode_mask, read_mask
 from sca_bench.settings import AugmentationSettings, ScenesSplit
 from sca_bench.types import ImageRecord, Region
 
@@ -66,10 +67,10 @@ def test_random_points_lie_in_their_boxes_and_fill_them(scenes):
 
 def test_mask_points_lie_in_their_masks_and_fill_them(scenes):
     region = scenes.regions[0]
-    mask = decode_mask(region.mask_rle)
+    mask = read_mask(region.segmentation, 96, 96)
     hit = np.zeros_like(mask, dtype=int)
     for seed in range(3_000):
-        ((x, y),) = mask_points([region], seed).tolist()
+        ((x, y),) = mask_points([region], (96, 96), seed).tolist()
         assert (x % 1, y % 1) == (0.5, 0.5)
         hit[int(y), int(x)] += 1
     assert not hit[~mask].any()
@@ -124,7 +125,9 @@ def test_a_mirrored_view_mirrors_the_points(scenes, prompt):
 def test_mask_points_scale_with_the_image():
     mask = np.zeros((20, 40), dtype=bool)
     mask[10, 30] = True
-    region = Region("r", "a", (30.0, 10.0, 31.0, 11.0), ("x",), mask_rle=encode_mask(mask))
+    region = Region(
+        "r", "a", (30.0, 10.0, 31.0, 11.0), ("x",), segmentation=json.dumps(encode_mask(mask))
+    )
     region_set = RegionSet("one", {"a": ImageRecord("a", 40, 20)}, (region,))
     dataset = RegionDataset(region_set, image_size=80, prompt="mask_point", with_pixels=False)
     assert dataset[Draw(0, 0)].points_xy_input_RP2.tolist() == [[[61.0, 21.0]]]
@@ -142,10 +145,12 @@ def test_without_masks_the_data_set_and_the_way_out_are_named(instances):
 
 
 def test_an_empty_mask_is_named(scenes):
-    empty = encode_mask(np.zeros((96, 96), dtype=bool))
-    region = replace(scenes.regions[0], mask_rle=empty)
-    with pytest.raises(InputError, match=r"scene_3_0: mask_rle: the region's mask has no pixel"):
-        mask_points([region], 0)
+    empty = json.dumps(encode_mask(np.zeros((96, 96), dtype=bool)))
+    first, *others = scenes.regions
+    region_set = replace(scenes, regions=(replace(first, segmentation=empty), *others))
+    line = "mask_point needs a mask of every region; that of region scene_3_0 has no pixel"
+    with pytest.raises(InputError, match=line):
+        RegionDataset(region_set, image_size=8, prompt="mask_point")
 
 
 def test_points_in_masks_are_not_jittered(scenes):

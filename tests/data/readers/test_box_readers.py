@@ -58,7 +58,7 @@ def test_objects365(read, objects365):
     assert (first.region_id, first.image_id) == (str(HUGE + 1), str(HUGE))
     assert first.references == ("Cabinet shelf",)
     assert first.box_xyxy == (1.5, 2.0, 5.5, 7.0)
-    assert second.mask_rle is None
+    assert second.segmentation == ""
     assert region_set.dropped == {"crowd": 1}
     assert region_set.name == "objects365 annotations.json"
     assert list(read("objects365", objects365, split="patch19").images) == ["2"]

@@ -10,7 +10,7 @@ from sca_bench.boxes import tight_box
 from sca_bench.data.load import load_split
 from sca_bench.data.readers.plain_pickle import read_plain_pickle
 from sca_bench.errors import InputError, at
-from sca_bench.rle import decode_mask
+from sca_bench.rle import read_mask
 from sca_bench.settings import RefCocoSplit
 
 WHERE = "suite.yaml"
@@ -92,8 +92,8 @@ def test_every_sentence_is_a_reference(files):
     assert (first.region_id, first.image_id) == ("8", "1")
     assert first.references == ("left woman", "woman in red")
     assert second.box_xyxy == (5.5, 2.0, 9.5, 5.0)
-    assert tight_box(decode_mask(first.mask_rle)) == first.box_xyxy
-    assert second.mask_rle is None
+    assert tight_box(read_mask(first.segmentation, 10, 20)) == first.box_xyxy
+    assert second.segmentation == ""
 
 
 @pytest.mark.parametrize(

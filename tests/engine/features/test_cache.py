@@ -20,9 +20,11 @@ from sca_bench.engine.features.cache import Cache, folder_bytes, store_folders
 from sca_bench.engine.features.shards import Rows, ShardStore
 from sca_bench.engine.features.split_bank import content_of
 from sca_bench.errors import InputError
-from sca_bench.files import FileDigests
+from sca_bench.files import file_sha256
 from sca_bench.metrics.rows import read_rows
+from sca_bench.pixels import PictureDigests
 from sca_bench.study.runs.store import PREDICTIONS, Store
+from sca_bench.types import ImageRecord
 
 
 def result(job):
@@ -223,13 +225,28 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 def test_an_image_that_is_missing_or_cannot_be_read_is_named(cell_settings, tmp_path):
     paths = {"gone": tmp_path / "b.jpg", "folder": tmp_path}
-    images = {name: SimpleNamespace(path=str(path)) for name, path in paths.items()}
-    digests = FileDigests(tmp_path / "digests.sqlite")
+    images = {name: ImageRecord(name, 1, 1, str(path)) for name, path in paths.items()}
+    digests = PictureDigests(tmp_path / "digests.sqlite")
     keys = content_of(SimpleNamespace(images=images), cell_settings(), digests)
     with pytest.raises(InputError, match=r"b\.jpg: no such image"):
         keys.content_of("gone")
     with pytest.raises(InputError, match=r"cannot be read \(Is a directory\)"):
         keys.content_of("folder")
+
+
+def test_a_picture_has_a_row_for_each_way_it_is_read(cell_settings, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (6, 4)).save(tmp_path / "turned.webp", exif=exif)
+    Image.new("RGB", (6, 4)).save(tmp_path / "plain.png")
+
+    def content(name, width, height):
+        images = {"a": ImageRecord("a", width, height, str(tmp_path / name))}
+        digests = PictureDigests(tmp_path / "digests.sqlite")
+        return content_of(SimpleNamespace(images=images), cell_settings(), digests).content_of("a")
+
+    assert content("turned.webp", 6, 4) != content("turned.webp", 4, 6)
+    assert content("plain.png", 6, 4) == file_sha256(tmp_path / "plain.png")
 
 
 def test_the_command_lists_checks_and_deletes(group_job, run_group, tmp_path, capsys):

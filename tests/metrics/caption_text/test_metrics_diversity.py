@@ -40,3 +40,13 @@ def test_captions_without_words_have_no_diversity():
     assert found.not_computed["distinct_1"] == "no caption has 1 words or more"
     assert found.not_computed["distinct_2"] == "no caption has 2 words or more"
     assert _score("a", "b").not_computed.keys() == {"distinct_2"}
+
+
+def test_two_spellings_in_unicode_are_one_word():
+    """Apart, an accent would end its word, and the same caption be counted twice."""
+    composed, apart = "the caf\u00e9", "the cafe\u0301"
+    assert words(composed) == words(apart) == ["the", "caf\u00e9"]
+    rows = [CaptionRow(str(k), "i", text, ("x",)) for k, text in enumerate((composed, apart))]
+    with Scorer() as scorer:
+        found = scorer.score(rows, ["distinct_captions", "vocabulary_size", "distinct_1"]).values
+    assert found == {"distinct_captions": 0.5, "vocabulary_size": 2.0, "distinct_1": 0.5}

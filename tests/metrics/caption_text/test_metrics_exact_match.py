@@ -1,3 +1,5 @@
+import unicodedata
+
 import pytest
 
 from sca_bench import scene_grammar
@@ -8,6 +10,7 @@ from sca_bench.metrics.caption_text.exact_match import (
     macro_recall,
     slot_accuracy,
 )
+from sca_bench.metrics.coco_caption.ptb_tokenizer import canonical
 from sca_bench.metrics.rows import CaptionRow
 
 RIGHT = "a small striped red cross left of a blue circle"
@@ -126,3 +129,22 @@ def test_rows_without_slots_do_not_count():
 def test_unknown_slot():
     with pytest.raises(NotComputed, match="unknown slot 'color'; did you mean colour"):
         slot_accuracy([_row("1", "i", RIGHT, RIGHT, slots={"color": "red"})])
+
+
+COMPOSED, APART = "un caf\u00e9 \u00c5", "un cafe\u0301 A\u030a"
+
+
+def test_two_spellings_in_unicode_are_one_text():
+    assert COMPOSED != APART
+    rows = [_row("1", "i", APART, COMPOSED), _row("2", "j", COMPOSED.upper(), "x", APART)]
+    assert exact_match(rows).per_region == [1.0, 1.0]
+    assert macro_recall(rows).value == pytest.approx((1 + 1) / 2)
+    others = [*rows, _row("3", "k", "a", "a")]
+    assert len(exact_match_without(others, APART).rows) == 1
+
+
+@pytest.mark.parametrize("text", ["\u1e9e", "\u0130x", "\u0345\u0301", "\uac01", "\u1100\u1161"])
+def test_what_is_compared_has_one_form(text):
+    spellings = {unicodedata.normalize(form, text) for form in ("NFC", "NFD")}
+    assert len({canonical(spelling) for spelling in spellings}) == 1
+    assert canonical(canonical(text)) == canonical(text)

@@ -19,7 +19,7 @@ from transformers import (
 
 from sca_bench.errors import InputError
 from sca_bench.metrics.caption_text import similarity as module
-from sca_bench.metrics.image_folder import folder_images
+from sca_bench.metrics.image_folder import FolderImages
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.score import Scorer
 from sca_bench.metrics.score_file import score_file
@@ -132,7 +132,7 @@ def _direct_clip(folder, image_folder, row):
 
 def test_clip_score_is_the_direct_computation(clip_folder, image_folder, monkeypatch):
     monkeypatch.setenv("SCA_BENCH_CLIP", str(clip_folder))
-    result = _score(ROWS, "clip_score", folder_images(image_folder))
+    result = _score(ROWS, "clip_score", FolderImages(image_folder))
     assert result.not_computed == {}
     expected = [_direct_clip(clip_folder, image_folder, row) for row in ROWS]
     assert result.per_region["clip_score"] == pytest.approx(expected, abs=1e-5)
@@ -147,7 +147,7 @@ def test_every_image_is_opened_once_and_batches_change_nothing(
     clip_folder, image_folder, monkeypatch
 ):
     monkeypatch.setenv("SCA_BENCH_CLIP", str(clip_folder))
-    load, opened = folder_images(image_folder), []
+    load, opened = FolderImages(image_folder), []
 
     def images(image_id):
         opened.append(image_id)
@@ -215,7 +215,7 @@ def test_without_a_model(metric, monkeypatch, tmp_path):
 
 def test_what_clip_score_lacks(clip_folder, sentence_folder, image_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("SCA_BENCH_CLIP", str(clip_folder))
-    source = folder_images(image_folder)
+    source = FolderImages(image_folder)
 
     def why(rows, images):
         return _score(rows, "clip_score", images).not_computed["clip_score"]
@@ -234,10 +234,10 @@ def test_what_clip_score_lacks(clip_folder, sentence_folder, image_folder, tmp_p
     monkeypatch.setenv("SCA_BENCH_CLIP", str(pickled))
     assert "*.safetensors: there are none; save the model with" in why(ROWS, source)
     with pytest.raises(InputError, match=r"--images: .* is no folder"):
-        folder_images(tmp_path / "none")
+        FolderImages(tmp_path / "none")
     (tmp_path / "broken.png").write_text("no image")
-    with pytest.raises(InputError, match=r"broken.png: cannot be read as an image"):
-        folder_images(tmp_path)("broken")
+    with pytest.raises(InputError, match=r"broken.png: cannot be decoded"):
+        FolderImages(tmp_path)("broken")
 
 
 def test_a_damaged_model(sentence_folder, tmp_path, monkeypatch):
