@@ -86,7 +86,7 @@ def guard_streams() -> None:
         try:
             os.fstat(descriptor)
         except OSError:  # else the next file that is opened would be taken for this stream
-            os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # so for children, too
     sys.stdout = _guarded(sys.stdout, sys.__stdout__, 1)
     sys.stderr = _guarded(sys.stderr, sys.__stderr__, 2)
 

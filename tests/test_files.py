@@ -286,7 +286,7 @@ OTHERWISE = {
     "sca_bench/engine/launch/guard.py": "a lock with the holder's number",
     "sca_bench/engine/process.py": "the text log of a process",
     "sca_bench/metrics/coco_caption/spice.py": "a temporary folder for a Java process",
-    "sca_bench/metrics/coco_caption/ptb_tokenizer.py": "a temporary folder for a Java process",
+    "sca_bench/output.py": "the standard streams",
     "sca_bench/models/original/layout.py": "into a folder of write_once",
     "sca_bench/models/text_decoder/loading.py": "into a folder of write_once",
     "sca_bench/report/figures/style.py": "a report is made again at will",

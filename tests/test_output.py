@@ -76,7 +76,9 @@ def test_a_full_disk_is_said_once_and_the_work_goes_on(work, tmp_path):
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_streams_closed_from_the_start_lead_nowhere(work, tmp_path, closed):
     """The next file that is opened must not take the place of one, and be printed into."""
-    before = "opened = open('mine', 'w'); print('an error', file=sys.stderr)"
+    before = "opened = open('mine', 'w'); print('an error', file=sys.stderr)\nimport subprocess\n"
+    child = "import os; [os.fstat(number) for number in (0, 1, 2)]"
+    before += f"subprocess.run([sys.executable, '-c', {child!r}], check=True)"
     done = work(before, shell=f"exec {closed}")
     assert done.returncode == 0
     assert (tmp_path / "mine").read_text() == ""
