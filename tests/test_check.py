@@ -52,7 +52,8 @@ def test_a_margin_lies_below_the_end_of_the_scale_whatever_part_is_meant(metric)
     def suite(margin):
         says = f"{metric}(seed=1) >= {metric}(seed=2)"
         claims = [ClaimEntry(id="one", says=says, margin=margin)]
-        return SimpleNamespace(file="suite.yaml", claims=claims)
+        scored = {"metrics": ("slots", "exact_match"), "subsets": {"part": "first_of_image"}}
+        return SimpleNamespace(file="suite.yaml", claims=claims, **scored)
 
     check_claims(suite(0.5))
     with pytest.raises(InputError, match=f"margin: 1 is the whole scale of {metric}"):

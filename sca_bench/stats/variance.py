@@ -47,6 +47,8 @@ _MOST_DF = 1e7
 class SeedPart:
     """The seed variance of one cell, all of one seed's score (natural units, squared).
 
+    Of a cell that is one of several in a mean, times the square of its share in that.
+
     Attributes:
         num_seeds: Number of seeds.
         trained: Whether the cell was trained.
@@ -87,21 +89,24 @@ class Spread:
     parts: tuple[SeedPart, ...]
 
 
-def spread(cells: Sequence[Resampled], scale: float) -> Spread:
-    """Return the standard errors of a cell's score, or of the first less the second.
+def spread(
+    cells: Sequence[Resampled], scale: float, shares: Sequence[float] = (1.0, -1.0)
+) -> Spread:
+    """Return the standard errors of a cell's score, or of a sum of several such.
 
     Args:
-        cells: One cell or two on the same resamples.
+        cells: Cells on the same resamples, whose seeds are independent.
         scale: Size of the scores, by which rounding is told from a variance.
+        shares: By how much each counts in the sum; by default the first less the second.
     """
     num_images, num_draws = cells[0].cell.num_images, cells[0].draws.shape[1]
     if num_images < 2:
         return Spread(None, None, None, None, ())
     unbias = num_images / (num_images - 1)
-    means = [one.draws.mean(axis=0) for one in cells]
-    difference = means[0] if len(cells) == 1 else means[0] - means[1]
-    images = _clean(unbias * float(difference.var(ddof=1)), scale)
-    parts = tuple(_seed_part(one, unbias, scale) for one in cells)
+    weighted = list(zip(cells, shares, strict=False))
+    total: Floats = sum(share * one.draws.mean(axis=0) for one, share in weighted)
+    images = _clean(unbias * float(total.var(ddof=1)), scale)
+    parts = tuple(_seed_part(one, unbias, scale, share) for one, share in weighted)
     seeds = sum(part.seeds / part.num_seeds for part in parts)
     image_df = 1 / (1 / (num_images - 1) + 1 / (num_draws - 1))
     squares = [(p.square / p.num_seeds, p.num_seeds - 1) for p in parts if p.counted]
@@ -148,14 +153,14 @@ def _banerjee(total: float, image_df: float, seeds: float) -> float:
     return float(brentq(lambda df: stdtrit(df, _MATCHED) - wanted, 1.0, most))
 
 
-def _seed_part(one: Resampled, unbias: float, scale: float) -> SeedPart:
+def _seed_part(one: Resampled, unbias: float, scale: float, share: float) -> SeedPart:
     cell = one.cell
     if not cell.trained or cell.num_seeds < 2:
         return SeedPart(cell.num_seeds, cell.trained)
-    square = _clean(float(one.scores.var(ddof=1)), scale)
+    square = share**2 * _clean(float(one.scores.var(ddof=1)), scale)
     moved: Floats = one.draws - one.draws.mean(axis=0)
     together = float(moved.var(axis=1, ddof=1).sum()) / (cell.num_seeds - 1)
-    interaction = _clean(unbias * together, scale)
+    interaction = share**2 * _clean(unbias * together, scale)
     return SeedPart(cell.num_seeds, True, max(0.0, square - interaction), interaction, square)
 
 

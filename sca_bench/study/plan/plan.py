@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +21,8 @@ from sca_bench.study.runs.store import (
     is_trained,
 )
 from sca_bench.study.runs.trained_index import TrainedIndex
+from sca_bench.study.suite.resolve import ResolvedCell
+from sca_bench.study.suite.sides import by_name, find, point_of, without_blanks
 from sca_bench.study.suite.suite import Suite
 from sca_bench.variants import get_variant
 
@@ -200,7 +202,7 @@ def make_plan(
     Args:
         suite: A resolved suite.
         store: The runs folder.
-        only: Shell pattern over cell names; other cells are left out.
+        only: Cells to plan: a name, a shell pattern of names, or coordinates as in a claim.
         allow_missing: Mark the runs of a cell whose files are missing as blocked; the keys of such
             a cell hold for this plan only.
 
@@ -213,9 +215,7 @@ def make_plan(
     cells: list[Cell] = []
     stages: dict[str, Cell] = {}
     lacks: dict[str, tuple[str, ...]] = {}
-    for item in suite.cells:
-        if only not in (None, item.name) and not fnmatch.fnmatchcase(item.name, str(only)):
-            continue
+    for item in suite.cells if only is None else _chosen(suite.cells, only):
         with at(suite.file):
             chain = _stage_cells(item.settings, prints)
             identity = CellIdentity(item.settings, prints.inputs(item.settings))
@@ -232,9 +232,6 @@ def make_plan(
         )
         problems = (p for c in (cells[-1], *chain) for p in prints.problems(c.identity.inputs))
         lacks[cells[-1].cell_id] = tuple(dict.fromkeys(problems))
-    if not cells:
-        names = ", ".join(cell.name for cell in suite.cells)
-        raise InputError("--only", str(only), "matches no cell", f"cells: {names}")
     jobs: dict[Training, Job] = {}
     # What is a stage of one cell is not trained once more where it is all another cell trains.
     claimed = {(key, seed) for key in stages for seed in suite.seeds}
@@ -246,6 +243,20 @@ def make_plan(
                     Job(cell, seed, "blocked", lack) if lack else _job(store, cell, seed, claimed)
                 )
     return Plan(suite, tuple(cells), tuple(jobs.values()), _stage_jobs(store, stages, jobs))
+
+
+def _chosen(cells: Sequence[ResolvedCell], only: str) -> list[ResolvedCell]:
+    """Return the cells that `--only` means; blanks after its commas do not count."""
+    names = [cell.name for cell in cells]
+    pattern = without_blanks(only)
+    meant = by_name(only, names)
+    meant = meant or [n for n in names if fnmatch.fnmatchcase(without_blanks(n), pattern)]
+    if not meant:
+        with at("--only"):
+            meant = [point.name for point in find(only, list(map(point_of, cells)), only)]
+    if not meant:
+        raise InputError("--only", only, "matches no cell", f"cells: {', '.join(names)}")
+    return [cell for cell in cells if cell.name in meant]
 
 
 def _stage_cells(settings: CellSettings, prints: Fingerprints) -> list[Cell]:

@@ -191,7 +191,9 @@ def test_claims_that_cannot_be_looked_at_say_why(runs: Runs) -> None:
     holes = [claim.hole for claim in results(store, with_claims(suite, *says))]
     assert holes == [
         "profile tiny has no cell for cider_d(mixer.num_layers=24)",
-        "cider_d(variant=sca) means 3 cells (depth-1, depth-2, depth-4)",
+        "does not balance: cider_d(variant=sca) (depth-1; depth-2; depth-4) against "
+        "cider_d(mixer.num_layers=2) (depth-2) leaves mixer.num_layers open on the left, no axis "
+        "on the right",
         "right side: no region scores of this metric",
         "",
     ]

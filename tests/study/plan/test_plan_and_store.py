@@ -65,7 +65,7 @@ def test_records_and_manifests_round_trip(write, tmp_path):
     assert store.record("abc", 3) == found
     assert store.record("abc", 4) is None
     plan = make_plan(load_suite(write()), store)
-    manifest = manifest_of(plan, "run demo.yaml", "now")
+    manifest = manifest_of(plan, store, "run demo.yaml", "now")
     store.save_manifest(manifest)
     assert store.manifests() == [manifest]
     assert manifest.report_name == "demo"
