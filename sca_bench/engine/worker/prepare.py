@@ -117,7 +117,8 @@ def build_members(job: GroupJob, outcome: Outcome) -> Iterator[tuple[CellJob, Me
             member = build_member(cell, parts.of(cell), device)
             if isinstance(member.captioner, SharesPrefix):
                 check_embeddings(member.captioner, member.settings)
-            if cell.identity.spec.trains == "gradient" and not cell.reuses:
+            trains = cell.identity.spec.trains == "gradient" and cell.settings.train.steps > 0
+            if trains and not cell.reuses:
                 build_optimiser(member, device)
         except InputError:
             raise

@@ -161,9 +161,6 @@ def claim_cells(
     alike = open_left[0].keys() == open_right[0].keys()
     if (several or alike) and _texts(open_left) != _texts(open_right):
         raise _unbalanced(sides, open_left, open_right, key)
-    if both := [cell for cell in left if cell in right]:
-        problem = f"{_names(both)} on both sides: {claim.left} and {claim.right} are not apart"
-        raise InputError(None, key, problem, "name different values of the same axes")
     return left, right
 
 
@@ -175,12 +172,19 @@ def averaged_axes(claim: Claim, left: Sequence[Point]) -> list[str]:
 
 
 def _in_full(where: Mapping[str, Any], axes: Collection[str]) -> dict[str, Any]:
-    """Return coordinates with the whole name of every axis that is given by its last part."""
+    """Return coordinates with the whole name of every axis that is given by its last part.
+
+    Raises:
+        InputError: An axis is given both ways.
+    """
     full: dict[str, Any] = {}
     for key, value in where.items():
         known = key in axes or key in (CELL, VARIANT)
         ending = [] if known else [axis for axis in axes if axis.endswith(f".{key}")]
-        full[ending[0] if len(ending) == 1 else key] = value
+        name = ending[0] if len(ending) == 1 else key
+        if name in full:
+            raise InputError(None, name, "is named twice", "name its value once")
+        full[name] = value
     return full
 
 
@@ -209,7 +213,9 @@ def _nearest(where: Mapping[str, Any], points: Sequence[Point]) -> str:
     for key, value in _in_full(where, axes).items():
         if key == CELL:
             if not any(point.name == value for point in points):
-                return did_you_mean(str(value), {point.name for point in points})
+                hint = did_you_mean(str(value), {point.name for point in points})
+                quoted = any("," in point.name for point in points)
+                return hint + (" (a name with a comma stands in quotes)" if quoted else "")
             continue
         ending = [axis for axis in axes if axis.endswith(f".{key}")]
         if len(ending) > 1:

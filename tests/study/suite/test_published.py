@@ -11,7 +11,6 @@ from sca_bench.study.runs.record import CellEntry, SuiteManifest
 from sca_bench.study.runs.store import Store
 from sca_bench.study.suite import published_rows
 from sca_bench.study.suite.claims import parse_claim, parse_coordinates
-from sca_bench.study.suite.sides import claim_cells, point_of
 from sca_bench.study.suite.merge import known_paths
 from sca_bench.study.suite.published import (
     COLUMNS,
@@ -20,6 +19,7 @@ from sca_bench.study.suite.published import (
     find_published,
     read_published,
 )
+from sca_bench.study.suite.sides import claim_cells, point_of
 from sca_bench.study.suite.suite import load_suite
 
 ROOT = Path(__file__).parents[3]
