@@ -111,7 +111,7 @@ def _compare(claim: _Read, samples: Samples) -> tuple[Comparison, float, str] | 
     if problem:
         return problem
     sides = [[one.resampled for _, one in side if one.resampled] for side in (left, right)]
-    comparison = compare_means(*sides, LEVEL)
+    comparison = compare_means(sides[0], sides[1], LEVEL)
     margin = claim.margin
     if margin is None:
         score = sum(float(one.scores.mean()) for one in sides[1]) / len(sides[1])

@@ -108,7 +108,7 @@ def left_out(plan: Plan, store: Store) -> str:
     if lacking := [seed for seed in before.seeds if seed not in seeds]:
         shown = ", ".join(map(str, lacking))
         parts.append(
-            f"seed{'s' if len(lacking) > 1 else ''} {shown}, which the suite names no more"
+            f"seed{'s' if len(lacking) > 1 else ''} {shown}, which the suite does not name"
         )
     if not parts:
         return ""

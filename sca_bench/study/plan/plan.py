@@ -21,8 +21,16 @@ from sca_bench.study.runs.store import (
     is_trained,
 )
 from sca_bench.study.runs.trained_index import TrainedIndex
+from sca_bench.study.suite.claims import parse_claim
 from sca_bench.study.suite.resolve import ResolvedCell
-from sca_bench.study.suite.sides import by_name, find, point_of, without_blanks
+from sca_bench.study.suite.sides import (
+    NoSuchCell,
+    by_name,
+    claim_cells,
+    find,
+    point_of,
+    without_blanks,
+)
 from sca_bench.study.suite.suite import Suite
 from sca_bench.variants import get_variant
 
@@ -207,7 +215,7 @@ def make_plan(
             a cell hold for this plan only.
 
     Raises:
-        InputError: A file is missing, or `only` matches nothing.
+        InputError: A file is missing, `only` matches nothing, or a claim is about one cell alone.
     """
     prints = Fingerprints(
         store.root / "fingerprints.sqlite", fixes=suite.missing if allow_missing else None
@@ -232,6 +240,7 @@ def make_plan(
         )
         problems = (p for c in (cells[-1], *chain) for p in prints.problems(c.identity.inputs))
         lacks[cells[-1].cell_id] = tuple(dict.fromkeys(problems))
+    _check_claims(suite, {cell.name: cell.cell_id for cell in cells})
     jobs: dict[Training, Job] = {}
     # What is a stage of one cell is not trained once more where it is all another cell trains.
     claimed = {(key, seed) for key in stages for seed in suite.seeds}
@@ -243,6 +252,21 @@ def make_plan(
                     Job(cell, seed, "blocked", lack) if lack else _job(store, cell, seed, claimed)
                 )
     return Plan(suite, tuple(cells), tuple(jobs.values()), _stage_jobs(store, stages, jobs))
+
+
+def _check_claims(suite: Suite, ids: Mapping[str, str]) -> None:
+    """Refuse a claim whose two sides read one cell under two names."""
+    points = [point_of(cell) for cell in suite.cells]
+    for claim in suite.claims:
+        try:
+            sides = claim_cells(parse_claim(claim.says), points)
+        except NoSuchCell:
+            continue  # which this profile may lack
+        left, right = ({ids[p.name]: p.name for p in side if p.name in ids} for side in sides)
+        for cell_id in left.keys() & right.keys():
+            problem = f"compares {left[cell_id]} with {right[cell_id]}, which are one cell"
+            fix = "its variant does not read what they differ in; leave the claim out"
+            raise InputError(suite.file, f"claims.{claim.id}", problem, fix)
 
 
 def _chosen(cells: Sequence[ResolvedCell], only: str) -> list[ResolvedCell]:

@@ -91,7 +91,7 @@ def _no_image(files):
 
 def _broken_image(files):
     path = files / "images" / "2.png"
-    path.write_bytes(path.read_bytes()[:60])
+    path.write_bytes(path.read_bytes()[:45])
 
 
 def _other_size(files):
@@ -166,11 +166,11 @@ def test_weights_that_do_not_load_are_refused(check, files, setting, says):
 
 def test_one_missing_file_hides_no_fault_of_another(check, files):
     _no_object(files)
-    more = "cells:\n  - {name: a, set: {}}\n  - {name: b, set: {start_from: nowhere}}\n"
-    code, out = check(more=more)
+    lost = "{name: b, set: {data.test.annotations: nowhere.json}}"
+    code, out = check(more=f"cells:\n  - {{name: a, set: {{}}}}\n  - {lost}\n")
     assert code == 2
-    assert "refused: own.yaml: train.json" in out or "train.json: top level" in out
-    assert "missing: start_from; refused: 1 fault" in out.splitlines()[-1]
+    assert "refused: train.json: top level" in out
+    assert "missing: data.test.annotations; refused: 1 fault" in out.splitlines()[-1]
 
 
 def test_what_takes_long_is_named_and_not_called_all_right(check, files, monkeypatch):

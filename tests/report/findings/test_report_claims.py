@@ -340,7 +340,7 @@ def test_a_claim_that_leaves_an_axis_open_is_a_main_effect(factorial: Runs) -> N
     assert table is not None
     assert "about a main effect" in table.caption
     assert found.note in notes.texts
-    assert f"{names[2]}; {names[3]}," in claims_csv([found])
+    assert f'"{names[2]}; {names[3]}",' in claims_csv([found])
 
 
 def test_an_averaged_cell_without_runs_leaves_no_numbers(factorial: Runs) -> None:

@@ -20,10 +20,10 @@ from sca_bench.study.suite.suite import load_suite
 
 AXES = "{mixer.num_layers: [1, 2], mixer.num_query_tokens: [4, 8]}"
 CONTROLS = """
-    cells:
-      - {name: blank images, set: {data.blank_images: true}, control: true}
-      - {name: permuted captions, set: {data.permute_captions: true}, control: true}
-      - {name: "deep, narrow", set: {mixer.num_layers: 3, mixer.num_query_tokens: 2}}
+cells:
+  - {name: blank images, set: {data.blank_images: true}, control: true}
+  - {name: permuted captions, set: {data.permute_captions: true}, control: true}
+  - {name: "deep, narrow", set: {mixer.num_layers: 3, mixer.num_query_tokens: 2}}
 """
 
 
