@@ -86,7 +86,9 @@ def test_the_command_prints_one_table_and_says_what_stops_it(capsys):
     assert "missing: paths.sam, paths.visual_genome" in out
     assert "paths.sam: sam_vit_h_4b8939.pth" in out
     assert main(["check", str(DEPTH)]) == 0
-    assert "3 cells x 3 seeds; all right" in capsys.readouterr().out
+    assert (
+        "3 cells x 3 seeds; all right, without CoreNLP jars, for spice" in capsys.readouterr().out
+    )
 
 
 def test_a_folder_goes_through_every_suite_and_names_what_needs_a_path(capsys):

@@ -67,9 +67,9 @@ def _check(suite: Suite, store: Store, console: Console, options: argparse.Names
         say(f"  not judged, `run` reads it: {line}")
     if options.build:
         _print_sizes(console, suite)
-    verdict = "all right"
-    if judged.unjudged:
-        verdict = "nothing wrong was found, but not all was judged"
+    verdict = "nothing wrong was found, but not all was judged" if judged.unjudged else "all right"
+    if spared := [need.what for need in needs if need.state == "missing" and not need.stops]:
+        verdict += f", without {'; '.join(spared)}"
     if judged.faults:
         verdict = f"refused: {len(judged.faults)} fault{'s' if len(judged.faults) > 1 else ''}"
     if lacking:

@@ -201,7 +201,11 @@ def _matches(where: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
 
 
 def _cells_of(side: Side, points: Sequence[Point], key: str) -> tuple[Point, ...]:
-    cells = select(side.where, points)
+    try:
+        cells = select(side.where, points)
+    except InputError as error:
+        error.key = f"{key}: {error.key}" if key else error.key
+        raise
     if cells:
         return tuple(cells)
     raise NoSuchCell(None, key, f"no cell for {side}", _nearest(side.where, points))
