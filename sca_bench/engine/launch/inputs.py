@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sca_bench.data.index.lookup import annotations_of, sources
+from sca_bench.data.pipeline.dataset import PLAIN, RegionDataset
 from sca_bench.data.region_set import RegionSet
 from sca_bench.engine.device import resolve_device
 from sca_bench.engine.job import CellJob, GroupJob, Outcome, group_job
@@ -113,13 +114,13 @@ def _judge_data(
         return
     outcome, identity = Outcome(), job.cells[0].identity
     with _noting(judged), at(job.where):
-        sets, _ = open_data(job, outcome)
+        sets, datasets = open_data(job, outcome)
         judged.read.update(dict.fromkeys(outcome.messages))
-        for split, region_set in sets.items():
-            pictures = ("pictures", identity.split_images(split))
-            if pictures not in seen:
-                seen.add(pictures)
-                _judge_pictures(f"data.{identity.data_split(split)}", region_set, judged)
+        for split, dataset in datasets.items():
+            shown = (identity.split_images(split), identity.prompt(split))
+            if shown not in seen:
+                seen.add(shown)
+                _judge_pictures(f"data.{identity.data_split(split)}", dataset, judged)
         if not job.is_stage:
             rows = list(_rows(sets["captioned"]))
             for which in subsets.values():
@@ -152,12 +153,13 @@ def _single_splits(split: SplitSettings) -> list[SingleSplit]:
     return [split]
 
 
-def _judge_pictures(name: str, region_set: RegionSet, judged: Judged) -> None:
-    """Decode some pictures of a split, as training would."""
-    files = [image_id for image_id, record in region_set.images.items() if record.path]
+def _judge_pictures(name: str, dataset: RegionDataset, judged: Judged) -> None:
+    """Make the input of some pictures of a split, with their prompts, as a run would."""
+    images = dataset.region_set.images.values()
+    files = [index for index, record in enumerate(images) if record.path]
     some = files[:: -(-len(files) // MOST_PICTURES) or 1]
-    for image_id in some:
-        region_set.load_image(image_id)
+    for index in some:
+        dataset.view(index, PLAIN)
     if len(some) < len(files):
         left = len(files) - len(some)
         judged.unjudged[f"{left:,} of {len(files):,} pictures of {name}"] = None

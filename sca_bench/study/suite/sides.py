@@ -7,9 +7,10 @@ sides are averaged over the same levels of all others.
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sca_bench.errors import InputError, did_you_mean
@@ -41,17 +42,27 @@ class Point:
         coordinates: Axis -> its value there; empty for a cell beside the axes.
         variant: Its variant.
         control: Whether it is a control.
+        also: Other names of it.
+        ignored: Axis that moves no number of it -> the values there that it stands for.
     """
 
     name: str
     coordinates: Mapping[str, Any]
     variant: str
     control: bool = False
+    also: tuple[str, ...] = ()
+    ignored: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     @property
     def known(self) -> dict[str, Any]:
-        """All that it can be selected by."""
-        return {CELL: self.name, VARIANT: self.variant, **self.coordinates}
+        """All that it can be selected by, but for its names."""
+        return {VARIANT: self.variant, **self.coordinates}
+
+    def at_each_level(self) -> Iterator[Point]:
+        """Yield it once for every place on the axes that it stands for."""
+        for levels in itertools.product(*self.ignored.values()):
+            here = dict(zip(self.ignored, levels, strict=True))
+            yield replace(self, coordinates={**self.coordinates, **here}, ignored={})
 
 
 class NoSuchCell(InputError):
@@ -80,24 +91,31 @@ def points_of(spec: SuiteFile, patch: Patch) -> list[Point]:
 
 def axes_of(points: Iterable[Point]) -> list[str]:
     """Return the axes on which cells stand, in order."""
-    return list(dict.fromkeys(axis for point in points for axis in point.coordinates))
+    each = ((*point.coordinates, *point.ignored) for point in points)
+    return list(dict.fromkeys(axis for axes in each for axis in axes))
 
 
 def select(where: Mapping[str, Any], points: Sequence[Point]) -> list[Point]:
     """Return the cells that coordinates mean; several where they leave an axis open.
 
-    Cells that stand on all the axes named go first: `variant=sca` is the axis' cell, not every cell
-    of that variant. Controls are meant where nothing else is.
+    A cell that stands for several values of an open axis comes once for each. Cells that stand on
+    all the axes named go first: `variant=sca` is the axis' cell, not every cell of that variant.
+    Controls are meant where nothing else is.
 
     Args:
         where: Axis -> value; an axis by its last part, too, where no other axis ends so. `cell` is
             a cell's name, `variant` its variant.
         points: The cells to choose from.
+
+    Raises:
+        InputError: An axis is named twice.
     """
     wanted = _in_full(where, axes_of(points))
-    matching = [point for point in points if _matches(wanted, point.known)]
+    each = (level for point in points for level in point.at_each_level())
+    matching = [point for point in each if _matches(wanted, point)]
     matching = [p for p in matching if wanted.keys() <= p.coordinates.keys()] or matching
-    return [point for point in matching if not point.control] or matching
+    meant = [point for point in matching if not point.control] or matching
+    return list({point.name: point for point in meant}.values()) if CELL in wanted else meant
 
 
 def find(text: str, points: Sequence[Point], key: str) -> list[Point]:
@@ -111,11 +129,11 @@ def find(text: str, points: Sequence[Point], key: str) -> list[Point]:
     Raises:
         InputError: A value in it is a number that may mean two things.
     """
-    named = by_name(text, [point.name for point in points])
+    named = by_name(text, [name for point in points for name in (point.name, *point.also)])
     if named:
-        return [point for point in points if point.name in named]
+        return [point for point in points if {point.name, *point.also} & set(named)]
     where = parse_coordinates(text, key)
-    return select(where, points) if where else []
+    return list({p.name: p for p in select(where, points)}.values()) if where else []
 
 
 def by_name(text: str, names: Iterable[str]) -> list[str]:
@@ -145,10 +163,11 @@ def claim_cells(
         InputError: A side's cells have no mean, the sides do not balance, or are the same.
     """
     left, right = (_cells_of(side, points, key) for side in (claim.left, claim.right))
-    if left == right:
-        names = _names(left)
-        problem = f"compares {names} with {'itself' if len(left) == 1 else 'themselves'}"
-        raise InputError(None, key, problem, "name another cell on one side")
+    if both := [cell for cell in left if cell.name in {other.name for other in right}]:
+        problem = f"reads {_names(both)} on both sides: {claim.left} and {claim.right}"
+        raise InputError(None, key, problem, "name cells that differ")
+    if len({cell.name for cell in left}) == len({cell.name for cell in right}) == 1:
+        left, right = left[:1], right[:1]  # one cell, whatever it stands for
     axes = axes_of(points)
     sides = [(claim.left, left), (claim.right, right)]
     several = len(left) > 1 or len(right) > 1
@@ -188,14 +207,12 @@ def _in_full(where: Mapping[str, Any], axes: Collection[str]) -> dict[str, Any]:
     return full
 
 
-def _matches(where: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
+def _matches(where: Mapping[str, Any], point: Point) -> bool:
+    known = point.known
     return all(
-        key in known
-        and (
-            without_blanks(show_value(value)) == without_blanks(known[key])
-            if key == CELL
-            else same_value(known[key], value)
-        )
+        bool(by_name(show_value(value), (point.name, *point.also)))
+        if key == CELL
+        else key in known and same_value(known[key], value)
         for key, value in where.items()
     )
 
@@ -216,10 +233,11 @@ def _nearest(where: Mapping[str, Any], points: Sequence[Point]) -> str:
     axes = axes_of(points)
     for key, value in _in_full(where, axes).items():
         if key == CELL:
-            if not any(point.name == value for point in points):
-                hint = did_you_mean(str(value), {point.name for point in points})
-                quoted = any("," in point.name for point in points)
-                return hint + (" (a name with a comma stands in quotes)" if quoted else "")
+            names = {name for point in points for name in (point.name, *point.also)}
+            if not by_name(show_value(value), names):
+                quoted = " (a name with a comma stands in quotes)"
+                hint = did_you_mean(str(value), names)
+                return hint + (quoted if any("," in name for name in names) else "")
             continue
         ending = [axis for axis in axes if axis.endswith(f".{key}")]
         if len(ending) > 1:
@@ -227,7 +245,8 @@ def _nearest(where: Mapping[str, Any], points: Sequence[Point]) -> str:
         if key != VARIANT and key not in axes:
             hint = did_you_mean(key, axes) if axes else "it has none"
             return f"{key} is no axis of the suite; {hint}"
-        values = dict.fromkeys(show_value(p.known[key]) for p in points if key in p.known)
+        each = [level.known for point in points for level in point.at_each_level()]
+        values = dict.fromkeys(show_value(known[key]) for known in each if key in known)
         if show_value(value) not in values:
             return f"{key} has {', '.join(values)}"
     return "no cell has all of it"
@@ -281,8 +300,9 @@ def _unbalanced(
 
 
 def _names(cells: Sequence[Point]) -> str:
-    names = [cell.name for cell in cells[:_MOST_NAMES]]
-    more = len(cells) - len(names)
+    every = list(dict.fromkeys(cell.name for cell in cells))
+    names = every[:_MOST_NAMES]
+    more = len(every) - len(names)
     return "; ".join(names) + (f"; and {more} more" if more else "")
 
 

@@ -115,11 +115,11 @@ def test_sides_that_do_not_balance_are_refused(write, suite_text, says, more, me
         ("cider_d(cell=blank image) > cider_d(cell=permuted captions)",
          "no cell for cider_d(cell=blank image); did you mean blank images?"),
         ("cider_d(blank images) > cider_d(num_layers=1)", "by its name is cell=blank images"),
-        ("cider_d(num_layers=2) > cider_d(mixer.num_layers=2)", "compares num_layers=2,num_query_"),
+        ("cider_d(num_layers=2) > cider_d(mixer.num_layers=2)", "reads num_layers=2,num_query_tok"),
         ("cider_d(num_layers=2, mixer.num_layers=1) > cider_d(num_layers=1)", "is named twice"),
         ("cider_d(cell=deep) > cider_d(num_layers=1)", "(a name with a comma stands in quotes)"),
         ("cider_d(cell=blank images) > cider_d(cell=blank images)",
-         "compares blank images with itself"),
+         "reads blank images on both sides"),
     ],
 )  # fmt: skip
 def test_what_means_no_cell_or_one_twice_is_refused(write, suite_text, says, message):
@@ -226,3 +226,34 @@ def test_a_last_part_of_two_axes_is_asked_back():
     with pytest.raises(NoSuchCell, match=r"may be data\.train\.num_images or data\.test\.num_im"):
         claim_cells(claim, points)
     assert len(find("data.train.num_images=1", points, "reference")) == 2
+
+
+FIXED = {"variant": "fixed"}
+JOINED = [
+    Point("sca,1", {"variant": "sca", "mixer.num_layers": 1}, "sca"),
+    Point("sca,2", {"variant": "sca", "mixer.num_layers": 2}, "sca"),
+    Point("fixed", FIXED, "fixed", also=("fixed,1",), ignored={"mixer.num_layers": [1, 2]}),
+]
+
+
+@pytest.mark.parametrize(
+    ("says", "left", "right"),
+    [
+        ("cider_d(variant=sca) > cider_d(variant=fixed)", ["sca,1", "sca,2"], ["fixed", "fixed"]),
+        ("cider_d(variant=sca, num_layers=2) > cider_d(variant=fixed, num_layers=1)",
+         ["sca,2"], ["fixed"]),
+        ("cider_d(variant=sca, num_layers=2) > cider_d(variant=fixed)", ["sca,2"], ["fixed"]),
+        ("cider_d(cell='sca,1') > cider_d(cell='fixed, 1')", ["sca,1"], ["fixed"]),
+    ],
+)  # fmt: skip
+def test_a_cell_stands_for_every_value_of_an_axis_that_it_does_not_read(says, left, right):
+    sides = claim_cells(parse_claim(says), JOINED)
+    assert [[point.name for point in side] for side in sides] == [left, right]
+
+
+def test_a_cell_on_both_sides_is_refused():
+    claim = parse_claim("cider_d(num_layers=2) > cider_d(num_layers=1)")
+    with pytest.raises(InputError, match="reads fixed on both sides"):
+        claim_cells(claim, JOINED)
+    assert [point.name for point in find("variant=fixed", JOINED, "reference")] == ["fixed"]
+    assert [point.name for point in find("fixed, 1", JOINED, "reference")] == ["fixed"]
