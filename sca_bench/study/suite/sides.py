@@ -163,9 +163,6 @@ def claim_cells(
         InputError: A side's cells have no mean, the sides do not balance, or are the same.
     """
     left, right = (_cells_of(side, points, key) for side in (claim.left, claim.right))
-    if both := [cell for cell in left if cell.name in {other.name for other in right}]:
-        problem = f"reads {_names(both)} on both sides: {claim.left} and {claim.right}"
-        raise InputError(None, key, problem, "name cells that differ")
     if len({cell.name for cell in left}) == len({cell.name for cell in right}) == 1:
         left, right = left[:1], right[:1]  # one cell, whatever it stands for
     axes = axes_of(points)
@@ -180,6 +177,9 @@ def claim_cells(
     alike = open_left[0].keys() == open_right[0].keys()
     if (several or alike) and _texts(open_left) != _texts(open_right):
         raise _unbalanced(sides, open_left, open_right, key)
+    if both := [cell for cell in left if cell.name in {other.name for other in right}]:
+        problem = f"reads {_names(both)} on both sides: {claim.left} and {claim.right}"
+        raise InputError(None, key, problem, "name cells that differ")
     return left, right
 
 
