@@ -52,7 +52,8 @@ def test_a_margin_lies_below_the_end_of_the_scale_whatever_part_is_meant(metric)
     def suite(margin):
         says = f"{metric}(seed=1) >= {metric}(seed=2)"
         claims = [ClaimEntry(id="one", says=says, margin=margin)]
-        return SimpleNamespace(file="suite.yaml", claims=claims)
+        scored = {"metrics": ("slots", "exact_match"), "subsets": {"part": "first_of_image"}}
+        return SimpleNamespace(file="suite.yaml", claims=claims, **scored)
 
     check_claims(suite(0.5))
     with pytest.raises(InputError, match=f"margin: 1 is the whole scale of {metric}"):
@@ -85,7 +86,9 @@ def test_the_command_prints_one_table_and_says_what_stops_it(capsys):
     assert "missing: paths.sam, paths.visual_genome" in out
     assert "paths.sam: sam_vit_h_4b8939.pth" in out
     assert main(["check", str(DEPTH)]) == 0
-    assert "3 cells x 3 seeds; all right" in capsys.readouterr().out
+    assert (
+        "3 cells x 3 seeds; all right, without CoreNLP jars, for spice" in capsys.readouterr().out
+    )
 
 
 def test_a_folder_goes_through_every_suite_and_names_what_needs_a_path(capsys):

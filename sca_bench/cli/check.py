@@ -1,6 +1,6 @@
-"""`check`: what a suite needs at one scale, what of it is here, and how to get the rest.
+"""`check`: what a suite needs at one scale, what of it is here, and what `run` would refuse.
 
-No torch: a machine without any of the data or weights can be asked as well.
+A machine without any of the data or weights can be asked as well.
 """
 
 from __future__ import annotations
@@ -43,28 +43,46 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
 
 
 def _check(suite: Suite, store: Store, console: Console, options: argparse.Namespace) -> int:
-    """Print what the suite needs; return 2 where something is missing that no run can miss."""
+    """Print what the suite needs, and what `run` would say of it; return 2 where it would refuse.
+
+    What is there is opened as `run` opens it; what takes long to judge is named instead.
+    """
     from sca_bench.engine.forecast.needs import missing, needs_of
+    from sca_bench.engine.launch.inputs import judge_inputs
     from sca_bench.study.plan.plan import make_plan
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     needs = needs_of(suite, store.root)
     print_needs(console, needs)
-    lacking = missing(needs)
-    if not lacking:
-        make_plan(suite, store, only=options.only)
+    lacking = [need.what for need in missing(needs)]
+    plan = make_plan(suite, store, only=options.only, allow_missing=True)
+    lacking = lacking or list(dict.fromkeys(why for job in plan.blocked for why in job.blocked))
+    judged = judge_inputs(plan, store)
+    for line in judged.read:
+        say(f"  {line}")
+    for line in judged.faults:
+        say(f"  refused: {line}")
+    for line in judged.unjudged:
+        say(f"  not judged, `run` reads it: {line}")
     if options.build:
         _print_sizes(console, suite)
-    verdict = f"missing: {', '.join(need.what for need in lacking)}" if lacking else "all right"
+    verdict = "nothing wrong was found, but not all was judged" if judged.unjudged else "all right"
+    if spared := [need.what for need in needs if need.state == "missing" and not need.stops]:
+        verdict += f", without {'; '.join(spared)}"
+    if judged.faults:
+        verdict = f"refused: {len(judged.faults)} fault{'s' if len(judged.faults) > 1 else ''}"
+    if lacking:
+        verdict = f"missing: {', '.join(lacking)}" + (f"; {verdict}" if judged.faults else "")
     stages = {stage.name for cell in suite.cells for stage in cell.settings.pretraining}
-    console.print(
+    say(
         f"{suite.file} (profile {suite.profile}): {len(suite.cells)} cells x "
         f"{len(suite.seeds)} seeds"
         + (f", pretraining stages {', '.join(sorted(stages))}" if stages else "")
-        + f"; {verdict}",
-        highlight=False,
-        soft_wrap=True,
+        + f"; {verdict}"
     )
-    return 2 if lacking else 0
+    return 2 if lacking or judged.faults else 0
 
 
 def print_needs(console: Console, needs: list[Need]) -> None:

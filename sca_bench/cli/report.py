@@ -50,8 +50,7 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     from sca_bench.study.runs.store import Store
 
     store = Store(options.runs_dir)
-    files = (".yaml", ".yml")
-    names = [Path(n).stem if n.endswith(files) else n for n in options.suites] or None
+    names = [name for given in options.suites for name in _names(given, store)] or None
     out_dir, pages = Path(options.out), not options.no_pages
     folders = write_reports(store, names, out_dir, options.limit_mb, pages=pages)
     shown = [folder / ("index.html" if pages else "table.md") for folder in folders]
@@ -62,6 +61,20 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     if not options.no_mlflow:
         _mirror(store, folders, options.tracking_uri)
     return 0
+
+
+def _names(given: str, store: Store) -> list[str]:
+    """Return the reports that a name means, or a suite's file: what that calls itself."""
+    from sca_bench.study.plan.manifest import report_names
+
+    if not given.endswith((".yaml", ".yml")):
+        return [given]
+    path = Path(given)
+    if not path.exists():  # it may be gone since it was run
+        return [path.stem]
+    known = {manifest.suite for manifest in store.manifests()}
+    names = report_names(path)
+    return [name for name in names if name in known] or names[:1]
 
 
 def _mirror(store: Store, folders: list[Path], uri: str | None) -> None:

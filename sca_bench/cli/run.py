@@ -55,7 +55,7 @@ def _run(
 ) -> int:
     from sca_bench.engine.forecast.budget import parse_duration
     from sca_bench.engine.score_runs import is_scored, score_runs
-    from sca_bench.study.plan.manifest import manifest_of
+    from sca_bench.study.plan.manifest import left_out, manifest_of
     from sca_bench.study.plan.plan import make_plan
     from sca_bench.study.plan.repair import repaired_plan
 
@@ -64,7 +64,8 @@ def _run(
     suite = plan.suite
     line = command_line(words)
     whole = plan if options.only is None else make_plan(suite, store)
-    manifest = manifest_of(whole, line, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    manifest = manifest_of(whole, store, line, created)
     stages = sum(job.state == "to run" for job in plan.stages)
     console.print(
         f"{suite.spec.suite} (profile {suite.profile}): {len(plan.cells)} cells x "
@@ -77,6 +78,8 @@ def _run(
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
+    if lacking := left_out(whole, store):
+        say(lacking)
     failed: dict[str, str] = {}
     postponed: dict[str, str] = {}
     records = [store.record(job.cell.cell_id, job.seed) for job in plan.jobs]

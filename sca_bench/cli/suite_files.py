@@ -12,10 +12,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sca_bench.errors import InputError, PathNotGiven, at
+from sca_bench.errors import InputError, PathNotGiven, at, did_you_mean
 from sca_bench.metrics.registry import get_metric
-from sca_bench.metrics.value_names import ValueName
+from sca_bench.metrics.value_names import MEAN_OF_SLOTS, SEEN, TRAIN, ValueName, values_of
 from sca_bench.output import text_console
+from sca_bench.scene_grammar import SLOTS as SLOTS_OF_SCENES
+from sca_bench.study.plan.manifest import check_name
 from sca_bench.study.runs.store import Store
 from sca_bench.study.suite.claims import parse_claim
 from sca_bench.study.suite.shipped import find_suite
@@ -44,16 +46,17 @@ def for_each_suite(options: argparse.Namespace, work: SuiteWork) -> int:
     console = text_console()
     folder = suite_path(options.suite, console)
     if not folder.is_dir():
-        return _one(folder, console, options, work)
+        return _one(folder, console, options, work, {})
     files = sorted(folder.glob("*.yaml"))
     if not files:
         raise InputError(folder, "", "holds no suite", "name a folder with .yaml files")
     started, codes = time.monotonic(), []
     skipped: list[str] = []
+    names: dict[str, Path] = {}
     for number, file in enumerate(files, start=1):
         console.print(f"[{number} of {len(files)}] {file}", highlight=False, markup=False)
         try:
-            codes.append(_one(file, console, options, work))
+            codes.append(_one(file, console, options, work, names))
         except PathNotGiven as error:
             skipped.append(str(error))
             console.print(f"skipped: {error}", highlight=False, markup=False, soft_wrap=True)
@@ -83,7 +86,14 @@ def suite_path(given: str, console: Console) -> Path:
     return path
 
 
-def _one(file: Path, console: Console, options: argparse.Namespace, work: SuiteWork) -> int:
+def _one(
+    file: Path,
+    console: Console,
+    options: argparse.Namespace,
+    work: SuiteWork,
+    names: dict[str, Path],
+) -> int:
+    """Do a command's work for one file; `names` are the suites of its folder so far."""
     suite = load_suite(
         file,
         profile=options.profile,
@@ -95,8 +105,14 @@ def _one(file: Path, console: Console, options: argparse.Namespace, work: SuiteW
         for metric in suite.metrics:
             get_metric(metric)
     check_claims(suite)
+    other = names.setdefault(suite.spec.suite, file)
+    if other != file:
+        problem = f"{suite.spec.suite!r} is what {other} is called, too"
+        raise InputError(file, "suite", problem, "rename one of them")
     print_notes(suite.notes, console)
     store = Store(options.runs_dir)
+    if moved := check_name(suite.file, [suite.spec.suite], store):
+        console.print(moved, highlight=False, markup=False, soft_wrap=True)
     return work(suite, store, console)
 
 
@@ -127,7 +143,8 @@ def check_claims(suite: Suite) -> None:
     """Check what the claims of a suite say against the metrics there are.
 
     Raises:
-        InputError: A claim is about an unknown metric, or its margin is no margin of that metric.
+        InputError: A claim is about a metric that is unknown, or that the suite is not scored by,
+            or its margin is no margin of that metric.
     """
     for claim in suite.claims:
         with at(f"{suite.file}: claims.{claim.id}"):
@@ -136,8 +153,29 @@ def check_claims(suite: Suite) -> None:
             if name.slot:
                 most = 1.0
             else:
-                spec = get_metric(name.metric)
+                spec = get_metric(name.metric.split(".")[0])
                 most = math.inf if spec.unit else spec.maximum
+            _check_scored(name, suite)
             if claim.margin is not None and claim.margin >= most:
                 problem = f"{claim.margin:g} is the whole scale of {metric}, which ends at {most:g}"
                 raise InputError(None, "margin", problem, "give a difference in natural units")
+
+
+def _check_scored(name: ValueName, suite: Suite) -> None:
+    """Refuse a value that no run of the suite will have, region by region."""
+    if name.part in (TRAIN, SEEN):
+        problem = "is counted as a whole, so nothing can be said of its interval"
+        raise InputError(None, name.part, problem, "claim something of the captioned regions")
+    if name.part and name.part not in suite.subsets:
+        fix = did_you_mean(name.part, suite.subsets)
+        raise InputError(None, name.part, "is no subset of the suite", fix)
+    if name.slot and name.slot not in (*SLOTS_OF_SCENES, MEAN_OF_SLOTS):
+        raise InputError(None, name.slot, "is no slot", did_you_mean(name.slot, SLOTS_OF_SCENES))
+    own = name.metric.split(".")[0]
+    values = [value for metric in suite.metrics for value in values_of(metric)]
+    if own in values:
+        return
+    if own in suite.metrics:
+        raise InputError(None, own, "is several numbers", f"name one: {', '.join(values_of(own))}")
+    fix = f"add it to metrics, or claim one of {', '.join(values)}"
+    raise InputError(None, own, "is none of the suite's metrics", fix)

@@ -39,8 +39,9 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
 def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Run the trials that are left, confirm the best, and say what came out."""
     from sca_bench.cli.suite_files import print_notes, suite_path
+    from sca_bench.study.plan.manifest import check_name
     from sca_bench.study.runs.store import Store
-    from sca_bench.study.suite.sweep import load_sweep
+    from sca_bench.study.suite.sweep import CONFIRMED, load_sweep
 
     if options.trials is not None and options.trials < 1:
         raise InputError("--trials", str(options.trials), "expected a number above 0")
@@ -56,7 +57,11 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
 
     check_objectives(sweep)
     print_notes(sweep.notes, console)
-    return _Command(sweep, Store(options.runs_dir), options, line, console).run()
+    store = Store(options.runs_dir)
+    names = [sweep.spec.sweep, sweep.spec.sweep + CONFIRMED]
+    if moved := check_name(sweep.file, names, store):
+        print_notes([moved], console)
+    return _Command(sweep, store, options, line, console).run()
 
 
 class _Command:
@@ -132,10 +137,15 @@ class _Command:
     def _manifest(self, plan: Plan) -> Any:
         from sca_bench.study.plan.manifest import manifest_of
 
-        return manifest_of(plan, self.line, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+        created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        return manifest_of(plan, self.store, self.line, created)
 
     def _publish(self, plan: Plan) -> None:
         """Let `report` and MLflow know the cells as they are now."""
+        from sca_bench.study.plan.manifest import left_out
+
+        if lacking := left_out(plan, self.store):
+            self._say(lacking)
         manifest = self._manifest(plan)
         self.store.save_manifest(manifest)
         if not self.options.no_mlflow:

@@ -9,6 +9,7 @@ the error such a bootstrap covers 64, 82 and 87 % where it should 95
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,7 +67,7 @@ class Comparison:
             unknown.
         df: Degrees of freedom of `se`.
         p: Two-sided p of no difference.
-        num_seeds: Number of seeds of each cell.
+        num_seeds: Number of seeds of each cell; of several the fewest.
         num_images: Number of images.
         num_regions: Number of regions.
         covers_seeds: Whether the interval covers seeds: at least two of every trained cell.
@@ -163,17 +164,51 @@ def compare_resampled(a: Resampled, b: Resampled, level: float = 0.95) -> Compar
     Raises:
         ValueError: The cells were not resampled together, or `level` is no share.
     """
+    return compare_means([a], [b], level)
+
+
+def compare_means(
+    left: Sequence[Resampled], right: Sequence[Resampled], level: float = 0.95
+) -> Comparison:
+    """Return the difference of the means of two lists of cells, each of which counts the same.
+
+    Seeds of different cells are independent; the images are those of all. A cell that stands
+    several times in a list is one cell that counts so much more.
+
+    Args:
+        left: The first cells, that one call of `resample` has scored with the others.
+        right: The second ones.
+        level: Coverage of the interval.
+
+    Raises:
+        ValueError: A list is empty, the cells were not resampled together, or `level` is no share.
+    """
     _check_level(level)
-    if a.draws.shape[1] != b.draws.shape[1] or not np.array_equal(a.cell.counts, b.cell.counts):
+    if not (left and right):
+        raise ValueError("expected at least one cell on each side")
+    cells: list[Resampled] = []
+    shares: list[float] = []
+    for side, sign in ((left, 1.0), (right, -1.0)):
+        distinct = {id(one): one for one in side}
+        for key, one in distinct.items():
+            cells.append(one)
+            shares.append(sign * sum(id(other) == key for other in side) / len(side))
+    first = cells[0]
+    if any(
+        one.draws.shape[1] != first.draws.shape[1]
+        or not np.array_equal(one.cell.counts, first.cell.counts)
+        for one in cells
+    ):
         raise ValueError("the cells were scored on different images or resamples")
-    values = float(a.scores.mean()), float(b.scores.mean())
-    scale = max(abs(values[0]), abs(values[1]))
-    difference = values[0] - values[1]
+    a, b = (_mean_score(side) for side in (left, right))
+    scale = max(abs(a), abs(b))
+    difference = a - b
     if abs(difference) <= ROUNDING * scale:
         difference = 0.0
-    uncertainty = spread([a, b], scale)
+    uncertainty = spread(cells, scale, shares)
     half = _half(level, uncertainty)
-    one_sided = _probability(-abs(difference), uncertainty.se, uncertainty.df, a.cell.num_images)
+    num_images = first.cell.num_images
+    one_sided = _probability(-abs(difference), uncertainty.se, uncertainty.df, num_images)
     return Comparison(
         difference=difference,
         low=None if half is None else difference - half,
@@ -183,13 +218,21 @@ def compare_resampled(a: Resampled, b: Resampled, level: float = 0.95) -> Compar
         se_seeds=uncertainty.se_seeds,
         df=uncertainty.df,
         p=None if one_sided is None else min(1.0, 2 * one_sided),
-        num_seeds=(a.cell.num_seeds, b.cell.num_seeds),
-        num_images=a.cell.num_images,
-        num_regions=a.cell.num_regions,
-        covers_seeds=a.cell.covers_seeds and b.cell.covers_seeds,
+        num_seeds=(_fewest_seeds(left), _fewest_seeds(right)),
+        num_images=num_images,
+        num_regions=first.cell.num_regions,
+        covers_seeds=all(one.cell.covers_seeds for one in cells),
         parts=uncertainty.parts,
         approximate=uncertainty.approximate,
     )
+
+
+def _mean_score(side: Sequence[Resampled]) -> float:
+    return sum(float(one.scores.mean()) for one in side) / len(side)
+
+
+def _fewest_seeds(side: Sequence[Resampled]) -> int:
+    return min(one.cell.num_seeds for one in side)
 
 
 def _half(level: float, uncertainty: Spread) -> float | None:

@@ -4,7 +4,7 @@ from scipy.stats import t as student
 from two_level_bootstrap import two_level_bootstrap
 
 from sca_bench.stats.bootstrap import cell_scores, image_weights, resample
-from sca_bench.stats.compare import compare, compare_resampled, estimate
+from sca_bench.stats.compare import compare, compare_means, compare_resampled, estimate
 from sca_bench.stats.variance import degrees
 
 EXACT = np.array([[2.0, 0.0], [1.0, 1.0], [1.0, 1.0], [0.0, 2.0]])
@@ -263,3 +263,56 @@ def test_other_images(cells):
         compare(cells[0], other)
     with pytest.raises(ValueError, match="different images"):
         compare_resampled(resample([cells[0]])[0], resample([other])[0])
+
+
+def drawn(seed, num_seeds=3):
+    """A cell whose seeds differ as a whole and image by image."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(num_seeds, 60)) + rng.normal(scale=0.3, size=(num_seeds, 1))
+    return cell_scores(values + seed, np.arange(60) // 3)
+
+
+def test_means_of_cells_are_compared_as_a_contrast():
+    """The difference, its image and its seed variance, each worked out by another way."""
+    cells = resample([drawn(seed, 2 + seed % 2) for seed in range(4)], image_weights(20, 200))
+    found = compare_means(cells[:2], cells[2:])
+    means = [one.scores.mean() for one in cells]
+    assert found.difference == pytest.approx((means[0] + means[1] - means[2] - means[3]) / 2)
+    moved = [one.draws.mean(axis=0) for one in cells]
+    of_images = ((moved[0] + moved[1] - moved[2] - moved[3]) / 2).var(ddof=1) * 20 / 19
+    assert found.se_images == pytest.approx(of_images**0.5)
+    pairs = [compare_resampled(one, cells[0]).parts[0] for one in cells]
+    of_seeds = sum(part.seeds / part.num_seeds for part in pairs) / 4
+    assert found.se_seeds == pytest.approx(of_seeds**0.5)
+    assert found.se == pytest.approx((of_images + of_seeds) ** 0.5)
+    assert found.num_seeds == (2, 2)
+    assert compare_means(cells[2:], cells[:2]).low == pytest.approx(-found.high)
+
+
+def test_a_mean_of_one_cell_is_that_cell():
+    a, b = resample([drawn(0), drawn(1)], image_weights(20, 200))
+    assert compare_means([a], [b]) == compare_resampled(a, b)
+    assert compare_means([a, a], [b, b]) == compare_resampled(a, b)  # one cell, not two
+
+
+def test_the_more_cells_the_smaller_the_part_of_their_seeds():
+    """Seeds of different cells are independent, images are those of all."""
+    cells = resample([drawn(0) for _ in range(8)], image_weights(20, 200))
+    one, four = compare_means(cells[:1], cells[4:5]), compare_means(cells[:4], cells[4:])
+    assert four.se_seeds == pytest.approx(one.se_seeds / 2)
+
+
+def test_a_mean_needs_cells_of_the_same_images():
+    a, b = (resample([drawn(seed)])[0] for seed in (0, 1))
+    other = resample([cell_scores([[1.0, 2.0]], ["a", "b"])])[0]
+    for left, right in (([a, other], [b]), ([a], [b, other])):
+        with pytest.raises(ValueError, match="different images"):
+            compare_means(left, right)
+    with pytest.raises(ValueError, match="at least one cell"):
+        compare_means([a], [])
+
+
+def test_one_seed_of_one_averaged_cell_leaves_seeds_unknown():
+    cells = resample([drawn(0), drawn(1, 1), drawn(2), drawn(3)], image_weights(20, 200))
+    assert not compare_means(cells[:2], cells[2:]).covers_seeds
+    assert compare_means(cells[:2], cells[2:]).se_seeds is None

@@ -271,7 +271,8 @@ class Prober:
             scores={f"score_{i}": score for i in range(16)},
             cost={f"cost_{i}": 1.0 for i in range(12)},
         )
-        tracker = Tracker(store, manifest_of(self.plan, "", ""), own_uri(store), lambda _: None)
+        manifest = manifest_of(self.plan, store, "", "")
+        tracker = Tracker(store, manifest, own_uri(store), lambda _: None)
         seconds: list[float] = []
         for number in range(2):
             scores = record.scores | {f"more_{i}": score for i in range(number)}

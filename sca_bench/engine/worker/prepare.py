@@ -21,6 +21,7 @@ from sca_bench.engine.features.split_bank import open_bank
 from sca_bench.engine.job import CellJob, GroupJob, Outcome
 from sca_bench.engine.thumbnails import images_folder, write_thumbnails
 from sca_bench.engine.worker.cell_group import Member, autocast
+from sca_bench.engine.worker.mmengine_runner import build_optimiser
 from sca_bench.engine.worker.rng import RngStream
 from sca_bench.engine.worker.trained_weights import start_weights
 from sca_bench.errors import InputError
@@ -55,7 +56,41 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
     Everything that a user can get wrong is met here, before any cell starts.
     """
     lead = _lead(job.cells)
-    identity, runs_dir, device = lead.identity, Path(job.runs_dir), torch.device(job.device)
+    sets, datasets = open_data(job, outcome)
+    if job.part[0] == 0:
+        shown = sets["captioned"]
+        write_thumbnails(shown, images_folder(Path(job.runs_dir), shown, lead.identity))
+    sharing: dict[Family, SharesPrefix] = {}
+    for cell, member in build_members(job, outcome):
+        if isinstance(member.captioner, SharesPrefix):
+            for family in cell.identity.families:
+                sharing.setdefault(family, member.captioner)
+    for split in sets if sharing else ():
+        if split in job.splits and lead.identity.caches(split):
+            began = time.perf_counter()
+            filled = _fill_split(job, lead, split, datasets[split], sharing, progress)
+            seconds = time.perf_counter() - began
+            outcome.messages += filled.notes
+            outcome.count(filled.counters)
+            took = {"images": filled.images, "encoded": filled.encoder_forwards, "seconds": seconds}
+            name = lead.identity.data_split(split)
+            outcome.note_filled(name, {**took, "bytes": filled.num_bytes})
+
+
+def open_data(
+    job: GroupJob, outcome: Outcome
+) -> tuple[dict[RunSplit, RegionSet], dict[RunSplit, RegionDataset]]:
+    """Read the splits of a group, and check them as far as no image has to be opened.
+
+    Args:
+        job: The group.
+        outcome: Gets a line on each split.
+
+    Raises:
+        InputError: Any fault of the data.
+    """
+    lead = _lead(job.cells)
+    identity = lead.identity
     sets = loaders.load_splits(identity)
     outcome.messages += _check_overlaps(job, lead, sets)
     read = {identity.data_split(name): region_set for name, region_set in sets.items()}
@@ -74,32 +109,35 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
         )
         for split in sets
     }
-    if job.part[0] == 0:
-        write_thumbnails(sets["captioned"], images_folder(runs_dir, sets["captioned"], identity))
-    sharing: dict[Family, SharesPrefix] = {}
-    parts = _Parts(job.cells)
-    for cell in job.cells:  # all are built, so that a wrong setting of any is met here
+    return sets, datasets
+
+
+def build_members(job: GroupJob, outcome: Outcome) -> Iterator[tuple[CellJob, Member]]:
+    """Build every cell of a group, so that a wrong setting or file of any is met.
+
+    Args:
+        job: The group.
+        outcome: Gets the cells that cannot run, while the others can.
+
+    Raises:
+        InputError: An input of a cell is wrong.
+    """
+    device, parts = torch.device(job.device), _Parts(job.cells)
+    for cell in job.cells:
         try:
             member = build_member(cell, parts.of(cell), device)
+            if isinstance(member.captioner, SharesPrefix):
+                check_embeddings(member.captioner, member.settings)
+            trains = cell.identity.spec.trains == "gradient" and cell.settings.train.steps > 0
+            if trains and not cell.reuses:
+                build_optimiser(member, device)
         except InputError:
             raise
         except Exception as error:  # that cell cannot run; the others can
             reason = f"{type(error).__name__}: {error}"
             outcome.failed[cell.key] = " ".join(reason.split())[:500]
             continue
-        if isinstance(member.captioner, SharesPrefix):
-            check_embeddings(member.captioner, member.settings)
-            for family in cell.identity.families:
-                sharing.setdefault(family, member.captioner)
-    for split in sets if sharing else ():
-        if split in job.splits and identity.caches(split):
-            began = time.perf_counter()
-            filled = _fill_split(job, lead, split, datasets[split], sharing, progress)
-            seconds = time.perf_counter() - began
-            outcome.messages += filled.notes
-            outcome.count(filled.counters)
-            took = {"images": filled.images, "encoded": filled.encoder_forwards, "seconds": seconds}
-            outcome.note_filled(identity.data_split(split), {**took, "bytes": filled.num_bytes})
+        yield cell, member
 
 
 def _lead(cells: list[CellJob]) -> CellJob:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sca_bench.errors import at
-from sca_bench.report.read.samples import LEVEL, Samples, unpaired
+from sca_bench.errors import InputError, at
+from sca_bench.report.read.samples import LEVEL, Sample, Samples, unpaired
 from sca_bench.report.read.suite_data import CellRuns, SuiteData
-from sca_bench.stats.compare import Comparison, compare_resampled
+from sca_bench.stats.compare import Comparison, compare_means
 from sca_bench.stats.verdict import Decision, decide
-from sca_bench.study.suite.claims import Comparator, Side, known_as, meant_cells, parse_claim
+from sca_bench.study.suite.claims import Comparator, parse_claim
+from sca_bench.study.suite.sides import NoSuchCell, Point, averaged_axes, claim_cells
 
 MARGIN_SHARE = 0.01
 """Where a claim of `no better than` names no margin: this share of the right side's score."""
 ClaimVerdict = Literal["reproduced", "contradicted", "undecided", "not comparable"]
+Sides = tuple[tuple[CellRuns, ...], tuple[CellRuns, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,8 @@ class ClaimResult:
         decision: p, margin, and what a decision would take; None where there is no comparison.
         hole: Why there is no comparison.
         note: What a reader should know.
-        sides: The cells of the left and the right side; None where this profile has none.
+        sides: The cells of the left and the right side, of which the means are compared where
+            there are several; empty where this profile has none.
     """
 
     id: str
@@ -44,7 +46,7 @@ class ClaimResult:
     decision: Decision | None = None
     hole: str = ""
     note: str = ""
-    sides: tuple[CellRuns | None, ...] = (None, None)
+    sides: Sides = ((), ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +59,10 @@ class _Read:
     comparator: Comparator
     margin: float | None
     family: str
-    sides: tuple[CellRuns | None, ...]
+    sides: Sides
     hole: str
     mixed: str
+    note: str
 
 
 def claim_results(data: SuiteData, samples: Samples) -> list[ClaimResult]:
@@ -99,32 +102,73 @@ def claim_results(data: SuiteData, samples: Samples) -> list[ClaimResult]:
 
 def _compare(claim: _Read, samples: Samples) -> tuple[Comparison, float, str] | str:
     """Return the comparison with the claim's margin and notes, or why there is none."""
-    left, right = (samples.of(cell, claim.metric) for cell in claim.sides if cell is not None)
-    problem = unpaired(left, right)
+    left, right = (
+        [(cell, samples.of(cell, claim.metric)) for cell in side] for side in claim.sides
+    )
+    problem = _unpaired(left, right)
     if problem:
         return problem
-    assert left.resampled is not None
-    assert right.resampled is not None
-    comparison = compare_resampled(left.resampled, right.resampled, LEVEL)
+    sides = [[one.resampled for _, one in side if one.resampled] for side in (left, right)]
+    comparison = compare_means(sides[0], sides[1], LEVEL)
     margin = claim.margin
     if margin is None:
-        score = float(right.resampled.scores.mean())
+        score = sum(float(one.scores.mean()) for one in sides[1]) / len(sides[1])
         margin = MARGIN_SHARE * abs(score) if "=" in claim.comparator else 0.0
-    notes = dict.fromkeys(note for note in (left.note, right.note) if note)
-    return comparison, margin, "; ".join(notes)
+    notes = dict.fromkeys([claim.note, *(one.note for _, one in (*left, *right))])
+    notes[_unlike_seeds(left, right)] = None
+    return comparison, margin, "; ".join(filter(None, notes))
+
+
+_Found = list[tuple[CellRuns, Sample]]
+
+
+def _unpaired(left: _Found, right: _Found) -> str:
+    """Return why the cells cannot be compared region by region; empty where they can."""
+    if len(left) == len(right) == 1:
+        return unpaired(left[0][1], right[0][1])
+    for word, side in (("left", left), ("right", right)):
+        for cell, sample in side:
+            if sample.hole:
+                return f"{word} side, {cell.entry.name}: {sample.hole}"
+    problems = (unpaired(left[0][1], sample) for _, sample in (*left[1:], *right))
+    return next(filter(None, problems), "").replace("the two sides", "its cells")
+
+
+def _unlike_seeds(left: _Found, right: _Found) -> str:
+    """Return what the averaged cells have of seeds, where it is not the same of all."""
+    if len(left) == len(right) == 1:
+        return ""
+    seeds = {cell.entry.name: one.seeds for cell, one in (*left, *right)}
+    if len(set(seeds.values())) == 1:
+        return ""
+    each = (f"{name}: {', '.join(map(str, own))}" for name, own in seeds.items())
+    return f"not all cells have the same seeds ({'; '.join(each)}); each cell counts the same"
 
 
 def _read(data: SuiteData, number: int, raw: dict[str, Any]) -> _Read:
     name, says = str(raw.get("id", f"claim {number}")), str(raw.get("says", ""))
     with at(data.manifest.file):
         claim = parse_claim(says, f"claims.{name}")
-    sides = [_cells_of(data, side) for side in (claim.left, claim.right)]
-    cells = tuple(cell for cell, _ in sides)
-    hole = next((reason for _, reason in sides if reason), "")
-    if not hole and cells[0] is cells[1] and cells[0] is not None:
-        hole = f"both sides are the cell {cells[0].entry.name}"
+    cells = {cell.entry.name: cell for cell in data.cells}
+    sides: Sides = ((), ())
+    hole = mixed = note = ""
     metric = claim.left.metric
-    mixed = "" if hole else data.scores.mixture(metric, [c.entry.cell_id for c in cells if c])
+    try:
+        left, right = claim_cells(claim, [_point(cell) for cell in data.cells])
+    except NoSuchCell as error:
+        hole = f"profile {data.manifest.profile} has {error.problem}"
+    except InputError as error:  # a suite of before refuses it now, its manifest may hold it
+        hole = error.problem
+    else:
+        sides = (
+            tuple(cells[point.name] for point in left),
+            tuple(cells[point.name] for point in right),
+        )
+        ids = [[cell.entry.cell_id for cell in side] for side in sides]
+        if set(ids[0]) & set(ids[1]):
+            hole = "one cell is on both sides: its variant does not read what they differ in"
+        mixed = "" if hole else data.scores.mixture(metric, [*ids[0], *ids[1]])
+        note = _main_effect(name, averaged_axes(claim, left), sides)
     return _Read(
         name,
         says,
@@ -132,31 +176,25 @@ def _read(data: SuiteData, number: int, raw: dict[str, Any]) -> _Read:
         claim.comparator,
         raw.get("margin"),
         str(raw.get("family") or ""),
-        cells,
+        sides,
         hole,
         mixed,
+        note,
     )
 
 
-def _cells_of(data: SuiteData, side: Side) -> tuple[CellRuns | None, str]:
-    """Return the one cell a side means, or the reason why there is not exactly one."""
-    others = [cell for cell in data.cells if not cell.entry.control]
-    cells = _meant(side, others) or _meant(side, data.cells)
-    if len(cells) == 1:
-        return cells[0], ""
-    if not cells:
-        return None, f"profile {data.manifest.profile} has no cell for {side}"
-    names = ", ".join(cell.entry.name for cell in cells)
-    return None, f"{side} means {len(cells)} cells ({names})"
-
-
-def _meant(side: Side, cells: Iterable[CellRuns]) -> list[CellRuns]:
-    return meant_cells(
-        side.where, cells, _known, lambda cell: {*cell.entry.coordinates, *cell.entry.ignored}
+def _main_effect(name: str, axes: list[str], sides: Sides) -> str:
+    """Return what a claim is averaged over; empty where each side is one cell."""
+    if not axes:
+        return ""
+    left, right = ("; ".join(cell.entry.name for cell in side) for side in sides)
+    return (
+        f"{name}: a main effect, averaged over {', '.join(axes)}: left side the mean of "
+        f"{len(sides[0])} cells ({left}), right side of {len(sides[1])} ({right})"
     )
 
 
-def _known(cell: CellRuns) -> dict[str, Any]:
+def _point(cell: CellRuns) -> Point:
     entry = cell.entry
-    names = (entry.name, *entry.also)
-    return known_as(names, entry.variant, entry.coordinates, entry.ignored)
+    also, ignored = tuple(entry.also), entry.ignored
+    return Point(entry.name, entry.coordinates, entry.variant, entry.control, also, ignored)

@@ -6,7 +6,7 @@ side, with everything in which their signatures differ.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,7 +161,11 @@ def read_paper(data: SuiteData, reports_dir: Path) -> Paper:
 
 
 def paper_claim(
-    data: SuiteData, paper: Paper, claim_id: str, metric: str, sides: Iterable[CellRuns | None]
+    data: SuiteData,
+    paper: Paper,
+    claim_id: str,
+    metric: str,
+    sides: Iterable[Sequence[CellRuns]],
 ) -> PaperClaim | None:
     """Return the paper's difference for a claim; None where it has no two rows with the metric.
 
@@ -170,7 +174,7 @@ def paper_claim(
         paper: Its published numbers.
         claim_id: The claim.
         metric: The metric it compares.
-        sides: Our cells, left and right; None where this profile has no such cell.
+        sides: Our cells, left and right; none where this profile has no such cell.
 
     Raises:
         InputError: The file lacks a row that the suite names.
@@ -186,9 +190,9 @@ def paper_claim(
     differing: list[Difference] = []
     measured = True
     for side, row in zip(sides, rows, strict=True):
-        own = None if side is None else _differences(side, {metric: row[metric]}).get(metric)
-        measured = measured and own is not None
-        differing += [d for d in own or () if d not in differing]
+        own = [_differences(cell, {metric: row[metric]}).get(metric) for cell in side]
+        measured = measured and bool(own) and None not in own
+        differing += dict.fromkeys(d for each in own for d in each or () if d not in differing)
     left, right = (row[metric] for row in rows)
     return PaperClaim(entry.says, left, right, tuple(differing) if measured else None)
 

@@ -77,11 +77,16 @@ def claim_table(
             entries.append(published.get(claim.id, Entry(NO_VALUE)))
         rows.append(Row(tuple(entries)))
     return Table(
-        "claims", "Claims", "Claims and verdicts", _caption(bool(published)), columns, tuple(rows)
+        "claims",
+        "Claims",
+        "Claims and verdicts",
+        _caption(bool(published), any(len(claim.sides[0]) > 1 for claim in claims)),
+        columns,
+        tuple(rows),
     )
 
 
-def _caption(published: bool) -> str:
+def _caption(published: bool, averaged: bool) -> str:
     text = (
         "A verdict is on this profile's cells and data alone. Reproduced: the interval of the "
         "difference lies on the claimed side, after Holm's correction over all claims that its "
@@ -93,6 +98,11 @@ def _caption(published: bool) -> str:
         "(resampled, all regions of an image together) and training seeds; with one seed of a "
         "trained cell it covers images only, and the verdict stays undecided."
     )
+    if averaged:
+        text += (
+            " A claim that leaves axes open is about a main effect: the difference of the means "
+            "over the cells on them, of which each counts the same; its note names them."
+        )
     if published:
         text += " Paper: the same difference of printed numbers; its note says of which."
     return text

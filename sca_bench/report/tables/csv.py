@@ -81,7 +81,7 @@ def claims_csv(claims: list[ClaimResult]) -> str:
     for claim in claims:
         comparison, decision = claim.comparison, claim.decision
         needed = decision.needed if decision is not None else None
-        left, right = (None if side is None else side.entry.name for side in claim.sides)
+        left, right = ("; ".join(c.entry.name for c in side) or None for side in claim.sides)
         rows.append(
             {
                 "claim": claim.id,

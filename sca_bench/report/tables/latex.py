@@ -45,6 +45,7 @@ def write_latex(
     if manifest.overrides:
         shown = ", ".join(f"\\texttt{{{escape(text)}}}" for text in manifest.overrides)
         parts.append(f"\nSettings overridden on the command line: {shown}.\n")
+    parts += [f"\n{escape(remark)}\n" for remark in manifest.remarks]
     for table in tables:
         parts += [f"\n{text}\\clearpage\n" for text in _parts(manifest, table, notes, marks)]
     return "".join(parts) + "\\end{document}\n"

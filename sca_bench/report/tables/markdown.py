@@ -25,6 +25,7 @@ def write_markdown(
     if manifest.overrides:
         shown = ", ".join(f"`{text}`" for text in manifest.overrides)
         parts.append(f"Settings overridden on the command line: {shown}.\n")
+    parts += [f"{escape(remark)}\n" for remark in manifest.remarks]
     parts += [write_table(table) for table in tables]
     if notes.texts:
         parts.append("## Notes\n\n" + write_footnotes(notes))

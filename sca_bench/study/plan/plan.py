@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,7 +22,16 @@ from sca_bench.study.runs.store import (
     is_trained,
 )
 from sca_bench.study.runs.trained_index import TrainedIndex
+from sca_bench.study.suite.claims import parse_claim
 from sca_bench.study.suite.resolve import ResolvedCell
+from sca_bench.study.suite.sides import (
+    NoSuchCell,
+    by_name,
+    claim_cells,
+    find,
+    point_of,
+    without_blanks,
+)
 from sca_bench.study.suite.suite import Suite
 from sca_bench.variants import get_variant
 
@@ -202,20 +211,18 @@ def make_plan(
     Args:
         suite: A resolved suite.
         store: The runs folder.
-        only: Shell pattern over cell names; other cells are left out.
+        only: Cells to plan: a name, a shell pattern of names, or coordinates as in a claim.
         allow_missing: Mark the runs of a cell whose files are missing as blocked; the keys of such
             a cell hold for this plan only.
 
     Raises:
-        InputError: A file is missing, or `only` matches nothing.
+        InputError: A file is missing, `only` matches nothing, or a claim is about one cell alone.
     """
     prints = Fingerprints(store.root / DIGESTS, fixes=suite.missing if allow_missing else None)
     cells: list[Cell] = []
     stages: dict[str, Cell] = {}
     lacks: dict[str, tuple[str, ...]] = {}
-    for item in suite.cells:
-        if only is not None and not _is_named(item, only):
-            continue
+    for item in suite.cells if only is None else _chosen(suite.cells, only):
         with at(suite.file):
             chain = _stage_cells(item.settings, prints)
             identity = CellIdentity(item.settings, prints.inputs(item.settings))
@@ -232,11 +239,9 @@ def make_plan(
         )
         problems = (p for c in (cells[-1], *chain) for p in prints.problems(c.identity.inputs))
         lacks[cells[-1].cell_id] = tuple(dict.fromkeys(problems))
-    if not cells:
-        names = [cell.name for cell in suite.cells]
-        raise InputError("--only", str(only), "matches no cell", did_you_mean(str(only), names))
     with at(suite.file):
         _refuse_equal(cells)
+    _check_claims(suite, {cell.name: cell.cell_id for cell in cells})
     jobs: dict[Training, Job] = {}
     # What is a stage of one cell is not trained once more where it is all another cell trains.
     claimed = {(key, seed) for key in stages for seed in suite.seeds}
@@ -248,11 +253,6 @@ def make_plan(
                     Job(cell, seed, "blocked", lack) if lack else _job(store, cell, seed, claimed)
                 )
     return Plan(suite, tuple(cells), tuple(jobs.values()), _stage_jobs(store, stages, jobs))
-
-
-def _is_named(cell: ResolvedCell, pattern: str) -> bool:
-    names = (cell.name, *cell.also)
-    return pattern in names or any(fnmatch.fnmatchcase(name, pattern) for name in names)
 
 
 def _refuse_equal(cells: Iterable[Cell]) -> None:
@@ -268,6 +268,36 @@ def _refuse_equal(cells: Iterable[Cell]) -> None:
         files = " and ".join(repr(paths.get(key)) for paths in named)
         problem = f"{files} have one content, so {other.name!r} and {cell.name!r} are one cell"
         raise InputError(None, key, problem, "name other files, or leave one of the cells out")
+
+
+def _check_claims(suite: Suite, ids: Mapping[str, str]) -> None:
+    """Refuse a claim whose two sides read one cell under two names."""
+    points = [point_of(cell) for cell in suite.cells]
+    for claim in suite.claims:
+        try:
+            sides = claim_cells(parse_claim(claim.says), points)
+        except NoSuchCell:
+            continue  # which this profile may lack
+        left, right = ({ids[p.name]: p.name for p in side if p.name in ids} for side in sides)
+        for cell_id in left.keys() & right.keys():
+            problem = f"compares {left[cell_id]} with {right[cell_id]}, which are one cell"
+            fix = "its variant does not read what they differ in; leave the claim out"
+            raise InputError(suite.file, f"claims.{claim.id}", problem, fix)
+
+
+def _chosen(cells: Sequence[ResolvedCell], only: str) -> list[ResolvedCell]:
+    """Return the cells that `--only` means; blanks after its commas do not count."""
+    names = {name: cell.name for cell in cells for name in (cell.name, *cell.also)}
+    pattern = without_blanks(only)
+    named = by_name(only, names)
+    named = named or [n for n in names if fnmatch.fnmatchcase(without_blanks(n), pattern)]
+    meant = {names[name] for name in named}
+    if not meant:
+        with at("--only"):
+            meant = {point.name for point in find(only, list(map(point_of, cells)), only)}
+    if not meant:
+        raise InputError("--only", only, "matches no cell", did_you_mean(only, names))
+    return [cell for cell in cells if cell.name in meant]
 
 
 def _stage_cells(settings: CellSettings, prints: Fingerprints) -> list[Cell]:

@@ -124,6 +124,9 @@ class SuiteManifest(_Stored):
     """A suite as it was last run: all that `report` needs beside the records.
 
     Attributes:
+        file: Name of the suite's file.
+        path: Where that lay (older manifests lack it), absolute.
+        digest: SHA-256 of its content.
         header: The comment at the top of the suite file.
         statement: What the profile says about its weights and data.
         paper: Table of `published.csv` that the suite repeats.
@@ -131,6 +134,9 @@ class SuiteManifest(_Stored):
         reference: The cell that all others are compared with, by name or coordinates.
         subsets: Name -> regions that are scored by themselves as well (scores `name/metric`).
         overrides: Settings given on the command line, shown with every table.
+        seeds: The seeds that a report shows: those last asked for, and what else there is of the
+            suite's own and of those asked for before.
+        own_seeds: The seeds that the suite itself names (older manifests lack them).
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -138,6 +144,8 @@ class SuiteManifest(_Stored):
     profile: str
     default_profile: str
     file: str
+    path: str = ""
+    digest: str = ""
     question: str
     header: str = ""
     paper: str | None = None
@@ -145,6 +153,7 @@ class SuiteManifest(_Stored):
     axes: dict[str, list[Any]] = {}
     one_at_a_time: bool = False
     seeds: list[int]
+    own_seeds: list[int] = []
     metrics: list[str]
     subsets: dict[str, str] = {}
     claims: list[dict[str, Any]] = []
@@ -160,3 +169,17 @@ class SuiteManifest(_Stored):
         """Folder under `reports/`."""
         same = self.profile == self.default_profile
         return self.suite if same else f"{self.suite}.{self.profile}"
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a report says of itself at its head: what it leaves out."""
+        lacking = [seed for seed in self.own_seeds if seed not in self.seeds]
+        if not lacking:
+            return []
+        named, shown, missing = (
+            ", ".join(map(str, seeds)) for seeds in (self.own_seeds, self.seeds, lacking)
+        )
+        return [
+            f"Not all seeds of the suite: it names {named}; shown is what --seeds asked for, "
+            f"{shown}. Never run: {missing}."
+        ]

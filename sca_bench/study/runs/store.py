@@ -178,15 +178,35 @@ class Store:
             self.save(record.model_copy(update={"status": "killed", "error": reason}))
         return len(left)
 
+    def has_run(self, cell_id: str, seed: int) -> bool:
+        """Say whether one run was ever started."""
+        return (self.run_dir(cell_id, seed) / "record.json").exists()
+
+    def manifest_path(self, suite: str, profile: str) -> Path:
+        """Return the file of a suite's manifest (it may not exist yet)."""
+        return self.root / "suites" / f"{suite}.{profile}.json"
+
     def save_manifest(self, manifest: SuiteManifest) -> Path:
-        """Write what `report` needs to know about a suite."""
-        path = self.root / "suites" / f"{manifest.suite}.{manifest.profile}.json"
+        """Write what `report` needs to know about a suite.
+
+        Its other profiles learn which one is the default now, so that no two reports have one name.
+        """
+        default = {"default_profile": manifest.default_profile}
+        for other in self.manifests(manifest.suite):
+            if other.profile != manifest.profile and other != other.model_copy(update=default):
+                text = other.model_copy(update=default).model_dump_json(indent=1)
+                write_atomic(self.manifest_path(other.suite, other.profile), text + "\n")
+        path = self.manifest_path(manifest.suite, manifest.profile)
         write_atomic(path, manifest.model_dump_json(indent=1) + "\n")
         return path
 
-    def manifests(self) -> list[SuiteManifest]:
-        """Return every suite that was run into this folder, by name."""
-        files = (path for path in _listed(self.root / "suites") if path.match("*.json"))
+    def manifests(self, suite: str = "*") -> list[SuiteManifest]:
+        """Return every suite that was run into this folder, or every profile of one, by name.
+
+        Raises:
+            InputError: A file is damaged.
+        """
+        files = (path for path in _listed(self.root / "suites") if path.match(f"{suite}.*.json"))
         return [_load(path, SuiteManifest) for path in files]
 
     def log(self, cell_id: str, seed: int) -> list[dict[str, Any]]:

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, cast
 
 import yaml
 
 from sca_bench.errors import InputError
-from sca_bench.study.suite.yaml_values import load_yaml, same_value, show_value
+from sca_bench.study.suite.yaml_values import load_yaml, show_value
 
-Cell = TypeVar("Cell")
 Comparator = Literal[">", "<", ">=", "<="]
 
 _METRIC = re.compile(r"[\w/.]+", re.ASCII)
+CELL, VARIANT = "cell", "variant"
+"""What else a cell can be selected by, beside its coordinates."""
 _OPEN, _CLOSE = "([{", ")]}"
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One side of a claim: a metric of the cell with these coordinates."""
+    """One side of a claim: a metric of the cells with these coordinates."""
 
     metric: str
     where: dict[str, Any]
@@ -33,7 +33,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A comparison of one metric between two cells."""
+    """A comparison of one metric between two cells, or the means of several."""
 
     left: Side
     comparator: Comparator
@@ -97,7 +97,9 @@ def _side(text: str, says: str, key: str) -> Side:
     coordinates = parse_coordinates(inside[:-1], key)
     if coordinates is None:
         problem = f"cannot read {inside[:-1]!r} in the claim {says!r}"
-        raise InputError(None, key, problem, _FORM)
+        given = inside[:-1].strip()
+        by_name = "" if "=" in given or not given else f"; a cell by its name is {CELL}={given}"
+        raise InputError(None, key, problem, _FORM + by_name)
     return Side(metric, coordinates)
 
 
@@ -120,62 +122,6 @@ def parse_coordinates(text: str, key: str = "") -> dict[str, Any] | None:
             return None
         coordinates[name] = _scalar(value, f"{key}: {name}" if key else name)
     return coordinates
-
-
-@dataclass(frozen=True, slots=True)
-class AnyOf:
-    """Several values that a cell is known by: its names, or those of an axis it does not read."""
-
-    values: tuple[Any, ...]
-
-
-def known_as(
-    names: Sequence[str],
-    variant: str,
-    coordinates: Mapping[str, Any],
-    ignored: Mapping[str, Sequence[Any]],
-) -> dict[str, Any]:
-    """Return all that a cell is known by, for `meant_cells`.
-
-    Args:
-        names: Its names.
-        variant: Its variant.
-        coordinates: Where it stands on the axes.
-        ignored: Axis that it does not read -> the values that it stands for.
-    """
-    several = {axis: AnyOf(tuple(values)) for axis, values in ignored.items()}
-    return {"cell": AnyOf(tuple(names)), "variant": variant, **coordinates, **several}
-
-
-def matches(where: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
-    """Say whether a cell that is known by these names and coordinates is meant by `where`."""
-    return all(key in known and _is(known[key], value) for key, value in where.items())
-
-
-def _is(known: Any, value: Any) -> bool:
-    values = known.values if isinstance(known, AnyOf) else (known,)
-    return any(same_value(one, value) for one in values)
-
-
-def meant_cells(
-    where: Mapping[str, Any],
-    cells: Iterable[Cell],
-    known: Callable[[Cell], Mapping[str, Any]],
-    axes: Callable[[Cell], Collection[str]],
-) -> list[Cell]:
-    """Return the cells that a side of a claim may mean; exactly one where it is clear.
-
-    Cells that stand on all the axes named go first: `variant=sca` is the axis' cell, not every cell
-    of that variant.
-
-    Args:
-        where: The side's coordinates.
-        cells: The cells to choose from.
-        known: Names and coordinates by which a cell is known.
-        axes: Names of the axes on which a cell stands.
-    """
-    matching = [cell for cell in cells if matches(where, known(cell))]
-    return [cell for cell in matching if where.keys() <= set(axes(cell))] or matching
 
 
 def _scalar(text: str, key: str) -> Any:

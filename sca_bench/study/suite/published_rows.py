@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from sca_bench.errors import InputError, at, did_you_mean
 from sca_bench.study.runs.record import PublishedClaim
-from sca_bench.study.suite.axes import axis_points, cell_name
-from sca_bench.study.suite.claims import Side, meant_cells, parse_claim, parse_coordinates
+from sca_bench.study.suite.claims import Side, parse_claim, parse_coordinates
 from sca_bench.study.suite.published import find_published, read_published
 from sca_bench.study.suite.schema import ClaimEntry, Patch, SuiteFile
+from sca_bench.study.suite.sides import Point, by_name, points_of, select
 
 
 @dataclass(frozen=True)
@@ -41,14 +40,7 @@ class PublishedRows:
         return list(dict.fromkeys(self.cells[name] for name in names if name in self.cells))
 
 
-@dataclass(frozen=True)
-class _Point:
-    name: str
-    known: dict[str, Any]
-    axes: frozenset[str]
-
-
-def published_rows(spec: SuiteFile, profile: str, path: Path) -> PublishedRows:
+def published_rows(spec: SuiteFile, used: Patch, path: Path) -> PublishedRows:
     """Resolve and check a suite's `published:` mapping.
 
     Rows are checked against `published.csv` beside the package; where the package was installed
@@ -56,7 +48,7 @@ def published_rows(spec: SuiteFile, profile: str, path: Path) -> PublishedRows:
 
     Args:
         spec: The suite as written.
-        profile: The profile in use, whose claims are looked up.
+        used: What the profile in use changes, whose claims are looked up.
         path: The suite's file, for errors.
 
     Raises:
@@ -68,59 +60,38 @@ def published_rows(spec: SuiteFile, profile: str, path: Path) -> PublishedRows:
         raise InputError(path, "published", "needs `paper:`", "name the table, such as table_4")
     source = find_published()
     table = read_published(source) if source is not None else None
-    patches = spec.profiles
-    layers = {name: _points(spec, patch) for name, patch in [("", Patch()), *patches.items()]}
+    base = _points(spec, Patch())
+    layers = [base, *(_points(spec, patch) for patch in spec.profiles.values())]
     cells: dict[str, str] = {}
     for key, row in spec.published.items():
         if table is not None:
             with at(path):
                 table.row(spec.paper, row, f"published.{key}")
-        for name in _names(key, layers.values(), path):
+        for name in _names(key, layers, path):
             if cells.setdefault(name, row) != row:
                 problem = f"{name} has the row {cells[name]!r} already"
                 raise InputError(path, f"published.{key}", problem, "name one row for it")
-    used = layers.get(profile, layers[""])
-    patch = patches.get(profile, Patch())
     # What the suite itself claims is the paper's; a profile may use its rows' names for others.
-    claims = _claims(spec.claims if patch.claims is None else patch.claims, used, cells)
-    claims |= _claims(spec.claims, layers[""], cells)
+    stated = spec.claims if used.claims is None else used.claims
+    claims = _claims(stated, _points(spec, used), cells) | _claims(spec.claims, base, cells)
     return PublishedRows(cells, claims)
 
 
-def _points(spec: SuiteFile, patch: Patch) -> list[_Point]:
-    """Return the cells of one profile, without resolving their settings."""
-    axes = spec.axes if patch.axes is None else patch.axes
-    explicit = spec.cells if patch.cells is None else patch.cells
-    variant = {"variant": patch.base.get("variant", spec.base.get("variant", "sca"))}
-    points = axis_points(axes, spec.one_at_a_time, spec.unless) if axes or not explicit else []
-    points_of_axes = [_point(cell_name(c, spec.suite), variant | c, c) for c in points]
-    return points_of_axes + [
-        _point(cell.name, variant | {k: v for k, v in cell.set.items() if k == "variant"}, ())
-        for cell in explicit
-        if not cell.control
-    ]
+def _points(spec: SuiteFile, patch: Patch) -> list[Point]:
+    return [point for point in points_of(spec, patch) if not point.control]
 
 
-def _point(name: str, known: dict[str, Any], axes: Iterable[str]) -> _Point:
-    return _Point(name, {"cell": name, **known}, frozenset(axes))
-
-
-def _meant(where: Mapping[str, Any], points: Iterable[_Point]) -> list[str]:
-    matching = meant_cells(where, points, lambda point: point.known, lambda point: point.axes)
-    return [point.name for point in matching]
-
-
-def _names(key: str, layers: Iterable[list[_Point]], path: Path) -> list[str]:
+def _names(key: str, layers: Iterable[list[Point]], path: Path) -> list[str]:
     """Return the names of the cells that a key of `published:` means, at most one a profile."""
     every = [points for points in layers if points]
     names = dict.fromkeys(point.name for points in every for point in points)
-    if key in names:
-        return [key]
+    if named := by_name(key, names):
+        return named
     with at(path):
         where = parse_coordinates(key, f"published.{key}")
     meant: dict[str, None] = {}
     for points in every if where else ():
-        here = _meant(where or {}, points)
+        here = [point.name for point in select(where or {}, points)]
         if len(here) > 1:
             problem = f"means {len(here)} cells ({', '.join(here)})"
             raise InputError(path, f"published.{key}", problem, "give all coordinates")
@@ -132,7 +103,7 @@ def _names(key: str, layers: Iterable[list[_Point]], path: Path) -> list[str]:
 
 
 def _claims(
-    claims: Iterable[ClaimEntry], points: list[_Point], cells: dict[str, str]
+    claims: Iterable[ClaimEntry], points: list[Point], cells: dict[str, str]
 ) -> dict[str, PublishedClaim]:
     """Return the claims both of whose sides mean a cell with a published row."""
     published = {}
@@ -144,6 +115,6 @@ def _claims(
     return published
 
 
-def _row(side: Side, points: list[_Point], cells: dict[str, str]) -> str:
-    meant = _meant(side.where, points)
-    return cells.get(meant[0], "") if len(meant) == 1 else ""
+def _row(side: Side, points: list[Point], cells: dict[str, str]) -> str:
+    meant = select(side.where, points)
+    return cells.get(meant[0].name, "") if len(meant) == 1 else ""

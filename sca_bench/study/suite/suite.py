@@ -15,12 +15,7 @@ from pydantic import BaseModel, ValidationError
 from sca_bench.errors import InputError, at, did_you_mean
 from sca_bench.study.suite import merge as m
 from sca_bench.study.suite.axes import check_apart, check_num_cells
-from sca_bench.study.suite.claims import (
-    known_as,
-    meant_cells,
-    parse_claim,
-    parse_coordinates,
-)
+from sca_bench.study.suite.claims import parse_claim
 from sca_bench.study.suite.no_difference import idle_flags, idle_rules, join_equal
 from sca_bench.study.suite.profiles import (
     load_profile,
@@ -31,6 +26,7 @@ from sca_bench.study.suite.profiles import (
 from sca_bench.study.suite.published_rows import PublishedRows, published_rows
 from sca_bench.study.suite.resolve import ResolvedCell, Resolver
 from sca_bench.study.suite.schema import ClaimEntry, Patch, SuiteFile
+from sca_bench.study.suite.sides import check_claims, check_selector_key, find, point_of
 
 FIRST_OF_IMAGE = "first_of_image"
 """The subset that needs no file (`sca_bench.metrics.subsets`)."""
@@ -46,6 +42,8 @@ class Suite:
     """A parsed suite in one profile.
 
     Attributes:
+        seeds: Seeds to run.
+        own_seeds: Those that the file names, whatever was asked for.
         paths: Named files and folders that its cells use, with their values.
         missing: Those that nobody has given (only where that was allowed), with where to get them.
         needs: What a run of the profile takes of a machine.
@@ -65,6 +63,7 @@ class Suite:
     claims: tuple[ClaimEntry, ...]
     axes: dict[str, list[Any]]
     overrides: tuple[str, ...]
+    own_seeds: tuple[int, ...] = ()
     paths: Mapping[str, str] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
     needs: Mapping[str, float] = field(default_factory=dict)
@@ -108,20 +107,23 @@ def load_suite(
     named_cells = resolver.cells()
     idle = idle_rules(path, spec, name, resolver)
     cells = join_equal(named_cells, resolver)
+    with at(path):
+        check_claims(spec, patch, cells)
     named, where = spec.reference, "reference"
     if patch.reference is not None:
         named, where = patch.reference, f"profiles.{patched}.reference"
     subsets = spec.subsets if patch.subsets is None else patch.subsets
     subsets = {key: resolver.filled(value) for key, value in subsets.items()}
     _check_subsets(subsets, path, allow_missing)
+    own_seeds = spec.seeds if patch.seeds is None else patch.seeds
+    _check_seeds(own_seeds, path, "seeds")
     if seeds is None:
-        seeds = spec.seeds if patch.seeds is None else patch.seeds
-    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
-        raise InputError(path, "seeds", f"{list(seeds)}", "give distinct seeds >= 0")
+        seeds = own_seeds
+    _check_seeds(seeds, "--seeds")
     if len(cells) * len(seeds) > MOST_RUNS:
         problem = f"{len(cells):,} cells x {len(seeds):,} seeds are too many runs"
         raise InputError(path, "seeds", problem, f"give fewer; a suite has {MOST_RUNS:,} at most")
-    published = published_rows(spec, name, path)
+    published = published_rows(spec, patch, path)
     notes = [*idle, *idle_flags(cells, resolver), *(cell.note for cell in cells if cell.note)]
     notes += [line for cell in cells if (line := published.conflict((cell.name, *cell.also)))]
     return Suite(
@@ -136,6 +138,7 @@ def load_suite(
         claims=tuple(spec.claims if patch.claims is None else patch.claims),
         axes=resolver.axes,
         overrides=tuple(overrides),
+        own_seeds=tuple(own_seeds),
         paths=resolver.used,
         missing={name: resolver.specs[name].get for name in sorted(resolver.missing)},
         needs=scale.needs,
@@ -146,27 +149,24 @@ def load_suite(
     )
 
 
+def _check_seeds(seeds: Sequence[int], where: object, key: str = "") -> None:
+    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
+        raise InputError(where, key, f"{list(seeds)}", "give distinct seeds >= 0")
+
+
 def _reference(named: str | None, cells: Sequence[ResolvedCell], path: Path, key: str) -> str:
     """Return the name of the cell that all others are compared with."""
     own = [cell for cell in cells if not cell.control] or list(cells)
     if named is None:
         return own[0].name if own else ""
-    matching = [cell for cell in own if named in (cell.name, *cell.also)]
     with at(path):
-        where = None if matching else parse_coordinates(named, key)
-    if where:
-        matching = meant_cells(
-            where, own, _known, lambda cell: {**cell.coordinates, **cell.ignored}
-        )
+        matching = find(named, [point_of(cell) for cell in own], key)
     if len(matching) != 1:
-        said = f"{named!r} means {len(matching)} cells of this profile"
-        raise InputError(path, key, said, did_you_mean(named, {c.name for c in own}))
+        names = f" ({'; '.join(cell.name for cell in matching[:8])})" if matching else ""
+        said = f"{named!r} means {len(matching)} cells of this profile{names}"
+        fix = "give all coordinates, or a name" if matching else ""
+        raise InputError(path, key, said, fix or did_you_mean(named, {c.name for c in own}))
     return matching[0].name
-
-
-def _known(cell: ResolvedCell) -> dict[str, Any]:
-    names = (cell.name, *cell.also)
-    return known_as(names, cell.settings.variant, cell.coordinates, cell.ignored)
 
 
 def _check_subsets(subsets: Mapping[str, str], path: Path, allow_missing: bool) -> None:
@@ -221,8 +221,8 @@ def _check_layer(layer: SuiteFile | Patch, prefix: str, one_at_a_time: bool) -> 
     for claim in layer.claims or ():
         parsed = parse_claim(claim.says, f"{prefix}claims.{claim.id}")
         for side in (parsed.left, parsed.right):
-            for axis in side.where.keys() - {"cell", "variant"}:
-                m.check_path(axis, f"{prefix}claims.{claim.id}")
+            for axis in side.where:
+                check_selector_key(axis, f"{prefix}claims.{claim.id}")
         if claim.margin is not None and parsed.comparator in (">", "<"):
             fix = "leave it out, or claim <= or >="
             raise InputError(None, f"{prefix}claims.{claim.id}.margin", "has no meaning here", fix)

@@ -78,6 +78,7 @@ class Sweep:
     def suite(self, cells: Iterable[ResolvedCell], *, confirmed: bool = False) -> Suite:
         """Return a suite of trials, or of their confirmation, for planner, launcher and report."""
         cells, name, what = tuple(cells), self.spec.sweep, "trials, on the validation split"
+        seeds = self.seeds if confirmed else (self.spec.train_seed,)
         statement = f"{self.scale.statement} {_CHOSEN_BY}"
         if confirmed:
             name, what = name + CONFIRMED, "the best trial again, on the test split"
@@ -92,7 +93,8 @@ class Sweep:
             statement=statement,
             header=header_of(self.file),
             cells=cells,
-            seeds=self.seeds if confirmed else (self.spec.train_seed,),
+            seeds=seeds,
+            own_seeds=seeds,
             metrics=self.metrics,
             claims=(),
             axes=axes,

@@ -1,10 +1,11 @@
 """Reading claims, and the observed difference behind each."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
-from report_fake_runs import record, signature
+from report_fake_runs import SEEDS, axis_manifest, build, cider, record, signature
 from safetensors.numpy import save_file
 
 from sca_bench.errors import InputError, at
@@ -15,7 +16,8 @@ from sca_bench.report.findings.differences import differences
 from sca_bench.report.findings.paper import Paper
 from sca_bench.report.read.samples import Samples
 from sca_bench.report.read.suite_data import collect
-from sca_bench.report.tables.claim_table import ONE_SEED, interval_table, needs
+from sca_bench.report.tables.claim_table import ONE_SEED, claim_table, interval_table, needs
+from sca_bench.report.tables.csv import claims_csv
 from sca_bench.report.tables.tables import Footnotes
 from sca_bench.stats.bootstrap import cell_scores
 from sca_bench.stats.compare import compare
@@ -191,7 +193,9 @@ def test_claims_that_cannot_be_looked_at_say_why(runs: Runs) -> None:
     holes = [claim.hole for claim in results(store, with_claims(suite, *says))]
     assert holes == [
         "profile tiny has no cell for cider_d(mixer.num_layers=24)",
-        "cider_d(variant=sca) means 3 cells (depth-1, depth-2, depth-4)",
+        "does not balance: cider_d(variant=sca) (depth-1; depth-2; depth-4) against "
+        "cider_d(mixer.num_layers=2) (depth-2) leaves mixer.num_layers open on the left, no axis "
+        "on the right",
         "right side: no region scores of this metric",
         "",
     ]
@@ -304,3 +308,74 @@ def test_claims_of_other_units_are_drawn_apart(runs: Runs) -> None:
     axes = {one.name: one.forest.axis for one in found}
     assert axes["forest_claims"] == "CIDEr-D, left minus right (×100)"  # noqa: RUF001
     assert axes["forest_claims_2"].endswith("left minus right (words)")
+
+
+FACTORS = {"mixer.num_layers": [1, 2], "mixer.num_query_tokens": [4, 8]}
+MAIN = "cider_d(mixer.num_layers=2) > cider_d(num_layers=1)"
+
+
+@pytest.fixture
+def factorial(tmp_path: Path) -> Runs:
+    return build(tmp_path / "runs", with_claims(axis_manifest(FACTORS), MAIN))
+
+
+def test_a_claim_that_leaves_an_axis_open_is_a_main_effect(factorial: Runs) -> None:
+    store, suite = factorial
+    data = collect(store, suite)
+    found = claim_results(data, Samples(data))[0]
+    names = ["num_layers=1,num_query_tokens=4", "num_layers=1,num_query_tokens=8",
+             "num_layers=2,num_query_tokens=4", "num_layers=2,num_query_tokens=8"]  # fmt: skip
+    one_four, one_eight, two_four, two_eight = (
+        np.mean([cider(n, s) for s in SEEDS]) for n in names
+    )
+    assert found.comparison is not None
+    expected = (two_four + two_eight) / 2 - (one_four + one_eight) / 2
+    assert found.comparison.difference == pytest.approx(expected)
+    assert [[cell.entry.name for cell in side] for side in found.sides] == [names[2:], names[:2]]
+    assert found.note.startswith(
+        "claim-0: a main effect, averaged over mixer.num_query_tokens: left side the mean of 2 "
+        f"cells ({names[2]}; {names[3]}), right side of 2 ({names[0]}; "
+    )
+    table = claim_table([found], notes := Footnotes())
+    assert table is not None
+    assert "about a main effect" in table.caption
+    assert found.note in notes.texts
+    assert f'"{names[2]}; {names[3]}",' in claims_csv([found])
+
+
+def test_an_averaged_cell_without_runs_leaves_no_numbers(factorial: Runs) -> None:
+    store, suite = factorial
+    for seed in suite.seeds:
+        store.save(record(suite.cells[1], seed).model_copy(update={"status": "failed"}))
+    found = results(store, suite)[0]
+    assert found.comparison is None
+    assert found.hole == "right side, num_layers=1,num_query_tokens=8: no finished run"
+
+
+def test_averaged_cells_of_other_seeds_are_said(factorial: Runs) -> None:
+    store, suite = factorial
+    store.save(record(suite.cells[1], 1).model_copy(update={"status": "failed"}))
+    found = results(store, suite)[0]
+    assert found.comparison is not None
+    assert not found.comparison.covers_seeds
+    assert "not all cells have the same seeds (num_layers=2,num_query_tokens=4: 0, 1" in found.note
+
+
+def test_an_averaged_cell_of_another_signature_is_not_comparable(factorial: Runs) -> None:
+    store, suite = factorial
+    for seed in suite.seeds:
+        changed = record(suite.cells[3], seed)
+        whole = changed.scores["cider_d"]
+        other = {**whole.signature, "region_set": "cd34" * 16}
+        changed.scores["cider_d"] = whole.model_copy(update={"signature": other})
+        store.save(changed)
+    assert results(store, suite)[0].verdict == "not comparable"
+
+
+def test_two_names_of_one_cell_are_not_compared(runs: Runs) -> None:
+    store, suite = runs
+    cells = [*suite.cells[:2], suite.cells[1].model_copy(
+        update={"name": "again", "coordinates": {"mixer.num_layers": 2}})]  # fmt: skip
+    found = results(store, suite.model_copy(update={"cells": cells}))[0]
+    assert found.comparison is None
+    assert found.hole == "one cell is on both sides: its variant does not read what they differ in"

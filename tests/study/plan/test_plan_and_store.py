@@ -60,6 +60,31 @@ def test_only_pattern(write, tmp_path):
         make_plan(suite, Store(tmp_path), only="nothing")
 
 
+@pytest.mark.parametrize(
+    ("only", "names"),
+    [
+        ("num_layers=2, learning_rate=0.1", ["num_layers=2,learning_rate=0.1"]),
+        ("num_layers=2, *", ["num_layers=2,learning_rate=0.1", "num_layers=2,learning_rate=0.2"]),
+        ("num_layers=2", ["num_layers=2,learning_rate=0.1", "num_layers=2,learning_rate=0.2"]),
+        ("learning_rate=0.2, mixer.num_layers=1", ["num_layers=1,learning_rate=0.2"]),
+        ("blank,  images (a, b)", ["blank, images (a, b)"]),
+    ],
+)
+def test_only_takes_names_patterns_and_coordinates(write, suite_text, tmp_path, only, names):
+    axes = "axes: {mixer.num_layers: [1, 2], train.learning_rate: [0.1, 0.2]}"
+    text = suite_text.replace("axes: {mixer.num_layers: [1, 2]}", axes)
+    more = 'cells: [{name: "blank, images (a, b)", set: {data.blank_images: true}}]\n'
+    plan = make_plan(load_suite(write(text + more)), Store(tmp_path), only=only)
+    assert [cell.name for cell in plan.cells] == names
+
+
+def test_a_claim_about_two_names_of_one_cell_is_refused(write, suite_text, tmp_path):
+    claim = "claims: [{id: deep, says: 'cider_d(num_layers=2) > cider_d(num_layers=1)'}]\n"
+    text = suite_text.replace("variant: sca,", "variant: most_frequent,") + claim
+    with pytest.raises(InputError, match=r"claims\.deep: compares num_layers=2 with num_layers=1"):
+        make_plan(load_suite(write(text)), Store(tmp_path))
+
+
 def test_records_and_manifests_round_trip(write, tmp_path):
     store = Store(tmp_path)
     found = record("abc", 3)
@@ -67,7 +92,7 @@ def test_records_and_manifests_round_trip(write, tmp_path):
     assert store.record("abc", 3) == found
     assert store.record("abc", 4) is None
     plan = make_plan(load_suite(write()), store)
-    manifest = manifest_of(plan, "run demo.yaml", "now")
+    manifest = manifest_of(plan, store, "run demo.yaml", "now")
     store.save_manifest(manifest)
     assert store.manifests() == [manifest]
     assert manifest.report_name == "demo"

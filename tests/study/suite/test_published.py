@@ -10,7 +10,7 @@ from sca_bench.study.plan.plan import make_plan
 from sca_bench.study.runs.record import CellEntry, SuiteManifest
 from sca_bench.study.runs.store import Store
 from sca_bench.study.suite import published_rows
-from sca_bench.study.suite.claims import meant_cells, parse_claim, parse_coordinates
+from sca_bench.study.suite.claims import parse_claim, parse_coordinates
 from sca_bench.study.suite.merge import known_paths
 from sca_bench.study.suite.published import (
     COLUMNS,
@@ -19,6 +19,7 @@ from sca_bench.study.suite.published import (
     find_published,
     read_published,
 )
+from sca_bench.study.suite.sides import claim_cells, point_of
 from sca_bench.study.suite.suite import load_suite
 
 ROOT = Path(__file__).parents[3]
@@ -282,7 +283,8 @@ profiles:
 
 def test_rows_reach_the_manifest_and_old_manifests_stay_readable(write, suite_text, tmp_path):
     suite = suite_with(write, suite_text, "{num_layers=1: 2 layers}")
-    manifest = manifest_of(make_plan(suite, Store(tmp_path / "runs")), "run", "now")
+    store = Store(tmp_path / "runs")
+    manifest = manifest_of(make_plan(suite, store), store, "run", "now")
     assert [cell.published_row for cell in manifest.cells] == ["2 layers", ""]
     old = manifest.model_dump()
     del old["published_claims"]
@@ -317,10 +319,8 @@ def test_every_claim_of_a_shipped_suite_means_two_cells(path, profile):
     suite = load_suite(path, profile=None if own else profile, allow_missing=True)
     for claim in suite.claims:
         parsed = parse_claim(claim.says)
-        names = [
-            [cell.name for cell in meant_cells(side.where, suite.cells, known, coordinates)]
-            for side in (parsed.left, parsed.right)
-        ]
+        sides = claim_cells(parsed, [point_of(cell) for cell in suite.cells])
+        names = [[point.name for point in side] for side in sides]
         assert [len(found) for found in names] == [1, 1], (claim.says, names)
         rows = [suite.published.cells.get(found[0]) for found in names]
         paper = {one.id: one.says for one in suite.spec.claims}
@@ -334,11 +334,3 @@ def test_a_profile_s_own_claim_keeps_the_paper_s_difference():
     suite = load_suite(ROOT / "ablations" / "mixer_layers.yaml", profile="tiny")
     found = suite.published.claims["depth_saturates"]
     assert (found.left, found.right) == ("24 layers", "12 layers")
-
-
-def known(cell):
-    return {"cell": cell.name, "variant": cell.settings.variant, **cell.coordinates}
-
-
-def coordinates(cell):
-    return cell.coordinates

@@ -1,0 +1,166 @@
+"""A report loses nothing without a word: two files of one name, seeds by flag, suites edited."""
+
+import shutil
+
+import pytest
+
+from sca_bench.errors import InputError
+from sca_bench.study.plan.manifest import check_name, left_out, manifest_of
+from sca_bench.study.plan.plan import make_plan
+from sca_bench.study.runs.record import RunRecord
+from sca_bench.study.runs.store import Store
+from sca_bench.study.suite.suite import load_suite
+from sca_bench.study.suite.sweep import load_sweep
+
+SWEEP = """
+sweep: demo
+question: How fast?
+base: {variant: sca, sam: {size: tiny, weights: random}, text_decoder: {weights: random}}
+space: {train.learning_rate: {low: 1e-4, high: 1e-2, log: true}}
+objectives: [{metric: exact_match, direction: maximize}]
+trials: 2
+"""
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "runs")
+
+
+def run(store, file, **given):
+    """What `run` leaves of a suite, without running anything; return the manifest."""
+    suite = load_suite(file, **given)
+    check_name(suite.file, [suite.spec.suite], store)
+    plan = make_plan(suite, store)
+    manifest = manifest_of(plan, store, "run", "now")
+    for job in plan.jobs:
+        cell = job.cell
+        store.save(
+            RunRecord(
+                cell_id=cell.cell_id,
+                seed=job.seed,
+                status="done",
+                settings=cell.settings.model_dump(mode="json"),
+                variant=cell.settings.variant,
+                revision=cell.revision,
+            )
+        )
+    store.save_manifest(manifest)
+    return manifest
+
+
+def changed(text, **new):
+    for old, value in new.items():
+        text = text.replace(old, value)
+    return text
+
+
+def put(path, text):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text.lstrip(), encoding="utf-8")
+    return path
+
+
+def test_another_file_of_the_same_name_is_refused_with_both_named(tmp_path, suite_text, store):
+    first = put(tmp_path / "first.yaml", suite_text)
+    run(store, first)
+    for name in ("second.yaml", "elsewhere/first.yaml"):
+        other = put(tmp_path / name, changed(suite_text, matter="help"))
+        with pytest.raises(InputError) as caught:
+            run(store, other)
+        line = str(caught.value)
+        assert line.startswith(f"{other}: suite: 'demo' is what {first} is called here, too; ")
+        assert "demo.tiny.json to forget the other" in line
+    (store.root / "suites" / "demo.tiny.json").unlink()
+    assert run(store, other).path == str(other)
+
+
+def test_another_profile_of_another_file_is_refused_too(tmp_path, suite_text, store):
+    run(store, put(tmp_path / "first.yaml", suite_text))
+    other = put(tmp_path / "second.yaml", "# other\n" + suite_text)
+    with pytest.raises(InputError, match="is called here, too"):
+        run(store, other, profile="small")
+
+
+@pytest.mark.parametrize("confirmed", [False, True])
+def test_a_sweep_and_a_suite_do_not_take_each_other_s_name(tmp_path, suite_text, store, confirmed):
+    sweep = load_sweep(put(tmp_path / "sweep.yaml", SWEEP))
+    cells = [sweep.cell(0, {"train.learning_rate": 1e-3}, "test" if confirmed else "val")]
+    plan = make_plan(sweep.suite(cells, confirmed=confirmed), store)
+    store.save_manifest(manifest_of(plan, store, "sweep", "now"))
+    name = "demo_confirmed" if confirmed else "demo"
+    suite = put(tmp_path / "suite.yaml", changed(suite_text, demo=name))
+    with pytest.raises(InputError, match=rf"'{name}' is what .*sweep\.yaml is called here"):
+        run(store, suite)
+    assert check_name(sweep.file, ["demo", "demo_confirmed"], store) == ""
+
+
+def test_edited_in_place_copied_linked_and_moved_files_stay_the_suite(tmp_path, suite_text, store):
+    first = put(tmp_path / "first.yaml", suite_text)
+    run(store, first)
+    put(first, changed(suite_text, matter="help"))
+    assert run(store, first).question == "Does depth help?"
+    copy = tmp_path / "copy.yaml"
+    shutil.copy(first, copy)
+    assert check_name(copy, ["demo"], store) == ""
+    (tmp_path / "link.yaml").symlink_to(first)
+    assert check_name(tmp_path / "link.yaml", ["demo"], store) == ""
+    first.unlink()
+    put(copy, changed(suite_text, matter="still help"))
+    said = check_name(copy, ["demo"], store)
+    assert said == f"demo: was run from {first}, where it is no longer; {copy} takes its place"
+    put(first, changed(suite_text, demo="renamed"))
+    assert check_name(copy, ["demo"], store) == said
+
+
+def test_a_manifest_of_before_knows_its_file_s_name_alone(tmp_path, suite_text, store):
+    first = put(tmp_path / "first.yaml", suite_text)
+    old = run(store, first).model_copy(update={"path": "", "digest": ""})
+    store.save_manifest(old)
+    assert (
+        check_name(put(tmp_path / "a" / "first.yaml", "# 1\n" + suite_text), ["demo"], store) == ""
+    )
+    with pytest.raises(InputError, match=r"is what first\.yaml is called here"):
+        check_name(put(tmp_path / "b.yaml", "# 2\n" + suite_text), ["demo"], store)
+
+
+def test_seeds_by_flag_shrink_no_report(tmp_path, suite_text, store):
+    file = put(tmp_path / "first.yaml", suite_text)  # seeds 0 and 1
+    alone = run(store, file, seeds=[1])
+    assert (alone.seeds, alone.own_seeds) == ([1], [0, 1])
+    assert alone.remarks == [
+        "Not all seeds of the suite: it names 0, 1; shown is what --seeds asked for, 1. "
+        "Never run: 0."
+    ]
+    assert run(store, file).seeds == [0, 1]
+    assert run(store, file, seeds=[0]).seeds == [0, 1]
+    more = run(store, file, seeds=[7])
+    assert (more.seeds, more.remarks) == ([0, 1, 7], [])
+    assert run(store, file).seeds == [0, 1, 7]
+
+
+def test_what_an_edited_suite_no_longer_shows_is_said(tmp_path, suite_text, store):
+    file = put(tmp_path / "first.yaml", suite_text)
+    run(store, file)
+    plan = make_plan(load_suite(file), store)
+    assert left_out(plan, store) == ""
+    put(file, changed(suite_text, **{"[1, 2]": "[2, 4]", "seeds: [0, 1]": "seeds: [1]"}))
+    plan = make_plan(load_suite(file), store)
+    assert left_out(plan, store) == (
+        "no longer in the report of demo: the runs of 1 cell as the suite was before "
+        "(num_layers=1) and seed 0, which the suite does not name; they are kept"
+    )
+    assert manifest_of(plan, store, "run", "now").seeds == [1]
+    flagged = make_plan(load_suite(file, overrides=["train.steps=9"]), store)
+    assert "the runs of 2 cells as the suite was before (num_layers=1; num_layers=2)" in left_out(
+        flagged, store
+    )
+
+
+def test_two_profiles_never_have_one_report(tmp_path, suite_text, store):
+    """A suite edited in place may have another default profile than when it was run first."""
+    file = put(tmp_path / "first.yaml", suite_text)
+    run(store, file)
+    put(file, suite_text + "profile: small\n")
+    run(store, file)
+    assert sorted(m.report_name for m in store.manifests()) == ["demo", "demo.tiny"]
