@@ -16,10 +16,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sca_bench"
 
 GROUND = [
-    {"errors", "types", "scene_grammar", "batch", "rle", "plugins", "output", "texts"},
+    {"errors", "types", "scene_grammar", "batch", "plugins", "output"},
     {"walk"},
     {"boxes", "files", "captioner", "settings", "variants", "weight_paths"},
-    {"contract", "pixels"},
+    {"contract", "formats"},
 ]
 """The ground floor, lowest first: what every room may import."""
 

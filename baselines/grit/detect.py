@@ -23,10 +23,10 @@ from baselines.grit.model import MAX_TOKENS
 from baselines.grit.preprocess import resize
 from sca_bench.errors import InputError, at
 from sca_bench.files import atomic_file
+from sca_bench.formats.pixels import counted, read_picture
+from sca_bench.formats.texts import NO_TEXT_FIX, id_text, read_json_text
 from sca_bench.output import guard_streams
-from sca_bench.pixels import counted, read_picture
 from sca_bench.settings import BaselineSettings, CellSettings, DataSettings, ScenesSplit
-from sca_bench.texts import NO_TEXT_FIX, id_text, read_json_text
 
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from sca_bench.batch import RegionBatch
 from sca_bench.captioner import Decoding
+from sca_bench.formats.texts import nfc
 from sca_bench.settings import CellSettings
-from sca_bench.texts import nfc
 from sca_bench.types import Prediction
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from sca_bench.batch import RegionBatch
 from sca_bench.captioner import Decoding
 from sca_bench.errors import InputError, did_you_mean
+from sca_bench.formats.texts import NO_TEXT_FIX, id_text, read_json_text
 from sca_bench.settings import CellSettings
-from sca_bench.texts import NO_TEXT_FIX, id_text, read_json_text
 from sca_bench.types import Prediction
 
 KEY = "baseline.weights"

@@ -30,7 +30,7 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
 def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Caption a region, or examples of the run's test split; print captions, write overlays."""
     from sca_bench.engine.finished.caption import caption_examples, caption_region
-    from sca_bench.pixels import notes_on
+    from sca_bench.formats.pixels import notes_on
     from sca_bench.study.runs.store import Store
 
     if options.examples is not None:

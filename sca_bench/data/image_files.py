@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sca_bench.errors import InputError
-from sca_bench.pixels import read_picture
+from sca_bench.formats.pixels import read_picture
+from sca_bench.formats.texts import foreign_path
 from sca_bench.settings.data import INDEX_FOLDER
-from sca_bench.texts import foreign_path
 from sca_bench.types import ImageRecord
 from sca_bench.walk import is_hidden
 

@@ -19,7 +19,7 @@ from sca_bench.data.readers.scenes import SceneRegion, render_scene
 from sca_bench.data.readers.selection import FileSplit
 from sca_bench.data.readers.visual_genome import read_visual_genome
 from sca_bench.data.region_set import Part, RegionSet
-from sca_bench.rle import encode_mask
+from sca_bench.formats.rle import encode_mask
 from sca_bench.settings import (
     CocoPanopticSplit,
     MixtureSplit,

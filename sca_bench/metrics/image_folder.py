@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sca_bench.errors import InputError
+from sca_bench.formats.pixels import counted, read_picture
 from sca_bench.metrics.rows import CaptionRow
-from sca_bench.pixels import counted, read_picture
 
 ENDINGS = ("", ".jpg", ".jpeg", ".png", ".webp", ".bmp")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sca_bench.errors import InputError
-from sca_bench.texts import NO_TEXT_FIX, id_text, read_json_text
+from sca_bench.formats.texts import NO_TEXT_FIX, id_text, read_json_text
 
 REQUIRED_KEYS = ("region_id", "image_id", "caption", "references")
 _NO_SLOTS: dict[str, str] = {}  # one for all rows

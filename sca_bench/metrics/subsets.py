@@ -13,9 +13,9 @@ from pathlib import Path
 
 from sca_bench.errors import InputError
 from sca_bench.files import file_sha256
+from sca_bench.formats.texts import NO_TEXT_FIX, read_json_text
 from sca_bench.metrics.coco_caption.ptb_tokenizer import canonical
 from sca_bench.metrics.rows import CaptionRow, json_kind, read_box, read_id
-from sca_bench.texts import NO_TEXT_FIX, read_json_text
 
 FIRST_OF_IMAGE = "first_of_image"
 """The built-in subset: the first region of every image, in the order of the rows."""

@@ -16,7 +16,7 @@ from sca_bench.data.pipeline.dataset import RegionDataset
 from sca_bench.data.pipeline.jitter import has_area, jitter_boxes, jitter_image, plan_jitter
 from sca_bench.data.pipeline.sampling import SeekableSampler
 from sca_bench.errors import InputError
-from sca_bench.rle import read_mask
+from sca_bench.formats.rle import read_mask
 from sca_bench.settings import (
     CocoInstancesSplit,
     CocoPanopticSplit,

@@ -13,7 +13,7 @@ from sca_bench.data.readers.scenes import render_scene
 from sca_bench.data.region_set import RegionSet
 from sca_bench.engine.thumbnails import images_folder
 from sca_bench.errors import InputError
-from sca_bench.rle import read_mask
+from sca_bench.formats.rle import read_mask
 from sca_bench.settings import ScenesSplit
 from sca_bench.types import ImageRecord, Region
 

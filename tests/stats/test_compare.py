@@ -269,7 +269,7 @@ def drawn(seed, num_seeds=3):
     """A cell whose seeds differ as a whole and image by image."""
     rng = np.random.default_rng(seed)
     values = rng.normal(size=(num_seeds, 60)) + rng.normal(scale=0.3, size=(num_seeds, 1))
-    return cell_scores(values + seed, np.arange(60) // 3)
+    return cell_scores(values + 2 * rng.normal(size=60) + seed, np.arange(60) // 3)
 
 
 def test_means_of_cells_are_compared_as_a_contrast():
@@ -279,10 +279,12 @@ def test_means_of_cells_are_compared_as_a_contrast():
     means = [one.scores.mean() for one in cells]
     assert found.difference == pytest.approx((means[0] + means[1] - means[2] - means[3]) / 2)
     moved = [one.draws.mean(axis=0) for one in cells]
-    of_images = ((moved[0] + moved[1] - moved[2] - moved[3]) / 2).var(ddof=1) * 20 / 19
+    of_both = ((moved[0] + moved[1] - moved[2] - moved[3]) / 2).var(ddof=1) * 20 / 19
+    parts = [compare_resampled(one, cells[0]).parts[0] for one in cells]
+    of_images = of_both - sum(part.interaction / part.num_seeds for part in parts) / 4
+    assert of_images > 0
     assert found.se_images == pytest.approx(of_images**0.5)
-    pairs = [compare_resampled(one, cells[0]).parts[0] for one in cells]
-    of_seeds = sum(part.seeds / part.num_seeds for part in pairs) / 4
+    of_seeds = sum(part.square / part.num_seeds for part in parts) / 4
     assert found.se_seeds == pytest.approx(of_seeds**0.5)
     assert found.se == pytest.approx((of_images + of_seeds) ** 0.5)
     assert found.num_seeds == (2, 2)

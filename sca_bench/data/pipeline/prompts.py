@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sca_bench.boxes import centre_points
 from sca_bench.data.region_set import RegionSet
 from sca_bench.errors import InputError
-from sca_bench.rle import mask_runs, read_mask, segmentation_rle
+from sca_bench.formats.rle import mask_runs, read_mask, segmentation_rle
 from sca_bench.types import ImageRecord, Prompt, Region
 
 WITH_BOX = ("box", "box_point", "sam_mask_point")

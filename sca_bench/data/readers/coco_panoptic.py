@@ -23,7 +23,7 @@ from sca_bench.data.readers.json_files import claim, get, get_id, key_path, show
 from sca_bench.data.readers.segmentation import read_panoptic_png
 from sca_bench.data.region_set import RegionSet
 from sca_bench.errors import InputError
-from sca_bench.rle import encode_mask
+from sca_bench.formats.rle import encode_mask
 from sca_bench.settings import CocoPanopticSplit
 from sca_bench.types import ImageRecord
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sca_bench.errors import InputError
-from sca_bench.texts import NO_TEXT_FIX, id_text, read_json_text
+from sca_bench.formats.texts import NO_TEXT_FIX, id_text, read_json_text
 
 _MISSING = object()
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from sca_bench.data.readers.json_files import key_path
 from sca_bench.errors import InputError
-from sca_bench.texts import NO_TEXT_FIX, find_no_text
+from sca_bench.formats.texts import NO_TEXT_FIX, find_no_text
 
 _MAY_HOLD_NO_TEXT = re.compile(rb"\xed[\xa0-\xbf]|\\u[dD][89a-fA-F]")
 """How the binary protocols write half of a surrogate pair, and how the oldest one does."""

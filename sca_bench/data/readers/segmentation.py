@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sca_bench.errors import InputError
-from sca_bench.pixels import read_colours
+from sca_bench.formats.pixels import read_colours
 
 
 def given_mask(annotation: Mapping[str, object]) -> str:

@@ -20,9 +20,9 @@ from sca_bench.engine.finished.overlay import draw_overlay
 from sca_bench.engine.worker.trained_weights import find_trained, read_trained
 from sca_bench.errors import InputError, at, did_you_mean
 from sca_bench.files import file_name
+from sca_bench.formats.pixels import Picture, read_picture
 from sca_bench.models.sam.mask_image import mask_in_image
 from sca_bench.models.sam.sam import sam_dims
-from sca_bench.pixels import Picture, read_picture
 from sca_bench.settings import CellSettings, DataSettings, ScenesSplit
 from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.study.keys.fingerprint import Fingerprints, path_settings
@@ -78,7 +78,7 @@ def caption_region(
     Args:
         store: The runs folder.
         run: The run whose trained weights to use.
-        image_path: Any image file; it is read upright (`sca_bench.pixels`).
+        image_path: Any image file; it is read upright (`sca_bench.formats.pixels`).
         box_xyxy: Box in original pixels, or None.
         point_xy: Foreground point in original pixels, or None.
         out: Where the overlay goes, PNG.

@@ -24,9 +24,9 @@ from sca_bench.engine.features.bank import FeatureBank
 from sca_bench.engine.thumbnails import images_folder
 from sca_bench.engine.worker.cell_group import autocast
 from sca_bench.files import file_name, write_atomic
+from sca_bench.formats.pixels import read_picture
+from sca_bench.formats.rle import encode_mask
 from sca_bench.models.sam.mask_image import mask_in_image
-from sca_bench.pixels import read_picture
-from sca_bench.rle import encode_mask
 from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import CellIdentity
 

@@ -30,10 +30,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sca_bench.errors import NotComputed
+from sca_bench.formats.texts import nfc
 from sca_bench.metrics.coco_caption.ptb_tokenizer import encodable
 from sca_bench.metrics.protocol import Context, Scored
 from sca_bench.metrics.rows import CaptionRow
-from sca_bench.texts import nfc
 
 SPACY_VARIABLE = "SCA_BENCH_SPACY"
 PAPERS_PIPELINE = "en_core_web_lg"

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from sca_bench.errors import NotComputed
+from sca_bench.formats.texts import nfc
 from sca_bench.metrics.coco_caption.ptb_tokenizer import canonical
 from sca_bench.metrics.protocol import Context, Scored
 from sca_bench.metrics.rows import CaptionRow
-from sca_bench.texts import nfc
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")  # noqa: RUF001 - an apostrophe joins
 

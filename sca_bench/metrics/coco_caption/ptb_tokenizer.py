@@ -7,8 +7,8 @@ import subprocess
 from collections.abc import Sequence
 
 from sca_bench.errors import NotComputed
+from sca_bench.formats.texts import nfc
 from sca_bench.metrics.coco_caption.java import Java, last_words, scorer_folder
-from sca_bench.texts import nfc
 
 TOKENIZER = "PTB (stanford-corenlp-3.4.1), lower case, punctuation removed"
 

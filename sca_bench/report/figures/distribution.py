@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sca_bench.formats.texts import nfc
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.report.names import metric_scale, shown_number
 from sca_bench.report.read.samples import LEVEL, RESAMPLING_SEED, Sample
 from sca_bench.report.read.suite_data import SuiteData, load_json
 from sca_bench.stats.bootstrap import image_bootstrap
-from sca_bench.texts import nfc
 
 MAX_CELLS = 8
 NUM_BINS = 5

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sca_bench.texts import nfc
+from sca_bench.formats.texts import nfc
 
 Grade = Literal["", "right", "wrong"]
 

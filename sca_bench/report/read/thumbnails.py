@@ -12,10 +12,10 @@ from PIL import Image
 
 from sca_bench.errors import InputError
 from sca_bench.files import file_name
-from sca_bench.pixels import read_picture
+from sca_bench.formats.pixels import read_picture
+from sca_bench.formats.rle import decode_mask
 from sca_bench.report.read.mask_layers import mask_layer
 from sca_bench.report.read.suite_data import load_json
-from sca_bench.rle import decode_mask
 
 KEPT_SIDE_PX = 480
 """No thumbnail that was kept has a longer side."""

@@ -22,12 +22,9 @@ from sca_bench.study.runs.store import (
     is_trained,
 )
 from sca_bench.study.runs.trained_index import TrainedIndex
-from sca_bench.study.suite.claims import parse_claim
 from sca_bench.study.suite.resolve import ResolvedCell
 from sca_bench.study.suite.sides import (
-    NoSuchCell,
     by_name,
-    claim_cells,
     find,
     point_of,
     without_blanks,
@@ -216,7 +213,7 @@ def make_plan(
             a cell hold for this plan only.
 
     Raises:
-        InputError: A file is missing, `only` matches nothing, or a claim is about one cell alone.
+        InputError: A file is missing, two cells are one, or `only` matches nothing.
     """
     prints = Fingerprints(store.root / DIGESTS, fixes=suite.missing if allow_missing else None)
     cells: list[Cell] = []
@@ -241,7 +238,6 @@ def make_plan(
         lacks[cells[-1].cell_id] = tuple(dict.fromkeys(problems))
     with at(suite.file):
         _refuse_equal(cells)
-    _check_claims(suite, {cell.name: cell.cell_id for cell in cells})
     jobs: dict[Training, Job] = {}
     # What is a stage of one cell is not trained once more where it is all another cell trains.
     claimed = {(key, seed) for key in stages for seed in suite.seeds}
@@ -264,25 +260,10 @@ def _refuse_equal(cells: Iterable[Cell]) -> None:
             continue
         named = [dict(path_settings(one.settings)) for one in (other, cell)]
         read = (key for key in named[0] if key in cell.identity.key_values)
-        key = next(key for key in read if named[1].get(key) != named[0][key])
+        key = next((key for key in read if named[1].get(key) != named[0][key]), "")
         files = " and ".join(repr(paths.get(key)) for paths in named)
         problem = f"{files} have one content, so {other.name!r} and {cell.name!r} are one cell"
         raise InputError(None, key, problem, "name other files, or leave one of the cells out")
-
-
-def _check_claims(suite: Suite, ids: Mapping[str, str]) -> None:
-    """Refuse a claim whose two sides read one cell under two names."""
-    points = [point_of(cell) for cell in suite.cells]
-    for claim in suite.claims:
-        try:
-            sides = claim_cells(parse_claim(claim.says), points)
-        except NoSuchCell:
-            continue  # which this profile may lack
-        left, right = ({ids[p.name]: p.name for p in side if p.name in ids} for side in sides)
-        for cell_id in left.keys() & right.keys():
-            problem = f"compares {left[cell_id]} with {right[cell_id]}, which are one cell"
-            fix = "its variant does not read what they differ in; leave the claim out"
-            raise InputError(suite.file, f"claims.{claim.id}", problem, fix)
 
 
 def _chosen(cells: Sequence[ResolvedCell], only: str) -> list[ResolvedCell]:

@@ -14,7 +14,7 @@ from sca_bench.data.pipeline.prompts import WITH_BOX, WITH_POINT, mask_points, u
 from sca_bench.data.pipeline.sampling import Draw
 from sca_bench.data.region_set import RegionSet
 from sca_bench.errors import InputError
-from sca_bench.rle import encode_mask, read_mask
+from sca_bench.formats.rle import encode_mask, read_mask
 from sca_bench.settings import AugmentationSettings, ScenesSplit
 from sca_bench.types import ImageRecord, Region
 

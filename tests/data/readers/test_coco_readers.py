@@ -9,7 +9,7 @@ from sca_bench.data.readers.coco_instances import instance_phrase
 from sca_bench.data.readers.coco_panoptic import panoptic_phrase
 from sca_bench.data.readers.selection import split_names
 from sca_bench.errors import InputError, at
-from sca_bench.rle import encode_mask, read_mask
+from sca_bench.formats.rle import encode_mask, read_mask
 
 WHERE = "suite.yaml"
 

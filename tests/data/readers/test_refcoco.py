@@ -10,7 +10,7 @@ from sca_bench.boxes import tight_box
 from sca_bench.data.load import load_split
 from sca_bench.data.readers.plain_pickle import read_plain_pickle
 from sca_bench.errors import InputError, at
-from sca_bench.rle import read_mask
+from sca_bench.formats.rle import read_mask
 from sca_bench.settings import RefCocoSplit
 
 WHERE = "suite.yaml"

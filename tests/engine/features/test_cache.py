@@ -21,8 +21,8 @@ from sca_bench.engine.features.shards import Rows, ShardStore
 from sca_bench.engine.features.split_bank import content_of
 from sca_bench.errors import InputError
 from sca_bench.files import file_sha256
+from sca_bench.formats.pixels import PictureDigests
 from sca_bench.metrics.rows import read_rows
-from sca_bench.pixels import PictureDigests
 from sca_bench.study.runs.store import PREDICTIONS, Store
 from sca_bench.types import ImageRecord
 

@@ -36,7 +36,7 @@ def test_an_axis_that_a_variant_ignores_gives_one_cell(write, suite_text, tmp_pa
     assert suite.notes == (note,)
     plan = make_plan(suite, Store(tmp_path), only="variant=most_frequent,num_layers=2")
     assert len(plan.jobs) == 2  # seeds
-    (entry,) = manifest_of(plan, "", "").cells
+    (entry,) = manifest_of(plan, Store(tmp_path), "", "").cells
     assert (entry.name, entry.also, entry.note) == (one.name, list(names), note)
     assert entry.ignored == {"mixer.num_layers": [1, 2]}
 
@@ -147,5 +147,6 @@ def test_two_published_rows_of_one_cell_are_mentioned(write, suite_text, tmp_pat
     rows = "paper: table_4\npublished: {num_layers=2: 2 layers, num_layers=4: 4 layers}\n"
     suite = load_suite(write(text + rows))
     assert suite.notes[-1] == "demo has no one published row: 2 layers; 4 layers"
-    (entry,) = manifest_of(make_plan(suite, Store(tmp_path)), "", "").cells
+    store = Store(tmp_path)
+    (entry,) = manifest_of(make_plan(suite, store), store, "", "").cells
     assert entry.published_row == ""

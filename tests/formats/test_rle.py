@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from sca_bench.rle import decode_mask, encode_mask, mask_runs, read_mask
+from sca_bench.formats.rle import decode_mask, encode_mask, mask_runs, read_mask
 
 
 def test_masks_are_written_and_read_as_coco_does():

@@ -11,7 +11,7 @@ from PIL import Image
 from sca_bench.data.image_files import load_image_file
 from sca_bench.errors import InputError
 from sca_bench.files import file_sha256
-from sca_bench.pixels import (
+from sca_bench.formats.pixels import (
     AS_STORED,
     FIRST_FRAME,
     ORDINARY,
@@ -32,7 +32,7 @@ from sca_bench.settings import CellSettings, ScenesSplit
 from sca_bench.study.keys.fingerprint import Fingerprints, digest_json
 from sca_bench.types import ImageRecord
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HEIGHT, WIDTH = 6, 9
 DRAW = np.random.default_rng(0)
 RGB = DRAW.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)

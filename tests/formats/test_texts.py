@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sca_bench.texts import find_no_text, foreign_path, id_text, nfc, read_json_text
+from sca_bench.formats.texts import find_no_text, foreign_path, id_text, nfc, read_json_text
 
 
 @pytest.mark.parametrize("value", [7, "7", 7.0])
