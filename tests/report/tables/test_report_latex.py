@@ -11,6 +11,7 @@ from report_fake_runs import manifest
 
 from sca_bench.report.tables.latex import write_latex, write_latex_table
 from sca_bench.report.tables.latex_escape import escape
+from sca_bench.report.tables.markdown import write_markdown
 from sca_bench.report.tables.ranks import mark_best
 from sca_bench.report.tables.tables import Column, Entry, Footnotes, Row, SignificanceMarks, Table
 
@@ -144,3 +145,12 @@ def test_documents_compile(whole_report: Path, tmp_path: Path) -> None:
         assert "Overfull \\hbox" not in log.split("Table")[0]
         assert "Float too large" not in log, name
         assert (tmp_path / f"{name}.pdf").stat().st_size > 1000
+
+
+def test_the_head_says_which_seeds_a_report_lacks() -> None:
+    suite = manifest(own_seeds=[0, 1, 5])
+    says = "it names 0, 1, 5; shown is what --seeds asked for, 0, 1. Never run: 5."
+    assert says in write_markdown(suite, [], Footnotes(), [])
+    assert "Never run: 5." in write_latex(suite, [], Footnotes())
+    for whole in (manifest(own_seeds=[0, 1]), manifest()):
+        assert "Never run" not in write_markdown(whole, [], Footnotes(), [])
