@@ -280,21 +280,27 @@ def test_every_setting_has_its_turn():
     assert miniature.unnamed_settings() == []
 
 
+def property_of(small, variant):
+    """Return the property of a variant, to be tried on some walks."""
+
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(walks())
+    def check(walk):
+        compare(small, variant, *walk)
+
+    return check
+
+
 def test_equal_keys_are_equal_numbers(small):
     """See the module."""
     for number, variant in enumerate(VARIANTS):
-
-        @settings(
-            max_examples=EXAMPLES,
-            deadline=None,
-            database=None,
-            phases=[Phase.generate, Phase.shrink],
-            suppress_health_check=list(HealthCheck),
-        )
-        @given(walks())
-        def check(walk, variant=variant):
-            compare(small, variant, *walk)
-
+        check = property_of(small, variant)
         (check if PAIRS else seed(number)(check))()
     tried, total = small.tried, small.tried.total()
     print(f"{total} pairs, {tried['equal']} of equal keys")
@@ -327,6 +333,26 @@ def compare(small, variant, first, then, beside):
     others = [base, small.cell(beside, path)]
     found = small.together([cell for cell in others if cell is not None], here)
     assert differences(plain, found) == [], f"{variant}: alone, and after or beside {beside}"
+
+
+BESIDE = [
+    ("retrieval", "sca", ["mixer.image_grid=4"], ["mixer.image_grid=4"]),
+    ("sca", "retrieval", ["mixer.image_grid=4"], ["mixer.image_grid=4"]),
+    ("retrieval", "sca_mask_heads", ['train.precision="bf16"'], ['train.precision="bf16"']),
+    *((spec.name, spec.name, [], ["baseline.random_seed=3"]) for spec in strangers.SPECS),
+    *((spec.name, spec.name, ["crop.margin=0.25"], []) for spec in strangers.SPECS),
+]
+
+
+@pytest.mark.parametrize(("first", "then", "settings_of_first", "settings_of_then"), BESIDE)
+def test_who_came_first_decides_nothing(small, first, then, settings_of_first, settings_of_then):
+    one, other = small.cell(first, settings_of_first), small.cell(then, settings_of_then)
+    alone = small.alone(other)
+    assert "error" not in alone
+    assert differences(alone, small.together([one], other)) == []
+    if first == then:
+        assert one.cell_key != other.cell_key
+        assert differences(alone, small.alone(one)) != []
 
 
 SECTIONS = {CellSettings: ""} | {
