@@ -371,4 +371,4 @@ def test_only_folders_of_such_pictures_have_another_digest(save, tmp_path):
 def test_nobody_opens_pictures_beside_the_reader():
     files = [path for top in ("sca_bench", "baselines") for path in (ROOT / top).rglob("*.py")]
     opening = [path for path in files if "Image.open" in path.read_text(encoding="utf-8")]
-    assert opening == [ROOT / "sca_bench" / "pixels.py"]
+    assert opening == [ROOT / "sca_bench" / "formats" / "pixels.py"]
