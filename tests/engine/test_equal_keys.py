@@ -38,7 +38,8 @@ from sca_bench.engine.job import CellJob, GroupJob, Outcome, new_attempt
 from sca_bench.engine.worker.cell_group import autocast
 from sca_bench.engine.worker.prepare import build_member, prepare
 from sca_bench.errors import InputError
-from sca_bench.files import FileDigests, read_jsonl
+from sca_bench.files import read_jsonl
+from sca_bench.formats.pixels import PictureDigests
 from sca_bench.models import build
 from sca_bench.models.sam.dims import sam_dims
 from sca_bench.settings import CellSettings, Settings, kind_of
@@ -46,7 +47,7 @@ from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.study.keys.fingerprint import Fingerprints
 from sca_bench.study.runs.store import PREDICTIONS, Store, trained_path
 
-PENDING: frozenset[str] = frozenset(miniature.OF_INPUTS)
+PENDING: frozenset[str] = frozenset()
 """Changes that no key notices yet; what is named here is left out."""
 
 PAIRS = int(os.environ.get("SCA_BENCH_KEY_PAIRS", "0"))
@@ -75,7 +76,7 @@ class Miniature:
     tried: Counter = field(default_factory=Counter)
     _prints: Fingerprints = field(default_factory=Fingerprints)
     _alone: dict = field(default_factory=dict)
-    _files: FileDigests = field(default_factory=FileDigests)
+    _files: PictureDigests = field(default_factory=PictureDigests)
     _features: dict = field(default_factory=dict)
     _parts: dict = field(default_factory=dict)
 
