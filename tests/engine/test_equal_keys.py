@@ -288,7 +288,7 @@ def property_of(small, variant):
         max_examples=EXAMPLES,
         deadline=None,
         database=None,
-        phases=[Phase.generate, Phase.shrink],
+        phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
     @given(walks())
@@ -364,7 +364,9 @@ SECTIONS = {CellSettings: ""} | {
 """Class of settings -> how their paths begin."""
 COMPUTES = ("baselines/", "sca_bench/models/", "tests/helpers/strangers")
 """Where the code of variants lies."""
-ENGINE = ("sca_bench/engine/worker/", "sca_bench/engine/features/", "sca_bench/engine/loaders")
+ENGINE = tuple(
+    f"sca_bench/engine/{name}" for name in ("worker/", "loaders", "features/bank", "features/fill")
+)
 DRAWN = ("train.regions_per_image",)
 """Read for every data set, and used where training draws from one."""
 

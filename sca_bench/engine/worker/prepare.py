@@ -162,9 +162,12 @@ class _Parts:
             whole = (parts for (name, _), parts in self._loaded.items() if name == SCA_PARTS)
             if (shared := next(whole, None)) is not None:
                 return shared
-        # What a loader of another package reads, the key of the frozen prefix holds.
-        read = {SAM_PARTS: "", SCA_PARTS: settings.text_decoder.weights}
-        key = (loader, read.get(loader, cell.identity.prefix_key))
+        read = ""  # beside `sam` and `encoder`, which all cells prepared together share
+        if loader == SCA_PARTS:
+            read = settings.text_decoder.weights
+        elif loader != SAM_PARTS:  # of another package: the key of the frozen prefix holds it all
+            read = cell.identity.prefix_key
+        key = (loader, read)
         if key not in self._loaded:
             self._loaded[key] = spec.load_parts(settings)
         return self._loaded[key]
