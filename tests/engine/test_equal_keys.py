@@ -194,6 +194,8 @@ class Miniature:
             for family, names in keys.items():
                 store = cell.features_key(split, family)
                 arrays = {name: given.need(name) for name in ROWS[family]}
+                if family == "images":  # kept as they come, and rounded again when they are read
+                    arrays = {"embeddings_BChw": embedded.image_embeddings_BChw}
                 for row, name in enumerate(names):
                     found |= {(store, name, array): v[row] for array, v in arrays.items()}
                 for array in SHARED[family]:
