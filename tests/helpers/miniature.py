@@ -257,6 +257,7 @@ CHANGES = {
     "train.precision": ["bf16"],
     "train.order_seed": [11],
     "train.val_every": [1],
+    "train.as_published": [["warmup"]],
     "eval.split": [],  # needs `data.val`, below
     "eval.prompt": ["box_point", "point", "random_point", "sam_mask_point"],
     "eval.prompt_seed": [3],
@@ -283,6 +284,10 @@ MORE = {
     "size and weights of SAM": {"sam.size": "tiny", "sam.weights": "random", "encoder.type": "sam"},
     "validation is captioned": {"data.val": split_of("val"), "eval.split": "val"},
     "jitter as published": {"data.lsj_scale": [0.5, 1.5], "data.lsj_as_published": True},
+    "regions and words as published": {
+        "data.train.as_published": ["white_space"],
+        "data.test.as_published": ["regions", "white_space"],
+    },
     "a decoder that learns slowly": {
         "text_decoder.trainable": True,
         "text_decoder.learning_rate": 0.001,
