@@ -53,7 +53,7 @@ PENDING: frozenset[str] = frozenset()
 
 PAIRS = int(os.environ.get("SCA_BENCH_KEY_PAIRS", "0"))
 """Pairs to try by hand; 0 tries the same few hundred every time."""
-EXAMPLES = 4 if not PAIRS else 4 + PAIRS // 500
+EXAMPLES = 3 if not PAIRS else 3 + PAIRS // 500
 """Walks of each variant."""
 KEPT = 100
 """Features and parts that are remembered at most."""
@@ -291,7 +291,7 @@ def property_of(small, variant):
         max_examples=EXAMPLES,
         deadline=None,
         database=None,
-        phases=[Phase.generate],
+        phases=[Phase.generate, Phase.shrink],
         suppress_health_check=list(HealthCheck),
     )
     @given(walks())

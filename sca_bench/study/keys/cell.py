@@ -255,6 +255,8 @@ class CellIdentity:
             return False
         if _is_in(key, spec.engine_reads):
             return True
+        if key == "train.prompt" and spec.looks and self.settings.eval.also_train:
+            return True  # training regions are captioned by the prompt of training
         return (not spec.reads or _is_in(key, spec.reads)) and not _is_in(key, spec.ignores)
 
     @cached_property

@@ -426,3 +426,10 @@ def test_retrieval_pools_what_it_compares():
     assert plain.cell_key != pooled.cell_key
     older = CellIdentity(pooled.settings, {}, Revisions("2", "3"))
     assert "mixer.image_grid" not in older.key_values
+
+
+def test_captions_of_training_regions_depend_on_the_prompt_of_training():
+    also = {"variant": "sam_git", "eval__also_train": True}
+    assert cell(**also).cell_key != cell(**also, train__prompt="point").cell_key
+    never = {"variant": "sam_git"}
+    assert cell(**never).cell_key == cell(**never, train__prompt="point").cell_key
