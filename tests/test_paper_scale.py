@@ -22,6 +22,7 @@ from sca_bench.engine.worker.cell_group import CellGroup, Member
 from sca_bench.engine.worker.mmengine_runner import build_optimiser
 from sca_bench.engine.worker.rng import RngStream
 from sca_bench.models.build import FrozenParts
+from sca_bench.models.sam.dims import PRESETS
 from sca_bench.models.sam.sam import build_sam, sam_dims
 from sca_bench.models.text_decoder.decoder import TextDecoder
 from sca_bench.settings import CellSettings
@@ -116,23 +117,28 @@ def test_every_cell_builds_at_full_size(path):
 
 @pytest.mark.usefixtures("counting")
 @pytest.mark.parametrize(
-    ("changes", "gib"),
+    ("stem", "name", "changes", "gib"),
     [
-        ({}, (38, 48)),
-        ({"text_decoder.trainable": True, "text_decoder.learning_rate": 1e-6}, (48, 60)),
-        ({"variant": "sca_roi_align"}, (15, 40)),
+        ("mixer_layers", "num_layers=12", {}, (38, 48)),
+        (
+            "mixer_layers",
+            "num_layers=12",
+            {"text_decoder.trainable": True, "text_decoder.learning_rate": 1e-6},
+            (48, 60),
+        ),
+        ("mixer_design", "variant=sca_roi_align", {}, (15, 40)),
     ],
     ids=["main", "trained decoder", "roi"],
 )
-def test_a_step_at_full_size_has_the_papers_shapes_and_fits_one_card(changes, gib):
+def test_a_step_at_full_size_has_the_papers_shapes_and_fits_one_card(stem, name, changes, gib):
     sets = [f"{key}={value}" for key, value in changes.items()]
-    path = next(p for p in SUITES if p.stem == "mixer_layers")
+    path = next(p for p in SUITES if p.stem == stem)
     suite = load_suite(path, profile="paper", overrides=sets, allow_missing=True)
-    cell = next(c for c in suite.cells if c.name == "num_layers=12")
+    cell = next(c for c in suite.cells if c.name == name)
     found = estimate_step(cell.settings)
     assert found.shapes["images"] == (8, 3, 1024, 1024)
     assert found.shapes["image embeddings"] == (8, 256, 64, 64)
-    queries, prefix = (36, 42) if "variant" in changes else (8, 14)
+    queries, prefix = (8, 14) if stem == "mixer_layers" else (36, 42)
     assert found.shapes["query outputs"] == (128, 1, queries, 256)
     assert found.shapes["prefix"] == (128, prefix, 1280)
     assert found.shapes["logits"] == (128, 19, 50257)
@@ -228,8 +234,9 @@ def batch_of(side):
 @pytest.mark.parametrize(
     "settings", [s for _, s in DISTINCT.values()], ids=[name for name, _ in DISTINCT.values()]
 )
-def test_one_step_of_the_same_structure_in_miniature(settings):
+def test_one_step_of_the_same_structure_in_miniature(settings, monkeypatch):
     settings, parts = miniature(settings)
+    monkeypatch.setitem(PRESETS, settings.sam.size, parts.sam.dims)
     device = torch.device("cpu")
     rng = RngStream(0, device)
     with rng.active():

@@ -11,7 +11,6 @@ from sca_bench import scene_grammar
 from sca_bench.data.load import load_split
 from sca_bench.data.readers.scenes import render_scene
 from sca_bench.data.region_set import RegionSet
-from sca_bench.engine.thumbnails import images_folder
 from sca_bench.errors import InputError
 from sca_bench.formats.rle import read_mask
 from sca_bench.settings import ScenesSplit
@@ -191,16 +190,3 @@ def test_what_is_done_to_pictures_is_counted_once_for_the_split(tmp_path):
     assert (
         load_split(ScenesSplit(dataset="scenes", num_images=1, first_seed=0)).picture_notes() == []
     )
-
-
-def test_thumbnails_of_pictures_that_read_otherwise_have_a_folder_of_their_own(tmp_path):
-    def folder_of(picture):
-        picture.save(tmp_path / "a.png")
-        record = ImageRecord("a", 6, 4, str(tmp_path / "a.png"))
-        region_set = RegionSet("toy", {"a": record}, (region("1", "a"),))
-        return images_folder(tmp_path, region_set), region_set.digest()
-
-    plain, digest = folder_of(Image.new("RGB", (6, 4)))
-    assert plain == tmp_path / "images" / digest[:12]
-    deep, _ = folder_of(Image.fromarray(np.zeros((4, 6), np.uint16)))
-    assert deep != plain
