@@ -165,9 +165,7 @@ def _read(data: SuiteData, number: int, raw: dict[str, Any]) -> _Read:
             tuple(cells[point.name] for point in right),
         )
         ids = [[cell.entry.cell_id for cell in side] for side in sides]
-        if set(ids[0]) & set(ids[1]):
-            hole = "one cell is on both sides: its variant does not read what they differ in"
-        mixed = "" if hole else data.scores.mixture(metric, [*ids[0], *ids[1]])
+        mixed = data.scores.mixture(metric, [*ids[0], *ids[1]])
         note = _main_effect(name, averaged_axes(claim, left), sides)
     return _Read(
         name,

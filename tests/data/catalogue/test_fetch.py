@@ -70,7 +70,8 @@ def test_from_an_empty_folder_to_a_verified_data_set(small, server, tmp_path, ca
     assert "3, published 3 (us)" in out
     assert "0 of" in out
     assert sorted(p.name for p in (root / "images").iterdir()) == ["VG_100K", "VG_100K_2"]
-    assert len(list((root / INDEX_FOLDER).iterdir())) == 4
+    indices = list((root / INDEX_FOLDER).iterdir())
+    assert len(indices) == 4 + 3  # those of the profile, and what `verify` counts
     server.asked.clear()
     assert run("prepare", root) == 0
     assert server.asked == []
