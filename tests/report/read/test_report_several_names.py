@@ -89,10 +89,10 @@ def test_a_claim_and_the_reference_find_it_by_any_name(tmp_path: Path) -> None:
     data = data_of(tmp_path, joined([says(sca, low), says(sca, high), says(low, high)]))
     samples = Samples(data)
     one, two, itself = claim_results(data, samples)
-    assert one.sides[1] is two.sides[1] is data.cells[-1]
+    assert one.sides[1] == two.sides[1] == (data.cells[-1],)
     assert one.comparison is not None
     assert itself.comparison is None
-    assert itself.hole == "both sides are the cell variant=most_frequent"
+    assert itself.hole.startswith("reads variant=most_frequent on both sides")
     assert differences(data, samples, "cider_d").reference is data.cells[-1]
 
 
