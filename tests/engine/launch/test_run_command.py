@@ -78,7 +78,7 @@ def test_a_suite_runs_once_and_then_never_again(
     assert "num_layers" in table
 
     (runs / "mlflow.db").unlink()
-    assert "1 of 1 suites mirrored" in command("track", "sync")
+    assert "1 of 1 suites mirrored" in finish(process("track", "sync"))
     _, rebuilt = mlflow_runs(runs, "demo")
     assert {run.info.status for run in rebuilt} == {"FINISHED"}
 
