@@ -118,6 +118,7 @@ def lm_folder(tmp_path_factory, photo_folder):
     """A text decoder of 16 channels, a few steps old."""
     folder = tmp_path_factory.mktemp("lm")
     rows = [{"image_id": 99, "caption": f"a {name} near a road"} for name in COLOURS]
+    rows.append({"image_id": 11, "caption": "a photo of the suite, which is left out"})
     (folder / "captions.json").write_text(json.dumps({"annotations": rows}))
     build_caption_lm(
         folder / "captions.json",
