@@ -259,7 +259,12 @@ def _update(record: RunRecord, result: ScoreResult) -> dict[str, Any]:
     scores = dict(record.scores)
     for key, value in result.values.items():
         before = scores.get(key)
-        if value is None and before is not None and before.value is not None:
+        stands = (
+            before is not None
+            and before.value is not None
+            and not is_outdated(key, before.signature)
+        )
+        if value is None and stands:
             continue  # what it took (a model, Java) is not here any more
         scores[key] = _score(record, result, key, _split(record))
     notes = [*record.notes, *(note for note in result.notes if note not in record.notes)]

@@ -319,6 +319,19 @@ def test_what_an_older_revision_of_a_metric_gave_is_scored_anew(runs, monkeypatc
     assert _score(runs, metrics, FIRST)[0] == 0
 
 
+def test_what_an_older_revision_gave_goes_where_todays_gives_a_reason(runs, monkeypatch):
+    now = registry.OWN_REVISION
+    monkeypatch.setattr(registry, "OWN_REVISION", "1")
+    _score(runs, ["exact_match"])
+    monkeypatch.setattr(registry, "OWN_REVISION", now)
+    broken = replace(registry.METRICS["exact_match"], fault="it is another number")
+    monkeypatch.setitem(registry.METRICS, "exact_match", broken)
+    count, record, _ = _score(runs, ["exact_match"])
+    score = record.scores["exact_match"]
+    assert (count, score.value, score.reason) == (1, None, "it is another number")
+    assert _score(runs, ["exact_match"])[0] == 0
+
+
 def test_a_score_is_not_given_up_for_a_reason(runs, monkeypatch):
     """Where others are scored anew, a metric that cannot be computed here keeps its value."""
     store, _, _ = runs
