@@ -115,8 +115,11 @@ def score_runs(
                     with at(f"{folder}: {name}"):
                         result = scorer.score(part, metrics, images)
                     _write_part(folder, name, part, result)
+                    digest = subset_digest(which)
+                    if record.subsets.get(name) != digest:
+                        record = _without_part(record, name)
                     update = _of_part(record, name, result)
-                    update["subsets"] = record.subsets | {name: subset_digest(which)}
+                    update["subsets"] = record.subsets | {name: digest}
                     record = _save(store, record, update)
             new = [note for note in record.notes if note not in before]
             shared = new if shared is None else [note for note in shared if note in new]
@@ -256,11 +259,22 @@ def _update(record: RunRecord, result: ScoreResult) -> dict[str, Any]:
     scores = dict(record.scores)
     for key, value in result.values.items():
         before = scores.get(key)
-        if value is None and before is not None and before.value is not None:
+        stands = (
+            before is not None
+            and before.value is not None
+            and not is_outdated(key, before.signature)
+        )
+        if value is None and stands:
             continue  # what it took (a model, Java) is not here any more
         scores[key] = _score(record, result, key, _split(record))
     notes = [*record.notes, *(note for note in result.notes if note not in record.notes)]
     return {"scores": scores, "notes": notes}
+
+
+def _without_part(record: RunRecord, name: str) -> RunRecord:
+    """Return a record without the scores of a subset: they are of other regions than it has now."""
+    others = {key: s for key, s in record.scores.items() if ValueName.parse(key).part != name}
+    return record.model_copy(update={"scores": others})
 
 
 def _of_part(record: RunRecord, name: str, part: ScoreResult) -> dict[str, Any]:

@@ -283,6 +283,12 @@ def _has_16_bits(image: Image.Image) -> bool:
     return any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
 
 
+def _widened(image: Image.Image) -> int:
+    """Return what Pillow multiplies greys of fewer bits by as it decodes them."""
+    kinds = [str(tile.args) for tile in getattr(image, "tile", ())]
+    return next((by for bits, by in ((";2", 85), (";4", 17)) if any(bits in k for k in kinds)), 1)
+
+
 def _is_seen_through(image: Image.Image) -> bool:
     """Say whether any pixel is not opaque; decodes pictures that could have one."""
     if not image.has_transparency_data or image.mode.startswith("I"):
@@ -293,6 +299,9 @@ def _is_seen_through(image: Image.Image) -> bool:
 
 def _with_alpha(image: Image.Image) -> Image.Image:
     nothing = image.info.get("transparency")
+    if isinstance(nothing, int) and image.mode == "L":
+        # Pillow widens greys of 2 and 4 bits to 8, but not the one that stands for nothing.
+        image.info["transparency"] = nothing * _widened(image)
     if isinstance(nothing, tuple) and _has_16_bits(image):
         image.info["transparency"] = tuple(value >> 8 for value in nothing)
     if image.mode == "La":

@@ -55,8 +55,9 @@ def segmentation_rle(segmentation: str, height: int, width: int) -> Rle:
         if size != [height, width]:
             problem = f"its size is {_shown(size)}, but the image is [{height}, {width}]"
             raise ValueError(f"{problem} (height, width)")
-        mask_runs(given)
-        return given
+        rle = {**given, "size": [height, width]}  # as whole numbers: 80.0 is 80
+        mask_runs(rle)
+        return rle
     if not isinstance(given, list):
         raise ValueError(f"expected polygons or run lengths, found {_shown(given)}")
     polygons = [polygon for polygon in given if polygon != []]

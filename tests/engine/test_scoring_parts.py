@@ -285,6 +285,26 @@ def test_another_file_under_a_subset_s_name_is_scored_anew(runs, tmp_path):
     assert store.region_scores("c1", 0)["parts"]["part"]["region_ids"] == [ids[1]]
 
 
+def test_no_score_of_the_file_that_a_subset_was_before_stays(runs, tmp_path):
+    """Neither of a metric that the new regions have no value of, nor of one asked for later."""
+    store, jobs, region_set = runs
+    first, second = region_set.regions[:2]
+    assert first.references != second.references
+    metric = f"exact_match_without_{second.references[0].replace(' ', '_')}"
+    path = tmp_path / "part.txt"
+    path.write_text(f"{first.region_id}\n{second.region_id}\n")
+    part = {"part": str(path)}
+    score_runs(store, jobs, [metric, "caption_length"], lambda text: None, part)
+    assert store.record("c1", 0).scores[f"part/{metric}"].value == 0.0
+    path.write_text(f"{second.region_id}\n")
+    score_runs(store, jobs, [metric], lambda text: None, part)
+    record = store.record("c1", 0)
+    assert record.scores[f"part/{metric}"].value is None
+    assert "every region has the reference" in record.scores[f"part/{metric}"].reason
+    assert "part/caption_length" not in record.scores
+    assert record.scores["caption_length"].value is not None
+
+
 def test_what_an_older_revision_of_a_metric_gave_is_scored_anew(runs, monkeypatch):
     metrics = ["exact_match", "caption_length"]
     now = registry.OWN_REVISION
@@ -297,6 +317,19 @@ def test_what_an_older_revision_of_a_metric_gave_is_scored_anew(runs, monkeypatc
     names = [f"{part}{metric}" for part in ("", "one_per_image/") for metric in metrics]
     assert (count, {record.scores[name].signature["version"] for name in names}) == (1, {now})
     assert _score(runs, metrics, FIRST)[0] == 0
+
+
+def test_what_an_older_revision_gave_goes_where_todays_gives_a_reason(runs, monkeypatch):
+    now = registry.OWN_REVISION
+    monkeypatch.setattr(registry, "OWN_REVISION", "1")
+    _score(runs, ["exact_match"])
+    monkeypatch.setattr(registry, "OWN_REVISION", now)
+    broken = replace(registry.METRICS["exact_match"], fault="it is another number")
+    monkeypatch.setitem(registry.METRICS, "exact_match", broken)
+    count, record, _ = _score(runs, ["exact_match"])
+    score = record.scores["exact_match"]
+    assert (count, score.value, score.reason) == (1, None, "it is another number")
+    assert _score(runs, ["exact_match"])[0] == 0
 
 
 def test_a_score_is_not_given_up_for_a_reason(runs, monkeypatch):

@@ -93,7 +93,7 @@ def test_ordinary_pictures_are_what_they_were(save, name, mode):
 
 
 def png(path, header, rows, *chunks):
-    """Write a bare PNG of 16 bits a channel, which Pillow itself does not write."""
+    """Write a bare PNG of rows of 16-bit numbers, as Pillow itself writes none."""
     start = struct.pack(">IIBBBBB", *header)
     data = zlib.compress(b"".join(b"\0" + row.astype(">u2").tobytes() for row in rows))
     content = b"\x89PNG\r\n\x1a\n"
@@ -207,6 +207,16 @@ def test_a_16_bit_colour_that_stands_for_nothing_is_white(tmp_path, kind, channe
     nothing = (b"tRNS", struct.pack(f">{channels}H", *[0x8080] * channels))
     path = png(tmp_path / "deep.png", (WIDTH, HEIGHT, 16, kind, 0, 0, 0), deep, nothing)
     assert pixels(path)[0, ::4].tolist() == [[0, 0, 0], [255, 255, 255], [255, 255, 255]]
+    assert mark(path) == REVISION
+
+
+@pytest.mark.parametrize(("bits", "row", "other"), [(2, [0x1B1B], 170), (4, [0x1212, 0x1212], 34)])
+def test_a_grey_of_few_bits_that_stands_for_nothing_is_white(tmp_path, bits, row, other):
+    nothing = (b"tRNS", struct.pack(">H", 1))
+    rows = np.array([row] * 8, np.uint16)
+    path = png(tmp_path / "grey.png", (8, 8, bits, 0, 0, 0, 0), rows, nothing)
+    found = pixels(path)[0, :, 0].tolist()
+    assert found == ([0, 255, other, 255] * 2 if bits == 2 else [255, other] * 4)
     assert mark(path) == REVISION
 
 

@@ -57,6 +57,11 @@ def test_a_torn_mask_is_damaged_wherever_it_is_torn():
             decode_mask(rle | {"counts": rle["counts"][:length]})
 
 
+def test_a_size_of_whole_floats_is_read():
+    rle = {"size": [2.0, 3.0], "counts": [1, 2, 3]}
+    assert read_mask(json.dumps(rle), 2, 3).tolist() == [[False, True, False], [True, False, False]]
+
+
 # --- what annotation files give ---------------------------------------------------------------
 
 HEIGHT, WIDTH = 6, 8
