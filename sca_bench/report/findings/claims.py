@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -185,11 +186,20 @@ def _main_effect(name: str, axes: list[str], sides: Sides) -> str:
     """Return what a claim is averaged over; empty where each side is one cell."""
     if not axes:
         return ""
-    left, right = ("; ".join(cell.entry.name for cell in side) for side in sides)
-    return (
-        f"{name}: a main effect, averaged over {', '.join(axes)}: left side the mean of "
-        f"{len(sides[0])} cells ({left}), right side of {len(sides[1])} ({right})"
-    )
+    left, right = map(_mean_of, sides)
+    return f"{name}: a main effect, averaged over {', '.join(axes)}: left {left}, right {right}"
+
+
+def _mean_of(side: Sequence[CellRuns]) -> str:
+    """Return which cells a side is the mean of; one that stands for several values comes once."""
+    times: dict[str, int] = {}
+    for cell in side:
+        times[cell.entry.name] = times.get(cell.entry.name, 0) + 1
+    if len(times) == 1:
+        return f"{next(iter(times))} alone, which does not read them"
+    alike = len(set(times.values())) == 1
+    names = (name if alike else f"{name}, {n} times" for name, n in times.items())
+    return f"the mean of {len(times)} cells ({'; '.join(names)})"
 
 
 def _point(cell: CellRuns) -> Point:

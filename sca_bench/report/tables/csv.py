@@ -81,7 +81,8 @@ def claims_csv(claims: list[ClaimResult]) -> str:
     for claim in claims:
         comparison, decision = claim.comparison, claim.decision
         needed = decision.needed if decision is not None else None
-        left, right = ("; ".join(c.entry.name for c in side) or None for side in claim.sides)
+        names = (dict.fromkeys(cell.entry.name for cell in side) for side in claim.sides)
+        left, right = ("; ".join(side) or None for side in names)
         rows.append(
             {
                 "claim": claim.id,

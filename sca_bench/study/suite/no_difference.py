@@ -22,12 +22,13 @@ from sca_bench.study.keys.fingerprint import path_settings
 from sca_bench.study.suite import merge as m
 from sca_bench.study.suite.axes import axis_points, cell_name, is_at
 from sca_bench.study.suite.profiles import load_profile, patch_of, profile_names
-from sca_bench.study.suite.resolve import ResolvedCell, Resolver
+from sca_bench.study.suite.resolve import Layer, ResolvedCell, Resolver
 from sca_bench.study.suite.schema import Adjust, Patch, SuiteFile
 from sca_bench.study.suite.yaml_values import same_value, show_value
 
 Rule = Mapping[str, Any]
 _MADE_EQUAL = ("flag", "adjust", "profile")
+"""What may have made two cells equal; the one that is named first is to blame."""
 _MOST_SHOWN = 12
 
 
@@ -116,6 +117,7 @@ def _unread(one: ResolvedCell, other: ResolvedCell, resolver: Resolver) -> list[
     values = [cell.settings.model_dump(mode="json") for cell in (one, other)]
     identity = identity_of(one)
     unread = []
+    made: list[tuple[Layer, str, ResolvedCell, ResolvedCell]] = []
     for cell, lacking in ((one, other), (other, one)):
         for key, value in cell.stated.items():
             if key in lacking.stated and same_value(value, lacking.stated[key]):
@@ -123,29 +125,35 @@ def _unread(one: ResolvedCell, other: ResolvedCell, resolver: Resolver) -> list[
             if m.get(values[0], key) != m.get(values[1], key) or not is_read(identity, key):
                 unread.append(key)
             elif key not in lacking.stated:
-                _refuse_made_equal(cell, lacking, key, resolver)
+                layer = _made_equal(cell, lacking, key)
+                made += [] if layer is None else [(layer, key, cell, lacking)]
             else:
                 raise _two_words_for_one(cell, lacking, key, m.get(values[0], key), resolver)
+    if made:
+        raise _refusal_of_equal(*min(made, key=lambda m: _MADE_EQUAL.index(m[0].kind)), resolver)
     return unread
 
 
-def _refuse_made_equal(
-    cell: ResolvedCell, other: ResolvedCell, key: str, resolver: Resolver
-) -> None:
-    """Refuse a cell whose difference to another is what that one got from a layer over the file.
+def _made_equal(cell: ResolvedCell, other: ResolvedCell, key: str) -> Layer | None:
+    """Return the layer over the file that gave another cell what tells this one from it.
 
     With one axis at a time, the point that a profile starts from may stand on several axes.
     """
     said = m.nest(key, cell.stated[key])
     layers = [other.origin[path] for path, _ in m.leaves(said) if path in other.origin]
     found = next((layer for layer in layers if layer.kind in _MADE_EQUAL), None)
-    if found is None or (found.kind == "profile" and cell.coordinates and other.coordinates):
-        return
+    on_axes = cell.coordinates and other.coordinates
+    return None if found is not None and found.kind == "profile" and on_axes else found
+
+
+def _refusal_of_equal(
+    layer: Layer, key: str, cell: ResolvedCell, other: ResolvedCell, resolver: Resolver
+) -> InputError:
     place = f"{resolver.path}: {resolver.place(cell.name, key, cell.coordinates)}"
     what = f"{key}={show_value(cell.stated[key])}"
     problem = f"gives cell {other.name} the {what} that {place} states for {cell.name}"
     fix = "so both are one cell: leave it out, or one of them"
-    raise InputError(found.address, what if found.kind == "flag" else "", problem, fix)
+    return InputError(layer.address, what if layer.kind == "flag" else "", problem, fix)
 
 
 def _two_words_for_one(

@@ -333,8 +333,8 @@ def test_a_claim_that_leaves_an_axis_open_is_a_main_effect(factorial: Runs) -> N
     assert found.comparison.difference == pytest.approx(expected)
     assert [[cell.entry.name for cell in side] for side in found.sides] == [names[2:], names[:2]]
     assert found.note.startswith(
-        "claim-0: a main effect, averaged over mixer.num_query_tokens: left side the mean of 2 "
-        f"cells ({names[2]}; {names[3]}), right side of 2 ({names[0]}; "
+        "claim-0: a main effect, averaged over mixer.num_query_tokens: left the mean of 2 "
+        f"cells ({names[2]}; {names[3]}), right the mean of 2 cells ({names[0]}; "
     )
     table = claim_table([found], notes := Footnotes())
     assert table is not None

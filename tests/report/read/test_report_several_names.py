@@ -13,7 +13,7 @@ from sca_bench.report.findings.differences import differences
 from sca_bench.report.findings.paper import Paper
 from sca_bench.report.read.samples import Samples
 from sca_bench.report.read.suite_data import SuiteData, collect
-from sca_bench.report.tables.csv import wide_csv
+from sca_bench.report.tables.csv import claims_csv, wide_csv
 from sca_bench.report.tables.tables import Footnotes, score_table
 from sca_bench.study.runs.record import CellEntry, SuiteManifest
 
@@ -122,3 +122,10 @@ def test_an_older_manifest_with_two_names_of_one_cell_gives_one_row(tmp_path: Pa
     }
     assert "steps=1 and steps=2 are names of one cell, c-same" in notes.texts[0]
     assert len(data.scores.values("c-same", "cider_d")) == len(suite.seeds)  # each seed once
+
+
+def test_a_mean_over_an_axis_that_it_does_not_read_names_it_once(tmp_path: Path) -> None:
+    data = data_of(tmp_path, joined([says("variant=sca", "variant=most_frequent")]))
+    (claim,) = claim_results(data, Samples(data))
+    assert claim.note.endswith("right variant=most_frequent alone, which does not read them")
+    assert pd.read_csv(io.StringIO(claims_csv([claim])))["right"][0] == "variant=most_frequent"

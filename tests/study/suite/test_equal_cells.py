@@ -94,6 +94,12 @@ def test_a_flag_does_not_make_two_cells_one(write, suite_text):
     )
 
 
+def test_a_flag_is_to_blame_where_a_profile_has_its_part_in_it(write, suite_text):
+    path = write(suite_text + "cells: [{name: long, set: {train.steps: 9}}]\n")
+    line = refusal(path, "train.steps=9")  # 2 layers are what `tiny` says
+    assert line.startswith("--set: train.steps=9: gives cell num_layers=2 the train.steps=9 that ")
+
+
 def test_a_rule_does_not_make_two_cells_one(write, suite_text):
     more = (
         "adjust: [{when: {mixer.num_layers: 1}, set: {train.steps: 9}}]\n"
