@@ -201,8 +201,8 @@ def _interval_caption(shown: Differences) -> str:
     text = (
         f"Intervals: {NUM_RESAMPLES:,} resamples of the test images (document frequencies held "
         "fixed), with the variance between training seeds as a second level (t distribution, "
-        "degrees of freedom between Satterthwaite's and Cochran's); with one seed of a trained cell they cover "
-        "images only. A score's own interval is cut where its scale ends. "
+        "degrees of freedom between Satterthwaite's and Cochran's); with one seed of a trained "
+        "cell they cover images only. A score's own interval is cut where its scale ends. "
     )
     if shown.reference is not None:
         text += (
