@@ -84,7 +84,9 @@ def _loaded(
     """Return what an entry point names, or None and what is wrong with it."""
     try:
         spec = point.load()
-    except (Exception, SystemExit) as error:  # another package's fault is no fault of ours
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # another package's fault, and be it an exit or a Rust panic
         return None, f"cannot be loaded ({type(error).__name__}: {error})"
     if not isinstance(spec, kind):
         return None, f"is {type(spec).__name__}, expected a {kind.__name__}"

@@ -27,6 +27,7 @@ FAULTS = {
     "attribute_gone": ("bad:NOPE", "", "cannot be loaded (AttributeError"),
     "raises": ("bad:SPEC", "1 / 0", "cannot be loaded (ZeroDivisionError"),
     "leaves": ("bad:SPEC", "import sys; sys.exit(3)", "cannot be loaded (SystemExit: 3)"),
+    "panics": ("bad:SPEC", "raise BaseException('panic')", "(BaseException: panic)"),
     "needs_a_package": ("bad:SPEC", "import no_such_package", "(ModuleNotFoundError: No module"),
     "no_spec": ("bad:SPEC", "SPEC = {'name': 'bad'}", "is dict, expected a "),
     "no_text": ("bad:SPEC", "SPEC = spec(7)", "names its "),
@@ -134,6 +135,30 @@ def test_code_that_is_not_there_is_missing_before_a_run(install, builder, tmp_pa
     assert main(["plan", str(path), "--no-probe", "--runs-dir", str(tmp_path / "runs")]) == 0
     assert main(["check", str(path), "--runs-dir", str(tmp_path / "runs")]) == 2
     assert f"builder {builder}: no module" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["variants"], indirect=True)
+def test_a_builder_that_leaves_is_a_fault_of_its_cell(install, tmp_path, capsys):
+    leaves = "def build(settings, parts):\n    raise SystemExit(5)\n"
+    spec = "SPEC = VariantSpec('good', 'good:build', 'Mine', trains='never', looks=False)"
+    install("good-one", "good = good:SPEC", f"{leaves}{spec}")
+    path = tmp_path / "mine.yaml"
+    path.write_text(SUITE.format(variant="good", metric="exact_match"))
+    small = ["--set", "data.train.num_images=2", "--set", "data.test.num_images=1"]
+    assert main(["check", str(path), *small, "--runs-dir", str(tmp_path / "runs")]) == 2
+    assert "refused: " in (out := capsys.readouterr().out)
+    assert "SystemExit: 5" in out
+
+
+@pytest.mark.parametrize("kind", ["metrics"], indirect=True)
+def test_a_metric_without_its_code_is_named_before_a_run(install, tmp_path, capsys):
+    install("good-one", "good = good:SPEC", "SPEC = spec('good', 'gone.model:compute')")
+    path = tmp_path / "mine.yaml"
+    path.write_text(SUITE.format(variant="most_frequent", metric="exact_match, good"))
+    assert main(["check", str(path), "--runs-dir", str(tmp_path / "runs")]) == 0
+    out, _ = capsys.readouterr()
+    assert "compute gone.model:compute: no module gone.model" in out
+    assert out.endswith("without metric good\n")
 
 
 STAGES = """

@@ -98,7 +98,7 @@ class MetricSpec:
             scored = list(attribute(self.compute)(rows, context))
         except NotComputed:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # it may leave; the run and other metrics go on
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise NotComputed(f"{self.compute} raised {reason}") from error
         for one in scored:

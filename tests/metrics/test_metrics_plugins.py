@@ -30,6 +30,9 @@ def shouted(rows, context):
 def broken(rows, context):
     raise RuntimeError("two\\nlines")
 
+def leaves(rows, context):
+    raise SystemExit(3)
+
 def other_name(rows, context):
     return [Scored("meteor", 1.0, [], rows)]
 
@@ -125,6 +128,7 @@ def test_a_package_that_cannot_be_loaded_is_a_reason(plug, load, reason):
     ("attribute", "reason"),
     [
         ("broken", "my_metrics:broken raised RuntimeError: two lines"),
+        ("leaves", "my_metrics:leaves raised SystemExit: 3"),
         ("nothing", "my_metrics:nothing raised AttributeError"),
         ("other_name", "my_metrics:other_name gave 'meteor', expected 'mine'"),
         ("part_only", "my_metrics:part_only gave no value named 'mine'"),

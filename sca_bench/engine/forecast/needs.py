@@ -28,6 +28,7 @@ from sca_bench.walk import walk
 from sca_bench.weight_paths import PACKAGE_PREFIX, PREFIX, resolve
 
 _GIB = 2**30
+_REPAIR = "repair or reinstall the package"
 _JAVA = ("cider_d", "meteor", "bleu", "rouge_l", "spice")
 """Families of metrics whose tokenizer or scorer is a Java program."""
 
@@ -119,8 +120,8 @@ def _of_variants(suite: Suite) -> Iterator[Need]:
         for field, path in get_variant(name).named_code().items():
             module = path.partition(":")[0]
             if not is_own(path) and not _is_there(module):
-                get = "repair or reinstall the package"
-                yield Need(f"variant {name}", "missing", f"{field} {path}: no module {module}", get)
+                found = f"{field} {path}: no module {module}"
+                yield Need(f"variant {name}", "missing", found, _REPAIR)
 
 
 def _is_there(module: str) -> bool:
@@ -151,8 +152,12 @@ def _of_metrics(suite: Suite) -> Iterator[Need]:
     """Yield what single metrics need; without it they are left out, with the reason."""
     specs = {name: get_metric(name) for name in suite.metrics}
     for name, spec in specs.items():
+        module = spec.compute.partition(":")[0]
         if spec.fault:
             yield Need(f"metric {name}", "missing", "", spec.fault, stops=False)
+        elif spec.compute and not is_own(spec.compute) and not _is_there(module):
+            found = f"compute {spec.compute}: no module {module}"
+            yield Need(f"metric {name}", "missing", found, _REPAIR, stops=False)
         elif name in ("clip_score", "sentence_similarity"):
             yield _need(f"a model, for {name}", partial(model_folder, name))
     coverage = [name for name, spec in specs.items() if spec.family == "coverage"]

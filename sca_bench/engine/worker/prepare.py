@@ -133,7 +133,7 @@ def build_members(job: GroupJob, outcome: Outcome) -> Iterator[tuple[CellJob, Me
                 build_optimiser(member, device)
         except InputError:
             raise
-        except Exception as error:  # that cell cannot run; the others can
+        except (Exception, SystemExit) as error:  # that cell cannot run; the others can
             reason = f"{type(error).__name__}: {error}"
             outcome.failed[cell.key] = " ".join(reason.split())[:500]
             continue

@@ -75,7 +75,7 @@ def escape(text: str) -> str:
     for sign in ("\\", "|", "*", "`"):
         text = text.replace(sign, "\\" + sign)
     # Underscores inside words and a comparison's < mean nothing to Markdown; leave them readable.
-    text = re.sub(r"(?<!\w)_|_(?!\w)|<(?=[A-Za-z/!?])", r"\\\g<0>", text)
+    text = re.sub(r"(?<!\w)_|_(?!\w)|<(?=[A-Za-z/!?])|&(?=#?\w+;)", r"\\\g<0>", text)
     return " ".join(text.split())
 
 

@@ -20,6 +20,7 @@ from sca_bench.report.names import expand_metrics, short_axes
 from sca_bench.report.read.samples import Samples
 from sca_bench.report.read.suite_data import collect
 from sca_bench.report.tables.claim_table import interval_table
+from sca_bench.report.tables.markdown import escape
 from sca_bench.report.tables.tables import Footnotes, Table, score_table, slot_table
 from sca_bench.stats.power import noise_floor
 from sca_bench.stats.variance import SeedPart
@@ -131,6 +132,11 @@ def test_every_difference_has_the_noise_floor_of_its_own_pair(runs: Runs) -> Non
     assert [f"± {noise:.1f}" for noise in drawn if noise] == [shown["depth-2"], shown["depth-4"]]
 
 
+def test_markdown_shows_names_as_they_are_written() -> None:
+    written = {"<b>&amp;": "\\<b>\\&amp;", "&#38; x": "\\&#38; x", "R&D; a & b": "R\\&D; a & b"}
+    assert {name: escape(name) for name in written} == written
+
+
 def test_markdown_opens_with_question_statement_interval_and_claims(whole_report: Path) -> None:
     text = (whole_report / "table.md").read_text(encoding="utf-8")
     order = [
@@ -143,6 +149,7 @@ def test_markdown_opens_with_question_statement_interval_and_claims(whole_report
         "## Slot accuracy",
         "## Accuracy by number of objects",
     ]
+    assert "degrees of freedom between Satterthwaite's and Cochran's" in text
     places = [text.index(part) for part in order]
     assert places == sorted(places)
     row = markdown_row(text, "CIDEr-D with its interval", "depth-1")
