@@ -84,14 +84,20 @@ def _place(item):
     return SLOWEST.index(item.path.name) if item.path.name in SLOWEST else len(SLOWEST)
 
 
+def _names(code):
+    """Return the names that code uses, its comprehensions and inner functions included."""
+    inner = (_names(part) for part in code.co_consts if inspect.iscode(part))
+    return set(code.co_names).union(*inner)
+
+
 def _called(item):
     """Return the names that a test uses, and those that its fixtures and its file's helpers use."""
     fixtures = (found[-1].func for found in item._fixtureinfo.name2fixturedefs.values())
     names = set()
     for function in (item.function, *fixtures):
-        own = set(getattr(function, "__code__", item.function.__code__).co_names)
+        own = _names(getattr(function, "__code__", item.function.__code__))
         helpers = (getattr(item.module, name, None) for name in own)
-        inner = [helper.__code__.co_names for helper in helpers if inspect.isfunction(helper)]
+        inner = [_names(helper.__code__) for helper in helpers if inspect.isfunction(helper)]
         names |= own.union(*inner)
     return names
 
