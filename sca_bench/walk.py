@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterator
@@ -41,6 +42,16 @@ def walk(
         for name, path, circle in walk_with_circles(folder, skip, strict=strict)
         if not circle
     )
+
+
+def bytes_of(path: Path) -> int:
+    """Return the size of a file, or of all below a folder; what vanishes counts nothing."""
+    files = (file for _, file in walk(path, strict=False)) if path.is_dir() else (path,)
+    total = 0
+    for file in files:
+        with contextlib.suppress(FileNotFoundError):
+            total += file.stat().st_size
+    return total
 
 
 def walk_with_circles(

@@ -1,14 +1,14 @@
 """Folders are walked in one way: links are entered, circles end, and what leads nowhere is said."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
-from sca_bench.engine.features.cache import folder_bytes
 from sca_bench.errors import InputError
 from sca_bench.files import FileDigests, folder_content, folder_digests
-from sca_bench.walk import is_hidden, walk
+from sca_bench.walk import bytes_of, is_hidden, walk
 
 
 def fill(folder, *names):
@@ -47,7 +47,7 @@ def test_linked_folders_are_entered_wherever_a_folder_is_walked(linked):
     assert names(linked) == ALL
     assert list(folder_digests(linked)) == ALL
     assert [name for name, _ in folder_content(linked, FileDigests())] == ALL
-    assert folder_bytes(linked) == sum((linked / name).stat().st_size for name in ALL)
+    assert bytes_of(linked) == sum((linked / name).stat().st_size for name in ALL)
 
 
 @pytest.mark.parametrize("leads_to", [".", "..", "../../elsewhere", "../../images"])
@@ -98,3 +98,19 @@ def test_a_name_that_is_no_text_counts_by_its_bytes(tmp_path):
         ((name, _),) = folder_content(tmp_path / "images", digests)
         assert name == "\\xff.png"
         assert name.encode()
+
+
+def test_what_is_behind_a_link_has_a_size(linked):
+    elsewhere = linked.parent / "elsewhere"
+    (elsewhere / "1.png").write_bytes(bytes(1000))
+    assert bytes_of(elsewhere / "1.png") == 1000
+    assert bytes_of(linked) >= 2 * 1000  # in the linked folder, and as the linked file
+    assert bytes_of(linked.parent / "nothing") == 0
+
+
+def test_nobody_walks_folders_in_another_way():
+    """`rglob` enters no linked folder. Two want that: a fresh folder, and digests of older runs."""
+    root = Path(__file__).parents[1]
+    files = [file for top in ("sca_bench", "baselines") for file in (root / top).rglob("*.py")]
+    others = {file.name for file in files if re.search(r"\.rglob\(|os\.walk", file.read_text())}
+    assert others == {"files.py", "older_inputs.py"}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.output import text_console, text_table
+from sca_bench.walk import bytes_of
 
 if TYPE_CHECKING:
     from sca_bench.cli import Commands
@@ -33,7 +34,7 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
 
 def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Run one of the actions; return the exit code."""
-    from sca_bench.engine.features.cache import folder_bytes, last_use
+    from sca_bench.engine.features.cache import last_use
 
     root = Path(options.dir or Path(options.runs_dir) / "features")
     folders = _chosen(root, options.keys)
@@ -45,7 +46,7 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     if options.action == "clear":
         return _clear(root, folders)
     if options.action == "du":
-        print(f"{_size(sum(map(folder_bytes, folders)))} in {len(folders)} stores of {root}")
+        print(f"{_size(sum(map(bytes_of, folders)))} in {len(folders)} stores of {root}")
         return 0
     _print_table(folders)
     return 0
@@ -64,7 +65,7 @@ def _chosen(root: Path, keys: list[str]) -> list[Path]:
 
 
 def _print_table(folders: list[Path]) -> None:
-    from sca_bench.engine.features.cache import folder_bytes, last_use, since_text
+    from sca_bench.engine.features.cache import last_use, since_text
     from sca_bench.engine.features.shards import ShardStore
 
     columns = ("store", "family", "split", "SAM", "type", "rows", "size", "used")
@@ -76,7 +77,7 @@ def _print_table(folders: list[Path]) -> None:
             folder.name,
             *(str(about.get(name, "?")) for name in ("family", "split", "sam", "dtype")),
             str(len(store)),
-            _size(folder_bytes(folder)),
+            _size(bytes_of(folder)),
             since_text(last_use(folder)),
         )
     text_console().print(table)
@@ -110,11 +111,11 @@ def _verify(folders: list[Path]) -> int:
 
 
 def _clear(root: Path, folders: list[Path]) -> int:
-    from sca_bench.engine.features.cache import delete_store, folder_bytes
+    from sca_bench.engine.features.cache import delete_store
 
     freed = in_use = 0
     for folder in folders:
-        size = folder_bytes(folder)
+        size = bytes_of(folder)
         if delete_store(folder):
             freed += size
         else:
@@ -124,5 +125,5 @@ def _clear(root: Path, folders: list[Path]) -> int:
     return 1 if in_use else 0
 
 
-def _size(num_bytes: int) -> str:
-    return f"{num_bytes / _MIB:.1f} MiB" if num_bytes < 2**30 else f"{num_bytes / 2**30:.2f} GiB"
+def _size(bytes_of: int) -> str:
+    return f"{bytes_of / _MIB:.1f} MiB" if bytes_of < 2**30 else f"{bytes_of / 2**30:.2f} GiB"

@@ -21,7 +21,7 @@ from sca_bench.engine.features.shards import ShardStore
 from sca_bench.errors import InputError
 from sca_bench.files import DIGESTS, write_atomic
 from sca_bench.settings import RuntimeSettings
-from sca_bench.walk import walk
+from sca_bench.walk import bytes_of
 
 ABOUT, USED = "about.json", ".used"
 _IN_USE = ".use"
@@ -118,7 +118,7 @@ class Cache:
         return ""
 
     def _lack(self, num_bytes: int) -> str:
-        if self.limit_bytes is not None and num_bytes + folder_bytes(self.root) > self.limit_bytes:
+        if self.limit_bytes is not None and num_bytes + bytes_of(self.root) > self.limit_bytes:
             return f"runtime.cache_limit_gib of {self.limit_bytes / _GIB:.3g} is reached"
         free = shutil.disk_usage(self.root).free
         if num_bytes + _RESERVE_BYTES > free:
@@ -152,15 +152,6 @@ def delete_store(folder: Path) -> bool:
         for left in folder.parent.glob(f".{folder.name}.*"):
             left.unlink(missing_ok=True)
     return gone
-
-
-def folder_bytes(folder: Path) -> int:
-    """Return the bytes of all files below a folder; files that vanish meanwhile count nothing."""
-    total = 0
-    for _, path in walk(folder, strict=False):
-        with contextlib.suppress(FileNotFoundError):
-            total += path.stat().st_size
-    return total
 
 
 def last_use(folder: Path) -> float:

@@ -24,7 +24,7 @@ from sca_bench.plugins import is_own
 from sca_bench.study.keys.fingerprint import HUB_KEYS, path_settings
 from sca_bench.study.suite.suite import FIRST_OF_IMAGE, Suite
 from sca_bench.variants import get_variant
-from sca_bench.walk import walk
+from sca_bench.walk import bytes_of
 from sca_bench.weight_paths import PACKAGE_PREFIX, PREFIX, resolve
 
 _GIB = 2**30
@@ -110,8 +110,7 @@ def _hub(key: str, name: str) -> Need:
 
 
 def _size(path: Path) -> str:
-    files = [path] if path.is_file() else [p for _, p in walk(path, strict=False)]
-    return f"{sum(p.stat().st_size for p in files) / 2**20:.1f} MiB"
+    return f"{bytes_of(path) / 2**20:.1f} MiB"
 
 
 def _of_variants(suite: Suite) -> Iterator[Need]:

@@ -34,6 +34,7 @@ from sca_bench.study.keys.fingerprint import path_settings
 from sca_bench.study.plan.plan import Plan
 from sca_bench.study.plan.preparations import preparations
 from sca_bench.study.runs.store import Store
+from sca_bench.walk import bytes_of
 from sca_bench.weight_paths import resolve
 
 MOST_PICTURES = 200
@@ -142,7 +143,7 @@ def _large_data(settings: CellSettings) -> Iterator[str]:
             if isinstance(split, ScenesSplit):
                 continue
             indexed = (annotations_of(split).parent / INDEX_FOLDER).is_dir()
-            size = sum(_num_bytes(path) for path in sources(split).values())
+            size = sum(bytes_of(path) for path in sources(split).values())
             if size > MOST_BYTES and not indexed:
                 yield f"data.{name} ({annotations_of(split)}, {size / _MIB:,.0f} MiB, no index)"
 
@@ -207,14 +208,9 @@ def _large_weights(cell: CellJob) -> Iterator[str]:
         path = Path() if value.startswith(RANDOM_PREFIX) else resolve(value, key)
         if value.startswith(RANDOM_PREFIX) or not path.exists():
             yield f"{key} ({value})"
-        elif (size := _num_bytes(path)) > MOST_BYTES:
+        elif (size := bytes_of(path)) > MOST_BYTES:
             yield f"{key} ({value}, {size / _MIB:,.0f} MiB)"
     if is_read("sam") and settings.sam.weights == _RANDOM and settings.sam.size not in _SMALL_SAM:
         yield f"sam.size {settings.sam.size} without weights"
     if is_read("baseline") and settings.baseline.weights == _RANDOM and settings.baseline.size:
         yield f"baseline.size {settings.baseline.size} without weights"
-
-
-def _num_bytes(path: Path) -> int:
-    files = [path] if path.is_file() else path.rglob("*")
-    return sum(file.stat().st_size for file in files if file.is_file())

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from sca_bench.cli import main
 from sca_bench.engine.features import cache as cache_module
-from sca_bench.engine.features.cache import Cache, folder_bytes, store_folders
+from sca_bench.engine.features.cache import Cache, store_folders
 from sca_bench.engine.features.shards import Rows, ShardStore
 from sca_bench.engine.features.split_bank import content_of
 from sca_bench.errors import InputError
@@ -25,6 +25,7 @@ from sca_bench.formats.pixels import PictureDigests
 from sca_bench.metrics.rows import read_rows
 from sca_bench.study.runs.store import PREDICTIONS, Store
 from sca_bench.types import ImageRecord
+from sca_bench.walk import bytes_of
 
 
 def result(job):
@@ -91,7 +92,7 @@ def test_what_does_not_fit_is_computed_with_the_same_result(group_job, run_group
     """No room at all, room for some rows, room for all: one result, other counters."""
     whole = group_job({}, runs=tmp_path / "whole")
     run_group(whole)
-    size = folder_bytes(tmp_path / "whole" / "features") / 2**30
+    size = bytes_of(tmp_path / "whole" / "features") / 2**30
     forwards = []
     for share in (1e-6, 0.5):
         job = group_job({"runtime.cache_limit_gib": share * size}, runs=tmp_path / f"r{share}")
@@ -99,7 +100,7 @@ def test_what_does_not_fit_is_computed_with_the_same_result(group_job, run_group
         assert not outcome.failed
         assert any("cache_limit_gib" in message for message in outcome.messages)
         assert_same(result(job), result(whole))
-        assert folder_bytes(Path(job.runs_dir) / "features") <= share * 2**30 * size + 4096
+        assert bytes_of(Path(job.runs_dir) / "features") <= share * 2**30 * size + 4096
         (cell,) = job.cells
         counters = Store(job.runs_dir).record(cell.cell_id, 0).counters
         forwards.append(counters["encoder_forwards"])
