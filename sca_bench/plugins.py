@@ -1,14 +1,20 @@
-"""What other packages register by entry point. One that is broken is in nobody's way; no torch.
+"""Registries: everything of one kind that can be added, by name; no torch.
 
-A registry (of variants, of metrics) is a mapping from names to specs. What cannot be used stays in
-it, with its fault, so that lists can show it and whoever asks for it is told why.
+A thing of a known kind (a variant, a design, a metric, a reader, an encoder, a plot) is described
+by a spec. This package lists its own specs by address, `module:attribute`; another package names
+one by an entry point. Both are loaded when somebody first asks. What cannot be used stays in the
+registry, with its fault, so that lists can show it and whoever asks for it is told why: a package
+that is broken is in nobody's way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
-from typing import Any, Protocol, TypeVar
+from importlib.metadata import entry_points
+from typing import Any, Generic, Protocol, TypeVar
+
+from sca_bench.errors import InputError, did_you_mean
 
 _OWN_PACKAGES = ("sca_bench.", "baselines.")
 """What this distribution installs; its own entry points (the baselines) come before others."""
@@ -27,6 +33,90 @@ class Registered(Protocol):
 
 
 _Spec = TypeVar("_Spec", bound=Registered)
+
+
+class Registry(Generic[_Spec]):
+    """What is registered of one kind, by name: this package's own first.
+
+    Attributes:
+        group: The entry-point group that other packages register in.
+        find: Finds entry points (`importlib.metadata.entry_points`); a test gives another one.
+    """
+
+    def __init__(
+        self,
+        group: str,
+        kind: type[_Spec],
+        key: str,
+        own: Sequence[str],
+        *,
+        fault_of: Callable[[_Spec], str],
+        broken: Callable[[str, str, str], _Spec],
+    ) -> None:
+        """Name what there is to load; nothing is imported yet.
+
+        Args:
+            group: The entry-point group.
+            kind: The class of its specs.
+            key: The setting that names one, such as `variant`, for errors.
+            own: `module:attribute` of this package's specs, or of tuples of them, in their order.
+            fault_of: Says what is wrong with a spec of that class; empty where nothing is.
+            broken: Makes the spec that takes the place of what cannot be used, from name, what the
+                entry point points to, and fault.
+        """
+        self.group, self.find = group, entry_points
+        self._kind, self._key, self._addresses = kind, key, tuple(own)
+        self._fault_of, self._broken = fault_of, broken
+        self._own: dict[str, _Spec] | None = None
+        self._all: tuple[Any, dict[str, _Spec]] | None = None
+
+    def own(self) -> Mapping[str, _Spec]:
+        """Return this package's own, for which no installed package is looked through.
+
+        Raises:
+            ValueError: Two of them have one name, or one is wrong: a fault of this package.
+        """
+        if self._own is None:
+            specs: dict[str, _Spec] = {}
+            for address in self._addresses:
+                named = attribute(address)
+                for spec in named if isinstance(named, tuple) else (named,):
+                    if not isinstance(spec, self._kind) or self._fault_of(spec):
+                        raise ValueError(f"{address} is no {self._kind.__name__} that can be used")
+                    if spec.name in specs:
+                        raise ValueError(f"{self.group}: two are called {spec.name!r}")
+                    specs[spec.name] = spec
+            self._own = specs
+        return self._own
+
+    def all(self) -> dict[str, _Spec]:
+        """Return every one by name; an entry point that cannot be used is in it, with its fault."""
+        if self._all is None or self._all[0] is not self.find:
+            points = self.find(group=self.group)
+            specs = with_plugins(self.own(), points, self._kind, self._fault_of, self._broken)
+            self._all = (self.find, specs)
+        return dict(self._all[1])
+
+    def get(self, name: str) -> _Spec:
+        """Return one that can be used.
+
+        Raises:
+            InputError: No such name, and the nearest one is suggested; or its entry point cannot be
+                used.
+        """
+        own = self.own()
+        if name in own:
+            return own[name]
+        specs = self.all()
+        if name not in specs:
+            usable = (other for other, spec in specs.items() if not spec.fault)
+            problem = f"{name!r} is not registered"
+            raise InputError(None, self._key, problem, did_you_mean(name, usable))
+        spec = specs[name]
+        if spec.fault:
+            fix = "repair or uninstall the package"
+            raise InputError(None, self._key, f"{name!r} cannot be used: {spec.fault}", fix)
+        return spec
 
 
 def with_plugins(

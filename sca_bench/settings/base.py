@@ -20,11 +20,19 @@ from __future__ import annotations
 import functools
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 Kind = Literal["result", "cost", "path", "label"]
 
@@ -127,3 +135,76 @@ def items_of(settings: BaseModel) -> Iterator[tuple[str, Kind, Any]]:
             yield from ((f"{name}.{i}", kind, item) for i, item in enumerate(value))
         else:
             yield name, kind, value
+
+
+class ByName:
+    """Marks an annotation whose models a registry has: a name says which one reads a mapping.
+
+    It stands in `Annotated[Base, ByName(...)]`. The registry is asked when something is read, so
+    that nothing has to be imported to define the settings. `models_of` lists the models.
+
+    Attributes:
+        tag: Field that holds the name: of the mapping itself, or of the settings it stands in.
+        models: Returns name -> model.
+        beside: Whether the tag stands beside the mapping, in the settings that hold it; there it
+            has to come before this field. What a name without a model is given is read as `Base`.
+    """
+
+    def __init__(
+        self, tag: str, models: Callable[[], Mapping[str, type[Settings]]], beside: bool = False
+    ) -> None:
+        self.tag, self.models, self.beside = tag, models, beside
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        """Return what pydantic reads such a value with; it is written as what it is."""
+
+        def read(given: Any, info: core_schema.ValidationInfo) -> Any:
+            if not self.beside and type(given) in self.models().values():
+                return given
+            if not isinstance(given, Mapping | Settings):
+                raise PydanticCustomError("mapping", "expected a mapping of settings")
+            if self.beside:
+                model = self.models().get(info.data.get(self.tag, ""), source)
+                if type(given) is model:
+                    return given
+                plain = given.model_dump() if isinstance(given, Settings) else given
+                return model.model_validate(plain)
+            assert isinstance(given, Mapping)
+            if self.tag not in given:
+                raise _fault("missing", self.tag, "Field required", given)
+            model = self.models().get(given[self.tag])
+            if model is None:
+                expected = ", ".join(self.models())
+                raise _fault("unknown_name", self.tag, f"expected one of {expected}", given)
+            return model.model_validate(given)
+
+        return core_schema.with_info_plain_validator_function(read)
+
+
+def _fault(kind: str, field: str, message: str, given: Mapping[str, Any]) -> ValidationError:
+    """Return a fault of one field of a mapping that no model has read."""
+    fault = PydanticCustomError(kind, message)  # type: ignore[arg-type]
+    details: InitErrorDetails = {"type": fault, "loc": (field,), "input": given.get(field)}
+    return ValidationError.from_exception_data("settings", [details])
+
+
+def models_of(info: FieldInfo) -> list[type[BaseModel]]:
+    """Return the models that a field may hold, those of a registry included."""
+    marked = [m for m in info.metadata if isinstance(m, ByName)]
+    if marked:
+        return [model for mark in marked for model in mark.models().values()]
+    return _models_in(info.annotation)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if typing.get_origin(annotation) is typing.Annotated:
+        inner, *marks = typing.get_args(annotation)
+        named = [mark.models().values() for mark in marks if isinstance(mark, ByName)]
+        return [m for models in named for m in models] or _models_in(inner)
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return [m for part in typing.get_args(annotation) for m in _models_in(part)]
+    return []

@@ -1,4 +1,4 @@
-"""Headless Chromium, driven over its debugging pipe; nothing but the standard library."""
+"""Headless Chromium, driven over its debugging pipe, with nothing but the standard library."""
 
 import base64
 import contextlib
@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 BINARY = next((found for name in NAMES if (found := shutil.which(name))), None)
@@ -29,6 +31,10 @@ _KEYS = {
     "m": (77, "m"),
 }
 _AT = "document.readyState === 'complete' && location.href === {}"
+
+
+class BrowserEnded(Exception):
+    """The browser has closed its end of the pipe."""
 
 
 class Browser:
@@ -65,7 +71,8 @@ class Browser:
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
             more = os.read(self._receive, 1 << 20)
-            assert more, "the browser has ended"
+            if not more:
+                raise BrowserEnded
             self._buffer += more
         line, _, self._buffer = self._buffer.partition(b"\0")
         found: dict[str, Any] = json.loads(line)
@@ -123,22 +130,37 @@ class Browser:
 
 @contextlib.contextmanager
 def browser() -> Iterator[Browser]:
-    """Start Chromium with an empty profile, and end it."""
+    """Start Chromium with an empty profile, and end it; a test is skipped where it cannot start.
+
+    A machine may have a Chromium that its sandbox does not let start. That is no fault of a page;
+    the reason given is what Chromium itself said. One that ends later fails the test.
+    """
     assert BINARY is not None
     to_read, to_write = os.pipe()
     from_read, from_write = os.pipe()
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile,
+        tempfile.TemporaryFile() as said,
+    ):
         words = (BINARY, *_FLAGS, f"--user-data-dir={profile}", "about:blank")
         process = subprocess.Popen(
             ["bash", "-c", f'exec "$0" "$@" 3<&{to_read} 4>&{from_write}', *words],
             pass_fds=(to_read, from_write),
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=said,
         )
         os.close(to_read)
         os.close(from_write)
         try:
-            yield Browser(to_write, from_read)
+            try:
+                opened = Browser(to_write, from_read)
+            except (BrowserEnded, BrokenPipeError):
+                process.wait(30)
+                said.seek(0)
+                lines = said.read().decode(errors="replace").strip().splitlines()
+                why = " / ".join(lines[-3:]) or "it said nothing"
+                pytest.skip(f"{BINARY} does not start here ({process.returncode}): {why}")
+            yield opened
         finally:
             process.terminate()
             process.wait(30)
