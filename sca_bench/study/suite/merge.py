@@ -59,7 +59,7 @@ def check_path(path: str, key: str) -> None:
     """Raise an `InputError` naming the nearest known setting if `path` is not one."""
     known = known_paths()
     if path not in known:
-        raise InputError(None, key, "unknown setting", did_you_mean(path, known))
+        raise InputError(None, key, "unknown setting", did_you_mean(path, known, "list settings"))
 
 
 def leaves(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
