@@ -69,6 +69,11 @@ class ReaderSpec:
         read: Callable[[Any], Any] = attribute(self.read)
         return read
 
+    @property
+    def has_classes(self) -> bool:
+        """Whether every region's references say its class."""
+        return bool(self.class_of) or self.references == "class_names"
+
     def class_reader(self) -> Callable[[str], str] | None:
         """Return what reads the class name off a reference; None where references hold none."""
         if self.class_of:
@@ -98,8 +103,10 @@ def _fault_of(spec: ReaderSpec) -> str:
     fields = spec.settings.model_fields
     if spec.name not in get_args(fields["dataset"].annotation):
         return f"has settings whose `dataset` is no Literal[{spec.name!r}]"
-    if spec.annotations and spec.annotations not in fields:
-        return f"has annotations {spec.annotations!r}, which is none of its settings"
+    if spec.annotations and not {"images", spec.annotations} <= fields.keys():
+        return f"has annotations {spec.annotations!r}, expected a setting of a FileSplit"
+    if not spec.is_own and spec.revision_key != "revision":
+        return f"has revision_key {spec.revision_key!r}, expected 'revision'"
     return ""
 
 
@@ -117,7 +124,6 @@ READERS = Registry(
         "sca_bench.data.readers.coco_instances:SPECS",
         "sca_bench.data.readers.coco_panoptic:SPEC",
         "sca_bench.data.readers.refcoco:SPEC",
-        "sca_bench.data.readers.regions:SPEC",
         "sca_bench.data.readers.mixture:SPEC",
     ),
     fault_of=_fault_of,
