@@ -17,7 +17,7 @@ PACKAGE = ROOT / "sca_bench"
 
 GROUND = [
     {"errors", "types", "scene_grammar", "batch", "plugins", "output"},
-    {"walk"},
+    {"walk", "specs"},
     {"boxes", "files", "captioner", "settings", "variants", "weight_paths"},
     {"contract", "formats"},
 ]

@@ -20,13 +20,15 @@ def sentence_of(model: type[BaseModel], field: str) -> str:
 
     Args:
         model: The settings class.
-        field: Name of one of its fields; a class further up may have brought it.
+        field: Name of one of its fields; a class further up may have brought it, or describe it.
     """
     if said := model.model_fields[field].description:
         return " ".join(said.split())
     for holder in model.__mro__:
         if field in vars(holder).get("__annotations__", {}):
-            return _sentences(holder.__module__).get(holder.__qualname__, {}).get(field, "")
+            said = _sentences(holder.__module__).get(holder.__qualname__, {}).get(field, "")
+            if said:
+                return said
     return ""
 
 
@@ -41,7 +43,7 @@ def _sentences(module: str) -> Mapping[str, Mapping[str, str]]:
     """Return class -> field -> its sentence, for a module whose source is there."""
     try:
         tree = ast.parse(inspect.getsource(sys.modules[module]))
-    except (KeyError, OSError, TypeError, SyntaxError):
+    except (OSError, TypeError, SyntaxError):
         return {}
     found: dict[str, dict[str, str]] = {}
     _collect(tree.body, "", found)

@@ -23,7 +23,7 @@ from sca_bench.errors import InputError, at
 from sca_bench.files import file_name
 from sca_bench.models.sam.mask_image import mask_in_image
 from sca_bench.models.sam.sam import sam_dims
-from sca_bench.settings import CellSettings, DataSettings, ScenesSplit
+from sca_bench.settings import CellSettings, unread_data
 from sca_bench.study.find_run import find_finished
 from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.study.keys.fingerprint import Fingerprints, path_settings
@@ -178,9 +178,8 @@ def check_frozen_inputs(record: RunRecord, settings: CellSettings, folder: Path)
     Raises:
         InputError: One is missing or has other content.
     """
-    scene = ScenesSplit(dataset="scenes", num_images=1, first_seed=0)
-    data = DataSettings(train=scene, test=scene)
-    frozen = settings.model_copy(update={"data": data, "start_from": None, "pretraining": ()})
+    none = {"data": unread_data(), "start_from": None, "pretraining": ()}
+    frozen = settings.model_copy(update=none)
     with at(folder):
         inputs = Fingerprints().inputs(frozen)
     values = dict(path_settings(frozen))
