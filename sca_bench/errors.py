@@ -30,12 +30,16 @@ class InputError(ScaBenchError):
         key: Key, field or item inside it; empty when the whole file is meant.
         problem: What was received and what was expected.
         fix: What to do about it; empty when the problem says it.
+
+    Attributes:
+        others: Further faults of the same input that were found along with it, a line each.
     """
 
     def __init__(self, where: object, key: str, problem: str, fix: str = "") -> None:
         super().__init__(where, key, problem, fix)
         self.where = "" if where is None else str(where)
         self.key, self.problem, self.fix = key, problem, fix
+        self.others: list[InputError] = []
 
     def __str__(self) -> str:
         head = "".join(f"{part}: " for part in (self.where, self.key) if part)
@@ -64,7 +68,8 @@ def at(where: object) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        error.where = error.where or str(where)
+        for fault in (error, *error.others):
+            fault.where = fault.where or str(where)
         raise
     finally:
         _ADDRESS.reset(outside)

@@ -101,7 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.execute(options, words)
         sys.stdout.flush()
     except InputError as error:
-        print(error, file=sys.stderr)
+        for fault in (error, *error.others):
+            print(fault, file=sys.stderr)
         return 2
     except OSError as error:  # a folder that cannot be written, a full disk
         print(f"{error.filename or command}: {error.strerror or error}", file=sys.stderr)

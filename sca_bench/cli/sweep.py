@@ -43,17 +43,20 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     from sca_bench.cli.suite_files import print_notes, suite_path
     from sca_bench.study.plan.manifest import check_name
     from sca_bench.study.runs.store import Store
+    from sca_bench.study.suite.fault_lines import fault_lines
     from sca_bench.study.suite.sweep import CONFIRMED, load_sweep
 
     if options.trials is not None and options.trials < 1:
         raise InputError("--trials", str(options.trials), "expected a number above 0")
     console = text_console()
-    sweep = load_sweep(
-        suite_path(options.suite, console),
-        profile=options.profile,
-        overrides=options.overrides,
-        trials=options.trials,
-    )
+    file = suite_path(options.suite, console)
+    with fault_lines(file):
+        sweep = load_sweep(
+            file,
+            profile=options.profile,
+            overrides=options.overrides,
+            trials=options.trials,
+        )
     line = command_line(words)
     from sca_bench.engine.sweep.optuna_study import check_objectives
 

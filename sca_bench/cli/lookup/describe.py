@@ -39,8 +39,10 @@ def describe(console: Console, name: str, profile: str) -> None:
     for number, facts in enumerate(found):
         if number:
             console.print("")
+        width = max(19, *(len(label) + 1 for label in facts))
         for label, text in facts.items():
-            console.print(f"{label + ':':<20}{text}", highlight=False, markup=False, soft_wrap=True)
+            line = f"{label + ':':<{width}} {text}"
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
     if name in m.known_paths():
         if found:
             console.print("")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -100,7 +101,7 @@ def facts_of(path: str, profile: str) -> dict[str, str]:
     facts = {"setting": path, "what": _sentence(place)}
     if chosen := list(dict.fromkeys(p.of for p in places if p.of)):
         facts["belongs to"] = ", ".join(chosen)
-    facts["type"] = type_text(place.info, kind)
+    facts["type"] = _type_of(places, kind)
     unit = _UNITS.get(path.rpartition("_")[2], "")
     facts |= {"unit": unit} if unit and "_" in place.field else {}
     facts["default"] = _default_text(path, places, profile)
@@ -115,6 +116,15 @@ def _sentence(place: Place) -> str:
     said = sentence_of(place.model, place.field)
     models = models_of(place.info)
     return said or (heading_of(models[0]) if len(models) == 1 else "")
+
+
+def _type_of(places: list[Place], kind: Kind) -> str:
+    """Return what a setting takes, whichever of its places is meant."""
+    types_ = list(dict.fromkeys(type_text(place.info, kind) for place in places))
+    tags = [typing.get_args(place.info.annotation) for place in places if place.field == "dataset"]
+    if len(tags) > 1:
+        return f"one of {', '.join(str(name) for names in tags for name in names)}"
+    return " or ".join(types_)
 
 
 def type_text(info: FieldInfo, kind: Kind) -> str:
@@ -178,9 +188,8 @@ def _limits(marks: Any) -> str:
 def _default_text(path: str, places: list[Place], profile: str) -> str:
     """Return what a setting is where nobody sets it: in a profile, and in the class."""
     base = load_profile(profile).base
-    parent = m.get(base, path.rpartition(".")[0]) if "." in path else base
-    chosen = parent.get("dataset") if isinstance(parent, Mapping) else None
-    if chosen is not None and all(p.of and p.of != chosen for p in places):
+    chosen = _chosen(base, path)
+    if _is_elsewhere(places, chosen):
         return f"none in profile {profile}, whose `{path.rpartition('.')[0]}` is {chosen}"
     info = next((p.info for p in places if p.of == chosen), places[0].info)
     value = m.get(base, path)
@@ -195,6 +204,17 @@ def _default_text(path: str, places: list[Place], profile: str) -> str:
     return f"{here} in profile {profile}" + (f"; {plain} in a profile that says nothing" if plain else "")
 
 
+def _chosen(base: m.Nested, path: str) -> str:
+    """Return the data set that a profile has where a setting stands; empty where it has none."""
+    parent = m.get(base, path.rpartition(".")[0]) if "." in path else None
+    return str(parent.get("dataset", "")) if isinstance(parent, Mapping) else ""
+
+
+def _is_elsewhere(places: list[Place], chosen: str) -> bool:
+    """Say whether a setting belongs to other data sets than the chosen one."""
+    return bool(chosen) and all(place.of and place.of != chosen for place in places)
+
+
 def _shown(value: Any) -> str:
     if isinstance(value, BaseModel | Mapping):
         return ""
@@ -204,7 +224,7 @@ def _shown(value: Any) -> str:
 def describe_setting(console: Console, path: str, profile: str) -> None:
     """Print a setting; of a section the settings in it, too."""
     for label, text in facts_of(path, profile).items():
-        console.print(f"{label + ':':<12}{text}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{label + ':':<11} {text}", highlight=False, markup=False, soft_wrap=True)
     inside = [other for other in sorted(m.known_paths()) if other.startswith(f"{path}.")]
     direct = [other for other in inside if "." not in other.removeprefix(f"{path}.")]
     if direct:
@@ -225,11 +245,12 @@ def _table(paths: list[str], profile: str) -> Any:
     base = load_profile(profile).base
     table = text_table("setting", f"in profile {profile}", "what it does")
     for path in paths:
-        place = places_of(path)[0]
+        places = places_of(path)
         value = m.value_at(base, path)
-        shown = "..." if models_of(place.info) else _shown("" if value is None else value)
-        first = _sentence(place).split(". ")[0].rstrip(".")
-        table.add_row(path, "-" if value is None else shown, first)
+        shown = "..." if models_of(places[0].info) else "-" if value is None else _shown(value)
+        if _is_elsewhere(places, _chosen(base, path)):
+            shown = "-"
+        table.add_row(path, shown, re.split(r"(?<=[a-z`)])\. ", _sentence(places[0]))[0].rstrip("."))
     table.columns[0].no_wrap = True
     return table
 

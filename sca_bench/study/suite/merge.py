@@ -123,9 +123,16 @@ def _default(path: list[str], inside: list[str]) -> Any:
 
 
 def check_keys(nested: Mapping[str, Any], prefix: str) -> None:
-    """Raise an `InputError` for the first key in `nested` that is no setting."""
+    """Raise an `InputError` for the keys in `nested` that are no settings."""
+    faults: list[InputError] = []
     for path, _ in leaves(nested):
-        check_path(path, f"{prefix}{path}")
+        try:
+            check_path(path, f"{prefix}{path}")
+        except InputError as fault:
+            faults.append(fault)
+    if faults:
+        first, *first.others = faults
+        raise first
 
 
 def validate(nested: Mapping[str, Any], origin: Mapping[str, str]) -> CellSettings:
