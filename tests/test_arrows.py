@@ -17,8 +17,9 @@ PACKAGE = ROOT / "sca_bench"
 
 GROUND = [
     {"errors", "types", "scene_grammar", "batch", "plugins", "output"},
-    {"walk"},
-    {"boxes", "files", "captioner", "settings", "variants", "weight_paths"},
+    {"walk", "specs"},
+    {"variants"},
+    {"boxes", "files", "captioner", "settings", "weight_paths"},
     {"contract", "formats"},
 ]
 """The ground floor, lowest first: what every room may import."""

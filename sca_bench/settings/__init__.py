@@ -3,7 +3,7 @@
 This package stands on the ground floor beside `types`: models, data, study and engine read it.
 """
 
-from sca_bench.settings.base import Kind, Settings, items_of, kind_of
+from sca_bench.settings.base import Kind, Settings, items_of, kind_of, of_kind
 from sca_bench.settings.cell import (
     BaselineSettings,
     CellSettings,
@@ -70,4 +70,5 @@ __all__ = [
     "VisualGenomeSplit",
     "items_of",
     "kind_of",
+    "of_kind",
 ]

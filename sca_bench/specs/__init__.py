@@ -1,0 +1,1 @@
+"""What describes a thing that can be added, and the registries of these; no torch."""
