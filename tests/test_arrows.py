@@ -16,8 +16,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sca_bench"
 
 GROUND = [
-    {"errors", "types", "scene_grammar", "batch", "plugins", "output"},
-    {"walk", "specs"},
+    {"errors", "types", "scene_grammar", "batch", "output"},
+    {"walk", "plugins"},
+    {"specs"},
     {"variants"},
     {"boxes", "files", "captioner", "settings", "weight_paths"},
     {"contract", "formats"},
