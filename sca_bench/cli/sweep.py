@@ -43,8 +43,8 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     from sca_bench.cli.suite_files import print_notes, suite_path
     from sca_bench.study.plan.manifest import check_name
     from sca_bench.study.runs.store import Store
-    from sca_bench.study.suite.fault_lines import fault_lines
-    from sca_bench.study.suite.sweep import CONFIRMED, load_sweep
+        from sca_bench.study.suite.sweep import CONFIRMED, load_sweep
+    from sca_bench.study.suite.yaml_values import fault_lines
 
     if options.trials is not None and options.trials < 1:
         raise InputError("--trials", str(options.trials), "expected a number above 0")

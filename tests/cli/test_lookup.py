@@ -11,6 +11,7 @@ from sca_bench.settings.sentences import sentence_of
 from sca_bench.study.runs.record import CellEntry, RunRecord, Score, SuiteManifest
 from sca_bench.study.runs.store import Store
 from sca_bench.study.suite.merge import known_paths
+from sca_bench.variants import get_variant
 
 
 @pytest.fixture(autouse=True)
@@ -159,7 +160,7 @@ def record(cell, seed, minutes_ago, status="done", value=0.5, **more):
     scores = {"cider_d": Score(value=value)} if status == "done" else {}
     return RunRecord(
         cell_id=cell, seed=seed, status=status, settings={"train": {"steps": 250}}, variant="sca",
-        revision="1", scores=scores, provenance={"started": times[0], "finished": times[1]}, **more,
+        revision=get_variant("sca").revision, scores=scores, provenance={"started": times[0], "finished": times[1]}, **more,
     )  # fmt: skip
 
 
