@@ -1,27 +1,25 @@
-"""Tables, plots and the page of a suite, made of the run records alone; no torch in this room.
+"""Tables, plots and the page of a suite, made of the run records alone; no torch in this room."""
 
-What is exported here is imported when it is asked for: how a score is written (`names`), and which
-plots there are (`figures.registry`), commands ask that neither draw nor count anything.
-"""
+from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from sca_bench.plugins import attribute
 
 if TYPE_CHECKING:
     from sca_bench.report.read.score_frame import ScoreRow, ScoreTable
     from sca_bench.report.write import write_report, write_reports
 
-_IN = {
-    "ScoreRow": "read.score_frame",
-    "ScoreTable": "read.score_frame",
-    "write_report": "write",
-    "write_reports": "write",
-}
-
 __all__ = ["ScoreRow", "ScoreTable", "write_report", "write_reports"]
+
+_PLACES = {
+    **dict.fromkeys(("ScoreRow", "ScoreTable"), "sca_bench.report.read.score_frame"),
+    **dict.fromkeys(("write_report", "write_reports"), "sca_bench.report.write"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _IN:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_IN[name]}"), name)
+    """Import what is asked for: a package that registers a plot needs no tables and no pandas."""
+    if name in _PLACES:
+        return attribute(f"{_PLACES[name]}:{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
