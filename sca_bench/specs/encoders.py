@@ -21,7 +21,7 @@ from sca_bench.specs.sam_dims import SamDims
 
 Scale = Literal["", "small", "medium", "large"]
 Path = Literal["none", "optional", "required"]
-SIZE_KEY, TYPE_KEY = "sam.size", "encoder.type"
+SIZE_KEY, TYPE_KEY, OPTIONS_KEY = "sam.size", "encoder.type", "encoder.options"
 
 
 class PixelStats(NamedTuple):
@@ -48,8 +48,9 @@ class EncoderSpec:
         name: What `sam.size` names (with `dims`) or `encoder.type` (without).
         summary: One line for lists.
         build: `module:attribute` of the function that builds it, imported on use:
-            `(settings, dims) -> encoder`, with the cell's `encoder` settings and SAM's sizes. It
-            reads nothing else, for nothing else is part of the features' key. The encoder takes
+            `(settings, dims) -> encoder`, with the cell's `encoder` settings (None for one that
+            comes with a whole SAM) and SAM's sizes. It reads nothing else, for nothing else is
+            part of the features' key. The encoder takes
             normalised, padded images (B, 3, S, S) and yields (B, embed_dim, grid, grid). Weights
             that it draws come from torch's generator, seeded with `sam.random_seed`. Empty: the
             encoder of the SAM that `sam.size` names.
@@ -94,6 +95,21 @@ class EncoderSpec:
         build: Callable[[Any, SamDims], Any] = attribute(self.build)
         return build
 
+    def load_options(self) -> type[Any]:
+        """Import and return the class of its own settings.
+
+        Raises:
+            InputError: It cannot be imported, or is no class.
+        """
+        try:
+            options = attribute(self.options)
+        except Exception as error:  # of another package's code
+            problem = f"{self.options} cannot be loaded ({type(error).__name__}: {error})"
+            raise InputError(None, OPTIONS_KEY, problem) from error
+        if not isinstance(options, type):
+            raise InputError(None, OPTIONS_KEY, f"{self.options} is no class")
+        return options
+
     @property
     def is_own(self) -> bool:
         """Whether all of its code comes with this package."""
@@ -130,6 +146,8 @@ def _fault_of(spec: EncoderSpec) -> str:
             return f"has {field} {path!r}, expected 'module:attribute'"
     if not spec.build and (spec.dims or spec.options or spec.path != "none"):
         return "has no build, expected 'module:attribute' of the function that builds the encoder"
+    if spec.dims is not None and (spec.options or spec.path != "none"):
+        return "comes with a whole SAM (`dims`), which has no options and no path beside its weights"
     if spec.dims is not None and not isinstance(spec.dims, SamDims):
         return f"has dims {spec.dims!r}, expected SamDims"
     for field, names in (("scale", get_args(Scale)), ("path", get_args(Path))):

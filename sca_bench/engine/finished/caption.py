@@ -22,7 +22,7 @@ from sca_bench.errors import InputError, at, did_you_mean
 from sca_bench.files import file_name
 from sca_bench.formats.pixels import Picture, read_picture
 from sca_bench.models.sam.mask_image import mask_in_image
-from sca_bench.models.sam.sam import sam_dims
+from sca_bench.specs.encoders import sam_dims
 from sca_bench.settings import CellSettings, DataSettings, ScenesSplit
 from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.study.keys.fingerprint import Fingerprints, path_settings

@@ -28,7 +28,7 @@ from sca_bench.engine.worker.group_run import GroupRun
 from sca_bench.engine.worker.pool import Task
 from sca_bench.engine.worker.prepare import prepare
 from sca_bench.files import write_atomic
-from sca_bench.models.sam.sam import sam_dims
+from sca_bench.specs.encoders import sam_dims
 from sca_bench.settings import MixtureSplit, ScenesSplit, SplitSettings
 from sca_bench.study.keys.cell import RunSplit
 

@@ -12,7 +12,7 @@ from transformers import AutoConfig
 from sca_bench.errors import InputError
 from sca_bench.models.mixer import TwoWayMixer
 from sca_bench.models.original.classes import STACKED, TASKS, OriginalClass
-from sca_bench.models.sam.dims import SamDims
+from sca_bench.specs.sam_dims import SamDims
 from sca_bench.models.sam.hf_config import (
     FIXED_DECODER,
     FIXED_PROMPT,
