@@ -111,7 +111,13 @@ FLOORS = {
 ONE_ROOM = {"mmengine": "engine", "mlflow": "engine", "optuna": "engine", "ray": "engine"}
 HEAVY = {"torch", "torchvision", "transformers"}
 NO_TORCH = {"stats", "study", "metrics", "report", "cli"}
-NO_TORCH_PLACES = {"models.encoders", "data.readers", "data.index", "data.catalogue", "engine.forecast"}
+NO_TORCH_PLACES = {
+    "models.encoders",
+    "data.readers",
+    "data.index",
+    "data.catalogue",
+    "engine.forecast",
+}
 WITH_TORCH_ON_THE_GROUND = {"batch", "captioner", "contract"}
 MOST_FILES = 16
 MOST_LINES = 500

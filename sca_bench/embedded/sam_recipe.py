@@ -29,8 +29,8 @@ from sca_bench.embedded.sam_data import (
     descriptor_weights,
     load_scenes,
 )
-from sca_bench.specs.encoders import sam_dims
 from sca_bench.models.sam.sam import Sam, build_sam
+from sca_bench.specs.encoders import sam_dims
 
 
 @dataclass(frozen=True)

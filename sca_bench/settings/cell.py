@@ -32,13 +32,9 @@ def _registered(name: str, named: Callable[[str], EncoderSpec]) -> EncoderSpec:
     try:
         return named(name)
     except InputError as error:
-        raise PydanticCustomError("unknown_name", _as_template(error)) from None
-
-
-def _as_template(error: InputError) -> Any:
-    """Return what an error says, as a message of pydantic, where braces stand for values."""
-    text = "; ".join(filter(None, (error.problem, error.fix)))
-    return text.replace("{", "(").replace("}", ")")
+        said = error.problem.removeprefix(f"{name!r} ").removeprefix("is not registered")
+        text = "; ".join(filter(None, (said, error.fix)))
+        raise PydanticCustomError("unknown_name", "{text}", {"text": text}) from None
 
 
 class _EncoderOptions(Mapping[str, type[Settings]]):

@@ -116,6 +116,11 @@ class EncoderSpec:
         return all(is_own(path) for path in self.named_code().values())
 
     @property
+    def pixel_stats(self) -> PixelStats:
+        """What pixels are normalised by for it; ImageNet's where nothing else is said."""
+        return self.pixels or IMAGENET
+
+    @property
     def key_revision(self) -> str:
         """What of its code is part of keys; empty for an encoder of this package.
 
@@ -147,7 +152,7 @@ def _fault_of(spec: EncoderSpec) -> str:
     if not spec.build and (spec.dims or spec.options or spec.path != "none"):
         return "has no build, expected 'module:attribute' of the function that builds the encoder"
     if spec.dims is not None and (spec.options or spec.path != "none"):
-        return "comes with a whole SAM (`dims`), which has no options and no path beside its weights"
+        return "comes with a whole SAM (`dims`), which has neither options nor a path of its own"
     if spec.dims is not None and not isinstance(spec.dims, SamDims):
         return f"has dims {spec.dims!r}, expected SamDims"
     for field, names in (("scale", get_args(Scale)), ("path", get_args(Path))):
@@ -218,8 +223,7 @@ def _named(name: str, key: str, *, with_sam: bool) -> EncoderSpec:
         names = [n for n, other in ENCODERS.all().items() if fits(other) and not other.fault]
         problem = f"{name!r} is not registered"
         if spec is not None:
-            other = TYPE_KEY if with_sam else SIZE_KEY
-            problem = f"{name!r} is named by {other}"
+            problem = f"{name!r} belongs to {TYPE_KEY if with_sam else SIZE_KEY}"
         raise InputError(None, key, problem, did_you_mean(name, names))
     if spec.fault:
         fix = "repair or uninstall the package"
@@ -230,15 +234,18 @@ def _named(name: str, key: str, *, with_sam: bool) -> EncoderSpec:
 def encoder_of(size: str, name: str) -> EncoderSpec:
     """Return what encodes images for a `sam.size` and an `encoder.type`, with nothing left open.
 
+    Its name is that of the SAM whose own encoder it is, or the `encoder.type` that is put in.
+
     Raises:
         InputError: One of the two is not registered.
     """
     sam, spec = of_sam(size), in_sam(name)
     return replace(
         spec,
+        name=spec.name if spec.build else sam.name,
         build=spec.build or sam.build,
         dims=sam.dims,
-        pixels=spec.pixels or sam.pixels or IMAGENET,
+        pixels=spec.pixels or sam.pixels,
         scale=spec.scale or sam.scale or "medium",
     )
 

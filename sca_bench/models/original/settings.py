@@ -9,9 +9,9 @@ from torch import nn
 from sca_bench.errors import InputError
 from sca_bench.models.original.classes import OriginalClass
 from sca_bench.models.original.config import mixer_sizes
-from sca_bench.specs.encoders import sam_sizes
 from sca_bench.models.sca import TASKS, ScaCaptioner
 from sca_bench.settings import TrainSettings
+from sca_bench.specs.encoders import sam_sizes
 from sca_bench.variants import get_variant
 
 

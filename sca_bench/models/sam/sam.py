@@ -14,6 +14,7 @@ C channels, M mask candidates.
 from __future__ import annotations
 
 import math
+
 import torch
 from segment_anything.modeling import MaskDecoder, PromptEncoder
 from segment_anything.modeling.prompt_encoder import PositionEmbeddingRandom
