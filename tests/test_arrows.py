@@ -52,6 +52,7 @@ FLOORS = {
     "models": [
         {"mixer", "seeding", "score_models"},
         {"sam", "text_decoder"},
+        {"encoders"},
         {"designs"},
         {"sca"},
         {"build"},
@@ -115,7 +116,13 @@ FLOORS = {
 ONE_ROOM = {"mmengine": "engine", "mlflow": "engine", "optuna": "engine", "ray": "engine"}
 HEAVY = {"torch", "torchvision", "transformers"}
 NO_TORCH = {"stats", "study", "metrics", "report", "cli"}
-NO_TORCH_PLACES = {"data.readers", "data.index", "data.catalogue", "engine.forecast"}
+NO_TORCH_PLACES = {
+    "models.encoders",
+    "data.readers",
+    "data.index",
+    "data.catalogue",
+    "engine.forecast",
+}
 WITH_TORCH_ON_THE_GROUND = {"batch", "captioner", "contract"}
 MOST_FILES = 16
 MOST_LINES = 500

@@ -13,7 +13,7 @@ from sca_bench.specs.designs import PAPER, DesignSpec
 if TYPE_CHECKING:
     from sca_bench.batch import RegionFeatures
     from sca_bench.models.designs.parts import Design, MixerContext
-    from sca_bench.models.sam.dims import SamDims
+    from sca_bench.specs.sam_dims import SamDims
     from sca_bench.settings import MixerSettings
 
 SPEC = DesignSpec(
