@@ -16,13 +16,13 @@ from sca_bench.specs.encoders import TYPE_KEY
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sca_bench.cli.frame import Commands
+    from sca_bench.cli.frame import Commands, Parser
     from sca_bench.engine.forecast.needs import Need
     from sca_bench.study.runs.store import Store
     from sca_bench.study.suite.suite import Suite
 
 
-def add_parser(commands: Commands, suite: argparse.ArgumentParser) -> None:
+def add_parser(commands: Commands, suite: Parser) -> None:
     """Add `check` to the command line."""
     check = commands.add_parser(
         "check",

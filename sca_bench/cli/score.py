@@ -20,7 +20,7 @@ def add_parser(commands: Commands) -> None:
     score = commands.add_parser(
         "score",
         help="score a predictions file, print JSON",
-        description="Compute metrics of captions in a file and print them as JSON, in their natural "
+        description="Compute metrics of captions in a file and print them as JSON, in natural "
         "units: CIDEr-D ends at 10, nearly all others at 1.",
         examples=(
             "score predictions.jsonl --metrics cider_d,meteor",

@@ -99,7 +99,9 @@ def get_metric(name: str) -> MetricSpec:
     if spec is not None:
         return spec
     usable = (other for other, spec in all_metrics().items() if not spec.fault)
-    raise InputError(None, "metrics", f"{name!r} is unknown", did_you_mean(name, usable, "list metrics"))
+    raise InputError(
+        None, "metrics", f"{name!r} is unknown", did_you_mean(name, usable, "list metrics")
+    )
 
 
 def spec_of_value(key: str) -> MetricSpec | None:

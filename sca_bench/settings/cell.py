@@ -19,8 +19,8 @@ from sca_bench.settings.data import (
     DataSettings,
     SplitSettings,
 )
-from sca_bench.specs.encoders import ENCODERS, OPTIONS_KEY, EncoderSpec, in_sam, of_sam
 from sca_bench.settings.options import NoOptions, OptionsByVariant
+from sca_bench.specs.encoders import ENCODERS, OPTIONS_KEY, EncoderSpec, in_sam, of_sam
 from sca_bench.types import Prompt
 
 
