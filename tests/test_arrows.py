@@ -99,7 +99,6 @@ FLOORS = {
             "caption",
             "checkpoints",
             "data",
-            "init",
             "lookup",
             "plan_text",
             "report",
@@ -108,7 +107,7 @@ FLOORS = {
             "track",
             "weights",
         },
-        {"check", "plan", "run", "sweep"},
+        {"check", "init", "plan", "run", "sweep"},
     ],
 }
 """Room -> its floors, lowest first; a place imports from lower floors of its own room only."""
