@@ -66,7 +66,7 @@ def print_runs(
         score = _score(record, metric)
         if score and len(shown) > 1:
             score = f"{metric_label(metric)} {score}"
-        older = f", {OLDER}" if own is None and age_of(record) else ""
+        older = f", {OLDER}" if age_of(record) else ""
         table.add_row(
             name,
             _state(record, store) + older,
