@@ -422,5 +422,4 @@ def _mask_of_file(
     if (height, width) != (image.height, image.width):
         problem = f"{name!r} is {width} x {height} px, but its image {image.width} x {image.height}"
         raise row.fault("mask", problem, "give a mask of the size of its image")
-    mask_HW: NDArray[np.bool_] = (picture.pixels_HW3 > 0).any(axis=-1)
-    return mask_HW
+    return np.asarray(picture.pixels_HW3.any(axis=-1))
