@@ -1,1 +1,1 @@
-"""What describes a thing that can be added, and the registries of these; no torch."""
+"""What each thing that can be added says of itself, and the registries of these specs; no torch."""

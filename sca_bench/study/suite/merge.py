@@ -130,7 +130,8 @@ def not_its_own(path: str, key: str, said: Said) -> InputError | None:
         key: The file's key that names it, for the error.
         said: Settings, which say what variant it is.
     """
-    parts, model, node = path.split("."), CellSettings, said
+    parts, node = path.split("."), said
+    model: type[BaseModel] = CellSettings
     for number, part in enumerate(parts[:-1]):
         if part not in model.model_fields:
             return None
@@ -197,7 +198,7 @@ def drops_options(base: Mapping[str, Any], patch: Mapping[str, Any]) -> bool:
 
 
 def tags_first(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings of one layer so that none is lost to a tag (`variant`) that comes after it."""
+    """Return settings of one layer, so that none is lost to a tag that comes after it."""
     return dict(sorted(values.items(), key=lambda item: not is_tag(item[0])))
 
 
@@ -289,11 +290,7 @@ def readable(
     """
     first = error.errors()[0]
     parts = [str(p) for p in first["loc"]]
-    known = known_paths()
     path = ".".join(parts)
-    if path not in known:  # a discriminated union puts its tag into the location
-        short = ".".join(p for i, p in enumerate(parts) if not (i == 2 and parts[0] == "data"))
-        path = short if short in known else path
     source = _origin_of(path, origin or {})
     message = str(first["msg"]).removeprefix("Value error, ")
     received = first.get("input")
@@ -303,7 +300,7 @@ def readable(
         if said is not None and (refused := not_its_own(path, prefix + path, said)):
             refused.where = source
             return refused
-        siblings = [p for p in known if p.rpartition(".")[0] == path.rpartition(".")[0]]
+        siblings = [p for p in known_paths() if p.rpartition(".")[0] == path.rpartition(".")[0]]
         return InputError(source, prefix + path, "not a setting here", did_you_mean(path, siblings))
     if isinstance(received, Mapping) or message == str(received):
         return InputError(source, prefix + path, message)
