@@ -17,8 +17,8 @@ PACKAGE = ROOT / "sca_bench"
 
 GROUND = [
     {"errors", "types", "scene_grammar", "batch", "output"},
-    {"walk", "plugins"},
-    {"specs"},
+    {"plugins"},
+    {"walk", "specs"},
     {"variants"},
     {"boxes", "files", "captioner", "settings", "weight_paths"},
     {"contract", "formats"},
