@@ -17,7 +17,7 @@ PACKAGE = ROOT / "sca_bench"
 
 GROUND = [
     {"errors", "types", "scene_grammar", "batch", "plugins", "output"},
-    {"walk"},
+    {"walk", "specs"},
     {"boxes", "files", "captioner", "settings", "variants", "weight_paths"},
     {"formats"},
 ]
@@ -51,6 +51,7 @@ FLOORS = {
     "models": [
         {"mixer", "seeding", "score_models"},
         {"sam", "text_decoder"},
+        {"encoders"},
         {"designs"},
         {"sca"},
         {"build"},
@@ -121,7 +122,13 @@ FLOORS = {
 ONE_ROOM = {"mmengine": "engine", "mlflow": "engine", "optuna": "engine", "ray": "engine"}
 HEAVY = {"torch", "torchvision", "transformers"}
 NO_TORCH = {"stats", "study", "metrics", "report", "cli"}
-NO_TORCH_PLACES = {"data.readers", "data.index", "data.catalogue", "engine.forecast"}
+NO_TORCH_PLACES = {
+    "models.encoders",
+    "data.readers",
+    "data.index",
+    "data.catalogue",
+    "engine.forecast",
+}
 WITH_TORCH_ON_THE_GROUND = {"batch", "captioner"}
 MOST_FILES = 16
 MOST_LINES = 500

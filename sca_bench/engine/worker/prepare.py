@@ -26,8 +26,8 @@ from sca_bench.engine.worker.rng import RngStream
 from sca_bench.engine.worker.trained_weights import start_weights
 from sca_bench.errors import InputError
 from sca_bench.files import DIGESTS, FileDigests, write_atomic
-from sca_bench.models.sam.sam import sam_dims
 from sca_bench.settings import CellSettings
+from sca_bench.specs.encoders import sam_dims
 from sca_bench.study.keys.cell import SPLITS, RunSplit
 from sca_bench.types import FAMILIES, Family
 from sca_bench.variants import SAM_PARTS, SCA_PARTS

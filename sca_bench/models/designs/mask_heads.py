@@ -16,8 +16,8 @@ from sca_bench.models.designs.parts import (
     refuse_changed,
     unmixed_tokens_context,
 )
-from sca_bench.models.sam.dims import SamDims
 from sca_bench.settings import MixerSettings
+from sca_bench.specs.sam_dims import SamDims
 
 
 class MaskHeadQueries(CaptionQueries):

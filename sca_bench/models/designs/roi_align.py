@@ -13,8 +13,8 @@ from torchvision.ops import roi_align as align
 from sca_bench.batch import RegionFeatures
 from sca_bench.errors import InputError
 from sca_bench.models.designs.parts import CaptionQueries, Design, refuse_changed
-from sca_bench.models.sam.dims import SamDims
 from sca_bench.settings import MixerSettings
+from sca_bench.specs.sam_dims import SamDims
 
 OUTPUT_SIZE = 6
 PUBLISHED_STRIDE = 16

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from sca_bench.batch import RegionFeatures
 from sca_bench.models.designs.parts import Design, LearnedQueries, MixerContext, build_text_mixer
-from sca_bench.models.sam.dims import SamDims
 from sca_bench.models.sam.region_encoder import pool_tokens
 from sca_bench.settings import MixerSettings
+from sca_bench.specs.sam_dims import SamDims
 
 
 @dataclass(frozen=True)

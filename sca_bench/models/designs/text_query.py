@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sca_bench.models.designs.parts import Design, LearnedQueries, build_text_mixer, mixed_context
-from sca_bench.models.sam.dims import SamDims
 from sca_bench.settings import MixerSettings
+from sca_bench.specs.sam_dims import SamDims
 
 
 def with_sam_tokens(mixer: MixerSettings, dims: SamDims) -> Design:
