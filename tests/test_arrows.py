@@ -18,7 +18,8 @@ PACKAGE = ROOT / "sca_bench"
 GROUND = [
     {"errors", "types", "scene_grammar", "batch", "plugins", "output"},
     {"walk", "specs"},
-    {"boxes", "files", "captioner", "settings", "variants", "weight_paths"},
+    {"variants"},
+    {"boxes", "files", "captioner", "settings", "weight_paths"},
     {"formats"},
 ]
 """The ground floor, lowest first: what every room may import."""

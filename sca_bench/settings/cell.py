@@ -20,6 +20,7 @@ from sca_bench.settings.data import (
     SplitSettings,
 )
 from sca_bench.specs.encoders import ENCODERS, OPTIONS_KEY, EncoderSpec, in_sam, of_sam
+from sca_bench.settings.options import NoOptions, OptionsByVariant
 from sca_bench.types import Prompt
 
 
@@ -313,6 +314,10 @@ class CellSettings(Settings):
     """Everything one cell is made of."""
 
     variant: str = "sca"
+    options: Annotated[Settings, ByName("variant", OptionsByVariant, beside=True)] = of_kind(
+        "result", NoOptions(), since="0.2", validate_default=True
+    )
+    """Settings of the variant's own, read by the class that it names (`settings.options`)."""
     sam: SamSettings = SamSettings()
     encoder: EncoderSettings = Field(default_factory=EncoderSettings)
     mixer: MixerSettings = MixerSettings()

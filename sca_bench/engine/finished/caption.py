@@ -172,7 +172,7 @@ class FinishedCaptioner:
         """Return a region's prediction and its mask, bool (H, W); prompts in original pixels."""
         batch = _batch(image, self.image_size, self.pixels, box_xyxy, point_xy)
         if self.settings.data.blank_images:  # the control never sees an image, here neither
-            nothing = torch.from_numpy(blank_image(*image.shape[:2], self.pixels))
+            nothing = torch.from_numpy(blank_image(image.shape[0], image.shape[1], self.pixels))
             batch = replace(
                 batch,
                 pixel_values_B3HW=blank_input(self.image_size)[None],

@@ -196,11 +196,11 @@ def _large_weights(cell: CellJob) -> Iterator[str]:
             yield f"{key} ({value})"
         elif (size := bytes_of(path)) > MOST_BYTES:
             yield f"{key} ({value}, {size / _MIB:,.0f} MiB)"
-    put_in, size = in_sam(settings.encoder.type), of_sam(settings.sam.size)
+    put_in, sam = in_sam(settings.encoder.type), of_sam(settings.sam.size)
     if is_read("encoder") and put_in.build:
         if put_in.scale == "large":
             yield f"encoder.type {put_in.name}, which is large"
-    elif is_read("sam") and settings.sam.weights == _RANDOM and size.scale != "small":
-        yield f"sam.size {size.name} without weights"
+    elif is_read("sam") and settings.sam.weights == _RANDOM and sam.scale != "small":
+        yield f"sam.size {sam.name} without weights"
     if is_read("baseline") and settings.baseline.weights == _RANDOM and settings.baseline.size:
         yield f"baseline.size {settings.baseline.size} without weights"

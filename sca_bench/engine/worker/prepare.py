@@ -189,7 +189,7 @@ def _fill_split(
     keys = lead.identity.store_keys(split, families)
     for family, key in keys.items():
         about = {"family": family, "split": name if family != "images" else "any"}
-        cache.used(key, {**about, "sam": settings.sam.size, "dtype": _dtype(settings, family)})
+        cache.used(key, {**about, "sam": _sam(settings), "dtype": _dtype(settings, family)})
 
     def tell(done: int, total: int) -> None:
         write_atomic(progress, f"frozen features, {name}: {done} of {total} images")
@@ -205,6 +205,11 @@ def _fill_split(
     for family, key in keys.items():
         cache.note(key, images, whole=filled.whole[family])
     return filled
+
+
+def _sam(settings: CellSettings) -> str:
+    size, encoder = settings.sam.size, settings.encoder.type
+    return size if encoder == "sam" else f"{size} ({encoder})"
 
 
 def _dtype(settings: CellSettings, family: Family) -> str:
