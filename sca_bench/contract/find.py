@@ -12,31 +12,51 @@ from typing import Any
 
 from sca_bench.contract.spec import SpecContract
 from sca_bench.errors import InputError
-from sca_bench.metrics.registry import METRICS, MetricSpec
 from sca_bench.plugins import Registry, attribute
-from sca_bench.variants import VARIANTS, VariantSpec
 
 _HOW = "name a module, a .py file, or what is registered: see `sca_bench list`"
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """One kind of specs.
+    """One kind of specs; each part is named as `module:attribute` and imported on use.
 
     Attributes:
-        spec: Their class.
+        word: What it is called.
+        spec: The class of its specs.
         registry: Where they are registered.
-        contract: `module:attribute` of the tests; imported when there is a spec to test.
+        contract: Their tests.
     """
 
-    spec: type[Any]
-    registry: Registry[Any]
+    word: str
+    spec: str
+    registry: str
     contract: str
+
+    def holds(self, value: object) -> bool:
+        """Say whether a value is a spec of this kind; nothing is imported to tell."""
+        module, _, name = self.spec.partition(":")
+        return module in sys.modules and type(value) is getattr(sys.modules[module], name)
+
+    def registered(self) -> Registry[Any]:
+        """Return where they are registered."""
+        registry: Registry[Any] = attribute(self.registry)
+        return registry
+
+
+def _kind(word: str, module: str, registry: str, contract: str) -> _Kind:
+    ours = f"sca_bench.{module}"
+    spec = f"{ours}:{word.title()}Spec"
+    return _Kind(word, spec, f"{ours}:{registry}", f"sca_bench.contract.{contract}Contract")
 
 
 KINDS = (
-    _Kind(VariantSpec, VARIANTS, "sca_bench.contract.captioners.variant:VariantContract"),
-    _Kind(MetricSpec, METRICS, "sca_bench.contract.metric:MetricContract"),
+    _kind("variant", "variants", "VARIANTS", "captioners.variant:Variant"),
+    _kind("design", "specs.designs", "DESIGNS", "captioners.design:Design"),
+    _kind("metric", "metrics.registry", "METRICS", "metric:Metric"),
+    _kind("reader", "specs.readers", "READERS", "reader:Reader"),
+    _kind("encoder", "specs.encoders", "ENCODERS", "encoder:Encoder"),
+    _kind("plot", "report.figures.registry", "PLOTS", "plot:Plot"),
 )
 """Every kind of specs that there is a contract for."""
 
@@ -79,12 +99,10 @@ def find(target: str) -> list[Tested]:
     """
     if target.endswith(".py"):
         return _in_module(_name_of_file(Path(target)), target)
-    own = [_tested(kind, spec) for kind in KINDS if (spec := kind.registry.own().get(target))]
-    if own:
-        return own
-    registered = [
-        (kind, spec) for kind in KINDS if (spec := kind.registry.all().get(target)) is not None
-    ]
+    names = [(kind, kind.registered().own().get(target)) for kind in KINDS]
+    if not any(spec for _, spec in names):
+        names = [(kind, kind.registered().all().get(target)) for kind in KINDS]
+    registered = _once([(kind, spec) for kind, spec in names if spec is not None])
     for _, spec in registered:
         if spec.fault:
             raise InputError(None, target, spec.fault, "repair or uninstall the package")
@@ -142,14 +160,19 @@ def _in_module(name: str, where: str) -> list[Tested]:
     for value in vars(module).values():
         for spec in value if isinstance(value, tuple | list) else (value,):
             new = not any(spec is one.spec for one in found)
-            found += [_tested(k, spec) for k in KINDS if new and type(spec) is k.spec]
+            found += [_tested(kind, spec) for kind in KINDS if new and kind.holds(spec)]
     if not found:
-        kinds = ", ".join(kind.spec.__name__ for kind in KINDS)
+        kinds = ", ".join(kind.spec.partition(":")[2] for kind in KINDS)
         fix = "define one at the module's top level, such as SPEC = MetricSpec(...)"
         raise InputError(where, "", f"holds none of {kinds}", fix)
     return found
 
 
+def _once(registered: list[tuple[_Kind, Any]]) -> list[tuple[_Kind, Any]]:
+    """Leave out the variant that a design is: the design's contract holds the variant's."""
+    kinds = {kind.word for kind, _ in registered}
+    return [(k, spec) for k, spec in registered if k.word != "variant" or "design" not in kinds]
+
+
 def _tested(kind: _Kind, spec: Any) -> Tested:
-    word = kind.spec.__name__.removesuffix("Spec").lower()
-    return Tested(spec, word, kind.registry.fault_of(spec), kind.contract)
+    return Tested(spec, kind.word, kind.registered().fault_of(spec), kind.contract)

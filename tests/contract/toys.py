@@ -42,7 +42,7 @@ class Colours(nn.Module):
 
     def loss(self, batch):
         CALLS.append(1)
-        said = [next(w for w in caption.split() if w in WORDS) for caption in batch.captions]
+        said = [next((w for w in c.split() if w in WORDS), WORDS[0]) for c in batch.captions]
         loss = F.cross_entropy(self.logits(batch), torch.tensor([WORDS.index(w) for w in said]))
         return loss
 

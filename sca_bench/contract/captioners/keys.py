@@ -48,7 +48,7 @@ class Changed:
 class KeyContract(CellContract):
     """Tests of what enters a key; another value of a setting is tried, and answers compared."""
 
-    def test_every_option_enters_thekey_of(self) -> None:
+    def test_every_option_enters_the_key(self) -> None:
         """Another value of an option makes another cell, unless the spec says it is ignored."""
         settings = self.settings()
         options = [c for c in changed_settings(settings) if c.path.startswith("options.")]

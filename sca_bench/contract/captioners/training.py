@@ -51,10 +51,13 @@ class TrainingContract(CellContract):
     def test_the_loss_depends_on_the_captions(self) -> None:
         """Other captions give another loss."""
         batch = self.batch()
-        captions = [f"{caption} left of {caption}" for caption in batch.captions or ()]
-        one, other = self._losses(batch, replace(batch, captions=captions))
-        rule = "another loss for other captions"
-        expect(one != other, rule, f"{one:.6g} for both", "read `batch.captions` in `loss`")
+        captions = batch.captions or []
+        longer = [f"{caption} left of {caption}" for caption in captions]
+        others = [replace(batch, captions=texts) for texts in (captions[::-1], longer)]
+        losses = self._losses(batch, *others)
+        rule = "another loss for captions dealt to other regions, or for longer ones"
+        got = f"{losses[0]:.6g} for all of them"
+        expect(len(set(losses)) > 1, rule, got, "read `batch.captions` in `loss`")
 
     def test_the_loss_ignores_padded_regions(self) -> None:
         """More padding, with other boxes in it, leaves the loss as it is."""
