@@ -20,11 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sca_bench.contract.broken import expect, skip
+from sca_bench.contract.broken import Broken, expect, skip
 from sca_bench.contract.captioners.cell import tiny_cell
 from sca_bench.contract.captioners.keys import changed_settings, key_of, with_change
 from sca_bench.contract.spec import SpecContract
 from sca_bench.contract.captioners.tensors import different, some, tensors_of
+from sca_bench.errors import InputError
 from sca_bench.models.build import load_sam_parts
 from sca_bench.models.sam.sam import Sam, sam_dims
 from sca_bench.plugins import Registry
@@ -62,11 +63,12 @@ class EncoderContract(SpecContract):
         """Return SAM with this encoder, as the engine loads it.
 
         Raises:
-            SkipTest: It computes too much for a test on a CPU.
+            SkipTest: It cannot be built, or computes too much for a test on a CPU.
         """
-        if self.spec.scale == "large":
-            skip("a large encoder, which takes minutes on a CPU")
-        return load_sam_parts(self.settings()).sam
+        try:
+            return self._loaded()
+        except InputError:
+            skip("it cannot be built: see it_can_be_built")
 
     def pixels(self, count: int = _MOST) -> Tensor:
         """Return normalised images of noise, (B, 3, S, S), the second half of each padded."""
@@ -75,6 +77,15 @@ class EncoderContract(SpecContract):
         images_B3SS = torch.randn(_MOST, 3, side, side, generator=generator)
         images_B3SS[:, :, side // 2 :] = 0
         return images_B3SS[:count]
+
+    def test_it_can_be_built(self) -> None:
+        """The engine builds it into its SAM, and finds that its embeddings fit in."""
+        try:
+            self._loaded()
+        except InputError as error:
+            rule = "an encoder that fits into its SAM"
+            fix = "build it of the sizes in `dims`: image_size, embed_dim, grid"
+            raise Broken(rule, str(error), fix) from error
 
     def test_embeddings_have_their_shape(self) -> None:
         """Embeddings are finite float32 of shape (B, C, h, w), the sizes being SAM's."""
@@ -173,6 +184,11 @@ class EncoderContract(SpecContract):
         rule = "another key for another value of an option"
         fix = 'mark it of_kind("cost") where it moves no number'
         expect(not silent, rule, f"the same key for {some(silent)}", fix)
+
+    def _loaded(self) -> Sam:
+        if self.spec.scale == "large":
+            skip("a large encoder, which takes minutes on a CPU")
+        return load_sam_parts(self.settings()).sam
 
     @staticmethod
     def _encoded(sam: Sam, pixels_B3SS: Tensor) -> Tensor:

@@ -172,11 +172,11 @@ class ReaderContract(SpecContract):
         rule = "the same regions from the files alone that its settings name"
         fix = 'have a setting of_kind("path") for every file or folder that is read'
         try:
-            after = self._load(split.model_copy(update=moved))
+            after: RegionSet = self.spec.load()(split.model_copy(update=moved))
             for image_id in list(after.images)[:_MOST_IMAGES]:
                 after.load_image(image_id)
-        except InputError as error:
-            raise Broken(rule, str(error), fix) from error
+        except Exception as error:
+            raise Broken(rule, f"{type(error).__name__}: {error}", fix) from error
         expect(_content(before) == _content(after), rule, "others", fix)
 
     # --- what cannot be read ------------------------------------------------------------------

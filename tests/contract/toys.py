@@ -470,15 +470,21 @@ BREAKS = [
     ),
     (
         "encoder",
-        "it can be trained",
-        (".requires_grad_(False)", ""),
+        "its embeddings can be differentiated",
+        ("self.last(self.first", "torch.ones(1, requires_grad=True) * self.last(self.first"),
         "it_is_frozen",
+    ),
+    (
+        "encoder",
+        "it drops some of what it sees",
+        ("small = F.", "pixels = F.dropout(pixels); small = F."),
+        "the_same_embeddings_twice",
     ),
     (
         "encoder",
         "its channels are not SAM's",
         ("dims.embed_dim, 1)", "dims.embed_dim + 1, 1)"),
-        "embeddings_have_their_shape",
+        "it_can_be_built",
     ),
     (
         "design",
