@@ -60,8 +60,9 @@ FLOORS = {
     ],
     "metrics": [
         {"rows", "value_names", "coco_caption"},
-        {"protocol", "signature", "subsets", "detection"},
-        {"caption_text", "image_folder"},
+        {"shared", "signature", "subsets"},
+        {"protocol", "spec"},
+        {"field_scorers", "caption_text", "detection", "image_folder"},
         {"registry"},
         {"score"},
         {"score_file"},

@@ -52,7 +52,7 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Print the scores; return 1 where a value is not the one that the field's own scorers give."""
     import json
 
-    from sca_bench.metrics.coco_caption.check_against_reference import TOLERANCE
+    from sca_bench.metrics.score import TOLERANCE
     from sca_bench.metrics.score_file import score_detections, score_file
 
     metrics = None if options.metrics is None else options.metrics.split(",")
