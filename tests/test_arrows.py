@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sca_bench"
 
 GROUND = [
-    {"errors", "types", "scene_grammar", "batch", "plugins", "output"},
+    {"errors", "types", "scene_grammar", "batch", "output"},
+    {"plugins"},
     {"walk", "specs"},
     {"variants"},
     {"boxes", "files", "captioner", "settings", "weight_paths"},
