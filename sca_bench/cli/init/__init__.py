@@ -118,7 +118,7 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
         }
     )
     print(f"next: pip install -e {folder}")
-    print(f"      python -m pytest {folder / f'test_{name}.py'}")
+    print(f"      {CALL} test {folder / f'{name}.py'}")
     print(f"      {CALL} describe {name}")
     if package.use:
         print(f"      in a suite: {package.use.replace('MY_NAME', name)}")

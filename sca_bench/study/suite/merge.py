@@ -119,7 +119,9 @@ def check_path(path: str, key: str, said: Said = None) -> None:
 
 
 def _unknown(path: str, key: str) -> InputError:
-    return InputError(None, key, "unknown setting", did_you_mean(path, known_paths(), "list settings"))
+    return InputError(
+        None, key, "unknown setting", did_you_mean(path, known_paths(), "list settings")
+    )
 
 
 def not_its_own(path: str, key: str, said: Said) -> InputError | None:
