@@ -12,6 +12,7 @@ from sca_bench.cli import main
 from sca_bench.errors import InputError
 from sca_bench.metrics import registry
 from sca_bench.metrics.registry import METRICS, all_metrics, get_metric
+from sca_bench.specs.designs import DESIGNS
 from sca_bench.variants import all_variants, get_variant
 
 SUITE = """
@@ -58,9 +59,10 @@ def install(tmp_path, monkeypatch, kind):
 
     def look_again():
         importlib.invalidate_caches()
-        for registered in (variants, registry):  # a new function, since what one finds is kept
-            find = functools.partial(importlib.metadata.entry_points)
-            monkeypatch.setattr(registered, "entry_points", find)
+        find = functools.partial(importlib.metadata.entry_points)  # what one finds is kept
+        for registered in (variants.VARIANTS, DESIGNS):
+            monkeypatch.setattr(registered, "find", find)
+        monkeypatch.setattr(registry, "entry_points", find)
 
     def add(package, point, code=""):
         module, name = point.split(" = ")[1].partition(":")[0], package.replace("-", "_")
