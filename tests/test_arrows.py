@@ -17,8 +17,8 @@ PACKAGE = ROOT / "sca_bench"
 
 GROUND = [
     {"errors", "types", "scene_grammar", "batch", "output"},
-    {"plugins"},
-    {"walk", "specs"},
+    {"walk", "plugins"},
+    {"specs"},
     {"variants"},
     {"boxes", "files", "captioner", "settings", "weight_paths"},
     {"formats"},
