@@ -256,7 +256,11 @@ def test_what_a_stranger_s_metric_requires_is_looked_for_by_check(install, tmp_p
         "suite: mine\nquestion: Does it run?\nbase: {variant: most_frequent}\n"
         "metrics: [exact_match, word_precision, other_precision]\nprofiles: {tiny: {}}\n"
     )
-    assert main(["check", str(path), "--runs-dir", str(tmp_path / "runs")]) == 0
+    runs = ["--runs-dir", str(tmp_path / "runs")]
+    assert main(["plan", str(path), "--no-probe", *runs]) == 0
+    line = "not scored without a word list, for word_precision: no list of words: set MY_WORDS to "
+    assert line in capsys.readouterr().out
+    assert main(["check", str(path), *runs]) == 0
     out = capsys.readouterr().out
     assert "a word list, for word_precision: no list of words: set MY_WORDS to its file" in out
     assert "other:word_list raised ValueError: no list of words" in out
