@@ -23,7 +23,7 @@ from sca_bench.files import file_name
 from sca_bench.formats.pixels import Picture, read_picture
 from sca_bench.models.sam.mask_image import mask_in_image
 from sca_bench.models.sam.sam import sam_dims
-from sca_bench.settings import CellSettings, DataSettings, ScenesSplit
+from sca_bench.settings import CellSettings, unread_data
 from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.study.keys.fingerprint import Fingerprints, path_settings
 from sca_bench.study.runs.older_inputs import fits_as_recorded
@@ -202,9 +202,8 @@ def check_frozen_inputs(record: RunRecord, settings: CellSettings, folder: Path)
     Raises:
         InputError: One is missing or has other content.
     """
-    scene = ScenesSplit(dataset="scenes", num_images=1, first_seed=0)
-    data = DataSettings(train=scene, test=scene)
-    frozen = settings.model_copy(update={"data": data, "start_from": None, "pretraining": ()})
+    none = {"data": unread_data(), "start_from": None, "pretraining": ()}
+    frozen = settings.model_copy(update=none)
     with at(folder):
         inputs = Fingerprints().inputs(frozen)
     values = dict(path_settings(frozen))
