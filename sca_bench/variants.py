@@ -165,6 +165,11 @@ class VariantSpec:
             reads += ("train", "pretraining", "start_from")
         return reads
 
+    @property
+    def own_reads(self) -> tuple[str, ...]:
+        """What its own code reads: `reads`, and its own settings; empty for all."""
+        return (*self.reads, "options") if self.reads else ()
+
     def families(self, settings: Any) -> tuple[Family, ...]:
         """Return the families of frozen features it reads with these settings, in fixed order."""
         also = self.features_as_published if settings.mixer.as_published else ()

@@ -17,8 +17,8 @@ PACKAGE = ROOT / "sca_bench"
 
 GROUND = [
     {"errors", "types", "scene_grammar", "batch", "output"},
-    {"plugins"},
-    {"walk", "specs"},
+    {"walk", "plugins"},
+    {"specs"},
     {"variants"},
     {"boxes", "files", "captioner", "settings", "weight_paths"},
     {"formats"},
@@ -41,7 +41,7 @@ MAY_IMPORT = {
 
 FLOORS = {
     "stats": [{"bootstrap", "holm"}, {"seeds", "variance"}, {"compare"}, {"power"}, {"verdict"}],
-    "study": [{"keys"}, {"runs"}, {"suite"}, {"plan"}],
+    "study": [{"keys"}, {"runs"}, {"suite"}, {"plan", "find_run"}],
     "data": [
         {"image_files"},
         {"region_set"},
@@ -103,6 +103,7 @@ FLOORS = {
         {"run"},
     ],
     "cli": [
+        {"frame"},
         {
             "cache",
             "caption",
@@ -117,7 +118,7 @@ FLOORS = {
             "track",
             "weights",
         },
-        {"check", "plan", "run", "sweep"},
+        {"check", "init", "plan", "run", "sweep"},
     ],
 }
 """Room -> its floors, lowest first; a place imports from lower floors of its own room only."""

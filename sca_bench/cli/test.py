@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sca_bench.cli import Commands
+    from sca_bench.cli.frame import Commands
 
-_EXAMPLES = """examples:
-  sca_bench test my_package             every spec at the top level of a module
-  sca_bench test my_metric.py           of a file
-  sca_bench test most_frequent          what is registered under a name
-  sca_bench test my_metric.py --only range
-
-exit code: 0 all checks pass or are skipped, 1 one fails, 2 there is nothing to test
+_EXAMPLES = (
+    "test my_package              # every spec at the top level of a module",
+    "test my_metric.py            # of a file",
+    "test most_frequent           # what is registered under a name",
+    "test my_metric.py --only range",
+)
+_CODES = """exit code: 0 all checks pass or are skipped, 1 one fails, 2 there is nothing to test
 in a CI of your own: pytest -p sca_bench.contract.plugin --sca-bench my_package
 """
 
@@ -26,8 +26,8 @@ def add_parser(commands: Commands) -> None:
         "test",
         help="test a captioner, design, metric, reader, encoder or plot of your own",
         description="Run our contract on every spec of a module, and say what is broken.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_CODES,
+        examples=_EXAMPLES,
     )
     test.add_argument(
         "module", metavar="MODULE", help="a module, a .py file, or a name that is registered"

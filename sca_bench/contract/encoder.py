@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from sca_bench.contract.broken import Broken, expect, skip
 from sca_bench.contract.captioners.cell import tiny_cell
 from sca_bench.contract.captioners.keys import changed_settings, key_of, with_change
-from sca_bench.contract.spec import SpecContract
 from sca_bench.contract.captioners.tensors import different, some, tensors_of
+from sca_bench.contract.spec import SpecContract
 from sca_bench.errors import InputError
 from sca_bench.models.build import load_sam_parts
 from sca_bench.models.sam.sam import Sam, sam_dims

@@ -177,7 +177,12 @@ class MetricContract(SpecContract):
     def test_any_text_has_a_value(self) -> None:
         """Captions may hold any text: other scripts, emoji, quotation marks, a line separator."""
         rows = self.rows()
-        texts = ("\u00e9t\u00e9 \U0001f600", '"a, b"; \u2028 c', "\u732b \u0645\u0631\u062d\u0628\u0627", ". . .")
+        texts = (
+            "\u00e9t\u00e9 \U0001f600",
+            '"a, b"; \u2028 c',
+            "\u732b \u0645\u0631\u062d\u0628\u0627",
+            ". . .",
+        )
         odd = [replace(row, caption=text) for row, text in zip(rows, texts, strict=False)]
         self._in_range(self._scored([*odd, *rows[len(odd) :]]))
 
@@ -210,7 +215,10 @@ class MetricContract(SpecContract):
         if self.spec.unit:
             return  # a length or a count; that it is finite, the scorer has seen
         named = {name: value for name, value in result.values.items() if value is not None}
-        values = {**named, **{f"{k} of a region": max(v) for k, v in result.per_region.items() if v}}
+        values = {
+            **named,
+            **{f"{k} of a region": max(v) for k, v in result.per_region.items() if v},
+        }
         for key, value in values.items():
             rule = f"{key}: a value between {-top:g} and {top:g} (`maximum`)"
             fix = "correct `maximum`, or say in `unit` what is counted"

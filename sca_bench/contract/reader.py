@@ -59,7 +59,9 @@ class ReaderContract(SpecContract):
         if not given:
             skip("its spec names no `example`, so there is no data to read")
         try:
-            split: Settings = self.spec.settings.model_validate({"dataset": self.spec.name, **given})
+            split: Settings = self.spec.settings.model_validate(
+                {"dataset": self.spec.name, **given}
+            )
         except ValidationError as error:
             rule = "an example whose settings its own class takes"
             fault = f"{error.errors()[0]['loc']}: {error.errors()[0]['msg']}"
@@ -125,7 +127,9 @@ class ReaderContract(SpecContract):
             right = isinstance(texts, tuple) and len(texts) > 0
             right = right and all(isinstance(text, str) and text.strip() for text in texts)
             rule = f"{region.region_id}: a tuple of one reference or more, none empty"
-            expect(right, rule, repr(texts), "drop a region without a text, and count it in `dropped`")
+            expect(
+                right, rule, repr(texts), "drop a region without a text, and count it in `dropped`"
+            )
 
     def test_pixels_have_the_stated_size(self) -> None:
         """Images load as RGB uint8 (H, W, 3) of the size that their records state."""

@@ -89,7 +89,7 @@ SPEC = VariantSpec(
 )
 '''
 
-METRIC = '''
+METRIC = """
 from sca_bench.metrics.protocol import Scored
 from sca_bench.metrics.registry import MetricSpec
 
@@ -114,7 +114,7 @@ def shared_words(rows, context):
     values = [share(row) for row in rows]
     value = sum(values) / len(values)
     return [Scored(context.name, value, values, rows)]
-'''
+"""
 
 READER = '''
 from pathlib import Path
@@ -180,7 +180,7 @@ SPEC = ReaderSpec(
 )
 '''
 
-ENCODER = '''
+ENCODER = """
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -217,7 +217,7 @@ SPEC = EncoderSpec(
     scale="small",
     options="MODULE:Options",
 )
-'''
+"""
 
 DESIGN = '''
 from torch import nn
@@ -259,7 +259,7 @@ SPEC = DesignSpec(
 )
 '''
 
-PLOT = '''
+PLOT = """
 from matplotlib.figure import Figure
 
 from sca_bench.report.figures.registry import PlotSpec
@@ -283,7 +283,7 @@ SPEC = PlotSpec(
     facts="MODULE:facts",
     draw="MODULE:draw",
 )
-'''
+"""
 
 SOUND = {
     "captioner": CAPTIONER,
@@ -452,13 +452,19 @@ BREAKS = [
     (
         "reader",
         "a missing file is a traceback",
-        ("except OSError as error:\n        raise InputError(file,", "except KeyError as error:\n        raise InputError(file,"),
+        (
+            "except OSError as error:\n        raise InputError(file,",
+            "except KeyError as error:\n        raise InputError(file,",
+        ),
         "a_missing_file_is_one_clear_line",
     ),
     (
         "reader",
         "it reads a file that no setting names",
-        ("images, regions = {}, []", "images, regions = {}, []; (file.parent / 'pictures' / 'a.png').stat()"),
+        (
+            "images, regions = {}, []",
+            "images, regions = {}, []; (file.parent / 'pictures' / 'a.png').stat()",
+        ),
         "it_reads_only_what_its_settings_name",
     ),
     (
@@ -488,7 +494,10 @@ BREAKS = [
     (
         "design",
         "its queries have the wrong shape",
-        ("self.bring(tokens_NTC)[:, None]", "self.bring(tokens_NTC)[:, None].expand(-1, 2, -1, -1)"),
+        (
+            "self.bring(tokens_NTC)[:, None]",
+            "self.bring(tokens_NTC)[:, None].expand(-1, 2, -1, -1)",
+        ),
         "queries_have_their_shape",
     ),
     (

@@ -10,8 +10,8 @@ import torch
 
 from sca_bench.batch import RegionBatch
 from sca_bench.captioner import Decoding, FitsFeatures, FitsOnce, RegionCaptioner, SharesPrefix
-from sca_bench.contract.spec import SpecContract
 from sca_bench.contract.captioners.toy import toy_batch
+from sca_bench.contract.spec import SpecContract
 from sca_bench.engine.worker.rng import RngStream
 from sca_bench.models.sam.sam import sam_dims
 from sca_bench.settings import CellSettings
@@ -84,9 +84,7 @@ class CellContract(SpecContract):
         size = sam_dims(self.settings().sam.size).image_size
         return replace(toy_batch(size, seed), captions=list(CAPTIONS))
 
-    def built(
-        self, settings: CellSettings, seed: int = 0, parts: object = None
-    ) -> RegionCaptioner:
+    def built(self, settings: CellSettings, seed: int = 0, parts: object = None) -> RegionCaptioner:
         """Build a captioner as the engine does; one that learns at one look has looked.
 
         Args:

@@ -11,8 +11,6 @@ import torch
 from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
-from sca_bench.batch import RegionBatch
-from sca_bench.captioner import RegionCaptioner
 from sca_bench.contract.broken import Broken, expect, skip
 from sca_bench.contract.captioners.cell import CellContract
 from sca_bench.contract.captioners.tensors import different, some, tensors_of
@@ -23,7 +21,6 @@ from sca_bench.settings.base import plain_types
 from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.study.keys.fingerprint import path_settings
 from sca_bench.study.suite.merge import merge, nest
-from sca_bench.types import Prediction
 
 _OF_THE_ENGINE = ("variant", "data", "runtime", "note", "start_from", "pretraining", "features")
 """Sections that a variant's own code does not read."""

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sca_bench.batch import RegionBatch
-from sca_bench.captioner import RegionCaptioner, TrainableCaptioner
+from sca_bench.captioner import TrainableCaptioner
 from sca_bench.contract.broken import Broken, expect, skip
 from sca_bench.contract.captioners.cell import CellContract
 from sca_bench.contract.captioners.tensors import different, modules_in, some, tensors_of
@@ -23,11 +23,9 @@ from sca_bench.engine.worker.prepare import prepare
 from sca_bench.engine.worker.rng import RngStream
 from sca_bench.errors import InputError
 from sca_bench.metrics.rows import read_rows
-from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.study.keys.fingerprint import Fingerprints
 from sca_bench.study.runs.store import PREDICTIONS, Store
-from sca_bench.types import Prediction
 
 _CPU = torch.device("cpu")
 _WHERE = "trainable.safetensors"
@@ -121,7 +119,9 @@ class TrainingContract(CellContract):
         fix = "return every parameter that requires a gradient, and every buffer that training"
         fix += " moves, and copy all of them back"
         expect(not lost, rule, f"others in {some(lost)}", fix)
-        said = [[(p.caption, p.log_prob) for p in self._generate(c, batch)] for c in (first, second)]
+        said = [
+            [(p.caption, p.log_prob) for p in self._generate(c, batch)] for c in (first, second)
+        ]
         expect(said[0] == said[1], "the same captions afterwards", said, fix)
 
     def test_tensors_that_do_not_fit_are_refused(self) -> None:
@@ -172,7 +172,9 @@ class TrainingContract(CellContract):
             store.run_dir(identity.cell_key, 0).mkdir(parents=True)
         if len({cell.identity.prefix_key for cell in cells}) > 1:
             raise Broken("one group for two learning rates", "two", "report it as a fault of ours")
-        job = GroupJob(str(store.root), cells, "contract", new_attempt("contract"), 1, "cpu", "test")
+        job = GroupJob(
+            str(store.root), cells, "contract", new_attempt("contract"), 1, "cpu", "test"
+        )
         outcome = Outcome()
         prepare(job, outcome, store.root / "prepare.progress")
         GroupRun(job, outcome).run()

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from sca_bench.captioner import RegionCaptioner, SharesPrefix
 from sca_bench.contract.broken import expect, skip
-from sca_bench.contract.captioners.cell import CAPTIONS
 from sca_bench.contract.captioners.captioner import CaptionerContract
+from sca_bench.contract.captioners.cell import CAPTIONS
 from sca_bench.contract.captioners.keys import KeyContract
 from sca_bench.contract.captioners.tensors import different, some, tensors_of
 from sca_bench.contract.captioners.toy import with_padding, with_regions_in_order
@@ -34,6 +34,7 @@ from sca_bench.engine.worker.rng import RngStream
 from sca_bench.plugins import Registry
 from sca_bench.types import Trains
 from sca_bench.variants import VARIANTS, VariantSpec
+
 
 class VariantContract(TrainingContract, KeyContract, CaptionerContract):
     """Tests of one variant; see the module.
