@@ -111,7 +111,8 @@ class Registry(Generic[_Spec]):
         if name not in specs:
             usable = (other for other, spec in specs.items() if not spec.fault)
             problem = f"{name!r} is not registered"
-            raise InputError(None, self._key, problem, did_you_mean(name, usable))
+            see = f"list {self.group.rpartition('.')[2]}"
+            raise InputError(None, self._key, problem, did_you_mean(name, usable, see))
         spec = specs[name]
         if spec.fault:
             fix = "repair or uninstall the package"

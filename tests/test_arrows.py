@@ -17,7 +17,7 @@ PACKAGE = ROOT / "sca_bench"
 
 GROUND = [
     {"errors", "types", "scene_grammar", "batch", "plugins", "output"},
-    {"walk"},
+    {"walk", "specs"},
     {"boxes", "files", "captioner", "settings", "variants", "weight_paths"},
     {"contract", "formats"},
 ]
@@ -38,7 +38,7 @@ MAY_IMPORT = {
 
 FLOORS = {
     "stats": [{"bootstrap", "holm"}, {"seeds", "variance"}, {"compare"}, {"power"}, {"verdict"}],
-    "study": [{"keys"}, {"runs"}, {"suite"}, {"plan"}],
+    "study": [{"keys"}, {"runs"}, {"suite"}, {"plan", "find_run"}],
     "data": [
         {"image_files"},
         {"region_set"},
@@ -89,11 +89,13 @@ FLOORS = {
         {"verify"},
     ],
     "cli": [
+        {"frame"},
         {
             "cache",
             "caption",
             "checkpoints",
             "data",
+            "init",
             "lookup",
             "plan_text",
             "report",

@@ -14,7 +14,7 @@ from sca_bench.output import UNREAD
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sca_bench.cli import Commands
+    from sca_bench.cli.frame import Commands
     from sca_bench.engine.forecast.costs import PlanCosts
     from sca_bench.study.plan.plan import Plan
     from sca_bench.study.runs.store import Store
@@ -24,7 +24,16 @@ if TYPE_CHECKING:
 def add_parser(commands: Commands, suite: argparse.ArgumentParser) -> None:
     """Add `plan` to the command line."""
     plan = commands.add_parser(
-        "plan", parents=[suite], help="what a suite's cells share, what is left, what it takes"
+        "plan",
+        parents=[suite],
+        help="what a suite's cells share, what is left, what it takes",
+        description="Print what the cells of a suite share, what is done and left of them, and the "
+        "time, memory and disk that it takes. Short runs on this machine measure that.",
+        examples=(
+            "plan mixer_layers",
+            "plan mixer_layers --no-probe                    # measure nothing",
+            "plan mixer_layers --profile paper --gpu h100    # GPU-hours at the paper's scale",
+        ),
     )
     plan.add_argument("--no-probe", action="store_true", help="measure nothing on this machine")
     plan.add_argument(

@@ -327,7 +327,7 @@ def get_metric(name: str) -> MetricSpec:
     if name != WITHOUT and not is_value and (spec := spec_of_value(name)):
         return spec
     usable = (other for other, spec in all_metrics().items() if not spec.fault)
-    raise InputError(None, "metrics", f"{name!r} is unknown", did_you_mean(name, usable))
+    raise InputError(None, "metrics", f"{name!r} is unknown", did_you_mean(name, usable, "list metrics"))
 
 
 def spec_of_value(key: str) -> MetricSpec | None:

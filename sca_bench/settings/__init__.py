@@ -3,7 +3,11 @@
 This package stands on the ground floor beside `types`: models, data, study and engine read it.
 """
 
-from sca_bench.settings.base import Kind, Settings, items_of, kind_of
+from __future__ import annotations
+
+from typing import Any
+
+from sca_bench.settings.base import Kind, Settings, items_of, kind_of, of_kind
 from sca_bench.settings.cell import (
     BaselineSettings,
     CellSettings,
@@ -22,52 +26,60 @@ from sca_bench.settings.cell import (
 )
 from sca_bench.settings.data import (
     AugmentationSettings,
-    CocoInstancesSplit,
-    CocoPanopticSplit,
     DataSettings,
-    GritSplit,
-    MixturePart,
-    MixtureSplit,
-    Objects365Split,
-    RefCocoSplit,
-    ScenesSplit,
     SingleSplit,
     SplitSettings,
-    V3DetSplit,
-    VisualGenomeSplit,
+    unread_data,
 )
+from sca_bench.settings.splits import AnySplit, FileSplit, Split
+from sca_bench.specs.readers import READERS
+
+_OF_READER = {
+    "CocoInstancesSplit": "coco_instances",
+    "CocoPanopticSplit": "coco_panoptic",
+    "GritSplit": "visual_genome_grit",
+    "MixtureSplit": "mixture",
+    "Objects365Split": "objects365",
+    "RefCocoSplit": "refcoco",
+    "ScenesSplit": "scenes",
+    "V3DetSplit": "v3det",
+    "VisualGenomeSplit": "visual_genome",
+}
+"""Names that stood here before each reader had its split class in its own file."""
 
 __all__ = [
+    "AnySplit",
     "AugmentationSettings",
     "BaselineSettings",
     "CellSettings",
-    "CocoInstancesSplit",
-    "CocoPanopticSplit",
     "CropSettings",
     "DataSettings",
     "EncoderSettings",
     "EvalSettings",
     "FeatureSettings",
-    "GritSplit",
+    "FileSplit",
     "Kind",
     "MixerSettings",
-    "MixturePart",
-    "MixtureSplit",
-    "Objects365Split",
     "PrefixSettings",
-    "RefCocoSplit",
     "RuntimeSettings",
     "SamSettings",
-    "ScenesSplit",
     "Settings",
     "SingleSplit",
+    "Split",
     "SplitSettings",
     "StageData",
     "StageSettings",
     "TextDecoderSettings",
     "TrainSettings",
-    "V3DetSplit",
-    "VisualGenomeSplit",
     "items_of",
     "kind_of",
+    "of_kind",
+    "unread_data",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Return the split class of a reader by its former name here."""
+    if name in _OF_READER:
+        return READERS.own()[_OF_READER[name]].settings
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sca_bench.data.index.lookup import annotations_of, sources
+from sca_bench.data.index.lookup import index_folder
 from sca_bench.data.pipeline.dataset import PLAIN, RegionDataset
 from sca_bench.data.region_set import RegionSet
 from sca_bench.engine.device import resolve_device
@@ -21,14 +21,7 @@ from sca_bench.errors import InputError, at
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.subsets import subset_rows
 from sca_bench.models.text_decoder.loading import RANDOM_PREFIX
-from sca_bench.settings import (
-    CellSettings,
-    MixtureSplit,
-    ScenesSplit,
-    SingleSplit,
-    SplitSettings,
-)
-from sca_bench.settings.data import INDEX_FOLDER
+from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import SPLITS, CellIdentity
 from sca_bench.study.keys.fingerprint import path_settings
 from sca_bench.study.plan.plan import Plan
@@ -139,19 +132,12 @@ def _large_data(settings: CellSettings) -> Iterator[str]:
     """Yield the annotations of a cell that are too large to be read for a look."""
     data = settings.data
     for name, given in (("train", data.train), ("val", data.val), ("test", data.test)):
-        for split in () if given is None else _single_splits(given):
-            if isinstance(split, ScenesSplit):
-                continue
-            indexed = (annotations_of(split).parent / INDEX_FOLDER).is_dir()
-            size = sum(bytes_of(path) for path in sources(split).values())
-            if size > MOST_BYTES and not indexed:
-                yield f"data.{name} ({annotations_of(split)}, {size / _MIB:,.0f} MiB, no index)"
-
-
-def _single_splits(split: SplitSettings) -> list[SingleSplit]:
-    if isinstance(split, MixtureSplit):
-        return [part.split for part in split.parts]
-    return [split]
+        for split in () if given is None else given.singles():
+            sizes = {path: bytes_of(path) for path in split.files().values()}
+            size = sum(sizes.values())
+            if size > MOST_BYTES and index_folder(split) is None:
+                largest = max(sizes, key=sizes.__getitem__)
+                yield f"data.{name} ({largest}, {size / _MIB:,.0f} MiB, no index)"
 
 
 def _judge_pictures(name: str, dataset: RegionDataset, judged: Judged) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sca_bench.settings import CellSettings, MixtureSplit, ScenesSplit, SplitSettings
+from sca_bench.settings import CellSettings, SplitSettings
 from sca_bench.study.keys.fingerprint import digest_json
 from sca_bench.study.plan.plan import Job
 
@@ -68,7 +68,7 @@ def _values(job: Job, *sections: str) -> dict[str, Any]:
 
 def _preprocessing(job: Job) -> tuple[Any, str]:
     data = job.cell.settings.data
-    splits = [f"{n} {_split(s)}" for n, s in _splits(job.cell.settings).items()]
+    splits = [f"{n} {s.in_words()}" for n, s in _splits(job.cell.settings).items()]
     done = [f"flip {data.flip}"] if data.flip != "never" else []
     if data.lsj_scale is not None:
         how = " as published" if data.lsj_as_published else ""
@@ -81,17 +81,6 @@ def _preprocessing(job: Job) -> tuple[Any, str]:
 def _splits(settings: CellSettings) -> dict[str, SplitSettings]:
     named = {name: getattr(settings.data, name) for name in ("train", "val", "test")}
     return {name: split for name, split in named.items() if split is not None}
-
-
-def _split(split: SplitSettings) -> str:
-    if isinstance(split, MixtureSplit):
-        return " + ".join(f"{part.weight:g} x {_split(part.split)}" for part in split.parts)
-    if isinstance(split, ScenesSplit):
-        last = split.first_seed + split.num_images - 1
-        whole = f"scenes {split.first_seed}-{last}"
-        return whole if split.captions == "full" else f"{whole} ({split.captions})"
-    name = f"{split.dataset} {split.split}" if split.split else split.dataset
-    return f"{name} (up to {split.max_images} images)" if split.max_images else name
 
 
 def _image_encoder(job: Job) -> tuple[Any, str]:

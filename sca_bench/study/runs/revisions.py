@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from sca_bench.errors import InputError
 from sca_bench.settings import CellSettings
-from sca_bench.study.keys.cell import CellIdentity, Revisions, todays_revisions
+from sca_bench.study.keys.cell import OF_READER, CellIdentity, Revisions, todays_revisions
 from sca_bench.study.runs.record import RunRecord
 
 OLDER = "older revision"
@@ -24,7 +24,12 @@ _BESIDE = ("features", "world", "optimiser")
 def made_with(record: RunRecord) -> Revisions:
     """Return the revisions that a run was made with, as far as its record says them."""
     known = {name: record.revisions[name] for name in _BESIDE if name in record.revisions}
-    return Revisions(record.revision, **known)
+    readers = {
+        name.removeprefix(OF_READER): text
+        for name, text in record.revisions.items()
+        if name.startswith(OF_READER)
+    }
+    return Revisions(record.revision, **known, readers=readers)
 
 
 def identity_of(record: RunRecord) -> CellIdentity:
@@ -46,7 +51,7 @@ def raised(record: RunRecord, settings: CellSettings | None = None) -> list[str]
     Raises:
         InputError: Its variant is not registered.
     """
-    old, today = made_with(record), todays_revisions(record.variant)
+    old, today = made_with(record), todays_revisions(record.variant, settings)
     pairs = [(f"{record.variant} revision", old.variant, today.variant)]
     if settings is not None:
         then, now = (CellIdentity(settings, record.inputs, c).key_values for c in (old, today))
@@ -56,6 +61,9 @@ def raised(record: RunRecord, settings: CellSettings | None = None) -> list[str]
             pairs.append(("optimiser revision", old.optimiser, today.optimiser))
         if any(then[key] != now[key] for key in then if key.endswith(".world")):
             pairs.append(("world", old.world, today.world))
+        for name in sorted(old.readers.keys() | today.readers):
+            pair = old.readers.get(name, "none"), today.readers.get(name, "none")
+            pairs.append((f"reader {name} revision", *pair))
     return [f"{what} {a}, today {b}" for what, a, b in pairs if a != b]
 
 

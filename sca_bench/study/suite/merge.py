@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,17 +10,9 @@ from pydantic import BaseModel, ValidationError
 
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.settings import CellSettings, Kind, kind_of
+from sca_bench.settings.base import models_of
 
 Nested = dict[str, Any]
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    """Return the settings models an annotation may hold (through unions and Annotated)."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated):
-        return [m for part in typing.get_args(annotation) for m in _models_in(part)]
-    return []
 
 
 def known_paths(model: type[BaseModel] = CellSettings, prefix: str = "") -> set[str]:
@@ -30,7 +21,7 @@ def known_paths(model: type[BaseModel] = CellSettings, prefix: str = "") -> set[
     for name, info in model.model_fields.items():
         path = prefix + name
         paths.add(path)
-        for inner in _models_in(info.annotation):
+        for inner in models_of(info):
             paths |= known_paths(inner, path + ".")
     return paths
 
@@ -44,7 +35,7 @@ def field_of(path: str) -> tuple[type[BaseModel], str]:
             inner
             for model in models
             if part in model.model_fields
-            for inner in _models_in(model.model_fields[part].annotation)
+            for inner in models_of(model.model_fields[part])
         ]
     return next(model for model in models if field in model.model_fields), field
 
@@ -59,7 +50,7 @@ def check_path(path: str, key: str) -> None:
     """Raise an `InputError` naming the nearest known setting if `path` is not one."""
     known = known_paths()
     if path not in known:
-        raise InputError(None, key, "unknown setting", did_you_mean(path, known))
+        raise InputError(None, key, "unknown setting", did_you_mean(path, known, "list settings"))
 
 
 def leaves(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -132,9 +123,16 @@ def _default(path: list[str], inside: list[str]) -> Any:
 
 
 def check_keys(nested: Mapping[str, Any], prefix: str) -> None:
-    """Raise an `InputError` for the first key in `nested` that is no setting."""
+    """Raise an `InputError` for the keys in `nested` that are no settings."""
+    faults: list[InputError] = []
     for path, _ in leaves(nested):
-        check_path(path, f"{prefix}{path}")
+        try:
+            check_path(path, f"{prefix}{path}")
+        except InputError as fault:
+            faults.append(fault)
+    if faults:
+        first, *first.others = faults
+        raise first
 
 
 def validate(nested: Mapping[str, Any], origin: Mapping[str, str]) -> CellSettings:
@@ -158,9 +156,6 @@ def readable(
     parts = [str(p) for p in first["loc"]]
     known = known_paths()
     path = ".".join(parts)
-    if path not in known:  # a discriminated union puts its tag into the location
-        short = ".".join(p for i, p in enumerate(parts) if not (i == 2 and parts[0] == "data"))
-        path = short if short in known else path
     source = _origin_of(path, origin or {})
     message = str(first["msg"]).removeprefix("Value error, ")
     received = first.get("input")

@@ -16,6 +16,7 @@ from sca_bench.errors import InputError, at, did_you_mean
 from sca_bench.study.suite import merge as m
 from sca_bench.study.suite.axes import check_apart, check_num_cells
 from sca_bench.study.suite.claims import parse_claim
+from sca_bench.study.suite.fault_lines import fault_lines
 from sca_bench.study.suite.no_difference import idle_flags, idle_rules, join_equal
 from sca_bench.study.suite.profiles import (
     load_profile,
@@ -95,6 +96,17 @@ def load_suite(
         InputError: Any fault in the file or the overrides, in one line.
     """
     path = Path(path)
+    with fault_lines(path):
+        return _load_suite(path, profile, overrides, seeds, allow_missing)
+
+
+def _load_suite(
+    path: Path,
+    profile: str | None,
+    overrides: Sequence[str],
+    seeds: Sequence[int] | None,
+    allow_missing: bool,
+) -> Suite:
     spec = read_spec(path, SuiteFile, "suite, question, axes, ...", {"sweep": "use `sweep`"})
     name = profile or spec.profile
     with at(path if profile is None else "--profile"):
@@ -262,22 +274,29 @@ def check_cell_key(key: str, entry: str) -> None:
 
 
 def schema_fault(error: ValidationError, path: Path, model: type[BaseModel]) -> InputError:
-    """Turn the first fault of a file's schema into one line with the nearest key.
+    """Turn the faults of a file's schema into a line each, with the nearest key.
 
     Args:
         error: What validating the file against `model` raised.
         path: The file.
         model: Schema of the whole file.
     """
-    first = error.errors()[0]
-    key = ".".join(str(p) for p in first["loc"])
-    if first["type"] == "extra_forbidden":
-        known = _fields_at(model, first["loc"][:-1])
-        return InputError(path, key, "unknown key", did_you_mean(str(first["loc"][-1]), known))
-    if first["type"] == "missing":
+    faults: dict[str, InputError] = {}
+    for detail in error.errors():
+        key = ".".join(str(p) for p in detail["loc"])
+        faults.setdefault(key, _schema_fault(detail, key, path, model))
+    first, *first.others = faults.values()
+    return first
+
+
+def _schema_fault(detail: Any, key: str, path: Path, model: type[BaseModel]) -> InputError:
+    if detail["type"] == "extra_forbidden":
+        known = _fields_at(model, detail["loc"][:-1])
+        return InputError(path, key, "unknown key", did_you_mean(str(detail["loc"][-1]), known))
+    if detail["type"] == "missing":
         return InputError(path, key, "missing")
-    message = str(first["msg"]).removeprefix("Value error, ")
-    return InputError(path, key, f"{first.get('input')!r} is wrong", message)
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    return InputError(path, key, f"{detail.get('input')!r} is wrong", message)
 
 
 def _fields_at(model: type[BaseModel], location: Sequence[int | str]) -> set[str]:

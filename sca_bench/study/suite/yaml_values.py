@@ -98,15 +98,27 @@ def load_yaml(text: str, key: str = "") -> Any:
         InputError: A key is given twice, a number may mean two things, a value holds itself, or
             there is more of it than anybody writes.
     """
-    composer = _Composer(text)
     try:
-        node = composer.get_single_node()
+        node = compose_yaml(text)
     except InputError as error:
         error.key = _below(key, error.key) if error.key else key
         raise
+    return None if node is None else _Builder().value(node, key)
+
+
+def compose_yaml(text: str) -> yaml.Node | None:
+    """Return the tree of nodes of a YAML text, which know their lines; None for an empty one.
+
+    Raises:
+        yaml.YAMLError: It is not YAML.
+        InputError: It is deeper or larger than anybody writes.
+    """
+    composer = _Composer(text)
+    try:
+        node: yaml.Node | None = composer.get_single_node()
     finally:
         composer.dispose()
-    return None if node is None else _Builder().value(node, key)
+    return node
 
 
 def dump_yaml(value: Any) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from sca_bench.engine.features.cache import Cache
 from sca_bench.engine.forecast import forward_counts as fw
-from sca_bench.engine.forecast.budget import Budget, in_words, parse_duration
+from sca_bench.engine.forecast.budget import Budget, parse_duration
 from sca_bench.engine.forecast.costs import CellWork, GroupProbe, Overheads, PlanCosts, SplitSize
 from sca_bench.engine.forecast.gpu_hours import gpu_hours, operations, peak_gib
 from sca_bench.engine.forecast.wall_time import forecast_time, runs_of
