@@ -2,97 +2,87 @@
 
 from __future__ import annotations
 
-import ast
-import functools
 import inspect
-import textwrap
-import types
-import typing
 from collections.abc import Iterator
 from typing import Any
 
-from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from sca_bench.cli.lookup.setting_text import type_text
 from sca_bench.settings import CellSettings, kind_of
-from sca_bench.settings.base import models_of
+from sca_bench.settings.base import ByName, models_of
+from sca_bench.settings.sentences import sentence_of
 from sca_bench.study.suite import merge
 from sca_bench.study.suite.profiles import load_profile, profile_names
+from sca_bench.study.suite.yaml_values import show_value
 
-KINDS = {
-    "result": "changes numbers, so another value makes another cell",
-    "cost": "changes time or memory only",
-    "path": "names a file or folder; its content changes numbers, its name does not",
-    "label": "is for people; it changes nothing",
-}
-"""Kind of a setting -> what it may change."""
+ABOUT = """# Every setting
+
+Made from the settings' own classes when the site is built; `sca-bench describe NAME` prints the same.
+A suite states settings under `base:`, `axes:` and `set:`, and a command with `--set PATH=VALUE`.
+[Suites](../suites.md) says how these are put together.
+
+*Kind* says what a setting may change: `result` changes scores, so another value makes another
+[cell](../glossary.md#cell); `path` names a file or folder, whose content changes scores and whose name does not; `cost` changes
+time or memory only; `label` changes nothing. *Default* is the value if nobody says anything. Where a
+[profile](../glossary.md#profile) (the scale of a suite) says something else, its value follows. `null` means: none."""
 UNITS = {
-    "_px": "pixels",
-    "_gib": "GiB",
-    "_ratio": "share of the learning rate",
+    "px": "pixels of the original image",
+    "gib": "GiB",
     "steps": "optimiser steps",
-    "_every": "optimiser steps",
-    "_tokens": "tokens",
-    "seed": "",
-    "images_per_batch": "images",
-    "regions_per_image": "regions",
-    "eval_regions": "regions",
-    "_dim": "channels",
-    "image_grid": "positions a side",
+    "every": "optimiser steps",
+    "tokens": "tokens",
+    "batch": "images",
+    "image": "regions",
+    "regions": "regions",
+    "images": "images",
+    "layers": "layers",
+    "heads": "heads",
+    "dim": "channels",
+    "grid": "image tokens a side",
     "margin": "share of the box's side",
-    "threads": "CPU threads",
+    "threads": "CPU threads of a process",
     "jobs": "processes",
     "workers": "processes",
-    "lsj_scale": "factor on the image's size",
-    "weight": "relative share",
-    "num_": "count",
+    "scale": "factor on the image's size",
+    "ratio": "share of the largest rate",
+    "beams": "beams",
 }
-"""End or beginning of a number's name -> what it is counted in; the first that fits."""
+"""Last word of a number's name -> what the number counts."""
+_NO_UNIT = ("random_seed", "prompt_seed", "order_seed", "first_seed")
 
 
 def text() -> str:
     """Return the page."""
-    parts = [
-        "# Every setting",
-        "Made from the settings' own classes when the site is built. A suite states settings below"
-        " `base:`, `axes:` and `set:`, a command with `--set PATH=VALUE`; "
-        "[Suites](../suites.md) says how they are put together.",
-        "*Kind* says what a setting may change: "
-        + "; ".join(f"`{kind}` {meaning}" for kind, meaning in KINDS.items())
-        + ". *Default* is the value of the class; a [profile](../glossary.md#profile) that states"
-        " another one is named with its own. The same facts are printed by `sca-bench describe`.",
-    ]
-    parts += ["## The cell itself", *_leaves(CellSettings, "")]
+    parts = [ABOUT, "## `variant` and single settings", *_fields(CellSettings, "")]
     for name, info in CellSettings.model_fields.items():
-        inner = models_of(info)
-        if inner and name != "data":
-            parts += _section(inner[0], name)
-    parts += _section(typing.cast("type[BaseModel]", CellSettings.model_fields["data"].annotation), "data")
-    splits = models_of(merge.field_of("data.train")[0].model_fields["train"])
-    for model in splits:
-        tag = typing.get_args(model.model_fields["dataset"].annotation)[0]
-        parts += [
-            f"### `dataset: {tag}`",
-            _doc(model),
-            "Below `data.train`, `data.val` and `data.test`, and below a stage's `data.train`.",
-            *_leaves(model, "data.train.", skip=("dataset",), level=4, anchor=f"{tag}."),
-        ]
+        models = models_of(info)
+        if models and not _marks(info) and not _repeats(info):
+            parts += [f"## `{name}`", _about(models[0]), *_below(models[0], f"{name}.")]
     return "\n\n".join(parts) + "\n"
 
 
-def _section(model: type[BaseModel], path: str) -> Iterator[str]:
-    yield f"## `{path}`"
-    yield _doc(model)
-    yield from _leaves(model, f"{path}.")
+def _repeats(info: FieldInfo) -> bool:
+    """Say whether a field is a list of stages, which are made of what stands elsewhere."""
+    return "tuple" in str(info.annotation)
+
+
+def _below(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    """Yield what stands in a section, and in the sections inside it."""
+    yield from _fields(model, prefix)
+    readers: dict[str, type[BaseModel]] = {}
     for name, info in model.model_fields.items():
-        if models_of(info) and not any("dataset" in m.model_fields for m in models_of(info)):
-            for inner in models_of(info):
-                if not set(inner.model_fields) <= {"train"} and inner.__name__ != "TrainSettings":
-                    yield from _leaves(inner, f"{path}.{name}.")
+        for mark in _marks(info):
+            readers |= {} if mark.beside else dict(mark.models())
+    for dataset, reader in readers.items():
+        yield f"### `dataset: {dataset}` {{ #reader-{dataset} }}"
+        yield _about(reader)
+        yield f"For `{prefix}train`, `{prefix}val`, `{prefix}test`, and `data.train` of a stage."
+        yield from _fields(reader, "", ("dataset",), level=4, anchor=f"{dataset}-")
 
 
-def _leaves(
+def _fields(
     model: type[BaseModel],
     prefix: str,
     skip: tuple[str, ...] = (),
@@ -100,97 +90,48 @@ def _leaves(
     anchor: str = "",
 ) -> Iterator[str]:
     for name, info in model.model_fields.items():
-        if name in skip or models_of(info):
+        beside = any(mark.beside for mark in _marks(info))
+        if name in skip or (models_of(info) and not _repeats(info) and not beside):
             continue
         path = f"{prefix}{name}"
-        ident = f"{anchor or prefix}{name}".replace(".", "-")
-        yield f"{'#' * level} `{path}` {{ #{ident} }}"
-        yield sentence(model, name)
-        facts = [f"**Type:** {type_in_words(info)}"]
-        if unit := unit_of(name, info):
-            facts.append(f"**Unit:** {unit}")
-        facts.append(f"**Kind:** `{kind_of(model, name)}`")
-        facts.append(f"**Default:** {_default(info, '' if anchor else path)}")
-        yield " · ".join(facts)
+        yield f"{'#' * level} `{path}` {{ #{anchor}{path.replace('.', '-')} }}"
+        yield sentence_of(model, name)
+        kind = kind_of(model, name)
+        facts = {"type": type_text(info, kind), "unit": unit_of(name, info), "kind": f"`{kind}`"}
+        facts["default"] = _default(info, "" if anchor else path)
+        yield " · ".join(f"**{key}:** {value}" for key, value in facts.items() if value)
+
+
+def _marks(info: FieldInfo) -> list[ByName]:
+    return [mark for mark in info.metadata if isinstance(mark, ByName)]
 
 
 def _default(info: FieldInfo, path: str) -> str:
-    own = "required" if info.is_required() else _value(info.get_default(call_default_factory=True))
-    said = []
+    if info.is_required():
+        own = "none: it has to be given"
+    else:
+        own = _shown(info.get_default(call_default_factory=True))
+    said: dict[str, list[str]] = {}
     for profile in profile_names() if path else ():
         value = merge.get(load_profile(profile).base, path)
-        if value is not None and _value(value) != own:
-            said.append(f"{_value(value)} in `{profile}`")
-    return "; ".join([own, *said])
+        if value is not None and _shown(value) != own:
+            said.setdefault(_shown(value), []).append(f"`{profile}`")
+    return "; ".join([own, *(f"{value} in {' and '.join(who)}" for value, who in said.items())])
 
 
-def _value(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return f"`{'null' if value is None else str(value).lower()}`"
-    if isinstance(value, list | tuple):
-        return f"`[{', '.join(map(str, value))}]`"
-    return "empty" if value == "" else f"`{value}`"
-
-
-def type_in_words(info: FieldInfo) -> str:
-    """Return what a setting takes, in words: kinds of values, choices and limits."""
-    limits = []
-    for mark in info.metadata:
-        for kind, sign, at in ((Ge, "≥", "ge"), (Gt, ">", "gt"), (Le, "≤", "le"), (Lt, "<", "lt")):
-            if isinstance(mark, kind):
-                limits.append(f"{sign} {getattr(mark, at)}")
-    return ", ".join([_words(info.annotation), *limits])
-
-
-def _words(annotation: Any) -> str:
-    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is typing.Annotated:
-        return _words(inner[0])
-    if origin is typing.Literal:
-        return "one of " + ", ".join(f"`{value or repr(value)}`" for value in inner)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(_words(part) for part in inner)
-    if origin is tuple:
-        kinds = [_words(part) for part in inner if part is not Ellipsis]
-        return f"list of {kinds[0]}" if Ellipsis in inner else f"list: {', '.join(kinds)}"
-    plain = {
-        int: "whole number",
-        float: "number",
-        bool: "true or false",
-        str: "text",
-        type(None): "null",
-    }
-    return plain.get(annotation, getattr(annotation, "__name__", str(annotation)))
+def _shown(value: Any) -> str:
+    if value is None:
+        return "`null`"
+    return "empty" if value in ("", (), []) else f"`{show_value(value)}`"
 
 
 def unit_of(name: str, info: FieldInfo) -> str:
-    """Return what a number is counted in; empty where it has no unit."""
-    words = _words(info.annotation)
-    if "number" not in words:
+    """Return what a number counts; empty where it has no unit, or is no number."""
+    is_number = any(kind in str(info.annotation) for kind in ("int", "float"))
+    if not is_number or name in _NO_UNIT:
         return ""
-    fits = (u for part, u in UNITS.items() if name.endswith(part) or name.startswith(part))
-    return next(fits, "")
+    return UNITS.get(name.rpartition("_")[2], "")
 
 
-def sentence(model: type[BaseModel], field: str) -> str:
-    """Return what stands below a field in its class."""
-    for base in model.__mro__:
-        if field in getattr(base, "__annotations__", {}) and issubclass(base, BaseModel):
-            return _docstrings(base).get(field, "")
-    return ""
-
-
-@functools.cache
-def _docstrings(model: type[BaseModel]) -> dict[str, str]:
-    body = ast.parse(textwrap.dedent(inspect.getsource(model))).body[0].body  # type: ignore[attr-defined]
-    return {
-        first.target.id: " ".join(second.value.value.split())
-        for first, second in zip(body, body[1:], strict=False)
-        if isinstance(first, ast.AnnAssign)
-        and isinstance(second, ast.Expr)
-        and isinstance(second.value, ast.Constant)
-    }
-
-
-def _doc(model: type[BaseModel]) -> str:
+def _about(model: type[BaseModel]) -> str:
     return inspect.getdoc(model) or ""

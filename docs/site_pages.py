@@ -56,47 +56,43 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 def commands_page() -> str:
     """Return a page with every command and all of its options, read from the parser."""
-    (commands,) = (a for a in build_parser()._actions if a.dest == "command")
-    helps = {a.dest: a.help for a in commands._choices_actions}  # type: ignore[attr-defined]
     parts = [
         "# Every command and its options",
-        "Made from the parser when the site is built. [The command line](../commands.md) says what "
-        "is used for what.",
+        "Made from the parser when the site is built; `sca-bench COMMAND --help` prints the same. "
+        "[The command line](../commands.md) says which command is for what.",
     ]
-    for name, parser in dict(commands.choices or {}).items():
-        parts += [f"## `{name}`", _sentence(helps.get(name) or parser.description or "")]
-        parts += _options(parser)
-        for verb, inner in _verbs(parser).items():
-            parts += [f"### `{name} {verb}`", _sentence(inner.description or ""), *_options(inner)]
+    for name, parser in build_parser().actions_by_name().items():
+        parts += [f"## `{name}`", *_command(parser)]
+        for action, inner in parser.actions_by_name().items():
+            parts += [f"### `{name} {action}`", *_command(inner)]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _verbs(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    nested = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-    return {name: inner for action in nested for name, inner in action.choices.items()}
-
-
-def _options(parser: argparse.ArgumentParser) -> list[str]:
+def _command(parser: argparse.ArgumentParser) -> list[str]:
+    """Return what one command does, how it is called, what it takes, and examples."""
     usage = " ".join(parser.format_usage().removeprefix("usage: ").split())
     rows = ["| argument | meaning |", "| --- | --- |"]
     for action in parser._actions:
-        if action.dest != "help" and not isinstance(action, argparse._SubParsersAction):
-            rows.append(f"| {_name(action)} | {_cell(action.help)} |")
-    return [f"```text\n{usage}\n```", "\n".join(rows) if len(rows) > 2 else ""]
+        hidden = action.help == argparse.SUPPRESS or action.dest in ("help", "action")
+        if not hidden:
+            rows.append(f"| `{_cell(_name(action))}` | {_cell(action.help)} |")
+    examples = (parser.epilog or "").replace("python -m sca_bench", "sca-bench")
+    return [
+        _cell(parser.description),
+        f"```text\n{usage}\n```",
+        "\n".join(rows) if len(rows) > 2 else "",
+        f"```text\n{examples}\n```" if examples else "",
+    ]
 
 
 def _name(action: argparse.Action) -> str:
-    value: Any = action.metavar or (action.choices and "|".join(map(str, action.choices)))
+    value: Any = action.metavar or "|".join(map(str, action.choices or ())) or action.dest.upper()
     value = " ".join(value) if isinstance(value, tuple) else value
     if not action.option_strings:
-        return f"`{_cell(value or action.dest)}`"
-    takes = "" if action.nargs == 0 else f" {value or action.dest.upper()}"
-    return f"`{_cell(action.option_strings[-1] + takes)}`"
+        return value
+    flag = action.option_strings[-1]
+    return flag if action.nargs == 0 else f"{flag} {value}"
 
 
-def _cell(text: Any) -> str:
-    return " ".join(str(text or "").split()).replace("|", "\\|").replace("<", "&lt;")
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}." if text and not text.endswith(".") else text
+def _cell(text: str | None) -> str:
+    return " ".join((text or "").split()).replace("|", "\\|").replace("<", "&lt;")
