@@ -9,6 +9,7 @@ that is broken is in nobody's way.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -18,6 +19,9 @@ from sca_bench.errors import InputError, did_you_mean
 
 _OWN_PACKAGES = ("sca_bench.", "baselines.")
 """What this distribution installs; its own entry points (the baselines) come before others."""
+
+
+_MODULE_ATTRIBUTE = re.compile(r"[\w.]+:\w+")
 
 
 class Registered(Protocol):
@@ -91,11 +95,19 @@ class Registry(Generic[_Spec]):
 
     def all(self) -> dict[str, _Spec]:
         """Return every one by name; an entry point that cannot be used is in it, with its fault."""
-        if self._all is None or self._all[0] is not self.find:
-            points = self.find(group=self.group)
-            specs = with_plugins(self.own(), points, self._kind, self._fault_of, self._broken)
-            self._all = (self.find, specs)
+        finders = self._finders()
+        if self._all is None or self._all[0] != finders:
+            self._all = (finders, self._found())
         return dict(self._all[1])
+
+    def _finders(self) -> tuple[Any, ...]:
+        """Return what finds entry points here; what is found is kept as long as it is the same."""
+        return (self.find,)
+
+    def _found(self) -> dict[str, _Spec]:
+        """Look through the installed packages; it takes milliseconds."""
+        points = self.find(group=self.group)
+        return with_plugins(self.own(), points, self._kind, self._fault_of, self._broken)
 
     def get(self, name: str) -> _Spec:
         """Return one that can be used.
@@ -162,6 +174,22 @@ def with_plugins(
         line = " ".join(f"the entry point {name} = {value} {fault}".split())
         specs.setdefault(key, broken(key, value, line))
     return specs
+
+
+def fault_of_names(what: str, name: object, code: Mapping[str, object]) -> str:
+    """Return what is wrong with a spec's name or with what it names; empty where nothing is.
+
+    Args:
+        what: The kind of thing, for the text.
+        name: What it is asked for by.
+        code: Field -> the `module:attribute` that it holds.
+    """
+    if not isinstance(name, str) or not name.strip():
+        return f"names its {what} {name!r}, expected a text"
+    for field, path in code.items():
+        if not _MODULE_ATTRIBUTE.fullmatch(str(path)):
+            return f"has {field} {path!r}, expected 'module:attribute'"
+    return ""
 
 
 def is_own(path: str) -> bool:

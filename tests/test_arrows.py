@@ -16,9 +16,11 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sca_bench"
 
 GROUND = [
-    {"errors", "types", "scene_grammar", "batch", "plugins", "output"},
-    {"walk", "specs"},
-    {"boxes", "files", "captioner", "settings", "variants", "weight_paths"},
+    {"errors", "types", "scene_grammar", "batch", "output"},
+    {"walk", "plugins"},
+    {"specs"},
+    {"variants"},
+    {"boxes", "files", "captioner", "settings", "weight_paths"},
     {"contract", "formats"},
 ]
 """The ground floor, lowest first: what every room may import."""

@@ -54,7 +54,10 @@ def add_parser(commands: Commands) -> None:
     lm = actions.add(
         "train-lm",
         "train a small text decoder on captions (about a minute)",
-        ("weights train-lm --captions captions_val2017.json --out LM",),
+        (
+            "weights train-lm --captions captions_val2017.json --out LM",
+            "weights train-lm --regions regions.csv --out LM",
+        ),
     )
     lm.add("--captions", metavar="JSON", help="captions in COCO's layout")
     lm.add(
@@ -70,6 +73,19 @@ def add_parser(commands: Commands) -> None:
         nargs="+",
         default=[],
         help="images whose captions are left out: image_data, COCO's layout, or a list of ids",
+    )
+    lm.add(
+        "--regions",
+        metavar="TABLE",
+        nargs="+",
+        default=[],
+        help="your own regions (regions.jsonl or regions.csv): their captions",
+    )
+    lm.add(
+        "--split",
+        metavar="NAME",
+        help="which rows of --regions are read: a split as the reader `regions` divides the table,"
+        " or `all` (train)",
     )
     lm.add("--out", **out)
     lm.add("--threads", type=int, default=1, metavar="N", help="CPU threads (1)")
@@ -110,14 +126,26 @@ def _import(options: argparse.Namespace) -> int:
 def _train_lm(options: argparse.Namespace) -> int:
     from sca_bench.embedded.caption_lm import build_caption_lm
 
-    for flag, value in (("--captions", options.captions), ("--out", options.out)):
-        if value is None:
-            raise InputError("weights train-lm", flag, "missing", f"give {flag} PATH")
+    if options.captions is None and not options.regions:
+        fix = "give --regions TABLE, or --captions JSON"
+        raise InputError("weights train-lm", "--captions", "missing", fix)
+    if options.out is None:
+        raise InputError("weights train-lm", "--out", "missing", "give --out PATH")
+    for flag, given, needs in (
+        ("--split", options.split, "--regions"),
+        ("--exclude-images", options.exclude_images, "--captions"),
+    ):
+        if given and not getattr(options, needs.strip("-")):
+            problem = f"has no meaning without {needs}"
+            raise InputError("weights train-lm", flag, problem, f"drop it, or give {needs}")
+    split = options.split or "train"
     build_caption_lm(
-        Path(options.captions),
+        None if options.captions is None else Path(options.captions),
         [Path(file) for file in options.phrases],
         [Path(file) for file in options.exclude_images],
         Path(options.out),
+        tables=[Path(file) for file in options.regions],
+        split=None if split == "all" else split,
         threads=options.threads,
     )
     return 0

@@ -127,7 +127,8 @@ def build_sca(settings: CellSettings, parts: FrozenParts | None = None) -> ScaCa
     text_decoder = parts.text_decoder
     if settings.text_decoder.trainable and shared:
         text_decoder = copy.deepcopy(text_decoder)
-    design: Design = spec.load_design()(mixer, dims)
+    own = {"options": settings.options} if spec.options else {}
+    design: Design = spec.load_design()(mixer, dims, **own)
     candidates = dims.num_mask_tokens - 1
     check_selection(design.queries.heads(candidates), candidates, settings.eval.select)
     projection = build_projection(settings.prefix.projection, dims.embed_dim, text_decoder.width)

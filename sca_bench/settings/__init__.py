@@ -31,7 +31,7 @@ from sca_bench.settings.data import (
     SplitSettings,
     unread_data,
 )
-from sca_bench.settings.splits import AnySplit, FileSplit, Split
+from sca_bench.settings.splits import AnySplit, FileSplit, ImageFolderSplit, Split
 from sca_bench.specs.readers import READERS
 
 _OF_READER = {
@@ -58,6 +58,7 @@ __all__ = [
     "EvalSettings",
     "FeatureSettings",
     "FileSplit",
+    "ImageFolderSplit",
     "Kind",
     "MixerSettings",
     "PrefixSettings",

@@ -6,16 +6,17 @@ nothing in it imports torch.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from sca_bench.settings.base import Settings, of_kind
+from sca_bench.settings.base import ByName, Settings, of_kind
 from sca_bench.settings.data import (
     AugmentationSettings,
     DataSettings,
     SplitSettings,
 )
+from sca_bench.settings.options import NoOptions, OptionsByVariant
 from sca_bench.types import Prompt
 
 
@@ -271,6 +272,10 @@ class CellSettings(Settings):
 
     variant: str = "sca"
     """Which captioner the cell trains or asks: `list variants`."""
+    options: Annotated[Settings, ByName("variant", OptionsByVariant, beside=True)] = of_kind(
+        "result", NoOptions(), since="0.2", validate_default=True
+    )
+    """Settings of the variant's own, read by the class that it names (`settings.options`)."""
     sam: SamSettings = SamSettings()
     encoder: EncoderSettings = EncoderSettings()
     mixer: MixerSettings = MixerSettings()

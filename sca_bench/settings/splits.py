@@ -64,28 +64,17 @@ class Split(AnySplit):
         return (self,)
 
 
-class FileSplit(Split):
-    """One data set of annotation files and a folder of images."""
+class ImageFolderSplit(Split):
+    """One data set whose images lie in a folder."""
 
     images: str = of_kind("path")
     """Folder of the image files."""
     min_side_px: float = Field(1.0, ge=0)
-    """Boxes with a side of at most this many original pixels are dropped, and counted (unless
-    `as_published` holds `regions`)."""
-    image_ids: str | None = of_kind("path", None)
-    """A JSON list of image ids (or a split file, with `split`) to keep."""
+    """Boxes with a side of at most this many original pixels are dropped, and counted."""
     split: str | None = None
-    """Key inside `image_ids`, or the `source_split` of the image records."""
+    """Which split of the data set."""
     max_images: int | None = Field(None, ge=1)
     """Images that are kept at most, the first ones with a region."""
-    as_published: tuple[Literal["regions", "white_space"], ...] = of_kind("result", (), since="0.2")
-    """Read annotations as the published code did. `regions`: every one counts, whatever its size,
-    place or phrase, and boxes are not cut to their image. `white_space`: phrases keep theirs."""
-
-    @field_validator("as_published")
-    @classmethod
-    def _in_one_order(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(sorted(set(value)))
 
     def most_images(self) -> int | None:
         """Return how many images it has at most; None where the settings do not say."""
@@ -99,3 +88,23 @@ class FileSplit(Split):
         """Return data set, split and limit."""
         name = f"{self.dataset} {self.split}" if self.split else self.dataset
         return f"{name} (up to {self.max_images} images)" if self.max_images else name
+
+
+class FileSplit(ImageFolderSplit):
+    """One data set of annotation files and a folder of images, read through a `Collector`."""
+
+    min_side_px: float = Field(1.0, ge=0)
+    """Boxes with a side of at most this many original pixels are dropped, and counted (unless
+    `as_published` holds `regions`)."""
+    image_ids: str | None = of_kind("path", None)
+    """A JSON list of image ids (or a split file, with `split`) to keep."""
+    split: str | None = None
+    """Key inside `image_ids`, or the `source_split` of the image records."""
+    as_published: tuple[Literal["regions", "white_space"], ...] = of_kind("result", (), since="0.2")
+    """Read annotations as the published code did. `regions`: every one counts, whatever its size,
+    place or phrase, and boxes are not cut to their image. `white_space`: phrases keep theirs."""
+
+    @field_validator("as_published")
+    @classmethod
+    def _in_one_order(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(sorted(set(value)))

@@ -39,7 +39,7 @@ class ReaderSpec:
             (`text -> name`), where references are captions that hold one.
         annotations: Setting that names its main file, beside which an index may stand
             (`sca_bench_index`); empty where a split is never indexed. A reader whose splits are
-            indexed names images by `ImageFolder` and opens none of them.
+            indexed names images by `ImageFolder`, opens none of them, and yields boxes only.
         also_in: Folders below the images folder that files may lie in whose names do not say so.
         revision: Raised whenever the reader yields other regions for the same files and settings.
             It is part of every key that a split of it enters; empty for none.
@@ -124,6 +124,7 @@ READERS = Registry(
         "sca_bench.data.readers.coco_instances:SPECS",
         "sca_bench.data.readers.coco_panoptic:SPEC",
         "sca_bench.data.readers.refcoco:SPEC",
+        "sca_bench.data.readers.regions:SPEC",
         "sca_bench.data.readers.mixture:SPEC",
     ),
     fault_of=_fault_of,

@@ -33,7 +33,7 @@ from baselines.retrieval.captioner import DESCRIPTORS, NearestRegion
 from baselines.sam_captioner.captioner import MaskCutter
 from sca_bench.batch import RegionBatch, RegionFeatures
 from sca_bench.captioner import Decoding
-from sca_bench.models.designs.roi_align import RoiQueries
+from sca_bench.models.designs.queries import RoiQueries
 from sca_bench.models.designs.split_mixer import UnmixedContext
 from sca_bench.models.sam.mask_points import points_in_sam_masks
 from sca_bench.models.sam.onnx_encoder import OnnxImageEncoder

@@ -23,6 +23,7 @@ from sca_bench.data.pipeline.prompts import (
     WITH_BOX,
     WITH_POINT,
     box_points,
+    check_boxes,
     check_masks,
     mask_points,
 )
@@ -81,7 +82,7 @@ class RegionDataset(Dataset[ImageSample]):
         with_originals: Yield images as they are stored, mirrored or cut as the model input is.
 
     Raises:
-        InputError: The prompt needs masks, and a region has none that can be used.
+        InputError: The prompt needs boxes or masks, and a region has none that can be used.
         ValueError: Points in masks are asked for of jittered images, whose masks are not cut.
     """
 
@@ -117,6 +118,7 @@ class RegionDataset(Dataset[ImageSample]):
                 region.region_id: regions[source].references
                 for region, source in zip(regions, order, strict=True)
             }
+        check_boxes(region_set, prompt)
         if prompt == "mask_point":
             if self.augmentation.lsj_scale is not None:
                 raise ValueError("mask_point cannot be combined with jitter")

@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from sca_bench.errors import InputError, at
 from sca_bench.files import write_atomic
 from sca_bench.models.build import build_projection
-from sca_bench.models.designs.sam_query import MaskTokenQueries
+from sca_bench.models.designs.queries import MaskTokenQueries
 from sca_bench.models.original import config as config_json
 from sca_bench.models.original.classes import (
     STACKED,

@@ -18,7 +18,7 @@ from sca_bench.data.pipeline.dataset import RegionDataset
 from sca_bench.data.pipeline.sampling import Draw
 from sca_bench.errors import InputError
 from sca_bench.settings import MixtureSplit, RefCocoSplit
-from sca_bench.settings.data import INDEX_FOLDER
+from sca_bench.settings.splits import INDEX_FOLDER
 
 
 @pytest.fixture(params=["visual_genome", "coco_instances", "coco_panoptic", "refcoco"])

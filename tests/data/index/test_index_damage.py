@@ -13,7 +13,7 @@ from sca_bench.data.index import arrays, checked_file
 from sca_bench.data.index.lookup import annotations_of, index_sizes, indexed, sources
 from sca_bench.data.load import load_split, read_files
 from sca_bench.errors import InputError
-from sca_bench.settings.data import INDEX_FOLDER
+from sca_bench.settings.splits import INDEX_FOLDER
 
 
 @pytest.fixture(params=["visual_genome", "coco_panoptic"])

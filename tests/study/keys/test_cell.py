@@ -2,7 +2,7 @@ import pytest
 
 from sca_bench.errors import InputError, at
 from sca_bench.settings import CellSettings
-from sca_bench.settings.data import INDEX_FOLDER
+from sca_bench.settings.splits import INDEX_FOLDER
 from sca_bench.study.keys.cell import CellIdentity, Revisions
 from sca_bench.study.keys.fingerprint import Fingerprints, path_settings
 from sca_bench.study.suite.merge import merge, nest

@@ -11,7 +11,7 @@ from sca_bench import variants
 from sca_bench.data.image_files import ImageFolder
 from sca_bench.errors import InputError
 from sca_bench.settings import CellSettings
-from sca_bench.settings.data import INDEX_FOLDER
+from sca_bench.settings.splits import INDEX_FOLDER
 from sca_bench.study.keys.cell import CellIdentity, todays_revisions
 from sca_bench.study.keys.fingerprint import Fingerprints
 from sca_bench.variants import all_variants, get_variant
