@@ -52,6 +52,7 @@ FLOORS = {
     "models": [
         {"mixer", "seeding", "score_models"},
         {"sam", "text_decoder"},
+        {"encoders"},
         {"designs"},
         {"sca"},
         {"build"},
@@ -59,8 +60,9 @@ FLOORS = {
     ],
     "metrics": [
         {"rows", "value_names", "coco_caption"},
-        {"protocol", "signature", "subsets", "detection"},
-        {"caption_text", "image_folder"},
+        {"shared", "signature", "subsets"},
+        {"protocol", "spec"},
+        {"field_scorers", "caption_text", "detection", "image_folder"},
         {"registry"},
         {"score"},
         {"score_file"},
@@ -114,7 +116,13 @@ FLOORS = {
 ONE_ROOM = {"mmengine": "engine", "mlflow": "engine", "optuna": "engine", "ray": "engine"}
 HEAVY = {"torch", "torchvision", "transformers"}
 NO_TORCH = {"stats", "study", "metrics", "report", "cli"}
-NO_TORCH_PLACES = {"data.readers", "data.index", "data.catalogue", "engine.forecast"}
+NO_TORCH_PLACES = {
+    "models.encoders",
+    "data.readers",
+    "data.index",
+    "data.catalogue",
+    "engine.forecast",
+}
 WITH_TORCH_ON_THE_GROUND = {"batch", "captioner", "contract"}
 MOST_FILES = 16
 MOST_LINES = 500

@@ -30,7 +30,8 @@ FROZEN = {
     "data": "--coco --help --no-download --partial --root action name",
     "cache": "--dir --dry-run --help --older-than --runs-dir --yes action keys",
     "track": "--help --runs-dir --tracking-uri action",
-    "weights": "--captions --exclude-images --help --only --out --phrases --threads action source",
+    "weights": "--captions --exclude-images --help --only --out --phrases --regions --split"
+    " --threads action source",
     "init": "--help --out action name",
 }
 

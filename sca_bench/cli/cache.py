@@ -150,8 +150,10 @@ def _verify(folders: list[Path]) -> int:
         for name, reason in store.damaged.items():
             print(f"{folder / name}: damaged ({reason}); the next run computes it again")
         bad += len(store.damaged)
-        print(f"{folder.name}: {num_text(rows, 'row')} sound, "
-            f"{num_text(len(store.damaged), 'shard')} damaged")
+        print(
+            f"{folder.name}: {num_text(rows, 'row')} sound, "
+            f"{num_text(len(store.damaged), 'shard')} damaged"
+        )
     return 1 if bad else 0
 
 

@@ -12,10 +12,10 @@ from sca_bench.cli.frame import RUN_HELP
 from sca_bench.errors import InputError
 
 if TYPE_CHECKING:
-    from sca_bench.cli.frame import Commands
+    from sca_bench.cli.frame import Commands, Parser
 
 
-def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
+def add_parser(commands: Commands, common: Parser) -> None:
     """Add `caption` to the command line."""
     caption = commands.add_parser(
         "caption",

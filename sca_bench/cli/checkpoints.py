@@ -11,10 +11,10 @@ from sca_bench.cli.frame import RUN_HELP
 from sca_bench.errors import InputError
 
 if TYPE_CHECKING:
-    from sca_bench.cli.frame import Commands
+    from sca_bench.cli.frame import Commands, Parser
 
 
-def add_parsers(commands: Commands, common: argparse.ArgumentParser) -> None:
+def add_parsers(commands: Commands, common: Parser) -> None:
     """Add `export` and `verify` to the command line."""
     export = commands.add_parser(
         "export",
@@ -34,7 +34,11 @@ def add_parsers(commands: Commands, common: argparse.ArgumentParser) -> None:
     )
     verify.add_argument("run", metavar="RUN", help=RUN_HELP)
     verify.add_argument(
-        "--regions", type=int, default=8, metavar="N", help="regions to caption again, at least: whole batches of the run (8)"
+        "--regions",
+        type=int,
+        default=8,
+        metavar="N",
+        help="regions to caption again, at least: whole batches of the run (8)",
     )
     verify.set_defaults(execute=verify_command)
 

@@ -42,7 +42,9 @@ def add_parser(commands: Commands) -> None:
         action.add("name", metavar="NAME", help="one of those below")
         action.add("--root", metavar="DIR", help="folder of the data set (needed)")
         action.add(
-            "--partial", action="store_true", help="a part of the data set is meant: compare no counts"
+            "--partial",
+            action="store_true",
+            help="a part of the data set is meant: compare no counts",
         )
         action.add("--coco", metavar="DIR", help="root of coco, to see which images are COCO's")
         if name == "prepare":
@@ -60,7 +62,9 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     from sca_bench.data.catalogue.verify import verify
 
     if options.root is None:
-        raise InputError(f"data {options.action}", "--root", "missing", "name the folder of the data set")
+        raise InputError(
+            f"data {options.action}", "--root", "missing", "name the folder of the data set"
+        )
     dataset, root = get_dataset(options.name), Path(options.root)
     if options.action == "prepare" and not _prepare(dataset, root, options.no_download):
         return 1

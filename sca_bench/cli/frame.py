@@ -17,9 +17,7 @@ from sca_bench.errors import InputError, near_name
 CALL = "python -m sca_bench"
 """How the examples in help texts, and the commands that are printed, begin."""
 
-RUN_HELP = (
-    "SUITE/CELL[/SEED] as `list runs` prints it, a cell's name or id, or the folder of a run"
-)
+RUN_HELP = "SUITE/CELL[/SEED] as `list runs` prints it, a cell's name or id, or the folder of a run"
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 """Where `add_parser` adds its command."""
@@ -53,7 +51,9 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
     def _wrong_choice(self, what: str, word: str) -> str:
-        names = {name for a in self._actions if a.choices for name in cast(Iterable[str], a.choices)}
+        names = {
+            name for a in self._actions if a.choices for name in cast(Iterable[str], a.choices)
+        }
         near = near_name(word, names)
         hint = f"did you mean {near}?" if near else f"known: {', '.join(sorted(names))}"
         return f"{what}: {word!r} is unknown; {hint}"
@@ -192,7 +192,9 @@ def add_runs_dir(to: Parser | Action) -> None:
 def add_profile_and_set(to: Parser) -> None:
     """Add the flags that change what a suite or sweep says."""
     to.add_argument(
-        "--profile", metavar="NAME", help="tiny, small, paper, ... (the file's own; `list profiles`)"
+        "--profile",
+        metavar="NAME",
+        help="tiny, small, paper, ... (the file's own; `list profiles`)",
     )
     to.add_argument(
         "--set",

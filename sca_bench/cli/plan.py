@@ -14,14 +14,14 @@ from sca_bench.output import UNREAD
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sca_bench.cli.frame import Commands
+    from sca_bench.cli.frame import Commands, Parser
     from sca_bench.engine.forecast.costs import PlanCosts
     from sca_bench.study.plan.plan import Plan
     from sca_bench.study.runs.store import Store
     from sca_bench.study.suite.suite import Suite
 
 
-def add_parser(commands: Commands, suite: argparse.ArgumentParser) -> None:
+def add_parser(commands: Commands, suite: Parser) -> None:
     """Add `plan` to the command line."""
     plan = commands.add_parser(
         "plan",

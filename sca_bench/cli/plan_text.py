@@ -15,7 +15,7 @@ from sca_bench.engine.forecast.gpu_hours import (
     peak_gib,
 )
 from sca_bench.engine.forecast.wall_time import TimeForecast, forecast_time
-from sca_bench.output import in_words, num_text, text_table
+from sca_bench.output import in_words, text_table
 from sca_bench.study.keys.cell import Cell
 from sca_bench.study.plan.plan import Group, Job, Plan
 from sca_bench.study.plan.schedule import Machine, Schedule, make_schedule

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sca_bench.cli.frame import Commands
+    from sca_bench.cli.frame import Commands, Parser
     from sca_bench.study.runs.store import Store
 
 
-def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
+def add_parser(commands: Commands, common: Parser) -> None:
     """Add `report` to the command line."""
     report = commands.add_parser(
         "report",

@@ -15,7 +15,7 @@ from sca_bench.output import in_words, num_text, text_table
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sca_bench.cli.frame import Commands
+    from sca_bench.cli.frame import Commands, Parser
     from sca_bench.engine.forecast.budget import Budget
     from sca_bench.study.plan.plan import Plan
     from sca_bench.study.runs.record import SuiteManifest
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sca_bench.study.suite.suite import Suite
 
 
-def add_parser(commands: Commands, suite: argparse.ArgumentParser) -> None:
+def add_parser(commands: Commands, suite: Parser) -> None:
     """Add `run` to the command line."""
     run = commands.add_parser(
         "run",

@@ -20,7 +20,7 @@ def add_parser(commands: Commands) -> None:
     score = commands.add_parser(
         "score",
         help="score a predictions file, print JSON",
-        description="Compute metrics of captions in a file and print them as JSON, in their natural "
+        description="Compute metrics of captions in a file and print them as JSON, in natural "
         "units: CIDEr-D ends at 10, nearly all others at 1.",
         examples=(
             "score predictions.jsonl --metrics cider_d,meteor",
@@ -63,7 +63,7 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Print the scores; return 1 where a value is not the one that the field's own scorers give."""
     import json
 
-    from sca_bench.metrics.coco_caption.check_against_reference import TOLERANCE
+    from sca_bench.metrics.score import TOLERANCE
     from sca_bench.metrics.score_file import score_detections, score_file
 
     metrics = None if options.metrics is None else options.metrics.split(",")

@@ -13,8 +13,8 @@ from pathlib import Path
 from rich.console import Console
 
 from sca_bench.errors import InputError, PathNotGiven, at, did_you_mean
-from sca_bench.metrics.registry import get_metric
-from sca_bench.metrics.value_names import MEAN_OF_SLOTS, SEEN, TRAIN, ValueName, values_of
+from sca_bench.metrics.registry import get_metric, values_of
+from sca_bench.metrics.value_names import MEAN_OF_SLOTS, SEEN, TRAIN, ValueName
 from sca_bench.output import in_words, num_text, text_console
 from sca_bench.scene_grammar import SLOTS as SLOTS_OF_SCENES
 from sca_bench.study.plan.manifest import check_name

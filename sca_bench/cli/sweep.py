@@ -15,14 +15,14 @@ from sca_bench.output import in_words, num_text, text_console, text_table
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sca_bench.cli.frame import Commands
+    from sca_bench.cli.frame import Commands, Parser
     from sca_bench.engine.sweep.sweeper import Ended, Sweeper
     from sca_bench.study.plan.plan import Plan
     from sca_bench.study.runs.store import Store
     from sca_bench.study.suite.sweep import Sweep
 
 
-def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
+def add_parser(commands: Commands, common: Parser) -> None:
     """Add `sweep` to the command line."""
     sweep = commands.add_parser(
         "sweep",
@@ -43,8 +43,8 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     from sca_bench.cli.suite_files import print_notes, suite_path
     from sca_bench.study.plan.manifest import check_name
     from sca_bench.study.runs.store import Store
-    from sca_bench.study.suite.fault_lines import fault_lines
     from sca_bench.study.suite.sweep import CONFIRMED, load_sweep
+    from sca_bench.study.suite.yaml_values import fault_lines
 
     if options.trials is not None and options.trials < 1:
         raise InputError("--trials", str(options.trials), "expected a number above 0")
@@ -210,8 +210,8 @@ class _Command:
                     and score.value is not None
                 ]
                 before = chosen.scores.get(metric) if chosen else None
-                known = before is not None and before.value is not None
-                seen = _shown(before.value, metric) if known else "-"
+                chosen_value = None if before is None else before.value
+                seen = "-" if chosen_value is None else _shown(chosen_value, metric)
                 mean = _shown(statistics.fmean(values), metric) if values else "-"
                 each = ", ".join(_shown(value, metric) for value in values)
                 table.add_row(cell.name, metric, seen, mean, each)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Literal
+from typing import Any, Literal
 
 from sca_bench.metrics.coco_caption.ptb_tokenizer import TOKENIZER
 from sca_bench.metrics.rows import CaptionRow
@@ -134,6 +134,13 @@ class MetricSpec:
             num_regions=len(rows),
             region_set=region_set or region_set_hash(rows),
         )
+
+    def is_outdated(self, signature: Mapping[str, Any]) -> bool:
+        """Say whether a value of this signature is of an older revision of this package's code."""
+        if self.package or signature.get("scorer") != self.scorer:
+            return False
+        version = str(signature.get("version", ""))
+        return version.isdecimal() and int(version) < int(OWN_REVISION)
 
 
 def _version(package: str) -> str:

@@ -6,10 +6,13 @@ nothing in it imports torch.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
+from sca_bench.errors import InputError
 from sca_bench.settings.base import ByName, Settings, of_kind
 from sca_bench.settings.data import (
     AugmentationSettings,
@@ -17,32 +20,100 @@ from sca_bench.settings.data import (
     SplitSettings,
 )
 from sca_bench.settings.options import NoOptions, OptionsByVariant
+from sca_bench.specs.encoders import ENCODERS, OPTIONS_KEY, EncoderSpec, in_sam, of_sam
 from sca_bench.types import Prompt
+
+
+def _registered(name: str, named: Callable[[str], EncoderSpec]) -> EncoderSpec:
+    """Return what a name means.
+
+    Raises:
+        PydanticCustomError: Nothing that can be used; it says what to write instead.
+    """
+    try:
+        return named(name)
+    except InputError as error:
+        said = error.problem.removeprefix(f"{name!r} ").removeprefix("is not registered")
+        text = "; ".join(filter(None, (said, error.fix)))
+        raise PydanticCustomError("unknown_name", "{text}", {"text": text}) from None
+
+
+class _EncoderOptions(Mapping[str, type[Settings]]):
+    """Encoder -> its own settings, each looked up when it is asked for."""
+
+    def __getitem__(self, name: str) -> type[Settings]:
+        spec = ENCODERS.own().get(name) or ENCODERS.all()[name]
+        if spec.fault or not spec.options:
+            raise KeyError(name)
+        options = spec.load_options()
+        if not issubclass(options, Settings):
+            problem = f"{spec.options} is no subclass of sca_bench.settings.Settings"
+            raise InputError(None, OPTIONS_KEY, problem)
+        return options
+
+    def __iter__(self) -> Iterator[str]:
+        for name, spec in ENCODERS.all().items():
+            if spec.options and not spec.fault:
+                yield name
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 class SamSettings(Settings):
     """SAM's prompt encoder and mask decoder, and its image encoder unless another is named."""
 
-    size: Literal["tiny_small", "tiny", "tiny_large", "vit_t", "vit_b", "vit_l", "vit_h"] = "vit_h"
+    size: str = "vit_h"
     """`vit_t` is MobileSAM; the tiny ones are this package's own, for rendered scenes."""
     weights: str = of_kind("path", "random")
     """`embedded:NAME`, a file in Meta's layout, a transformers SAM folder, or `random`."""
     random_seed: int = 0
     """Seed of untrained weights: `weights: random`, or `encoder.type: untrained`."""
 
+    @field_validator("size")
+    @classmethod
+    def _is_registered(cls, value: str) -> str:
+        _registered(value, of_sam)
+        return value
+
 
 class EncoderSettings(Settings):
-    """The image encoder: SAM's own, the same untrained, or an ONNX file with the same output."""
+    """The image encoder: SAM's own, the same untrained, or another with the same output."""
 
-    type: Literal["sam", "untrained", "onnx"] = "sam"
+    type: str = "sam"
     """`untrained` keeps SAM's prompt encoder and mask decoder, and draws the encoder at random."""
     path: str | None = of_kind("path", None)
-    """An ONNX file that maps SAM's input to SAM's image embedding, for `type: onnx`."""
+    """The file that the encoder is, or has its weights from, where its type reads one."""
+    options: Annotated[Settings, ByName("type", _EncoderOptions, beside=True)] = of_kind(
+        "result", Settings(), since="0.2"
+    )
+    """Settings of its own, for an encoder that brings some."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _options_have_their_defaults(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and "type" in given and "options" not in given:
+            return {**given, "options": {}}
+        return given
+
+    @field_validator("type")
+    @classmethod
+    def _is_registered(cls, value: str) -> str:
+        _registered(value, in_sam)
+        return value
+
+    @field_validator("path")
+    @classmethod
+    def _is_read(cls, value: str | None, info: ValidationInfo) -> str | None:
+        name = info.data.get("type")  # none where it is wrong itself
+        if name is not None and value is not None and in_sam(name).path == "none":
+            raise ValueError(f"encoder.type: {name} reads no file; leave encoder.path out")
+        return value
 
     @model_validator(mode="after")
-    def _onnx_needs_a_path(self) -> EncoderSettings:
-        if (self.type == "onnx") != (self.path is not None):
-            raise ValueError("encoder.path belongs to encoder.type: onnx, and only to it")
+    def _has_its_path(self) -> EncoderSettings:
+        if self.path is None and in_sam(self.type).path == "required":
+            raise ValueError(f"encoder.type: {self.type} needs encoder.path")
         return self
 
 
@@ -277,7 +348,7 @@ class CellSettings(Settings):
     )
     """Settings of the variant's own, read by the class that it names (`settings.options`)."""
     sam: SamSettings = SamSettings()
-    encoder: EncoderSettings = EncoderSettings()
+    encoder: EncoderSettings = Field(default_factory=EncoderSettings)
     mixer: MixerSettings = MixerSettings()
     prefix: PrefixSettings = PrefixSettings()
     text_decoder: TextDecoderSettings = TextDecoderSettings()

@@ -1,12 +1,12 @@
 """Which runs of a runs folder a name means: an id, a run's folder, or what reports print.
 
-    3f2ac1                       the beginning of a cell's id
-    3f2ac1/0                     ... and a seed
-    runs/cells/3f2ac1.../seed-0  a run's folder
-    mixer_layers/num_layers=2/0  suite, cell and seed, as `list runs` prints them
-    mixer_layers/num_layers=2    every seed of a cell
-    num_layers=2                 a cell of whatever suite has it
-    num_layers=2 seed 0          as `run` prints a run
+3f2ac1                       the beginning of a cell's id
+3f2ac1/0                     ... and a seed
+runs/cells/3f2ac1.../seed-0  a run's folder
+mixer_layers/num_layers=2/0  suite, cell and seed, as `list runs` prints them
+mixer_layers/num_layers=2    every seed of a cell
+num_layers=2                 a cell of whatever suite has it
+num_layers=2 seed 0          as `run` prints a run
 """
 
 from __future__ import annotations

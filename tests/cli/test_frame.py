@@ -1,4 +1,4 @@
-"""Every command and action explains itself: help, examples, near names, and flags before actions."""
+"""Every command and action explains itself: help, examples, near names, flags before actions."""
 
 import argparse
 import re

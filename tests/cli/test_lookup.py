@@ -11,6 +11,7 @@ from sca_bench.settings.sentences import sentence_of
 from sca_bench.study.runs.record import CellEntry, RunRecord, Score, SuiteManifest
 from sca_bench.study.runs.store import Store
 from sca_bench.study.suite.merge import known_paths
+from sca_bench.variants import get_variant
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +46,9 @@ def test_every_setting_has_a_sentence():
 def test_no_description_shows_python():
     for path in known_paths():
         text = " ".join(facts_of(path, "paper").values())
-        assert not re.search(r"<class|typing|Literal\[|Settings\(|\w\.\w+Split|NoneType", text), path
+        assert not re.search(r"<class|typing|Literal\[|Settings\(|\w\.\w+Split|NoneType", text), (
+            path
+        )
 
 
 @pytest.mark.parametrize(
@@ -158,9 +161,16 @@ def record(cell, seed, minutes_ago, status="done", value=0.5, **more):
     times = [f"{t:%Y-%m-%dT%H:%M:%SZ}" for t in (begun, begun + timedelta(seconds=90))]
     scores = {"cider_d": Score(value=value)} if status == "done" else {}
     return RunRecord(
-        cell_id=cell, seed=seed, status=status, settings={"train": {"steps": 250}}, variant="sca",
-        revision="1", scores=scores, provenance={"started": times[0], "finished": times[1]}, **more,
-    )  # fmt: skip
+        cell_id=cell,
+        seed=seed,
+        status=status,
+        settings={"train": {"steps": 250}},
+        variant="sca",
+        revision=get_variant("sca").revision,
+        scores=scores,
+        provenance={"started": times[0], "finished": times[1]},
+        **more,
+    )
 
 
 @pytest.fixture

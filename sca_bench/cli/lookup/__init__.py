@@ -11,7 +11,7 @@ from sca_bench.errors import InputError
 from sca_bench.output import text_console, text_table
 
 if TYPE_CHECKING:
-    from sca_bench.cli.frame import Commands
+    from sca_bench.cli.frame import Commands, Parser
     from sca_bench.study.runs.record import RunRecord
     from sca_bench.study.runs.store import Store
 
@@ -31,7 +31,7 @@ LISTED = (
 _STATUS = ("running", "done", "failed", "killed", "pruned")
 
 
-def add_parsers(commands: Commands, common: argparse.ArgumentParser) -> None:
+def add_parsers(commands: Commands, common: Parser) -> None:
     """Add `list`, `describe` and `explain` to the command line."""
     lists = commands.add_parser(
         "list",

@@ -35,7 +35,10 @@ def describe(console: Console, name: str, profile: str) -> None:
     """
     with at("--profile"):
         load_profile(profile)
-    found = list(_found(name))
+    is_setting = name in m.known_paths()
+    found = list(_found(name, _FIRST))
+    if not found and not is_setting:
+        found = list(_found(name, _LAST))
     for number, facts in enumerate(found):
         if number:
             console.print("")
@@ -43,7 +46,7 @@ def describe(console: Console, name: str, profile: str) -> None:
         for label, text in facts.items():
             line = f"{label + ':':<{width}} {text}"
             console.print(line, highlight=False, markup=False, soft_wrap=True)
-    if name in m.known_paths():
+    if is_setting:
         if found:
             console.print("")
         describe_setting(console, name, profile)
@@ -54,12 +57,19 @@ def describe(console: Console, name: str, profile: str) -> None:
         raise InputError("describe", name, "nothing has that name", did_you_mean(name, known, see))
 
 
-def _found(name: str) -> Iterator[Facts]:
+_FIRST, _LAST = ("variants", "metrics", "datasets", "encoders"), ("plots",)
+"""Kinds that are looked through first, and those whose specs take longer to load: only where
+nothing else has the name. A design is a variant of the same name, which says all of it."""
+
+
+def _found(name: str, kinds: tuple[str, ...]) -> Iterator[Facts]:
     """Yield what is to be said of each thing of a name, but for settings."""
-    for kind in REGISTRIES:
+    for kind in kinds:
         spec = specs_of(kind).get(name)
         if spec is not None:
             yield {kind.removesuffix("s"): name, **facts_of(spec), **_own_settings(spec)}
+    if kinds != _FIRST:
+        return
     if name in profile_names():
         yield _profile(name)
     file = _suites().get(name) or Path(name)

@@ -12,13 +12,17 @@ from typing import Any
 from sca_bench.plugins import Registry, attribute
 
 REGISTRIES = {
-    "variants": "sca_bench.variants:all_variants",
-    "metrics": "sca_bench.metrics.registry:all_metrics",
+    "variants": "sca_bench.variants:VARIANTS",
+    "designs": "sca_bench.specs.designs:DESIGNS",
+    "metrics": "sca_bench.metrics.registry:METRICS",
+    "datasets": "sca_bench.specs.readers:READERS",
+    "encoders": "sca_bench.specs.encoders:ENCODERS",
+    "plots": "sca_bench.report.figures.registry:PLOTS",
 }
 """What `list` calls a kind -> the address of its registry."""
 
 _LABELS = {"summary": "what", "trains": "learns", "computes": "code"}
-_UNSAID = ("name", "fault", "options", "settings", "summary")
+_UNSAID = ("name", "fault", "options", "settings", "summary", "renamed", "keys_lacked")
 """Fields of specs that are said otherwise, or only to code."""
 
 
@@ -30,13 +34,13 @@ def registry(kind: str) -> Registry[Any]:
 
 def specs_of(kind: str) -> Mapping[str, Any]:
     """Return every spec of a kind by name, those that cannot be used with their fault."""
-    found: Mapping[str, Any] = attribute(REGISTRIES[kind])()
-    return found
+    return registry(kind).all()
 
 
 def summary_of(spec: Any) -> str:
     """Return the one line that a list has of a spec."""
-    return spec.fault or getattr(spec, "summary", "") or getattr(spec, "title", "")
+    said = (spec.fault, getattr(spec, "summary", ""), getattr(spec, "title", ""))
+    return next((str(text) for text in said if text), "")
 
 
 def facts_of(spec: Any) -> dict[str, str]:
@@ -46,7 +50,8 @@ def facts_of(spec: Any) -> dict[str, str]:
         value = getattr(spec, field.name)
         if field.name in _UNSAID or field.name.startswith("_"):
             continue
-        if text := _text(value):
+        text = _text(value)
+        if text and text != facts["what"]:
             facts[_LABELS.get(field.name, field.name.replace("_", " "))] = text
     return facts
 

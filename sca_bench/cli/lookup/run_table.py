@@ -36,7 +36,9 @@ def print_runs(
     """
     records = sorted(store.records(), key=lambda record: (_started(record), record.seed))
     if not records:
-        console.print(f"no run is in {store.root}; begin with: python -m sca_bench run mixer_layers")
+        console.print(
+            f"no run is in {store.root}; begin with: python -m sca_bench run mixer_layers"
+        )
         return
     names, metrics = cell_names(store), _main_metrics(store)
     if suite is not None and suite not in metrics:

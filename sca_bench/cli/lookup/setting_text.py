@@ -15,12 +15,14 @@ from rich.console import Console
 
 from sca_bench.errors import InputError, at, did_you_mean
 from sca_bench.output import text_table
-from sca_bench.settings import CellSettings, kind_of
+from sca_bench.settings import CellSettings, EncoderSettings, SamSettings, kind_of
 from sca_bench.settings.base import ByName, Kind, models_of
 from sca_bench.settings.sentences import heading_of, sentence_of
+from sca_bench.specs.encoders import ENCODERS
 from sca_bench.study.suite import merge as m
 from sca_bench.study.suite.profiles import load_profile
 from sca_bench.study.suite.yaml_values import show_value
+from sca_bench.variants import VARIANTS
 
 _KINDS: dict[Kind, str] = {
     "result": "changes numbers, so another value is another cell",
@@ -28,6 +30,7 @@ _KINDS: dict[Kind, str] = {
     "path": "a file or folder: its content counts, not its name",
     "label": "a label for people; nothing else changes",
 }
+_SCALARS = {bool: "true or false", int: "a whole number", float: "a number"}
 _UNITS = {"px": "pixels", "gib": "GiB", "mib": "MiB", "s": "seconds"}
 _REPEATED = {"data.val": "data.train", "data.test": "data.train", "pretraining": "data and train"}
 """Sections that `list settings` shows only where they are asked for -> where the same stands."""
@@ -120,11 +123,25 @@ def _sentence(place: Place) -> str:
 
 def _type_of(places: list[Place], kind: Kind) -> str:
     """Return what a setting takes, whichever of its places is meant."""
+    if len(places) == 1 and (names := _registered(places[0])):
+        return f"one of {', '.join(names)}"
     types_ = list(dict.fromkeys(type_text(place.info, kind) for place in places))
     tags = [typing.get_args(place.info.annotation) for place in places if place.field == "dataset"]
     if len(tags) > 1:
         return f"one of {', '.join(str(name) for names in tags for name in names)}"
     return " or ".join(types_)
+
+
+def _registered(place: Place) -> list[str]:
+    """Return the names that a setting takes where a registry has them; empty for others."""
+    named = (place.model, place.field)
+    if named == (CellSettings, "variant"):
+        return [name for name, spec in VARIANTS.all().items() if not spec.fault]
+    if named not in ((SamSettings, "size"), (EncoderSettings, "type")):
+        return []
+    whole = named == (SamSettings, "size")  # `sam.size` names what comes with a whole SAM
+    specs = ENCODERS.all().items()
+    return [n for n, spec in specs if not spec.fault and (spec.dims is not None) == whole]
 
 
 def type_text(info: FieldInfo, kind: Kind) -> str:
@@ -161,10 +178,9 @@ def _type(annotation: Any, limits: str, kind: Kind) -> str:
         return f"{len(inner)} values in a list, each {_type(inner[0], limits, kind)}"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "a section"
-    names = {bool: "true or false", int: "a whole number", float: "a number"}
     if annotation is str:
         return "a file or folder" if kind == "path" else "a text"
-    return f"{names.get(annotation, 'a value')}{limits}"
+    return f"{_SCALARS.get(annotation, 'a value')}{limits}"
 
 
 def _limits(marks: Any) -> str:
@@ -175,7 +191,11 @@ def _limits(marks: Any) -> str:
         if getattr(mark, name, None) is not None
     }
     low = (
-        f"above {bounds['gt']:g}" if "gt" in bounds else f"{bounds['ge']:g}" if "ge" in bounds else ""
+        f"above {bounds['gt']:g}"
+        if "gt" in bounds
+        else f"{bounds['ge']:g}"
+        if "ge" in bounds
+        else ""
     )
     high = f"below {bounds['lt']:g}" if "lt" in bounds else f"{bounds.get('le', 0):g}"
     if not bounds.keys() & {"lt", "le"}:
@@ -201,7 +221,9 @@ def _default_text(path: str, places: list[Place], profile: str) -> str:
     here = _shown(value)
     if here == plain or isinstance(value, Mapping):
         return plain
-    return f"{here} in profile {profile}" + (f"; {plain} in a profile that says nothing" if plain else "")
+    return f"{here} in profile {profile}" + (
+        f"; {plain} in a profile that says nothing" if plain else ""
+    )
 
 
 def _chosen(base: m.Nested, path: str) -> str:
@@ -230,7 +252,7 @@ def describe_setting(console: Console, path: str, profile: str) -> None:
     if direct:
         console.print("")
         console.print(_table(direct, profile))
-    else:
+    elif not models_of(places_of(path)[0].info) and not path.endswith("options"):
         given = _given(path, profile)
         line = f"set it with --set {path}={given}, in a suite's `base`, or as one of its `axes`"
         console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -238,7 +260,9 @@ def describe_setting(console: Console, path: str, profile: str) -> None:
 
 def _given(path: str, profile: str) -> str:
     value = m.value_at(load_profile(profile).base, path)
-    return "VALUE" if value in (None, "", [], ()) or isinstance(value, Mapping) else show_value(value)
+    return (
+        "VALUE" if value in (None, "", [], ()) or isinstance(value, Mapping) else show_value(value)
+    )
 
 
 def _table(paths: list[str], profile: str) -> Any:
@@ -250,7 +274,9 @@ def _table(paths: list[str], profile: str) -> Any:
         shown = "..." if models_of(places[0].info) else "-" if value is None else _shown(value)
         if _is_elsewhere(places, _chosen(base, path)):
             shown = "-"
-        table.add_row(path, shown, re.split(r"(?<=[a-z`)])\. ", _sentence(places[0]))[0].rstrip("."))
+        table.add_row(
+            path, shown, re.split(r"(?<=[a-z`)])\. ", _sentence(places[0]))[0].rstrip(".")
+        )
     table.columns[0].no_wrap = True
     return table
 
@@ -278,7 +304,9 @@ def print_settings(console: Console, beginning: str, profile: str) -> None:
         console.print("")
     for part in hidden:
         if any(path.startswith(f"{part}.") for path in chosen):
-            console.print(f"below {part} stands what stands below {_REPEATED[part]}: list settings {part}")
+            console.print(
+                f"below {part} stands what stands below {_REPEATED[part]}: list settings {part}"
+            )
 
 
 def _groups(paths: list[str]) -> Iterator[tuple[str, list[str]]]:

@@ -22,8 +22,8 @@ from sca_bench.engine.worker.trained_weights import find_trained, read_trained
 from sca_bench.errors import InputError, at
 from sca_bench.files import file_name
 from sca_bench.models.sam.mask_image import mask_in_image
-from sca_bench.models.sam.sam import sam_dims
 from sca_bench.settings import CellSettings, unread_data
+from sca_bench.specs.encoders import PixelStats, sam_dims
 from sca_bench.study.find_run import find_finished
 from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.study.keys.fingerprint import Fingerprints, path_settings
@@ -136,6 +136,7 @@ class FinishedCaptioner:
         self.device = torch.device(resolve_device(settings.runtime.device))
         self.captioner = captioner.to(self.device)
         self.image_size = sam_dims(settings.sam.size).image_size
+        self.pixels = identity.encoder.pixel_stats
 
     @torch.no_grad()
     def caption(
@@ -145,9 +146,9 @@ class FinishedCaptioner:
         point_xy: tuple[float, ...] | None,
     ) -> tuple[Prediction, np.ndarray]:
         """Return a region's prediction and its mask, bool (H, W); prompts in original pixels."""
-        batch = _batch(image, self.image_size, box_xyxy, point_xy)
+        batch = _batch(image, self.image_size, self.pixels, box_xyxy, point_xy)
         if self.settings.data.blank_images:  # the control never sees an image, here neither
-            nothing = torch.from_numpy(blank_image(*image.shape[:2]))
+            nothing = torch.from_numpy(blank_image(image.shape[0], image.shape[1], self.pixels))
             batch = replace(
                 batch,
                 pixel_values_B3HW=blank_input(self.image_size)[None],
@@ -207,6 +208,7 @@ def build_finished(record: RunRecord, cell: CellIdentity, folder: Path) -> Any:
 def _batch(
     image: np.ndarray,
     image_size: int,
+    pixels: PixelStats,
     box: tuple[float, ...] | None,
     point: tuple[float, ...] | None,
 ) -> RegionBatch:
@@ -224,7 +226,7 @@ def _batch(
             None if point is None else (torch.tensor(point) * scale)[None, None, None].float()
         ),
         point_labels_BRP=None if point is None else torch.ones(1, 1, 1, dtype=torch.long),
-        pixel_values_B3HW=preprocess(image, image_size)[None],
+        pixel_values_B3HW=preprocess(image, image_size, pixels)[None],
         input_sizes_hw=[(input_h, input_w)],
         original_images=[torch.from_numpy(np.array(image))],
         tasks=["caption"],

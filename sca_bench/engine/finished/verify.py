@@ -23,7 +23,7 @@ from sca_bench.engine.worker.fit_once import fit_once
 from sca_bench.engine.worker.rng import RngStream
 from sca_bench.errors import InputError, at
 from sca_bench.metrics.rows import read_rows
-from sca_bench.models.sam.sam import sam_dims
+from sca_bench.specs.encoders import sam_dims
 from sca_bench.study.find_run import find_finished
 from sca_bench.study.keys.cell import RunSplit
 from sca_bench.study.keys.fingerprint import Fingerprints, path_settings

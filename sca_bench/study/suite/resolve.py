@@ -338,7 +338,9 @@ class Resolver:
         name = match.group(1)
         if name not in self.paths:
             near = near_name(name, self.paths)
-            fix = f"write `paths: {{{name}: null}}` into the file, then give --set paths.{name}=PATH"
+            fix = (
+                f"write `paths: {{{name}: null}}` into the file, then give --set paths.{name}=PATH"
+            )
             problem = f"a path is written as {{{name}}}, and nothing declares it"
             fix = f"did you mean {near}? Else {fix}" if near else fix
             raise InputError(self.path, f"paths.{name}", problem, fix)

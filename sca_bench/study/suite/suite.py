@@ -16,7 +16,6 @@ from sca_bench.errors import InputError, at, did_you_mean
 from sca_bench.study.suite import merge as m
 from sca_bench.study.suite.axes import check_apart, check_num_cells
 from sca_bench.study.suite.claims import parse_claim
-from sca_bench.study.suite.fault_lines import fault_lines
 from sca_bench.study.suite.no_difference import idle_flags, idle_rules, join_equal
 from sca_bench.study.suite.profiles import (
     load_profile,
@@ -28,6 +27,7 @@ from sca_bench.study.suite.published_rows import PublishedRows, published_rows
 from sca_bench.study.suite.resolve import ResolvedCell, Resolver
 from sca_bench.study.suite.schema import ClaimEntry, Patch, SuiteFile
 from sca_bench.study.suite.sides import check_claims, check_selector_key, find, point_of
+from sca_bench.study.suite.yaml_values import fault_lines
 
 FIRST_OF_IMAGE = "first_of_image"
 """The subset that needs no file (`sca_bench.metrics.subsets`)."""
