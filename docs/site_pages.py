@@ -11,11 +11,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import settings_page
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-import settings_page
 from sca_bench.cli import build_parser
 
 ROOT = Path(__file__).parents[1]
