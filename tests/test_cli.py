@@ -24,6 +24,7 @@ FROZEN = {
     "describe": "--help --profile name",
     "explain": "--help --runs-dir cell other",
     "score": "--check --help --images --metrics --regions --subset file",
+    "test": "--help --only module",
     "caption": "--box --examples --help --out --point --run --runs-dir image",
     "export": "--help --out --runs-dir run",
     "verify": "--help --regions --runs-dir run",

@@ -11,6 +11,7 @@ from sca_bench import variants
 from sca_bench.cli import main
 from sca_bench.errors import InputError
 from sca_bench.metrics.registry import METRICS, all_metrics, get_metric
+from sca_bench.specs.designs import DESIGNS
 from sca_bench.variants import all_variants, get_variant
 
 SUITE = """
@@ -57,10 +58,9 @@ def install(tmp_path, monkeypatch, kind):
 
     def look_again():
         importlib.invalidate_caches()
-        # New functions, since what one finds is kept.
-        for registered, name in ((variants, "entry_points"), (METRICS, "find")):
-            find = functools.partial(importlib.metadata.entry_points)
-            monkeypatch.setattr(registered, name, find)
+        find = functools.partial(importlib.metadata.entry_points)  # what one finds is kept
+        for registered in (variants.VARIANTS, DESIGNS, METRICS):
+            monkeypatch.setattr(registered, "find", find)
 
     def add(package, point, code=""):
         module, name = point.split(" = ")[1].partition(":")[0], package.replace("-", "_")

@@ -29,6 +29,7 @@ from sca_bench.cli import (
     run,
     score,
     sweep,
+    test,
     track,
     weights,
 )
@@ -78,6 +79,7 @@ def build_parser() -> Parser:
     report.add_parser(commands, common)
     lookup.add_parsers(commands, common)
     score.add_parser(commands)
+    test.add_parser(commands)
     caption.add_parser(commands, common)
     checkpoints.add_parsers(commands, common)
     weights.add_parser(commands)

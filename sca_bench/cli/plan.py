@@ -59,12 +59,17 @@ def _share(text: str) -> float:
 def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Print the plan of a suite, or of every suite of a folder; return the exit code."""
     from sca_bench.cli.suite_files import for_each_suite
+    from sca_bench.engine.forecast.needs import metric_needs
     from sca_bench.study.plan.plan import make_plan
 
     def plan(suite: Suite, store: Store, console: Console) -> int:
-        print_plan(
-            console, make_plan(suite, store, only=options.only, allow_missing=True), store, options
-        )
+        made = make_plan(suite, store, only=options.only, allow_missing=True)
+        print_plan(console, made, store, options)
+        for need in metric_needs(suite) if made.left else ():
+            if need.state == "missing":
+                why = "; ".join(text for text in (need.found, need.get) if text)
+                line = f"not scored without {need.what}: {why}"
+                console.print(line, highlight=False, markup=False, soft_wrap=True)
         return 0
 
     return for_each_suite(options, plan)

@@ -36,12 +36,14 @@ _MODULE_ATTRIBUTE = re.compile(r"[\w.]+:\w+")
 
 def _fault_of(spec: MetricSpec) -> str:
     name = str(spec.name)
+    if not isinstance(spec.compute, str) or not spec.compute:
+        return "names no computation; set compute='module:attribute'"
     # Our own are there before the first of another package is looked at.
     taken = () if spec.is_own else tuple(own.prefix for own in METRICS.own().values() if own.prefix)
     if not _NAME.fullmatch(name) or name.startswith(taken):
         return f"names its metric {spec.name!r}, expected small letters, digits and _"
-    if not spec.compute:
-        return "names no computation; set compute='module:attribute'"
+    if not _are(spec.values, str) or not _are(spec.requires, Requirement):
+        return "has values that are no tuple of names, or requires that are none of Requirements"
     for field, path in spec.named_code().items():
         if field != "compute" and not _MODULE_ATTRIBUTE.fullmatch(str(path)):
             return f"has {field} {path!r}, expected 'module:attribute'"
@@ -50,6 +52,10 @@ def _fault_of(spec: MetricSpec) -> str:
     if spec.statistics and spec.level != "corpus":
         return "has statistics, which a mean over regions does not need; set level='corpus'"
     return ""
+
+
+def _are(given: object, kind: type) -> bool:
+    return isinstance(given, tuple) and all(isinstance(one, kind) for one in given)
 
 
 def _broken(name: str, value: str, fault: str) -> MetricSpec:

@@ -186,6 +186,7 @@ class Scorer:
         Raises:
             NotComputed: A program that gave a value before fails now.
         """
+        rows = list(rows)
         programs: dict[str, MetricSpec] = {}
         for key, value in result.values.items():
             spec = spec_of_value(key)

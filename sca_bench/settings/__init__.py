@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sca_bench.plugins import attribute
 from sca_bench.settings.base import Kind, Settings, items_of, kind_of, of_kind
 from sca_bench.settings.cell import (
     BaselineSettings,
@@ -32,18 +33,18 @@ from sca_bench.settings.data import (
     unread_data,
 )
 from sca_bench.settings.splits import AnySplit, FileSplit, ImageFolderSplit, Split
-from sca_bench.specs.readers import READERS
 
-_OF_READER = {
-    "CocoInstancesSplit": "coco_instances",
-    "CocoPanopticSplit": "coco_panoptic",
-    "GritSplit": "visual_genome_grit",
-    "MixtureSplit": "mixture",
-    "Objects365Split": "objects365",
-    "RefCocoSplit": "refcoco",
-    "ScenesSplit": "scenes",
-    "V3DetSplit": "v3det",
-    "VisualGenomeSplit": "visual_genome",
+_IN_READERS = {
+    "CocoInstancesSplit": "coco_instances:CocoInstancesSplit",
+    "CocoPanopticSplit": "coco_panoptic:CocoPanopticSplit",
+    "GritSplit": "coco_instances:CocoInstancesSplit",
+    "MixturePart": "mixture:MixturePart",
+    "MixtureSplit": "mixture:MixtureSplit",
+    "Objects365Split": "coco_instances:CocoInstancesSplit",
+    "RefCocoSplit": "refcoco:RefCocoSplit",
+    "ScenesSplit": "scenes:ScenesSplit",
+    "V3DetSplit": "coco_instances:CocoInstancesSplit",
+    "VisualGenomeSplit": "visual_genome:VisualGenomeSplit",
 }
 """Names that stood here before each reader had its split class in its own file."""
 
@@ -81,6 +82,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Return the split class of a reader by its former name here."""
-    if name in _OF_READER:
-        return READERS.own()[_OF_READER[name]].settings
+    if name in _IN_READERS:
+        return attribute(f"sca_bench.data.readers.{_IN_READERS[name]}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,7 +6,7 @@ nothing in it imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -19,8 +19,8 @@ from sca_bench.settings.data import (
     DataSettings,
     SplitSettings,
 )
-from sca_bench.settings.options import NoOptions, OptionsByVariant
-from sca_bench.specs.encoders import ENCODERS, OPTIONS_KEY, EncoderSpec, in_sam, of_sam
+from sca_bench.settings.options import NoOptions, OptionsByEncoder, OptionsByVariant
+from sca_bench.specs.encoders import EncoderSpec, in_sam, of_sam
 from sca_bench.types import Prompt
 
 
@@ -36,28 +36,6 @@ def _registered(name: str, named: Callable[[str], EncoderSpec]) -> EncoderSpec:
         said = error.problem.removeprefix(f"{name!r} ").removeprefix("is not registered")
         text = "; ".join(filter(None, (said, error.fix)))
         raise PydanticCustomError("unknown_name", "{text}", {"text": text}) from None
-
-
-class _EncoderOptions(Mapping[str, type[Settings]]):
-    """Encoder -> its own settings, each looked up when it is asked for."""
-
-    def __getitem__(self, name: str) -> type[Settings]:
-        spec = ENCODERS.own().get(name) or ENCODERS.all()[name]
-        if spec.fault or not spec.options:
-            raise KeyError(name)
-        options = spec.load_options()
-        if not issubclass(options, Settings):
-            problem = f"{spec.options} is no subclass of sca_bench.settings.Settings"
-            raise InputError(None, OPTIONS_KEY, problem)
-        return options
-
-    def __iter__(self) -> Iterator[str]:
-        for name, spec in ENCODERS.all().items():
-            if spec.options and not spec.fault:
-                yield name
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
 
 
 class SamSettings(Settings):
@@ -84,8 +62,8 @@ class EncoderSettings(Settings):
     """`untrained` keeps SAM's prompt encoder and mask decoder, and draws the encoder at random."""
     path: str | None = of_kind("path", None)
     """The file that the encoder is, or has its weights from, where its type reads one."""
-    options: Annotated[Settings, ByName("type", _EncoderOptions, beside=True)] = of_kind(
-        "result", Settings(), since="0.2"
+    options: Annotated[Settings, ByName("type", OptionsByEncoder, beside=True)] = of_kind(
+        "result", NoOptions(), since="0.2"
     )
     """Settings of its own, for an encoder that brings some."""
 

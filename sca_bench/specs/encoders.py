@@ -10,18 +10,17 @@ second kind leaves open (`build`, `pixels`, `scale`) is as with the SAM that `sa
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, get_args
 
 from sca_bench.errors import InputError, did_you_mean
-from sca_bench.plugins import Registry, attribute, is_own
+from sca_bench.plugins import Registry, attribute, fault_of_names
 from sca_bench.specs.sam_dims import SamDims
 
 Scale = Literal["", "small", "medium", "large"]
 Path = Literal["none", "optional", "required"]
-SIZE_KEY, TYPE_KEY, OPTIONS_KEY = "sam.size", "encoder.type", "encoder.options"
+SIZE_KEY, TYPE_KEY = "sam.size", "encoder.type"
 
 
 class PixelStats(NamedTuple):
@@ -71,6 +70,9 @@ class EncoderSpec:
             encoder of another package. Of this package's, `FEATURES_REVISION` says it.
         licence: Licence of code and weights.
         source: Where it comes from.
+        example: `module:attribute` of a function by which `sca_bench test` tries it: it gets a folder,
+            may make files in it, and returns settings by dotted path, over the tiny ones of
+            `contract.captioners.cell`. Empty: these will do.
         fault: Why it cannot be used at all: a package that does not import.
     """
 
@@ -88,6 +90,7 @@ class EncoderSpec:
     revision: str = "1"
     licence: str = "Apache-2.0"
     source: str = ""
+    example: str = ""
     fault: str = ""
 
     def load(self) -> Callable[[Any, SamDims], Any]:
@@ -95,25 +98,10 @@ class EncoderSpec:
         build: Callable[[Any, SamDims], Any] = attribute(self.build)
         return build
 
-    def load_options(self) -> type[Any]:
-        """Import and return the class of its own settings.
-
-        Raises:
-            InputError: It cannot be imported, or is no class.
-        """
-        try:
-            options = attribute(self.options)
-        except Exception as error:  # of another package's code
-            problem = f"{self.options} cannot be loaded ({type(error).__name__}: {error})"
-            raise InputError(None, OPTIONS_KEY, problem) from error
-        if not isinstance(options, type):
-            raise InputError(None, OPTIONS_KEY, f"{self.options} is no class")
-        return options
-
     @property
     def is_own(self) -> bool:
-        """Whether all of its code comes with this package."""
-        return all(is_own(path) for path in self.named_code().values())
+        """Whether it comes with this package."""
+        return ENCODERS.own().get(self.name) == self
 
     @property
     def pixel_stats(self) -> PixelStats:
@@ -139,16 +127,9 @@ class EncoderSpec:
         return {field: path for field, path in code.items() if path}
 
 
-_MODULE_ATTRIBUTE = re.compile(r"[\w.]+:\w+")
-
-
 def _fault_of(spec: EncoderSpec) -> str:
-    if not isinstance(spec.name, str) or not spec.name.strip():
-        return f"names its encoder {spec.name!r}, expected a text"
-    for field in ("build", "options"):
-        path = getattr(spec, field)
-        if path and not _MODULE_ATTRIBUTE.fullmatch(str(path)):
-            return f"has {field} {path!r}, expected 'module:attribute'"
+    if fault := fault_of_names("encoder", spec.name, spec.named_code()):
+        return fault
     if not spec.build and (spec.dims or spec.options or spec.path != "none"):
         return "has no build, expected 'module:attribute' of the function that builds the encoder"
     if spec.dims is not None and (spec.options or spec.path != "none"):

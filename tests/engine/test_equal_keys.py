@@ -259,7 +259,7 @@ def registered():
     points = [strangers.Point(spec) for spec in variants.all_variants().values()]
     points += [strangers.Point(spec) for spec in strangers.SPECS]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(variants, "entry_points", lambda group: points)
+        patch.setattr(variants.VARIANTS, "find", lambda group: points)
         patch.setattr("sca_bench.engine.worker.run_record.git_commit", str)  # takes processes
         patch.setattr("os.fsync", lambda handle: None)  # nothing here outlives the machine
         for loader in ("load_frozen_parts", "load_sam_parts"):

@@ -62,11 +62,11 @@ def print_runs(
     table = text_table("run", "status", label, "age", "took", "id", right=(label, "age", "took"))
     for column in table.columns[1:]:
         column.no_wrap = True
-    for record, name, metric, own in rows:
+    for record, name, metric, _ in rows:
         score = _score(record, metric)
         if score and len(shown) > 1:
             score = f"{metric_label(metric)} {score}"
-        older = f", {OLDER}" if own is None and age_of(record) else ""
+        older = f", {OLDER}" if age_of(record) else ""
         table.add_row(
             name,
             _state(record, store) + older,

@@ -317,8 +317,10 @@ def _region(entry: _Entry, image: ImageRecord, masks: ImageFolder | None) -> tup
     segmentation, tight = _mask(row, image, masks)
     box_xyxy = tight
     if boxes:
-        numbers = _numbers(row, boxes[0], 4)
-        box_xyxy = xywh_to_xyxy(*numbers) if boxes[0] == BOX_XYWH else (*numbers,)
+        first, second, third, fourth = _numbers(row, boxes[0], 4)
+        box_xyxy = (first, second, third, fourth)
+        if boxes[0] == BOX_XYWH:
+            box_xyxy = xywh_to_xyxy(*box_xyxy)
         _check_box(row, boxes[0], box_xyxy, image)
     elif POINT_XY in ways:
         x, y = _numbers(row, POINT_XY, 2)
@@ -349,7 +351,7 @@ def _numbers(row: Row, key: str, count: int) -> tuple[float, ...]:
     return tuple(float(number) for number in given)
 
 
-def _check_box(row: Row, key: str, box_xyxy: tuple[float, ...], image: ImageRecord) -> None:
+def _check_box(row: Row, key: str, box_xyxy: BoxXYXY, image: ImageRecord) -> None:
     left, top, right, bottom = box_xyxy
     if not (right > left and bottom > top):
         problem = f"{shown(row.values[key])} has no area"
@@ -366,7 +368,7 @@ def _check_box(row: Row, key: str, box_xyxy: tuple[float, ...], image: ImageReco
         other = f"is it {BOX_XYWH if key == BOX_XYXY else BOX_XYXY}?"
         problem = f"{shown(row.values[key])} reaches {outside:g} px out of its image of {size}"
         raise row.fault(key, problem, f"give pixels of the upright image; {other}")
-    if isinstance(fit_box(box_xyxy, image.width, image.height), BoxFault):  # type: ignore[arg-type]
+    if isinstance(fit_box(box_xyxy, image.width, image.height), BoxFault):
         raise row.fault(key, f"{shown(row.values[key])} is outside its image of {size}")
 
 
@@ -420,5 +422,4 @@ def _mask_of_file(
     if (height, width) != (image.height, image.width):
         problem = f"{name!r} is {width} x {height} px, but its image {image.width} x {image.height}"
         raise row.fault("mask", problem, "give a mask of the size of its image")
-    mask_HW: NDArray[np.bool_] = picture.pixels_HW3.any(axis=-1)
-    return mask_HW
+    return np.asarray(picture.pixels_HW3.any(axis=-1))

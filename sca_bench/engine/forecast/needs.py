@@ -47,7 +47,7 @@ class Need:
 
 def needs_of(suite: Suite, runs_dir: Path) -> list[Need]:
     """Return everything a suite needs, files first."""
-    code = [*_of_variants(suite), *_of_metrics(suite)]
+    code = [*_of_variants(suite), *metric_needs(suite)]
     return [*_files(suite), *code, *_machine(suite, runs_dir)]
 
 
@@ -124,8 +124,8 @@ def _is_there(module: str) -> bool:
         return False
 
 
-def _of_metrics(suite: Suite) -> Iterator[Need]:
-    """Yield what metrics require; without it they are left out, with the reason."""
+def metric_needs(suite: Suite) -> Iterator[Need]:
+    """Yield what a suite's metrics require; without it they are left out, with the reason."""
     faults: list[Need] = []
     wanted: dict[Requirement, list[str]] = {}
     for name in suite.metrics:

@@ -38,7 +38,17 @@ MOST_BYTES = 256 * 2**20
 _MIB = 2**20
 _RANDOM = "random"
 _BUILT_FROM = {
-    *("variant", "sam", "encoder", "mixer", "prefix", "text_decoder", "baseline", "crop"),
+    *(
+        "variant",
+        "options",
+        "sam",
+        "encoder",
+        "mixer",
+        "prefix",
+        "text_decoder",
+        "baseline",
+        "crop",
+    ),
     *("start_from", "features"),
 }
 """Sections of a cell's settings that its captioner is built from."""
@@ -182,7 +192,7 @@ def _judge_weights(job: GroupJob, seen: set[object], judged: Judged) -> None:
 
 def _large_weights(cell: CellJob) -> Iterator[str]:
     """Yield the weights of a captioner that are too large, or too far away, for a look."""
-    settings, reads = cell.settings, cell.identity.spec.reads
+    settings, reads = cell.settings, cell.identity.spec.own_reads
 
     def is_read(key: str) -> bool:
         sections = {key.split(".")[0], key}

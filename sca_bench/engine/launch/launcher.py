@@ -209,7 +209,7 @@ class Launcher:
             share += len(attempt.job.cells) * steps / all_steps
             text = f"step {steps} of {all_steps}" + (f", loss {loss:.3f}" if loss else "")
             self._progress.update(attempt.name, steps, all_steps, text)
-            texts.append(f"{attempt.name}: {text}")
+            texts.append(f"{self._progress.label(attempt.name)}: {text}")
         eta = eta_text(share / total, time.monotonic() - started)
         self._progress.update("suite", share, total, f"{done} of {total} runs, {eta}")
         self._progress.heartbeat(f"  {done} of {total} runs done, {eta}; " + "; ".join(texts))

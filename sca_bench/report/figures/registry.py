@@ -78,7 +78,7 @@ def _fault_of(spec: PlotSpec) -> str:
             return f"has {key} {path!r}, expected 'module:attribute'"
     if not isinstance(spec.title, str) or not spec.title.strip():
         return "has no title"
-    return ""
+    return "" if isinstance(spec.order, int) else f"has order {spec.order!r}, expected a number"
 
 
 def _broken(name: str, value: str, fault: str) -> PlotSpec:

@@ -55,6 +55,8 @@ def _pictures(spec: PlotSpec, suite: PlottedSuite, folder: Path) -> list[Picture
 
 
 def _picture(spec: PlotSpec, shown: Shown, folder: Path) -> Picture:
+    from matplotlib.figure import Figure
+
     from sca_bench.report.figures.style import figure_style, save
 
     name, title = shown.name or spec.name, shown.title or spec.title
@@ -64,6 +66,8 @@ def _picture(spec: PlotSpec, shown: Shown, folder: Path) -> Picture:
     if shown.facts is not None:
         with figure_style():
             figure = attribute(spec.draw)(shown.facts)
+            if figure is not None and not isinstance(figure, Figure):
+                raise TypeError(f"{spec.draw} gave {type(figure).__name__}, expected a Figure")
             if figure is not None:
                 uri = png_uri(save(figure, folder, name)[0])
     caption, alt = shown.caption or spec.caption, shown.alt or spec.alt or title

@@ -319,7 +319,8 @@ class CellIdentity:
             return True
         if key == "train.prompt" and spec.looks and self.settings.eval.also_train:
             return True  # training regions are captioned by the prompt of training
-        return (not spec.reads or _is_in(key, spec.reads)) and not _is_in(key, spec.ignores)
+        reads = spec.own_reads
+        return (not reads or _is_in(key, reads)) and not _is_in(key, spec.ignores)
 
     @cached_property
     def cell_key(self) -> str:
@@ -359,24 +360,36 @@ class CellIdentity:
     def _prefix_code(self) -> list[Any]:
         """Whose code computes the frozen prefix, and with which settings of its own.
 
-        Variants with SAM's features share it whatever the revisions of their own code are. Any
-        other variant has a prefix of its own: what it computes is known to its code alone.
+        Variants with SAM's features share it whatever the revisions of their own code are; a
+        loader of parts of their own may read settings of their own. Any other variant has a prefix
+        of its own: what it computes is known to its code alone.
         """
         spec = self.spec
         if spec.shares_sams_features:
-            return [spec.parts or spec.name, spec.trains, self.revisions.features]
+            shared = [spec.parts or spec.name, spec.trains, self.revisions.features]
+            own = {} if spec.loads_sam else self._read_for_features("options")
+            return [*shared, own] if own else shared
         code: list[Any] = [spec.name, spec.trains, self.revisions.variant]
         if spec.loads_sam:
             code.append(self.revisions.features)
-        reads = spec.frozen_reads
-        own = {
+        own = self._read_for_features()
+        return [*code, own] if own else code
+
+    def _read_for_features(self, *sections: str) -> dict[str, Any]:
+        """Return what a variant's own code may read for its frozen features and shared parts.
+
+        Args:
+            *sections: The sections to look at; all where none is given.
+        """
+        reads = self.spec.frozen_reads
+        return {
             key: value
             for key, value in self.values.items()
             if self._counts(key)
             and not _is_in(key, _RECIPE + _SHOWN)
+            and (not sections or _is_in(key, sections))
             and (not reads or _is_in(key, reads))
         }
-        return [*code, own] if own else code
 
     @property
     def _trains_modules_of_others(self) -> bool:

@@ -92,6 +92,8 @@ def age_of(record: RunRecord) -> str:
         settings = CellSettings.model_validate(record.settings)
     except ValidationError:
         settings = None
+    except InputError:
+        return ""
     try:
         newer = raised(record, settings)
         if newer or settings is None:

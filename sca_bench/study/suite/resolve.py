@@ -84,11 +84,13 @@ class _Layered:
     origin: dict[str, Layer]
 
     def lay(self, nested: Mapping[str, Any], layer: Layer) -> None:
+        if m.drops_options(self.nested, nested):
+            self.origin = {k: v for k, v in self.origin.items() if k.split(".")[0] != "options"}
         self.nested = m.merge(self.nested, nested)
         self.origin.update({path: layer for path, _ in m.leaves(nested)})
 
     def lay_each(self, values: Mapping[str, Any], layer: Layer) -> None:
-        for key, value in values.items():
+        for key, value in m.tags_first(values).items():
             self.lay(m.nest(key, value), layer)
 
     def at(self, paths: Iterable[str]) -> dict[str, Any]:
@@ -156,6 +158,7 @@ class Resolver:
         self.flags: list[tuple[str, Any, str]] = []
         for text in overrides:
             self._take_override(text)
+        self.flags.sort(key=lambda flag: not m.is_tag(flag[0]))
         self.base = _Layered({}, {})
         for layer, nested in (
             (Layer("profile", f"profile {profile}"), scale.base),

@@ -260,14 +260,15 @@ def _check_layer(layer: SuiteFile | Patch, prefix: str, one_at_a_time: bool) -> 
         check_apart(cell.set, f"{prefix}cells.{cell.name}.set")
 
 
-def check_cell_key(key: str, entry: str) -> None:
+def check_cell_key(key: str, entry: str, said: m.Said = None) -> None:
     """Refuse a key that is no setting of one cell.
 
     Args:
         key: The setting.
         entry: The file's key that names it, for the error.
+        said: Settings that say which variant all cells are of; None where they are of several.
     """
-    m.check_path(key, entry)
+    m.check_path(key, entry, said)
     if key.split(".")[0] == "runtime":
         fix = "set it in base, in a profile, or with --set"
         raise InputError(None, entry, "holds for a whole run, not for one cell", fix)

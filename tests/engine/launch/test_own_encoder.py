@@ -1,8 +1,10 @@
 """A stranger's image encoder, one file and one entry point, from a suite to its report."""
 
+import sys
+
 import pytest
 from helpers.command import finish
-from helpers.own_encoder import install
+from helpers.own_encoder import install, look_again
 
 from sca_bench.study.runs.store import Store
 
@@ -34,20 +36,26 @@ def test_one_file_from_a_suite_to_a_report(suite, tmp_path, process, command):
     out = finish(process("verify", records[0].cell_id, site=site))
     assert "captions" in out
     finish(process("report", path, "--no-mlflow", site=site))
-    page = (tmp_path / "reports" / "demo" / "README.md").read_text(encoding="utf-8")
-    assert "width" in page
+    table = (tmp_path / "reports" / "demo" / "table.md").read_text(encoding="utf-8")
+    assert "encoder.options.width" in table
     # Without the package the name is unknown, in one line.
     out = command("plan", path, code=2)
     assert "encoder.type: 'conv' is wrong; " in out
     assert out.count("\n") == 1
 
 
-def test_check_sizes_it(suite, process):
+def test_check_sizes_it(suite, command, monkeypatch):
     path, site = suite
-    out = finish(process("check", path, "--build", site=site))
-    assert "not sized" not in out
-    module = site / "my_encoder.py"
-    text = module.read_text(encoding="utf-8")
-    module.write_text(text.replace("    width =", "    [].gone\n    width ="))
-    out = finish(process("check", path, "--build", site=site), code=2)
-    assert "not sized: encoder.type: conv cannot be built (AttributeError" in out
+    monkeypatch.syspath_prepend(site)
+    look_again(monkeypatch)
+    try:
+        assert "not sized" not in command("check", path, "--build")
+        module = site / "my_encoder.py"
+        text = module.read_text(encoding="utf-8")
+        module.write_text(text.replace("    width =", "    [].gone\n    width ="))
+        sys.modules.pop("my_encoder")
+        look_again(monkeypatch)
+        out = command("check", path, "--build", code=2)
+        assert "not sized: encoder.type: conv cannot be built (AttributeError" in out
+    finally:
+        sys.modules.pop("my_encoder", None)

@@ -217,14 +217,15 @@ def test_pictures_are_written_in_every_kind_and_old_ones_go(runs: Runs, tmp_path
     claims = claim_results(data, samples)
     pictures = write_pictures(PlottedSuite(data, samples, compared, claims, Paper("")), tmp_path)
     assert [picture.id for picture in pictures] == [
-        *("forest-claims", "metric-over-axis", "pareto", "distribution", "learning-curves")
+        *("forest-claims", "forest-cells", "metric-over-axis", "pareto", "distribution"),
+        "learning-curves",
     ]
     names = {path.name for path in tmp_path.iterdir()}
     assert {f"forest_claims.{kind}" for kind in KINDS} <= names
     assert {f"learning_curves.{kind}" for kind in KINDS} <= names
     assert "table.md" in names
     assert "forest_old.png" not in names
-    assert "rarest word" in pictures[3].caption
+    assert "rarest word" in pictures[4].caption
 
 
 def test_files_hold_no_date(tmp_path: Path) -> None:

@@ -345,7 +345,7 @@ def registered(monkeypatch):
     def register(**facts):
         spec = VariantSpec(**{"name": "mine", "builder": "mine:build", "summary": "Mine", **facts})
         known = {**all_variants(), "mine": spec}
-        monkeypatch.setattr("sca_bench.variants.all_variants", lambda: known)
+        monkeypatch.setattr("sca_bench.variants.VARIANTS.own", lambda: known)
         return lambda **changes: cell(variant="mine", **changes)
 
     return register

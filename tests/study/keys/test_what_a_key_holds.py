@@ -81,7 +81,7 @@ def test_the_optimisers_revision_counts_for_every_variant_of_others(monkeypatch)
         def load(self):
             return variants.VariantSpec("mine", "my_package:build", "Mine")
 
-    monkeypatch.setattr(variants, "entry_points", lambda group: [Point()])
+    monkeypatch.setattr(variants.VARIANTS, "find", lambda group: [Point()])
     assert "optimiser.revision" in CellIdentity(settings(SCENES, "mine"), {}).key_values
     assert "optimiser.revision" not in CellIdentity(settings(SCENES), {}).key_values
 
