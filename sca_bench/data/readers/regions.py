@@ -111,6 +111,7 @@ SPEC = ReaderSpec(
     settings=RegionsSplit,
     read="sca_bench.data.readers.regions:read_regions",
     summary="Your own regions: regions.jsonl or regions.csv beside a folder of images",
+    masks="its column `mask`",
     licence="yours",
     source="this package",
 )
