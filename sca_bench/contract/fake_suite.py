@@ -65,6 +65,7 @@ def _manifest() -> SuiteManifest:
     fields: dict[str, Any] = {
         "suite": "made_up",
         "profile": "tiny",
+        "default_profile": "tiny",
         "file": "made_up.yaml",
         "question": "How deep must the mixer be?",
         "axes": {"mixer.num_layers": list(_DEPTHS)},

@@ -35,8 +35,7 @@ class _Kind:
 
     def holds(self, value: object) -> bool:
         """Say whether a value is a spec of this kind; nothing is imported to tell."""
-        module, _, name = self.spec.partition(":")
-        return module in sys.modules and type(value) is getattr(sys.modules[module], name)
+        return f"{type(value).__module__}:{type(value).__qualname__}" == self.spec
 
     def registered(self) -> Registry[Any]:
         """Return where they are registered."""
@@ -44,19 +43,43 @@ class _Kind:
         return registry
 
 
-def _kind(word: str, module: str, registry: str, contract: str) -> _Kind:
-    ours = f"sca_bench.{module}"
-    spec = f"{ours}:{word.title()}Spec"
-    return _Kind(word, spec, f"{ours}:{registry}", f"sca_bench.contract.{contract}Contract")
-
-
 KINDS = (
-    _kind("variant", "variants", "VARIANTS", "captioners.variant:Variant"),
-    _kind("design", "specs.designs", "DESIGNS", "captioners.design:Design"),
-    _kind("metric", "metrics.registry", "METRICS", "metric:Metric"),
-    _kind("reader", "specs.readers", "READERS", "reader:Reader"),
-    _kind("encoder", "specs.encoders", "ENCODERS", "encoder:Encoder"),
-    _kind("plot", "report.figures.registry", "PLOTS", "plot:Plot"),
+    _Kind(
+        "variant",
+        "sca_bench.variants:VariantSpec",
+        "sca_bench.variants:VARIANTS",
+        "sca_bench.contract.captioners.variant:VariantContract",
+    ),
+    _Kind(
+        "design",
+        "sca_bench.specs.designs:DesignSpec",
+        "sca_bench.specs.designs:DESIGNS",
+        "sca_bench.contract.captioners.design:DesignContract",
+    ),
+    _Kind(
+        "metric",
+        "sca_bench.metrics.spec:MetricSpec",
+        "sca_bench.metrics.registry:METRICS",
+        "sca_bench.contract.metric:MetricContract",
+    ),
+    _Kind(
+        "reader",
+        "sca_bench.specs.readers:ReaderSpec",
+        "sca_bench.specs.readers:READERS",
+        "sca_bench.contract.reader:ReaderContract",
+    ),
+    _Kind(
+        "encoder",
+        "sca_bench.specs.encoders:EncoderSpec",
+        "sca_bench.specs.encoders:ENCODERS",
+        "sca_bench.contract.encoder:EncoderContract",
+    ),
+    _Kind(
+        "plot",
+        "sca_bench.report.figures.registry:PlotSpec",
+        "sca_bench.report.figures.registry:PLOTS",
+        "sca_bench.contract.plot:PlotContract",
+    ),
 )
 """Every kind of specs that there is a contract for."""
 

@@ -52,6 +52,10 @@ class SpecContract:
         given: Mapping[str, Any] = attribute(self.spec.example)(self.folder)
         return given
 
+    def summary(self) -> str:
+        """Return the line by which lists show it."""
+        return str(self.spec.summary)
+
     def test_what_it_names_is_there(self) -> None:
         """Code that the spec names as `module:attribute` can be imported and called."""
         for field in (*self.code, "example"):
@@ -69,7 +73,7 @@ class SpecContract:
 
     def test_it_says_what_it_is(self) -> None:
         """A list of all there is can show it: a summary of one line."""
-        summary = self.spec.summary
-        is_line = isinstance(summary, str) and summary.strip() and "\n" not in summary
+        summary = self.summary()
+        is_line = summary.strip() and "\n" not in summary
         rule = "a `summary` of one line, for `sca_bench list`"
         expect(is_line, rule, repr(summary), "say in a line what it does")

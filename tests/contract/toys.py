@@ -266,8 +266,7 @@ from sca_bench.report.figures.registry import PlotSpec
 
 
 def facts(suite):
-    named = {cell.name: cell for cell in suite.cells}
-    return sorted(named) or None
+    return sorted(suite.cells) if suite.frame["value"].notna().any() else None
 
 
 def draw(names):
@@ -506,6 +505,21 @@ BREAKS = [
         "it reads features that it does not name",
         ('("mixed",)', '("mixed", "images")'),
         "it_makes_a_design",
+    ),
+    (
+        "plot",
+        "it cannot do without runs",
+        (
+            'sorted(suite.cells) if suite.frame["value"].notna().any() else None',
+            'suite.cells[: int(suite.frame["value"].mean())]',
+        ),
+        "it_is_drawn_without_runs",
+    ),
+    (
+        "plot",
+        "it draws itself",
+        ("    return figure", "    return axes"),
+        "it_is_drawn",
     ),
 ]
 """Kind of toy, what is wrong, (text, text that takes its place), and the check that finds it."""
