@@ -1,8 +1,9 @@
-"""Settings of its own that a variant brings: found by the variant's name, read on use; no torch.
+"""Settings of its own that a variant or an encoder brings: found by its name, read on use.
 
-A suite gives them under `options:`; `VariantSpec.options` (or `DesignSpec.options`) names their
-class. Their fields have the kinds of `settings.base`: `result` enters the cell's key, `path` by
-content, `cost` and `label` do not.
+A suite gives those of a variant under `options:`; `VariantSpec.options` (or `DesignSpec.options`)
+names their class. Those of an image encoder stand under `encoder.options`, and
+`EncoderSpec.options` names them. Their fields have the kinds of `settings.base`: `result` enters
+the cell's key, `path` by content, `cost` and `label` do not.
 
     from pydantic import Field
     from sca_bench.settings import Settings, of_kind
@@ -22,11 +23,12 @@ from pydantic import ConfigDict
 from sca_bench.errors import InputError
 from sca_bench.plugins import attribute
 from sca_bench.settings.base import Settings
+from sca_bench.specs.encoders import ENCODERS
 from sca_bench.variants import VARIANTS, VariantSpec
 
 
 class NoOptions(Settings):
-    """What a variant without settings of its own takes: nothing."""
+    """What a variant or an encoder without settings of its own takes: nothing."""
 
 
 class UnreadOptions(Settings):
@@ -84,6 +86,33 @@ class OptionsByVariant(Mapping[str, type[Settings]]):
 
     def __iter__(self) -> Iterator[str]:
         for name, spec in VARIANTS.all().items():
+            if spec.options and not spec.fault and settings_class(spec.options)[0] is not None:
+                yield name
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+class OptionsByEncoder(Mapping[str, type[Settings]]):
+    """Image encoder -> class of its own settings, as `OptionsByVariant` has those of variants."""
+
+    def __getitem__(self, name: str) -> type[Settings]:
+        """Return the class that reads an encoder's options.
+
+        Raises:
+            InputError: The encoder names a class that cannot be used.
+        """
+        spec = ENCODERS.own().get(name) or ENCODERS.all().get(name)
+        if spec is None or spec.fault or not spec.options:
+            return NoOptions
+        kind, fault = settings_class(spec.options)
+        if kind is None:
+            problem = f"{name!r} cannot be used: its options {spec.options} {fault}"
+            raise InputError(None, "encoder.type", problem, "repair or uninstall the package")
+        return kind
+
+    def __iter__(self) -> Iterator[str]:
+        for name, spec in ENCODERS.all().items():
             if spec.options and not spec.fault and settings_class(spec.options)[0] is not None:
                 yield name
 

@@ -41,9 +41,9 @@ from sca_bench.errors import InputError
 from sca_bench.files import read_jsonl
 from sca_bench.formats.pixels import PictureDigests
 from sca_bench.models import build
-from sca_bench.models.sam.dims import sam_dims
 from sca_bench.settings import CellSettings, Settings, kind_of
 from sca_bench.settings.base import defaults_since
+from sca_bench.specs.encoders import sam_dims
 from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.study.keys.fingerprint import Fingerprints
 from sca_bench.study.runs.store import PREDICTIONS, Store, trained_path

@@ -22,6 +22,7 @@ from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.subsets import subset_rows
 from sca_bench.models.text_decoder.loading import RANDOM_PREFIX
 from sca_bench.settings import CellSettings
+from sca_bench.specs.encoders import in_sam, of_sam
 from sca_bench.study.keys.cell import SPLITS, CellIdentity
 from sca_bench.study.keys.fingerprint import path_settings
 from sca_bench.study.plan.plan import Plan
@@ -35,7 +36,6 @@ MOST_PICTURES = 200
 MOST_BYTES = 256 * 2**20
 """Size up to which weights, and annotations without an index, are read."""
 _MIB = 2**20
-_SMALL_SAM = ("tiny_small", "tiny", "tiny_large")
 _RANDOM = "random"
 _BUILT_FROM = {
     *(
@@ -206,7 +206,11 @@ def _large_weights(cell: CellJob) -> Iterator[str]:
             yield f"{key} ({value})"
         elif (size := bytes_of(path)) > MOST_BYTES:
             yield f"{key} ({value}, {size / _MIB:,.0f} MiB)"
-    if is_read("sam") and settings.sam.weights == _RANDOM and settings.sam.size not in _SMALL_SAM:
-        yield f"sam.size {settings.sam.size} without weights"
+    put_in, sam = in_sam(settings.encoder.type), of_sam(settings.sam.size)
+    if is_read("encoder") and put_in.build:
+        if put_in.scale == "large":
+            yield f"encoder.type {put_in.name}, which is large"
+    elif is_read("sam") and settings.sam.weights == _RANDOM and sam.scale != "small":
+        yield f"sam.size {sam.name} without weights"
     if is_read("baseline") and settings.baseline.weights == _RANDOM and settings.baseline.size:
         yield f"baseline.size {settings.baseline.size} without weights"

@@ -28,7 +28,7 @@ from sca_bench.engine.worker.group_run import GroupRun
 from sca_bench.engine.worker.pool import Task
 from sca_bench.engine.worker.prepare import prepare
 from sca_bench.files import write_atomic
-from sca_bench.models.sam.sam import sam_dims
+from sca_bench.specs.encoders import sam_dims
 from sca_bench.study.keys.cell import RunSplit
 
 _T = TypeVar("_T")
@@ -58,7 +58,7 @@ def small_job(job: GroupJob, runs_dir: Path, sizes: dict[RunSplit, SplitSize]) -
 
 def _small_cell(cell: CellJob, sizes: dict[RunSplit, SplitSize]) -> CellJob:
     settings = cell.settings
-    images = _TRAIN_IMAGES if settings.sam.size.startswith("tiny") else 0
+    images = _TRAIN_IMAGES if cell.identity.encoder.scale == "small" else 0
     counts = {"train": max(images, settings.train.images_per_batch)}
     for split in _EVALUATED:
         if split in sizes:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         unmixed_tokens_context,
     )
     from sca_bench.models.designs.queries import CaptionQueries, LearnedQueries
-    from sca_bench.models.sam.dims import SamDims
+    from sca_bench.specs.sam_dims import SamDims
 
 __all__ = [
     "CaptionQueries",

@@ -8,8 +8,8 @@ from sca_bench.specs.designs import PAPER, DesignSpec
 
 if TYPE_CHECKING:
     from sca_bench.models.designs.parts import Design
-    from sca_bench.models.sam.dims import SamDims
     from sca_bench.settings import MixerSettings
+    from sca_bench.specs.sam_dims import SamDims
 
 SPEC = DesignSpec(
     name="sca_mask_heads",

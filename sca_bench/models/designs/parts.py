@@ -15,8 +15,8 @@ from sca_bench.batch import RegionFeatures
 from sca_bench.errors import InputError
 from sca_bench.models.designs.queries import CaptionQueries
 from sca_bench.models.mixer import TwoWayMixer
-from sca_bench.models.sam.dims import SamDims
 from sca_bench.settings import MixerSettings
+from sca_bench.specs.sam_dims import SamDims
 from sca_bench.types import Family
 from sca_bench.variants import where_optional
 

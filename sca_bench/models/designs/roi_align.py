@@ -8,8 +8,8 @@ from sca_bench.specs.designs import PAPER, DesignSpec
 
 if TYPE_CHECKING:
     from sca_bench.models.designs.parts import Design
-    from sca_bench.models.sam.dims import SamDims
     from sca_bench.settings import MixerSettings
+    from sca_bench.specs.sam_dims import SamDims
 
 PUBLISHED_STRIDE = 16
 _MIXER_SIZES = ("num_layers", "num_heads", "mlp_dim", "attention_downsample_rate", "image_grid")

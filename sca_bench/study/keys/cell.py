@@ -12,6 +12,14 @@ from pydantic import BaseModel
 from sca_bench.scene_grammar import WORLD_VERSION
 from sca_bench.settings import AnySplit, CellSettings, Kind, SplitSettings, items_of
 from sca_bench.settings.base import defaults_since
+from sca_bench.specs.encoders import (
+    SIZE_KEY,
+    TYPE_KEY,
+    EncoderSpec,
+    encoder_of,
+    in_sam,
+    of_sam,
+)
 from sca_bench.specs.readers import READERS, ReaderSpec
 from sca_bench.study.keys.fingerprint import digest_json
 from sca_bench.types import FAMILIES, Family, Prompt
@@ -24,8 +32,8 @@ FEATURES_REVISION = "3"
 OPTIMISER_REVISION = "2"
 """Raised whenever the optimiser treats some module in another way. It counts where one is trained
 that did not come with this package, whose own have LayerNorms only."""
-OF_READER = "reader."
-"""Begins the name of a reader's revision in a record."""
+OF_READER, OF_ENCODER = "reader.", "encoder."
+"""Begin the names of a reader's and of an encoder's revision in a record."""
 _WORLD = "world"
 """What the revision of rendered scenes is called in keys."""
 _UNSAID_FEATURES = "2"
@@ -47,6 +55,8 @@ class Revisions:
         optimiser: Of the optimiser; it counts where a module of others is trained.
         readers: Of dataset readers of other packages that have one, by name; each counts where a
             split is read by it.
+        encoders: Of image encoders of other packages, by name (`EncoderSpec.key_revision`); each
+            counts where `sam.size` or `encoder.type` does, whichever names it.
     """
 
     variant: str
@@ -54,12 +64,14 @@ class Revisions:
     world: str = _UNSAID_WORLD
     optimiser: str = _UNSAID_OPTIMISER
     readers: Mapping[str, str] = field(default_factory=dict)
+    encoders: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def beside_variant(self) -> dict[str, str]:
         """What a record keeps beside the variant's own."""
         own = {"features": self.features, "world": self.world, "optimiser": self.optimiser}
-        return own | {f"{OF_READER}{name}": text for name, text in self.readers.items()}
+        own |= {f"{OF_READER}{name}": text for name, text in self.readers.items()}
+        return own | {f"{OF_ENCODER}{name}": text for name, text in self.encoders.items()}
 
     def of_reader(self, spec: ReaderSpec) -> str:
         """Return the revision of a reader; empty where it had none."""
@@ -71,7 +83,7 @@ def todays_revisions(variant: str, settings: CellSettings | None = None) -> Revi
 
     Args:
         variant: Its name.
-        settings: Settings of the cell, for what only some data have.
+        settings: Settings of the cell, for what only some readers and encoders have.
     """
     return Revisions(
         get_variant(variant).revision,
@@ -79,6 +91,7 @@ def todays_revisions(variant: str, settings: CellSettings | None = None) -> Revi
         WORLD_VERSION,
         OPTIMISER_REVISION,
         {} if settings is None else _reader_revisions(settings),
+        {} if settings is None else _encoder_revisions(settings),
     )
 
 
@@ -88,6 +101,11 @@ def _reader_revisions(settings: CellSettings) -> dict[str, str]:
     names = {single.dataset for split in splits if split for single in split.singles()}
     specs = [READERS.get(name) for name in sorted(names)]
     return {s.name: s.revision for s in specs if s.revision and s.revision_key != _WORLD}
+
+
+def _encoder_revisions(settings: CellSettings) -> dict[str, str]:
+    specs = (of_sam(settings.sam.size), in_sam(settings.encoder.type))
+    return {spec.name: spec.key_revision for spec in specs if spec.key_revision}
 
 
 RunSplit = Literal["train", "val", "captioned"]
@@ -265,7 +283,21 @@ class CellIdentity:
     @cached_property
     def values(self) -> dict[str, Any]:
         """Dotted path -> what enters keys (`keyed_values`)."""
-        return keyed_values(self.settings, self.inputs, self.revisions)
+        values = keyed_values(self.settings, self.inputs, self.revisions)
+        for key in (SIZE_KEY, TYPE_KEY):
+            if revision := self.revisions.encoders.get(values[key]):
+                values[f"{key}.revision"] = revision
+        return values
+
+    @cached_property
+    def encoder(self) -> EncoderSpec:
+        """What its images are made ready for, with nothing left open.
+
+        A captioner that does not depend on `encoder.type` gets images as for SAM's own.
+        """
+        settings = self.settings
+        name = settings.encoder.type if self._counts(TYPE_KEY) else "sam"
+        return encoder_of(settings.sam.size, name)
 
     @cached_property
     def key_values(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sca_bench.settings import CellSettings, SplitSettings
+from sca_bench.specs.encoders import in_sam
 from sca_bench.study.keys.fingerprint import digest_json
 from sca_bench.study.plan.plan import Job
 
@@ -91,10 +92,14 @@ def _image_encoder(job: Job) -> tuple[Any, str]:
         return key, "none: it reads no pixels"
     if not spec.parts:
         return key, f"{spec.name}'s own"
-    what = f"{settings.sam.size}, {settings.encoder.path or settings.sam.weights}"
-    kind = "" if settings.encoder.type != "untrained" else ", untrained"
-    kept = {"off": "computed as it comes", "encoder": "kept", "all": "kept"}
-    return key, f"{what}{kind}, {settings.train.precision}, {kept[settings.features.cache]}"
+    encoder, kept = settings.encoder, "kept" if settings.features.cache != "off" else ""
+    put_in = in_sam(encoder.type)
+    own = [put_in.name, *(f"{name} {value}" for name, value in encoder.options)]
+    weights = encoder.path or ("" if put_in.build else settings.sam.weights)
+    what = [settings.sam.size, *(own if put_in.build else ()), weights]
+    what += ["untrained"] if put_in.draws_weights else []
+    what += [settings.train.precision, kept or "computed as it comes"]
+    return key, ", ".join(filter(None, what))
 
 
 def _sam_mixer(job: Job) -> tuple[Any, str]:

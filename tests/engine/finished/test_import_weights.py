@@ -275,11 +275,12 @@ def test_sam_alone(tmp_path, capsys, layout):
     source = tmp_path / "sam.pth"
     torch.save(sam.state_dict(), source)
     if layout == "transformers":
+        from sca_bench.models.encoders.sam_vit import NAMES
         from sca_bench.models.sam.tensor_names import transformers_name
 
         source = tmp_path / "hf"
         source.mkdir()
-        tensors = {transformers_name(n): t.contiguous() for n, t in sam.state_dict().items()}
+        tensors = {transformers_name(n, NAMES): t.contiguous() for n, t in sam.state_dict().items()}
         save_file(tensors, source / "model.safetensors")
         dims = sam.dims
         embed = {"hidden_size": dims.embed_dim}
