@@ -6,7 +6,7 @@ import textwrap
 import numpy as np
 import pytest
 import yaml
-from helpers.command import finish, run_here
+from helpers.command import finish
 from PIL import Image
 from pydantic import ValidationError
 
@@ -245,19 +245,22 @@ def test_a_read_that_returns_something_else_is_refused(site, installed, photos):
         load_split(data.train)
 
 
-def test_a_suite_runs_from_yaml_to_report(site, installed, photos, tmp_path, process):
+def test_a_suite_runs_from_yaml_to_report(site, photos, tmp_path, process):
     suite = yaml.safe_load(SUITE)
     suite["profiles"]["tiny"]["base"]["data"] |= data_of(photos)
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(suite))
-    flags = ("mine.yaml", "--runs-dir", "runs")
-    assert "train notes, test notes" in run_here("plan", *flags, cwd=tmp_path)
-    assert "train: notes: 4 regions in 4 images kept" in run_here("check", *flags, cwd=tmp_path)
-    finish(process("run", *flags, "--no-mlflow", site=site))
+
+    def command(name, *more):
+        return finish(process(name, "mine.yaml", "--runs-dir", "runs", *more, site=site))
+
+    assert "train notes, test notes" in command("plan")
+    assert "train: notes: 4 regions in 4 images kept" in command("check")
+    command("run", "--no-mlflow")
     (record,) = Store(tmp_path / "runs").records()
     assert record.status == "done"
     assert record.settings["data"]["train"]["dataset"] == "notes"
     assert record.inputs["data.train.notes"] != record.inputs["data.test.notes"]
     assert record.revisions["reader.notes"] == "1"
-    finish(process("report", *flags, "--out", "report", "--no-mlflow", site=site))
+    command("report", "--out", "report", "--no-mlflow")
     page = (tmp_path / "report" / "mine" / "index.html").read_text(encoding="utf-8")
     assert "red bus" in page
