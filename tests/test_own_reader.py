@@ -164,6 +164,17 @@ def test_its_settings_are_named_suggested_and_in_the_key(installed, photos):
     assert len(keys) == 2
 
 
+def test_a_setting_of_another_reader_is_not_suggested(installed, photos):
+    wrong = data_of(photos)
+    wrong["train"] = {"dataset": "scenes", "num_images": 1, "first_seed": 0, "first_sed": 1}
+    with pytest.raises(InputError, match=r"did you mean data.train.first_seed\?"):
+        validate({"data": wrong}, {})
+    wrong["train"] = {"dataset": "scenes", "num_images": 1, "first_seed": 0, "notes": "x"}
+    with pytest.raises(InputError, match=r"data.train.notes: not a setting here") as raised:
+        validate({"data": wrong}, {})
+    assert "min_side_px" not in str(raised.value)
+
+
 def test_an_older_revision_of_it_gives_the_older_key(installed, photos):
     settings = validate({"data": data_of(photos)}, {})
     today = CellIdentity(settings, {})
