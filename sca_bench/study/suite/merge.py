@@ -12,6 +12,7 @@ from sca_bench.errors import InputError, did_you_mean
 from sca_bench.settings import CellSettings, Kind, kind_of
 from sca_bench.settings.base import ByName, models_of
 from sca_bench.specs.readers import READERS
+from sca_bench.variants import get_variant
 
 Nested = dict[str, Any]
 Said = Mapping[str, Any] | BaseModel | None
@@ -108,13 +109,14 @@ def check_path(path: str, key: str, said: Said = None) -> None:
     Args:
         path: The path.
         key: The file's key (or the flag) that names it, for the error.
-        said: As for `holders_of`.
+        said: Settings that name a variant, as for `holders_of`.
 
     Raises:
-        InputError: It is none, and the nearest one is suggested.
+        InputError: It is none, and the nearest one is suggested; or the variant cannot be used.
     """
     if not holders_of(path, said):
         if said is not None:
+            get_variant(str(_part(said, "variant")))  # one that is missing is the fault
             raise not_its_own(path, key, said) or _unknown(path, key)
         raise _unknown(path, key)
 
