@@ -9,8 +9,9 @@ that is broken is in nobody's way.
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Generic, Protocol, TypeVar
@@ -73,6 +74,7 @@ class Registry(Generic[_Spec]):
         self._fault_of, self._broken = fault_of, broken
         self._own: dict[str, _Spec] | None = None
         self._all: tuple[Any, dict[str, _Spec]] | None = None
+        self._also: dict[str, _Spec] = {}
 
     def own(self) -> Mapping[str, _Spec]:
         """Return this package's own, for which no installed package is looked through.
@@ -98,7 +100,30 @@ class Registry(Generic[_Spec]):
         finders = self._finders()
         if self._all is None or self._all[0] != finders:
             self._all = (finders, self._found())
-        return dict(self._all[1])
+        return {**self._all[1], **self._also}
+
+    def fault_of(self, spec: _Spec) -> str:
+        """Say why a spec could not be registered; empty where it could."""
+        taken = self.own().get(spec.name)
+        if taken is not None and taken != spec:
+            return f"is called {spec.name!r} as one of sca_bench's own"
+        return self._fault_of(spec)
+
+    @contextlib.contextmanager
+    def also(self, spec: _Spec) -> Iterator[None]:
+        """Have a spec inside as if a package had registered it, in place of one of its name.
+
+        Raises:
+            ValueError: It could not be registered.
+        """
+        if fault := self.fault_of(spec):
+            raise ValueError(f"{self.group}: {spec.name}: {fault}")
+        before = self._also
+        self._also = {**before, spec.name: spec}
+        try:
+            yield
+        finally:
+            self._also = before
 
     def _finders(self) -> tuple[Any, ...]:
         """Return what finds entry points here; what is found is kept as long as it is the same."""
@@ -123,7 +148,8 @@ class Registry(Generic[_Spec]):
         if name not in specs:
             usable = (other for other, spec in specs.items() if not spec.fault)
             problem = f"{name!r} is not registered"
-            raise InputError(None, self._key, problem, did_you_mean(name, usable))
+            see = f"list {self.group.rpartition('.')[2]}"
+            raise InputError(None, self._key, problem, did_you_mean(name, usable, see))
         spec = specs[name]
         if spec.fault:
             fix = "repair or uninstall the package"

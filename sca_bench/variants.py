@@ -71,6 +71,9 @@ class VariantSpec:
             they stand under `options:` in a suite, and the builder finds an instance of the class
             in `settings.options`. They count in a cell's key unless `ignores` names them. Empty
             where it has none.
+        example: `module:attribute` of a function by which `sca_bench test` tries it: it gets a folder,
+            may make files in it, and returns settings by dotted path, over the tiny ones of
+            `contract.captioners.cell`. Empty: these will do.
         fault: Why it cannot be used at all: a package that does not import.
 
     Builder, loader and design may take `where` as well, the file to name in an error: the builder
@@ -101,6 +104,7 @@ class VariantSpec:
     source: str = ""
     licence: str = "Apache-2.0"
     options: str = ""
+    example: str = ""
     fault: str = ""
 
     def load(self) -> Callable[..., Any]:
@@ -263,6 +267,7 @@ def variant_of(design: DesignSpec) -> VariantSpec:
         source=design.source,
         licence=design.licence,
         options=design.options,
+        example=design.example,
         fault=design.fault,
     )
 

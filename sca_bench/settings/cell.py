@@ -99,12 +99,19 @@ class MixerSettings(Settings):
     """The trainable text feature mixer (a two-way transformer over SAM's tokens)."""
 
     num_layers: int = Field(12, ge=1, le=48)
+    """Layers of the mixer; the paper's model has 12."""
     num_query_tokens: int = Field(8, ge=1)
+    """Caption query tokens of each caption head: what the text decoder reads of a region."""
     num_heads: int = Field(8, ge=1)
+    """Attention heads of each layer."""
     mlp_dim: int = Field(2048, ge=1)
+    """Width of the feed-forward part of each layer."""
     attention_downsample_rate: int = Field(2, ge=1)
+    """Attention between queries and image works at the width divided by this, as in SAM."""
     num_caption_heads: int = Field(1, ge=1)
+    """Sets of caption queries a region, each of which makes a caption; `eval.select` picks one."""
     init_std: float = Field(0.02, gt=0)
+    """Standard deviation of all trained weights of linear layers and embeddings at the start."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the caption query outputs, in training only."""
     image_grid: int | None = Field(None, ge=1)
@@ -119,6 +126,7 @@ class PrefixSettings(Settings):
     """What stands in front of the text decoder: task tokens, then projected caption queries."""
 
     num_task_tokens: int = Field(6, ge=0)
+    """Trained tokens in front of the caption queries, a set for each task (`data.train.task`)."""
     gain: float = Field(1.0, gt=0)
     """Constant factor on the whole prefix (1 in the paper; smaller for tiny decoders)."""
     projection: Literal["linear", "mlp"] = "linear"
@@ -131,6 +139,7 @@ class TextDecoderSettings(Settings):
     weights: str = of_kind("path", "embedded:lm_scenes")
     """`embedded:NAME`, a local directory, a hub id, or `random:gpt2-large` and the like."""
     trainable: bool = False
+    """Train the text decoder, too; it is frozen otherwise, as in the paper."""
     learning_rate: float | None = Field(None, gt=0)
     """Own learning rate of a trained decoder; the mixer's where None."""
     dropout_in_training: bool = True
@@ -151,19 +160,29 @@ class TrainSettings(Settings):
     steps: int = Field(200_000, ge=0)
     """Optimiser steps; 0 evaluates what `start_from` or the pretraining gives."""
     images_per_batch: int = Field(8, ge=1)
+    """Images of one optimiser step."""
     regions_per_image: int = Field(16, ge=1)
+    """Regions of each image in a step, at most: more are drawn from, anew each time."""
     learning_rate: float = Field(1e-4, gt=0)
+    """Largest learning rate: it is reached after the warm-up, and falls to the end."""
     betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's decay of the mean of gradients, and of that of their squares."""
     weight_decay: float = Field(1e-4, ge=0)
+    """AdamW's weight decay."""
     warmup_steps: int = Field(200, ge=0)
+    """Steps in which the learning rate rises from near 0 to `learning_rate`."""
     final_lr_ratio: float = Field(0.0, ge=0, le=1)
+    """Learning rate at the last step, as a share of `learning_rate`."""
     clip_norm: float = Field(1.0, gt=0)
+    """Gradients with a larger norm, over all trained parameters, are scaled down to it."""
     label_smoothing: float = Field(0.1, ge=0, lt=1)
+    """Share of the target probability that is spread over all tokens in the training loss."""
     max_caption_tokens: int = Field(18, ge=1)
     """Captions are cut to this many tokens before the end token."""
     prompt: Literal["box", "point", "box_point", "random_point"] = "box"
     """What a region is prompted with in training and validation."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """`bf16` and `fp16` (CUDA only): mixed precision, in training, validation and captioning."""
     as_published: tuple[Literal["loss", "warmup"], ...] = of_kind("result", (), since="0.2")
     """Repeat the published recipe where ours differs. `loss`: the mean of the single images' mean
     token losses, as with one image a GPU, in place of the mean over all tokens of a batch.
@@ -197,7 +216,9 @@ class EvalSettings(Settings):
     select: Literal["predicted_iou", "first"] = "predicted_iou"
     """Of several caption heads: that of the mask with the highest predicted IoU, or the first."""
     num_beams: int = Field(1, ge=1)
+    """Beams of beam search; 1 decodes greedily."""
     max_new_tokens: int = Field(19, ge=1)
+    """Captions end after this many tokens, the end token among them."""
     also_train: bool = of_kind("cost", False)
     """Caption the training split too, as stored; record `train/...` and `seen/...` matches."""
 
@@ -222,12 +243,14 @@ class RuntimeSettings(Settings):
     """Where and how it runs; none of it changes a number beyond rounding."""
 
     device: str = of_kind("cost", "auto")
+    """`cpu`, `cuda`, `cuda:1`, ...; `auto` takes CUDA where there is some."""
     threads: int = of_kind("cost", 0, ge=0)
     """CPU threads of one worker process. 0: one where all frozen features are kept (a second one
     gains nothing at such sizes), else the cores divided among the workers."""
     jobs: int = of_kind("cost", 0, ge=0)
     """Worker processes at a time; 0 is one per CPU core on a CPU, one per GPU on CUDA."""
     loader_workers: int = of_kind("cost", 0, ge=0)
+    """Processes that read images ahead for each worker; 0 reads them in the worker itself."""
     cache_dir: str = of_kind("cost", "")
     """Folder of kept features, which several runs folders may share; empty: `features/` in the
     runs folder."""
@@ -236,20 +259,25 @@ class RuntimeSettings(Settings):
     eval_regions: int = of_kind("cost", 64, ge=1)
     """Regions captioned at a time; moves no number beyond rounding."""
     compile: bool = of_kind("cost", False)
+    """Compile the training loss with torch.compile: slower to start, faster steps."""
     checkpoint_every: int = of_kind("cost", 200, ge=1)
+    """Steps between checkpoints, from which a run that was stopped goes on."""
     log_every: int = of_kind("cost", 20, ge=1)
+    """Steps between two rows of a run's log."""
 
 
 class StageData(AugmentationSettings):
     """What a training stage reads."""
 
     train: SplitSettings
+    """The images and regions that the stage trains on."""
 
 
 class StageSettings(Settings):
     """A training before the cell's own: other data, another recipe, the same model."""
 
     name: str = of_kind("label")
+    """What the suite calls the stage."""
     data: StageData
     train: TrainSettings
 
@@ -292,6 +320,7 @@ class CellSettings(Settings):
     """Everything one cell is made of."""
 
     variant: str = "sca"
+    """Which captioner the cell trains or asks: `list variants`."""
     options: Annotated[Settings, ByName("variant", OptionsByVariant, beside=True)] = of_kind(
         "result", NoOptions(), since="0.2", validate_default=True
     )
@@ -313,6 +342,7 @@ class CellSettings(Settings):
     features: FeatureSettings = FeatureSettings()
     runtime: RuntimeSettings = of_kind("cost", RuntimeSettings())
     note: str = of_kind("label", "")
+    """A remark for people."""
 
     @model_validator(mode="after")
     def _split_is_there(self) -> CellSettings:

@@ -70,8 +70,11 @@ class DataSettings(AugmentationSettings):
     """The three splits and what is done to the training captions or the images."""
 
     train: SplitSettings
+    """The images and regions that are trained on."""
     val: SplitSettings | None = None
+    """Those that are captioned while training goes on; a sweep chooses by them."""
     test: SplitSettings
+    """Those that are captioned and scored in the end."""
     permute_captions: bool = False
     """Control: training captions are permuted over the regions (one fixed permutation)."""
     blank_images: bool = False

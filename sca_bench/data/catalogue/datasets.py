@@ -263,5 +263,7 @@ def get_dataset(name: str) -> DataSet:
         InputError: There is none of that name.
     """
     if name not in DATASETS:
-        raise InputError("data", name, "no such data set", did_you_mean(name, DATASETS))
+        raise InputError(
+            "data", name, "no such data set", did_you_mean(name, DATASETS, "list datasets")
+        )
     return DATASETS[name]

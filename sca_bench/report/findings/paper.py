@@ -277,7 +277,7 @@ def _protocol(record: RunRecord, metric: str, num_seeds: int) -> dict[str, str]:
 def _data_of(split: Any) -> str:
     if not isinstance(split, dict):
         return ""
-    if split.get("dataset") == "mixture":
+    if "parts" in split:
         return " + ".join(_data_of(part.get("split")) for part in split.get("parts", ()))
     return str(split.get("dataset", ""))
 

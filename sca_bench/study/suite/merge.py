@@ -119,7 +119,9 @@ def check_path(path: str, key: str, said: Said = None) -> None:
 
 
 def _unknown(path: str, key: str) -> InputError:
-    return InputError(None, key, "unknown setting", did_you_mean(path, known_paths()))
+    return InputError(
+        None, key, "unknown setting", did_you_mean(path, known_paths(), "list settings")
+    )
 
 
 def not_its_own(path: str, key: str, said: Said) -> InputError | None:
@@ -253,12 +255,19 @@ def _default(nested: Mapping[str, Any], path: list[str], inside: list[str]) -> A
 
 
 def check_keys(nested: Mapping[str, Any], prefix: str) -> None:
-    """Raise an `InputError` for the first key in `nested` that is no setting.
+    """Raise an `InputError` for the keys in `nested` that are no settings.
 
     Where `nested` names a variant, `options` are settings of that one.
     """
+    faults: list[InputError] = []
     for path, _ in leaves(nested):
-        check_path(path, f"{prefix}{path}", nested if "variant" in nested else None)
+        try:
+            check_path(path, f"{prefix}{path}", nested if "variant" in nested else None)
+        except InputError as fault:
+            faults.append(fault)
+    if faults:
+        first, *first.others = faults
+        raise first
 
 
 def validate(nested: Mapping[str, Any], origin: Mapping[str, str]) -> CellSettings:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import yaml
 
-from sca_bench.errors import InputError, PathNotGiven, at, did_you_mean
+from sca_bench.errors import InputError, PathNotGiven, at, did_you_mean, near_name
 from sca_bench.settings import CellSettings
 from sca_bench.study.suite import merge as m
 from sca_bench.study.suite.axes import axis_points, cell_name
@@ -340,9 +340,13 @@ class Resolver:
     def _path(self, match: re.Match[str]) -> str:
         name = match.group(1)
         if name not in self.paths:
-            raise InputError(
-                self.path, f"paths.{name}", "not declared", did_you_mean(name, self.paths)
+            near = near_name(name, self.paths)
+            fix = (
+                f"write `paths: {{{name}: null}}` into the file, then give --set paths.{name}=PATH"
             )
+            problem = f"a path is written as {{{name}}}, and nothing declares it"
+            fix = f"did you mean {near}? Else {fix}" if near else fix
+            raise InputError(self.path, f"paths.{name}", problem, fix)
         value = self.paths[name]
         if value is not None:
             self.used[name] = value
