@@ -113,6 +113,7 @@ SPEC = ReaderSpec(
     summary="Your own regions: regions.jsonl or regions.csv beside a folder of images",
     licence="yours",
     source="this package",
+    example="sca_bench.contract.examples:regions",
 )
 
 
