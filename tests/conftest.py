@@ -29,7 +29,7 @@ SLOW = {
     "shipped_weights": "measures the shipped weights",
     "counting": "counts the operations or bytes of whole steps",
     "simulation": "draws thousands of trials",
-    "paper_scale": "has models of the paper's depth",
+    "paper_scale": "has models of the paper's size or depth",
     "weights_dir": "reads weights of full size",
     "finished": "runs a suite on real photos",
     "figures": "has every figure of a report drawn",
@@ -38,7 +38,7 @@ SLOW = {
 }
 """Fixture -> why a test that asks for it, itself or through another fixture, is slow."""
 
-SLOW_CALLS = {"write_report", "write_reports", "write_suite"}
+SLOW_CALLS = {"write_report", "write_reports", "write_suite", "write_pictures"}
 """Functions that make a test slow which calls them, itself or through its fixtures and helpers:
 they draw every figure of a report, seconds each."""
 
@@ -206,7 +206,7 @@ def corpora():
 
 @pytest.fixture
 def paper_scale():
-    """Models of the paper's depth take a step: seconds each."""
+    """Models of the paper's size are built, or of its depth take a step: seconds each."""
 
 
 @pytest.fixture

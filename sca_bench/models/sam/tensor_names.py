@@ -6,6 +6,7 @@ Between the two lies a pure renaming: no tensor is split, joined or transposed.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 
@@ -47,6 +48,7 @@ _RENAMES: tuple[tuple[str, str], ...] = (
 )
 
 
+@functools.cache
 def transformers_name(name: str) -> str:
     """Return transformers' name of a SAM tensor that Meta calls `name`; others are unchanged."""
     for pattern, replacement in _RENAMES:

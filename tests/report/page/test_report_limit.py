@@ -89,6 +89,7 @@ def test_what_is_left_out_is_named(suite: SuiteReport) -> None:
     assert "no plot is shown (they are files beside this page)" in said[1]
 
 
+@pytest.mark.usefixtures("figures")
 def test_a_limit_below_the_tables_is_one_line(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
