@@ -33,6 +33,7 @@ SLOW = {
     "weights_dir": "reads weights of full size",
     "finished": "runs a suite on real photos",
     "figures": "has every figure of a report drawn",
+    "rendering": "renders the thousand scenes of the profile tiny",
     "sweep_of": "makes studies of Optuna in data bases",
     "corpora": "scores hundreds of corpora twice, once with the field's own code",
 }
@@ -197,6 +198,11 @@ def counting():
 @pytest.fixture
 def figures():
     """A command draws every figure of a report: seconds each."""
+
+
+@pytest.fixture
+def rendering():
+    """The data of the profile `tiny` are read, a thousand rendered scenes: seconds each."""
 
 
 @pytest.fixture(scope="session")

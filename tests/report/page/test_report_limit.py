@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
-from report_fake_runs import NUM_IMAGES, axis_manifest, build
+from report_fake_runs import NUM_IMAGES, axis_manifest, build, png_alone
 
 from sca_bench.cli import main
 from sca_bench.errors import InputError
@@ -34,7 +34,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def suites(photos: Path) -> list[SuiteReport]:
     store = Store(photos / "runs")
-    return [write_suite(store, suite, photos / "out", 8.0) for suite in store.manifests()]
+    with pytest.MonkeyPatch.context() as patch:
+        png_alone(patch)
+        return [write_suite(store, suite, photos / "out", 8.0) for suite in store.manifests()]
 
 
 @pytest.fixture
