@@ -30,12 +30,16 @@ class InputError(ScaBenchError):
         key: Key, field or item inside it; empty when the whole file is meant.
         problem: What was received and what was expected.
         fix: What to do about it; empty when the problem says it.
+
+    Attributes:
+        others: Further faults of the same input that were found along with it, a line each.
     """
 
     def __init__(self, where: object, key: str, problem: str, fix: str = "") -> None:
         super().__init__(where, key, problem, fix)
         self.where = "" if where is None else str(where)
         self.key, self.problem, self.fix = key, problem, fix
+        self.others: list[InputError] = []
 
     def __str__(self) -> str:
         head = "".join(f"{part}: " for part in (self.where, self.key) if part)
@@ -64,7 +68,8 @@ def at(where: object) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        error.where = error.where or str(where)
+        for fault in (error, *error.others):
+            fault.where = fault.where or str(where)
         raise
     finally:
         _ADDRESS.reset(outside)
@@ -95,10 +100,29 @@ def near_name(word: str, known: Iterable[str]) -> str:
     return near[0] if near else ""
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `did you mean X?` for the nearest known name, or the list of names if none is near."""
+_MOST_NAMES = 8
+"""Names that one error lists."""
+
+
+def did_you_mean(word: str, known: Iterable[str], see: str = "") -> str:
+    """Return `did you mean X?` for the nearest known name, or a list of names if none is near.
+
+    Args:
+        word: What was given.
+        known: What could have been.
+        see: The command that lists them all, such as `list settings`.
+
+    Returns:
+        A list of more than eight names is cut to the eight nearest, and says where the rest is.
+    """
     names = sorted(known)
     near = near_name(word, names)
     if near:
         return f"did you mean {near}?"
+    if len(names) > _MOST_NAMES:
+        import difflib
+
+        nearest = difflib.get_close_matches(word, names, n=_MOST_NAMES, cutoff=0.0)
+        where = f"; see `{see}`" if see else ""
+        return f"known: {', '.join(nearest)}, and {len(names) - _MOST_NAMES} more{where}"
     return "known: " + ", ".join(names) if names else "there is none"

@@ -112,6 +112,25 @@ def takes_any_sign(stream: TextIO) -> bool:
     return (stream.encoding or "utf-8").lower().replace("_", "-") in ("utf-8", "utf8")
 
 
+# --- numbers and times -----------------------------------------------------------------------
+
+
+def num_text(count: int, noun: str) -> str:
+    """Return a count and its noun: `1 run`, `2 runs`, `1,000 runs`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def in_words(seconds: float) -> str:
+    """Return `45 s`, `2 min 25 s` or `3 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 # --- rich ---------------------------------------------------------------------------------------
 
 

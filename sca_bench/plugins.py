@@ -9,7 +9,9 @@ that is broken is in nobody's way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import contextlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Generic, Protocol, TypeVar
@@ -18,6 +20,9 @@ from sca_bench.errors import InputError, did_you_mean
 
 _OWN_PACKAGES = ("sca_bench.", "baselines.")
 """What this distribution installs; its own entry points (the baselines) come before others."""
+
+
+_MODULE_ATTRIBUTE = re.compile(r"[\w.]+:\w+")
 
 
 class Registered(Protocol):
@@ -69,6 +74,7 @@ class Registry(Generic[_Spec]):
         self._fault_of, self._broken = fault_of, broken
         self._own: dict[str, _Spec] | None = None
         self._all: tuple[Any, dict[str, _Spec]] | None = None
+        self._also: dict[str, _Spec] = {}
 
     def own(self) -> Mapping[str, _Spec]:
         """Return this package's own, for which no installed package is looked through.
@@ -91,11 +97,42 @@ class Registry(Generic[_Spec]):
 
     def all(self) -> dict[str, _Spec]:
         """Return every one by name; an entry point that cannot be used is in it, with its fault."""
-        if self._all is None or self._all[0] is not self.find:
-            points = self.find(group=self.group)
-            specs = with_plugins(self.own(), points, self._kind, self._fault_of, self._broken)
-            self._all = (self.find, specs)
-        return dict(self._all[1])
+        finders = self._finders()
+        if self._all is None or self._all[0] != finders:
+            self._all = (finders, self._found())
+        return {**self._all[1], **self._also}
+
+    def fault_of(self, spec: _Spec) -> str:
+        """Say why a spec could not be registered; empty where it could."""
+        taken = self.own().get(spec.name)
+        if taken is not None and taken != spec:
+            return f"is called {spec.name!r} as one of sca_bench's own"
+        return self._fault_of(spec)
+
+    @contextlib.contextmanager
+    def also(self, spec: _Spec) -> Iterator[None]:
+        """Have a spec inside as if a package had registered it, in place of one of its name.
+
+        Raises:
+            ValueError: It could not be registered.
+        """
+        if fault := self.fault_of(spec):
+            raise ValueError(f"{self.group}: {spec.name}: {fault}")
+        before = self._also
+        self._also = {**before, spec.name: spec}
+        try:
+            yield
+        finally:
+            self._also = before
+
+    def _finders(self) -> tuple[Any, ...]:
+        """Return what finds entry points here; what is found is kept as long as it is the same."""
+        return (self.find,)
+
+    def _found(self) -> dict[str, _Spec]:
+        """Look through the installed packages; it takes milliseconds."""
+        points = self.find(group=self.group)
+        return with_plugins(self.own(), points, self._kind, self._fault_of, self._broken)
 
     def get(self, name: str) -> _Spec:
         """Return one that can be used.
@@ -111,7 +148,8 @@ class Registry(Generic[_Spec]):
         if name not in specs:
             usable = (other for other, spec in specs.items() if not spec.fault)
             problem = f"{name!r} is not registered"
-            raise InputError(None, self._key, problem, did_you_mean(name, usable))
+            see = f"list {self.group.rpartition('.')[2]}"
+            raise InputError(None, self._key, problem, did_you_mean(name, usable, see))
         spec = specs[name]
         if spec.fault:
             fix = "repair or uninstall the package"
@@ -161,6 +199,22 @@ def with_plugins(
         line = " ".join(f"the entry point {name} = {value} {fault}".split())
         specs.setdefault(key, broken(key, value, line))
     return specs
+
+
+def fault_of_names(what: str, name: object, code: Mapping[str, object]) -> str:
+    """Return what is wrong with a spec's name or with what it names; empty where nothing is.
+
+    Args:
+        what: The kind of thing, for the text.
+        name: What it is asked for by.
+        code: Field -> the `module:attribute` that it holds.
+    """
+    if not isinstance(name, str) or not name.strip():
+        return f"names its {what} {name!r}, expected a text"
+    for field, path in code.items():
+        if not _MODULE_ATTRIBUTE.fullmatch(str(path)):
+            return f"has {field} {path!r}, expected 'module:attribute'"
+    return ""
 
 
 def is_own(path: str) -> bool:

@@ -88,6 +88,11 @@ def with_composite(slots: Mapping[str, str]) -> dict[str, str]:
     return slots_of_scene
 
 
+def class_of(caption: str) -> str:
+    """Return the shape that a caption says of its region; empty where it says none."""
+    return parse(caption).get("shape", "")
+
+
 def parse(caption: str) -> dict[str, str]:
     """Read the slots a caption fills, however wrong the caption is.
 

@@ -50,6 +50,8 @@ class Region:
         slots: For worlds whose captions follow a grammar: slot name -> word(s). Empty elsewhere.
         segmentation: Its mask in original pixels as JSON of one of COCO's forms, unread, as the
             data set gives it (`rle.read_mask` reads it); empty where there is none.
+        has_box: Whether the data set says how large it is. Where it names a point alone,
+            `box_xyxy` is the square of one pixel around that point, for the prompt `point` only.
     """
 
     region_id: str
@@ -58,6 +60,7 @@ class Region:
     references: tuple[str, ...]
     slots: Mapping[str, str] = field(default_factory=dict)
     segmentation: str = ""
+    has_box: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,20 @@
 """The registry of model variants and baselines: names, lazy builders, facts; no torch import.
 
-A third party registers a `VariantSpec` through the entry-point group `sca_bench.variants`.
+A third party registers a `VariantSpec` through the entry-point group `sca_bench.variants`, and a
+design of the SCA family, which is less to write, through `sca_bench.designs` (`specs.designs`).
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import Any, ParamSpec, TypeVar, get_args
 
-from sca_bench.errors import InputError, address, at, did_you_mean
-from sca_bench.plugins import attribute, is_own, with_plugins
+from sca_bench.errors import InputError, address, at
+from sca_bench.plugins import Registry, attribute, fault_of_names, is_own
+from sca_bench.specs.designs import DESIGNS, DesignSpec
 from sca_bench.types import FAMILIES, Family, Trains
 
 SAM_PARTS = "sca_bench.models.build:load_sam_parts"
@@ -23,17 +23,15 @@ SCA_PARTS = "sca_bench.models.build:load_frozen_parts"
 """Loader of SAM and a text decoder; what it returns serves as `SAM_PARTS`, too."""
 SCA_BUILDER = "sca_bench.models.build:build_sca"
 """Builder of all designs of the SCA family."""
-ENTRY_POINT_GROUP = "sca_bench.variants"
 _NO_FILE = "settings"
 """What a builder that asks for a file gets where there is none."""
-_MODULE_ATTRIBUTE = re.compile(r"[\w.]+:\w+")
 _Made = TypeVar("_Made")
 _Given = ParamSpec("_Given")
 
 
 @dataclass(frozen=True, slots=True)
 class VariantSpec:
-    """One registry entry.
+    """One variant, described; its code is imported on use.
 
     Attributes:
         name: What `variant:` names in a suite.
@@ -56,7 +54,8 @@ class VariantSpec:
             cell's `mixer.image_grid` (`SamParts.region_encoder`), so that it shares them with all
             other variants that say so. Designs of the SCA family need not say it.
         design: `module:attribute` of the function that makes the parts in which SCA's variants
-            differ (`mixer settings, SAM's sizes -> Design`); `build_sca` calls it.
+            differ (`mixer settings, SAM's sizes -> Design`); `build_sca` calls it, with `options=`
+            where it has settings of its own.
         features: Families of frozen features it reads.
         features_as_published: Those it reads beside them with `mixer.as_published`.
         as_published: What `mixer.as_published` does; empty where it changes nothing.
@@ -68,6 +67,13 @@ class VariantSpec:
         revision: Raised whenever the variant's code changes a number; part of every cell's key.
         source: Where the design comes from.
         licence: Licence of the design's code or weights.
+        options: `module:Class` of settings of its own, a subclass of `sca_bench.settings.Settings`;
+            they stand under `options:` in a suite, and the builder finds an instance of the class
+            in `settings.options`. They count in a cell's key unless `ignores` names them. Empty
+            where it has none.
+        example: `module:attribute` of a function by which `sca_bench test` tries it: it gets a folder,
+            may make files in it, and returns settings by dotted path, over the tiny ones of
+            `contract.captioners.cell`. Empty: these will do.
         fault: Why it cannot be used at all: a package that does not import.
 
     Builder, loader and design may take `where` as well, the file to name in an error: the builder
@@ -97,6 +103,8 @@ class VariantSpec:
     revision: str = "1"
     source: str = ""
     licence: str = "Apache-2.0"
+    options: str = ""
+    example: str = ""
     fault: str = ""
 
     def load(self) -> Callable[..., Any]:
@@ -112,6 +120,7 @@ class VariantSpec:
     def named_code(self) -> dict[str, str]:
         """Return what it names as `module:attribute`, by field."""
         code = {"builder": self.builder, "parts": self.parts, "design": self.design}
+        code["options"] = self.options
         return {field: path for field, path in code.items() if path}
 
     def check(self, settings: Any) -> None:
@@ -155,6 +164,11 @@ class VariantSpec:
         if self.trains == "gradient":
             reads += ("train", "pretraining", "start_from")
         return reads
+
+    @property
+    def own_reads(self) -> tuple[str, ...]:
+        """What its own code reads: `reads`, and its own settings; empty for all."""
+        return (*self.reads, "options") if self.reads else ()
 
     def families(self, settings: Any) -> tuple[Family, ...]:
         """Return the families of frozen features it reads with these settings, in fixed order."""
@@ -226,102 +240,64 @@ def where_optional(function: Callable[_Given, _Made]) -> Callable[_Given, _Made]
     return call
 
 
-_SCA = "Huang et al., Segment and Caption Anything, CVPR 2024"
 _FROZEN = ("image_encoder", "prompt_encoder", "sam_mixer", "text_decoder")
-_MIXER_SIZES = ("num_layers", "num_heads", "mlp_dim", "attention_downsample_rate", "image_grid")
-
-
 _NO_BASELINE = ("baseline", "crop")
 """Sections of the settings that only captioners outside the SCA family read."""
 
 
-def _sca(
-    name: str,
-    design: str,
-    summary: str,
-    trained: tuple[str, ...],
-    ignores: tuple[str, ...] = (),
-    **facts: Any,
-) -> VariantSpec:
-    """Return a design of the SCA family: one assembly, other parts."""
+@functools.cache
+def variant_of(design: DesignSpec) -> VariantSpec:
+    """Return the variant that a design is: its parts, in the assembly of the SCA family."""
     return VariantSpec(
-        name=name,
+        name=design.name,
         builder=SCA_BUILDER,
         parts=SCA_PARTS,
-        published_loss=True,
-        design=f"sca_bench.models.designs.{design}",
-        summary=summary,
+        summary=design.summary,
         frozen=_FROZEN,
-        trained=trained,
-        ignores=(*_NO_BASELINE, *ignores),
-        revision="2",
-        **facts,
+        trained=design.trained,
+        ignores=(*_NO_BASELINE, *design.ignores),
+        keys_lacked=design.keys_lacked,
+        design=design.design,
+        features=design.features,
+        features_as_published=design.features_as_published,
+        as_published=design.as_published,
+        needs_boxes=design.needs_boxes,
+        published_loss=True,
+        revision=design.revision,
+        source=design.source,
+        licence=design.licence,
+        options=design.options,
+        example=design.example,
+        fault=design.fault,
     )
 
 
-_LEARNED = ("text_mixer", "caption_query_tokens", "projection", "task_tokens")
-_UNLEARNED = ("text_mixer", "projection", "task_tokens")
+class _Variants(Registry[VariantSpec]):
+    """The variants that entry points name, and every design."""
 
-_FIRST_HEAD = (
-    "reads one caption head only, the first mask candidate's (the original reads as many as its"
-    " batch has images, and its published runs held one image a process)"
-)
-_BUILT_IN = (
-    _sca(
-        "sca",
-        "text_query:with_sam_tokens",
-        "Text queries over SAM tokens: the paper's main model",
-        _LEARNED,
-        ignores=("mixer.as_published",),
-        source=f"{_SCA}: Text Query w/ SAM Tokens",
-    ),
-    _sca(
-        "sca_split_mixer",
-        "split_mixer:without_sam_tokens",
-        "Text queries over prompt and image embeddings; the SAM mixer stands beside",
-        _LEARNED,
-        features=("prompts", "images"),
-        ignores=("mixer.as_published",),
-        source=f"{_SCA}: Text Query w/o SAM Tokens",
-    ),
-    _sca(
-        "sca_sam_query",
-        "sam_query:sam_query",
-        "SAM's own mask tokens as queries: one caption per mask candidate",
-        _UNLEARNED,
-        as_published=_FIRST_HEAD,
-        source=f"{_SCA}: SAM Query",
-    ),
-    _sca(
-        "sca_sam_query_v1",
-        "sam_query:sam_query_v1",
-        "The first version of sca_sam_query; the same unless as published",
-        _UNLEARNED,
-        features_as_published=("prompts",),
-        as_published=f"{_FIRST_HEAD}; mixes the queries with the SAM mixer's inputs",
-        source=f"{_SCA}: the code's direct decoding model, first version",
-    ),
-    _sca(
-        "sca_mask_heads",
-        "mask_heads:mask_heads",
-        "Learned text queries of their own for every mask candidate",
-        _LEARNED,
-        features_as_published=("prompts",),
-        as_published="mixes the queries with the SAM mixer's input tokens instead of its outputs",
-        source=f"{_SCA}: the code's base and first multitask models",
-    ),
-    _sca(
-        "sca_roi_align",
-        "roi_align:roi_align",
-        "6 x 6 image embeddings cut out of the box, without a text mixer",
-        ("projection", "task_tokens"),
-        features=("prompts", "images"),
-        ignores=tuple(f"mixer.{size}" for size in _MIXER_SIZES),
-        as_published="takes every image embedding for one of 16 px patches",
-        needs_boxes=True,
-        source=f"{_SCA}: ROI Align; ROI Align + MLP with prefix.projection: mlp",
-    ),
-)
+    def own(self) -> Mapping[str, VariantSpec]:
+        """Return the built-in designs; baselines are entry points, of this package."""
+        if self._own is None:
+            self._own = {name: variant_of(design) for name, design in DESIGNS.own().items()}
+        return self._own
+
+    def _finders(self) -> tuple[Any, ...]:
+        return (self.find, DESIGNS.find)
+
+    def _found(self) -> dict[str, VariantSpec]:
+        """Return the built-in designs, what entry points name, and designs of others."""
+        found = super()._found()
+        for name, design in DESIGNS.all().items():
+            spec, other = variant_of(design), found.get(name)
+            if other is None:
+                found[name] = spec
+            elif other != spec and all(map(is_own, other.named_code().values())):
+                key, fault = f"{name} ({design.design})", "is called as one of sca_bench's own"
+                found[key] = _broken(key, design.design, f"the design {design.design} {fault}")
+            elif other != spec:
+                fault = f"registered twice, as a variant and as a design ({design.design})"
+                found[name] = _broken(name, design.design, fault)
+        return found
 
 
 def all_variants() -> dict[str, VariantSpec]:
@@ -329,30 +305,7 @@ def all_variants() -> dict[str, VariantSpec]:
 
     An entry point that cannot be used stays in it, with its fault; see `plugins`.
     """
-    return dict(_registered(entry_points))
-
-
-@functools.cache
-def _registered(find: Callable[..., Any]) -> dict[str, VariantSpec]:
-    """Look through the installed packages once; it takes milliseconds each time."""
-    built_in = {spec.name: spec for spec in _BUILT_IN}
-    points = find(group=ENTRY_POINT_GROUP)
-    return with_plugins(built_in, points, VariantSpec, _fault_of, _broken)
-
-
-def _fault_of(spec: VariantSpec) -> str:
-    if not isinstance(spec.name, str) or not spec.name.strip():
-        return f"names its variant {spec.name!r}, expected a text"
-    for field, path in {"builder": spec.builder, **spec.named_code()}.items():
-        if not _MODULE_ATTRIBUTE.fullmatch(str(path)):
-            return f"has {field} {path!r}, expected 'module:attribute'"
-    if spec.trains not in get_args(Trains):
-        return f"has trains {spec.trains!r}, expected one of {', '.join(get_args(Trains))}"
-    return ""
-
-
-def _broken(name: str, value: str, fault: str) -> VariantSpec:
-    return VariantSpec(name, value, fault, trains="never", licence="-", fault=fault)
+    return VARIANTS.all()
 
 
 def get_variant(name: str) -> VariantSpec:
@@ -362,12 +315,21 @@ def get_variant(name: str) -> VariantSpec:
         InputError: No such name, and the nearest one is suggested; or its entry point cannot be
             used.
     """
-    specs = all_variants()
-    if name not in specs:
-        usable = (other for other, spec in specs.items() if not spec.fault)
-        raise InputError(None, "variant", f"{name!r} is not registered", did_you_mean(name, usable))
-    spec = specs[name]
-    if spec.fault:
-        fix = "repair or uninstall the package"
-        raise InputError(None, "variant", f"{name!r} cannot be used: {spec.fault}", fix)
-    return spec
+    return VARIANTS.get(name)
+
+
+def _fault_of(spec: VariantSpec) -> str:
+    fault = fault_of_names("variant", spec.name, {"builder": spec.builder, **spec.named_code()})
+    if not fault and spec.trains not in get_args(Trains):
+        return f"has trains {spec.trains!r}, expected one of {', '.join(get_args(Trains))}"
+    return fault
+
+
+def _broken(name: str, value: str, fault: str) -> VariantSpec:
+    return VariantSpec(name, value, fault, trains="never", licence="-", fault=fault)
+
+
+VARIANTS = _Variants(
+    "sca_bench.variants", VariantSpec, "variant", own=(), fault_of=_fault_of, broken=_broken
+)
+"""Every variant and baseline by name; a registered design is a variant of the same name."""

@@ -22,10 +22,10 @@ from sca_bench.engine.worker.cell_group import CellGroup, Member
 from sca_bench.engine.worker.mmengine_runner import build_optimiser
 from sca_bench.engine.worker.rng import RngStream
 from sca_bench.models.build import FrozenParts
-from sca_bench.models.sam.dims import PRESETS
-from sca_bench.models.sam.sam import build_sam, sam_dims
+from sca_bench.models.sam.sam import build_sam
 from sca_bench.models.text_decoder.decoder import TextDecoder
 from sca_bench.settings import CellSettings
+from sca_bench.specs.encoders import ENCODERS, of_sam, sam_dims
 from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.study.suite.suite import load_suite
 from sca_bench.variants import get_variant
@@ -239,7 +239,8 @@ def batch_of(side):
 )
 def test_one_step_of_the_same_structure_in_miniature(settings, monkeypatch):
     settings, parts = miniature(settings)
-    monkeypatch.setitem(PRESETS, settings.sam.size, parts.sam.dims)
+    small = replace(of_sam(settings.sam.size), dims=parts.sam.dims)
+    monkeypatch.setitem(ENCODERS.own(), small.name, small)
     device = torch.device("cpu")
     rng = RngStream(0, device)
     with rng.active():

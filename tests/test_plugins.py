@@ -10,8 +10,8 @@ import pytest
 from sca_bench import variants
 from sca_bench.cli import main
 from sca_bench.errors import InputError
-from sca_bench.metrics import registry
 from sca_bench.metrics.registry import METRICS, all_metrics, get_metric
+from sca_bench.specs.designs import DESIGNS
 from sca_bench.variants import all_variants, get_variant
 
 SUITE = """
@@ -61,9 +61,9 @@ def install(tmp_path, monkeypatch, kind):
 
     def look_again():
         importlib.invalidate_caches()
-        for registered in (variants, registry):  # a new function, since what one finds is kept
-            find = functools.partial(importlib.metadata.entry_points)
-            monkeypatch.setattr(registered, "entry_points", find)
+        find = functools.partial(importlib.metadata.entry_points)  # what one finds is kept
+        for registered in (variants.VARIANTS, DESIGNS, METRICS):
+            monkeypatch.setattr(registered, "find", find)
 
     def add(package, point, code=""):
         module, name = point.split(" = ")[1].partition(":")[0], package.replace("-", "_")
@@ -242,7 +242,7 @@ def test_a_fault_takes_no_name_from_what_works(install, kind):
     found = ALL[kind]()
     assert not found["mine"].fault
     assert "cannot be loaded" in found["mine (gone:SPEC)"].fault
-    assert METRICS.keys() <= all_metrics().keys()
+    assert METRICS.own().keys() <= all_metrics().keys()
 
 
 def test_a_broken_name_is_not_suggested(install, kind):

@@ -10,8 +10,8 @@ from sca_bench import variants
 from sca_bench.errors import InputError, at
 from sca_bench.models.build import build_sca, load_frozen_parts, load_sam_parts
 from sca_bench.models.designs.parts import build_text_mixer
-from sca_bench.models.sam.sam import sam_dims
 from sca_bench.settings import MixerSettings
+from sca_bench.specs.encoders import sam_dims
 from sca_bench.variants import VariantSpec, where_optional
 
 

@@ -26,7 +26,7 @@ from sca_bench.files import atomic_file
 from sca_bench.formats.pixels import counted, read_picture
 from sca_bench.formats.texts import NO_TEXT_FIX, id_text, read_json_text
 from sca_bench.output import guard_streams
-from sca_bench.settings import BaselineSettings, CellSettings, DataSettings, ScenesSplit
+from sca_bench.settings import BaselineSettings, CellSettings, unread_data
 
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -100,13 +100,12 @@ def detect_image(
 
 
 def _captioner(options: argparse.Namespace) -> GritCaptioner:
-    scene = ScenesSplit(dataset="scenes", num_images=1, first_seed=0)
     settings = CellSettings(
         variant="grit",
         baseline=BaselineSettings(
             weights=options.weights, size=options.size, tokenizer=options.tokenizer
         ),
-        data=DataSettings(train=scene, test=scene),  # required by the settings, not read here
+        data=unread_data(),
     )
     with at("detect"):
         return build(settings).to(_device(options.device))

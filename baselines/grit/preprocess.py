@@ -15,9 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-PIXEL_MEAN = (123.675, 116.28, 103.53)
-"""Mean of R, G, B on the 0-255 scale."""
-PIXEL_STD = (58.395, 57.12, 57.375)
+from sca_bench.specs.encoders import IMAGENET
+
 SIZE_DIVISOR = 32
 """Both sides of the padded image are multiples of this."""
 
@@ -68,7 +67,7 @@ def normalise_and_pad(image: ResizedImage, device: torch.device, dtype: torch.dt
     """Normalise, then pad with zeros to the right and below, (3, H, W) divisible by 32."""
     height, width = image.size_hw
     pixels_3hw = image.pixels_hw3.to(device).permute(2, 0, 1).float()
-    mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (PIXEL_MEAN, PIXEL_STD))
+    mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in IMAGENET)
     padding = (0, -width % SIZE_DIVISOR, 0, -height % SIZE_DIVISOR)
     return torch.nn.functional.pad((pixels_3hw - mean) / std, padding).to(dtype)
 

@@ -11,11 +11,9 @@ ended by a signal (141: nobody read the output of a command that only prints).
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn, TypeAlias
 
 from sca_bench import __version__
 from sca_bench.cli import (
@@ -24,51 +22,56 @@ from sca_bench.cli import (
     check,
     checkpoints,
     data,
+    init,
     lookup,
     plan,
     report,
     run,
     score,
     sweep,
+    test,
     track,
     weights,
 )
+from sca_bench.cli.frame import Parser, add_profile_and_set, add_runs_dir
 from sca_bench.errors import InputError
 from sca_bench.output import end_with_reader, guard_streams
 
 _ONLY_PRINT = ("list", "describe", "explain", "plan", "check", "score")
 """Commands that have nothing to do when nobody reads them; the others go on with their work."""
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-"""Where `add_parser` adds its command."""
+_FIRST_STEPS = (
+    "list suites                      # what can be asked",
+    "run mixer_layers                 # answer one question, at the tiny scale",
+    "report                           # tables, plots and a page of every suite that was run",
+    "describe train.learning_rate     # what a setting, suite, metric or variant is",
+    "init suite my_suite              # write a suite of your own",
+)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Print one line and leave with exit code 2."""
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
-
-
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the parser of all commands; `execute` of what it parses is the command's function."""
-    parser: argparse.ArgumentParser = _Parser(
+    parser = Parser(
         prog="sca_bench",
         description="Experiment and ablation benchmarks for region captioning.",
+        examples=_FIRST_STEPS,
     )
     parser.add_argument("--version", action="version", version=f"sca_bench {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    common = _Parser(add_help=False)
-    common.add_argument("--runs-dir", default="runs", metavar="DIR", help="runs folder (runs)")
+    common = Parser(add_help=False)
+    add_runs_dir(common)
 
-    suite = _Parser(add_help=False, parents=[common])
-    what = "a suite's YAML file, a folder of them, or the name of a shipped suite"
+    suite = Parser(add_help=False, parents=[common])
+    what = "a suite's YAML file, a folder of them, or the name of a shipped suite (`list suites`)"
     suite.add_argument("suite", metavar="SUITE", help=what)
-    suite.add_argument("--profile", help="tiny, small, paper, ... (the suite's own)")
-    suite.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="overrides")
-    suite.add_argument("--seeds", metavar="N,N", help="seeds in place of the suite's")
-    suite.add_argument("--only", metavar="PATTERN", help="only cells whose name matches")
+    add_profile_and_set(suite)
+    suite.add_argument("--seeds", metavar="N,N", help="seeds in place of the suite's, such as 0,1")
+    suite.add_argument(
+        "--only", metavar="PATTERN", help="only cells whose name matches: num_layers=2, num_*"
+    )
 
+    init.add_parser(commands)
     run.add_parser(commands, suite)
     plan.add_parser(commands, suite)
     sweep.add_parser(commands, common)
@@ -76,12 +79,13 @@ def build_parser() -> argparse.ArgumentParser:
     report.add_parser(commands, common)
     lookup.add_parsers(commands, common)
     score.add_parser(commands)
+    test.add_parser(commands)
     caption.add_parser(commands, common)
     checkpoints.add_parsers(commands, common)
     weights.add_parser(commands)
     data.add_parser(commands)
-    cache.add_parser(commands, common)
-    track.add_parser(commands, common)
+    cache.add_parser(commands)
+    track.add_parser(commands)
     return parser
 
 
@@ -90,17 +94,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     guard_streams()
     os.environ["MPLBACKEND"] = "agg"  # a notebook's own, which its commands inherit, may be unknown
-    options = build_parser().parse_args(words)
-    if options.command in _ONLY_PRINT:
-        end_with_reader()
+    command = "sca_bench"
     try:
+        options = build_parser().parse_all(words)
+        command = options.command
+        if command in _ONLY_PRINT:
+            end_with_reader()
         code: int = options.execute(options, words)
         sys.stdout.flush()
     except InputError as error:
-        print(error, file=sys.stderr)
+        for fault in (error, *error.others):
+            print(fault, file=sys.stderr)
         return 2
     except OSError as error:  # a folder that cannot be written, a full disk
-        print(f"{error.filename or options.command}: {error.strerror or error}", file=sys.stderr)
+        print(f"{error.filename or command}: {error.strerror or error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; run the same command again to go on", file=sys.stderr)

@@ -3,33 +3,58 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sca_bench.cli.frame import Actions, add_runs_dir
 from sca_bench.errors import InputError, did_you_mean
-from sca_bench.output import text_console, text_table
+from sca_bench.output import num_text, text_console, text_table
 from sca_bench.walk import bytes_of
 
 if TYPE_CHECKING:
-    from sca_bench.cli import Commands
+    from sca_bench.cli.frame import Commands
 
 _MIB = 2**20
 
 
-def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
+def add_parser(commands: Commands) -> None:
     """Add `cache` to the command line."""
     cache = commands.add_parser(
-        "cache", parents=[common], help="frozen features that are kept: list, size, check, delete"
+        "cache",
+        help="frozen features that are kept: list, size, check, delete",
+        description="Frozen features are computed once and kept in the runs folder. They may be "
+        "deleted at any time: what is needed again is computed again.",
+        examples=("cache ls", "cache clear --older-than 30 --dry-run"),
     )
-    cache.add_argument("action", choices=["ls", "du", "verify", "clear"])
-    cache.add_argument("keys", nargs="*", metavar="STORE", help="beginnings of names (all)")
-    cache.add_argument("--dir", metavar="DIR", help="cache folder (features/ in the runs folder)")
-    cache.add_argument(
-        "--older-than", type=float, metavar="DAYS", help="only what was not used for so long"
-    )
+    actions = Actions(cache)
+    for name, about, examples in _ACTIONS:
+        action = actions.add(name, about, examples)
+        action.add("keys", nargs="*", metavar="STORE", help="beginnings of their names (all)")
+        action.add("--dir", metavar="DIR", help="cache folder (features/ in the runs folder)")
+        action.add(
+            "--older-than", type=float, metavar="DAYS", help="only what was not used for so long"
+        )
+        if name == "clear":
+            action.add("--dry-run", action="store_true", help="only say what would be deleted")
+            action.add("--yes", action="store_true", help="do not ask, where a terminal would be")
+        add_runs_dir(action)
     cache.set_defaults(execute=command)
+
+
+_ACTIONS = (
+    ("ls", "list the stores: what they hold, their size, when they were used", ("cache ls",)),
+    ("du", "say how much is kept", ("cache du", "cache du --older-than 30")),
+    ("verify", "read every row and say what is damaged; delete nothing", ("cache verify",)),
+    (
+        "clear",
+        "delete stores; without names all of them, after a question in a terminal",
+        ("cache clear --dry-run", "cache clear 3f2a", "cache clear --older-than 30"),
+    ),
+)
+"""Name, what it does, examples."""
 
 
 def command(options: argparse.Namespace, words: Sequence[str]) -> int:
@@ -44,12 +69,31 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     if options.action == "verify":
         return _verify(folders)
     if options.action == "clear":
+        if options.dry_run:
+            _print_table(folders)
+            print(f"{_total(folders)} of {root} would be deleted")
+            return 0
+        if not options.keys and not options.yes and not _agreed(folders, root):
+            print("nothing was deleted")
+            return 0
         return _clear(root, folders)
     if options.action == "du":
-        print(f"{_size(sum(map(bytes_of, folders)))} in {len(folders)} stores of {root}")
+        print(f"{_total(folders)} of {root}")
         return 0
     _print_table(folders)
     return 0
+
+
+def _total(folders: list[Path]) -> str:
+    return f"{_size(sum(map(bytes_of, folders)))} in {num_text(len(folders), 'store')}"
+
+
+def _agreed(folders: list[Path], root: Path) -> bool:
+    """Ask whether all of it is meant; where nobody can answer, the command is taken at its word."""
+    if not folders or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return True
+    answer = input(f"delete {_total(folders)} of {root}? [y/N] ")
+    return answer.strip().lower() in ("y", "yes")
 
 
 def _chosen(root: Path, keys: list[str]) -> list[Path]:
@@ -106,7 +150,10 @@ def _verify(folders: list[Path]) -> int:
         for name, reason in store.damaged.items():
             print(f"{folder / name}: damaged ({reason}); the next run computes it again")
         bad += len(store.damaged)
-        print(f"{folder.name}: {rows} rows sound, {len(store.damaged)} shards damaged")
+        print(
+            f"{folder.name}: {num_text(rows, 'row')} sound, "
+            f"{num_text(len(store.damaged), 'shard')} damaged"
+        )
     return 1 if bad else 0
 
 

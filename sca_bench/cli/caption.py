@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sca_bench.cli.frame import RUN_HELP
 from sca_bench.errors import InputError
 
 if TYPE_CHECKING:
-    from sca_bench.cli import Commands
+    from sca_bench.cli.frame import Commands, Parser
 
 
-def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
+def add_parser(commands: Commands, common: Parser) -> None:
     """Add `caption` to the command line."""
-    caption = commands.add_parser("caption", parents=[common], help="caption a region of an image")
-    caption.add_argument("image", nargs="?", metavar="IMAGE")
+    caption = commands.add_parser(
+        "caption",
+        parents=[common],
+        help="caption a region of an image, by a finished run",
+        examples=(
+            "caption photo.jpg --box 40,30,200,180 --run mixer_layers/num_layers=2",
+            "caption --examples 10 --run mixer_layers/num_layers=2/0 --out overlays",
+        ),
+    )
+    caption.add_argument(
+        "image", nargs="?", metavar="IMAGE", help="an image file; left out with --examples"
+    )
     caption.add_argument("--box", metavar="X1,Y1,X2,Y2", help="in original pixels")
     caption.add_argument("--point", metavar="X,Y", help="in original pixels")
-    caption.add_argument("--run", required=True, metavar="RUN", help="CELL[/SEED] or a run folder")
+    caption.add_argument("--run", required=True, metavar="RUN", help=RUN_HELP)
     caption.add_argument(
         "--examples", type=int, metavar="N", help="N regions of the run's test split, one an image"
     )
@@ -28,17 +40,23 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace, words: Sequence[str]) -> int:
-    """Caption a region, or examples of the run's test split; print captions, write overlays."""
-    from sca_bench.engine.finished.caption import caption_examples, caption_region
-    from sca_bench.formats.pixels import notes_on
+    """Caption a region, or examples of the run's test split; print captions, write overlays.
+
+    What was asked for is checked before torch is loaded.
+    """
+    from sca_bench.engine.finished.region import asked_region
+    from sca_bench.study.find_run import find_finished
     from sca_bench.study.runs.store import Store
 
+    store = Store(options.runs_dir)
     if options.examples is not None:
         if options.image or options.box or options.point or options.examples < 1:
             problem = "takes regions of the run's test split: no image, box or point, a number >= 1"
             raise InputError("caption", "--examples", problem)
+        find_finished(store, options.run)
+        from sca_bench.engine.finished.caption import caption_examples
+
         folder = Path(options.out or "examples")
-        store = Store(options.runs_dir)
         for line in caption_examples(store, options.run, options.examples, folder):
             print(line)
         return 0
@@ -47,14 +65,17 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     box = _numbers(options.box, 4, "--box")
     point = _numbers(options.point, 2, "--point")
     out = Path(options.out or "caption.png")
-    if options.examples is None and out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+    if out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise InputError("caption", "--out", f"{out}", "end the name in .png or .jpg")
-    captioned = caption_region(
-        Store(options.runs_dir), options.run, Path(options.image), box, point, out
-    )
+    asked = asked_region(store, options.run, Path(options.image), box, point)
+    if asked.warning:
+        print(f"warning: {asked.warning}", file=sys.stderr, flush=True)
+    from sca_bench.engine.finished.caption import caption_asked
+
+    captioned = caption_asked(asked, out)
     print(captioned.caption)
-    if notes := notes_on(Path(options.image)):
-        print(f"the image: {'; '.join(notes)}")
+    if asked.picture.notes:
+        print(f"the image: {'; '.join(asked.picture.notes)}")
     ious = ", ".join(f"{value:.3f}" for value in captioned.predicted_ious)
     print(f"log-probability {captioned.log_prob:.3f}, predicted IoUs {ious}; overlay: {out}")
     return 0

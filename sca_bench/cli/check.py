@@ -9,22 +9,28 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sca_bench.errors import at
-from sca_bench.output import text_table
+from sca_bench.errors import InputError, at
+from sca_bench.output import num_text, text_table
+from sca_bench.specs.encoders import TYPE_KEY
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sca_bench.cli import Commands
+    from sca_bench.cli.frame import Commands, Parser
     from sca_bench.engine.forecast.needs import Need
     from sca_bench.study.runs.store import Store
     from sca_bench.study.suite.suite import Suite
 
 
-def add_parser(commands: Commands, suite: argparse.ArgumentParser) -> None:
+def add_parser(commands: Commands, suite: Parser) -> None:
     """Add `check` to the command line."""
     check = commands.add_parser(
-        "check", parents=[suite], help="what a suite needs, and what is missing"
+        "check",
+        parents=[suite],
+        help="what a suite needs, and what is missing",
+        description="Say what a suite needs at its scale, what of it is here, how to get the rest, "
+        "and what `run` would refuse. Nothing is computed.",
+        examples=("check mixer_layers", "check photos --set paths.photos=PHOTOS --build"),
     )
     check.add_argument(
         "--build", action="store_true", help="size every cell: parameters, shapes, memory"
@@ -77,8 +83,8 @@ def _check(suite: Suite, store: Store, console: Console, options: argparse.Names
         verdict = f"missing: {', '.join(lacking)}" + (f"; {verdict}" if judged.faults else "")
     stages = {stage.name for cell in suite.cells for stage in cell.settings.pretraining}
     say(
-        f"{suite.file} (profile {suite.profile}): {len(suite.cells)} cells x "
-        f"{len(suite.seeds)} seeds"
+        f"{suite.file} (profile {suite.profile}): {num_text(len(suite.cells), 'cell')} x "
+        f"{num_text(len(suite.seeds), 'seed')}"
         + (f", pretraining stages {', '.join(sorted(stages))}" if stages else "")
         + f"; {verdict}"
     )
@@ -104,9 +110,16 @@ def _print_sizes(console: Console, suite: Suite) -> None:
     numbers = ("parameters", "trained", "GiB: weights", "optimiser", "step", "sum")
     table = text_table("cell", *numbers, right=numbers)
     shapes: dict[str, tuple[int, ...]] = {}
+    unknown: dict[str, None] = {}
     for cell in suite.cells:
-        with at(f"{suite.file}: {cell.name}"):
-            estimate = estimate_step(cell.settings)
+        try:
+            with at(f"{suite.file}: {cell.name}"):
+                estimate = estimate_step(cell.settings)
+        except InputError as error:
+            if error.key != TYPE_KEY:  # all else is a fault of the suite
+                raise
+            unknown[f"{cell.name}: not sized: {error.key}: {error.problem}"] = None
+            continue
         if estimate is None:
             continue
         parts = [f"{gib:.1f}" for gib in (*estimate.memory_gib.values(), estimate.total_gib)]
@@ -114,5 +127,7 @@ def _print_sizes(console: Console, suite: Suite) -> None:
         table.add_row(cell.name, *counts, *parts)
         shapes = shapes or estimate.shapes
     console.print(table)
+    for line in unknown:
+        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
     for name, shape in shapes.items():
         console.print(f"  {name}: {' x '.join(map(str, shape))}", highlight=False)

@@ -7,23 +7,38 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sca_bench.cli.frame import RUN_HELP
 from sca_bench.errors import InputError
 
 if TYPE_CHECKING:
-    from sca_bench.cli import Commands
+    from sca_bench.cli.frame import Commands, Parser
 
 
-def add_parsers(commands: Commands, common: argparse.ArgumentParser) -> None:
+def add_parsers(commands: Commands, common: Parser) -> None:
     """Add `export` and `verify` to the command line."""
-    export = commands.add_parser("export", parents=[common], help="a run as an SCA checkpoint")
-    export.add_argument("run", metavar="CELL", help="CELL[/SEED] or a run folder")
+    export = commands.add_parser(
+        "export",
+        parents=[common],
+        help="hand a run on, as an SCA checkpoint",
+        examples=("export mixer_layers/num_layers=2/0 --out CHECKPOINT",),
+    )
+    export.add_argument("run", metavar="RUN", help=RUN_HELP)
     export.add_argument("--out", required=True, metavar="DIR", help="folder to write (a new one)")
     export.set_defaults(execute=export_command)
 
-    verify = commands.add_parser("verify", parents=[common], help="check that a run still holds")
-    verify.add_argument("run", metavar="CELL", help="CELL[/SEED] or a run folder")
+    verify = commands.add_parser(
+        "verify",
+        parents=[common],
+        help="check that a run still holds: files, inputs, weights, captions",
+        examples=("verify mixer_layers/num_layers=2/0", "verify num_layers=2 --regions 64"),
+    )
+    verify.add_argument("run", metavar="RUN", help=RUN_HELP)
     verify.add_argument(
-        "--regions", type=int, default=8, metavar="N", help="regions to caption again, at least (8)"
+        "--regions",
+        type=int,
+        default=8,
+        metavar="N",
+        help="regions to caption again, at least: whole batches of the run (8)",
     )
     verify.set_defaults(execute=verify_command)
 

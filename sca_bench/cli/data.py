@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sca_bench.cli.frame import Actions
 from sca_bench.data.catalogue.layouts import layout_help
 from sca_bench.errors import InputError
+from sca_bench.output import num_text
 
 if TYPE_CHECKING:
-    from sca_bench.cli import Commands
+    from sca_bench.cli.frame import Commands
     from sca_bench.data.catalogue.types import DataSet
     from sca_bench.data.catalogue.verify import CheckLine
 
@@ -25,18 +27,28 @@ def add_parser(commands: Commands) -> None:
         "verifies; verify compares counts with published ones and looks for missing images, "
         "repeated ids, unusable boxes and images that two splits share.",
         epilog=layout_help(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=(
+            "data prepare visual_genome --root VG",
+            "data verify visual_genome --root VG --coco COCO",
+        ),
     )
-    data.add_argument("action", choices=["prepare", "verify"])
-    data.add_argument("name", metavar="NAME", help="one of those below")
-    data.add_argument("--root", required=True, metavar="DIR", help="folder of the data set")
-    data.add_argument(
-        "--partial", action="store_true", help="a part of the data set is meant: compare no counts"
-    )
-    data.add_argument("--coco", metavar="DIR", help="root of coco, to see which images are COCO's")
-    data.add_argument(
-        "--no-download", action="store_true", help="prepare: only say what is to be fetched"
-    )
+    actions = Actions(data)
+    for name, about in (
+        ("prepare", "fetch what is missing of a data set, build indices, and verify it"),
+        ("verify", "compare a data set's counts with published ones, and look for faults"),
+    ):
+        action = actions.add(name, about, (f"data {name} visual_genome --root VG",))
+        action.own.epilog = f"{action.own.epilog}\n\n{layout_help()}"
+        action.add("name", metavar="NAME", help="one of those below")
+        action.add("--root", metavar="DIR", help="folder of the data set (needed)")
+        action.add(
+            "--partial",
+            action="store_true",
+            help="a part of the data set is meant: compare no counts",
+        )
+        action.add("--coco", metavar="DIR", help="root of coco, to see which images are COCO's")
+        if name == "prepare":
+            action.add("--no-download", action="store_true", help="only say what is to be fetched")
     data.set_defaults(execute=command)
 
 
@@ -49,17 +61,18 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     from sca_bench.data.catalogue.datasets import get_dataset
     from sca_bench.data.catalogue.verify import verify
 
+    if options.root is None:
+        raise InputError(
+            f"data {options.action}", "--root", "missing", "name the folder of the data set"
+        )
     dataset, root = get_dataset(options.name), Path(options.root)
-    if options.action == "verify" and options.no_download:
-        problem = "verify fetches nothing"
-        raise InputError("data verify", "--no-download", problem, "leave it out")
     if options.action == "prepare" and not _prepare(dataset, root, options.no_download):
         return 1
     coco = None if options.coco is None else Path(options.coco)
     rows = verify(dataset, root, partial=options.partial, coco=coco)
     _print_rows(rows)
     failed = sum(row.state == "fail" for row in rows)
-    print(f"{dataset.name}: {failed} of {len(rows)} checks failed")
+    print(f"{dataset.name}: {failed} of {num_text(len(rows), 'check')} failed")
     return 1 if failed else 0
 
 

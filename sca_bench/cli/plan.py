@@ -14,17 +14,26 @@ from sca_bench.output import UNREAD
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sca_bench.cli import Commands
+    from sca_bench.cli.frame import Commands, Parser
     from sca_bench.engine.forecast.costs import PlanCosts
     from sca_bench.study.plan.plan import Plan
     from sca_bench.study.runs.store import Store
     from sca_bench.study.suite.suite import Suite
 
 
-def add_parser(commands: Commands, suite: argparse.ArgumentParser) -> None:
+def add_parser(commands: Commands, suite: Parser) -> None:
     """Add `plan` to the command line."""
     plan = commands.add_parser(
-        "plan", parents=[suite], help="what a suite's cells share, what is left, what it takes"
+        "plan",
+        parents=[suite],
+        help="what a suite's cells share, what is left, what it takes",
+        description="Print what the cells of a suite share, what is done and left of them, and the "
+        "time, memory and disk that it takes. Short runs on this machine measure that.",
+        examples=(
+            "plan mixer_layers",
+            "plan mixer_layers --no-probe                    # measure nothing",
+            "plan mixer_layers --profile paper --gpu h100    # GPU-hours at the paper's scale",
+        ),
     )
     plan.add_argument("--no-probe", action="store_true", help="measure nothing on this machine")
     plan.add_argument(
@@ -50,12 +59,17 @@ def _share(text: str) -> float:
 def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Print the plan of a suite, or of every suite of a folder; return the exit code."""
     from sca_bench.cli.suite_files import for_each_suite
+    from sca_bench.engine.forecast.needs import metric_needs
     from sca_bench.study.plan.plan import make_plan
 
     def plan(suite: Suite, store: Store, console: Console) -> int:
-        print_plan(
-            console, make_plan(suite, store, only=options.only, allow_missing=True), store, options
-        )
+        made = make_plan(suite, store, only=options.only, allow_missing=True)
+        print_plan(console, made, store, options)
+        for need in metric_needs(suite) if made.left else ():
+            if need.state == "missing":
+                why = "; ".join(text for text in (need.found, need.get) if text)
+                line = f"not scored without {need.what}: {why}"
+                console.print(line, highlight=False, markup=False, soft_wrap=True)
         return 0
 
     return for_each_suite(options, plan)

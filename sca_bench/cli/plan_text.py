@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 
 from sca_bench.engine.forecast import forward_counts as fw
-from sca_bench.engine.forecast.budget import in_words
 from sca_bench.engine.forecast.costs import PlanCosts
 from sca_bench.engine.forecast.gpu_hours import (
     Operations,
@@ -16,7 +15,7 @@ from sca_bench.engine.forecast.gpu_hours import (
     peak_gib,
 )
 from sca_bench.engine.forecast.wall_time import TimeForecast, forecast_time
-from sca_bench.output import text_table
+from sca_bench.output import in_words, text_table
 from sca_bench.study.keys.cell import Cell
 from sca_bench.study.plan.plan import Group, Job, Plan
 from sca_bench.study.plan.schedule import Machine, Schedule, make_schedule

@@ -9,13 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sca_bench.cli import Commands
+    from sca_bench.cli.frame import Commands, Parser
     from sca_bench.study.runs.store import Store
 
 
-def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
+def add_parser(commands: Commands, common: Parser) -> None:
     """Add `report` to the command line."""
-    report = commands.add_parser("report", parents=[common], help="write tables, plots, gallery")
+    report = commands.add_parser(
+        "report",
+        parents=[common],
+        help="write tables, plots, verdicts and a gallery of captions",
+        examples=(
+            "report                          # every suite that was run",
+            "report mixer_layers --out reports --limit-mb 20",
+        ),
+    )
     report.add_argument("suites", nargs="*", metavar="SUITE", help="names or files (all)")
     report.add_argument("--out", default="reports", metavar="DIR", help="reports folder (reports)")
     report.add_argument("--tracking-uri", metavar="URI", help="MLflow (SQLite in the runs folder)")

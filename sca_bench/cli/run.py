@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sca_bench.cli.frame import CALL
 from sca_bench.cli.track import add_mirror_arguments, command_line, runs_dir_flag, tracker
-from sca_bench.output import text_table
+from sca_bench.output import in_words, num_text, text_table
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sca_bench.cli import Commands
+    from sca_bench.cli.frame import Commands, Parser
     from sca_bench.engine.forecast.budget import Budget
     from sca_bench.study.plan.plan import Plan
     from sca_bench.study.runs.record import SuiteManifest
@@ -21,9 +23,20 @@ if TYPE_CHECKING:
     from sca_bench.study.suite.suite import Suite
 
 
-def add_parser(commands: Commands, suite: argparse.ArgumentParser) -> None:
+def add_parser(commands: Commands, suite: Parser) -> None:
     """Add `run` to the command line."""
-    run = commands.add_parser("run", parents=[suite], help="run what is not done of a suite")
+    run = commands.add_parser(
+        "run",
+        parents=[suite],
+        help="run what is not done of a suite",
+        description="Run what is not done yet of a suite, or of every suite of a folder, and score "
+        "it. Ctrl-C stops it; the same command goes on.",
+        examples=(
+            "run mixer_layers",
+            "run mixer_layers --only num_layers=2 --seeds 0 --set train.steps=20",
+            "run ablations --budget 2h",
+        ),
+    )
     add_mirror_arguments(run)
     run.add_argument(
         "--rescore", action="store_true", help="try again what metrics could not be computed"
@@ -68,9 +81,10 @@ def _run(
     manifest = manifest_of(whole, store, line, created)
     stages = sum(job.state == "to run" for job in plan.stages)
     console.print(
-        f"{suite.spec.suite} (profile {suite.profile}): {len(plan.cells)} cells x "
-        f"{len(suite.seeds)} seeds = {len(plan.jobs)} runs, {plan.num_done} done, "
-        f"{len(plan.left) - stages} to run" + (f", after {stages} stages" if stages else ""),
+        f"{suite.spec.suite} (profile {suite.profile}): {num_text(len(plan.cells), 'cell')} x "
+        f"{num_text(len(suite.seeds), 'seed')} = {num_text(len(plan.jobs), 'run')}, "
+        f"{plan.num_done} done, {len(plan.left) - stages} to run"
+        + (f", after {num_text(stages, 'stage')}" if stages else ""),
         highlight=False,
         soft_wrap=True,
     )
@@ -82,6 +96,7 @@ def _run(
         say(lacking)
     failed: dict[str, str] = {}
     postponed: dict[str, str] = {}
+    logs: dict[str, Path] = {}
     records = [store.record(job.cell.cell_id, job.seed) for job in plan.jobs]
     again = options.rescore
     scored = [r and is_scored(r, suite.metrics, suite.subsets, again=again) for r in records]
@@ -95,7 +110,7 @@ def _run(
             plan = repaired_plan(lambda: make_plan(suite, store, only=options.only), store, say)
             store.save_manifest(manifest)  # a report shows what there is, even of a stopped run
             until = None if budget_s is None else started + budget_s
-            failed, postponed = _work(plan, store, manifest, console, options, line, until)
+            failed, postponed, logs = _work(plan, store, manifest, console, options, line, until)
             score_runs(store, plan.jobs, suite.metrics, say, suite.subsets, again=again)
             if not options.no_mlflow:
                 _mirror(store, manifest, options, console)
@@ -111,15 +126,25 @@ def _run(
         say(f"nothing to do: every run is done ({seconds:.1f} s, 0 training steps, 0 forwards)")
     else:
         finished = len(plan.left) - len(failed) - len(postponed)
-        say(f"{finished} runs finished in {seconds:.0f} s")
+        say(f"{num_text(finished, 'run')} finished in {in_words(seconds)}")
     for name, reason in failed.items():
         say(f"FAILED {name}: {reason}")
+        if name in logs and str(logs[name]) not in reason:
+            say(f"  see {logs[name]}")
     for name, reason in postponed.items():
         say(f"NOT STARTED {name}: {reason}")
     if postponed:
         say("run the same command again, with more of a --budget where that is too little")
-    say(f"next: python -m sca_bench report{runs_dir_flag(store)}")
+    if failed:
+        say(f"run again what failed: {line}")
+    if any(_is_done(store, job.cell.cell_id, job.seed) for job in plan.jobs):
+        say(f"next: {CALL} report{runs_dir_flag(store)}")
     return 1 if failed or postponed else 0
+
+
+def _is_done(store: Store, cell_id: str, seed: int) -> bool:
+    record = store.record(cell_id, seed)
+    return record is not None and record.status == "done"
 
 
 def _work(
@@ -130,10 +155,13 @@ def _work(
     options: argparse.Namespace,
     line: str,
     until: float | None,
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Run what is left; return job name -> reason for what failed, and for what was not started."""
+) -> tuple[dict[str, str], dict[str, str], dict[str, Path]]:
+    """Run what is left; return job name -> reason for what failed, and for what was not started.
+
+    The third is job name -> log of what failed in a process of its own.
+    """
     if not plan.left:
-        return {}, {}
+        return {}, {}, {}
     from sca_bench.engine.launch.guard import Interrupted
     from sca_bench.engine.launch.launcher import Launcher
 
@@ -151,7 +179,7 @@ def _work(
             highlight=False,
             soft_wrap=True,
         )
-        return failed, budget.postponed if budget is not None else {}
+        return failed, budget.postponed if budget is not None else {}, launcher.logs
     except Interrupted as error:
         console.print(f"stopped by {error}; run the same command again to go on", highlight=False)
         raise SystemExit(128 + error.number) from None
@@ -179,8 +207,10 @@ def _mirror(
 
 def _print_scores(console: Console, plan: Plan, store: Store) -> None:
     """Print one line per cell: the first metric, mean over the seeds that are done."""
+    from sca_bench.report.names import metric_label, show_score
+
     metric = plan.suite.metrics[0]
-    table = text_table("cell", f"{metric} (mean)", "runs")
+    table = text_table("cell", f"{metric_label(metric)} (mean)", "runs")
     for cell in plan.cells:
         values, ended = [], []
         for seed in plan.suite.seeds:
@@ -189,7 +219,7 @@ def _print_scores(console: Console, plan: Plan, store: Store) -> None:
             score = record.scores.get(metric) if record else None
             if score is not None and score.value is not None:
                 values.append(score.value)
-        mean = f"{sum(values) / len(values):.3f}" if values else "-"
+        mean = show_score(sum(values) / len(values), metric=metric) if values else "-"
         states = ", ".join(f"{ended.count(s)} {s}" for s in dict.fromkeys(ended))
         table.add_row(cell.name, mean, states)
     console.print(table)

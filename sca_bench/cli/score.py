@@ -12,13 +12,24 @@ from sca_bench.errors import InputError
 from sca_bench.output import takes_any_sign
 
 if TYPE_CHECKING:
-    from sca_bench.cli import Commands
+    from sca_bench.cli.frame import Commands
 
 
 def add_parser(commands: Commands) -> None:
     """Add `score` to the command line."""
-    score = commands.add_parser("score", help="score a predictions file, print JSON")
-    score.add_argument("file")
+    score = commands.add_parser(
+        "score",
+        help="score a predictions file, print JSON",
+        description="Compute metrics of captions in a file and print them as JSON, in natural "
+        "units: CIDEr-D ends at 10, nearly all others at 1.",
+        examples=(
+            "score predictions.jsonl --metrics cider_d,meteor",
+            "score predictions.jsonl --subset one_per_image=first_of_image",
+            "score detections.jsonl --regions runs/cells/ID/seed-0/predictions.jsonl",
+        ),
+    )
+    what = "captions with their references (JSON Lines, or COCO's results layout as .json)"
+    score.add_argument("file", metavar="FILE", help=what)
     score.add_argument(
         "--metrics", metavar="NAME,NAME", help="metrics, see `list metrics` (the common ones)"
     )
@@ -52,7 +63,7 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Print the scores; return 1 where a value is not the one that the field's own scorers give."""
     import json
 
-    from sca_bench.metrics.coco_caption.check_against_reference import TOLERANCE
+    from sca_bench.metrics.score import TOLERANCE
     from sca_bench.metrics.score_file import score_detections, score_file
 
     metrics = None if options.metrics is None else options.metrics.split(",")

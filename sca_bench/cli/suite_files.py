@@ -13,9 +13,9 @@ from pathlib import Path
 from rich.console import Console
 
 from sca_bench.errors import InputError, PathNotGiven, at, did_you_mean
-from sca_bench.metrics.registry import get_metric
-from sca_bench.metrics.value_names import MEAN_OF_SLOTS, SEEN, TRAIN, ValueName, values_of
-from sca_bench.output import text_console
+from sca_bench.metrics.registry import get_metric, values_of
+from sca_bench.metrics.value_names import MEAN_OF_SLOTS, SEEN, TRAIN, ValueName
+from sca_bench.output import in_words, num_text, text_console
 from sca_bench.scene_grammar import SLOTS as SLOTS_OF_SCENES
 from sca_bench.study.plan.manifest import check_name
 from sca_bench.study.runs.store import Store
@@ -62,11 +62,12 @@ def for_each_suite(options: argparse.Namespace, work: SuiteWork) -> int:
             console.print(f"skipped: {error}", highlight=False, markup=False, soft_wrap=True)
         except InputError as error:
             codes.append(2)
-            print(error, file=sys.stderr)
+            for fault in (error, *error.others):
+                print(fault, file=sys.stderr)
     good = codes.count(0)
     console.print(
-        f"{good} of {len(files)} suites all right, {len(codes) - good} with failures, "
-        f"{len(skipped)} skipped for want of a path, in {time.monotonic() - started:.0f} s",
+        f"{good} of {num_text(len(files), 'suite')} all right, {len(codes) - good} with failures, "
+        f"{len(skipped)} skipped for want of a path, in {in_words(time.monotonic() - started)}",
         highlight=False,
         soft_wrap=True,
     )

@@ -7,30 +7,32 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sca_bench.cli.frame import CALL, add_profile_and_set
 from sca_bench.cli.track import add_mirror_arguments, command_line, runs_dir_flag, tracker
 from sca_bench.errors import InputError
-from sca_bench.output import text_console, text_table
+from sca_bench.output import in_words, num_text, text_console, text_table
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sca_bench.cli import Commands
+    from sca_bench.cli.frame import Commands, Parser
     from sca_bench.engine.sweep.sweeper import Ended, Sweeper
     from sca_bench.study.plan.plan import Plan
     from sca_bench.study.runs.store import Store
     from sca_bench.study.suite.sweep import Sweep
 
 
-def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
+def add_parser(commands: Commands, common: Parser) -> None:
     """Add `sweep` to the command line."""
     sweep = commands.add_parser(
-        "sweep", parents=[common], help="search settings with Optuna; the best is run again on test"
+        "sweep",
+        parents=[common],
+        help="search settings with Optuna; the best is run again on test",
+        examples=("sweep lr_depth", "sweep lr_depth --trials 12 --set train.steps=100"),
     )
-    sweep.add_argument(
-        "suite", metavar="SWEEP", help="a sweep's YAML file, or a shipped one's name"
-    )
-    sweep.add_argument("--profile", help="tiny, small, paper, ... (the sweep's own)")
-    sweep.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="overrides")
+    what = "a sweep's YAML file, or a shipped one's name (`list suites`)"
+    sweep.add_argument("suite", metavar="SWEEP", help=what)
+    add_profile_and_set(sweep)
     sweep.add_argument("--trials", type=int, metavar="N", help="trials in place of the sweep's")
     add_mirror_arguments(sweep)
     sweep.set_defaults(execute=command)
@@ -42,16 +44,19 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     from sca_bench.study.plan.manifest import check_name
     from sca_bench.study.runs.store import Store
     from sca_bench.study.suite.sweep import CONFIRMED, load_sweep
+    from sca_bench.study.suite.yaml_values import fault_lines
 
     if options.trials is not None and options.trials < 1:
         raise InputError("--trials", str(options.trials), "expected a number above 0")
     console = text_console()
-    sweep = load_sweep(
-        suite_path(options.suite, console),
-        profile=options.profile,
-        overrides=options.overrides,
-        trials=options.trials,
-    )
+    file = suite_path(options.suite, console)
+    with fault_lines(file):
+        sweep = load_sweep(
+            file,
+            profile=options.profile,
+            overrides=options.overrides,
+            trials=options.trials,
+        )
     line = command_line(words)
     from sca_bench.engine.sweep.optuna_study import check_objectives
 
@@ -107,7 +112,7 @@ class _Command:
             self._say(f"FAILED {name}: {reason}")
         for trial in sweeper.failed:
             self._say(f"FAILED #{trial.number}: {trial.user_attrs.get('reason', '')}")
-        self._say(f"next: python -m sca_bench report{runs_dir_flag(self.store)}")
+        self._say(f"next: {CALL} report{runs_dir_flag(self.store)}")
         return 1 if failed or sweeper.failed else 0
 
     def _search(self, sweeper: Sweeper) -> Mapping[str, str]:
@@ -168,7 +173,7 @@ class _Command:
     def _values(self, trial: Ended) -> str:
         objectives = self.sweep.spec.objectives
         pairs = zip(objectives, trial.values or (), strict=False)
-        return ", ".join(f"{o.metric} {v:.4g}" for o, v in pairs)
+        return ", ".join(f"{o.metric} {_shown(v, o.metric)}" for o, v in pairs)
 
     def _summary(self, sweeper: Sweeper, started: float) -> None:
         import statistics
@@ -179,7 +184,8 @@ class _Command:
         states = [trial.state.name.lower() for trial in ended]
         counts = ", ".join(f"{states.count(s)} {s}" for s in sorted(set(states)))
         seconds = time.monotonic() - started
-        self._say(f"{len(ended)} trials ({counts}), {sweeper.launched} runs in {seconds:.0f} s")
+        trials, runs = num_text(len(ended), "trial"), num_text(sweeper.launched, "run")
+        self._say(f"{trials} ({counts}), {runs} in {in_words(seconds)}")
         if not sweeper.launched:
             self._say("nothing to do: every trial has ended (0 training steps, 0 forwards)")
         if not best:
@@ -204,11 +210,20 @@ class _Command:
                     and score.value is not None
                 ]
                 before = chosen.scores.get(metric) if chosen else None
-                seen = f"{before.value:.3f}" if before and before.value is not None else "-"
-                mean = f"{statistics.fmean(values):.3f}" if values else "-"
-                each = ", ".join(f"{value:.3f}" for value in values)
+                chosen_value = None if before is None else before.value
+                seen = "-" if chosen_value is None else _shown(chosen_value, metric)
+                mean = _shown(statistics.fmean(values), metric) if values else "-"
+                each = ", ".join(_shown(value, metric) for value in values)
                 table.add_row(cell.name, metric, seen, mean, each)
         self.console.print(table)
 
     def _say(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _shown(value: float, metric: str) -> str:
+    """Return a value as reports show it: a score times 100, a cost as it is."""
+    from sca_bench.metrics.registry import spec_of_value
+    from sca_bench.report.names import show_score
+
+    return show_score(value, metric=metric) if spec_of_value(metric) else f"{value:.4g}"

@@ -6,23 +6,35 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from sca_bench.cli.frame import CALL, Actions, add_runs_dir
 from sca_bench.errors import InputError
 from sca_bench.files import name_text
+from sca_bench.output import num_text
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sca_bench.cli import Commands
+    from sca_bench.cli.frame import Commands
     from sca_bench.engine.mlflow_mirror import Tracker
     from sca_bench.study.runs.record import SuiteManifest
     from sca_bench.study.runs.store import Store
 
 
-def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
+def add_parser(commands: Commands) -> None:
     """Add `track` to the command line."""
-    track = commands.add_parser("track", parents=[common], help="the MLflow mirror")
-    track.add_argument("action", choices=["sync"])
-    track.add_argument("--tracking-uri", metavar="URI")
+    track = commands.add_parser(
+        "track",
+        help="the MLflow mirror",
+        description="MLflow shows a mirror of the runs folder, which can be rebuilt at any time.",
+        examples=("track sync",),
+    )
+    sync = Actions(track).add(
+        "sync",
+        "rebuild MLflow's mirror of every suite of a runs folder",
+        ("track sync", "track sync --runs-dir runs --tracking-uri http://localhost:5000"),
+    )
+    sync.add("--tracking-uri", metavar="URI", help="MLflow (SQLite in the runs folder)")
+    add_runs_dir(sync)
     track.set_defaults(execute=command)
 
 
@@ -39,7 +51,7 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
         raise InputError(store.root, "", "no suite was run here", "run one first")
     uri = options.tracking_uri or default_uri(store)
     count = sync(store, uri, print)
-    print(f"{count} of {wanted} suites mirrored")
+    print(f"{count} of {num_text(wanted, 'suite')} mirrored")
     if count and uri.startswith("sqlite"):  # any other may hold credentials
         print(f"see them: mlflow ui --backend-store-uri {shlex.quote(uri)}")
     return 0 if count == wanted else 1
@@ -87,4 +99,4 @@ def command_line(words: Sequence[str]) -> str:
         elif word.startswith("--tracking-uri="):
             word = "--tracking-uri=..."
         kept.append(name_text(word))
-    return "python -m sca_bench " + shlex.join(kept)
+    return f"{CALL} {shlex.join(kept)}"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sca_bench.errors import InputError
 from sca_bench.formats.pixels import read_picture
 from sca_bench.formats.texts import foreign_path
-from sca_bench.settings.data import INDEX_FOLDER
+from sca_bench.settings.splits import INDEX_FOLDER
 from sca_bench.types import ImageRecord
 from sca_bench.walk import is_hidden
 

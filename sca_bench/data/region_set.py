@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sca_bench.data.image_files import load_image_file, missing_image
 from sca_bench.errors import InputError
 from sca_bench.formats.pixels import counted, notes_on
-from sca_bench.settings.data import Task
+from sca_bench.settings.splits import Task
 from sca_bench.types import ImageRecord, Region
 
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
+from sca_bench.data.readers.regions import read_texts
 from sca_bench.embedded import lm_training
 from sca_bench.embedded.lm_text import read_captions, read_image_ids, read_phrases
 from sca_bench.embedded.lm_training import (
@@ -207,25 +208,31 @@ def train_caption_lm(
 
 
 def build_caption_lm(
-    captions_file: Path,
+    captions_file: Path | None,
     phrase_files: Sequence[Path],
     excluded_files: Sequence[Path],
     out: Path,
     recipe: CaptionLmRecipe | None = None,
     say: Callable[[str], None] = print,
     *,
+    tables: Sequence[Path] = (),
+    split: str | None = None,
     threads: int = 1,
 ) -> None:
     """Train on files and write a transformers directory with `recipe.json` beside the weights.
 
     Args:
-        captions_file: COCO-layout captions.
+        captions_file: COCO-layout captions; None where tables hold them.
         phrase_files: Region descriptions in Visual Genome's layout, or COCO-layout annotations,
             whose category names are the phrases.
         excluded_files: Lists of images whose captions are left out (test images, above all).
         out: A new folder.
         recipe: The settings.
         say: Takes progress lines.
+        tables: Tables of regions (`regions.jsonl`, `regions.csv`). Their captions are captions and
+            phrases: sentences to say, of words that all count.
+        split: Rows of which split of the tables are read, as the reader `regions` divides them;
+            all if None.
         threads: CPU threads; their number may move the last digits of the weights.
 
     Raises:
@@ -239,8 +246,11 @@ def build_caption_lm(
     if out.exists():
         raise InputError("--out", str(out), "exists already", "name a new folder")
     excluded = {file: read_image_ids(file) for file in excluded_files}
-    captions, left_out = read_captions(captions_file, excluded)
-    phrases = sorted({phrase for file in phrase_files for phrase in read_phrases(file)})
+    captions, left_out = [text for table in tables for text in read_texts(table, split)], 0
+    phrases = sorted({*captions, *(text for file in phrase_files for text in read_phrases(file))})
+    if captions_file is not None:
+        sentences, left_out = read_captions(captions_file, excluded)
+        captions = [*sentences, *captions]
     say(
         f"{len(captions)} captions ({left_out} of excluded images left out), {len(phrases)} phrases"
     )
@@ -253,7 +263,8 @@ def build_caption_lm(
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     roles = {
-        "captions": [captions_file],
+        "captions": [] if captions_file is None else [captions_file],
+        "regions": tables,
         "phrases": phrase_files,
         "excluded_images": excluded_files,
     }
@@ -264,6 +275,7 @@ def build_caption_lm(
             for role, files in roles.items()
             for file in files
         ],
+        **({"regions_split": split} if tables else {}),
         "num_captions": len(captions),
         "num_captions_left_out": left_out,
         "num_phrases": len(phrases),

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sca_bench.data.readers.scenes import IMAGE_SIDE_PX, SceneRegion, render_scene
-from sca_bench.models.sam.sam import PIXEL_MEAN, PIXEL_STD
+from sca_bench.specs.encoders import IMAGENET
 
 CROP_SIDE = 12
 """Rows and columns of the mask crop, which is stretched to the object's box."""
@@ -78,7 +78,7 @@ def _measured(seed: int) -> _Scene:
 def load_scenes(seeds: Iterable[int]) -> SamScenes:
     """Render the scenes of these seeds for SAM; the scenes used last are remembered."""
     scenes = [_measured(seed) for seed in seeds]
-    mean, std = (torch.tensor(x).reshape(1, 3, 1, 1) for x in (PIXEL_MEAN, PIXEL_STD))
+    mean, std = (torch.tensor(x).reshape(1, 3, 1, 1) for x in IMAGENET)
     images = torch.from_numpy(np.stack([scene.image_HW3.transpose(2, 0, 1) for scene in scenes]))
     return SamScenes(
         (images.float() - mean) / std,

@@ -29,8 +29,8 @@ from sca_bench.embedded.sam_data import (
     descriptor_weights,
     load_scenes,
 )
-from sca_bench.models.sam.dims import sam_dims
 from sca_bench.models.sam.sam import Sam, build_sam
+from sca_bench.specs.encoders import sam_dims
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,7 @@ class SamRecipe:
 
     def as_dict(self) -> dict[str, object]:
         """Return all settings, the model's sizes included."""
-        dims = asdict(sam_dims(self.size))
-        del dims["tiny_vit"]  # no recipe trains one
-        settings = asdict(self) | {"dims": dims}
+        settings = asdict(self) | {"dims": asdict(sam_dims(self.size))}
         del settings["size"]  # a name; the dims say what it means
         return settings | {"descriptor_groups": GROUPS}
 

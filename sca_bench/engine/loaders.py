@@ -53,6 +53,7 @@ def make_dataset(
     return RegionDataset(
         sets[split],
         image_size=image_size,
+        pixels=cell.encoder.pixel_stats,
         prompt=cell.prompt(split),
         prompt_seed=settings.eval.prompt_seed,
         regions_per_image=settings.train.regions_per_image,

@@ -19,11 +19,11 @@ from sca_bench.errors import InputError, at
 from sca_bench.files import write_atomic
 from sca_bench.metrics.coco_caption.ptb_tokenizer import canonical
 from sca_bench.metrics.protocol import ImageSource
-from sca_bench.metrics.registry import get_metric, is_outdated
+from sca_bench.metrics.registry import get_metric, is_outdated, values_of
 from sca_bench.metrics.rows import CaptionRow, read_rows
 from sca_bench.metrics.score import Scorer, ScoreResult
 from sca_bench.metrics.subsets import subset_digest, subset_rows
-from sca_bench.metrics.value_names import SEEN, TRAIN, ValueName, values_of
+from sca_bench.metrics.value_names import SEEN, TRAIN, ValueName
 from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.study.plan.plan import Job
 from sca_bench.study.runs.record import RunRecord, Score
@@ -237,7 +237,7 @@ def _train_scores(
     """
     path = folder / TRAIN_PREDICTIONS
     train = read_rows(path)
-    wanted = [m for m in metrics if get_metric(m).family in ("exact_match", "macro_recall")]
+    wanted = [metric for metric in metrics if get_metric(metric).of_training]
     wanted = wanted or ["exact_match"]
     known = {canonical(reference) for row in train for reference in row.references}
     seen = [row for row in captioned if any(canonical(r) in known for r in row.references)]

@@ -136,6 +136,21 @@ def notes_on(path: Path, stated_hw: tuple[int, int] | None = None) -> tuple[str,
     return (UPRIGHT if facts.is_upright(stated_hw, (0.0, 0.0)) else AS_STORED, *notes)
 
 
+def upright_hw(path: Path) -> tuple[int, int]:
+    """Return height and width of a picture as it is read where no annotation states its size.
+
+    Raises:
+        InputError: No such file, or its header cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            return _facts(image, path).upright_hw
+    except FileNotFoundError:
+        raise InputError(path, "", "no such image") from None
+    except Exception as fault:  # a damaged picture can raise anything
+        raise _damaged(path, fault) from None
+
+
 def counted(notes: Iterable[tuple[str, ...]]) -> str:
     """Return in one line how many pictures have which note; empty where none has one."""
     counts = Counter(note for those in notes for note in those)

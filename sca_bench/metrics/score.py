@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
@@ -13,40 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sca_bench.errors import NotComputed
-from sca_bench.metrics.coco_caption.check_against_reference import largest_differences
-from sca_bench.metrics.coco_caption.java import Java, find_java
-from sca_bench.metrics.coco_caption.meteor import Meteor
-from sca_bench.metrics.coco_caption.meteor_formula import meteor_scores
-from sca_bench.metrics.coco_caption.references import ReferenceIndex
-from sca_bench.metrics.coco_caption.spice import corenlp_folder, spice
-from sca_bench.metrics.coco_caption.token_cache import TokenCache
 from sca_bench.metrics.protocol import Context, ImageSource, Scored
-from sca_bench.metrics.registry import METRICS, MetricSpec, get_metric
+from sca_bench.metrics.registry import (
+    MetricSpec,
+    corpus_value,
+    get_metric,
+    spec_of_value,
+    values_of,
+)
 from sca_bench.metrics.rows import CaptionRow, check_rows
+from sca_bench.metrics.shared import Shared
 from sca_bench.metrics.signature import Signature, region_set_hash
-from sca_bench.metrics.value_names import ValueName, values_of
+from sca_bench.metrics.value_names import ValueName
+from sca_bench.plugins import attribute
 
-# An index of 40,000 regions with five references takes about 150 MiB, their tokens half of it.
-_KEPT_REFERENCE_SETS, _KEPT_INDICES = 4, 2
-_NEEDS_TOKENS = frozenset({"cider_d", "meteor", "bleu", "rouge_l", "spice"})
-_Field = tuple[float, list[float]]
-
-
-class _References:
-    """Tokenised references of each region, and their index once it is asked for."""
-
-    def __init__(self, groups: list[list[str]]) -> None:
-        self.groups = groups
-        self.cached_index: ReferenceIndex | None = None
-
-    @property
-    def index(self) -> ReferenceIndex:
-        if self.cached_index is None:
-            self.cached_index = ReferenceIndex(self.groups)
-        return self.cached_index
-
-
-_Tokens = tuple[_References, list[str]]
+TOLERANCE = 1e-9
+"""Largest difference from another program's value that `score --check` lets pass."""
+_OF_SUMS = 1e-6
+"""Largest difference between a corpus value and that of its regions' statistics, summed."""
+_Doubts = Callable[[Mapping[str, float | None], Sequence[CaptionRow]], Iterable[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +43,8 @@ class ScoreResult:
         per_region: Key -> one value per row, in the order of the rows. Keys whose value is computed
             from a part of the rows only (`slot_by_objects/2/...`) have none. A corpus-level value
             (METEOR, BLEU) is not the mean of its regions' values.
-        statistics: What corpus-level values are made of (`coco_caption.corpus_scores`): `bleu`,
-            (regions, 10), and `meteor`, (regions, 23), where computed.
+        statistics: What corpus values are made of, by `MetricSpec.statistics_name`: (regions, K),
+            where a metric gave them.
         signatures: Signature of every computed value.
         not_computed: Key -> reason of every value that is None.
         notes: What a reader should know before believing a value.
@@ -116,12 +100,8 @@ class Scorer:
     """
 
     def __init__(self, timeout_s: float = 600.0) -> None:
-        self._timeout_s = timeout_s
-        self._java: Java | None = None
-        self._meteor: Meteor | None = None
-        self._tokens = TokenCache(timeout_s)
+        self.shared = Shared(timeout_s)
         self._memory: dict[str, Any] = {}
-        self._references: OrderedDict[tuple[tuple[str, ...], ...], _References] = OrderedDict()
 
     def __enter__(self) -> Scorer:
         return self
@@ -135,17 +115,18 @@ class Scorer:
         self.close()
 
     def close(self) -> None:
-        """End the METEOR process, if there is one, and forget what was kept."""
+        """End the METEOR process, if there is one, and close and forget what was kept."""
+        for kept in self._memory.values():
+            if callable(close := getattr(kept, "close", None)):
+                with contextlib.suppress(Exception):
+                    close()
         self._memory.clear()
-        if self._meteor is not None:
-            self._meteor.close()
-            self._meteor = None
+        self.shared.close()
 
     @property
     def meteor_pid(self) -> int | None:
         """Process id of the METEOR process, if one runs."""
-        process = self._meteor.process if self._meteor else None
-        return process.pid if process else None
+        return self.shared.meteor_pid
 
     def score(
         self,
@@ -170,114 +151,120 @@ class Scorer:
         specs = {name: get_metric(name) for name in metrics}
         check_rows(rows)
         run = _Run(rows, ScoreResult())
-        families = {spec.family for spec in specs.values() if not spec.compute}
-        tokens: Callable[[], _Tokens] | None = None
-        if families & _NEEDS_TOKENS:
-            tokens = self._tokens_once(rows, with_meteor="meteor" in families)
-        bleu: dict[str, _Field] | None = None
-        # METEOR last: its process loads its tables while the others are computed.
-        for name, spec in sorted(specs.items(), key=lambda item: item[1].family == "meteor"):
-            keys = values_of(name)
+
+        def context(name: str) -> Context:
+            return Context(name, images, self._memory, self.shared)
+
+        for name, spec in specs.items():
+            if spec.prepare and not spec.fault:
+                with contextlib.suppress(Exception, SystemExit):  # the computation says it
+                    attribute(spec.prepare)(context(name))
+        # What was begun in the background goes on while the others are computed.
+        for name, spec in sorted(specs.items(), key=lambda item: bool(item[1].prepare)):
             try:
-                if spec.compute or tokens is None:
-                    run.add_all(spec, spec.values(rows, Context(name, images, self._memory)))
-                elif spec.family == "bleu":
-                    bleu = bleu or _bleu(tokens(), run.result)
-                    for key in keys:
-                        run.add(METRICS[key], key, *bleu[key])
-                else:
-                    run.add(spec, name, *self._field_score(spec, tokens, run.result))
+                run.add_all(spec, _computed(spec, rows, context(name)))
             except Exception as error:  # whatever a scorer or model raises: the others go on
                 known = isinstance(error, NotComputed)
                 reason = str(error) if known else f"{type(error).__name__}: {error}"
-                for key in keys:
+                for key in values_of(name):
                     run.result.values[key] = None
                     run.result.not_computed[key] = reason
-        run.remark()
+        run.remark(specs.values())
         return run.result
 
     def check(self, rows: Sequence[CaptionRow], result: ScoreResult) -> dict[str, float]:
-        """Compute a result's values again with pycocoevalcap's own scorers and METEOR's jar.
+        """Compute a result's values again by other programs: pycocoevalcap's own, METEOR's jar.
 
         Args:
             rows: The rows scored.
             result: What `score` returned for them.
 
         Returns:
-            For each value that the field's scorers compute, and that was computed, the largest
+            For each value that was computed and that another program computes, too, the largest
             absolute difference over regions and corpus.
 
         Raises:
-            NotComputed: A scorer that gave a value before fails now.
+            NotComputed: A program that gave a value before fails now.
         """
-        references, captions = self._tokenise(rows, with_meteor="meteor" in result.per_region)
-        assert self._java is not None
-        meteor = self._meteor_process(self._java)
-        return largest_differences(
-            references.groups, captions, result.values, result.per_region, meteor
+        rows = list(rows)
+        programs: dict[str, MetricSpec] = {}
+        for key, value in result.values.items():
+            spec = spec_of_value(key)
+            if value is not None and spec is not None and spec.reference:
+                programs.setdefault(spec.reference, spec)
+        largest: dict[str, float] = {}
+        for address, spec in programs.items():
+            context = Context(spec.name, None, self._memory, self.shared)
+            for one in attribute(address)(rows, context):
+                value, ours = result.values.get(one.key), result.per_region.get(one.key, [])
+                if value is not None:
+                    pairs = zip(ours, one.per_region, strict=True)
+                    largest[one.key] = max(abs(value - one.value), *(abs(a - b) for a, b in pairs))
+        return largest
+
+
+def _computed(spec: MetricSpec, rows: Sequence[CaptionRow], context: Context) -> Sequence[Scored]:
+    """Import a metric's computation and return what it gives for some rows.
+
+    Raises:
+        NotComputed: It cannot be computed here. Whatever another package's computation raises
+            becomes a reason, too, and so does a result that is not of the protocol.
+    """
+    if spec.fault:
+        raise NotComputed(spec.fault)
+    if spec.is_own:
+        own: Sequence[Scored] = attribute(spec.compute)(rows, context)
+        return own
+    try:
+        scored = list(attribute(spec.compute)(rows, context))
+    except NotComputed:
+        raise
+    except (Exception, SystemExit) as error:  # it may leave; the run and other metrics go on
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise NotComputed(f"{spec.compute} raised {reason}") from error
+    wanted = values_of(context.name)
+    for one in scored:
+        if not isinstance(one, Scored):
+            raise NotComputed(f"{spec.compute} gave {type(one).__name__}, expected Scored")
+        part_of_it = one.key == context.name or one.key.startswith(f"{context.name}.")
+        other = spec_of_value(one.key) if one.key in wanted else None
+        if not part_of_it and (other is None or other.compute != spec.compute):
+            raise NotComputed(f"{spec.compute} gave {one.key!r}, expected {context.name!r}")
+        _check_statistics(spec, one)
+    statistics = [one.statistics for one in scored if one.statistics is not None]
+    if any(not np.array_equal(statistics[0], other) for other in statistics[1:]):
+        raise NotComputed(f"{spec.compute} gave several statistics, expected one for all values")
+    given = {one.key for one in scored}
+    for key in wanted:
+        if key not in given:
+            raise NotComputed(f"{spec.compute} gave no value named {key!r}")
+    return scored
+
+
+def _check_statistics(spec: MetricSpec, one: Scored) -> None:
+    """Refuse statistics of which a report would make another value than the metric's."""
+    if one.statistics is None:
+        return
+    shape = np.shape(one.statistics)
+    if not spec.statistics:
+        raise NotComputed(f"{spec.compute} gave statistics, and names none: set statistics=")
+    if len(shape) != 2 or shape[0] != len(one.rows) or len(one.per_region) != len(one.rows):
+        raise NotComputed(
+            f"{spec.compute} gave statistics {shape} and {len(one.per_region)} values of regions "
+            f"for {len(one.rows)} rows, expected (rows, K) and a value of each"
         )
-
-    def _field_score(
-        self, spec: MetricSpec, tokens: Callable[[], _Tokens], result: ScoreResult
-    ) -> _Field:
-        if spec.family == "spice":
-            corenlp_folder()  # Say first what is missing for good.
-        references, captions = tokens()
-        if spec.family in ("cider_d", "rouge_l"):
-            index = references.index
-            score = index.cider_d if spec.family == "cider_d" else index.rouge_l
-            value, per_region = score(captions)
-            return value, per_region.tolist()
-        assert self._java is not None
-        if spec.family == "spice":
-            return spice(self._java, references.groups, captions, 36 * self._timeout_s)
-        statistics = self._meteor_process(self._java).statistics(references.groups, captions)
-        result.statistics["meteor"] = statistics
-        return float(meteor_scores(statistics.sum(axis=0))), meteor_scores(statistics).tolist()
-
-    def _meteor_process(self, java: Java) -> Meteor:
-        if self._meteor is None:
-            self._meteor = Meteor(java, self._timeout_s)
-        return self._meteor
-
-    def _tokens_once(self, rows: Sequence[CaptionRow], with_meteor: bool) -> Callable[[], _Tokens]:
-        """Return a function that tokenises on its first call and remembers tokens or failure."""
-        known: list[_Tokens | NotComputed] = []
-
-        def tokens() -> _Tokens:
-            if not known:
-                try:
-                    known.append(self._tokenise(rows, with_meteor))
-                except NotComputed as error:
-                    known.append(error)
-            if isinstance(known[0], NotComputed):
-                raise NotComputed(str(known[0]))
-            return known[0]
-
-        return tokens
-
-    def _tokenise(self, rows: Sequence[CaptionRow], with_meteor: bool) -> _Tokens:
-        if self._java is None:
-            self._java = find_java()
-        if with_meteor:
-            # A failure comes up again, as METEOR's own reason, when METEOR is asked for.
-            with contextlib.suppress(NotComputed):
-                self._meteor_process(self._java).start()
-        captions = [row.caption for row in rows]
-        key = tuple(row.references for row in rows)
-        if key in self._references:
-            self._references.move_to_end(key)
-            (tokens,) = self._tokens.tokenize(self._java, captions)
-            return self._references[key], tokens
-        flat = [text for group in key for text in group]
-        tokenised, tokens = self._tokens.tokenize(self._java, flat, captions)
-        texts = iter(tokenised)
-        self._references[key] = _References([[next(texts) for _ in group] for group in key])
-        while len(self._references) > _KEPT_REFERENCE_SETS:
-            self._references.popitem(last=False)
-        for old in list(self._references.values())[:-_KEPT_INDICES]:
-            old.cached_index = None
-        return self._references[key], tokens
+    try:
+        value = float(
+            corpus_value(one.key, np.asarray(one.statistics, np.float64).sum(0), shape[0])
+        )
+    except (Exception, SystemExit) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise NotComputed(f"{spec.statistics} raised {reason}") from error
+    if not abs(value - one.value) <= _OF_SUMS * max(1.0, abs(one.value)):
+        raise NotComputed(
+            f"{spec.statistics} gives {value:g} of all regions' statistics, and {spec.compute} "
+            f"{one.value:g}"
+        )
 
 
 class _Run:
@@ -286,10 +273,6 @@ class _Run:
     def __init__(self, rows: list[CaptionRow], result: ScoreResult) -> None:
         self.rows, self.result = rows, result
         self._region_set = region_set_hash(rows)
-
-    def add(self, spec: MetricSpec, key: str, value: float, per_region: list[float]) -> None:
-        """Add a value over all rows."""
-        self.add_all(spec, [Scored(key, value, per_region, self.rows)])
 
     def add_all(self, spec: MetricSpec, scored: Sequence[Scored]) -> None:
         """Add values, each with the rows it is computed from."""
@@ -304,30 +287,22 @@ class _Run:
             self.result.notes.extend(new)
             if whole and len(one.per_region) == len(self.rows):
                 self.result.per_region[one.key] = one.per_region
+            if whole and one.statistics is not None:
+                rows = np.asarray(one.statistics, dtype=np.float64)
+                self.result.statistics[spec.statistics_name] = rows
 
-    def remark(self) -> None:
-        """Note what makes a value doubtful."""
-        values, notes = self.result.values, self.result.notes
-        cider = values.get("cider_d")
-        if cider is not None and len(self.rows) == 1:
-            notes.append("cider_d: one region only, so every word's weight is log 1 = 0")
-        elif cider is not None and cider < 0.01:
-            for other in ("meteor", "rouge_l", "bleu_1"):
-                if (values.get(other) or 0.0) > 0.1:
-                    notes.append(
-                        f"cider_d is {cider:.4f} while {other} is {values[other]:.3f}: are the "
-                        "references the right ones, and do they differ from region to region?"
-                    )
-                    break
+    def remark(self, specs: Iterable[MetricSpec]) -> None:
+        """Note what makes a value doubtful beside the others."""
+        notes = self.result.notes
+        for address in dict.fromkeys(spec.doubts for spec in specs if spec.doubts):
+            try:
+                doubts: _Doubts = attribute(address)
+                notes.extend(map(str, doubts(dict(self.result.values), self.rows)))
+            except (Exception, SystemExit) as error:
+                notes.append(f"{address} raised {' '.join(f'{error!r}'.split())}")
         num_empty = sum(not row.caption.strip() for row in self.rows)
         if num_empty:
             notes.append(f"{num_empty} of {len(self.rows)} captions are empty")
-
-
-def _bleu(tokens: _Tokens, result: ScoreResult) -> dict[str, _Field]:
-    references, captions = tokens
-    values, per_region, result.statistics["bleu"] = references.index.bleu(captions)
-    return {f"bleu_{n}": (float(values[n - 1]), per_region[:, n - 1].tolist()) for n in range(1, 5)}
 
 
 def _finite(value: float) -> bool:

@@ -10,10 +10,9 @@ from sca_bench.errors import InputError, NotComputed, at
 from sca_bench.metrics.coco_caption.java import find_java
 from sca_bench.metrics.coco_caption.meteor import Meteor
 from sca_bench.metrics.coco_caption.ptb_tokenizer import ptb_tokenize, ptb_tokenize_groups
-from sca_bench.metrics.detection.dense_captions import dense_captions_map
+from sca_bench.metrics.detection.dense_captions import SPEC, dense_captions_map
 from sca_bench.metrics.detection.detections import read_described_boxes, read_detections
 from sca_bench.metrics.image_folder import FolderImages
-from sca_bench.metrics.registry import METRICS
 from sca_bench.metrics.rows import CaptionRow, read_rows
 from sca_bench.metrics.score import Scorer
 from sca_bench.metrics.subsets import subset_rows
@@ -73,7 +72,7 @@ def score_file(
     }
 
 
-DENSE_CAPTIONS = "dense_captions_map"
+DENSE_CAPTIONS = SPEC.name
 
 
 def score_detections(
@@ -125,7 +124,7 @@ def score_detections(
     except NotComputed as error:
         empty: dict[str, Any] = {"values": {DENSE_CAPTIONS: None}, "signatures": {}, "notes": []}
         return {**facts, **empty, "not_computed": {DENSE_CAPTIONS: str(error)}}
-    signature = METRICS[DENSE_CAPTIONS].sign(DENSE_CAPTIONS, rows)
+    signature = SPEC.sign(DENSE_CAPTIONS, rows)
     return {
         **facts,
         "num_merged_regions": scored.num_merged,

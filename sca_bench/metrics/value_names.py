@@ -68,11 +68,6 @@ class ValueName:
         return replace(self, part="")
 
 
-def values_of(metric: str) -> tuple[str, ...]:
-    """Return the values that asking for a metric always gives: four for `bleu`."""
-    return tuple(f"bleu_{n}" for n in range(1, 5)) if metric == "bleu" else (metric,)
-
-
 def signature_name(name: str) -> str:
     """Return what the signature of a value over all regions calls it.
 

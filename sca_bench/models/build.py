@@ -11,13 +11,14 @@ from torch import nn
 
 from sca_bench.errors import InputError
 from sca_bench.models.designs.parts import Design
-from sca_bench.models.sam.onnx_encoder import OnnxImageEncoder
+from sca_bench.models.sam.image_encoder import ImageEncoder, put_in_encoder
 from sca_bench.models.sam.region_encoder import RegionEncoder
-from sca_bench.models.sam.sam import ImageEncoder, Sam, build_sam, sam_dims
+from sca_bench.models.sam.sam import Sam, build_sam
 from sca_bench.models.sca import TASKS, ScaCaptioner, check_selection
 from sca_bench.models.text_decoder.decoder import TextDecoder
 from sca_bench.models.text_decoder.loading import load_text_decoder
 from sca_bench.settings import CellSettings
+from sca_bench.specs.encoders import in_sam, sam_dims
 from sca_bench.variants import get_variant, where_optional
 
 
@@ -85,20 +86,17 @@ def load_sam_parts(settings: CellSettings) -> SamParts:
     Raises:
         InputError: Weights cannot be read or do not fit.
     """
-    dims = sam_dims(settings.sam.size)
+    given, spec = settings.sam, in_sam(settings.encoder.type)
     encoder: ImageEncoder | None = None
-    if settings.encoder.path is not None:
-        encoder = OnnxImageEncoder(
-            settings.encoder.path,
-            image_size=dims.image_size,
-            embedding_shape=(dims.embed_dim, dims.grid, dims.grid),
-        )
+    if spec.build:
+        dims, seed = sam_dims(given.size), given.random_seed
+        encoder = put_in_encoder(spec, settings.encoder, dims, random_seed=seed)
     sam = build_sam(
-        dims,
-        weights=settings.sam.weights,
-        random_seed=settings.sam.random_seed,
+        given.size,
+        weights=given.weights,
+        random_seed=given.random_seed,
         image_encoder=encoder,
-        untrained_encoder=settings.encoder.type == "untrained",
+        untrained_encoder=spec.draws_weights,
     )
     return SamParts(sam)
 
@@ -127,7 +125,8 @@ def build_sca(settings: CellSettings, parts: FrozenParts | None = None) -> ScaCa
     text_decoder = parts.text_decoder
     if settings.text_decoder.trainable and shared:
         text_decoder = copy.deepcopy(text_decoder)
-    design: Design = spec.load_design()(mixer, dims)
+    own = {"options": settings.options} if spec.options else {}
+    design: Design = spec.load_design()(mixer, dims, **own)
     candidates = dims.num_mask_tokens - 1
     check_selection(design.queries.heads(candidates), candidates, settings.eval.select)
     projection = build_projection(settings.prefix.projection, dims.embed_dim, text_decoder.width)

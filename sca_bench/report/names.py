@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sca_bench.metrics.registry import MetricSpec, spec_of_value
-from sca_bench.metrics.value_names import SLOTS, ValueName, values_of
+from sca_bench.metrics.registry import MetricSpec, spec_of_value, values_of
+from sca_bench.metrics.value_names import SLOTS, ValueName
 
 SCALE = 100.0
 NO_VALUE = "–"  # noqa: RUF001 - an en dash reads as an empty field, a hyphen as a minus
@@ -179,3 +179,8 @@ def shown_number(value: float) -> str:
         if abs(value) >= limit * 0.9995:
             return f"{value / limit:.3g}{letter}"
     return f"{value:.3g}"
+
+
+def listed(labels: Sequence[str]) -> str:
+    """Return labels within a sentence, separated by commas."""
+    return ", ".join(label[:1].lower() + label[1:] for label in labels)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.files import write_atomic
-from sca_bench.report.figures.forest import forests, significance_marks
+from sca_bench.report.figures.plotted import PlottedSuite
 from sca_bench.report.figures.write_figures import write_pictures
 from sca_bench.report.findings.claims import ClaimResult, claim_results
 from sca_bench.report.findings.differences import Differences, differences
@@ -21,7 +21,7 @@ from sca_bench.report.page.suite_report import SuiteReport
 from sca_bench.report.read.regions import read_regions
 from sca_bench.report.read.samples import Samples
 from sca_bench.report.read.suite_data import SuiteData, collect
-from sca_bench.report.tables.claim_table import claim_table, interval_table
+from sca_bench.report.tables.claim_table import claim_table, interval_table, significance_marks
 from sca_bench.report.tables.csv import claims_csv, long_csv, wide_csv
 from sca_bench.report.tables.latex import write_latex, write_latex_table
 from sca_bench.report.tables.markdown import write_markdown
@@ -52,9 +52,8 @@ def write_report(
 
     The folder then holds `index.html`, `table.md`, `tables.tex` (a document with every table),
     `scores.tex` (the table of scores alone), `table.csv` (one value a row), `summary.csv` (one cell
-    a row), `claims.csv` (one claim a row), and as `.png`, `.svg` and `.pdf` the figures that have
-    something to draw: `forest_claims`, `forest_cells`, `metric_over_axis`, `pareto`, `distribution`
-    and `learning_curves`. Files of an earlier report are replaced.
+    a row), `claims.csv` (one claim a row), and as `.png`, `.svg` and `.pdf` the plots that have
+    something to draw (`figures.registry`). Files of an earlier report are replaced.
 
     Args:
         store: The runs folder.
@@ -82,7 +81,13 @@ def write_suite(
     write_atomic(folder / "table.csv", long_csv(data, paper))
     write_atomic(folder / "summary.csv", wide_csv(data, paper))
     page = suite.page
-    texts = write_markdown(manifest, list(page.tables), page.notes, list(page.signatures))
+    texts = write_markdown(
+        manifest,
+        list(page.tables),
+        page.notes,
+        list(page.signatures),
+        [picture.caption for picture in page.pictures if picture.failed],
+    )
     write_atomic(folder / "table.md", texts)
     own_page = folder / "index.html"
     if pages:
@@ -119,9 +124,7 @@ def _suite(data: SuiteData, paper: Paper, folder: Path) -> SuiteReport:
         data.main_metric,
         tuple(tables),
         notes,
-        tuple(
-            write_pictures(data, folder, samples, compared, forests(data, paper, claims, compared))
-        ),
+        tuple(write_pictures(PlottedSuite(data, samples, compared, claims, paper), folder)),
         Gallery((), ""),
         provenance(data, paper.source),
         tuple(legend),

@@ -3,7 +3,12 @@
 This package stands on the ground floor beside `types`: models, data, study and engine read it.
 """
 
-from sca_bench.settings.base import Kind, Settings, items_of, kind_of
+from __future__ import annotations
+
+from typing import Any
+
+from sca_bench.plugins import attribute
+from sca_bench.settings.base import Kind, Settings, items_of, kind_of, of_kind
 from sca_bench.settings.cell import (
     BaselineSettings,
     CellSettings,
@@ -22,52 +27,61 @@ from sca_bench.settings.cell import (
 )
 from sca_bench.settings.data import (
     AugmentationSettings,
-    CocoInstancesSplit,
-    CocoPanopticSplit,
     DataSettings,
-    GritSplit,
-    MixturePart,
-    MixtureSplit,
-    Objects365Split,
-    RefCocoSplit,
-    ScenesSplit,
     SingleSplit,
     SplitSettings,
-    V3DetSplit,
-    VisualGenomeSplit,
+    unread_data,
 )
+from sca_bench.settings.splits import AnySplit, FileSplit, ImageFolderSplit, Split
+
+_IN_READERS = {
+    "CocoInstancesSplit": "coco_instances:CocoInstancesSplit",
+    "CocoPanopticSplit": "coco_panoptic:CocoPanopticSplit",
+    "GritSplit": "coco_instances:CocoInstancesSplit",
+    "MixturePart": "mixture:MixturePart",
+    "MixtureSplit": "mixture:MixtureSplit",
+    "Objects365Split": "coco_instances:CocoInstancesSplit",
+    "RefCocoSplit": "refcoco:RefCocoSplit",
+    "ScenesSplit": "scenes:ScenesSplit",
+    "V3DetSplit": "coco_instances:CocoInstancesSplit",
+    "VisualGenomeSplit": "visual_genome:VisualGenomeSplit",
+}
+"""Names that stood here before each reader had its split class in its own file."""
 
 __all__ = [
+    "AnySplit",
     "AugmentationSettings",
     "BaselineSettings",
     "CellSettings",
-    "CocoInstancesSplit",
-    "CocoPanopticSplit",
     "CropSettings",
     "DataSettings",
     "EncoderSettings",
     "EvalSettings",
     "FeatureSettings",
-    "GritSplit",
+    "FileSplit",
+    "ImageFolderSplit",
     "Kind",
     "MixerSettings",
-    "MixturePart",
-    "MixtureSplit",
-    "Objects365Split",
     "PrefixSettings",
-    "RefCocoSplit",
     "RuntimeSettings",
     "SamSettings",
-    "ScenesSplit",
     "Settings",
     "SingleSplit",
+    "Split",
     "SplitSettings",
     "StageData",
     "StageSettings",
     "TextDecoderSettings",
     "TrainSettings",
-    "V3DetSplit",
-    "VisualGenomeSplit",
     "items_of",
     "kind_of",
+    "of_kind",
+    "unread_data",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Return the split class of a reader by its former name here."""
+    if name in _IN_READERS:
+        return attribute(f"sca_bench.data.readers.{_IN_READERS[name]}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

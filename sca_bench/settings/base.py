@@ -148,12 +148,18 @@ class ByName:
         models: Returns name -> model.
         beside: Whether the tag stands beside the mapping, in the settings that hold it; there it
             has to come before this field. What a name without a model is given is read as `Base`.
+        why_none: Says of a name without a model why it has none, or which is the nearest.
     """
 
     def __init__(
-        self, tag: str, models: Callable[[], Mapping[str, type[Settings]]], beside: bool = False
+        self,
+        tag: str,
+        models: Callable[[], Mapping[str, type[Settings]]],
+        beside: bool = False,
+        why_none: Callable[[Any], str] | None = None,
     ) -> None:
         self.tag, self.models, self.beside = tag, models, beside
+        self.why_none = why_none or self._names
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -174,13 +180,16 @@ class ByName:
             assert isinstance(given, Mapping)
             if self.tag not in given:
                 raise _fault("missing", self.tag, "Field required", given)
-            model = self.models().get(given[self.tag])
+            name = given[self.tag]
+            model = self.models().get(name) if isinstance(name, str) else None
             if model is None:
-                expected = ", ".join(self.models())
-                raise _fault("unknown_name", self.tag, f"expected one of {expected}", given)
+                raise _fault("unknown_name", self.tag, self.why_none(name), given)
             return model.model_validate(given)
 
         return core_schema.with_info_plain_validator_function(read)
+
+    def _names(self, name: Any) -> str:
+        return f"expected one of {', '.join(self.models())}"
 
 
 def _fault(kind: str, field: str, message: str, given: Mapping[str, Any]) -> ValidationError:

@@ -6,41 +6,92 @@ nothing in it imports torch.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
-from sca_bench.settings.base import Settings, of_kind
+from sca_bench.errors import InputError
+from sca_bench.settings.base import ByName, Settings, of_kind
 from sca_bench.settings.data import (
     AugmentationSettings,
     DataSettings,
     SplitSettings,
 )
+from sca_bench.settings.options import NoOptions, OptionsByEncoder, OptionsByVariant
+from sca_bench.specs.encoders import EncoderSpec, in_sam, of_sam
 from sca_bench.types import Prompt
+
+
+def _registered(name: str, named: Callable[[str], EncoderSpec]) -> EncoderSpec:
+    """Return what a name means.
+
+    Raises:
+        PydanticCustomError: Nothing that can be used; it says what to write instead.
+    """
+    try:
+        return named(name)
+    except InputError as error:
+        said = error.problem.removeprefix(f"{name!r} ").removeprefix("is not registered")
+        text = "; ".join(filter(None, (said, error.fix)))
+        raise PydanticCustomError("unknown_name", "{text}", {"text": text}) from None
 
 
 class SamSettings(Settings):
     """SAM's prompt encoder and mask decoder, and its image encoder unless another is named."""
 
-    size: Literal["tiny_small", "tiny", "tiny_large", "vit_t", "vit_b", "vit_l", "vit_h"] = "vit_h"
+    size: str = "vit_h"
     """`vit_t` is MobileSAM; the tiny ones are this package's own, for rendered scenes."""
     weights: str = of_kind("path", "random")
     """`embedded:NAME`, a file in Meta's layout, a transformers SAM folder, or `random`."""
     random_seed: int = 0
     """Seed of untrained weights: `weights: random`, or `encoder.type: untrained`."""
 
+    @field_validator("size")
+    @classmethod
+    def _is_registered(cls, value: str) -> str:
+        _registered(value, of_sam)
+        return value
+
 
 class EncoderSettings(Settings):
-    """The image encoder: SAM's own, the same untrained, or an ONNX file with the same output."""
+    """The image encoder: SAM's own, the same untrained, or another with the same output."""
 
-    type: Literal["sam", "untrained", "onnx"] = "sam"
+    type: str = "sam"
     """`untrained` keeps SAM's prompt encoder and mask decoder, and draws the encoder at random."""
     path: str | None = of_kind("path", None)
+    """The file that the encoder is, or has its weights from, where its type reads one."""
+    options: Annotated[Settings, ByName("type", OptionsByEncoder, beside=True)] = of_kind(
+        "result", NoOptions(), since="0.2"
+    )
+    """Settings of its own, for an encoder that brings some."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _options_have_their_defaults(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and "type" in given and "options" not in given:
+            return {**given, "options": {}}
+        return given
+
+    @field_validator("type")
+    @classmethod
+    def _is_registered(cls, value: str) -> str:
+        _registered(value, in_sam)
+        return value
+
+    @field_validator("path")
+    @classmethod
+    def _is_read(cls, value: str | None, info: ValidationInfo) -> str | None:
+        name = info.data.get("type")  # none where it is wrong itself
+        if name is not None and value is not None and in_sam(name).path == "none":
+            raise ValueError(f"encoder.type: {name} reads no file; leave encoder.path out")
+        return value
 
     @model_validator(mode="after")
-    def _onnx_needs_a_path(self) -> EncoderSettings:
-        if (self.type == "onnx") != (self.path is not None):
-            raise ValueError("encoder.path belongs to encoder.type: onnx, and only to it")
+    def _has_its_path(self) -> EncoderSettings:
+        if self.path is None and in_sam(self.type).path == "required":
+            raise ValueError(f"encoder.type: {self.type} needs encoder.path")
         return self
 
 
@@ -48,12 +99,19 @@ class MixerSettings(Settings):
     """The trainable text feature mixer (a two-way transformer over SAM's tokens)."""
 
     num_layers: int = Field(12, ge=1, le=48)
+    """Layers of the mixer; the paper's model has 12."""
     num_query_tokens: int = Field(8, ge=1)
+    """Caption query tokens of each caption head: what the text decoder reads of a region."""
     num_heads: int = Field(8, ge=1)
+    """Attention heads of each layer."""
     mlp_dim: int = Field(2048, ge=1)
+    """Width of the feed-forward part of each layer."""
     attention_downsample_rate: int = Field(2, ge=1)
+    """Attention between queries and image works at the width divided by this, as in SAM."""
     num_caption_heads: int = Field(1, ge=1)
+    """Sets of caption queries a region, each of which makes a caption; `eval.select` picks one."""
     init_std: float = Field(0.02, gt=0)
+    """Standard deviation of all trained weights of linear layers and embeddings at the start."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the caption query outputs, in training only."""
     image_grid: int | None = Field(None, ge=1)
@@ -68,6 +126,7 @@ class PrefixSettings(Settings):
     """What stands in front of the text decoder: task tokens, then projected caption queries."""
 
     num_task_tokens: int = Field(6, ge=0)
+    """Trained tokens in front of the caption queries, a set for each task (`data.train.task`)."""
     gain: float = Field(1.0, gt=0)
     """Constant factor on the whole prefix (1 in the paper; smaller for tiny decoders)."""
     projection: Literal["linear", "mlp"] = "linear"
@@ -80,6 +139,7 @@ class TextDecoderSettings(Settings):
     weights: str = of_kind("path", "embedded:lm_scenes")
     """`embedded:NAME`, a local directory, a hub id, or `random:gpt2-large` and the like."""
     trainable: bool = False
+    """Train the text decoder, too; it is frozen otherwise, as in the paper."""
     learning_rate: float | None = Field(None, gt=0)
     """Own learning rate of a trained decoder; the mixer's where None."""
     dropout_in_training: bool = True
@@ -100,19 +160,29 @@ class TrainSettings(Settings):
     steps: int = Field(200_000, ge=0)
     """Optimiser steps; 0 evaluates what `start_from` or the pretraining gives."""
     images_per_batch: int = Field(8, ge=1)
+    """Images of one optimiser step."""
     regions_per_image: int = Field(16, ge=1)
+    """Regions of each image in a step, at most: more are drawn from, anew each time."""
     learning_rate: float = Field(1e-4, gt=0)
+    """Largest learning rate: it is reached after the warm-up, and falls to the end."""
     betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's decay of the mean of gradients, and of that of their squares."""
     weight_decay: float = Field(1e-4, ge=0)
+    """AdamW's weight decay."""
     warmup_steps: int = Field(200, ge=0)
+    """Steps in which the learning rate rises from near 0 to `learning_rate`."""
     final_lr_ratio: float = Field(0.0, ge=0, le=1)
+    """Learning rate at the last step, as a share of `learning_rate`."""
     clip_norm: float = Field(1.0, gt=0)
+    """Gradients with a larger norm, over all trained parameters, are scaled down to it."""
     label_smoothing: float = Field(0.1, ge=0, lt=1)
+    """Share of the target probability that is spread over all tokens in the training loss."""
     max_caption_tokens: int = Field(18, ge=1)
     """Captions are cut to this many tokens before the end token."""
     prompt: Literal["box", "point", "box_point", "random_point"] = "box"
     """What a region is prompted with in training and validation."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """`bf16` and `fp16` (CUDA only): mixed precision, in training, validation and captioning."""
     as_published: tuple[Literal["loss", "warmup"], ...] = of_kind("result", (), since="0.2")
     """Repeat the published recipe where ours differs. `loss`: the mean of the single images' mean
     token losses, as with one image a GPU, in place of the mean over all tokens of a batch.
@@ -146,7 +216,9 @@ class EvalSettings(Settings):
     select: Literal["predicted_iou", "first"] = "predicted_iou"
     """Of several caption heads: that of the mask with the highest predicted IoU, or the first."""
     num_beams: int = Field(1, ge=1)
+    """Beams of beam search; 1 decodes greedily."""
     max_new_tokens: int = Field(19, ge=1)
+    """Captions end after this many tokens, the end token among them."""
     also_train: bool = of_kind("cost", False)
     """Caption the training split too, as stored; record `train/...` and `seen/...` matches."""
 
@@ -171,12 +243,14 @@ class RuntimeSettings(Settings):
     """Where and how it runs; none of it changes a number beyond rounding."""
 
     device: str = of_kind("cost", "auto")
+    """`cpu`, `cuda`, `cuda:1`, ...; `auto` takes CUDA where there is some."""
     threads: int = of_kind("cost", 0, ge=0)
     """CPU threads of one worker process. 0: one where all frozen features are kept (a second one
     gains nothing at such sizes), else the cores divided among the workers."""
     jobs: int = of_kind("cost", 0, ge=0)
     """Worker processes at a time; 0 is one per CPU core on a CPU, one per GPU on CUDA."""
     loader_workers: int = of_kind("cost", 0, ge=0)
+    """Processes that read images ahead for each worker; 0 reads them in the worker itself."""
     cache_dir: str = of_kind("cost", "")
     """Folder of kept features, which several runs folders may share; empty: `features/` in the
     runs folder."""
@@ -185,20 +259,25 @@ class RuntimeSettings(Settings):
     eval_regions: int = of_kind("cost", 64, ge=1)
     """Regions captioned at a time; moves no number beyond rounding."""
     compile: bool = of_kind("cost", False)
+    """Compile the training loss with torch.compile: slower to start, faster steps."""
     checkpoint_every: int = of_kind("cost", 200, ge=1)
+    """Steps between checkpoints, from which a run that was stopped goes on."""
     log_every: int = of_kind("cost", 20, ge=1)
+    """Steps between two rows of a run's log."""
 
 
 class StageData(AugmentationSettings):
     """What a training stage reads."""
 
     train: SplitSettings
+    """The images and regions that the stage trains on."""
 
 
 class StageSettings(Settings):
     """A training before the cell's own: other data, another recipe, the same model."""
 
     name: str = of_kind("label")
+    """What the suite calls the stage."""
     data: StageData
     train: TrainSettings
 
@@ -241,8 +320,13 @@ class CellSettings(Settings):
     """Everything one cell is made of."""
 
     variant: str = "sca"
+    """Which captioner the cell trains or asks: `list variants`."""
+    options: Annotated[Settings, ByName("variant", OptionsByVariant, beside=True)] = of_kind(
+        "result", NoOptions(), since="0.2", validate_default=True
+    )
+    """Settings of the variant's own, read by the class that it names (`settings.options`)."""
     sam: SamSettings = SamSettings()
-    encoder: EncoderSettings = EncoderSettings()
+    encoder: EncoderSettings = Field(default_factory=EncoderSettings)
     mixer: MixerSettings = MixerSettings()
     prefix: PrefixSettings = PrefixSettings()
     text_decoder: TextDecoderSettings = TextDecoderSettings()
@@ -258,6 +342,7 @@ class CellSettings(Settings):
     features: FeatureSettings = FeatureSettings()
     runtime: RuntimeSettings = of_kind("cost", RuntimeSettings())
     note: str = of_kind("label", "")
+    """A remark for people."""
 
     @model_validator(mode="after")
     def _split_is_there(self) -> CellSettings:

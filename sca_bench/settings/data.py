@@ -1,150 +1,44 @@
 """Settings of the data: which splits are read, and what is done to their images and captions.
 
-The three splits of a cell, and every training stage, name their data by one of these.
+The three splits of a cell, and every training stage, name their data by one of these. What may
+stand in a split, the reader that its `dataset` names decides (`sca_bench.specs.readers`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import field_validator, model_validator
 
-from sca_bench.settings.base import Settings, of_kind
-
-Task = Literal["caption", "recognition"]
-INDEX_FOLDER = "sca_bench_index"
-"""Folder beside annotation files for what was read from them; it is no part of the data."""
-
-
-class _Split(Settings):
-    task: Task = "caption"
-    """Which task tokens stand before its captions in training."""
+from sca_bench.errors import did_you_mean
+from sca_bench.settings.base import ByName, Settings
+from sca_bench.settings.splits import AnySplit, Split
+from sca_bench.specs.readers import READERS
 
 
-class ScenesSplit(_Split):
-    """Rendered scenes `first_seed ... first_seed + num_images - 1`."""
-
-    dataset: Literal["scenes"]
-    num_images: int = Field(ge=1)
-    first_seed: int = Field(ge=0)
-    captions: Literal["full", "shape", "colour_shape", "subject"] = "full"
-    """The whole caption, or a class name in its place: 4, 20 or 120 classes."""
+def _models() -> Mapping[str, type[Settings]]:
+    return {name: spec.settings for name, spec in READERS.all().items() if not spec.fault}
 
 
-class _FileSplit(_Split):
-    images: str = of_kind("path")
-    """Folder of the image files."""
-    min_side_px: float = Field(1.0, ge=0)
-    """Boxes with a side of at most this many original pixels are dropped, and counted (unless
-    `as_published` holds `regions`)."""
-    image_ids: str | None = of_kind("path", None)
-    """A JSON list of image ids (or a split file, with `split`) to keep."""
-    split: str | None = None
-    """Key inside `image_ids`, or the `source_split` of the image records."""
-    max_images: int | None = Field(None, ge=1)
-    as_published: tuple[Literal["regions", "white_space"], ...] = of_kind("result", (), since="0.2")
-    """Read annotations as the published code did. `regions`: every one counts, whatever its size,
-    place or phrase, and boxes are not cut to their image. `white_space`: phrases keep theirs."""
-
-    @field_validator("as_published")
-    @classmethod
-    def _in_one_order(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(sorted(set(value)))
+def _single_models() -> Mapping[str, type[Settings]]:
+    return {name: model for name, model in _models().items() if issubclass(model, Split)}
 
 
-class VisualGenomeSplit(_FileSplit):
-    """Visual Genome region descriptions v1.0 or v1.2."""
-
-    dataset: Literal["visual_genome"]
-    regions: str = of_kind("path")
-    image_data: str = of_kind("path")
-
-
-class CocoInstancesSplit(_FileSplit):
-    """COCO-layout detection annotations; the category name is the phrase."""
-
-    dataset: Literal["coco_instances"]
-    annotations: str = of_kind("path")
+def _why_none(name: Any) -> str:
+    """Say why no reader of a name can be used, or which one may have been meant."""
+    spec = READERS.all().get(name) if isinstance(name, str) else None
+    if spec is not None and spec.fault:
+        return f"it cannot be used: {spec.fault}"
+    if spec is not None:
+        return "a mixture is made of single data sets"
+    return did_you_mean(str(name), _models())
 
 
-class CocoPanopticSplit(_FileSplit):
-    """COCO panoptic segments; the (cleaned) category name is the phrase."""
-
-    dataset: Literal["coco_panoptic"]
-    annotations: str = of_kind("path")
-    panoptic: str | None = of_kind("path", None)
-    """Folder of the panoptic PNGs, if masks are wanted."""
-
-
-class GritSplit(_FileSplit):
-    """Visual Genome as GRiT prepared it: COCO's layout with a `caption` in every annotation."""
-
-    dataset: Literal["visual_genome_grit"]
-    annotations: str = of_kind("path")
-
-
-class Objects365Split(_FileSplit):
-    """Objects365 v2 detection annotations; the category name is the phrase."""
-
-    dataset: Literal["objects365"]
-    annotations: str = of_kind("path")
-
-
-class V3DetSplit(_FileSplit):
-    """V3Det detection annotations; the category name is the phrase."""
-
-    dataset: Literal["v3det"]
-    annotations: str = of_kind("path")
-
-
-class RefCocoSplit(_FileSplit):
-    """RefCOCO, RefCOCO+ or RefCOCOg: one region per referred object, all its sentences."""
-
-    dataset: Literal["refcoco"]
-    refs: str = of_kind("path")
-    """`refs(unc).p`, `refs(umd).p` or `refs(google).p`; `split` names train, val, testA, ..."""
-    instances: str = of_kind("path")
-
-
-SingleSplit = Annotated[
-    ScenesSplit
-    | VisualGenomeSplit
-    | GritSplit
-    | CocoInstancesSplit
-    | CocoPanopticSplit
-    | Objects365Split
-    | V3DetSplit
-    | RefCocoSplit,
-    Field(discriminator="dataset"),
-]
-
-
-class MixturePart(Settings):
-    """One data set of a mixture."""
-
-    weight: float = Field(gt=0)
-    split: SingleSplit
-
-
-class MixtureSplit(Settings):
-    """Several data sets; every training draw picks one with the probability of its weight."""
-
-    dataset: Literal["mixture"]
-    parts: tuple[MixturePart, ...] = Field(min_length=2)
-
-
-SplitSettings = Annotated[
-    ScenesSplit
-    | VisualGenomeSplit
-    | GritSplit
-    | CocoInstancesSplit
-    | CocoPanopticSplit
-    | Objects365Split
-    | V3DetSplit
-    | RefCocoSplit
-    | MixtureSplit,
-    Field(discriminator="dataset"),
-]
+SplitSettings = Annotated[AnySplit, ByName("dataset", _models, why_none=_why_none)]
+"""One split, of whatever data set."""
+SingleSplit = Annotated[Split, ByName("dataset", _single_models, why_none=_why_none)]
+"""One split of one data set: no mixture."""
 
 
 class AugmentationSettings(Settings):
@@ -176,9 +70,18 @@ class DataSettings(AugmentationSettings):
     """The three splits and what is done to the training captions or the images."""
 
     train: SplitSettings
+    """The images and regions that are trained on."""
     val: SplitSettings | None = None
+    """Those that are captioned while training goes on; a sweep chooses by them."""
     test: SplitSettings
+    """Those that are captioned and scored in the end."""
     permute_captions: bool = False
     """Control: training captions are permuted over the regions (one fixed permutation)."""
     blank_images: bool = False
     """Control: one constant image takes the place of all, in all splits; only boxes stay."""
+
+
+def unread_data() -> DataSettings:
+    """Return data settings for what needs a cell's settings and reads no data."""
+    scene = {"dataset": "scenes", "num_images": 1, "first_seed": 0}
+    return DataSettings.model_validate({"train": scene, "test": scene})

@@ -83,7 +83,7 @@ def registered(monkeypatch):
     names = ("sam_captioner:GIT", "sam_captioner:BLIP", "sam_captioner:BLIP2")
     names += ("retrieval:SPEC", "label:SPEC", "most_frequent:SPEC", "predictions:SPEC")
     points = [Point(f"baselines.{name}") for name in names]
-    monkeypatch.setattr(variants, "entry_points", lambda group: points)
+    monkeypatch.setattr(variants.VARIANTS, "find", lambda group: points)
 
 
 @pytest.fixture(autouse=True)

@@ -28,7 +28,7 @@ def registered(monkeypatch):
     import baselines.grit as grit
 
     points = [Point(grit.SPEC), Point(grit.FROM_SCRATCH)]
-    monkeypatch.setattr(variants, "entry_points", lambda group: points)
+    monkeypatch.setattr(variants.VARIANTS, "find", lambda group: points)
 
 
 @pytest.fixture

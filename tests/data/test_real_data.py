@@ -26,7 +26,7 @@ from sca_bench.settings import (
     V3DetSplit,
     VisualGenomeSplit,
 )
-from sca_bench.settings.data import INDEX_FOLDER
+from sca_bench.settings.splits import INDEX_FOLDER
 
 
 def visual_genome(folder, version, **changes):

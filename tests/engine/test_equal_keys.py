@@ -41,9 +41,9 @@ from sca_bench.errors import InputError
 from sca_bench.files import read_jsonl
 from sca_bench.formats.pixels import PictureDigests
 from sca_bench.models import build
-from sca_bench.models.sam.dims import sam_dims
 from sca_bench.settings import CellSettings, Settings, kind_of
 from sca_bench.settings.base import defaults_since
+from sca_bench.specs.encoders import sam_dims
 from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.study.keys.fingerprint import Fingerprints
 from sca_bench.study.runs.store import PREDICTIONS, Store, trained_path
@@ -259,7 +259,7 @@ def registered():
     points = [strangers.Point(spec) for spec in variants.all_variants().values()]
     points += [strangers.Point(spec) for spec in strangers.SPECS]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(variants, "entry_points", lambda group: points)
+        patch.setattr(variants.VARIANTS, "find", lambda group: points)
         patch.setattr("sca_bench.engine.worker.run_record.git_commit", str)  # takes processes
         patch.setattr("os.fsync", lambda handle: None)  # nothing here outlives the machine
         for loader in ("load_frozen_parts", "load_sam_parts"):

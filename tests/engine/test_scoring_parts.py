@@ -12,10 +12,9 @@ from sca_bench.data.load import load_split
 from sca_bench.engine import score_runs as scoring
 from sca_bench.engine.score_runs import is_scored, score_runs
 from sca_bench.errors import InputError
-from sca_bench.metrics import registry
-from sca_bench.metrics.coco_caption.corpus_scores import corpus_value
+from sca_bench.metrics import spec
 from sca_bench.metrics.protocol import Scored
-from sca_bench.metrics.registry import MetricSpec
+from sca_bench.metrics.registry import METRICS, MetricSpec, corpus_value
 from sca_bench.metrics.subsets import FIRST_OF_IMAGE
 from sca_bench.study.runs.record import RunRecord
 from sca_bench.study.runs.store import PREDICTIONS, STATISTICS, TRAIN_PREDICTIONS, Store
@@ -174,7 +173,7 @@ def looking(monkeypatch):
             for name in ("mean_red", "no_look")
         ]
 
-    monkeypatch.setattr(registry, "entry_points", find)
+    monkeypatch.setattr(METRICS, "find", find)
 
 
 def _spec(name):
@@ -307,11 +306,11 @@ def test_no_score_of_the_file_that_a_subset_was_before_stays(runs, tmp_path):
 
 def test_what_an_older_revision_of_a_metric_gave_is_scored_anew(runs, monkeypatch):
     metrics = ["exact_match", "caption_length"]
-    now = registry.OWN_REVISION
-    monkeypatch.setattr(registry, "OWN_REVISION", "1")
+    now = spec.OWN_REVISION
+    monkeypatch.setattr(spec, "OWN_REVISION", "1")
     _, record, _ = _score(runs, metrics, FIRST)
     assert is_scored(record, metrics, FIRST)
-    monkeypatch.setattr(registry, "OWN_REVISION", now)
+    monkeypatch.setattr(spec, "OWN_REVISION", now)
     assert not is_scored(record, metrics, FIRST)
     count, record, _ = _score(runs, metrics, FIRST)
     names = [f"{part}{metric}" for part in ("", "one_per_image/") for metric in metrics]
@@ -320,12 +319,12 @@ def test_what_an_older_revision_of_a_metric_gave_is_scored_anew(runs, monkeypatc
 
 
 def test_what_an_older_revision_gave_goes_where_todays_gives_a_reason(runs, monkeypatch):
-    now = registry.OWN_REVISION
-    monkeypatch.setattr(registry, "OWN_REVISION", "1")
+    now = spec.OWN_REVISION
+    monkeypatch.setattr(spec, "OWN_REVISION", "1")
     _score(runs, ["exact_match"])
-    monkeypatch.setattr(registry, "OWN_REVISION", now)
-    broken = replace(registry.METRICS["exact_match"], fault="it is another number")
-    monkeypatch.setitem(registry.METRICS, "exact_match", broken)
+    monkeypatch.setattr(spec, "OWN_REVISION", now)
+    broken = replace(METRICS.own()["exact_match"], fault="it is another number")
+    monkeypatch.setitem(METRICS.own(), "exact_match", broken)
     count, record, _ = _score(runs, ["exact_match"])
     score = record.scores["exact_match"]
     assert (count, score.value, score.reason) == (1, None, "it is another number")
@@ -337,8 +336,8 @@ def test_a_score_is_not_given_up_for_a_reason(runs, monkeypatch):
     store, _, _ = runs
     _, record, _ = _score(runs, ["exact_match", "caption_length"])
     kept = record.scores["exact_match"]
-    broken = replace(registry.METRICS["exact_match"], fault="its model is gone")
-    monkeypatch.setitem(registry.METRICS, "exact_match", broken)
+    broken = replace(METRICS.own()["exact_match"], fault="its model is gone")
+    monkeypatch.setitem(METRICS.own(), "exact_match", broken)
     record.scores.pop("caption_length")
     store.save(record)
     _, record, _ = _score(runs, ["exact_match", "caption_length"])

@@ -4,9 +4,8 @@ import pytest
 
 from sca_bench.cli import main
 from sca_bench.errors import InputError
-from sca_bench.metrics import registry
 from sca_bench.metrics.protocol import Scored
-from sca_bench.metrics.registry import MetricSpec, get_metric, spec_of_value
+from sca_bench.metrics.registry import METRICS, MetricSpec, get_metric, spec_of_value
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.score import Scorer
 from sca_bench.plugins import attribute
@@ -60,7 +59,7 @@ def plug(tmp_path, monkeypatch):
         def find(group):
             return list(points) if group == "sca_bench.metrics" else []
 
-        monkeypatch.setattr(registry, "entry_points", find)
+        monkeypatch.setattr(METRICS, "find", find)
 
     return install
 
@@ -144,7 +143,7 @@ def test_a_computation_that_fails_is_a_reason(plug, attribute, reason):
 
 
 def test_every_own_computation_is_found():
-    for spec in registry.METRICS.values():
+    for spec in METRICS.own().values():
         if spec.compute:
             assert callable(attribute(spec.compute)), spec.name
 

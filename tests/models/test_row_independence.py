@@ -33,14 +33,16 @@ from baselines.retrieval.captioner import DESCRIPTORS, NearestRegion
 from baselines.sam_captioner.captioner import MaskCutter
 from sca_bench.batch import RegionBatch, RegionFeatures
 from sca_bench.captioner import Decoding
-from sca_bench.models.designs.roi_align import RoiQueries
+from sca_bench.models.designs.queries import RoiQueries
 from sca_bench.models.designs.split_mixer import UnmixedContext
 from sca_bench.models.sam.mask_points import points_in_sam_masks
 from sca_bench.models.sam.onnx_encoder import OnnxImageEncoder
 from sca_bench.models.sam.region_encoder import RegionEncoder, pool_tokens
-from sca_bench.models.sam.sam import PRESETS, SamDims, build_sam
+from sca_bench.models.sam.sam import build_sam
 from sca_bench.models.score_models import Clip, SentenceModel
 from sca_bench.settings import CropSettings
+from sca_bench.specs.encoders import sam_dims
+from sca_bench.specs.sam_dims import SamDims
 
 COUNTS = (1, 2, 3, 5, 8, 13)
 MOST = 64
@@ -62,7 +64,7 @@ WIDE = SamDims(
     iou_head_hidden_dim=256,
 )
 """The published widths (ViT-B, 256 channels, 128 frequencies) on few tokens."""
-TINY = dataclasses.replace(PRESETS["tiny"], image_size=48)
+TINY = dataclasses.replace(sam_dims("tiny"), image_size=48)
 SIZES_OF_SAM = {"tiny": TINY, "wide": WIDE}
 
 

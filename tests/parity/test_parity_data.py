@@ -18,8 +18,8 @@ from recorded_data import cases, data_folders, word_decoder
 from sca_bench.data.pipeline.collate import collate
 from sca_bench.data.pipeline.dataset import PLAIN
 from sca_bench.data.pipeline.jitter import has_area, jitter_boxes, plan_jitter
-from sca_bench.data.pipeline.preprocess import PIXEL_MEAN, PIXEL_STD
 from sca_bench.models.text_decoder.decoder import IGNORED
+from sca_bench.specs.encoders import IMAGENET
 
 TOLERANCE = {"atol": 1e-4, "rtol": 0}
 
@@ -136,7 +136,7 @@ def test_pixels(recorded_case, samples):
         assert (augmented is not None) == recorded_case.jittered
         if augmented is not None:
             normal = sample.pixels_3SS.permute(1, 2, 0).double().numpy()
-            pixels = normal * np.array(PIXEL_STD) + np.array(PIXEL_MEAN)
+            pixels = normal * np.array(IMAGENET.std) + np.array(IMAGENET.mean)
             np.testing.assert_allclose(pixels, np.rint(pixels), atol=1e-3)
             np.testing.assert_array_equal(np.rint(pixels).astype(np.uint8), augmented.numpy())
 

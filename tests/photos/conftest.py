@@ -11,7 +11,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from sca_bench.embedded.caption_lm import CaptionLmRecipe, build_caption_lm
-from sca_bench.models.sam.sam import build_sam, sam_dims
+from sca_bench.models.sam.sam import build_sam
+from sca_bench.specs.encoders import sam_dims
 
 COLOURS = {"red kite": (220, 40, 40), "green bus": (40, 180, 60), "sea": (30, 60, 200)}
 TRAIN, TEST = (11, 12, 13), (21, 22)

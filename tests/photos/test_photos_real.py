@@ -3,28 +3,18 @@
 Takes about a quarter of an hour on two CPU cores; the suite's header says what to expect.
 """
 
-import os
 import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from helpers.given import given_folder
 
 from sca_bench.study.runs.store import Store
 
 SUITE = Path(__file__).parents[2] / "ablations" / "photos.yaml"
 CPU_LIMIT_S = 15 * 60 * 2
-
-
-def given_folder(variable, *needed):
-    value = os.environ.get(variable)
-    if not value:
-        pytest.skip(f"{variable} is not set: it names the folder with {needed[0]}")
-    for name in needed:
-        if not (Path(value) / name).exists():
-            pytest.fail(f"{variable}={value} lacks {name}")
-    return Path(value)
 
 
 def cpu_s():

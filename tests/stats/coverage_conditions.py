@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from simulated_cells import RESAMPLES, World, trials
 
-from sca_bench.metrics.coco_caption.corpus_scores import corpus_value
+from sca_bench.metrics.registry import corpus_value
 from sca_bench.stats.bootstrap import (
     CellScores,
     Resampled,

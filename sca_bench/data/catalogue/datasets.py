@@ -7,12 +7,8 @@ recorded beside the data and compared from then on (`prepare`).
 from __future__ import annotations
 
 from sca_bench.data.catalogue.splits import (
-    coco_split,
-    grit_split,
-    objects365_split,
-    panoptic_split,
+    annotated_splits,
     refcoco_split,
-    v3det_split,
     visual_genome_split,
 )
 from sca_bench.data.catalogue.types import DataSet, PublishedCount, Remote
@@ -28,6 +24,7 @@ _OBJECTS365 = (
 )
 _REFER = "http://bvisionweb1.cs.unc.edu/licheng/referit/data"
 _V3DET = "https://v3det.openxlab.org.cn"
+_TRAIN_VAL = ("train", "val")
 _DENSECAP_PAPER = "jcjohnson/densecap; counted by the authors of Segment and Caption Anything"
 _TFDS = "TensorFlow Datasets, ref_coco"
 
@@ -122,7 +119,7 @@ DATASETS: dict[str, DataSet] = {
                 ),
                 *_VG_IMAGE_FILES,
             ),
-            {split: grit_split(split) for split in ("train", "test")},
+            annotated_splits("visual_genome_grit", "images", "{}.json", "train", "test"),
             {
                 "train": PublishedCount(77_396, 3_596_689, "GRiT's files"),
                 "test": PublishedCount(5_000, 232_935, "GRiT's files"),
@@ -143,7 +140,7 @@ DATASETS: dict[str, DataSet] = {
                 ),
                 *_COCO_IMAGES,
             ),
-            {split: coco_split(split) for split in ("train", "val")},
+            annotated_splits("coco_instances", "{}2017", "instances_{}2017.json", *_TRAIN_VAL),
             {
                 "train": PublishedCount(118_287, None, "cocodataset.org"),
                 "val": PublishedCount(5_000, None, "cocodataset.org"),
@@ -172,7 +169,7 @@ DATASETS: dict[str, DataSet] = {
                 ),
                 *_COCO_IMAGES,
             ),
-            {split: panoptic_split(split) for split in ("train", "val")},
+            annotated_splits("coco_panoptic", "{}2017", "panoptic_{}2017.json", *_TRAIN_VAL),
             {
                 "train": PublishedCount(118_287, None, "cocodataset.org"),
                 "val": PublishedCount(5_000, None, "cocodataset.org"),
@@ -184,7 +181,7 @@ DATASETS: dict[str, DataSet] = {
             "CC BY 4.0 (annotations); photos: see the page",
             "https://www.objects365.org",
             _objects365_remotes(),
-            {split: objects365_split(split) for split in ("train", "val")},
+            annotated_splits("objects365", "{}", "zhiyuan_objv2_{}.json", *_TRAIN_VAL),
             {
                 "train": PublishedCount(1_742_289, None, "Segment and Caption Anything"),
                 "val": PublishedCount(80_000, None, "the file of the data set's authors"),
@@ -210,7 +207,7 @@ DATASETS: dict[str, DataSet] = {
                     by_hand=f"v3det_image_download.py of {_V3DET}/download",
                 ),
             ),
-            {split: v3det_split(split) for split in ("train", "val")},
+            annotated_splits("v3det", "images", "v3det_2023_v1_{}.json", *_TRAIN_VAL),
             {
                 "train": PublishedCount(183_354, None, "V3Det, README"),
                 "val": PublishedCount(29_821, None, "V3Det, README"),
@@ -266,5 +263,7 @@ def get_dataset(name: str) -> DataSet:
         InputError: There is none of that name.
     """
     if name not in DATASETS:
-        raise InputError("data", name, "no such data set", did_you_mean(name, DATASETS))
+        raise InputError(
+            "data", name, "no such data set", did_you_mean(name, DATASETS, "list datasets")
+        )
     return DATASETS[name]

@@ -11,7 +11,7 @@ from sca_bench.data.catalogue.types import DataSet, Remote
 from sca_bench.data.index.lookup import annotations_of, index_sizes
 from sca_bench.data.load import load_split
 from sca_bench.errors import InputError, at
-from sca_bench.settings.data import INDEX_FOLDER
+from sca_bench.settings.splits import INDEX_FOLDER
 
 
 @dataclass(frozen=True)

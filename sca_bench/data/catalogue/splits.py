@@ -5,16 +5,29 @@ Sizes and selections are those of the profiles, so that an index made for one of
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from sca_bench.data.catalogue.types import SplitOf
-from sca_bench.settings import (
-    CocoInstancesSplit,
-    CocoPanopticSplit,
-    GritSplit,
-    Objects365Split,
-    RefCocoSplit,
-    V3DetSplit,
-    VisualGenomeSplit,
-)
+from sca_bench.settings.splits import FileSplit
+from sca_bench.specs.readers import READERS
+
+
+def _split_of(dataset: str, paths: dict[str, str], **others: Any) -> SplitOf:
+    """Return what makes a split's settings of a root.
+
+    Args:
+        dataset: Its reader.
+        paths: Path setting -> where it leads below the root.
+        **others: Its other settings.
+    """
+
+    def make(root: Path) -> FileSplit:
+        given = {key: str(root / below) for key, below in paths.items()}
+        split: FileSplit = READERS.get(dataset).settings(dataset=dataset, **given, **others)
+        return split
+
+    return make
 
 
 def visual_genome_split(split: str, max_images: int | None = None) -> SplitOf:
@@ -22,69 +35,45 @@ def visual_genome_split(split: str, max_images: int | None = None) -> SplitOf:
 
     All of its regions and phrases count, as in the profile `paper`.
     """
-    return lambda root: VisualGenomeSplit(
-        dataset="visual_genome",
-        images=str(root / "images"),
-        regions=str(root / "region_descriptions.json"),
-        image_data=str(root / "image_data.json"),
-        image_ids=str(root / "densecap_splits.json"),
-        split=split,
-        max_images=max_images,
-        as_published=("regions", "white_space"),
-    )
+    paths = {
+        "images": "images",
+        "regions": "region_descriptions.json",
+        "image_data": "image_data.json",
+        "image_ids": "densecap_splits.json",
+    }
+    published = ("regions", "white_space")
+    others = {"split": split, "max_images": max_images, "as_published": published}
+    return _split_of("visual_genome", paths, **others)
 
 
-def grit_split(split: str) -> SplitOf:
-    """Return a split of GRiT's Visual Genome."""
-    return lambda root: GritSplit(
-        dataset="visual_genome_grit",
-        images=str(root / "images"),
-        annotations=str(root / "annotations" / f"{split}.json"),
-    )
+def annotated_splits(
+    dataset: str, images: str, annotations: str, *splits: str
+) -> dict[str, SplitOf]:
+    """Return splits of one annotation file each, by name.
 
-
-def coco_split(split: str) -> SplitOf:
-    """Return a split of COCO instances 2017."""
-    return lambda root: CocoInstancesSplit(
-        dataset="coco_instances",
-        images=str(root / f"{split}2017"),
-        annotations=str(root / "annotations" / f"instances_{split}2017.json"),
-    )
-
-
-def panoptic_split(split: str) -> SplitOf:
-    """Return a split of COCO panoptic 2017, without masks."""
-    return lambda root: CocoPanopticSplit(
-        dataset="coco_panoptic",
-        images=str(root / f"{split}2017"),
-        annotations=str(root / "annotations" / f"panoptic_{split}2017.json"),
-    )
-
-
-def objects365_split(split: str) -> SplitOf:
-    """Return a split of Objects365 v2."""
-    return lambda root: Objects365Split(
-        dataset="objects365",
-        images=str(root / split),
-        annotations=str(root / "annotations" / f"zhiyuan_objv2_{split}.json"),
-    )
-
-
-def v3det_split(split: str) -> SplitOf:
-    """Return a split of V3Det."""
-    return lambda root: V3DetSplit(
-        dataset="v3det",
-        images=str(root / "images"),
-        annotations=str(root / "annotations" / f"v3det_2023_v1_{split}.json"),
-    )
+    Args:
+        dataset: Their reader.
+        images: The images folder below the root, with `{}` for the name of the split.
+        annotations: Likewise the file below `annotations/`.
+        *splits: The names.
+    """
+    return {
+        name: _split_of(
+            dataset,
+            {
+                "images": images.format(name),
+                "annotations": f"annotations/{annotations.format(name)}",
+            },
+        )
+        for name in splits
+    }
 
 
 def refcoco_split(folder: str, by: str, split: str) -> SplitOf:
     """Return a split of RefCOCO, RefCOCO+ or RefCOCOg, as one partition (`by`) divides it."""
-    return lambda root: RefCocoSplit(
-        dataset="refcoco",
-        images=str(root / "train2014"),
-        refs=str(root / folder / f"refs({by}).p"),
-        instances=str(root / folder / "instances.json"),
-        split=split,
-    )
+    paths = {
+        "images": "train2014",
+        "refs": f"{folder}/refs({by}).p",
+        "instances": f"{folder}/instances.json",
+    }
+    return _split_of("refcoco", paths, split=split)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sca_bench.data.catalogue.layouts import LAYOUTS
-from sca_bench.data.readers.selection import FileSplit
+from sca_bench.settings.splits import FileSplit
 
 SplitOf = Callable[[Path], FileSplit]
 """Makes the settings of a split, given the root folder."""

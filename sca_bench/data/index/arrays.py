@@ -43,7 +43,7 @@ from sca_bench.files import (
     has_stamp,
     write_atomic,
 )
-from sca_bench.settings.data import Task
+from sca_bench.settings.splits import Task
 from sca_bench.types import ImageRecord, Region
 from sca_bench.walk import is_hidden, walk
 

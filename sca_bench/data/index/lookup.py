@@ -28,24 +28,22 @@ from sca_bench.data.index.arrays import (
     open_index,
     write_index,
 )
-from sca_bench.data.readers.coco_instances import ALSO_IN
-from sca_bench.data.readers.selection import FileSplit
 from sca_bench.data.region_set import RegionSet
-from sca_bench.settings import CocoPanopticSplit, RefCocoSplit, VisualGenomeSplit
 from sca_bench.settings.base import defaults_since
-from sca_bench.settings.data import INDEX_FOLDER
+from sca_bench.settings.splits import INDEX_FOLDER, AnySplit, FileSplit
+from sca_bench.specs.readers import READERS
 
-READERS = "readers-2"
+REVISION = "readers-2"
 """Raised whenever a reader yields other regions for the same files; makes every index anew."""
 
 _LOG = logging.getLogger(__name__)
 _WITHOUT = {"task", "images", "dataset"}
 """Settings that do not change what an index holds (`dataset` is in its name)."""
 
-Reader = Callable[[FileSplit], RegionSet]
+Reader = Callable[[AnySplit], RegionSet]
 
 
-def indexed(split: FileSplit, read: Reader) -> RegionSet:
+def indexed(split: AnySplit, read: Reader) -> RegionSet:
     """Return a split from its index, which is made first where it is missing, stale or damaged.
 
     Without an index folder beside the annotations, or without write access to it, the files are
@@ -58,8 +56,8 @@ def indexed(split: FileSplit, read: Reader) -> RegionSet:
     Raises:
         InputError: A file is missing, damaged or not of its form, or no region is left.
     """
-    folder = annotations_of(split).parent / INDEX_FOLDER
-    if not folder.is_dir():
+    folder = index_folder(split)
+    if folder is None or not isinstance(split, FileSplit):
         return read(split)
     index = folder / _name(split)
     opened = _open(split, index)
@@ -68,7 +66,7 @@ def indexed(split: FileSplit, read: Reader) -> RegionSet:
     # Read as if there were no images: then every path ends in the name that the file gives.
     nowhere = str(index.with_suffix(".no-images"))
     try:
-        known = known_sources(sources(split))
+        known = known_sources(split.files())
     except OSError:
         return read(split)  # which says what is wrong with it
     region_set = read(split.model_copy(update={"images": nowhere}))
@@ -80,28 +78,19 @@ def indexed(split: FileSplit, read: Reader) -> RegionSet:
 
 
 def annotations_of(split: FileSplit) -> Path:
-    """Return the file that holds the boxes (or the expressions) of a split."""
-    match split:
-        case VisualGenomeSplit():
-            return Path(split.regions)
-        case RefCocoSplit():
-            return Path(split.refs)
-        case _:
-            return Path(split.annotations)
+    """Return the main file of a split whose reader lets it be indexed."""
+    return Path(getattr(split, READERS.get(split.dataset).annotations))
 
 
-def sources(split: FileSplit) -> dict[str, Path]:
-    """Return the files and folders a split's regions are made from, by setting."""
-    named = {
-        "regions": getattr(split, "regions", None),
-        "image_data": getattr(split, "image_data", None),
-        "annotations": getattr(split, "annotations", None),
-        "refs": getattr(split, "refs", None),
-        "instances": getattr(split, "instances", None),
-        "panoptic": split.panoptic if isinstance(split, CocoPanopticSplit) else None,
-        "image_ids": split.image_ids,
-    }
-    return {key: Path(value) for key, value in named.items() if value is not None}
+def index_folder(split: AnySplit) -> Path | None:
+    """Return the folder of a split's indices; None where there is no such folder, or may be none.
+
+    Where it returns one, the split is taken from an index.
+    """
+    if not isinstance(split, FileSplit) or not READERS.get(split.dataset).annotations:
+        return None
+    folder = annotations_of(split).parent / INDEX_FOLDER
+    return folder if folder.is_dir() else None
 
 
 def _name(split: FileSplit) -> str:
@@ -111,10 +100,12 @@ def _name(split: FileSplit) -> str:
     settings = split.model_dump(mode="json", exclude=_WITHOUT | unchanged)
     # Files beside the annotations are named from there, so that the whole folder may be moved.
     home = annotations_of(split).resolve().parent
-    for key, path in sources(split).items():
+    for key, path in split.files().items():
         inside = path.resolve().is_relative_to(home)
         settings[key] = str(path.resolve().relative_to(home) if inside else path.resolve())
-    text = json.dumps([FORMAT, READERS, settings], sort_keys=True)
+    spec = READERS.get(split.dataset)
+    code = [FORMAT, REVISION] if spec.is_own else [FORMAT, REVISION, spec.read, spec.revision]
+    text = json.dumps([*code, settings], sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     parts = (split.dataset, annotations_of(split).stem, split.split or "all")
     readable = "".join(c if c.isalnum() else "-" for c in "_".join(parts))
@@ -125,9 +116,9 @@ def _open(split: FileSplit, index: Path) -> RegionSet | None:
     """Return the split from its index, or None where there is none that can be used."""
     if not index.is_dir():
         return None
-    folder = ImageFolder(split.images, ALSO_IN.get(split.dataset, ()))
+    folder = ImageFolder(split.images, READERS.get(split.dataset).also_in)
     try:
-        return open_index(index, sources(split), folder, split.task)
+        return open_index(index, split.files(), folder, split.task)
     except UnusableIndex as fault:
         _LOG.warning("%s: %s; the index is made again", index, fault)
         shutil.rmtree(index, ignore_errors=True)

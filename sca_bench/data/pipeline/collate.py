@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sca_bench.batch import RegionBatch
-from sca_bench.settings.data import Task
+from sca_bench.settings.splits import Task
 
 NOT_A_POINT = -1
 """SAM's label of a padding point."""

@@ -23,6 +23,7 @@ from sca_bench.data.pipeline.prompts import (
     WITH_BOX,
     WITH_POINT,
     box_points,
+    check_boxes,
     check_masks,
     mask_points,
 )
@@ -30,6 +31,7 @@ from sca_bench.data.pipeline.sampling import Draw
 from sca_bench.data.pipeline.training_draw import TrainingDraw, draw_numbers
 from sca_bench.data.region_set import RegionSet
 from sca_bench.settings import AugmentationSettings
+from sca_bench.specs.encoders import IMAGENET, PixelStats
 from sca_bench.types import ImageRecord, Prompt, Region
 
 PLAIN, FLIPPED, JITTERED = 0, 1, 2
@@ -68,6 +70,7 @@ class RegionDataset(Dataset[ImageSample]):
     Args:
         region_set: The split.
         image_size: Side of the square model input in pixels.
+        pixels: What they are normalised by; blank images and padding have its mean.
         prompt: What a region is prompted with.
         prompt_seed: Seed of random points.
         regions_per_image: Regions kept per training draw; None keeps all. Evaluation keeps all.
@@ -81,7 +84,7 @@ class RegionDataset(Dataset[ImageSample]):
         with_originals: Yield images as they are stored, mirrored or cut as the model input is.
 
     Raises:
-        InputError: The prompt needs masks, and a region has none that can be used.
+        InputError: The prompt needs boxes or masks, and a region has none that can be used.
         ValueError: Points in masks are asked for of jittered images, whose masks are not cut.
     """
 
@@ -90,6 +93,7 @@ class RegionDataset(Dataset[ImageSample]):
         region_set: RegionSet,
         *,
         image_size: int,
+        pixels: PixelStats = IMAGENET,
         prompt: Prompt = "box",
         prompt_seed: int = 0,
         regions_per_image: int | None = None,
@@ -101,7 +105,7 @@ class RegionDataset(Dataset[ImageSample]):
         with_pixels: bool = True,
         with_originals: bool = False,
     ) -> None:
-        self.region_set, self.image_size = region_set, image_size
+        self.region_set, self.image_size, self.pixels = region_set, image_size, pixels
         self.prompt, self.prompt_seed = prompt, prompt_seed
         self.regions_per_image = regions_per_image if training else None
         self.training, self.seed = training, seed
@@ -117,6 +121,7 @@ class RegionDataset(Dataset[ImageSample]):
                 region.region_id: regions[source].references
                 for region, source in zip(regions, order, strict=True)
             }
+        check_boxes(region_set, prompt)
         if prompt == "mask_point":
             if self.augmentation.lsj_scale is not None:
                 raise ValueError("mask_point cannot be combined with jitter")
@@ -285,11 +290,11 @@ class RegionDataset(Dataset[ImageSample]):
         if not (self.with_pixels or self.with_originals):
             return pictures
         if self.blank_images:  # as it is stored; model input says nothing at all, see below
-            image_HW3 = blank_image(record.height, record.width)
+            image_HW3 = blank_image(record.height, record.width, self.pixels)
         else:
             image_HW3 = self.region_set.load_image(record.image_id)
         if look.jitter is not None:
-            image_HW3 = jitter_image(image_HW3, look.jitter)
+            image_HW3 = jitter_image(image_HW3, look.jitter, self.pixels)
         elif look.view == FLIPPED:
             image_HW3 = np.ascontiguousarray(image_HW3[:, ::-1])
         if self.with_originals:
@@ -297,7 +302,7 @@ class RegionDataset(Dataset[ImageSample]):
         if self.with_pixels and self.blank_images:
             pictures["pixels_3SS"] = blank_input(self.image_size)
         elif self.with_pixels:
-            pictures["pixels_3SS"] = preprocess(image_HW3, self.image_size)
+            pictures["pixels_3SS"] = preprocess(image_HW3, self.image_size, self.pixels)
         return pictures
 
 

@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch.nn import functional as F
 
 from sca_bench.boxes import mirror_boxes, scale_boxes
-from sca_bench.data.pipeline.preprocess import PIXEL_MEAN
 from sca_bench.data.pipeline.published_pixels import published_pixels
+from sca_bench.specs.encoders import IMAGENET, PixelStats
 
 SMALLEST_SIDE_PX = 1e-5
 """Boxes whose side is not longer than this after the cut are gone."""
@@ -109,16 +109,18 @@ def has_area(boxes_xyxy_R4: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.asarray((sides_R2 > SMALLEST_SIDE_PX).all(axis=1))
 
 
-def jitter_image(image_HW3: NDArray[np.uint8], jitter: Jitter) -> NDArray[np.uint8]:
-    """Return the square (S, S, 3): scaled bilinearly, cut, and padded with SAM's mean colour."""
+def jitter_image(
+    image_HW3: NDArray[np.uint8], jitter: Jitter, pixels: PixelStats = IMAGENET
+) -> NDArray[np.uint8]:
+    """Return the square (S, S, 3): scaled bilinearly, cut, padded with the pixels' mean colour."""
     if jitter.mirrored:
         image_HW3 = np.ascontiguousarray(image_HW3[:, ::-1])
     rows, columns = _shown(jitter)
     if jitter.as_published:
-        padding = np.array(PIXEL_MEAN).astype(np.uint8)
+        padding = np.array(pixels.mean).astype(np.uint8)
         shown = published_pixels(image_HW3, jitter.resized_hw, rows, columns)
     else:
-        padding = np.round(PIXEL_MEAN).astype(np.uint8)
+        padding = np.round(pixels.mean).astype(np.uint8)
         shown = _nearest_pixels(image_HW3, jitter.resized_hw, rows, columns)
     square_SS3 = np.empty((jitter.side, jitter.side, 3), dtype=np.uint8)
     square_SS3[:] = padding

@@ -12,10 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from sca_bench.boxes import resized_hw
-
-PIXEL_MEAN = (123.675, 116.28, 103.53)
-"""Mean of R, G, B on the 0-255 scale (ImageNet's, as SAM uses them)."""
-PIXEL_STD = (58.395, 57.12, 57.375)
+from sca_bench.specs.encoders import IMAGENET, PixelStats
 
 
 def resize_longest_side(image_HW3: NDArray[np.uint8], image_size: int) -> NDArray[np.uint8]:
@@ -30,8 +27,10 @@ def resize_longest_side(image_HW3: NDArray[np.uint8], image_size: int) -> NDArra
     return np.asarray(resized)
 
 
-def normalise_and_pad(image_hw3: NDArray[np.uint8], image_size: int) -> Tensor:
-    """Normalise by SAM's statistics, then pad with zeros to the right and below.
+def normalise_and_pad(
+    image_hw3: NDArray[np.uint8], image_size: int, pixels: PixelStats = IMAGENET
+) -> Tensor:
+    """Normalise by an encoder's statistics, then pad with zeros to the right and below.
 
     Returns:
         float32, (3, S, S).
@@ -40,25 +39,27 @@ def normalise_and_pad(image_hw3: NDArray[np.uint8], image_size: int) -> Tensor:
     """
     height, width = image_hw3.shape[:2]
     pixels_3hw = torch.from_numpy(np.array(image_hw3)).permute(2, 0, 1).to(torch.float32)
-    mean_311 = torch.tensor(PIXEL_MEAN).view(3, 1, 1)
-    std_311 = torch.tensor(PIXEL_STD).view(3, 1, 1)
+    mean_311 = torch.tensor(pixels.mean).view(3, 1, 1)
+    std_311 = torch.tensor(pixels.std).view(3, 1, 1)
     padded_3SS = torch.zeros(3, image_size, image_size)
     padded_3SS[:, :height, :width] = (pixels_3hw - mean_311) / std_311
     return padded_3SS
 
 
-def preprocess(image_HW3: NDArray[np.uint8], image_size: int) -> Tensor:
+def preprocess(
+    image_HW3: NDArray[np.uint8], image_size: int, pixels: PixelStats = IMAGENET
+) -> Tensor:
     """Resize, normalise and pad one RGB image to the model's input, float32 (3, S, S)."""
-    return normalise_and_pad(resize_longest_side(image_HW3, image_size), image_size)
+    return normalise_and_pad(resize_longest_side(image_HW3, image_size), image_size, pixels)
 
 
-def blank_image(height: int, width: int) -> NDArray[np.uint8]:
-    """Return the image that says nothing but its size: SAM's mean colour, rounded, (H, W, 3)."""
-    return np.full((height, width, 3), np.rint(PIXEL_MEAN), dtype=np.uint8)
+def blank_image(height: int, width: int, pixels: PixelStats = IMAGENET) -> NDArray[np.uint8]:
+    """Return the image that says nothing but its size: the mean colour, rounded, (H, W, 3)."""
+    return np.full((height, width, 3), np.rint(pixels.mean), dtype=np.uint8)
 
 
 def blank_input(image_size: int) -> Tensor:
-    """Return the input that says nothing: SAM's mean colour everywhere, zero once normalised.
+    """Return the input that says nothing: the mean colour everywhere, zero once normalised.
 
     It does not even say where the image ends and the padding begins.
 

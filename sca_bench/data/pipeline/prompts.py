@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sca_bench.boxes import centre_points
-from sca_bench.data.region_set import RegionSet
+from sca_bench.data.region_set import GroupedRegions, RegionSet
 from sca_bench.errors import InputError
 from sca_bench.formats.rle import mask_runs, read_mask, segmentation_rle
 from sca_bench.types import ImageRecord, Prompt, Region
@@ -70,6 +70,23 @@ def mask_points(
         seed: Seed of the points.
     """
     return np.array([_mask_point(region, image_hw, seed) for region in regions]).reshape(-1, 2)
+
+
+def check_boxes(region_set: RegionSet, prompt: Prompt) -> None:
+    """See that no region is a point alone, unless its point is all that it is prompted with.
+
+    Raises:
+        InputError: One is a point, and the prompt is drawn from its box.
+    """
+    for part in region_set.parts:
+        check_boxes(part.region_set, prompt)
+    if prompt == "point" or isinstance(region_set.regions, GroupedRegions):
+        return  # an index holds boxes only
+    point = next((region for region in region_set.regions if not region.has_box), None)
+    if point is not None:
+        problem = f"{prompt} needs a box; region {point.region_id} is a point alone"
+        fix = "set train.prompt and eval.prompt to point, or give it a box or a mask"
+        raise InputError(region_set.name, "eval.prompt", problem, fix)
 
 
 def check_masks(region_set: RegionSet) -> None:

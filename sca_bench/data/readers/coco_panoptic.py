@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,33 @@ from sca_bench.data.readers.segmentation import read_panoptic_png
 from sca_bench.data.region_set import RegionSet
 from sca_bench.errors import InputError
 from sca_bench.formats.rle import encode_mask
-from sca_bench.settings import CocoPanopticSplit
+from sca_bench.settings.base import of_kind
+from sca_bench.settings.splits import FileSplit
+from sca_bench.specs.readers import ReaderSpec
 from sca_bench.types import ImageRecord
+
+
+class CocoPanopticSplit(FileSplit):
+    """COCO panoptic segments; the (cleaned) category name is the phrase."""
+
+    dataset: Literal["coco_panoptic"]
+    annotations: str = of_kind("path")
+    """`panoptic_val2017.json`, or a file laid out like it."""
+    panoptic: str | None = of_kind("path", None)
+    """Folder of the panoptic PNGs, if masks are wanted."""
+
+
+SPEC = ReaderSpec(
+    name="coco_panoptic",
+    title="COCO panoptic",
+    settings=CocoPanopticSplit,
+    read="sca_bench.data.readers.coco_panoptic:read_coco_panoptic",
+    summary="Segments of COCO panoptic, things and stuff; the class name is the phrase",
+    references="class_names",
+    annotations="annotations",
+    licence="CC BY 4.0 (annotations); photos: Flickr terms",
+    source="https://cocodataset.org/#format-data",
+)
 
 _BOOKKEEPING = ("merged", "other", "stuff")
 _SURFACES = ("wall", "floor", "ceiling")

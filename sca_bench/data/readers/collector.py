@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from sca_bench.boxes import BoxFault, fit_box, xywh_to_xyxy
-from sca_bench.data.readers.selection import FileSplit, Selection
+from sca_bench.data.readers.selection import Selection
 from sca_bench.data.region_set import RegionSet, reasons
 from sca_bench.errors import InputError
+from sca_bench.settings.splits import FileSplit
 from sca_bench.types import BoxXYXY, ImageRecord, Region
 
 EMPTY_PHRASE = "empty phrase"

@@ -12,7 +12,7 @@ https://github.com/lichengunc/refer
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sca_bench.data.image_files import ImageFolder
 from sca_bench.data.readers.coco import CocoFile
@@ -22,8 +22,32 @@ from sca_bench.data.readers.plain_pickle import read_plain_pickle
 from sca_bench.data.readers.segmentation import given_mask
 from sca_bench.data.region_set import RegionSet
 from sca_bench.errors import InputError, did_you_mean
-from sca_bench.settings import RefCocoSplit
+from sca_bench.settings.base import of_kind
+from sca_bench.settings.splits import FileSplit
+from sca_bench.specs.readers import ReaderSpec
 from sca_bench.types import ImageRecord
+
+
+class RefCocoSplit(FileSplit):
+    """RefCOCO, RefCOCO+ or RefCOCOg: one region per referred object, all its sentences."""
+
+    dataset: Literal["refcoco"]
+    refs: str = of_kind("path")
+    """`refs(unc).p`, `refs(umd).p` or `refs(google).p`; `split` names train, val, testA, ..."""
+    instances: str = of_kind("path")
+    """`instances.json`: boxes and masks of the objects."""
+
+
+SPEC = ReaderSpec(
+    name="refcoco",
+    title="RefCOCO",
+    settings=RefCocoSplit,
+    read="sca_bench.data.readers.refcoco:read_refcoco",
+    summary="RefCOCO, RefCOCO+ or RefCOCOg; all sentences of an object are its references",
+    annotations="refs",
+    licence="CC BY 4.0 (COCO's annotations); expressions: see the page",
+    source="Kazemzadeh et al., EMNLP 2014; Yu et al., ECCV 2016; Mao et al., CVPR 2016",
+)
 
 NOT_REFERRED_TO = "without a referring expression"
 

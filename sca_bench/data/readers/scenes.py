@@ -10,16 +10,22 @@ Legend: K candidate layouts, O objects of a scene.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from sca_bench import scene_grammar
-from sca_bench.types import BoxXYXY
+from sca_bench.data.region_set import RegionSet
+from sca_bench.formats.rle import encode_mask
+from sca_bench.settings.splits import Split
+from sca_bench.specs.readers import ReaderSpec
+from sca_bench.types import BoxXYXY, ImageRecord, Region
 
 IMAGE_SIDE_PX = 96
 
@@ -46,6 +52,46 @@ _DARK_PERCENT = 35
 
 _GRID_Y_Q, _GRID_X_Q = np.mgrid[:IMAGE_SIDE_PX, :IMAGE_SIDE_PX].astype(np.int64) * _Q + _Q // 2
 _ROWS, _COLUMNS = np.mgrid[:IMAGE_SIDE_PX, :IMAGE_SIDE_PX].astype(np.int64)
+_SCENE = "scene_"
+
+
+class ScenesSplit(Split):
+    """Rendered scenes `first_seed ... first_seed + num_images - 1`."""
+
+    dataset: Literal["scenes"]
+    num_images: int = Field(ge=1)
+    """How many scenes."""
+    first_seed: int = Field(ge=0)
+    """Seed of the first scene; a scene is a pure function of its seed."""
+    captions: Literal["full", "shape", "colour_shape", "subject"] = "full"
+    """The whole caption, or a class name in its place: 4, 20 or 120 classes."""
+
+    def most_images(self) -> int:
+        """Return how many scenes it is."""
+        return self.num_images
+
+    def first_images(self, count: int) -> Self:
+        """Return the settings of its first scenes."""
+        return self.model_copy(update={"num_images": min(self.num_images, count)})
+
+    def in_words(self) -> str:
+        """Return its seeds, and what stands for captions."""
+        whole = f"scenes {self.first_seed}-{self.first_seed + self.num_images - 1}"
+        return whole if self.captions == "full" else f"{whole} ({self.captions})"
+
+
+SPEC = ReaderSpec(
+    name="scenes",
+    title="rendered scenes",
+    settings=ScenesSplit,
+    read="sca_bench.data.readers.scenes:read_scenes",
+    summary="Rendered scenes whose captions are true by construction; nothing to download",
+    class_of="sca_bench.scene_grammar:class_of",
+    revision=scene_grammar.WORLD_VERSION,
+    revision_key="world",
+    licence="Apache-2.0",
+    source="this package",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,3 +294,48 @@ def _tight_box(mask: NDArray[np.bool_]) -> BoxXYXY:
         float(columns[-1] + 1),
         float(rows[-1] + 1),
     )
+
+
+def read_scenes(split: ScenesSplit) -> RegionSet:
+    """Render the regions of a range of scenes; pixels are rendered again whenever asked for.
+
+    Args:
+        split: The range of seeds.
+
+    Returns:
+        Images `scene_SEED`, regions `scene_SEED_NUMBER`, each with its mask, and the grammar slots
+        that its caption (or the class name in its place) fills.
+    """
+    images: dict[str, ImageRecord] = {}
+    regions: list[Region] = []
+    last = split.first_seed + split.num_images - 1
+    for seed in range(split.first_seed, last + 1):
+        scene = render_scene(seed)
+        image_id = f"{_SCENE}{seed}"
+        height, width = scene.image.shape[:2]
+        images[image_id] = ImageRecord(image_id, width, height)
+        regions += [
+            Region(
+                region_id=f"{image_id}_{number}",
+                image_id=image_id,
+                box_xyxy=region.box_xyxy,
+                references=(caption,),
+                slots=slots,
+                segmentation=json.dumps(encode_mask(region.mask)),
+            )
+            for number, region in enumerate(scene.regions)
+            for caption, slots in [_caption_and_slots(region, split.captions)]
+        ]
+    name = f"scenes {split.first_seed}-{last}"
+    return RegionSet(name, images, tuple(regions), loader=_render_image, task=split.task)
+
+
+def _caption_and_slots(region: SceneRegion, captions: str) -> tuple[str, Mapping[str, str]]:
+    """Return a region's caption, or the class name in its place, with the slots that it fills."""
+    if captions == "full":
+        return region.caption, region.slots
+    return scene_grammar.class_name(region.slots, captions)
+
+
+def _render_image(record: ImageRecord) -> NDArray[np.uint8]:
+    return render_scene(int(record.image_id.removeprefix(_SCENE))).image

@@ -9,26 +9,7 @@ from urllib.parse import urlsplit
 
 from sca_bench.data.readers.json_files import check, check_id, claim, read_json
 from sca_bench.errors import InputError, did_you_mean
-from sca_bench.settings import (
-    CocoInstancesSplit,
-    CocoPanopticSplit,
-    GritSplit,
-    Objects365Split,
-    RefCocoSplit,
-    V3DetSplit,
-    VisualGenomeSplit,
-)
-
-FileSplit = (
-    VisualGenomeSplit
-    | GritSplit
-    | CocoInstancesSplit
-    | CocoPanopticSplit
-    | Objects365Split
-    | V3DetSplit
-    | RefCocoSplit
-)
-"""Every split that is read from annotation files."""
+from sca_bench.settings.splits import FileSplit
 
 _LOCATIONS = ("file_name", "coco_url", "url")
 

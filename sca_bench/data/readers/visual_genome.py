@@ -11,7 +11,7 @@ Source: Krishna et al., Visual Genome, IJCV 2017; https://homes.cs.washington.ed
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from sca_bench.data.image_files import ImageFolder
@@ -19,8 +19,32 @@ from sca_bench.data.readers.collector import Collector
 from sca_bench.data.readers.json_files import check, claim, get, get_id, read_json
 from sca_bench.data.region_set import RegionSet
 from sca_bench.errors import InputError
-from sca_bench.settings import VisualGenomeSplit
+from sca_bench.settings.base import of_kind
+from sca_bench.settings.splits import FileSplit
+from sca_bench.specs.readers import ReaderSpec
 from sca_bench.types import ImageRecord
+
+
+class VisualGenomeSplit(FileSplit):
+    """Visual Genome region descriptions v1.0 or v1.2."""
+
+    dataset: Literal["visual_genome"]
+    regions: str = of_kind("path")
+    """`region_descriptions.json`."""
+    image_data: str = of_kind("path")
+    """`image_data.json`: sizes and places of the images."""
+
+
+SPEC = ReaderSpec(
+    name="visual_genome",
+    title="Visual Genome",
+    settings=VisualGenomeSplit,
+    read="sca_bench.data.readers.visual_genome:read_visual_genome",
+    summary="Region descriptions of Visual Genome, v1.0 or v1.2",
+    annotations="regions",
+    licence="CC BY 4.0",
+    source="Krishna et al., IJCV 2017; https://homes.cs.washington.edu/~ranjay/visualgenome",
+)
 
 
 def read_visual_genome(split: VisualGenomeSplit) -> RegionSet:

@@ -11,9 +11,9 @@ from sca_bench.engine.features.bank import FeatureBank, Keys, RowShapes, image_k
 from sca_bench.engine.features.cache import Cache
 from sca_bench.errors import InputError
 from sca_bench.formats.pixels import PictureDigests
-from sca_bench.models.sam.dims import sam_dims
 from sca_bench.scene_grammar import WORLD_VERSION
 from sca_bench.settings import CellSettings
+from sca_bench.specs.encoders import sam_dims
 from sca_bench.study.keys.cell import CellIdentity, RunSplit
 from sca_bench.types import Family
 

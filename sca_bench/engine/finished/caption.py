@@ -17,13 +17,14 @@ from sca_bench.data.pipeline.preprocess import blank_image, blank_input, preproc
 from sca_bench.engine.device import resolve_device
 from sca_bench.engine.features.bank import rounded
 from sca_bench.engine.finished.overlay import draw_overlay
+from sca_bench.engine.finished.region import AskedRegion, asked_region
 from sca_bench.engine.worker.trained_weights import find_trained, read_trained
-from sca_bench.errors import InputError, at, did_you_mean
+from sca_bench.errors import InputError, at
 from sca_bench.files import file_name
-from sca_bench.formats.pixels import Picture, read_picture
 from sca_bench.models.sam.mask_image import mask_in_image
-from sca_bench.models.sam.sam import sam_dims
-from sca_bench.settings import CellSettings, DataSettings, ScenesSplit
+from sca_bench.settings import CellSettings, unread_data
+from sca_bench.specs.encoders import PixelStats, sam_dims
+from sca_bench.study.find_run import find_finished
 from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.study.keys.fingerprint import Fingerprints, path_settings
 from sca_bench.study.runs.older_inputs import fits_as_recorded
@@ -31,38 +32,6 @@ from sca_bench.study.runs.record import RunRecord
 from sca_bench.study.runs.revisions import had_setting
 from sca_bench.study.runs.store import Store
 from sca_bench.types import Prediction
-
-
-def find_run(store: Store, run: str) -> tuple[RunRecord, Path]:
-    """Return the record and folder of `CELL`, `CELL/SEED` or a run folder.
-
-    Raises:
-        InputError: No such finished run.
-    """
-    folder = Path(run)
-    records = list(store.records())
-    if (folder / "record.json").exists():
-        wanted = (folder.parent.name, folder.name.removeprefix("seed-"))
-        store = Store(folder.parent.parent.parent)
-        records = list(store.records())
-    else:
-        cell, _, seed = run.partition("/")
-        wanted = (cell, seed.removeprefix("seed-"))
-    fitting = [
-        record
-        for record in records
-        if record.status == "done"
-        and record.cell_id.startswith(wanted[0])
-        and wanted[1] in ("", str(record.seed))
-    ]
-    if fitting and len({record.cell_id for record in fitting}) == 1:
-        return fitting[0], store.run_dir(fitting[0].cell_id, fitting[0].seed)
-    if fitting:
-        ids = ", ".join(sorted({record.cell_id for record in fitting}))
-        raise InputError(store.root, run, f"fits several cells: {ids}", "give more of the id")
-    known = sorted({f"{r.cell_id}/{r.seed}" for r in records if r.status == "done"})
-    fix = did_you_mean(run, known) if known else "no run is finished here; run a suite first"
-    raise InputError(store.root, run, "no such finished run", fix)
 
 
 def caption_region(
@@ -86,14 +55,21 @@ def caption_region(
     Raises:
         InputError: No prompt, a prompt outside the image, a broken image, or no such run.
     """
-    record, folder = find_run(store, run)
-    picture = read_picture(image_path)
-    _check_prompt(picture, box_xyxy, point_xy, image_path)
-    image = picture.pixels_HW3
-    captioner = FinishedCaptioner(record, folder)
-    captioned, mask = captioner.caption(image, box_xyxy, point_xy)
+    asked = asked_region(store, run, image_path, box_xyxy, point_xy)
+    return caption_asked(asked, out)
+
+
+def caption_asked(asked: AskedRegion, out: Path) -> Prediction:
+    """Caption a region that was checked before, and draw it into `out`, PNG or JPEG.
+
+    Raises:
+        InputError: The run's weights are not there any more.
+    """
+    captioner = FinishedCaptioner(asked.record, asked.folder)
+    image, box, point = asked.picture.pixels_HW3, asked.box_xyxy, asked.point_xy
+    captioned, mask = captioner.caption(image, box, point)
     out.parent.mkdir(parents=True, exist_ok=True)
-    draw_overlay(image, mask, box_xyxy, point_xy, captioned.caption).save(out)
+    draw_overlay(image, mask, box, point, captioned.caption).save(out)
     return captioned
 
 
@@ -115,7 +91,7 @@ def caption_examples(store: Store, run: str, count: int, out: Path) -> list[str]
     Raises:
         InputError: No such run, or its data or weights are not there any more.
     """
-    record, folder = find_run(store, run)
+    record, folder = find_finished(store, run)
     split = CellIdentity.stored(record.settings, record.inputs).split_settings("captioned")
     with at(folder):
         regions_of_run = load_split(split)
@@ -160,6 +136,7 @@ class FinishedCaptioner:
         self.device = torch.device(resolve_device(settings.runtime.device))
         self.captioner = captioner.to(self.device)
         self.image_size = sam_dims(settings.sam.size).image_size
+        self.pixels = identity.encoder.pixel_stats
 
     @torch.no_grad()
     def caption(
@@ -169,9 +146,9 @@ class FinishedCaptioner:
         point_xy: tuple[float, ...] | None,
     ) -> tuple[Prediction, np.ndarray]:
         """Return a region's prediction and its mask, bool (H, W); prompts in original pixels."""
-        batch = _batch(image, self.image_size, box_xyxy, point_xy)
+        batch = _batch(image, self.image_size, self.pixels, box_xyxy, point_xy)
         if self.settings.data.blank_images:  # the control never sees an image, here neither
-            nothing = torch.from_numpy(blank_image(*image.shape[:2]))
+            nothing = torch.from_numpy(blank_image(image.shape[0], image.shape[1], self.pixels))
             batch = replace(
                 batch,
                 pixel_values_B3HW=blank_input(self.image_size)[None],
@@ -202,9 +179,8 @@ def check_frozen_inputs(record: RunRecord, settings: CellSettings, folder: Path)
     Raises:
         InputError: One is missing or has other content.
     """
-    scene = ScenesSplit(dataset="scenes", num_images=1, first_seed=0)
-    data = DataSettings(train=scene, test=scene)
-    frozen = settings.model_copy(update={"data": data, "start_from": None, "pretraining": ()})
+    none = {"data": unread_data(), "start_from": None, "pretraining": ()}
+    frozen = settings.model_copy(update=none)
     with at(folder):
         inputs = Fingerprints().inputs(frozen)
     values = dict(path_settings(frozen))
@@ -229,26 +205,10 @@ def build_finished(record: RunRecord, cell: CellIdentity, folder: Path) -> Any:
     return captioner
 
 
-def _check_prompt(
-    picture: Picture, box: tuple[float, ...] | None, point: tuple[float, ...] | None, path: Path
-) -> None:
-    height, width = picture.pixels_HW3.shape[:2]
-    size = ", ".join((f"the image is {width} x {height} pixels", *picture.notes))
-    if box is None and point is None:
-        raise InputError("caption", "--box", "missing", "give --box, --point or both")
-    if box is not None:
-        x1, y1, x2, y2 = box
-        if not (x2 > x1 and y2 > y1):
-            raise InputError(path, "--box", f"{box} is empty", "expected x1 < x2 and y1 < y2")
-        if x1 < 0 or y1 < 0 or x2 > width or y2 > height:
-            raise InputError(path, "--box", f"{box} reaches outside", size)
-    if point is not None and not (0 <= point[0] <= width and 0 <= point[1] <= height):
-        raise InputError(path, "--point", f"{point} lies outside", size)
-
-
 def _batch(
     image: np.ndarray,
     image_size: int,
+    pixels: PixelStats,
     box: tuple[float, ...] | None,
     point: tuple[float, ...] | None,
 ) -> RegionBatch:
@@ -266,7 +226,7 @@ def _batch(
             None if point is None else (torch.tensor(point) * scale)[None, None, None].float()
         ),
         point_labels_BRP=None if point is None else torch.ones(1, 1, 1, dtype=torch.long),
-        pixel_values_B3HW=preprocess(image, image_size)[None],
+        pixel_values_B3HW=preprocess(image, image_size, pixels)[None],
         input_sizes_hw=[(input_h, input_w)],
         original_images=[torch.from_numpy(np.array(image))],
         tasks=["caption"],

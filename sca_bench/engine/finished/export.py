@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sca_bench.engine.finished.caption import FinishedCaptioner, find_run
+from sca_bench.engine.finished.caption import FinishedCaptioner
 from sca_bench.engine.worker.trained_weights import find_trained
 from sca_bench.errors import InputError
 from sca_bench.files import file_sha256, write_once
 from sca_bench.models.original.layout import save_original
 from sca_bench.models.original.settings import fold_gain
 from sca_bench.models.sca import ScaCaptioner
+from sca_bench.study.find_run import find_finished
 from sca_bench.study.runs.record import RunRecord
 from sca_bench.study.runs.store import Store
 
@@ -34,7 +35,7 @@ def export_run(store: Store, run: str, out: Path) -> list[str]:
         InputError: No such run, its weights have changed, the layout cannot express it, or the
             folder holds something else.
     """
-    record, folder = find_run(store, run)
+    record, folder = find_finished(store, run)
     origin = {
         "cell_id": record.cell_id,
         "seed": record.seed,

@@ -20,14 +20,13 @@ from sca_bench.models.original.layout import load_original
 from sca_bench.models.sam.detect_size import read_sized_sam
 from sca_bench.models.sam.hf_config import read_json_object
 from sca_bench.models.text_decoder.loading import save_text_decoder
+from sca_bench.settings import unread_data
 from sca_bench.study.suite.merge import check_keys, validate
 from sca_bench.study.suite.yaml_values import dump_yaml
 
 CARD = "import.json"
 SAM, TEXT_DECODER = "sam.safetensors", "text_decoder"
 TRAINED, SETTINGS = "trainable.safetensors", "settings.yaml"
-_SCENES = {"dataset": "scenes", "num_images": 1, "first_seed": 0}
-"""Stands for the data, which no checkpoint knows, where the settings are checked."""
 
 Facts = dict[str, Any]
 
@@ -140,8 +139,7 @@ def _save_settings(fragment: dict[str, Any], folder: Path, title: str) -> None:
     """Write a `base:` of a suite; keys and values are checked as a suite's are."""
     with at(folder / SETTINGS):
         check_keys(fragment, "base.")
-        data = {"train": _SCENES, "test": _SCENES}
-        validate({**fragment, "data": data}, {})
+        validate({**fragment, "data": unread_data().model_dump()}, {})
     text = dump_yaml({"base": fragment})
     write_atomic(folder / SETTINGS, f"# {title}\n{text}")
 

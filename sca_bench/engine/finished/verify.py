@@ -17,13 +17,14 @@ from sca_bench.data.pipeline.dataset import RegionDataset
 from sca_bench.data.region_set import RegionSet
 from sca_bench.engine import loaders
 from sca_bench.engine.device import resolve_device
-from sca_bench.engine.finished.caption import build_finished, find_run
+from sca_bench.engine.finished.caption import build_finished
 from sca_bench.engine.worker.cell_group import CellGroup, Member
 from sca_bench.engine.worker.fit_once import fit_once
 from sca_bench.engine.worker.rng import RngStream
 from sca_bench.errors import InputError, at
 from sca_bench.metrics.rows import read_rows
-from sca_bench.models.sam.sam import sam_dims
+from sca_bench.specs.encoders import sam_dims
+from sca_bench.study.find_run import find_finished
 from sca_bench.study.keys.cell import RunSplit
 from sca_bench.study.keys.fingerprint import Fingerprints, path_settings
 from sca_bench.study.runs.older_inputs import fits_as_recorded
@@ -63,7 +64,7 @@ def verify_run(store: Store, run: str, num_regions: int) -> Iterator[Check]:
         InputError: No such finished run.
     """
     try:
-        record, folder = find_run(store, run)
+        record, folder = find_finished(store, run)
     except InputError as error:
         if Path(error.where).name != "record.json":
             raise

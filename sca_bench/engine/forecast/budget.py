@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from sca_bench.engine.forecast.costs import PlanCosts
 from sca_bench.engine.forecast.wall_time import RunKey, forecast_time, runs_of
 from sca_bench.errors import InputError
+from sca_bench.output import in_words
 from sca_bench.study.plan.plan import Group, Training
 from sca_bench.study.plan.schedule import Schedule
 from sca_bench.study.runs.store import Store
@@ -30,17 +31,6 @@ def parse_duration(text: str) -> float:
     if not total:
         raise InputError("--budget", text, "is no duration", "write 45s, 90m, 2h or 1h30m")
     return total
-
-
-def in_words(seconds: float) -> str:
-    """Return `45 s`, `2 min 25 s` or `3 h 05 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 @dataclass

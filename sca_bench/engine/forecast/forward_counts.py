@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sca_bench.engine.features.cache import Cache
 from sca_bench.engine.forecast.costs import CellWork, SplitSize
-from sca_bench.settings import CellSettings, MixtureSplit, ScenesSplit
+from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import Cell, RunSplit, families_of
 from sca_bench.study.keys.fingerprint import digest_json
 from sca_bench.study.plan.plan import Group, Job
@@ -80,9 +80,7 @@ class Sizes:
         if (size := self._known.get(split_key(cell, split))) is not None:
             return size
         drawn = cell.settings.train.regions_per_image
-        images = part.num_images if isinstance(part, ScenesSplit) else None
-        if not isinstance(part, ScenesSplit | MixtureSplit):
-            images = part.max_images
+        images = part.most_images()
         if images is None:
             self.is_whole = False
             if split != "train":

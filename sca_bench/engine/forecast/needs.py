@@ -8,19 +8,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 from sca_bench.errors import InputError, NotComputed
-from sca_bench.metrics.caption_text.coverage import check_vectors, load_pipeline, named_pipeline
-from sca_bench.metrics.caption_text.similarity import model_folder
-from sca_bench.metrics.coco_caption.java import find_java
-from sca_bench.metrics.coco_caption.spice import corenlp_folder
-from sca_bench.metrics.registry import get_metric
-from sca_bench.plugins import is_own
+from sca_bench.metrics.registry import Requirement, get_metric
+from sca_bench.plugins import attribute, is_own
 from sca_bench.study.keys.fingerprint import HUB_KEYS, path_settings
 from sca_bench.study.suite.suite import FIRST_OF_IMAGE, Suite
 from sca_bench.variants import get_variant
@@ -29,8 +24,6 @@ from sca_bench.weight_paths import PACKAGE_PREFIX, PREFIX, resolve
 
 _GIB = 2**30
 _REPAIR = "repair or reinstall the package"
-_JAVA = ("cider_d", "meteor", "bleu", "rouge_l", "spice")
-"""Families of metrics whose tokenizer or scorer is a Java program."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +47,7 @@ class Need:
 
 def needs_of(suite: Suite, runs_dir: Path) -> list[Need]:
     """Return everything a suite needs, files first."""
-    code = [*_of_variants(suite), *_programs(suite), *_of_metrics(suite)]
+    code = [*_of_variants(suite), *metric_needs(suite)]
     return [*_files(suite), *code, *_machine(suite, runs_dir)]
 
 
@@ -131,57 +124,35 @@ def _is_there(module: str) -> bool:
         return False
 
 
-def _programs(suite: Suite) -> Iterator[Need]:
-    families = {get_metric(name).family for name in suite.metrics}
-    if families & set(_JAVA):
-        names = "Java, for " + ", ".join(sorted(families & set(_JAVA)))
-        try:
-            java = find_java()
-            yield Need(names, "there", f"{java.executable} ({java.source})")
-        except NotComputed as error:
-            yield Need(names, "missing", "", str(error), stops=False)
-    if "spice" in families:
-        try:
-            yield Need("CoreNLP jars, for spice", "there", str(corenlp_folder()))
-        except NotComputed as error:
-            yield Need("CoreNLP jars, for spice", "missing", "", str(error), stops=False)
-
-
-def _of_metrics(suite: Suite) -> Iterator[Need]:
-    """Yield what single metrics need; without it they are left out, with the reason."""
-    specs = {name: get_metric(name) for name in suite.metrics}
-    for name, spec in specs.items():
+def metric_needs(suite: Suite) -> Iterator[Need]:
+    """Yield what a suite's metrics require; without it they are left out, with the reason."""
+    faults: list[Need] = []
+    wanted: dict[Requirement, list[str]] = {}
+    for name in suite.metrics:
+        spec = get_metric(name)
         module = spec.compute.partition(":")[0]
         if spec.fault:
-            yield Need(f"metric {name}", "missing", "", spec.fault, stops=False)
-        elif spec.compute and not is_own(spec.compute) and not _is_there(module):
+            faults.append(Need(f"metric {name}", "missing", "", spec.fault, stops=False))
+        elif not spec.is_own and not _is_there(module):
             found = f"compute {spec.compute}: no module {module}"
-            yield Need(f"metric {name}", "missing", found, _REPAIR, stops=False)
-        elif name in ("clip_score", "sentence_similarity"):
-            yield _need(f"a model, for {name}", partial(model_folder, name))
-    coverage = [name for name, spec in specs.items() if spec.family == "coverage"]
-    for check in (_tagger, _vectors):
-        names = [name for name in coverage if name.endswith("_fuzzy") == (check is _vectors)]
-        if names:
-            yield _need(f"spaCy, for {', '.join(names)}", check)
+            faults.append(Need(f"metric {name}", "missing", found, _REPAIR, stops=False))
+        else:
+            for requirement in spec.requires:
+                wanted.setdefault(requirement, []).append(name)
+    for requirement, names in wanted.items():
+        yield _required(requirement, names)
+    yield from faults
 
 
-def _tagger() -> str:
-    pipeline = load_pipeline(named_pipeline())
-    return f"{pipeline.name} {pipeline.version}, spaCy {pipeline.spacy_version}"
-
-
-def _vectors() -> str:
-    pipeline = load_pipeline(named_pipeline())
-    check_vectors(pipeline)
-    return f"word vectors of {pipeline.name} {pipeline.version}"
-
-
-def _need(what: str, find: Callable[[], object]) -> Need:
+def _required(requirement: Requirement, metrics: list[str]) -> Need:
+    what = f"{requirement.what}, for {', '.join(sorted(metrics))}"
     try:
-        return Need(what, "there", str(find()))
+        return Need(what, "there", str(attribute(requirement.find)()))
     except NotComputed as error:
         return Need(what, "missing", "", str(error), stops=False)
+    except (Exception, SystemExit) as error:  # of another package
+        reason = " ".join(f"{requirement.find} raised {type(error).__name__}: {error}".split())
+        return Need(what, "missing", reason, _REPAIR, stops=False)
 
 
 def _machine(suite: Suite, runs_dir: Path) -> Iterator[Need]:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sca_bench.data.index.lookup import annotations_of, sources
+from sca_bench.data.index.lookup import index_folder
 from sca_bench.data.pipeline.dataset import PLAIN, RegionDataset
 from sca_bench.data.region_set import RegionSet
 from sca_bench.engine.device import resolve_device
@@ -21,14 +21,8 @@ from sca_bench.errors import InputError, at
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.subsets import subset_rows
 from sca_bench.models.text_decoder.loading import RANDOM_PREFIX
-from sca_bench.settings import (
-    CellSettings,
-    MixtureSplit,
-    ScenesSplit,
-    SingleSplit,
-    SplitSettings,
-)
-from sca_bench.settings.data import INDEX_FOLDER
+from sca_bench.settings import CellSettings
+from sca_bench.specs.encoders import in_sam, of_sam
 from sca_bench.study.keys.cell import SPLITS, CellIdentity
 from sca_bench.study.keys.fingerprint import path_settings
 from sca_bench.study.plan.plan import Plan
@@ -42,10 +36,19 @@ MOST_PICTURES = 200
 MOST_BYTES = 256 * 2**20
 """Size up to which weights, and annotations without an index, are read."""
 _MIB = 2**20
-_SMALL_SAM = ("tiny_small", "tiny", "tiny_large")
 _RANDOM = "random"
 _BUILT_FROM = {
-    *("variant", "sam", "encoder", "mixer", "prefix", "text_decoder", "baseline", "crop"),
+    *(
+        "variant",
+        "options",
+        "sam",
+        "encoder",
+        "mixer",
+        "prefix",
+        "text_decoder",
+        "baseline",
+        "crop",
+    ),
     *("start_from", "features"),
 }
 """Sections of a cell's settings that its captioner is built from."""
@@ -139,19 +142,12 @@ def _large_data(settings: CellSettings) -> Iterator[str]:
     """Yield the annotations of a cell that are too large to be read for a look."""
     data = settings.data
     for name, given in (("train", data.train), ("val", data.val), ("test", data.test)):
-        for split in () if given is None else _single_splits(given):
-            if isinstance(split, ScenesSplit):
-                continue
-            indexed = (annotations_of(split).parent / INDEX_FOLDER).is_dir()
-            size = sum(bytes_of(path) for path in sources(split).values())
-            if size > MOST_BYTES and not indexed:
-                yield f"data.{name} ({annotations_of(split)}, {size / _MIB:,.0f} MiB, no index)"
-
-
-def _single_splits(split: SplitSettings) -> list[SingleSplit]:
-    if isinstance(split, MixtureSplit):
-        return [part.split for part in split.parts]
-    return [split]
+        for split in () if given is None else given.singles():
+            sizes = {path: bytes_of(path) for path in split.files().values()}
+            size = sum(sizes.values())
+            if size > MOST_BYTES and index_folder(split) is None:
+                largest = max(sizes, key=sizes.__getitem__)
+                yield f"data.{name} ({largest}, {size / _MIB:,.0f} MiB, no index)"
 
 
 def _judge_pictures(name: str, dataset: RegionDataset, judged: Judged) -> None:
@@ -196,7 +192,7 @@ def _judge_weights(job: GroupJob, seen: set[object], judged: Judged) -> None:
 
 def _large_weights(cell: CellJob) -> Iterator[str]:
     """Yield the weights of a captioner that are too large, or too far away, for a look."""
-    settings, reads = cell.settings, cell.identity.spec.reads
+    settings, reads = cell.settings, cell.identity.spec.own_reads
 
     def is_read(key: str) -> bool:
         sections = {key.split(".")[0], key}
@@ -210,7 +206,11 @@ def _large_weights(cell: CellJob) -> Iterator[str]:
             yield f"{key} ({value})"
         elif (size := bytes_of(path)) > MOST_BYTES:
             yield f"{key} ({value}, {size / _MIB:,.0f} MiB)"
-    if is_read("sam") and settings.sam.weights == _RANDOM and settings.sam.size not in _SMALL_SAM:
-        yield f"sam.size {settings.sam.size} without weights"
+    put_in, sam = in_sam(settings.encoder.type), of_sam(settings.sam.size)
+    if is_read("encoder") and put_in.build:
+        if put_in.scale == "large":
+            yield f"encoder.type {put_in.name}, which is large"
+    elif is_read("sam") and settings.sam.weights == _RANDOM and sam.scale != "small":
+        yield f"sam.size {sam.name} without weights"
     if is_read("baseline") and settings.baseline.weights == _RANDOM and settings.baseline.size:
         yield f"baseline.size {settings.baseline.size} without weights"

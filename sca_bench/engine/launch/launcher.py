@@ -6,6 +6,7 @@ import signal
 import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -42,6 +43,7 @@ class Launcher:
         pruner: Says after each validation which cells go on, if anything does.
         budget: Wall time beyond which nothing is started, if there is a limit.
         failed: Job name -> reason of what failed.
+        logs: Job name -> text log of the process in which it failed, where it was one.
         counters: What was computed: `encoder_forwards`, `sam_mixer_forwards`.
     """
 
@@ -53,6 +55,7 @@ class Launcher:
     pruner: Pruner | None = None
     budget: Budget | None = None
     failed: dict[str, str] = field(default_factory=dict)
+    logs: dict[str, Path] = field(default_factory=dict)
     counters: Counter[str] = field(default_factory=Counter)
     _blocked: dict[str, str] = field(default_factory=dict)
 
@@ -184,6 +187,7 @@ class Launcher:
         self._progress.finish(attempt.name)
         for cell in attempt.job.cells:
             if cell.key in outcome.failed:
+                self.logs[f"{cell.name} seed {cell.seed}"] = attempt.log_path
                 self._fail(cell, outcome.failed[cell.key])
             if cell.key in outcome.pruned:
                 self._progress.say(f"  pruned {cell.name}: {outcome.pruned[cell.key]}")
@@ -205,7 +209,7 @@ class Launcher:
             share += len(attempt.job.cells) * steps / all_steps
             text = f"step {steps} of {all_steps}" + (f", loss {loss:.3f}" if loss else "")
             self._progress.update(attempt.name, steps, all_steps, text)
-            texts.append(f"{attempt.name}: {text}")
+            texts.append(f"{self._progress.label(attempt.name)}: {text}")
         eta = eta_text(share / total, time.monotonic() - started)
         self._progress.update("suite", share, total, f"{done} of {total} runs, {eta}")
         self._progress.heartbeat(f"  {done} of {total} runs done, {eta}; " + "; ".join(texts))

@@ -68,7 +68,8 @@ class Preparer:
             for attempt in self.pool.collect():
                 counters.update(self._finish(attempt))
             for attempt in self.pool.running:
-                self.progress.heartbeat(f"  {attempt.name}: {attempt.progress_text}")
+                label = self.progress.label(attempt.name)
+                self.progress.heartbeat(f"  {label}: {attempt.progress_text}")
                 self.progress.update(attempt.name, 0, 1, attempt.progress_text)
             time.sleep(_POLL_S)
         for cells, encoded in self._encoded.items():

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 PLAIN_EVERY_S = 15.0
+_WIDEST = 24
+"""Signs of a group's name that leave room for its bar, step and time on a narrow terminal."""
 
 
 class RunProgress:
@@ -32,6 +34,7 @@ class RunProgress:
                 transient=True,
             )
         self._tasks: dict[str, TaskID] = {}
+        self._labels: dict[str, str] = {}
         self._said = 0.0
 
     def __enter__(self) -> RunProgress:
@@ -52,6 +55,18 @@ class RunProgress:
         """Print a line that stays."""
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
+    def label(self, name: str) -> str:
+        """Return what a group is called in lines that change: its name, or a number for a long one.
+
+        What such a number stands for is said once.
+        """
+        if len(name) <= _WIDEST:
+            return name
+        if name not in self._labels:
+            self._labels[name] = f"group {len(self._labels) + 1}"
+            self.say(f"  {self._labels[name]}: {name}")
+        return self._labels[name]
+
     def update(self, name: str, done: float, total: float, text: str) -> None:
         """Show where one group is.
 
@@ -64,7 +79,7 @@ class RunProgress:
         if self._live is None:
             return
         if name not in self._tasks:
-            self._tasks[name] = self._live.add_task(name, total=total, text=text)
+            self._tasks[name] = self._live.add_task(self.label(name), total=total, text=text)
         self._live.update(self._tasks[name], completed=done, total=total, text=text)
 
     def finish(self, name: str) -> None:

@@ -74,7 +74,8 @@ def measure_plan(
         lacking = sorted({j.cell.name for j in plan.jobs if j.cell.cell_id not in works})
         if lacking:
             notes.append(
-                f"operations are counted for SCA's designs only, not for {', '.join(lacking)}"
+                "operations are counted for SCA's designs whose image encoder is torch's, not for "
+                + ", ".join(lacking)
             )
     return PlanCosts(**figures, notes=list(dict.fromkeys(notes)))
 

@@ -37,7 +37,6 @@ from sca_bench.study.runs.record import RunRecord, Score
 from sca_bench.study.runs.store import Store
 
 _SCORED_ROWS = 600
-_LARGE = ("vit_b", "vit_l", "vit_h")
 _POLL_S = 0.02
 
 
@@ -98,9 +97,9 @@ class Prober:
             known, sizes = self.memory.get("group", key), self._known_sizes(group)
             if known is not None and sizes:
                 self.probes[key] = GroupProbe.model_validate(known)
-            elif self.machine.gpus == 0 and group.jobs[0].cell.settings.sam.size in _LARGE:
-                size = group.jobs[0].cell.settings.sam.size
-                self.notes.append(f"{size} is too large to be probed on a CPU; see --gpu")
+            elif self.machine.gpus == 0 and group.jobs[0].cell.identity.encoder.scale == "large":
+                name = group.jobs[0].cell.identity.encoder.name
+                self.notes.append(f"{name} is too large to be probed on a CPU; see --gpu")
             else:
                 new[key] = group
         if new:

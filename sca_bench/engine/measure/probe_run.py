@@ -28,8 +28,7 @@ from sca_bench.engine.worker.group_run import GroupRun
 from sca_bench.engine.worker.pool import Task
 from sca_bench.engine.worker.prepare import prepare
 from sca_bench.files import write_atomic
-from sca_bench.models.sam.sam import sam_dims
-from sca_bench.settings import MixtureSplit, ScenesSplit, SplitSettings
+from sca_bench.specs.encoders import sam_dims
 from sca_bench.study.keys.cell import RunSplit
 
 _T = TypeVar("_T")
@@ -59,14 +58,15 @@ def small_job(job: GroupJob, runs_dir: Path, sizes: dict[RunSplit, SplitSize]) -
 
 def _small_cell(cell: CellJob, sizes: dict[RunSplit, SplitSize]) -> CellJob:
     settings = cell.settings
-    images = _TRAIN_IMAGES if settings.sam.size.startswith("tiny") else 0
+    images = _TRAIN_IMAGES if cell.identity.encoder.scale == "small" else 0
     counts = {"train": max(images, settings.train.images_per_batch)}
     for split in _EVALUATED:
         if split in sizes:
             per_image = max(1.0, sizes[split].regions / sizes[split].images)
             batch = max(1, round(settings.runtime.eval_regions / per_image))
             counts[cell.identity.data_split(split)] = _BATCHES * batch
-    changed = {name: _beginning(getattr(settings.data, name), n) for name, n in counts.items()}
+    splits = {name: getattr(settings.data, name) for name in counts}
+    changed = {name: split and split.first_images(counts[name]) for name, split in splits.items()}
     trains = cell.identity.spec.trains == "gradient" and not cell.reuses
     steps = STEPS if trains and settings.train.steps else 0
     train = settings.train.model_copy(update={"steps": steps, "val_every": STEPS})
@@ -82,19 +82,6 @@ def _small_cell(cell: CellJob, sizes: dict[RunSplit, SplitSize]) -> CellJob:
     )
     identity = replace(cell.identity, settings=small)
     return replace(cell, identity=identity, starts_from="", reuses=False, training_id="")
-
-
-def _beginning(split: SplitSettings | None, count: int) -> SplitSettings | None:
-    """Return the first images of a split (of each part of a mixture)."""
-    if split is None:
-        return None
-    if isinstance(split, MixtureSplit):
-        parts = [
-            part.model_copy(update={"split": _beginning(part.split, count)}) for part in split.parts
-        ]
-        return split.model_copy(update={"parts": parts})
-    name = "num_images" if isinstance(split, ScenesSplit) else "max_images"
-    return split.model_copy(update={name: min(getattr(split, name) or count, count)})
 
 
 def measure_reading(job: GroupJob, _unused: Outcome, outcome: Path) -> None:

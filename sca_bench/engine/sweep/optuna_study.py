@@ -18,7 +18,7 @@ import optuna
 
 from sca_bench.engine.databases import sqlite_url
 from sca_bench.errors import InputError, at, did_you_mean
-from sca_bench.metrics.registry import get_metric
+from sca_bench.metrics.registry import get_metric, values_of
 from sca_bench.study.keys.fingerprint import digest_json
 from sca_bench.study.suite.search_space import Axis
 from sca_bench.study.suite.sweep import Sweep
@@ -175,8 +175,10 @@ def check_objectives(sweep: Sweep) -> None:
         if kind == "cost" and cost not in _COSTS:
             fix = f"take {' or '.join(f'cost.{name}' for name in _COSTS)}"
             raise InputError(entry, "metric", f"{objective.metric!r} is measured, or unknown", fix)
-        if objective.metric == "bleu":
-            raise InputError(entry, "metric", "'bleu' is four numbers", "take bleu_4")
+        values = values_of(objective.metric)
+        if objective.metric not in values:
+            problem = f"{objective.metric!r} is {len(values)} numbers"
+            raise InputError(entry, "metric", problem, f"take {values[-1]}")
     with at(sweep.file):
         for metric in sweep.metrics:
             get_metric(metric)

@@ -29,7 +29,7 @@ from sca_bench.engine.worker.run_record import cost_of, new_record
 from sca_bench.engine.worker.sam_masks import masks_file, write_masks
 from sca_bench.engine.worker.trained_weights import load_indexed, load_trained, save_trained
 from sca_bench.errors import CellError, InputError
-from sca_bench.models.sam.sam import sam_dims
+from sca_bench.specs.encoders import sam_dims
 from sca_bench.study.keys.cell import CellIdentity, RunSplit, families_of
 from sca_bench.study.runs.record import RunRecord
 from sca_bench.study.runs.store import (

@@ -26,8 +26,8 @@ from sca_bench.engine.worker.rng import RngStream
 from sca_bench.engine.worker.trained_weights import start_weights
 from sca_bench.errors import InputError
 from sca_bench.files import DIGESTS, FileDigests, write_atomic
-from sca_bench.models.sam.sam import sam_dims
 from sca_bench.settings import CellSettings
+from sca_bench.specs.encoders import sam_dims
 from sca_bench.study.keys.cell import SPLITS, RunSplit
 from sca_bench.types import FAMILIES, Family
 from sca_bench.variants import SAM_PARTS, SCA_PARTS
@@ -189,7 +189,7 @@ def _fill_split(
     keys = lead.identity.store_keys(split, families)
     for family, key in keys.items():
         about = {"family": family, "split": name if family != "images" else "any"}
-        cache.used(key, {**about, "sam": settings.sam.size, "dtype": _dtype(settings, family)})
+        cache.used(key, {**about, "sam": _sam(settings), "dtype": _dtype(settings, family)})
 
     def tell(done: int, total: int) -> None:
         write_atomic(progress, f"frozen features, {name}: {done} of {total} images")
@@ -205,6 +205,11 @@ def _fill_split(
     for family, key in keys.items():
         cache.note(key, images, whole=filled.whole[family])
     return filled
+
+
+def _sam(settings: CellSettings) -> str:
+    size, encoder = settings.sam.size, settings.encoder.type
+    return size if encoder == "sam" else f"{size} ({encoder})"
 
 
 def _dtype(settings: CellSettings, family: Family) -> str:

@@ -34,6 +34,7 @@ from sca_bench.formats.texts import nfc
 from sca_bench.metrics.coco_caption.ptb_tokenizer import encodable
 from sca_bench.metrics.protocol import Context, Scored
 from sca_bench.metrics.rows import CaptionRow
+from sca_bench.metrics.spec import MetricSpec, Requirement
 
 SPACY_VARIABLE = "SCA_BENCH_SPACY"
 PAPERS_PIPELINE = "en_core_web_lg"
@@ -50,6 +51,33 @@ _SAID = {"noun": "NOUN and PROPN", "verb": "VERB"}
 _POS = ("attribute_ruler", "morphologizer")
 _LEFT_OUT = ("ner", "lemmatizer")
 """They move no part of speech; the parser does, through the attribute ruler, and stays."""
+
+
+def _spec(name: str, label: str, classes: str, how: str) -> MetricSpec:
+    fuzzy = how != "exact"
+    meaning = f"{label}: mean best similarity of word vectors" if fuzzy else f"{label}: share said"
+    table = " with its own word vectors" if fuzzy else " (or the pipeline in SCA_BENCH_SPACY)"
+    return MetricSpec(
+        name,
+        f"{meaning}, of the references' words ({classes}); 0-1; needs spaCy",
+        "coverage",
+        f"sca_bench coverage (spaCy pipeline, {classes}, {how})",
+        package="",
+        tokenizer="spaCy",
+        compute=f"{__name__}:coverage",
+        label=label,
+        needs=f"spaCy and en_core_web_lg{table}",
+        requires=(Requirement("spaCy", f"{__name__}:found_{'vectors' if fuzzy else 'tagger'}"),),
+    )
+
+
+_FUZZY = "token similarity"
+SPECS = (
+    _spec("noun_recall", "Noun recall", _SAID["noun"], "exact"),
+    _spec("verb_recall", "Verb recall", _SAID["verb"], "exact"),
+    _spec("noun_recall_fuzzy", "Noun recall, fuzzy", _SAID["noun"], _FUZZY),
+    _spec("verb_recall_fuzzy", "Verb recall, fuzzy", _SAID["verb"], _FUZZY),
+)
 
 Words = dict[str, tuple[str, ...]]
 """`noun` and `verb` -> the distinct words of that class, in the order of the text."""
@@ -170,7 +198,7 @@ def coverage(rows: Sequence[CaptionRow], context: Context) -> list[Scored]:
             f"{kind} recall: {num_bare} of {len(rows)} regions ({num_bare / len(rows):.1%}) have "
             f"no {kind} in their references; they score 0 and stay in the mean, as in the paper",
         )
-    how = "token similarity" if fuzzy else "exact"
+    how = _FUZZY if fuzzy else "exact"
     named = {
         "scorer": f"sca_bench coverage (spaCy {pipeline.name}, {_SAID[kind]}, {how})",
         "version": f"{REVISION}, spaCy {pipeline.spacy_version}, "
@@ -265,3 +293,24 @@ def check_vectors(pipeline: Pipeline) -> None:
             f"{fault}; fuzzy coverage compares only with the {_WIDTH} numbers a word of "
             f"{PAPERS_PIPELINE}: install it, or name its folder in {SPACY_VARIABLE}"
         )
+
+
+def found_tagger() -> str:
+    """Return the pipeline that would find parts of speech.
+
+    Raises:
+        NotComputed: See `load_pipeline`.
+    """
+    pipeline = load_pipeline(named_pipeline())
+    return f"{pipeline.name} {pipeline.version}, spaCy {pipeline.spacy_version}"
+
+
+def found_vectors() -> str:
+    """Return the pipeline whose word vectors would be compared.
+
+    Raises:
+        NotComputed: See `load_pipeline` and `check_vectors`.
+    """
+    pipeline = load_pipeline(named_pipeline())
+    check_vectors(pipeline)
+    return f"word vectors of {pipeline.name} {pipeline.version}"

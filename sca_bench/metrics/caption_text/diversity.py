@@ -9,14 +9,62 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 from sca_bench.errors import NotComputed
 from sca_bench.formats.texts import nfc
+from sca_bench.metrics.caption_text.wholes import CASE
 from sca_bench.metrics.coco_caption.ptb_tokenizer import canonical
 from sca_bench.metrics.protocol import Context, Scored
 from sca_bench.metrics.rows import CaptionRow
+from sca_bench.metrics.spec import MetricSpec
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")  # noqa: RUF001 - an apostrophe joins
+
+
+def _spec(name: str, summary: str, **facts: Any) -> MetricSpec:
+    """Return a metric of which neither more nor less is better."""
+    words = "NFC, lower case, runs of letters, digits and apostrophes"
+    usual = {"scorer": f"sca_bench {name}", "tokenizer": words, "level": "corpus"}
+    usual |= {"compute": f"{__name__}:{name}"}
+    more: dict[str, Any] = {**usual, **facts}
+    return MetricSpec(name, summary, name, package="", higher_is_better=None, **more)
+
+
+SPECS = (
+    _spec(
+        "caption_length",
+        "Mean number of words in a caption; words",
+        report_scale=1.0,
+        unit="words",
+        level="region",
+    ),
+    _spec(
+        "distinct_1",
+        "Distinct words / all words of all captions; 0-1",
+        compute=f"{__name__}:distinct",
+        scorer="sca_bench distinct (n=1, over all captions)",
+        label="Distinct-1",
+    ),
+    _spec(
+        "distinct_2",
+        "Distinct pairs of words / all pairs of all captions; 0-1",
+        compute=f"{__name__}:distinct",
+        scorer="sca_bench distinct (n=2, over all captions)",
+        label="Distinct-2",
+    ),
+    _spec(
+        "distinct_captions",
+        "Number of different captions / number of captions; 0-1",
+        tokenizer=CASE,
+    ),
+    _spec(
+        "vocabulary_size",
+        "Number of different words in all captions; words",
+        report_scale=1.0,
+        unit="words",
+    ),
+)
 
 
 def words(caption: str) -> list[str]:

@@ -22,6 +22,7 @@ from sca_bench.errors import InputError, NotComputed
 from sca_bench.metrics.coco_caption.ptb_tokenizer import encodable
 from sca_bench.metrics.protocol import Context, Scored
 from sca_bench.metrics.rows import CaptionRow
+from sca_bench.metrics.spec import MetricSpec, Requirement
 
 CLIP_VARIABLE = "SCA_BENCH_CLIP"
 SENTENCE_VARIABLE = "SCA_BENCH_SENTENCE_MODEL"
@@ -29,10 +30,35 @@ MODELS = "sca_bench.models.score_models"
 REVISION = "3"
 """Raised whenever a change of this file, or of the models' code, moves a number."""
 
-_MODELS = {
-    "clip_score": (CLIP_VARIABLE, "a CLIP model"),
-    "sentence_similarity": (SENTENCE_VARIABLE, "a sentence embedding model"),
-}
+_OWN_TOKENIZER = "the model's own"
+SPECS = (
+    MetricSpec(
+        "clip_score",
+        "CLIPScore of the region's crop and the caption, no reference; 0-2.5; needs images and a "
+        "CLIP model's folder in SCA_BENCH_CLIP",
+        "clip_score",
+        "sca_bench clip_score",
+        package="",
+        tokenizer=_OWN_TOKENIZER,
+        compute=f"{__name__}:clip_score",
+        maximum=2.5,
+        label="CLIPScore",
+        needs="a CLIP model's folder in SCA_BENCH_CLIP, images, and rows with box_xyxy",
+        requires=(Requirement("a model", f"{__name__}:clip_folder"),),
+    ),
+    MetricSpec(
+        "sentence_similarity",
+        "Cosine of sentence embeddings, best reference; -1 to 1; needs a model's folder in "
+        "SCA_BENCH_SENTENCE_MODEL",
+        "sentence_similarity",
+        "sca_bench sentence_similarity",
+        package="",
+        tokenizer=_OWN_TOKENIZER,
+        compute=f"{__name__}:sentence_similarity",
+        needs="a sentence embedding model's folder in SCA_BENCH_SENTENCE_MODEL",
+        requires=(Requirement("a model", f"{__name__}:sentence_folder"),),
+    ),
+)
 _WEIGHT = 2.5
 _PREFIX = "A photo depicts "
 _BATCH = 64
@@ -52,7 +78,7 @@ def clip_score(rows: Sequence[CaptionRow], context: Context) -> list[Scored]:
         Hessel et al., CLIPScore: A Reference-free Evaluation Metric for Image Captioning,
         EMNLP 2021.
     """
-    folder = model_folder("clip_score")
+    folder = clip_folder()
     if context.images is None:
         raise NotComputed("clip_score looks at images: score FILE --images FOLDER")
     boxes = [row.box_xyxy for row in rows]
@@ -102,7 +128,7 @@ def sentence_similarity(rows: Sequence[CaptionRow], context: Context) -> list[Sc
     Source:
         Reimers and Gurevych, Sentence-BERT, EMNLP 2019 (mean pooling).
     """
-    model = _model(context, "load_sentence", model_folder("sentence_similarity"))
+    model = _model(context, "load_sentence", sentence_folder())
     texts = list(dict.fromkeys(t for row in rows for t in (row.caption, *row.references)))
     row_of_text = {text: index for index, text in enumerate(texts)}
     units = _run(model.embed, [encodable(text) for text in texts])
@@ -135,13 +161,25 @@ def crop(image: NDArray[np.uint8], box_xyxy: Sequence[float]) -> NDArray[np.uint
     return image[top:bottom, left:right]
 
 
-def model_folder(metric: str) -> Path:
-    """Return the folder of the model of one of the two metrics.
+def clip_folder() -> Path:
+    """Return the folder of the CLIP model.
 
     Raises:
         NotComputed: The user names none, or what is no folder.
     """
-    variable, what = _MODELS[metric]
+    return _folder(CLIP_VARIABLE, "a CLIP model")
+
+
+def sentence_folder() -> Path:
+    """Return the folder of the sentence embedding model.
+
+    Raises:
+        NotComputed: The user names none, or what is no folder.
+    """
+    return _folder(SENTENCE_VARIABLE, "a sentence embedding model")
+
+
+def _folder(variable: str, what: str) -> Path:
     given = os.environ.get(variable, "")
     if not given:
         raise NotComputed(f"it needs {what}: set {variable} to its folder")

@@ -35,9 +35,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sca_bench.errors import NotComputed
 from sca_bench.metrics.detection.detections import DescribedBox, Detection
+from sca_bench.metrics.protocol import Context, Scored
+from sca_bench.metrics.rows import CaptionRow
+from sca_bench.metrics.spec import MetricSpec
 from sca_bench.types import BoxXYXY
 
+SPEC = MetricSpec(
+    "dense_captions_map",
+    "Mean average precision of own detections with captions (score FILE --regions FILE); 0-1",
+    "dense_captions",
+    "sca_bench dense_captions (references merged at IoU 0.7; IoU 0.3-0.7 x METEOR 1.5 0-0.25)",
+    compute=f"{__name__}:of_given_regions",
+    needs="a file of regions (--regions)",
+    level="corpus",
+)
 IOU_THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
 METEOR_THRESHOLDS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25)
 MERGE_IOU = 0.7
@@ -95,6 +108,15 @@ class _Assigned:
     first: bool
     caption: str
     references: tuple[str, ...]
+
+
+def of_given_regions(rows: Sequence[CaptionRow], context: Context) -> list[Scored]:
+    """Refuse: dense captioning scores a captioner's own detections.
+
+    Raises:
+        NotComputed: Always.
+    """
+    raise NotComputed("it scores detections, not given regions: score FILE --regions FILE")
 
 
 def iou_matrix(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,23 +1,22 @@
-"""The parts in which SCA's designs differ: which queries, and what they are mixed with.
+"""What SCA's designs are made of beside their queries: the text mixer, and what it reads.
 
-Shape legend: B images, N regions, H caption heads, Q caption query tokens per head, M mask
-candidates, T tokens, S image tokens, C channels.
+Shape legend: B images, N regions, T tokens, S image tokens, C channels.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sca_bench.batch import RegionFeatures
 from sca_bench.errors import InputError
+from sca_bench.models.designs.queries import CaptionQueries
 from sca_bench.models.mixer import TwoWayMixer
-from sca_bench.models.sam.dims import SamDims
 from sca_bench.settings import MixerSettings
+from sca_bench.specs.sam_dims import SamDims
 from sca_bench.types import Family
 from sca_bench.variants import where_optional
 
@@ -39,22 +38,6 @@ class MixerContext:
     image_index_N: Tensor | None = None
 
 
-class CaptionQueries(nn.Module, ABC):
-    """Where the caption queries of a region come from."""
-
-    @abstractmethod
-    def heads(self, num_candidates: int) -> int | None:
-        """Return the captions per region for M mask candidates; None where the batch decides."""
-
-    @abstractmethod
-    def forward(self, features: RegionFeatures) -> Tensor:
-        """Return the queries (N, H, Q, C)."""
-
-    def num_heads_used(self, features: RegionFeatures, num_heads: int) -> int:
-        """Return how many caption heads are read from the mixed tokens: all, as a rule."""
-        return num_heads
-
-
 @dataclass(frozen=True)
 class Design:
     """One answer to: what does the text decoder's prefix know of a region?
@@ -70,26 +53,6 @@ class Design:
     families: tuple[Family, ...]
     text_mixer: TwoWayMixer | None = None
     context: Callable[[RegionFeatures], MixerContext] | None = None
-
-
-class LearnedQueries(CaptionQueries):
-    """The same learned tokens for every region."""
-
-    def __init__(self, num_caption_heads: int, num_query_tokens: int, embedding_dim: int) -> None:
-        """Build H*Q learned tokens of C channels, head by head."""
-        super().__init__()
-        self.num_caption_heads = num_caption_heads
-        self.num_query_tokens = num_query_tokens
-        self.tokens = nn.Embedding(num_caption_heads * num_query_tokens, embedding_dim)
-
-    def heads(self, num_candidates: int) -> int:
-        """Return H, whatever the number of mask candidates."""
-        return self.num_caption_heads
-
-    def forward(self, features: RegionFeatures) -> Tensor:
-        """Return the learned tokens, repeated for every region."""
-        tokens_HQC: Tensor = self.tokens.weight.unflatten(0, (self.num_caption_heads, -1))
-        return tokens_HQC.expand(len(features.ious_NM), -1, -1, -1)
 
 
 def mixed_context(features: RegionFeatures) -> MixerContext:

@@ -1,65 +1,31 @@
-"""ROI Align: a grid of image embeddings cut out of the box; nothing is mixed.
-
-Shape legend: B images, N regions, h w rows and columns of image embeddings, C channels; one head,
-Q = `OUTPUT_SIZE`**2.
-"""
+"""ROI Align: a grid of image embeddings cut out of the box; nothing is mixed."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-from torchvision.ops import roi_align as align
+from typing import TYPE_CHECKING
 
-from sca_bench.batch import RegionFeatures
-from sca_bench.errors import InputError
-from sca_bench.models.designs.parts import CaptionQueries, Design, refuse_changed
-from sca_bench.models.sam.dims import SamDims
-from sca_bench.settings import MixerSettings
+from sca_bench.specs.designs import PAPER, DesignSpec
 
-OUTPUT_SIZE = 6
+if TYPE_CHECKING:
+    from sca_bench.models.designs.parts import Design
+    from sca_bench.settings import MixerSettings
+    from sca_bench.specs.sam_dims import SamDims
+
 PUBLISHED_STRIDE = 16
+_MIXER_SIZES = ("num_layers", "num_heads", "mlp_dim", "attention_downsample_rate", "image_grid")
 
-
-class RoiQueries(CaptionQueries):
-    """Rows and columns of the box, sampled from the image encoder's own map.
-
-    Source: He et al., Mask R-CNN, ICCV 2017 (ROI Align, half-pixel offset, adaptive sampling).
-    """
-
-    def __init__(self, stride: int) -> None:
-        """Build the part.
-
-        Args:
-            stride: Model-input pixels per image embedding.
-        """
-        super().__init__()
-        self.stride = stride
-
-    def heads(self, num_candidates: int) -> int:
-        """Return 1."""
-        return 1
-
-    def forward(self, features: RegionFeatures) -> Tensor:
-        """Return the cut-out embeddings (N, 1, 36, C), row-major.
-
-        Raises:
-            InputError: The prompt holds no box.
-        """
-        if features.boxes_xyxy_input_N4 is None:
-            raise InputError(
-                "sca_roi_align", "prompt", "a point alone has no region to cut out", "give a box"
-            )
-        boxes_N4 = features.boxes_xyxy_input_N4.float()
-        rois_N5 = torch.cat([features.image_index_N[:, None].to(boxes_N4), boxes_N4], dim=1)
-        cut_NChw: Tensor = align(
-            features.need("embeddings_BChw").float(),
-            rois_N5,
-            output_size=OUTPUT_SIZE,
-            spatial_scale=1 / self.stride,
-            sampling_ratio=0,
-            aligned=True,
-        )
-        return cut_NChw.flatten(2).transpose(1, 2)[:, None]
+SPEC = DesignSpec(
+    name="sca_roi_align",
+    summary="6 x 6 image embeddings cut out of the box, without a text mixer",
+    design="sca_bench.models.designs.roi_align:roi_align",
+    trained=("projection", "task_tokens"),
+    features=("prompts", "images"),
+    ignores=tuple(f"mixer.{size}" for size in _MIXER_SIZES),
+    as_published="takes every image embedding for one of 16 px patches",
+    needs_boxes=True,
+    revision="2",
+    source=f"{PAPER}: ROI Align; ROI Align + MLP with prefix.projection: mlp",
+)
 
 
 def roi_align(mixer: MixerSettings, dims: SamDims) -> Design:
@@ -68,7 +34,10 @@ def roi_align(mixer: MixerSettings, dims: SamDims) -> Design:
     Raises:
         InputError: A setting has no meaning here.
     """
-    reason = f"sca_roi_align has one head of {OUTPUT_SIZE**2} cut-out image embeddings"
+    from sca_bench.models.designs.parts import Design, refuse_changed
+    from sca_bench.models.designs.queries import ROI_SIZE, RoiQueries
+
+    reason = f"sca_roi_align has one head of {ROI_SIZE**2} cut-out image embeddings"
     refuse_changed(mixer, reason, "num_query_tokens", "num_caption_heads")
     stride = PUBLISHED_STRIDE if mixer.as_published else dims.patch_size
     return Design(RoiQueries(stride), ("prompts", "images"))

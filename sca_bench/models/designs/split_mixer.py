@@ -6,12 +6,25 @@ Shape legend: B images, h w rows and columns of image embeddings, S = h*w image 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from sca_bench.batch import RegionFeatures
-from sca_bench.models.designs.parts import Design, LearnedQueries, MixerContext, build_text_mixer
-from sca_bench.models.sam.dims import SamDims
-from sca_bench.models.sam.region_encoder import pool_tokens
-from sca_bench.settings import MixerSettings
+from sca_bench.specs.designs import PAPER, DesignSpec
+
+if TYPE_CHECKING:
+    from sca_bench.batch import RegionFeatures
+    from sca_bench.models.designs.parts import Design, MixerContext
+    from sca_bench.settings import MixerSettings
+    from sca_bench.specs.sam_dims import SamDims
+
+SPEC = DesignSpec(
+    name="sca_split_mixer",
+    summary="Text queries over prompt and image embeddings; the SAM mixer stands beside",
+    design="sca_bench.models.designs.split_mixer:without_sam_tokens",
+    features=("prompts", "images"),
+    ignores=("mixer.as_published",),
+    revision="2",
+    source=f"{PAPER}: Text Query w/o SAM Tokens",
+)
 
 
 @dataclass(frozen=True)
@@ -27,6 +40,9 @@ class UnmixedContext:
 
     def __call__(self, features: RegionFeatures) -> MixerContext:
         """Return prompt tokens per region and image tokens once per image."""
+        from sca_bench.models.designs.parts import MixerContext
+        from sca_bench.models.sam.region_encoder import pool_tokens
+
         embeddings_BChw = features.need("embeddings_BChw")
         pe_SC, grid = features.need("embedding_pe_SC"), embeddings_BChw.shape[-1]
         image_BChw = embeddings_BChw + features.need("dense_prompt_C")[:, None, None]
@@ -46,6 +62,9 @@ def without_sam_tokens(mixer: MixerSettings, dims: SamDims) -> Design:
     Raises:
         InputError: Sizes contradict each other.
     """
+    from sca_bench.models.designs.parts import Design, build_text_mixer
+    from sca_bench.models.designs.queries import LearnedQueries
+
     text_mixer = build_text_mixer(mixer, dims)
     queries = LearnedQueries(mixer.num_caption_heads, mixer.num_query_tokens, dims.embed_dim)
     return Design(queries, ("prompts", "images"), text_mixer, UnmixedContext(mixer.image_grid))

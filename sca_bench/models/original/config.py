@@ -12,7 +12,6 @@ from transformers import AutoConfig
 from sca_bench.errors import InputError
 from sca_bench.models.mixer import TwoWayMixer
 from sca_bench.models.original.classes import STACKED, TASKS, OriginalClass
-from sca_bench.models.sam.dims import SamDims
 from sca_bench.models.sam.hf_config import (
     FIXED_DECODER,
     FIXED_PROMPT,
@@ -27,6 +26,7 @@ from sca_bench.models.sam.vit import SamImageEncoder
 from sca_bench.models.sca import TASKS as TASK_NAMES
 from sca_bench.models.sca import ScaCaptioner
 from sca_bench.settings import MixerSettings
+from sca_bench.specs.sam_dims import SamDims
 from sca_bench.variants import get_variant
 
 DECODER, TEXT = "mask_caption_decoder_config", "text_config"

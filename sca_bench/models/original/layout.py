@@ -21,7 +21,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from sca_bench.errors import InputError, at
 from sca_bench.files import write_atomic
 from sca_bench.models.build import build_projection
-from sca_bench.models.designs.sam_query import MaskTokenQueries
+from sca_bench.models.designs.queries import MaskTokenQueries
+from sca_bench.models.encoders.sam_vit import NAMES as VIT_NAMES
 from sca_bench.models.original import config as config_json
 from sca_bench.models.original.classes import (
     STACKED,
@@ -61,7 +62,7 @@ def original_name(name: str) -> str:
     """Return the original's name of a tensor of `ScaCaptioner.state_dict()`."""
     for pattern, replacement in _RENAMES:
         name = re.sub(pattern, replacement, name)
-    return transformers_name(name)
+    return transformers_name(name, VIT_NAMES)
 
 
 def original_names(model: ScaCaptioner, original: OriginalClass) -> dict[str, str]:

@@ -9,9 +9,9 @@ from torch import nn
 from sca_bench.errors import InputError
 from sca_bench.models.original.classes import OriginalClass
 from sca_bench.models.original.config import mixer_sizes
-from sca_bench.models.sam.dims import PRESETS
 from sca_bench.models.sca import TASKS, ScaCaptioner
 from sca_bench.settings import TrainSettings
+from sca_bench.specs.encoders import sam_sizes
 from sca_bench.variants import get_variant
 
 
@@ -26,9 +26,9 @@ def settings_of(model: ScaCaptioner, original: OriginalClass) -> dict[str, Any]:
         InputError: SAM has sizes of its own.
     """
     dims = model.region_encoder.sam.dims
-    sizes = [name for name, preset in PRESETS.items() if preset == dims]
+    sizes = [name for name, known in sam_sizes().items() if known == dims]
     if not sizes:
-        known = ", ".join(PRESETS)
+        known = ", ".join(sam_sizes())
         raise InputError(None, "vision_config", "no sam.size has these sizes", f"known: {known}")
     mixer: dict[str, Any] = {}
     if model.text_mixer is not None:

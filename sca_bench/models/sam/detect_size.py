@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from sca_bench.errors import InputError, at
-from sca_bench.models.sam.sam import PRESETS, build_sam
+from sca_bench.models.sam.sam import build_sam
 from sca_bench.models.sam.tensor_names import has_transformers_names, to_meta_names
-from sca_bench.models.sam.weights import read_sam, transformers_dims, without_classifier
+from sca_bench.models.sam.weights import read_sam, transformers_dims, without_unused
+from sca_bench.specs.encoders import of_sam, sam_sizes
 
 
 def read_sized_sam(path: Path) -> tuple[str, dict[str, Tensor]]:
@@ -29,15 +30,15 @@ def read_sized_sam(path: Path) -> tuple[str, dict[str, Tensor]]:
     config_dims = transformers_dims(path)
     tensors = read_sam(path)
     differences: dict[str, list[str]] = {}
-    for size, dims in PRESETS.items():
+    for size, dims in sam_sizes().items():
+        encoder = of_sam(size)
         with torch.device("meta"):
-            expected = build_sam(dims).state_dict()
+            expected = build_sam(size).state_dict()
         named = dict(tensors)
         if has_transformers_names(tensors):
             with at(path):
-                named = to_meta_names(tensors, expected)
-        if dims.tiny_vit is not None:
-            named = without_classifier(named)
+                named = to_meta_names(tensors, expected, encoder.renamed)
+        named = without_unused(named, encoder)
         if _shapes(named) == _shapes(expected) and config_dims in (None, dims):
             return size, named
         pairs = _shapes(named).items() ^ _shapes(expected).items()

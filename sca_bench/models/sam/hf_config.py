@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sca_bench.errors import InputError
-from sca_bench.models.sam.dims import IOU_HEAD_DEPTH, MASK_PROMPT_CHANNELS, SamDims
+from sca_bench.specs.sam_dims import IOU_HEAD_DEPTH, MASK_PROMPT_CHANNELS, SamDims
 
 VISION, PROMPT = "vision_config", "prompt_encoder_config"
 _LAYER_NORM_EPS = 1e-6

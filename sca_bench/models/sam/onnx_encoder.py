@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from sca_bench.errors import InputError
+from sca_bench.settings import EncoderSettings
+from sca_bench.specs.sam_dims import SamDims
 
 KEY = "encoder.path"
 
@@ -58,7 +60,7 @@ class OnnxImageEncoder:
         except Exception as error:  # onnxruntime has no common base class for its errors
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(None, KEY, f"{path} cannot be read as ONNX ({reason})") from error
-        self.path, self.image_size = path, image_size
+        self.path = path
         self._embedding_shape = embedding_shape
         declared = self._session.get_inputs()[0].shape
         sides = [side for side in declared[2:] if isinstance(side, int)]
@@ -89,3 +91,17 @@ class OnnxImageEncoder:
                 )
             rows.append(embedding)
         return torch.cat(rows).to(pixel_values_B3HW)
+
+
+def build(settings: EncoderSettings, dims: SamDims) -> OnnxImageEncoder:
+    """Open the file that `encoder.path` names, in the place of the encoder of a SAM.
+
+    Raises:
+        InputError: It cannot be opened, or takes images of another size.
+    """
+    assert settings.path is not None  # an encoder that needs a path has one
+    return OnnxImageEncoder(
+        settings.path,
+        image_size=dims.image_size,
+        embedding_shape=(dims.embed_dim, dims.grid, dims.grid),
+    )

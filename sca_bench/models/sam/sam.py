@@ -14,7 +14,6 @@ C channels, M mask candidates.
 from __future__ import annotations
 
 import math
-from typing import Protocol
 
 import torch
 from segment_anything.modeling import MaskDecoder, PromptEncoder
@@ -22,50 +21,15 @@ from segment_anything.modeling.prompt_encoder import PositionEmbeddingRandom
 from torch import Tensor, nn
 
 from sca_bench.batch import each_by_itself, row_by_row
-from sca_bench.errors import InputError
 from sca_bench.models.mixer import TwoWayMixer
-from sca_bench.models.sam.dims import (
-    IOU_HEAD_DEPTH,
-    MASK_PROMPT_CHANNELS,
-    PRESETS,
-    SamDims,
-    sam_dims,
-)
-from sca_bench.models.sam.tiny_vit import TinyVitEncoder
-from sca_bench.models.sam.vit import SamImageEncoder
+from sca_bench.models.sam.image_encoder import ImageEncoder
 from sca_bench.models.sam.weights import load_sam_weights
 from sca_bench.models.seeding import seeded
+from sca_bench.specs.encoders import of_sam, sam_dims
+from sca_bench.specs.sam_dims import IOU_HEAD_DEPTH, MASK_PROMPT_CHANNELS, SamDims
 
-__all__ = [
-    "IOU_HEAD_DEPTH",
-    "MASK_PROMPT_CHANNELS",
-    "PIXEL_MEAN",
-    "PIXEL_STD",
-    "PRESETS",
-    "ImageEncoder",
-    "Sam",
-    "SamDims",
-    "build_sam",
-    "sam_dims",
-]
-
-PIXEL_MEAN = (123.675, 116.28, 103.53)
-"""Mean of SAM's training pixels, RGB, on the 0-255 scale."""
-PIXEL_STD = (58.395, 57.12, 57.375)
-"""Standard deviation of SAM's training pixels, RGB, on the 0-255 scale."""
-
-
-class ImageEncoder(Protocol):
-    """What makes an image embedding: SAM's ViT, or a file in another format."""
-
-    @property
-    def image_size(self) -> int:
-        """Side of the square input, in pixels."""
-        ...
-
-    def __call__(self, pixel_values_B3HW: Tensor) -> Tensor:
-        """Return the embeddings (B, C, h, w) of normalised, padded images."""
-        ...
+_PLAIN = "vit_h"
+"""Whose image encoder a SAM of sizes without a name has: SAM's ViT, in these sizes."""
 
 
 class PositionalEncoding(PositionEmbeddingRandom):  # type: ignore[misc]
@@ -218,7 +182,7 @@ def build_sam(
     """Build SAM in evaluation mode, with all parameters frozen.
 
     Args:
-        dims: Sizes, or the name of a preset.
+        dims: The `sam.size` of a registered SAM, or the sizes of one with SAM's own ViT.
         weights: `random`, `embedded:NAME`, a `.safetensors` / `.pth` file, or a folder in
             transformers' layout.
         random_seed: Seed of the untrained weights; the global generator is left as it was.
@@ -228,45 +192,20 @@ def build_sam(
             `image_encoder.*` keys, which need not be there, are skipped.
 
     Raises:
-        InputError: Unknown preset; unreadable or unfitting weights; an image encoder of another
-            input size.
+        InputError: No such SAM; unreadable or unfitting weights.
     """
+    own = of_sam(dims if isinstance(dims, str) else _PLAIN)
     if isinstance(dims, str):
         dims = sam_dims(dims)
-    if image_encoder is not None and image_encoder.image_size != dims.image_size:
-        raise InputError(
-            None,
-            "encoder",
-            f"takes {image_encoder.image_size} px images, but sam.size expects {dims.image_size}",
-        )
     with seeded(random_seed):
-        sam = _untrained(dims, image_encoder)
+        sam = _untrained(dims, image_encoder or own.load()(None, dims))
     if weights != "random":
         skip = image_encoder is not None or untrained_encoder
-        load_sam_weights(sam, dims, weights, skip_image_encoder=skip)
+        load_sam_weights(sam, dims, weights, own, skip_image_encoder=skip)
     return sam.eval().requires_grad_(False)
 
 
-def _image_encoder(dims: SamDims) -> ImageEncoder:
-    if dims.tiny_vit is not None:
-        return TinyVitEncoder(
-            dims.tiny_vit, image_size=dims.image_size, out_channels=dims.embed_dim
-        )
-    return SamImageEncoder(
-        image_size=dims.image_size,
-        patch_size=dims.patch_size,
-        width=dims.encoder_width,
-        depth=dims.encoder_depth,
-        num_heads=dims.encoder_num_heads,
-        mlp_dim=dims.encoder_mlp_dim,
-        window_size=dims.encoder_window,
-        global_attention=dims.encoder_global_blocks,
-        out_channels=dims.embed_dim,
-    )
-
-
-def _untrained(dims: SamDims, image_encoder: ImageEncoder | None) -> Sam:
-    image_encoder = image_encoder or _image_encoder(dims)
+def _untrained(dims: SamDims, image_encoder: ImageEncoder) -> Sam:
     prompt_encoder = PromptEncoder(
         embed_dim=dims.embed_dim,
         image_embedding_size=(dims.grid, dims.grid),

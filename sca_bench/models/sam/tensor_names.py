@@ -6,7 +6,6 @@ Between the two lies a pure renaming: no tensor is split, joined or transposed.
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Iterable, Mapping
 
@@ -16,6 +15,8 @@ from torch import Tensor
 from sca_bench.errors import InputError
 
 PE_BUFFER = "shared_image_embedding.positional_embedding"
+Renames = tuple[tuple[str, str], ...]
+"""Patterns of names, each with what stands in its place; they are applied in order."""
 ALIASES = {"prompt_encoder.shared_embedding.positional_embedding": PE_BUFFER}
 """Second names under which transformers' layout may hold a tensor again."""
 
@@ -23,15 +24,8 @@ _MIXER = (
     (r"\.norm(\d)\.", r".layer_norm\1."),
     (r"\.norm_final_attn\.", ".layer_norm_final_attn."),
 )
-_RENAMES: tuple[tuple[str, str], ...] = (
+_RENAMES: Renames = (
     (r"^image_encoder\.", "vision_encoder."),
-    (r"^vision_encoder\.patch_embed\.proj\.", "vision_encoder.patch_embed.projection."),
-    (r"^vision_encoder\.blocks\.(\d+)\.norm(\d)\.", r"vision_encoder.layers.\1.layer_norm\2."),
-    (r"^vision_encoder\.blocks\.", "vision_encoder.layers."),
-    (r"^vision_encoder\.neck\.0\.", "vision_encoder.neck.conv1."),
-    (r"^vision_encoder\.neck\.1\.", "vision_encoder.neck.layer_norm1."),
-    (r"^vision_encoder\.neck\.2\.", "vision_encoder.neck.conv2."),
-    (r"^vision_encoder\.neck\.3\.", "vision_encoder.neck.layer_norm2."),
     (r"^prompt_encoder\.pe_layer\.positional_encoding_gaussian_matrix$", PE_BUFFER),
     (r"^prompt_encoder\.point_embeddings\.", "prompt_encoder.point_embed."),
     (r"^prompt_encoder\.mask_downscaling\.0\.", "prompt_encoder.mask_embed.conv1."),
@@ -48,10 +42,14 @@ _RENAMES: tuple[tuple[str, str], ...] = (
 )
 
 
-@functools.cache
-def transformers_name(name: str) -> str:
-    """Return transformers' name of a SAM tensor that Meta calls `name`; others are unchanged."""
-    for pattern, replacement in _RENAMES:
+def transformers_name(name: str, renamed: Renames) -> str:
+    """Return transformers' name of a SAM tensor that Meta calls `name`; others are unchanged.
+
+    Args:
+        name: Meta's name.
+        renamed: `EncoderSpec.renamed` of SAM's image encoder.
+    """
+    for pattern, replacement in (*_RENAMES, *renamed):
         name = re.sub(pattern, replacement, name)
     if name.startswith("mask_decoder."):
         for pattern, replacement in _MIXER:
@@ -76,17 +74,20 @@ def check_aliases(tensors: Mapping[str, Tensor], aliases: Mapping[str, str]) -> 
             raise InputError(None, alias, f"differs from {name}, though the two are one")
 
 
-def to_meta_names(tensors: Mapping[str, Tensor], meta_names: Iterable[str]) -> dict[str, Tensor]:
+def to_meta_names(
+    tensors: Mapping[str, Tensor], meta_names: Iterable[str], renamed: Renames
+) -> dict[str, Tensor]:
     """Rename SAM tensors from transformers' names to Meta's; names of neither stay as they are.
 
     Args:
         tensors: By transformers' names, second names allowed.
         meta_names: Meta's names of the tensors that the model has.
+        renamed: `EncoderSpec.renamed` of SAM's image encoder.
 
     Raises:
         InputError: A tensor that is held twice differs.
     """
     check_aliases(tensors, ALIASES)
-    back = {transformers_name(name): name for name in meta_names}
+    back = {transformers_name(name, renamed): name for name in meta_names}
     plain = {ALIASES.get(name, name): tensor for name, tensor in tensors.items()}
     return {back.get(name, name): tensor for name, tensor in plain.items()}

@@ -13,18 +13,37 @@ Source: Wu et al., TinyViT, ECCV 2022; Zhang et al., Faster Segment Anything, 20
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from segment_anything.modeling.common import LayerNorm2d
 from segment_anything.modeling.image_encoder import window_partition, window_unpartition
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sca_bench.models.sam.dims import TinyVitDims
+from sca_bench.specs.sam_dims import SamDims
 
-UNUSED_PREFIXES = ("norm_head.", "head.")
-"""Tensors of `mobile_sam.pt`'s encoder that take no part in the embedding: its classifier."""
 EXPANSION = 4
 """Hidden channels over channels, in convolution blocks and MLPs alike."""
+
+
+@dataclass(frozen=True)
+class TinyVitDims:
+    """Sizes of a TinyViT; one value per stage.
+
+    The first stage is made of convolutions and has no heads or windows: 0.
+
+    Attributes:
+        widths: Channels.
+        depths: Blocks.
+        num_heads: Attention heads.
+        windows: Side of the attention windows, in positions.
+    """
+
+    widths: tuple[int, ...]
+    depths: tuple[int, ...]
+    num_heads: tuple[int, ...]
+    windows: tuple[int, ...]
 
 
 class _ConvBn(nn.Module):
@@ -184,6 +203,12 @@ class TinyVitEncoder(nn.Module):
     def forward(self, pixel_values_B3HW: Tensor) -> Tensor:
         """Return the embeddings (B, C, h, w) of normalised, padded images."""
         return self.neck(self.layers(self.patch_embed(pixel_values_B3HW)))  # type: ignore[no-any-return]
+
+
+def build(settings: object, dims: SamDims) -> TinyVitEncoder:
+    """Build MobileSAM's image encoder, a TinyViT-5M."""
+    sizes = TinyVitDims((64, 128, 160, 320), (2, 2, 6, 2), (0, 4, 5, 10), (0, 7, 14, 7))
+    return TinyVitEncoder(sizes, image_size=dims.image_size, out_channels=dims.embed_dim)
 
 
 def _stage(dims: TinyVitDims, index: int) -> _Stage:

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 
+from sca_bench.specs.sam_dims import SamDims
+
 LAYER_NORM_EPS = 1e-6
 BIAS_ELEMENTS_CPU = 2**21
 """Numbers of the position bias that exist at a time: 8 MB, which a CPU's caches hold in part."""
@@ -147,3 +149,18 @@ class SamImageEncoder(ImageEncoderViT):  # type: ignore[misc]
 
 def _layer_norm(width: int) -> nn.LayerNorm:
     return nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+
+
+def build(settings: object, dims: SamDims) -> SamImageEncoder:
+    """Build SAM's own image encoder by its sizes."""
+    return SamImageEncoder(
+        image_size=dims.image_size,
+        patch_size=dims.patch_size,
+        width=dims.encoder_width,
+        depth=dims.encoder_depth,
+        num_heads=dims.encoder_num_heads,
+        mlp_dim=dims.encoder_mlp_dim,
+        window_size=dims.encoder_window,
+        global_attention=dims.encoder_global_blocks,
+        out_channels=dims.embed_dim,
+    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,14 +19,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sca_bench.errors import InputError, at
-from sca_bench.models.sam.dims import PRESETS, SamDims
 from sca_bench.models.sam.hf_config import parse_sam_dims, read_json_object
 from sca_bench.models.sam.tensor_names import (
     has_transformers_names,
     to_meta_names,
     transformers_name,
 )
-from sca_bench.models.sam.tiny_vit import UNUSED_PREFIXES
+from sca_bench.specs.encoders import EncoderSpec, sam_sizes
+from sca_bench.specs.sam_dims import SamDims
 from sca_bench.weight_paths import resolve, shards_of
 
 KEY = "sam.weights"
@@ -144,6 +145,7 @@ def load_sam_weights(
     sam: nn.Module,
     dims: SamDims,
     weights: str,
+    encoder: EncoderSpec,
     *,
     skip_image_encoder: bool = False,
 ) -> None:
@@ -153,6 +155,7 @@ def load_sam_weights(
         sam: The model to load into.
         dims: Its sizes; those of a `config.json` beside the weights must be the same.
         weights: `embedded:NAME`, a `.safetensors` / `.pth` file, or a transformers folder.
+        encoder: The image encoder that SAM brings itself.
         skip_image_encoder: Leave the image encoder's tensors unread, and the model's image encoder
             as it is.
 
@@ -168,11 +171,10 @@ def load_sam_weights(
         tensors = {n: t for n, t in tensors.items() if not n.startswith(IMAGE_ENCODER_PREFIXES)}
     spell: Callable[[str], str] = str
     if has_transformers_names(tensors):
-        spell = transformers_name
+        spell = partial(transformers_name, renamed=encoder.renamed)
         with at(path):
-            tensors = to_meta_names(tensors, sam.state_dict())
-    if dims.tiny_vit is not None:
-        tensors = without_classifier(tensors)
+            tensors = to_meta_names(tensors, sam.state_dict(), encoder.renamed)
+    tensors = without_unused(tensors, encoder)
     if skip_image_encoder:
         own = IMAGE_ENCODER_PREFIXES[0]
         tensors |= {n: t for n, t in sam.state_dict().items() if n.startswith(own)}
@@ -189,9 +191,9 @@ def read_sam(path: Path) -> dict[str, Tensor]:
     return read_directory(path, KEY) if path.is_dir() else read_tensors(path, KEY)
 
 
-def without_classifier(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors of a MobileSAM without the encoder's classifier, which nothing uses."""
-    unused = tuple(IMAGE_ENCODER_PREFIXES[0] + name for name in UNUSED_PREFIXES)
+def without_unused(tensors: Mapping[str, Tensor], encoder: EncoderSpec) -> dict[str, Tensor]:
+    """Return SAM's tensors without those of its image encoder that nothing reads."""
+    unused = tuple(IMAGE_ENCODER_PREFIXES[0] + name for name in encoder.unused)
     return {name: tensor for name, tensor in tensors.items() if not name.startswith(unused)}
 
 
@@ -226,11 +228,11 @@ def transformers_dims(path: Path) -> SamDims | None:
 
 def _check_sizes(config: SamDims, wanted: SamDims, path: Path, skip_image_encoder: bool) -> None:
     for field in fields(SamDims):
-        if skip_image_encoder and field.name.startswith(("encoder_", "tiny_vit")):
+        if skip_image_encoder and field.name.startswith("encoder_"):
             continue
         theirs, ours = getattr(config, field.name), getattr(wanted, field.name)
         if theirs != ours:
-            fitting = [name for name, dims in PRESETS.items() if dims == config]
+            fitting = [name for name, dims in sam_sizes().items() if dims == config]
             fix = f"it is sam.size: {fitting[0]}" if fitting else "no sam.size has its sizes"
             problem = f"the configuration of {path} has {field.name} {theirs}, but sam.size {ours}"
             raise InputError(None, KEY, problem, fix)

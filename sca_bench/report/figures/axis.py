@@ -11,10 +11,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from sca_bench.report.names import ANY_VALUE, is_numeric, metric_scale, short_axes
+from sca_bench.report.figures.plotted import PlottedSuite
+from sca_bench.report.figures.registry import PlotSpec, Shown
+from sca_bench.report.findings.differences import Differences
+from sca_bench.report.names import ANY_VALUE, is_numeric, metric_label, metric_scale, short_axes
 from sca_bench.report.read.suite_data import CellRuns, SuiteData
+from sca_bench.report.tables.claim_table import within_scale
 from sca_bench.study.suite.yaml_values import same_value, show_value
 
+SPEC = PlotSpec(
+    "metric_over_axis",
+    "The main metric over the suite's axes",
+    "Means over seeds, and the seeds.",
+    facts=f"{__name__}:facts",
+    draw="sca_bench.report.figures.axis_draw:draw_axis_plot",
+    order=20,
+)
 Kind = Literal["numeric", "ordered", "names"]
 
 
@@ -103,6 +115,19 @@ class AxisPlot:
 
 
 Intervals = Mapping[str, tuple[float, float]]
+
+
+def facts(suite: PlottedSuite) -> Shown:
+    """Return the plot of a suite with its texts.
+
+    Raises:
+        InputError: A file of the runs folder is damaged.
+    """
+    plot = axis_plot(suite.data, _intervals(suite.compared))
+    label = metric_label(plot.metric)
+    title = f"{label} over {plot.over}" if plot.over else f"{label} by cell"
+    alt = f"{title}; the numbers are in the table of scores"
+    return Shown(plot, title, _caption(plot, suite.compared), alt)
 
 
 def axis_plot(data: SuiteData, intervals: Intervals | None = None) -> AxisPlot:
@@ -220,3 +245,58 @@ def _seed_scores(cell: CellRuns, metric: str) -> tuple[float, ...]:
     scores = (record.scores.get(metric) for record in cell.done)
     scale = metric_scale(metric)
     return tuple(s.value * scale for s in scores if s is not None and s.value is not None)
+
+
+def shows_bars(plot: AxisPlot) -> bool:
+    """Say whether cells are listed as bars: one axis of names, which then stay readable."""
+    if not plot.panels:
+        return True
+    only = plot.panels[0]
+    return len(plot.panels) == 1 and only.kind == "names" and list(only.series) == [""]
+
+
+def _intervals(compared: Differences) -> dict[str, tuple[float, float]]:
+    """Return the ends of every cell's interval that covers seeds and images, displayed units."""
+    scale = metric_scale(compared.metric)
+    ends = {
+        one.cell.entry.name: within_scale(estimate.low, estimate.high, compared.metric)
+        for one in compared.cells
+        if (estimate := one.estimate) is not None
+        and estimate.covers_seeds
+        and estimate.low is not None
+        and estimate.high is not None
+    }
+    return {name: (low * scale, high * scale) for name, (low, high) in ends.items()}
+
+
+def _caption(plot: AxisPlot, compared: Differences) -> str:
+    if not plot.points and not plot.controls:
+        return "No run has a score yet, so there is nothing to draw."
+    bars = shows_bars(plot)
+    parts = ["Open dots: seeds." if bars else "Open dots: seeds, beside their mean."]
+    parts.append("Bars: means over seeds." if bars else "Filled marks: means over seeds.")
+    parts.append(_whiskers(plot))
+    near = [
+        one.cell.entry.name
+        for one in compared.cells
+        if one.estimate is not None and one.estimate.covers_seeds and one.estimate.approximate
+    ]
+    if near:
+        parts.append(f"Only approximate, as the table of intervals says: {', '.join(near)}.")
+    if any(panel.kind == "names" for panel in plot.panels) and not bars:
+        parts.append("Names have no order, so no line joins them.")
+    if plot.controls:
+        parts.append("Grey bars: controls." if bars else "Grey lines: controls (mean).")
+    if plot.left_out:
+        parts.append(f"Without a score and so not drawn: {', '.join(plot.left_out)}.")
+    return " ".join(parts)
+
+
+def _whiskers(plot: AxisPlot) -> str:
+    given = [point.interval is not None for point in plot.points + plot.controls]
+    if all(given):
+        return "Whiskers: 95 % intervals."
+    spread = "± one sample standard deviation over seeds."
+    if any(given):
+        return f"Whiskers: 95 % intervals, and where there is none {spread}"
+    return f"Whiskers: {spread}"

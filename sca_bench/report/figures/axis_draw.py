@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation, Transform
 
-from sca_bench.report.figures.axis import AxisPlot, Panel, Point, place_of
+from sca_bench.report.figures.axis import AxisPlot, Panel, Point, place_of, shows_bars
 from sca_bench.report.figures.style import (
     COLOURS,
     CONTROL_COLOUR,
@@ -54,14 +54,6 @@ def draw_axis_plot(plot: AxisPlot) -> Figure | None:
     _draw_controls(axes, plot.controls)
     add_legend(figure, axes)
     return figure
-
-
-def shows_bars(plot: AxisPlot) -> bool:
-    """Say whether cells are listed as bars: one axis of names, which then stay readable."""
-    if not plot.panels:
-        return True
-    only = plot.panels[0]
-    return len(plot.panels) == 1 and only.kind == "names" and list(only.series) == [""]
 
 
 def _draw_list(plot: AxisPlot, unit: str) -> Figure:

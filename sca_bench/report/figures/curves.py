@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import math
-import statistics
 from dataclasses import dataclass
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
-from sca_bench.metrics.value_names import ValueName
-from sca_bench.report.figures.style import add_legend, legend_columns, line_style, new_figure, tidy
-from sca_bench.report.names import (
-    expand_metrics,
-    metric_label,
-    metric_scale,
-    metric_unit,
-)
+from sca_bench.metrics.registry import spec_of_value
+from sca_bench.report.figures.plotted import PlottedSuite
+from sca_bench.report.figures.registry import PlotSpec, Shown
+from sca_bench.report.names import metric_scale
 from sca_bench.report.read.suite_data import SuiteData
 
+SPEC = PlotSpec(
+    "learning_curves",
+    "Learning curves",
+    "Thin lines: seeds; thick lines: their mean.",
+    facts=f"{__name__}:facts",
+    draw="sca_bench.report.figures.curves_draw:draw_learning_curves",
+    alt="Training loss and validation metrics over training steps",
+    order=50,
+)
 VAL = "val/"
 MAX_PANELS = 6
-_KNOWN = frozenset(
-    expand_metrics(["cider_d", "meteor", "bleu", "rouge_l", "spice", "exact_match", "macro_recall"])
-)
 
 Curve = list[tuple[int, float]]
 
@@ -43,6 +41,12 @@ class Curves:
     left_out: list[str]
     dropped: int
     without_log: list[str]
+
+
+def facts(suite: PlottedSuite) -> Shown:
+    """Return the plot of a suite with its texts."""
+    curves = learning_curves(suite.data)
+    return Shown(curves, caption=_caption(curves))
 
 
 def learning_curves(data: SuiteData) -> Curves:
@@ -75,74 +79,24 @@ def learning_curves(data: SuiteData) -> Curves:
     return Curves(panels, keys[MAX_PANELS:], dropped, silent)
 
 
-def draw_learning_curves(curves: Curves) -> Figure | None:
-    """Draw one panel per quantity: a thin line per seed, a thick one for their mean.
-
-    Returns:
-        The figure, or None where no run wrote a log.
-    """
-    if not curves.panels:
-        return None
-    columns = min(2, len(curves.panels))
-    rows = math.ceil(len(curves.panels) / columns)
-    names = list(dict.fromkeys(name for panel in curves.panels.values() for name in panel))
-    legend_rows = math.ceil(len(names) / legend_columns(names))
-    figure = new_figure(7.2, 2.5 * rows + 0.3 + 0.2 * legend_rows)
-    grid = figure.subplots(rows, columns, squeeze=False)
-    flat = list(grid.flat)
-    for axes, (key, panel) in zip(flat, curves.panels.items(), strict=False):
-        tidy(axes)
-        for name, seeds in panel.items():
-            _draw_cell(axes, names.index(name), name, seeds)
-        axes.set_title(_title(key), fontsize=9, loc="left")
-        axes.set_xlabel("Training step", fontsize=8)
-        axes.tick_params(labelsize=8)
-        axes.set_xlim(left=0)
-    for axes in flat[len(curves.panels) :]:
-        axes.set_visible(False)
-    add_legend(figure, *flat)
-    return figure
-
-
-def _draw_cell(axes: Axes, index: int, name: str, seeds: list[Curve]) -> None:
-    colour, style, _ = line_style(index)
-    if len(seeds) > 1:
-        for curve in seeds:
-            axes.plot(*zip(*curve, strict=True), color=colour, linewidth=0.7, alpha=0.4)
-    mean = _mean_curve(seeds)
-    marker = "o" if len(mean) < 12 else ""
-    axes.plot(
-        [step for step, _ in mean],
-        [value for _, value in mean],
-        color=colour,
-        linestyle=style,
-        linewidth=1.6,
-        marker=marker,
-        markersize=3,
-        label=name,
-    )
-
-
-def _mean_curve(seeds: list[Curve]) -> Curve:
-    """Average over seeds at the steps that all of them logged."""
-    tables = [dict(curve) for curve in seeds]
-    shared = sorted(set.intersection(*(set(table) for table in tables)))
-    return [(step, statistics.fmean(table[step] for table in tables)) for step in shared]
-
-
 def _factor(key: str) -> float:
-    return metric_scale(key.removeprefix(VAL)) if _is_score(key) else 1.0
+    return metric_scale(key.removeprefix(VAL)) if is_score(key) else 1.0
 
 
-def _is_score(key: str) -> bool:
+def is_score(key: str) -> bool:
+    """Say whether a logged quantity is the score of a metric, on the validation split."""
     name = key.removeprefix(VAL)
-    return key != name and (name in _KNOWN or bool(ValueName.parse(name).slot))
+    return key != name and spec_of_value(name) is not None
 
 
-def _title(key: str) -> str:
-    if key == "loss":
-        return "Training loss"
-    name = key.removeprefix(VAL)
-    if _is_score(key):
-        return f"Validation {metric_label(name)} ({metric_unit(name)})"
-    return f"Validation {name.replace('_', ' ')}"
+def _caption(curves: Curves) -> str:
+    if not curves.panels:
+        return "No run wrote a training log."
+    parts = ["Thin lines: seeds; thick lines: their mean at the steps that all of them logged."]
+    if curves.without_log:
+        parts.append(f"Without a training log: {', '.join(curves.without_log)}.")
+    if curves.left_out:
+        parts.append(f"Also logged, not drawn: {', '.join(curves.left_out)}.")
+    if curves.dropped:
+        parts.append(f"{curves.dropped} logged values are not finite and are left out.")
+    return " ".join(parts)

@@ -13,11 +13,21 @@ from numpy.typing import NDArray
 
 from sca_bench.formats.texts import nfc
 from sca_bench.metrics.rows import CaptionRow
-from sca_bench.report.names import metric_scale, shown_number
+from sca_bench.report.figures.plotted import PlottedSuite
+from sca_bench.report.figures.registry import PlotSpec, Shown
+from sca_bench.report.names import listed, metric_label, metric_scale, shown_number
 from sca_bench.report.read.samples import LEVEL, RESAMPLING_SEED, Sample
 from sca_bench.report.read.suite_data import SuiteData, load_json
 from sca_bench.stats.bootstrap import image_bootstrap
 
+SPEC = PlotSpec(
+    "distribution",
+    "The main metric by region",
+    "Means over regions in bins.",
+    facts=f"{__name__}:facts",
+    draw="sca_bench.report.figures.distribution_draw:draw_distribution_plot",
+    order=40,
+)
 MAX_CELLS = 8
 NUM_BINS = 5
 MIN_REGIONS = 20
@@ -72,6 +82,18 @@ class Distribution:
     left_out: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     same: tuple[str, ...] = ()
+
+
+def facts(suite: PlottedSuite) -> Shown:
+    """Return the plot of a suite with its texts.
+
+    Raises:
+        InputError: A file of the runs folder is damaged.
+    """
+    data, label = suite.data, metric_label(suite.main_metric)
+    plot = distribution(data, [suite.samples.of(cell, data.main_metric) for cell in data.cells])
+    alt = f"{label} by box area, reference length and rarity of words"
+    return Shown(plot, f"{label} by region", _caption(plot), alt)
 
 
 def distribution(data: SuiteData, samples: Sequence[Sample]) -> Distribution:
@@ -206,3 +228,26 @@ def _range(values: NDArray[np.float64]) -> str:
 def _bin_mean(values: NDArray[np.float64], images: NDArray[Any]) -> BinMean:
     estimate = image_bootstrap(values, images.tolist(), _NUM_RESAMPLES, RESAMPLING_SEED, LEVEL)
     return BinMean(estimate.mean, estimate.low, estimate.high)
+
+
+def _caption(plot: Distribution) -> str:
+    if not plot.panels:
+        return "No two kinds of regions have scores, so there is nothing to draw."
+    parts = [
+        f"The {plot.num_regions:,} test regions that all of these cells were scored on, in bins of "
+        "about equal counts (n); seeds are averaged first. Marks: means; lines: 95 % bootstrap "
+        "intervals over test images, not over seeds, and a little narrow where a bin has few "
+        "images. Cells stand beside each other in a bin only to be told apart."
+    ]
+    if any(panel.label == RARITY for panel in plot.panels):
+        parts.append(
+            "The rarest word of a region's references stands for its class: the axis counts the "
+            "test regions whose references hold that word; rare classes are on the left."
+        )
+    if plot.left_out:
+        parts.append(f"Not drawn, to keep lines apart: {', '.join(plot.left_out)}.")
+    if plot.without:
+        parts.append(f"Without scores of regions: {', '.join(plot.without)}.")
+    if plot.same:
+        parts.append(f"The same for all regions, or not known: {listed(plot.same)}.")
+    return " ".join(parts)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from sca_bench.report.figures.forest_draw import Forest, ForestRow
-from sca_bench.report.figures.write_figures import ForestPicture
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sca_bench.report.figures.plotted import PlottedSuite
+from sca_bench.report.figures.registry import PlotSpec, Shown
 from sca_bench.report.findings.claims import ClaimResult
 from sca_bench.report.findings.differences import Differences
 from sca_bench.report.findings.paper import COMPARABLE, Paper, paper_claim, verdict_of
@@ -16,14 +19,77 @@ from sca_bench.report.tables.claim_table import (
     needs,
     significance,
 )
-from sca_bench.report.tables.tables import SignificanceMarks
 from sca_bench.stats.compare import Comparison
 from sca_bench.stats.power import noise_floor
 
+SPEC = PlotSpec(
+    "forest",
+    "Differences",
+    "Differences with their 95 % intervals around zero.",
+    facts=f"{__name__}:facts",
+    draw="sca_bench.report.figures.forest_draw:draw_forest_plot",
+    order=10,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ForestRow:
+    """One difference.
+
+    Attributes:
+        label: What is compared.
+        difference: Displayed units.
+        low: Lower end of its interval; None where there is none.
+        high: Upper end.
+        group: Rows of one group stand together under its name, in the order given.
+        filled: Whether the mark is filled, such as for what is told apart from zero.
+        note: Said at the right of the row.
+        published: The paper's own difference, displayed units.
+        images_only: Whether the interval knows nothing of other seeds.
+        noise: Half width of the row's band around zero that seeds alone fill; None draws none.
+    """
+
+    label: str
+    difference: float
+    low: float | None = None
+    high: float | None = None
+    group: str = ""
+    filled: bool = True
+    note: str = ""
+    published: float | None = None
+    images_only: bool = False
+    noise: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Forest:
+    """The data of the plot.
+
+    Attributes:
+        rows: The differences, from top to bottom.
+        axis: What the horizontal axis says, with the unit.
+        noise_says: What the legend says of the bands around zero.
+        filled_says: What a filled mark means; empty leaves it out of the legend.
+        hollow_says: What a hollow mark means.
+        interval_says: What the line through a mark is.
+    """
+
+    rows: tuple[ForestRow, ...]
+    axis: str
+    noise_says: str = "noise floor"
+    filled_says: str = ""
+    hollow_says: str = ""
+    interval_says: str = "95 % interval"
+
+
+def facts(suite: PlottedSuite) -> list[Shown]:
+    """Return the forest plots of a suite with their texts."""
+    return forests(suite.data, suite.paper, suite.claims, suite.compared)
+
 
 def forests(
-    data: SuiteData, paper: Paper, claims: list[ClaimResult], compared: Differences
-) -> list[ForestPicture]:
+    data: SuiteData, paper: Paper, claims: Sequence[ClaimResult], compared: Differences
+) -> list[Shown]:
     """Return the forest plots of a suite, those with something to show; claims by their unit."""
     units: dict[str, list[ClaimResult]] = {}
     for claim in claims:
@@ -37,25 +103,13 @@ def forests(
     return pictures if cells is None else [*pictures, cells]
 
 
-def significance_marks(compared: Differences) -> SignificanceMarks:
-    """Return the signs of significance after the main metric of each cell."""
-    if compared.reference is None:
-        return SignificanceMarks()
-    signs = {one.cell.entry.name: significance(one) for one in compared.cells}
-    says = (
-        f"* differs from {compared.reference.entry.name}, p < {ALPHA:.2f} after Holm over the cells"
-    )
-    named = {name: sign for name, sign in signs.items() if sign}
-    return SignificanceMarks(metric_label(compared.metric), named, says if named else "")
-
-
 def _claims(
     data: SuiteData,
     paper: Paper,
     claims: list[ClaimResult],
     compared: Differences,
     number: int,
-) -> ForestPicture:
+) -> Shown:
     rows, incomparable = [], False
     shown = sorted(claims, key=lambda claim: claim.metric != data.main_metric)  # stable
     metrics = list(dict.fromkeys(claim.metric for claim in shown))
@@ -103,11 +157,12 @@ def _claims(
             "protocol, and share no axis with ours."
         )
     if number == 1:
-        return ForestPicture("forest_claims", "Claims, drawn", caption, forest)
-    return ForestPicture(f"forest_claims_{number}", f"Claims, drawn ({unit})", caption, forest)
+        return Shown(forest, "Claims, drawn", caption, _alt("Claims, drawn"), "forest_claims")
+    title = f"Claims, drawn ({unit})"
+    return Shown(forest, title, caption, _alt(title), f"forest_claims_{number}")
 
 
-def _cells(compared: Differences) -> ForestPicture | None:
+def _cells(compared: Differences) -> Shown | None:
     scale, reference = metric_scale(compared.metric), compared.reference
     rows = []
     for one in compared.cells:
@@ -137,7 +192,7 @@ def _cells(compared: Differences) -> ForestPicture | None:
     title = f"Difference to {name}"
     caption = f"Every cell that is no control, minus {name}, with 95 % intervals over images and "
     caption += "seeds (dashed: over images only, since there is one seed). " + floor_text(compared)
-    return ForestPicture("forest_cells", title, caption, forest)
+    return Shown(forest, title, caption, _alt(title), "forest_cells")
 
 
 def _label(name: str, comparison: Comparison) -> str:
@@ -147,3 +202,7 @@ def _label(name: str, comparison: Comparison) -> str:
 def _noise(comparison: Comparison, metric: str) -> float | None:
     floor = noise_floor(comparison.parts)
     return None if floor is None else floor * metric_scale(metric)
+
+
+def _alt(title: str) -> str:
+    return f"{title}: differences with their intervals around zero"

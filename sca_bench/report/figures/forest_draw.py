@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
 from matplotlib.axes import Axes
@@ -12,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from sca_bench.report.figures.forest import Forest, ForestRow
 from sca_bench.report.figures.style import COLOURS, MARKERS, legend_sign, new_figure, tidy
 from sca_bench.report.names import wrapped
 
@@ -23,56 +23,6 @@ _GROUP_IN = 0.30
 _WIDTH_IN = 7.6
 _BAND_COLOUR = "#DDDDDD"
 _PAPER = "paper's own difference"
-
-
-@dataclass(frozen=True, slots=True)
-class ForestRow:
-    """One difference.
-
-    Attributes:
-        label: What is compared.
-        difference: Displayed units.
-        low: Lower end of its interval; None where there is none.
-        high: Upper end.
-        group: Rows of one group stand together under its name, in the order given.
-        filled: Whether the mark is filled, such as for what is told apart from zero.
-        note: Said at the right of the row.
-        published: The paper's own difference, displayed units.
-        images_only: Whether the interval knows nothing of other seeds.
-        noise: Half width of the row's band around zero that seeds alone fill; None draws none.
-    """
-
-    label: str
-    difference: float
-    low: float | None = None
-    high: float | None = None
-    group: str = ""
-    filled: bool = True
-    note: str = ""
-    published: float | None = None
-    images_only: bool = False
-    noise: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Forest:
-    """The data of the plot.
-
-    Attributes:
-        rows: The differences, from top to bottom.
-        axis: What the horizontal axis says, with the unit.
-        noise_says: What the legend says of the bands around zero.
-        filled_says: What a filled mark means; empty leaves it out of the legend.
-        hollow_says: What a hollow mark means.
-        interval_says: What the line through a mark is.
-    """
-
-    rows: tuple[ForestRow, ...]
-    axis: str
-    noise_says: str = "noise floor"
-    filled_says: str = ""
-    hollow_says: str = ""
-    interval_says: str = "95 % interval"
 
 
 def draw_forest_plot(forest: Forest) -> Figure | None:

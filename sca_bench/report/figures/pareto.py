@@ -5,9 +5,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from sca_bench.report.names import metric_scale
+from sca_bench.report.figures.plotted import PlottedSuite
+from sca_bench.report.figures.registry import PlotSpec, Shown
+from sca_bench.report.names import listed, metric_label, metric_scale
 from sca_bench.report.read.suite_data import COST, SuiteData
 
+SPEC = PlotSpec(
+    "pareto",
+    "The main metric against cost",
+    "Means over seeds.",
+    facts=f"{__name__}:facts",
+    draw="sca_bench.report.figures.pareto_draw:draw_pareto_plot",
+    order=30,
+)
 LOG_SPAN = 8.0
 """A cost is drawn on a logarithmic axis from this ratio of largest to smallest on."""
 
@@ -90,6 +100,13 @@ class Pareto:
     far_below: tuple[str, ...] = ()
 
 
+def facts(suite: PlottedSuite) -> Shown:
+    """Return the plot of a suite with its texts."""
+    plot, label = pareto(suite.data), metric_label(suite.main_metric)
+    alt = f"{label} of every cell against parameters, time and memory"
+    return Shown(plot, f"{label} against cost", _caption(plot), alt)
+
+
 def pareto(data: SuiteData) -> Pareto:
     """Collect the main metric of every cell beside each of its costs."""
     panels, unmeasured, unvaried = [], [], []
@@ -163,3 +180,23 @@ def _with_front(points: list[ParetoPoint], more_is_better: bool) -> tuple[Pareto
         )
         for p in points
     )
+
+
+def _caption(plot: Pareto) -> str:
+    if not plot.panels:
+        parts = ["No cost was measured that differs between cells, so there is nothing to draw."]
+    else:
+        parts = [
+            "Marks: means over seeds; whiskers: ± one sample standard deviation over seeds. "
+            "Filled marks on the dashed line: no other cell is at least as good and as cheap, "
+            "and better in one; controls do not count."
+        ]
+    if plot.panels and plot.far_below:
+        parts.append(f"Controls far below the cells, not drawn: {', '.join(plot.far_below)}.")
+    if plot.not_varied:
+        parts.append(f"The same for all cells: {listed(plot.not_varied)}.")
+    if plot.not_measured:
+        parts.append(f"Not measured for two cells or more: {listed(plot.not_measured)}.")
+    if plot.panels and plot.left_out:
+        parts.append(f"Without a score or a cost and so not drawn: {', '.join(plot.left_out)}.")
+    return " ".join(parts)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+KINDS = ("png", "svg", "pdf")
+"""Every figure is written in each."""
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
@@ -15,6 +18,7 @@ class Picture:
         uri: Data URI of the PNG.
         alt: What the figure shows, for those who cannot see it.
         caption: How to read it.
+        failed: Whether a plot of another package is at fault, of which the caption then tells.
     """
 
     id: str
@@ -22,3 +26,4 @@ class Picture:
     uri: str
     alt: str
     caption: str
+    failed: bool = False

@@ -13,14 +13,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from sca_bench.report.figures.picture import KINDS
+
 # Okabe and Ito's palette without yellow, which is too light on paper; told apart by people with
 # any common colour blindness. Markers and dashes carry the same information in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1)))
 CONTROL_COLOUR = "#555555"
-KINDS = ("png", "svg", "pdf")
-"""Every figure is written in each."""
 PNG_DPI = 160
 _LEGEND_SIGNS = 110  # characters of the legend's type that the figure's width holds
 _STYLE: dict[Any, Any] = {

@@ -6,6 +6,7 @@ side, with everything in which their signatures differ.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 from sca_bench.errors import at
 from sca_bench.report.names import metric_label
 from sca_bench.report.read.suite_data import CellRuns, SuiteData
+from sca_bench.specs.readers import READERS
 from sca_bench.study.runs.record import RunRecord
 from sca_bench.study.suite.merge import get
 from sca_bench.study.suite.published import (
@@ -275,7 +277,7 @@ def _protocol(record: RunRecord, metric: str, num_seeds: int) -> dict[str, str]:
 def _data_of(split: Any) -> str:
     if not isinstance(split, dict):
         return ""
-    if split.get("dataset") == "mixture":
+    if "parts" in split:
         return " + ".join(_data_of(part.get("split")) for part in split.get("parts", ()))
     return str(split.get("dataset", ""))
 
@@ -288,13 +290,19 @@ def _same(name: str, ours: str, paper: str) -> bool:
     return ours == paper != ""
 
 
+def _title(name: re.Match[str]) -> str:
+    """Return the title of a data set; any other word, `then` above all, stays."""
+    spec = READERS.all().get(name[0])
+    return spec.title if spec is not None else name[0]
+
+
 def _definition(scorer: str) -> str:
     return scorer.partition("(")[2].removesuffix(")")
 
 
 def _shown(name: str, value: str) -> str:
     if name == "data_set" or name == "trained_on":
-        return value.replace("scenes", "rendered scenes").replace("visual_genome", "Visual Genome")
+        return re.sub(r"[^\s+]+", _title, value)
     if name in ("num_regions", "steps"):
         return " + ".join(
             f"{int(part):,}" if part.isdigit() else part for part in value.split(" + ")

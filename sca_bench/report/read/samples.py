@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from sca_bench.metrics.coco_caption.corpus_scores import corpus_value
+from sca_bench.metrics.registry import corpus_value, spec_of_value
 from sca_bench.metrics.value_names import ValueName
 from sca_bench.report.read.suite_data import (
     CellRuns,
@@ -100,13 +100,20 @@ class Samples:
         def combine(sums: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
             return corpus_value(ValueName.parse(metric).metric, sums, counts)
 
-        scores = cell_scores(
-            read.values,
-            images,
-            combine if read.is_corpus else mean_combine,
-            trained=cell.is_trained,
-        )
-        resampled = resample([scores], self.weights(scores.num_images))[0]
+        try:
+            scores = cell_scores(
+                read.values,
+                images,
+                combine if read.is_corpus else mean_combine,
+                trained=cell.is_trained,
+            )
+            resampled = resample([scores], self.weights(scores.num_images))[0]
+        except Exception as error:
+            spec = spec_of_value(metric)
+            if not read.is_corpus or spec is None or spec.is_own:
+                raise
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            return Sample(hole=f"{spec.statistics} raised {reason}")
         note = "; ".join(text for text in (read.note, cell.uncovered) if text)
         return Sample(
             tuple(read.ids), tuple(images), tuple(read.seeds), read.means, resampled, note

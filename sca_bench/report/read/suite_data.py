@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from sca_bench.errors import InputError, at
-from sca_bench.metrics.coco_caption.corpus_scores import statistics_family
+from sca_bench.metrics.registry import spec_of_value
 from sca_bench.metrics.value_names import SLOT, SLOTS, ValueName
 from sca_bench.report.names import expand_metrics
 from sca_bench.report.read.read_once import ReadOnce
@@ -253,10 +253,10 @@ def load_statistics(
     """
     path = store.run_dir(cell_id, seed) / STATISTICS
     table, name = _table_of(store.region_scores(cell_id, seed), metric)
-    family = statistics_family(name)
-    if family is None or not path.exists():
+    spec = spec_of_value(name)
+    if spec is None or not spec.statistics or not path.exists():
         return None
-    family = metric.removesuffix(name) + family
+    kept_as = metric.removesuffix(name) + spec.statistics_name
     try:
         tables = load_file(path)
     except (OSError, ValueError, SafetensorError) as error:
@@ -264,12 +264,12 @@ def load_statistics(
         raise InputError(
             path, "", problem, "delete it: the report then says what it lacks"
         ) from None
-    if family not in tables:
+    if kept_as not in tables:
         return None
     ids = table.get("region_ids", [])
-    rows = tables[family]
+    rows = tables[kept_as]
     if rows.ndim != 2 or len(rows) != len(ids) or not np.isfinite(rows).all():
-        raise InputError(path, family, f"{len(rows)} rows for {len(ids)} regions", "delete it")
+        raise InputError(path, kept_as, f"{len(rows)} rows for {len(ids)} regions", "delete it")
     return dict(zip(ids, rows.astype(np.float64), strict=True))
 
 

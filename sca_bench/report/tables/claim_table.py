@@ -23,6 +23,7 @@ from sca_bench.report.tables.tables import (
     Entry,
     Footnotes,
     Row,
+    SignificanceMarks,
     Table,
     Tone,
     name_entry,
@@ -272,3 +273,15 @@ def _near(of: Estimate | Comparison, notes: Footnotes) -> tuple[int, ...]:
 def _floor(comparison: Comparison, metric: str) -> str:
     floor = noise_floor(comparison.parts)
     return NO_VALUE if floor is None else f"± {show_score(floor, metric=metric)}"
+
+
+def significance_marks(compared: Differences) -> SignificanceMarks:
+    """Return the signs of significance after the main metric of each cell."""
+    if compared.reference is None:
+        return SignificanceMarks()
+    signs = {one.cell.entry.name: significance(one) for one in compared.cells}
+    says = (
+        f"* differs from {compared.reference.entry.name}, p < {ALPHA:.2f} after Holm over the cells"
+    )
+    named = {name: sign for name, sign in signs.items() if sign}
+    return SignificanceMarks(metric_label(compared.metric), named, says if named else "")

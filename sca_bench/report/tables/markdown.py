@@ -15,8 +15,17 @@ def write_markdown(
     tables: Sequence[Table],
     notes: Footnotes,
     legend: Sequence[SignatureLine],
+    faults: Sequence[str] = (),
 ) -> str:
-    """Return `table.md`: the question, what the profile states, the tables, notes, signatures."""
+    """Return `table.md`: the question, what the profile states, the tables, notes, signatures.
+
+    Args:
+        manifest: The suite.
+        tables: Its tables.
+        notes: Their footnotes.
+        legend: What the numbers are.
+        faults: Why plots of other packages are not there.
+    """
     parts = [f"# {escape(manifest.question)}\n"]
     paper = f", after the paper's {escape(manifest.paper)}" if manifest.paper else ""
     parts.append(f"Suite **{escape(manifest.suite)}**, profile **{manifest.profile}**{paper}.\n")
@@ -37,6 +46,9 @@ def write_markdown(
     ]
     if lines:
         parts.append("## What the numbers are\n\n" + "\n".join(lines) + "\n")
+    if faults:
+        lines = [f"- {escape(fault)}" for fault in faults]
+        parts.append("## Plots that are not drawn\n\n" + "\n".join(lines) + "\n")
     return "\n".join(parts)
 
 

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, overload
 
 from pydantic import BaseModel
 
 from sca_bench.scene_grammar import WORLD_VERSION
-from sca_bench.settings import CellSettings, Kind, ScenesSplit, SplitSettings, items_of
+from sca_bench.settings import AnySplit, CellSettings, Kind, SplitSettings, items_of
 from sca_bench.settings.base import defaults_since
+from sca_bench.specs.encoders import (
+    SIZE_KEY,
+    TYPE_KEY,
+    EncoderSpec,
+    encoder_of,
+    in_sam,
+    of_sam,
+)
+from sca_bench.specs.readers import READERS, ReaderSpec
 from sca_bench.study.keys.fingerprint import digest_json
 from sca_bench.types import FAMILIES, Family, Prompt
 from sca_bench.variants import SCA_PARTS, VariantSpec, get_variant
@@ -23,6 +32,10 @@ FEATURES_REVISION = "3"
 OPTIMISER_REVISION = "2"
 """Raised whenever the optimiser treats some module in another way. It counts where one is trained
 that did not come with this package, whose own have LayerNorms only."""
+OF_READER, OF_ENCODER = "reader.", "encoder."
+"""Begin the names of a reader's and of an encoder's revision in a record."""
+_WORLD = "world"
+"""What the revision of rendered scenes is called in keys."""
 _UNSAID_FEATURES = "2"
 """The revision that no key names: keys were made before it was part of them."""
 _UNSAID_WORLD = "scenes-1"
@@ -40,27 +53,59 @@ class Revisions:
         features: Of SAM's frozen features; it counts for variants that read them.
         world: Of rendered scenes; it counts where a split is made of them.
         optimiser: Of the optimiser; it counts where a module of others is trained.
+        readers: Of dataset readers of other packages that have one, by name; each counts where a
+            split is read by it.
+        encoders: Of image encoders of other packages, by name (`EncoderSpec.key_revision`); each
+            counts where `sam.size` or `encoder.type` does, whichever names it.
     """
 
     variant: str
     features: str = _UNSAID_FEATURES
     world: str = _UNSAID_WORLD
     optimiser: str = _UNSAID_OPTIMISER
+    readers: Mapping[str, str] = field(default_factory=dict)
+    encoders: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def beside_variant(self) -> dict[str, str]:
         """What a record keeps beside the variant's own."""
-        return {"features": self.features, "world": self.world, "optimiser": self.optimiser}
+        own = {"features": self.features, "world": self.world, "optimiser": self.optimiser}
+        own |= {f"{OF_READER}{name}": text for name, text in self.readers.items()}
+        return own | {f"{OF_ENCODER}{name}": text for name, text in self.encoders.items()}
+
+    def of_reader(self, spec: ReaderSpec) -> str:
+        """Return the revision of a reader; empty where it had none."""
+        return self.world if spec.revision_key == _WORLD else self.readers.get(spec.name, "")
 
 
-def todays_revisions(variant: str) -> Revisions:
-    """Return the revisions that a run of a variant is made with now."""
+def todays_revisions(variant: str, settings: CellSettings | None = None) -> Revisions:
+    """Return the revisions that a run of a variant is made with now.
+
+    Args:
+        variant: Its name.
+        settings: Settings of the cell, for what only some readers and encoders have.
+    """
     return Revisions(
         get_variant(variant).revision,
         FEATURES_REVISION,
         WORLD_VERSION,
         OPTIMISER_REVISION,
+        {} if settings is None else _reader_revisions(settings),
+        {} if settings is None else _encoder_revisions(settings),
     )
+
+
+def _reader_revisions(settings: CellSettings) -> dict[str, str]:
+    data, stages = settings.data, settings.pretraining
+    splits = [data.train, data.val, data.test, *(stage.data.train for stage in stages)]
+    names = {single.dataset for split in splits if split for single in split.singles()}
+    specs = [READERS.get(name) for name in sorted(names)]
+    return {s.name: s.revision for s in specs if s.revision and s.revision_key != _WORLD}
+
+
+def _encoder_revisions(settings: CellSettings) -> dict[str, str]:
+    specs = (of_sam(settings.sam.size), in_sam(settings.encoder.type))
+    return {spec.name: spec.key_revision for spec in specs if spec.key_revision}
 
 
 RunSplit = Literal["train", "val", "captioned"]
@@ -111,7 +156,7 @@ class Cell:
 
 
 def keyed_values(
-    settings: BaseModel, inputs: Mapping[str, str], world: str | None = None
+    settings: BaseModel, inputs: Mapping[str, str], made_with: Revisions | None = None
 ) -> dict[str, Any]:
     """Return all that enters keys, by dotted path: values of settings, digests of what paths name.
 
@@ -121,14 +166,17 @@ def keyed_values(
     Args:
         settings: The settings.
         inputs: Dotted path -> content digest of the path settings that are given.
-        world: Version of rendered scenes; today's where None.
+        made_with: Revisions of the code; those of today's readers where None.
     """
     keyed: dict[str, Any] = {}
     for path, kind, value in _entering(settings):
         if kind == "path" and path in inputs:
             keyed[path] = inputs[path]
-        elif kind == "result" and isinstance(value, ScenesSplit):
-            keyed[f"{path}.world"] = world or WORLD_VERSION
+        elif kind == "result" and isinstance(value, AnySplit):
+            spec = READERS.get(value.dataset)
+            revision = spec.revision if made_with is None else made_with.of_reader(spec)
+            if revision:
+                keyed[f"{path}.{spec.revision_key}"] = revision
         elif kind == "result" and not isinstance(value, BaseModel):
             keyed[path] = _plain(value)
     return keyed
@@ -225,7 +273,7 @@ class CellIdentity:
     @cached_property
     def revisions(self) -> Revisions:
         """Revisions of the code that its keys are made with."""
-        return self.made_with or todays_revisions(self.settings.variant)
+        return self.made_with or todays_revisions(self.settings.variant, self.settings)
 
     @cached_property
     def families(self) -> tuple[Family, ...]:
@@ -235,7 +283,21 @@ class CellIdentity:
     @cached_property
     def values(self) -> dict[str, Any]:
         """Dotted path -> what enters keys (`keyed_values`)."""
-        return keyed_values(self.settings, self.inputs, self.revisions.world)
+        values = keyed_values(self.settings, self.inputs, self.revisions)
+        for key in (SIZE_KEY, TYPE_KEY):
+            if revision := self.revisions.encoders.get(values[key]):
+                values[f"{key}.revision"] = revision
+        return values
+
+    @cached_property
+    def encoder(self) -> EncoderSpec:
+        """What its images are made ready for, with nothing left open.
+
+        A captioner that does not depend on `encoder.type` gets images as for SAM's own.
+        """
+        settings = self.settings
+        name = settings.encoder.type if self._counts(TYPE_KEY) else "sam"
+        return encoder_of(settings.sam.size, name)
 
     @cached_property
     def key_values(self) -> dict[str, Any]:
@@ -257,7 +319,8 @@ class CellIdentity:
             return True
         if key == "train.prompt" and spec.looks and self.settings.eval.also_train:
             return True  # training regions are captioned by the prompt of training
-        return (not spec.reads or _is_in(key, spec.reads)) and not _is_in(key, spec.ignores)
+        reads = spec.own_reads
+        return (not reads or _is_in(key, reads)) and not _is_in(key, spec.ignores)
 
     @cached_property
     def cell_key(self) -> str:
@@ -297,24 +360,36 @@ class CellIdentity:
     def _prefix_code(self) -> list[Any]:
         """Whose code computes the frozen prefix, and with which settings of its own.
 
-        Variants with SAM's features share it whatever the revisions of their own code are. Any
-        other variant has a prefix of its own: what it computes is known to its code alone.
+        Variants with SAM's features share it whatever the revisions of their own code are; a
+        loader of parts of their own may read settings of their own. Any other variant has a prefix
+        of its own: what it computes is known to its code alone.
         """
         spec = self.spec
         if spec.shares_sams_features:
-            return [spec.parts or spec.name, spec.trains, self.revisions.features]
+            shared = [spec.parts or spec.name, spec.trains, self.revisions.features]
+            own = {} if spec.loads_sam else self._read_for_features("options")
+            return [*shared, own] if own else shared
         code: list[Any] = [spec.name, spec.trains, self.revisions.variant]
         if spec.loads_sam:
             code.append(self.revisions.features)
-        reads = spec.frozen_reads
-        own = {
+        own = self._read_for_features()
+        return [*code, own] if own else code
+
+    def _read_for_features(self, *sections: str) -> dict[str, Any]:
+        """Return what a variant's own code may read for its frozen features and shared parts.
+
+        Args:
+            *sections: The sections to look at; all where none is given.
+        """
+        reads = self.spec.frozen_reads
+        return {
             key: value
             for key, value in self.values.items()
             if self._counts(key)
             and not _is_in(key, _RECIPE + _SHOWN)
+            and (not sections or _is_in(key, sections))
             and (not reads or _is_in(key, reads))
         }
-        return [*code, own] if own else code
 
     @property
     def _trains_modules_of_others(self) -> bool:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sca_bench.settings import CellSettings, MixtureSplit, ScenesSplit, SplitSettings
+from sca_bench.settings import CellSettings, SplitSettings
+from sca_bench.specs.encoders import in_sam
 from sca_bench.study.keys.fingerprint import digest_json
 from sca_bench.study.plan.plan import Job
 
@@ -68,7 +69,7 @@ def _values(job: Job, *sections: str) -> dict[str, Any]:
 
 def _preprocessing(job: Job) -> tuple[Any, str]:
     data = job.cell.settings.data
-    splits = [f"{n} {_split(s)}" for n, s in _splits(job.cell.settings).items()]
+    splits = [f"{n} {s.in_words()}" for n, s in _splits(job.cell.settings).items()]
     done = [f"flip {data.flip}"] if data.flip != "never" else []
     if data.lsj_scale is not None:
         how = " as published" if data.lsj_as_published else ""
@@ -83,17 +84,6 @@ def _splits(settings: CellSettings) -> dict[str, SplitSettings]:
     return {name: split for name, split in named.items() if split is not None}
 
 
-def _split(split: SplitSettings) -> str:
-    if isinstance(split, MixtureSplit):
-        return " + ".join(f"{part.weight:g} x {_split(part.split)}" for part in split.parts)
-    if isinstance(split, ScenesSplit):
-        last = split.first_seed + split.num_images - 1
-        whole = f"scenes {split.first_seed}-{last}"
-        return whole if split.captions == "full" else f"{whole} ({split.captions})"
-    name = f"{split.dataset} {split.split}" if split.split else split.dataset
-    return f"{name} (up to {split.max_images} images)" if split.max_images else name
-
-
 def _image_encoder(job: Job) -> tuple[Any, str]:
     settings, spec = job.cell.settings, job.cell.identity.spec
     code = [spec.looks, spec.parts or spec.name, job.cell.identity.features_code]
@@ -102,10 +92,14 @@ def _image_encoder(job: Job) -> tuple[Any, str]:
         return key, "none: it reads no pixels"
     if not spec.parts:
         return key, f"{spec.name}'s own"
-    what = f"{settings.sam.size}, {settings.encoder.path or settings.sam.weights}"
-    kind = "" if settings.encoder.type != "untrained" else ", untrained"
-    kept = {"off": "computed as it comes", "encoder": "kept", "all": "kept"}
-    return key, f"{what}{kind}, {settings.train.precision}, {kept[settings.features.cache]}"
+    encoder, kept = settings.encoder, "kept" if settings.features.cache != "off" else ""
+    put_in = in_sam(encoder.type)
+    own = [put_in.name, *(f"{name} {value}" for name, value in encoder.options)]
+    weights = encoder.path or ("" if put_in.build else settings.sam.weights)
+    what = [settings.sam.size, *(own if put_in.build else ()), weights]
+    what += ["untrained"] if put_in.draws_weights else []
+    what += [settings.train.precision, kept or "computed as it comes"]
+    return key, ", ".join(filter(None, what))
 
 
 def _sam_mixer(job: Job) -> tuple[Any, str]:

@@ -13,7 +13,13 @@ from pydantic import ValidationError
 
 from sca_bench.errors import InputError
 from sca_bench.settings import CellSettings
-from sca_bench.study.keys.cell import CellIdentity, Revisions, todays_revisions
+from sca_bench.study.keys.cell import (
+    OF_ENCODER,
+    OF_READER,
+    CellIdentity,
+    Revisions,
+    todays_revisions,
+)
 from sca_bench.study.runs.record import RunRecord
 
 OLDER = "older revision"
@@ -24,7 +30,17 @@ _BESIDE = ("features", "world", "optimiser")
 def made_with(record: RunRecord) -> Revisions:
     """Return the revisions that a run was made with, as far as its record says them."""
     known = {name: record.revisions[name] for name in _BESIDE if name in record.revisions}
-    return Revisions(record.revision, **known)
+    readers, encoders = (_below(record, beginning) for beginning in (OF_READER, OF_ENCODER))
+    return Revisions(record.revision, **known, readers=readers, encoders=encoders)
+
+
+def _below(record: RunRecord, beginning: str) -> dict[str, str]:
+    """Return the revisions of a record whose names begin so, by the rest of their names."""
+    return {
+        name.removeprefix(beginning): text
+        for name, text in record.revisions.items()
+        if name.startswith(beginning)
+    }
 
 
 def identity_of(record: RunRecord) -> CellIdentity:
@@ -46,7 +62,7 @@ def raised(record: RunRecord, settings: CellSettings | None = None) -> list[str]
     Raises:
         InputError: Its variant is not registered.
     """
-    old, today = made_with(record), todays_revisions(record.variant)
+    old, today = made_with(record), todays_revisions(record.variant, settings)
     pairs = [(f"{record.variant} revision", old.variant, today.variant)]
     if settings is not None:
         then, now = (CellIdentity(settings, record.inputs, c).key_values for c in (old, today))
@@ -56,6 +72,13 @@ def raised(record: RunRecord, settings: CellSettings | None = None) -> list[str]
             pairs.append(("optimiser revision", old.optimiser, today.optimiser))
         if any(then[key] != now[key] for key in then if key.endswith(".world")):
             pairs.append(("world", old.world, today.world))
+        for kind, older, newer in (
+            ("reader", old.readers, today.readers),
+            ("encoder", old.encoders, today.encoders),
+        ):
+            for name in sorted(older.keys() | newer):
+                pair = older.get(name, "none"), newer.get(name, "none")
+                pairs.append((f"{kind} {name} revision", *pair))
     return [f"{what} {a}, today {b}" for what, a, b in pairs if a != b]
 
 
@@ -69,6 +92,8 @@ def age_of(record: RunRecord) -> str:
         settings = CellSettings.model_validate(record.settings)
     except ValidationError:
         settings = None
+    except InputError:
+        return ""
     try:
         newer = raised(record, settings)
         if newer or settings is None:

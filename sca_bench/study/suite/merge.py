@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,55 +10,153 @@ from pydantic import BaseModel, ValidationError
 
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.settings import CellSettings, Kind, kind_of
+from sca_bench.settings.base import ByName, models_of
 
 Nested = dict[str, Any]
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    """Return the settings models an annotation may hold (through unions and Annotated)."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated):
-        return [m for part in typing.get_args(annotation) for m in _models_in(part)]
-    return []
+Said = Mapping[str, Any] | BaseModel | None
+_TAGS = ("variant", "dataset", "type")
+"""Settings that say what other settings there are: beside `options`, or in the same mapping."""
 
 
 def known_paths(model: type[BaseModel] = CellSettings, prefix: str = "") -> set[str]:
-    """Return every dotted path of a settings model, inner nodes included."""
+    """Return every dotted path of a settings model, inner nodes included.
+
+    Settings of their own that variants bring are in it, under `options`.
+    """
     paths: set[str] = set()
     for name, info in model.model_fields.items():
         path = prefix + name
         paths.add(path)
-        for inner in _models_in(info.annotation):
+        for inner in models_of(info):
             paths |= known_paths(inner, path + ".")
     return paths
 
 
-def field_of(path: str) -> tuple[type[BaseModel], str]:
-    """Return the model that holds a known dotted path, and the field's name in it."""
+def holders_of(path: str, said: Said = None) -> list[type[BaseModel]]:
+    """Return the models that have the field at the end of a dotted path; none for no setting.
+
+    Args:
+        path: The path.
+        said: Settings, which say what variant it is, and so what its own settings are; without
+            them the settings of every variant are looked through.
+    """
     models: list[type[BaseModel]] = [CellSettings]
     *parents, field = path.split(".")
+    node: Said = said
     for part in parents:
-        models = [
-            inner
-            for model in models
-            if part in model.model_fields
-            for inner in _models_in(model.model_fields[part].annotation)
-        ]
-    return next(model for model in models if field in model.model_fields), field
+        holding = [model for model in models if part in model.model_fields]
+        models = [inner for model in holding for inner in _inside(model, part, node)]
+        node = None if said is None else _part(node, part) or {}
+    return [model for model in models if field in model.model_fields]
 
 
-def kind_at(path: str) -> Kind:
-    """Return the kind of a known setting."""
-    model, field = field_of(path)
-    return kind_of(model, field)
+def _inside(model: type[BaseModel], field: str, said: Said) -> list[type[BaseModel]]:
+    """Return the models that a field may hold, beside what is said in the same settings."""
+    info = model.model_fields[field]
+    mark = _mark_beside(model, field)
+    if mark is None or said is None:
+        return models_of(info)
+    found = mark.models().get(_tag(model, mark, said))
+    return [] if found is None else [found]
 
 
-def check_path(path: str, key: str) -> None:
-    """Raise an `InputError` naming the nearest known setting if `path` is not one."""
-    known = known_paths()
-    if path not in known:
-        raise InputError(None, key, "unknown setting", did_you_mean(path, known))
+def _mark_beside(model: type[BaseModel], field: str) -> ByName | None:
+    """Return what marks a field whose model is named by another field beside it."""
+    marks = (m for m in model.model_fields[field].metadata if isinstance(m, ByName))
+    return next((mark for mark in marks if mark.beside), None)
+
+
+def _tag(model: type[BaseModel], mark: ByName, said: Said) -> str:
+    given = _part(said, mark.tag)
+    return str(model.model_fields[mark.tag].default if given is None else given)
+
+
+def _part(node: Said, name: str) -> Any:
+    return node.get(name) if isinstance(node, Mapping) else getattr(node, name, None)
+
+
+def field_of(path: str, said: Said = None) -> tuple[type[BaseModel], str]:
+    """Return the model that holds a known dotted path, and the field's name in it.
+
+    Args:
+        path: The path.
+        said: As for `holders_of`; the first model is returned where there are several.
+    """
+    return holders_of(path, said)[0], path.rpartition(".")[2]
+
+
+def kinds_at(path: str, said: Said = None) -> set[Kind]:
+    """Return the kinds of a known setting; none where it is one of other variants only.
+
+    Args:
+        path: The path.
+        said: As for `holders_of`. Two variants may each have a setting of one name and two kinds.
+    """
+    field = path.rpartition(".")[2]
+    return {kind_of(model, field) for model in holders_of(path, said)}
+
+
+def moves_numbers(path: str, said: Said = None) -> bool:
+    """Say whether a setting may change a number: it is more than a cost or a label."""
+    return bool(kinds_at(path, said) - {"cost", "label"})
+
+
+def check_path(path: str, key: str, said: Said = None) -> None:
+    """Refuse a path that is no setting.
+
+    Args:
+        path: The path.
+        key: The file's key (or the flag) that names it, for the error.
+        said: As for `holders_of`.
+
+    Raises:
+        InputError: It is none, and the nearest one is suggested.
+    """
+    if not holders_of(path, said):
+        if said is not None:
+            raise not_its_own(path, key, said) or _unknown(path, key)
+        raise _unknown(path, key)
+
+
+def _unknown(path: str, key: str) -> InputError:
+    return InputError(
+        None, key, "unknown setting", did_you_mean(path, known_paths(), "list settings")
+    )
+
+
+def not_its_own(path: str, key: str, said: Said) -> InputError | None:
+    """Return the error for a setting that only other variants have, or none; None otherwise.
+
+    Args:
+        path: The path, which is no setting where this is said.
+        key: The file's key that names it, for the error.
+        said: Settings, which say what variant it is.
+    """
+    parts, node = path.split("."), said
+    model: type[BaseModel] = CellSettings
+    for number, part in enumerate(parts[:-1]):
+        if part not in model.model_fields:
+            return None
+        inside = _inside(model, part, node)
+        mark = _mark_beside(model, part)
+        if mark is not None:
+            return _refused(mark, _tag(model, mark, node), inside, parts, number, key)
+        model, node = inside[0] if inside else BaseModel, _part(node, part) or {}
+    return None
+
+
+def _refused(
+    mark: ByName, name: str, own: list[type[BaseModel]], parts: list[str], number: int, key: str
+) -> InputError:
+    prefix, inner = ".".join(parts[: number + 1]) + ".", ".".join(parts[number + 1 :])
+    others = [n for n, model in mark.models().items() if inner in known_paths(model)]
+    with_it = f"it is one of {', '.join(others)}" if others else ""
+    if not own or not own[0].model_fields:
+        problem = f"{name} has no settings of its own"
+        return InputError(None, key, problem, with_it or "leave it out")
+    known = known_paths(own[0], prefix)
+    fix = with_it or did_you_mean(prefix + inner, known)
+    return InputError(None, key, f"{name} has no such setting", fix)
 
 
 def leaves(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -80,8 +177,13 @@ def nest(path: str, value: Any) -> Nested:
 
 
 def merge(base: Mapping[str, Any], patch: Mapping[str, Any]) -> Nested:
-    """Lay `patch` over `base`; a mapping that names another `dataset` or `type` replaces."""
+    """Lay `patch` over `base`; a mapping that names another `dataset` or `type` replaces.
+
+    Where the patch names another `variant`, the `options` of the one below go: they were its own.
+    """
     merged = dict(base)
+    if drops_options(base, patch):
+        del merged["options"]
     for key, value in patch.items():
         old = merged.get(key)
         if isinstance(old, Mapping) and isinstance(value, Mapping) and not _other_kind(old, value):
@@ -91,8 +193,24 @@ def merge(base: Mapping[str, Any], patch: Mapping[str, Any]) -> Nested:
     return merged
 
 
+def drops_options(base: Mapping[str, Any], patch: Mapping[str, Any]) -> bool:
+    """Say whether a layer changes the variant whose `options` the layers below give."""
+    given = "options" in base and "variant" in base and "variant" in patch
+    return given and base["variant"] != patch["variant"]
+
+
+def tags_first(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of one layer, so that none is lost to a tag that comes after it."""
+    return dict(sorted(values.items(), key=lambda item: not is_tag(item[0])))
+
+
+def is_tag(path: str) -> bool:
+    """Say whether a setting says what other settings there are."""
+    return path.rpartition(".")[2] in _TAGS
+
+
 def _other_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    return any(tag in new and old.get(tag) != new[tag] for tag in ("dataset", "type"))
+    return any(tag in new and old.get(tag) != new[tag] for tag in _TAGS[1:])
 
 
 def get(nested: Mapping[str, Any], path: str) -> Any:
@@ -113,13 +231,18 @@ def value_at(nested: Mapping[str, Any], path: str) -> Any:
         if not isinstance(node, Mapping):
             return None  # of an object that is not there
         if part not in node:
-            return _default(parts[: number + 1], parts[number + 1 :])
+            return _default(nested, parts[: number + 1], parts[number + 1 :])
         node = node[part]
     return node
 
 
-def _default(path: list[str], inside: list[str]) -> Any:
-    model, field = field_of(".".join(path))
+def _default(nested: Mapping[str, Any], path: list[str], inside: list[str]) -> Any:
+    holders = holders_of(".".join(path), nested)
+    if not holders:
+        return None  # one of other variants
+    model, field = holders[0], path[-1]
+    if inside and _mark_beside(model, field) is not None:
+        return _default(nested, [*path, inside[0]], inside[1:])
     info = model.model_fields[field]
     if info.is_required():
         return None
@@ -132,9 +255,19 @@ def _default(path: list[str], inside: list[str]) -> Any:
 
 
 def check_keys(nested: Mapping[str, Any], prefix: str) -> None:
-    """Raise an `InputError` for the first key in `nested` that is no setting."""
+    """Raise an `InputError` for the keys in `nested` that are no settings.
+
+    Where `nested` names a variant, `options` are settings of that one.
+    """
+    faults: list[InputError] = []
     for path, _ in leaves(nested):
-        check_path(path, f"{prefix}{path}")
+        try:
+            check_path(path, f"{prefix}{path}", nested if "variant" in nested else None)
+        except InputError as fault:
+            faults.append(fault)
+    if faults:
+        first, *first.others = faults
+        raise first
 
 
 def validate(nested: Mapping[str, Any], origin: Mapping[str, str]) -> CellSettings:
@@ -147,27 +280,36 @@ def validate(nested: Mapping[str, Any], origin: Mapping[str, str]) -> CellSettin
     try:
         return CellSettings.model_validate(nested)
     except ValidationError as error:
-        raise readable(error, origin=origin) from None
+        raise readable(error, origin=origin, said=nested) from None
 
 
 def readable(
-    error: ValidationError, prefix: str = "", origin: Mapping[str, str] | None = None
+    error: ValidationError,
+    prefix: str = "",
+    origin: Mapping[str, str] | None = None,
+    said: Said = None,
 ) -> InputError:
-    """Turn the first fault of a pydantic error into an `InputError`."""
+    """Turn the first fault of a pydantic error into an `InputError`.
+
+    Args:
+        error: The error.
+        prefix: What stands before its key.
+        origin: As for `validate`.
+        said: The settings that were read.
+    """
     first = error.errors()[0]
     parts = [str(p) for p in first["loc"]]
-    known = known_paths()
     path = ".".join(parts)
-    if path not in known:  # a discriminated union puts its tag into the location
-        short = ".".join(p for i, p in enumerate(parts) if not (i == 2 and parts[0] == "data"))
-        path = short if short in known else path
     source = _origin_of(path, origin or {})
     message = str(first["msg"]).removeprefix("Value error, ")
     received = first.get("input")
     if first["type"] == "missing":
         return InputError(source, prefix + path, "missing", f"expected {message.lower()}")
     if first["type"] == "extra_forbidden":
-        siblings = [p for p in known if p.rpartition(".")[0] == path.rpartition(".")[0]]
+        if said is not None and (refused := not_its_own(path, prefix + path, said)):
+            refused.where = source
+            return refused
+        siblings = [p for p in known_paths() if p.rpartition(".")[0] == path.rpartition(".")[0]]
         return InputError(source, prefix + path, "not a setting here", did_you_mean(path, siblings))
     if isinstance(received, Mapping) or message == str(received):
         return InputError(source, prefix + path, message)

@@ -56,7 +56,7 @@ def join_equal(cells: Sequence[ResolvedCell], resolver: Resolver) -> tuple[Resol
 
 def is_read(identity: CellIdentity, key: str) -> bool:
     """Say whether a setting, or any part of it, can move a number of a cell."""
-    if m.kind_at(key) in ("cost", "label"):
+    if not m.moves_numbers(key, identity.settings):
         return False
     of_key = {path for path in identity.values if _is_part(path, key)}
     # One that is in no key is a later setting at its default, or a path that is not given.
@@ -101,7 +101,7 @@ def _joined(group: Sequence[ResolvedCell], resolver: Resolver) -> ResolvedCell:
 
 def _why(cell: ResolvedCell, unread: Iterable[str]) -> str:
     unread = list(unread)
-    costs = [key for key in unread if m.kind_at(key) in ("cost", "label")]
+    costs = [key for key in unread if not m.moves_numbers(key)]
     reads = [key for key in unread if key not in costs]
     parts = [f"{cell.settings.variant} does not read {', '.join(reads)}"] if reads else []
     parts += [f"no number depends on {', '.join(costs)}"] if costs else []
@@ -214,8 +214,8 @@ def idle_flags(cells: Sequence[ResolvedCell], resolver: Resolver) -> list[str]:
     for name in sorted(resolver.given_paths - resolver.used.keys()):
         lines.append(f"--set paths.{name}: no cell of the profile reads this path")
     for key, value, text in resolver.flags:
-        paths = [path for path, _ in m.leaves(m.nest(key, value)) if path in m.known_paths()]
-        moving = [path for path in paths if m.kind_at(path) not in ("cost", "label")]
+        paths = [path for path, _ in m.leaves(m.nest(key, value)) if m.holders_of(path)]
+        moving = [path for path in paths if m.moves_numbers(path)]
         if moving and not any(is_read(identity_of(cell), p) for cell in cells for p in moving):
             lines.append(f"--set {text}: no cell reads it")
     return lines

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import yaml
 
-from sca_bench.errors import InputError, PathNotGiven, at, did_you_mean
+from sca_bench.errors import InputError, PathNotGiven, at, did_you_mean, near_name
 from sca_bench.settings import CellSettings
 from sca_bench.study.suite import merge as m
 from sca_bench.study.suite.axes import axis_points, cell_name
@@ -84,11 +84,13 @@ class _Layered:
     origin: dict[str, Layer]
 
     def lay(self, nested: Mapping[str, Any], layer: Layer) -> None:
+        if m.drops_options(self.nested, nested):
+            self.origin = {k: v for k, v in self.origin.items() if k.split(".")[0] != "options"}
         self.nested = m.merge(self.nested, nested)
         self.origin.update({path: layer for path, _ in m.leaves(nested)})
 
     def lay_each(self, values: Mapping[str, Any], layer: Layer) -> None:
-        for key, value in values.items():
+        for key, value in m.tags_first(values).items():
             self.lay(m.nest(key, value), layer)
 
     def at(self, paths: Iterable[str]) -> dict[str, Any]:
@@ -156,6 +158,7 @@ class Resolver:
         self.flags: list[tuple[str, Any, str]] = []
         for text in overrides:
             self._take_override(text)
+        self.flags.sort(key=lambda flag: not m.is_tag(flag[0]))
         self.base = _Layered({}, {})
         for layer, nested in (
             (Layer("profile", f"profile {profile}"), scale.base),
@@ -337,9 +340,13 @@ class Resolver:
     def _path(self, match: re.Match[str]) -> str:
         name = match.group(1)
         if name not in self.paths:
-            raise InputError(
-                self.path, f"paths.{name}", "not declared", did_you_mean(name, self.paths)
+            near = near_name(name, self.paths)
+            fix = (
+                f"write `paths: {{{name}: null}}` into the file, then give --set paths.{name}=PATH"
             )
+            problem = f"a path is written as {{{name}}}, and nothing declares it"
+            fix = f"did you mean {near}? Else {fix}" if near else fix
+            raise InputError(self.path, f"paths.{name}", problem, fix)
         value = self.paths[name]
         if value is not None:
             self.used[name] = value

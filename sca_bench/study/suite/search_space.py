@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pydantic import BaseModel
+
 from sca_bench.errors import InputError
 from sca_bench.settings.base import plain_types
 from sca_bench.study.suite import merge as m
@@ -51,14 +53,19 @@ class Axis:
         return self.choices[self.labels.index(label)] if self.choices else label
 
 
-def read_axis(key: str, given: Dimension) -> Axis:
+def read_axis(key: str, given: Dimension, said: m.Said = None) -> Axis:
     """Check one entry of `space:` against the type of the setting it names.
+
+    Args:
+        key: Dotted name of the setting.
+        given: What the file says of it.
+        said: Settings that say which variant all trials are of; None where they are of several.
 
     Raises:
         InputError: Unknown setting, or a range that the setting cannot have.
     """
     entry = f"space.{key}"
-    check_cell_key(key, entry)
+    check_cell_key(key, entry, said)
     if key.startswith("eval.split") or key == "eval":
         raise InputError(None, entry, "trials are captioned on the validation split", "leave it")
     if given.choices is not None:
@@ -69,14 +76,18 @@ def read_axis(key: str, given: Dimension) -> Axis:
         if not values or any(values.count(v) > 1 for v in values):
             raise InputError(None, entry, f"{values}", "give distinct values, at least one")
         return Axis(key, "choices", choices=tuple(values))
-    return _range(key, given, entry)
+    return _range(key, given, entry, said)
 
 
-def _range(key: str, given: Dimension, entry: str) -> Axis:
+def _range(key: str, given: Dimension, entry: str, said: m.Said) -> Axis:
     low, high, step = given.low, given.high, given.step
     if low is None or high is None or low >= high:
         raise InputError(None, entry, f"low {low}, high {high}", "give low < high, or choices")
-    kind = _number_kind(key)
+    kinds = {_number_kind(model, key) for model in m.holders_of(key, said)}
+    if len(kinds) > 1:
+        problem = "is a setting of several variants, which take different kinds of values"
+        raise InputError(None, entry, problem, "name the variant in base")
+    kind = kinds.pop()
     if kind is None:
         raise InputError(None, entry, "is no number", "give choices: [...]")
     if kind == "int" and not all(isinstance(v, int) for v in (low, high, step) if v is not None):
@@ -90,9 +101,8 @@ def _range(key: str, given: Dimension, entry: str) -> Axis:
     return Axis(key, kind, low, high, step, given.log)
 
 
-def _number_kind(key: str) -> Literal["int", "float"] | None:
-    model, field = m.field_of(key)
-    taken = set(plain_types(model.model_fields[field].annotation))
+def _number_kind(model: type[BaseModel], key: str) -> Literal["int", "float"] | None:
+    taken = set(plain_types(model.model_fields[key.rpartition(".")[2]].annotation))
     if float in taken:
         return "float"
     return "int" if int in taken else None

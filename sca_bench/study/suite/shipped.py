@@ -68,7 +68,7 @@ def find_suite(given: str) -> Path:
             return _shortest(file)
     if not path.exists() and (as_in_checkout or len(parts) == 1):
         problem = "no such file, and no suite of that name comes with sca_bench"
-        raise InputError(given, "", problem, did_you_mean(name, suites))
+        raise InputError(given, "", problem, did_you_mean(name, suites, "list suites"))
     return path
 
 

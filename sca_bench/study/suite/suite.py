@@ -27,6 +27,7 @@ from sca_bench.study.suite.published_rows import PublishedRows, published_rows
 from sca_bench.study.suite.resolve import ResolvedCell, Resolver
 from sca_bench.study.suite.schema import ClaimEntry, Patch, SuiteFile
 from sca_bench.study.suite.sides import check_claims, check_selector_key, find, point_of
+from sca_bench.study.suite.yaml_values import fault_lines
 
 FIRST_OF_IMAGE = "first_of_image"
 """The subset that needs no file (`sca_bench.metrics.subsets`)."""
@@ -95,6 +96,17 @@ def load_suite(
         InputError: Any fault in the file or the overrides, in one line.
     """
     path = Path(path)
+    with fault_lines(path):
+        return _load_suite(path, profile, overrides, seeds, allow_missing)
+
+
+def _load_suite(
+    path: Path,
+    profile: str | None,
+    overrides: Sequence[str],
+    seeds: Sequence[int] | None,
+    allow_missing: bool,
+) -> Suite:
     spec = read_spec(path, SuiteFile, "suite, question, axes, ...", {"sweep": "use `sweep`"})
     name = profile or spec.profile
     with at(path if profile is None else "--profile"):
@@ -248,36 +260,44 @@ def _check_layer(layer: SuiteFile | Patch, prefix: str, one_at_a_time: bool) -> 
         check_apart(cell.set, f"{prefix}cells.{cell.name}.set")
 
 
-def check_cell_key(key: str, entry: str) -> None:
+def check_cell_key(key: str, entry: str, said: m.Said = None) -> None:
     """Refuse a key that is no setting of one cell.
 
     Args:
         key: The setting.
         entry: The file's key that names it, for the error.
+        said: Settings that say which variant all cells are of; None where they are of several.
     """
-    m.check_path(key, entry)
+    m.check_path(key, entry, said)
     if key.split(".")[0] == "runtime":
         fix = "set it in base, in a profile, or with --set"
         raise InputError(None, entry, "holds for a whole run, not for one cell", fix)
 
 
 def schema_fault(error: ValidationError, path: Path, model: type[BaseModel]) -> InputError:
-    """Turn the first fault of a file's schema into one line with the nearest key.
+    """Turn the faults of a file's schema into a line each, with the nearest key.
 
     Args:
         error: What validating the file against `model` raised.
         path: The file.
         model: Schema of the whole file.
     """
-    first = error.errors()[0]
-    key = ".".join(str(p) for p in first["loc"])
-    if first["type"] == "extra_forbidden":
-        known = _fields_at(model, first["loc"][:-1])
-        return InputError(path, key, "unknown key", did_you_mean(str(first["loc"][-1]), known))
-    if first["type"] == "missing":
+    faults: dict[str, InputError] = {}
+    for detail in error.errors():
+        key = ".".join(str(p) for p in detail["loc"])
+        faults.setdefault(key, _schema_fault(detail, key, path, model))
+    first, *first.others = faults.values()
+    return first
+
+
+def _schema_fault(detail: Any, key: str, path: Path, model: type[BaseModel]) -> InputError:
+    if detail["type"] == "extra_forbidden":
+        known = _fields_at(model, detail["loc"][:-1])
+        return InputError(path, key, "unknown key", did_you_mean(str(detail["loc"][-1]), known))
+    if detail["type"] == "missing":
         return InputError(path, key, "missing")
-    message = str(first["msg"]).removeprefix("Value error, ")
-    return InputError(path, key, f"{first.get('input')!r} is wrong", message)
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    return InputError(path, key, f"{detail.get('input')!r} is wrong", message)
 
 
 def _fields_at(model: type[BaseModel], location: Sequence[int | str]) -> set[str]:

@@ -154,8 +154,8 @@ def load_sweep(
         check_suite_keys(suite_spec)
         _check_split(spec)
         for other in spec.profiles.values():
-            _axes(other.space or {})
-        axes = _axes(patch.space or spec.space)
+            _axes(other.space or {}, spec.base, other.base)
+        axes = _axes(patch.space or spec.space, scale.base, spec.base, patch.base)
     suite_patch = Patch(base=patch.base, stages=patch.stages)
     resolver = Resolver(
         path,
@@ -244,9 +244,12 @@ def _corners(axes: Sequence[Axis]) -> list[dict[str, Any]]:
     return [{**first, axis.key: value} for axis in axes for value in axis.probes]
 
 
-def _axes(space: Mapping[str, Dimension]) -> tuple[Axis, ...]:
+def _axes(space: Mapping[str, Dimension], *bases: Mapping[str, Any]) -> tuple[Axis, ...]:
+    """Read the space that is searched; the last base that names a variant says whose it is."""
     check_apart(space, "space")
-    return tuple(read_axis(key, given) for key, given in space.items())
+    named = [base for base in bases if "variant" in base]
+    said = named[-1] if named and "variant" not in space else None
+    return tuple(read_axis(key, given, said) for key, given in space.items())
 
 
 def _check_split(spec: SweepFile) -> None:

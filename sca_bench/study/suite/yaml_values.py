@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -98,15 +101,27 @@ def load_yaml(text: str, key: str = "") -> Any:
         InputError: A key is given twice, a number may mean two things, a value holds itself, or
             there is more of it than anybody writes.
     """
-    composer = _Composer(text)
     try:
-        node = composer.get_single_node()
+        node = compose_yaml(text)
     except InputError as error:
         error.key = _below(key, error.key) if error.key else key
         raise
+    return None if node is None else _Builder().value(node, key)
+
+
+def compose_yaml(text: str) -> yaml.Node | None:
+    """Return the tree of nodes of a YAML text, which know their lines; None for an empty one.
+
+    Raises:
+        yaml.YAMLError: It is not YAML.
+        InputError: It is deeper or larger than anybody writes.
+    """
+    composer = _Composer(text)
+    try:
+        node: yaml.Node | None = composer.get_single_node()
     finally:
         composer.dispose()
-    return None if node is None else _Builder().value(node, key)
+    return node
 
 
 def dump_yaml(value: Any) -> str:
@@ -303,3 +318,66 @@ def same_value(a: Any, b: Any) -> bool:
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
         return len(a) == len(b) and all(map(same_value, a, b))
     return show_value(a) == show_value(b)
+
+
+# --- on which line a fault stands ----------------------------------------------------------------
+
+_NAMES = ("id", "name")
+"""Keys by which faults call an item of a list."""
+
+
+@contextmanager
+def fault_lines(path: Path) -> Iterator[None]:
+    """Let every fault of a file that is found inside say its line, where its key has one."""
+    try:
+        yield
+    except InputError as error:
+        for fault in (error, *error.others):
+            file, _, above = fault.where.partition(": ")
+            if file != str(path):
+                continue
+            key = ".".join(filter(None, (above, fault.key.partition(": ")[0])))
+            if key and (line := line_of(path, key)):
+                said = f" (line {line})"
+                fault.fix, fault.problem = (
+                    (f"{fault.fix}{said}", fault.problem)
+                    if fault.fix
+                    else ("", f"{fault.problem}{said}")
+                )
+        raise
+
+
+def line_of(path: Path, key: str) -> int:
+    """Return the line of a dotted key, or of the deepest part of it that is there; 0 for none."""
+    try:
+        node = compose_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, InputError):
+        return 0
+    line = 0
+    while key and node is not None:
+        found = _step(node, key)
+        if found is None:
+            break
+        line, node, key = found
+    return line
+
+
+def _step(node: yaml.Node, key: str) -> tuple[int, yaml.Node, str] | None:
+    """Return line and value of the first part of a key, and what is left of the key."""
+    if isinstance(node, yaml.MappingNode):
+        names = [(str(name.value), name, value) for name, value in node.value]
+    elif isinstance(node, yaml.SequenceNode):
+        names = [(str(number), item, item) for number, item in enumerate(node.value)]
+        names += [(name, item, item) for item in node.value for name in _names_of_item(item)]
+    else:
+        return None
+    fitting = [n for n in names if key == n[0] or key.startswith(f"{n[0]}.")]
+    if not fitting:
+        return None
+    name, at, value = max(fitting, key=lambda n: len(n[0]))
+    return int(at.start_mark.line) + 1, value, key[len(name) + 1 :]
+
+
+def _names_of_item(item: yaml.Node) -> list[str]:
+    pairs = item.value if isinstance(item, yaml.MappingNode) else []
+    return [str(value.value) for name, value in pairs if name.value in _NAMES]

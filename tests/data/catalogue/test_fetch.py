@@ -18,7 +18,7 @@ from sca_bench.data.catalogue.verify import verify
 from sca_bench.data.index.lookup import annotations_of
 from sca_bench.errors import InputError
 from sca_bench.settings import VisualGenomeSplit
-from sca_bench.settings.data import INDEX_FOLDER
+from sca_bench.settings.splits import INDEX_FOLDER
 from sca_bench.study.suite.suite import load_profile
 
 

@@ -12,13 +12,13 @@ import pytest
 
 from sca_bench.data.index import arrays
 from sca_bench.data.index import lookup as index_module
-from sca_bench.data.index.lookup import annotations_of, indexed, sources
+from sca_bench.data.index.lookup import annotations_of, indexed
 from sca_bench.data.load import load_split, read_files
 from sca_bench.data.pipeline.dataset import RegionDataset
 from sca_bench.data.pipeline.sampling import Draw
 from sca_bench.errors import InputError
 from sca_bench.settings import MixtureSplit, RefCocoSplit
-from sca_bench.settings.data import INDEX_FOLDER
+from sca_bench.settings.splits import INDEX_FOLDER
 
 
 @pytest.fixture(params=["visual_genome", "coco_instances", "coco_panoptic", "refcoco"])
@@ -212,7 +212,7 @@ def test_a_damaged_index_is_made_anew_and_says_so(vg, counted, caplog, case):
 def test_another_revision_of_the_readers_makes_it_anew(vg, counted, monkeypatch):
     (vg.folder / INDEX_FOLDER).mkdir()
     indexed(vg.split(), counted)
-    monkeypatch.setattr(index_module, "READERS", "readers-of-the-future")
+    monkeypatch.setattr(index_module, "REVISION", "readers-of-the-future")
     indexed(vg.split(), counted)
     assert counted.calls == 2
 
@@ -321,7 +321,7 @@ def test_processes_that_make_it_at_once_do_not_disturb_each_other(vg):
 
 
 def test_every_file_a_split_is_made_from_is_a_source(split):
-    named = {str(path) for path in sources(split).values()}
+    named = {str(path) for path in split.files().values()}
     paths = {
         str(value)
         for key, value in split.model_dump().items()

@@ -10,10 +10,10 @@ import pytest
 
 from sca_bench.data.image_files import ImageFolder
 from sca_bench.data.index import arrays, checked_file
-from sca_bench.data.index.lookup import annotations_of, index_sizes, indexed, sources
+from sca_bench.data.index.lookup import annotations_of, index_sizes, indexed
 from sca_bench.data.load import load_split, read_files
 from sca_bench.errors import InputError
-from sca_bench.settings.data import INDEX_FOLDER
+from sca_bench.settings.splits import INDEX_FOLDER
 
 
 @pytest.fixture(params=["visual_genome", "coco_panoptic"])
@@ -43,7 +43,7 @@ def answers(split, place):
     """Return what an index gives, or why it gives nothing."""
     try:
         folder = ImageFolder(split.images)
-        return all_of(arrays.open_index(place, sources(split), folder, split.task))
+        return all_of(arrays.open_index(place, split.files(), folder, split.task))
     except arrays.UnusableIndex:
         return "made again"
     except InputError as error:

@@ -9,12 +9,13 @@ from torch.utils.data import DataLoader
 from sca_bench.data.pipeline.collate import collate
 from sca_bench.data.pipeline.dataset import JITTERED, PLAIN, RegionDataset, ViewDataset
 from sca_bench.data.pipeline.jitter import has_area, jitter_boxes, jitter_image, plan_jitter
-from sca_bench.data.pipeline.preprocess import PIXEL_MEAN, preprocess
+from sca_bench.data.pipeline.preprocess import preprocess
 from sca_bench.data.pipeline.published_pixels import published_pixels
 from sca_bench.data.pipeline.sampling import Draw, SeekableSampler
 from sca_bench.data.pipeline.training_draw import ATTEMPTS, TrainingDraw, draw_numbers
 from sca_bench.data.region_set import RegionSet
 from sca_bench.settings import AugmentationSettings
+from sca_bench.specs.encoders import IMAGENET
 from sca_bench.types import ImageRecord, Region
 
 SIDE = 64
@@ -84,7 +85,7 @@ def test_padding_is_the_mean_colour(as_published, padding):
     assert square.shape == (SIDE, SIDE, 3)
     assert (square[16:] == padding).all()
     assert (square[:, 32:] == padding).all()
-    np.testing.assert_allclose(padding, PIXEL_MEAN, atol=0.7)
+    np.testing.assert_allclose(padding, IMAGENET.mean, atol=0.7)
 
 
 def test_without_a_change_of_size_pixels_stay():

@@ -10,12 +10,11 @@ from segment_anything.utils.transforms import ResizeLongestSide
 
 from sca_bench.boxes import resized_hw, scale_boxes
 from sca_bench.data.pipeline.preprocess import (
-    PIXEL_MEAN,
-    PIXEL_STD,
     blank_input,
     preprocess,
     resize_longest_side,
 )
+from sca_bench.specs.encoders import IMAGENET
 
 
 def sam_preprocess(image_HW3, image_size):
@@ -74,6 +73,6 @@ def test_the_blank_input_is_what_the_mean_colour_becomes():
     blank = blank_input(8)
     assert blank.shape == (3, 8, 8)
     assert blank.dtype == torch.float32
-    mean_HW3 = np.full((8, 8, 3), np.rint(PIXEL_MEAN), dtype=np.uint8)
-    assert torch.allclose(blank, preprocess(mean_HW3, 8), atol=0.5 / min(PIXEL_STD))
+    mean_HW3 = np.full((8, 8, 3), np.rint(IMAGENET.mean), dtype=np.uint8)
+    assert torch.allclose(blank, preprocess(mean_HW3, 8), atol=0.5 / min(IMAGENET.std))
     assert not blank.any()

@@ -290,7 +290,7 @@ def older(finished, monkeypatch, capsys):
     store, record = finished()
     newer = all_variants()
     newer["sca"] = replace(newer["sca"], revision="3")
-    monkeypatch.setattr(variants, "all_variants", lambda: newer)
+    monkeypatch.setattr(variants.VARIANTS, "own", lambda: newer)
 
     def check():
         capsys.readouterr()

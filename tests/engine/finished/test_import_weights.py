@@ -19,7 +19,7 @@ from sca_bench.engine.worker.trained_weights import find_trained, start_weights
 from sca_bench.errors import InputError, at
 from sca_bench.files import file_sha256, read_jsonl
 from sca_bench.models.build import build_sca
-from sca_bench.models.designs.sam_query import MaskTokenQueries
+from sca_bench.models.designs.queries import MaskTokenQueries
 from sca_bench.models.original.layout import LM_HEAD, load_original, save_original
 from sca_bench.models.sam.sam import build_sam
 from sca_bench.study.runs.record import RunRecord
@@ -275,11 +275,12 @@ def test_sam_alone(tmp_path, capsys, layout):
     source = tmp_path / "sam.pth"
     torch.save(sam.state_dict(), source)
     if layout == "transformers":
+        from sca_bench.models.encoders.sam_vit import NAMES
         from sca_bench.models.sam.tensor_names import transformers_name
 
         source = tmp_path / "hf"
         source.mkdir()
-        tensors = {transformers_name(n): t.contiguous() for n, t in sam.state_dict().items()}
+        tensors = {transformers_name(n, NAMES): t.contiguous() for n, t in sam.state_dict().items()}
         save_file(tensors, source / "model.safetensors")
         dims = sam.dims
         embed = {"hidden_size": dims.embed_dim}

@@ -6,14 +6,15 @@ import pytest
 
 from sca_bench.engine.features.cache import Cache
 from sca_bench.engine.forecast import forward_counts as fw
-from sca_bench.engine.forecast.budget import Budget, in_words, parse_duration
+from sca_bench.engine.forecast.budget import Budget, parse_duration
 from sca_bench.engine.forecast.costs import CellWork, GroupProbe, Overheads, PlanCosts, SplitSize
 from sca_bench.engine.forecast.gpu_hours import gpu_hours, operations, peak_gib
 from sca_bench.engine.forecast.wall_time import forecast_time, runs_of
 from sca_bench.engine.measure.flops import work_of
 from sca_bench.errors import InputError
-from sca_bench.models.sam.dims import sam_dims
+from sca_bench.output import in_words
 from sca_bench.settings import CellSettings
+from sca_bench.specs.encoders import sam_dims
 from sca_bench.study.plan.plan import make_plan
 from sca_bench.study.plan.schedule import Machine, make_schedule
 from sca_bench.study.runs.store import Store

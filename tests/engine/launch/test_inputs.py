@@ -67,7 +67,7 @@ def test_sound_files_are_all_right_and_nothing_is_written(check, files):
     code, out = check()
     assert (code, out.splitlines()[-1]) == (
         0,
-        "own.yaml (profile tiny): 1 cells x 1 seeds; all right",
+        "own.yaml (profile tiny): 1 cell x 1 seed; all right",
     )
     assert "train: coco_instances train.json" in out
     assert not list((files / "runs").glob("*/*"))

@@ -59,7 +59,7 @@ class Point:
 def my_package(tmp_path, monkeypatch):
     (tmp_path / "my_package.py").write_text(textwrap.dedent(MODULE), encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(variants, "entry_points", lambda group: [Point()])
+    monkeypatch.setattr(variants.VARIANTS, "find", lambda group: [Point()])
     yield
     sys.modules.pop("my_package", None)
 
@@ -177,7 +177,7 @@ def test_another_design_is_one_function_and_joins_the_others(
 ):
     (tmp_path / "my_design.py").write_text(DESIGN, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(variants, "entry_points", lambda group: [DesignPoint()])
+    monkeypatch.setattr(variants.VARIANTS, "find", lambda group: [DesignPoint()])
     job = group_job({"variant": "sca_without_prompt_tokens"}, {"variant": "sca_roi_align"})
     assert len({cell.identity.prefix_key for cell in job.cells}) == 1
     assert not run_group(job).failed

@@ -23,8 +23,9 @@ from sca_bench.engine.worker.mmengine_runner import (
 )
 from sca_bench.engine.worker.rng import RngStream
 from sca_bench.models.build import FrozenParts, build_sca
-from sca_bench.models.sam.sam import build_sam, sam_dims
+from sca_bench.models.sam.sam import build_sam
 from sca_bench.models.text_decoder.decoder import TextDecoder
+from sca_bench.specs.encoders import sam_dims
 from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.variants import all_variants
 

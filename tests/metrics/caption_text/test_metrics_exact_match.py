@@ -8,8 +8,8 @@ from sca_bench.metrics.caption_text.exact_match import (
     exact_match,
     exact_match_without,
     macro_recall,
-    slot_accuracy,
 )
+from sca_bench.metrics.caption_text.slots import slot_accuracy
 from sca_bench.metrics.coco_caption.ptb_tokenizer import canonical
 from sca_bench.metrics.rows import CaptionRow
 

@@ -4,18 +4,25 @@ import numpy as np
 import pytest
 
 from sca_bench.metrics.coco_caption import reference_scorers
-from sca_bench.metrics.coco_caption.corpus_scores import corpus_value, statistics_family
 from sca_bench.metrics.coco_caption.references import ReferenceIndex
+from sca_bench.metrics.registry import corpus_value, spec_of_value
 
+WIDTHS = {"bleu": 10, "meteor": 23, "": 1}
 KEYS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "meteor", "cider_d")
 
 
-def test_families():
-    families = {key: statistics_family(key) for key in (*KEYS, "rouge_l", "exact_match")}
-    assert families == {
+def kept_as(key):
+    """Return what the statistics of a value are kept under; empty where it has none."""
+    spec = spec_of_value(key)
+    return spec.statistics_name if spec.statistics else ""
+
+
+def test_statistics_are_kept_under_the_names_of_older_runs():
+    names = {key: kept_as(key) for key in (*KEYS, "rouge_l", "exact_match")}
+    assert names == {
         **{f"bleu_{n}": "bleu" for n in range(1, 5)},
         "meteor": "meteor",
-        **dict.fromkeys(("cider_d", "rouge_l", "exact_match")),
+        **dict.fromkeys(("cider_d", "rouge_l", "exact_match"), ""),
     }
 
 
@@ -36,7 +43,7 @@ def test_resamples_are_corpora_of_their_own():
 
 @pytest.mark.parametrize("key", KEYS)
 def test_any_leading_axes_and_fast(key):
-    width = {"bleu": 10, "meteor": 23, None: 1}[statistics_family(key)]
+    width = WIDTHS[kept_as(key)]
     sums = np.random.default_rng(0).integers(1, 50, size=(20, 1000, width)).astype(float)
     began = time.process_time()
     values = corpus_value(key, sums, np.full((20, 1000), 50.0))
@@ -48,7 +55,7 @@ def test_any_leading_axes_and_fast(key):
 
 @pytest.mark.parametrize("key", KEYS)
 def test_nothing_at_all_scores_zero(key):
-    width = {"bleu": 10, "meteor": 23, None: 1}[statistics_family(key)]
+    width = WIDTHS[kept_as(key)]
     assert corpus_value(key, np.zeros(width), 1.0) == pytest.approx(0.0, abs=1e-9)
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from sca_bench.errors import InputError
 from sca_bench.models.build import build_sca, load_frozen_parts
-from sca_bench.models.designs.sam_query import MaskTokenQueries
+from sca_bench.models.designs.queries import MaskTokenQueries
 from sca_bench.models.original import config as config_json
 from sca_bench.models.original.classes import CLASSES
 from sca_bench.models.original.layout import LM_HEAD, load_original, save_original

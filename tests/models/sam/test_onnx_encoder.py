@@ -17,7 +17,8 @@ from sca_bench.errors import InputError
 from sca_bench.models.build import build_sca
 from sca_bench.models.sam.onnx_encoder import OnnxImageEncoder
 from sca_bench.models.sam.region_encoder import RegionEncoder
-from sca_bench.models.sam.sam import PIXEL_MEAN, PIXEL_STD, build_sam
+from sca_bench.models.sam.sam import build_sam
+from sca_bench.specs.encoders import IMAGENET
 
 SIDE, CHANNELS, GRID = 96, 96, 12
 
@@ -119,7 +120,7 @@ def test_real_mobile_sam_finds_a_square():
     sam = build_sam("vit_h", weights=str(weights), image_encoder=encoder)
     pixels = torch.full((1, 3, 1024, 1024), 40.0)
     pixels[:, 0, 300:700, 200:600] = 230.0
-    mean, std = (torch.tensor(c).view(3, 1, 1) for c in (PIXEL_MEAN, PIXEL_STD))
+    mean, std = (torch.tensor(c).view(3, 1, 1) for c in IMAGENET)
     batch = RegionBatch(
         image_ids=["square"],
         region_ids=["square"],

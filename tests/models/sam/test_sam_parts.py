@@ -11,8 +11,10 @@ from segment_anything.modeling import ImageEncoderViT, MaskDecoder, TwoWayTransf
 
 from sca_bench.errors import InputError, at
 from sca_bench.models.sam import vit
-from sca_bench.models.sam.sam import PRESETS, SamDims, build_sam
+from sca_bench.models.sam.sam import build_sam
 from sca_bench.models.sam.vit import SamImageEncoder, relative_positions
+from sca_bench.specs.encoders import of_sam, sam_sizes
+from sca_bench.specs.sam_dims import SamDims
 
 SMALL = SamDims(
     image_size=64,
@@ -230,9 +232,8 @@ def test_unknown_names_are_suggested():
         build_sam("tiny", weights="embedded:no_such_sam")
 
 
-@pytest.mark.parametrize("size", PRESETS)
-def test_presets_have_a_whole_grid(size):
-    dims = PRESETS[size]
+@pytest.mark.parametrize("size", sam_sizes())
+def test_every_sam_has_a_whole_grid(size):
+    dims = of_sam(size).dims
     assert dims.image_size % dims.patch_size == 0
     assert max(dims.encoder_global_blocks, default=-1) == dims.encoder_depth - 1
-    assert (dims.tiny_vit is not None) == (dims.encoder_depth == 0)

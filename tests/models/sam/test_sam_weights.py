@@ -11,7 +11,9 @@ from transformers import SamConfig, SamModel
 from transformers.utils import logging as transformers_logging
 
 from sca_bench.errors import InputError, at
-from sca_bench.models.sam.sam import PRESETS, SamDims, build_sam
+from sca_bench.models.sam.sam import build_sam
+from sca_bench.specs.encoders import sam_dims
+from sca_bench.specs.sam_dims import SamDims
 
 SMALL = SamDims(
     image_size=64,
@@ -172,7 +174,7 @@ def edit_weights(folder, edit):
 
 
 def test_another_size_is_one_clear_line(complaint, tmp_path):
-    line = complaint(dims=PRESETS["tiny"])
+    line = complaint(dims=sam_dims("tiny"))
     assert line.startswith(
         f"suite.yaml: sam.weights: the configuration of {tmp_path} has image_size"
     )
@@ -184,7 +186,7 @@ def test_another_size_is_one_clear_line(complaint, tmp_path):
 
 
 def test_the_size_that_fits_is_named(tmp_path):
-    sam_model(PRESETS["tiny_small"]).save_pretrained(tmp_path)
+    sam_model(sam_dims("tiny_small")).save_pretrained(tmp_path)
     build_sam("tiny_small", weights=str(tmp_path))
     with pytest.raises(InputError, match=r"it is sam\.size: tiny_small"):
         build_sam("tiny", weights=str(tmp_path))

@@ -17,10 +17,10 @@ from torch.nn import functional as F
 
 from sca_bench.data.pipeline.preprocess import preprocess
 from sca_bench.errors import InputError, at
-from sca_bench.models.sam.dims import PRESETS, TinyVitDims
 from sca_bench.models.sam.onnx_encoder import OnnxImageEncoder
 from sca_bench.models.sam.sam import build_sam
-from sca_bench.models.sam.tiny_vit import TinyVitEncoder
+from sca_bench.models.sam.tiny_vit import TinyVitDims, TinyVitEncoder
+from sca_bench.specs.encoders import of_sam
 
 SMALL = TinyVitDims(
     widths=(8, 12, 16, 20), depths=(1, 2, 1, 1), num_heads=(0, 2, 4, 5), windows=(0, 7, 3, 4)
@@ -225,7 +225,8 @@ def from_onnx(path):
 @pytest.fixture(scope="module")
 def both(weights_dir):
     path = weights_dir / "image_encoder.onnx"
-    encoder = TinyVitEncoder(PRESETS["vit_t"].tiny_vit, image_size=1024, out_channels=256)
+    spec = of_sam("vit_t")
+    encoder = spec.load()(None, spec.dims)
     for module in encoder.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eps = 0.0  # folded already

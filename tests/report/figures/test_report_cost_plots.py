@@ -16,12 +16,17 @@ from sca_bench.report.figures.axis import axis_plot
 from sca_bench.report.figures.axis_draw import draw_axis_plot
 from sca_bench.report.figures.distribution import Distribution, distribution, quantile_bins
 from sca_bench.report.figures.distribution_draw import draw_distribution_plot
-from sca_bench.report.figures.forest_draw import Forest, ForestRow, draw_forest_plot
+from sca_bench.report.figures.forest import Forest, ForestRow
+from sca_bench.report.figures.forest_draw import draw_forest_plot
 from sca_bench.report.figures.pareto import Pareto, ParetoPanel, pareto
 from sca_bench.report.figures.pareto_draw import draw_pareto_plot
-from sca_bench.report.figures.style import KINDS, figure_style, save
-from sca_bench.report.figures.write_figures import ForestPicture, write_pictures
+from sca_bench.report.figures.picture import KINDS
+from sca_bench.report.figures.plotted import PlottedSuite
+from sca_bench.report.figures.style import figure_style, save
+from sca_bench.report.figures.write_figures import write_pictures
+from sca_bench.report.findings.claims import claim_results
 from sca_bench.report.findings.differences import differences
+from sca_bench.report.findings.paper import Paper
 from sca_bench.report.names import shown_number, wrapped
 from sca_bench.report.read.samples import Samples
 from sca_bench.report.read.suite_data import SuiteData, collect
@@ -210,18 +215,18 @@ def test_pictures_are_written_in_every_kind_and_old_ones_go(runs: Runs, tmp_path
     compared = differences(data, samples, data.main_metric)
     (tmp_path / "forest_old.png").write_bytes(b"old")
     (tmp_path / "table.md").write_text("stays", encoding="utf-8")
-    forest = Forest((ForestRow("a", 1.0, 0.0, 2.0),), "x")
-    given = ForestPicture("forest_claims", "Claims", "How to read it.", forest)
-    pictures = write_pictures(data, tmp_path, samples, compared, [given])
+    claims = claim_results(data, samples)
+    pictures = write_pictures(PlottedSuite(data, samples, compared, claims, Paper("")), tmp_path)
     assert [picture.id for picture in pictures] == [
-        *("forest-claims", "metric-over-axis", "pareto", "distribution", "learning-curves")
+        *("forest-claims", "forest-cells", "metric-over-axis", "pareto", "distribution"),
+        "learning-curves",
     ]
     names = {path.name for path in tmp_path.iterdir()}
     assert {f"forest_claims.{kind}" for kind in KINDS} <= names
     assert {f"learning_curves.{kind}" for kind in KINDS} <= names
     assert "table.md" in names
     assert "forest_old.png" not in names
-    assert "rarest word" in pictures[3].caption
+    assert "rarest word" in pictures[4].caption
 
 
 @pytest.mark.usefixtures("every_kind")

@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 from report_fake_runs import DEPTHS, axis_manifest, build, manifest, record
 
-from sca_bench.report.figures.axis import AxisPlot, Panel, Point, axis_plot
-from sca_bench.report.figures.axis_draw import draw_axis_plot, shows_bars, spread_labels
-from sca_bench.report.figures.curves import draw_learning_curves, learning_curves
+from sca_bench.report.figures.axis import AxisPlot, Panel, Point, axis_plot, shows_bars
+from sca_bench.report.figures.axis_draw import draw_axis_plot, spread_labels
+from sca_bench.report.figures.curves import learning_curves
+from sca_bench.report.figures.curves_draw import draw_learning_curves
 from sca_bench.report.figures.style import figure_style, line_style
 from sca_bench.report.read.suite_data import collect
 from sca_bench.study.runs.record import CellEntry, SuiteManifest

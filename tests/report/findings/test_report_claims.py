@@ -9,7 +9,7 @@ from report_fake_runs import SEEDS, axis_manifest, build, cider, record, signatu
 from safetensors.numpy import save_file
 
 from sca_bench.errors import InputError, at
-from sca_bench.metrics.coco_caption.corpus_scores import corpus_value
+from sca_bench.metrics.registry import corpus_value
 from sca_bench.report.figures.forest import forests
 from sca_bench.report.findings.claims import ClaimResult, claim_results
 from sca_bench.report.findings.differences import differences
@@ -265,7 +265,7 @@ def test_a_cell_of_one_seed_is_marked_wherever_its_interval_stands(runs: Runs) -
               (n for entry in row.entries for n in entry.notes)]  # fmt: skip
     assert marked == ["depth-2"]
     (cells,) = (f for f in forests(data, paper, [], found) if f.name == "forest_cells")
-    assert [row.images_only for row in cells.forest.rows] == [True, False]
+    assert [row.images_only for row in cells.facts.rows] == [True, False]
 
 
 def test_a_difference_between_signatures_is_shown_nowhere(runs: Runs) -> None:
@@ -305,7 +305,7 @@ def test_claims_of_other_units_are_drawn_apart(runs: Runs) -> None:
     found = forests(
         data, Paper(""), claim_results(data, samples), differences(data, samples, "cider_d")
     )
-    axes = {one.name: one.forest.axis for one in found}
+    axes = {one.name: one.facts.axis for one in found}
     assert axes["forest_claims"] == "CIDEr-D, left minus right (×100)"  # noqa: RUF001
     assert axes["forest_claims_2"].endswith("left minus right (words)")
 

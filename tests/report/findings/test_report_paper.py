@@ -127,7 +127,7 @@ def test_the_same_measurement_is_comparable_whatever_the_seeds(runs: Runs, tmp_p
                     {"data": {"train": {"dataset": "objects365"}}, "train": {"steps": 5}}
                 ]
             },
-            "training data objects365 then Visual Genome (paper: Visual Genome); "
+            "training data Objects365 then Visual Genome (paper: Visual Genome); "
             "steps 5 + 200,000 (paper: 200,000)",
         ),
     ],

@@ -130,7 +130,7 @@ def test_an_interval_that_is_approximate_says_so_wherever_it_stands(
     rows = list(csv.DictReader(io.StringIO(claims_csv([undecided]))))
     assert rows[0]["approximate"] == reason
     drawn = forests(data, Paper(""), [undecided], found)
-    assert all(row.label.endswith(", approximate") for f in drawn for row in f.forest.rows)
+    assert all(row.label.endswith(", approximate") for f in drawn for row in f.facts.rows)
 
     assert undecided.comparison is not None
     three = dataclasses.replace(undecided.comparison, approximate="")
@@ -139,7 +139,7 @@ def test_an_interval_that_is_approximate_says_so_wherever_it_stands(
     assert table is not None
     assert "approximate" not in table.rows[0].entries[4].text
     assert next(csv.DictReader(io.StringIO(claims_csv([plain]))))["approximate"] == ""
-    assert not forests(data, Paper(""), [plain], found)[0].forest.rows[0].label.count("approximate")
+    assert not forests(data, Paper(""), [plain], found)[0].facts.rows[0].label.count("approximate")
 
 
 ORDERED = [

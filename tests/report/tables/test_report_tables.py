@@ -128,7 +128,7 @@ def test_every_difference_has_the_noise_floor_of_its_own_pair(runs: Runs) -> Non
         assert shown[name] == f"± {100 * floor:.1f}"
     assert shown["depth-1"] == "–"
     (cells,) = (f for f in forests(data, Paper(""), [], found) if f.name == "forest_cells")
-    drawn = [row.noise for row in cells.forest.rows]
+    drawn = [row.noise for row in cells.facts.rows]
     assert [f"± {noise:.1f}" for noise in drawn if noise] == [shown["depth-2"], shown["depth-4"]]
 
 

@@ -7,8 +7,7 @@ import json
 import pytest
 from report_fake_runs import build, manifest, signature
 
-from sca_bench.metrics import registry
-from sca_bench.metrics.registry import MetricSpec
+from sca_bench.metrics.registry import METRICS, MetricSpec
 from sca_bench.report import write_report
 from sca_bench.report.figures.axis import axis_plot
 from sca_bench.report.names import (
@@ -56,7 +55,7 @@ def test_values():
 def test_a_metric_of_another_package_has_its_own_scale(monkeypatch):
     points = [type("Point", (), {"name": "seen", "value": "m:S", "load": lambda self: spec})()]
     spec = MetricSpec("bits", "", "bits", "m", compute="m:f", report_scale=1, maximum=8, label="B")
-    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    monkeypatch.setattr(METRICS, "find", lambda group: points)
     assert (metric_label("bits"), metric_unit("bits"), metric_scale("bits")) == (
         "B",
         "×1, max 8",

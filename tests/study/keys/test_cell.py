@@ -2,7 +2,7 @@ import pytest
 
 from sca_bench.errors import InputError, at
 from sca_bench.settings import CellSettings
-from sca_bench.settings.data import INDEX_FOLDER
+from sca_bench.settings.splits import INDEX_FOLDER
 from sca_bench.study.keys.cell import CellIdentity, Revisions
 from sca_bench.study.keys.fingerprint import Fingerprints, path_settings
 from sca_bench.study.suite.merge import merge, nest
@@ -345,7 +345,7 @@ def registered(monkeypatch):
     def register(**facts):
         spec = VariantSpec(**{"name": "mine", "builder": "mine:build", "summary": "Mine", **facts})
         known = {**all_variants(), "mine": spec}
-        monkeypatch.setattr("sca_bench.variants.all_variants", lambda: known)
+        monkeypatch.setattr("sca_bench.variants.VARIANTS.own", lambda: known)
         return lambda **changes: cell(variant="mine", **changes)
 
     return register

@@ -11,7 +11,7 @@ from sca_bench import variants
 from sca_bench.data.image_files import ImageFolder
 from sca_bench.errors import InputError
 from sca_bench.settings import CellSettings
-from sca_bench.settings.data import INDEX_FOLDER
+from sca_bench.settings.splits import INDEX_FOLDER
 from sca_bench.study.keys.cell import CellIdentity, todays_revisions
 from sca_bench.study.keys.fingerprint import Fingerprints
 from sca_bench.variants import all_variants, get_variant
@@ -81,7 +81,7 @@ def test_the_optimisers_revision_counts_for_every_variant_of_others(monkeypatch)
         def load(self):
             return variants.VariantSpec("mine", "my_package:build", "Mine")
 
-    monkeypatch.setattr(variants, "entry_points", lambda group: [Point()])
+    monkeypatch.setattr(variants.VARIANTS, "find", lambda group: [Point()])
     assert "optimiser.revision" in CellIdentity(settings(SCENES, "mine"), {}).key_values
     assert "optimiser.revision" not in CellIdentity(settings(SCENES), {}).key_values
 

@@ -29,7 +29,7 @@ def raise_revision(monkeypatch):
             return
         raised = variants.all_variants()
         raised[what] = replace(raised[what], revision="99")
-        monkeypatch.setattr(variants, "all_variants", lambda: raised)
+        monkeypatch.setattr(variants.VARIANTS, "own", lambda: raised)
 
     return raise_it
 

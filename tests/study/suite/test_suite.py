@@ -179,7 +179,7 @@ def test_subsets(write, suite_text, tmp_path):
         ("{a/b: first_of_image}", r"subsets.a/b: cannot be a subset's name; use letters"),
         ("{train: first_of_image}", r"subsets.train: cannot be a subset's name"),
         ("{one: first_of_images}", r"subsets.one: first_of_images is no file; name a file of"),
-        ("{one: '{vg}/x'}", r"paths.vg: not declared"),
+        ("{one: '{vg}/x'}", r"paths.vg: .* nothing declares it; write `paths: {vg: null}`"),
         ("[one]", "subsets: "),
     ],
 )

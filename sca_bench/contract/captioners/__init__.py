@@ -1,0 +1,1 @@
+"""Contracts of captioners: of any, of those that a `VariantSpec` describes, and of designs."""

@@ -1,0 +1,1 @@
+"""The field's own scores as metrics: computed over tokens that they share."""

@@ -1,0 +1,1 @@
+"""What this package's image encoders say of themselves, one file each; no torch."""

@@ -1,0 +1,108 @@
+"""A suite as its plots see it: scores, cells and seeds, and what was found about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from sca_bench.report.findings.claims import ClaimResult
+from sca_bench.report.findings.differences import Differences
+from sca_bench.report.findings.paper import Paper
+from sca_bench.report.read.samples import Samples
+from sca_bench.report.read.suite_data import CellRuns, SuiteData, load_region_scores
+
+
+@dataclass(frozen=True, slots=True)
+class PlottedSuite:
+    """What the facts of a plot are computed from.
+
+    The properties and methods are for plots of any package. The attributes are what the report
+    computes for itself; their shape may change from release to release.
+
+    Attributes:
+        data: The suite's records.
+        samples: Region scores, ready for statistics.
+        compared: Every cell's main metric with its interval, and its difference to the reference.
+        claims: What the suite claims, with verdicts.
+        paper: The paper's printed numbers.
+    """
+
+    data: SuiteData
+    samples: Samples
+    compared: Differences
+    claims: Sequence[ClaimResult]
+    paper: Paper
+
+    @property
+    def name(self) -> str:
+        """The suite's name."""
+        return self.data.manifest.suite
+
+    @property
+    def question(self) -> str:
+        """What the suite asks."""
+        return self.data.manifest.question
+
+    @property
+    def metrics(self) -> list[str]:
+        """The values that the suite is scored by, in its order: `bleu` as its four, no slots."""
+        return self.data.metrics
+
+    @property
+    def main_metric(self) -> str:
+        """The first of them."""
+        return self.data.main_metric
+
+    @property
+    def cells(self) -> list[str]:
+        """Names of the cells in the suite's order, controls last."""
+        return [cell.entry.name for cell in self.data.cells]
+
+    @property
+    def controls(self) -> list[str]:
+        """Names of those cells that show what a score is worth."""
+        return [cell.entry.name for cell in self.data.cells if cell.entry.control]
+
+    @property
+    def seeds(self) -> list[int]:
+        """The suite's seeds."""
+        return list(self.data.manifest.seeds)
+
+    @property
+    def axes(self) -> dict[str, list[Any]]:
+        """Dotted name of a setting -> its values, as the suite lists them."""
+        return {axis: list(values) for axis, values in self.data.manifest.axes.items()}
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One value a row, a copy.
+
+        Columns: suite, cell, cell_id, control, seed, metric, value (natural units: CIDEr-D ends at
+        10, nearly all others at 1; NaN where there is none), signature, region_set, and reason
+        (why there is none). What a run cost has metrics that begin with `cost/`.
+        """
+        return self.data.scores.frame.copy()
+
+    def coordinates(self, cell: str) -> Mapping[str, Any]:
+        """Return a cell's values on the axes; empty for one beside them.
+
+        Raises:
+            KeyError: The suite has no cell of that name.
+        """
+        return dict(self._runs(cell).entry.coordinates)
+
+    def region_scores(self, cell: str, seed: int, metric: str) -> dict[str, float]:
+        """Return region id -> value (natural units) of one run; empty where it has none.
+
+        Raises:
+            KeyError: The suite has no cell of that name.
+            InputError: A file of the runs folder is damaged.
+        """
+        cell_id = self._runs(cell).entry.cell_id
+        return load_region_scores(self.data.store, cell_id, seed, metric)
+
+    def _runs(self, name: str) -> CellRuns:
+        return {cell.entry.name: cell for cell in self.data.cells}[name]

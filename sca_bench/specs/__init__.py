@@ -1,0 +1,1 @@
+"""What each thing that can be added says of itself, and the registries of these specs; no torch."""

@@ -1,0 +1,61 @@
+"""A stranger's image encoder, one file and one entry point, from a suite to its report."""
+
+import sys
+
+import pytest
+from helpers.command import finish
+from helpers.own_encoder import install, look_again
+
+from sca_bench.study.runs.store import Store
+
+
+@pytest.fixture
+def suite(tmp_path, suite_file):
+    """Two widths of `my_encoder`, with two steps each; and the folder it is installed in."""
+    site = tmp_path / "site"
+    install(site)
+    path = suite_file(axes="{encoder.options.width: [2, 4]}", changes={"train.steps": 2})
+    text = path.read_text(encoding="utf-8")
+    named = text.replace('base: {"', 'base: {"encoder": {"type": "conv"}, "', 1)
+    assert named != text
+    path.write_text(named, encoding="utf-8")
+    return path, site
+
+
+def test_one_file_from_a_suite_to_a_report(suite, tmp_path, process, command):
+    path, site = suite
+    out = finish(process("plan", path, "--no-probe", site=site))
+    assert "tiny, conv, width 2, fp32, kept" in out
+    finish(process("run", path, "--no-mlflow", site=site))
+    records = list(Store(tmp_path / "runs").records())
+    assert {r.status for r in records} == {"done"}
+    assert {r.settings["encoder"]["options"]["width"] for r in records} == {2, 4}
+    assert {r.revisions["encoder.conv"] for r in records} == {
+        "1, pixels (127.5, 127.5, 127.5) / (127.5, 127.5, 127.5)"
+    }
+    out = finish(process("verify", records[0].cell_id, site=site))
+    assert "captions" in out
+    finish(process("report", path, "--no-mlflow", site=site))
+    table = (tmp_path / "reports" / "demo" / "table.md").read_text(encoding="utf-8")
+    assert "encoder.options.width" in table
+    # Without the package the name is unknown, in one line.
+    out = command("plan", path, code=2)
+    assert "encoder.type: 'conv' is wrong; " in out
+    assert out.count("\n") == 1
+
+
+def test_check_sizes_it(suite, command, monkeypatch):
+    path, site = suite
+    monkeypatch.syspath_prepend(site)
+    look_again(monkeypatch)
+    try:
+        assert "not sized" not in command("check", path, "--build")
+        module = site / "my_encoder.py"
+        text = module.read_text(encoding="utf-8")
+        module.write_text(text.replace("    width =", "    [].gone\n    width ="))
+        sys.modules.pop("my_encoder")
+        look_again(monkeypatch)
+        out = command("check", path, "--build", code=2)
+        assert "not sized: encoder.type: conv cannot be built (AttributeError" in out
+    finally:
+        sys.modules.pop("my_encoder", None)

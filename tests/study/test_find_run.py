@@ -1,0 +1,100 @@
+"""Which run a name means: ids, folders, and every name that reports and commands print."""
+
+import pytest
+
+from sca_bench.errors import InputError
+from sca_bench.study.find_run import find_finished, find_runs
+from sca_bench.study.runs.record import CellEntry, RunRecord, SuiteManifest
+from sca_bench.study.runs.store import Store
+
+CELLS = {"num_layers=1": "aaa111", "num_layers=2": "aaa222", "blank images": "ccc333"}
+
+
+def entry(name, cell_id):
+    where = {"mixer.num_layers": int(name[-1])} if "=" in name else {}
+    return CellEntry(
+        cell_id=cell_id, name=name, coordinates=where, variant="sca", control=not where
+    )
+
+
+def manifest(suite, cells, **more):
+    fields = {"profile": "tiny", "default_profile": "tiny", "file": "x.yaml", "question": "?"}
+    entries = [entry(*cell) for cell in cells.items()]
+    fields |= {"seeds": [0, 1], "metrics": ["cider_d"], "cells": entries, **more}
+    return SuiteManifest(suite=suite, **fields)
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path / "runs")
+    for cell in CELLS.values():
+        for seed in (0, 1):
+            status = "failed" if (cell, seed) == ("aaa222", 0) else "done"
+            fields = {"settings": {}, "variant": "sca", "revision": "1"}
+            store.save(RunRecord(cell_id=cell, seed=seed, status=status, **fields))
+    store.save_manifest(manifest("depth", CELLS))
+    store.save_manifest(manifest("other", {"num_layers=1": "aaa111", "num_layers=7": "ddd444"}))
+    return store
+
+
+@pytest.mark.parametrize(
+    ("text", "cell", "seeds"),
+    [
+        ("aaa1", "aaa111", [0, 1]),
+        ("aaa111/1", "aaa111", [1]),
+        ("aaa111/seed-1", "aaa111", [1]),
+        ("depth/num_layers=2/0", "aaa222", [0]),
+        ("depth/num_layers=2", "aaa222", [0, 1]),
+        ("depth/mixer.num_layers=2", "aaa222", [0, 1]),
+        ("num_layers=2", "aaa222", [0, 1]),
+        ("num_layers=2/1", "aaa222", [1]),
+        ("num_layers=2 seed 1", "aaa222", [1]),
+        ("num_layers=2, seed 1", "aaa222", [1]),
+        ("blank images", "ccc333", [0, 1]),
+        ("depth/blank images/0", "ccc333", [0]),
+        ("num_layers=1", "aaa111", [0, 1]),  # of two suites, but one cell
+    ],
+)
+def test_every_name_of_a_run_is_accepted(store, text, cell, seeds):
+    _, found = find_runs(store, text)
+    assert {r.cell_id for r in found} == {cell}
+    assert [r.seed for r in found] == seeds
+
+
+def test_the_folder_of_a_run_is_accepted_wherever_it_lies(store, tmp_path):
+    folder = store.run_dir("aaa111", 1)
+    found, records = find_runs(Store(tmp_path / "elsewhere"), str(folder))
+    assert found.root == store.root
+    assert [(r.cell_id, r.seed) for r in records] == [("aaa111", 1)]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("aaa", "means 2 cells: aaa111 or depth/num_layers=1 or other/num_layers=1; aaa222 or dep"),
+        ("depth", "means 3 cells"),
+        ("depth/num_layers=3", "no such run; did you mean depth/num_layers=2?"),
+        ("num_layers=2/9", "no run of it has seed 9; it has 0, 1"),
+        ("num_layers=7", "is in a suite, but was never run"),
+        ("zzz", "no such run"),
+        ("", "no such run"),
+    ],
+)
+def test_what_means_no_run_or_several_cells_is_said(store, text, line):
+    with pytest.raises(InputError) as caught:
+        find_runs(store, text)
+    assert line in str(caught.value)
+
+
+def test_a_finished_run_is_the_first_seed_that_is_done(store):
+    record, folder = find_finished(store, "depth/num_layers=2")
+    assert (record.seed, folder.name) == (1, "seed-1")
+    with pytest.raises(InputError, match=r"no such finished run: it is failed; run its suite"):
+        find_finished(store, "depth/num_layers=2/0")
+
+
+def test_the_same_name_in_two_suites_may_mean_two_cells(store):
+    store.save_manifest(manifest("third", {"num_layers=2": "ccc333"}))
+    with pytest.raises(InputError, match=r"aaa222 or depth/num_layers=2; ccc333 or depth/blank"):
+        find_runs(store, "num_layers=2")
+    assert find_runs(store, "third/num_layers=2")[1][0].cell_id == "ccc333"
