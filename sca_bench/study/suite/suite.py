@@ -246,11 +246,12 @@ def _check_keys(spec: SuiteFile) -> None:
 
 def _check_layer(layer: SuiteFile | Patch, prefix: str, one_at_a_time: bool) -> None:
     ids = [claim.id for claim in layer.claims or ()]
+    known = m.known_paths() if ids else ()
     for claim in layer.claims or ():
         parsed = parse_claim(claim.says, f"{prefix}claims.{claim.id}")
         for side in (parsed.left, parsed.right):
             for axis in side.where:
-                check_selector_key(axis, f"{prefix}claims.{claim.id}")
+                check_selector_key(axis, f"{prefix}claims.{claim.id}", known)
         if claim.margin is not None and parsed.comparator in (">", "<"):
             fix = "leave it out, or claim <= or >="
             raise InputError(None, f"{prefix}claims.{claim.id}.margin", "has no meaning here", fix)
