@@ -161,7 +161,7 @@ def scored_runs(tmp_path, metrics, **changes):
 
 def test_metrics_of_a_stranger_reach_the_report(install, tmp_path):
     install(METRIC, metrics=points(shouted="SHOUTED", word_precision="PRECISION"))
-    says = "word_precision(mixer.num_layers=2) > word_precision(permuted captions)"
+    says = "word_precision(mixer.num_layers=2) > word_precision(cell=permuted captions)"
     claims = [{"id": "reads", "says": says}]
     metrics = ["word_precision", "shouted", "cider_d"]
     store, suite = scored_runs(tmp_path, metrics, claims=claims)

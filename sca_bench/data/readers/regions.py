@@ -102,7 +102,7 @@ class RegionsSplit(ImageFolderSplit):
     split: str | None = None
     """Rows of which split: what stands in the column `split`, or one of `shares`; all if none."""
     shares: Shares = Shares()
-    """How a table without a column `split` is divided."""
+    """How a table without a column `split` is divided; `weights train-lm` takes these defaults."""
 
 
 SPEC = ReaderSpec(

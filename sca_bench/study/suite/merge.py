@@ -301,7 +301,7 @@ def readable(
     parts = [str(p) for p in first["loc"]]
     path = ".".join(parts)
     source = _origin_of(path, origin or {})
-    message = str(first["msg"]).removeprefix("Value error, ")
+    message = in_words(first)
     received = first.get("input")
     if first["type"] == "missing":
         return InputError(source, prefix + path, "missing", f"expected {message.lower()}")
@@ -314,6 +314,38 @@ def readable(
     if isinstance(received, Mapping) or message == str(received):
         return InputError(source, prefix + path, message)
     return InputError(source, prefix + path, f"{received!r} is wrong", message)
+
+
+_WORDS = {
+    "list_type": "expected a list, such as [{received}]",
+    "tuple_type": "expected a list, such as [{received}]",
+    "dict_type": "expected a mapping",
+    "model_type": "expected a mapping of settings",
+    "string_type": "expected a text",
+    "int_type": "expected a whole number",
+    "int_parsing": "expected a whole number",
+    "int_from_float": "expected a whole number",
+    "float_type": "expected a number",
+    "float_parsing": "expected a number",
+    "bool_type": "expected true or false",
+    "bool_parsing": "expected true or false",
+    "finite_number": "expected a finite number",
+    "greater_than": "expected a number above {gt:g}",
+    "greater_than_equal": "expected {ge:g} or more",
+    "less_than": "expected a number below {lt:g}",
+    "less_than_equal": "expected {le:g} or less",
+    "literal_error": "expected {expected}",
+    "too_short": "expected {min_length} or more of them",
+}
+"""Pydantic's kinds of faults, in the words of this package."""
+
+
+def in_words(detail: Mapping[str, Any]) -> str:
+    """Return what one fault that pydantic found says was expected."""
+    words = _WORDS.get(str(detail["type"]))
+    if words is None:
+        return str(detail["msg"]).removeprefix("Value error, ")
+    return words.format(**{"received": detail.get("input"), **detail.get("ctx", {})})
 
 
 def _origin_of(path: str, origin: Mapping[str, str]) -> str:

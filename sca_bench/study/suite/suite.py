@@ -296,8 +296,7 @@ def _schema_fault(detail: Any, key: str, path: Path, model: type[BaseModel]) -> 
         return InputError(path, key, "unknown key", did_you_mean(str(detail["loc"][-1]), known))
     if detail["type"] == "missing":
         return InputError(path, key, "missing")
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    return InputError(path, key, f"{detail.get('input')!r} is wrong", message)
+    return InputError(path, key, f"{detail.get('input')!r} is wrong", m.in_words(detail))
 
 
 def _fields_at(model: type[BaseModel], location: Sequence[int | str]) -> set[str]:

@@ -322,6 +322,8 @@ def same_value(a: Any, b: Any) -> bool:
 
 # --- on which line a fault stands ----------------------------------------------------------------
 
+_BASE = "base"
+"""Where a suite states the settings that faults call by their own path."""
 _NAMES = ("id", "name")
 """Keys by which faults call an item of a list."""
 
@@ -337,7 +339,7 @@ def fault_lines(path: Path) -> Iterator[None]:
             if file != str(path):
                 continue
             key = ".".join(filter(None, (above, fault.key.partition(": ")[0])))
-            if key and (line := line_of(path, key)):
+            if key and (line := line_of(path, key) or line_of(path, f"{_BASE}.{key}")):
                 said = f" (line {line})"
                 fault.fix, fault.problem = (
                     (f"{fault.fix}{said}", fault.problem)
