@@ -71,9 +71,9 @@ class VariantSpec:
             they stand under `options:` in a suite, and the builder finds an instance of the class
             in `settings.options`. They count in a cell's key unless `ignores` names them. Empty
             where it has none.
-        example: `module:attribute` of a function by which `sca_bench test` tries it: it gets a folder,
-            may make files in it, and returns settings by dotted path, over the tiny ones of
-            `contract.captioners.cell`. Empty: these will do.
+        example: `module:attribute` of a function by which `sca_bench test` tries it: it gets a
+            folder, may make files in it, and returns settings by dotted path, over
+            the tiny ones of `contract.captioners.cell`. Empty: these will do.
         fault: Why it cannot be used at all: a package that does not import.
 
     Builder, loader and design may take `where` as well, the file to name in an error: the builder

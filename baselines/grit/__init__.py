@@ -1,5 +1,8 @@
 """GRiT: one model that finds regions and says what they show, here on given boxes."""
 
+from collections.abc import Mapping
+from pathlib import Path
+
 from sca_bench.variants import VariantSpec
 
 _SOURCE = "Wu et al., GRiT: A Generative Region-to-text Transformer for Object Understanding, 2022"
@@ -20,6 +23,7 @@ SPEC = VariantSpec(
     revision="3",
     source=_SOURCE,
     licence="MIT (upstream code and weights)",
+    example="baselines.grit:example",
 )
 
 FROM_SCRATCH = VariantSpec(
@@ -35,4 +39,10 @@ FROM_SCRATCH = VariantSpec(
     revision="3",
     source=_SOURCE,
     licence="MIT (upstream design)",
+    example="baselines.grit:example",
 )
+
+
+def example(folder: Path) -> Mapping[str, str]:
+    """Return the size for rendered scenes, untrained, for `sca_bench test`."""
+    return {"baseline.size": "grit_tiny"}

@@ -1,5 +1,8 @@
 """SAM + an image captioner that has never seen a region: the paper's SAM+GIT, +BLIP, +BLIP-2."""
 
+from collections.abc import Mapping
+from pathlib import Path
+
 from sca_bench.variants import VariantSpec
 
 _READS = (
@@ -30,7 +33,23 @@ def _spec(kind: str, title: str, licence: str) -> VariantSpec:
         revision="2",
         source=_SOURCE,
         licence=licence,
+        example=f"baselines.sam_captioner:example_{kind}",
     )
+
+
+def example_git(folder: Path) -> Mapping[str, str]:
+    """Return the shipped weights of GIT for rendered scenes, for `sca_bench test`."""
+    return {"baseline.weights": "package:baselines.sam_captioner/weights/git_scenes"}
+
+
+def example_blip(folder: Path) -> Mapping[str, str]:
+    """Return the shipped weights of BLIP for rendered scenes, for `sca_bench test`."""
+    return {"baseline.weights": "package:baselines.sam_captioner/weights/blip_scenes"}
+
+
+def example_blip2(folder: Path) -> Mapping[str, str]:
+    """Return the shipped weights of BLIP-2 for rendered scenes, for `sca_bench test`."""
+    return {"baseline.weights": "package:baselines.sam_captioner/weights/blip2_scenes"}
 
 
 GIT = _spec("git", "GIT", "MIT (weights of microsoft/git-*)")

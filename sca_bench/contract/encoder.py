@@ -5,8 +5,8 @@
     class TestMine(EncoderContract):
         spec = my_package.SPEC
 
-The encoder is built as the engine builds it: as part of its own SAM, where its spec states one, else
-inside the tiny SAM. `example` may name a function that gives settings by dotted path, such as
+The encoder is built as the engine builds it: as part of its own SAM, where its spec states one,
+else inside the tiny SAM. `example` may name a function that gives settings by dotted path, such as
 `encoder.path` and `encoder.options.width`, and makes files in the folder that it is given.
 
 Shape legend: B images, S side of the input in pixels, C channels, h, w the grid.
@@ -27,12 +27,13 @@ from sca_bench.contract.captioners.tensors import different, some, tensors_of
 from sca_bench.contract.spec import SpecContract
 from sca_bench.errors import InputError
 from sca_bench.models.build import load_sam_parts
-from sca_bench.models.sam.sam import Sam, sam_dims
+from sca_bench.models.sam.sam import Sam
 from sca_bench.plugins import Registry
 from sca_bench.settings import CellSettings
-from sca_bench.specs.encoders import ENCODERS, EncoderSpec
+from sca_bench.specs.encoders import ENCODERS, EncoderSpec, sam_dims
 
-_MOST = 8
+_MOST, _COUNTS = 8, (1, 2, 3, 5)
+_LARGE_PX = 256
 
 
 class EncoderContract(SpecContract):
@@ -71,8 +72,12 @@ class EncoderContract(SpecContract):
             skip("it cannot be built: see it_can_be_built")
 
     def pixels(self, count: int = _MOST) -> Tensor:
-        """Return normalised images of noise, (B, 3, S, S), the second half of each padded."""
+        """Return normalised images of noise, (B, 3, S, S), the lower half of each padded.
+
+        There are two at most where an image is large and takes a second or more.
+        """
         side = sam_dims(self.settings().sam.size).image_size
+        count = min(count, 2 if side > _LARGE_PX else _MOST)
         generator = torch.Generator().manual_seed(0)
         images_B3SS = torch.randn(_MOST, 3, side, side, generator=generator)
         images_B3SS[:, :, side // 2 :] = 0
@@ -100,14 +105,6 @@ class EncoderContract(SpecContract):
         finite = bool(torch.isfinite(embeddings).all())
         expect(finite, "finite embeddings", "some are not", "look for a division by zero")
 
-    def test_it_takes_images_of_sams_size(self) -> None:
-        """`image_size` is the side of the square input of the SAM that it stands in."""
-        side, given = sam_dims(self.settings().sam.size).image_size, self.sam().image_encoder
-        rule = f"image_size of {side} px, as its SAM has"
-        fix = "give the encoder an attribute `image_size`, and take it from `dims.image_size`"
-        size = getattr(given, "image_size", None)
-        expect(size == side, rule, size, fix)
-
     def test_the_pixels_matter(self) -> None:
         """Another image has other embeddings."""
         embeddings = self._encoded(self.sam(), self.pixels(2))
@@ -132,9 +129,11 @@ class EncoderContract(SpecContract):
         whole = self._encoded(sam, pixels)
         rule = "the same bits for an image, however many come with it"
         fix = "keep nothing from call to call"
-        for count in (1, 2, 3, 5):
+        for count in _COUNTS:
+            if count >= len(pixels):
+                break
             same = torch.equal(self._encoded(sam, pixels[:count]), whole[:count])
-            expect(same, rule, f"others among {count} than among {_MOST}", fix)
+            expect(same, rule, f"others among {count} than among {len(pixels)}", fix)
 
     def test_the_same_embeddings_twice(self) -> None:
         """Nothing is drawn at random where an image is encoded, and nothing is remembered."""

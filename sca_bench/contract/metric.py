@@ -92,7 +92,7 @@ class MetricContract(SpecContract):
             skip(f"it says that it needs {self.spec.needs}")
         with self.scorer() as scorer:
             result = scorer.score(self.rows(), [self.spec.name], None)
-        reason = result.not_computed.get(self.spec.name, "")
+        reason = "; ".join(dict.fromkeys(result.not_computed.values()))
         fix = "say in `needs` what has to be there beside the rows"
         expect(not reason, "a value from the rows alone, since `needs` is empty", reason, fix)
 
@@ -157,7 +157,8 @@ class MetricContract(SpecContract):
         wrong = self._scored(
             [replace(row, caption=rows[n - 1].references[0]) for n, row in enumerate(rows)]
         )
-        of_right, of_wrong = (one.values[self.spec.name] or 0.0 for one in (right, wrong))
+        key = self.spec.name if self.spec.name in right.values else next(iter(right.values))
+        of_right, of_wrong = (one.values[key] or 0.0 for one in (right, wrong))
         ahead = of_right - of_wrong if better else of_wrong - of_right
         rule = "a value for the references themselves that is no worse than for those of others"
         fix = "turn `higher_is_better` round, or set it to None"
@@ -202,7 +203,7 @@ class MetricContract(SpecContract):
         name = self.spec.name
         with self.scorer() as scorer:
             result = scorer.score(rows, [name], self.images())
-        reason = result.not_computed.get(name, "")
+        reason = "; ".join(dict.fromkeys(result.not_computed.values()))
         if reason and self.spec.needs:
             skip(reason)
         rule = "a value, since `needs` says of nothing that it has to be there"
@@ -231,7 +232,8 @@ class MetricContract(SpecContract):
         expect(one.values.keys() == other.values.keys(), rule, sorted(other.values), fix)
         for key, value in one.values.items():
             then = other.values[key]
-            same = value == then or (None not in (value, then) and abs(value - then) <= atol)
+            apart = 0.0 if value is None or then is None else abs(value - then)
+            same = (value is None) == (then is None) and apart <= atol
             expect(same, rule, f"{key}: {value}, then {then}", fix)
 
 

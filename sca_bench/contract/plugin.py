@@ -95,10 +95,13 @@ class Check(pytest.Item):
             case.teardown_method()
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """Return what was expected, what came and what to do; a traceback of what is no `Broken`."""
-        if isinstance(excinfo.value, Broken):
-            return str(excinfo.value)
-        return super().repr_failure(excinfo, style or "short")
+        """Return what was expected, what came and what to do; a traceback of other errors."""
+        error = excinfo.value
+        if isinstance(error, Broken):
+            return str(error)
+        rule = getattr(self.parent.tested.contract(), f"test_{self.name}").__doc__
+        shown = Broken(rule, f"{type(error).__name__}: {error}", "correct what raises it")
+        return f"{shown}\n{super().repr_failure(excinfo, style or 'short')}"
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """Return how pytest calls it."""

@@ -1,4 +1,4 @@
-"""What a dataset reader must keep to, as tests that a third party's own tests inherit.
+r"""What a dataset reader must keep to, as tests that a third party's own tests inherit.
 
     from sca_bench.contract import ReaderContract
 
@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +195,7 @@ class ReaderContract(SpecContract):
         for name, path in paths:
             rule = f"{name}: an InputError of one line that names what is missing"
             lost = split.model_copy(update={name: str(missing / path.name)})
-            error = _fault(rule, lambda lost=lost: self._whole(lost), must=True)
+            error = _fault(rule, partial(self._whole, lost), must=True)
             line = str(error)
             expect("\n" not in line and str(missing) in line, rule, repr(line), _LINE)
 
@@ -210,7 +211,7 @@ class ReaderContract(SpecContract):
             half.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
             torn = split.model_copy(update={name: str(half)})
             rule = f"{name}: an InputError for a file that ends too early"
-            _fault(rule, lambda torn=torn: self._whole(torn), must=False)
+            _fault(rule, partial(self._whole, torn), must=False)
 
     def _whole(self, split: Settings) -> None:
         read = self.spec.load()(split)

@@ -5,20 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sca_bench.contract.find import find
 from sca_bench.errors import InputError
-
-if TYPE_CHECKING:
-    import pytest
-
-_WORDS = {"passed": "ok", "failed": "FAILED", "skipped": "skipped"}
-_BREADTH = max(map(len, _WORDS.values())) + 2
 
 
 def run(target: str, only: str = "") -> int:
@@ -37,19 +29,20 @@ def run(target: str, only: str = "") -> int:
     import pytest
 
     from sca_bench.contract import plugin
+    from sca_bench.contract.printed import Printed
 
     find(target)  # what is wrong with it is said here, in one line
-    report = _Report()
+    printed = Printed()
     with tempfile.TemporaryDirectory(prefix="sca_bench_test_") as folder, _pytest_by_itself():
         settings = Path(folder) / "pytest.ini"
         settings.write_text("[pytest]\n", encoding="utf-8")
         words = ["--sca-bench", target, "-c", str(settings), "--rootdir", folder]
         words += ["-p", "no:cacheprovider", *(["-k", only] if only else [])]
-        code = pytest.main(words, plugins=[plugin, report])
+        code = pytest.main(words, plugins=[plugin, printed])
     if code == pytest.ExitCode.NO_TESTS_COLLECTED:
         fix = "leave --only out to see the names of all checks"
         raise InputError("test", "--only", f"{only!r} matches no check of {target}", fix)
-    report.end()
+    printed.end()
     return 0 if code == pytest.ExitCode.OK else 1
 
 
@@ -68,42 +61,3 @@ def _pytest_by_itself() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-class _Report:
-    """Prints in the place of pytest's own reporter."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-        self._last = ""
-
-    def pytest_configure(self, config: pytest.Config) -> None:
-        """Take the place of pytest's own reporter."""
-        manager = config.pluginmanager
-        manager.unregister(manager.get_plugin("terminalreporter"))
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Print how a check ended."""
-        if report.when != "call":
-            return
-        subject, _, name = report.location[2].partition(": ")
-        if subject != self._last:
-            self._last = subject
-            print(subject.replace(":", " ", 1))
-        self._counts[report.outcome] += 1
-        print(f"  {_WORDS[report.outcome]:<{_BREADTH}}{name}{_reason(report)}", flush=True)
-
-    def end(self) -> None:
-        """Print the last line."""
-        count = sum(self._counts.values())
-        parts = [f"{self._counts[word]} {word}" for word in _WORDS if self._counts[word]]
-        print(f"{count} check{'s' * (count != 1)}: {', '.join(parts)}")
-
-
-def _reason(report: pytest.TestReport) -> str:
-    if report.outcome == "skipped" and isinstance(report.longrepr, tuple):
-        return f": {report.longrepr[2].removeprefix('Skipped: ')}"
-    if report.outcome != "failed":
-        return ""
-    blanks = " " * (_BREADTH + 2)
-    return "".join(f"\n{blanks}{line}" for line in report.longreprtext.splitlines())

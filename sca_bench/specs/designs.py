@@ -49,9 +49,9 @@ class DesignSpec:
         revision: Raised whenever its code changes a number; part of every cell's key.
         source: Where the design comes from.
         licence: Licence of its code.
-        example: `module:attribute` of a function by which `sca_bench test` tries it: it gets a folder,
-            may make files in it, and returns settings by dotted path, over the tiny ones of
-            `contract.captioners.cell`. Empty: these will do.
+        example: `module:attribute` of a function by which `sca_bench test` tries it: it gets a
+            folder, may make files in it, and returns settings by dotted path, over
+            the tiny ones of `contract.captioners.cell`. Empty: these will do.
         fault: Why it cannot be used at all: a package that does not import.
     """
 

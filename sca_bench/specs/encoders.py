@@ -70,9 +70,9 @@ class EncoderSpec:
             encoder of another package. Of this package's, `FEATURES_REVISION` says it.
         licence: Licence of code and weights.
         source: Where it comes from.
-        example: `module:attribute` of a function by which `sca_bench test` tries it: it gets a folder,
-            may make files in it, and returns settings by dotted path, over the tiny ones of
-            `contract.captioners.cell`. Empty: these will do.
+        example: `module:attribute` of a function by which `sca_bench test` tries it: it gets a
+            folder, may make files in it, and returns settings by dotted path, over
+            the tiny ones of `contract.captioners.cell`. Empty: these will do.
         fault: Why it cannot be used at all: a package that does not import.
     """
 

@@ -47,9 +47,9 @@ class ReaderSpec:
         revision_key: What the revision is called in keys, behind the split's path.
         licence: Licence of the data.
         source: Where the data, or its format, is described.
-        example: `module:attribute` of a function by which `sca_bench test` tries it: it gets a folder,
-            may make files in it, and returns the settings of a split of two or three small
-            images. Empty: it cannot be tested.
+        example: `module:attribute` of a function by which `sca_bench test` tries it: it gets a
+            folder, may make files in it, and returns the settings of a split of
+            two or three small images. Empty: it cannot be tested.
         fault: Why it cannot be used at all: a package that does not import.
     """
 

@@ -2,13 +2,13 @@
 
 import importlib
 import itertools
-import unittest
 
 import pytest
+from run_checks import failed_checks
 from toys import BREAKS, SOUND
 
 from sca_bench.contract.broken import Broken
-from sca_bench.contract.find import check_names, find
+from sca_bench.contract.find import find
 
 _NUMBERS = itertools.count()
 
@@ -20,7 +20,7 @@ def written(tmp_path, monkeypatch):
 
     def write(kind, old="", new=""):
         text = SOUND[kind]
-        assert text.count(old) >= 1, old
+        assert old in text, old
         name = f"toy_{next(_NUMBERS)}"
         path = tmp_path / f"{name}.py"
         path.write_text(text.replace(old, new, 1).replace("MODULE", name), encoding="utf-8")
@@ -30,37 +30,18 @@ def written(tmp_path, monkeypatch):
     return write
 
 
-def broken_checks(path, only=""):
-    """Run all checks, or one, of what a file holds; return name -> what is said where it fails."""
-    (tested,) = find(path)
-    assert not tested.fault
-    contract = tested.contract()
-    failed = {}
-    for name in check_names(contract()):
-        if only and name != f"test_{only}":
-            continue
-        case = contract()
-        case.setup_method()
-        try:
-            getattr(case, name)()
-        except unittest.SkipTest:
-            pass
-        except Exception as error:
-            failed[name.removeprefix("test_")] = error
-        finally:
-            case.teardown_method()
-    return failed
-
-
 @pytest.mark.usefixtures("training")
 @pytest.mark.parametrize("kind", SOUND)
 def test_a_sound_toy_passes(written, kind):
-    assert broken_checks(written(kind)) == {}
+    (tested,) = find(written(kind))
+    assert not tested.fault
+    assert failed_checks(tested.contract()) == {}
 
 
 @pytest.mark.parametrize(("kind", "what", "edit", "check"), BREAKS, ids=[b[1] for b in BREAKS])
 def test_a_break_is_found_by_name(written, kind, what, edit, check):
-    found = broken_checks(written(kind, *edit), check)
+    (tested,) = find(written(kind, *edit))
+    found = failed_checks(tested.contract(), check)
     assert found.keys() == {check}
     error = found[check]
     assert isinstance(error, Broken), error

@@ -13,8 +13,8 @@ from sca_bench.captioner import Decoding, FitsFeatures, FitsOnce, RegionCaptione
 from sca_bench.contract.captioners.toy import toy_batch
 from sca_bench.contract.spec import SpecContract
 from sca_bench.engine.worker.rng import RngStream
-from sca_bench.models.sam.sam import sam_dims
 from sca_bench.settings import CellSettings
+from sca_bench.specs.encoders import sam_dims
 from sca_bench.study.suite.merge import merge, nest
 from sca_bench.types import Prediction
 from sca_bench.variants import VariantSpec

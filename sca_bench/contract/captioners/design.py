@@ -1,4 +1,4 @@
-"""What a design of the SCA family must keep to: all that a variant must, and the shapes of its parts.
+"""What a design must keep to: all that a variant must, and the shapes of its parts.
 
     from sca_bench.contract import DesignContract
 
@@ -16,8 +16,8 @@ from sca_bench.batch import RegionFeatures
 from sca_bench.contract.broken import expect, skip
 from sca_bench.contract.captioners.variant import VariantContract
 from sca_bench.models.designs.parts import Design
-from sca_bench.models.sam.sam import sam_dims
 from sca_bench.specs.designs import DESIGNS, DesignSpec
+from sca_bench.specs.encoders import sam_dims
 from sca_bench.variants import variant_of
 
 

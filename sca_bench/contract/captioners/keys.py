@@ -73,20 +73,25 @@ class KeyContract(CellContract):
             if not _named(c.path, _OF_THE_ENGINE) and key_of(with_change(settings, c)) == key
         ]
         before = self._seen(settings)
-        if not silent or self._all_alike(settings, silent, before):
-            return
-        for changed in silent:
+        for changed in self._left(settings, silent, before):
             self._alike(settings, changed, before)
 
-    def _all_alike(self, settings: CellSettings, silent: list[Changed], before: _Seen) -> bool:
-        """Try all of them at once; whether one is at fault, and which, is found one by one."""
-        nested = settings.model_dump(mode="python")
+    def _left(
+        self, settings: CellSettings, silent: list[Changed], before: _Seen
+    ) -> list[Changed]:
+        """Try all at once that fit together; return what has to be tried one by one."""
+        together, tried = settings, []
         for changed in silent:
-            nested = merge(nested, nest(changed.path, changed.value))
+            try:
+                together = with_change(together, changed)
+                tried.append(changed)
+            except ValidationError:
+                continue
         try:
-            return not before.differs(self._seen(CellSettings.model_validate(nested)))
+            alike = not before.differs(self._seen(together))
         except Exception:
-            return False
+            alike = False
+        return [changed for changed in silent if not alike or changed not in tried]
 
     def _alike(self, settings: CellSettings, changed: Changed, before: _Seen) -> None:
         path = changed.path
@@ -180,6 +185,11 @@ def _others(kind: Kind, annotation: Any, value: Any) -> Iterator[Any]:
 
 
 def with_change(settings: CellSettings, changed: Changed) -> CellSettings:
+    """Return the settings with one of them changed.
+
+    Raises:
+        ValidationError: The value does not fit.
+    """
     nested = merge(settings.model_dump(mode="python"), nest(changed.path, changed.value))
     return CellSettings.model_validate(nested)
 

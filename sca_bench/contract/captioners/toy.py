@@ -98,7 +98,8 @@ def image_of(batch: RegionBatch, index: int) -> RegionBatch:
 def without_regions(batch: RegionBatch) -> RegionBatch:
     """Return the batch with its images and none of its regions."""
     empty = torch.zeros_like(batch.region_mask_BR)
-    return replace(batch, region_ids=[], region_mask_BR=empty)
+    captions = batch.captions and batch.captions[:0]
+    return replace(batch, region_ids=[], captions=captions, region_mask_BR=empty)
 
 
 def with_padding(batch: RegionBatch, seed: int = 0) -> RegionBatch:

@@ -5,8 +5,9 @@
     class TestMine(VariantContract):
         spec = my_package.SPEC
 
-Every variant is built with the tiny settings of `contract.captioners.cell` and the changes that its `example`
-gives. `contract.captioners.training` and `contract.captioners.keys` hold the tests of those that are trained, and of keys.
+Every variant is built with the tiny settings of `contract.captioners.cell` and the changes that its
+`example` gives. Tests of what is trained stand in `contract.captioners.training`, those of keys in
+`contract.captioners.keys`.
 
 Shape legend as in `sca_bench.batch`.
 """

@@ -49,6 +49,7 @@ SPECS = (
         also_in=_ALSO_IN,
         licence="CC BY 4.0",
         source="GRiT, DATASETS.md",
+        example="sca_bench.contract.examples:instances",
     ),
     ReaderSpec(
         name="coco_instances",
@@ -61,6 +62,7 @@ SPECS = (
         annotations="annotations",
         licence="CC BY 4.0 (annotations); photos: Flickr terms",
         source="https://cocodataset.org/#format-data",
+        example="sca_bench.contract.examples:instances",
     ),
     ReaderSpec(
         name="objects365",
@@ -73,6 +75,7 @@ SPECS = (
         annotations="annotations",
         licence="CC BY 4.0 (annotations); photos: see the page",
         source="Shao et al., ICCV 2019; https://www.objects365.org",
+        example="sca_bench.contract.examples:instances",
     ),
     ReaderSpec(
         name="v3det",
@@ -85,6 +88,7 @@ SPECS = (
         annotations="annotations",
         licence="CC BY 4.0 (annotations); photos: Flickr terms",
         source="Wang et al., ICCV 2023; V3Det, README",
+        example="sca_bench.contract.examples:instances",
     ),
 )
 

@@ -51,6 +51,7 @@ SPEC = ReaderSpec(
     annotations="annotations",
     licence="CC BY 4.0 (annotations); photos: Flickr terms",
     source="https://cocodataset.org/#format-data",
+    example="sca_bench.contract.examples:panoptic",
 )
 
 _BOOKKEEPING = ("merged", "other", "stuff")

@@ -51,4 +51,5 @@ SPEC = ReaderSpec(
     read="sca_bench.data.load:read_mixture",
     summary="Several data sets; every training draw picks one by its weight",
     licence="that of its parts",
+    example="sca_bench.contract.examples:mixture",
 )

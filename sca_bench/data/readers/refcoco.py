@@ -48,6 +48,7 @@ SPEC = ReaderSpec(
     annotations="refs",
     licence="CC BY 4.0 (COCO's annotations); expressions: see the page",
     source="Kazemzadeh et al., EMNLP 2014; Yu et al., ECCV 2016; Mao et al., CVPR 2016",
+    example="sca_bench.contract.examples:refcoco",
 )
 
 NOT_REFERRED_TO = "without a referring expression"

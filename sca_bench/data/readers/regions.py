@@ -114,6 +114,7 @@ SPEC = ReaderSpec(
     masks="its column `mask`",
     licence="yours",
     source="this package",
+    example="sca_bench.contract.examples:regions",
 )
 
 

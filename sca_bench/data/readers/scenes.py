@@ -92,6 +92,7 @@ SPEC = ReaderSpec(
     revision_key="world",
     licence="Apache-2.0",
     source="this package",
+    example="sca_bench.contract.examples:scenes",
 )
 
 

@@ -44,6 +44,7 @@ SPEC = ReaderSpec(
     annotations="regions",
     licence="CC BY 4.0",
     source="Krishna et al., IJCV 2017; https://homes.cs.washington.edu/~ranjay/visualgenome",
+    example="sca_bench.contract.examples:visual_genome",
 )
 
 

@@ -9,4 +9,5 @@ SPEC = EncoderSpec(
     "An ONNX file (`encoder.path`) that yields SAM's image embedding, run on the CPU",
     "sca_bench.models.sam.onnx_encoder:build",
     path="required",
+    example="sca_bench.contract.examples:onnx_file",
 )
