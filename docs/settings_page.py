@@ -19,14 +19,15 @@ from sca_bench.study.suite.yaml_values import show_value
 
 ABOUT = """# Every setting
 
-Made from the settings' own classes when the site is built; `sca-bench describe NAME` prints the same.
-A suite states settings under `base:`, `axes:` and `set:`, and a command with `--set PATH=VALUE`.
-[Suites](../suites.md) says how these are put together.
+Made from the settings' own classes when the site is built; `sca-bench describe NAME` prints the
+same. A suite states settings under `base:`, `axes:` and `set:`, and a command with
+`--set PATH=VALUE`. [Suites](../suites.md) says how these are put together.
 
 *Kind* says what a setting may change: `result` changes scores, so another value makes another
-[cell](../glossary.md#cell); `path` names a file or folder, whose content changes scores and whose name does not; `cost` changes
-time or memory only; `label` changes nothing. *Default* is the value if nobody says anything. Where a
-[profile](../glossary.md#profile) (the scale of a suite) says something else, its value follows. `null` means: none."""
+[cell](../glossary.md#cell); `path` names a file or folder, whose content changes scores and whose
+name does not; `cost` changes time or memory only; `label` changes nothing. *Default* is the value
+if nobody says anything. Where a [profile](../glossary.md#profile) (the scale of a suite) says
+something else, its value follows. `null` means: none."""
 UNITS = {
     "px": "pixels of the original image",
     "gib": "GiB",
@@ -72,7 +73,7 @@ def _below(model: type[BaseModel], prefix: str) -> Iterator[str]:
     """Yield what stands in a section, and in the sections inside it."""
     yield from _fields(model, prefix)
     readers: dict[str, type[BaseModel]] = {}
-    for name, info in model.model_fields.items():
+    for info in model.model_fields.values():
         for mark in _marks(info):
             readers |= {} if mark.beside else dict(mark.models())
     for dataset, reader in readers.items():

@@ -70,7 +70,7 @@ def commands_page() -> str:
 
 def _command(parser: argparse.ArgumentParser) -> list[str]:
     """Return what one command does, how it is called, what it takes, and examples."""
-    usage = " ".join(parser.format_usage().removeprefix("usage: ").split())
+    usage = " ".join(parser.format_usage().split()).replace("usage: sca_bench", "sca-bench", 1)
     rows = ["| argument | meaning |", "| --- | --- |"]
     for action in parser._actions:
         hidden = action.help == argparse.SUPPRESS or action.dest in ("help", "action")

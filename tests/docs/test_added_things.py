@@ -80,8 +80,10 @@ def test_an_example_runs_from_its_suite_to_its_scores(
     else:
         few = FEW | {f"data.{split}.num_images": count for split, count in SCENES.items()}
     project = tomllib.loads((tmp_path / "pyproject.toml").read_text("utf-8"))["project"]
-    ((name,),) = map(list, project["entry-points"].values())
+    ((name, value),) = (e for entries in project["entry-points"].values() for e in entries.items())
     assert name in commands.run_here("describe", name, cwd=tmp_path)
+    tested = commands.run_here("test", value.partition(":")[0], cwd=tmp_path)
+    assert "failed" not in tested
     (suite,) = (name for name in names if name.endswith(".yaml"))
     small = [word for key, value in few.items() for word in ("--set", f"{key}={value}")]
     if kind != "plot":

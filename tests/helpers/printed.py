@@ -1,4 +1,4 @@
-"""What README and the pages of `docs/` print: their code blocks, with what is said in front of each.
+"""What README and the pages of `docs/` print: code blocks, with what is said in front of each.
 
 A comment in the line before a block says what becomes of it:
 
