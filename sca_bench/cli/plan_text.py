@@ -15,7 +15,7 @@ from sca_bench.engine.forecast.gpu_hours import (
     peak_gib,
 )
 from sca_bench.engine.forecast.wall_time import TimeForecast, forecast_time
-from sca_bench.output import in_words, text_table
+from sca_bench.output import in_words, num_text, text_table
 from sca_bench.study.keys.cell import Cell
 from sca_bench.study.plan.plan import Group, Job, Plan
 from sca_bench.study.plan.schedule import Machine, Schedule, make_schedule
@@ -36,9 +36,10 @@ def print_sharing(console: Console, plan: Plan) -> None:
     _print_blocked(console, plan)
     shared = sum(job.reuses for job in plan.jobs)
     blocked = [job for job in plan.blocked if not job.cell.stage]
+    to_run = len(plan.jobs) - plan.num_done - len(blocked)
     _say(
         console,
-        f"{plan.num_done} runs done, {len(plan.jobs) - plan.num_done - len(blocked)} to run"
+        f"{num_text(plan.num_done, 'run')} done, {to_run} to run"
         + (f", {len(blocked)} blocked" if blocked else "")
         + (f", {shared} of them with weights that another run trains" if shared else "")
         + f"; {sum(job.steps for job in plan.left)} training steps",
@@ -58,8 +59,8 @@ def tree_lines(plan: Plan) -> list[str]:
 
 
 def _node_lines(node: Node, indent: str) -> list[str]:
-    cells = f"{node.num_cells} cell{'s' if node.num_cells > 1 else ''}"
-    runs = f", {len(node.jobs)} runs" if len(node.jobs) != node.num_cells else ""
+    cells = num_text(node.num_cells, "cell")
+    runs = f", {num_text(len(node.jobs), 'run')}" if len(node.jobs) != node.num_cells else ""
     lines = [f"{indent}{node.part}: {node.what} [{cells}{runs}]"]
     while len(node.children) == 1:
         node = node.children[0]
@@ -111,7 +112,7 @@ def _print_blocked(console: Console, plan: Plan) -> None:
         for problem in job.blocked:
             waiting.setdefault(problem, set()).add(job.cell.name)
     for problem, names in waiting.items():
-        _say(console, f"blocked, {len(names)} cells: {problem}")
+        _say(console, f"blocked, {num_text(len(names), 'cell')}: {problem}")
 
 
 def print_costs(
@@ -176,8 +177,9 @@ def _print_forecast(
     workers = min(schedule.limit, len(schedule.groups))
     _say(
         console,
-        f"predicted here, {len(schedule.groups)} groups on {workers} workers x "
-        f"{schedule.threads} threads ({costs.device}): {in_words(forecast.total_s)} = "
+        f"predicted here, {num_text(len(schedule.groups), 'group')} on "
+        f"{num_text(workers, 'worker')} x {num_text(schedule.threads, 'thread')} "
+        f"({costs.device}): {in_words(forecast.total_s)} = "
         f"{in_words(forecast.prepare_s)} preparing + {in_words(forecast.run_s)} training and "
         f"captioning + {in_words(forecast.rest_s)} starting, scoring, mirroring; "
         f"{forecast.memory_mib / 1024:.1f} GiB of memory; "

@@ -66,9 +66,23 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
         shown.append(out_dir / "index.html")
     for path in shown:
         print(path, flush=True)
+        for line in _verdicts(path.parent):
+            print(f"  {line}")
     if not options.no_mlflow:
         _mirror(store, folders, options.tracking_uri)
     return 0
+
+
+def _verdicts(folder: Path) -> list[str]:
+    """Return the verdict on each claim of a report that was just written; none without claims."""
+    import csv
+
+    file = folder / "claims.csv"
+    if not file.exists():
+        return []
+    with file.open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    return [f"{row['claim']}: {row['verdict']} ({row['says']})" for row in rows]
 
 
 def _names(given: str, store: Store) -> list[str]:

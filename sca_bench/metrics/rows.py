@@ -131,6 +131,8 @@ def iter_records(path: Path) -> Iterator[tuple[str, object]]:
     Raises:
         InputError: The file cannot be read, is no JSON, or holds a text that is not Unicode.
     """
+    if not path.exists():
+        raise InputError(path, "", "no such file")
     if path.suffix not in {".json", ".jsonl"}:
         raise InputError(path, "", "is neither .jsonl nor .json", "give one of these two")
     try:

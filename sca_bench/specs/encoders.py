@@ -168,6 +168,7 @@ ENCODERS = Registry(
         "sca_bench.models.encoders.sams_own:SPECS",
         "sca_bench.models.encoders.onnx_file:SPEC",
         "sca_bench.models.encoders.tiny_sam:SPECS",
+        "sca_bench.models.encoders.mobile_sam:SPEC",
         "sca_bench.models.encoders.sam_vit:SPECS",
     ),
     fault_of=_fault_of,

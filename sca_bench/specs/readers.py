@@ -37,6 +37,7 @@ class ReaderSpec:
         references: What its regions' references are.
         class_of: `module:attribute` of a function that reads the class name off a reference
             (`text -> name`), where references are captions that hold one.
+        masks: Where its regions' masks come from, such as "its annotations"; empty for none.
         annotations: Setting that names its main file, beside which an index may stand
             (`sca_bench_index`); empty where a split is never indexed. A reader whose splits are
             indexed names images by `ImageFolder`, opens none of them, and yields boxes only.
@@ -59,6 +60,7 @@ class ReaderSpec:
     summary: str
     references: References = "captions"
     class_of: str = ""
+    masks: str = ""
     annotations: str = ""
     also_in: tuple[str, ...] = ()
     revision: str = ""

@@ -70,7 +70,10 @@ def test_this_packages_encoders_are_registered_by_two_keys():
         ({"encoder": {"type": "vit_b"}}, "encoder.type: 'vit_b' is wrong; belongs to sam.size; "),
         ({"encoder": {"type": "onnx"}}, "encoder: encoder.type: onnx needs encoder.path"),
         ({"encoder": {"path": "x"}}, "encoder.type: sam reads no file; leave encoder.path out"),
-        ({"encoder": {"type": "sam", "options": {"a": 1}}}, "encoder.options.a: not a setting"),
+        (
+            {"encoder": {"type": "sam", "options": {"a": 1}}},
+            "encoder.options.a: sam has no settings of its own; ",
+        ),
     ],
 )
 def test_a_wrong_name_is_one_line_with_the_nearest(given, said):
@@ -98,11 +101,12 @@ def test_a_strangers_encoder_is_listed_and_built(site):
 def test_its_options_have_defaults_and_suggestions(site):
     assert settings({"type": "conv"}).encoder.options.width == 4
     line = complaint(encoder={"type": "conv", "options": {"widht": 3}})
-    assert line == "encoder.options.widht: not a setting here; did you mean encoder.options.width?"
+    said = "conv has no such setting; did you mean encoder.options.width?"
+    assert line == f"encoder.options.widht: {said}"
     line = complaint(encoder={"type": "conv", "options": {"width": 0}})
     assert line.startswith("encoder.options.width: 0 is wrong; ")
     line = complaint(encoder={"type": "sam", "options": {"width": 3}})
-    assert line.startswith("encoder.options.width: not a setting here")
+    assert line.startswith("encoder.options.width: sam has no settings of its own")
 
 
 def keys(cell, made_with=None):

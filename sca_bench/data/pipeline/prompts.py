@@ -16,6 +16,7 @@ from sca_bench.boxes import centre_points
 from sca_bench.data.region_set import GroupedRegions, RegionSet
 from sca_bench.errors import InputError
 from sca_bench.formats.rle import mask_runs, read_mask, segmentation_rle
+from sca_bench.specs.readers import READERS
 from sca_bench.types import ImageRecord, Prompt, Region
 
 WITH_BOX = ("box", "box_point", "sam_mask_point")
@@ -109,8 +110,7 @@ def _mask_fault(region: Region, record: ImageRecord) -> tuple[str, str]:
     if not region.segmentation:
         return (
             f"mask_point needs a mask of every region; region {region.region_id} has none",
-            "use random_point, or data with masks: scenes, coco_instances, coco_panoptic with "
-            "its `panoptic` folder, refcoco",
+            f"use random_point, or data with masks: {_with_masks()}",
         )
     start = f"mask_point needs a mask of every region; that of region {region.region_id}"
     try:
@@ -120,6 +120,11 @@ def _mask_fault(region: Region, record: ImageRecord) -> tuple[str, str]:
     if not runs[1::2].any():
         return f"{start} has no pixel", "use random_point, or leave the region out"
     return "", ""
+
+
+def _with_masks() -> str:
+    found = [spec for spec in READERS.all().values() if spec.masks]
+    return ", ".join(f"{spec.name} ({spec.masks})" for spec in found)
 
 
 def _mask_point(region: Region, image_hw: tuple[int, int], seed: int) -> tuple[float, float]:

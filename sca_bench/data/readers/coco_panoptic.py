@@ -47,6 +47,7 @@ SPEC = ReaderSpec(
     read="sca_bench.data.readers.coco_panoptic:read_coco_panoptic",
     summary="Segments of COCO panoptic, things and stuff; the class name is the phrase",
     references="class_names",
+    masks="its folder `panoptic`",
     annotations="annotations",
     licence="CC BY 4.0 (annotations); photos: Flickr terms",
     source="https://cocodataset.org/#format-data",

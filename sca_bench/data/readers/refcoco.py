@@ -44,6 +44,7 @@ SPEC = ReaderSpec(
     settings=RefCocoSplit,
     read="sca_bench.data.readers.refcoco:read_refcoco",
     summary="RefCOCO, RefCOCO+ or RefCOCOg; all sentences of an object are its references",
+    masks="its instances",
     annotations="refs",
     licence="CC BY 4.0 (COCO's annotations); expressions: see the page",
     source="Kazemzadeh et al., EMNLP 2014; Yu et al., ECCV 2016; Mao et al., CVPR 2016",

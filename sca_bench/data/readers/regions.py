@@ -102,7 +102,7 @@ class RegionsSplit(ImageFolderSplit):
     split: str | None = None
     """Rows of which split: what stands in the column `split`, or one of `shares`; all if none."""
     shares: Shares = Shares()
-    """How a table without a column `split` is divided."""
+    """How a table without a column `split` is divided; `weights train-lm` takes these defaults."""
 
 
 SPEC = ReaderSpec(
@@ -111,6 +111,7 @@ SPEC = ReaderSpec(
     settings=RegionsSplit,
     read="sca_bench.data.readers.regions:read_regions",
     summary="Your own regions: regions.jsonl or regions.csv beside a folder of images",
+    masks="its column `mask`",
     licence="yours",
     source="this package",
     example="sca_bench.contract.examples:regions",

@@ -87,6 +87,7 @@ SPEC = ReaderSpec(
     read="sca_bench.data.readers.scenes:read_scenes",
     summary="Rendered scenes whose captions are true by construction; nothing to download",
     class_of="sca_bench.scene_grammar:class_of",
+    masks="the renderer",
     revision=scene_grammar.WORLD_VERSION,
     revision_key="world",
     licence="Apache-2.0",

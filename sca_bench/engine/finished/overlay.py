@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
 _BOX_COLOUR, _POINT_COLOUR, _MASK_COLOUR = (255, 196, 0), (255, 64, 64), (0, 114, 178)
 _MIN_SIDE_PX = 480
@@ -18,15 +18,19 @@ def draw_overlay(
     point_xy: tuple[float, ...] | None,
     caption: str,
 ) -> Image.Image:
-    """Return the image with mask, prompt and caption, enlarged if it is very small."""
-    tinted = image.copy()
-    tinted[mask] = (0.55 * tinted[mask] + 0.45 * np.array(_MASK_COLOUR)).astype(np.uint8)
-    picture = Image.fromarray(tinted)
+    """Return the image with mask, prompt and caption, enlarged if it is very small.
+
+    Of the mask the contour is drawn, so that every object keeps the colour that its caption names.
+    """
+    picture = Image.fromarray(image)
     factor = max(1.0, _MIN_SIDE_PX / max(picture.size))
     size = (round(picture.width * factor), round(picture.height * factor))
     picture = picture.resize(size, Image.Resampling.NEAREST)
     pen = ImageDraw.Draw(picture)
     line = max(2, round(max(size) / 300))
+    covered = Image.fromarray(mask).convert("L").resize(size, Image.Resampling.NEAREST)
+    inside = covered.filter(ImageFilter.MinFilter(2 * line + 1))
+    picture.paste(_MASK_COLOUR, mask=ImageChops.subtract(covered, inside))
     if box_xyxy is not None:
         pen.rectangle([v * factor for v in box_xyxy], outline=_BOX_COLOUR, width=line)
     if point_xy is not None:

@@ -41,14 +41,6 @@ def _vit(
 
 
 SPECS = (
-    EncoderSpec(
-        "vit_t",
-        "MobileSAM: TinyViT-5M, distilled from SAM's ViT-H, 1024 px",
-        "sca_bench.models.sam.tiny_vit:build",
-        SamDims(),
-        unused=("norm_head.", "head."),
-        source="Zhang et al., Faster Segment Anything, 2023",
-    ),
     _vit("vit_b", "ViT-B", 768, 12, 12, (2, 5, 8, 11)),
     _vit("vit_l", "ViT-L", 1024, 24, 16, (5, 11, 17, 23)),
     _vit("vit_h", "ViT-H, the paper's", 1280, 32, 16, (7, 15, 23, 31)),

@@ -21,8 +21,6 @@ from segment_anything.modeling.image_encoder import window_partition, window_unp
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sca_bench.specs.sam_dims import SamDims
-
 EXPANSION = 4
 """Hidden channels over channels, in convolution blocks and MLPs alike."""
 
@@ -203,12 +201,6 @@ class TinyVitEncoder(nn.Module):
     def forward(self, pixel_values_B3HW: Tensor) -> Tensor:
         """Return the embeddings (B, C, h, w) of normalised, padded images."""
         return self.neck(self.layers(self.patch_embed(pixel_values_B3HW)))  # type: ignore[no-any-return]
-
-
-def build(settings: object, dims: SamDims) -> TinyVitEncoder:
-    """Build MobileSAM's image encoder, a TinyViT-5M."""
-    sizes = TinyVitDims((64, 128, 160, 320), (2, 2, 6, 2), (0, 4, 5, 10), (0, 7, 14, 7))
-    return TinyVitEncoder(sizes, image_size=dims.image_size, out_channels=dims.embed_dim)
 
 
 def _stage(dims: TinyVitDims, index: int) -> _Stage:

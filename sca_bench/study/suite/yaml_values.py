@@ -9,6 +9,7 @@ Source: YAML 1.2.2, section 10.3 (core schema).
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ MOST_VALUES = 50_000
 """Keys and values that one file may hold, counted again wherever an alias repeats them."""
 MOST_LEVELS = 50
 """How deep mappings and lists may stand inside each other."""
+_KEPT_TREES = 256
+"""So many texts are not read again; those of a suite are its files and the values of its claims."""
 
 _SCIENTIFIC_BELOW = 1e-3  # learning rates read better as 1e-4 beside 5e-5
 _MOST_DIGITS = 400  # more than any number that a float or 64 bits can hold
@@ -109,8 +112,11 @@ def load_yaml(text: str, key: str = "") -> Any:
     return None if node is None else _Builder().value(node, key)
 
 
+@functools.lru_cache(_KEPT_TREES)
 def compose_yaml(text: str) -> yaml.Node | None:
     """Return the tree of nodes of a YAML text, which know their lines; None for an empty one.
+
+    A text is read once: a profile stands under many suites. Nobody changes a tree.
 
     Raises:
         yaml.YAMLError: It is not YAML.
@@ -322,6 +328,8 @@ def same_value(a: Any, b: Any) -> bool:
 
 # --- on which line a fault stands ----------------------------------------------------------------
 
+_BASE = "base"
+"""Where a suite states the settings that faults call by their own path."""
 _NAMES = ("id", "name")
 """Keys by which faults call an item of a list."""
 
@@ -337,7 +345,7 @@ def fault_lines(path: Path) -> Iterator[None]:
             if file != str(path):
                 continue
             key = ".".join(filter(None, (above, fault.key.partition(": ")[0])))
-            if key and (line := line_of(path, key)):
+            if key and (line := line_of(path, key) or line_of(path, f"{_BASE}.{key}")):
                 said = f" (line {line})"
                 fault.fix, fault.problem = (
                     (f"{fault.fix}{said}", fault.problem)

@@ -36,7 +36,7 @@ PLAIN = ECHO.format(before="", answer=HALF)
 @pytest.fixture(scope="module")
 def meteor(scorer):
     scorer.score([CaptionRow("1", "1", "a dog", ("a dog",))], ["meteor"])
-    return scorer._meteor
+    return scorer.shared.meteor()
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))

@@ -130,7 +130,7 @@ def test_two_paths_given_alike_do_not_make_two_cells_one(write, suite_text):
     path = write(suite_text.replace(AXES, axes))
     line = refusal(path, "paths.one=x", "paths.two=x")
     assert "axes.start_from: {one} and {two} are both x, so start_from={one} and" in line
-    assert line.endswith("give --set paths.one, --set paths.two other files (line 4)")
+    assert line.endswith("give --set paths.one, --set paths.two other files (line 6)")
 
 
 def test_two_files_of_one_content_are_not_two_cells(write, suite_text, tmp_path):
