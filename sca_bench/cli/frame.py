@@ -126,7 +126,7 @@ def _filled_in(parser: Parser, options: argparse.Namespace, left: Sequence[str])
     if getattr(options, place.dest) not in (place.default, []):
         return left
     if place.nargs == "*":
-        setattr(options, place.dest, list(left))
+        setattr(options, place.dest, left)
         return []
     setattr(options, place.dest, left[0])
     return left[1:]
