@@ -29,16 +29,17 @@ SLOW = {
     "shipped_weights": "measures the shipped weights",
     "counting": "counts the operations or bytes of whole steps",
     "simulation": "draws thousands of trials",
-    "paper_scale": "has models of the paper's depth",
+    "paper_scale": "has models of the paper's size or depth",
     "weights_dir": "reads weights of full size",
     "finished": "runs a suite on real photos",
     "figures": "has every figure of a report drawn",
+    "rendering": "renders the thousand scenes of the profile tiny",
     "sweep_of": "makes studies of Optuna in data bases",
     "corpora": "scores hundreds of corpora twice, once with the field's own code",
 }
 """Fixture -> why a test that asks for it, itself or through another fixture, is slow."""
 
-SLOW_CALLS = {"write_report", "write_reports", "write_suite"}
+SLOW_CALLS = {"write_report", "write_reports", "write_suite", "write_pictures"}
 """Functions that make a test slow which calls them, itself or through its fixtures and helpers:
 they draw every figure of a report, seconds each."""
 
@@ -199,6 +200,11 @@ def figures():
     """A command draws every figure of a report: seconds each."""
 
 
+@pytest.fixture
+def rendering():
+    """The data of the profile `tiny` are read, a thousand rendered scenes: seconds each."""
+
+
 @pytest.fixture(scope="session")
 def corpora():
     """Hundreds of corpora are scored, here and by the field's own slow code: seconds each."""
@@ -206,7 +212,7 @@ def corpora():
 
 @pytest.fixture
 def paper_scale():
-    """Models of the paper's depth take a step: seconds each."""
+    """Models of the paper's size are built, or of its depth take a step: seconds each."""
 
 
 @pytest.fixture

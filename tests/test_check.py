@@ -85,6 +85,10 @@ def test_the_command_prints_one_table_and_says_what_stops_it(capsys):
     out = capsys.readouterr().out
     assert "missing: paths.sam, paths.visual_genome" in out
     assert "paths.sam: sam_vit_h_4b8939.pth" in out
+
+
+@pytest.mark.usefixtures("rendering")
+def test_the_command_finds_a_suite_all_right(capsys):
     assert main(["check", str(DEPTH)]) == 0
     assert (
         "3 cells x 3 seeds; all right, without CoreNLP jars, for spice" in capsys.readouterr().out
@@ -129,7 +133,9 @@ def _put_no_suites(folder):
     folder.mkdir()
     for name, (content, _) in NO_SUITES.items():
         (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    (folder / "z_sound.yaml").write_text("suite: z\nquestion: Sound?\nbase: {variant: sca}\n")
+    small = "data: {train: {num_images: 2}, test: {num_images: 1}}"
+    sound = f"suite: z\nquestion: Sound?\nbase: {{variant: sca, {small}}}\n"
+    (folder / "z_sound.yaml").write_text(sound)
 
 
 @pytest.mark.parametrize("command", ["plan", "check", "run"])

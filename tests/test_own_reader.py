@@ -6,7 +6,7 @@ import textwrap
 import numpy as np
 import pytest
 import yaml
-from helpers.command import finish, run_here
+from helpers.command import finish
 from PIL import Image
 from pydantic import ValidationError
 
@@ -164,6 +164,17 @@ def test_its_settings_are_named_suggested_and_in_the_key(installed, photos):
     assert len(keys) == 2
 
 
+def test_a_setting_of_another_reader_is_not_suggested(installed, photos):
+    wrong = data_of(photos)
+    wrong["train"] = {"dataset": "scenes", "num_images": 1, "first_seed": 0, "first_sed": 1}
+    with pytest.raises(InputError, match=r"did you mean data.train.first_seed\?"):
+        validate({"data": wrong}, {})
+    wrong["train"] = {"dataset": "scenes", "num_images": 1, "first_seed": 0, "notes": "x"}
+    with pytest.raises(InputError, match=r"data.train.notes: not a setting here") as raised:
+        validate({"data": wrong}, {})
+    assert "min_side_px" not in str(raised.value)
+
+
 def test_an_older_revision_of_it_gives_the_older_key(installed, photos):
     settings = validate({"data": data_of(photos)}, {})
     today = CellIdentity(settings, {})
@@ -245,19 +256,22 @@ def test_a_read_that_returns_something_else_is_refused(site, installed, photos):
         load_split(data.train)
 
 
-def test_a_suite_runs_from_yaml_to_report(site, installed, photos, tmp_path, process):
+def test_a_suite_runs_from_yaml_to_report(site, photos, tmp_path, process):
     suite = yaml.safe_load(SUITE)
     suite["profiles"]["tiny"]["base"]["data"] |= data_of(photos)
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(suite))
-    flags = ("mine.yaml", "--runs-dir", "runs")
-    assert "train notes, test notes" in run_here("plan", *flags, cwd=tmp_path)
-    assert "train: notes: 4 regions in 4 images kept" in run_here("check", *flags, cwd=tmp_path)
-    finish(process("run", *flags, "--no-mlflow", site=site))
+
+    def command(name, *more):
+        return finish(process(name, "mine.yaml", "--runs-dir", "runs", *more, site=site))
+
+    assert "train notes, test notes" in command("plan")
+    assert "train: notes: 4 regions in 4 images kept" in command("check")
+    command("run", "--no-mlflow")
     (record,) = Store(tmp_path / "runs").records()
     assert record.status == "done"
     assert record.settings["data"]["train"]["dataset"] == "notes"
     assert record.inputs["data.train.notes"] != record.inputs["data.test.notes"]
     assert record.revisions["reader.notes"] == "1"
-    finish(process("report", *flags, "--out", "report", "--no-mlflow", site=site))
+    command("report", "--out", "report", "--no-mlflow")
     page = (tmp_path / "report" / "mine" / "index.html").read_text(encoding="utf-8")
     assert "red bus" in page

@@ -17,7 +17,10 @@ from sca_bench.variants import all_variants, get_variant
 SUITE = """
 suite: mine
 question: Does it run?
-base: {{variant: {variant}, train: {{steps: 1}}}}
+base:
+  variant: {variant}
+  train: {{steps: 1}}
+  data: {{train: {{num_images: 2}}, test: {{num_images: 1}}}}
 axes: {{mixer.num_layers: [1, 2]}}
 metrics: [{metric}]
 profiles: {{tiny: {{}}}}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sca_bench.cli.frame import RUN_HELP
+from sca_bench.cli.frame import RUN_HELP, quiet_models
 from sca_bench.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
 
     What was asked for is checked before torch is loaded.
     """
+    quiet_models()
     from sca_bench.engine.finished.region import asked_region
     from sca_bench.study.find_run import find_finished
     from sca_bench.study.runs.store import Store

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sca_bench.cli.frame import RUN_HELP
+from sca_bench.cli.frame import RUN_HELP, quiet_models
 from sca_bench.errors import InputError
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def export_command(options: argparse.Namespace, words: Sequence[str]) -> int:
 
 def verify_command(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Print one line per check of a run; return 1 where one failed."""
+    quiet_models()
     from sca_bench.engine.finished.verify import verify_run
     from sca_bench.study.runs.store import Store
 

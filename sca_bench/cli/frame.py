@@ -7,6 +7,7 @@ what that action takes. Flags may stand before the action as well: `cache --dir 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -70,6 +71,7 @@ class Parser(argparse.ArgumentParser):
         if siblings:  # a flag before the action may be one of another action
             idle = _given(self.actions_by_name()[path[0]], options)
             left = [*left, *(flag for flag in idle if flag not in _flags(parser))]
+        left = _filled_in(parser, options, left)
         if left:
             raise _unknown(left[0], path, parser, siblings)
         return options
@@ -109,6 +111,25 @@ def _unknown(
     near = near_name(flag, _flags(parser))
     fix = f"did you mean {near}?" if near else f"see {CALL} {where} --help"
     return InputError(where, flag, "no such flag", fix)
+
+
+def _filled_in(parser: Parser, options: argparse.Namespace, left: Sequence[str]) -> Sequence[str]:
+    """Give words behind flags to the words that may be left out, which argparse takes for left out.
+
+    Returns:
+        The words that nothing takes.
+    """
+    places = [a for a in parser._actions if not a.option_strings and a.nargs in ("?", "*")]
+    if not left or not places or any(word.startswith("-") for word in left):
+        return left
+    place = places[-1]
+    if getattr(options, place.dest) not in (place.default, []):
+        return left
+    if place.nargs == "*":
+        setattr(options, place.dest, list(left))
+        return []
+    setattr(options, place.dest, left[0])
+    return left[1:]
 
 
 def _visible(parser: argparse.ArgumentParser) -> list[argparse.Action]:
@@ -205,3 +226,8 @@ def add_profile_and_set(to: Parser) -> None:
         help="a setting that wins over all others, such as train.steps=20, or a file or folder of"
         " the suite, such as paths.sam=SAM (repeatable; `list settings`)",
     )
+
+
+def quiet_models() -> None:
+    """Keep advice of transformers out of what a command prints; call it before that is imported."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

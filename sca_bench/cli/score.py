@@ -6,7 +6,7 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sca_bench.errors import InputError
 from sca_bench.output import takes_any_sign
@@ -23,7 +23,7 @@ def add_parser(commands: Commands) -> None:
         description="Compute metrics of captions in a file and print them as JSON, in natural "
         "units: CIDEr-D ends at 10, nearly all others at 1.",
         examples=(
-            "score predictions.jsonl --metrics cider_d,meteor",
+            "score predictions.jsonl --metrics cider_d,meteor --table",
             "score predictions.jsonl --subset one_per_image=first_of_image",
             "score detections.jsonl --regions runs/cells/ID/seed-0/predictions.jsonl",
         ),
@@ -56,6 +56,9 @@ def add_parser(commands: Commands) -> None:
         help="score the regions of FILE by themselves, too: ids, or annotations with bbox and"
         " caption, or first_of_image in place of a file (repeatable)",
     )
+    score.add_argument(
+        "--table", action="store_true", help="print a table in place of JSON, as papers print it"
+    )
     score.set_defaults(execute=command)
 
 
@@ -75,11 +78,36 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     else:
         subsets = _subsets(options.subset)
         result = score_file(options.file, metrics, options.images, subsets, options.check)
-    print(json.dumps(result, indent=1, ensure_ascii=not takes_any_sign(sys.stdout)))
+    if options.table:
+        _print_table(result)
+    else:
+        print(json.dumps(result, indent=1, ensure_ascii=not takes_any_sign(sys.stdout)))
     if options.check and not result["check"]:
         problem = "none of the values is one that the field's own scorers compute"
         raise InputError("score", "--check", problem, "ask for cider_d, bleu, rouge_l or meteor")
     return 1 if any(moved > TOLERANCE for moved in result.get("check", {}).values()) else 0
+
+
+def _print_table(result: dict[str, Any]) -> None:
+    """Print values times 100, as papers do, what was not computed, and signatures but of slots."""
+    from sca_bench.output import num_text, text_console, text_table
+    from sca_bench.report.names import metric_label, show_score
+
+    table = text_table("metric", "value", right=("value",))
+    for key, value in result["values"].items():
+        if value is not None:
+            table.add_row(metric_label(key), show_score(value, metric=key))
+    console = text_console()
+    console.print(table)
+    images, regions = (num_text(result[f"num_{what}s"], what) for what in ("image", "region"))
+    lines = [f"{result['file']}: {regions} in {images}; scores times 100"]
+    reasons = result["not_computed"].items()
+    lines += [f"{metric_label(key)}: not computed: {why}" for key, why in reasons]
+    lines += [f"note: {note}" for note in result["notes"]]
+    signatures = result["signatures"].items()
+    lines += [f"  {signature['short']}" for key, signature in signatures if "/" not in key]
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _subsets(texts: Sequence[str]) -> dict[str, str]:

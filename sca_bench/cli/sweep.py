@@ -226,4 +226,6 @@ def _shown(value: float, metric: str) -> str:
     from sca_bench.metrics.registry import spec_of_value
     from sca_bench.report.names import show_score
 
-    return show_score(value, metric=metric) if spec_of_value(metric) else f"{value:.4g}"
+    if spec_of_value(metric):
+        return show_score(value, metric=metric)
+    return f"{value:,.0f}" if value == int(value) else f"{value:.4g}"

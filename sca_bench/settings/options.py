@@ -17,14 +17,15 @@ the cell's key, `path` by content, `cost` and `label` do not.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
 
 from pydantic import ConfigDict
 
 from sca_bench.errors import InputError
-from sca_bench.plugins import attribute
+from sca_bench.plugins import Registry, attribute
 from sca_bench.settings.base import Settings
 from sca_bench.specs.encoders import ENCODERS
-from sca_bench.variants import VARIANTS, VariantSpec
+from sca_bench.variants import VARIANTS
 
 
 class NoOptions(Settings):
@@ -37,84 +38,103 @@ class UnreadOptions(Settings):
     model_config = ConfigDict(extra="allow")
 
 
-def options_of(spec: VariantSpec) -> type[Settings]:
-    """Return the class of a variant's own settings; `NoOptions` where it has none.
+class HasOptions(Protocol):
+    """A spec of a thing that may bring settings of its own."""
+
+    @property
+    def name(self) -> str:
+        """What it is asked for by."""
+
+    @property
+    def options(self) -> str:
+        """`module:Class` of its own settings; empty where it has none."""
+
+    @property
+    def fault(self) -> str:
+        """Why it cannot be used; empty where it can."""
+
+
+def options_of(spec: HasOptions, key: str = "variant") -> type[Settings]:
+    """Return the class of its own settings; `NoOptions` where it has none.
+
+    Args:
+        spec: A variant, or an image encoder.
+        key: The setting that names it, for the error.
 
     Raises:
-        InputError: The variant names a class that cannot be used.
+        InputError: It names a class that cannot be used.
     """
     if not spec.options:
         return NoOptions
-    kind, fault = settings_class(spec.options)
+    kind, fault = _settings_class(spec.options)
     if kind is None:
-        problem = f"{spec.name!r} cannot be used: its options {spec.options} {fault}"
-        raise InputError(None, "variant", problem, "repair or uninstall the package")
+        problem = f"{spec.name!r} cannot be used: {fault}"
+        raise InputError(None, key, problem, "repair or uninstall the package")
     return kind
 
 
-def settings_class(path: str) -> tuple[type[Settings] | None, str]:
+def fault_of_options(spec: HasOptions) -> str:
+    """Return what is wrong with the class of its own settings; empty where nothing is."""
+    return _settings_class(spec.options)[1] if spec.options else ""
+
+
+def _settings_class(path: str) -> tuple[type[Settings] | None, str]:
     """Return the settings class that `module:Class` names, or None and what is wrong with it."""
     try:
         kind = attribute(path)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # another package's fault, and be it an exit
-        fault = f"cannot be loaded ({type(error).__name__}: {error})"
+        fault = f"its options {path} cannot be loaded ({type(error).__name__}: {error})"
         return None, " ".join(fault.split())
     if not (isinstance(kind, type) and issubclass(kind, Settings)):
-        return None, f"is {kind!r}, expected a subclass of sca_bench.settings.Settings"
+        what = kind.__name__ if isinstance(kind, type) else type(kind).__name__
+        expected = "expected a subclass of sca_bench.settings.Settings"
+        return None, f"its options {path} are {what}, {expected}"
     return kind, ""
 
 
-class OptionsByVariant(Mapping[str, type[Settings]]):
-    """Variant -> class of its own settings, loaded when it is asked for.
+class _OptionsByName(Mapping[str, type[Settings]]):
+    """Name -> class of its own settings, loaded when it is asked for.
 
-    Any name has a class (`NoOptions`, or `UnreadOptions` where it is not registered); what is
-    listed are the variants that have settings of their own, as far as these can be used.
+    Any name has a class; what is listed are the names that have settings of their own, as far as
+    these can be used.
+
+    Attributes:
+        registry: Where the names are registered.
+        key: The setting that takes such a name.
+        unknown: What reads the options of a name that nothing usable has.
     """
 
+    registry: Registry[Any]
+    key: str
+    unknown: type[Settings]
+
     def __getitem__(self, name: str) -> type[Settings]:
-        """Return the class that reads a variant's options.
+        """Return the class that reads the options of what has this name.
 
         Raises:
-            InputError: The variant names a class that cannot be used.
+            InputError: It names a class that cannot be used.
         """
-        if name in (own := VARIANTS.own()):
-            return options_of(own[name])
-        spec = VARIANTS.all().get(name)
-        return UnreadOptions if spec is None or spec.fault else options_of(spec)
+        spec = self.registry.own().get(name) or self.registry.all().get(name)
+        return self.unknown if spec is None or spec.fault else options_of(spec, self.key)
 
     def __iter__(self) -> Iterator[str]:
-        for name, spec in VARIANTS.all().items():
-            if spec.options and not spec.fault and settings_class(spec.options)[0] is not None:
+        for name, spec in self.registry.all().items():
+            if spec.options and not spec.fault and not fault_of_options(spec):
                 yield name
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
 
-class OptionsByEncoder(Mapping[str, type[Settings]]):
-    """Image encoder -> class of its own settings, as `OptionsByVariant` has those of variants."""
+class OptionsByVariant(_OptionsByName):
+    """Variant -> class of its own settings (`options`)."""
 
-    def __getitem__(self, name: str) -> type[Settings]:
-        """Return the class that reads an encoder's options.
+    registry, key, unknown = VARIANTS, "variant", UnreadOptions
 
-        Raises:
-            InputError: The encoder names a class that cannot be used.
-        """
-        spec = ENCODERS.own().get(name) or ENCODERS.all().get(name)
-        if spec is None or spec.fault or not spec.options:
-            return NoOptions
-        kind, fault = settings_class(spec.options)
-        if kind is None:
-            problem = f"{name!r} cannot be used: its options {spec.options} {fault}"
-            raise InputError(None, "encoder.type", problem, "repair or uninstall the package")
-        return kind
 
-    def __iter__(self) -> Iterator[str]:
-        for name, spec in ENCODERS.all().items():
-            if spec.options and not spec.fault and settings_class(spec.options)[0] is not None:
-                yield name
+class OptionsByEncoder(_OptionsByName):
+    """Image encoder -> class of its own settings (`encoder.options`)."""
 
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
+    registry, key, unknown = ENCODERS, "encoder.type", NoOptions

@@ -63,14 +63,15 @@ def test_it_is_told_without_torch(tmp_path, words):
         f"assert main({words!r}) == 2\n"
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    call = [sys.executable, "-c", code]
+    done = subprocess.run(call, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
     ("datasets", "size", "warning"),
     [
-        (["scenes"], (300, 200), "trained on rendered scenes of 96 x 96 pixels; a photo is outside"),
+        (["scenes"], (300, 200), "rendered scenes of 96 x 96 pixels; a photo is outside"),
         (["scenes"], (96, 96), ""),
         (["visual_genome"], (300, 200), ""),
         (["visual_genome"], (96, 96), "trained on visual_genome; a rendered scene is outside"),
@@ -82,7 +83,8 @@ def test_an_image_of_another_world_is_warned_of(tmp_path, datasets, size, warnin
     store = finished(tmp_path, *datasets)
     Image.new("RGB", size).save(tmp_path / "image.png")
     asked = asked_region(store, "abc123", tmp_path / "image.png", (1, 1, 9, 9), None)
-    assert (warning in asked.warning) and bool(warning) == bool(asked.warning)
+    assert warning in asked.warning
+    assert bool(warning) == bool(asked.warning)
 
 
 def test_an_overlay_leaves_every_object_its_colour():

@@ -86,6 +86,21 @@ def test_a_flag_may_stand_before_the_action(tmp_path, capsys):
     assert (options.root, options.partial, options.no_download) == ("R", True, False)
 
 
+@pytest.mark.parametrize(
+    ("words", "place", "value"),
+    [
+        ("list runs --suite depth depth/num", "prefix", "depth/num"),
+        ("caption --run abc --box 1,1,2,2 photo.png", "image", "photo.png"),
+        ("cache clear --dry-run 3f2a 77bc", "keys", ["3f2a", "77bc"]),
+        ("report --out here depth other", "suites", ["depth", "other"]),
+        ("explain --runs-dir here one two", "other", "two"),
+    ],
+)
+def test_words_may_stand_behind_flags(words, place, value):
+    options = build_parser().parse_all(words.split())
+    assert getattr(options, place) == value
+
+
 def store_in(folder, name):
     (folder / name).mkdir(parents=True)
     (folder / name / "about.json").write_text("{}")

@@ -196,8 +196,8 @@ def test_runs_are_listed_by_the_names_that_commands_take(store, say):
     assert max(map(len, lines)) <= 80
     assert re.search(r"^ run +status +CIDEr-D +age +took +id", lines[0])
     assert re.search(r"^ ffffffffffff/0 \(stage objects365\) +done", lines[1])  # the oldest
-    assert re.search(r"^ depth/num_layers=3/1 +failed +- +5 min +2 min +0003ab", lines[-1])
-    assert re.search(r"^ depth/num_layers=119/0 +done +50\.0 +15 h +2 min +0119ab", lines[-2])
+    assert re.search(r"^ depth/num_layers=3/1 +failed +- +5 min +2 min +0003abcd0003", lines[-1])
+    assert re.search(r"^ depth/num_layers=119/0 +done +50\.0 +15 h +2 min +0119abcd0119", lines[-2])
 
 
 def test_runs_are_chosen_by_suite_status_and_name(store, say, capsys):

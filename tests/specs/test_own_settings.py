@@ -1,6 +1,7 @@
 """Settings that variants and designs of other packages bring: from a suite's YAML to the key."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -69,7 +70,7 @@ def fault(path, **more):
     with pytest.raises(InputError) as caught:
         load_suite(path, **more)
     assert "\n" not in str(caught.value)
-    return str(caught.value).removeprefix(f"{path}: ")
+    return re.sub(r" \(line \d+\)$", "", str(caught.value).removeprefix(f"{path}: "))
 
 
 def test_an_instance_of_the_class_stands_in_the_settings(installed):
@@ -165,7 +166,7 @@ def test_other_variants_refuse_them(installed, suite):
     assert fault(suite(base={"variant": "sca"})).endswith(f": options.width: {none}")
     given = suite(base={"variant": "first_tokens", "options": {"depth": 8}}, axes={})
     assert fault(given) == "base.options.depth: first_tokens has no such setting; it is one of wide"
-    with pytest.raises(InputError, match="--set: options.width: sca has no settings of its own"):
+    with pytest.raises(InputError, match=r"--set: options.width: sca has no settings of its own"):
         load_suite(suite(base={}, axes={}), overrides=["options.width=8"])
 
 
@@ -208,10 +209,13 @@ def test_a_sweep_searches_them(installed, tmp_path):
 
     space = {"options.width": {"low": 2, "high": 8}, "options.rate": {"low": 0.1, "high": 1.0}}
     found = sweep(space, variant="wide")
-    assert [axis.kind for axis in found.axes] == ["int", "float"]
+    assert {axis.key: axis.kind for axis in found.axes} == {
+        "options.width": "int",
+        "options.rate": "float",
+    }
     cell = found.cell(0, {"options.width": 3, "options.rate": 0.5}, "val")
     assert cell.settings.options.width == 3
-    with pytest.raises(InputError, match="space.options.width: is no number"):
+    with pytest.raises(InputError, match=r"space.options.width: is no number"):
         sweep({"options.width": {"low": 2, "high": 8}}, variant="first_tokens")
     both = {
         "variant": {"choices": ["wide", "first_tokens"]},
@@ -219,7 +223,7 @@ def test_a_sweep_searches_them(installed, tmp_path):
     }
     with pytest.raises(InputError, match=r"of several variants.*; name the variant in base"):
         sweep(both)
-    with pytest.raises(InputError, match="space.options.depth: first_tokens has no such setting"):
+    with pytest.raises(InputError, match=r"space.options.depth: first_tokens has no such setting"):
         sweep({"options.depth": {"low": 1, "high": 2}}, variant="first_tokens")
 
 
@@ -298,6 +302,13 @@ def test_a_run_whose_package_is_gone_is_still_read(installed, monkeypatch):
     assert not age_of(record)
     with pytest.raises(InputError, match="'wide' is not registered"):
         get_variant("wide")
+
+
+def test_a_suite_of_a_package_that_is_gone_says_so(suite):
+    claims = [{"id": "wider", "says": "exact_match(width=8) > exact_match(width=4)"}]
+    for more in ({}, {"base": {"variant": "wide", "options": {"width": 3}}}, {"claims": claims}):
+        said = fault(suite(**more))
+        assert said.startswith("variant: 'wide' is not registered; "), said
 
 
 def test_designs_are_listed_without_torch():

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sca_bench.plugins import Registry, attribute
+from sca_bench.settings.options import fault_of_options
 
 REGISTRIES = {
     "variants": "sca_bench.variants:VARIANTS",
@@ -38,8 +39,9 @@ def specs_of(kind: str) -> Mapping[str, Any]:
 
 
 def summary_of(spec: Any) -> str:
-    """Return the one line that a list has of a spec."""
-    said = (spec.fault, getattr(spec, "summary", ""), getattr(spec, "title", ""))
+    """Return the one line that a list has of a spec: what is wrong with it, or what it is."""
+    own = fault_of_options(spec) if getattr(spec, "options", "") else ""
+    said = (spec.fault, own, getattr(spec, "summary", ""), getattr(spec, "title", ""))
     return next((str(text) for text in said if text), "")
 
 

@@ -14,8 +14,6 @@ from sca_bench.study.runs.record import RunRecord
 from sca_bench.study.runs.revisions import OLDER, age_of
 from sca_bench.study.runs.store import Store
 
-_ID_DIGITS = 6
-"""Digits of a cell's id that a table shows, unless two cells share them."""
 _STEPS = ((86400.0 * 365, "y"), (86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 
@@ -44,7 +42,6 @@ def print_runs(
     if suite is not None and suite not in metrics:
         hint = did_you_mean(suite, metrics)
         raise InputError("list runs", "--suite", f"{suite!r} was not run in {store.root}", hint)
-    digits = _digits({record.cell_id for record in records})
     rows = []
     for record in records:
         own = _own_name(names.get(record.cell_id, []), suite)
@@ -73,7 +70,7 @@ def print_runs(
             score or "-",
             _age(_started(record)),
             _duration(record),
-            record.cell_id[:digits],
+            record.cell_id,
         )
     console.print(table)
 
@@ -135,10 +132,3 @@ def _time(text: str) -> datetime | None:
         return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     except ValueError:
         return None
-
-
-def _digits(ids: set[str]) -> int:
-    """Return how many digits tell the ids apart."""
-    longest = max(map(len, ids))
-    fitting = (n for n in range(_ID_DIGITS, longest) if len({i[:n] for i in ids}) == len(ids))
-    return next(fitting, longest)

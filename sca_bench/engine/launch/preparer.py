@@ -13,6 +13,7 @@ from sca_bench.engine.forecast.forward_counts import banks
 from sca_bench.engine.job import GroupJob
 from sca_bench.engine.launch.progress import RunProgress
 from sca_bench.engine.worker.pool import PREPARE, Attempt, Pool
+from sca_bench.output import num_text
 from sca_bench.study.plan.plan import Group
 from sca_bench.study.plan.preparations import preparations
 from sca_bench.study.plan.schedule import Schedule
@@ -74,7 +75,8 @@ class Preparer:
             time.sleep(_POLL_S)
         for cells, encoded in self._encoded.items():
             for split, count in encoded.items():
-                self._say(f"{split}: {count} images encoded, once for all of {len(cells)} cells")
+                for_all = f", once for all of {len(cells)} cells" if len(cells) > 1 else ""
+                self._say(f"{split}: {num_text(count, 'image')} encoded{for_all}")
         return self._blocked
 
     def _jobs(self, groups: list[Group], runs_dir: Path) -> list[GroupJob]:

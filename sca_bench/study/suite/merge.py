@@ -11,6 +11,8 @@ from pydantic import BaseModel, ValidationError
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.settings import CellSettings, Kind, kind_of
 from sca_bench.settings.base import ByName, models_of
+from sca_bench.specs.readers import READERS
+from sca_bench.variants import get_variant
 
 Nested = dict[str, Any]
 Said = Mapping[str, Any] | BaseModel | None
@@ -107,13 +109,14 @@ def check_path(path: str, key: str, said: Said = None) -> None:
     Args:
         path: The path.
         key: The file's key (or the flag) that names it, for the error.
-        said: As for `holders_of`.
+        said: Settings that name a variant, as for `holders_of`.
 
     Raises:
-        InputError: It is none, and the nearest one is suggested.
+        InputError: It is none, and the nearest one is suggested; or the variant cannot be used.
     """
     if not holders_of(path, said):
         if said is not None:
+            get_variant(str(_part(said, "variant")))  # one that is missing is the fault
             raise not_its_own(path, key, said) or _unknown(path, key)
         raise _unknown(path, key)
 
@@ -309,8 +312,8 @@ def readable(
         if said is not None and (refused := not_its_own(path, prefix + path, said)):
             refused.where = source
             return refused
-        siblings = [p for p in known_paths() if p.rpartition(".")[0] == path.rpartition(".")[0]]
-        return InputError(source, prefix + path, "not a setting here", did_you_mean(path, siblings))
+        fix = did_you_mean(path, _siblings(path, said))
+        return InputError(source, prefix + path, "not a setting here", fix)
     if isinstance(received, Mapping) or message == str(received):
         return InputError(source, prefix + path, message)
     return InputError(source, prefix + path, f"{received!r} is wrong", message)
@@ -346,6 +349,17 @@ def in_words(detail: Mapping[str, Any]) -> str:
     if words is None:
         return str(detail["msg"]).removeprefix("Value error, ")
     return words.format(**{"received": detail.get("input"), **detail.get("ctx", {})})
+
+
+def _siblings(path: str, said: Said) -> list[str]:
+    """Return the settings that may stand beside a path: of a split, those of its own reader."""
+    parent = path.rpartition(".")[0]
+    node = get(said, parent) if isinstance(said, Mapping) else None
+    name = node.get("dataset") if isinstance(node, Mapping) else None
+    spec = READERS.all().get(name) if isinstance(name, str) else None
+    if spec is not None and not spec.fault:
+        return [f"{parent}.{field}" for field in spec.settings.model_fields]
+    return [known for known in known_paths() if known.rpartition(".")[0] == parent]
 
 
 def _origin_of(path: str, origin: Mapping[str, str]) -> str:

@@ -307,14 +307,14 @@ def _names(cells: Sequence[Point]) -> str:
     return "; ".join(names) + (f"; and {more} more" if more else "")
 
 
-def check_selector_key(key: str, entry: str) -> None:
+def check_selector_key(key: str, entry: str, known: Collection[str]) -> None:
     """Refuse a key of a claim that is neither a setting nor the last part of one.
 
     Args:
         key: The key.
         entry: The file's key that holds it, for the error.
+        known: Every setting.
     """
-    known = m.known_paths()
     if key not in (CELL, VARIANT) and not any(path.endswith(f".{key}") for path in known):
         m.check_path(key, entry)
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from sca_bench.errors import InputError, at, did_you_mean
 from sca_bench.study.suite import merge as m
 from sca_bench.study.suite.axes import check_apart, check_num_cells
-from sca_bench.study.suite.claims import parse_claim
+from sca_bench.study.suite.claims import VARIANT, parse_claim
 from sca_bench.study.suite.no_difference import idle_flags, idle_rules, join_equal
 from sca_bench.study.suite.profiles import (
     load_profile,
@@ -28,6 +28,7 @@ from sca_bench.study.suite.resolve import ResolvedCell, Resolver
 from sca_bench.study.suite.schema import ClaimEntry, Patch, SuiteFile
 from sca_bench.study.suite.sides import check_claims, check_selector_key, find, point_of
 from sca_bench.study.suite.yaml_values import fault_lines
+from sca_bench.variants import get_variant
 
 FIRST_OF_IMAGE = "first_of_image"
 """The subset that needs no file (`sca_bench.metrics.subsets`)."""
@@ -215,7 +216,22 @@ def read_spec(path: Path, model: type[_Spec], keys: str, other: Mapping[str, str
 
 
 def check_suite_keys(spec: SuiteFile) -> None:
-    """Check every key in the file, those of profiles that are not in use included."""
+    """Check every key in the file, those of profiles that are not in use included.
+
+    Raises:
+        InputError: One is no setting; or it may be one of a variant that is named and missing.
+    """
+    try:
+        _check_keys(spec)
+    except InputError:
+        named = [spec.base.get(VARIANT), *spec.axes.get(VARIANT, [])]
+        named += [cell.set.get(VARIANT) for cell in spec.cells]
+        for variant in dict.fromkeys(str(name) for name in named if name is not None):
+            get_variant(variant)
+        raise
+
+
+def _check_keys(spec: SuiteFile) -> None:
     m.check_keys(spec.base, "base.")
     for key in (k for rule in spec.unless for k in rule):
         m.check_path(key, f"unless.{key}")
@@ -230,11 +246,12 @@ def check_suite_keys(spec: SuiteFile) -> None:
 
 def _check_layer(layer: SuiteFile | Patch, prefix: str, one_at_a_time: bool) -> None:
     ids = [claim.id for claim in layer.claims or ()]
+    known = m.known_paths() if ids else ()
     for claim in layer.claims or ():
         parsed = parse_claim(claim.says, f"{prefix}claims.{claim.id}")
         for side in (parsed.left, parsed.right):
             for axis in side.where:
-                check_selector_key(axis, f"{prefix}claims.{claim.id}")
+                check_selector_key(axis, f"{prefix}claims.{claim.id}", known)
         if claim.margin is not None and parsed.comparator in (">", "<"):
             fix = "leave it out, or claim <= or >="
             raise InputError(None, f"{prefix}claims.{claim.id}.margin", "has no meaning here", fix)

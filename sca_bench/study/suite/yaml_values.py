@@ -9,6 +9,7 @@ Source: YAML 1.2.2, section 10.3 (core schema).
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ MOST_VALUES = 50_000
 """Keys and values that one file may hold, counted again wherever an alias repeats them."""
 MOST_LEVELS = 50
 """How deep mappings and lists may stand inside each other."""
+_KEPT_TREES = 256
+"""So many texts are not read again; those of a suite are its files and the values of its claims."""
 
 _SCIENTIFIC_BELOW = 1e-3  # learning rates read better as 1e-4 beside 5e-5
 _MOST_DIGITS = 400  # more than any number that a float or 64 bits can hold
@@ -109,8 +112,11 @@ def load_yaml(text: str, key: str = "") -> Any:
     return None if node is None else _Builder().value(node, key)
 
 
+@functools.lru_cache(_KEPT_TREES)
 def compose_yaml(text: str) -> yaml.Node | None:
     """Return the tree of nodes of a YAML text, which know their lines; None for an empty one.
+
+    A text is read once: a profile stands under many suites. Nobody changes a tree.
 
     Raises:
         yaml.YAMLError: It is not YAML.

@@ -58,6 +58,7 @@ def test_they_are_listed_and_explained_as_older(runs, capsys):
     assert "older revision" in shown.err
 
 
+@pytest.mark.usefixtures("figures")
 def test_they_are_reported_with_a_note(runs, tmp_path):
     out = tmp_path / "reports"
     words = ["report", "--runs-dir", str(runs), "--out", str(out), "--no-mlflow"]

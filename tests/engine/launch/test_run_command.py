@@ -89,7 +89,7 @@ def test_a_suite_runs_once_and_then_never_again(
 
     (runs / "mlflow.db").unlink()
     out = finish(process("track", "sync"))  # MLflow holds on to a file that is gone
-    assert "1 of 1 suites mirrored" in out
+    assert "1 of 1 suite mirrored" in out
     assert f"mlflow ui --backend-store-uri sqlite:///{runs}/mlflow.db\n" in out
     _, rebuilt = mlflow_runs(runs, "demo")
     assert {run.info.status for run in rebuilt} == {"FINISHED"}

@@ -51,4 +51,4 @@ def test_a_budget_stops_before_what_does_not_fit(suite_file, workers, tmp_path, 
     assert "0 runs finished" in out
     assert "run the same command again, with more of a --budget" in out
     assert main([*words, "--budget", "1h"]) == 0
-    assert "1 runs finished" in capfd.readouterr().out
+    assert "1 run finished" in capfd.readouterr().out

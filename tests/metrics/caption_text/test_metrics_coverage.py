@@ -61,6 +61,12 @@ def _pipeline(path, name="core_web_lg", vectors=VECTORS, rows=None, lang="en", r
     return path
 
 
+@pytest.fixture(scope="module")
+def lg(tmp_path_factory):
+    """A small pipeline in the place of en_core_web_lg; tests only read it."""
+    return _pipeline(tmp_path_factory.mktemp("pipeline") / "lg")
+
+
 @pytest.fixture
 def use(monkeypatch):
     monkeypatch.setattr(module, "_MIN_KEYS", len(VECTORS))
@@ -80,9 +86,9 @@ def _score(rows, metrics=NAMES):
         return scorer.score(rows, metrics)
 
 
-def test_the_papers_worked_example(tmp_path, use):
+def test_the_papers_worked_example(use, lg):
     """ref: button, mans, jacket; two of them said; mans is nearest to jacket (cos 1/2)."""
-    use(_pipeline(tmp_path / "lg"))
+    use(lg)
     rows = [_row(1, "a button on a jacket", "button on the mans jacket")]
     result = _score(rows)
     assert result.not_computed == {}
@@ -114,17 +120,16 @@ def test_the_papers_worked_example(tmp_path, use):
         ("dog", ("a the",), (0, 0), (0, 0)),
     ],
 )
-def test_by_hand(tmp_path, use, caption, references, exact, fuzzy):
-    use(_pipeline(tmp_path / "lg"))
+def test_by_hand(use, lg, caption, references, exact, fuzzy):
+    use(lg)
     values = _score([_row(1, caption, *references)]).values
     found = [values[name] for name in NAMES]
     assert found == pytest.approx([*exact, *fuzzy], abs=1e-6)
 
 
-def test_against_a_literal_implementation(tmp_path, use):
+def test_against_a_literal_implementation(use, lg):
     """One parse per text and spaCy's own token similarity, region by region."""
-    path = _pipeline(tmp_path / "lg")
-    use(path)
+    use(lg)
     words = [word for group in TAGS.values() for word in group]
     rng = np.random.default_rng(0)
 
@@ -134,7 +139,7 @@ def test_against_a_literal_implementation(tmp_path, use):
     rows = [
         _row(number, text(), *(text() for _ in range(rng.integers(1, 4)))) for number in range(120)
     ]
-    nlp = spacy.load(path)
+    nlp = spacy.load(lg)
     expected = {name: [] for name in NAMES}
     for row in rows:
         said, wanted = nlp(row.caption), nlp(" ".join(row.references))
@@ -157,8 +162,8 @@ def test_against_a_literal_implementation(tmp_path, use):
         assert len({round(value, 6) for value in expected[name]}) >= 4
 
 
-def test_the_signature_names_the_tagger_as_the_paper_does(tmp_path, use):
-    use(_pipeline(tmp_path / "lg"))
+def test_the_signature_names_the_tagger_as_the_paper_does(tmp_path, use, lg):
+    use(lg)
     rows = [_row(1, "a dog", "a dog runs")]
     published = {value.metric: value for value in read_published(find_published(tmp_path)).values}
     signatures = _score(rows).signatures
@@ -225,8 +230,8 @@ def test_without_spacy(monkeypatch):
     assert result.not_computed == dict.fromkeys(NAMES, expected)
 
 
-def test_a_broken_spacy_is_a_reason(tmp_path, use, monkeypatch):
-    use(_pipeline(tmp_path / "lg"))
+def test_a_broken_spacy_is_a_reason(use, lg, monkeypatch):
+    use(lg)
 
     def broken(name):
         raise ImportError("undefined symbol")
@@ -244,8 +249,8 @@ def test_without_the_papers_pipeline(monkeypatch):
         module.coverage([_row(1, "a dog", "a dog")], Context("noun_recall"))
 
 
-def test_texts_are_parsed_once(tmp_path, use, monkeypatch):
-    use(_pipeline(tmp_path / "lg"))
+def test_texts_are_parsed_once(use, lg, monkeypatch):
+    use(lg)
     seen = []
     real = spacy.language.Language.pipe
 

@@ -208,6 +208,7 @@ def test_axis_whiskers_take_intervals_where_given(runs: Runs) -> None:
         drawn(draw_axis_plot(plot))
 
 
+@pytest.mark.usefixtures("every_kind")
 def test_pictures_are_written_in_every_kind_and_old_ones_go(runs: Runs, tmp_path: Path) -> None:
     data = collect(*runs)
     samples = Samples(data)
@@ -228,6 +229,7 @@ def test_pictures_are_written_in_every_kind_and_old_ones_go(runs: Runs, tmp_path
     assert "rarest word" in pictures[4].caption
 
 
+@pytest.mark.usefixtures("every_kind")
 def test_files_hold_no_date(tmp_path: Path) -> None:
     with figure_style():
         figure = drawn(draw_forest_plot(Forest((ForestRow("a", 1.0),), "x")))

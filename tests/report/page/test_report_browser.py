@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from browser import BINARY, NAMES, Browser, browser
-from report_fake_runs import axis_manifest, build
+from report_fake_runs import axis_manifest, build, png_alone
 
 from sca_bench.report import write_reports
 
@@ -28,7 +28,9 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("browser")
     store, _ = build(root / "runs")
     build(root / "runs", axis_manifest({"variant": ["sca", "sca_roi_align"]}))
-    write_reports(store, None, root / "reports")
+    with pytest.MonkeyPatch.context() as patch:
+        png_alone(patch)
+        write_reports(store, None, root / "reports")
     return root / "reports"
 
 

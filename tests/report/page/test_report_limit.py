@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
-from report_fake_runs import NUM_IMAGES, axis_manifest, build
+from report_fake_runs import NUM_IMAGES, axis_manifest, build, png_alone
 
 from sca_bench.cli import main
 from sca_bench.errors import InputError
@@ -34,7 +34,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def suites(photos: Path) -> list[SuiteReport]:
     store = Store(photos / "runs")
-    return [write_suite(store, suite, photos / "out", 8.0) for suite in store.manifests()]
+    with pytest.MonkeyPatch.context() as patch:
+        png_alone(patch)
+        return [write_suite(store, suite, photos / "out", 8.0) for suite in store.manifests()]
 
 
 @pytest.fixture
@@ -89,6 +91,7 @@ def test_what_is_left_out_is_named(suite: SuiteReport) -> None:
     assert "no plot is shown (they are files beside this page)" in said[1]
 
 
+@pytest.mark.usefixtures("figures")
 def test_a_limit_below_the_tables_is_one_line(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -133,6 +133,7 @@ def test_a_suite_whose_report_is_not_there_has_no_link(tmp_path: Path) -> None:
     assert "- Report: not written" in text
 
 
+@pytest.mark.usefixtures("every_kind")
 def test_the_same_records_give_the_same_bytes(written: Path, tmp_path: Path) -> None:
     write_reports(two_suites(tmp_path), None, tmp_path / "out")
     files = sorted(p.relative_to(written) for p in written.rglob("*.*") if p.is_file())

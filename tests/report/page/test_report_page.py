@@ -16,6 +16,7 @@ from sca_bench.study.runs.store import Store
 Runs = tuple[Store, SuiteManifest]
 
 
+@pytest.mark.usefixtures("every_kind")
 def test_same_records_give_the_same_bytes(whole_report: Path, tmp_path: Path) -> None:
     store, suite = build(tmp_path / "elsewhere")
     again = write_report(store, suite, tmp_path / "reports")
