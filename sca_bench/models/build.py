@@ -11,7 +11,7 @@ from torch import nn
 
 from sca_bench.errors import InputError
 from sca_bench.models.designs.parts import Design
-from sca_bench.models.sam.image_encoder import ImageEncoder, put_in_encoder
+from sca_bench.models.sam.image_encoder import put_in_encoder
 from sca_bench.models.sam.region_encoder import RegionEncoder
 from sca_bench.models.sam.sam import Sam, build_sam
 from sca_bench.models.sca import TASKS, ScaCaptioner, check_selection
@@ -86,10 +86,10 @@ def load_sam_parts(settings: CellSettings) -> SamParts:
     Raises:
         InputError: Weights cannot be read or do not fit.
     """
-    given, spec = settings.sam, in_sam(settings.encoder.type)
-    encoder: ImageEncoder | None = None
+    given, dims = settings.sam, sam_dims(settings.sam.size)
+    spec, encoder = in_sam(settings.encoder.type), None
     if spec.build:
-        dims, seed = sam_dims(given.size), given.random_seed
+        seed = given.random_seed
         encoder = put_in_encoder(spec, settings.encoder, dims, random_seed=seed)
     sam = build_sam(
         given.size,
