@@ -33,6 +33,7 @@ SLOW = {
     "weights_dir": "reads weights of full size",
     "finished": "runs a suite on real photos",
     "figures": "has every figure of a report drawn",
+    "site": "builds the pages of docs/",
     "rendering": "renders the thousand scenes of the profile tiny",
     "sweep_of": "makes studies of Optuna in data bases",
     "corpora": "scores hundreds of corpora twice, once with the field's own code",

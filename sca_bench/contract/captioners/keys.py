@@ -76,9 +76,7 @@ class KeyContract(CellContract):
         for changed in self._left(settings, silent, before):
             self._alike(settings, changed, before)
 
-    def _left(
-        self, settings: CellSettings, silent: list[Changed], before: _Seen
-    ) -> list[Changed]:
+    def _left(self, settings: CellSettings, silent: list[Changed], before: _Seen) -> list[Changed]:
         """Try all at once that fit together; return what has to be tried one by one."""
         together, tried = settings, []
         for changed in silent:
