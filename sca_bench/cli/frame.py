@@ -113,7 +113,7 @@ def _unknown(
     return InputError(where, flag, "no such flag", fix)
 
 
-def _filled_in(parser: Parser, options: argparse.Namespace, left: Sequence[str]) -> Sequence[str]:
+def _filled_in(parser: Parser, options: argparse.Namespace, left: list[str]) -> list[str]:
     """Give words behind flags to the words that may be left out, which argparse takes for left out.
 
     Returns:
@@ -126,7 +126,7 @@ def _filled_in(parser: Parser, options: argparse.Namespace, left: Sequence[str])
     if getattr(options, place.dest) not in (place.default, []):
         return left
     if place.nargs == "*":
-        setattr(options, place.dest, list(left))
+        setattr(options, place.dest, left)
         return []
     setattr(options, place.dest, left[0])
     return left[1:]

@@ -10,9 +10,7 @@ def test_a_table_has_scores_times_100_and_their_signatures(tmp_path, capsys):
     file = tmp_path / "predictions.jsonl"
     file.write_text(
         "".join(
-            json.dumps(
-                {"region_id": r, "image_id": r, "caption": said, "references": [reference]}
-            )
+            json.dumps({"region_id": r, "image_id": r, "caption": said, "references": [reference]})
             + "\n"
             for r, said, reference in rows
         )
