@@ -35,7 +35,7 @@ class _Kind:
 
     def holds(self, value: object) -> bool:
         """Say whether a value is a spec of this kind; nothing is imported to tell."""
-        return f"{type(value).__module__}:{type(value).__qualname__}" == self.spec
+        return any(f"{k.__module__}:{k.__qualname__}" == self.spec for k in type(value).__mro__)
 
     def registered(self) -> Registry[Any]:
         """Return where they are registered."""

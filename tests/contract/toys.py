@@ -358,6 +358,15 @@ BREAKS = [
     ),
     (
         "captioner",
+        "its trainable state holds a copy of what is frozen",
+        (
+            "in self.trained().items()}",
+            "in self.named_parameters()} | {'eyes': self.eyes.weight + 0}",
+        ),
+        "trainable_state_holds_nothing_frozen",
+    ),
+    (
+        "captioner",
         "it loads foreign tensors silently",
         ("state.keys() != own.keys()", "own.keys() - state.keys()"),
         "tensors_that_do_not_fit_are_refused",

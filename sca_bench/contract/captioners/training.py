@@ -97,16 +97,18 @@ class TrainingContract(CellContract):
         expect(not moved, rule, f"{some(moved)} moved", fix)
 
     def test_trainable_state_holds_nothing_frozen(self) -> None:
-        """`trainable_state` has as many numbers as are trained."""
+        """`trainable_state` has what is trained, and perhaps buffers: no more than these."""
         captioner = self._learner()
-        params = {p.data_ptr(): p for p in captioner.parameters()}
-        frozen = [
-            name
-            for name, tensor in captioner.trainable_state().items()
-            if (known := params.get(tensor.data_ptr())) is not None and not known.requires_grad
-        ]
-        fix = "leave it out: a run keeps what it trained, and frozen weights are loaded again"
-        expect(not frozen, "trained tensors only", f"{some(frozen)} of frozen parameters", fix)
+        state = captioner.trainable_state()
+        places = {p.data_ptr(): p.requires_grad for p in captioner.parameters()}
+        frozen = [name for name, one in state.items() if places.get(one.data_ptr()) is False]
+        learning = [p for p in captioner.parameters() if p.requires_grad]
+        most = sum(one.numel() for one in (*learning, *captioner.buffers()))
+        found = sum(one.numel() for one in state.values())
+        rule = f"trained tensors only: at most {most} numbers"
+        got = f"{some(frozen)} of frozen parameters" if frozen else f"{found} numbers"
+        fix = "leave frozen tensors out: a run keeps what it trained, and loads the others again"
+        expect(not frozen and found <= most, rule, got, fix)
 
     def test_save_and_load_give_the_same_captioner(self) -> None:
         """What `trainable_state` of one gives, `load_trainable_state` of another puts back."""
