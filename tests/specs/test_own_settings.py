@@ -154,7 +154,7 @@ def test_a_typo_is_answered_with_the_nearest_name(installed, suite):
     expected = "base.options.widht: wide has no such setting; did you mean options.width?"
     assert fault(wrong) == expected
     assert "options.width: 'a' is wrong" in fault(suite(axes={"options.width": ["a", 3]}))
-    assert "greater than or equal to 1" in fault(suite(axes={"options.width": [0, 3]}))
+    assert "0 is wrong; expected 1 or more" in fault(suite(axes={"options.width": [0, 3]}))
     with pytest.raises(InputError, match=r"^--set: options.width: 0 is wrong"):
         load_suite(suite(axes={}), overrides=["options.width=0"])
 
