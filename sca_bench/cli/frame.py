@@ -113,7 +113,7 @@ def _unknown(
     return InputError(where, flag, "no such flag", fix)
 
 
-def _filled_in(parser: Parser, options: argparse.Namespace, left: Sequence[str]) -> Sequence[str]:
+def _filled_in(parser: Parser, options: argparse.Namespace, left: list[str]) -> list[str]:
     """Give words behind flags to the words that may be left out, which argparse takes for left out.
 
     Returns:
