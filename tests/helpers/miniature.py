@@ -317,11 +317,15 @@ def all_changes():
 
 
 def unnamed_settings():
-    """Return the settings of a cell for which `CHANGES` has no entry; those of readers apart."""
+    """Return the settings of a cell for which `CHANGES` has no entry; those of readers apart.
+
+    Nothing of this package has `options`.
+    """
     known = known_paths()
     leaves = {path for path in known if not any(p.startswith(f"{path}.") for p in known)}
     apart = ("data.train.", "data.val.", "data.test.", "pretraining.")
     named = CHANGES.keys() | {f"runtime.{name}" for name in (*THREADS_AND_PLACES, "compile")}
+    named |= {"options", "encoder.options"}
     return sorted(path for path in leaves - named if not path.startswith(apart))
 
 
