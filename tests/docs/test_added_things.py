@@ -86,8 +86,7 @@ def test_an_example_runs_from_its_suite_to_its_scores(
     assert "failed" not in tested
     (suite,) = (name for name in names if name.endswith(".yaml"))
     small = [word for key, value in few.items() for word in ("--set", f"{key}={value}")]
-    if kind != "plot":
-        small += ["--seeds", "0"]
+    small += ["--seeds", "0,1" if kind == "plot" else "0"]
     commands.run_here("run", suite, *small, "--no-mlflow", cwd=tmp_path)
     records = list(Store(tmp_path / "runs").records())
     assert len(records) >= 2
