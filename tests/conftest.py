@@ -49,7 +49,7 @@ SLOW_CALLS = {
     "write_pictures": "draws every figure of a report",
     "subprocess": "starts processes",
 }
-"""Function, or module -> why a test is slow that uses it, itself or through fixtures and helpers."""
+"""Function or module -> why a test is slow that uses it, itself or through fixtures or helpers."""
 
 SLOWEST = (
     "test_suites.py",
