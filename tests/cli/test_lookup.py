@@ -74,7 +74,9 @@ def test_a_type_is_in_words(path, kind):
 
 def test_a_split_names_the_data_sets_that_it_may_be_of():
     assert "`dataset` is one of scenes, visual_genome" in facts_of("data.train", "tiny")["type"]
-    assert facts_of("data.train.dataset", "tiny")["type"].startswith("one of scenes, visual_genome")
+    named = facts_of("data.train.dataset", "tiny")["type"]
+    assert named.startswith("one of scenes, visual_genome")
+    assert named.count("objects365") == 1
 
 
 def test_the_default_is_the_profiles(say):
@@ -115,6 +117,8 @@ def test_list_settings_is_grouped_and_takes_a_beginning(say):
         (["describe", "zzzzzz"], "more; see `list settings` or `list metrics`"),
         (["describe", "train", "--profile", "tinny"], "--profile: profile: 'tinny'; did you mean"),
         (["list", "settings", "trian"], "no setting begins so; did you mean train?"),
+        (["list", "plots", "--profile", "x"], "--profile: plots depend on none; list settings tak"),
+        (["describe", "CIDER_D"], "did you mean cider_d?"),
         (["list", "metrics", "--suite", "x"], "--suite: metrics have none; list runs takes it"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),

@@ -128,7 +128,8 @@ def _type_of(places: list[Place], kind: Kind) -> str:
     types_ = list(dict.fromkeys(type_text(place.info, kind) for place in places))
     tags = [typing.get_args(place.info.annotation) for place in places if place.field == "dataset"]
     if len(tags) > 1:
-        return f"one of {', '.join(str(name) for names in tags for name in names)}"
+        names = dict.fromkeys(str(name) for names in tags for name in names)
+        return f"one of {', '.join(names)}"
     return " or ".join(types_)
 
 
