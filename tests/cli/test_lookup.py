@@ -213,5 +213,24 @@ def test_runs_are_chosen_by_suite_status_and_name(store, say, capsys):
     assert "'dept' was not run in runs; did you mean depth?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        (
+            {"train": {"steps": 250}},
+            "settings.data: is no setting of today's code (Field required)",
+        ),
+        ({"encoder": {"type": "gone"}}, "settings.encoder.type: 'gone' cannot be used here (known"),
+    ],
+)
+def test_a_run_of_what_is_not_installed_any_more_is_one_line(store, settings, line, capsys):
+    (run,) = (r for r in store.records() if r.cell_id.startswith("0007"))
+    data = {"data": {name: {"dataset": "scenes"} for name in ("train", "val", "test")}}
+    full = settings if "train" in settings else data | settings
+    store.save(run.model_copy(update={"settings": full}))
+    assert main(["explain", "depth/num_layers=7"]) == 2
+    assert f"0007abcd0007: {line}" in capsys.readouterr().err
+
+
 def test_an_empty_folder_says_so(say):
     assert "no run is in nowhere; begin with" in say("list", "runs", "--runs-dir", "nowhere")

@@ -464,6 +464,12 @@ BREAKS = [
     ),
     (
         "reader",
+        "it reads a file whose content is in no key",
+        ('of_kind("path")', 'of_kind("label")'),
+        "it_reads_only_what_its_settings_name",
+    ),
+    (
+        "reader",
         "it reads a file that no setting names",
         (
             "images, regions = {}, []",

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.output import text_console, text_table
 
 if TYPE_CHECKING:
@@ -152,4 +152,5 @@ def _key_values(record: RunRecord) -> dict[str, Any]:
 
     if age := age_of(record):
         print(f"{record.cell_id}: {OLDER}: {age}", file=sys.stderr)
-    return identity_of(record).key_values
+    with at(record.cell_id):
+        return identity_of(record).key_values
