@@ -128,8 +128,8 @@ def _type_of(places: list[Place], kind: Kind) -> str:
     types_ = list(dict.fromkeys(type_text(place.info, kind) for place in places))
     tags = [typing.get_args(place.info.annotation) for place in places if place.field == "dataset"]
     if len(tags) > 1:
-        names = dict.fromkeys(str(name) for names in tags for name in names)
-        return f"one of {', '.join(names)}"
+        each = dict.fromkeys(str(name) for names in tags for name in names)
+        return f"one of {', '.join(each)}"
     return " or ".join(types_)
 
 
