@@ -527,6 +527,12 @@ BREAKS = [
     ),
     (
         "plot",
+        "it writes a file",
+        ("    return figure", "    figure.savefig('own.png')\n    return figure"),
+        "it_writes_nothing",
+    ),
+    (
+        "plot",
         "it draws itself",
         ("    return figure", "    return axes"),
         "it_is_drawn",
