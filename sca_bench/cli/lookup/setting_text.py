@@ -156,7 +156,7 @@ def _by_name(mark: ByName) -> str:
     names = ", ".join(mark.models())
     if not mark.beside:
         return f"a section whose `{mark.tag}` is one of {names}"
-    return f"a section that depends on `{mark.tag}`" + (f": {names} have one" if names else "")
+    return f"a section that depends on `{mark.tag}`" + (f", for {names}" if names else "")
 
 
 def _type(annotation: Any, limits: str, kind: Kind) -> str:
