@@ -96,8 +96,10 @@ def near_name(word: str, known: Iterable[str]) -> str:
     """Return the known name that is nearest to a word; empty if none is near."""
     import difflib  # only where something is wrong: every command imports this module
 
-    near = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.6)
-    return near[0] if near else ""
+    names = sorted(known)
+    same = (name for name in names if name.lower() == word.lower())
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    return next(same, near[0] if near else "")
 
 
 _MOST_NAMES = 8
@@ -115,7 +117,7 @@ def did_you_mean(word: str, known: Iterable[str], see: str = "") -> str:
     Returns:
         A list of more than eight names is cut to the eight nearest, and says where the rest is.
     """
-    names = sorted(known)
+    names = sorted(set(known))
     near = near_name(word, names)
     if near:
         return f"did you mean {near}?"

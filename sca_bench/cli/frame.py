@@ -52,9 +52,12 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
     def _wrong_choice(self, what: str, word: str) -> str:
-        names = {
-            name for a in self._actions if a.choices for name in cast(Iterable[str], a.choices)
-        }
+        asked = (
+            action.choices
+            for action in self._actions
+            if action.choices and what in ("/".join(action.option_strings), action.metavar)
+        )
+        names = {name for choices in asked for name in cast(Iterable[str], choices)}
         near = near_name(word, names)
         hint = f"did you mean {near}?" if near else f"known: {', '.join(sorted(names))}"
         return f"{what}: {word!r} is unknown; {hint}"

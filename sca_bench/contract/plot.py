@@ -10,6 +10,7 @@ It is drawn of a made-up suite (three depths, a control, two seeds), and of one 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 from pathlib import Path
@@ -106,13 +107,15 @@ class PlotContract(SpecContract):
         expect(pyplot.get_fignums() == before, rule, "one is left", fix)
 
     def test_it_writes_nothing(self) -> None:
-        """The report writes its figures; the runs folder is read only."""
-        suite = self.suite()
+        """The report writes its figures; the runs folder and the working directory stay alone."""
+        suite, here = self.suite(), self.folder / "here"
+        here.mkdir()
         before = _files(self.folder)
-        for shown in self._shown(suite):
-            self._drawn(shown)
+        with contextlib.chdir(here):
+            for shown in self._shown(suite):
+                self._drawn(shown)
         changed = sorted(name for name, _ in before ^ _files(self.folder))
-        rule, fix = "a runs folder that is as it was", "return the figure; the report writes it"
+        rule, fix = "folders that are as they were", "return the figure; the report writes it"
         expect(not changed, rule, f"written: {', '.join(changed[:3])}", fix)
 
     def _shown(self, suite: PlottedSuite) -> list[Shown]:

@@ -166,6 +166,10 @@ class ReaderContract(SpecContract):
     def test_it_reads_only_what_its_settings_name(self) -> None:
         """Files that no `path` setting names are in no key, so that nothing may depend on them."""
         split = self.split()
+        fix = 'have a setting of_kind("path") for every file or folder that is read'
+        for name, kind, value in items_of(split):
+            if kind != "path" and isinstance(value, str) and str(self.folder) in value:
+                raise Broken(f'{name}: of_kind("path"), since it names a file', f"{kind!r}", fix)
         made = tempfile.TemporaryDirectory(prefix="sca_bench_copied_")  # its folder may be an input
         elsewhere = Path(self._stack.enter_context(made))
         moved: dict[str, str] = {}
@@ -178,7 +182,6 @@ class ReaderContract(SpecContract):
             skip("it reads no files")
         before = self._load(split)
         rule = "the same regions from the files alone that its settings name"
-        fix = 'have a setting of_kind("path") for every file or folder that is read'
         try:
             after: RegionSet = self.spec.load()(split.model_copy(update=moved))
             for image_id in list(after.images)[:_MOST_IMAGES]:

@@ -116,6 +116,6 @@ def foreign_path(name: str) -> str:
         what, last = "a path of one machine", name
     else:
         return ""
-    parts = [part for part in last.split("/") if part and not part.endswith(":")]
+    parts = [part for part in last.split("/") if part and part != "~" and not part.endswith(":")]
     relative = "/".join(parts[-2:]) or "FOLDER/FILE"
     return f"is {what}; write it relative to its folder, with /, such as {relative!r}"

@@ -35,6 +35,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 Kind = Literal["result", "cost", "path", "label"]
+UNKNOWN_NAME = "unknown_name"
+"""Type of the fault of a name that no registry has."""
 
 
 def of_kind(kind: Kind, default: Any = ..., *, since: str = "", **limits: Any) -> Any:
@@ -183,7 +185,7 @@ class ByName:
             name = given[self.tag]
             model = self.models().get(name) if isinstance(name, str) else None
             if model is None:
-                raise _fault("unknown_name", self.tag, self.why_none(name), given)
+                raise _fault(UNKNOWN_NAME, self.tag, self.why_none(name), given)
             return model.model_validate(given)
 
         return core_schema.with_info_plain_validator_function(read)

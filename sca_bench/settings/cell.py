@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from sca_bench.errors import InputError
-from sca_bench.settings.base import ByName, Settings, of_kind
+from sca_bench.settings.base import UNKNOWN_NAME, ByName, Settings, of_kind
 from sca_bench.settings.data import (
     AugmentationSettings,
     DataSettings,
@@ -35,7 +35,7 @@ def _registered(name: str, named: Callable[[str], EncoderSpec]) -> EncoderSpec:
     except InputError as error:
         said = error.problem.removeprefix(f"{name!r} ").removeprefix("is not registered")
         text = "; ".join(filter(None, (said, error.fix)))
-        raise PydanticCustomError("unknown_name", "{text}", {"text": text}) from None
+        raise PydanticCustomError(UNKNOWN_NAME, "{text}", {"text": text}) from None
 
 
 class SamSettings(Settings):
@@ -343,6 +343,26 @@ class CellSettings(Settings):
     runtime: RuntimeSettings = of_kind("cost", RuntimeSettings())
     note: str = of_kind("label", "")
     """A remark for people."""
+
+    @classmethod
+    def stored(cls, settings: dict[str, Any]) -> CellSettings:
+        """Return the settings that a file (a record, a job) holds.
+
+        Raises:
+            InputError: They are none of today's code: one is unknown, or what it names is not
+                installed any more.
+        """
+        try:
+            return cls.model_validate(settings)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(["settings", *map(str, first["loc"])])
+            if first["type"] == UNKNOWN_NAME:
+                problem = f"{first['input']!r} cannot be used here ({first['msg']})"
+                fix = "install or repair the package that adds it"
+                raise InputError(None, key, problem, fix) from None
+            problem = f"is no setting of today's code ({first['msg']})"
+            raise InputError(None, key, problem) from None
 
     @model_validator(mode="after")
     def _split_is_there(self) -> CellSettings:

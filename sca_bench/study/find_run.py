@@ -79,6 +79,10 @@ def find_runs(store: Store, text: str, what: str = "run") -> tuple[Store, list[R
     """
     folder = Path(text)
     if (folder / "record.json").exists():
+        folder = folder if _is_in_runs(folder) else folder.resolve()
+        if not _is_in_runs(folder):
+            problem = "is a run's folder, but lies in no runs folder"
+            raise InputError(text, "", problem, "put it back as RUNS/cells/ID/seed-N")
         store = Store(folder.parent.parent.parent)
         text = f"{folder.parent.name}/{folder.name.removeprefix('seed-')}"
     records = list(store.records())
@@ -101,6 +105,10 @@ def find_runs(store: Store, text: str, what: str = "run") -> tuple[Store, list[R
             raise InputError(store.root, text, f"no run of it has seed {seed}", fix)
         raise InputError(store.root, text, "is in a suite, but was never run", "run the suite")
     raise InputError(store.root, text, f"no such {what}", _nearest(store, text, records))
+
+
+def _is_in_runs(folder: Path) -> bool:
+    return folder.parent.parent.name == "cells"
 
 
 def _named(store: Store, text: str) -> list[CellName]:

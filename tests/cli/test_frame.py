@@ -50,6 +50,10 @@ def test_the_help_of_an_action_shows_its_own_flags_alone(capsys):
         (["lst"], "COMMAND: 'lst' is unknown; did you mean list?"),
         (["list", "variant"], "WHAT: 'variant' is unknown; did you mean variants?"),
         (["weights", "train"], "ACTION: 'train' is unknown; did you mean train-lm?"),
+        (
+            ["list", "zzz"],
+            "known: datasets, designs, encoders, metrics, plots, profiles, runs, set",
+        ),
         (["list", "runs", "--status", "don"], "--status: 'don' is unknown; did you mean done?"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),

@@ -58,6 +58,17 @@ def test_nothing_is_overwritten(tmp_path, capsys):
     assert (tmp_path / "mine.yaml").read_text() == "mine"
 
 
+@pytest.mark.parametrize(("kind", "name"), [("metric", "class"), ("suite", "true"), ("plot", "on")])
+def test_a_word_of_a_language_is_no_name(kind, name, capsys):
+    assert main(["init", kind, name]) == 2
+    assert f"init {kind}: {name}: means something in " in capsys.readouterr().err
+
+
+def test_the_commands_that_follow_can_be_pasted(capsys):
+    assert main(["init", "suite", "mine", "--out", "my suites"]) == 0
+    assert "plan 'my suites/mine.yaml'" in capsys.readouterr().out
+
+
 def test_a_name_that_cannot_be_one_is_refused(capsys):
     assert main(["init", "suite", "my suite"]) == 2
     assert "cannot be a name; use small letters, digits and _" in capsys.readouterr().err

@@ -74,7 +74,9 @@ def test_a_type_is_in_words(path, kind):
 
 def test_a_split_names_the_data_sets_that_it_may_be_of():
     assert "`dataset` is one of scenes, visual_genome" in facts_of("data.train", "tiny")["type"]
-    assert facts_of("data.train.dataset", "tiny")["type"].startswith("one of scenes, visual_genome")
+    named = facts_of("data.train.dataset", "tiny")["type"]
+    assert named.startswith("one of scenes, visual_genome")
+    assert named.count("objects365") == 1
 
 
 def test_the_default_is_the_profiles(say):
@@ -115,6 +117,8 @@ def test_list_settings_is_grouped_and_takes_a_beginning(say):
         (["describe", "zzzzzz"], "more; see `list settings` or `list metrics`"),
         (["describe", "train", "--profile", "tinny"], "--profile: profile: 'tinny'; did you mean"),
         (["list", "settings", "trian"], "no setting begins so; did you mean train?"),
+        (["list", "plots", "--profile", "x"], "--profile: plots depend on none; list settings tak"),
+        (["describe", "CIDER_D"], "did you mean cider_d?"),
         (["list", "metrics", "--suite", "x"], "--suite: metrics have none; list runs takes it"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
@@ -207,6 +211,25 @@ def test_runs_are_chosen_by_suite_status_and_name(store, say, capsys):
     assert "none of 122 runs" in say("list", "runs", "--status", "killed")
     assert main(["list", "runs", "--suite", "dept"]) == 2
     assert "'dept' was not run in runs; did you mean depth?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        (
+            {"train": {"steps": 250}},
+            "settings.data: is no setting of today's code (Field required)",
+        ),
+        ({"encoder": {"type": "gone"}}, "settings.encoder.type: 'gone' cannot be used here (known"),
+    ],
+)
+def test_a_run_of_what_is_not_installed_any_more_is_one_line(store, settings, line, capsys):
+    (run,) = (r for r in store.records() if r.cell_id.startswith("0007"))
+    data = {"data": {name: {"dataset": "scenes"} for name in ("train", "val", "test")}}
+    full = settings if "train" in settings else data | settings
+    store.save(run.model_copy(update={"settings": full}))
+    assert main(["explain", "depth/num_layers=7"]) == 2
+    assert f"0007abcd0007: {line}" in capsys.readouterr().err
 
 
 def test_an_empty_folder_says_so(say):

@@ -521,6 +521,12 @@ BREAKS = [
     ),
     (
         "reader",
+        "it reads a file whose content is in no key",
+        ('of_kind("path")', 'of_kind("label")'),
+        "it_reads_only_what_its_settings_name",
+    ),
+    (
+        "reader",
         "it reads a file that no setting names",
         (
             "images, regions = {}, []",
@@ -575,6 +581,12 @@ BREAKS = [
             'suite.cells[: int(suite.frame["value"].mean())]',
         ),
         "it_is_drawn_without_runs",
+    ),
+    (
+        "plot",
+        "it writes a file",
+        ("    return figure", "    figure.savefig('own.png')\n    return figure"),
+        "it_writes_nothing",
     ),
     (
         "plot",

@@ -74,6 +74,7 @@ def test_plain_values_of_any_kind_are_looked_through():
         ("file:///data/coco/a.jpg", "a URL", "coco/a.jpg"),
         ("/home/me/coco/a.jpg", "a path of one machine", "coco/a.jpg"),
         ("~/coco/a.jpg", "a path of one machine", "coco/a.jpg"),
+        ("~/a.jpg", "a path of one machine", "a.jpg"),
     ],
 )
 def test_names_of_other_systems_are_explained(name, what, relative):

@@ -61,6 +61,15 @@ def test_every_name_of_a_run_is_accepted(store, text, cell, seeds):
     assert [r.seed for r in found] == seeds
 
 
+def test_the_folder_of_a_run_outside_of_a_runs_folder_is_refused(store, tmp_path, monkeypatch):
+    alone = store.run_dir("aaa111", 1).rename(tmp_path / "seed-1")
+    with pytest.raises(InputError, match=r"seed-1: is a run's folder, but lies in no runs folder"):
+        find_runs(store, str(alone))
+    monkeypatch.chdir(store.run_dir("aaa111", 0))
+    _, records = find_runs(Store(tmp_path / "elsewhere"), ".")
+    assert [r.seed for r in records] == [0]
+
+
 def test_the_folder_of_a_run_is_accepted_wherever_it_lies(store, tmp_path):
     folder = store.run_dir("aaa111", 1)
     found, records = find_runs(Store(tmp_path / "elsewhere"), str(folder))

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from sca_bench.cli.frame import CALL, Actions
@@ -14,6 +15,9 @@ from sca_bench.errors import InputError
 
 if TYPE_CHECKING:
     from sca_bench.cli.frame import Commands
+
+
+_OTHER_NAME = "give it another one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +96,11 @@ def add_parser(commands: Commands) -> None:
 def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Write the files of a kind and say what to do next."""
     kind, name, out = options.action, options.name, Path(options.out)
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        fix = "use small letters, digits and _, a letter first"
-        raise InputError(f"init {kind}", name, "cannot be a name", fix)
+    _check_word(kind, name)
     if kind == "suite":
         file = out / f"{name}.yaml"
-        _write({file: _filled("suite.yaml", MY_NAME=name, MY_FILE=str(file))})
-        print(f"next: {CALL} plan {file}")
+        _write({file: _filled("suite.yaml", MY_NAME=name, MY_FILE=quote(str(file)))})
+        print(f"next: {CALL} plan {quote(str(file))}")
         return 0
     package = PACKAGES[kind]
     _check_free(kind, name, package)
@@ -117,12 +119,26 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
             folder / f"test_{name}.py": _filled("test.txt", **values),
         }
     )
-    print(f"next: pip install -e {folder}")
-    print(f"      {CALL} test {folder / f'{name}.py'}")
+    print(f"next: pip install -e {quote(str(folder))}")
+    print(f"      {CALL} test {quote(str(folder / f'{name}.py'))}")
     print(f"      {CALL} describe {name}")
     if package.use:
         print(f"      in a suite: {package.use.replace('MY_NAME', name)}")
     return 0
+
+
+def _check_word(kind: str, name: str) -> None:
+    """Refuse what is no name in Python, or no text in YAML."""
+    import keyword
+
+    import yaml
+
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        fix = "use small letters, digits and _, a letter first"
+        raise InputError(f"init {kind}", name, "cannot be a name", fix)
+    language = "Python" if keyword.iskeyword(name) else "YAML"
+    if language == "Python" or not isinstance(yaml.safe_load(name), str):
+        raise InputError(f"init {kind}", name, f"means something in {language}", _OTHER_NAME)
 
 
 def _check_free(kind: str, name: str, package: Package) -> None:
@@ -131,7 +147,7 @@ def _check_free(kind: str, name: str, package: Package) -> None:
 
     from sca_bench.cli.lookup.kinds import specs_of
 
-    fix = "give it another one"
+    fix = _OTHER_NAME
     if name in specs_of(package.kinds):
         raise InputError(f"init {kind}", name, f"is the name of one of the {package.kinds}", fix)
     if find_spec(name) is not None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, at
 from sca_bench.output import text_console, text_table
 
 if TYPE_CHECKING:
@@ -49,9 +49,7 @@ def add_parsers(commands: Commands, common: Parser) -> None:
     )
     lists.add_argument("--suite", metavar="NAME", help="runs: only those of a suite")
     lists.add_argument("--status", choices=_STATUS, help="runs: only those that ended so")
-    lists.add_argument(
-        "--profile", default="tiny", metavar="NAME", help="settings: whose defaults to show (tiny)"
-    )
+    lists.add_argument("--profile", metavar="NAME", help="settings: whose defaults to show (tiny)")
     lists.set_defaults(execute=list_command)
 
     describe = commands.add_parser(
@@ -94,6 +92,9 @@ def list_command(options: argparse.Namespace, words: Sequence[str]) -> int:
         for flag, value in (("--suite", options.suite), ("--status", options.status)):
             if value is not None:
                 raise InputError("list", flag, f"{options.what} have none", "list runs takes it")
+    if options.profile is not None and options.what != "settings":
+        fix = "list settings takes it"
+        raise InputError("list", "--profile", f"{options.what} depend on none", fix)
     if options.what == "runs":
         from sca_bench.cli.lookup.run_table import print_runs
 
@@ -102,7 +103,7 @@ def list_command(options: argparse.Namespace, words: Sequence[str]) -> int:
     elif options.what == "settings":
         from sca_bench.cli.lookup.setting_text import print_settings
 
-        print_settings(text_console(), options.prefix, options.profile)
+        print_settings(text_console(), options.prefix, options.profile or "tiny")
     else:
         from sca_bench.cli.lookup.tables import print_table
 
@@ -151,4 +152,5 @@ def _key_values(record: RunRecord) -> dict[str, Any]:
 
     if age := age_of(record):
         print(f"{record.cell_id}: {OLDER}: {age}", file=sys.stderr)
-    return identity_of(record).key_values
+    with at(record.cell_id):
+        return identity_of(record).key_values

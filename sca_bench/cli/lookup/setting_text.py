@@ -128,7 +128,8 @@ def _type_of(places: list[Place], kind: Kind) -> str:
     types_ = list(dict.fromkeys(type_text(place.info, kind) for place in places))
     tags = [typing.get_args(place.info.annotation) for place in places if place.field == "dataset"]
     if len(tags) > 1:
-        return f"one of {', '.join(str(name) for names in tags for name in names)}"
+        each = dict.fromkeys(str(name) for names in tags for name in names)
+        return f"one of {', '.join(each)}"
     return " or ".join(types_)
 
 
@@ -155,7 +156,7 @@ def _by_name(mark: ByName) -> str:
     names = ", ".join(mark.models())
     if not mark.beside:
         return f"a section whose `{mark.tag}` is one of {names}"
-    return f"a section that depends on `{mark.tag}`" + (f": {names} have one" if names else "")
+    return f"a section that depends on `{mark.tag}`" + (f", for {names}" if names else "")
 
 
 def _type(annotation: Any, limits: str, kind: Kind) -> str:

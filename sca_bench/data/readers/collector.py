@@ -91,10 +91,17 @@ class Collector:
             references: Its references; runs of white space become one blank, none at the ends,
                 and empty ones are left out, both unless the split reads them as published.
             segmentation: Its mask as `Region` holds it.
+
+        Raises:
+            InputError: A number of its box is too large to be one.
         """
         image = self._image
         assert image is not None, "open_image comes first"
-        box_xyxy = xywh_to_xyxy(*box_xywh)
+        try:
+            box_xyxy = xywh_to_xyxy(*box_xywh)
+        except OverflowError:  # a whole number of hundreds of digits
+            problem = "its box has a number that is too large"
+            raise InputError(self._file, f"region {region_id}", problem) from None
         all_count = "regions" in self._split.as_published
         box: BoxXYXY | BoxFault = box_xyxy
         if not all_count:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "an integer": lambda v: isinstance(v, int) and not isinstance(v, bool),
     "a positive integer": lambda v: isinstance(v, int) and not isinstance(v, bool) and v > 0,
     "a number": lambda v: (
-        isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)
+        isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= sys.float_info.max
     ),
     "a string": lambda v: isinstance(v, str),
     "a list": lambda v: isinstance(v, list),

@@ -25,7 +25,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, Self
 
 import numpy as np
@@ -40,7 +40,7 @@ from sca_bench.data.region_set import RegionSet
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.formats.pixels import OVER_WHITE, UPPER_BITS, read_picture, upright_hw
 from sca_bench.formats.rle import decode_mask, encode_mask, segmentation_rle
-from sca_bench.formats.texts import id_text
+from sca_bench.formats.texts import foreign_path, id_text
 from sca_bench.settings.base import Settings, of_kind
 from sca_bench.settings.splits import ImageFolderSplit
 from sca_bench.specs.readers import ReaderSpec
@@ -49,6 +49,10 @@ from sca_bench.types import BoxXYXY, ImageRecord, Region
 BEYOND = "beyond max_images"
 _BORDER_PX = 1.0
 """A box may lie so far outside its image, as rounding leaves it; that part is cut off."""
+_FAR_PX = 1e9
+"""No image is so large; a number beyond, or none at all (NaN), is no place in one."""
+_SHARED = ("train", "val", "test")
+"""The splits that shares make."""
 _WAYS = (BOX_XYXY, BOX_XYWH, POINT_XY, "mask")
 
 
@@ -66,8 +70,8 @@ class Shares(Settings):
 
     @model_validator(mode="after")
     def _are_shares(self) -> Self:
-        if not self.train + self.val + self.test > 0:
-            raise ValueError("the shares of train, val and test need a sum above 0")
+        if not 0 < self.train + self.val + self.test < math.inf:
+            raise ValueError("the shares of train, val and test need a finite sum above 0")
         return self
 
     def divide(self, image_ids: Iterable[str]) -> dict[str, str]:
@@ -76,14 +80,13 @@ class Shares(Settings):
         Images are put in an order that seed and id alone decide, and cut into three parts whose
         sizes are the shares, rounded.
         """
-        names = ("train", "val", "test")
         order = sorted(set(image_ids), key=self._place)
         total = self.train + self.val + self.test
         ends = [len(order) * end / total for end in accumulate((self.train, self.val, self.test))]
         cuts = [0, *(math.floor(end + 0.5) for end in ends)]
         return {
             image_id: name
-            for name, start, end in zip(names, cuts, cuts[1:], strict=False)
+            for name, start, end in zip(_SHARED, cuts, cuts[1:], strict=False)
             for image_id in order[start:end]
         }
 
@@ -151,6 +154,7 @@ def read_regions(split: RegionsSplit) -> RegionSet:
         by_image.setdefault(entry.image_id, []).append(entry)
     folder, masks = ImageFolder(split.images), split.masks and ImageFolder(split.masks)
     images: dict[str, ImageRecord] = {}
+    names: dict[str, str] = {}  # where an image lies -> what the table calls it
     regions: list[Region] = []
     dropped, left_out, num_clipped = Counter[str](), Counter[str](), 0
     if len(kept) < len(entries):
@@ -162,6 +166,9 @@ def read_regions(split: RegionsSplit) -> RegionSet:
             dropped[f"in images {BEYOND}"] += len(rows)
             continue
         record = _record(rows[0], folder, split.images)
+        if (other := names.setdefault(record.path, rows[0].image)) != rows[0].image:
+            problem = f"{rows[0].image!r} is the same file as {other!r}"
+            raise rows[0].row.fault("image", problem, "call it so in all rows")
         for entry in rows:
             region, is_clipped = _region(entry, record, masks or None)
             if region.has_box and _is_small(region, record, split.min_side_px):
@@ -211,6 +218,8 @@ def _entries(rows: list[Row]) -> list[_Entry]:
             raise row.fault("image", "is missing", "name the file, relative to the images folder")
         if not isinstance(image, str) or not image.strip():
             raise row.fault("image", f"expected the name of a file, found {shown(image)}")
+        if not foreign_path(image):
+            image = str(PurePosixPath(image))  # `./a.jpg` and `a.jpg` are one image
         image_id = _id(row, "image_id", image)
         if ids.setdefault(image, image_id) != image_id:
             problem = f"{image_id!r}, but an earlier row calls {image!r} {ids[image]!r}"
@@ -248,7 +257,9 @@ def _captions(row: Row) -> tuple[str, ...]:
     for caption in given:
         if not isinstance(caption, str) or not caption.strip():
             key = "caption" if len(given) == 1 else "captions"
-            raise row.fault(key, f"expected a text, found {shown(caption)}", "leave out empty ones")
+            is_empty = caption is None or isinstance(caption, str)
+            fix = "leave out empty ones" if is_empty else "write texts; several as a list, captions"
+            raise row.fault(key, f"expected a text, found {shown(caption)}", fix)
     return tuple(" ".join(caption.split()) for caption in given)
 
 
@@ -267,7 +278,7 @@ def _parts(entries: list[_Entry], shares: Shares) -> list[str]:
             raise entry.row.fault(
                 "split", "is missing, but other rows have one", "give all rows one"
             )
-        if not isinstance(part, str):
+        if not isinstance(part, str) or not part.strip():
             raise entry.row.fault("split", f"expected a text such as train, found {shown(part)}")
         parts.append(part)
     return parts
@@ -280,17 +291,26 @@ def _of_split(
         return entries
     kept = [entry for entry, part in zip(entries, parts, strict=True) if part == wanted]
     if not kept:
-        how = "" if any("split" in entry.row.values for entry in entries) else " by shares"
-        problem = f"no row of {table} is of {wanted!r}{how}"
-        raise InputError(None, "split", problem, did_you_mean(wanted, set(parts)))
+        problem = f"no row of {table} is of {wanted!r}"
+        fix = did_you_mean(wanted, set(parts))
+        if not any("split" in entry.row.values for entry in entries):
+            count = len({entry.image_id for entry in entries})
+            problem += f" by shares, which divide {count} image{'s' * (count != 1)}"
+            if wanted in _SHARED:
+                fix = "give more images, a larger share, or a column split"
+        raise InputError(None, "split", problem, fix)
     return kept
 
 
 def _record(entry: _Entry, folder: ImageFolder, images: str) -> ImageRecord:
     """Return an image's record with its size, from the header of its file."""
     row, name = entry.row, entry.image
-    path = Path(folder.path(name, row.file, f"line {row.line}: image"))
-    if not path.is_file():
+    try:
+        path = Path(folder.path(name, row.file, f"line {row.line}: image"))
+        is_there = path.is_file()
+    except OSError as fault:  # a name that is too long, a folder that may not be read
+        raise row.fault("image", f"{shown(name)} cannot be read: {fault.strerror}") from None
+    if not is_there:
         if not Path(images).is_dir():
             raise InputError(images, "images", "no such folder", "name the folder in `images`")
         others = [other.name for other in path.parent.glob("*") if other.is_file()]
@@ -348,7 +368,7 @@ def _numbers(row: Row, key: str, count: int) -> tuple[float, ...]:
     if not isinstance(given, list) or len(given) != count:
         raise row.fault(key, f"expected {count} numbers, found {shown(given)}")
     for number in given:
-        if type(number) not in (int, float) or not math.isfinite(number):
+        if type(number) not in (int, float) or not abs(number) < _FAR_PX:
             raise row.fault(key, f"expected {count} numbers, found {shown(number)} among them")
     return tuple(float(number) for number in given)
 
@@ -409,7 +429,10 @@ def _mask_of_file(
     if masks is None:
         fix = "name their folder in `masks`"
         raise row.fault("mask", f"names a file, {name!r}, and there is no folder of masks", fix)
-    path = Path(masks.path(name, row.file, f"line {row.line}: mask"))
+    try:
+        path = Path(masks.path(name, row.file, f"line {row.line}: mask"))
+    except OSError as fault:
+        raise row.fault("mask", f"{shown(name)} cannot be read: {fault.strerror}") from None
     if path.suffix.lower() != ".png":
         raise row.fault("mask", f"{name!r} is no PNG", "other pictures blur the edge; save a PNG")
     try:

@@ -99,8 +99,9 @@ def _fault(file: Path, line: int, field: str, problem: str, fix: str = "") -> In
 def _check_keys(file: Path, line: int, keys: Iterable[str], known: Iterable[str]) -> None:
     for key in keys:
         if key not in known:
-            fix = did_you_mean(key, known)
-            raise _fault(file, line, key or "''", "no key of a region", fix)
+            fix = did_you_mean(key[:60], known) if key else "name it, or leave it out"
+            problem = "no key of a region" if key else "a column, or key, has no name"
+            raise _fault(file, line, key[:60], problem, fix)
 
 
 def _json_rows(file: Path, text: str) -> Iterator[Row]:

@@ -92,8 +92,8 @@ def caption_examples(store: Store, run: str, count: int, out: Path) -> list[str]
         InputError: No such run, or its data or weights are not there any more.
     """
     record, folder = find_finished(store, run)
-    split = CellIdentity.stored(record.settings, record.inputs).split_settings("captioned")
     with at(folder):
+        split = CellIdentity.stored(record.settings, record.inputs).split_settings("captioned")
         regions_of_run = load_split(split)
         regions_of_run.check_images()
     captioner = FinishedCaptioner(record, folder)
@@ -123,7 +123,8 @@ class FinishedCaptioner:
         Raises:
             InputError: Its frozen weights have changed, or it has no trained ones.
         """
-        identity = CellIdentity.stored(record.settings, record.inputs)
+        with at(folder):
+            identity = CellIdentity.stored(record.settings, record.inputs)
         self.settings = settings = identity.settings
         check_frozen_inputs(record, settings, folder)
         captioner = build_finished(record, identity, folder)

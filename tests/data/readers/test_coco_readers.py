@@ -138,6 +138,10 @@ INSTANCES = {
         put("annotations", 0, "bbox", 2, value="3"),
         r"annotations\[0\].bbox\[2\]: expected a number, found \"3\"",
     ),
+    "bbox beyond numbers": (
+        put("annotations", 0, "bbox", 2, value=10**400),
+        r"annotations\[0\].bbox\[2\]: expected a number, found 1000",
+    ),
     "annotation twice": (
         put("annotations", 3, "id", value=70),
         r"annotations\[3\].id: \"70\" occurs twice",

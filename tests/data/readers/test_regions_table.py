@@ -192,6 +192,13 @@ FAULTS = {
     "id": ({"region_id": 1.5}, "region_id: expected a text or a whole number, found 1.5"),
     "duplicate": ({"region_id": "r"}, r"region_id: 'r' stands in line 1, too; give every region"),
     "two ids": ({"image_id": 9}, "image_id: '9', but an earlier row calls 'a.png' 'a.png'"),
+    "huge": ({"box_xyxy": [2, 3, 10**400, 9]}, "box_xyxy: expected 4 numbers, found 1000"),
+    "long name": ({"image": "a" * 300}, 'image: "aaa.* cannot be read: File name too long'),
+    "long folder": ({"image": "a" * 300 + "/a.png"}, 'image: "aaa.* cannot be read: File name'),
+    "another case": ({"image": "C.PNG"}, "image: no such file in .*'C.PNG'; did you mean c.png?"),
+    "another folder": ({"image": "x/a.png"}, "image: 'x/a.png' is the same file as 'a.png'; call"),
+    "list as caption": ({"caption": ["x"]}, "caption: .*; write texts; several as a list, captio"),
+    "nameless": ({"": 1}, "a column, or key, has no name; name it, or leave it out"),
     "surrogate": ({"caption": "\ud83d"}, r"caption: holds \\ud83d, half of a character; write"),
 }
 
@@ -226,6 +233,7 @@ CSV_FAULTS = {
     "open quote": (CSV_HEADER, 'a.png,2,3,10,6,"a bus', "line 2: is not CSV: unexpected end"),
     "no JSON": ("image,box_xyxy,caption", "a.png,2 3 12 9,x", "line 2: box_xyxy: .* not JSON; wri"),
     "two boxes": ("image,x0,y0,x1,y1,box_xyxy,caption", 'a.png,1,1,9,9,"[1,1,9,9]",x', "line 2: b"),
+    "no name": (f",{CSV_HEADER}", f"0,{CSV_ROW}", "line 1: a column, or key, has no name; name it"),
     "no rows": (CSV_HEADER, "", "holds no row"),
 }
 
@@ -279,6 +287,8 @@ def test_a_column_divides_the_table(folder):
         read_jsonl(folder, *rows, split="heldout")
     with pytest.raises(InputError, match=r"shares: the table has a column split"):
         read_jsonl(folder, *rows, split="fit", shares=Shares(train=0.5))
+    with pytest.raises(InputError, match=r"line 1: split: expected a text such as train, found"):
+        read_jsonl(folder, BOX | {"split": " "}, split="fit")
     with pytest.raises(InputError, match=r"line 3: split: is missing, but other rows have one"):
         read_jsonl(folder, *rows, BOX, split="fit")
 
@@ -304,8 +314,22 @@ def test_shares_are_exact_and_do_not_move():
     divided = Shares().divide(names)
     test = sorted(name for name, part in divided.items() if part == "test")
     assert test == ["0.jpg", "12.jpg", "16.jpg", "19.jpg"]
-    with pytest.raises(ValueError, match="need a sum above 0"):
+    with pytest.raises(ValueError, match="need a finite sum above 0"):
         Shares(train=0, test=0)
+    with pytest.raises(ValueError, match="need a finite sum above 0"):
+        Shares(train=float("inf"))
+
+
+def test_a_split_that_the_shares_leave_empty_says_what_to_do(folder):
+    with pytest.raises(InputError, match=r"'test' by shares, which divide 1 image; give more ima"):
+        read_jsonl(folder, BOX, split="test")
+
+
+def test_two_spellings_of_a_name_are_one_image(folder):
+    rows = [BOX, BOX | {"image": "./a.png"}, BOX | {"image": "sub//d.jpg"}]
+    found = read_jsonl(folder, *rows)
+    assert [r.region_id for r in found.regions] == ["a.png_0", "a.png_1", "sub/d.jpg_0"]
+    assert list(found.images) == ["a.png", "sub/d.jpg"]
 
 
 def test_images_that_are_not_wanted_need_not_be_there(folder):

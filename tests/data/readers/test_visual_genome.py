@@ -191,6 +191,7 @@ MALFORMED = {
     ),
     "true as number": (edit_region("x", True), r"regions\[1\].x: expected a number, found true"),
     "not finite": (edit_region("y", float("nan")), r"regions\[1\].y: expected a number, found NaN"),
+    "too large": (edit_region("y", 10**400), r"region \w+: its box has a number that is too large"),
     "phrase": (edit_region("phrase", None), r"regions\[1\].phrase: expected a string, found null"),
     "no phrase": (drop_key("phrase"), r"regions\[1\].phrase: the key is missing"),
     "no region id": (drop_key("region_id"), r"regions\[1\].region_id: the key is missing"),
