@@ -129,7 +129,8 @@ def test_a_name_on_two_axes_breaks_between_them(runs: Runs) -> None:
     root = ElementTree.fromstring((folder / "index.html").read_text(encoding="utf-8"))
     cells = [td for td in root.findall(".//td") if "".join(td.itertext()).startswith(named.name)]
     assert cells
-    assert {(td[0].tag, td[0].tail) for td in cells} == {("wbr", "num_query_tokens=4")}
+    assert all(td[0].tag == "wbr" for td in cells)
+    assert all(str(td[0].tail).startswith("num_query_tokens=4") for td in cells)
 
 
 def test_words_are_right_only_in_the_right_part() -> None:
