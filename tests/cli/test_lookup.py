@@ -141,6 +141,10 @@ def test_what_is_not_there_gets_near_names(words, line, capsys):
 # --- everything else that has a name ------------------------------------------------------------
 
 
+def test_readers_are_listed_by_the_name_of_their_door(say):
+    assert say("list", "readers") == say("list", "datasets")
+
+
 @pytest.mark.parametrize(
     ("name", "lines"),
     [
