@@ -4,9 +4,11 @@ import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from pydantic import Field
 
 from sca_bench.cli import main
-from sca_bench.cli.lookup.setting_text import facts_of, places_of
+from sca_bench.cli.lookup.setting_text import facts_of, places_of, type_text
+from sca_bench.settings import Settings
 from sca_bench.settings.sentences import sentence_of
 from sca_bench.study.runs.record import CellEntry, RunRecord, Score, SuiteManifest
 from sca_bench.study.runs.store import Store
@@ -72,6 +74,16 @@ def test_a_type_is_in_words(path, kind):
     assert facts_of(path, "tiny")["type"] == kind
 
 
+def test_a_share_above_zero_is_in_words():
+    class Options(Settings):
+        share: float = Field(1.0, gt=0, le=1)
+        part: float = Field(0.5, gt=0, lt=1)
+
+    fields = Options.model_fields
+    assert type_text(fields["share"], "result") == "a number above 0, up to 1"
+    assert type_text(fields["part"], "result") == "a number above 0 and below 1"
+
+
 def test_a_split_names_the_data_sets_that_it_may_be_of():
     assert "`dataset` is one of scenes, visual_genome" in facts_of("data.train", "tiny")["type"]
     named = facts_of("data.train.dataset", "tiny")["type"]
@@ -131,6 +143,10 @@ def test_what_is_not_there_gets_near_names(words, line, capsys):
 
 
 # --- everything else that has a name ------------------------------------------------------------
+
+
+def test_readers_are_listed_by_the_name_of_their_door(say):
+    assert say("list", "readers") == say("list", "datasets")
 
 
 @pytest.mark.parametrize(

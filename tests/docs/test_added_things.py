@@ -10,6 +10,7 @@ import tomllib
 import pytest
 from helpers import command as commands
 from helpers.printed import ROOT, blocks
+from setuptools.dist import Distribution
 
 from sca_bench.metrics.registry import METRICS
 from sca_bench.report.figures.registry import PLOTS
@@ -96,6 +97,20 @@ def test_an_example_runs_from_its_suite_to_its_scores(
     if kind == "plot":
         commands.run_here("report", "my_spread", "--no-pages", "--no-mlflow", cwd=tmp_path)
         assert (tmp_path / "reports" / "my_spread" / "seed_spread.png").stat().st_size > 5_000
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_example_can_be_installed_with_other_files_beside_it(kind, tmp_path, monkeypatch):
+    names = written(kind, tmp_path)
+    for beside in ("runs", "reports", "pictures"):
+        (tmp_path / beside).mkdir()
+    (tmp_path / "draw.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    package = Distribution()
+    package.parse_config_files(["pyproject.toml"])
+    package.set_defaults()
+    found = [*(package.packages or []), *(package.py_modules or [])]
+    assert found == [next(n for n in names if n.endswith(".yaml")).removesuffix(".yaml")]
 
 
 def test_each_page_is_tried():

@@ -43,7 +43,13 @@ def add_parsers(commands: Commands, common: Parser) -> None:
             "list runs --suite mixer_layers --status failed",
         ),
     )
-    lists.add_argument("what", choices=LISTED, metavar="WHAT", help=f"one of {', '.join(LISTED)}")
+    lists.add_argument(
+        "what",
+        choices=LISTED,
+        type=lambda word: "datasets" if word == "readers" else word,  # a reader reads a data set
+        metavar="WHAT",
+        help=f"one of {', '.join(LISTED)}",
+    )
     lists.add_argument(
         "prefix", nargs="?", default="", metavar="BEGINNING", help="only names that begin with it"
     )

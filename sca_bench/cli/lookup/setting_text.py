@@ -203,7 +203,9 @@ def _limits(marks: Any) -> str:
         return f" {low}" if "gt" in bounds else f", {low} or more" if low else ""
     if not low:
         return f" {high}" if "lt" in bounds else f" up to {high}"
-    return f" {low} and {high}" if "gt" in bounds else f" from {low} to {high}"
+    if "gt" in bounds:
+        return f" {low} and {high}" if "lt" in bounds else f" {low}, up to {high}"
+    return f" from {low} to {high}"
 
 
 def _default_text(path: str, places: list[Place], profile: str) -> str:

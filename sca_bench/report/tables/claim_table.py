@@ -90,19 +90,19 @@ def claim_table(
 def _caption(published: bool, averaged: bool) -> str:
     text = (
         "A verdict is on this profile's cells and data alone. Reproduced: the interval of the "
-        "difference lies on the claimed side, after Holm's correction over all claims that its "
-        "family states, of which one without numbers counts with p = 1; contradicted: on the other "
-        "side; else undecided, with about what a decision would "
-        "take at the observed difference and 80 % power. A claim with <= or >= is about its margin "
-        "instead of zero: reproduced where the difference is shown to stay below it, contradicted "
-        "where it is shown to exceed it. The interval covers test images "
-        "(resampled, all regions of an image together) and training seeds; with one seed of a "
+        "difference lies on the claimed side, also after Holm's correction for the number of "
+        "claims (a claim without numbers counts with p = 1). Contradicted: it lies on the other "
+        "side. Undecided: neither; the table says about what a decision would take, at the "
+        "observed difference and 80 % power. A claim with <= or >= is compared with its margin "
+        "instead of zero. It is reproduced if the difference is shown to stay below the margin, "
+        "and contradicted if it is shown to exceed it. The interval covers test images "
+        "(resampled, all regions of an image together) and training seeds. With one seed of a "
         "trained cell it covers images only, and the verdict stays undecided."
     )
     if averaged:
         text += (
-            " A claim that leaves axes open is about a main effect: the difference of the means "
-            "over the cells on them, of which each counts the same; its note names them."
+            " A claim that leaves an axis open is about a main effect: the means over all cells of "
+            "that axis, each with equal weight; its note names them."
         )
     if published:
         text += " Paper: the same difference of printed numbers; its note says of which."
@@ -200,15 +200,15 @@ def _entries(one: CellDifference, shown: Differences, notes: Footnotes) -> list[
 
 def _interval_caption(shown: Differences) -> str:
     text = (
-        f"Intervals: {NUM_RESAMPLES:,} resamples of the test images (document frequencies held "
-        "fixed), with the variance between training seeds as a second level (t distribution, "
-        "degrees of freedom between Satterthwaite's and Cochran's); with one seed of a trained "
-        "cell they cover images only. A score's own interval is cut where its scale ends. "
+        f"Intervals cover test images ({NUM_RESAMPLES:,} resamples, document frequencies held "
+        "fixed) and training seeds (t distribution, degrees of freedom between Satterthwaite's "
+        "and Cochran's). With one seed of a trained cell they cover images only. A score's own "
+        "interval is cut where its scale ends. "
     )
     if shown.reference is not None:
         text += (
-            f"Reference: {shown.reference.entry.name}. p: two-sided, after Holm over all "
-            "cells that are no controls, of which one without a p counts with p = 1; * marks "
+            f"Reference: {shown.reference.entry.name}. p: two-sided, after Holm's correction for "
+            "the number of cells that are no controls (one without a p counts with p = 1); * marks "
             f"p < {ALPHA:.2f}. "
         )
     return text + floor_text(shown)
@@ -220,10 +220,10 @@ def floor_text(shown: Differences) -> str:
     if not pairs.num_pairs:
         return "Noise floor: not known, since no trained cell has two seeds."
     return (
-        "Noise floor: what seeds alone make of the difference of these two cells, as far as the "
-        "seeds of both lie apart, is smaller in 95 % of cases. A/A: of "
-        f"{pairs.num_pairs} pairs of runs that differ in the seed alone, {pairs.outside} have an "
-        "interval over images that leaves zero out; by chance about one in twenty would."
+        "Noise floor: what seeds alone make these two cells differ by, at most, in 95 % of cases. "
+        f"As a check, {pairs.num_pairs} pairs of runs that differ in the seed alone (A/A) were "
+        f"compared over images: the intervals of {pairs.outside} leave zero out. If seeds changed "
+        "nothing, about one in twenty would."
     )
 
 

@@ -136,9 +136,8 @@ def score_table(data: SuiteData, notes: Footnotes) -> Table:
         "Metrics: mean ± sample standard deviation over the finished seeds (no ± with one seed), "
         f"times 100{counted}. Costs: mean over the finished seeds; own compute: the cell's part of "
         "its training steps; shared compute: what its group does once for all of its cells (frozen "
-        "features). Noise floor (A/A): what seeds alone make of the difference of two cells is "
-        "smaller in 95 % of cases; it belongs to a pair, so the least and the greatest over all "
-        "pairs of cells stand here."
+        "features). Noise floor (A/A): what seeds alone make two cells differ by, at most, in 95 % "
+        "of cases. Each pair of cells has its own; the smallest and the largest stand here."
     )
     return Table("scores", "Scores", "Scores and costs", caption, tuple(columns), tuple(rows))
 

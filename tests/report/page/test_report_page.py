@@ -120,6 +120,19 @@ def test_texts_of_records_are_escaped(runs: Runs) -> None:
     assert heading.text == "a <script>alert(1)</script> & b?"
 
 
+def test_a_name_on_two_axes_breaks_between_them(runs: Runs) -> None:
+    store, suite = runs
+    first, *others = suite.cells
+    named = first.model_copy(update={"name": "num_layers=1,num_query_tokens=4"})
+    suite = suite.model_copy(update={"cells": (named, *others)})
+    folder = write_report(store, suite, store.root.parent / "reports")
+    root = ElementTree.fromstring((folder / "index.html").read_text(encoding="utf-8"))
+    cells = [td for td in root.findall(".//td") if "".join(td.itertext()).startswith(named.name)]
+    assert cells
+    assert all(td[0].tag == "wbr" for td in cells)
+    assert all(str(td[0].tail).startswith("num_query_tokens=4") for td in cells)
+
+
 def test_words_are_right_only_in_the_right_part() -> None:
     reference = "a red cross left of a blue square"
     vocabulary = slot_vocabulary([{"a": "red"}, {"b": "blue"}, {"c": "cross", "d": "square"}])
