@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from sca_bench.errors import InputError
@@ -344,8 +344,32 @@ class CellSettings(Settings):
     note: str = of_kind("label", "")
     """A remark for people."""
 
+    @classmethod
+    def stored(cls, settings: Mapping[str, Any]) -> CellSettings:
+        """Read settings that were written into a file (a record, a job).
+
+        Raises:
+            InputError: They are none of today's code: a package is gone, or a setting is.
+        """
+        try:
+            return cls.model_validate(settings)
+        except ValidationError as error:
+            raise _unreadable(error) from None
+
     @model_validator(mode="after")
     def _split_is_there(self) -> CellSettings:
         if getattr(self.data, self.eval.split) is None:
             raise ValueError(f"eval.split: {self.eval.split} needs data.{self.eval.split}")
         return self
+
+
+def _unreadable(error: ValidationError) -> InputError:
+    """Return in one line why settings of a file are none of today's code."""
+    first = error.errors()[0]
+    key = ".".join(["settings", *map(str, first["loc"])])
+    if first["type"] != "unknown_name":
+        return InputError(None, key, f"is no setting of today's code ({first['msg']})")
+    name, said = repr(first["input"]), str(first["msg"]).removeprefix("it ")
+    if said.startswith("cannot be used"):
+        return InputError(None, key, f"{name} {said}")
+    return InputError(None, key, f"{name} is not registered", "install the package that brings it")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -102,13 +101,8 @@ def verify_run(store: Store, run: str, num_regions: int) -> Iterator[Check]:
 class _Verifier:
     def __init__(self, record: RunRecord, folder: Path) -> None:
         self.record, self.folder = record, folder
-        try:
+        with at(folder / "record.json"):
             self.identity = identity_of(record)
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(["settings", *map(str, first["loc"])])
-            problem = f"is no setting of today's code ({first['msg']})"
-            raise InputError(folder / "record.json", key, problem) from None
         self.settings = self.identity.settings
         self.raised = raised(record, self.settings)
         self.captioner: Any = None

@@ -258,8 +258,8 @@ class CellIdentity:
     def stored(
         cls, settings: dict[str, Any], inputs: dict[str, str], made_with: Revisions | None = None
     ) -> CellIdentity:
-        """Return the identity of a cell whose settings come from a file (a record, a job)."""
-        return cls(CellSettings.model_validate(settings), inputs, made_with)
+        """Return the identity of a cell whose settings come from a file: `CellSettings.stored`."""
+        return cls(CellSettings.stored(settings), inputs, made_with)
 
     @cached_property
     def spec(self) -> VariantSpec:

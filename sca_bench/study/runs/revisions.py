@@ -47,7 +47,7 @@ def identity_of(record: RunRecord) -> CellIdentity:
     """Return the identity of a run's cell, with the revisions that the run was made with.
 
     Raises:
-        ValidationError: Its settings are none of today's code.
+        InputError: Its settings are none of today's code.
     """
     return CellIdentity.stored(record.settings, record.inputs, made_with(record))
 
