@@ -123,7 +123,8 @@ def _default(info: FieldInfo, path: str) -> str:
 def _shown(value: Any) -> str:
     if value is None:
         return "`null`"
-    return "empty" if value in ("", (), []) else f"`{show_value(value)}`"
+    is_empty = isinstance(value, BaseModel) or value in ("", (), [])
+    return "empty" if is_empty else f"`{show_value(value)}`"
 
 
 def unit_of(name: str, info: FieldInfo) -> str:

@@ -35,14 +35,21 @@ SLOW = {
     "figures": "has every figure of a report drawn",
     "site": "builds the pages of docs/",
     "rendering": "renders the thousand scenes of the profile tiny",
+    "own_pytest": "runs pytest inside of pytest, which collects and reports by itself",
+    "_threads": "asks for more threads than the one core of a test process",
     "sweep_of": "makes studies of Optuna in data bases",
     "corpora": "scores hundreds of corpora twice, once with the field's own code",
 }
 """Fixture -> why a test that asks for it, itself or through another fixture, is slow."""
 
-SLOW_CALLS = {"write_report", "write_reports", "write_suite", "write_pictures"}
-"""Functions that make a test slow which calls them, itself or through its fixtures and helpers:
-they draw every figure of a report, seconds each."""
+SLOW_CALLS = {
+    "write_report": "draws every figure of a report",
+    "write_reports": "draws every figure of several reports",
+    "write_suite": "draws every figure of a report",
+    "write_pictures": "draws every figure of a report",
+    "subprocess": "starts processes",
+}
+"""Function or module -> why a test is slow that uses it, itself or through fixtures or helpers."""
 
 SLOWEST = (
     "test_suites.py",
@@ -109,7 +116,7 @@ def pytest_collection_modifyitems(config, items):
     """Mark what is slow by what it uses; skip benchmarks unless asked for; slowest files first."""
     by_hand = pytest.mark.skip(reason="a benchmark, run by hand with -m bench")
     for item in items:
-        if SLOW.keys() & set(item.fixturenames) or SLOW_CALLS & _called(item):
+        if SLOW.keys() & set(item.fixturenames) or SLOW_CALLS.keys() & _called(item):
             item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("bench") and "bench" not in config.getoption("-m"):
             item.add_marker(by_hand)
@@ -199,6 +206,11 @@ def counting():
 @pytest.fixture
 def figures():
     """A command draws every figure of a report: seconds each."""
+
+
+@pytest.fixture
+def own_pytest():
+    """A command runs pytest: it collects and reports by itself, a second each."""
 
 
 @pytest.fixture

@@ -275,6 +275,11 @@ def test_a_memory_that_cannot_be_written_is_read_or_done_without(tmp_path):
 
 OTHERWISE = {
     "sca_bench/files.py": "is how it is done",
+    "sca_bench/contract/examples.py": "made-up input of a check, in a temporary folder",
+    "sca_bench/contract/fake_suite.py": "made-up input of a check, in a temporary folder",
+    "sca_bench/contract/plot.py": "a figure in memory",
+    "sca_bench/contract/reader.py": "made-up input of a check, in a temporary folder",
+    "sca_bench/contract/run.py": "pytest's settings, in a temporary folder",
     "sca_bench/data/catalogue/download.py": "a part, published when it is complete",
     "sca_bench/data/index/arrays.py": "into a folder of atomic_folder",
     "sca_bench/embedded/caption_lm.py": "a command that makes shipped weights",
@@ -291,6 +296,7 @@ OTHERWISE = {
     "sca_bench/models/text_decoder/loading.py": "into a folder of write_once",
     "sca_bench/report/figures/style.py": "a report is made again at will",
     "sca_bench/study/runs/soundness.py": "renames what is damaged",
+    "baselines/predictions/__init__.py": "made-up input of the contract, in a temporary folder",
     "baselines/sam_captioner/recipe.py": "a command that makes shipped weights",
 }
 """Files that write in another way, and why they may."""

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from sca_bench.contract.broken import Broken, expect, skip
 from sca_bench.contract.fake_suite import fake_suite
 from sca_bench.contract.spec import SpecContract
+from sca_bench.files import file_sha256
 from sca_bench.plugins import Registry, attribute
 from sca_bench.report.figures.plotted import PlottedSuite
 from sca_bench.report.figures.registry import PLOTS, PlotSpec, Shown
@@ -29,6 +30,7 @@ from sca_bench.report.findings.differences import differences
 from sca_bench.report.findings.paper import read_paper
 from sca_bench.report.read.samples import Samples
 from sca_bench.report.read.suite_data import collect
+from sca_bench.walk import walk
 
 
 class PlotContract(SpecContract):
@@ -144,5 +146,4 @@ def _bytes(figure: Figure) -> str:
 
 
 def _files(folder: Path) -> set[tuple[str, str]]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {(p.name, hashlib.sha256(p.read_bytes()).hexdigest()) for p in files}
+    return {(name, file_sha256(path)) for name, path in walk(folder)}

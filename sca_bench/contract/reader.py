@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -164,7 +165,9 @@ class ReaderContract(SpecContract):
 
     def test_it_reads_only_what_its_settings_name(self) -> None:
         """Files that no `path` setting names are in no key, so that nothing may depend on them."""
-        split, elsewhere = self.split(), self.folder / "copied"
+        split = self.split()
+        made = tempfile.TemporaryDirectory(prefix="sca_bench_copied_")  # its folder may be an input
+        elsewhere = Path(self._stack.enter_context(made))
         moved: dict[str, str] = {}
         for number, (name, path) in enumerate(_paths(split)):
             copy = elsewhere / str(number) / path.name

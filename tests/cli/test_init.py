@@ -20,7 +20,7 @@ def _somewhere(monkeypatch, tmp_path):
     monkeypatch.setenv("COLUMNS", "120")
 
 
-def test_a_suite_from_the_template_is_accepted_as_it_stands(capsys):
+def test_a_suite_from_the_template_is_accepted_as_it_stands(capsys, rendering):
     assert main(["init", "suite", "my_suite"]) == 0
     assert "plan my_suite.yaml" in capsys.readouterr().out
     assert main(["check", "my_suite.yaml"]) == 0

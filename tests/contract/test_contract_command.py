@@ -13,7 +13,7 @@ from sca_bench.errors import InputError
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
+def here(tmp_path, monkeypatch, own_pytest):
     """Write modules to the working directory; return the function that does."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -74,7 +74,7 @@ def test_an_error_of_ones_own_code_is_shown_with_its_place(here, capsys):
     assert "raising.py:" in out
 
 
-def test_a_registered_name_is_tested(capsys):
+def test_a_registered_name_is_tested(capsys, own_pytest):
     assert main(["test", "distinct_1", "--only", "it_says"]) == 0
     assert "metric distinct_1" in capsys.readouterr().out
 

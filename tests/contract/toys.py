@@ -90,6 +90,56 @@ SPEC = VariantSpec(
 )
 '''
 
+SHARING = """
+import torch
+from torch import nn
+
+from sca_bench.batch import RegionFeatures
+from sca_bench.settings import Settings
+from sca_bench.types import Prediction
+from sca_bench.variants import VariantSpec
+
+
+class Options(Settings):
+    zoom: float = 1.0
+    loud: bool = False
+
+
+class Bright:
+    \"\"\"Says whether a box is bright; how it sees is frozen, and shared.\"\"\"
+
+    def __init__(self, options):
+        self.options = options
+
+    def frozen_features(self, batch, *, families=None, with_masks=False):
+        means_B = batch.pixel_values_B3HW.mean((1, 2, 3)) * self.options.zoom
+        index_N = batch.image_index()
+        rows_N1 = means_B[index_N][:, None]
+        count = len(batch.image_ids)
+        return RegionFeatures(rows_N1, index_N, count, tokens_NTC=rows_N1[:, None])
+
+    def generate(self, batch, decoding):
+        features = batch.features or self.frozen_features(batch)
+        seen = features.tokens_NTC.flatten().tolist()
+        words = ["BRIGHT" if self.options.loud else "bright" for _ in seen]
+        rows = zip(batch.region_ids, words, seen)
+        return [Prediction(region, word, -abs(score), (), 0.0) for region, word, score in rows]
+
+
+def build(settings, parts):
+    return Bright(settings.options)
+
+
+SPEC = VariantSpec(
+    name="bright",
+    builder="MODULE:build",
+    summary="Says whether a box is bright",
+    options="MODULE:Options",
+    frozen_reads=("options.zoom",),
+    trains="never",
+)
+"""
+
 METRIC = """
 from sca_bench.metrics.protocol import Scored
 from sca_bench.metrics.registry import MetricSpec
@@ -288,6 +338,7 @@ SPEC = PlotSpec(
 
 SOUND = {
     "captioner": CAPTIONER,
+    "captioner that shares features": SHARING,
     "metric": METRIC,
     "reader": READER,
     "encoder": ENCODER,
@@ -394,6 +445,12 @@ BREAKS = [
         "its training sees the cells beside it",
         ("return loss", "return loss * (1 + len(CALLS) % 3)"),
         "lockstep_equals_solo",
+    ),
+    (
+        "captioner that shares features",
+        "it shares features that an option changes",
+        ('frozen_reads=("options.zoom",)', 'frozen_reads=("options.loud",)'),
+        "features_depend_on_what_shares_them",
     ),
     (
         "metric",

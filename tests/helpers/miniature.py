@@ -319,13 +319,12 @@ def all_changes():
 def unnamed_settings():
     """Return the settings of a cell for which `CHANGES` has no entry; those of readers apart.
 
-    Nothing of this package has `options`.
+    Nor do settings count that a variant or an encoder of others brings.
     """
     known = known_paths()
     leaves = {path for path in known if not any(p.startswith(f"{path}.") for p in known)}
-    apart = ("data.train.", "data.val.", "data.test.", "pretraining.")
+    apart = ("data.train.", "data.val.", "data.test.", "pretraining.", "options", "encoder.options")
     named = CHANGES.keys() | {f"runtime.{name}" for name in (*THREADS_AND_PLACES, "compile")}
-    named |= {"options", "encoder.options"}
     return sorted(path for path in leaves - named if not path.startswith(apart))
 
 

@@ -133,7 +133,7 @@ def test_a_fault_of_the_file(tmp_path, name, text, message):
 
 
 def test_no_file(tmp_path):
-    with pytest.raises(InputError, match="No such file"):
+    with pytest.raises(InputError, match=r"absent\.jsonl: no such file"):
         read_rows(tmp_path / "absent.jsonl")
 
 

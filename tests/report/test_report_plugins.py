@@ -251,7 +251,9 @@ def test_a_spec_that_says_nonsense_is_listed_with_its_fault(install, change, fau
     assert said in capsys.readouterr().out
 
 
-def test_what_a_stranger_s_metric_requires_is_looked_for_by_check(install, tmp_path, capsys):
+def test_what_a_stranger_s_metric_requires_is_looked_for_by_check(
+    install, tmp_path, capsys, rendering
+):
     raises = METRIC.replace("raise NotComputed(", "raise ValueError(")
     install(METRIC, metrics=points(word_precision="PRECISION"))
     other = raises.replace("my_package:", "other:").replace('"word_precision', '"other_precision')

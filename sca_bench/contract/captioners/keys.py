@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ import torch
 from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
+from sca_bench.captioner import SharesPrefix
 from sca_bench.contract.broken import Broken, expect, skip
 from sca_bench.contract.captioners.cell import CellContract
 from sca_bench.contract.captioners.tensors import different, some, tensors_of
@@ -65,47 +66,52 @@ class KeyContract(CellContract):
 
     def test_what_is_no_part_of_the_key_changes_no_answer(self) -> None:
         """Settings that are ignored, or cost time only, leave weights, loss and captions alike."""
+        fix = "name {path} in `reads` and not in `ignores`, or mark an option that moves numbers"
+        fix += ' of_kind("result"); or do not read it'
+        self._nothing_changes(key_of, self._seen, "which is no part of the key", fix)
+
+    def test_features_depend_on_what_shares_them(self) -> None:
+        """Settings that cells of one group may differ in leave their frozen features alike."""
+        if not isinstance(self.built(self.settings()), SharesPrefix):
+            skip("it shares no frozen features")
+        if self.spec.shares_sams_features:
+            skip("its frozen features are those of this package's SAM")
+        fix = "name {path} in `frozen_reads`, or do not read it in `frozen_features` and `parts`"
+        what = "in which cells that share features may differ"
+        self._nothing_changes(_prefix_of, self._frozen, what, fix)
+
+    def _nothing_changes(
+        self,
+        key: Callable[[CellSettings], str],
+        observe: Callable[[CellSettings], _Seen],
+        what: str,
+        fix: str,
+    ) -> None:
+        """Try other values of all settings that leave a key as it is.
+
+        Args:
+            key: The key.
+            observe: What has to stay the same.
+            what: Describes such a setting, in words.
+            fix: What to do about one that changes something; `{path}` stands for its name.
+        """
         settings = self.settings()
-        key = key_of(settings)
         silent = [
             c
             for c in changed_settings(settings)
-            if not _named(c.path, _OF_THE_ENGINE) and key_of(with_change(settings, c)) == key
+            if not _named(c.path, _OF_THE_ENGINE) and key(with_change(settings, c)) == key(settings)
         ]
-        before = self._seen(settings)
-        for changed in self._left(settings, silent, before):
-            self._alike(settings, changed, before)
+        before = observe(settings)
+        for one in _left(settings, silent, observe, before):
+            rule = f"{one.path}={one.value!r}, {what}, changes nothing"
+            _alike(rule, fix.format(path=one.path), one, settings, observe, before)
 
-    def _left(self, settings: CellSettings, silent: list[Changed], before: _Seen) -> list[Changed]:
-        """Try all at once that fit together; return what has to be tried one by one."""
-        together, tried = settings, []
-        for changed in silent:
-            try:
-                together = with_change(together, changed)
-                tried.append(changed)
-            except ValidationError:
-                continue
-        try:
-            alike = not before.differs(self._seen(together))
-        except Exception:
-            alike = False
-        return [changed for changed in silent if not alike or changed not in tried]
-
-    def _alike(self, settings: CellSettings, changed: Changed, before: _Seen) -> None:
-        path = changed.path
-        rule = f"{path}={changed.value!r}, which is no part of the key, changes nothing"
-        fix = f"name {path} in `reads` and not in `ignores`, or mark an option that moves numbers"
-        fix += ' of_kind("result"); or do not read it'
-        try:
-            after = self._seen(with_change(settings, changed))
-        except InputError as error:
-            if changed.kind == "path":  # it was read
-                raise Broken(rule, str(error), fix) from error
-            return  # refused: nobody gets a wrong number
-        except Exception as error:
-            raise Broken(rule, f"{type(error).__name__}: {error}", fix) from error
-        got = before.differs(after)
-        expect(not got, rule, f"other {got}", fix)
+    def _frozen(self, settings: CellSettings) -> _Seen:
+        captioner: Any = self.built(settings)
+        with torch.no_grad():
+            features = captioner.frozen_features(self.batch())
+        tensors = {name: one for name, one in vars(features).items() if isinstance(one, Tensor)}
+        return _Seen(tensors, [], 0.0)
 
     def _seen(self, settings: CellSettings) -> _Seen:
         captioner, batch = self.built(settings), self.batch()
@@ -136,7 +142,48 @@ class _Seen:
         if self.loss != other.loss:
             return "loss"
         moved = different(self.tensors, other.tensors)
-        return f"weights ({some(moved)})" if moved else ""
+        return f"tensors ({some(moved)})" if moved else ""
+
+
+def _left(
+    settings: CellSettings,
+    silent: list[Changed],
+    observe: Callable[[CellSettings], _Seen],
+    before: _Seen,
+) -> list[Changed]:
+    """Try all at once that fit together; return what has to be tried one by one."""
+    together, tried = settings, []
+    for changed in silent:
+        try:
+            together = with_change(together, changed)
+            tried.append(changed)
+        except ValidationError:
+            continue
+    try:
+        alike = not before.differs(observe(together))
+    except Exception:
+        alike = False
+    return [changed for changed in silent if not alike or changed not in tried]
+
+
+def _alike(
+    rule: str,
+    fix: str,
+    changed: Changed,
+    settings: CellSettings,
+    observe: Callable[[CellSettings], _Seen],
+    before: _Seen,
+) -> None:
+    try:
+        after = observe(with_change(settings, changed))
+    except InputError as error:
+        if changed.kind == "path":  # it was read
+            raise Broken(rule, str(error), fix) from error
+        return  # refused: nobody gets a wrong number
+    except Exception as error:
+        raise Broken(rule, f"{type(error).__name__}: {error}", fix) from error
+    got = before.differs(after)
+    expect(not got, rule, f"other {got}", fix)
 
 
 def changed_settings(settings: CellSettings) -> Iterator[Changed]:
@@ -195,6 +242,10 @@ def with_change(settings: CellSettings, changed: Changed) -> CellSettings:
 def key_of(settings: CellSettings) -> str:
     """Return the key of a cell; the name of a file stands for what is in it."""
     return CellIdentity(settings, dict(path_settings(settings))).cell_key
+
+
+def _prefix_of(settings: CellSettings) -> str:
+    return CellIdentity(settings, dict(path_settings(settings))).prefix_key
 
 
 def _named(path: str, names: tuple[str, ...]) -> bool:
