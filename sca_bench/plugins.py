@@ -57,6 +57,7 @@ class Registry(Generic[_Spec]):
         *,
         fault_of: Callable[[_Spec], str],
         broken: Callable[[str, str, str], _Spec],
+        listed: str = "",
     ) -> None:
         """Name what there is to load; nothing is imported yet.
 
@@ -68,8 +69,10 @@ class Registry(Generic[_Spec]):
             fault_of: Says what is wrong with a spec of that class; empty where nothing is.
             broken: Makes the spec that takes the place of what cannot be used, from name, what the
                 entry point points to, and fault.
+            listed: What `list` calls them; as the group where empty.
         """
         self.group, self.find = group, entry_points
+        self._listed = listed or group.rpartition(".")[2]
         self._kind, self._key, self._addresses = kind, key, tuple(own)
         self._fault_of, self._broken = fault_of, broken
         self._own: dict[str, _Spec] | None = None
@@ -148,8 +151,8 @@ class Registry(Generic[_Spec]):
         if name not in specs:
             usable = (other for other, spec in specs.items() if not spec.fault)
             problem = f"{name!r} is not registered"
-            see = f"list {self.group.rpartition('.')[2]}"
-            raise InputError(None, self._key, problem, did_you_mean(name, usable, see))
+            fix = did_you_mean(name, usable, f"list {self._listed}")
+            raise InputError(None, self._key, problem, fix)
         spec = specs[name]
         if spec.fault:
             fix = "repair or uninstall the package"

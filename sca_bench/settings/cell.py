@@ -345,27 +345,31 @@ class CellSettings(Settings):
     """A remark for people."""
 
     @classmethod
-    def stored(cls, settings: dict[str, Any]) -> CellSettings:
-        """Return the settings that a file (a record, a job) holds.
+    def stored(cls, settings: Mapping[str, Any]) -> CellSettings:
+        """Read settings that were written into a file (a record, a job).
 
         Raises:
-            InputError: They are none of today's code: one is unknown, or what it names is not
-                installed any more.
+            InputError: They are none of today's code: a package is gone, or a setting is.
         """
         try:
             return cls.model_validate(settings)
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(["settings", *map(str, first["loc"])])
-            if first["type"] == UNKNOWN_NAME:
-                problem = f"{first['input']!r} cannot be used here ({first['msg']})"
-                fix = "install or repair the package that adds it"
-                raise InputError(None, key, problem, fix) from None
-            problem = f"is no setting of today's code ({first['msg']})"
-            raise InputError(None, key, problem) from None
+            raise _unreadable(error) from None
 
     @model_validator(mode="after")
     def _split_is_there(self) -> CellSettings:
         if getattr(self.data, self.eval.split) is None:
             raise ValueError(f"eval.split: {self.eval.split} needs data.{self.eval.split}")
         return self
+
+
+def _unreadable(error: ValidationError) -> InputError:
+    """Return in one line why settings of a file are none of today's code."""
+    first = error.errors()[0]
+    key = ".".join(["settings", *map(str, first["loc"])])
+    if first["type"] != UNKNOWN_NAME:
+        return InputError(None, key, f"is no setting of today's code ({first['msg']})")
+    name, said = repr(first["input"]), str(first["msg"]).removeprefix("it ")
+    if said.startswith("cannot be used"):
+        return InputError(None, key, f"{name} {said}")
+    return InputError(None, key, f"{name} is not registered", "install the package that brings it")

@@ -135,5 +135,6 @@ READERS = Registry(
     ),
     fault_of=_fault_of,
     broken=_broken,
+    listed="datasets",
 )
 """Every dataset reader by name."""

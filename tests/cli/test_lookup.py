@@ -236,7 +236,10 @@ def test_runs_are_chosen_by_suite_status_and_name(store, say, capsys):
             {"train": {"steps": 250}},
             "settings.data: is no setting of today's code (Field required)",
         ),
-        ({"encoder": {"type": "gone"}}, "settings.encoder.type: 'gone' cannot be used here (known"),
+        (
+            {"encoder": {"type": "gone"}},
+            "settings.encoder.type: 'gone' is not registered; install the",
+        ),
     ],
 )
 def test_a_run_of_what_is_not_installed_any_more_is_one_line(store, settings, line, capsys):

@@ -278,7 +278,7 @@ def pictures_of(folder, name):
     return {f"{name}.{kind}" for kind in KINDS} & {path.name for path in folder.iterdir()}
 
 
-def test_a_plot_of_a_stranger_is_in_the_report(install, tmp_path):
+def test_a_plot_of_a_stranger_is_in_the_report(install, tmp_path, every_kind):
     store, suite = build(tmp_path / "runs")
     before = write_report(store, suite, tmp_path / "before")
     install(PLOT, plots=points(seed_spread="SPREAD"))
@@ -308,6 +308,10 @@ BROKEN = {
     "other_files": (
         PLOT.replace("return {str", "return Shown(1, name='table')\n    return {str"),
         "names its files 'table', expected seed_spread or seed_spread_...",
+    ),
+    "one_name_twice": (
+        PLOT.replace("return {str", "return [Shown(1), Shown(2)]\n    return {str"),
+        "gives two figures one name; set Shown.name",
     ),
     "no_import": (f"import no_such_package\n{PLOT}", "cannot be loaded (ModuleNotFoundError"),
     "no_facts": (PLOT.replace('facts="my_package:facts"', 'facts=""'), "expected 'module:attrib"),

@@ -264,6 +264,68 @@ def test_options_that_cannot_be_used_hurt_who_uses_them(site, monkeypatch, suite
     assert expected in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"axes": {"options.width": [4, 8]}},
+        {"adjust": [{"when": {"mixer.num_layers": 1}, "set": {"options.inner.gain": 2}}]},
+    ],
+)
+def test_options_that_cannot_be_loaded_are_the_fault_of_a_suite_that_sets_them(
+    site, monkeypatch, suite, wrong
+):
+    write_package(site, "wide", "variants", CAPTIONER.replace('"wide:Wide"', '"wide:Narrow"'))
+    own_options.look_again(monkeypatch)
+    said = fault(suite(**{"axes": {"mixer.num_layers": [1]}, **wrong}))
+    assert said.startswith("variant: 'wide' cannot be used: its options wide:Narrow cannot be load")
+
+
+@pytest.mark.parametrize(
+    ("base", "said"),
+    [
+        (
+            {"encoder": {"type": "gone", "options": {"rate": 1}}},
+            "encoder.type: 'gone' is not registered; ",
+        ),
+        (
+            {"data": {"train": {"dataset": "gone", "heap": "a.tsv"}}},
+            "data.train.dataset: 'gone' is not registered; ",
+        ),
+    ],
+)
+def test_what_is_gone_is_the_fault_rather_than_its_settings(suite, base, said):
+    found = fault(suite(base={"variant": "sca", **base}, axes={"mixer.num_layers": [1]}))
+    assert found.startswith(said), found
+
+
+def test_an_axis_of_an_encoder_that_is_gone_says_so(suite):
+    base = {"variant": "sca", "encoder": {"type": "gone"}}
+    claims = [{"id": "more", "says": "exact_match(rate=2) > exact_match(rate=1)"}]
+    found = fault(suite(base=base, axes={"encoder.options.rate": [1, 2]}, claims=claims))
+    assert found.startswith("encoder.type: 'gone' is not registered; "), found
+
+
+def test_what_is_gone_is_said_of_a_run_in_one_line(tmp_path):
+    for path, name in (("encoder.type", "gone"), ("data.test.dataset", "gone")):
+        settings = settings_of("sca").model_dump(mode="json")
+        *parents, last = path.split(".")
+        node = settings
+        for part in parents:
+            node = node[part]
+        node[last] = name
+        with pytest.raises(InputError) as caught:
+            CellIdentity.stored(settings, {})
+        line = f"settings.{path}: 'gone' is not registered; install the package that brings it"
+        assert str(caught.value) == line
+
+
+def test_a_default_is_said_with_whose_it_is(installed, capsys):
+    assert main(["describe", "options.width"]) == 0
+    assert "4 with wide, all with first_tokens" in capsys.readouterr().out
+    assert main(["describe", "options.count"]) == 0
+    assert re.search(r"default: +5\n", capsys.readouterr().out)
+
+
 def test_an_address_that_is_none_is_a_fault_of_the_spec(site, monkeypatch):
     code = 'from sca_bench.specs.designs import DesignSpec\nSPEC = DesignSpec("broken", "", "a:b"'
     write_package(site, "broken", "designs", f'{code}, options="no address")\n')

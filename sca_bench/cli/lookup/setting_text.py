@@ -216,6 +216,8 @@ def _default_text(path: str, places: list[Place], profile: str) -> str:
         return f"none in profile {profile}, whose `{path.rpartition('.')[0]}` is {chosen}"
     info = next((p.info for p in places if p.of == chosen), places[0].info)
     value = m.get(base, path)
+    if value is None and all(p.of and p.of != chosen for p in places):
+        return _own_defaults(places)
     if value is None and info.is_required():
         return "none: it has to be given"
     plain = "" if info.is_required() else _shown(info.get_default(call_default_factory=True))
@@ -227,6 +229,19 @@ def _default_text(path: str, places: list[Place], profile: str) -> str:
     return f"{here} in profile {profile}" + (
         f"; {plain} in a profile that says nothing" if plain else ""
     )
+
+
+def _own_defaults(places: list[Place]) -> str:
+    """Return the default of each that brings a setting; one text where all have the same."""
+    texts = {
+        p.of: "none: it has to be given"
+        if p.info.is_required()
+        else _shown(p.info.get_default(call_default_factory=True))
+        for p in places
+    }
+    if len(set(texts.values())) == 1:
+        return next(iter(texts.values()))
+    return ", ".join(f"{text} with {of}" for of, text in texts.items())
 
 
 def _chosen(base: m.Nested, path: str) -> str:

@@ -51,7 +51,11 @@ def _pictures(spec: PlotSpec, suite: PlottedSuite, folder: Path) -> list[Picture
         return []
     several = isinstance(facts, list | tuple) and all(isinstance(one, Shown) for one in facts)
     shown: Sequence[Any] = facts if several else [facts]
-    return [_picture(spec, one if isinstance(one, Shown) else Shown(one), folder) for one in shown]
+    figures = [one if isinstance(one, Shown) else Shown(one) for one in shown]
+    names = [one.name or spec.name for one in figures]
+    if len(set(names)) < len(names):
+        raise ValueError(f"gives two figures one name; set Shown.name to {spec.name}_... in each")
+    return [_picture(spec, one, folder) for one in figures]
 
 
 def _picture(spec: PlotSpec, shown: Shown, folder: Path) -> Picture:

@@ -258,7 +258,7 @@ class CellIdentity:
     def stored(
         cls, settings: dict[str, Any], inputs: dict[str, str], made_with: Revisions | None = None
     ) -> CellIdentity:
-        """Return the identity of a cell from a file's settings; raises as `CellSettings.stored`."""
+        """Return the identity of a cell whose settings come from a file: `CellSettings.stored`."""
         return cls(CellSettings.stored(settings), inputs, made_with)
 
     @cached_property

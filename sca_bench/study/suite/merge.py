@@ -77,16 +77,6 @@ def _part(node: Said, name: str) -> Any:
     return node.get(name) if isinstance(node, Mapping) else getattr(node, name, None)
 
 
-def field_of(path: str, said: Said = None) -> tuple[type[BaseModel], str]:
-    """Return the model that holds a known dotted path, and the field's name in it.
-
-    Args:
-        path: The path.
-        said: As for `holders_of`; the first model is returned where there are several.
-    """
-    return holders_of(path, said)[0], path.rpartition(".")[2]
-
-
 def kinds_at(path: str, said: Said = None) -> set[Kind]:
     """Return the kinds of a known setting; none where it is one of other variants only.
 

@@ -101,7 +101,7 @@ def _joined(group: Sequence[ResolvedCell], resolver: Resolver) -> ResolvedCell:
 
 def _why(cell: ResolvedCell, unread: Iterable[str]) -> str:
     unread = list(unread)
-    costs = [key for key in unread if not m.moves_numbers(key)]
+    costs = [key for key in unread if not m.moves_numbers(key, cell.settings)]
     reads = [key for key in unread if key not in costs]
     parts = [f"{cell.settings.variant} does not read {', '.join(reads)}"] if reads else []
     parts += [f"no number depends on {', '.join(costs)}"] if costs else []

@@ -13,6 +13,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from sca_bench.errors import InputError, at, did_you_mean
+from sca_bench.settings.options import options_of
+from sca_bench.specs.encoders import TYPE_KEY, in_sam
+from sca_bench.specs.readers import READERS
 from sca_bench.study.suite import merge as m
 from sca_bench.study.suite.axes import check_apart, check_num_cells
 from sca_bench.study.suite.claims import VARIANT, parse_claim
@@ -219,15 +222,35 @@ def check_suite_keys(spec: SuiteFile) -> None:
     """Check every key in the file, those of profiles that are not in use included.
 
     Raises:
-        InputError: One is no setting; or it may be one of a variant that is named and missing.
+        InputError: One is no setting; or it may be one of what is named and cannot be used here.
     """
     try:
         _check_keys(spec)
     except InputError:
-        named = [spec.base.get(VARIANT), *spec.axes.get(VARIANT, [])]
-        named += [cell.set.get(VARIANT) for cell in spec.cells]
-        for variant in dict.fromkeys(str(name) for name in named if name is not None):
-            get_variant(variant)
+        named = [*m.leaves(spec.base)]
+        named += [(key, value) for key, values in spec.axes.items() for value in values]
+        named += [leaf for cell in spec.cells for leaf in m.leaves(cell.set)]
+        for key, name in named:
+            if isinstance(name, str):
+                _check_named(key, name)
+        raise
+
+
+def _check_named(key: str, name: str) -> None:
+    """Refuse a name that brings settings, where nothing usable has it.
+
+    Raises:
+        InputError: It is a variant, an encoder or a reader that cannot be used here.
+    """
+    try:
+        if key == VARIANT:
+            options_of(get_variant(name))
+        elif key == TYPE_KEY:
+            options_of(in_sam(name), TYPE_KEY)
+        elif key.rpartition(".")[2] == "dataset":
+            READERS.get(name)
+    except InputError as fault:
+        fault.key = key
         raise
 
 
