@@ -193,7 +193,7 @@ def test_a_name_that_is_no_reader_is_told_the_nearest(installed, photos):
 
 
 FAULTS = {
-    "gone": ("gone:SPEC", "", "cannot be loaded (ModuleNotFoundError"),
+    "gone": ("nowhere:SPEC", "", "cannot be loaded (ModuleNotFoundError"),
     "raises": ("other_reader:SPEC", "1 / 0", "cannot be loaded (ZeroDivisionError"),
     "no_spec": ("other_reader:SPEC", "SPEC = 3", "is int, expected a ReaderSpec"),
     "no_split": ("other_reader:SPEC", "SPEC = spec(settings=dict)", "has settings <class 'dict'>"),

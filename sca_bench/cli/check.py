@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from sca_bench.errors import InputError, at
 from sca_bench.output import num_text, text_table
-from sca_bench.specs.encoders import TYPE_KEY
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -106,6 +105,7 @@ def print_needs(console: Console, needs: list[Need]) -> None:
 def _print_sizes(console: Console, suite: Suite) -> None:
     """Build every cell without weights; print parameters, memory of a step, and its shapes."""
     from sca_bench.engine.measure.step_memory import estimate_step
+    from sca_bench.specs.encoders import TYPE_KEY
 
     numbers = ("parameters", "trained", "GiB: weights", "optimiser", "step", "sum")
     table = text_table("cell", *numbers, right=numbers)

@@ -238,8 +238,8 @@ def test_a_design_of_others_is_a_variant_in_one_assembly(installed, capsys):
 
 BROKEN = {
     "module_gone": (
-        "gone:Options",
-        "cannot be loaded (ModuleNotFoundError: No module named 'gone')",
+        "nowhere:Options",
+        "cannot be loaded (ModuleNotFoundError: No module named 'nowhere')",
     ),
     "attribute_gone": ("broken:Gone", "cannot be loaded (AttributeError: "),
     "no_settings": ("broken:SPEC", "expected a subclass of sca_bench.settings.Settings"),

@@ -16,7 +16,6 @@ from sca_bench.plugins import attribute
 from sca_bench.settings.sentences import sentence_of
 from sca_bench.study.suite import merge as m
 from sca_bench.study.suite.profiles import load_profile, profile_names, read_mapping
-from sca_bench.study.suite.suite import header_of
 from sca_bench.study.suite.yaml_values import show_value
 
 Facts = Mapping[str, str]
@@ -113,6 +112,8 @@ def _profile(name: str) -> Facts:
 
 
 def _suite(file: Path) -> Facts:
+    from sca_bench.study.suite.suite import header_of
+
     content = read_mapping(file, "suite, question, ...")
     kind = "sweep" if "sweep" in content else "suite"
     facts = {kind: str(content.get(kind, "")), "question": str(content.get("question", ""))}
