@@ -110,7 +110,10 @@ def test_flags_that_do_not_fit_are_refused(flags, fault, tmp_path, monkeypatch, 
 def test_a_split_without_rows_is_named(table, tmp_path, capsys):
     words = ["weights", "train-lm", "--regions", str(table), "--out", str(tmp_path / "x")]
     assert main([*words, "--split", "tests"]) == 2
-    assert "is of 'tests' by shares; did you mean test?" in capsys.readouterr().err
+    assert (
+        "is of 'tests' by shares, which divide 5 images; did you mean test?"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.fixture(scope="module")

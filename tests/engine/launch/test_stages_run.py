@@ -37,7 +37,7 @@ def test_two_cells_share_one_stage(suite_file, command, tmp_path):
     assert f"{4 + 4 * 6} training steps" in out
     assert "2 begin with it: pretraining=shapes,learning_rate=0.01; pretraining=shapes" in out
     out = command("run", path, "--no-mlflow")
-    assert "after 1 stages" in out
+    assert "after 1 stage\n" in out
     store = Store(tmp_path / "runs")
     stages = [r for r in store.records() if r.stage]
     assert [(r.stage, r.status, r.counters["train_steps"]) for r in stages] == [
