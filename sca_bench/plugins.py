@@ -185,7 +185,7 @@ def with_plugins(
     own = dict.fromkeys(built_in, "sca_bench")
     others: dict[str, str] = {}  # name -> what registered it first
     faults: list[tuple[str, str, str]] = []
-    for point in sorted(points, key=lambda p: (not is_own(p.value), p.name, p.value)):
+    for point in sorted(points, key=lambda point: (not is_own(point.value), point.value)):
         spec, fault = _loaded(point, kind, fault_of)
         if spec is None:
             faults.append((point.name, point.value, fault))

@@ -347,7 +347,7 @@ def test_a_plot_that_two_packages_have_is_neithers_and_near_names_are_suggested(
     with pytest.raises(InputError, match=r"'seed_spreat' is not registered; did you mean seed_sp"):
         PLOTS.get("seed_spreat")
     install(PLOT.replace("my_package:", "other:"), "other", plots="s = other:SPREAD")
-    with pytest.raises(InputError, match="registered twice, by other:SPREAD and by my_package:SP"):
+    with pytest.raises(InputError, match="registered twice, by my_package:SPREAD and by other:SP"):
         PLOTS.get("seed_spread")
 
 
