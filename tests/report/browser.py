@@ -158,7 +158,8 @@ def browser() -> Iterator[Browser]:
                 process.wait(30)
                 said.seek(0)
                 lines = said.read().decode(errors="replace").strip().splitlines()
-                why = " / ".join(lines[-3:]) or "it said nothing"
+                fatal = [line for line in lines if "FATAL" in line]
+                why = " / ".join((fatal or lines)[:2]) or "it said nothing"
                 pytest.skip(f"{BINARY} does not start here ({process.returncode}): {why}")
             yield opened
         finally:
