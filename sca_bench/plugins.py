@@ -215,9 +215,14 @@ def fault_of_names(what: str, name: object, code: Mapping[str, object]) -> str:
     if not isinstance(name, str) or not name.strip():
         return f"names its {what} {name!r}, expected a text"
     for field, path in code.items():
-        if not _MODULE_ATTRIBUTE.fullmatch(str(path)):
+        if not is_address(path):
             return f"has {field} {path!r}, expected 'module:attribute'"
     return ""
+
+
+def is_address(path: object) -> bool:
+    """Say whether something has the form `module:attribute`."""
+    return isinstance(path, str) and _MODULE_ATTRIBUTE.fullmatch(path) is not None
 
 
 def is_own(path: str) -> bool:
@@ -237,7 +242,10 @@ def _loaded(
         return None, f"cannot be loaded ({type(error).__name__}: {error})"
     if not isinstance(spec, kind):
         return None, f"is {type(spec).__name__}, expected a {kind.__name__}"
-    fault = fault_of(spec)
+    try:
+        fault = fault_of(spec)
+    except Exception as error:  # a field of a type that nobody expects there
+        fault = f"has a field of a wrong type ({type(error).__name__}: {error})"
     return (None, fault) if fault else (spec, "")
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.metrics.spec import Level, MetricSpec, Requirement
 from sca_bench.metrics.value_names import ValueName
-from sca_bench.plugins import Registry, attribute
+from sca_bench.plugins import Registry, attribute, is_address
 
 __all__ = [
     "METRICS",
@@ -31,7 +31,6 @@ __all__ = [
 ]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_MODULE_ATTRIBUTE = re.compile(r"[\w.]+:\w+")
 
 
 def _fault_of(spec: MetricSpec) -> str:
@@ -45,7 +44,7 @@ def _fault_of(spec: MetricSpec) -> str:
     if not _are(spec.values, str) or not _are(spec.requires, Requirement):
         return "has values that are no tuple of names, or requires that are none of Requirements"
     for field, path in spec.named_code().items():
-        if field != "compute" and not _MODULE_ATTRIBUTE.fullmatch(str(path)):
+        if field != "compute" and not is_address(path):
             return f"has {field} {path!r}, expected 'module:attribute'"
     if spec.level not in get_args(Level):
         return f"has level {spec.level!r}, expected one of {', '.join(get_args(Level))}"

@@ -7,17 +7,15 @@ entry point of the group `sca_bench.readers`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from sca_bench.plugins import Registry, attribute, is_own
+from sca_bench.plugins import Registry, attribute, is_address, is_own
 
 References = Literal["captions", "class_names"]
 """What a region's references are: what people say of it, or the name of its class."""
 
-_MODULE_ATTRIBUTE = re.compile(r"[\w.]+:\w+")
 _OF_A_SPLIT = ("singles", "most_images", "first_images", "files", "in_words")
 
 
@@ -98,7 +96,7 @@ def _fault_of(spec: ReaderSpec) -> str:
         return f"names its reader {spec.name!r}, expected a text"
     for field in ("read", "class_of"):
         path = getattr(spec, field)
-        if path and not _MODULE_ATTRIBUTE.fullmatch(path):
+        if path and not is_address(path):
             return f"has {field} {path!r}, expected module:attribute"
     if not spec.read:
         return "has no read, expected module:attribute of the function that reads a split"

@@ -10,10 +10,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from sca_bench.plugins import Registry
+from sca_bench.plugins import Registry, is_address
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_MODULE_ATTRIBUTE = re.compile(r"[\w.]+:\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ def _fault_of(spec: PlotSpec) -> str:
     if not _NAME.fullmatch(str(spec.name)):
         return f"names its plot {spec.name!r}, expected small letters, digits and _"
     for key, path in spec.named_code().items():
-        if not _MODULE_ATTRIBUTE.fullmatch(str(path)):
+        if not is_address(path):
             return f"has {key} {path!r}, expected 'module:attribute'"
     if not isinstance(spec.title, str) or not spec.title.strip():
         return "has no title"
