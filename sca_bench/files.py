@@ -124,6 +124,52 @@ def _temporary(path: Path) -> Path:
 
 # --- names and content ------------------------------------------------------------------------
 
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*", re.ASCII)
+_LONGEST_NAME = 200
+"""File systems take 255 bytes; the rest is for endings and temporary names."""
+
+
+def path_name(name: object, where: object = None, key: str = "") -> str:
+    """Return a name that stands in a path as it is; refuse what could lead anywhere else.
+
+    What a suite, a record or a cache is called becomes a file or a folder. Whoever makes a path of
+    such a name passes it through here; names that are only shown may be of any letters.
+
+    Args:
+        name: The name, as it was read.
+        where: The file that says it; None where `errors.at` tells.
+        key: The field that it stands in.
+
+    Raises:
+        InputError: It is no text, empty, hidden, too long, or has other characters than ASCII
+            letters, digits, `.`, `_` and `-`.
+    """
+    if isinstance(name, str) and len(name) <= _LONGEST_NAME and _NAME.fullmatch(name):
+        return name
+    shown = repr(name[:60]) if isinstance(name, str) else f"a {type(name).__name__}"
+    problem = f"{shown} cannot be the name of a file or a folder"
+    fix = f"use letters, digits, '_', '-' and '.', at most {_LONGEST_NAME}, the first no '-' or '.'"
+    raise InputError(where, key, problem, fix)
+
+
+def inside(root: Path, path: Path) -> Path:
+    """Return a path below a folder; refuse one that a link leads out of that folder.
+
+    The folder itself may be a link, and so may whatever lies above it.
+
+    Args:
+        root: The folder.
+        path: What is to be read or written; it need not exist.
+
+    Raises:
+        InputError: It is not below the folder, or it, or a folder above it, is a link to elsewhere.
+    """
+    home, real = os.path.realpath(root), os.path.realpath(path)
+    if real.startswith(home.rstrip(os.sep) + os.sep):
+        return path
+    problem = f"leads out of {root} by a link, so it is neither read nor written"
+    raise InputError(path, "", problem, "put what it leads to in its place, or delete it")
+
 
 def file_name(image_id: str) -> str:
     """Return a name for a file about an image, whatever its id holds."""

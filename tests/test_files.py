@@ -12,7 +12,16 @@ from pathlib import Path
 import pytest
 
 from sca_bench import files
-from sca_bench.files import atomic_file, atomic_folder, drop_unfinished, publish, write_atomic
+from sca_bench.errors import InputError
+from sca_bench.files import (
+    atomic_file,
+    atomic_folder,
+    drop_unfinished,
+    inside,
+    path_name,
+    publish,
+    write_atomic,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -256,3 +265,57 @@ def test_the_walk_sees_what_writes(tmp_path, line):
     assert list(writes(tmp_path / "x.py")) == [2]
     (tmp_path / "y.py").write_text(f"with atomic_file(p) as path:\n    {line}\n")
     assert list(writes(tmp_path / "y.py")) == []
+
+
+@pytest.mark.parametrize("name", ["mixer_layers", "3f2ac1", "a.b-c_D", "0", "_x", "x" * 200])
+def test_a_plain_name_stands_in_a_path_as_it_is(name):
+    assert path_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "../x",
+        "/x",
+        "a/b",
+        "a\\b",
+        "-x",
+        ".x",
+        "a b",
+        "a\n",
+        "a\0",
+        "ä",
+        "x" * 201,
+        None,
+        3,
+        10**40,
+        True,
+        ["a"],
+        "٣",
+        "a:b",
+        "*",
+        "a%2fb",
+    ],
+)
+def test_a_name_that_could_lead_elsewhere_is_refused(name):
+    with pytest.raises(InputError, match=r"record\.json: cell_id: .* cannot be the name") as fault:
+        path_name(name, "record.json", "cell_id")
+    assert len(str(fault.value)) < 300
+
+
+def test_a_path_stays_inside_its_folder(tmp_path):
+    real, root, other = tmp_path / "real", tmp_path / "root", tmp_path / "other"
+    (real / "cells").mkdir(parents=True)
+    other.mkdir()
+    root.symlink_to(real)  # the user's own
+    (real / "out").symlink_to(other)
+    (real / "within").symlink_to("cells")
+    (real / "nowhere").symlink_to(other / "not there")
+    for fine in ("cells/a/b", "within/a", "new"):
+        assert inside(root, root / fine) == root / fine
+    for outside in ("out", "out/a", "nowhere", "..", "../other/x", "../real-too/x"):
+        with pytest.raises(InputError, match="leads out of"):
+            inside(root, root / outside)
