@@ -21,6 +21,7 @@ from sca_bench.engine.mlflow_mirror import Tracker
 from sca_bench.engine.worker.pool import RUN, Attempt, Pool
 from sca_bench.engine.worker.pruning import Pruner, answer_request
 from sca_bench.errors import InputError
+from sca_bench.files import make_folder
 from sca_bench.study.plan.plan import Group, Job, Plan, Training
 from sca_bench.study.plan.schedule import make_schedule
 from sca_bench.study.runs.record import RunRecord
@@ -95,7 +96,7 @@ class Launcher:
 
     def _job(self, group: Group, threads: int) -> GroupJob:
         for job in group.jobs:
-            self.store.run_dir(job.cell.cell_id, job.seed).mkdir(parents=True, exist_ok=True)
+            make_folder(self.store.run_dir(job.cell.cell_id, job.seed))
         return group_job(
             group,
             runs_dir=self.store.root,

@@ -16,7 +16,7 @@ from mmengine.hooks import Hook
 from sca_bench.engine.worker.cell_group import CellGroup, Member
 from sca_bench.engine.worker.pruning import ask_pruner
 from sca_bench.errors import CellError
-from sca_bench.files import atomic_file
+from sca_bench.files import append, atomic_file
 from sca_bench.study.runs.soundness import (
     Damaged,
     check_checkpoint,
@@ -82,8 +82,7 @@ class LogHook(Hook):  # type: ignore[misc]
             self._append(key, {"step": runner.iter, **values})
 
     def _append(self, key: str, row: dict[str, Any]) -> None:
-        with (self._folders[key] / "log.jsonl").open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(row) + "\n")
+        append(self._folders[key] / "log.jsonl", json.dumps(row) + "\n")
 
 
 class PruneHook(Hook):  # type: ignore[misc]
