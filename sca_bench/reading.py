@@ -9,6 +9,7 @@ something. No torch here.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -115,6 +116,27 @@ def read_bytes(path: str | os.PathLike[str], limit: int, key: str = "") -> bytes
         except MemoryError:
             raise _no_memory(path, key, size) from None
     return content
+
+
+@contextlib.contextmanager
+def named_file(path: object, key: str = "", fix: str = "") -> Iterator[None]:
+    """Give the error of a file that somebody named and that is not there, or cannot be read.
+
+    Args:
+        path: The file that is read inside.
+        key: What names it, such as a setting.
+        fix: What to do where it is not there.
+
+    Raises:
+        InputError: Reading raised an `OSError`.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        fix = fix or (f"give the right path in {key}" if key else "")
+        raise InputError(path, key, "no such file", fix) from None
+    except OSError as fault:
+        raise InputError(path, key, f"cannot be read ({fault.strerror})", fix) from None
 
 
 def _check_size(path: str | os.PathLike[str], size: int, limit: int, key: str) -> None:
