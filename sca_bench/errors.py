@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from sca_bench.output import visible
+
 _ADDRESS: ContextVar[str] = ContextVar("address", default="")
 
 
@@ -44,7 +46,7 @@ class InputError(ScaBenchError):
     def __str__(self) -> str:
         head = "".join(f"{part}: " for part in (self.where, self.key) if part)
         line = head + self.problem + (f"; {self.fix}" if self.fix else "")
-        return " ".join(line.split())
+        return visible(" ".join(line.split()))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Not through the constructor: a subclass may have another one, and `at` changes `where`.
