@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 from sca_bench.errors import InputError
+from sca_bench.output import one_line
 
 _MIB, _GIB = 2**20, 2**30
 SUITE_BYTES = 1 * _MIB
@@ -432,8 +433,7 @@ def shown_text(text: str) -> str:
 
 
 def _short(text: str) -> str:
-    if not text.isprintable():  # control characters, halves of characters, turned writing
-        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    text = one_line(text)
     return text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 3] + "..."
 
 
