@@ -16,8 +16,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sca_bench"
 
 GROUND = [
-    {"errors", "types", "scene_grammar", "batch", "output"},
-    {"walk", "plugins"},
+    {"output"},
+    {"errors", "types", "scene_grammar", "batch"},
+    {"walk", "plugins", "reading"},
     {"specs"},
     {"variants"},
     {"boxes", "files", "captioner", "settings", "weight_paths"},

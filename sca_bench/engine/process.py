@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from sca_bench.files import make_folder, open_to_write
+from sca_bench.output import VisibleStream
 
 
 def redirect(log_path: str) -> None:
@@ -25,7 +26,12 @@ def redirect(log_path: str) -> None:
         os.dup2(handle.fileno(), 1)
         os.dup2(handle.fileno(), 2)
     sys.stdout, sys.stderr = (
-        open(number, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+        VisibleStream(
+            open(number, "wb", closefd=False),  # noqa: SIM115
+            encoding="utf-8",
+            errors="backslashreplace",
+            line_buffering=True,
+        )
         for number in (1, 2)
     )
     logging.getLogger("transformers").setLevel(logging.ERROR)
