@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sca_bench"
 
 GROUND = [
-    {"errors", "types", "scene_grammar", "batch", "output"},
+    {"errors", "types", "scene_grammar", "batch", "output", "lifetime"},
     {"walk", "plugins", "reading"},
     {"specs"},
     {"variants"},

@@ -84,27 +84,23 @@ class _Command:
     def run(self) -> int:
         import shlex
 
-        from sca_bench.engine.launch.guard import Interrupted, exclusive, stop_signals
+        from sca_bench.engine.launch.guard import exclusive
         from sca_bench.engine.sweep.optuna_study import default_storage, without_password
         from sca_bench.engine.sweep.sweeper import Sweeper
 
         started = time.monotonic()
         url = self.sweep.spec.storage or default_storage(self.store.root)
-        try:
-            with exclusive(self.store.root), stop_signals():
-                sweeper = Sweeper(self.sweep, self.store, url, self._run_plan, self._say)
-                self._say(
-                    f"{self.sweep.spec.sweep} (profile {self.sweep.profile}): "
-                    f"{self.sweep.trials} trials in batches of {self.sweep.batch}, "
-                    f"{len(sweeper.ended)} ended, "
-                    f"{max(0, self.sweep.trials - len(sweeper.trials))} to ask; "
-                    f"study {sweeper.name}"
-                )
-                self.store.settle_interrupted()
-                failed = self._search(sweeper)
-        except Interrupted as error:
-            self._say(f"stopped by {error}; run the same command again to go on")
-            raise SystemExit(128 + error.number) from None
+        with exclusive(self.store.root):
+            sweeper = Sweeper(self.sweep, self.store, url, self._run_plan, self._say)
+            self._say(
+                f"{self.sweep.spec.sweep} (profile {self.sweep.profile}): "
+                f"{self.sweep.trials} trials in batches of {self.sweep.batch}, "
+                f"{len(sweeper.ended)} ended, "
+                f"{max(0, self.sweep.trials - len(sweeper.trials))} to ask; "
+                f"study {sweeper.name}"
+            )
+            self.store.settle_interrupted()
+            failed = self._search(sweeper)
         self._summary(sweeper, started)
         shown = without_password(url)
         self._say(f"storage: {shown} (optuna-dashboard {shlex.quote(shown)})")
