@@ -9,6 +9,7 @@ something. No torch here.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 from sca_bench.errors import InputError
+from sca_bench.output import one_line
 
 _MIB, _GIB = 2**20, 2**30
 SUITE_BYTES = 1 * _MIB
@@ -117,6 +119,27 @@ def read_bytes(path: str | os.PathLike[str], limit: int, key: str = "") -> bytes
     return content
 
 
+@contextlib.contextmanager
+def named_file(path: object, key: str = "", fix: str = "") -> Iterator[None]:
+    """Give the error of a file that somebody named and that is not there, or cannot be read.
+
+    Args:
+        path: The file that is read inside.
+        key: What names it, such as a setting.
+        fix: What to do where it is not there.
+
+    Raises:
+        InputError: Reading raised an `OSError`.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        fix = fix or (f"give the right path in {key}" if key else "")
+        raise InputError(path, key, "no such file", fix) from None
+    except OSError as fault:
+        raise InputError(path, key, f"cannot be read ({fault.strerror})", fix) from None
+
+
 def _check_size(path: str | os.PathLike[str], size: int, limit: int, key: str) -> None:
     if size > limit:
         problem = f"holds {bytes_text(size)}; a file of its kind may hold {bytes_text(limit)}"
@@ -196,13 +219,14 @@ def read_lines(
 # --- JSON -------------------------------------------------------------------------------------
 
 
-def read_json(path: str | os.PathLike[str], limit: int, key: str = "") -> Any:
+def read_json(path: str | os.PathLike[str], limit: int, key: str = "", fix: str = "") -> Any:
     """Read a JSON file (UTF-8, or UTF-16 and UTF-32 as the standard allows).
 
     Args:
         path: The file.
         limit: The most bytes that it may hold, such as `RECORD_BYTES`.
         key: What names it, such as a setting, for errors.
+        fix: What to do where it is no JSON.
 
     Raises:
         InputError: As `read_bytes`, or `parse_json`.
@@ -211,11 +235,16 @@ def read_json(path: str | os.PathLike[str], limit: int, key: str = "") -> Any:
     content = read_bytes(path, limit, key)
     text = decode(content, path, json.detect_encoding(content))
     del content  # the values take several times as much
-    return parse_json(text, path)
+    return parse_json(text, path, fix=fix)
 
 
 def parse_json(
-    text: str | bytes, path: object, where: str = "", *, unique_keys: bool = False
+    text: str | bytes,
+    path: object,
+    where: str = "",
+    *,
+    unique_keys: bool = False,
+    fix: str = "",
 ) -> Any:
     """Return what JSON says.
 
@@ -227,6 +256,7 @@ def parse_json(
         path: The file that it stands in, for errors.
         where: The place in it, such as `line 7`; a fault's own line is named where it is empty.
         unique_keys: Whether a key that stands twice in one object is refused, too.
+        fix: What to do where it is no JSON.
 
     Raises:
         InputError: It is no JSON, is nested too deeply, or has a number of more digits than Python
@@ -243,8 +273,7 @@ def parse_json(
         column = f"column {fault.colno}"
         key = where or f"line {fault.lineno} {column}"
         problem = f"is not JSON: {fault.msg}" + (f" ({column})" if where else "")
-        fix = "the file is damaged or was cut off; write or fetch it again"
-        raise InputError(path, key, problem, fix) from None
+        raise InputError(path, key, problem, fix or "it is damaged or was cut off") from None
     except RecursionError:
         problem = f"is nested more than {MOST_LEVELS} levels deep"
         raise InputError(path, where, problem, "no reader goes so deep") from None
@@ -410,8 +439,7 @@ def shown_text(text: str) -> str:
 
 
 def _short(text: str) -> str:
-    if not text.isprintable():  # control characters, halves of characters, turned writing
-        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    text = one_line(text)
     return text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 3] + "..."
 
 
@@ -435,7 +463,9 @@ def _beginning(value: object, left: list[int], levels: int = 10) -> object:
     if isinstance(value, dict):
         items = itertools.islice(value.items(), _MOST_SHOWN)
         return {
-            _key_of(key)[:_MOST_SHOWN]: _beginning(inner, left, levels - 1) for key, inner in items if left[0] > 0
+            _key_of(key)[:_MOST_SHOWN]: _beginning(inner, left, levels - 1)
+            for key, inner in items
+            if left[0] > 0
         }
     return [_beginning(inner, left, levels - 1) for inner in value[:_MOST_SHOWN] if left[0] > 0]
 

@@ -37,7 +37,7 @@ from sca_bench.cli import (
 from sca_bench.cli.frame import Parser, add_profile_and_set, add_runs_dir
 from sca_bench.errors import InputError
 from sca_bench.lifetime import stops
-from sca_bench.output import end_with_reader, guard_streams
+from sca_bench.output import end_with_reader, guard_streams, say
 
 _ONLY_PRINT = ("list", "describe", "explain", "plan", "check", "score")
 """Commands that have nothing to do when nobody reads them; the others go on with their work."""
@@ -126,10 +126,10 @@ def _main(arguments: Sequence[str] | None) -> int:
     except InputError as error:
         stops.check()
         for fault in (error, *error.others):
-            print(fault, file=sys.stderr)
+            say(fault, error=True)
         return 2
     except OSError as error:  # a folder that cannot be written, a full disk
         stops.check()
-        print(f"{error.filename or command}: {error.strerror or error}", file=sys.stderr)
+        say(f"{error.filename or command}: {error.strerror or error}", error=True)
         return 2
     return code
