@@ -173,26 +173,19 @@ def _work(
     """
     if not plan.left:
         return {}, {}, {}
-    from sca_bench.engine.launch.guard import Interrupted
     from sca_bench.engine.launch.launcher import Launcher
 
     budget = None if until is None else _budget(plan, store, console, until)
-    try:
-        launcher = Launcher(plan, store, line, console, mirror, budget=budget)
-        failed = launcher.run()
-        encoded, mixed = (
-            launcher.counters[f"{part}_forwards"] for part in ("encoder", "sam_mixer")
-        )
-        console.print(
-            f"frozen part: {encoded:,} images encoded, {mixed:,} regions mixed, for all cells, "
-            "seeds and steps",
-            highlight=False,
-            soft_wrap=True,
-        )
-        return failed, budget.postponed if budget is not None else {}, launcher.logs
-    except Interrupted as error:
-        console.print(f"stopped by {error}; run the same command again to go on", highlight=False)
-        raise SystemExit(128 + error.number) from None
+    launcher = Launcher(plan, store, line, console, mirror, budget=budget)
+    failed = launcher.run()
+    encoded, mixed = (launcher.counters[f"{part}_forwards"] for part in ("encoder", "sam_mixer"))
+    console.print(
+        f"frozen part: {encoded:,} images encoded, {mixed:,} regions mixed, for all cells, "
+        "seeds and steps",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return failed, budget.postponed if budget is not None else {}, launcher.logs
 
 
 def _budget(plan: Plan, store: Store, console: Console, until: float) -> Budget:

@@ -87,14 +87,14 @@ class _Command:
     def run(self) -> int:
         import shlex
 
-        from sca_bench.engine.launch.guard import Interrupted, exclusive, stop_signals
+        from sca_bench.engine.launch.guard import exclusive
         from sca_bench.engine.sweep.optuna_study import default_storage
         from sca_bench.engine.sweep.sweeper import Sweeper
 
         started = time.monotonic()
         url = self.sweep.spec.storage or default_storage(self.store.root)
         try:
-            with exclusive(self.store.root), stop_signals():
+            with exclusive(self.store.root):
                 sweeper = Sweeper(self.sweep, self.store, url, self._run_plan, self._say)
                 self._say(
                     f"{self.sweep.spec.sweep} (profile {self.sweep.profile}): "
@@ -107,9 +107,6 @@ class _Command:
                 failed = self._search(sweeper)
                 if self.mirror is not None:
                     self.mirror.finish()
-        except Interrupted as error:
-            self._say(f"stopped by {error}; run the same command again to go on")
-            raise SystemExit(128 + error.number) from None
         finally:
             if self.mirror is not None:
                 self.mirror.close()

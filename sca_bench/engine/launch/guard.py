@@ -1,26 +1,14 @@
-"""One command at a time in a runs folder, and an orderly end when a signal asks for it."""
+"""One command at a time in a runs folder."""
 
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 
 from sca_bench.errors import InputError
 from sca_bench.files import make_folder, open_to_write, take_lock
-
-_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-class Interrupted(BaseException):
-    """The user or the system asked the run to stop; no `except Exception` may swallow it."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.number = number
 
 
 @contextmanager
@@ -44,18 +32,3 @@ def exclusive(root: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
-
-
-@contextmanager
-def stop_signals() -> Iterator[None]:
-    """Turn SIGINT, SIGTERM and SIGHUP into `Interrupted`, so that statuses come out right."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Interrupted(number)
-
-    before = {number: signal.signal(number, stop) for number in _STOPS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

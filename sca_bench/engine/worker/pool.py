@@ -107,6 +107,12 @@ class Pool:
             self.running.remove(attempt)
         return ended
 
+    def ask_to_stop(self) -> None:
+        """Tell every worker to end, and to keep first what a training under way has come to."""
+        for attempt in self.running:
+            if attempt.process.pid is not None and attempt.process.is_alive():
+                os.kill(attempt.process.pid, signal.SIGUSR1)
+
     def kill(self) -> None:
         """End every worker at once."""
         for attempt in self.running:
