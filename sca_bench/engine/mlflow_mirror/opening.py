@@ -16,6 +16,7 @@ from typing import Any
 
 from sca_bench.engine.databases import sqlite_file, sqlite_url
 from sca_bench.engine.mlflow_mirror.addresses import own_file
+from sca_bench.files import publish
 from sca_bench.study.runs.store import Store
 
 _BUSY_S = 5.0
@@ -53,7 +54,7 @@ def _make(file: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=temporary_prefix(), dir=file.parent) as folder:
         new = Path(folder) / file.name
         MlflowClient(tracking_uri=sqlite_url(new)).get_experiment_by_name("none")
-        new.replace(file)
+        publish(new, file)
 
 
 def check_file(file: Path | None) -> None:
