@@ -20,7 +20,8 @@ from typing import Any
 
 from sca_bench import __version__
 from sca_bench.errors import InputError
-from sca_bench.files import atomic_folder, name_text, write_atomic
+from sca_bench.files import atomic_folder, connect, delete, name_text, write_atomic
+from sca_bench.reading import open_regular
 from sca_bench.walk import is_hidden, never, walk, walk_with_circles
 
 _TICK_NS, _COARSE_TICK_NS = 20_000_000, 2_000_000_000
@@ -188,8 +189,7 @@ class FileDigests:
 
     def _open(self) -> sqlite3.Connection | None:
         if self._connection is None and self._memory is not None:
-            self._memory.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(
+            self._connection = connect(
                 self._memory, timeout=30, isolation_level=None, check_same_thread=False
             )
             weakref.finalize(self, self._connection.close)  # by whichever thread drops it
@@ -205,7 +205,7 @@ class FileDigests:
         self._connection = None
         if self._memory is not None:
             with contextlib.suppress(OSError):
-                self._memory.unlink()
+                delete(self._memory)
 
 
 def folder_content(

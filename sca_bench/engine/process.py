@@ -20,17 +20,18 @@ from types import FrameType
 
 import torch
 
+from sca_bench.files import make_folder, open_to_write
 from sca_bench.output import VisibleStream
 
 
 def redirect(log_path: str) -> None:
     """Append all output of this process to a file, as UTF-8 whatever the locale says."""
-    Path(log_path).parent.mkdir(parents=True, exist_ok=True)
-    handle = open(log_path, "ab", buffering=0)  # noqa: SIM115 (lives as long as the process)
+    make_folder(Path(log_path).parent)
     for stream in filter(None, (sys.stdout, sys.stderr)):
         stream.flush()
-    os.dup2(handle.fileno(), 1)
-    os.dup2(handle.fileno(), 2)
+    with open_to_write(Path(log_path), "a") as handle:
+        os.dup2(handle.fileno(), 1)
+        os.dup2(handle.fileno(), 2)
     sys.stdout, sys.stderr = (
         VisibleStream(
             open(number, "wb", closefd=False),  # noqa: SIM115

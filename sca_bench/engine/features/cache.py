@@ -6,7 +6,6 @@ No torch here: `cache ls|du|verify|clear` answer at once.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -20,7 +19,7 @@ from typing import Any
 from sca_bench.digests import DIGESTS
 from sca_bench.engine.features.shards import ShardStore
 from sca_bench.errors import InputError
-from sca_bench.files import write_atomic
+from sca_bench.files import delete, delete_folder, make_folder, take_lock, touch, write_atomic
 from sca_bench.settings import RuntimeSettings
 from sca_bench.walk import bytes_of
 
@@ -65,9 +64,8 @@ class Cache:
 
         Nobody deletes it to make room as long as this one lives.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self.root / f".{key}{_IN_USE}", os.O_CREAT | os.O_RDWR, 0o666)
-        fcntl.flock(lock, fcntl.LOCK_SH)
+        make_folder(self.root)
+        lock = take_lock(self.root / f".{key}{_IN_USE}", shared=True)
         store = ShardStore(self.root / key)
         weakref.finalize(store, os.close, lock)
         return store
@@ -80,8 +78,8 @@ class Cache:
         """
         folder = self.root / key
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / USED).touch()
+            make_folder(folder)
+            touch(folder / USED)
             if about is not None and not (folder / ABOUT).exists():
                 write_atomic(folder / ABOUT, json.dumps(about, indent=1) + "\n")
         except OSError as error:
@@ -98,9 +96,9 @@ class Cache:
         mark = self.root / key / f".has-{split}"
         with contextlib.suppress(FileNotFoundError):  # nothing was kept, or all was cleared since
             if whole:
-                mark.touch()
+                touch(mark)
             else:
-                mark.unlink()
+                delete(mark)
 
     def make_room(self, num_bytes: int) -> str:
         """Delete stores, least recently used first, until so much fits; return why it does not.
@@ -142,16 +140,18 @@ def store_folders(root: Path) -> list[Path]:
 def delete_store(folder: Path) -> bool:
     """Delete a store, unless somebody reads or fills it; say whether it is gone."""
     lock = folder.parent / f".{folder.name}{_IN_USE}"
-    with lock.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        shutil.rmtree(folder, ignore_errors=True)
+    try:
+        held = take_lock(lock, wait=False)
+    except OSError:
+        return False
+    try:
+        delete_folder(folder)
+    finally:
+        os.close(held)
     gone = not folder.exists()
     if gone:
         for left in folder.parent.glob(f".{folder.name}.*"):
-            left.unlink(missing_ok=True)
+            delete(left)
     return gone
 
 
@@ -169,11 +169,10 @@ def locked(root: Path, names: Iterable[str]) -> Iterator[None]:
 
     Only so that nothing is computed twice: several writers of one store harm nobody.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
     with contextlib.ExitStack() as stack:
         for name in sorted(names):  # in one order, or two processes could wait for each other
-            handle = stack.enter_context((root / f".{name}.lock").open("w"))
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            stack.callback(os.close, take_lock(root / f".{name}.lock"))
         yield
 
 

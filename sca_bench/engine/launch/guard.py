@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sca_bench.errors import InputError
+from sca_bench.files import make_folder, open_to_write, take_lock
 
 
 @contextmanager
@@ -18,16 +18,17 @@ def exclusive(root: Path) -> Iterator[None]:
     Raises:
         InputError: Another process holds it.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / ".lock").open("a+", encoding="utf-8") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            handle.seek(0)
-            holder = handle.read().strip() or "another process"
-            fix = "wait for it, or give another --runs-dir"
-            raise InputError(root, "", f"in use by process {holder}", fix) from None
-        handle.truncate(0)
-        handle.write(str(os.getpid()))
-        handle.flush()
+    make_folder(root)
+    path = root / ".lock"
+    try:
+        lock = take_lock(path, wait=False)
+    except BlockingIOError:
+        holder = path.read_text(encoding="utf-8").strip() or "another process"
+        fix = "wait for it, or give another --runs-dir"
+        raise InputError(root, "", f"in use by process {holder}", fix) from None
+    try:
+        with suppress(OSError), open_to_write(path) as handle:
+            handle.write(str(os.getpid()).encode())
         yield
+    finally:
+        os.close(lock)

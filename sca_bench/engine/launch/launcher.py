@@ -19,6 +19,7 @@ from sca_bench.engine.mlflow_mirror import Tracker
 from sca_bench.engine.worker.pool import RUN, Attempt, Pool
 from sca_bench.engine.worker.pruning import Pruner, answer_request
 from sca_bench.errors import InputError
+from sca_bench.files import make_folder
 from sca_bench.lifetime import stops
 from sca_bench.lifetime.stops import Interrupted
 from sca_bench.study.plan.plan import Group, Job, Plan, Training
@@ -112,7 +113,7 @@ class Launcher:
 
     def _job(self, group: Group, threads: int) -> GroupJob:
         for job in group.jobs:
-            self.store.run_dir(job.cell.cell_id, job.seed).mkdir(parents=True, exist_ok=True)
+            make_folder(self.store.run_dir(job.cell.cell_id, job.seed))
         return group_job(
             group,
             runs_dir=self.store.root,

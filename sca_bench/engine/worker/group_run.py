@@ -30,6 +30,7 @@ from sca_bench.engine.worker.run_record import cost_of, new_record
 from sca_bench.engine.worker.sam_masks import masks_file, write_masks
 from sca_bench.engine.worker.trained_weights import load_indexed, load_trained, save_trained
 from sca_bench.errors import CellError, InputError
+from sca_bench.files import delete
 from sca_bench.specs.encoders import sam_dims
 from sca_bench.study.keys.cell import CellIdentity, RunSplit, families_of
 from sca_bench.study.runs.record import RunRecord
@@ -270,7 +271,7 @@ class GroupRun:
             return
         for member in group.alive:
             with group.failing_alone(member.key):
-                (self.folders[member.key] / name).unlink(missing_ok=True)
+                delete(self.folders[member.key] / name)
         group.captioning = split
         learnt: dict[str, Any] = {}
         if split == "train" and self.first.data.permute_captions:

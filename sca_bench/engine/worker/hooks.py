@@ -16,7 +16,7 @@ from sca_bench.engine.process import ToldToStop, is_told_to_stop
 from sca_bench.engine.worker.cell_group import CellGroup, Member
 from sca_bench.engine.worker.pruning import ask_pruner
 from sca_bench.errors import CellError
-from sca_bench.files import atomic_file
+from sca_bench.files import append, atomic_file
 from sca_bench.study.runs.soundness import (
     Damaged,
     check_checkpoint,
@@ -85,8 +85,8 @@ class LogHook(Hook):  # type: ignore[misc]
             runner.train_loop.stop_training = True
 
     def _append(self, group: CellGroup, key: str, row: dict[str, Any]) -> None:
-        with group.failing_alone(key), (self._folders[key] / "log.jsonl").open("ab") as handle:
-            handle.write(json.dumps(row).encode() + b"\n")
+        with group.failing_alone(key):
+            append(self._folders[key] / "log.jsonl", json.dumps(row) + "\n")
 
 
 class PruneHook(Hook):  # type: ignore[misc]

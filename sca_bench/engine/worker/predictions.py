@@ -11,7 +11,7 @@ from mmengine.evaluator import BaseMetric
 
 from sca_bench.engine.worker.cell_group import MemberPrediction
 from sca_bench.errors import CellError
-from sca_bench.files import publish
+from sca_bench.files import open_to_write, publish
 from sca_bench.metrics.coco_caption.ptb_tokenizer import canonical
 from sca_bench.metrics.rows import PredictionRow, prediction_line
 from sca_bench.study.runs.store import PREDICTIONS
@@ -107,7 +107,7 @@ class WritePredictions(_OverRegions):
             with self._alone(key):
                 if key not in self._handles:
                     path = self._folders[key] / PARTIAL
-                    self._handles[key] = path.open("w", encoding="utf-8")
+                    self._handles[key] = open_to_write(path)
                 for member, prediction, _ in data_samples:
                     if member == key:
                         self._write(key, prediction)
@@ -117,7 +117,7 @@ class WritePredictions(_OverRegions):
         region_id = prediction.region_id
         learnt_from = self._learnt_from.get(region_id, ())
         row = prediction_row(self._regions[region_id], prediction, learnt_from)
-        self._handles[key].write(prediction_line(row))
+        self._handles[key].write(prediction_line(row).encode())
         self.results.append((key, region_id))
 
     def compute_metrics(self, results: list[tuple[str, str]]) -> dict[str, Any]:

@@ -26,7 +26,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from sca_bench.errors import InputError
-from sca_bench.files import read_jsonl, write_atomic
+from sca_bench.files import delete, listed, write_atomic
+from sca_bench.reading import read_jsonl
 from sca_bench.study.runs.record import RunRecord, SuiteManifest
 from sca_bench.study.runs.soundness import (
     Damaged,
@@ -59,7 +60,7 @@ def drop_checkpoints(run_dir: Path, keep: int = 0) -> None:
     """Delete a run's checkpoints but the one of step `keep`."""
     for path in run_dir.glob("checkpoint-*.pt"):
         if path != checkpoint_path(run_dir, keep):
-            path.unlink()
+            delete(path)
 
 
 def trained_path(run_dir: Path) -> Path:
@@ -161,8 +162,8 @@ class Store:
 
     def records(self) -> Iterator[RunRecord]:
         """Yield every record in the store, ordered by cell and seed."""
-        for cell in _listed(self.root / "cells"):
-            for run in _listed(cell):
+        for cell in listed(self.root / "cells"):
+            for run in listed(cell):
                 path = run / "record.json"
                 if run.name.startswith("seed-") and path.exists():
                     yield _load(path, RunRecord)
@@ -206,7 +207,7 @@ class Store:
         Raises:
             InputError: A file is damaged.
         """
-        files = (path for path in _listed(self.root / "suites") if path.match(f"{suite}.*.json"))
+        files = (path for path in listed(self.root / "suites") if path.match(f"{suite}.*.json"))
         return [_load(path, SuiteManifest) for path in files]
 
     def log(self, cell_id: str, seed: int) -> list[dict[str, Any]]:
@@ -218,18 +219,6 @@ class Store:
         """Return `{"region_ids": [...], "scores": {metric: [...]}}`, empty if not scored."""
         path = self.run_dir(cell_id, seed) / "region_scores.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def _listed(folder: Path) -> list[Path]:
-    """Return what lies in a folder, by name; nothing where there is none.
-
-    Raises:
-        OSError: It may not be looked into, which a pattern would pass over without a word.
-    """
-    try:
-        return sorted(folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
 
 
 def _load(path: Path, model: type[Any]) -> Any:
