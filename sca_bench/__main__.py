@@ -2,7 +2,7 @@
 
 import sys
 
-from sca_bench.lifetime import stops
+from sca_bench.lifetime import scratch, stops
 
 
 def main() -> int:
@@ -10,16 +10,16 @@ def main() -> int:
     stops.install(watch=True)
     try:
         from sca_bench.cli import light
-        from sca_bench.lifetime import scratch
+        from sca_bench.cli import main as run
 
-        with scratch.lent(not light(sys.argv[1:])):
-            from sca_bench.cli import main as run
-
-            code = run()
-            stops.settle()
+        if not light(sys.argv[1:]):
+            scratch.lend()
+        code = run()
+        stops.settle()
     except KeyboardInterrupt as stop:
-        stops.leave(stop)
+        code = stops.say(stop)
     if stops.times_asked():  # threads and exit handlers of libraries may wait for long
+        scratch.give_back()
         stops.end(code)
     return code
 

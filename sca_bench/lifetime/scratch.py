@@ -9,14 +9,15 @@ used again, and other containers on one machine have their own.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
+import functools
 import os
 import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 _PREFIX = "sca_bench-"
@@ -26,36 +27,29 @@ _MARK = "a temporary folder of sca_bench; its process holds a lock on this file\
 _TRIES = 20
 _YOUNG_S = 60.0
 
+_ASKED = "SCA_BENCH_TMPDIR"
+"""Variable that tells started processes the temporary folder that the user named."""
+
 _held: dict[Path, int] = {}
 """Folders of this process, and what holds their locks."""
 
 
-@contextlib.contextmanager
-def lent(wanted: bool = True) -> Iterator[None]:
+def lend() -> None:
     """Let temporary folders of this process, and of those it starts, be made in one of its own.
 
     What killed commands left beside it is deleted. Where no folder can be made, all stays as it is.
-
-    Args:
-        wanted: Whether there is any need.
     """
-    if wanted:
-        with contextlib.suppress(OSError):
-            _lend()
-    try:
-        yield
-    finally:
-        give_back()
+    with contextlib.suppress(OSError):
+        asked = tempfile.gettempdir()
+        sweep(Path(asked))
+        folder = claim(Path(asked))
+        os.environ.setdefault(_ASKED, asked)
+        tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
 
 
-def _lend() -> None:
-    asked = tempfile.gettempdir()
-    sweep(Path(asked))
-    # Torch keeps compiled code in the temporary folder, to find it again: that is no rubbish.
-    os.environ.setdefault(
-        "TORCHINDUCTOR_CACHE_DIR", str(Path(asked) / f"torchinductor_{os.getuid()}")
-    )
-    tempfile.tempdir = os.environ["TMPDIR"] = str(claim(Path(asked)))
+def lasting() -> Path:
+    """Return the temporary folder that the user named, for what is to be found again later."""
+    return Path(os.environ.get(_ASKED) or tempfile.gettempdir())
 
 
 def claim(parent: Path) -> Path:
@@ -66,6 +60,7 @@ def claim(parent: Path) -> Path:
     """
     for _ in range(_TRIES):
         path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent))
+        _at_exit()
         handle = os.open(path / _OWNER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         _held[path] = handle
         with contextlib.suppress(OSError):
@@ -76,6 +71,12 @@ def claim(parent: Path) -> Path:
         os.close(_held.pop(path))
         shutil.rmtree(path, ignore_errors=True)
     raise OSError(None, "no lock can be had", str(parent))
+
+
+@functools.cache
+def _at_exit() -> None:
+    """Delete the folders after those that use them have cleared away, which say so later."""
+    atexit.register(give_back)
 
 
 def give_back() -> None:

@@ -156,7 +156,7 @@ def _watch(source: int) -> None:
         end = time.monotonic() + _PATIENCE_S
         while number[0] in STOPS and not _asked.first:
             if time.monotonic() > end:
-                leave(Interrupted(number[0]))
+                end(say(Interrupted(number[0])))
             time.sleep(0.1)
 
 
@@ -168,11 +168,6 @@ def say(error: BaseException) -> int:
     with contextlib.suppress(OSError, ValueError):  # the terminal may be gone
         print(f"stopped by {error}; run the same command again to go on", file=sys.stderr)
     return error.code
-
-
-def leave(stop: BaseException) -> NoReturn:
-    """Say why, and end this process at once, whatever its threads and exit handlers wait for."""
-    end(say(stop))
 
 
 def end(code: int) -> NoReturn:

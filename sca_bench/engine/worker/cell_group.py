@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -27,10 +30,12 @@ from sca_bench.engine.worker.loss_watch import LossWatch
 from sca_bench.engine.worker.rng import RngStream
 from sca_bench.engine.worker.step_timer import StepClock
 from sca_bench.errors import CellError
+from sca_bench.lifetime import scratch
 from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import CellIdentity, RunSplit, families_of
 from sca_bench.types import Prediction
 
+_COMPILED = "TORCHINDUCTOR_CACHE_DIR"
 _AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -80,6 +85,13 @@ class MemberPrediction(NamedTuple):
     loss: float | None
 
 
+def _keep_compiled_code() -> None:
+    """Have torch keep compiled code where it is found again, unless the user has said where."""
+    named = os.environ.get(_COMPILED, "")
+    if not named or Path(named).is_relative_to(tempfile.gettempdir()):
+        os.environ[_COMPILED] = str(scratch.lasting() / f"torchinductor_{os.getuid()}")
+
+
 def fault_text(error: Exception) -> str:
     """Return an exception as the reason of a run that failed."""
     return str(error) if isinstance(error, CellError) else f"{type(error).__name__}: {error}"
@@ -127,6 +139,8 @@ class CellGroup(BaseModel):
         first = members[0].settings
         self.precision = first.train.precision
         self._losses: dict[str, Callable[[RegionBatch], Tensor]] = {}
+        if first.runtime.compile:
+            _keep_compiled_code()
         for member in members:
             if isinstance(member.captioner, TrainableCaptioner):
                 loss = member.captioner.loss
