@@ -1,4 +1,4 @@
-"""What lets somebody into a tracking server is kept nowhere, and a server that hangs costs nothing."""
+"""What lets somebody into a tracking server is kept nowhere, and one that hangs costs nothing."""
 
 import os
 import time
