@@ -51,7 +51,7 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     if not wanted:
         raise InputError(store.root, "", "no suite was run here", "run one first")
     uri = options.tracking_uri or default_uri(store)
-    count = sync(store, uri, say)
+    count = sync(store, uri, say, "the same command tries again")
     say(f"{count} of {num_text(wanted, 'suite')} mirrored")
     if count and uri.startswith("sqlite"):  # any other may hold credentials
         say(f"see them: mlflow ui --backend-store-uri {shlex.quote(uri)}")
