@@ -53,8 +53,8 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     uri = options.tracking_uri or default_uri(store)
     count = sync(store, uri, say, "the same command tries again")
     say(f"{count} of {num_text(wanted, 'suite')} mirrored")
-    if count and uri.startswith("sqlite"):  # any other may hold credentials
-        say(f"see them: mlflow ui --backend-store-uri {shlex.quote(uri)}")
+    if count and uri.startswith("sqlite"):
+        say(f"see them: mlflow ui --backend-store-uri {shlex.quote(without_secrets(uri))}")
     return 0 if count == wanted else 1
 
 

@@ -32,7 +32,7 @@ _MOST_FAILURES, _AGAIN_S = 3, 4.0
 """How often a server may fail in a row, and how long it is left alone after each."""
 _POLL_S, _LEAVE_S = 0.02, 0.5
 
-_SLOW_S, _SLOW_FILE_S = 1.5, 15.0
+_SLOW_S, _SLOW_FILE_S = 1.8, 15.0
 """Seconds without an answer after which a server is slow, and a database file."""
 _GRACE_S, _GRACE_SHARE, _MOST_GRACE_S = 2.0, 0.02, 20.0
 """What a slow one gets at the end, in seconds and as a share of the command's time so far."""
