@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from sca_bench.cli import main
 from sca_bench.engine.mlflow_mirror import opening
 from sca_bench.engine.mlflow_mirror.addresses import own_uri
 from sca_bench.engine.mlflow_mirror.faults import MirrorFault, is_passing, reason_of
@@ -134,6 +135,16 @@ def test_a_deleted_experiment_is_said_by_a_run_and_brought_back_when_asked(store
     store.save(record)
     repair(store, manifest, server)
     assert seen(server) == before
+
+
+def test_a_run_that_was_killed_is_closed_by_the_next_sync(store, manifest, server):
+    record = store.record("a", 0)
+    store.save(record.model_copy(update={"status": "running"}))
+    Tracker(store, manifest, server, print).update()
+    assert [status for status, *_ in seen(server)] == ["RUNNING"]
+    assert main(["track", "sync", "--runs-dir", str(store.root), "--tracking-uri", server]) == 0
+    assert store.record("a", 0).status == "killed"
+    assert [status for status, *_ in seen(server)] == ["KILLED"]
 
 
 def test_a_store_that_is_locked_or_no_store_has_its_reason(

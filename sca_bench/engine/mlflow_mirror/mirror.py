@@ -21,6 +21,7 @@ from typing import Any
 import sca_bench
 from sca_bench.engine.databases import sqlite_file
 from sca_bench.engine.mlflow_mirror.addresses import shown_place
+from sca_bench.lifetime.scratch import sweep
 from sca_bench.lifetime.stops import start_child
 from sca_bench.output import one_line
 from sca_bench.study.runs.record import SuiteManifest
@@ -164,6 +165,8 @@ class Mirror:
         finally:  # even where a signal comes meanwhile
             process.kill()
             process.wait()
+            with contextlib.suppress(OSError):
+                sweep(self._store.root)
 
     # --- the process that writes ----------------------------------------------------------------
 
