@@ -1,6 +1,7 @@
 """A mirror that was damaged, deleted or half-written: one line, and `track sync` repairs it."""
 
 import os
+import shutil
 import signal
 import sqlite3
 import time
@@ -33,7 +34,7 @@ def store(tmp_path):
         variant="sca",
         revision="1",
         scores={"cider_d": Score(value=1.5)},
-        cost={"train_s": float("inf")},
+        cost={"train_s": 3.0},
     )
     store.save(record)
     (store.run_dir("a", 0) / "log.jsonl").write_text('{"step": 1, "loss": NaN, "lr": 0.1}\n')
@@ -56,9 +57,20 @@ def manifest(store):
     return manifest
 
 
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory):
+    """A store of MLflow's without experiments, whose tables take seconds to make."""
+    from mlflow import MlflowClient
+
+    file = tmp_path_factory.mktemp("mlflow") / "empty.db"
+    MlflowClient(tracking_uri=f"sqlite:///{file}").get_experiment_by_name("none")
+    return file
+
+
 @pytest.fixture
-def server(tmp_path):
+def server(empty, tmp_path):
     """The address of a data base that is not the runs folder's own."""
+    shutil.copy(empty, tmp_path / "server.db")
     return f"sqlite:///{tmp_path}/server.db"
 
 
@@ -116,7 +128,6 @@ def test_what_was_changed_is_put_right_once(store, manifest, server, harm):
     Tracker(store, manifest, server, print).update()
     before = seen(server)
     client, experiment = client_of(server)
-    client.tracking_uri = server
     harm(client, experiment, store, manifest)
     for _ in range(2):
         repair(store, manifest, server)
@@ -184,7 +195,9 @@ def test_a_process_that_is_killed_while_it_makes_the_store_leaves_no_half_of_it(
     said = []
     with Mirror(store, own_uri(store), said.append, "do this") as mirror:
         mirror.update(manifest)
+        end = time.monotonic() + 60
         while not list(store.root.glob("sca_bench-*/mlflow.db")):
+            assert time.monotonic() < end, said
             time.sleep(0.01)
         os.kill(mirror._process.pid, signal.SIGKILL)
         mirror.finish()

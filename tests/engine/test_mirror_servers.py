@@ -177,6 +177,7 @@ def test_a_server_that_is_away_for_a_moment_gets_everything(store, manifest):
         m.update(manifest)
         while not m._failures:
             m.update(manifest)
+            assert not m.broken
             time.sleep(0.02)
         server.kind = "right"
         m.update(manifest)
