@@ -257,15 +257,17 @@ class ShardStore:
             index = path.with_suffix(".json")
             unfinished = path.name.endswith(".tmp") or not index.exists()
             if unfinished and is_abandoned(path):
-                delete(path)
+                with contextlib.suppress(OSError):
+                    delete(path)
 
     def _delete(self, index: Path, reason: str) -> None:
         self.damaged[index.stem] = reason
         self._mapped.pop(index.name, None)
         if not self._deletes:
             return
-        delete(index)
-        delete(index.with_suffix(".safetensors"))
+        with contextlib.suppress(OSError):  # it is left out in any case
+            delete(index)
+            delete(index.with_suffix(".safetensors"))
 
 
 class _Unsound(Exception):
