@@ -88,12 +88,12 @@ def _reason(error: BaseException) -> str:
     names = {kind.__name__ for cause in chain for kind in type(cause).__mro__}
     if isinstance(error, MirrorFault | InputError):
         return str(error)
+    if "TooManyRedirects" in names:
+        return "the server redirects without end"
     if (code := _status(chain)) is not None:
         return f"the server answers {code}{_phrase(code)}"
     if missing := next((c for c in chain if isinstance(c, ModuleNotFoundError)), None):
         return f"the Python package {missing.name} is not installed"
-    if "TooManyRedirects" in names:
-        return "the server redirects without end"
     if "NameResolutionError" in names or "gaierror" in names:
         return "no such host is known"
     if "SSLError" in names:
@@ -103,6 +103,9 @@ def _reason(error: BaseException) -> str:
         return f"no TLS connection ({text})"
     if isinstance(error, TimeoutError) and error.args and not error.errno:
         return str(error)
+    refused = next((c for c in chain if isinstance(c, ConnectionError)), None)
+    if refused is not None and refused.strerror:
+        return refused.strerror.lower()
     if names & {"Timeout", "TimeoutError"}:
         return "the server does not answer in time"
     if data_base := next((c for c in chain if isinstance(c, sqlite3.Error)), None):

@@ -21,16 +21,19 @@ from typing import Any
 import sca_bench
 from sca_bench.engine.databases import sqlite_file
 from sca_bench.engine.mlflow_mirror.addresses import shown_place
+from sca_bench.lifetime.scratch import sweep
+from sca_bench.lifetime.stops import start_child
 from sca_bench.output import one_line
 from sca_bench.study.runs.record import SuiteManifest
 from sca_bench.study.runs.store import Store
 
 REQUEST_S, ASKED_REQUEST_S = 5, 10
 """Seconds that a server has for an answer while runs go on, and where nothing else is done."""
-_MOST_FAILURES = 3
-_POLL_S = 0.02
+_MOST_FAILURES, _AGAIN_S = 3, 4.0
+"""How often a server may fail in a row, and how long it is left alone after each."""
+_POLL_S, _LEAVE_S = 0.02, 0.5
 
-_SLOW_S, _SLOW_FILE_S = 1.5, 15.0
+_SLOW_S, _SLOW_FILE_S = 1.8, 15.0
 """Seconds without an answer after which a server is slow, and a database file."""
 _GRACE_S, _GRACE_SHARE, _MOST_GRACE_S = 2.0, 0.02, 20.0
 """What a slow one gets at the end, in seconds and as a share of the command's time so far."""
@@ -78,7 +81,7 @@ class Mirror:
         self._to_write, self._read = b"", b""
         self._known: dict[str, SuiteManifest] = {}
         self._wanted: dict[tuple[str, ...], dict[str, Any]] = {}
-        self._failures, self._reason = 0, ""
+        self._failures, self._failed_at, self._reason = 0, -_AGAIN_S, ""
         self._ending = False
         self.broken = ""
         self.stopped: set[str] = set()
@@ -153,13 +156,17 @@ class Mirror:
         if self._process is None:
             return
         process, self._process = self._process, None
-        for stream in (process.stdin, process.stdout):
+        try:
+            for stream in (process.stdin, process.stdout):
+                with contextlib.suppress(OSError):
+                    stream.close()  # type: ignore[union-attr]
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_LEAVE_S)
+        finally:  # even where a signal comes meanwhile
+            process.kill()
+            process.wait()
             with contextlib.suppress(OSError):
-                stream.close()  # type: ignore[union-attr]
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(0.5)
-        process.kill()
-        process.wait()
+                sweep(self._store.root)
 
     # --- the process that writes ----------------------------------------------------------------
 
@@ -172,7 +179,8 @@ class Mirror:
         if self.broken:
             return
         self._listen()
-        if self._wanted and not self._is_busy and not self.broken:
+        rests = time.monotonic() - self._failed_at < _AGAIN_S and not self._ending
+        if self._wanted and not self._is_busy and not rests and not self.broken:
             task = self._wanted.pop(next(iter(self._wanted)))
             if self._process is None:
                 self._start()
@@ -182,15 +190,13 @@ class Mirror:
         self._send(None)
 
     def _start(self) -> None:
-        # In a group of its own, so that Ctrl-C reaches the command only, which then ends it.
         package = str(Path(sca_bench.__file__).parents[1])
-        self._process = subprocess.Popen(
+        self._process = start_child(
             [sys.executable, "-P", "-c", _START],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=self._environment(),
-            process_group=0,
             bufsize=0,
         )
         for stream in (self._process.stdin, self._process.stdout):
@@ -278,7 +284,7 @@ class Mirror:
             self._failures = 0
             self.done.add(name)
             return
-        self._failures, self._reason = self._failures + 1, reason
+        self._failures, self._failed_at, self._reason = self._failures + 1, time.monotonic(), reason
         if message["own"]:
             self.stopped.add(name)
             self._wanted = {key: task for key, task in self._wanted.items() if key[0] != name}
