@@ -111,7 +111,11 @@ def _run(
             store.save_manifest(manifest)  # a report shows what there is, even of a stopped run
             until = None if budget_s is None else started + budget_s
             failed, postponed, logs = _work(plan, store, manifest, console, options, line, until)
-            score_runs(store, plan.jobs, suite.metrics, say, suite.subsets, again=again)
+            unscored: dict[str, str] = {}
+            score_runs(
+                store, plan.jobs, suite.metrics, say, suite.subsets, again=again, failed=unscored
+            )
+            failed = {**failed, **unscored}
             if not options.no_mlflow:
                 _mirror(store, manifest, options, console)
     try:
