@@ -26,6 +26,7 @@ from sca_bench.errors import InputError
 
 _CANNOT_FLUSH_A_FOLDER = (errno.EINVAL, errno.ENOTSUP)
 """What file systems answer that know no flush of a folder."""
+_BUFFER_BYTES = 1 << 17
 
 # --- operations -------------------------------------------------------------------------------
 
@@ -65,7 +66,7 @@ def open_to_write(path: Path, mode: str = "w") -> IO[bytes]:
     Raises:
         OSError: It cannot be opened; later, that something cannot be written.
     """
-    return io.BufferedRandom(_Written(path, f"{mode}+"))  # type: ignore[return-value]
+    return io.BufferedRandom(_Written(path, f"{mode}+"), _BUFFER_BYTES)  # type: ignore[return-value]
 
 
 def append(path: Path, text: str) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sca_bench.cli.frame import CALL, add_profile_and_set
-from sca_bench.cli.track import add_mirror_arguments, command_line, runs_dir_flag, tracker
+from sca_bench.cli.track import add_mirror_arguments, command_line, mirror_of, runs_dir_flag
 from sca_bench.errors import InputError
-from sca_bench.output import in_words, num_text, text_console, text_table
+from sca_bench.output import in_words, num_text, text_console, text_table, without_secrets
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -80,17 +81,20 @@ class _Command:
     ) -> None:
         self.sweep, self.store, self.options = sweep, store, options
         self.line, self.console = line, console
+        self.mirror = mirror_of(options)
+        if self.mirror is not None:
+            self.mirror.say = self._say
 
     def run(self) -> int:
         import shlex
 
         from sca_bench.engine.launch.guard import exclusive
-        from sca_bench.engine.sweep.optuna_study import default_storage, without_password
+        from sca_bench.engine.sweep.optuna_study import default_storage
         from sca_bench.engine.sweep.sweeper import Sweeper
 
         started = time.monotonic()
         url = self.sweep.spec.storage or default_storage(self.store.root)
-        with exclusive(self.store.root):
+        with exclusive(self.store.root), self.mirror or contextlib.nullcontext():
             sweeper = Sweeper(self.sweep, self.store, url, self._run_plan, self._say)
             self._say(
                 f"{self.sweep.spec.sweep} (profile {self.sweep.profile}): "
@@ -101,8 +105,10 @@ class _Command:
             )
             self.store.settle_interrupted()
             failed = self._search(sweeper)
+            if self.mirror is not None:
+                self.mirror.finish()
         self._summary(sweeper, started)
-        shown = without_password(url)
+        shown = without_secrets(url)
         self._say(f"storage: {shown} (optuna-dashboard {shlex.quote(shown)})")
         for name, reason in failed.items():
             self._say(f"FAILED {name}: {reason}")
@@ -131,8 +137,10 @@ class _Command:
         from sca_bench.engine.launch.launcher import Launcher
 
         mirror = None
-        if not self.options.no_mlflow:
-            mirror = tracker(self.store, self._manifest(plan), self.options, self.console)
+        if self.mirror is not None:
+            from sca_bench.engine.mlflow_mirror.mirror import SuiteMirror
+
+            mirror = SuiteMirror(self.mirror, self._manifest(plan))
         return Launcher(plan, self.store, self.line, self.console, mirror, pruner).run()
 
     def _manifest(self, plan: Plan) -> Any:
@@ -149,8 +157,8 @@ class _Command:
             self._say(lacking)
         manifest = self._manifest(plan)
         self.store.save_manifest(manifest)
-        if not self.options.no_mlflow:
-            tracker(self.store, manifest, self.options, self.console).update()
+        if self.mirror is not None:
+            self.mirror.update(manifest)
 
     def _print_batch(self, sweeper: Sweeper, batch: Sequence[Ended]) -> None:
         total = -(-self.sweep.trials // self.sweep.batch)

@@ -16,7 +16,7 @@ from sca_bench.engine.forecast.budget import Budget
 from sca_bench.engine.job import CellJob, GroupJob, group_job
 from sca_bench.engine.launch.preparer import Preparer
 from sca_bench.engine.launch.progress import RunProgress, eta_text
-from sca_bench.engine.mlflow_mirror import Tracker
+from sca_bench.engine.mlflow_mirror.mirror import SuiteMirror
 from sca_bench.engine.worker.pool import RUN, Attempt, Pool
 from sca_bench.engine.worker.pruning import Pruner, answer_request
 from sca_bench.errors import InputError, fault_line
@@ -43,7 +43,7 @@ class Launcher:
         store: The runs folder.
         command: The command line, for the records.
         console: Where progress goes.
-        tracker: The MLflow mirror, if wanted.
+        mirror: The MLflow mirror, if wanted.
         pruner: Says after each validation which cells go on, if anything does.
         budget: Wall time beyond which nothing is started, if there is a limit.
         failed: Job name -> reason of what failed.
@@ -55,7 +55,7 @@ class Launcher:
     store: Store
     command: str
     console: Console
-    tracker: Tracker | None
+    mirror: SuiteMirror | None
     pruner: Pruner | None = None
     budget: Budget | None = None
     failed: dict[str, str] = field(default_factory=dict)
@@ -82,6 +82,7 @@ class Launcher:
         self._began = time.time()
         with stops.answered(), RunProgress(self.console) as self._progress:
             try:
+                self._mirror()  # its process starts beside the first ones of the run
                 prepare = Preparer(self._pool, self._schedule, self._progress, self._job)
                 self._blocked = prepare.run(groups, self.store.root, self.counters)
                 self._prepared_s = prepare.prepared_s
@@ -156,7 +157,7 @@ class Launcher:
                 shown = now
             if now - mirrored >= _MIRROR_S:
                 self._mirror()
-                mirrored = time.monotonic()
+                mirrored = now
             time.sleep(_POLL_S)
         self._mirror()
 
@@ -262,11 +263,12 @@ class Launcher:
             record = self.store.record(job.cell.cell_id, job.seed)
             if record is not None and record.status == "running":
                 self.store.save(record.model_copy(update={"status": status, "error": reason}))
-        self._mirror()
+        if self.mirror is not None:
+            self.mirror.finish(stopping=True)
 
     def _mirror(self) -> None:
-        if self.tracker is not None:
-            self.tracker.update()
+        if self.mirror is not None:
+            self.mirror.update()
 
     def _mark(self, cell: CellJob, reason: str) -> bool:
         """Record a failure; False for a run that was done before its group's process ended."""
