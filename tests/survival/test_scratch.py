@@ -50,7 +50,9 @@ def owner(tmp_path):
     yield start
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
 
 
 def test_it_is_gone_at_the_end(owner, tmp_path):

@@ -65,7 +65,7 @@ def test_every_command_answers_while_it_starts(process, temporary, command):
     """The first moment at which there is a handler is long before the imports are done."""
     words, number = COMMANDS[command]
     running = process(*words, start_new_session=True)
-    wait_for(lambda: answers(running.pid, number), running, poll_s=0.001)
+    wait_for(lambda: answers(running.pid, HUP), running, poll_s=0.001)  # the last to get one
     out = stopped(running, number, whole_group=True)
     assert len(out.splitlines()) == 1
     assert not list(temporary.iterdir())
