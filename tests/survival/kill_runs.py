@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -149,6 +150,20 @@ class Chain:
                 start_new_session=True,
             )
 
+    def phase(self) -> str:
+        """Return how far the command is, by what it has written."""
+        cells = self.runs / "cells"
+        for name, pattern in (
+            ("mirror and end", "*/*/region_scores.json"),
+            ("scores", "*/*/predictions.jsonl"),
+            ("captions", "*/*/trainable.safetensors"),
+            ("training", "*/*/log.jsonl"),
+            ("preparation", "*/*"),
+        ):
+            if any(cells.glob(pattern)):
+                return name
+        return "start"
+
     def printed(self) -> str:
         return (self.folder / "printed").read_text(encoding="utf-8", errors="replace")
 
@@ -161,6 +176,7 @@ class Chain:
         number, whom = KINDS[kind]
         process = self.start()
         time.sleep(after_s)
+        phase = self.phase()
         hit = self._strike(process, number, whom)
         if "twice" in kind:
             time.sleep(0.2)
@@ -179,14 +195,14 @@ class Chain:
         if number != KILL:
             if words.count(f"stopped by {signal.Signals(number).name}; run the same") != 1:
                 raise Wrong(f"no line, or two; {where}")
-            self._check_statuses(signal.Signals(number).name, where)
+            self._check_statuses(where)
             if left := self.left_in_tmp():
                 raise Wrong(f"left in TMPDIR: {left}; {where}")
             if left := self.unfinished():
                 raise Wrong(f"left in the runs folder: {left}; {where}")
         elif foreign := [name for name in self.left_in_tmp() if not name.startswith("sca_bench-")]:
             raise Wrong(f"left in TMPDIR: {foreign}; {where}")
-        return (words.strip().splitlines() or ["start"])[-1 if number == KILL else -2 :][0].strip()
+        return phase
 
     def _strike(self, process: subprocess.Popen[bytes], number: int, whom: str) -> bool:
         """Send a signal; False if nobody was there any more."""
@@ -210,12 +226,13 @@ class Chain:
                 raise Wrong(f"processes go on: {names}; {where}")
             time.sleep(0.05)
 
-    def _check_statuses(self, name: str, where: str) -> None:
+    def _check_statuses(self, where: str) -> None:
         for path in self.runs.glob("cells/*/*/record.json"):
             record = json.loads(path.read_text())
             if record["status"] not in ("done", "killed", "pruned", "failed"):
                 raise Wrong(f"{path} is {record['status']}; {where}")
-            if record["status"] == "killed" and record["error"] not in (name, "interrupted"):
+            known = (*(number.name for number in (TERM, HUP, INT)), "interrupted")
+            if record["status"] == "killed" and record["error"] not in known:
                 raise Wrong(f"{path} was killed by {record['error']}; {where}")
         mirrored = self.mirrored()
         if "RUNNING" in mirrored:
@@ -238,7 +255,8 @@ class Chain:
         return sorted(p.name for p in self.temporary.iterdir())
 
     def unfinished(self) -> list[str]:
-        found = (p for p in self.runs.rglob("*") if p.name.endswith((".tmp", "-journal", "-wal")))
+        half = re.compile(r".*(\.tmp|-journal|-wal)|sca_bench-.*")
+        found = (p for p in self.runs.rglob("*") if half.fullmatch(p.name))
         return sorted(p.relative_to(self.runs).as_posix() for p in found)
 
     def finish(self) -> None:
@@ -345,16 +363,16 @@ def run_chain(
     """Kill one command as often as there are kinds, repeat it to its end, compare.
 
     Returns:
-        What each kill was, when it came, and how far the command was.
+        What each kill was, when it came, and how far the command was; fewer than were asked for
+        where one came too late, since the command has ended then.
     """
     chain, done = Chain(work, folder), list[tuple[str, float, str]]()
     for kind in kinds:
-        for _ in range(3):  # one that came too late is drawn again
-            after_s = draw.uniform(0.15, work.took_s)
-            where = chain.kill(kind, after_s)
-            if where != "too late":
-                done.append((kind, after_s, where))
-                break
+        after_s = draw.uniform(0.15, work.took_s * (0.75 if done else 0.95))
+        where = chain.kill(kind, after_s)
+        if where == "too late":
+            break
+        done.append((kind, after_s, where))
     chain.finish()
     chain.check()
     return done
@@ -370,7 +388,8 @@ def main() -> int:
     draw, began = random.Random(options.seed), time.monotonic()
     kinds = [kind for _ in range(-(-options.kills // len(KINDS))) for kind in KINDS]
     draw.shuffle(kinds)
-    kinds, wrong, count, number = kinds[: options.kills], 0, Counter[str](), 0
+    kinds, wrong, number = kinds[: options.kills], 0, 0
+    count, phases = Counter[str](), Counter[str]()
     with tempfile.TemporaryDirectory(prefix="kill_runs-") as name:
         works = [Work(what, Path(name) / what) for what in ("run", "sweep")]
         for work in works:
@@ -386,12 +405,15 @@ def main() -> int:
                 wrong += 1
                 print(f"chain {number} ({work.name}: {', '.join(now)}): {fault}", flush=True)
                 continue
+            kinds += now[len(done) :]
             count.update(kind for kind, _, _ in done)
+            phases.update(phase for _, _, phase in done)
             print(f"chain {number} ({work.name}): equal after {len(done)} kills", flush=True)
             for kind, after_s, where in done:
                 print(f"  {kind} after {after_s:.1f} s: {where[:90]}", flush=True)
     total, minutes = sum(count.values()), (time.monotonic() - began) / 60
-    print(f"{total} kills in {number} chains, {wrong} wrong, {minutes:.1f} min: {dict(count)}")
+    print(f"{total} kills in {number} chains, {wrong} wrong, {minutes:.1f} min")
+    print(f"{dict(count)}; {dict(phases)}")
     return 1 if wrong else 0
 
 

@@ -28,5 +28,4 @@ def work(tmp_path_factory):
     ],
 )
 def test_a_run_that_was_killed_comes_out_as_if_it_had_not_been(work, tmp_path, kinds):
-    draw = random.Random(16)
-    assert run_chain(work, tmp_path / "chain", list(kinds), draw)
+    assert run_chain(work, tmp_path / "chain", list(kinds), random.Random(16))
