@@ -6,14 +6,11 @@ from pathlib import Path
 import pytest
 from survival.kill_runs import Work, run_chain
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not Path("/proc").exists(), reason="finds processes in /proc"),
-]
+pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="finds processes in /proc")
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory):
+def killed_runs(tmp_path_factory):
     """A run of two cells, undisturbed."""
     made = Work("run", tmp_path_factory.mktemp("kills") / "run")
     made.begin()
@@ -27,5 +24,5 @@ def work(tmp_path_factory):
         ("HUP of the group", "KILL of a worker"),
     ],
 )
-def test_a_run_that_was_killed_comes_out_as_if_it_had_not_been(work, tmp_path, kinds):
-    assert run_chain(work, tmp_path / "chain", list(kinds), random.Random(16))
+def test_a_run_that_was_killed_comes_out_as_if_it_had_not_been(killed_runs, tmp_path, kinds):
+    assert run_chain(killed_runs, tmp_path / "chain", list(kinds), random.Random(16))
