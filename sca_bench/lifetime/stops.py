@@ -132,7 +132,8 @@ def install(*, watch: bool = False) -> None:
         source, target = os.pipe()
         os.set_blocking(target, False)
         signal.set_wakeup_fd(target, warn_on_full_buffer=False)
-        threading.Thread(target=_watch, args=(source,), daemon=True).start()
+        with contextlib.suppress(RuntimeError):  # no more threads; one more line of defence is lost
+            threading.Thread(target=_watch, args=(source,), daemon=True).start()
     _asked.is_on = True
     sys.unraisablehook = _unraisable
     signal.signal(signal.SIGALRM, _stop_again)
@@ -168,6 +169,7 @@ def say(error: BaseException) -> int:
     if not isinstance(error, Interrupted):
         error = Interrupted(_asked.first or signal.SIGINT)
     with contextlib.suppress(OSError, ValueError):  # the terminal may be gone
+        sys.stdout.flush()
         print(f"stopped by {error}; run the same command again to go on", file=sys.stderr)
     return error.code
 
