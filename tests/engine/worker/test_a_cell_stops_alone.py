@@ -43,7 +43,8 @@ def alone(group_job, run_group, tmp_path):
 def test_a_loss_that_is_not_finite_names_step_rate_and_regions(
     group_job, run_group, alone, log_every
 ):
-    job = group_job({**RUNS_AWAY, "runtime.log_every": log_every}, SOUND)
+    away = {**RUNS_AWAY, "runtime.log_every": log_every}
+    job = group_job(away, SOUND)
     outcome = run_group(job)
     assert list(outcome.failed) == [job.cells[0].key]
     (reason,) = outcome.failed.values()
@@ -59,8 +60,7 @@ def test_a_loss_that_is_not_finite_names_step_rate_and_regions(
     assert made(job, 1) == alone
     # What is repeated begins before the step at which it went wrong.
     assert checkpoint_step(folder_of(job, 0)) < int(told[2])
-    again = run_group(job)
-    assert again.failed == outcome.failed
+    assert run_group(group_job(away, runs=job.runs_dir)).failed == outcome.failed
 
 
 def test_a_device_that_is_not_waited_for_tells_the_step_all_the_same():
