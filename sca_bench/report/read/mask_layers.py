@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from sca_bench.errors import InputError
-from sca_bench.files import read_jsonl
+from sca_bench.reading import read_jsonl
 
 _FILL, _EDGE = (0, 160, 255, 105), (0, 224, 255, 255)
 _KEYS = ("region_id", "size", "counts")

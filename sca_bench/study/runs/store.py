@@ -26,7 +26,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from sca_bench.errors import InputError
-from sca_bench.files import read_jsonl, write_atomic
+from sca_bench.files import write_atomic
+from sca_bench.reading import read_jsonl
 from sca_bench.study.runs.record import RunRecord, SuiteManifest
 from sca_bench.study.runs.soundness import (
     Damaged,
