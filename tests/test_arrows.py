@@ -21,6 +21,7 @@ GROUND = [
     {"specs"},
     {"variants"},
     {"boxes", "files", "captioner", "settings", "weight_paths"},
+    {"digests"},
     {"formats"},
 ]
 """The ground floor, lowest first: what every room may import."""
