@@ -17,7 +17,7 @@ PACKAGE = ROOT / "sca_bench"
 
 GROUND = [
     {"errors", "types", "scene_grammar", "batch", "output"},
-    {"walk", "plugins"},
+    {"walk", "plugins", "reading"},
     {"specs"},
     {"variants"},
     {"boxes", "files", "captioner", "settings", "weight_paths"},
