@@ -164,18 +164,23 @@ def inside(root: Path, path: Path) -> Path:
     Raises:
         InputError: It is not below the folder, or it, or a folder above it, is a link to elsewhere.
     """
-    home, real = os.path.realpath(root), os.path.realpath(path)
-    if real.startswith(home.rstrip(os.sep) + os.sep):
-        return path
+    steps = path.relative_to(root).parts if path.is_relative_to(root) else ()
+    if steps and os.pardir not in steps:
+        above = (root.joinpath(*steps[:count]) for count in range(1, len(steps) + 1))
+        if not any(part.is_symlink() for part in above):
+            return path
+        if os.path.realpath(path).startswith(os.path.realpath(root).rstrip(os.sep) + os.sep):
+            return path
     problem = f"leads out of {root} by a link, so it is neither read nor written"
     raise InputError(path, "", problem, "put what it leads to in its place, or delete it")
 
 
 def file_name(image_id: str) -> str:
     """Return a name for a file about an image, whatever its id holds."""
-    if re.fullmatch(r"\w[\w.-]*", image_id):
+    content = image_id.encode("utf-8", "surrogatepass")
+    if re.fullmatch(r"\w[\w.-]*", image_id) and len(content) <= _LONGEST_NAME:
         return image_id
-    return "id-" + hashlib.sha256(image_id.encode()).hexdigest()[:16]
+    return "id-" + hashlib.sha256(content).hexdigest()[:16]
 
 
 def name_text(name: str | os.PathLike[str]) -> str:

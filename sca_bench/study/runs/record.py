@@ -11,6 +11,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 SCHEMA_VERSION = 1
+MOST_RUNS = 100_000
+"""Cells times seeds of one suite's report."""
 Status = Literal["running", "done", "failed", "killed", "pruned"]
 
 
