@@ -11,13 +11,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import json
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from sca_bench.errors import InputError
 
@@ -186,23 +185,3 @@ def file_name(image_id: str) -> str:
 def name_text(name: str | os.PathLike[str]) -> str:
     """Return a file's name as text that can be stored: bytes that are no UTF-8 with a backslash."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read a JSON-lines file; a torn last line (a killed writer) is left out.
-
-    Raises:
-        InputError: A line other than the last is not JSON.
-    """
-    rows: list[dict[str, Any]] = []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if number >= len(lines) - 1 and not path.read_text(encoding="utf-8").endswith("\n"):
-                break
-            raise InputError(path, f"line {number}", f"not JSON ({error.msg})") from error
-    return rows

@@ -9,15 +9,19 @@ something. No torch here.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import re
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 from sca_bench.errors import InputError
+from sca_bench.output import one_line
 
 _MIB, _GIB = 2**20, 2**30
 SUITE_BYTES = 1 * _MIB
@@ -36,6 +40,7 @@ look."""
 _LOOKED_THROUGH = 1 * _MIB
 _MOST_SHOWN = 60
 """Characters of a value that an error shows."""
+_SHOWN_BITS = 1024
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -45,6 +50,13 @@ _KINDS = (
     (stat.S_ISBLK, "a device"),
 )
 _NUMBER = re.compile(r"-?\d+")
+_LONE = re.compile("[\ud800-\udfff]")
+_ESCAPED = re.compile(r"\\u[dD][89a-fA-F]")
+_OWN_IDS = ("region_id", "id", "ref_id", "sent_id", "image_id")
+
+Part = str | int
+_Way: TypeAlias = "tuple[_Way, Part] | None"
+"""The way to a value, from its end: copied nowhere, however deep a pickle is."""
 
 
 # --- bytes and text ---------------------------------------------------------------------------
@@ -105,6 +117,27 @@ def read_bytes(path: str | os.PathLike[str], limit: int, key: str = "") -> bytes
         except MemoryError:
             raise _no_memory(path, key, size) from None
     return content
+
+
+@contextlib.contextmanager
+def named_file(path: object, key: str = "", fix: str = "") -> Iterator[None]:
+    """Give the error of a file that somebody named and that is not there, or cannot be read.
+
+    Args:
+        path: The file that is read inside.
+        key: What names it, such as a setting.
+        fix: What to do where it is not there.
+
+    Raises:
+        InputError: Reading raised an `OSError`.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        fix = fix or (f"give the right path in {key}" if key else "")
+        raise InputError(path, key, "no such file", fix) from None
+    except OSError as fault:
+        raise InputError(path, key, f"cannot be read ({fault.strerror})", fix) from None
 
 
 def _check_size(path: str | os.PathLike[str], size: int, limit: int, key: str) -> None:
@@ -220,7 +253,7 @@ def parse_json(
 
     Raises:
         InputError: It is no JSON, is nested too deeply, or has a number of more digits than Python
-            reads; with the line or column.
+            reads or a text that is not Unicode; with the line or column, or the way to it.
     """
     if isinstance(text, bytes):
         text = decode(text, path, json.detect_encoding(text))
@@ -242,6 +275,10 @@ def parse_json(
         raise InputError(path, *_long_number(text, where, fault)) from None
     except MemoryError:
         raise _no_memory(str(path), where, len(text)) from None
+    # Only escapes can write half a character, so a text without such escapes is not looked through.
+    if _ESCAPED.search(text) and (half := find_no_text(content)) is not None:
+        key = ": ".join(filter(None, (where, key_path(half.at))))
+        raise InputError(path, key, half.problem, NO_TEXT_FIX)
     return content
 
 
@@ -310,32 +347,120 @@ def read_jsonl(path: Path, limit: int = ROWS_BYTES) -> list[dict[str, Any]]:
     return rows
 
 
+# --- texts that are not Unicode ----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NoText:
+    """Half of a surrogate pair in plain values.
+
+    Attributes:
+        at: The way to the text (or to the mapping, where it is a key).
+        owner: Id of the innermost record around it, such as `id 7`; empty where none has one.
+        half: The character, escaped.
+    """
+
+    at: tuple[Part, ...]
+    owner: str
+    half: str
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, for an error line."""
+        owner = f" ({self.owner})" if self.owner else ""
+        return f"holds {self.half}, half of a character{owner}"
+
+
+NO_TEXT_FIX = "write the whole character, or leave it out"
+
+
+def find_no_text(values: object) -> NoText | None:
+    """Return the first text of plain values (mappings, lists, scalars) that is not Unicode."""
+    todo: list[tuple[object, _Way, str]] = [(values, None, "")]
+    met: set[int] = set()  # a pickle's list may hold itself
+    while todo:
+        value, way, owner = todo.pop()
+        if isinstance(value, dict | list | tuple):
+            if id(value) in met:
+                continue
+            met.add(id(value))
+        if isinstance(value, str):
+            if not value.isascii() and (found := _LONE.search(value)):
+                return NoText(_parts(way), owner, ascii(found[0])[1:-1])
+        elif isinstance(value, dict):
+            own = next((key for key in _OWN_IDS if isinstance(value.get(key), str | int)), "")
+            owner = f"{own} {_short(repr(_beginning(value[own], [1])))}" if own else owner
+            keys = [(key, way, owner) for key in value if isinstance(key, str)]
+            inner = [(item, (way, _key_of(key)), owner) for key, item in value.items()]
+            todo += reversed([*keys, *inner])
+        elif isinstance(value, list | tuple):
+            todo += reversed([(item, (way, k), owner) for k, item in enumerate(value)])
+    return None
+
+
+def _parts(way: _Way) -> tuple[Part, ...]:
+    parts: list[Part] = []
+    while way is not None:
+        way, part = way
+        parts.append(part)
+    return tuple(reversed(parts))
+
+
 # --- values in errors -------------------------------------------------------------------------
+
+
+def key_path(parts: tuple[Part, ...]) -> str:
+    """Write the way to a value as `regions[3].width`."""
+    text = ""
+    for part in parts:
+        name = part if isinstance(part, int) else shown_text(part)
+        text += f"[{name}]" if isinstance(part, int) else f".{name}" if text else str(name)
+    return text
 
 
 def shown(value: object) -> str:
     """Return a value as JSON in one line for an error, cut to 60 characters; never fails."""
     try:
-        text = json.dumps(_cut(value), default=str)
-    except (ValueError, TypeError, RecursionError, OverflowError):
+        text = json.dumps(_beginning(value, [_MOST_SHOWN]), ensure_ascii=False, default=str)
+    except (ValueError, TypeError, RecursionError):
         text = f"a {type(value).__name__}"
-    return text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 3] + "..."
+    return _short(text)
 
 
 def shown_text(text: str) -> str:
     """Return a key or name for an error: control characters escaped, cut to 60 characters."""
-    return shown(text)[1:-1] if len(text) <= _MOST_SHOWN else shown(text)[1:]
+    return _short(text[: _MOST_SHOWN + 1])
 
 
-def _cut(value: object, levels: int = 4) -> object:
-    """Return the beginning of a value, so that showing it takes no time."""
+def _short(text: str) -> str:
+    text = one_line(text)
+    return text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 3] + "..."
+
+
+def _beginning(value: object, left: list[int], levels: int = 10) -> object:
+    """Return as much of a value as an error shows, however large, deep or round it is.
+
+    Args:
+        value: Plain values.
+        left: How many more of them are shown; counted down.
+        levels: How deep.
+    """
+    left[0] -= 1
     if isinstance(value, str):
         return value[: _MOST_SHOWN + 1]
-    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 1024:
+    if isinstance(value, int) and value.bit_length() > _SHOWN_BITS:
         return f"a number of {value.bit_length()} bits"
-    if isinstance(value, list | tuple):
-        return [_cut(v, levels - 1) for v in value[:_MOST_SHOWN]] if levels else "..."
+    if not isinstance(value, list | tuple | dict):
+        return value
+    if left[0] < 0 or not levels:
+        return "..."
     if isinstance(value, dict):
-        first = list(value.items())[:_MOST_SHOWN] if levels else []
-        return {str(k)[:_MOST_SHOWN]: _cut(v, levels - 1) for k, v in first} if levels else "..."
-    return value
+        items = itertools.islice(value.items(), _MOST_SHOWN)
+        return {
+            _key_of(key)[:_MOST_SHOWN]: _beginning(inner, left, levels - 1) for key, inner in items if left[0] > 0
+        }
+    return [_beginning(inner, left, levels - 1) for inner in value[:_MOST_SHOWN] if left[0] > 0]
+
+
+def _key_of(key: object) -> str:
+    return key if isinstance(key, str) else shown(key)

@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sca_bench"
 
 GROUND = [
-    {"errors", "types", "scene_grammar", "batch", "output"},
+    {"output"},
+    {"errors", "types", "scene_grammar", "batch"},
     {"walk", "plugins", "reading"},
     {"specs"},
     {"variants"},

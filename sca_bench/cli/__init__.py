@@ -35,7 +35,7 @@ from sca_bench.cli import (
 )
 from sca_bench.cli.frame import Parser, add_profile_and_set, add_runs_dir
 from sca_bench.errors import InputError
-from sca_bench.output import end_with_reader, guard_streams
+from sca_bench.output import end_with_reader, guard_streams, say
 
 _ONLY_PRINT = ("list", "describe", "explain", "plan", "check", "score")
 """Commands that have nothing to do when nobody reads them; the others go on with their work."""
@@ -104,12 +104,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except InputError as error:
         for fault in (error, *error.others):
-            print(fault, file=sys.stderr)
+            say(fault, error=True)
         return 2
     except OSError as error:  # a folder that cannot be written, a full disk
-        print(f"{error.filename or command}: {error.strerror or error}", file=sys.stderr)
+        say(f"{error.filename or command}: {error.strerror or error}", error=True)
         return 2
     except KeyboardInterrupt:
-        print("stopped; run the same command again to go on", file=sys.stderr)
+        say("stopped; run the same command again to go on", error=True)
         return 130
     return code

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sca_bench.cli.frame import Actions, add_runs_dir
 from sca_bench.errors import InputError, did_you_mean
-from sca_bench.output import num_text, text_console, text_table
+from sca_bench.output import num_text, say, text_console, text_table
 from sca_bench.walk import bytes_of
 
 if TYPE_CHECKING:
@@ -71,14 +71,14 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     if options.action == "clear":
         if options.dry_run:
             _print_table(folders)
-            print(f"{_total(folders)} of {root} would be deleted")
+            say(f"{_total(folders)} of {root} would be deleted")
             return 0
         if not options.keys and not options.yes and not _agreed(folders, root):
-            print("nothing was deleted")
+            say("nothing was deleted")
             return 0
         return _clear(root, folders)
     if options.action == "du":
-        print(f"{_total(folders)} of {root}")
+        say(f"{_total(folders)} of {root}")
         return 0
     _print_table(folders)
     return 0
@@ -148,9 +148,9 @@ def _verify(folders: list[Path]) -> int:
         store = ShardStore(folder, delete=False)
         rows = store.verify()
         for name, reason in store.damaged.items():
-            print(f"{folder / name}: damaged ({reason}); the next run computes it again")
+            say(f"{folder / name}: damaged ({reason}); the next run computes it again")
         bad += len(store.damaged)
-        print(
+        say(
             f"{folder.name}: {num_text(rows, 'row')} sound, "
             f"{num_text(len(store.damaged), 'shard')} damaged"
         )
@@ -167,8 +167,8 @@ def _clear(root: Path, folders: list[Path]) -> int:
             freed += size
         else:
             in_use += 1
-            print(f"{folder}: in use, left as it is")
-    print(f"{_size(freed)} freed in {root}; what is needed again is computed again")
+            say(f"{folder}: in use, left as it is")
+    say(f"{_size(freed)} freed in {root}; what is needed again is computed again")
     return 1 if in_use else 0
 
 

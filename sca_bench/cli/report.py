@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sca_bench.output import say
+
 if TYPE_CHECKING:
     from sca_bench.cli.frame import Commands, Parser
     from sca_bench.study.runs.store import Store
@@ -65,9 +67,9 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     if len(folders) > 1:
         shown.append(out_dir / "index.html")
     for path in shown:
-        print(path, flush=True)
+        say(path, flush=True)
         for line in _verdicts(path.parent):
-            print(f"  {line}")
+            say(f"  {line}")
     if not options.no_mlflow:
         _mirror(store, folders, options.tracking_uri)
     return 0
@@ -108,7 +110,7 @@ def _mirror(store: Store, folders: list[Path], uri: str | None) -> None:
 
     manifests = {manifest.report_name: manifest for manifest in store.manifests()}
     for folder in folders:
-        tracker = Tracker(store, manifests[folder.name], wanted or default_uri(store), print)
+        tracker = Tracker(store, manifests[folder.name], wanted or default_uri(store), say)
         tracker.summarise(folder)
         if tracker.broken:
             return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sca_bench.cli.frame import CALL, Actions, add_runs_dir
 from sca_bench.errors import InputError
 from sca_bench.files import name_text
-from sca_bench.output import num_text
+from sca_bench.output import num_text, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,10 +50,10 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     if not wanted:
         raise InputError(store.root, "", "no suite was run here", "run one first")
     uri = options.tracking_uri or default_uri(store)
-    count = sync(store, uri, print)
-    print(f"{count} of {num_text(wanted, 'suite')} mirrored")
+    count = sync(store, uri, say)
+    say(f"{count} of {num_text(wanted, 'suite')} mirrored")
     if count and uri.startswith("sqlite"):  # any other may hold credentials
-        print(f"see them: mlflow ui --backend-store-uri {shlex.quote(uri)}")
+        say(f"see them: mlflow ui --backend-store-uri {shlex.quote(uri)}")
     return 0 if count == wanted else 1
 
 

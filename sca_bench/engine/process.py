@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+from sca_bench.output import VisibleStream
+
 
 def redirect(log_path: str) -> None:
     """Append all output of this process to a file, as UTF-8 whatever the locale says."""
@@ -23,7 +25,12 @@ def redirect(log_path: str) -> None:
     os.dup2(handle.fileno(), 1)
     os.dup2(handle.fileno(), 2)
     sys.stdout, sys.stderr = (
-        open(number, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+        VisibleStream(
+            open(number, "wb", closefd=False),  # noqa: SIM115
+            encoding="utf-8",
+            errors="backslashreplace",
+            line_buffering=True,
+        )
         for number in (1, 2)
     )
     logging.getLogger("transformers").setLevel(logging.ERROR)

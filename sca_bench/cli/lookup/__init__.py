@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sca_bench.errors import InputError, at
-from sca_bench.output import text_console, text_table
+from sca_bench.output import say, text_console, text_table
 
 if TYPE_CHECKING:
     from sca_bench.cli.frame import Commands, Parser
@@ -143,7 +143,7 @@ def explain_command(options: argparse.Namespace, words: Sequence[str]) -> int:
     if table.row_count:
         text_console().print(table)
     else:
-        print(f"{options.cell} and {options.other} are one cell: nothing differs")
+        say(f"{options.cell} and {options.other} are one cell: nothing differs")
     return 0
 
 
@@ -157,6 +157,6 @@ def _key_values(record: RunRecord) -> dict[str, Any]:
     from sca_bench.study.runs.revisions import OLDER, age_of, identity_of
 
     if age := age_of(record):
-        print(f"{record.cell_id}: {OLDER}: {age}", file=sys.stderr)
+        say(f"{record.cell_id}: {OLDER}: {age}", error=True)
     with at(record.cell_id):
         return identity_of(record).key_values
