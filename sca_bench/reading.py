@@ -457,7 +457,9 @@ def _beginning(value: object, left: list[int], levels: int = 10) -> object:
     if isinstance(value, dict):
         items = itertools.islice(value.items(), _MOST_SHOWN)
         return {
-            _key_of(key)[:_MOST_SHOWN]: _beginning(inner, left, levels - 1) for key, inner in items if left[0] > 0
+            _key_of(key)[:_MOST_SHOWN]: _beginning(inner, left, levels - 1)
+            for key, inner in items
+            if left[0] > 0
         }
     return [_beginning(inner, left, levels - 1) for inner in value[:_MOST_SHOWN] if left[0] > 0]
 
