@@ -30,6 +30,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from sca_bench.digests import DIGESTS
 from sca_bench.errors import InputError
 from sca_bench.files import inside, path_name, write_atomic
 from sca_bench.reading import (
@@ -56,6 +57,11 @@ STATISTICS = "region_statistics.safetensors"
 TRAIN_PREDICTIONS = "train_predictions.jsonl"
 _CHECKPOINT = re.compile(r"checkpoint-([1-9][0-9]{0,17})\.pt")
 _SCORE_AGAIN = "delete it and score the run again"
+_TOP = (
+    *("cells", "stages", "attempts", "suites", "images", "masks", "mlartifacts"),
+    *("sweeps.db", "mlflow.db", DIGESTS, "probes.json", ".lock"),
+)
+"""What a runs folder holds at its top, but for `features`, which may lie on another disk."""
 MOST_STEPS = 10**15
 """More than any run has, and few enough for a float."""
 _SEED = re.compile(r"seed-(0|-?[1-9][0-9]{0,18})")
@@ -171,10 +177,16 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 class Store:
-    """Access to one runs folder."""
+    """Access to one runs folder.
+
+    Raises:
+        InputError: What lies at its top, but for `features/`, leads out of it by a link.
+    """
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
+        for name in _TOP:
+            inside(self.root, self.root / name)
 
     def run_dir(self, cell_id: str, seed: int) -> Path:
         """Return the folder of one run (it may not exist yet).
