@@ -43,8 +43,13 @@ _LOG = logging.getLogger(__name__)
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, as hexadecimal digits."""
-    with path.open("rb") as handle:
+    """Return the SHA-256 of a file, as hexadecimal digits.
+
+    Raises:
+        InputError: It is no regular file.
+        OSError: There is no such file, or it cannot be read.
+    """
+    with open_regular(path) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 

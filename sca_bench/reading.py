@@ -219,13 +219,14 @@ def read_lines(
 # --- JSON -------------------------------------------------------------------------------------
 
 
-def read_json(path: str | os.PathLike[str], limit: int, key: str = "") -> Any:
+def read_json(path: str | os.PathLike[str], limit: int, key: str = "", fix: str = "") -> Any:
     """Read a JSON file (UTF-8, or UTF-16 and UTF-32 as the standard allows).
 
     Args:
         path: The file.
         limit: The most bytes that it may hold, such as `RECORD_BYTES`.
         key: What names it, such as a setting, for errors.
+        fix: What to do where it is no JSON.
 
     Raises:
         InputError: As `read_bytes`, or `parse_json`.
@@ -234,11 +235,16 @@ def read_json(path: str | os.PathLike[str], limit: int, key: str = "") -> Any:
     content = read_bytes(path, limit, key)
     text = decode(content, path, json.detect_encoding(content))
     del content  # the values take several times as much
-    return parse_json(text, path)
+    return parse_json(text, path, fix=fix)
 
 
 def parse_json(
-    text: str | bytes, path: object, where: str = "", *, unique_keys: bool = False
+    text: str | bytes,
+    path: object,
+    where: str = "",
+    *,
+    unique_keys: bool = False,
+    fix: str = "",
 ) -> Any:
     """Return what JSON says.
 
@@ -250,6 +256,7 @@ def parse_json(
         path: The file that it stands in, for errors.
         where: The place in it, such as `line 7`; a fault's own line is named where it is empty.
         unique_keys: Whether a key that stands twice in one object is refused, too.
+        fix: What to do where it is no JSON.
 
     Raises:
         InputError: It is no JSON, is nested too deeply, or has a number of more digits than Python
@@ -266,8 +273,7 @@ def parse_json(
         column = f"column {fault.colno}"
         key = where or f"line {fault.lineno} {column}"
         problem = f"is not JSON: {fault.msg}" + (f" ({column})" if where else "")
-        fix = "the file is damaged or was cut off; write or fetch it again"
-        raise InputError(path, key, problem, fix) from None
+        raise InputError(path, key, problem, fix or "it is damaged or was cut off") from None
     except RecursionError:
         problem = f"is nested more than {MOST_LEVELS} levels deep"
         raise InputError(path, where, problem, "no reader goes so deep") from None

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Hashable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from sca_bench import reading
 from sca_bench.errors import InputError
 from sca_bench.formats.texts import id_text
-from sca_bench.reading import Part, key_path, named_file, shown
+from sca_bench.reading import Part, key_path, named_file, shown, shown_text
 
 _MISSING = object()
 _MOST = 2**31 - 1
 """No image has a longer side."""
+_BITS = 64
+_FETCH = "the file is damaged or its download was cut off; fetch it again"
+_SHOWN_KEYS = 12
 
 _KINDS: dict[str, Callable[[Any], bool]] = {
     "an integer": lambda v: isinstance(v, int) and not isinstance(v, bool),
@@ -53,7 +57,7 @@ def read_json(path: str | Path, key: str) -> Any:
             JSON with a text that is not Unicode.
     """
     with named_file(path, key):
-        return reading.read_json(path, reading.ANNOTATION_BYTES, key)
+        return reading.read_json(path, reading.ANNOTATION_BYTES, key, _FETCH)
 
 
 def check(value: Any, kind: str, file: str | Path, *at: Part) -> Any:
@@ -85,7 +89,7 @@ def get(record: Any, key: str, kind: str, file: str | Path, *at: Part) -> Any:
     if type(value) is _AT_ONCE.get(kind):
         return value
     if value is _MISSING:
-        keys = ", ".join(sorted(record)) or "none"
+        keys = ", ".join(sorted(map(shown_text, map(str, islice(record, _SHOWN_KEYS))))) or "none"
         raise InputError(file, key_path((*at, key)), f"the key is missing; keys here: {keys}")
     if not _KINDS[kind](value):
         raise InputError(file, key_path((*at, key)), f"expected {kind}, found {shown(value)}")
@@ -99,7 +103,7 @@ def get_id(record: Any, key: str, file: str | Path, *at: Part) -> str:
         InputError: As in `get`.
     """
     value = record.get(key) if isinstance(record, dict) else None
-    if type(value) is int:
+    if type(value) is int and value.bit_length() <= _BITS:
         return str(value)
     return check_id(get(record, key, "an id", file, *at), file, *at, key)
 
