@@ -23,6 +23,7 @@ from typing import Any
 from sca_bench import __version__
 from sca_bench.errors import InputError
 from sca_bench.files import atomic_folder, name_text, write_atomic
+from sca_bench.reading import open_regular
 from sca_bench.walk import is_hidden, never, walk, walk_with_circles
 
 _TICK_NS, _COARSE_TICK_NS = 20_000_000, 2_000_000_000
