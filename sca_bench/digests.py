@@ -22,7 +22,7 @@ from typing import Any
 
 from sca_bench import __version__
 from sca_bench.errors import InputError
-from sca_bench.files import atomic_folder, name_text, write_atomic
+from sca_bench.files import atomic_folder, connect, delete, name_text, write_atomic
 from sca_bench.reading import open_regular
 from sca_bench.walk import is_hidden, never, walk, walk_with_circles
 
@@ -200,10 +200,9 @@ class FileDigests:
 
     def _open(self) -> sqlite3.Connection | None:
         if self._connection is None and self._memory is not None:
-            self._memory.parent.mkdir(parents=True, exist_ok=True)
             if not is_plain_database(self._memory):
                 self._begin_anew()
-            connection = sqlite3.connect(
+            connection = connect(
                 self._memory, timeout=30, isolation_level=None, check_same_thread=False
             )
             weakref.finalize(self, connection.close)  # by whichever thread drops it
@@ -226,7 +225,7 @@ class FileDigests:
         if self._memory is not None:
             for ending in ("", *_BESIDE):
                 with contextlib.suppress(OSError):
-                    self._memory.with_name(self._memory.name + ending).unlink()
+                    delete(self._memory.with_name(self._memory.name + ending))
 
 
 def is_plain_database(path: Path) -> bool:

@@ -6,8 +6,6 @@ No torch here: `cache ls|du|verify|clear` answer at once.
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import json
 import os
 import re
@@ -22,7 +20,15 @@ from typing import Any
 from sca_bench.digests import DIGESTS
 from sca_bench.engine.features.shards import ShardStore
 from sca_bench.errors import InputError
-from sca_bench.files import path_name, write_atomic
+from sca_bench.files import (
+    delete,
+    delete_folder,
+    make_folder,
+    path_name,
+    take_lock,
+    touch,
+    write_atomic,
+)
 from sca_bench.settings import RuntimeSettings
 from sca_bench.walk import bytes_of
 
@@ -71,10 +77,9 @@ class Cache:
 
         Nobody deletes it to make room as long as this one lives.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
+        make_folder(self.root)
         folder = self._folder(key)
-        lock = _open_lock(self.root / f".{key}{_IN_USE}")
-        fcntl.flock(lock, fcntl.LOCK_SH)
+        lock = take_lock(self.root / f".{key}{_IN_USE}", shared=True)
         store = ShardStore(folder)
         weakref.finalize(store, os.close, lock)
         return store
@@ -99,8 +104,8 @@ class Cache:
         """
         folder = self._folder(key)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / USED).touch()
+            make_folder(folder)
+            touch(folder / USED)
             if about is not None and not (folder / ABOUT).exists():
                 write_atomic(folder / ABOUT, json.dumps(about, indent=1) + "\n")
         except OSError as error:
@@ -117,9 +122,9 @@ class Cache:
         mark = self.root / key / f".has-{split}"
         with contextlib.suppress(FileNotFoundError):  # nothing was kept, or all was cleared since
             if whole:
-                mark.touch()
+                touch(mark)
             else:
-                mark.unlink()
+                delete(mark)
 
     def make_room(self, num_bytes: int) -> str:
         """Delete stores, least recently used first, until so much fits; return why it does not.
@@ -181,18 +186,19 @@ def delete_store(folder: Path) -> bool:
     """
     if folder.is_symlink() or not is_only_a_store(folder):
         return False
-    lock = _open_lock(folder.parent / f".{folder.name}{_IN_USE}")
+    lock = folder.parent / f".{folder.name}{_IN_USE}"
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)
+        held = take_lock(lock, wait=False)
     except OSError:
         return False
+    try:
+        delete_folder(folder)
     finally:
-        os.close(lock)
+        os.close(held)
     gone = not folder.exists()
     if gone:
         for left in folder.parent.glob(f".{folder.name}.*"):
-            left.unlink(missing_ok=True)
+            delete(left)
     return gone
 
 
@@ -210,27 +216,12 @@ def locked(root: Path, names: Iterable[str]) -> Iterator[None]:
 
     Only so that nothing is computed twice: several writers of one store harm nobody.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
     with contextlib.ExitStack() as stack:
         for name in sorted(names):  # in one order, or two processes could wait for each other
-            lock = _open_lock(root / f".{path_name(name, root)}.lock")
-            stack.callback(os.close, lock)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock = root / f".{path_name(name, root)}.lock"
+            stack.callback(os.close, take_lock(lock))
         yield
-
-
-def _open_lock(path: Path) -> int:
-    """Open a file that is only locked, and made where there is none; nothing is written to it.
-
-    Raises:
-        InputError: It is a link, so that the lock would be elsewhere.
-    """
-    try:
-        return os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        if error.errno != errno.ELOOP:
-            raise
-        raise InputError(path, "", "is a link, where a lock is expected", "delete it") from None
 
 
 def since_text(seconds: float) -> str:

@@ -12,6 +12,7 @@ takes a file descriptor, of which a process has few.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -30,7 +31,7 @@ from numpy.typing import NDArray
 from sca_bench.engine.writers import HOST as _HOST
 from sca_bench.engine.writers import is_abandoned
 from sca_bench.errors import CellError, InputError
-from sca_bench.files import atomic_file, write_atomic
+from sca_bench.files import atomic_file, delete, make_folder, write_atomic
 from sca_bench.reading import open_regular, parse_json, read_json, shown_text
 
 DTYPES = {"F32": 4, "F16": 2, "BF16": 2}
@@ -246,7 +247,7 @@ class ShardStore:
         """
         if len(set(keys)) != len(keys) or any(len(a.raw) != len(keys) for a in arrays.values()):
             raise ValueError("every row of a shard needs a key of its own, every key a row")
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         name = f"shard-{time.time_ns():x}-{_HOST}-{os.getpid()}"
         data, index = self.folder / f"{name}.safetensors", self.folder / f"{name}.json"
         header = _header(arrays)
@@ -268,7 +269,8 @@ class ShardStore:
             write_atomic(index, json.dumps({"crc32": _body_crc(body), "body": body}))
         except OSError:
             for path in (data, index):
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    delete(path)
             raise
         return num_bytes
 
@@ -278,15 +280,15 @@ class ShardStore:
             index = path.with_suffix(".json")
             unfinished = path.name.endswith(".tmp") or not index.exists()
             if unfinished and is_abandoned(path):
-                path.unlink(missing_ok=True)
+                delete(path)
 
     def _delete(self, index: Path, reason: str) -> None:
         self.damaged[index.stem] = reason
         self._mapped.pop(index.name, None)
         if not self._deletes:
             return
-        index.unlink(missing_ok=True)
-        index.with_suffix(".safetensors").unlink(missing_ok=True)
+        delete(index)
+        delete(index.with_suffix(".safetensors"))
 
 
 class _Unsound(Exception):

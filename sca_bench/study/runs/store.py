@@ -32,7 +32,7 @@ from pydantic import ValidationError
 
 from sca_bench.digests import DIGESTS
 from sca_bench.errors import InputError
-from sca_bench.files import inside, path_name, write_atomic
+from sca_bench.files import delete, inside, listed, path_name, write_atomic
 from sca_bench.reading import (
     RECORD_BYTES,
     ROWS_BYTES,
@@ -82,7 +82,7 @@ def drop_checkpoints(run_dir: Path, keep: int = 0) -> None:
     """Delete a run's checkpoints but the one of step `keep`."""
     for path in run_dir.glob("checkpoint-*.pt"):
         if path != checkpoint_path(run_dir, keep):
-            path.unlink()
+            delete(path)
 
 
 def trained_path(run_dir: Path) -> Path:
@@ -259,8 +259,8 @@ class Store:
         Raises:
             InputError: A record is damaged, and nobody takes the faults.
         """
-        for cell in _listed(self.root / "cells"):
-            for run in _listed(cell):
+        for cell in listed(self.root / "cells"):
+            for run in listed(cell):
                 if _SEED.fullmatch(run.name) is None or not os.path.lexists(run / "record.json"):
                     continue
                 try:
@@ -324,7 +324,7 @@ class Store:
             InputError: A file is damaged, and nobody takes the faults.
         """
         found = []
-        for path in _listed(self.root / "suites"):
+        for path in listed(self.root / "suites"):
             if path.match(f"{suite}.*.json") and not path.name.startswith("."):
                 try:
                     found.append(self._manifest(path))
@@ -409,18 +409,6 @@ def _is_score(value: Any) -> bool:
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_STEPS
-
-
-def _listed(folder: Path) -> list[Path]:
-    """Return what lies in a folder, by name; nothing where there is none.
-
-    Raises:
-        OSError: It may not be looked into, which a pattern would pass over without a word.
-    """
-    try:
-        return sorted(folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
 
 
 def _load(path: Path, model: type[Any]) -> Any:
