@@ -3,33 +3,228 @@
 Everything that belongs to a run is written through this module: under a temporary name in the same
 folder, flushed to the disk, renamed, and the folder flushed after it. A reader, a killed process
 and a power cut find the old content or the new one, never a part. The mode of a file is the one
-that the umask gives. No torch here.
+that the umask gives. Nobody else opens for writing, renames, deletes or locks: each operation is a
+function here, so that a test can let any of them fail. No torch here.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
+import io
 import os
 import re
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from sca_bench.errors import InputError
 
 _CANNOT_FLUSH_A_FOLDER = (errno.EINVAL, errno.ENOTSUP)
 """What file systems answer that know no flush of a folder."""
+_BUFFER_BYTES = 1 << 17
 
-# --- writing ----------------------------------------------------------------------------------
+# --- operations -------------------------------------------------------------------------------
+
+
+def before_operation(what: str, path: Path) -> None:
+    """Called before every operation on a file or folder that may fail; it does nothing.
+
+    Tests put a function in its place that raises: whatever is below must then come out right.
+
+    Args:
+        what: `open`, `write`, `flush`, `rename`, `delete`, `make folder`, `touch`, `mode`, `link`,
+            `lock`, `list` or `connect`.
+        path: What it is done to.
+    """
+
+
+def _open_itself(path: str | os.PathLike[str], flags: int) -> int:
+    """Open a file, and nothing that a link of its name leads to; such a link is an `ELOOP`."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+
+
+class _Written(io.FileIO):
+    """A file that is written to."""
+
+    def __init__(self, path: Path, mode: str) -> None:
+        before_operation("open", path)
+        super().__init__(path, mode, opener=_open_itself)
+        self._path = path
+
+    def write(self, content: Any, /) -> int:
+        before_operation("write", self._path)
+        return super().write(content)
+
+
+def open_to_write(path: Path, mode: str = "w") -> IO[bytes]:
+    """Open a file for writing; it can be read, too.
+
+    Args:
+        path: The file; its folder exists.
+        mode: `w` for a new or emptied file, `x` for a new one, `a` to write at its end. A link is
+            none of these, since what it leads to may be anywhere.
+
+    Raises:
+        OSError: It cannot be opened; later, that something cannot be written.
+    """
+    return io.BufferedRandom(_Written(path, f"{mode}+"), _BUFFER_BYTES)  # type: ignore[return-value]
+
+
+def append(path: Path, text: str) -> None:
+    """Write text at the end of a file, which is made where there is none.
+
+    Raises:
+        OSError: It cannot be written; a part of the text may be.
+    """
+    with open_to_write(path, "a") as handle:
+        handle.write(text.encode())
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it; one that is there already is fine.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    if not path.is_dir():
+        before_operation("make folder", path)
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def delete(path: Path) -> None:
+    """Delete a file, if there is one.
+
+    Raises:
+        OSError: It cannot be deleted.
+    """
+    before_operation("delete", path)
+    path.unlink(missing_ok=True)
+
+
+def delete_folder(path: Path) -> None:
+    """Delete a folder with all that is in it, as far as that can be deleted."""
+    with contextlib.suppress(OSError):
+        before_operation("delete", path)
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def rename(path: Path, to: Path) -> None:
+    """Give a file or an empty name's folder another name; a file of that name is replaced.
+
+    Raises:
+        OSError: It cannot be renamed.
+    """
+    before_operation("rename", path)
+    path.replace(to)
+
+
+def touch(path: Path) -> None:
+    """Make an empty file, or set the time of one that is there.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    before_operation("touch", path)
+    handle = _open_itself(path, os.O_CREAT | os.O_WRONLY)
+    try:
+        os.utime(handle)
+    finally:
+        os.close(handle)
+
+
+def link(path: Path, to: Path) -> None:
+    """Make a symbolic link.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    before_operation("link", path)
+    path.symlink_to(to)
+
+
+def flush(path: Path) -> None:
+    """Have the disk take what was written to a file, or what a folder says is in it.
+
+    Raises:
+        OSError: The disk does not take it.
+    """
+    before_operation("flush", path)
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as fault:
+        if fault.errno not in _CANNOT_FLUSH_A_FOLDER or not path.is_dir():
+            raise
+    finally:
+        os.close(handle)
+
+
+def take_lock(path: Path, *, shared: bool = False, wait: bool = True) -> int:
+    """Make a lock file where there is none, take its lock, and return the open file.
+
+    Closing it (`os.close`), or the end of the process, gives the lock back.
+
+    Args:
+        path: The lock file; its folder exists.
+        shared: Whether others may hold it, too, who share it.
+        wait: Wait until nobody else holds it.
+
+    Raises:
+        BlockingIOError: Somebody holds it, and nobody waits.
+        OSError: The file cannot be opened or locked.
+    """
+    before_operation("lock", path)
+    handle = _open_itself(path, os.O_CREAT | os.O_RDWR)
+    try:
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(handle, kind if wait else kind | fcntl.LOCK_NB)
+    except OSError as fault:
+        os.close(handle)
+        fault.filename = fault.filename or str(path)
+        raise
+    return handle
+
+
+def connect(database: Path, **how: Any) -> sqlite3.Connection:
+    """Open a data base of ours, which is made where there is none; arguments as SQLite's.
+
+    Raises:
+        OSError, sqlite3.Error: It cannot be opened.
+    """
+    make_folder(database.parent)
+    before_operation("connect", database)
+    connection: sqlite3.Connection = sqlite3.connect(database, **how)
+    return connection
+
+
+def listed(folder: Path) -> list[Path]:
+    """Return what lies in a folder, by name; nothing where there is none.
+
+    Raises:
+        OSError: It may not be looked into, which a pattern would pass over without a word.
+    """
+    before_operation("list", folder)
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+# --- whole files and folders ------------------------------------------------------------------
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a file so that a reader sees the old or the new content, never a part.
 
     Text is written as UTF-8; folders above the file are made.
+
+    Raises:
+        OSError: It cannot be written; the old content is still there.
     """
     with atomic_file(path) as handle:
         handle.write(content.encode() if isinstance(content, str) else content)
@@ -45,15 +240,15 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         OSError: It cannot be written, on a full disk for instance.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = _temporary(path)
     try:
-        with temporary.open("w+b") as handle:
+        with open_to_write(temporary) as handle:
             yield handle
         publish(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            delete(temporary)
         raise
 
 
@@ -68,52 +263,65 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             name by now that is not empty. That one is left alone.
     """
     temporary = _temporary(path)
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    delete_folder(temporary)
+    make_folder(temporary)
     try:
         yield temporary
         mode = _usual_mode(temporary)
-        for inside in sorted(temporary.rglob("*"), reverse=True):  # a folder after what it holds
-            if inside.is_file() and inside.stat().st_mode & 0o777 != mode:
-                inside.chmod(mode)  # safetensors writes 0600 whatever the umask
-            flush(inside)
+        for part in sorted(temporary.rglob("*"), reverse=True):  # a folder after what it holds
+            if part.is_file() and part.stat().st_mode & 0o777 != mode:
+                before_operation("mode", part)
+                part.chmod(mode)  # safetensors writes 0600 whatever the umask
+            flush(part)
         publish(temporary, path)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        delete_folder(temporary)
+
+
+@contextlib.contextmanager
+def replaced_files(folder: Path) -> Iterator[Path]:
+    """Give an empty folder to fill; its files then replace those of the same names in another one.
+
+    For files that belong together: where the block raises, the older ones are all still there.
+
+    Raises:
+        OSError: They cannot be written.
+    """
+    make_folder(folder)
+    temporary = _temporary(folder / "new")
+    delete_folder(temporary)
+    make_folder(temporary)
+    try:
+        yield temporary
+        for part in listed(temporary):
+            flush(part)
+        for part in listed(temporary):
+            rename(part, folder / part.name)
+        flush(folder)
+    finally:
+        delete_folder(temporary)
 
 
 def publish(finished: Path, path: Path) -> None:
     """Give a finished file or folder its name: flush it, rename it, flush the folder it is in."""
     flush(finished)
-    finished.replace(path)
+    rename(finished, path)
     flush(path.parent)
-
-
-def flush(path: Path) -> None:
-    """Have the disk take what was written to a file, or what a folder says is in it."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as fault:
-        if fault.errno not in _CANNOT_FLUSH_A_FOLDER or not path.is_dir():
-            raise
-    finally:
-        os.close(handle)
 
 
 def drop_unfinished(folder: Path) -> None:
     """Delete what killed writers left in a folder; call it only while nobody writes there."""
     for path in folder.glob(".*.tmp"):
         if path.is_file():
-            path.unlink(missing_ok=True)
+            delete(path)
 
 
 def _usual_mode(folder: Path) -> int:
     """Return the mode that the umask gives to a new file."""
     probe = folder / ".mode"
-    probe.touch()
+    touch(probe)
     mode = probe.stat().st_mode & 0o777
-    probe.unlink()
+    delete(probe)
     return mode
 
 
@@ -163,18 +371,23 @@ def inside(root: Path, path: Path) -> Path:
     Raises:
         InputError: It is not below the folder, or it, or a folder above it, is a link to elsewhere.
     """
-    home, real = os.path.realpath(root), os.path.realpath(path)
-    if real.startswith(home.rstrip(os.sep) + os.sep):
-        return path
+    steps = path.relative_to(root).parts if path.is_relative_to(root) else ()
+    if steps and os.pardir not in steps:
+        above = (root.joinpath(*steps[:count]) for count in range(1, len(steps) + 1))
+        if not any(part.is_symlink() for part in above):
+            return path
+        if os.path.realpath(path).startswith(os.path.realpath(root).rstrip(os.sep) + os.sep):
+            return path
     problem = f"leads out of {root} by a link, so it is neither read nor written"
     raise InputError(path, "", problem, "put what it leads to in its place, or delete it")
 
 
 def file_name(image_id: str) -> str:
     """Return a name for a file about an image, whatever its id holds."""
-    if re.fullmatch(r"\w[\w.-]*", image_id):
+    content = image_id.encode("utf-8", "surrogatepass")
+    if re.fullmatch(r"\w[\w.-]*", image_id) and len(content) <= _LONGEST_NAME:
         return image_id
-    return "id-" + hashlib.sha256(image_id.encode()).hexdigest()[:16]
+    return "id-" + hashlib.sha256(content).hexdigest()[:16]
 
 
 def name_text(name: str | os.PathLike[str]) -> str:

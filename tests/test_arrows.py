@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sca_bench"
 
 GROUND = [
-    {"output"},
+    {"output", "lifetime"},
     {"errors", "types", "scene_grammar", "batch"},
     {"walk", "plugins", "reading"},
     {"specs"},

@@ -172,33 +172,42 @@ def test_every_name_of_a_file_has_a_text_that_can_be_stored(name, text):
 
 OTHERWISE = {
     "sca_bench/files.py": "is how it is done",
+    "sca_bench/cli/plan.py": "a folder for a measurement, in TMPDIR",
+    "sca_bench/contract/captioners/training.py": "a runs folder of a check, in a temporary folder",
     "sca_bench/contract/examples.py": "made-up input of a check, in a temporary folder",
     "sca_bench/contract/fake_suite.py": "made-up input of a check, in a temporary folder",
-    "sca_bench/contract/plot.py": "a figure in memory",
+    "sca_bench/contract/plot.py": "a figure in memory, and a folder of a check",
     "sca_bench/contract/reader.py": "made-up input of a check, in a temporary folder",
     "sca_bench/contract/run.py": "pytest's settings, in a temporary folder",
-    "sca_bench/data/catalogue/download.py": "a part, published when it is complete",
-    "sca_bench/data/index/arrays.py": "into a folder of atomic_folder",
+    "sca_bench/contract/spec.py": "made-up input of a check, in a temporary folder",
     "sca_bench/embedded/caption_lm.py": "a command that makes shipped weights",
     "sca_bench/embedded/lm_recipe.py": "a command that makes shipped weights",
-    "sca_bench/engine/features/cache.py": "locks, which hold nothing",
-    "sca_bench/engine/worker/predictions.py": "captions as they come, published when complete",
-    "sca_bench/engine/worker/hooks.py": "a log that grows by lines; a torn last one is left out",
-    "sca_bench/engine/finished/import_weights.py": "into a folder of write_once",
-    "sca_bench/engine/launch/guard.py": "a lock with the holder's number",
-    "sca_bench/engine/process.py": "the text log of a process",
+    "sca_bench/engine/finished/import_weights.py": "safetensors, into a folder of write_once",
+    "sca_bench/engine/mlflow_mirror/child.py": "a folder for temporary files of libraries",
+    "sca_bench/engine/mlflow_mirror/opening.py": "MLflow's own data base",
+    "sca_bench/engine/mlflow_mirror/tracker.py": "MLflow's own data base",
+    "sca_bench/engine/measure/probe.py": "a folder for a measurement, in TMPDIR",
+    "sca_bench/lifetime/scratch.py": "a folder for temporary files of one command, in TMPDIR",
     "sca_bench/metrics/coco_caption/spice.py": "a temporary folder for a Java process",
     "sca_bench/output.py": "the standard streams",
-    "sca_bench/models/original/layout.py": "into a folder of write_once",
-    "sca_bench/models/text_decoder/loading.py": "into a folder of write_once",
-    "sca_bench/report/figures/style.py": "a report is made again at will",
-    "sca_bench/study/runs/soundness.py": "renames what is damaged",
+    "sca_bench/engine/process.py": "the standard streams",
+    "sca_bench/models/original/layout.py": "safetensors, into a folder of write_once",
+    "sca_bench/models/text_decoder/loading.py": "transformers, into a folder of write_once",
+    "sca_bench/report/write.py": "figures that nobody keeps, in TMPDIR",
     "baselines/predictions/__init__.py": "made-up input of the contract, in a temporary folder",
     "baselines/sam_captioner/recipe.py": "a command that makes shipped weights",
 }
-"""Files that write in another way, and why they may."""
-SAFE = {"atomic_file", "atomic_folder"}
-WRITERS = {"write_text", "write_bytes", "save_file", "savefig", "save_pretrained", "rename"}
+"""Files that write, rename, delete or lock in another way, and why they may."""
+SAFE = {"atomic_file", "open_to_write"}
+WRITERS = {
+    *("write_text", "write_bytes", "save_file", "savefig", "save_pretrained", "rename", "unlink"),
+    *("mkdir", "makedirs", "rmdir", "rmtree", "copytree", "copyfile", "copy2", "move", "touch"),
+    *("chmod", "symlink_to", "hardlink_to", "symlink", "flock", "lockf", "fsync", "truncate"),
+    *("mkdtemp", "mkstemp", "TemporaryDirectory", "NamedTemporaryFile", "removedirs"),
+}
+OF_OURS = {"delete", "link", "listed", "rename", "touch"}
+"""Names of `sca_bench.files`; as the method of something else they are what they always were."""
+FLAGS = ("O_CREAT", "O_WRONLY", "O_RDWR", "O_APPEND")
 
 
 def writes(path):
@@ -224,9 +233,13 @@ def writes(path):
         opens = name in ("open", "fdopen") and any(
             re.fullmatch("[rwxabt+]{1,3}", text) and set(text) & set("wxa+") for text in constants
         )
+        opens |= name == "open" and any(flag in ast.unparse(node) for flag in FLAGS)
+        named = name in WRITERS and (of or name not in OF_OURS)
+        connects = name == "connect" and of == "sqlite3"
+        tabulates = name in ("to_csv", "to_json", "to_excel") and node.args
         moves = name == "replace" and of and len(node.args) == 1 and not node.keywords
         saves = name in ("save", "savez") and of in ("torch", "np", "numpy")
-        if opens or moves or saves or name in WRITERS:
+        if opens or moves or saves or named or connects or tabulates:
             yield node.lineno
 
 
@@ -256,6 +269,15 @@ def test_whoever_writes_a_file_of_a_run_does_it_through_this_module():
         "path.open('ab' if resumed else 'wb')",
         "torch.save(content, path)",
         "save_file(tensors, path)",
+        "path.unlink()",
+        "path.parent.mkdir(parents=True)",
+        "shutil.rmtree(path)",
+        "os.open(path, os.O_CREAT | os.O_RDWR)",
+        "sqlite3.connect(path)",
+        "frame.to_csv(path)",
+        "fcntl.flock(handle, fcntl.LOCK_EX)",
+        "tempfile.TemporaryDirectory()",
+        "path.touch()",
     ],
 )
 def test_the_walk_sees_what_writes(tmp_path, line):

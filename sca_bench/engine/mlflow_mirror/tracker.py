@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
+import math
 import os
 import sqlite3
 import time
@@ -17,15 +17,26 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
 from sca_bench.digests import file_sha256
-from sca_bench.engine.databases import sqlite_file, sqlite_url
+from sca_bench.engine.databases import sqlite_file
+from sca_bench.engine.mlflow_mirror.addresses import own_file
+from sca_bench.engine.mlflow_mirror.faults import MirrorFault
+from sca_bench.engine.mlflow_mirror.opening import open_client
+from sca_bench.errors import InputError
 from sca_bench.files import write_atomic
+from sca_bench.output import without_secrets
+from sca_bench.reading import RECORD_BYTES, read_json
 from sca_bench.study.keys.fingerprint import digest_json
 from sca_bench.study.runs.record import CellEntry, RunRecord, SuiteManifest
 from sca_bench.study.runs.store import Store
 
 SUMMARY = "sca_bench.summary"
 """Tag of a summary run: the digest of the report that it holds."""
+_MOST_METRICS, _MOST_PARAMS = 800, 90
+"""Of one request; the server takes 1,000 and 100, and 1,000 together."""
+_LONGEST_TAG = 4000
 _ENDED = {"done": "FINISHED", "failed": "FAILED", "killed": "KILLED", "pruned": "KILLED"}
 _PARAMS = (
     "variant",
@@ -45,33 +56,38 @@ _PARAMS = (
 )
 
 
-def default_uri(store: Store) -> str:
-    """Return MLFLOW_TRACKING_URI, or the SQLite file in the runs folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or own_uri(store)
+class _Note(BaseModel):
+    """What one MLflow has of a run.
+
+    Attributes:
+        run_id: MLflow's name for it; empty where it has none.
+        rows: How many rows of the log it has.
+        ended: How the run ended when it was last written; empty while it goes on.
+    """
+
+    run_id: str = ""
+    rows: int = 0
+    ended: str = ""
 
 
-def own_uri(store: Store) -> str:
-    """Return the URI of the SQLite file in the runs folder."""
-    return sqlite_url(_own_file(store))
-
-
-def _own_file(store: Store) -> Path:
-    return store.root.resolve() / "mlflow.db"
+_NOTES = TypeAdapter(dict[str, _Note])
 
 
 class Tracker:
-    """Mirrors the runs of one suite into one MLflow experiment.
+    """Writes the runs of one suite into one MLflow experiment.
 
-    A fault of the tracking server never stops a run: it is said once, and the mirror can be
-    rebuilt with `track sync`. A run is known by its tags, so that a runs folder may be moved or
-    copied, with its `mlflow.db` or without; artifacts then belong into the new folder.
+    A run is known by its tags, so that a runs folder may be moved or copied, with its `mlflow.db`
+    or without; artifacts then belong into the new folder. Every step may be repeated: what is
+    there is not written again. Errors are those of MLflow, of its drivers and of the files.
 
     Args:
         store: The runs folder.
         manifest: The suite.
         uri: Tracking URI; never printed, since it may hold credentials.
         say: Prints a line for the user.
-        verify: Ask the server whether what was mirrored before is still there.
+        verify: Ask the server whether what was mirrored before is still there, and bring back an
+            experiment that was deleted.
+        connect: Returns a client of the store.
     """
 
     def __init__(
@@ -82,30 +98,23 @@ class Tracker:
         say: Callable[[str], None],
         *,
         verify: bool = False,
+        connect: Callable[[Store, str], Any] = open_client,
     ) -> None:
         self._store, self._manifest, self._uri, self._say = store, manifest, uri, say
-        self._verify = verify
+        self._verify, self._open_client = verify, connect
         self._client: Any = None
         self._experiment = ""
         self._run_of_tags: dict[tuple[str, ...], str] | None = None
-        self.broken = False
 
     def update(self) -> None:
         """Mirror whatever is new in the files of the suite's runs."""
-        if self.broken or self._is_closed():
-            return
-        try:
-            for entry in self._manifest.cells:
-                for seed in self._manifest.seeds:
-                    record = self._store.record(entry.cell_id, seed)
-                    if record is not None:
-                        self._mirror(entry, record)
-        except Exception as error:
-            self.broken = True
-            self._say(
-                f"  MLflow mirror stopped ({type(error).__name__}); the runs go on, "
-                "`python -m sca_bench track sync` rebuilds it from the files"
-            )
+        self._check_open()
+        self._run_of_tags = None
+        for entry in self._manifest.cells:
+            for seed in self._manifest.seeds:
+                record = self._store.record(entry.cell_id, seed)
+                if record is not None:
+                    self._mirror(entry, record)
 
     def summarise(self, report: Path) -> None:
         """Mirror a suite's report as the artifacts of its one summary run.
@@ -115,27 +124,7 @@ class Tracker:
         Args:
             report: Folder of the suite's report.
         """
-        if self.broken or self._is_closed():
-            return
-        try:
-            self._summarise(report)
-        except Exception as error:
-            self.broken = True
-            self._say(
-                f"  the report could not be mirrored to MLflow ({type(error).__name__}); its "
-                "files are complete, and `report` tries again"
-            )
-
-    def _is_closed(self) -> bool:
-        """Say, once, that the runs folder's own mirror cannot be written."""
-        root = self._store.root
-        if os.access(root, os.W_OK) or sqlite_file(self._uri) != _own_file(self._store):
-            return False
-        self.broken = True
-        self._say(f"  {root} cannot be written; its MLflow mirror stays as it is")
-        return True
-
-    def _summarise(self, report: Path) -> None:
+        self._check_open()
         files = sorted(path for path in report.iterdir() if path.is_file())
         stamp = digest_json({path.name: file_sha256(path) for path in files})
         client = self._connect()
@@ -155,38 +144,44 @@ class Tracker:
                 client.log_artifact(run.info.run_id, str(path))
             client.set_tag(run.info.run_id, SUMMARY, stamp)
         except BaseException:
-            client.set_terminated(run.info.run_id, status="FAILED")
+            with contextlib.suppress(Exception):  # the reason is the first fault
+                client.set_terminated(run.info.run_id, status="FAILED")
             raise
         client.set_terminated(run.info.run_id, status="FINISHED")
         for old in known:
             client.delete_run(old.info.run_id)
 
+    def _check_open(self) -> None:
+        root = self._store.root
+        if not os.access(root, os.W_OK) and sqlite_file(self._uri) == own_file(self._store):
+            raise MirrorFault("the folder cannot be written")
+
     def _connect(self) -> Any:
         if self._client is None:
-            from mlflow import MlflowClient
-
-            for name in ("alembic", "mlflow"):  # after the import, which sets its own levels
-                logging.getLogger(name).setLevel(logging.WARNING)
-            self._client = MlflowClient(tracking_uri=self._uri)
-            _forget_artifact_places()
+            client = self._open_client(self._store, self._uri)
             name = self._manifest.report_name
-            experiment = self._client.get_experiment_by_name(name)
+            experiment = client.get_experiment_by_name(name)
+            if experiment is not None and experiment.lifecycle_stage == "deleted":
+                if not self._verify:
+                    raise MirrorFault(f"the experiment {name!r} was deleted there")
+                client.restore_experiment(experiment.experiment_id)
             file = sqlite_file(self._uri)
             location = None
             if file is not None:
                 location = (self._store.root.resolve() / "mlartifacts" / name).as_uri()
             if experiment is None:
-                self._experiment = self._client.create_experiment(name, artifact_location=location)
+                self._experiment = client.create_experiment(name, artifact_location=location)
                 tags = {
                     "mlflow.note.content": self._manifest.question,
                     "mlflow.experimentKind": "custom_model_development",  # opens on the runs
                 }
                 for key, value in tags.items():
-                    self._client.set_experiment_tag(self._experiment, key, value)
+                    client.set_experiment_tag(self._experiment, key, value)
             else:
                 self._experiment = experiment.experiment_id
-                if file == _own_file(self._store) and location is not None:
+                if file == own_file(self._store) and location is not None:
                     self._follow_folder(file, str(experiment.artifact_location), location)
+            self._client = client
         return self._client
 
     def _follow_folder(self, database: Path, before: str, now: str) -> None:
@@ -218,46 +213,69 @@ class Tracker:
 
     def _mirror(self, entry: CellEntry, record: RunRecord) -> None:
         folder = self._store.run_dir(record.cell_id, record.seed)
-        state_path = folder / "mlflow.json"
-        states = json.loads(state_path.read_text("utf-8")) if state_path.exists() else {}
-        report_key = f"{digest_json(self._uri)[:12]}/{self._manifest.report_name}"
-        state = states.get(report_key, {"run_id": "", "rows": 0, "ended": ""})
-        if self._verify and state["run_id"] and not self._exists(state["run_id"]):
-            state = {"run_id": "", "rows": 0, "ended": ""}
-        before = dict(state)
-        ended = _ENDED.get(record.status, "")
-        stamp = f"{ended} {len(record.scores)}" if ended else ""
+        notes = _read_notes(folder / "mlflow.json")
+        key = f"{digest_json(without_secrets(self._uri))[:12]}/{self._manifest.report_name}"
+        note = notes.get(key, _Note())
+        status = _ENDED.get(record.status, "")
+        ended = f"{status} {len(record.scores)}" if status else ""
         rows = self._store.log(record.cell_id, record.seed)
-        if state["run_id"] and state["ended"] == stamp and state["rows"] == len(rows):
+        same = note.run_id and note.ended == ended and note.rows == len(rows)
+        if same and not self._verify:
             return
-        client = self._connect()
-        goes_on = bool(before["ended"])  # it runs again after a failure
-        if not state["run_id"] or not self._exists(state["run_id"]):
-            known = self._find(record)
-            logged = [s["rows"] for s in states.values() if s["run_id"] == known]
-            run_id = known or self._create(entry, record)
-            state = {"run_id": run_id, "rows": max(logged, default=0), "ended": ""}
-            states = {key: s for key, s in states.items() if s["run_id"] != run_id}
-            goes_on = bool(known)
-        if goes_on and not ended:
-            client.update_run(state["run_id"], status="RUNNING")
-        self._log_rows(state["run_id"], rows[min(state["rows"], len(rows)) :])
-        state["rows"] = len(rows)
-        if ended and state["ended"] != stamp:
-            self._end(state["run_id"], record, folder, ended)
-        state["ended"] = stamp
-        states[report_key] = state
+        run, goes_on = self._active(note.run_id), bool(note.ended)  # it runs again after a failure
+        if run is not None and self._verify and not self._is_whole(run, record, rows, status):
+            note, goes_on = _Note(run_id=note.run_id), True
+        elif run is not None and same:
+            return
+        if run is None:
+            goes_on = bool(known := self._find(record))
+            if known:
+                run = self._client.get_run(known)
+                logged = [one.rows for one in notes.values() if one.run_id == known]
+                note = _Note(run_id=known, rows=max(logged, default=0))
+            else:
+                note = _Note(run_id=self._create(entry, record))
+            notes = {name: one for name, one in notes.items() if one.run_id != note.run_id}
+        if goes_on and not status:
+            self._connect().update_run(note.run_id, status="RUNNING")
+        there = {} if run is None else run.data.params
+        params = {k: v for k, v in self._params(entry, record).items() if k not in there}
+        self._log(note.run_id, _numbers(rows[min(note.rows, len(rows)) :]), params)
+        note.rows = len(rows)
+        if status and note.ended != ended:
+            self._end(note.run_id, record, folder, status)
+        note.ended = ended
+        notes[key] = note
+        text = json.dumps({name: one.model_dump() for name, one in notes.items()})
         with contextlib.suppress(OSError):  # only a memory: in a closed folder the tags tell
-            write_atomic(state_path, json.dumps(states))
+            write_atomic(folder / "mlflow.json", text)
 
-    def _exists(self, run_id: str) -> bool:
+    def _active(self, run_id: str) -> Any:
+        """Return a run; None where it was deleted, or never was."""
         from mlflow.exceptions import MlflowException
 
+        client = self._connect()
+        if not run_id:
+            return None
         try:
-            run = self._connect().get_run(run_id)
-        except MlflowException:
-            return False
-        return str(run.info.lifecycle_stage) == "active"
+            run = client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+        return run if str(run.info.lifecycle_stage) == "active" else None
+
+    def _is_whole(self, run: Any, record: RunRecord, rows: list[Any], status: str) -> bool:
+        """Say whether a run has what its record says, as far as one answer tells."""
+        wanted: dict[str, float | None] = {}
+        if status:
+            wanted |= _last_values(record)
+        wanted |= dict.fromkeys(name for name, *_ in _numbers(rows))
+        has = run.data.metrics
+        return str(run.info.status) == (status or "RUNNING") and all(
+            name in has if value is None else _stands(has, name, value)
+            for name, value in wanted.items()
+        )
 
     def _tags(self, record: RunRecord) -> dict[str, str]:
         """Return the tags that tell a run from all others."""
@@ -273,59 +291,65 @@ class Tracker:
         """Return the MLflow run of a record by its tags, the oldest of several; empty if none."""
         client, wanted = self._connect(), self._tags(record)
         if self._run_of_tags is None:
-            self._run_of_tags, page = {}, None
+            found_runs: dict[tuple[str, ...], str] = {}
+            page = None
             while page != "":
                 runs = client.search_runs(
                     [self._experiment], order_by=["attributes.start_time"], page_token=page
                 )
                 for run in runs:
                     found = tuple(run.data.tags.get(name, "") for name in wanted)
-                    self._run_of_tags.setdefault(found, str(run.info.run_id))
+                    found_runs.setdefault(found, str(run.info.run_id))
                 page = runs.token or ""
+            self._run_of_tags = found_runs
         values = tuple(wanted.values())
         untagged = (*values[:-1], "")  # from before runs had a tag for the revision
         return self._run_of_tags.get(values) or self._run_of_tags.get(untagged, "")
 
     def _create(self, entry: CellEntry, record: RunRecord) -> str:
-        client = self._connect()
-        run = client.create_run(
+        run = self._connect().create_run(
             self._experiment,
             start_time=_milliseconds(record.provenance.get("started")),
             run_name=f"{entry.name}, seed {record.seed}",
             tags={**self._tags(record), "sca_bench.control": str(entry.control).lower()},
         )
-        run_id = str(run.info.run_id)
+        return str(run.info.run_id)
+
+    def _params(self, entry: CellEntry, record: RunRecord) -> dict[str, str]:
         params = {"seed": record.seed, **{k: _get(record.settings, k) for k in _PARAMS}}
         params |= entry.coordinates | dict.fromkeys(entry.ignored, "any")
-        for key, value in params.items():
-            client.log_param(run_id, key, str(value)[:250])
-        return run_id
+        return {key: str(value)[:250] for key, value in params.items()}
 
-    def _log_rows(self, run_id: str, rows: list[dict[str, Any]]) -> None:
-        numbers = [
-            (key, float(value), int(row["step"]))
-            for row in rows
-            for key, value in row.items()
-            if key != "step" and isinstance(value, int | float)
-        ]
-        self._log(run_id, numbers, 0.0)
-
-    def _log(self, run_id: str, numbers: list[tuple[str, float, int]], at_s: float) -> None:
+    def _log(
+        self,
+        run_id: str,
+        numbers: list[tuple[str, float, int]],
+        params: dict[str, str],
+        tags: dict[str, str] | None = None,
+        at_s: float = 0.0,
+    ) -> None:
         """Log numbers (name, value, step), all with one time in seconds since the epoch."""
-        from mlflow.entities import Metric
+        from mlflow.entities import Metric, Param, RunTag
 
         metrics = [Metric(key, value, round(at_s * 1000), step) for key, value, step in numbers]
-        for first in range(0, len(metrics), 900):
-            self._connect().log_batch(run_id, metrics=metrics[first : first + 900])
+        named = [Param(key, value) for key, value in params.items()]
+        marks = [RunTag(key, value) for key, value in (tags or {}).items()]
+        while metrics or named or marks:
+            self._connect().log_batch(
+                run_id,
+                metrics=metrics[:_MOST_METRICS],
+                params=named[:_MOST_PARAMS],
+                tags=marks,
+                synchronous=True,
+            )
+            metrics, named, marks = metrics[_MOST_METRICS:], named[_MOST_PARAMS:], []
 
     def _end(self, run_id: str, record: RunRecord, folder: Path, status: str) -> None:
         client = self._connect()
-        split = _get(record.settings, "eval.split") or "test"
-        values = {f"{split}/{k}": s.value for k, s in record.scores.items() if s.value is not None}
-        values |= {f"cost/{key}": value for key, value in record.cost.items()}
         known = client.get_run(run_id).data.metrics  # what is mirrored again adds nothing
-        self._log(run_id, [(k, v, 0) for k, v in values.items() if known.get(k) != v], time.time())
-        client.set_tag(run_id, "sca_bench.error", record.error or "none")
+        new = [(k, v, 0) for k, v in _last_values(record).items() if not _stands(known, k, v)]
+        error = record.error[:_LONGEST_TAG] or "none"
+        self._log(run_id, new, {}, {"sca_bench.error": error}, time.time())
         for name in ("record.json", "predictions.jsonl", "region_scores.json", "log.jsonl"):
             if (folder / name).exists():
                 client.log_artifact(run_id, str(folder / name))
@@ -333,14 +357,34 @@ class Tracker:
         client.set_terminated(run_id, status=status, end_time=ended)
 
 
-def _forget_artifact_places() -> None:
-    """Have MLflow ask again where a run's artifacts go: it remembers that by the run's id alone.
+def _read_notes(path: Path) -> dict[str, _Note]:
+    """Return what MLflow has of a run, by place; what cannot be read is found out again."""
+    try:
+        return _NOTES.validate_python(read_json(path, RECORD_BYTES))
+    except (OSError, InputError, ValidationError):
+        return {}
 
-    A copy of a runs folder has the same ids.
-    """
-    from mlflow.tracking._tracking_service import utils
 
-    getattr(utils, "_artifact_repos_cache", {}).clear()
+def _numbers(rows: list[dict[str, Any]]) -> list[tuple[str, float, int]]:
+    """Return name, value and step of every number in rows of a log."""
+    return [
+        (key, float(value), int(row["step"]))
+        for row in rows
+        for key, value in row.items()
+        if key != "step" and isinstance(value, int | float)
+    ]
+
+
+def _stands(known: dict[str, float], name: str, value: float) -> bool:
+    """Say whether MLflow has a value; it keeps another number for one that is not finite."""
+    return name in known and (known[name] == value or not math.isfinite(value))
+
+
+def _last_values(record: RunRecord) -> dict[str, float]:
+    """Return what is known of a run when it has ended: its scores and costs."""
+    split = _get(record.settings, "eval.split") or "test"
+    values = {f"{split}/{k}": s.value for k, s in record.scores.items() if s.value is not None}
+    return values | {f"cost/{key}": value for key, value in record.cost.items()}
 
 
 def _milliseconds(stamp: str | None) -> int | None:
@@ -353,11 +397,3 @@ def _get(settings: dict[str, Any], path: str) -> Any:
     for part in path.split("."):
         node = node.get(part) if isinstance(node, dict) else None
     return node
-
-
-def sync(store: Store, uri: str, say: Callable[[str], None]) -> int:
-    """Rebuild the mirror of every suite in a runs folder; return how many were mirrored."""
-    trackers = [Tracker(store, m, uri, say, verify=True) for m in store.manifests()]
-    for tracker in trackers:
-        tracker.update()
-    return sum(not tracker.broken for tracker in trackers)
