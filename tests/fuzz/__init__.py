@@ -1,1 +1,1 @@
-"""Damaged inputs for every reader of files that may come from others: `python tests/fuzz/run.py`."""
+"""Damaged inputs for every reader of files of others: `python tests/fuzz/run.py`."""

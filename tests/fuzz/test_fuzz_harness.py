@@ -9,7 +9,6 @@ import pytest
 
 from fuzz import harness
 from fuzz.harness import Target
-
 from sca_bench.errors import InputError
 
 
