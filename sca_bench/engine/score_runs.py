@@ -24,6 +24,7 @@ from sca_bench.metrics.rows import CaptionRow, read_rows
 from sca_bench.metrics.score import Scorer, ScoreResult
 from sca_bench.metrics.subsets import subset_digest, subset_rows
 from sca_bench.metrics.value_names import SEEN, TRAIN, ValueName
+from sca_bench.reading import ROWS_BYTES, read_json
 from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.study.plan.plan import Job
 from sca_bench.study.runs.record import RunRecord, Score
@@ -156,7 +157,7 @@ def _score_run(
 def _write_part(folder: Path, name: str, rows: list[CaptionRow], result: ScoreResult) -> None:
     """Add a subset's region scores and statistics to the files of the whole."""
     path = folder / "region_scores.json"
-    stored = json.loads(path.read_text(encoding="utf-8"))
+    stored = read_json(path, ROWS_BYTES)
     stored.setdefault("parts", {})[name] = _regions(rows, result)
     write_atomic(path, json.dumps(stored))
     if result.statistics:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sca_bench.errors import InputError
 from sca_bench.files import make_folder, open_to_write, take_lock
+from sca_bench.reading import RECORD_BYTES, read_text
 from sca_bench.study.runs.store import LOCK
 
 _TRIES, _PAUSE_S = 5, 0.1
@@ -36,7 +37,7 @@ def exclusive(root: Path) -> Iterator[None]:
     try:
         lock = _taken(path)
     except BlockingIOError:
-        holder = path.read_text(encoding="utf-8").strip() or "another process"
+        holder = read_text(path, RECORD_BYTES).strip() or "another process"
         fix = "wait for it, or give another --runs-dir"
         raise InputError(root, "", f"in use by process {holder}", fix) from None
     try:
