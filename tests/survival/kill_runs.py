@@ -42,6 +42,16 @@ KINDS = {
     "INT of the group": (INT, "group"),
     "INT of the group, twice": (INT, "group"),
 }
+PHASES = {
+    "preparation": "*/*",
+    "training": "*/*/log.jsonl",
+    "captions": "*/*/trainable.safetensors",
+    "scores": "*/*/predictions.jsonl",
+    "mirror and end": "*/*/region_scores.json",
+}
+"""How far a command is -> a file below `cells` that it has written by then."""
+OWN = re.compile(r"sca_bench-[0-9]+-[a-z0-9_]{8}(/.*)?")
+"""What a killed process may leave, since the next one can tell that it is dead."""
 SUITE = """
 suite: mixer_layers
 question: How deep must the text feature mixer be?
@@ -121,6 +131,12 @@ class Chain:
     said: list[str] = field(default_factory=list)
 
     @property
+    def behind(self) -> set[str]:
+        """The phases that were come to before, which a repetition does not come to anew."""
+        order = ["start", *PHASES]
+        return set(order[: order.index(self.phase()) + 1])
+
+    @property
     def runs(self) -> Path:
         return self.folder / "runs"
 
@@ -153,13 +169,7 @@ class Chain:
     def phase(self) -> str:
         """Return how far the command is, by what it has written."""
         cells = self.runs / "cells"
-        for name, pattern in (
-            ("mirror and end", "*/*/region_scores.json"),
-            ("scores", "*/*/predictions.jsonl"),
-            ("captions", "*/*/trainable.safetensors"),
-            ("training", "*/*/log.jsonl"),
-            ("preparation", "*/*"),
-        ):
+        for name, pattern in reversed(PHASES.items()):
             if any(cells.glob(pattern)):
                 return name
         return "start"
@@ -167,14 +177,16 @@ class Chain:
     def printed(self) -> str:
         return (self.folder / "printed").read_text(encoding="utf-8", errors="replace")
 
-    def kill(self, kind: str, after_s: float) -> str:
-        """Start the command, kill it after a time; return how far it was.
+    def kill(self, kind: str, after_s: float, since: str = "start") -> str:
+        """Start the command, kill it a time after it has come so far; return how far it was.
 
         Raises:
             Wrong: A code, a status, a line, a process or a temporary folder is not as it should be.
         """
         number, whom = KINDS[kind]
-        process = self.start()
+        process, order = self.start(), ["start", *PHASES]
+        while process.poll() is None and order.index(self.phase()) < order.index(since):
+            time.sleep(0.005)
         time.sleep(after_s)
         phase = self.phase()
         hit = self._strike(process, number, whom)
@@ -183,7 +195,7 @@ class Chain:
             self._strike(process, number, whom)
         code = process.wait(timeout=120)
         words = self.printed()
-        where = f"{self.work.name}, {kind} after {after_s:.2f} s, rc {code}:\n{words}"
+        where = f"{self.work.name}, {kind}, {after_s:.2f} s after {since}, rc {code}:\n{words}"
         if not hit or (code == 0 and whom != "worker"):
             return "too late"
         wanted = {"worker": (0, 1)}.get(whom, (-KILL,) if number == KILL else (128 + number,))
@@ -198,9 +210,9 @@ class Chain:
             self._check_statuses(where)
             if left := self.left_in_tmp():
                 raise Wrong(f"left in TMPDIR: {left}; {where}")
-            if left := self.unfinished():
+            if left := [name for name in self.unfinished() if not OWN.fullmatch(name)]:
                 raise Wrong(f"left in the runs folder: {left}; {where}")
-        elif foreign := [name for name in self.left_in_tmp() if not name.startswith("sca_bench-")]:
+        elif foreign := [name for name in self.left_in_tmp() if not OWN.fullmatch(name)]:
             raise Wrong(f"left in TMPDIR: {foreign}; {where}")
         return phase
 
@@ -359,20 +371,26 @@ def works_for(pid: int, runs: Path) -> bool:
 
 def run_chain(
     work: Work, folder: Path, kinds: list[str], draw: random.Random
-) -> list[tuple[str, float, str]]:
+) -> list[tuple[str, str, str]]:
     """Kill one command as often as there are kinds, repeat it to its end, compare.
+
+    Half of the moments are drawn from its whole time, most of which is preparation, and half from
+    the half second after it has come to a phase that is drawn.
 
     Returns:
         What each kill was, when it came, and how far the command was; fewer than were asked for
         where one came too late, since the command has ended then.
     """
-    chain, done = Chain(work, folder), list[tuple[str, float, str]]()
+    chain, done = Chain(work, folder), list[tuple[str, str, str]]()
     for kind in kinds:
-        after_s = draw.uniform(0.15, work.took_s * (0.75 if done else 0.95))
-        where = chain.kill(kind, after_s)
+        since, after_s = "start", draw.uniform(0.15, work.took_s * (0.75 if done else 0.95))
+        if draw.random() < 0.5:
+            later = [name for name in PHASES if name not in chain.behind]
+            since, after_s = draw.choice(later or ["start"]), draw.uniform(0.0, 0.5)
+        where = chain.kill(kind, after_s, since)
         if where == "too late":
             break
-        done.append((kind, after_s, where))
+        done.append((kind, f"{after_s:.1f} s after {since}", where))
     chain.finish()
     chain.check()
     return done
@@ -409,8 +427,8 @@ def main() -> int:
             count.update(kind for kind, _, _ in done)
             phases.update(phase for _, _, phase in done)
             print(f"chain {number} ({work.name}): equal after {len(done)} kills", flush=True)
-            for kind, after_s, where in done:
-                print(f"  {kind} after {after_s:.1f} s: {where[:90]}", flush=True)
+            for kind, moment, where in done:
+                print(f"  {kind}, {moment}: in {where}", flush=True)
     total, minutes = sum(count.values()), (time.monotonic() - began) / 60
     print(f"{total} kills in {number} chains, {wrong} wrong, {minutes:.1f} min")
     print(f"{dict(count)}; {dict(phases)}")

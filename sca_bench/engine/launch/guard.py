@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sca_bench.errors import InputError
 from sca_bench.files import make_folder, open_to_write, take_lock
+from sca_bench.lifetime import scratch
 from sca_bench.reading import RECORD_BYTES, read_text
 from sca_bench.study.runs.store import LOCK
 
@@ -43,6 +44,8 @@ def exclusive(root: Path) -> Iterator[None]:
     try:
         with suppress(OSError), open_to_write(path) as handle:
             handle.write(str(os.getpid()).encode())
+        with suppress(OSError):
+            scratch.sweep(root)
         yield
     finally:
         os.close(lock)

@@ -12,6 +12,10 @@ from sca_bench.engine.fork_servers import worker_processes
 from sca_bench.engine.job import GroupJob, Outcome
 from sca_bench.files import make_folder
 
+_DIED = "the worker process ended with"
+WAS_KILLED = f"{_DIED} SIG"
+"""How the reason of a run begins whose process was killed from outside."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -55,7 +59,7 @@ class Attempt:
         how = f"exit code {code}"
         if code < 0:
             how = signal.Signals(-code).name + (" (out of memory?)" if code == -9 else "")
-        reason = f"the worker process ended with {how}; see {self.log_path}"
+        reason = f"{_DIED} {how}; see {self.log_path}"
         return Outcome(failed={cell.key: reason for cell in self.job.cells})
 
 
