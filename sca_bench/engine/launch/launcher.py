@@ -259,11 +259,13 @@ class Launcher:
         return steps, max(1, cell.settings.train.steps), losses[-1] if losses else None
 
     def _close_running(self, status: Any, reason: str) -> None:
+        was_started = False
         for job in self.plan.left:
             record = self.store.record(job.cell.cell_id, job.seed)
+            was_started |= record is not None
             if record is not None and record.status == "running":
                 self.store.save(record.model_copy(update={"status": status, "error": reason}))
-        if self.mirror is not None:
+        if self.mirror is not None and was_started:
             self.mirror.finish(stopping=True)
 
     def _mirror(self) -> None:
