@@ -1,28 +1,32 @@
-"""A few of the kills of `kill_runs.py`; the script does as many as one likes."""
+"""Four of the kills of `kill_runs.py`, at chosen moments; the script does as many as one likes."""
 
-import random
 from pathlib import Path
 
 import pytest
-from survival.kill_runs import Work, run_chain
+from survival.kill_runs import Chain, Work
 
 pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="finds processes in /proc")
 
-
-@pytest.fixture(scope="module")
-def killed_runs(tmp_path_factory):
-    """A run of two cells, undisturbed."""
-    made = Work("run", tmp_path_factory.mktemp("kills") / "run")
-    made.begin()
-    return made
-
-
-@pytest.mark.parametrize(
-    "kinds",
-    [
-        ("KILL of the group", "INT of the group, twice"),
-        ("HUP of the group", "KILL of a worker"),
-    ],
+KILLS = (
+    ("INT of the group", "start", 0.2),
+    ("KILL of the group", "training", 0.0),
+    ("INT of the group, twice", "start", 2.0),
+    ("HUP of the group", "captions", 0.0),
 )
-def test_a_run_that_was_killed_comes_out_as_if_it_had_not_been(killed_runs, tmp_path, kinds):
-    assert run_chain(killed_runs, tmp_path / "chain", list(kinds), random.Random(16))
+
+
+@pytest.fixture
+def killed_runs(tmp_path):
+    """A run of two cells, undisturbed, and a chain of kills of the same command."""
+    work = Work("run", tmp_path / "run", is_quick=True)
+    work.begin()
+    return Chain(work, tmp_path / "chain")
+
+
+def test_a_run_that_was_killed_comes_out_as_if_it_had_not_been(killed_runs):
+    phases = [killed_runs.kill(kind, after_s, since) for kind, since, after_s in KILLS]
+    assert phases[0] == "start"
+    assert phases[1] == "training"
+    assert "too late" not in phases
+    killed_runs.finish()
+    killed_runs.check()

@@ -1,6 +1,7 @@
 """Signals, from a command's first moment on: the usual code, one line, nothing left."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -193,3 +194,18 @@ def test_a_fault_that_comes_of_a_signal_is_no_traceback(monkeypatch, capsys, tmp
     assert capsys.readouterr().err == "stopped by SIGTERM; run the same command again to go on\n"
     assert signal.getsignal(INT) == before
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("limit_mib", [300, 1000])
+def test_an_address_space_that_is_too_small_is_one_line(process, tmp_path, limit_mib):
+    """Torch itself cannot be loaded."""
+    most = limit_mib * 2**20
+    running = process(
+        "run",
+        "mixer_layers",
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (most, most)),
+    )
+    out = finish(running, 2)
+    assert "Traceback" not in out
+    assert out.splitlines()[-1].startswith("run: ")
+    assert "give it more memory" in out.splitlines()[-1]
