@@ -11,7 +11,9 @@ import errno
 import hashlib
 import json
 import logging
+import os
 import sqlite3
+import stat
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
@@ -22,7 +24,7 @@ from typing import Any
 from sca_bench import __version__
 from sca_bench.errors import InputError
 from sca_bench.files import atomic_folder, connect, delete, name_text, write_atomic
-from sca_bench.reading import open_regular
+from sca_bench.reading import RECORD_BYTES, open_regular, read_json
 from sca_bench.walk import is_hidden, never, walk, walk_with_circles
 
 _TICK_NS, _COARSE_TICK_NS = 20_000_000, 2_000_000_000
@@ -33,6 +35,12 @@ DIGESTS = "fingerprints.sqlite"
 """Where a runs folder remembers the digests of all that its runs read."""
 _MUCH_BYTES = 2 * 2**30
 """Digesting more than this takes so long that a line says so."""
+_TABLE = "CREATE TABLE files (memo TEXT PRIMARY KEY, digest TEXT)"
+_LONGEST_DIGEST = 4096
+_BESIDE = ("-journal", "-wal", "-shm")
+"""Endings of what SQLite writes beside a database."""
+_NAMES_ANOTHER = bytes.fromhex("d9d505f920a163d7")
+"""The end of a journal that names another one (https://sqlite.org/fileformat2.html, 3)."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -173,8 +181,11 @@ class FileDigests:
                 part = memos[start : start + _AT_ONCE]
                 marks = ",".join("?" * len(part))
                 query = f"SELECT memo, digest FROM files WHERE memo IN ({marks})"
+                found = connection.execute(query, part)
                 self._known.update(
-                    (str(memo), str(d)) for memo, d in connection.execute(query, part)
+                    (memo, digest)
+                    for memo, digest in found
+                    if isinstance(digest, str) and 0 < len(digest) <= _LONGEST_DIGEST
                 )
         except (sqlite3.OperationalError, OSError):
             return  # busy, or not to be written
@@ -195,14 +206,22 @@ class FileDigests:
 
     def _open(self) -> sqlite3.Connection | None:
         if self._connection is None and self._memory is not None:
-            self._connection = connect(
+            if not is_plain_database(self._memory):
+                self._begin_anew()
+            connection = connect(
                 self._memory, timeout=30, isolation_level=None, check_same_thread=False
             )
-            weakref.finalize(self, self._connection.close)  # by whichever thread drops it
-            self._connection.execute("PRAGMA synchronous = OFF")  # what is lost is digested again
-            self._connection.execute(
-                "CREATE TABLE IF NOT EXISTS files (memo TEXT PRIMARY KEY, digest TEXT)"
-            )
+            weakref.finalize(self, connection.close)  # by whichever thread drops it
+            connection.execute("PRAGMA trusted_schema = OFF")
+            connection.execute("PRAGMA synchronous = OFF")  # what is lost is digested again
+            connection.execute(_TABLE.replace("TABLE", "TABLE IF NOT EXISTS", 1))
+            self._connection = connection
+            schema = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL"
+            if [sql for (sql,) in connection.execute(schema)] != [_TABLE]:
+                self._begin_anew()  # a view or trigger of somebody else would run on each look-up
+                if self._memory.exists():
+                    self._memory = None
+                return self._open()
         return self._connection
 
     def _begin_anew(self) -> None:
@@ -210,8 +229,29 @@ class FileDigests:
             self._connection.close()
         self._connection = None
         if self._memory is not None:
-            with contextlib.suppress(OSError):
-                delete(self._memory)
+            for ending in ("", *_BESIDE):
+                with contextlib.suppress(OSError):
+                    delete(self._memory.with_name(self._memory.name + ending))
+
+
+def is_plain_database(path: Path) -> bool:
+    """Say whether SQLite may be given a file: it is absent, or a regular file with its own journal.
+
+    A journal that names another one is of a transaction over several databases, which nobody makes
+    here; SQLite would look for that other file, and may delete it.
+    """
+    for ending in ("", *_BESIDE):
+        beside = path.with_name(path.name + ending)
+        try:
+            if not stat.S_ISREG(beside.lstat().st_mode):
+                return False
+            with open_regular(beside) as handle:
+                handle.seek(-min(8, beside.stat().st_size), os.SEEK_END)
+                if ending and handle.read() == _NAMES_ANOTHER:
+                    return False
+        except FileNotFoundError:
+            continue
+    return True
 
 
 def _is_of_the_disk(fault: sqlite3.Error | OSError) -> bool:
@@ -297,14 +337,15 @@ def write_once(
 def _written_before(out: Path, card_name: str, origin: Mapping[str, Any]) -> dict[str, Any]:
     fix = "name a new folder, or delete this one"
     try:
-        card: dict[str, Any] = json.loads((out / card_name).read_text(encoding="utf-8"))
-        known, files = card["origin"], card["files"]
+        card: dict[str, Any] = read_json(out / card_name, RECORD_BYTES)
+        known, files = card["origin"], dict(card["files"])
     except FileNotFoundError:
         raise InputError(
             out, "", f"is not empty, and not ours: no {card_name} in it", fix
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(out / card_name, "", f"is damaged ({error})", fix) from error
+    except (InputError, KeyError, TypeError, ValueError) as error:
+        reason = error.problem if isinstance(error, InputError) else error
+        raise InputError(out / card_name, "", f"is damaged ({reason})", fix) from error
     if known != dict(origin):
         raise InputError(out, "", "was written from something else", fix)
     here = folder_digests(out)

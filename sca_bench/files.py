@@ -43,12 +43,17 @@ def before_operation(what: str, path: Path) -> None:
     """
 
 
+def _open_itself(path: str | os.PathLike[str], flags: int) -> int:
+    """Open a file, and nothing that a link of its name leads to; such a link is an `ELOOP`."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+
+
 class _Written(io.FileIO):
     """A file that is written to."""
 
     def __init__(self, path: Path, mode: str) -> None:
         before_operation("open", path)
-        super().__init__(path, mode)
+        super().__init__(path, mode, opener=_open_itself)
         self._path = path
 
     def write(self, content: Any, /) -> int:
@@ -65,7 +70,8 @@ def open_to_write(path: Path, mode: str = "w") -> IO[bytes]:
 
     Args:
         path: The file; its folder exists.
-        mode: `w` for a new or emptied file, `x` for a new one, `a` to write at its end.
+        mode: `w` for a new or emptied file, `x` for a new one, `a` to write at its end. A link is
+            none of these, since what it leads to may be anywhere.
 
     Raises:
         OSError: It cannot be opened; later, that something cannot be written.
@@ -130,7 +136,11 @@ def touch(path: Path) -> None:
         OSError: It cannot be made.
     """
     before_operation("touch", path)
-    path.touch()
+    handle = _open_itself(path, os.O_CREAT | os.O_WRONLY)
+    try:
+        os.utime(handle)
+    finally:
+        os.close(handle)
 
 
 def link(path: Path, to: Path) -> None:
@@ -175,7 +185,7 @@ def take_lock(path: Path, *, shared: bool = False, wait: bool = True) -> int:
         OSError: The file cannot be opened or locked.
     """
     before_operation("lock", path)
-    handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
+    handle = _open_itself(path, os.O_CREAT | os.O_RDWR)
     try:
         kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         fcntl.flock(handle, kind if wait else kind | fcntl.LOCK_NB)
@@ -385,18 +395,23 @@ def inside(root: Path, path: Path) -> Path:
     Raises:
         InputError: It is not below the folder, or it, or a folder above it, is a link to elsewhere.
     """
-    home, real = os.path.realpath(root), os.path.realpath(path)
-    if real.startswith(home.rstrip(os.sep) + os.sep):
-        return path
+    steps = path.relative_to(root).parts if path.is_relative_to(root) else ()
+    if steps and os.pardir not in steps:
+        above = (root.joinpath(*steps[:count]) for count in range(1, len(steps) + 1))
+        if not any(part.is_symlink() for part in above):
+            return path
+        if os.path.realpath(path).startswith(os.path.realpath(root).rstrip(os.sep) + os.sep):
+            return path
     problem = f"leads out of {root} by a link, so it is neither read nor written"
     raise InputError(path, "", problem, "put what it leads to in its place, or delete it")
 
 
 def file_name(image_id: str) -> str:
     """Return a name for a file about an image, whatever its id holds."""
-    if re.fullmatch(r"\w[\w.-]*", image_id):
+    content = image_id.encode("utf-8", "surrogatepass")
+    if re.fullmatch(r"\w[\w.-]*", image_id) and len(content) <= _LONGEST_NAME:
         return image_id
-    return "id-" + hashlib.sha256(image_id.encode()).hexdigest()[:16]
+    return "id-" + hashlib.sha256(content).hexdigest()[:16]
 
 
 def name_text(name: str | os.PathLike[str]) -> str:

@@ -1,6 +1,10 @@
 """Digests follow the content of a file, and their memory is only a memory."""
 
+import contextlib
+import hashlib
 import os
+import sqlite3
+import struct
 
 import pytest
 
@@ -110,3 +114,62 @@ def test_a_memory_that_cannot_be_written_is_read_or_done_without(tmp_path):
         assert FileDigests(memory).of(file) == digests.file_sha256(file)
     finally:
         memory.parent.chmod(0o755)
+
+
+def trigger(memory):
+    with contextlib.closing(sqlite3.connect(memory)) as database, database:
+        database.execute("CREATE TRIGGER t AFTER INSERT ON files BEGIN DELETE FROM files; END")
+
+
+def endless_view(memory):
+    with contextlib.closing(sqlite3.connect(memory)) as database, database:
+        database.execute("DROP TABLE files")
+        counting = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
+        database.execute(f"CREATE VIEW files AS {counting} SELECT x AS memo, 'a' AS digest FROM c")
+
+
+def other_columns(memory):
+    with contextlib.closing(sqlite3.connect(memory)) as database, database:
+        database.execute("ALTER TABLE files RENAME COLUMN digest TO hash")
+
+
+def no_texts(memory):
+    with contextlib.closing(sqlite3.connect(memory)) as database, database:
+        database.execute("UPDATE files SET digest = ''")
+        database.execute("INSERT INTO files SELECT memo || 'x', x'00' FROM files")
+
+
+def journal_of_several(memory):
+    name = str(memory.parent / "precious").encode()
+    tail = struct.pack(">II", len(name), sum(name)) + bytes.fromhex("d9d505f920a163d7")
+    memory.with_name(f"{memory.name}-journal").write_bytes(b"\0" * 512 + name + tail)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        trigger,
+        endless_view,
+        other_columns,
+        no_texts,
+        journal_of_several,
+        lambda memory: memory.write_bytes(b"no database at all" * 100),
+        lambda memory: memory.write_bytes(memory.read_bytes()[:3000]),
+        lambda memory: (memory.unlink(), memory.symlink_to(memory.parent / "precious")),
+        lambda memory: (memory.unlink(), os.mkfifo(memory)),
+        lambda memory: (memory.unlink(), memory.mkdir()),
+    ],
+)
+def test_a_memory_of_somebody_else_is_made_anew(tmp_path, harm):
+    source, memory, precious = (
+        tmp_path / name for name in ("a", "fingerprints.sqlite", "precious")
+    )
+    source.write_bytes(b"content")
+    with contextlib.closing(sqlite3.connect(precious)) as database, database:
+        database.execute("CREATE TABLE mine (x)")
+    before, expected = precious.read_bytes(), hashlib.sha256(b"content").hexdigest()
+    assert FileDigests(memory).of(source) == expected
+    harm(memory)
+    for _ in range(2):
+        assert FileDigests(memory).of(source) == expected
+    assert precious.read_bytes() == before

@@ -16,7 +16,7 @@ from sca_bench.engine.finished.caption import caption_region
 from sca_bench.engine.finished.verify import verify_run
 from sca_bench.engine.job import CellJob, GroupJob, Outcome, new_attempt
 from sca_bench.errors import InputError
-from sca_bench.files import read_jsonl
+from sca_bench.reading import read_jsonl
 from sca_bench.study.keys.cell import Cell, CellIdentity
 from sca_bench.study.keys.fingerprint import Fingerprints
 from sca_bench.study.plan.plan import Job

@@ -16,6 +16,7 @@ from typing import Any, overload
 
 from sca_bench.errors import InputError
 from sca_bench.files import delete
+from sca_bench.reading import open_regular
 
 BLOCK = 2**18
 """Bytes of a block: checking one takes a quarter of a millisecond."""
@@ -24,7 +25,7 @@ _NPY_HEADER = struct.Struct("<8sH")
 
 def checksums(path: Path) -> list[int]:
     """Return the CRC-32 of every block of a file."""
-    with path.open("rb") as handle:
+    with open_regular(path) as handle:
         return [zlib.crc32(block) for block in iter(lambda: handle.read(BLOCK), b"")]
 
 
@@ -54,7 +55,7 @@ class CheckedFile:
         if size != known["size"] or -(-size // BLOCK) != len(self._crcs):
             raise ValueError(f"{path.name} is not as long as it should be")
         if size:
-            with path.open("rb") as handle:
+            with open_regular(path) as handle:
                 self._bytes = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
 
     def __len__(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import time
 import weakref
@@ -18,7 +19,16 @@ from typing import Any
 
 from sca_bench.digests import DIGESTS
 from sca_bench.engine.features.shards import ShardStore
-from sca_bench.files import delete, delete_folder, make_folder, take_lock, touch, write_atomic
+from sca_bench.errors import InputError
+from sca_bench.files import (
+    delete,
+    delete_folder,
+    make_folder,
+    path_name,
+    take_lock,
+    touch,
+    write_atomic,
+)
 from sca_bench.settings import RuntimeSettings
 from sca_bench.walk import bytes_of
 
@@ -27,6 +37,10 @@ _IN_USE = ".use"
 _RESERVE_BYTES = 64 * 2**20
 """Left free on the disk, so that records can still be written."""
 _GIB = 2**30
+_OF_A_STORE = re.compile(
+    r"about\.json|\.used|\.has-.+|shard-.+\.(json|safetensors)|\..+\.tmp|index\.json|\w+\.npy"
+)
+"""Names of the files of a store; the last two of an older layout."""
 
 
 def cache_root(runs_dir: Path, runtime: RuntimeSettings) -> Path:
@@ -63,21 +77,33 @@ class Cache:
 
         Nobody deletes it to make room as long as this one lives.
         """
-        lock = None
+        folder, lock = self._folder(key), None
         with contextlib.suppress(OSError):  # a folder that can only be read, or a full disk
             make_folder(self.root)
             lock = take_lock(self.root / f".{key}{_IN_USE}", shared=True)
-        store = ShardStore(self.root / key)
+        store = ShardStore(folder)
         if lock is not None:
             weakref.finalize(store, os.close, lock)
         return store
+
+    def _folder(self, key: str) -> Path:
+        """Return the folder of a store.
+
+        Raises:
+            InputError: It, or something in it, is a link, which nobody makes here.
+        """
+        folder = self.root / path_name(key, self.root)
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            if folder.is_symlink() or any(entry.is_symlink() for entry in entries):
+                raise InputError(folder, "", "is a link, or holds one", "delete it")
+        return folder
 
     def used(self, key: str, about: dict[str, Any] | None = None) -> None:
         """Note that a store is in use now; say what it is, for people, the first time.
 
         In a folder that cannot be written nothing is noted; whoever fills it says so.
         """
-        folder = self.root / key
+        folder = self._folder(key)
         with contextlib.suppress(OSError):
             make_folder(folder)
             touch(folder / USED)
@@ -134,11 +160,32 @@ def store_folders(root: Path) -> list[Path]:
     if not root.is_dir():
         return []
     marks = (USED, ABOUT, "index.json")  # the last one of an older layout
-    return sorted(p for p in root.iterdir() if any((p / mark).is_file() for mark in marks))
+    return sorted(
+        folder
+        for folder in root.iterdir()
+        if not folder.is_symlink() and any((folder / mark).is_file() for mark in marks)
+    )
+
+
+def is_only_a_store(folder: Path) -> bool:
+    """Say whether a folder holds what stores hold and nothing else, so that it may be deleted."""
+    try:
+        with os.scandir(folder) as entries:
+            return all(
+                _OF_A_STORE.fullmatch(entry.name) and not entry.is_dir(follow_symlinks=False)
+                for entry in entries
+            )
+    except OSError:
+        return False
 
 
 def delete_store(folder: Path) -> bool:
-    """Delete a store, unless somebody reads or fills it; say whether it is gone."""
+    """Delete a store, unless somebody reads or fills it; say whether it is gone.
+
+    A folder that holds anything else than stores do is left as it is.
+    """
+    if folder.is_symlink() or not is_only_a_store(folder):
+        return False
     lock = folder.parent / f".{folder.name}{_IN_USE}"
     try:
         held = take_lock(lock, wait=False)
@@ -174,7 +221,8 @@ def locked(root: Path, names: Iterable[str]) -> Iterator[None]:
         with contextlib.suppress(OSError):  # nothing can be kept there, so nobody has to wait
             make_folder(root)
             for name in sorted(names):  # in one order, or two processes could wait for each other
-                stack.callback(os.close, take_lock(root / f".{name}.lock"))
+                lock = root / f".{path_name(name, root)}.lock"
+                stack.callback(os.close, take_lock(lock))
         yield
 
 

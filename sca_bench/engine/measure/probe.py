@@ -25,10 +25,11 @@ from sca_bench.engine.measure.probe_run import figures_path, small_job
 from sca_bench.engine.mlflow_mirror.addresses import own_uri
 from sca_bench.engine.mlflow_mirror.tracker import Tracker
 from sca_bench.engine.worker.pool import Attempt, Pool, Task
-from sca_bench.errors import at
+from sca_bench.errors import InputError, at
 from sca_bench.files import link, make_folder, write_atomic
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.score import Scorer
+from sca_bench.reading import RECORD_BYTES, read_json
 from sca_bench.study.keys.cell import SPLITS, RunSplit
 from sca_bench.study.plan.manifest import manifest_of
 from sca_bench.study.plan.plan import Group, Plan
@@ -47,9 +48,10 @@ class Memory:
     def __init__(self, path: Path, machine: str) -> None:
         self._path, self._machine = path, machine
         try:
-            self._known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            self._known = {}  # only a memory: what is lost is measured again
+            known = read_json(path, RECORD_BYTES)
+        except (OSError, InputError):
+            known = {}  # only a memory: what is lost is measured again
+        self._known: dict[str, Any] = known if isinstance(known, dict) else {}
 
     def get(self, kind: str, key: str) -> Any:
         """Return what is known, or None."""

@@ -11,7 +11,7 @@ from mmengine.evaluator import BaseMetric
 
 from sca_bench.engine.worker.cell_group import MemberPrediction
 from sca_bench.errors import CellError
-from sca_bench.files import open_to_write, publish
+from sca_bench.files import delete, open_to_write, publish
 from sca_bench.metrics.coco_caption.ptb_tokenizer import canonical
 from sca_bench.metrics.rows import PredictionRow, prediction_line
 from sca_bench.study.runs.store import PREDICTIONS
@@ -107,6 +107,8 @@ class WritePredictions(_OverRegions):
             with self._alone(key):
                 if key not in self._handles:
                     path = self._folders[key] / PARTIAL
+                    if path.exists():
+                        delete(path)  # a copy of the runs folder may share it by a hard link
                     self._handles[key] = open_to_write(path)
                 for member, prediction, _ in data_samples:
                     if member == key:

@@ -18,11 +18,11 @@ from sca_bench.engine import loaders
 from sca_bench.engine.finished.import_weights import import_weights
 from sca_bench.engine.worker.trained_weights import find_trained, start_weights
 from sca_bench.errors import InputError, at
-from sca_bench.files import read_jsonl
 from sca_bench.models.build import build_sca
 from sca_bench.models.designs.queries import MaskTokenQueries
 from sca_bench.models.original.layout import LM_HEAD, load_original, save_original
 from sca_bench.models.sam.sam import build_sam
+from sca_bench.reading import read_jsonl
 from sca_bench.study.runs.record import RunRecord
 from sca_bench.study.runs.store import PREDICTIONS, Store
 
