@@ -46,6 +46,8 @@ from helpers.failing_disk import ERRORS, Disk  # noqa: E402 (found by the line a
 PHASES = ("run", "report", "track")
 LASTING = tuple(f"{error}+" for error in ERRORS)
 """Not that operation alone, but all that come after it."""
+NUM_PLOTS = 3
+"""Plots of the report; the others are written in the same way."""
 LIMIT, LIMITS_KIB = "FSIZE", (0, 1, 16, 128, 512)
 """Sizes beyond which nothing can be written, which SQLite, MLflow and torch meet as well."""
 SUITE = """suite: disk
@@ -223,6 +225,8 @@ def _in_child(home: Path, words: list[str], disk: Disk, fault: tuple[int, str]) 
     from sca_bench.cli import main
     from sca_bench.engine.mlflow_mirror import mirror
     from sca_bench.engine.worker import group_run, pool
+    from sca_bench.report.figures import write_figures
+    from sca_bench.report.figures.registry import plots_in_order
 
     os.chdir(home)
     sys.stdout, sys.stderr = (open(n, "w", 1, closefd=False) for n in (1, 2))  # noqa: SIM115
@@ -230,6 +234,7 @@ def _in_child(home: Path, words: list[str], disk: Disk, fault: tuple[int, str]) 
     mirror.subprocess = SimpleNamespace(**{**vars(subprocess), "Popen": Forked})
     # What differs between two executions stands in no number, but in tables and plots of costs.
     group_run.cost_of = lambda *_: {"train_s": 1.0, "step_s": 1.0, "cpu_s": 1.0, "shared_s": 1.0}
+    write_figures.plots_in_order = lambda: plots_in_order()[:NUM_PLOTS]
     disk.start(*fault)
     try:
         return main(words)
@@ -376,9 +381,8 @@ def _settings(decoder: Path) -> dict[str, object]:
         "mixer": {"num_layers": 1, "num_heads": 4, "mlp_dim": 16, "dropout": 0.1},
         "prefix": {"num_task_tokens": 2},
         "data": {
-            "train": {**scenes, "num_images": 3, "first_seed": 0},
-            "val": {**scenes, "num_images": 1, "first_seed": 50},
-            "test": {**scenes, "num_images": 2, "first_seed": 100},
+            "train": {**scenes, "num_images": 2, "first_seed": 0},
+            "test": {**scenes, "num_images": 1, "first_seed": 100},
         },
         "train": {"steps": 2, "images_per_batch": 2, "warmup_steps": 1, "val_every": 2},
         "eval": {"max_new_tokens": 3},
@@ -450,14 +454,16 @@ def cases(rig: Rig, options: argparse.Namespace) -> list[Case]:
         and (options.operation in (None, case.operation))
     ]
     if options.draw:
-        chosen = random.Random(options.seed).sample(chosen, options.draw)
+        drawn, of_phase = random.Random(options.seed), options.draw // len(PHASES)
+        kinds = [[case for case in chosen if case.phase == phase] for phase in PHASES]
+        chosen = [case for kind in kinds for case in drawn.sample(kind, min(of_phase, len(kind)))]
     return chosen[options.part :: options.parts]
 
 
 def main() -> int:
     """Play the cases; return 1 where one went wrong."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--draw", type=int, help="so many, drawn; all where not given")
+    parser.add_argument("--draw", type=int, help="so many, drawn evenly; else all")
     parser.add_argument("--seed", type=int, default=16)
     parser.add_argument("--phase", choices=PHASES)
     parser.add_argument("--error", choices=(*ERRORS, *LASTING, LIMIT))
