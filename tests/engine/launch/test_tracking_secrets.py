@@ -48,7 +48,7 @@ def test_a_run_beside_a_server_that_hangs_ends_well_and_keeps_no_secret(
             assert not others_with((WORD, TOKEN), {running.pid})
             time.sleep(0.3)
         said.append(finish(running))
-    assert time.monotonic() - began < 90  # it took minutes, or never ended
+    assert time.monotonic() - began < 180  # it never ended
     assert said[0].count("MLflow mirror stopped: http://***@127.0.0.1") == 1
     assert "Traceback" not in said[0]
     (record,) = Store(runs).records()
