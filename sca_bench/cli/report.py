@@ -79,12 +79,15 @@ def _verdicts(folder: Path) -> list[str]:
     """Return the verdict on each claim of a report that was just written; none without claims."""
     import csv
 
+    from sca_bench.report.tables.csv_fields import original
+
     file = folder / "claims.csv"
     if not file.exists():
         return []
     with file.open(encoding="utf-8", newline="") as lines:
         rows = list(csv.DictReader(lines))
-    return [f"{row['claim']}: {row['verdict']} ({row['says']})" for row in rows]
+    said = [{key: original(value) for key, value in row.items()} for row in rows]
+    return [f"{row['claim']}: {row['verdict']} ({row['says']})" for row in said]
 
 
 def _names(given: str, store: Store) -> list[str]:
