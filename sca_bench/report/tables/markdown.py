@@ -100,7 +100,8 @@ def escape(text: str) -> str:
 def _inside(text: str) -> str:
     text = re.sub(r"[\\|*`\[\]$~]", r"\\\g<0>", text)
     # Underscores inside words and a comparison's < mean nothing to Markdown; leave them readable.
-    return re.sub(r"(?<!\w)_|_(?!\w)|<(?=[A-Za-z/!?])|&(?=#?\w+;)", r"\\\g<0>", text)
+    text = re.sub(r"(?<!\w)_+|_+(?!\w)", lambda run: "\\_" * len(run[0]), text)
+    return re.sub(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)", r"\\\g<0>", text)
 
 
 def code(text: str) -> str:
