@@ -11,6 +11,8 @@ from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
+from browser import BINARY, browser
+from browser import NAMES as BROWSERS
 from helpers.hostile import HOSTILE, begins_a_formula, unseen
 from markdown_it import MarkdownIt
 from report_fake_runs import manifest, record, save_images, save_run
@@ -234,3 +236,18 @@ def test_latex_holds_no_command_but_its_own(folder: Path, name: str, whole_repor
     assert body.count("{") == body.count("}")
     for line in text.splitlines():
         assert not re.search(r"(?<!\\)%.*\S", line) or line.startswith(("% Suite", "% Needs"))
+
+
+@pytest.mark.skipif(BINARY is None, reason=f"none of {', '.join(BROWSERS)} is installed")
+def test_a_browser_runs_nothing_and_the_layout_holds(hostile_report: Path) -> None:
+    with browser() as tab:
+        for name in ("index.html", "mixer_layers/index.html"):
+            for width in (1280, 390):
+                tab.show(hostile_report / name, width)
+                tab.js("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+                assert tab.js("document.documentElement.scrollWidth") <= width, (name, width)
+                assert tab.complaints == []
+        tab.js("document.querySelector('button.shot').click()")
+        assert tab.js("document.getElementById('viewer').open")
+        assert tab.js("document.querySelectorAll('script').length") == 1
+        assert tab.complaints == []
