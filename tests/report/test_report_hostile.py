@@ -15,12 +15,14 @@ from browser import BINARY, browser
 from browser import NAMES as BROWSERS
 from helpers.hostile import HOSTILE, begins_a_formula, unseen
 from markdown_it import MarkdownIt
-from report_fake_runs import manifest, record, save_images, save_run
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from report_fake_runs import build, manifest, record, save_images, save_run
 
 from sca_bench.output import one_line, visible
 from sca_bench.report.figures.picture import Picture
 from sca_bench.report.tables import csv_fields, latex_escape, markdown
-from sca_bench.report.write import write_reports
+from sca_bench.report.write import write_report, write_reports
 from sca_bench.study.runs.record import CellEntry, SuiteManifest
 from sca_bench.study.runs.store import Store
 
@@ -251,3 +253,31 @@ def test_a_browser_runs_nothing_and_the_layout_holds(hostile_report: Path) -> No
         assert tab.js("document.getElementById('viewer').open")
         assert tab.js("document.querySelectorAll('script').length") == 1
         assert tab.complaints == []
+
+
+@pytest.mark.usefixtures("every_kind")
+def test_figures_show_hostile_names(tmp_path: Path) -> None:
+    """Each is drawn; controls would make an SVG file invalid, and matplotlib omits `_names`."""
+    names = ["_one \x1b[31m", "$x$ \u202e -- > <b>&amp;", "\\frac{1}{2} $"]
+    plain = manifest()
+    cells = [cell.model_copy(update={"name": name}) for cell, name in zip(plain.cells, names)]  # noqa: B905
+    store, named = build(tmp_path / "runs", manifest(cells=cells, claims=[]))
+    shown: set[str] = set()
+    with pytest.MonkeyPatch.context() as patch:
+        real = Figure.savefig
+
+        def savefig(figure: Figure, path: Path, **more: Any) -> None:
+            if path.suffix == ".svg":
+                real(figure, path, **more)
+                shown.update(text.get_text().strip() for text in figure.findobj(Text))
+
+        patch.setattr(Figure, "savefig", savefig)
+        patch.setattr("sca_bench.report.figures.write_figures.png_uri", lambda _: "data:image/png,")
+        folder = write_report(store, named, tmp_path / "reports")
+    files = sorted(folder.glob("*.svg"))
+    assert files
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        assert unseen(text) == []
+        assert ElementTree.fromstring(text).tag.endswith("svg")
+    assert set(map(visible, names)) <= shown
