@@ -16,7 +16,8 @@ from sca_bench.metrics.rows import read_rows
 from sca_bench.study.runs.store import PREDICTIONS, Store
 
 SUITE = Path(__file__).parents[2] / "ablations" / "photos_table.yaml"
-NUM_PHOTOS = 20
+NUM_PHOTOS = 6
+NUM_STEPS = 80
 SMALL = {
     "sam.size": "tiny",
     "mixer.image_grid": 6,
@@ -137,7 +138,7 @@ def finished(tmp_path_factory):
     paths = names_of_paths(table="regions.csv", photos=data / "images", sam=weights, lm="LM")
     for words in (
         ("weights", "train-lm", "--regions", "regions.csv", "--out", "LM"),
-        ("run", SUITE, "--no-mlflow", *paths),
+        ("run", SUITE, "--no-mlflow", *paths, "--set", f"train.steps={NUM_STEPS}"),
     ):
         command = [sys.executable, "-m", "sca_bench", *map(str, words)]
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
