@@ -89,6 +89,91 @@ def say(line: object, *, error: bool = False, flush: bool = False) -> None:
     print(one_line(str(line)), file=sys.stderr if error else sys.stdout, flush=flush)
 
 
+# --- what lets somebody in ----------------------------------------------------------------------
+
+_HIDDEN = "***"
+_ADDRESS = re.compile(r"[A-Za-z][\w+.-]*://[^\s'\"<>`]+")
+_SECRET_OPTION = re.compile(
+    r"([?&;#][^=&;#\s]*(?:pass|pwd|token|secret|key|auth|cred|sig|user)[^=&;#\s]*=)[^&;#\s,]*", re.I
+)
+_PLAIN = 8
+"""Characters of a secret that is looked for inside of words, too."""
+
+
+def without_secrets(uri: str) -> str:
+    """Return an address without what may let somebody in: user, password and options.
+
+    What is no address, such as a file's name, stays as it is. Where a password holds signs that an
+    address gives another meaning (`/`, `@`), more is left out rather than less.
+
+    Args:
+        uri: Of a server or data base, such as `https://user:word@host/path?token=x`.
+    """
+    kind, mark, rest = uri.partition("://")
+    if not mark:
+        user, at, host = uri.rpartition("@")
+        return f"{_HIDDEN}@{host}" if at and ":" in user.rpartition("/")[2] else uri
+    fragment = ""
+    if not rest.startswith("/"):  # it has a host, and is not a file only
+        user, at, host = rest.rpartition("@")
+        host, fragment, _ = host.partition("#")
+        rest = f"{_HIDDEN}@{host}" if at else host
+    path, options, _ = rest.partition("?")
+    ending = next((f"{sign}{_HIDDEN}" for sign in (options, fragment) if sign), "")
+    return f"{kind}://{path}{ending}"
+
+
+def hide_secrets(text: str, *uris: str, secrets: Collection[str] = ()) -> str:
+    """Return text in which no address shows what may let somebody in.
+
+    Args:
+        text: A command line, a message of a library.
+        *uris: Addresses that it may hold, or a part of them, in whichever spelling.
+        secrets: Passwords and the like that it may hold.
+    """
+    for uri in uris:
+        text = text.replace(uri, without_secrets(uri))
+    sought = {spelt for uri in uris for secret in _secrets(uri) for spelt in _spellings(secret)}
+    sought |= {spelt for secret in secrets for spelt in _spellings(secret)}
+    for secret in sorted(sought - {"", _HIDDEN}, key=len, reverse=True):
+        word = re.escape(secret)
+        text = re.sub(word if len(secret) >= _PLAIN else rf"(?<!\w){word}(?!\w)", _HIDDEN, text)
+    return _ADDRESS.sub(_hide_in_address, text)
+
+
+def _hide_in_address(found: re.Match[str]) -> str:
+    kind, _, rest = found[0].partition("://")
+    if not rest.startswith("/") and "@" in rest:
+        rest = f"{_HIDDEN}@{rest.rpartition('@')[2]}"
+    return _SECRET_OPTION.sub(rf"\1{_HIDDEN}", f"{kind}://{rest}")
+
+
+def _secrets(uri: str) -> set[str]:
+    """Return what an address holds to let somebody in."""
+    from base64 import b64encode
+    from urllib.parse import unquote
+
+    _, mark, rest = uri.partition("://")
+    found: set[str] = set()
+    if not rest.startswith("/"):
+        inside, at, _ = (rest if mark else uri).rpartition("@")
+        user, _, password = inside.partition(":")
+        if at:
+            both = f"{unquote(user)}:{unquote(password)}"
+            found |= {inside, user, password, b64encode(both.encode()).decode()}
+    for option in re.split("[&;#]", rest.partition("?")[2]):
+        name, is_set, value = option.partition("=")
+        found.add(value if is_set else name)
+    return found
+
+
+def _spellings(secret: str) -> set[str]:
+    from urllib.parse import quote, unquote
+
+    plain = unquote(secret)
+    return {secret, plain, quote(plain), quote(plain, safe="")}
+
+
 # --- streams ------------------------------------------------------------------------------------
 
 

@@ -16,12 +16,13 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sca_bench"
 
 GROUND = [
-    {"output"},
+    {"output", "lifetime"},
     {"errors", "types", "scene_grammar", "batch"},
-    {"walk", "plugins"},
+    {"walk", "plugins", "reading"},
     {"specs"},
     {"variants"},
     {"boxes", "files", "captioner", "settings", "weight_paths"},
+    {"digests"},
     {"formats"},
 ]
 """The ground floor, lowest first: what every room may import."""

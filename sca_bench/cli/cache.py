@@ -128,15 +128,14 @@ def _print_table(folders: list[Path]) -> None:
 
 
 def _about(folder: Path) -> dict[str, object]:
-    import json
-
     from sca_bench.engine.features.cache import ABOUT
+    from sca_bench.reading import RECORD_BYTES, read_json
 
     try:
-        facts: dict[str, object] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        facts = {}
-    return facts
+        facts = read_json(folder / ABOUT, RECORD_BYTES)
+    except (OSError, InputError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def _verify(folders: list[Path]) -> int:
@@ -158,7 +157,7 @@ def _verify(folders: list[Path]) -> int:
 
 
 def _clear(root: Path, folders: list[Path]) -> int:
-    from sca_bench.engine.features.cache import delete_store
+    from sca_bench.engine.features.cache import delete_store, is_only_a_store
 
     freed = in_use = 0
     for folder in folders:
@@ -167,7 +166,8 @@ def _clear(root: Path, folders: list[Path]) -> int:
             freed += size
         else:
             in_use += 1
-            say(f"{folder}: in use, left as it is")
+            why = "in use" if is_only_a_store(folder) else "holds other files than features"
+            say(f"{folder}: {why}, left as it is")
     say(f"{_size(freed)} freed in {root}; what is needed again is computed again")
     return 1 if in_use else 0
 

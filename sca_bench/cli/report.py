@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from sca_bench.cli.frame import Commands, Parser
     from sca_bench.study.runs.store import Store
 
+_GRACE_S = 20.0
+"""What a slow tracking server gets for a report, in seconds."""
+
 
 def add_parser(commands: Commands, common: Parser) -> None:
     """Add `report` to the command line."""
@@ -78,14 +81,15 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
 def _verdicts(folder: Path) -> list[str]:
     """Return the verdict on each claim of a report that was just written; none without claims."""
     import csv
+    import io
 
+    from sca_bench.reading import RECORD_BYTES, read_text
     from sca_bench.report.tables.csv_fields import original
 
     file = folder / "claims.csv"
     if not file.exists():
         return []
-    with file.open(encoding="utf-8", newline="") as lines:
-        rows = list(csv.DictReader(lines))
+    rows = list(csv.DictReader(io.StringIO(read_text(file, RECORD_BYTES), newline="")))
     said = [{key: original(value) for key, value in row.items()} for row in rows]
     return [f"{row['claim']}: {row['verdict']} ({row['says']})" for row in said]
 
@@ -109,11 +113,13 @@ def _mirror(store: Store, folders: list[Path], uri: str | None) -> None:
     wanted = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not wanted and not (store.root / "mlflow.db").exists():
         return  # the runs were not mirrored either
-    from sca_bench.engine.mlflow_mirror import Tracker, default_uri
+    from sca_bench.engine.mlflow_mirror.addresses import default_uri
+    from sca_bench.engine.mlflow_mirror.mirror import ASKED_REQUEST_S, Mirror
 
     manifests = {manifest.report_name: manifest for manifest in store.manifests()}
-    for folder in folders:
-        tracker = Tracker(store, manifests[folder.name], wanted or default_uri(store), say)
-        tracker.summarise(folder)
-        if tracker.broken:
-            return
+    address = wanted or default_uri(store)
+    again = "the same command tries again"
+    with Mirror(store, address, say, again, request_s=ASKED_REQUEST_S) as mirror:
+        for folder in folders:
+            mirror.summarise(manifests[folder.name], folder)
+        mirror.finish(grace_s=_GRACE_S)

@@ -17,9 +17,11 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
+from sca_bench.digests import file_sha256
 from sca_bench.embedded import lm_recipe, sam_eval, sam_recipe
 from sca_bench.errors import InputError, did_you_mean
-from sca_bench.files import file_sha256, write_atomic
+from sca_bench.files import make_folder, write_atomic
+from sca_bench.reading import RECORD_BYTES, named_file, read_json
 from sca_bench.scene_grammar import WORLD_VERSION
 
 MANIFEST = "manifest.json"
@@ -90,7 +92,7 @@ def build_all(
     """
     wanted = [only] if isinstance(only, str) else list(names() if only is None else only)
     settings = {name: recipe_settings(name) for name in wanted}
-    out_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(out_dir)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -122,15 +124,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         InputError: There is none, or it is no JSON.
     """
     path = folder / MANIFEST
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise InputError(
-            path,
-            "",
-            f"cannot be read ({error})",
-            "run `python -m sca_bench weights build --out DIR`",
-        ) from error
+    with named_file(path, fix="run `python -m sca_bench weights build --out DIR`"):
+        manifest: dict[str, Any] = read_json(path, RECORD_BYTES)
     return manifest
 
 

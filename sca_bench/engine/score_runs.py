@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save
 from sca_bench.data.load import load_split
 from sca_bench.data.region_set import RegionSet
 from sca_bench.errors import InputError, at
-from sca_bench.files import write_atomic
+from sca_bench.files import delete, write_atomic
 from sca_bench.metrics.coco_caption.ptb_tokenizer import canonical
 from sca_bench.metrics.protocol import ImageSource
 from sca_bench.metrics.registry import get_metric, is_outdated, values_of
@@ -24,6 +24,7 @@ from sca_bench.metrics.rows import CaptionRow, read_rows
 from sca_bench.metrics.score import Scorer, ScoreResult
 from sca_bench.metrics.subsets import subset_digest, subset_rows
 from sca_bench.metrics.value_names import SEEN, TRAIN, ValueName
+from sca_bench.reading import ROWS_BYTES, read_json
 from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.study.plan.plan import Job
 from sca_bench.study.runs.record import RunRecord, Score
@@ -131,7 +132,7 @@ def score_runs(
 def _write_part(folder: Path, name: str, rows: list[CaptionRow], result: ScoreResult) -> None:
     """Add a subset's region scores and statistics to the files of the whole."""
     path = folder / "region_scores.json"
-    stored = json.loads(path.read_text(encoding="utf-8"))
+    stored = read_json(path, ROWS_BYTES)
     stored.setdefault("parts", {})[name] = _regions(rows, result)
     write_atomic(path, json.dumps(stored))
     if result.statistics:
@@ -160,7 +161,7 @@ def _write_whole(
     if statistics:
         write_atomic(folder / STATISTICS, save(statistics))
     else:  # what a run of other captions left
-        (folder / STATISTICS).unlink(missing_ok=True)
+        delete(folder / STATISTICS)
 
 
 def _regions(rows: list[CaptionRow], result: ScoreResult) -> dict[str, Any]:

@@ -175,6 +175,5 @@ def _write(files: Mapping[Path, str]) -> None:
         if path.exists():
             raise InputError(path, "", "is there already", "give another name, or another --out")
     for path, text in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, text)
         say(f"{path}: written")

@@ -104,8 +104,11 @@ def list_command(options: argparse.Namespace, words: Sequence[str]) -> int:
         from sca_bench.cli.lookup.run_table import print_runs
 
         store = Store(options.runs_dir)
-        print_runs(text_console(), store, options.suite, options.status, options.prefix)
-    elif options.what == "settings":
+        faults = print_runs(text_console(), store, options.suite, options.status, options.prefix)
+        for fault in faults:
+            say(f"left out: {fault}", error=True)
+        return 1 if faults else 0
+    if options.what == "settings":
         from sca_bench.cli.lookup.setting_text import print_settings
 
         print_settings(text_console(), options.prefix, options.profile or "tiny")

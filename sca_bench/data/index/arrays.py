@@ -34,21 +34,18 @@ from sca_bench.data.index.checked_file import (
     checksums,
 )
 from sca_bench.data.region_set import RegionSet
-from sca_bench.files import (
-    FileDigests,
-    atomic_folder,
-    file_sha256,
-    file_stamp,
-    folder_content,
-    has_stamp,
-    write_atomic,
-)
+from sca_bench.digests import FileDigests, file_sha256, file_stamp, folder_content, has_stamp
+from sca_bench.files import atomic_folder, open_to_write, write_atomic
+from sca_bench.reading import RECORD_BYTES, read_json
 from sca_bench.settings.splits import Task
 from sca_bench.types import ImageRecord, Region
 from sca_bench.walk import is_hidden, walk
 
 FORMAT = "region-index-2"
 _META = "index.json"
+_UNREADABLE = (
+    *(OSError, InputError, ValueError, KeyError, TypeError, AttributeError, RecursionError),
+)
 _NO_SLOTS: dict[str, str] = {}
 
 
@@ -99,16 +96,16 @@ def _fill(
     if any(region.segmentation for region in regions):
         _texts(folder, "masks", (region.segmentation for region in regions))
     sizes_hw = np.array([(image.height, image.width) for image in images], dtype=np.int32)
-    ids = np.array([image.image_id.encode() for image in images])
+    ids = [image.image_id.encode() for image in images]
     arrays: dict[str, NDArray[Any]] = {
         "image_sizes_hw": sizes_hw.reshape(-1, 2),
-        "image_order": np.argsort(ids, kind="stable"),
+        "image_order": np.array(sorted(range(len(ids)), key=ids.__getitem__), dtype=np.int64),
         "image_ends": np.cumsum(counts, dtype=np.int64),
         "reference_ends": np.cumsum(references, dtype=np.int64),
         "boxes_xyxy": np.array([r.box_xyxy for r in regions], dtype=np.float64).reshape(-1, 4),
     }
     for name, array in arrays.items():
-        np.save(folder / f"{name}.npy", array)
+        _save(folder / f"{name}.npy", array)
     body = {
         "format": FORMAT,
         "index": index_name,
@@ -175,7 +172,7 @@ def open_index(
         )
     except DamagedFile as fault:
         raise UnusableIndex(f"{Path(fault.where).name} is damaged") from fault
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
+    except _UNREADABLE as fault:
         raise UnusableIndex(f"it cannot be read ({fault})") from fault
 
 
@@ -187,7 +184,7 @@ def counts_of(index: Path) -> dict[str, int]:
     """
     try:
         counts: dict[str, int] = _read_body(index)["counts"]
-    except (OSError, ValueError, KeyError, TypeError) as fault:
+    except _UNREADABLE as fault:
         raise UnusableIndex(f"it cannot be read ({fault})") from fault
     return counts
 
@@ -202,7 +199,7 @@ def _read_body(index: Path) -> dict[str, Any]:
     Raises:
         ValueError: It does not fit its checksum.
     """
-    content = json.loads((index / _META).read_text(encoding="utf-8"))
+    content = read_json(index / _META, RECORD_BYTES)
     body: dict[str, Any] = content["body"]
     if _crc(body) != content["crc32"]:
         raise ValueError(f"{_META} does not fit its checksum")
@@ -248,10 +245,15 @@ def _json_sha256(value: Any) -> str:
 
 def _texts(folder: Path, name: str, texts: Iterable[str]) -> None:
     ends = [0]
-    with (folder / f"{name}.bin").open("wb") as handle:
+    with open_to_write(folder / f"{name}.bin") as handle:
         for text in texts:
             ends.append(ends[-1] + handle.write(text.encode()))
-    np.save(folder / f"{name}.npy", np.array(ends[1:], dtype=np.int64))
+    _save(folder / f"{name}.npy", np.array(ends[1:], dtype=np.int64))
+
+
+def _save(path: Path, array: NDArray[Any]) -> None:
+    with open_to_write(path) as handle:
+        np.save(handle, array)
 
 
 _END, _BOX, _SIZE = struct.Struct("<q"), struct.Struct("<4d"), struct.Struct("<2i")

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, overload
 
 from sca_bench.errors import InputError
+from sca_bench.files import delete
+from sca_bench.reading import open_regular
 
 BLOCK = 2**18
 """Bytes of a block: checking one takes a quarter of a millisecond."""
@@ -23,7 +25,7 @@ _NPY_HEADER = struct.Struct("<8sH")
 
 def checksums(path: Path) -> list[int]:
     """Return the CRC-32 of every block of a file."""
-    with path.open("rb") as handle:
+    with open_regular(path) as handle:
         return [zlib.crc32(block) for block in iter(lambda: handle.read(BLOCK), b"")]
 
 
@@ -53,7 +55,7 @@ class CheckedFile:
         if size != known["size"] or -(-size // BLOCK) != len(self._crcs):
             raise ValueError(f"{path.name} is not as long as it should be")
         if size:
-            with path.open("rb") as handle:
+            with open_regular(path) as handle:
                 self._bytes = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
 
     def __len__(self) -> int:
@@ -74,7 +76,7 @@ class CheckedFile:
         if zlib.crc32(self._bytes[block * BLOCK : (block + 1) * BLOCK]) != self._crcs[block]:
             fix = "run again: the index is made anew"
             try:
-                self._keystone.unlink(missing_ok=True)
+                delete(self._keystone)
             except OSError:
                 fix = f"delete {self._keystone.parent}: it is made anew"
             raise DamagedFile(self._path, "", "is damaged, bytes do not fit their checksum", fix)

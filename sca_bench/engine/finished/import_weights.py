@@ -11,8 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
+from sca_bench.digests import folder_digests, write_once
 from sca_bench.errors import InputError, at
-from sca_bench.files import folder_digests, write_atomic, write_once
+from sca_bench.files import write_atomic
 from sca_bench.models.original import config as original_config
 from sca_bench.models.original import settings
 from sca_bench.models.original.classes import get_class
@@ -20,6 +21,7 @@ from sca_bench.models.original.layout import load_original
 from sca_bench.models.sam.detect_size import read_sized_sam
 from sca_bench.models.sam.hf_config import read_json_object
 from sca_bench.models.text_decoder.loading import save_text_decoder
+from sca_bench.reading import RECORD_BYTES, read_text
 from sca_bench.settings import unread_data
 from sca_bench.study.suite.merge import check_keys, validate
 from sca_bench.study.suite.yaml_values import dump_yaml
@@ -55,7 +57,7 @@ def import_weights(source: Path, out: Path) -> list[str]:
     lines.append(f"parameters: {counts}")
     lines += card["notes"]
     lines.append(f"put this into a suite ({out / SETTINGS}):")
-    return lines + (out / SETTINGS).read_text(encoding="utf-8").splitlines()
+    return lines + read_text(out / SETTINGS, RECORD_BYTES).splitlines()
 
 
 def _writer(source: Path, out: Path) -> Callable[[Path], Facts]:

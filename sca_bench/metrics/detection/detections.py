@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sca_bench.boxes import FAR_PX
 from sca_bench.errors import InputError
 from sca_bench.metrics.rows import iter_records, json_kind, read_id, read_texts
+from sca_bench.reading import is_number, shown
 from sca_bench.types import BoxXYXY
 
 
@@ -61,11 +62,11 @@ def read_detections(path: str | Path) -> list[Detection]:
         if not isinstance(caption, str):
             problem = f"is {json_kind(caption)}, expected a string"
             raise InputError(path, f"{location}: caption", problem)
-        if not _is_number(score):
+        if not is_number(score):
             problem = f"is {json_kind(score)}, expected a finite number"
             raise InputError(path, f"{location}: score", problem)
         image_id = read_id(path, location, record, "image_id")
-        detections.append(Detection(image_id, _box(path, location, record), caption, float(score)))  # type: ignore[arg-type]
+        detections.append(Detection(image_id, _box(path, location, record), caption, float(score)))
     return detections
 
 
@@ -107,15 +108,15 @@ def _checked(path: Path, keys: tuple[str, ...]) -> Iterator[tuple[str, Mapping[s
 
 def _box(path: Path, location: str, record: Mapping[str, object]) -> BoxXYXY:
     sides = record["box_xyxy"]
-    if not isinstance(sides, list) or len(sides) != 4 or not all(map(_is_number, sides)):
-        problem = f"is {json_kind(sides)}, expected four finite numbers"
+    if not isinstance(sides, list) or len(sides) != 4 or not all(map(_is_pixel, sides)):
+        problem = f"is {shown(sides)}, expected four finite numbers"
         raise InputError(path, f"{location}: box_xyxy", problem)
     left, top, right, bottom = map(float, sides)
     if not (right > left and bottom > top):
         fix = "expected left, top, right, bottom in original pixels"
-        raise InputError(path, f"{location}: box_xyxy", f"{sides} has no area", fix)
+        raise InputError(path, f"{location}: box_xyxy", f"{shown(sides)} has no area", fix)
     return left, top, right, bottom
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _is_pixel(value: object) -> bool:
+    return is_number(value) and abs(value) < FAR_PX

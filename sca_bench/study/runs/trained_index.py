@@ -9,7 +9,10 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from sca_bench.files import file_sha256, write_atomic
+from sca_bench.digests import file_sha256
+from sca_bench.errors import InputError
+from sca_bench.files import write_atomic
+from sca_bench.reading import RECORD_BYTES, read_bytes
 from sca_bench.study.runs.store import Store, is_trained, trained_path
 
 
@@ -43,8 +46,8 @@ class TrainedIndex:
         """Return the weights of a training, or None where there are none (any more)."""
         path = self._path(training_id, seed)
         try:
-            trained = _POINTER.validate_json(path.read_bytes(), strict=True)
-        except (OSError, ValidationError):
+            trained = _POINTER.validate_json(read_bytes(path, RECORD_BYTES), strict=True)
+        except (OSError, ValidationError, InputError):
             return None  # only a pointer: what is lost is trained again
         return trained if is_trained(self.folder(trained)) else None
 

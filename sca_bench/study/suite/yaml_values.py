@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from sca_bench.errors import InputError
-from sca_bench.formats.texts import NO_TEXT_FIX, find_no_text
+from sca_bench.reading import NO_TEXT_FIX, SUITE_BYTES, find_no_text, read_text
 
 MOST_VALUES = 50_000
 """Keys and values that one file may hold, counted again wherever an alias repeats them."""
@@ -358,8 +358,8 @@ def fault_lines(path: Path) -> Iterator[None]:
 def line_of(path: Path, key: str) -> int:
     """Return the line of a dotted key, or of the deepest part of it that is there; 0 for none."""
     try:
-        node = compose_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, InputError):
+        node = compose_yaml(read_text(path, SUITE_BYTES))
+    except (OSError, yaml.YAMLError, InputError):
         return 0
     line = 0
     while key and node is not None:
