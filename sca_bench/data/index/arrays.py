@@ -35,6 +35,7 @@ from sca_bench.data.index.checked_file import (
 )
 from sca_bench.data.region_set import RegionSet
 from sca_bench.digests import FileDigests, file_sha256, file_stamp, folder_content, has_stamp
+from sca_bench.errors import InputError
 from sca_bench.files import atomic_folder, open_to_write, write_atomic
 from sca_bench.reading import RECORD_BYTES, read_json
 from sca_bench.settings.splits import Task
