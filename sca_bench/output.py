@@ -322,12 +322,12 @@ def text_console() -> Console:
     class TextConsole(Console):
         @property
         def file(self) -> IO[str]:
-            stream: Any = Console.file.__get__(self)
+            stream: Any = vars(Console)["file"].__get__(self)
             return cast(IO[str], _Styled(stream)) if isinstance(stream, VisibleStream) else stream
 
         @file.setter
         def file(self, stream: IO[str]) -> None:
-            Console.file.__set__(self, stream)
+            vars(Console)["file"].__set__(self, stream)
 
         def print(self, *objects: Any, **more: Any) -> None:
             super().print(*map(_shown, objects), **more)

@@ -13,7 +13,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 from helpers import command as commands
-from helpers import worker_server
+from helpers import given, worker_server
 
 SLOW = {
     "run_group": "runs a group of cells, which most train",
@@ -77,10 +77,16 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     """Keep each of two processes to a core, and the order of files to that of `SLOWEST`."""
+    given.look_beside()
     config.option.loadscopereorder = False  # xdist would begin with the file of most tests
     if "bench" not in config.getoption("-m"):
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # read where torch is imported, later
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `Pool` sets it, for two threads
+
+
+def pytest_report_header(config):
+    """Say which folders of real data the tests read, or what is skipped for lack of them."""
+    return given.which_folders()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -84,12 +84,14 @@ def _verdicts(folder: Path) -> list[str]:
     import io
 
     from sca_bench.reading import RECORD_BYTES, read_text
+    from sca_bench.report.tables.csv_fields import original
 
     file = folder / "claims.csv"
     if not file.exists():
         return []
     rows = list(csv.DictReader(io.StringIO(read_text(file, RECORD_BYTES), newline="")))
-    return [f"{row['claim']}: {row['verdict']} ({row['says']})" for row in rows]
+    said = [{key: original(value) for key, value in row.items()} for row in rows]
+    return [f"{row['claim']}: {row['verdict']} ({row['says']})" for row in said]
 
 
 def _names(given: str, store: Store) -> list[str]:

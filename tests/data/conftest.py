@@ -1,12 +1,11 @@
 """Small files in the real formats, and the big real ones where they are at hand."""
 
 import json
-import os
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.given import given_folder
 from helpers.server import Server
 from PIL import Image
 
@@ -202,12 +201,7 @@ def write_json():
 @pytest.fixture
 def real_data():
     """The folder of real excerpts; a test that uses it says why it is skipped."""
-    folder = os.environ.get("SCA_BENCH_DATA_DIR")
-    if not folder:
-        pytest.skip("SCA_BENCH_DATA_DIR is not set: the real data excerpts are not at hand")
-    if not Path(folder).is_dir():
-        pytest.fail(f"SCA_BENCH_DATA_DIR={folder} is no folder")
-    return Path(folder)
+    return given_folder("SCA_BENCH_DATA_DIR", "coco_mini_permissive", "vg_real_5images")
 
 
 @pytest.fixture

@@ -98,10 +98,14 @@ class RecordedGrit:
         """Everything the original recorded, by its names."""
         return self._detect() | self._search() | self._given()
 
-    def _padded(self, captions, beam: slice | int = 0):
-        width = self.meta["max_steps"]
-        ids = captions.ids_NKL[:, beam]
-        return torch.nn.functional.pad(ids, (0, width - ids.shape[-1]), value=self.meta["eos"])
+    def same_width(self, *ids: torch.Tensor) -> list[torch.Tensor]:
+        """Return token ids of one width; what follows on the shorter ones are end tokens.
+
+        The original stops once every caption has ended, so a recording is as wide as its longest.
+        """
+        width, eos = max(one.shape[-1] for one in ids), self.meta["eos"]
+        pad = torch.nn.functional.pad
+        return [pad(one, (0, width - one.shape[-1]), value=eos) for one in ids]
 
     @functools.cached_property
     def levels(self) -> list[torch.Tensor]:
@@ -149,7 +153,7 @@ class RecordedGrit:
             "det.logits": found.detections.logits_P,
             "det.classes": index,
             "det.object_features": model.object_features(self.levels[:3], boxes, index),
-            "det.tokens": self._padded(found.captions),
+            "det.tokens": found.captions.ids_NKL[:, 0],
             "det.logprobs": found.captions.log_prob_NK[:, 0],
             "det.scores": found.scores_N,
             "det.final_scores": found.scores_N,
@@ -176,7 +180,7 @@ class RecordedGrit:
             if asked[3] == "logprobs":
                 out[name] = captions.log_prob_NK if every else captions.log_prob_NK[:, 0]
             else:
-                out[name] = self._padded(captions, slice(None) if every else 0)
+                out[name] = captions.ids_NKL if every else captions.ids_NKL[:, 0]
         return out
 
     def _given(self):
@@ -192,7 +196,7 @@ class RecordedGrit:
             "given.boxes_orig_xyxy": original,
             "given.boxes_resized_xyxy": resized,
             "given.object_features": self.model.object_features(self.levels[:3], boxes, index),
-            "given.tokens": self._padded(captions),
+            "given.tokens": captions.ids_NKL[:, 0],
             "given.logprobs": captions.log_prob_NK[:, 0],
             "given.final_scores": captions.log_prob_NK[:, 0].exp().sqrt(),
             "given.final_boxes_orig_scale": to_original(boxes, self.image),

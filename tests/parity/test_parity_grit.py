@@ -6,13 +6,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 import torch
-from grit_recorded import SEARCHED, grit_folders, read_grit
+from grit_recorded import DETECT, GIVEN, SEARCHED, grit_folders, read_grit
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 FIXTURES = Path(__file__).parent / "fixtures"
 TOLERANCE = {"atol": 1e-4, "rtol": 1e-4}
@@ -57,7 +59,13 @@ def grit(request, grit_folder):
 
 
 def test_recorded_output(grit, recorded_name):
+    compare(grit, recorded_name)
+
+
+def compare(grit, recorded_name):
     expected, actual = grit.recorded[recorded_name], grit.computed[recorded_name]
+    if recorded_name.endswith("tokens"):
+        actual, expected = grit.same_width(actual, expected)
     if PIXELS.fullmatch(recorded_name):
         atol = 1e-5 * max(grit.image.size_hw)
         torch.testing.assert_close(actual, expected, atol=atol, rtol=0)
@@ -65,6 +73,50 @@ def test_recorded_output(grit, recorded_name):
         torch.testing.assert_close(actual, expected, **TOLERANCE)
     else:
         assert torch.equal(actual, expected), f"{actual}\n{expected}"
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory):
+    """A recording in which every caption of given boxes and searches ends.
+
+    It holds those regions of the shipped one whose captions end, as wide as the longest of them;
+    how the others are captioned depends on none of them.
+    """
+    (source,) = grit_folders(FIXTURES)
+    folder = tmp_path_factory.mktemp("narrow")
+    for file in ("meta.json", "state_dict.safetensors"):
+        (folder / file).symlink_to(source / file)
+    eos = json.loads((source / "meta.json").read_text())["eos"]
+    given, found = load_file(source / GIVEN), load_file(source / DETECT)
+    ends = (given["given.tokens"] == eos).any(1)
+    assert ends.sum() >= 2
+    assert not ends.all()
+    given = {name: rows[ends] if len(rows) == len(ends) else rows for name, rows in given.items()}
+    searched = {name for name in (*given, *found) if SEARCHED.fullmatch(name)}
+    for content, name in [(c, n) for c in (given, found) for n in c]:
+        if name in searched:
+            content[name] = content[name][:1]
+        if name == "given.tokens" or (name in searched and name.endswith("tokens")):
+            lengths = (content[name] == eos).int().argmax(-1) + 1
+            content[name] = content[name][..., : lengths.max()].contiguous()
+    save_file(given, folder / GIVEN)
+    save_file(found, folder / DETECT)
+    return read_grit(folder)
+
+
+def test_a_recording_is_as_wide_as_its_longest_caption(narrow):
+    names = [n for n in narrow.recorded if n.startswith("given.") or SEARCHED.fullmatch(n)]
+    widths = {narrow.recorded[n].shape[-1] for n in names if n.endswith("tokens")}
+    assert max(widths) < narrow.meta["max_steps"]
+    for name in names:
+        compare(narrow, name)
+
+
+def test_another_token_after_the_recorded_width_is_a_difference(narrow):
+    """What follows must be end tokens: a caption that goes on is not the recorded one."""
+    ids = narrow.recorded["given.tokens"]
+    longer = torch.nn.functional.pad(ids, (0, 1), value=narrow.meta["eos"] - 1)
+    assert not torch.equal(*narrow.same_width(ids, longer))
 
 
 def test_both_modes_and_searches_were_recorded(grit):

@@ -19,6 +19,7 @@ from sca_bench.report.figures.style import (
     CONTROL_COLOUR,
     add_legend,
     control_styles,
+    legend_name,
     line_style,
     new_figure,
     tidy,
@@ -83,7 +84,7 @@ def _draw_panels(plot: AxisPlot, unit: str) -> Figure:
         axes.set_ylabel(unit if axes in flat[::2] else "", fontsize=8)
         for point, style in zip(plot.controls, control_styles(len(plot.controls)), strict=True):
             name = f"{point.name} {point.mean:.1f}"
-            axes.axhline(point.mean, label=name, zorder=2, **style)
+            axes.axhline(point.mean, label=legend_name(name), zorder=2, **style)
     for axes in flat[len(plot.panels) :]:
         axes.set_visible(False)
     _limits(flat[0], plot.points + plot.controls)
@@ -187,7 +188,7 @@ def _draw_series(axes: Axes, series: _Series, at_pt: tuple[float, float]) -> Non
         marker=marker,
         markersize=6,
         linewidth=1.6,
-        label=series.name,
+        label=legend_name(series.name),
     )
     reach = [(x, p) for x, p in zip(series.at, series.points, strict=True) if p.whisker]
     if reach:

@@ -9,7 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sca_bench.report.figures.curves import VAL, Curve, Curves, is_score
-from sca_bench.report.figures.style import add_legend, legend_columns, line_style, new_figure, tidy
+from sca_bench.report.figures.style import (
+    add_legend,
+    legend_columns,
+    legend_name,
+    line_style,
+    new_figure,
+    tidy,
+)
 from sca_bench.report.names import metric_label, metric_unit
 
 
@@ -57,7 +64,7 @@ def _draw_cell(axes: Axes, index: int, name: str, seeds: list[Curve]) -> None:
         linewidth=1.6,
         marker=marker,
         markersize=3,
-        label=name,
+        label=legend_name(name),
     )
 
 

@@ -8,7 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sca_bench.report.figures.distribution import Distribution, DistributionPanel
-from sca_bench.report.figures.style import add_legend, legend_columns, line_style, new_figure, tidy
+from sca_bench.report.figures.style import (
+    add_legend,
+    legend_columns,
+    legend_name,
+    line_style,
+    new_figure,
+    tidy,
+)
 from sca_bench.report.names import metric_label, metric_unit
 
 _SPREAD, _STEP = 0.5, 0.1
@@ -51,7 +58,7 @@ def _draw_panel(axes: Axes, panel: DistributionPanel) -> None:
             linewidth=1.1,
             marker=marker,
             markersize=4.5,
-            label=name,
+            label=legend_name(name),
             zorder=3,
         )
         for x, each in zip(at, means, strict=True):

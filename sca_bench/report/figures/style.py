@@ -73,6 +73,11 @@ def control_styles(count: int) -> list[dict[str, Any]]:
     return [{"color": CONTROL_COLOUR, "linewidth": 1.1, "linestyle": style} for style in styles]
 
 
+def legend_name(name: str) -> str:
+    """Return a name that a legend shows: matplotlib leaves out one that begins with `_`."""
+    return f" {name}" if name.startswith("_") else name
+
+
 def legend_columns(names: list[str]) -> int:
     """Return how many columns of a legend the figure's width holds."""
     return max(1, min(4, len(names), _LEGEND_SIGNS // (max(map(len, names)) + 8)))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sca_bench.output import visible
 from sca_bench.plugins import attribute, is_own
 from sca_bench.report.figures.picture import KINDS, Picture
 from sca_bench.report.figures.plotted import PlottedSuite
@@ -71,13 +73,42 @@ def _picture(spec: PlotSpec, shown: Shown, folder: Path) -> Picture:
     uri = ""
     if shown.facts is not None:
         with figure_style():
-            figure = attribute(spec.draw)(shown.facts)
+            figure = attribute(spec.draw)(visible_facts(shown.facts))
             if figure is not None and not isinstance(figure, Figure):
                 raise TypeError(f"{spec.draw} gave {type(figure).__name__}, expected a Figure")
             if figure is not None:
                 uri = png_uri(save(figure, folder, name)[0])
     caption, alt = shown.caption or spec.caption, shown.alt or spec.alt or title
     return Picture(_anchor(spec, name), title, uri, alt, caption)
+
+
+def visible_facts(facts: Any) -> Any:
+    """Return what a plot shows with every character of its texts seen.
+
+    A control would make an SVG file invalid, and a mark of direction turn what stands beside it.
+    Texts in dataclasses, dictionaries, lists and tuples are looked through; anything else, and what
+    holds no such text, is the same object.
+    """
+    if isinstance(facts, str):
+        shown: Any = visible(facts)
+        return facts if shown == facts else shown
+    if type(facts) is dict:
+        parts = [part for pair in facts.items() for part in pair]
+        new = list(map(visible_facts, parts))
+        return facts if _same(new, parts) else dict(zip(new[::2], new[1::2], strict=True))
+    if type(facts) in (list, tuple):
+        new = list(map(visible_facts, facts))
+        return facts if _same(new, facts) else type(facts)(new)
+    if is_dataclass(facts) and not isinstance(facts, type):
+        names = [field.name for field in fields(facts) if field.init]
+        old = [getattr(facts, name) for name in names]
+        new = list(map(visible_facts, old))
+        return facts if _same(new, old) else replace(facts, **dict(zip(names, new, strict=True)))
+    return facts
+
+
+def _same(new: Sequence[Any], old: Sequence[Any]) -> bool:
+    return all(one is other for one, other in zip(new, old, strict=True))
 
 
 def _names(spec: PlotSpec, stem: str) -> bool:

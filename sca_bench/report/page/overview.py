@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from sca_bench.files import write_atomic
 from sca_bench.report.figures.picture import Picture
@@ -172,7 +173,7 @@ def _markdown(suites: list[SuiteSummary], faults: Mapping[str, str]) -> str:
     parts += [f"**{escape(name)}** has no report: {escape(why)}\n" for name, why in faults.items()]
     for suite in suites:
         paper = f", after the paper's {escape(suite.paper)}" if suite.paper else ""
-        link = f"[{suite.report}]({suite.report})" if suite.report else "not written"
+        link = f"[{escape(suite.report)}]({quote(suite.report)})" if suite.report else "not written"
         facts = {
             "Best": suite.best,
             "Claims": suite.claims,
@@ -183,6 +184,8 @@ def _markdown(suites: list[SuiteSummary], faults: Mapping[str, str]) -> str:
         lines = [f"- {key}: {escape(value)}" for key, value in facts.items()]
         parts.append(
             f"## {escape(suite.question)}\n\nSuite **{escape(suite.name)}**, profile "
-            f"**{suite.profile}**{paper}.\n\n" + "\n".join([*lines, f"- Report: {link}"]) + "\n"
+            f"**{escape(suite.profile)}**{paper}.\n\n"
+            + "\n".join([*lines, f"- Report: {link}"])
+            + "\n"
         )
     return "\n".join(parts)

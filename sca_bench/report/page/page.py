@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
+from sca_bench.output import visible
 from sca_bench.report.figures.picture import Picture
 from sca_bench.report.names import metric_label, metric_unit
 from sca_bench.report.page.gallery import Gallery
@@ -80,9 +82,16 @@ def _environment() -> Environment:
     return Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
+        finalize=_finished,
         undefined=StrictUndefined,
         keep_trailing_newline=True,
     )
+
+
+def _finished(value: Any) -> Any:
+    """Let every character of a text be seen; HTML's own signs are escaped after this."""
+    plain = isinstance(value, str) and not isinstance(value, Markup)
+    return visible(value, joiners=True) if plain else value
 
 
 def _asset(name: str) -> str:

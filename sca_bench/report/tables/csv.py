@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import pandas as pd
@@ -10,6 +11,7 @@ from sca_bench.report.findings.claims import ClaimResult
 from sca_bench.report.findings.paper import Paper, PaperCell
 from sca_bench.report.names import ANY_VALUE, is_numeric
 from sca_bench.report.read.suite_data import COST, SuiteData
+from sca_bench.report.tables.csv_fields import field
 from sca_bench.stats.power import noise_floor
 from sca_bench.study.runs.record import CellEntry
 from sca_bench.study.suite.yaml_values import show_value
@@ -72,7 +74,7 @@ def wide_csv(data: SuiteData, paper: Paper) -> str:
                 value, _, verdict = _published(printed, name)
                 row[f"{name}_published"], row[f"{name}_published_verdict"] = value, verdict
         rows.append(row)
-    return _text(pd.DataFrame.from_records(rows))
+    return _text(pd.DataFrame.from_records(rows), values=data.manifest.axes)
 
 
 def claims_csv(claims: list[ClaimResult]) -> str:
@@ -123,5 +125,16 @@ def _coordinate(entry: CellEntry, axis: str) -> Any:
     return value if is_numeric([value]) else show_value(value)
 
 
-def _text(frame: pd.DataFrame) -> str:
-    return frame.to_csv(index=False, lineterminator="\n", float_format=_DIGITS)
+def _text(frame: pd.DataFrame, values: Collection[str] = ()) -> str:
+    """Return a table as CSV; `values` are the columns whose texts may be numbers."""
+    shown = frame.copy()
+    for name in frame.columns:
+        if not pd.api.types.is_numeric_dtype(frame[name]):
+            is_value = name in values
+            shown[name] = frame[name].map(
+                lambda one, is_value=is_value: (
+                    field(one, value=is_value) if isinstance(one, str) else one
+                )
+            )
+    shown.columns = pd.Index([field(str(name)) for name in frame.columns])
+    return shown.to_csv(index=False, lineterminator="\n", float_format=_DIGITS)

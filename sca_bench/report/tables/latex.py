@@ -208,15 +208,18 @@ def _field(entry: Entry) -> str:
 
 def _stacked(words: list[str], after: str) -> str:
     """Return words in several lines, the first one level with the row."""
-    lines = r"\\".join(map(escape, words))
+    lines = r"\\".join(_no_argument(escape(line)) for line in words)
     return f"\\begin{{tabular}}[t]{{@{{}}l@{{}}}}{lines}{after}\\end{{tabular}}"
 
 
 def _line(fields: list[str]) -> str:
-    line = " & ".join(fields)
-    # A row that began with these would be read as an argument of the break before it.
-    return ("{}" if line.startswith(("[", "*")) else "") + line + r" \\"
+    return _no_argument(" & ".join(fields)) + r" \\"
+
+
+def _no_argument(line: str) -> str:
+    """Return a line that is not read as an argument of the break before it."""
+    return ("{}" if line.startswith(("[", "*")) else "") + line
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"[^ -~]", "?", text)
+    return re.sub(r"[^ -~]|\^", "?", text)

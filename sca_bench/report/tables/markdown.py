@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from sca_bench.output import visible
 from sca_bench.report.tables.provenance import SignatureLine
 from sca_bench.report.tables.tables import Column, Entry, Footnotes, Table
 from sca_bench.study.runs.record import SuiteManifest
@@ -28,11 +29,13 @@ def write_markdown(
     """
     parts = [f"# {escape(manifest.question)}\n"]
     paper = f", after the paper's {escape(manifest.paper)}" if manifest.paper else ""
-    parts.append(f"Suite **{escape(manifest.suite)}**, profile **{manifest.profile}**{paper}.\n")
+    parts.append(
+        f"Suite **{escape(manifest.suite)}**, profile **{escape(manifest.profile)}**{paper}.\n"
+    )
     if manifest.statement:
         parts.append(f"> {escape(manifest.statement)}\n")
     if manifest.overrides:
-        shown = ", ".join(f"`{text}`" for text in manifest.overrides)
+        shown = ", ".join(map(code, manifest.overrides))
         parts.append(f"Settings overridden on the command line: {shown}.\n")
     parts += [f"{escape(remark)}\n" for remark in manifest.remarks]
     parts += [write_table(table) for table in tables]
@@ -41,7 +44,7 @@ def write_markdown(
     lines = [
         f"- {escape(line.metrics)}: "
         + "; ".join(f"{escape(key)} {escape(value)}" for key, value in line.parts)
-        + f" (hash {line.hashes})"
+        + f" (hash {escape(line.hashes)})"
         for line in legend
     ]
     if lines:
@@ -63,7 +66,7 @@ def write_table(table: Table) -> str:
     ]
     lines = [_line(header, widths, table.columns), _line(rule, widths, table.columns)]
     lines += [_line(line, widths, table.columns) for line in body]
-    return f"## {table.title}\n\n{escape(table.caption)}\n\n" + "\n".join(lines) + "\n"
+    return f"## {escape(table.title)}\n\n{escape(table.caption)}\n\n" + "\n".join(lines) + "\n"
 
 
 def write_footnotes(notes: Footnotes) -> str:
@@ -82,13 +85,31 @@ def _field(entry: Entry) -> str:
     return shown + "".join(f"[^{number}]" for number in entry.notes)
 
 
+_BLOCK_BEGINS = re.compile(r"(?=[-+#](\s|$)|#{2,6}(\s|$)|--|- -|==|=$|>)|^\d{1,9}(?=[.)](\s|$))")
+
+
 def escape(text: str) -> str:
-    """Return text on one line in which no sign is Markdown's."""
-    for sign in ("\\", "|", "*", "`"):
-        text = text.replace(sign, "\\" + sign)
+    """Return text on one line in which no sign is Markdown's, wherever it stands."""
+    text = visible(" ".join(text.split()), joiners=True)
+    if begins := _BLOCK_BEGINS.match(text):  # a heading, list, rule or quotation
+        number, rest = text[: begins.end()], text[begins.end() :]
+        return f"{number}\\{rest[0]}{_inside(rest[1:])}"
+    return _inside(text)
+
+
+def _inside(text: str) -> str:
+    text = re.sub(r"[\\|*`\[\]$~]", r"\\\g<0>", text)
     # Underscores inside words and a comparison's < mean nothing to Markdown; leave them readable.
-    text = re.sub(r"(?<!\w)_|_(?!\w)|<(?=[A-Za-z/!?])|&(?=#?\w+;)", r"\\\g<0>", text)
-    return " ".join(text.split())
+    text = re.sub(r"(?<!\w)_+|_+(?!\w)", lambda run: "\\_" * len(run[0]), text)
+    return re.sub(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)", r"\\\g<0>", text)
+
+
+def code(text: str) -> str:
+    """Return text as code within a line, fenced by more backticks than it holds together."""
+    text = visible(" ".join(text.split()), joiners=True)
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    blank = " " if "`" in (text[:1], text[-1:]) else ""
+    return f"{fence}{blank}{text}{blank}{fence}"
 
 
 def _line(fields: list[str], widths: list[int], columns: tuple[Column, ...]) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from pathlib import Path
 
 import onnx
 import pytest
 import torch
+from helpers.given import given_folder
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 
@@ -109,10 +108,7 @@ def test_sam_without_a_vit(onnx_file, tmp_path, make_settings, batch, with_encod
 
 
 def test_real_mobile_sam_finds_a_square():
-    root = os.environ.get("SCA_BENCH_WEIGHTS_DIR")
-    folder = Path(root or ".") / "mobilesam"
-    if root is None or not folder.is_dir():
-        pytest.skip("SCA_BENCH_WEIGHTS_DIR names no folder with mobilesam/ in it")
+    folder = given_folder("SCA_BENCH_WEIGHTS_DIR", "mobilesam") / "mobilesam"
     encoder = OnnxImageEncoder(
         folder / "image_encoder.onnx", image_size=1024, embedding_shape=(256, 64, 64)
     )

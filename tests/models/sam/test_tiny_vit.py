@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from helpers.given import given_folder
 from onnx import numpy_helper
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -177,11 +176,7 @@ def test_another_size_is_one_clear_line(mobile_sam_state, tmp_path):
 
 @pytest.fixture(scope="module")
 def weights_dir():
-    root = os.environ.get("SCA_BENCH_WEIGHTS_DIR")
-    folder = Path(root or ".") / "mobilesam"
-    if root is None or not folder.is_dir():
-        pytest.skip("SCA_BENCH_WEIGHTS_DIR names no folder with mobilesam/ in it")
-    return folder
+    return given_folder("SCA_BENCH_WEIGHTS_DIR", "mobilesam") / "mobilesam"
 
 
 def from_onnx(path):
@@ -243,10 +238,9 @@ def test_the_real_encoder_on_noise(both):
 
 
 def test_the_real_encoder_on_photos(both):
-    root = os.environ.get("SCA_BENCH_DATA_DIR")
-    photos = sorted(Path(root or ".").glob("coco_mini_permissive/images/**/*.jpg"))[:2]
-    if root is None or not photos:
-        pytest.skip("SCA_BENCH_DATA_DIR names no folder with coco_mini_permissive/images in it")
+    images = "coco_mini_permissive/images"
+    photos = sorted((given_folder("SCA_BENCH_DATA_DIR", images) / images).rglob("*.jpg"))[:2]
+    assert photos
     encoder, reference = both
     for photo in photos:
         image = np.asarray(Image.open(photo).convert("RGB"))
