@@ -393,6 +393,8 @@ class _Images(Mapping[str, ImageRecord]):
             else:
                 high = middle
         if low == len(self) or self._ids[self._order[low]] != image_id:
+            if any(self._ids[index] == image_id for index in range(len(self))):
+                raise ValueError("its order of images is none")
             raise KeyError(image_id)
         position: int = self._order[low]
         return position
