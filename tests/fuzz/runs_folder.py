@@ -36,6 +36,7 @@ from sca_bench.data.index.lookup import index_sizes
 from sca_bench.data.region_set import RegionSet
 from sca_bench.engine.features.shards import DamagedRow, Rows, ShardStore
 from sca_bench.errors import InputError
+from sca_bench.settings import CellSettings
 from sca_bench.study.runs.record import CellEntry, RunRecord, Score, SuiteManifest
 from sca_bench.study.runs.store import PREDICTIONS, STATISTICS, Store
 from sca_bench.types import ImageRecord, Region
@@ -188,7 +189,9 @@ def records_seeds(folder: Path) -> None:
 def _write_run(store: Store, cell: CellEntry, number: int) -> None:
     signature = {"metric": "cider_d", "region_set": "ab" * 32, "num_regions": 6, "split": "test"}
     scores = {m: Score(value=0.5 + number / 10, signature=signature) for m in _METRICS}
-    settings = {"sam": {"size": "tiny"}, "train": {"steps": 40}, "data": {"test": {}}, "eval": {}}
+    scenes = {"dataset": "scenes", "num_images": 2, "first_seed": 0}
+    given = {"variant": cell.variant, "data": {"train": scenes, "test": scenes}}
+    settings = CellSettings.model_validate(given).model_dump(mode="json")
     stage = {"stage": "one", "cell_id": "c-1", "seed": 0, "steps": 5, "weights_sha256": "0" * 64}
     provenance = {
         "started": "2026-01-02T03:04:05Z", "finished": "2026-01-02T03:05:05Z",
@@ -239,6 +242,7 @@ def damage_records(random: Random, seeds: Path, work: Path) -> None:
     for _ in range(random.choice((1, 1, 2))):
         often = [p for p in everything if p.name == "record.json" or p.parent.name == "suites"]
         path = random.choice(often if random.random() < 0.6 else everything)
+        everything.remove(path)
         if path.is_file() and not path.is_symlink():
             _damage_file(random, path, everything)
     if random.random() < 0.03:  # a folder that is a link to elsewhere

@@ -265,10 +265,10 @@ class Store:
                     continue
                 try:
                     record = self.record(cell.name, int(run.name.removeprefix("seed-")))
-                except InputError as fault:
+                except (InputError, OSError) as fault:
                     if faults is None:
                         raise
-                    faults.append(fault)
+                    faults.append(_as_input(run / "record.json", fault))
                 else:
                     if record is not None:
                         yield record
@@ -328,10 +328,10 @@ class Store:
             if path.match(f"{suite}.*.json") and not path.name.startswith("."):
                 try:
                     found.append(self._manifest(path))
-                except InputError as fault:
+                except (InputError, OSError) as fault:
                     if faults is None:
                         raise
-                    faults.append(fault)
+                    faults.append(_as_input(path, fault))
         return found
 
     def _manifest(self, path: Path) -> SuiteManifest:
@@ -409,6 +409,12 @@ def _is_score(value: Any) -> bool:
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_STEPS
+
+
+def _as_input(path: Path, fault: InputError | OSError) -> InputError:
+    if isinstance(fault, InputError):
+        return fault
+    return InputError(path, "", f"cannot be read ({fault.strerror or fault})")
 
 
 def _load(path: Path, model: type[Any]) -> Any:
