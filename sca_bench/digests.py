@@ -23,7 +23,7 @@ from typing import Any
 from sca_bench import __version__
 from sca_bench.errors import InputError
 from sca_bench.files import atomic_folder, connect, delete, name_text, write_atomic
-from sca_bench.reading import open_regular
+from sca_bench.reading import RECORD_BYTES, open_regular, read_json
 from sca_bench.walk import is_hidden, never, walk, walk_with_circles
 
 _TICK_NS, _COARSE_TICK_NS = 20_000_000, 2_000_000_000
@@ -323,16 +323,19 @@ def write_once(
 def _written_before(out: Path, card_name: str, origin: Mapping[str, Any]) -> dict[str, Any]:
     fix = "name a new folder, or delete this one"
     try:
-        card: dict[str, Any] = json.loads((out / card_name).read_text(encoding="utf-8"))
+        card: dict[str, Any] = read_json(out / card_name, RECORD_BYTES)
         known, files = card["origin"], card["files"]
     except FileNotFoundError:
         raise InputError(
             out, "", f"is not empty, and not ours: no {card_name} in it", fix
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(out / card_name, "", f"is damaged ({error})", fix) from error
+    except (InputError, ValueError, KeyError, TypeError) as error:
+        why = error.problem if isinstance(error, InputError) else str(error)
+        raise InputError(out / card_name, "", f"is damaged ({why})", fix) from error
     if known != dict(origin):
         raise InputError(out, "", "was written from something else", fix)
+    if not isinstance(files, dict):
+        raise InputError(out / card_name, "files", "is no table of files", fix)
     here = folder_digests(out)
     for name, facts in files.items():
         if here.get(name) != facts:

@@ -418,7 +418,10 @@ def _last_values(record: RunRecord) -> dict[str, float]:
 
 def _milliseconds(stamp: str | None) -> int | None:
     """Turn a record's time into MLflow's; None (its own clock) where there is none."""
-    return round(datetime.fromisoformat(stamp).timestamp() * 1000) if stamp else None
+    try:
+        return round(datetime.fromisoformat(stamp).timestamp() * 1000) if stamp else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def _get(settings: dict[str, Any], path: str) -> Any:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sca_bench.files import flush, rename
+from sca_bench.reading import open_regular
 
 _SHA256, _RUN = "sca_bench.sha256", "sca_bench.run"
 _LONGEST_HEADER = 100_000_000
@@ -82,7 +83,7 @@ def check_weights(path: Path, run: str = "", *, thorough: bool = True) -> bool:
         Damaged: It is torn, was changed, or belongs to another run.
         OSError: It cannot be read, for whatever other reason.
     """
-    with path.open("rb") as handle:
+    with open_regular(path) as handle:
         size = os.fstat(handle.fileno()).st_size
         entries = _header(handle, size)
         metadata = entries.pop("__metadata__", {})
@@ -168,7 +169,7 @@ def check_checkpoint(path: Path, run: str = "") -> bool:
         Damaged: It is torn, was changed, or belongs to another run.
         OSError: It cannot be read, for whatever other reason.
     """
-    with path.open("rb") as handle:
+    with open_regular(path) as handle:
         size = handle.seek(0, os.SEEK_END)
         handle.seek(max(0, size - _LONGEST_COMMENT))
         said = _COMMENT.search(handle.read())

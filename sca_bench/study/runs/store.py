@@ -28,7 +28,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
 from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load
 
 from sca_bench.digests import DIGESTS
 from sca_bench.errors import InputError
@@ -384,6 +387,19 @@ def read_region_scores(path: Path) -> dict[str, Any]:
             raise InputError(path, key, fault, _SCORE_AGAIN)
     found: dict[str, Any] = stored
     return found
+
+
+def read_statistics(path: Path) -> dict[str, NDArray[Any]]:
+    """Return what regions add to the scores of a corpus: name of a statistic -> a row a region.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    fix = "delete it: the report then says what it lacks"
+    try:
+        return load(read_bytes(path, ROWS_BYTES))
+    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise InputError(path, "", f"damaged file ({str(error)[:200]})", fix) from None
 
 
 def _fault_of_table(table: Any) -> str:
