@@ -257,7 +257,7 @@ def check_records(work: Path) -> None:
     Each is tried, whatever the one before says; the last refusal is raised at the end.
     """
     refusals: list[InputError] = []
-    for read in (_list_runs, _find, _report, _mirror, _rest):
+    for read in (_list_runs, _find, report, _mirror, _rest):
         try:
             read(work / "runs", work)
         except InputError as fault:
@@ -283,7 +283,7 @@ def _find(runs: Path, work: Path) -> None:
     identity_of(record)
 
 
-def _report(runs: Path, work: Path) -> None:
+def report(runs: Path, work: Path) -> None:
     """Do all that a report does but draw its figures, whose facts are read, and write its page."""
     from sca_bench.plugins import attribute
     from sca_bench.report.figures.plotted import PlottedSuite
