@@ -1,4 +1,4 @@
-"""Files of others are opened in `sca_bench/reading.py`: no other place opens, or parses, by itself."""
+"""Files of others are opened and parsed in `sca_bench/reading.py`, and nowhere else."""
 
 import ast
 
