@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from sca_bench.data.region_set import RegionSet
-from sca_bench.files import atomic_file, file_name, make_folder, write_atomic
+from sca_bench.files import atomic_file, file_name, inside, make_folder, write_atomic
 from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.study.keys.fingerprint import digest_json
 
@@ -42,6 +42,7 @@ def _shown(captioned: RegionSet) -> Iterator[str]:
 
 def write_thumbnails(captioned: RegionSet, folder: Path) -> None:
     """Write images of a split, spread evenly, as PNG; their original sizes go to `sizes.json`."""
+    inside(folder.parent.parent, folder)
     if (folder / "sizes.json").exists():
         return
     make_folder(folder)

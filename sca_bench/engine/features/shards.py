@@ -280,15 +280,17 @@ class ShardStore:
             index = path.with_suffix(".json")
             unfinished = path.name.endswith(".tmp") or not index.exists()
             if unfinished and is_abandoned(path):
-                delete(path)
+                with contextlib.suppress(IsADirectoryError):
+                    delete(path)
 
     def _delete(self, index: Path, reason: str) -> None:
         self.damaged[index.stem] = reason
         self._mapped.pop(index.name, None)
         if not self._deletes:
             return
-        delete(index)
-        delete(index.with_suffix(".safetensors"))
+        for path in (index, index.with_suffix(".safetensors")):
+            with contextlib.suppress(OSError):  # it is left out as it is
+                delete(path)
 
 
 class _Unsound(Exception):
@@ -361,6 +363,8 @@ def _places(entries: Any, num_rows: int, num_bytes: int) -> dict[str, _Place]:
     """
     places: dict[str, _Place] = {}
     at = 0
+    if not isinstance(entries, dict):
+        raise _Unsound("its header is damaged")
     for name, entry in entries.items():
         begin, end = entry["data_offsets"]
         count, *shape = entry["shape"]
