@@ -239,7 +239,7 @@ def is_plain_database(path: Path) -> bool:
         try:
             if not stat.S_ISREG(beside.lstat().st_mode):
                 return False
-            with beside.open("rb") as handle:
+            with open_regular(beside) as handle:
                 handle.seek(-min(8, beside.stat().st_size), os.SEEK_END)
                 if ending and handle.read() == _NAMES_ANOTHER:
                     return False

@@ -46,6 +46,7 @@ from sca_bench.data.readers.scenes import Scene, render_scene
 from sca_bench.digests import file_sha256
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.files import write_atomic
+from sca_bench.reading import RECORD_BYTES, read_json
 from sca_bench.scene_grammar import WORLD_VERSION, parse
 from sca_bench.settings import BaselineSettings
 
@@ -314,7 +315,7 @@ def _build_one(name: str, out_dir: Path, say: Callable[[str], None]) -> None:
         "made_with": {"torch": torch.__version__, "machine": platform.machine()},
     }
     path = out_dir / MANIFEST
-    manifest = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    manifest = read_json(path, RECORD_BYTES) if path.exists() else {}
     manifest[name] = entry
     write_atomic(path, json.dumps(manifest, indent=2, sort_keys=True) + "\n")
     say(f"{name}: {entry['measured']}, {entry['cpu_seconds']} CPU-s")

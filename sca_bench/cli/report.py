@@ -81,12 +81,14 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
 def _verdicts(folder: Path) -> list[str]:
     """Return the verdict on each claim of a report that was just written; none without claims."""
     import csv
+    import io
+
+    from sca_bench.reading import RECORD_BYTES, read_text
 
     file = folder / "claims.csv"
     if not file.exists():
         return []
-    with file.open(encoding="utf-8", newline="") as lines:
-        rows = list(csv.DictReader(lines))
+    rows = list(csv.DictReader(io.StringIO(read_text(file, RECORD_BYTES), newline="")))
     return [f"{row['claim']}: {row['verdict']} ({row['says']})" for row in rows]
 
 

@@ -21,6 +21,7 @@ from sca_bench.digests import file_sha256
 from sca_bench.embedded import lm_recipe, sam_eval, sam_recipe
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.files import make_folder, write_atomic
+from sca_bench.reading import RECORD_BYTES, named_file, read_json
 from sca_bench.scene_grammar import WORLD_VERSION
 
 MANIFEST = "manifest.json"
@@ -123,15 +124,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         InputError: There is none, or it is no JSON.
     """
     path = folder / MANIFEST
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise InputError(
-            path,
-            "",
-            f"cannot be read ({error})",
-            "run `python -m sca_bench weights build --out DIR`",
-        ) from error
+    with named_file(path, fix="run `python -m sca_bench weights build --out DIR`"):
+        manifest: dict[str, Any] = read_json(path, RECORD_BYTES)
     return manifest
 
 

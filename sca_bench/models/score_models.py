@@ -10,7 +10,6 @@ does not depend, in any digit, on what else is scored.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from transformers import AutoModel, AutoTokenizer, CLIPImageProcessor, CLIPModel
 
 from sca_bench.digests import file_sha256
 from sca_bench.errors import InputError
+from sca_bench.reading import RECORD_BYTES, named_file, read_json
 from sca_bench.weight_paths import shards_of
 
 _BATCH = 64
@@ -239,20 +239,16 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(path, "", f"cannot be read ({error})", "name a model's folder") from error
+    with named_file(path, fix="name a model's folder"):
+        content = read_json(path, RECORD_BYTES)
     if not isinstance(content, dict):
         raise InputError(path, "", "is no JSON object", "name a model's folder")
     return content
 
 
 def _list(path: Path) -> list[dict[str, Any]]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(path, "", f"cannot be read ({error})", "name a model's folder") from error
+    with named_file(path, fix="name a model's folder"):
+        content = read_json(path, RECORD_BYTES)
     return [one for one in content if isinstance(one, dict)] if isinstance(content, list) else []
 
 

@@ -20,6 +20,7 @@ from sca_bench.files import (
     rename,
     write_atomic,
 )
+from sca_bench.reading import RECORD_BYTES, read_text
 
 _BLOCK = 1 << 20
 _TIMEOUT_S = 60
@@ -99,7 +100,7 @@ def _once(url: str, target: Path, say: Say) -> bool:
     """Make one request; say whether the file is complete now."""
     part, known = partial_path(target), target.with_name(f"{target.name}.part.etag")
     have = _size(part)
-    validator = known.read_text(encoding="utf-8") if known.exists() else ""
+    validator = read_text(known, RECORD_BYTES) if known.exists() else ""
     request = urllib.request.Request(url, headers={"User-Agent": "sca-bench"})
     if have and validator:
         request.add_header("Range", f"bytes={have}-")

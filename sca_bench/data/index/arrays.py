@@ -57,6 +57,7 @@ _BODY: dict[str, type] = {
     **dict.fromkeys(("counts", "dropped", "images_left_out", "sources", "files"), dict),
     "num_clipped": int,
 }
+_UNREADABLE = (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError)
 _NO_SLOTS: dict[str, str] = {}
 
 
@@ -107,10 +108,10 @@ def _fill(
     if any(region.segmentation for region in regions):
         _texts(folder, "masks", (region.segmentation for region in regions))
     sizes_hw = np.array([(image.height, image.width) for image in images], dtype=np.int32)
-    ids = np.array([image.image_id.encode() for image in images])
+    ids = [image.image_id.encode() for image in images]
     arrays: dict[str, NDArray[Any]] = {
         "image_sizes_hw": sizes_hw.reshape(-1, 2),
-        "image_order": np.argsort(ids, kind="stable"),
+        "image_order": np.array(sorted(range(len(ids)), key=ids.__getitem__), dtype=np.int64),
         "image_ends": np.cumsum(counts, dtype=np.int64),
         "reference_ends": np.cumsum(references, dtype=np.int64),
         "boxes_xyxy": np.array([r.box_xyxy for r in regions], dtype=np.float64).reshape(-1, 4),
@@ -189,7 +190,7 @@ def open_index(
         raise UnusableIndex(f"{Path(fault.where).name} is damaged") from fault
     except InputError as fault:
         raise UnusableIndex(f"it cannot be read ({fault.problem})") from fault
-    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as fault:
+    except _UNREADABLE as fault:
         raise UnusableIndex(f"it cannot be read ({str(fault)[:200]})") from fault
 
 
@@ -210,7 +211,7 @@ def counts_of(index: Path) -> dict[str, int]:
         counts: dict[str, int] = _read_body(index)["counts"]
     except InputError as fault:
         raise UnusableIndex(f"it cannot be read ({fault.problem})") from fault
-    except (OSError, ValueError, KeyError, TypeError) as fault:
+    except _UNREADABLE as fault:
         raise UnusableIndex(f"it cannot be read ({str(fault)[:200]})") from fault
     return counts
 

@@ -21,6 +21,7 @@ from sca_bench.models.original.layout import load_original
 from sca_bench.models.sam.detect_size import read_sized_sam
 from sca_bench.models.sam.hf_config import read_json_object
 from sca_bench.models.text_decoder.loading import save_text_decoder
+from sca_bench.reading import RECORD_BYTES, read_text
 from sca_bench.settings import unread_data
 from sca_bench.study.suite.merge import check_keys, validate
 from sca_bench.study.suite.yaml_values import dump_yaml
@@ -56,7 +57,7 @@ def import_weights(source: Path, out: Path) -> list[str]:
     lines.append(f"parameters: {counts}")
     lines += card["notes"]
     lines.append(f"put this into a suite ({out / SETTINGS}):")
-    return lines + (out / SETTINGS).read_text(encoding="utf-8").splitlines()
+    return lines + read_text(out / SETTINGS, RECORD_BYTES).splitlines()
 
 
 def _writer(source: Path, out: Path) -> Callable[[Path], Facts]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sca_bench.errors import InputError
 from sca_bench.files import make_folder, open_to_write, take_lock
+from sca_bench.reading import RECORD_BYTES, read_text
 
 
 @contextmanager
@@ -23,7 +24,7 @@ def exclusive(root: Path) -> Iterator[None]:
     try:
         lock = take_lock(path, wait=False)
     except BlockingIOError:
-        holder = path.read_text(encoding="utf-8").strip() or "another process"
+        holder = read_text(path, RECORD_BYTES).strip() or "another process"
         fix = "wait for it, or give another --runs-dir"
         raise InputError(root, "", f"in use by process {holder}", fix) from None
     try:

@@ -27,6 +27,7 @@ from sca_bench.files import file_name, write_atomic
 from sca_bench.formats.pixels import read_picture
 from sca_bench.formats.rle import encode_mask
 from sca_bench.models.sam.mask_image import mask_in_image
+from sca_bench.reading import RECORD_BYTES, read_json
 from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import CellIdentity
 
@@ -86,7 +87,7 @@ def write_masks(
 def _thumbnail_sizes(images: Path) -> dict[str, tuple[int, int]]:
     """Return image id -> height and width of its thumbnail."""
     sizes: dict[str, tuple[int, int]] = {}
-    for image_id in json.loads((images / "sizes.json").read_text(encoding="utf-8")):
+    for image_id in read_json(images / "sizes.json", RECORD_BYTES):
         thumbnail = read_picture(images / f"{file_name(image_id)}.png").pixels_HW3
         sizes[image_id] = (thumbnail.shape[0], thumbnail.shape[1])
     return sizes

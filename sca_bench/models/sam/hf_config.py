@@ -6,12 +6,12 @@ the decoder's section has another name in each.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sca_bench.errors import InputError
+from sca_bench.reading import RECORD_BYTES, named_file, read_json
 from sca_bench.specs.sam_dims import IOU_HEAD_DEPTH, MASK_PROMPT_CHANNELS, SamDims
 
 VISION, PROMPT = "vision_config", "prompt_encoder_config"
@@ -45,10 +45,8 @@ def read_json_object(path: Path) -> dict[str, Any]:
     Raises:
         InputError: It is absent, unreadable, or holds something else.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(path, "", f"cannot be read as JSON ({error})") from error
+    with named_file(path):
+        content = read_json(path, RECORD_BYTES)
     if not isinstance(content, dict):
         raise InputError(path, "", "holds no JSON object")
     return content

@@ -15,7 +15,7 @@ from sca_bench.errors import InputError
 from sca_bench.files import file_name
 from sca_bench.formats.pixels import read_picture
 from sca_bench.formats.rle import decode_mask
-from sca_bench.reading import RECORD_BYTES, read_json, shown, shown_text
+from sca_bench.reading import RECORD_BYTES, read_bytes, read_json, shown, shown_text
 from sca_bench.report.read.mask_layers import mask_layer
 from sca_bench.study.runs.store import Store
 
@@ -195,7 +195,9 @@ def layer(row: dict[str, Any], source: int, image: SharedImage) -> ShownMask | N
 
 def png_uri(path: Path) -> str:
     """Return a PNG file as a data URI."""
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+    return "data:image/png;base64," + base64.b64encode(read_bytes(path, RECORD_BYTES)).decode(
+        "ascii"
+    )
 
 
 def _encode(image: Image.Image, side_px: int) -> str:

@@ -10,8 +10,10 @@ from typing import Any
 from sca_bench.errors import InputError
 from sca_bench.study.suite.yaml_values import same_value, show_value
 
-MOST_CELLS = 10_000
-"""Cells that the axes of a suite may make, before `unless` takes some away."""
+MOST_CELLS = 5_000
+"""Cells that the axes of a suite may make, before `unless` takes some away; and its own cells."""
+MOST_COMPARISONS = 200_000
+"""Cells times rules (of `adjust` and `unless`) of a suite: every rule looks at every cell."""
 
 
 def check_num_cells(axes: Mapping[str, Sequence[Any]], one_at_a_time: bool, key: str) -> None:
@@ -31,6 +33,26 @@ def check_num_cells(axes: Mapping[str, Sequence[Any]], one_at_a_time: bool, key:
         said = (" + " if one_at_a_time else " x ").join(f"{count:,}" for count in counts)
         problem = f"{said} values make {num_cells:,} cells; a suite has {MOST_CELLS:,} at most"
         fix = "give fewer values" + ("" if one_at_a_time else ", or set one_at_a_time: true")
+        raise InputError(None, key, problem, fix)
+
+
+def check_num_rules(num_cells: int, num_rules: int, key: str) -> None:
+    """Refuse more cells, or rules for them, than anybody means.
+
+    Args:
+        num_cells: Cells of the axes and those beside them.
+        num_rules: Rules that look at each.
+        key: The file's key that holds the rules, for the error.
+
+    Raises:
+        InputError: There are more than `MOST_CELLS`, or rules have more than `MOST_COMPARISONS`.
+    """
+    if num_cells > MOST_CELLS:
+        problem = f"{num_cells:,} cells in all; a suite has {MOST_CELLS:,} at most"
+        raise InputError(None, "cells", problem, "give fewer")
+    if num_cells * num_rules > MOST_COMPARISONS:
+        problem = f"{num_rules:,} rules for {num_cells:,} cells"
+        fix = f"give fewer; cells times rules are {MOST_COMPARISONS:,} at most"
         raise InputError(None, key, problem, fix)
 
 

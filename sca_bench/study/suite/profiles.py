@@ -12,6 +12,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from sca_bench.errors import InputError, at, did_you_mean
+from sca_bench.reading import SUITE_BYTES, read_text
 from sca_bench.study.suite import merge as m
 from sca_bench.study.suite.schema import NamedPath, PathSpec
 from sca_bench.study.suite.yaml_values import load_yaml
@@ -27,14 +28,14 @@ def read_yaml(path: Path) -> Any:
     """
     try:
         with at(path):
-            return load_yaml(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError):
+            return load_yaml(read_text(path, SUITE_BYTES))
+    except FileNotFoundError:
         near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         fix = did_you_mean(path.name, near) if near else ""
         raise InputError(path, "", "no such file", fix) from None
     except OSError as error:
         raise InputError(path, "", f"cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1}" if mark else ""
         raise InputError(path, line, f"not YAML ({getattr(error, 'problem', error)})") from None

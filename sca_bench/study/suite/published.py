@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sca_bench.errors import InputError, did_you_mean
+from sca_bench.reading import SUITE_BYTES, decode, read_bytes
 from sca_bench.study.suite.shipped import shipped
 
 PUBLISHED = "published.csv"
@@ -128,9 +129,9 @@ def read_published(path: Path) -> Published:
     Raises:
         InputError: It is malformed; the line, the column and the fault are named.
     """
+    content = read_bytes(path, SUITE_BYTES)
+    lines = decode(content, path).splitlines()
     try:
-        content = path.read_bytes()
-        lines = content.decode("utf-8").splitlines()
         reader = csv.reader(lines, strict=True)
         header = next(reader, [])
         if tuple(header) != COLUMNS:
@@ -144,8 +145,8 @@ def read_published(path: Path) -> Published:
                 raise InputError(path, f"line {reader.line_num}", problem, _FIX)
             seen.add(key)
             values.append(value)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(path, "", f"not a CSV file in UTF-8 ({error})", _FIX) from None
+    except csv.Error as error:
+        raise InputError(path, "", f"not a CSV file ({error})", _FIX) from None
     return Published(path, tuple(values), hashlib.sha256(content).hexdigest())
 
 

@@ -9,6 +9,7 @@ value, and no flag may move either: both are refused. A flag that changes nothin
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ import yaml
 from sca_bench.errors import InputError, PathNotGiven, at, did_you_mean, near_name
 from sca_bench.settings import CellSettings
 from sca_bench.study.suite import merge as m
-from sca_bench.study.suite.axes import axis_points, cell_name
+from sca_bench.study.suite.axes import axis_points, cell_name, check_num_rules
 from sca_bench.study.suite.profiles import Profile
 from sca_bench.study.suite.schema import Patch, PathSpec, SuiteFile
 from sca_bench.study.suite.yaml_values import load_yaml, same_value, show_value
@@ -192,6 +193,7 @@ class Resolver:
         Raises:
             InputError: A setting is wrong, two cells have one name, or none is left.
         """
+        self._check_size()
         cells = [self.cell(cell_name(c, self.spec.suite), c, {}, False) for c in self._points()]
         for cell in self.explicit:
             cells.append(self.cell(cell.name, {}, cell.set, cell.control))
@@ -202,6 +204,14 @@ class Resolver:
             if count > 1:
                 raise InputError(self.path, "cells", f"two cells are called {name!r}")
         return tuple(cells)
+
+    def _check_size(self) -> None:
+        counts = [len(values) for values in self.axes.values()]
+        on_axes = (sum if self.spec.one_at_a_time else math.prod)(counts) if counts else 0
+        rules = [(self.adjust_key, self.adjust), ("unless", self.spec.unless)]
+        key, num_rules = max(((key, len(given)) for key, given in rules), key=lambda r: r[1])
+        with at(self.path):
+            check_num_rules(on_axes + len(self.explicit), num_rules, key)
 
     def _points(self) -> list[dict[str, Any]]:
         if not self.axes:

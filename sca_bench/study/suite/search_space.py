@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from sca_bench.errors import InputError
+from sca_bench.reading import is_number
 from sca_bench.settings.base import plain_types
 from sca_bench.study.suite import merge as m
 from sca_bench.study.suite.axes import check_num_cells
@@ -83,6 +85,8 @@ def _range(key: str, given: Dimension, entry: str, said: m.Said) -> Axis:
     low, high, step = given.low, given.high, given.step
     if low is None or high is None or low >= high:
         raise InputError(None, entry, f"low {low}, high {high}", "give low < high, or choices")
+    if not all(map(is_number, (low, high, high - low, 0 if step is None else step))):
+        raise InputError(None, entry, f"low {low}, high {high}, step {step}", "give finite numbers")
     kinds = {_number_kind(model, key) for model in m.holders_of(key, said)}
     if len(kinds) > 1:
         problem = "is a setting of several variants, which take different kinds of values"
@@ -96,7 +100,7 @@ def _range(key: str, given: Dimension, entry: str, said: m.Said) -> Axis:
         raise InputError(None, entry, "log needs low > 0 and no step")
     if step is not None:
         steps = (high - low) / step if step > 0 else 0.5
-        if abs(steps - round(steps)) > _TOLERANCE:
+        if math.isinf(steps) or abs(steps - round(steps)) > _TOLERANCE:
             raise InputError(None, entry, f"high {high} is not low {low} plus steps of {step}")
     return Axis(key, kind, low, high, step, given.log)
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from sca_bench.errors import InputError, at, did_you_mean
+from sca_bench.reading import SUITE_BYTES, read_text
 from sca_bench.settings.options import options_of
 from sca_bench.specs.encoders import TYPE_KEY, in_sam
 from sca_bench.specs.readers import READERS
@@ -357,7 +358,6 @@ def _models_under(annotation: Any) -> list[type[BaseModel]]:
 
 def header_of(path: Path) -> str:
     """Return the comment at the top of a file."""
-    lines = itertools.takewhile(
-        lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines()
-    )
+    text = read_text(path, SUITE_BYTES)
+    lines = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
     return "\n".join(line.lstrip("# ").rstrip() for line in lines)

@@ -25,7 +25,7 @@ from sca_bench.study.suite.resolve import ResolvedCell, Resolver
 from sca_bench.study.suite.schema import Patch, SuiteFile
 from sca_bench.study.suite.search_space import Axis, read_axis
 from sca_bench.study.suite.suite import Suite, check_suite_keys, header_of, read_spec
-from sca_bench.study.suite.sweep_schema import Dimension, SweepFile, SweepPatch
+from sca_bench.study.suite.sweep_schema import MOST_TRIALS, Dimension, SweepFile, SweepPatch
 
 CONFIRMED = "_confirmed"
 """Ends the name under which the confirmation of a sweep is reported."""
@@ -143,6 +143,8 @@ def load_sweep(
         InputError: Any fault in the file or the overrides, in one line.
     """
     path = Path(path)
+    if trials is not None and trials > MOST_TRIALS:
+        raise InputError("--trials", "", f"{trials:,}", f"a sweep has {MOST_TRIALS:,} at most")
     spec = read_spec(path, SweepFile, "sweep, question, space, ...", {"suite": "use `run`"})
     name = profile or spec.profile
     with at(path if profile is None else "--profile"):

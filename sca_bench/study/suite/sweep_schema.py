@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sca_bench.settings.base import StrictScalars
 from sca_bench.study.suite.schema import NamedPath, Stage
 
+MOST_TRIALS, MOST_AT_ONCE = 100_000, 1_000
+"""Trials of a sweep, and those that are asked for at once."""
+
 
 class _Strict(StrictScalars, BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -68,8 +71,8 @@ class SweepPatch(_Strict):
 
     base: dict[str, Any] = {}
     space: dict[str, Dimension] | None = Field(None, min_length=1)
-    trials: int | None = Field(None, ge=1)
-    batch: int | None = Field(None, ge=1)
+    trials: int | None = Field(None, ge=1, le=MOST_TRIALS)
+    batch: int | None = Field(None, ge=1, le=MOST_AT_ONCE)
     metrics: list[str] | None = None
     stages: dict[str, Stage] | None = None
     confirm: Confirm | None = None
@@ -98,8 +101,8 @@ class SweepFile(_Strict):
     space: dict[str, Dimension] = Field(min_length=1)
     objectives: list[Objective] = Field(min_length=1)
     metrics: list[str] = []
-    trials: int = Field(ge=1)
-    batch: int = Field(4, ge=1)
+    trials: int = Field(ge=1, le=MOST_TRIALS)
+    batch: int = Field(4, ge=1, le=MOST_AT_ONCE)
     seed: int = Field(0, ge=0)
     train_seed: int = Field(0, ge=0)
     sampler: Named = Named(name="TPESampler")

@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,9 @@ from typing import Any
 import yaml
 
 from sca_bench.errors import InputError
-from sca_bench.reading import NO_TEXT_FIX, find_no_text
+from sca_bench.reading import NO_TEXT_FIX, SUITE_BYTES, find_no_text, read_text
 
-MOST_VALUES = 50_000
+MOST_VALUES = 20_000
 """Keys and values that one file may hold, counted again wherever an alias repeats them."""
 MOST_LEVELS = 50
 """How deep mappings and lists may stand inside each other."""
@@ -112,7 +113,6 @@ def load_yaml(text: str, key: str = "") -> Any:
     return None if node is None else _Builder().value(node, key)
 
 
-@functools.lru_cache(_KEPT_TREES)
 def compose_yaml(text: str) -> yaml.Node | None:
     """Return the tree of nodes of a YAML text, which know their lines; None for an empty one.
 
@@ -122,11 +122,36 @@ def compose_yaml(text: str) -> yaml.Node | None:
         yaml.YAMLError: It is not YAML.
         InputError: It is deeper or larger than anybody writes.
     """
-    composer = _Composer(text)
+    found = _composed(text)
+    if isinstance(found, _Refused):
+        raise InputError(None, found.key, found.problem, found.fix)
+    if isinstance(found, yaml.YAMLError):
+        raise found
+    return found
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """What is wrong with a text; remembered too, since whoever shows a fault asks for its line."""
+
+    key: str
+    problem: str
+    fix: str
+
+
+@functools.lru_cache(_KEPT_TREES)
+def _composed(text: str) -> yaml.Node | yaml.YAMLError | _Refused | None:
+    composer = None
     try:
+        composer = _Composer(text)
         node: yaml.Node | None = composer.get_single_node()
+    except InputError as error:
+        return _Refused(error.key, error.problem, error.fix)
+    except yaml.YAMLError as error:
+        return error.with_traceback(None)
     finally:
-        composer.dispose()
+        if composer is not None:
+            composer.dispose()
     return node
 
 
@@ -358,8 +383,8 @@ def fault_lines(path: Path) -> Iterator[None]:
 def line_of(path: Path, key: str) -> int:
     """Return the line of a dotted key, or of the deepest part of it that is there; 0 for none."""
     try:
-        node = compose_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, InputError):
+        node = compose_yaml(read_text(path, SUITE_BYTES))
+    except (OSError, yaml.YAMLError, InputError):
         return 0
     line = 0
     while key and node is not None:
