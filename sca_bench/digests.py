@@ -7,6 +7,7 @@ torch here.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -128,6 +129,7 @@ class FileDigests:
         self._find_out = find_out or file_sha256
         self._known: dict[str, str] = {}
         self._connection: sqlite3.Connection | None = None
+        self._has_said = False
 
     def of(self, path: Path) -> str:
         """Return the digest of a file.
@@ -191,12 +193,16 @@ class FileDigests:
             self._begin_anew()
 
     def _remember(self, rows: list[tuple[str, str]]) -> None:
-        with contextlib.suppress(sqlite3.Error, OSError):
+        try:
             connection = self._open()
             if connection is not None and rows:
                 with connection:  # or nothing of it
                     connection.execute("BEGIN IMMEDIATE")
                     connection.executemany("INSERT OR REPLACE INTO files VALUES (?, ?)", rows)
+        except (sqlite3.Error, OSError) as fault:
+            if _is_of_the_disk(fault) and not self._has_said:
+                self._has_said = True
+                _LOG.warning("%s: %s; digests are made again each time", self._memory, fault)
 
     def _open(self) -> sqlite3.Connection | None:
         if self._connection is None and self._memory is not None:
@@ -246,6 +252,14 @@ def is_plain_database(path: Path) -> bool:
         except FileNotFoundError:
             continue
     return True
+
+
+def _is_of_the_disk(fault: sqlite3.Error | OSError) -> bool:
+    """Say whether the disk is full or broken; a folder that can only be read is no fault."""
+    if isinstance(fault, OSError):
+        return fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+    code = getattr(fault, "sqlite_errorcode", 0) & 0xFF  # without the details of the code
+    return code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 
 
 def folder_content(

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from sca_bench.output import visible
+from sca_bench.output import hide_secrets, visible
 
 _ADDRESS: ContextVar[str] = ContextVar("address", default="")
 _MOST_SIGNS = 2000
@@ -50,7 +50,7 @@ class InputError(ScaBenchError):
     def __str__(self) -> str:
         head = "".join(f"{part}: " for part in (self.where, self.key) if part)
         line = head + self.problem + (f"; {self.fix}" if self.fix else "")
-        return visible(_cut(" ".join(line.split())))
+        return visible(_cut(hide_secrets(" ".join(line.split()))))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Not through the constructor: a subclass may have another one, and `at` changes `where`.

@@ -58,7 +58,11 @@ class _Written(io.FileIO):
 
     def write(self, content: Any, /) -> int:
         before_operation("write", self._path)
-        return super().write(content)
+        try:
+            return super().write(content)
+        except OSError as fault:
+            fault.filename = str(self._path)
+            raise
 
 
 def open_to_write(path: Path, mode: str = "w") -> IO[bytes]:
@@ -109,6 +113,8 @@ def delete(path: Path) -> None:
 def delete_folder(path: Path) -> None:
     """Delete a folder with all that is in it, as far as that can be deleted."""
     with contextlib.suppress(OSError):
+        if not path.exists():
+            return
         before_operation("delete", path)
         shutil.rmtree(path, ignore_errors=True)
 
@@ -246,9 +252,11 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         with open_to_write(temporary) as handle:
             yield handle
         publish(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             delete(temporary)
+        if isinstance(error, OSError) and error.filename == str(temporary):
+            error.filename = str(path)  # the name that somebody knows
         raise
 
 
@@ -288,8 +296,10 @@ def replaced_files(folder: Path) -> Iterator[Path]:
         OSError: They cannot be written.
     """
     make_folder(folder)
+    for left in folder.glob(".new.*.tmp"):
+        if not _is_at_work(left):
+            delete_folder(left)
     temporary = _temporary(folder / "new")
-    delete_folder(temporary)
     make_folder(temporary)
     try:
         yield temporary
@@ -323,6 +333,20 @@ def _usual_mode(folder: Path) -> int:
     mode = probe.stat().st_mode & 0o777
     delete(probe)
     return mode
+
+
+def _is_at_work(temporary: Path) -> bool:
+    """Say whether the process that a temporary name names is there; never of this one's own."""
+    number = temporary.name.split(".")[-2]
+    if not number.isdigit() or int(number) == os.getpid():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # somebody else's
+    return True
 
 
 def _temporary(path: Path) -> Path:

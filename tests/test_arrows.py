@@ -134,6 +134,7 @@ NO_TORCH_PLACES = {
     "data.index",
     "data.catalogue",
     "engine.forecast",
+    "engine.mlflow_mirror",
 }
 WITH_TORCH_ON_THE_GROUND = {"batch", "captioner"}
 MOST_FILES = 16

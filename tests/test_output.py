@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from sca_bench.engine.launch.progress import RunProgress
-from sca_bench.output import UNREAD, text_console, text_table
+from sca_bench.output import UNREAD, hide_secrets, text_console, text_table, without_secrets
 
 ROOT = Path(__file__).parents[1]
 NAMES = ["SCA [ours]", "SCA [bold]", "[/]", "[link=x]here[/link]", "a :smile: b", "[red]", "\\[x]"]
@@ -182,3 +182,43 @@ def test_rich_reads_no_text_as_markup_anywhere():
                 switches = {k.arg: ast.unparse(k.value) for k in node.keywords}
                 assert file == home or ast.unparse(node.func) == "TextColumn", file
                 assert switches.get("markup") == "False", file
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("http://user:word@host:5000/x", "http://***@host:5000/x"),
+        ("https://token@host", "https://***@host"),
+        ("https://:word@host", "https://***@host"),
+        ("postgresql://user:word@host/db", "postgresql://***@host/db"),
+        ("mysql+pymysql://user:w%40rd@host:3/db?ssl=1", "mysql+pymysql://***@host:3/db?***"),
+        ("http://host/x?token=word", "http://host/x?***"),
+        ("http://host/#word", "http://host/#***"),
+        ("http://user:wo/rd@host/x", "http://***@host/x"),
+        ("http://user:wo?r#d@host/x", "http://***@host/x"),
+        ("http://user:wo@rd@host/x", "http://***@host/x"),
+        ("user:word@host:5000", "***@host:5000"),
+        ("http:/user:word@host", "***@host"),
+        ("sqlite:////home/me@work/runs/mlflow.db", "sqlite:////home/me@work/runs/mlflow.db"),
+        ("sqlite+pysqlite:////a/x.db?key=word", "sqlite+pysqlite:////a/x.db?***"),
+        ("journal:/home/me@work/x.log", "journal:/home/me@work/x.log"),
+        ("databricks://profile", "databricks://profile"),
+        ("runs/me@work", "runs/me@work"),
+        ("", ""),
+    ],
+)
+def test_an_address_is_shown_without_what_lets_somebody_in(uri, shown):
+    assert without_secrets(uri) == shown
+    assert without_secrets(shown) == shown
+    text = hide_secrets(f"at '{uri}': w@rd and w%40rd, (Basic dXNlcjp3b3Jk)", uri)
+    assert "rd@" not in text.replace("w@rd and", "")
+    assert "user:" not in text
+
+
+def test_secrets_are_found_in_every_spelling():
+    uri = "mysql://someone:w%40rd%2Fkey@host/db"
+    for said in ("w@rd/key", "w%40rd%2Fkey", "w%40rd/key", "c29tZW9uZTp3QHJkL2tleQ=="):
+        assert said not in hide_secrets(f"denied: {said}; {uri}", uri)
+    assert hide_secrets("is up at noon", "http://u:p@h") == "is up at noon"
+    assert hide_secrets("word up", secrets=["word"]) == "*** up"
+    assert hide_secrets("a https://u:p@h/x?a=1&key=2, b") == "a https://***@h/x?a=1&key=***, b"

@@ -112,12 +112,12 @@ def _mirror(store: Store, folders: list[Path], uri: str | None) -> None:
     if not wanted and not (store.root / "mlflow.db").exists():
         return  # the runs were not mirrored either
     from sca_bench.engine.mlflow_mirror.addresses import default_uri
-    from sca_bench.engine.mlflow_mirror.mirror import ASKED_REQUEST_S, Mirror
+    from sca_bench.engine.mlflow_mirror.mirror import Mirror
 
     manifests = {manifest.report_name: manifest for manifest in store.manifests(faults=[])}
     address = wanted or default_uri(store)
     again = "the same command tries again"
-    with Mirror(store, address, say, again, request_s=ASKED_REQUEST_S) as mirror:
+    with Mirror(store, address, say, again) as mirror:
         for folder in folders:
             mirror.summarise(manifests[folder.name], folder)
         mirror.finish(grace_s=_GRACE_S)

@@ -88,13 +88,13 @@ class _Command:
         import shlex
 
         from sca_bench.engine.launch.guard import exclusive
-        from sca_bench.engine.sweep.optuna_study import default_storage
+        from sca_bench.engine.sweep.optuna_study import default_storage, storage_at_work
         from sca_bench.engine.sweep.sweeper import Sweeper
 
         started = time.monotonic()
         url = self.sweep.spec.storage or default_storage(self.store.root)
         try:
-            with exclusive(self.store.root):
+            with exclusive(self.store.root), storage_at_work(self.sweep, url):
                 sweeper = Sweeper(self.sweep, self.store, url, self._run_plan, self._say)
                 self._say(
                     f"{self.sweep.spec.sweep} (profile {self.sweep.profile}): "

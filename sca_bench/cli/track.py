@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,7 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Mirror every suite of the runs folder; return 1 where one could not be mirrored."""
     import shlex
 
+    from sca_bench.engine.launch.guard import exclusive
     from sca_bench.engine.mlflow_mirror.addresses import default_uri
     from sca_bench.engine.mlflow_mirror.mirror import sync
     from sca_bench.study.runs.store import Store
@@ -51,11 +53,13 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     wanted = len(store.manifests(faults=faults)) + len(faults)
     if not wanted:
         raise InputError(store.root, "", "no suite was run here", "run one first")
+    with contextlib.suppress(InputError, OSError), exclusive(store.root):
+        store.settle_interrupted()  # what was killed; where something runs, it does this itself
     uri = options.tracking_uri or default_uri(store)
-    count = sync(store, uri, say)
+    count = sync(store, uri, say, "the same command tries again")
     say(f"{count} of {num_text(wanted, 'suite')} mirrored")
-    if count and uri.startswith("sqlite"):  # any other may hold credentials
-        say(f"see them: mlflow ui --backend-store-uri {shlex.quote(uri)}")
+    if count and uri.startswith("sqlite"):
+        say(f"see them: mlflow ui --backend-store-uri {shlex.quote(without_secrets(uri))}")
     return 0 if count == wanted else 1
 
 

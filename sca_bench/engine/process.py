@@ -26,12 +26,18 @@ from sca_bench.output import VisibleStream
 
 def redirect(log_path: str) -> None:
     """Append all output of this process to a file, as UTF-8 whatever the locale says."""
-    make_folder(Path(log_path).parent)
+    try:
+        make_folder(Path(log_path).parent)
+        log = open_to_write(Path(log_path), "a")
+    except OSError as error:
+        reason = error.strerror or error
+        print(f"{log_path}: cannot be written ({reason}), so this process has no log", flush=True)
+        log = open(os.devnull, "r+b")  # noqa: SIM115 (closed below)
     for stream in filter(None, (sys.stdout, sys.stderr)):
         stream.flush()
-    with open_to_write(Path(log_path), "a") as handle:
-        os.dup2(handle.fileno(), 1)
-        os.dup2(handle.fileno(), 2)
+    with log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
     sys.stdout, sys.stderr = (
         VisibleStream(
             open(number, "wb", closefd=False),  # noqa: SIM115

@@ -93,6 +93,7 @@ def score_runs(
     Raises:
         InputError: A predictions file is damaged, or a subset names regions that a run has not
             captioned; what was scored before is kept.
+        OSError: Scores of a run cannot be written; those of the others are.
     """
     subsets = subsets or {}
     waiting: list[RunRecord] = []
@@ -106,33 +107,54 @@ def score_runs(
     say(f"  scoring {len(waiting)} runs: {', '.join((*metrics, *subsets))}")
     opened: dict[str, RegionSet] = {}
     shared: list[str] | None = None
+    fault: OSError | None = None
     with Scorer() as scorer:
         for record in waiting:
-            before = record.notes
-            folder = store.run_dir(record.cell_id, record.seed)
-            rows = read_rows(folder / PREDICTIONS)
             images = _images_of(record, opened)
-            if not is_scored(record, metrics, again=again):
-                with at(folder):
-                    result = scorer.score(rows, metrics, images)
-                record = _score_whole(scorer, store, record, rows, result, metrics)
-            for name, which in subsets.items():
-                if not is_scored(record, metrics, {name: which}, again=again):
-                    part = subset_rows(rows, which)
-                    with at(f"{folder}: {name}"):
-                        result = scorer.score(part, metrics, images)
-                    _write_part(folder, name, part, result)
-                    digest = subset_digest(which)
-                    if record.subsets.get(name) != digest:
-                        record = _without_part(record, name)
-                    update = _of_part(record, name, result)
-                    update["subsets"] = record.subsets | {name: digest}
-                    record = _save(store, record, update)
-            new = [note for note in record.notes if note not in before]
+            try:
+                scored = _score_run(scorer, store, record, metrics, subsets, images, again=again)
+            except OSError as error:  # a full disk, for instance; others may still find room
+                fault = fault or error
+                continue
+            new = [note for note in scored.notes if note not in record.notes]
             shared = new if shared is None else [note for note in shared if note in new]
     for note in shared or ():  # of the data, not of what one run said
         say(f"  note: {note}")
+    if fault is not None:
+        raise fault
     return len(waiting)
+
+
+def _score_run(
+    scorer: Scorer,
+    store: Store,
+    record: RunRecord,
+    metrics: Sequence[str],
+    subsets: Mapping[str, str],
+    images: ImageSource,
+    *,
+    again: bool,
+) -> RunRecord:
+    """Score what a run lacks, as a whole and by subsets; return its record with the scores."""
+    folder = store.run_dir(record.cell_id, record.seed)
+    rows = read_rows(folder / PREDICTIONS)
+    if not is_scored(record, metrics, again=again):
+        with at(folder):
+            result = scorer.score(rows, metrics, images)
+        record = _score_whole(scorer, store, record, rows, result, metrics)
+    for name, which in subsets.items():
+        if not is_scored(record, metrics, {name: which}, again=again):
+            part = subset_rows(rows, which)
+            with at(f"{folder}: {name}"):
+                result = scorer.score(part, metrics, images)
+            _write_part(folder, name, part, result)
+            digest = subset_digest(which)
+            if record.subsets.get(name) != digest:
+                record = _without_part(record, name)
+            update = _of_part(record, name, result)
+            update["subsets"] = record.subsets | {name: digest}
+            record = _save(store, record, update)
+    return record
 
 
 def _write_part(folder: Path, name: str, rows: list[CaptionRow], result: ScoreResult) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from sca_bench.data.region_set import RegionSet
-from sca_bench.files import atomic_file, file_name, inside, make_folder, write_atomic
+from sca_bench.files import atomic_file, file_name, inside, write_atomic
 from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.study.keys.fingerprint import digest_json
 
@@ -40,17 +40,33 @@ def _shown(captioned: RegionSet) -> Iterator[str]:
     return (captioned.image_id(i * num_images // count) for i in range(count))
 
 
-def write_thumbnails(captioned: RegionSet, folder: Path) -> None:
-    """Write images of a split, spread evenly, as PNG; their original sizes go to `sizes.json`."""
+def write_thumbnails(captioned: RegionSet, folder: Path) -> str:
+    """Write images of a split, spread evenly, as PNG; their original sizes go to `sizes.json`.
+
+    Returns:
+        Nothing, or why they cannot be written: reports then show none, until another run of the
+        split writes them.
+    """
     inside(folder.parent.parent, folder)
     if (folder / "sizes.json").exists():
-        return
-    make_folder(folder)
+        return ""
     sizes: dict[str, list[int]] = {}
     for image_id in _shown(captioned):
         image = Image.fromarray(captioned.load_image(image_id))
         sizes[image_id] = [image.width, image.height]
         image.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX))
-        with atomic_file(folder / f"{file_name(image_id)}.png") as handle:
-            image.save(handle, format="PNG", optimize=True)
-    write_atomic(folder / "sizes.json", json.dumps(sizes))
+        try:
+            with atomic_file(folder / f"{file_name(image_id)}.png") as handle:
+                image.save(handle, format="PNG", optimize=True)
+        except OSError as error:
+            return _lacking(folder, error)
+    try:
+        write_atomic(folder / "sizes.json", json.dumps(sizes))
+    except OSError as error:
+        return _lacking(folder, error)
+    return ""
+
+
+def _lacking(folder: Path, error: OSError) -> str:
+    reason = error.strerror or str(error)
+    return f"{folder} cannot be written ({reason}): reports show no pictures of this split"

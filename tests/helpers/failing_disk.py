@@ -9,6 +9,8 @@ import errno
 import json
 import multiprocessing
 import os
+import resource
+from contextlib import suppress
 from pathlib import Path
 
 from sca_bench import files
@@ -29,7 +31,16 @@ class Disk:
         self._last, self._error = 0, ""
 
     def start(self, last: int = 0, error: str = "") -> None:
-        """Count from here on; the operation number `last`, the first being 1, fails."""
+        """Count from here on; the operation number `last`, the first being 1, fails.
+
+        Args:
+            last: Its number; none fails where 0.
+            error: Name of the error; with a `+` behind it, all later operations fail, too. `FSIZE`
+                lets this process and its children write no file beyond so many KiB, whoever writes.
+        """
+        if error == "FSIZE":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (last * 1024, last * 1024))
+            last = 0
         self._count.value, self._last, self._error = 0, last, error
         self.trace.write_text("")
         files.before_operation = self._before
@@ -43,8 +54,9 @@ class Disk:
         with self._count.get_lock():
             self._count.value += 1
             number = self._count.value
-            with self.trace.open("a") as handle:
+            with suppress(OSError), self.trace.open("a") as handle:
                 handle.write(json.dumps([what, str(path)]) + "\n")
-        if number == self._last:
-            code = getattr(errno, self._error)
+        lasts = self._error.endswith("+") and number > self._last > 0
+        if number == self._last or lasts:
+            code = getattr(errno, self._error.removesuffix("+"))
             raise OSError(code, os.strerror(code), str(path))

@@ -77,11 +77,13 @@ class Cache:
 
         Nobody deletes it to make room as long as this one lives.
         """
-        make_folder(self.root)
-        folder = self._folder(key)
-        lock = take_lock(self.root / f".{key}{_IN_USE}", shared=True)
+        folder, lock = self._folder(key), None
+        with contextlib.suppress(OSError):  # a folder that can only be read, or a full disk
+            make_folder(self.root)
+            lock = take_lock(self.root / f".{key}{_IN_USE}", shared=True)
         store = ShardStore(folder)
-        weakref.finalize(store, os.close, lock)
+        if lock is not None:
+            weakref.finalize(store, os.close, lock)
         return store
 
     def _folder(self, key: str) -> Path:
@@ -99,19 +101,14 @@ class Cache:
     def used(self, key: str, about: dict[str, Any] | None = None) -> None:
         """Note that a store is in use now; say what it is, for people, the first time.
 
-        Raises:
-            InputError: The cache folder cannot be written.
+        In a folder that cannot be written nothing is noted; whoever fills it says so.
         """
         folder = self._folder(key)
-        try:
+        with contextlib.suppress(OSError):
             make_folder(folder)
             touch(folder / USED)
             if about is not None and not (folder / ABOUT).exists():
                 write_atomic(folder / ABOUT, json.dumps(about, indent=1) + "\n")
-        except OSError as error:
-            problem = f"cannot be written ({error.strerror})"
-            fix = "name another folder in runtime.cache_dir, or set features.cache: off"
-            raise InputError(self.root, "runtime.cache_dir", problem, fix) from error
 
     def holds(self, key: str, split: str) -> bool:
         """Say whether a store held all of a split when that was last looked at."""
@@ -120,7 +117,7 @@ class Cache:
     def note(self, key: str, split: str, *, whole: bool) -> None:
         """Note whether a store holds all of a split, for `holds`."""
         mark = self.root / key / f".has-{split}"
-        with contextlib.suppress(FileNotFoundError):  # nothing was kept, or all was cleared since
+        with contextlib.suppress(OSError):  # nothing was kept, or can be; or all was cleared since
             if whole:
                 touch(mark)
             else:
@@ -145,7 +142,10 @@ class Cache:
     def _lack(self, num_bytes: int) -> str:
         if self.limit_bytes is not None and num_bytes + bytes_of(self.root) > self.limit_bytes:
             return f"runtime.cache_limit_gib of {self.limit_bytes / _GIB:.3g} is reached"
-        free = shutil.disk_usage(self.root).free
+        try:
+            free = shutil.disk_usage(self.root).free
+        except OSError as error:
+            return f"{self.root} cannot be used ({error.strerror})"
         if num_bytes + _RESERVE_BYTES > free:
             return f"the disk of {self.root} has {free / 2**20:.0f} MiB left"
         return ""
@@ -198,7 +198,8 @@ def delete_store(folder: Path) -> bool:
     gone = not folder.exists()
     if gone:
         for left in folder.parent.glob(f".{folder.name}.*"):
-            delete(left)
+            with contextlib.suppress(OSError):
+                delete(left)
     return gone
 
 
@@ -216,11 +217,12 @@ def locked(root: Path, names: Iterable[str]) -> Iterator[None]:
 
     Only so that nothing is computed twice: several writers of one store harm nobody.
     """
-    make_folder(root)
     with contextlib.ExitStack() as stack:
-        for name in sorted(names):  # in one order, or two processes could wait for each other
-            lock = root / f".{path_name(name, root)}.lock"
-            stack.callback(os.close, take_lock(lock))
+        paths = [root / f".{path_name(name, root)}.lock" for name in sorted(names)]
+        with contextlib.suppress(OSError):  # nothing can be kept there, so nobody has to wait
+            make_folder(root)
+            for path in paths:  # in one order, or two processes could wait for each other
+                stack.callback(os.close, take_lock(path))
         yield
 
 

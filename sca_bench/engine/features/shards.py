@@ -280,7 +280,7 @@ class ShardStore:
             index = path.with_suffix(".json")
             unfinished = path.name.endswith(".tmp") or not index.exists()
             if unfinished and is_abandoned(path):
-                with contextlib.suppress(IsADirectoryError):
+                with contextlib.suppress(OSError):
                     delete(path)
 
     def _delete(self, index: Path, reason: str) -> None:

@@ -19,7 +19,6 @@ from sca_bench.engine.mlflow_mirror.mirror import SuiteMirror
 from sca_bench.engine.worker.pool import RUN, Attempt, Pool
 from sca_bench.engine.worker.pruning import Pruner, answer_request
 from sca_bench.errors import InputError
-from sca_bench.files import make_folder
 from sca_bench.lifetime import stops
 from sca_bench.lifetime.stops import Interrupted
 from sca_bench.study.plan.plan import Group, Job, Plan, Training
@@ -61,6 +60,7 @@ class Launcher:
     logs: dict[str, Path] = field(default_factory=dict)
     counters: Counter[str] = field(default_factory=Counter)
     _blocked: dict[str, str] = field(default_factory=dict)
+    _unsaved: list[RunRecord] = field(default_factory=list)
 
     def run(self) -> dict[str, str]:
         """Run every job that is left; return job name -> reason for those that failed.
@@ -113,8 +113,6 @@ class Launcher:
         self._close_running(status, " ".join(reason.split()))
 
     def _job(self, group: Group, threads: int) -> GroupJob:
-        for job in group.jobs:
-            make_folder(self.store.run_dir(job.cell.cell_id, job.seed))
         return group_job(
             group,
             runs_dir=self.store.root,
@@ -140,7 +138,7 @@ class Launcher:
                 job = self._job(group, self._schedule.threads)
                 took = max(self._prepared_s.get(cell.cell_id, 0.0) for cell in job.cells)
                 job = replace(job, prepared_s=took)
-                self._pool.start(_names(job.cells), job, RUN)
+                done += self._start(job)
             if self.pruner is not None:
                 for attempt in self._pool.running:
                     answer_request(attempt.outcome_path.parent, self.pruner)
@@ -157,7 +155,18 @@ class Launcher:
                 self._mirror()
                 mirrored = now
             time.sleep(_POLL_S)
+        self._save_again()
         self._mirror()
+
+    def _start(self, job: GroupJob) -> int:
+        """Start a group; return how many runs failed because it could not be started."""
+        try:
+            self._pool.start(_names(job.cells), job, RUN)
+        except OSError as error:  # a full disk, for instance; others may still find room
+            for cell in job.cells:
+                self._fail(cell, f"{error.filename or 'its process'}: {error.strerror or error}")
+            return len(job.cells)
+        return 0
 
     def _next(self, waiting: list[Group]) -> Group | None:
         """Return the first group whose trainings to start from are all finished."""
@@ -204,6 +213,8 @@ class Launcher:
             outcome.failed = {cell.key: line for cell in attempt.job.cells}
         self.counters.update(outcome.counters)
         self._progress.finish(attempt.name)
+        for message in outcome.messages:
+            self._progress.say(f"  {message}")
         for cell in attempt.job.cells:
             if cell.key in outcome.failed:
                 self.logs[f"{cell.name} seed {cell.seed}"] = attempt.log_path
@@ -241,11 +252,14 @@ class Launcher:
         return steps, max(1, cell.settings.train.steps), losses[-1] if losses else None
 
     def _close_running(self, status: Any, reason: str) -> None:
+        was_started = False
         for job in self.plan.left:
             record = self.store.record(job.cell.cell_id, job.seed)
+            was_started |= record is not None
             if record is not None and record.status == "running":
-                self.store.save(record.model_copy(update={"status": status, "error": reason}))
-        if self.mirror is not None:
+                self._save(record.model_copy(update={"status": status, "error": reason}))
+        self._save_again()
+        if self.mirror is not None and was_started:
             self.mirror.finish(stopping=True)
 
     def _mirror(self) -> None:
@@ -267,8 +281,23 @@ class Launcher:
             revision=cell.identity.revisions.variant,
             revisions=cell.identity.revisions.beside_variant,
         )
-        self.store.save(record.model_copy(update={"status": "failed", "error": reason}))
+        self._save(record.model_copy(update={"status": "failed", "error": reason}))
         return True
+
+    def _save(self, record: RunRecord) -> None:
+        """Write a record; one that cannot be written now is tried again at the end."""
+        try:
+            self.store.save(record)
+        except OSError:
+            self._unsaved.append(record)
+
+    def _save_again(self) -> None:
+        unsaved, self._unsaved = self._unsaved, []
+        for record in unsaved:
+            self._save(record)
+        for record in self._unsaved:
+            folder = self.store.run_dir(record.cell_id, record.seed)
+            self._progress.say(f"  {folder}: its status cannot be written; the next run does it")
 
 
 def _names(cells: list[CellJob]) -> str:

@@ -65,7 +65,11 @@ class Preparer:
                 name = f"inputs of {', '.join(cell.name for cell in job.cells)}"
                 if job.part[1] > 1:
                     name += f", {job.part[0] + 1} of {job.part[1]}"
-                self.pool.start(name, job, PREPARE)
+                try:
+                    self.pool.start(name, job, PREPARE)
+                except OSError as error:  # a full disk, for instance
+                    reason = f"{error.filename or 'its process'}: {error.strerror or error}"
+                    self._blocked.update((cell.cell_id, reason) for cell in job.cells)
             for attempt in self.pool.collect():
                 counters.update(self._finish(attempt))
             for attempt in self.pool.running:

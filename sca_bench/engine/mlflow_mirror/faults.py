@@ -88,12 +88,12 @@ def _reason(error: BaseException) -> str:
     names = {kind.__name__ for cause in chain for kind in type(cause).__mro__}
     if isinstance(error, MirrorFault | InputError):
         return str(error)
+    if "TooManyRedirects" in names:
+        return "the server redirects without end"
     if (code := _status(chain)) is not None:
         return f"the server answers {code}{_phrase(code)}"
     if missing := next((c for c in chain if isinstance(c, ModuleNotFoundError)), None):
         return f"the Python package {missing.name} is not installed"
-    if "TooManyRedirects" in names:
-        return "the server redirects without end"
     if "NameResolutionError" in names or "gaierror" in names:
         return "no such host is known"
     if "SSLError" in names:

@@ -22,6 +22,7 @@ import sca_bench
 from sca_bench.engine.databases import sqlite_file
 from sca_bench.engine.mlflow_mirror.addresses import shown_place
 from sca_bench.errors import InputError
+from sca_bench.lifetime.scratch import sweep
 from sca_bench.lifetime.stops import start_child
 from sca_bench.output import one_line
 from sca_bench.study.runs.record import SuiteManifest
@@ -29,10 +30,11 @@ from sca_bench.study.runs.store import Store
 
 REQUEST_S, ASKED_REQUEST_S = 5, 10
 """Seconds that a server has for an answer while runs go on, and where nothing else is done."""
-_MOST_FAILURES = 3
+_MOST_FAILURES, _AGAIN_S = 3, 4.0
+"""How often a server may fail in a row, and how long it is left alone after each."""
 _POLL_S, _LEAVE_S = 0.02, 0.5
 
-_SLOW_S, _SLOW_FILE_S = 1.5, 15.0
+_SLOW_S, _SLOW_FILE_S = 1.8, 15.0
 """Seconds without an answer after which a server is slow, and a database file."""
 _GRACE_S, _GRACE_SHARE, _MOST_GRACE_S = 2.0, 0.02, 20.0
 """What a slow one gets at the end, in seconds and as a share of the command's time so far."""
@@ -80,7 +82,7 @@ class Mirror:
         self._to_write, self._read = b"", b""
         self._known: dict[str, SuiteManifest] = {}
         self._wanted: dict[tuple[str, ...], dict[str, Any]] = {}
-        self._failures, self._reason = 0, ""
+        self._failures, self._failed_at, self._reason = 0, -_AGAIN_S, ""
         self._ending = False
         self.broken = ""
         self.stopped: set[str] = set()
@@ -164,6 +166,8 @@ class Mirror:
         finally:  # even where a signal comes meanwhile
             process.kill()
             process.wait()
+            with contextlib.suppress(OSError):
+                sweep(self._store.root)
 
     # --- the process that writes ----------------------------------------------------------------
 
@@ -176,7 +180,8 @@ class Mirror:
         if self.broken:
             return
         self._listen()
-        if self._wanted and not self._is_busy and not self.broken:
+        rests = time.monotonic() - self._failed_at < _AGAIN_S and not self._ending
+        if self._wanted and not self._is_busy and not rests and not self.broken:
             task = self._wanted.pop(next(iter(self._wanted)))
             if self._process is None:
                 self._start()
@@ -280,7 +285,7 @@ class Mirror:
             self._failures = 0
             self.done.add(name)
             return
-        self._failures, self._reason = self._failures + 1, reason
+        self._failures, self._failed_at, self._reason = self._failures + 1, time.monotonic(), reason
         if message["own"]:
             self.stopped.add(name)
             self._wanted = {key: task for key, task in self._wanted.items() if key[0] != name}

@@ -39,9 +39,22 @@ def open_client(store: Store, uri: str) -> Any:
     check_file(file)
     if file is not None:
         check_database(file)
+    if not uri.startswith("http"):
+        _try_once()
     client = MlflowClient(tracking_uri=uri)
     _forget_artifact_places()
     return client
+
+
+def _try_once() -> None:
+    """Have MLflow try once to open a database, not for two minutes; the mirror itself comes again.
+
+    MLflow has no setting for it.
+    """
+    from mlflow.store.db import utils
+
+    if hasattr(utils, "MAX_RETRY_COUNT"):
+        utils.MAX_RETRY_COUNT = 1
 
 
 def _make(file: Path) -> None:

@@ -6,15 +6,17 @@ it suggests depends on the storage alone and an interrupted sweep goes on as if 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import optuna
+from sqlalchemy.exc import SQLAlchemyError
 
 from sca_bench.engine.databases import check_database, sqlite_file, sqlite_url
 from sca_bench.errors import InputError, at, did_you_mean
@@ -63,6 +65,23 @@ def open_study(sweep: Sweep, name: str, url: str) -> optuna.Study:
         reason = hide_secrets(" ".join(str(error).split()), url)[:200]
         problem = f"{without_secrets(url)!r} cannot be opened: {type(error).__name__}: {reason}"
         fix = "give an SQLAlchemy URL such as sqlite:///FILE, or journal:FILE"
+        raise InputError(sweep.file, "storage", problem, fix) from None
+
+
+@contextlib.contextmanager
+def storage_at_work(sweep: Sweep, url: str) -> Iterator[None]:
+    """Say in one line if the sweep's storage cannot be read or written any more, inside.
+
+    Raises:
+        InputError: Its disk is full or broken, its server is gone, or somebody deleted it.
+    """
+    try:
+        yield
+    except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
+        cause = error.__cause__ or error
+        reason = hide_secrets(" ".join(str(getattr(cause, "orig", None) or cause).split()), url)
+        problem = f"{without_secrets(url)!r} was lost: {reason[:200]}"
+        fix = "no run is; see to it and run it again"
         raise InputError(sweep.file, "storage", problem, fix) from None
 
 

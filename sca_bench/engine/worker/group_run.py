@@ -20,7 +20,7 @@ from sca_bench.engine.job import CellJob, GroupJob, Outcome
 from sca_bench.engine.process import ToldToStop, looking
 from sca_bench.engine.provenance import now
 from sca_bench.engine.thumbnails import images_folder
-from sca_bench.engine.worker.cell_group import CellGroup, Member
+from sca_bench.engine.worker.cell_group import CellGroup, Member, fault_text
 from sca_bench.engine.worker.fit_once import fit_once
 from sca_bench.engine.worker.hooks import CheckpointHook, LogHook, PruneHook
 from sca_bench.engine.worker.mmengine_runner import build_runner
@@ -108,9 +108,9 @@ class GroupRun:
         record.cost = cost_of(group, member, self.timings, num_captions, took)
         record.counters = dict(group.counters)
         record.masks_file = self.masks_file
-        self.store.save(record)
-        if not member.error:
+        if not member.error:  # the weights are on the disk; nobody would come back for these
             drop_checkpoints(self.folders[cell.key])
+        self.store.save(record)
 
     def _record(self, cell: CellJob) -> RunRecord:
         lineage = self.lineages[cell.key]
@@ -303,8 +303,9 @@ class GroupRun:
                 self.device,
             ):
                 self.masks_file = path.relative_to(root).as_posix()
-        except Exception:
+        except Exception as error:
             traceback.print_exc()
+            self.outcome.messages.append(f"{path} is not written ({fault_text(error)})")
 
     def _timed(self, name: str, action: Callable[[], None]) -> None:
         started = time.perf_counter()

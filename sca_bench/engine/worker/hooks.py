@@ -119,7 +119,12 @@ class PruneHook(Hook):  # type: ignore[misc]
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint so that a killed process leaves the previous one whole."""
     with atomic_file(path) as handle:
-        torch.save(content, handle)
+        try:
+            torch.save(content, handle)
+        except RuntimeError as error:  # torch's own writer covers what the disk said
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
         seal_checkpoint(handle, run_name(path.parent))
 
 

@@ -11,6 +11,9 @@ from pathlib import Path
 from sca_bench.engine.fork_servers import worker_processes
 from sca_bench.engine.job import GroupJob, Outcome
 from sca_bench.files import make_folder
+from sca_bench.output import one_line
+
+_TAIL_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,23 @@ class Attempt:
             return Outcome.load(self.outcome_path)
         code = self.process.exitcode or 0
         how = f"exit code {code}"
+        if code > 0 and (said := last_line(self.log_path)):
+            how += f" ({said})"
         if code < 0:
             how = signal.Signals(-code).name + (" (out of memory?)" if code == -9 else "")
         reason = f"the worker process ended with {how}; see {self.log_path}"
         return Outcome(failed={cell.key: reason for cell in self.job.cells})
+
+
+def last_line(log: Path) -> str:
+    """Return what a process said last, for the line about its end; nothing if it said nothing."""
+    try:
+        with log.open("rb") as handle:
+            handle.seek(-min(_TAIL_BYTES, log.stat().st_size), os.SEEK_END)
+            lines = handle.read().decode(errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((one_line(line)[:300] for line in reversed(lines) if line.strip()), "")
 
 
 class Pool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -60,7 +61,8 @@ def prepare(job: GroupJob, outcome: Outcome, progress: Path) -> None:
     sets, datasets = open_data(job, outcome)
     if job.part[0] == 0:
         shown = sets["captioned"]
-        write_thumbnails(shown, images_folder(Path(job.runs_dir), shown, lead.identity))
+        lacking = write_thumbnails(shown, images_folder(Path(job.runs_dir), shown, lead.identity))
+        outcome.messages += [lacking] if lacking else []
     sharing: dict[Family, SharesPrefix] = {}
     for cell, member in build_members(job, outcome):
         if isinstance(member.captioner, SharesPrefix):
@@ -190,10 +192,12 @@ def _fill_split(
     keys = lead.identity.store_keys(split, families)
     for family, key in keys.items():
         about = {"family": family, "split": name if family != "images" else "any"}
-        cache.used(key, {**about, "sam": _sam(settings), "dtype": _dtype(settings, family)})
+        about |= {"sam": _sam(settings), "dtype": _dtype(settings, family)}
+        cache.used(key, about)
 
     def tell(done: int, total: int) -> None:
-        write_atomic(progress, f"frozen features, {name}: {done} of {total} images")
+        with contextlib.suppress(OSError):  # only a word for whoever waits
+            write_atomic(progress, f"frozen features, {name}: {done} of {total} images")
 
     turns = [f"{key}.{name}.{job.part[0]}" for key in keys.values()]
     with locked(cache.root, turns):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sca_bench.output import hide_secrets
 from sca_bench.report.names import metric_label, short_region_set
 from sca_bench.report.read.lineage import stage_facts
 from sca_bench.report.read.processors import in_words, processor_kinds
@@ -92,15 +94,20 @@ def provenance(data: SuiteData, published: str = "") -> Provenance:
     for cell in data.cells:
         for run in cell.runs:
             facts = {} if run.record is None else _facts(run.record) | _age(run)
-            own = tuple((key, value) for key, value in facts.items() if key not in shared)
+            own = _shown({key: value for key, value in facts.items() if key not in shared})
             entry = cell.entry
             status = run.hole or "done"
             runs.append(RunFacts(entry.name, entry.cell_id, run.seed, status, own))
     return Provenance(
-        tuple((key, value) for key, value in suite.items() if value),
-        tuple(shared.items()),
+        _shown({key: value for key, value in suite.items() if value}),
+        _shown(shared),
         tuple(runs),
     )
+
+
+def _shown(facts: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return facts without what lets somebody in: commands of older versions may hold it."""
+    return tuple((key, hide_secrets(value)) for key, value in facts.items())
 
 
 def signature_legend(data: SuiteData) -> list[SignatureLine]:

@@ -218,10 +218,15 @@ def test_a_folder_for_several_runs_folders(group_job, run_group, tmp_path):
     assert not (tmp_path / "b" / "features").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+def test_a_folder_that_cannot_be_written_is_done_without(group_job, run_group, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"runtime.cache_dir: cannot be written .*cache: off"):
-        Cache(tmp_path / "file").used("abc")
+    changes = {"runtime.cache_dir": str(tmp_path / "file" / "cache")}
+    uncached = run_group(group_job(changes, runs=tmp_path / "uncached"))
+    assert not uncached.failed
+    assert any("what finds no room is computed" in message for message in uncached.messages)
+    cached = group_job({}, runs=tmp_path / "cached")
+    run_group(cached)
+    assert_same(result(group_job(changes, runs=tmp_path / "uncached")), result(cached))
 
 
 def test_an_image_that_is_missing_or_cannot_be_read_is_named(cell_settings, tmp_path):

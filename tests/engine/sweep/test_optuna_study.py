@@ -292,6 +292,15 @@ def test_a_storage_that_cannot_be_opened_is_one_line_without_its_password(sweep_
     assert without_secrets("sqlite:////x/y.db") == "sqlite:////x/y.db"
 
 
+def test_a_storage_that_cannot_be_written_any_more_is_one_line(sweep_of, sweeper_of, tmp_path):
+    sweeper, _ = sweeper_of(sweep_of())
+    for path in tmp_path.rglob("sweeps.db*"):
+        path.write_bytes(b"no data base " * 1000)
+    with pytest.raises(InputError, match=r"sweeps\.db' was lost: file is not a database") as error:
+        list(sweeper.batches())
+    assert "\n" not in str(error.value)
+
+
 def test_settings_that_cannot_be_built_fail_their_trial_and_nothing_else(sweep_of, sweeper_of):
     """Found only when a group is prepared; the other trials of the batch run all the same."""
 
