@@ -17,6 +17,7 @@ from helpers import worker_server
 
 SLOW = {
     "run_group": "runs a group of cells, which most train",
+    "killed_runs": "kills runs, repeats them and compares",
     "workers": "starts workers, as most whole commands do",
     "java": "starts a Java program",
     "servers_of_a_run": "starts workers",

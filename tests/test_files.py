@@ -194,6 +194,7 @@ OTHERWISE = {
     "sca_bench/models/original/layout.py": "safetensors, into a folder of write_once",
     "sca_bench/models/text_decoder/loading.py": "transformers, into a folder of write_once",
     "sca_bench/report/write.py": "figures that nobody keeps, in TMPDIR",
+    "sca_bench/study/runs/store.py": "looks at a lock, and makes none",
     "baselines/predictions/__init__.py": "made-up input of the contract, in a temporary folder",
     "baselines/sam_captioner/recipe.py": "a command that makes shipped weights",
 }

@@ -11,6 +11,7 @@ import pytest
 from sca_bench.cli import main
 from sca_bench.cli import plan as plan_command
 from sca_bench.engine.forecast.costs import PlanCosts
+from sca_bench.lifetime import stops
 from sca_bench.output import UNREAD
 
 ROOT = Path(__file__).parents[1]
@@ -56,8 +57,8 @@ def test_a_machine_without_the_data_is_told_what_is_missing(capsys, monkeypatch)
 
 
 def test_a_plan_that_nobody_reads_ends_while_it_is_measured(monkeypatch):
-    unread = subprocess.CompletedProcess([], UNREAD, stderr="")
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: unread)
+    unread = subprocess.CompletedProcess([], UNREAD, stderr=b"")
+    monkeypatch.setattr(stops, "run_child", lambda *_, **__: unread)
     with pytest.raises(SystemExit) as caught:
         main(["plan", str(DEPTH)])
     assert caught.value.code == UNREAD

@@ -13,6 +13,7 @@ that only prints).
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -41,6 +42,9 @@ from sca_bench.output import end_with_reader, guard_streams, say
 
 _ONLY_PRINT = ("list", "describe", "explain", "plan", "check", "score")
 """Commands that have nothing to do when nobody reads them; the others go on with their work."""
+
+_STARVED = re.compile("failed to map segment|annot allocate memory|can't start new thread")
+"""What faults say that come of limits."""
 
 _LIGHT = ("list", "describe", "explain", "init")
 """Commands that keep nothing in a temporary folder."""
@@ -131,5 +135,12 @@ def _main(arguments: Sequence[str] | None) -> int:
     except OSError as error:  # a folder that cannot be written, a full disk
         stops.check()
         say(f"{error.filename or command}: {error.strerror or error}", error=True)
+        return 2
+    except (MemoryError, ImportError, RuntimeError) as error:
+        stops.check()
+        if not isinstance(error, MemoryError) and not _STARVED.search(str(error)):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else "no memory"
+        say(f"{command}: {reason}; give it more memory or processes (ulimit -v, -u)", error=True)
         return 2
     return code

@@ -141,7 +141,7 @@ def costs_of(
         command = [
             sys.executable,
             "-m",
-            "sca_bench.engine.measure.main",
+            "sca_bench.engine.measure",
             str(source),
             str(out),
         ]

@@ -15,7 +15,7 @@ from safetensors.numpy import save
 
 from sca_bench.data.load import load_split
 from sca_bench.data.region_set import RegionSet
-from sca_bench.errors import InputError, at
+from sca_bench.errors import InputError, at, fault_line
 from sca_bench.files import delete, write_atomic
 from sca_bench.metrics.coco_caption.ptb_tokenizer import canonical
 from sca_bench.metrics.protocol import ImageSource
@@ -78,8 +78,9 @@ def score_runs(
     subsets: Mapping[str, str] | None = None,
     *,
     again: bool = False,
+    failed: dict[str, str] | None = None,
 ) -> int:
-    """Score every finished run that lacks one of the metrics; return how many were scored.
+    """Score every finished run that lacks one of the metrics; return how many there were.
 
     Args:
         store: Where the runs lie.
@@ -89,39 +90,40 @@ def score_runs(
         subsets: Name -> regions scored by themselves as well, see `metrics.subsets.subset_rows`;
             their scores are called `name/metric`.
         again: Try anew what could not be computed before.
+        failed: Gets job name -> reason of runs whose scores cannot be written; the others go on.
 
     Raises:
+        OSError: Scores cannot be written, and there is no `failed`.
         InputError: A predictions file is damaged, or a subset names regions that a run has not
             captioned; what was scored before is kept.
-        OSError: Scores of a run cannot be written; those of the others are.
     """
     subsets = subsets or {}
-    waiting: list[RunRecord] = []
+    waiting: list[tuple[str, RunRecord]] = []
     for job in jobs:
         record = store.record(job.cell.cell_id, job.seed)
         done = record is not None and record.status == "done"
         if record is not None and done and not is_scored(record, metrics, subsets, again=again):
-            waiting.append(record)
+            waiting.append((job.name, record))
     if not waiting:
         return 0
     say(f"  scoring {len(waiting)} runs: {', '.join((*metrics, *subsets))}")
     opened: dict[str, RegionSet] = {}
     shared: list[str] | None = None
-    fault: OSError | None = None
     with Scorer() as scorer:
-        for record in waiting:
-            images = _images_of(record, opened)
+        for name, record in waiting:
+            before = record.notes
             try:
-                scored = _score_run(scorer, store, record, metrics, subsets, images, again=again)
-            except OSError as error:  # a full disk, for instance; others may still find room
-                fault = fault or error
+                record = _score_run(scorer, store, record, metrics, subsets, opened, again=again)
+            except OSError as error:  # a full disk; what is scored, here or by other runs, stays
+                if failed is None:
+                    raise
+                failed[name] = f"could not be scored: {fault_line(error)}"
+                say(f"  FAILED {name}: {failed[name]}")
                 continue
-            new = [note for note in scored.notes if note not in record.notes]
+            new = [note for note in record.notes if note not in before]
             shared = new if shared is None else [note for note in shared if note in new]
     for note in shared or ():  # of the data, not of what one run said
         say(f"  note: {note}")
-    if fault is not None:
-        raise fault
     return len(waiting)
 
 
@@ -131,13 +133,14 @@ def _score_run(
     record: RunRecord,
     metrics: Sequence[str],
     subsets: Mapping[str, str],
-    images: ImageSource,
+    opened: dict[str, RegionSet],
     *,
     again: bool,
 ) -> RunRecord:
-    """Score what a run lacks, as a whole and by subsets; return its record with the scores."""
+    """Score one run by what it lacks; return its record, as it is written by then."""
     folder = store.run_dir(record.cell_id, record.seed)
     rows = read_rows(folder / PREDICTIONS)
+    images = _images_of(record, opened)
     if not is_scored(record, metrics, again=again):
         with at(folder):
             result = scorer.score(rows, metrics, images)

@@ -27,6 +27,7 @@ class Disk:
 
     def __init__(self, trace: Path) -> None:
         self.trace = trace
+        trace.touch()
         self._count = multiprocessing.get_context("fork").Value("i", 0)
         self._last, self._error = 0, ""
 

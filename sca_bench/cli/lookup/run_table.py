@@ -40,6 +40,8 @@ def print_runs(
             f"no run is in {store.root}; begin with: python -m sca_bench run mixer_layers"
         )
         return faults
+    if any(record.status == "running" for record in records) and not store.is_in_use():
+        records = [_settled(record) for record in records]
     manifests = store.manifests(faults=faults)
     names, metrics = cell_names(store), {m.report_name: m.metrics[0] for m in manifests}
     if suite is not None and suite not in metrics:
@@ -87,6 +89,11 @@ def _own_name(names: list[CellName], suite: str | None) -> CellName | None:
 def _nameless(record: RunRecord) -> str:
     """Return what says more of a run that no suite has (any more): its stage, or its variant."""
     return f" (stage {record.stage})" if record.stage else f" ({record.variant})"
+
+
+def _settled(record: RunRecord) -> RunRecord:
+    """Return the record of a run whose command was killed and could not say so."""
+    return record.model_copy(update={"status": "killed"}) if record.status == "running" else record
 
 
 def _state(record: RunRecord, store: Store) -> str:

@@ -218,11 +218,11 @@ def locked(root: Path, names: Iterable[str]) -> Iterator[None]:
     Only so that nothing is computed twice: several writers of one store harm nobody.
     """
     with contextlib.ExitStack() as stack:
-        paths = [root / f".{path_name(name, root)}.lock" for name in sorted(names)]
         with contextlib.suppress(OSError):  # nothing can be kept there, so nobody has to wait
             make_folder(root)
-            for path in paths:  # in one order, or two processes could wait for each other
-                stack.callback(os.close, take_lock(path))
+            for name in sorted(names):  # in one order, or two processes could wait for each other
+                lock = root / f".{path_name(name, root)}.lock"
+                stack.callback(os.close, take_lock(lock))
         yield
 
 

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sca_bench.errors import InputError
 from sca_bench.files import make_folder, open_to_write, take_lock
+from sca_bench.lifetime import scratch
 from sca_bench.reading import RECORD_BYTES, read_text
+from sca_bench.study.runs.store import LOCK
+
+_TRIES, _PAUSE_S = 5, 0.1
+
+
+def _taken(path: Path) -> int:
+    """Take the lock, which `list runs` holds for a moment, too, to see whether anybody does."""
+    for _ in range(_TRIES):
+        with suppress(BlockingIOError):
+            return take_lock(path, wait=False)
+        time.sleep(_PAUSE_S)
+    return take_lock(path, wait=False)
 
 
 @contextmanager
@@ -20,9 +34,9 @@ def exclusive(root: Path) -> Iterator[None]:
         InputError: Another process holds it.
     """
     make_folder(root)
-    path = root / ".lock"
+    path = root / LOCK
     try:
-        lock = take_lock(path, wait=False)
+        lock = _taken(path)
     except BlockingIOError:
         holder = read_text(path, RECORD_BYTES).strip() or "another process"
         fix = "wait for it, or give another --runs-dir"
@@ -30,6 +44,8 @@ def exclusive(root: Path) -> Iterator[None]:
     try:
         with suppress(OSError), open_to_write(path) as handle:
             handle.write(str(os.getpid()).encode())
+        with suppress(OSError):
+            scratch.sweep(root)
         yield
     finally:
         os.close(lock)

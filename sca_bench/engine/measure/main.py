@@ -1,16 +1,8 @@
-"""Measures the costs of a plan in a process of its own, so that `plan` never loads torch.
-
-`python -m sca_bench.engine.measure.main REQUEST.json OUT.json`
-"""
+"""Measures the costs of a plan in a process of its own, so that `plan` never loads torch."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import signal
-import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -114,19 +106,10 @@ def _structure(settings: CellSettings) -> str:
     return digest_json(structure)[:16]
 
 
-def _end_with_parent() -> None:
-    """End this process when standard input does: who held its other end is gone."""
-    with contextlib.suppress(OSError):
-        while os.read(0, 1024):
-            pass
-    os._exit(128 + signal.SIGTERM)
-
-
 def main(arguments: Sequence[str]) -> int:
     """Measure the plan that a file names; write the figures, or what is wrong with the input."""
     guard_streams()
     end_with_reader()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     request = Request.model_validate_json(Path(arguments[0]).read_text(encoding="utf-8"))
     out, store = Path(arguments[1]), Store(request.runs_dir)
     try:
@@ -153,7 +136,3 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     write_atomic(out, costs.model_dump_json())
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -22,8 +22,8 @@ import sca_bench
 from sca_bench.engine.databases import sqlite_file
 from sca_bench.engine.mlflow_mirror.addresses import shown_place
 from sca_bench.errors import InputError
+from sca_bench.lifetime import stops
 from sca_bench.lifetime.scratch import sweep
-from sca_bench.lifetime.stops import start_child
 from sca_bench.output import one_line
 from sca_bench.study.runs.record import SuiteManifest
 from sca_bench.study.runs.store import Store
@@ -97,6 +97,10 @@ class Mirror:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        stopped = kind is not None and issubclass(kind, KeyboardInterrupt)
+        if stopped and self.has_begun and not self._verify:
+            with stops.held():  # a few seconds, for what a stopped command has come to
+                self.finish(stopping=True)
         self.close()
 
     @property
@@ -192,7 +196,7 @@ class Mirror:
 
     def _start(self) -> None:
         package = str(Path(sca_bench.__file__).parents[1])
-        self._process = start_child(
+        self._process = stops.start_child(
             [sys.executable, "-P", "-c", _START],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

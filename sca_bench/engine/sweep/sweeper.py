@@ -18,6 +18,7 @@ from sca_bench.digests import DIGESTS
 from sca_bench.engine.job import run_key
 from sca_bench.engine.score_runs import score_runs
 from sca_bench.engine.sweep.optuna_study import make_sampler, open_study, storage_at_work, suggest
+from sca_bench.engine.worker.pool import WAS_KILLED
 from sca_bench.errors import InputError
 from sca_bench.study.keys.fingerprint import Fingerprints
 from sca_bench.study.plan.plan import Plan, make_plan
@@ -58,6 +59,7 @@ class Sweeper:
     launched: int = 0
     _trial_of_run: dict[str, int] = field(default_factory=dict)
     _refused: dict[int, InputError] = field(default_factory=dict)
+    _killed: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._prints = Fingerprints(self.store.root / DIGESTS)
@@ -279,7 +281,12 @@ class Sweeper:
         elif (giver := self._pruned_giver(trial, record)) is not None:
             self._end(trial, TrialState.PRUNED, f"trained by #{giver.number}, which was pruned")
         elif record is None or record.status != "done":
-            self._end(trial, TrialState.FAIL, record.error if record else "never started")
+            reason = record.error if record else "never started"
+            if reason.startswith(WAS_KILLED) and trial.number not in self._killed:
+                self._killed.add(trial.number)  # that says nothing of its settings
+                self.say(f"  #{trial.number}: {reason}; it is tried once more")
+            else:
+                self._end(trial, TrialState.FAIL, reason)
         else:
             values = [self._value(record, o.metric) for o in self.sweep.spec.objectives]
             if all(value is not None and math.isfinite(value) for value in values):

@@ -23,12 +23,13 @@ def main(job_path: str, outcome_path: str, log_path: str, function: str) -> None
         log_path: Text log of this process.
         function: `module:function` of the task, called with job, outcome and the outcome's path.
     """
-    die_with_parent()
-    redirect(log_path)
     os.environ["MPLBACKEND"] = "agg"  # mmengine imports pyplot, which would load a notebook's own
     outcome, path = Outcome(), Path(outcome_path)
-    job = GroupJob.load(Path(job_path))
+    job, has_log = GroupJob.load(Path(job_path)), False
     try:
+        redirect(log_path)
+        has_log = True
+        die_with_parent()
         listen()
         with at(job.where):
             torch.set_num_threads(job.threads)
@@ -42,7 +43,8 @@ def main(job_path: str, outcome_path: str, log_path: str, function: str) -> None
     except InputError as error:
         outcome.input_error = [error.where, error.key, error.problem, error.fix]
     except Exception as error:
-        traceback.print_exc()
+        if has_log:  # else the command's own output is there
+            traceback.print_exc()
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
         outcome.failed = {cell.key: reason for cell in job.cells}
     outcome.save(path)

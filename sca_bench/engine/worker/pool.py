@@ -15,6 +15,10 @@ from sca_bench.output import one_line
 
 _TAIL_BYTES = 4096
 
+_DIED = "the worker process ended with"
+WAS_KILLED = f"{_DIED} SIG"
+"""How the reason of a run begins whose process was killed from outside."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -60,7 +64,7 @@ class Attempt:
             how += f" ({said})"
         if code < 0:
             how = signal.Signals(-code).name + (" (out of memory?)" if code == -9 else "")
-        reason = f"the worker process ended with {how}; see {self.log_path}"
+        reason = f"{_DIED} {how}; see {self.log_path}"
         return Outcome(failed={cell.key: reason for cell in self.job.cells})
 
 
@@ -92,7 +96,11 @@ class Pool:
         self.running: list[Attempt] = []
 
     def start(self, name: str, job: GroupJob, task: Task) -> Attempt:
-        """Start a worker."""
+        """Start a worker.
+
+        Raises:
+            OSError: It cannot be started: no memory, no more processes or open files, a full disk.
+        """
         from sca_bench.engine.worker.main import main
 
         slot = min(set(range(self.limit)) - {attempt.slot for attempt in self.running})
@@ -105,9 +113,16 @@ class Pool:
         process = self._context.Process(
             target=main, args=(str(folder / "job.json"), str(outcome), str(log), task.function)
         )
-        process.start()
         attempt = Attempt(name, job, process, outcome, log, slot)
-        self.running.append(attempt)
+        self.running.append(attempt)  # before it runs: a signal may come between
+        try:
+            process.start()
+        except BaseException as error:
+            if process.pid is None:
+                self.running.remove(attempt)
+            if isinstance(error, EOFError):  # the server forks no more, or never got so far
+                raise ChildProcessError(None, "the server of worker processes ended") from error
+            raise
         return attempt
 
     @property

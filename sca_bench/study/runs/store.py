@@ -21,6 +21,7 @@ folder itself may be links), and a record or manifest that does not fit its plac
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -54,6 +55,8 @@ from sca_bench.study.runs.soundness import (
     set_aside,
 )
 
+LOCK = ".lock"
+"""Held by the command that works in a runs folder."""
 TRAINED = "trainable.safetensors"
 PREDICTIONS = "predictions.jsonl"
 STATISTICS = "region_statistics.safetensors"
@@ -286,6 +289,22 @@ class Store:
             reason = "interrupted"
             self.save(record.model_copy(update={"status": "killed", "error": reason}))
         return len(left)
+
+    def is_in_use(self) -> bool:
+        """Say whether a command works in this folder, as far as locks tell; nothing is written."""
+        try:
+            handle = os.open(self.root / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(handle)
+        return False
 
     def has_run(self, cell_id: str, seed: int) -> bool:
         """Say whether one run was ever started."""

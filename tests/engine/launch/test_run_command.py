@@ -95,11 +95,11 @@ def test_a_suite_runs_once_and_then_never_again(
     assert {run.info.status for run in rebuilt} == {"FINISHED"}
 
 
-LONG = {"train.steps": 4000, "runtime.checkpoint_every": 5, "train.val_every": 4000}
+LONG = {"train.steps": 4000, "runtime.checkpoint_every": 4000, "train.val_every": 4000}
 
 
-def checkpoint_written(runs):
-    return lambda: any(runs.glob("cells/*/*/checkpoint-*.pt"))
+def steps_made(runs, count):
+    return lambda: any(len(p.read_text().splitlines()) > count for p in runs.glob("cells/*/*/log*"))
 
 
 def worker_pids(runs):
@@ -116,10 +116,10 @@ def worker_pids(runs):
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds worker processes through /proc")
-def test_signals_leave_right_statuses_and_nothing_running(suite_file, process, tmp_path):
+def test_signals_leave_right_statuses_and_nothing_running(suite_file, process, command, tmp_path):
     path, runs = suite_file(axes="{mixer.num_layers: [1]}", changes=LONG), tmp_path / "runs"
     running = process("run", path, "--no-mlflow")
-    wait_for(checkpoint_written(runs), running)
+    wait_for(steps_made(runs, 3), running)
     running.send_signal(signal.SIGTERM)
     out = finish(running, 128 + signal.SIGTERM)
     assert "stopped by SIGTERM; run the same command again to go on" in out
@@ -127,6 +127,10 @@ def test_signals_leave_right_statuses_and_nothing_running(suite_file, process, t
     (record,) = Store(runs).records()
     assert (record.status, record.error) == ("killed", "SIGTERM")
     assert not worker_pids(runs)
+    (kept,) = runs.glob("cells/*/*/checkpoint-*.pt")  # of the step it was at
+    step = int(kept.stem.removeprefix("checkpoint-"))
+    assert step > 3
+    assert len(Store(runs).log(record.cell_id, 0)) == step
 
     running = process("run", path, "--no-mlflow")
     wait_for(lambda: worker_pids(runs), running)
@@ -137,13 +141,18 @@ def test_signals_leave_right_statuses_and_nothing_running(suite_file, process, t
     assert record.status == "failed"
 
     running = process("run", path, "--no-mlflow")
-    wait_for(lambda: worker_pids(runs), running)
+    wait_for(lambda: next(Store(runs).records()).status == "running", running)
     running.kill()
     running.communicate()
     end = time.monotonic() + 20
     while worker_pids(runs) and time.monotonic() < end:
         time.sleep(0.1)
     assert not worker_pids(runs), "workers outlive their parent"
+    (record,) = Store(runs).records()
+    assert record.provenance["resumed_at_step"] == step
+    assert record.status == "running"
+    assert "killed" in command("list", "runs")
+    assert "killed" in command("list", "runs", "--status", "killed")
 
 
 def test_one_bad_cell_fails_alone_and_the_exit_code_says_so(suite_file, command, tmp_path):
