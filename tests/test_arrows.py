@@ -17,10 +17,11 @@ PACKAGE = ROOT / "sca_bench"
 
 GROUND = [
     {"errors", "types", "scene_grammar", "batch", "output"},
-    {"walk", "plugins"},
+    {"walk", "plugins", "reading"},
     {"specs"},
     {"variants"},
     {"boxes", "files", "captioner", "settings", "weight_paths"},
+    {"digests"},
     {"formats"},
 ]
 """The ground floor, lowest first: what every room may import."""

@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
+from sca_bench.digests import file_sha256
 from sca_bench.embedded import lm_recipe, sam_eval, sam_recipe
 from sca_bench.errors import InputError, did_you_mean
-from sca_bench.files import file_sha256, write_atomic
+from sca_bench.files import write_atomic
 from sca_bench.scene_grammar import WORLD_VERSION
 
 MANIFEST = "manifest.json"

@@ -17,8 +17,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from sca_bench.digests import file_sha256
 from sca_bench.engine.databases import sqlite_file, sqlite_url
-from sca_bench.files import file_sha256, write_atomic
+from sca_bench.files import write_atomic
 from sca_bench.study.keys.fingerprint import digest_json
 from sca_bench.study.runs.record import CellEntry, RunRecord, SuiteManifest
 from sca_bench.study.runs.store import Store

@@ -35,8 +35,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from sca_bench.digests import FileDigests
+from sca_bench.digests import FileDigests
 from sca_bench.errors import InputError
-from sca_bench.files import FileDigests
 from sca_bench.reading import open_regular
 
 REVISION = "pixels-1"
@@ -369,8 +370,8 @@ def _rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
         return _upper_bits(image)
     if not image.has_transparency_data:
         return _converted(image)
-    over_white_HW3 = np.empty((image.height, image.width, 3), np.uint8)
     whole = _with_alpha(image)
+    over_white_HW3 = np.empty((whole.height, whole.width, 3), np.uint8)
     for rows, strip in _strips(whole):
         rgba_HW4 = np.asarray(strip).astype(np.uint32)
         alpha_HW1 = rgba_HW4[..., 3:]
@@ -381,6 +382,7 @@ def _rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
 
 def _converted(image: Image.Image) -> NDArray[np.uint8]:
     """Return a picture as RGB, converted by Pillow."""
+    image.load()  # older releases of Pillow tell the size of some TIFFs only then
     if image.width * image.height <= _MUCH:
         return np.array(image.convert("RGB"))
     pixels_HW3 = np.empty((image.height, image.width, 3), np.uint8)

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from sca_bench.digests import file_sha256
 from sca_bench.errors import InputError
-from sca_bench.files import file_sha256
 from sca_bench.formats.texts import NO_TEXT_FIX, read_json_text
 from sca_bench.metrics.coco_caption.ptb_tokenizer import canonical
 from sca_bench.metrics.rows import CaptionRow, json_kind, read_box, read_id

@@ -34,15 +34,8 @@ from sca_bench.data.index.checked_file import (
     checksums,
 )
 from sca_bench.data.region_set import RegionSet
-from sca_bench.files import (
-    FileDigests,
-    atomic_folder,
-    file_sha256,
-    file_stamp,
-    folder_content,
-    has_stamp,
-    write_atomic,
-)
+from sca_bench.digests import FileDigests, file_sha256, file_stamp, folder_content, has_stamp
+from sca_bench.files import atomic_folder, write_atomic
 from sca_bench.settings.splits import Task
 from sca_bench.types import ImageRecord, Region
 from sca_bench.walk import is_hidden, walk

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sca_bench.digests import DIGESTS
 from sca_bench.engine.features.shards import ShardStore
 from sca_bench.errors import InputError
-from sca_bench.files import DIGESTS, write_atomic
+from sca_bench.files import write_atomic
 from sca_bench.settings import RuntimeSettings
 from sca_bench.walk import bytes_of
 

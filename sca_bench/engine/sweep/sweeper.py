@@ -15,11 +15,11 @@ from typing import Any
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from sca_bench.digests import DIGESTS
 from sca_bench.engine.job import run_key
 from sca_bench.engine.score_runs import score_runs
 from sca_bench.engine.sweep.optuna_study import make_sampler, open_study, suggest, without_password
 from sca_bench.errors import InputError
-from sca_bench.files import DIGESTS
 from sca_bench.study.keys.fingerprint import Fingerprints
 from sca_bench.study.plan.plan import Plan, make_plan
 from sca_bench.study.plan.repair import repaired_plan
