@@ -36,7 +36,6 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from sca_bench.digests import FileDigests
-from sca_bench.digests import FileDigests
 from sca_bench.errors import InputError
 from sca_bench.reading import open_regular
 
@@ -277,8 +276,9 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             known = ", ".join("JPEG (also MPO)" if name == "JPEG" else name for name in FORMATS)
             fix = "fetch the image again, or convert it"
             raise InputError(path, "", f"cannot be decoded: {problem} ({known})", fix) from None
-        except Image.DecompressionBombError:  # it names the size
-            raise _too_large(path, "more than that") from None
+        except Image.DecompressionBombError as fault:
+            found = re.search(r"\d+", str(fault))
+            raise _too_large(path, f"{int(found[0]):,}" if found else "more") from None
         with image:
             width, height = image.size
             if width * height > MOST_PIXELS or max(image.size) > MOST_SIDE_PX:
