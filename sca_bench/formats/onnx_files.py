@@ -267,9 +267,7 @@ def _step_in(
     return node
 
 
-def _note(
-    found: _Found, content: mmap.mmap, message: str, one: _Field, node: _Node | None
-) -> None:
+def _note(found: _Found, content: mmap.mmap, message: str, one: _Field, node: _Node | None) -> None:
     """Keep what a field says, where it is one that decides."""
     if node is not None:
         if one.number in (1, 2):
@@ -295,9 +293,7 @@ def _sparse_dims(found: _Found, content: mmap.mmap, one: _Field) -> None:
     found.dense = max(found.dense, math.prod(abs(side) for side in sides))
 
 
-def _attribute_values(
-    found: _Found, content: mmap.mmap, one: _Field
-) -> tuple[int, ...] | None:
+def _attribute_values(found: _Found, content: mmap.mmap, one: _Field) -> tuple[int, ...] | None:
     """Return the whole numbers that an attribute holds, where they are few."""
     values: list[int] = []
     for part in _fields(found, content, one.begin, one.end):

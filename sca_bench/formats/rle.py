@@ -74,7 +74,9 @@ def segmentation_rle(segmentation: str, height: int, width: int) -> Rle:
     if not polygons:
         raise ValueError("it holds no polygon")
     if len(polygons) > _MOST_POLYGONS:
-        raise ValueError(f"it holds {len(polygons):,} polygons, at most {_MOST_POLYGONS:,} are read")
+        raise ValueError(
+            f"it holds {len(polygons):,} polygons, at most {_MOST_POLYGONS:,} are read"
+        )
     for polygon in polygons:
         _check_polygon(polygon, height, width)
     if (length := sum(map(_edge_px, polygons))) > _MOST_EDGE_PX:

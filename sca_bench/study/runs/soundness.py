@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sca_bench.files import flush
+from sca_bench.reading import open_regular
 
 _SHA256, _RUN = "sca_bench.sha256", "sca_bench.run"
 _LONGEST_HEADER = 100_000_000
@@ -42,6 +43,12 @@ class Damaged(Exception):
 def run_name(run_dir: Path) -> str:
     """Return what the files of a run call it: the names of its cell's folder and of its own."""
     return f"{run_dir.parent.name}/{run_dir.name}"
+
+
+def _regular(path: Path) -> Path:
+    """Refuse what would be waited for, such as a named pipe, before it is opened."""
+    open_regular(path).close()
+    return path
 
 
 # --- trained weights --------------------------------------------------------------------------
@@ -82,7 +89,7 @@ def check_weights(path: Path, run: str = "", *, thorough: bool = True) -> bool:
         Damaged: It is torn, was changed, or belongs to another run.
         OSError: It cannot be read, for whatever other reason.
     """
-    with path.open("rb") as handle:
+    with _regular(path).open("rb") as handle:
         size = os.fstat(handle.fileno()).st_size
         entries = _header(handle, size)
         metadata = entries.pop("__metadata__", {})
@@ -168,7 +175,7 @@ def check_checkpoint(path: Path, run: str = "") -> bool:
         Damaged: It is torn, was changed, or belongs to another run.
         OSError: It cannot be read, for whatever other reason.
     """
-    with path.open("rb") as handle:
+    with _regular(path).open("rb") as handle:
         size = handle.seek(0, os.SEEK_END)
         handle.seek(max(0, size - _LONGEST_COMMENT))
         said = _COMMENT.search(handle.read())

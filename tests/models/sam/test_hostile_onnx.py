@@ -160,7 +160,9 @@ def test_a_model_that_asks_for_too_much_is_never_loaded(what, tmp_path, monkeypa
     make, said = REFUSED[what]
     path = save(make(), tmp_path)
     monkeypatch.setattr(subprocess, "Popen", None)  # no process is started
-    with pytest.raises(InputError, match=r"encoder\.path: .*encoder\.onnx is not loaded: ") as error:
+    with pytest.raises(
+        InputError, match=r"encoder\.path: .*encoder\.onnx is not loaded: "
+    ) as error:
         encoder(path)
     assert said in str(error.value)
 
