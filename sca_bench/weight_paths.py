@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from sca_bench.errors import InputError, did_you_mean
+from sca_bench.reading import RECORD_BYTES, read_json
 from sca_bench.walk import is_hidden
 
 PREFIX = "embedded:"
@@ -88,10 +88,10 @@ def shards_of(folder: Path) -> list[str]:
     found: set[str] = set()
     for index in sorted(folder.glob(f"*{_SHARDS}")):
         try:
-            names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            names = read_json(index, RECORD_BYTES)["weight_map"].values()
+        except (OSError, InputError, KeyError, TypeError, AttributeError):
             continue  # no such index; whoever needs it says so
-        for name in sorted(set(map(str, names))):
+        for name in sorted({str(name) for name in names}):
             check_inside(name, index, "weight_map")
             if any(map(is_hidden, PurePosixPath(name).parts)):
                 problem = f"{name!r} is hidden, and hidden files count for no key"

@@ -211,4 +211,10 @@ def _check_names(tensors: dict[str, Tensor], names: dict[str, str], model: ScaCa
 def _tokenizer(directory: Path) -> Any | None:
     if not any((directory / name).is_file() for name in TOKENIZER_FILES):
         return None
-    return AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
+    try:
+        return AutoTokenizer.from_pretrained(
+            str(directory), local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:  # transformers raises of many kinds on what is no tokenizer
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(directory, "tokenizer", f"cannot be read ({reason})") from error
