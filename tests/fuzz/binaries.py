@@ -30,7 +30,7 @@ from sca_bench.embedded import build as embedded
 from sca_bench.errors import InputError
 from sca_bench.formats.onnx_files import check_model, external_data
 from sca_bench.formats.pixels import mark, notes_on, read_colours, read_picture, upright_hw
-from sca_bench.formats.rle import read_mask
+from sca_bench.formats.rle import encode_mask, read_mask
 from sca_bench.models.sam.weights import read_tensors
 from sca_bench.models.text_decoder.loading import load_text_decoder
 
@@ -220,7 +220,10 @@ def masks() -> dict[str, bytes]:
         "polygon.json": [polygon],
         "polygons.json": [polygon, [1, 1, 9, 1, 9, 9]],
         "runs.json": {"size": [40, 60], "counts": [100, 50, 2250]},
-        "text.json": {"size": [40, 60], "counts": "T3b1VRg1"},
+        "text.json": {
+            "size": [40, 60],
+            "counts": encode_mask(np.tri(40, 60, dtype=bool))["counts"],
+        },
     }
     return {name: json.dumps(value).encode() for name, value in forms.items()}
 
@@ -448,7 +451,7 @@ def mutate_onnx(draw: Random, content: bytes) -> bytes:
         node.input[:] = [draw.choice(("x", "w", "s", "c", "", "nobody")) for _ in node.input]
     else:
         branch = helper.make_graph(list(graph.node), "b", [], list(graph.output))
-        for _ in range(draw.choice((1, 5, 40))):
+        for _ in range(draw.choice((1, 5, 18))):
             one = helper.make_node("If", ["x"], ["y"], then_branch=branch)
             branch = helper.make_graph([one], "b", [], list(graph.output))
         graph.node.add().CopyFrom(branch.node[0])
