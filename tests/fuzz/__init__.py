@@ -1,0 +1,1 @@
+"""Damaged inputs for every reader of files of others: `python tests/fuzz/run.py`."""
