@@ -26,6 +26,7 @@ from onnx import helper, numpy_helper
 from PIL import Image
 from safetensors.torch import save as save_safetensors
 
+from fuzz.harness import Target
 from sca_bench.embedded import build as embedded
 from sca_bench.errors import InputError
 from sca_bench.formats.onnx_files import check_model, external_data
@@ -50,12 +51,14 @@ class Kind:
         seeds: Returns sound files: their name, and their bytes.
         mutate: Returns other bytes made from sound ones.
         check: Reads a file as the package does; raises nothing but `InputError`.
+        number: Inputs that a whole run gives it.
     """
 
     name: str
     seeds: Callable[[], dict[str, bytes]]
     mutate: Callable[[Random, bytes], bytes]
     check: Callable[[Path], None]
+    number: int = 10_000
 
 
 # --- changes of any bytes ---------------------------------------------------------------------
@@ -464,13 +467,32 @@ def check_onnx(path: Path) -> None:
     check_model(path)
 
 
+def _target(kind: Kind) -> Target:
+    """Return a kind as the frame of fuzzing takes it."""
+
+    def write(folder: Path) -> None:
+        for name, content in kind.seeds().items():
+            (folder / name).write_bytes(content)
+
+    def damage(draw: Random, seeds: Path, folder: Path) -> None:
+        chosen = draw.choice(sorted(seeds.iterdir()))
+        (folder / chosen.name).write_bytes(kind.mutate(draw, chosen.read_bytes()))
+
+    def check(folder: Path) -> None:
+        (path,) = (path for path in folder.iterdir() if path.is_file())
+        kind.check(path)
+
+    return Target(kind.name, write, damage, check, number=kind.number)
+
+
 KINDS = {
     kind.name: kind
     for kind in (
         Kind("pictures", pictures, mutate_picture, check_picture),
         Kind("masks", masks, mutate_mask, check_mask),
         Kind("weights", torch_files, mutate_torch_file, check_torch_file),
-        Kind("folders", folders, mutate_folder_file, check_folder_file),
+        Kind("folders", folders, mutate_folder_file, check_folder_file, 1_000),
         Kind("onnx", onnx_files, mutate_onnx, check_onnx),
     )
 }
+TARGETS = {name: _target(kind) for name, kind in KINDS.items()}
