@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fuzz import texts
+from fuzz import binaries, texts
 from fuzz.harness import Target
 
-TARGETS: dict[str, Target] = {target.name: target for target in texts.TARGETS}
+TARGETS: dict[str, Target] = {**binaries.TARGETS, **{t.name: t for t in texts.TARGETS}}
