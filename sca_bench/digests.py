@@ -338,16 +338,18 @@ def _written_before(out: Path, card_name: str, origin: Mapping[str, Any]) -> dic
     fix = "name a new folder, or delete this one"
     try:
         card: dict[str, Any] = read_json(out / card_name, RECORD_BYTES)
-        known, files = card["origin"], dict(card["files"])
+        known, files = card["origin"], card["files"]
     except FileNotFoundError:
         raise InputError(
             out, "", f"is not empty, and not ours: no {card_name} in it", fix
         ) from None
-    except (InputError, KeyError, TypeError, ValueError) as error:
-        reason = error.problem if isinstance(error, InputError) else error
-        raise InputError(out / card_name, "", f"is damaged ({reason})", fix) from error
+    except (InputError, ValueError, KeyError, TypeError) as error:
+        why = error.problem if isinstance(error, InputError) else str(error)
+        raise InputError(out / card_name, "", f"is damaged ({why})", fix) from error
     if known != dict(origin):
         raise InputError(out, "", "was written from something else", fix)
+    if not isinstance(files, dict):
+        raise InputError(out / card_name, "files", "is no table of files", fix)
     here = folder_digests(out)
     for name, facts in files.items():
         if here.get(name) != facts:

@@ -10,7 +10,6 @@ gives it once:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,8 +20,8 @@ from sca_bench.output import hide_secrets, visible
 _ADDRESS: ContextVar[str] = ContextVar("address", default="")
 _MOST_SIGNS = 2000
 """Characters of an error's line."""
-_LONG_WORD = re.compile(r"([^\s/]{120})[^\s/]{200,}([^\s/]{20})")
-"""A value out of a file; a path's parts are no longer than 255 characters."""
+_MOST_IN_WORD = 340
+"""Characters of a word, or of a part of a path; files of most systems have names of 255."""
 
 
 class ScaBenchError(Exception):
@@ -64,8 +63,16 @@ def _bare(kind: type[InputError], arguments: tuple[Any, ...]) -> InputError:
 
 def _cut(line: str) -> str:
     """Shorten what nobody reads to its end: a file may hold values of any length."""
-    line = _LONG_WORD.sub(lambda word: f"{word[1]}...{word[2]}", line[: 10 * _MOST_SIGNS])
-    return line if len(line) <= _MOST_SIGNS else f"{line[: _MOST_SIGNS - 3]}..."
+    if len(line) <= _MOST_IN_WORD:
+        return line
+    line = " ".join("/".join(map(_cut_word, word.split("/"))) for word in line.split(" "))
+    if len(line) <= _MOST_SIGNS:
+        return line
+    return f"{line[: 3 * _MOST_SIGNS // 4]} ... {line[-_MOST_SIGNS // 4 :]}"
+
+
+def _cut_word(word: str) -> str:
+    return word if len(word) <= _MOST_IN_WORD else f"{word[:120]}...{word[-20:]}"
 
 
 @contextmanager

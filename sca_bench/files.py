@@ -400,7 +400,10 @@ def inside(root: Path, path: Path) -> Path:
         above = (root.joinpath(*steps[:count]) for count in range(1, len(steps) + 1))
         if not any(part.is_symlink() for part in above):
             return path
-        if os.path.realpath(path).startswith(os.path.realpath(root).rstrip(os.sep) + os.sep):
+        real, home = os.path.realpath(path), os.path.realpath(root).rstrip(os.sep)
+        if (
+            real.startswith(home + os.sep) and not Path(real).is_symlink()
+        ):  # else it leads to itself
             return path
     problem = f"leads out of {root} by a link, so it is neither read nor written"
     raise InputError(path, "", problem, "put what it leads to in its place, or delete it")

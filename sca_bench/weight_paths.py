@@ -91,7 +91,7 @@ def shards_of(folder: Path) -> list[str]:
             names = read_json(index, RECORD_BYTES)["weight_map"].values()
         except (OSError, InputError, KeyError, TypeError, AttributeError):
             continue  # no such index; whoever needs it says so
-        for name in sorted(set(map(str, names))):
+        for name in sorted({str(name) for name in names}):
             check_inside(name, index, "weight_map")
             if any(map(is_hidden, PurePosixPath(name).parts)):
                 problem = f"{name!r} is hidden, and hidden files count for no key"

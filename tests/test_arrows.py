@@ -24,6 +24,7 @@ GROUND = [
     {"boxes", "files", "captioner", "settings", "weight_paths"},
     {"digests"},
     {"formats"},
+    {"pretrained"},
 ]
 """The ground floor, lowest first: what every room may import."""
 
@@ -136,7 +137,7 @@ NO_TORCH_PLACES = {
     "engine.forecast",
     "engine.mlflow_mirror",
 }
-WITH_TORCH_ON_THE_GROUND = {"batch", "captioner"}
+WITH_TORCH_ON_THE_GROUND = {"batch", "captioner", "pretrained"}
 MOST_FILES = 16
 MOST_LINES = 500
 RECIPES_MAY_IMPORT = {"data.readers.scenes"}

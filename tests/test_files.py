@@ -337,8 +337,9 @@ def test_a_path_stays_inside_its_folder(tmp_path):
     (real / "out").symlink_to(other)
     (real / "within").symlink_to("cells")
     (real / "nowhere").symlink_to(other / "not there")
+    (real / "round").symlink_to("round")
     for fine in ("cells/a/b", "within/a", "new"):
         assert inside(root, root / fine) == root / fine
-    for outside in ("out", "out/a", "nowhere", "..", "../other/x", "../real-too/x"):
+    for outside in ("out", "out/a", "nowhere", "..", "../other/x", "../real-too/x", "round"):
         with pytest.raises(InputError, match="leads out of"):
             inside(root, root / outside)

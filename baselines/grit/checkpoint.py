@@ -5,20 +5,17 @@ Only this file knows the names of the original code.
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from baselines.grit.config import SIZES
 from baselines.grit.model import Grit
 from sca_bench.errors import InputError, at
+from sca_bench.pretrained.tensors import Unreadable, load_tensors
 from sca_bench.weight_paths import resolve
 
 KEY = "baseline.weights"
@@ -106,15 +103,12 @@ def read_state(path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: No such file, or it holds no plain dictionary of tensors.
     """
-    if not path.is_file():
+    if not path.exists():
         raise InputError(None, KEY, f"'{path}': no such file", "give a released checkpoint")
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0][:200]
-        problem = f"cannot be read as a checkpoint of plain tensors ({reason})"
+        content = load_tensors(path)
+    except Unreadable as error:
+        problem = f"cannot be read as a checkpoint of plain tensors ({error})"
         raise InputError(path, "", problem, "download it again, or convert it") from error
     if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
         content = content["model"]

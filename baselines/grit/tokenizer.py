@@ -10,6 +10,7 @@ from transformers import AutoTokenizer
 
 from baselines.grit.config import TINY_WORDS, TextDecoderConfig
 from sca_bench.errors import InputError, at
+from sca_bench.pretrained.folders import check_folder
 from sca_bench.weight_paths import resolve
 
 KEY = "baseline.tokenizer"
@@ -62,10 +63,13 @@ class BertTokenizer:
         if not path.is_dir():
             problem = "is no folder; a local copy of bert-base-uncased is needed"
             raise InputError(path, KEY, problem, "give a folder with its vocab.txt")
+        check_folder(path)
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0][:200]
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(
+                path, local_files_only=True, trust_remote_code=False
+            )
+        except Exception as error:  # transformers raises of many kinds on what it cannot read
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             raise InputError(path, KEY, f"cannot be read as a tokenizer ({reason})") from error
         # transformers answers a missing vocabulary with a tokenizer of 5 tokens, and says nothing.
         size = len(self._tokenizer)

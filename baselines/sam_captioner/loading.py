@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedConfig
 from transformers.utils import logging as transformers_logging
 
@@ -25,6 +24,7 @@ from baselines.sam_captioner.architectures import (
 from baselines.sam_captioner.image_captioner import ImageCaptioner
 from baselines.sam_captioner.sizes import size_config
 from sca_bench.errors import InputError
+from sca_bench.pretrained.folders import check_folder, check_size
 from sca_bench.settings import BaselineSettings
 from sca_bench.weight_paths import PACKAGE_PREFIX, PREFIX, resolve
 
@@ -34,7 +34,8 @@ TOKENIZER_KEY = "baseline.tokenizer"
 MAX_UNKNOWN_IDS = 128
 """So many ids of a padded embedding table may be unknown to the tokenizer; published: up to 38."""
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
-_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)
+_ERRORS = (Exception,)
+"""transformers raises of many kinds on what it cannot read."""
 
 
 def load_captioner(kind: str, settings: BaselineSettings, *, chunk: int) -> ImageCaptioner:
@@ -61,6 +62,8 @@ def load_captioner(kind: str, settings: BaselineSettings, *, chunk: int) -> Imag
         source, local = weights, [True, False]
     else:
         raise InputError(None, KEY, f"{weights!r} is neither a folder nor a hub id")
+    if Path(source).is_dir():
+        check_folder(Path(source))
     written = _first(lambda at: _written_config(source, weights, at), local)
     _check_kind(written, architecture, weights)
     model = _first(lambda at: _model(architecture, source, weights, at), local)
@@ -183,6 +186,11 @@ def _check_kind(written: Mapping[str, Any], architecture: type[Architecture], na
 
 def _model(architecture: type[Architecture], source: str, name: str, local: bool) -> Any:
     try:
+        if Path(source).is_dir():
+            config = architecture.model_class.config_class.from_pretrained(
+                source, local_files_only=True
+            )
+            check_size(Path(source), lambda: architecture.model_class(config))
         model, report = architecture.model_class.from_pretrained(
             source,
             local_files_only=local,
@@ -196,6 +204,8 @@ def _model(architecture: type[Architecture], source: str, name: str, local: bool
             # Reported below by name; the library would only point at a table it has printed.
             ignore_mismatched_sizes=True,
         )
+    except InputError:
+        raise
     except _ERRORS as error:
         raise InputError(None, KEY, f"{name!r} cannot be loaded ({_reason(error)})") from error
     lost = [*report["missing_keys"], *(row[0] for row in report["mismatched_keys"])]
@@ -222,6 +232,8 @@ def _processor(architecture: type[Architecture], source: str, name: str, local: 
 
 
 def _tokenizer(source: str, local: bool) -> Any:
+    if Path(source).is_dir():
+        check_folder(Path(source))
     try:
         return AutoTokenizer.from_pretrained(
             source, local_files_only=local, trust_remote_code=False

@@ -103,7 +103,7 @@ def _names(given: str, store: Store) -> list[str]:
     path = Path(given)
     if not path.exists():  # it may be gone since it was run
         return [path.stem]
-    known = {manifest.suite for manifest in store.manifests()}
+    known = {manifest.suite for manifest in store.manifests(faults=[])}
     names = report_names(path)
     return [name for name in names if name in known] or names[:1]
 
@@ -116,7 +116,7 @@ def _mirror(store: Store, folders: list[Path], uri: str | None) -> None:
     from sca_bench.engine.mlflow_mirror.addresses import default_uri
     from sca_bench.engine.mlflow_mirror.mirror import Mirror
 
-    manifests = {manifest.report_name: manifest for manifest in store.manifests()}
+    manifests = {manifest.report_name: manifest for manifest in store.manifests(faults=[])}
     address = wanted or default_uri(store)
     again = "the same command tries again"
     with Mirror(store, address, say, again) as mirror:

@@ -49,7 +49,8 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     from sca_bench.study.runs.store import Store
 
     store = Store(options.runs_dir)
-    wanted = len(store.manifests())
+    faults: list[InputError] = []
+    wanted = len(store.manifests(faults=faults)) + len(faults)
     if not wanted:
         raise InputError(store.root, "", "no suite was run here", "run one first")
     with contextlib.suppress(InputError, OSError), exclusive(store.root):

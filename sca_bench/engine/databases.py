@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import sqlite3
 from pathlib import Path
 from urllib.parse import quote
 
+from sca_bench.digests import is_plain_database
 from sca_bench.errors import InputError
+from sca_bench.files import connect
+from sca_bench.reading import shown_text
 
 
 def sqlite_url(path: Path) -> str:
@@ -48,3 +53,35 @@ def sqlite_file(url: str) -> Path | None:
 
     name = make_url(url).database
     return Path(name).resolve() if name and name != ":memory:" else None
+
+
+def check_database(file: Path) -> None:
+    """Refuse an SQLite file that is no plain database, before a library opens it.
+
+    Such a file may have come with a runs folder. Views and triggers are programs that would run
+    whenever it is read or written; neither MLflow nor Optuna makes any.
+
+    Raises:
+        InputError: It is no regular file, no database, has a view or a trigger, or its journal is
+            of a transaction over several databases.
+        sqlite3.Error: It cannot be opened now.
+    """
+    fix = "delete it, or move it elsewhere"
+    if not is_plain_database(file):
+        raise InputError(file, "", "is no plain database file", fix)
+    if not file.exists() or not file.stat().st_size:
+        return
+    with contextlib.closing(connect(file, timeout=30)) as connection:
+        connection.execute("PRAGMA trusted_schema = OFF")
+        programs = "SELECT type, name FROM sqlite_master WHERE type IN ('view', 'trigger')"
+        try:
+            found = connection.execute(programs).fetchone()
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                raise
+            raise InputError(file, "", f"is a damaged database ({error})", fix) from None
+        except sqlite3.DatabaseError as error:
+            raise InputError(file, "", f"is a damaged database ({error})", fix) from None
+    if found is not None:
+        problem = f"holds a {found[0]}, which nobody makes here"
+        raise InputError(file, shown_text(str(found[1])), problem, fix)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 
 from sca_bench.data.load import load_split
 from sca_bench.data.region_set import RegionSet
@@ -24,11 +24,17 @@ from sca_bench.metrics.rows import CaptionRow, read_rows
 from sca_bench.metrics.score import Scorer, ScoreResult
 from sca_bench.metrics.subsets import subset_digest, subset_rows
 from sca_bench.metrics.value_names import SEEN, TRAIN, ValueName
-from sca_bench.reading import ROWS_BYTES, read_json
 from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.study.plan.plan import Job
 from sca_bench.study.runs.record import RunRecord, Score
-from sca_bench.study.runs.store import PREDICTIONS, STATISTICS, TRAIN_PREDICTIONS, Store
+from sca_bench.study.runs.store import (
+    PREDICTIONS,
+    STATISTICS,
+    TRAIN_PREDICTIONS,
+    Store,
+    read_region_scores,
+    read_statistics,
+)
 from sca_bench.variants import get_variant
 
 
@@ -157,12 +163,12 @@ def _score_run(
 def _write_part(folder: Path, name: str, rows: list[CaptionRow], result: ScoreResult) -> None:
     """Add a subset's region scores and statistics to the files of the whole."""
     path = folder / "region_scores.json"
-    stored = read_json(path, ROWS_BYTES)
+    stored = read_region_scores(path)
     stored.setdefault("parts", {})[name] = _regions(rows, result)
     write_atomic(path, json.dumps(stored))
     if result.statistics:
         path = folder / STATISTICS
-        statistics = load_file(path) if path.exists() else {}
+        statistics = read_statistics(path) if path.exists() else {}
         statistics |= {f"{name}/{k}": np.ascontiguousarray(v) for k, v in result.statistics.items()}
         write_atomic(path, save(statistics))
 
@@ -180,7 +186,7 @@ def _write_whole(
         now["scores"] = older | now["scores"]
         now |= {"parts": before["parts"]} if "parts" in before else {}
         if (folder / STATISTICS).exists():
-            statistics = load_file(folder / STATISTICS)
+            statistics = read_statistics(folder / STATISTICS)
     write_atomic(folder / "region_scores.json", json.dumps(now))
     statistics |= {k: np.ascontiguousarray(v) for k, v in result.statistics.items()}
     if statistics:

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from sca_bench.data.region_set import RegionSet
-from sca_bench.files import atomic_file, file_name, write_atomic
+from sca_bench.files import atomic_file, file_name, inside, write_atomic
 from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.study.keys.fingerprint import digest_json
 
@@ -47,6 +47,7 @@ def write_thumbnails(captioned: RegionSet, folder: Path) -> str:
         Nothing, or why they cannot be written: reports then show none, until another run of the
         split writes them.
     """
+    inside(folder.parent.parent, folder)
     if (folder / "sizes.json").exists():
         return ""
     sizes: dict[str, list[int]] = {}

@@ -11,29 +11,50 @@ are what Pillow makes of them; colour profiles are not applied. Beyond that:
   upper 8 of those. 32-bit integers and floats are refused: no file says what their white is.
 * **Several frames** (GIF, TIFF, ...): the first.
 
+A picture comes from anywhere, so it is opened as little as that takes: regular files only, of the
+formats in `FORMATS` only (Pillow knows more, and starts a program for one of them), and none that
+would decode to more than `MOST_PIXELS`.
+
 `notes_on` says, without decoding, what is done to a picture, and `mark` whether it was read
 otherwise before these rules were made; `PictureDigests` tells pictures apart by content and mark.
 """
 
 from __future__ import annotations
 
+import mmap
+import re
+import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from sca_bench.digests import FileDigests
 from sca_bench.errors import InputError
+from sca_bench.reading import open_regular
 
 REVISION = "pixels-1"
 """Raised whenever a rule changes; it marks the pictures to which one applies, and no others."""
 TURNED = "turned"
 """Mark of a picture that lies on its side in its file; annotations may decide how it is read."""
 ORDINARY = "ordinary"
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+"""What is read, by Pillow's names; phones' MPO is a JPEG. None of their decoders starts a program,
+whatever the file is called."""
+MOST_PIXELS, MOST_SIDE_PX = 178_956_970, 65_535
+"""Pixels of a picture (where Pillow itself refuses), and the longest side that a JPEG can have."""
+_MOST_BYTES = 2**30
+_MOST_SCANS = 1_000
+"""Scans of a progressive JPEG; each goes over the whole picture, and a few bytes are one."""
+_MUCH = 2**24
+"""Pixels from which a picture is converted strip by strip: a copy of all of it is much memory."""
 
 UPRIGHT = "turned upright as EXIF says"
 AS_STORED = "left as stored, against EXIF: only so they have the annotated size"
@@ -55,7 +76,7 @@ _UPRIGHT_BY = {
 _STORED_BY = _UPRIGHT_BY | {6: _UPRIGHT_BY[8], 8: _UPRIGHT_BY[6]}
 _SIDEWAYS = frozenset((5, 6, 7, 8))
 _BITS, _PHOTOMETRIC = 258, 262
-_RANGE_IS_KNOWN = ("PPM", "PNG")
+_RANGE_IS_KNOWN = ("PNG",)
 """Formats whose 32-bit integers are 16-bit ones in a wider place."""
 
 
@@ -106,11 +127,11 @@ def read_picture(
         InputError: No such file, it cannot be decoded, or what its values mean is not known.
     """
     try:
-        with Image.open(path) as image:
-            notes, facts = _notes(image), _facts(image, path)
+        with _opened(path) as image:
+            notes, facts = _notes(image), _facts(image)
             upright = facts.is_upright(stated_hw, holds_hw)
             pixels_HW3 = _rgb(image, path)
-    except (InputError, MemoryError):
+    except InputError:
         raise
     except FileNotFoundError:
         raise InputError(path, "", "no such image") from None
@@ -127,8 +148,8 @@ def read_picture(
 def notes_on(path: Path, stated_hw: tuple[int, int] | None = None) -> tuple[str, ...]:
     """Return the notes of `read_picture` from a file's header; none where it cannot be read."""
     try:
-        with Image.open(path) as image:
-            notes, facts = _notes(image), _facts(image, path)
+        with _opened(path) as image:
+            notes, facts = _notes(image), _facts(image)
     except Exception:  # whoever reads the picture says what is wrong with it
         return ()
     if facts.orientation == 1:
@@ -143,8 +164,10 @@ def upright_hw(path: Path) -> tuple[int, int]:
         InputError: No such file, or its header cannot be read.
     """
     try:
-        with Image.open(path) as image:
-            return _facts(image, path).upright_hw
+        with _opened(path) as image:
+            return _facts(image).upright_hw
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(path, "", "no such image") from None
     except Exception as fault:  # a damaged picture can raise anything
@@ -165,8 +188,8 @@ def mark(path: Path) -> str:
         for all ordinary pictures and for files that are none.
     """
     try:
-        with Image.open(path) as image:
-            facts = _facts(image, path)
+        with _opened(path) as image:
+            facts = _facts(image)
             if image.mode.startswith("I") or image.mode == "F" or _is_seen_through(image):
                 return REVISION
     except Exception:  # whoever reads the picture says what is wrong with it
@@ -218,25 +241,99 @@ def read_colours(path: Path) -> NDArray[np.uint8]:
         InputError: It cannot be decoded, or does not hold 8 bits of R, G and B.
     """
     try:
-        with Image.open(path) as image:
+        with _opened(path) as image:
             if image.mode not in ("RGB", "RGBA", "P") or _has_16_bits(image):
                 problem = f"holds {image.mode} values, expected R, G and B of 8 bits"
                 raise InputError(path, "", problem, "fetch it again")
-            return np.array(image.convert("RGB"))
-    except (InputError, FileNotFoundError, MemoryError):
+            return _converted(image)
+    except (InputError, FileNotFoundError):
         raise
     except Exception as fault:  # a damaged picture can raise anything
         raise _damaged(path, fault) from None
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open a picture whose header says that it is one to decode.
+
+    Raises:
+        InputError: It is no regular file, of another format, or too large.
+        FileNotFoundError: No such file.
+        Exception: Whatever a decoder raises.
+    """
+    _keep_pillow_quiet()
+    with open_regular(path) as handle:
+        size = handle.seek(0, 2)
+        if not size:
+            raise InputError(path, "", "cannot be decoded: it is empty", "fetch the image again")
+        if size > _MOST_BYTES:
+            problem = f"holds {size:,} bytes, and a picture of at most {_MOST_BYTES:,} is read"
+            raise InputError(path, "", problem)
+        try:
+            image = Image.open(handle, formats=FORMATS)
+        except UnidentifiedImageError:
+            problem = "it is damaged, or none of the formats that are read"
+            known = ", ".join("JPEG (also MPO)" if name == "JPEG" else name for name in FORMATS)
+            fix = "fetch the image again, or convert it"
+            raise InputError(path, "", f"cannot be decoded: {problem} ({known})", fix) from None
+        except Image.DecompressionBombError as fault:
+            found = re.search(r"\d+", str(fault))
+            raise _too_large(path, f"{int(found[0]):,}" if found else "more") from None
+        with image:
+            width, height = image.size
+            if width * height > MOST_PIXELS or max(image.size) > MOST_SIDE_PX:
+                raise _too_large(path, f"{width:,} x {height:,}")
+            if image.info.get("progressive") and _scans(handle) > _MOST_SCANS:
+                problem = f"cannot be decoded: a JPEG of more than {_MOST_SCANS:,} scans"
+                raise InputError(path, "", problem, "save the image again")
+            yield image
+
+
+def _too_large(path: Path, found: str) -> InputError:
+    limit = f"at most {MOST_PIXELS:,} pixels, and {MOST_SIDE_PX:,} a side, are read"
+    return InputError(path, "", f"is a picture of {found} pixels; {limit}", "scale it down")
+
+
+def _keep_pillow_quiet() -> None:
+    """Have Pillow's warnings about a file ignored: what is wrong with one is said in one line."""
+    # Not `catch_warnings`, which is no business of one thread alone.
+    if _QUIET not in warnings.filters:
+        warnings.filterwarnings("ignore", module=_QUIET[3].pattern)
+
+
+_QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+
+
+def _scans(handle: IO[bytes]) -> int:
+    """Return how often a JPEG begins a scan; where pixels begin the handle stays."""
+    place = handle.tell()
+    try:
+        with mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            count, found = 0, content.find(b"\xff\xda")
+            while found >= 0 and count <= _MOST_SCANS:
+                count, found = count + 1, content.find(b"\xff\xda", found + 2)
+            return count
+    finally:
+        handle.seek(place)
+
+
+def _holds(image: Image.Image, chunk: bytes) -> bool:
+    """Say whether the bytes of an open file hold some; where pixels begin its handle stays."""
+    handle: IO[bytes] = image.fp  # type: ignore[attr-defined]
+    with mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(chunk) >= 0
+
+
 def _damaged(path: Path, fault: Exception) -> InputError:
     reason = str(fault) or type(fault).__name__
+    if isinstance(fault, MemoryError):
+        reason = "it needs more memory than there is"
     return InputError(path, "", f"cannot be decoded: {reason}", "fetch the image again")
 
 
-def _facts(image: Image.Image, path: Path) -> _Facts:
+def _facts(image: Image.Image) -> _Facts:
     try:
-        if image.format == "PNG" and "exif" not in image.info and b"eXIf" in path.read_bytes():
+        if image.format == "PNG" and "exif" not in image.info and _holds(image, b"eXIf"):
             image.load()  # it may stand behind the pixels
         # Not PNG's own: it decodes every picture to see whether there is one.
         stated = Image.Image.getexif(image).get(_ORIENTATION, 1)
@@ -272,11 +369,34 @@ def _rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
     if image.mode.startswith("I"):
         return _upper_bits(image)
     if not image.has_transparency_data:
+        return _converted(image)
+    whole = _with_alpha(image)
+    over_white_HW3 = np.empty((whole.height, whole.width, 3), np.uint8)
+    for rows, strip in _strips(whole):
+        rgba_HW4 = np.asarray(strip).astype(np.uint32)
+        alpha_HW1 = rgba_HW4[..., 3:]
+        over_white = (rgba_HW4[..., :3] * alpha_HW1 + 255 * (255 - alpha_HW1) + 127) // 255
+        over_white_HW3[rows] = over_white
+    return over_white_HW3
+
+
+def _converted(image: Image.Image) -> NDArray[np.uint8]:
+    """Return a picture as RGB, converted by Pillow."""
+    image.load()  # older releases of Pillow tell the size of some TIFFs only then
+    if image.width * image.height <= _MUCH:
         return np.array(image.convert("RGB"))
-    rgba_HW4 = np.asarray(_with_alpha(image)).astype(np.uint32)
-    alpha_HW1 = rgba_HW4[..., 3:]
-    over_white = (rgba_HW4[..., :3] * alpha_HW1 + 255 * (255 - alpha_HW1) + 127) // 255
-    return over_white.astype(np.uint8)
+    pixels_HW3 = np.empty((image.height, image.width, 3), np.uint8)
+    for rows, strip in _strips(image):
+        pixels_HW3[rows] = np.asarray(strip.convert("RGB"))
+    return pixels_HW3
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
+    """Yield a picture in strips of whole rows, each with the rows that it is of."""
+    height = max(1, _MUCH // 16 // image.width)
+    for top in range(0, image.height, height):
+        bottom = min(top + height, image.height)
+        yield slice(top, bottom), image.crop((0, top, image.width, bottom))
 
 
 def _upper_bits(image: Image.Image) -> NDArray[np.uint8]:

@@ -21,6 +21,12 @@ Rle = Mapping[str, object]
 """`{"size": [height, width], "counts": str}`, plain JSON values."""
 _MOST_DIGITS = 12  # 60 bits
 _FEWEST_NUMBERS = 6  # three points; four numbers would be read as a box by pycocotools
+MOST_PIXELS = 178_956_970
+"""Pixels of a mask: as many as of a picture that is read (`pixels`)."""
+_MOST_CHARACTERS = 2**24
+_MOST_POLYGONS, _MOST_EDGE_PX = 10_000, 2_000_000
+"""Polygons of one mask, each of which is merged with all before it, and the length of their edges,
+for each pixel of which pycocotools takes 100 bytes."""
 
 
 def encode_mask(mask_HW: NDArray[np.bool_]) -> Rle:
@@ -49,7 +55,11 @@ def segmentation_rle(segmentation: str, height: int, width: int) -> Rle:
     Raises:
         ValueError: It is no mask, or one of another size than its image; says why.
     """
-    given = json.loads(segmentation)
+    try:
+        given = json.loads(segmentation)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    _check_size(height, width)
     if isinstance(given, dict):
         size = given.get("size")
         if size != [height, width]:
@@ -63,9 +73,27 @@ def segmentation_rle(segmentation: str, height: int, width: int) -> Rle:
     polygons = [polygon for polygon in given if polygon != []]
     if not polygons:
         raise ValueError("it holds no polygon")
+    if len(polygons) > _MOST_POLYGONS:
+        raise ValueError(
+            f"it holds {len(polygons):,} polygons, at most {_MOST_POLYGONS:,} are read"
+        )
     for polygon in polygons:
         _check_polygon(polygon, height, width)
+    if (length := sum(map(_edge_px, polygons))) > _MOST_EDGE_PX:
+        problem = f"edges of {length:,.0f} pixels in all, at most {_MOST_EDGE_PX:,} are read"
+        raise ValueError(f"its polygons have {problem}")
     return _plain_rle(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width)))
+
+
+def _check_size(height: int, width: int) -> None:
+    if height * width > MOST_PIXELS:
+        raise ValueError(f"a mask of {height} x {width}, at most {MOST_PIXELS:,} pixels are read")
+
+
+def _edge_px(polygon: list[float]) -> float:
+    """Return how many pixels pycocotools walks along a polygon's edges."""
+    x, y = np.array(polygon[0::2], dtype=np.float64), np.array(polygon[1::2], dtype=np.float64)
+    return float(np.maximum(abs(x - np.roll(x, 1)), abs(y - np.roll(y, 1))).sum()) + x.size
 
 
 def _check_polygon(polygon: object, height: int, width: int) -> None:
@@ -110,6 +138,7 @@ def mask_runs(rle: Mapping[str, Any]) -> NDArray[np.int64]:
         ValueError: They are no such numbers, or do not fill the mask.
     """
     height, width = rle["size"]
+    _check_size(height, width)
     counts, num_pixels = rle.get("counts"), height * width
     if isinstance(counts, str):
         runs = _text_runs(counts)
@@ -137,6 +166,9 @@ def _text_runs(counts: str) -> NDArray[np.int64]:
 
     Source: cocoapi, `rleFrString`.
     """
+    if len(counts) > _MOST_CHARACTERS:
+        problem = f"{len(counts):,} characters, at most {_MOST_CHARACTERS:,} are read"
+        raise ValueError(f"run lengths of {problem}")
     digits = np.frombuffer(counts.encode("utf-8", "surrogatepass"), np.uint8).astype(np.int64) - 48
     if not digits.size or digits.min() < 0 or digits.max() > 63 or digits[-1] & 0x20:
         raise ValueError(f"no run lengths: {counts[:20]!r}")

@@ -18,25 +18,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from transformers import AutoModel, AutoTokenizer, CLIPImageProcessor, CLIPModel
+from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPImageProcessor, CLIPModel
 
 from sca_bench.digests import file_sha256
 from sca_bench.errors import InputError
-from sca_bench.reading import RECORD_BYTES, named_file, read_json
+from sca_bench.pretrained.folders import check_folder, check_size
+from sca_bench.reading import RECORD_BYTES, read_json
 from sca_bench.weight_paths import shards_of
 
 _BATCH = 64
 """Images, or texts, that a GPU embeds at a time."""
-_FAULTS = (
-    OSError,
-    ValueError,
-    KeyError,
-    ImportError,
-    RuntimeError,
-    TypeError,
-    SafetensorError,
-)
 _OFFLINE = {"local_files_only": True, "trust_remote_code": False}
 
 
@@ -200,6 +191,14 @@ def weights_digest(folder: Path) -> str:
 
 def _frozen(folder: Path, architecture: Any) -> Any:
     """Build a model with all its weights, for evaluation."""
+
+    def build(source: str, **options: Any) -> None:
+        config = AutoConfig.from_pretrained(source, **options)
+        own = getattr(architecture, "from_config", architecture)
+        check_size(folder, lambda: own(config))
+
+    check_folder(folder)
+    _loaded(folder, "config.json", build)
     model, report = _loaded(
         folder,
         "weights",
@@ -219,7 +218,9 @@ def _frozen(folder: Path, architecture: Any) -> Any:
 def _loaded(folder: Path, part: str, load: Callable[..., Any], **options: Any) -> Any:
     try:
         return load(str(folder), **_OFFLINE, **options)
-    except _FAULTS as error:
+    except InputError:
+        raise
+    except Exception as error:  # transformers raises of many kinds on what it cannot read
         why = " ".join(str(error).split())[:200]
         raise InputError(folder, part, f"cannot be loaded ({why})", "check the folder") from error
 
@@ -239,17 +240,23 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    with named_file(path, fix="name a model's folder"):
-        content = read_json(path, RECORD_BYTES)
+    content = _read(path)
     if not isinstance(content, dict):
         raise InputError(path, "", "is no JSON object", "name a model's folder")
     return content
 
 
 def _list(path: Path) -> list[dict[str, Any]]:
-    with named_file(path, fix="name a model's folder"):
-        content = read_json(path, RECORD_BYTES)
+    content = _read(path)
     return [one for one in content if isinstance(one, dict)] if isinstance(content, list) else []
+
+
+def _read(path: Path) -> Any:
+    try:
+        return read_json(path, RECORD_BYTES)
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror})"
+        raise InputError(path, "", problem, "name a model's folder") from error
 
 
 def _numpy(values: torch.Tensor) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sca_bench.errors import InputError, did_you_mean
-from sca_bench.files import delete, listed, replaced_files, write_atomic
+from sca_bench.files import delete, inside, listed, path_name, replaced_files, write_atomic
 from sca_bench.report.figures.plotted import PlottedSuite
 from sca_bench.report.figures.write_figures import is_picture, write_pictures
 from sca_bench.report.findings.claims import ClaimResult, claim_results
@@ -75,7 +75,7 @@ def write_suite(
 ) -> SuiteReport:
     """Write one suite's report, and return what the page of all suites is made of."""
     data = collect(store, manifest)
-    folder = out_dir / manifest.report_name
+    folder = inside(out_dir, out_dir / path_name(manifest.report_name, None, "suite"))
     paper = read_paper(data, out_dir)
     with replaced_files(folder) as new:
         suite = _write_files(data, paper, new, limit_mb, pages=pages)
@@ -167,7 +167,10 @@ def write_reports(
         InputError: Nothing was run yet, or a name is unknown; or a suite's report cannot be written
             (see `write_report`), after those of all other suites.
     """
-    manifests = store.manifests()
+    damaged: list[InputError] = []
+    manifests = store.manifests(faults=damaged)
+    if damaged and not manifests:
+        raise damaged[0]
     if not manifests:
         problem = "no suite has been run into this folder"
         raise InputError(store.root, "", problem, "run one first: sca-bench run SUITE")
@@ -176,6 +179,9 @@ def write_reports(
         matching = [
             m for m in manifests if name in (m.suite, m.report_name, f"{m.suite}.{m.profile}")
         ]
+        of_name = [f for f in damaged if Path(f.where).name.startswith(f"{name}.")]
+        if of_name:
+            raise of_name[0]
         if not matching:
             hint = did_you_mean(name, {m.suite for m in manifests})
             raise InputError(store.root, "suites", f"{name!r} was not run into this folder", hint)
@@ -201,6 +207,8 @@ def write_reports(
                     faults[manifest.report_name] = error
         every = [written[m.report_name] for m in manifests if m.report_name in written]
         write_overview(every, out_dir, limit_mb, {n: str(e) for n, e in faults.items()})
+    if not suites:  # all were asked for
+        faults |= {Path(fault.where).name: fault for fault in damaged}
     if faults:
         raise _all_of(faults)
     return [out_dir / manifest.report_name for manifest in chosen]

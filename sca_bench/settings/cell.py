@@ -66,6 +66,11 @@ class EncoderSettings(Settings):
         "result", NoOptions(), since="0.2"
     )
     """Settings of its own, for an encoder that brings some."""
+    onnx_limit_s: float = of_kind("cost", 120.0, since="0.2", gt=0, le=86_400)
+    """Seconds that an ONNX file may take to be loaded, and for one image; it runs in a process of
+    its own, which is ended after that."""
+    onnx_limit_gib: float = of_kind("cost", 16.0, since="0.2", gt=0, le=4_096)
+    """Memory (address space, GiB) of the process that runs an ONNX file."""
 
     @model_validator(mode="before")
     @classmethod

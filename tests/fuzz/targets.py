@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fuzz import binaries, texts
 from fuzz.harness import Target
 
-TARGETS: dict[str, Target] = {}
+TARGETS: dict[str, Target] = {**binaries.TARGETS, **{t.name: t for t in texts.TARGETS}}

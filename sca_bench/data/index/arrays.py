@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
+import math
 import struct
 import zlib
 from bisect import bisect_right
@@ -31,22 +33,31 @@ from sca_bench.data.index.checked_file import (
     CheckedFile,
     CheckedTexts,
     DamagedFile,
+    believing,
     checksums,
 )
 from sca_bench.data.region_set import RegionSet
 from sca_bench.digests import FileDigests, file_sha256, file_stamp, folder_content, has_stamp
 from sca_bench.errors import InputError
 from sca_bench.files import atomic_folder, open_to_write, write_atomic
-from sca_bench.reading import RECORD_BYTES, read_json
+from sca_bench.reading import read_json
 from sca_bench.settings.splits import Task
 from sca_bench.types import ImageRecord, Region
 from sca_bench.walk import is_hidden, walk
 
 FORMAT = "region-index-2"
 _META = "index.json"
-_UNREADABLE = (
-    *(OSError, InputError, ValueError, KeyError, TypeError, AttributeError, RecursionError),
-)
+_MOST_META_BYTES = 2**28
+"""Of `index.json`: it holds a checksum of every 256 KiB of the other files."""
+_TEXTS = ("image_ids", "image_names", "region_ids", "references", "masks")
+_NUMBERS = ("image_sizes_hw", "image_order", "image_ends", "reference_ends", "boxes_xyxy")
+_FILES = {f"{n}.npy" for n in (*_TEXTS, *_NUMBERS)} | {f"{n}.bin" for n in _TEXTS}
+_BODY: dict[str, type] = {
+    **dict.fromkeys(("format", "index", "name", "digest"), str),
+    **dict.fromkeys(("counts", "dropped", "images_left_out", "sources", "files"), dict),
+    "num_clipped": int,
+}
+_UNREADABLE = (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError)
 _NO_SLOTS: dict[str, str] = {}
 
 
@@ -137,6 +148,7 @@ def open_index(
         UnusableIndex: It is incomplete or damaged, or a source has changed since.
     """
     try:
+        _refuse_links(index)
         body = _read_body(index)
         if body["format"] != FORMAT or body["sources"].keys() != sources.keys():
             raise UnusableIndex("it is of another format")
@@ -161,10 +173,13 @@ def open_index(
             with contextlib.suppress(OSError):  # a folder of somebody else's: looked at again
                 _write_body(index, body)
         images = _Images(index, folder)
+        regions = _Regions(index, images)
+        if body["counts"] != {"images": len(images), "regions": len(regions)}:
+            raise UnusableIndex("its files do not hold what it says")
         return RegionSet(
             name=body["name"],
             images=images,
-            regions=_Regions(index, images),
+            regions=regions,
             dropped=body["dropped"],
             images_left_out=body["images_left_out"],
             num_clipped=body["num_clipped"],
@@ -173,8 +188,16 @@ def open_index(
         )
     except DamagedFile as fault:
         raise UnusableIndex(f"{Path(fault.where).name} is damaged") from fault
+    except InputError as fault:
+        raise UnusableIndex(f"it cannot be read ({fault.problem})") from fault
     except _UNREADABLE as fault:
-        raise UnusableIndex(f"it cannot be read ({fault})") from fault
+        raise UnusableIndex(f"it cannot be read ({str(fault)[:200]})") from fault
+
+
+def _refuse_links(index: Path) -> None:
+    """Refuse an index whose content may lie elsewhere: nobody makes a link in one."""
+    if index.is_symlink() or any(path.is_symlink() for path in index.iterdir()):
+        raise UnusableIndex("it is a link, or holds one")
 
 
 def counts_of(index: Path) -> dict[str, int]:
@@ -184,9 +207,12 @@ def counts_of(index: Path) -> dict[str, int]:
         UnusableIndex: It is none, damaged, or of an older format.
     """
     try:
+        _refuse_links(index)
         counts: dict[str, int] = _read_body(index)["counts"]
+    except InputError as fault:
+        raise UnusableIndex(f"it cannot be read ({fault.problem})") from fault
     except _UNREADABLE as fault:
-        raise UnusableIndex(f"it cannot be read ({fault})") from fault
+        raise UnusableIndex(f"it cannot be read ({str(fault)[:200]})") from fault
     return counts
 
 
@@ -200,11 +226,37 @@ def _read_body(index: Path) -> dict[str, Any]:
     Raises:
         ValueError: It does not fit its checksum.
     """
-    content = read_json(index / _META, RECORD_BYTES)
+    content = read_json(index / _META, _MOST_META_BYTES)
     body: dict[str, Any] = content["body"]
     if _crc(body) != content["crc32"]:
         raise ValueError(f"{_META} does not fit its checksum")
+    if fault := _fault_of(body):
+        raise ValueError(f"{_META}: {fault}")
     return body
+
+
+def _fault_of(body: Any) -> str:
+    """Return what is wrong with what an index says, whoever wrote it; empty where nothing is."""
+    for key, kind in _BODY.items():
+        if not isinstance(body[key], kind) or isinstance(body[key], bool):
+            return f"{key} is no {kind.__name__}"
+    named = (body["counts"], body["dropped"], body["images_left_out"])
+    if not all(
+        map(_is_count, (body["num_clipped"], *(n for each in named for n in each.values())))
+    ):
+        return "a number is none"
+    if body["counts"].keys() != {"images", "regions"}:
+        return "counts is not of images and regions"
+    if not body["files"].keys() <= _FILES:
+        return "a file has another name"
+    for known in body["files"].values():
+        if not _is_count(known["size"]) or not all(map(_is_count, known["crc32"])):
+            return "a file's size or checksum is none"
+    return "" if all(isinstance(known, dict) for known in body["sources"].values()) else "sources"
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**62
 
 
 def _crc(body: Mapping[str, Any]) -> int:
@@ -294,6 +346,9 @@ class _Images(Mapping[str, ImageRecord]):
         self._sizes_hw = files.array("image_sizes_hw", _SIZE)
         self._order = files.array("image_order", _END)
         self._folder, self._file, self._next = folder, str(index), 0
+        self._believing = functools.partial(believing, index / _META)
+        if len({*map(len, (self._ids, self._names, self._sizes_hw, self._order))}) > 1:
+            raise ValueError("its lists of images do not fit together")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Images, (Path(self._file), self._folder)
@@ -302,12 +357,16 @@ class _Images(Mapping[str, ImageRecord]):
         return len(self._order)
 
     def __iter__(self) -> Iterator[str]:
-        return (self._ids[index] for index in range(len(self)))
+        return map(self.id_at, range(len(self)))
 
     def __getitem__(self, image_id: str) -> ImageRecord:
         index = self.position(image_id)
-        height, width = self._sizes_hw[index]
-        path = self._folder.path(self._names[index], self._file, "image_names", index)
+        with self._believing():
+            height, width = self._sizes_hw[index]
+            if min(height, width) < 1:
+                raise ValueError("an image has no size")
+            name = self._names[index]
+        path = self._folder.path(name, self._file, "image_names", index)
         return ImageRecord(image_id, width, height, path)
 
     def position(self, image_id: str) -> int:
@@ -317,12 +376,16 @@ class _Images(Mapping[str, ImageRecord]):
             KeyError: No such image.
         """
         position = self._next
-        if position >= len(self) or self._ids[position] != image_id:
+        if position >= len(self) or self.id_at(position) != image_id:
             position = self._bisect(image_id)
         self._next = position + 1
         return position
 
     def _bisect(self, image_id: str) -> int:
+        with self._believing():
+            return self._found(image_id)
+
+    def _found(self, image_id: str) -> int:
         wanted, low, high = image_id.encode(), 0, len(self)
         while low < high:
             middle = (low + high) // 2
@@ -331,13 +394,22 @@ class _Images(Mapping[str, ImageRecord]):
             else:
                 high = middle
         if low == len(self) or self._ids[self._order[low]] != image_id:
+            if any(self._ids[index] == image_id for index in range(len(self))):
+                raise ValueError("its order of images is none")
             raise KeyError(image_id)
         position: int = self._order[low]
         return position
 
     def id_at(self, index: int) -> str:
         """Return the id of the image at a place in file order."""
-        return self._ids[range(len(self))[index]]
+        position = range(len(self))[index]
+        with self._believing():
+            return self._ids[position]
+
+
+def _last(ends: CheckedArray) -> int:
+    last: int = ends[len(ends) - 1] if len(ends) else 0
+    return last
 
 
 class _Regions(Sequence[Region]):
@@ -351,6 +423,12 @@ class _Regions(Sequence[Region]):
         self._image_ends = files.array("image_ends", _END)
         self._reference_ends = files.array("reference_ends", _END)
         self._boxes_xyxy = files.array("boxes_xyxy", _BOX)
+        self._believing = functools.partial(believing, index / _META)
+        lists = (self._ids, self._reference_ends, self._boxes_xyxy, self._masks or self._ids)
+        ends = ((self._image_ends, self._ids), (self._reference_ends, self._references))
+        fit = len({*map(len, lists)}) == 1 and len(self._image_ends) == len(images)
+        if not fit or any(_last(of) != len(texts) for of, texts in ends):
+            raise ValueError("its lists of regions do not fit together")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Regions, (self._place, self._images)
@@ -366,29 +444,37 @@ class _Regions(Sequence[Region]):
         if isinstance(index, slice):
             return tuple(self[k] for k in range(*index.indices(len(self))))
         position = range(len(self))[index]
-        image = bisect_right(self._image_ends, position)
-        return self._region(position, self._images.id_at(image))
+        with self._believing():
+            image = bisect_right(self._image_ends, position)
+            return self._region(position, self._images.id_at(image))
 
     def __iter__(self) -> Iterator[Region]:
         position = 0
-        for image, end in enumerate(self._image_ends):
+        for image in range(len(self._images)):
             image_id = self._images.id_at(image)
-            yield from (self._region(k, image_id) for k in range(position, end))
+            with self._believing():
+                end = self._image_ends[image]
+                regions = [self._region(k, image_id) for k in range(position, end)]
+            yield from regions
             position = end
 
     def of_image(self, image_id: str) -> tuple[Region, ...]:
         """Return the regions of one image, in file order."""
         image = self._images.position(image_id)
-        start = self._image_ends[image - 1] if image else 0
-        return tuple(self._region(k, image_id) for k in range(start, self._image_ends[image]))
+        with self._believing():
+            start = self._image_ends[image - 1] if image else 0
+            return tuple(self._region(k, image_id) for k in range(start, self._image_ends[image]))
 
     def _region(self, index: int, image_id: str) -> Region:
         start = self._reference_ends[index - 1] if index else 0
         end = self._reference_ends[index]
+        box_xyxy = self._boxes_xyxy[index]
+        if not all(map(math.isfinite, box_xyxy)) or not 0 <= start < end:
+            raise ValueError("a region has no box or no reference")
         return Region(
             self._ids[index],
             image_id,
-            self._boxes_xyxy[index],
+            box_xyxy,
             tuple(self._references[k] for k in range(start, end)),
             _NO_SLOTS,
             self._masks[index] if self._masks is not None else "",

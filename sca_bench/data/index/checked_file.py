@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import os
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -51,11 +52,11 @@ class CheckedFile:
         self._crcs: list[int] = known["crc32"]
         self._checked = bytearray(len(self._crcs))
         self._bytes: mmap.mmap | bytes = b""
-        size = path.stat().st_size
-        if size != known["size"] or -(-size // BLOCK) != len(self._crcs):
-            raise ValueError(f"{path.name} is not as long as it should be")
-        if size:
-            with open_regular(path) as handle:
+        with open_regular(path) as handle:
+            size = os.fstat(handle.fileno()).st_size
+            if size != known["size"] or -(-size // BLOCK) != len(self._crcs):
+                raise ValueError(f"{path.name} is not as long as it should be")
+            if size:
                 self._bytes = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
 
     def __len__(self) -> int:
@@ -66,7 +67,10 @@ class CheckedFile:
 
         Raises:
             DamagedFile: They do not fit their checksum.
+            IndexError: The file has no such bytes.
         """
+        if not 0 <= begin <= end <= len(self):
+            raise IndexError(f"{self._path.name} has no bytes {begin} to {end}")
         for block in range(begin // BLOCK, -(-end // BLOCK)):
             if not self._checked[block]:
                 self._check(block)
@@ -74,13 +78,36 @@ class CheckedFile:
 
     def _check(self, block: int) -> None:
         if zlib.crc32(self._bytes[block * BLOCK : (block + 1) * BLOCK]) != self._crcs[block]:
-            fix = "run again: the index is made anew"
-            try:
-                delete(self._keystone)
-            except OSError:
-                fix = f"delete {self._keystone.parent}: it is made anew"
-            raise DamagedFile(self._path, "", "is damaged, bytes do not fit their checksum", fix)
+            raise _damaged(self._path, "bytes do not fit their checksum", self._keystone)
         self._checked[block] = True
+
+
+def _damaged(path: Path, problem: str, keystone: Path) -> DamagedFile:
+    """Delete the file without which nobody reads this one again; return the error to raise."""
+    fix = "run again: the index is made anew"
+    try:
+        delete(keystone)
+    except OSError:
+        fix = f"delete {keystone.parent}: it is made anew"
+    return DamagedFile(path, "", f"is damaged, {problem}", fix)
+
+
+@contextlib.contextmanager
+def believing(keystone: Path) -> Iterator[None]:
+    """Read files whose checksums fit but whose content may be anybody's.
+
+    Args:
+        keystone: File without which nobody reads them again; it is deleted if they cannot be.
+
+    Raises:
+        DamagedFile: What one of them says of another one cannot be.
+    """
+    try:
+        yield
+    except (ValueError, IndexError, struct.error, OverflowError) as error:
+        raise _damaged(
+            keystone.parent, f"its files do not fit together ({error})", keystone
+        ) from None
 
 
 class CheckedArray(Sequence[Any]):
@@ -123,6 +150,9 @@ class CheckedTexts:
 
     def __init__(self, texts: CheckedFile, ends: CheckedArray) -> None:
         self._texts, self._ends = texts, ends
+
+    def __len__(self) -> int:
+        return len(self._ends)
 
     def __getitem__(self, index: int) -> str:
         start = self._ends[index - 1] if index else 0

@@ -288,9 +288,9 @@ class ShardStore:
         self._mapped.pop(index.name, None)
         if not self._deletes:
             return
-        with contextlib.suppress(OSError):  # it is left out in any case
-            delete(index)
-            delete(index.with_suffix(".safetensors"))
+        for path in (index, index.with_suffix(".safetensors")):
+            with contextlib.suppress(OSError):  # it is left out as it is
+                delete(path)
 
 
 class _Unsound(Exception):
@@ -363,6 +363,8 @@ def _places(entries: Any, num_rows: int, num_bytes: int) -> dict[str, _Place]:
     """
     places: dict[str, _Place] = {}
     at = 0
+    if not isinstance(entries, dict):
+        raise _Unsound("its header is damaged")
     for name, entry in entries.items():
         begin, end = entry["data_offsets"]
         count, *shape = entry["shape"]

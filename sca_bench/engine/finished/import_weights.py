@@ -93,7 +93,7 @@ def _import_sam(source: Path, folder: Path, out: Path) -> Facts:
 def _import_sca(source: Path, folder: Path, out: Path) -> Facts:
     config = original_config.read(source / "config.json")
     with at(source / "config.json"), _quiet_transformers():
-        original = get_class((config.get("architectures") or [None])[0])
+        original = get_class(original_config.class_name(config))
         model = load_original(source)
         fragment = settings.settings_of(model, original)
     resolved_out = out.resolve()

@@ -82,7 +82,7 @@ def _works(plan: Plan, memory: Memory, say: Callable[[str], None]) -> dict[str, 
     cells = {job.cell.cell_id: job.cell for job in (*plan.jobs, *plan.stages)}
     for number, (cell_id, cell) in enumerate(cells.items(), start=1):
         key = _structure(cell.settings)
-        known = memory.get("work", key)
+        known = memory.get("work", key, CellWork)
         if known is None:
             say(f"counting the operations of {cell.name} ({number} of {len(cells)}) ...")
             try:
@@ -91,9 +91,9 @@ def _works(plan: Plan, memory: Memory, say: Callable[[str], None]) -> dict[str, 
                 continue
             if work is None:
                 continue
-            known = work.model_dump()
-            memory.put("work", key, known)
-        works_of_cells[cell_id] = CellWork.model_validate(known)
+            known = work
+            memory.put("work", key, known.model_dump())
+        works_of_cells[cell_id] = known
     return works_of_cells
 
 

@@ -14,7 +14,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from sca_bench.data.load import load_split
 from sca_bench.engine.forecast.costs import GroupProbe, Overheads, SplitSize
@@ -42,6 +44,9 @@ _SCORED_ROWS = 600
 _POLL_S = 0.02
 
 
+_Known = TypeVar("_Known", bound=BaseModel)
+
+
 class Memory:
     """What was measured before, as JSON beside the runs."""
 
@@ -53,9 +58,12 @@ class Memory:
             known = {}  # only a memory: what is lost is measured again
         self._known: dict[str, Any] = known if isinstance(known, dict) else {}
 
-    def get(self, kind: str, key: str) -> Any:
-        """Return what is known, or None."""
-        return self._known.get(f"{self._machine}/{kind}/{key}")
+    def get(self, kind: str, key: str, model: type[_Known]) -> _Known | None:
+        """Return what is known, or None; what is none of its kind is not known."""
+        try:
+            return model.model_validate(self._known.get(f"{self._machine}/{kind}/{key}"))
+        except ValidationError:
+            return None
 
     def put(self, kind: str, key: str, value: Any) -> None:
         """Remember something."""
@@ -97,9 +105,9 @@ class Prober:
         kinds = {shape_key(g, self.schedule.threads): g for g in self.schedule.groups}
         new: dict[str, Group] = {}
         for key, group in kinds.items():
-            known, sizes = self.memory.get("group", key), self._known_sizes(group)
+            known, sizes = self.memory.get("group", key, GroupProbe), self._known_sizes(group)
             if known is not None and sizes:
-                self.probes[key] = GroupProbe.model_validate(known)
+                self.probes[key] = known
             elif self.machine.gpus == 0 and group.jobs[0].cell.identity.encoder.scale == "large":
                 name = group.jobs[0].cell.identity.encoder.name
                 self.notes.append(f"{name} is too large to be probed on a CPU; see --gpu")
@@ -113,10 +121,10 @@ class Prober:
     def _known_sizes(self, group: Group) -> bool:
         """Take the sizes of a group's splits from memory; say whether all are there."""
         for key in _split_keys(group).values():
-            known = self.memory.get("split", key)
+            known = self.memory.get("split", key, SplitSize)
             if known is None:
                 return False
-            self.sizes[key] = SplitSize.model_validate(known)
+            self.sizes[key] = known
         return True
 
     def _measure(self, kinds: dict[str, Group], folder: Path) -> None:
@@ -206,9 +214,9 @@ class Prober:
 
     def overheads(self, start_s: float) -> Overheads:
         """Return what a run takes beside its groups; measured once for each captioned split."""
-        known = self.memory.get("overheads", self._overheads_key)
+        known = self.memory.get("overheads", self._overheads_key, Overheads)
         if known is not None:
-            return Overheads.model_validate(known)
+            return known
         self._score()
         score_s, score_more_s = self._scored_s or (0.0, 0.0)
         with tempfile.TemporaryDirectory(prefix="sca_bench_probe_") as folder:
@@ -231,7 +239,7 @@ class Prober:
 
     def _score(self) -> None:
         """Score captions of other regions twice, with and without starting the scorers, once."""
-        known = self.memory.get("overheads", self._overheads_key)
+        known = self.memory.get("overheads", self._overheads_key, Overheads)
         if known is not None or self._scored_s is not None:
             return
         suite = self.plan.suite

@@ -21,6 +21,7 @@ from typing import Any
 import sca_bench
 from sca_bench.engine.databases import sqlite_file
 from sca_bench.engine.mlflow_mirror.addresses import shown_place
+from sca_bench.errors import InputError
 from sca_bench.lifetime import stops
 from sca_bench.lifetime.scratch import sweep
 from sca_bench.output import one_line
@@ -341,7 +342,10 @@ def sync(store: Store, uri: str, say: Callable[[str], None], again: str) -> int:
         How many suites were mirrored.
     """
     with Mirror(store, uri, say, again, verify=True, request_s=ASKED_REQUEST_S) as mirror:
-        for manifest in store.manifests():
+        faults: list[InputError] = []
+        for manifest in store.manifests(faults=faults):
             mirror.update(manifest)
+        for fault in faults:
+            say(f"  left out: {one_line(str(fault))}")
         mirror.wait()
         return len(mirror.done)

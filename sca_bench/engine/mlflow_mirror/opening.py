@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sca_bench.engine.databases import sqlite_file, sqlite_url
+from sca_bench.engine.databases import check_database, sqlite_file, sqlite_url
 from sca_bench.engine.mlflow_mirror.addresses import own_file
 from sca_bench.files import connect, delete_folder, publish, rename
 from sca_bench.lifetime import scratch
@@ -37,6 +37,8 @@ def open_client(store: Store, uri: str) -> Any:
     if file is not None and file == own_file(store) and not file.exists():
         _make(file)
     check_file(file)
+    if file is not None:
+        check_database(file)
     if not uri.startswith("http"):
         _try_once()
     client = MlflowClient(tracking_uri=uri)

@@ -10,6 +10,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -25,7 +26,7 @@ from sca_bench.engine.mlflow_mirror.faults import MirrorFault
 from sca_bench.engine.mlflow_mirror.opening import open_client
 from sca_bench.errors import InputError
 from sca_bench.files import connect, write_atomic
-from sca_bench.output import without_secrets
+from sca_bench.output import num_text, without_secrets
 from sca_bench.reading import RECORD_BYTES, read_json
 from sca_bench.study.keys.fingerprint import digest_json
 from sca_bench.study.runs.record import CellEntry, RunRecord, SuiteManifest
@@ -106,14 +107,25 @@ class Tracker:
         self._run_of_tags: dict[tuple[str, ...], str] | None = None
 
     def update(self) -> None:
-        """Mirror whatever is new in the files of the suite's runs."""
+        """Mirror whatever is new in the files of the suite's runs.
+
+        Raises:
+            MirrorFault: A run's files are damaged; all other runs were mirrored.
+        """
         self._check_open()
         self._run_of_tags = None
+        damaged: list[InputError] = []
         for entry in self._manifest.cells:
             for seed in self._manifest.seeds:
-                record = self._store.record(entry.cell_id, seed)
-                if record is not None:
-                    self._mirror(entry, record)
+                try:
+                    record = self._store.record(entry.cell_id, seed)
+                    if record is not None:
+                        self._mirror(entry, record)
+                except InputError as fault:
+                    damaged.append(fault)
+        if damaged:
+            count = f"{num_text(len(damaged), 'run')} left out, the others are mirrored"
+            raise MirrorFault(f"{damaged[0]} ({count})")
 
     def summarise(self, report: Path) -> None:
         """Mirror a suite's report as the artifacts of its one summary run.
@@ -138,6 +150,7 @@ class Tracker:
             SUMMARY: "incomplete",
         }
         run = client.create_run(self._experiment, run_name="summary", tags=tags)
+        self._check_place(run)
         try:
             for path in files:
                 client.log_artifact(run.info.run_id, str(path))
@@ -209,6 +222,21 @@ class Tracker:
                 " WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
                 (now, len(before) + 1, self._experiment, len(before) + 1, f"{before}/"),
             )
+
+    def _check_place(self, run: Any) -> None:
+        """Refuse to copy files to where a database of somebody else says they belong.
+
+        Of the runs folder's own, which may have come with the folder: MLflow gives every run a
+        folder of its own below its experiment's, and its name is no path.
+        """
+        if sqlite_file(self._uri) != own_file(self._store):
+            return
+        name, place = str(run.info.run_id), str(run.info.artifact_uri)
+        experiment = self._client.get_experiment(self._experiment)
+        own = f"{str(experiment.artifact_location).rstrip('/')}/{name}/artifacts"
+        if not re.fullmatch("[0-9a-f]{32}", name) or place != own or ".." in own.split("/"):
+            problem = f"{own_file(self._store)} would have files copied to {place}"
+            raise MirrorFault(f"{problem}; delete it, it is made anew from the files")
 
     def _mirror(self, entry: CellEntry, record: RunRecord) -> None:
         folder = self._store.run_dir(record.cell_id, record.seed)
@@ -345,10 +373,12 @@ class Tracker:
 
     def _end(self, run_id: str, record: RunRecord, folder: Path, status: str) -> None:
         client = self._connect()
-        known = client.get_run(run_id).data.metrics  # what is mirrored again adds nothing
+        run = client.get_run(run_id)
+        known = run.data.metrics  # what is mirrored again adds nothing
         new = [(k, v, 0) for k, v in _last_values(record).items() if not _stands(known, k, v)]
         error = record.error[:_LONGEST_TAG] or "none"
         self._log(run_id, new, {}, {"sca_bench.error": error}, time.time())
+        self._check_place(run)
         for name in ("record.json", "predictions.jsonl", "region_scores.json", "log.jsonl"):
             if (folder / name).exists():
                 client.log_artifact(run_id, str(folder / name))
@@ -388,7 +418,10 @@ def _last_values(record: RunRecord) -> dict[str, float]:
 
 def _milliseconds(stamp: str | None) -> int | None:
     """Turn a record's time into MLflow's; None (its own clock) where there is none."""
-    return round(datetime.fromisoformat(stamp).timestamp() * 1000) if stamp else None
+    try:
+        return round(datetime.fromisoformat(stamp).timestamp() * 1000) if stamp else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def _get(settings: dict[str, Any], path: str) -> Any:

@@ -18,7 +18,7 @@ from typing import Any
 import optuna
 from sqlalchemy.exc import SQLAlchemyError
 
-from sca_bench.engine.databases import sqlite_url
+from sca_bench.engine.databases import check_database, sqlite_file, sqlite_url
 from sca_bench.errors import InputError, at, did_you_mean
 from sca_bench.metrics.registry import get_metric, values_of
 from sca_bench.output import hide_secrets, without_secrets
@@ -48,6 +48,8 @@ def open_study(sweep: Sweep, name: str, url: str) -> optuna.Study:
     Raises:
         InputError: The storage cannot be opened.
     """
+    if (file := sqlite_file(url)) is not None:
+        check_database(file)
     directions = [objective.direction for objective in sweep.spec.objectives]
     try:
         with warnings.catch_warnings():

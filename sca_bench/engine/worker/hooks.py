@@ -17,6 +17,7 @@ from sca_bench.engine.worker.cell_group import CellGroup, Member
 from sca_bench.engine.worker.pruning import ask_pruner
 from sca_bench.errors import CellError
 from sca_bench.files import append, atomic_file
+from sca_bench.pretrained.torch_files import check_torch_file
 from sca_bench.study.runs.soundness import (
     Damaged,
     check_checkpoint,
@@ -138,8 +139,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         sealed = check_checkpoint(path, run_name(path.parent))
         try:
+            check_torch_file(path)
             content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, EOFError) as error:
+        except (pickle.UnpicklingError, EOFError, ValueError) as error:
             if sealed:
                 raise
             raise Damaged(f"no checkpoint ({type(error).__name__})") from error

@@ -17,7 +17,7 @@ from sca_bench.models.sam.weights import read_tensors
 from sca_bench.settings import CellSettings
 from sca_bench.study.runs.record import RunRecord
 from sca_bench.study.runs.soundness import Damaged, check_weights, run_name, seal_weights, unusable
-from sca_bench.study.runs.store import trained_path
+from sca_bench.study.runs.store import Store, trained_path
 from sca_bench.study.runs.trained_index import Trained
 
 _DECODER = "text_decoder."
@@ -145,7 +145,11 @@ def find_trained(record: RunRecord, folder: Path) -> Path:
     if not record.lineage:
         raise InputError(own, "", "missing: this run has no trained tensors")
     last = record.lineage[-1]
-    reused = trained_path(folder.parent.parent / last["cell_id"] / f"seed-{last['seed']}")
+    for key in ("cell_id", "seed", "weights_sha256"):
+        if key not in last:
+            raise InputError(folder / "record.json", f"lineage: {key}", "missing")
+    store = Store(folder.parent.parent.parent)
+    reused = trained_path(store.run_dir(last["cell_id"], last["seed"]))
     if not reused.exists():
         raise InputError(reused, "", f"missing: {folder} reuses it", "run the suite again")
     if file_sha256(reused) != last["weights_sha256"]:

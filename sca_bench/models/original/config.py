@@ -25,6 +25,8 @@ from sca_bench.models.sam.hf_config import (
 from sca_bench.models.sam.vit import SamImageEncoder
 from sca_bench.models.sca import TASKS as TASK_NAMES
 from sca_bench.models.sca import ScaCaptioner
+from sca_bench.pretrained.folders import check_config
+from sca_bench.reading import shown
 from sca_bench.settings import MixerSettings
 from sca_bench.specs.sam_dims import SamDims
 from sca_bench.variants import get_variant
@@ -86,9 +88,22 @@ def read(path: Path) -> dict[str, Any]:
         InputError: It is absent, no JSON object, or not of this model type.
     """
     config = read_json_object(path)
+    check_config(config, path)
     if config.get("model_type") != "sca":
         raise InputError(path, "model_type", "is not 'sca': no checkpoint of the original")
     return config
+
+
+def class_name(config: dict[str, Any]) -> str | None:
+    """Return the class that a configuration names first; none where it names none.
+
+    Raises:
+        InputError: What stands there is no list of names.
+    """
+    named = config.get("architectures") or []
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        raise InputError(None, "architectures", f"is {shown(named)}, expected a list of names")
+    return named[0] if named else None
 
 
 def parse(config: dict[str, Any], original: OriginalClass) -> OriginalSizes:
@@ -213,11 +228,14 @@ def _text_config(section: dict[str, Any]) -> Any:
     model_type = section.get("model_type", "")
     try:
         defaults = AutoConfig.for_model(model_type).to_dict()
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise InputError(None, f"{TEXT}.model_type", f"{model_type!r} is unknown") from error
     # Older files also carry generation defaults, which are no business of the architecture.
     known = set(defaults) | {"rope_theta", "rope_scaling"}
     skipped = {"architectures", "model_type", "transformers_version", "dtype"}
-    return AutoConfig.for_model(
-        model_type, **{k: v for k, v in section.items() if k in known - skipped}
-    )
+    given = {k: v for k, v in section.items() if k in known - skipped}
+    try:
+        return AutoConfig.for_model(model_type, **given)
+    except Exception as error:  # transformers raises of many kinds on what is no configuration
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(None, TEXT, f"is none of {model_type} ({reason})") from error

@@ -38,6 +38,7 @@ from sca_bench.models.sam.weights import read_directory
 from sca_bench.models.sca import TASKS, ScaCaptioner
 from sca_bench.models.seeding import seeded
 from sca_bench.models.text_decoder.decoder import TextDecoder
+from sca_bench.pretrained.folders import check_folder, check_size
 from sca_bench.variants import get_variant
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "tokenizer.model")
@@ -95,9 +96,11 @@ def load_original(
     """
     directory = Path(directory)
     config_path = directory / "config.json"
+    if directory.is_dir():
+        check_folder(directory)
     config = config_json.read(config_path)
     with at(config_path):
-        original = get_class(original_class or (config.get("architectures") or [None])[0])
+        original = get_class(original_class or config_json.class_name(config))
         sizes = config_json.parse(config, original)
     if as_published is None:
         as_published = bool(config.get(config_json.INTENDED, True))
@@ -105,6 +108,7 @@ def load_original(
         tensors = _read_weights(directory)
         check_parts(tensors, original)
         tokenizer = _tokenizer(directory)
+        _check_size(directory, sizes.text_config)
         model = _assemble(sizes, original, tokenizer, str(directory), as_published=as_published)
         names = {theirs: own for own, theirs in original_names(model, original).items()}
         _check_aliases(tensors, bool(sizes.text_config.tie_word_embeddings), model)
@@ -134,6 +138,17 @@ def save_original(model: ScaCaptioner, directory: str | Path) -> None:
     write_atomic(directory / "config.json", json.dumps(config, indent=1, sort_keys=True) + "\n")
     if model.text_decoder.tokenizer is not None:
         model.text_decoder.tokenizer.save_pretrained(directory)
+
+
+def _check_size(directory: Path, text_config: Any) -> None:
+    """Refuse a text decoder that the weights cannot fill, before memory is taken for it."""
+    try:
+        check_size(directory, lambda: AutoModelForCausalLM.from_config(text_config))
+    except InputError:
+        raise
+    except Exception as error:  # transformers raises of many kinds on what is no configuration
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(None, config_json.TEXT, f"cannot be built ({reason})") from error
 
 
 def _assemble(
@@ -211,4 +226,10 @@ def _check_names(tensors: dict[str, Tensor], names: dict[str, str], model: ScaCa
 def _tokenizer(directory: Path) -> Any | None:
     if not any((directory / name).is_file() for name in TOKENIZER_FILES):
         return None
-    return AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
+    try:
+        return AutoTokenizer.from_pretrained(
+            str(directory), local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:  # transformers raises of many kinds on what is no tokenizer
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(directory, "tokenizer", f"cannot be read ({reason})") from error

@@ -7,15 +7,12 @@ shows in the tensors' names.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sca_bench.errors import InputError, at
@@ -25,6 +22,7 @@ from sca_bench.models.sam.tensor_names import (
     to_meta_names,
     transformers_name,
 )
+from sca_bench.pretrained.tensors import Unreadable, load_tensors
 from sca_bench.specs.encoders import EncoderSpec, sam_sizes
 from sca_bench.specs.sam_dims import SamDims
 from sca_bench.weight_paths import resolve, shards_of
@@ -50,20 +48,16 @@ def read_tensors(path: Path, key: str) -> dict[str, Tensor]:
     Raises:
         InputError: The file is absent, unreadable, or no mapping of names to tensors.
     """
-    if not path.is_file():
+    if not path.exists():
         raise InputError(None, key, f"{path} does not exist or is no file")
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if isinstance(error, pickle.UnpicklingError):
-            reason = "it is damaged, or holds more than tensors, which is never loaded"
-        raise InputError(None, key, f"{path} cannot be read as weights ({reason})") from error
-    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
+        tensors = load_tensors(path)
+    except Unreadable as error:
+        raise InputError(None, key, f"{path} cannot be read as weights ({error})") from error
+    is_mapping = isinstance(tensors, dict) and all(isinstance(name, str) for name in tensors)
+    if not is_mapping or not all(isinstance(t, Tensor) for t in tensors.values()):
         raise InputError(None, key, f"{path} is no mapping of names to tensors")
-    return tensors
+    return dict(tensors)
 
 
 def read_directory(directory: Path, key: str) -> dict[str, Tensor]:
@@ -118,6 +112,7 @@ def load_strictly(
     missing = [name for name in expected if name not in tensors]
     unknown = [name for name in tensors if name not in expected]
     differ = [n for n in expected if n in tensors and tensors[n].shape != expected[n].shape]
+    others = [n for n in expected if n in tensors and not _are_alike(tensors[n], expected[n])]
     problem = ""
     if missing:
         problem = (
@@ -134,11 +129,22 @@ def load_strictly(
             f"holds {spell(differ[0])} of shape {tuple(tensors[differ[0]].shape)},"
             f" but the model has {tuple(expected[differ[0]].shape)}"
         )
+    elif others:
+        problem = (
+            f"holds {spell(others[0])} as {tensors[others[0]].dtype},"
+            f" but the model has {expected[others[0]].dtype}"
+        )
     if problem:
         raise InputError(None, key, f"{path} {problem}", fix)
     # On the meta device there is nothing to load into: names and shapes are checked all the same.
     if not any(tensor.is_meta for tensor in expected.values()):
         module.load_state_dict(tensors)
+
+
+def _are_alike(one: Tensor, other: Tensor) -> bool:
+    """Say whether two tensors hold numbers of one kind, in whatever precision."""
+    kinds = [(t.is_floating_point(), t.is_complex(), t.dtype is torch.bool) for t in (one, other)]
+    return kinds[0] == kinds[1]
 
 
 def load_sam_weights(

@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig
 from transformers.utils import logging as transformers_logging
 
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.models.seeding import seeded
 from sca_bench.models.text_decoder.decoder import TextDecoder
+from sca_bench.pretrained.folders import check_folder, check_size
 from sca_bench.weight_paths import PREFIX, resolve
 
 RANDOM_PREFIX = "random:"
 KEY = "text_decoder.weights"
+_LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 SMALLEST_VOCABULARY = 6
 """transformers answers a missing vocabulary file with a tokenizer of 1 or 5 tokens."""
 
@@ -84,12 +85,26 @@ def untrained_twin(weights: str) -> str:
 def _random(weights: str) -> TextDecoder:
     name = weights.removeprefix(RANDOM_PREFIX)
     if (Path(name) / "config.json").is_file():
-        config = AutoConfig.from_pretrained(name, local_files_only=True)
+        config = _sizes(Path(name))
     elif name in RANDOM_PRESETS:
         config = RANDOM_PRESETS[name]()
     else:
         raise InputError(None, KEY, f"{weights!r} is unknown", did_you_mean(name, RANDOM_PRESETS))
     return TextDecoder(AutoModelForCausalLM.from_config(config), None, name=weights)
+
+
+def _sizes(folder: Path) -> Any:
+    """Read the configuration of a folder, of whose weights nothing is read."""
+    check_folder(folder)
+    try:
+        config = AutoConfig.from_pretrained(str(folder), **_LOCAL)
+        check_size(folder, lambda: AutoModelForCausalLM.from_config(config), untrained=True)
+    except InputError:
+        raise
+    except Exception as error:  # transformers raises of many kinds on what is no configuration
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(None, KEY, f"{str(folder)!r} cannot be built ({reason})") from error
+    return config
 
 
 def _from_hub(weights: str) -> TextDecoder:
@@ -103,17 +118,26 @@ def _from_hub(weights: str) -> TextDecoder:
 
 def _pretrained(source: str, name: str, *, local: bool) -> TextDecoder:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
+        if Path(source).is_dir():
+            check_folder(Path(source))
+            config = AutoConfig.from_pretrained(source, **_LOCAL)
+            check_size(Path(source), lambda: AutoModelForCausalLM.from_config(config))
+        tokenizer = AutoTokenizer.from_pretrained(
+            source, local_files_only=local, trust_remote_code=False
+        )
         model, report = AutoModelForCausalLM.from_pretrained(
             source,
             local_files_only=local,
+            trust_remote_code=False,
             dtype=torch.get_default_dtype(),
             output_loading_info=True,
             # A directory is ours to demand safetensors of; a hub id may hold older files, which
             # transformers reads with weights_only.
             use_safetensors=True if Path(source).is_dir() else None,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # transformers raises of many kinds on what is no folder of weights
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(None, KEY, f"{name!r} cannot be loaded ({reason})") from error
     lost = [*report["missing_keys"], *(row[0] for row in report["mismatched_keys"])]

@@ -8,6 +8,7 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sca_bench.files import path_name
 from sca_bench.output import visible
 from sca_bench.plugins import attribute, is_own
 from sca_bench.report.figures.picture import KINDS, Picture
@@ -68,7 +69,7 @@ def _picture(spec: PlotSpec, shown: Shown, folder: Path) -> Picture:
     from sca_bench.report.figures.style import figure_style, save
 
     name, title = shown.name or spec.name, shown.title or spec.title
-    if not _names(spec, name):
+    if not _names(spec, path_name(name, spec.name, "Shown.name")):
         raise ValueError(f"names its files {name!r}, expected {spec.name} or {spec.name}_...")
     uri = ""
     if shown.facts is not None:

@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from sca_bench.errors import InputError, at
 from sca_bench.metrics.registry import spec_of_value
@@ -20,7 +18,7 @@ from sca_bench.report.read.read_once import ReadOnce
 from sca_bench.report.read.score_frame import MAY_DIFFER, ScoreRow, ScoreTable
 from sca_bench.study.runs.record import CellEntry, RunRecord, SuiteManifest
 from sca_bench.study.runs.revisions import OLDER, age_of
-from sca_bench.study.runs.store import STATISTICS, Store
+from sca_bench.study.runs.store import STATISTICS, Store, read_statistics
 from sca_bench.study.suite.merge import get
 from sca_bench.study.suite.yaml_values import same_value
 
@@ -249,13 +247,7 @@ def load_statistics(
     if spec is None or not spec.statistics or not path.exists():
         return None
     kept_as = metric.removesuffix(name) + spec.statistics_name
-    try:
-        tables = load_file(path)
-    except (OSError, ValueError, SafetensorError) as error:
-        problem = f"damaged file ({error})"
-        raise InputError(
-            path, "", problem, "delete it: the report then says what it lacks"
-        ) from None
+    tables = read_statistics(path)
     if kept_as not in tables:
         return None
     ids = table.get("region_ids", [])

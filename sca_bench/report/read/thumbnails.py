@@ -182,12 +182,12 @@ def layer(row: dict[str, Any], source: int, image: SharedImage) -> ShownMask | N
     Raises:
         InputError: The mask is damaged.
     """
-    size = (int(row["size"][0]), int(row["size"][1]))
-    if size != (image.height, image.width):
-        return None
     try:
-        mask = decode_mask({"size": size, "counts": str(row["counts"])})
-    except ValueError as error:
+        height, width = (int(side) for side in row["size"])
+        if (height, width) != (image.height, image.width):
+            return None
+        mask = decode_mask({"size": (height, width), "counts": str(row["counts"])})
+    except (ValueError, TypeError, OverflowError) as error:
         problem = f"damaged mask ({error})"
         raise InputError(None, row["region_id"], problem, "delete the file") from error
     return ShownMask(source, mask_layer(mask))

@@ -16,10 +16,10 @@ from sca_bench.digests import FileDigests, folder_content
 from sca_bench.errors import InputError
 from sca_bench.files import name_text
 from sca_bench.formats import pixels
+from sca_bench.formats.onnx_files import external_data
 from sca_bench.settings import CellSettings, items_of
 from sca_bench.settings.splits import INDEX_FOLDER
 from sca_bench.study.keys.hub import hub_commit
-from sca_bench.study.keys.onnx_files import external_data
 from sca_bench.walk import is_hidden, walk
 from sca_bench.weight_paths import resolve, shards_of
 

@@ -371,4 +371,4 @@ def _stands_on_others(store: Store, cell: Cell, record: RunRecord) -> bool:
     if trained is None or trained.cell_id == cell.cell_id or not record.lineage:
         return False
     last = record.lineage[-1]
-    return (last["cell_id"], last["seed"]) == (trained.cell_id, trained.seed)
+    return (last.get("cell_id"), last.get("seed")) == (trained.cell_id, trained.seed)

@@ -45,6 +45,12 @@ def run_name(run_dir: Path) -> str:
     return f"{run_dir.parent.name}/{run_dir.name}"
 
 
+def _regular(path: Path) -> Path:
+    """Refuse what would be waited for, such as a named pipe, before it is opened."""
+    open_regular(path).close()
+    return path
+
+
 # --- trained weights --------------------------------------------------------------------------
 
 
@@ -83,7 +89,7 @@ def check_weights(path: Path, run: str = "", *, thorough: bool = True) -> bool:
         Damaged: It is torn, was changed, or belongs to another run.
         OSError: It cannot be read, for whatever other reason.
     """
-    with open_regular(path) as handle:
+    with open_regular(_regular(path)) as handle:
         size = os.fstat(handle.fileno()).st_size
         entries = _header(handle, size)
         metadata = entries.pop("__metadata__", {})
@@ -169,7 +175,7 @@ def check_checkpoint(path: Path, run: str = "") -> bool:
         Damaged: It is torn, was changed, or belongs to another run.
         OSError: It cannot be read, for whatever other reason.
     """
-    with open_regular(path) as handle:
+    with open_regular(_regular(path)) as handle:
         size = handle.seek(0, os.SEEK_END)
         handle.seek(max(0, size - _LONGEST_COMMENT))
         said = _COMMENT.search(handle.read())

@@ -29,7 +29,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
 from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load
 
 from sca_bench.digests import DIGESTS
 from sca_bench.errors import InputError
@@ -268,10 +271,10 @@ class Store:
                     continue
                 try:
                     record = self.record(cell.name, int(run.name.removeprefix("seed-")))
-                except InputError as fault:
+                except (InputError, OSError) as fault:
                     if faults is None:
                         raise
-                    faults.append(fault)
+                    faults.append(_as_input(run / "record.json", fault))
                 else:
                     if record is not None:
                         yield record
@@ -347,10 +350,10 @@ class Store:
             if path.match(f"{suite}.*.json") and not path.name.startswith("."):
                 try:
                     found.append(self._manifest(path))
-                except InputError as fault:
+                except (InputError, OSError) as fault:
                     if faults is None:
                         raise
-                    faults.append(fault)
+                    faults.append(_as_input(path, fault))
         return found
 
     def _manifest(self, path: Path) -> SuiteManifest:
@@ -405,6 +408,19 @@ def read_region_scores(path: Path) -> dict[str, Any]:
     return found
 
 
+def read_statistics(path: Path) -> dict[str, NDArray[Any]]:
+    """Return what regions add to the scores of a corpus: name of a statistic -> a row a region.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    fix = "delete it: the report then says what it lacks"
+    try:
+        return load(read_bytes(path, ROWS_BYTES))
+    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise InputError(path, "", f"damaged file ({str(error)[:200]})", fix) from None
+
+
 def _fault_of_table(table: Any) -> str:
     """Return what is wrong with scores by region; empty where they are sound."""
     if not isinstance(table, dict) or not isinstance(table.get("scores", {}), dict):
@@ -428,6 +444,12 @@ def _is_score(value: Any) -> bool:
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_STEPS
+
+
+def _as_input(path: Path, fault: InputError | OSError) -> InputError:
+    if isinstance(fault, InputError):
+        return fault
+    return InputError(path, "", f"cannot be read ({fault.strerror or fault})")
 
 
 def _load(path: Path, model: type[Any]) -> Any:

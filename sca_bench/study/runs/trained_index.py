@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sca_bench.digests import file_sha256
 from sca_bench.errors import InputError
-from sca_bench.files import write_atomic
+from sca_bench.files import inside, path_name, write_atomic
 from sca_bench.reading import RECORD_BYTES, read_bytes
 from sca_bench.study.runs.store import Store, is_trained, trained_path
 
@@ -44,12 +44,12 @@ class TrainedIndex:
 
     def find(self, training_id: str, seed: int) -> Trained | None:
         """Return the weights of a training, or None where there are none (any more)."""
-        path = self._path(training_id, seed)
         try:
+            path = inside(self._store.root, self._path(training_id, seed))
             trained = _POINTER.validate_json(read_bytes(path, RECORD_BYTES), strict=True)
+            return trained if is_trained(self.folder(trained)) else None
         except (OSError, ValidationError, InputError):
             return None  # only a pointer: what is lost is trained again
-        return trained if is_trained(self.folder(trained)) else None
 
     def folder(self, trained: Trained) -> Path:
         """Return the folder of the run that holds the weights."""
@@ -59,7 +59,8 @@ class TrainedIndex:
         """Say that a run has finished a training."""
         weights = trained_path(self._store.run_dir(cell_id, seed))
         trained = Trained(cell_id, seed, steps, file_sha256(weights))
-        write_atomic(self._path(training_id, seed), json.dumps(asdict(trained)) + "\n")
+        path = inside(self._store.root, self._path(training_id, seed))
+        write_atomic(path, json.dumps(asdict(trained)) + "\n")
         return trained
 
     def lineage(self, name: str, trained: Trained) -> list[dict[str, Any]]:
@@ -69,4 +70,4 @@ class TrainedIndex:
         return [*before, {"stage": name, **asdict(trained)}]
 
     def _path(self, training_id: str, seed: int) -> Path:
-        return self._store.root / "stages" / training_id / f"seed-{seed}.json"
+        return self._store.root / "stages" / path_name(training_id) / f"seed-{seed}.json"

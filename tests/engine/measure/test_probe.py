@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from sca_bench.cli import main
+from sca_bench.engine.forecast.costs import SplitSize
 from sca_bench.engine.measure.main import measure_plan
 from sca_bench.engine.measure.probe import Memory, Prober
 from sca_bench.study.plan.plan import make_plan
@@ -36,8 +37,16 @@ def test_a_probe_measures_every_kind_of_group_once(suite_file, workers, tmp_path
 
 def test_what_a_closed_folder_does_not_take_is_known_until_the_end():
     memory = Memory(Path("/proc/nowhere/probes.json"), "machine")
-    memory.put("group", "key", {"run_s": 1.0})
-    assert memory.get("group", "key") == {"run_s": 1.0}
+    known = SplitSize(images=1, regions=2, views=1, rows=2, drawn=2.0)
+    memory.put("split", "key", known.model_dump())
+    assert memory.get("split", "key", SplitSize) == known
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"machine/split/key": {"images": "many"}}', "\udcff"])
+def test_what_is_no_memory_is_measured_again(tmp_path, text):
+    path = tmp_path / "probes.json"
+    path.write_text(text, encoding="utf-8", errors="surrogateescape")
+    assert Memory(path, "machine").get("split", "key", SplitSize) is None
 
 
 @pytest.mark.filterwarnings("ignore")

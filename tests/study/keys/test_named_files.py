@@ -8,11 +8,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from sca_bench.errors import InputError
+from sca_bench.formats.onnx_files import external_data
 from sca_bench.models.sam.weights import read_directory
 from sca_bench.models.score_models import weights_digest
 from sca_bench.settings import CellSettings
 from sca_bench.study.keys.fingerprint import Fingerprints
-from sca_bench.study.keys.onnx_files import external_data
 
 SCENES = {"dataset": "scenes", "num_images": 3, "first_seed": 0}
 

@@ -1,0 +1,1 @@
+"""Weights of others: looked through before torch or transformers takes memory for them."""
