@@ -21,6 +21,8 @@ ALLOWED = {
     "engine/forecast/costs": "what a probe and its parent tell each other",
     "engine/mlflow_mirror/mirror": "what the mirror and its parent tell each other",
     "engine/mlflow_mirror/child": "what the mirror and its parent tell each other",
+    "models/sam/onnx_child": "what the child and its parent tell each other",
+    "models/sam/onnx_encoder": "what the child and its parent tell each other",
     "cli/plan": "what a probe and its parent tell each other",
     "engine/writers": "the kernel's word on a process",
     "engine/provenance": "the kernel's word on the processor",
