@@ -59,7 +59,7 @@ def check_database(file: Path) -> None:
     """Refuse an SQLite file that is no plain database, before a library opens it.
 
     Such a file may have come with a runs folder. Views and triggers are programs that would run
-    whenever it is read or written; neither MLflow nor Optuna makes any.
+    whenever it is read or written. Optuna makes none, and MLflow such as only refuse a change.
 
     Raises:
         InputError: It is no regular file, no database, has a view or a trigger, or its journal is
@@ -73,15 +73,29 @@ def check_database(file: Path) -> None:
         return
     with contextlib.closing(connect(file, timeout=30)) as connection:
         connection.execute("PRAGMA trusted_schema = OFF")
-        programs = "SELECT type, name FROM sqlite_master WHERE type IN ('view', 'trigger')"
+        programs = "SELECT type, name, sql FROM sqlite_master WHERE type IN ('view', 'trigger')"
         try:
-            found = connection.execute(programs).fetchone()
+            rows = connection.execute(programs).fetchall()
         except sqlite3.OperationalError as error:
             if "locked" in str(error):
                 raise
             raise InputError(file, "", f"is a damaged database ({error})", fix) from None
         except sqlite3.DatabaseError as error:
             raise InputError(file, "", f"is a damaged database ({error})", fix) from None
+    found = next((row for row in rows if not _only_refuses(row[2])), None)
     if found is not None:
         problem = f"holds a {found[0]}, which nobody makes here"
         raise InputError(file, shown_text(str(found[1])), problem, fix)
+
+
+_REFUSING = re.compile(
+    r"CREATE TRIGGER \w+ BEFORE UPDATE ON \w+ FOR EACH ROW"
+    r" WHEN OLD\.(\w+) != NEW\.\1(?: OR OLD\.(\w+) != NEW\.\2)?"
+    r" BEGIN SELECT RAISE\(ABORT, '[^']*'\); END;?",
+    re.ASCII,
+)
+
+
+def _only_refuses(program: object) -> bool:
+    """Say whether a trigger does nothing but keep columns from being changed."""
+    return isinstance(program, str) and bool(_REFUSING.fullmatch(" ".join(program.split())))

@@ -9,7 +9,7 @@ from optuna.storages import RDBStorage
 from sqlalchemy import create_engine, text
 
 from sca_bench.engine import databases
-from sca_bench.engine.databases import sqlite_file, sqlite_url
+from sca_bench.engine.databases import check_database, sqlite_file, sqlite_url
 from sca_bench.engine.sweep.optuna_study import default_storage
 from sca_bench.errors import InputError
 
@@ -82,3 +82,25 @@ def test_an_older_sqlalchemy_that_undoes_no_escapes_gets_the_path_itself(tmp_pat
     for name in ("what?now", "{b}"):
         with pytest.raises(InputError, match="rename the folder, or update SQLAlchemy"):
             databases.sqlite_url(tmp_path / name)
+
+
+MLFLOWS = (
+    "CREATE TRIGGER prevent_secrets_aad_mutation BEFORE UPDATE ON secrets FOR EACH ROW "
+    "WHEN OLD.secret_id != NEW.secret_id OR OLD.secret_name != NEW.secret_name "
+    "BEGIN SELECT RAISE(ABORT, 'are immutable'); END;"
+)
+
+
+def test_a_trigger_that_only_refuses_a_change_is_mlflows_own(tmp_path):
+    file = tmp_path / "mlflow.db"
+    with sqlite3.connect(file) as database:
+        database.execute("CREATE TABLE secrets (secret_id, secret_name)")
+        database.execute(MLFLOWS)
+    database.close()
+    check_database(file)
+    with sqlite3.connect(file) as database:
+        more = "DELETE FROM secrets; SELECT RAISE"
+        database.execute(MLFLOWS.replace("prevent", "x").replace("SELECT RAISE", more))
+    database.close()
+    with pytest.raises(InputError, match="holds a trigger"):
+        check_database(file)
