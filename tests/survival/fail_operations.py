@@ -321,7 +321,8 @@ def _shown(name: str) -> str:
     """Return what a file is called in comparisons; nothing where it holds no result."""
     name = re.sub(r"/features/(\w+)/shard-\w+-\w+-\d+", r"/features/\1/shard", name)
     other = ("runs/attempts/", "runs/mlflow.db", "runs/mlartifacts/", "runs/mlruns/")
-    return "" if name.startswith(other) or name == "disk.yaml" or "/.has-" in name else name
+    marks = name.startswith("runs/features/") and re.search(r"/\.|/about\.json$", name)
+    return "" if name.startswith(other) or name == "disk.yaml" or marks else name
 
 
 def _result(path: Path) -> bytes:
