@@ -293,17 +293,16 @@ class Store:
     def is_in_use(self) -> bool:
         """Say whether a command works in this folder, as far as locks tell; nothing is written."""
         try:
-            handle = os.open(self.root / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+            handle = (self.root / LOCK).open("rb")
         except FileNotFoundError:
             return False
         except OSError:
             return True
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        finally:
-            os.close(handle)
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return True
         return False
 
     def has_run(self, cell_id: str, seed: int) -> bool:
