@@ -151,7 +151,9 @@ def test_what_a_slow_server_did_not_get_is_brought_later_and_once(store, manifes
     said = []
     with serving("slow") as server:
         with Mirror(store, f"http://{server.address}", said.append, "") as mirror:
-            mirror.update(manifest)
+            while not server.asked:  # its process has begun
+                mirror.update(manifest)
+                time.sleep(0.05)
             assert waited(mirror.finish) < 15
         assert len(said) == 1
         assert "the server is too slow" in said[0]
