@@ -55,11 +55,15 @@ def sqlite_file(url: str) -> Path | None:
     return Path(name).resolve() if name and name != ":memory:" else None
 
 
-def check_database(file: Path) -> None:
+def check_database(file: Path, *, may_have_triggers: bool = False) -> None:
     """Refuse an SQLite file that is no plain database, before a library opens it.
 
     Such a file may have come with a runs folder. Views and triggers are programs that would run
-    whenever it is read or written; neither MLflow nor Optuna makes any.
+    whenever it is read or written. Neither MLflow nor Optuna makes a view.
+
+    Args:
+        file: The file; it may be absent.
+        may_have_triggers: Whether its library makes triggers of its own, as MLflow does.
 
     Raises:
         InputError: It is no regular file, no database, has a view or a trigger, or its journal is
@@ -73,9 +77,10 @@ def check_database(file: Path) -> None:
         return
     with contextlib.closing(connect(file, timeout=30)) as connection:
         connection.execute("PRAGMA trusted_schema = OFF")
-        programs = "SELECT type, name FROM sqlite_master WHERE type IN ('view', 'trigger')"
+        programs = "SELECT type, name FROM sqlite_master WHERE type IN ('view', ?)"
+        kind = "view" if may_have_triggers else "trigger"
         try:
-            found = connection.execute(programs).fetchone()
+            found = connection.execute(programs, (kind,)).fetchone()
         except sqlite3.OperationalError as error:
             if "locked" in str(error):
                 raise

@@ -1,5 +1,6 @@
 """Databases lie in the runs folder, whatever that is called."""
 
+import contextlib
 import os
 import shlex
 import sqlite3
@@ -9,7 +10,7 @@ from optuna.storages import RDBStorage
 from sqlalchemy import create_engine, text
 
 from sca_bench.engine import databases
-from sca_bench.engine.databases import sqlite_file, sqlite_url
+from sca_bench.engine.databases import check_database, sqlite_file, sqlite_url
 from sca_bench.engine.sweep.optuna_study import default_storage
 from sca_bench.errors import InputError
 
@@ -82,3 +83,42 @@ def test_an_older_sqlalchemy_that_undoes_no_escapes_gets_the_path_itself(tmp_pat
     for name in ("what?now", "{b}"):
         with pytest.raises(InputError, match="rename the folder, or update SQLAlchemy"):
             databases.sqlite_url(tmp_path / name)
+
+
+def with_trigger(database):
+    database.execute("CREATE TRIGGER t AFTER INSERT ON a BEGIN DELETE FROM a; END")
+
+
+def with_endless_view(database):
+    count = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x FROM c"
+    database.execute(f"CREATE VIEW v AS {count}")
+
+
+@pytest.mark.parametrize("harm", [with_trigger, with_endless_view])
+def test_a_database_with_programs_in_it_is_refused(tmp_path, harm):
+    file = tmp_path / "mlflow.db"
+    with contextlib.closing(sqlite3.connect(file)) as database, database:
+        database.execute("CREATE TABLE a (x)")
+        check_database(file)
+        harm(database)
+    with pytest.raises(InputError, match=r"mlflow\.db: .: holds a (view|trigger)"):
+        check_database(file)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "torn", "pipe", "folder", "link"])
+def test_what_is_no_plain_database_is_refused(tmp_path, kind):
+    file, other = tmp_path / "sweeps.db", tmp_path / "other.db"
+    with contextlib.closing(sqlite3.connect(other)) as database, database:
+        database.execute("CREATE TABLE a (x)")
+    make = {
+        "bytes": lambda: file.write_bytes(b"no database" * 500),
+        "torn": lambda: file.write_bytes(other.read_bytes()[:600]),
+        "pipe": lambda: os.mkfifo(file),
+        "folder": file.mkdir,
+        "link": lambda: file.symlink_to(other),
+    }
+    make[kind]()
+    with pytest.raises(InputError, match=r"sweeps\.db: is (no plain|a damaged) database"):
+        check_database(file)
+    check_database(tmp_path / "absent.db")
+    assert not (tmp_path / "absent.db").exists()
