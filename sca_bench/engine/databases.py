@@ -89,9 +89,9 @@ def check_database(file: Path) -> None:
 
 
 _REFUSING = re.compile(
-    r"CREATE TRIGGER \w+ BEFORE UPDATE ON \w+ FOR EACH ROW"
-    r" WHEN OLD\.(\w+) != NEW\.\1(?: OR OLD\.(\w+) != NEW\.\2)?"
-    r" BEGIN SELECT RAISE\(ABORT, '[^']*'\); END;?",
+    r"CREATE TRIGGER \w+ (?:BEFORE|AFTER) (?:UPDATE|INSERT|DELETE)(?: OF \w+(?:, \w+)*)? ON \w+"
+    r"(?: FOR EACH ROW)?(?: WHEN [^();]*)?"
+    r" BEGIN SELECT RAISE\((?:ABORT|FAIL|ROLLBACK), '[^']*'\); END;?",
     re.ASCII,
 )
 

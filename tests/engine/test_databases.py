@@ -1,5 +1,6 @@
 """Databases lie in the runs folder, whatever that is called."""
 
+import contextlib
 import os
 import shlex
 import sqlite3
@@ -104,3 +105,42 @@ def test_a_trigger_that_only_refuses_a_change_is_mlflows_own(tmp_path):
     database.close()
     with pytest.raises(InputError, match="holds a trigger"):
         check_database(file)
+
+
+def with_trigger(database):
+    database.execute("CREATE TRIGGER t AFTER INSERT ON a BEGIN DELETE FROM a; END")
+
+
+def with_endless_view(database):
+    count = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x FROM c"
+    database.execute(f"CREATE VIEW v AS {count}")
+
+
+@pytest.mark.parametrize("harm", [with_trigger, with_endless_view])
+def test_a_database_with_programs_in_it_is_refused(tmp_path, harm):
+    file = tmp_path / "mlflow.db"
+    with contextlib.closing(sqlite3.connect(file)) as database, database:
+        database.execute("CREATE TABLE a (x)")
+        check_database(file)
+        harm(database)
+    with pytest.raises(InputError, match=r"mlflow\.db: .: holds a (view|trigger)"):
+        check_database(file)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "torn", "pipe", "folder", "link"])
+def test_what_is_no_plain_database_is_refused(tmp_path, kind):
+    file, other = tmp_path / "sweeps.db", tmp_path / "other.db"
+    with contextlib.closing(sqlite3.connect(other)) as database, database:
+        database.execute("CREATE TABLE a (x)")
+    make = {
+        "bytes": lambda: file.write_bytes(b"no database" * 500),
+        "torn": lambda: file.write_bytes(other.read_bytes()[:600]),
+        "pipe": lambda: os.mkfifo(file),
+        "folder": file.mkdir,
+        "link": lambda: file.symlink_to(other),
+    }
+    make[kind]()
+    with pytest.raises(InputError, match=r"sweeps\.db: is (no plain|a damaged) database"):
+        check_database(file)
+    check_database(tmp_path / "absent.db")
+    assert not (tmp_path / "absent.db").exists()

@@ -1,8 +1,10 @@
 """MLflow as a view: right statuses, few parameters, no secrets, and never a reason to stop."""
 
+import contextlib
 import json
 import os
 import shutil
+import sqlite3
 
 import pytest
 
@@ -259,6 +261,29 @@ def test_a_place_that_a_user_chose_for_artifacts_stays(store, manifest, tmp_path
     assert not (store.root / "mlartifacts").exists()
     assert list((tmp_path / "chosen").rglob("record.json"))
     assert said == []
+
+
+def test_a_database_of_somebody_else_has_no_files_copied_elsewhere(
+    store, manifest, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    uri, victim = default_uri(store), tmp_path / "victim"
+    Tracker(store, manifest, uri, print).update()
+    with contextlib.closing(sqlite3.connect(store.root / "mlflow.db")) as database, database:
+        database.execute("UPDATE runs SET artifact_uri = ?", (victim.as_uri(),))
+    for note in store.root.glob("cells/*/*/mlflow.json"):
+        note.unlink()
+    with pytest.raises(MirrorFault, match=r"would have files copied to .*victim; delete it"):
+        Tracker(store, manifest, uri, print).update()
+    assert not victim.exists()
+
+
+def test_the_runs_beside_a_damaged_one_are_mirrored(store, manifest, tmp_path):
+    uri = f"sqlite:///{tmp_path}/server.db"
+    (store.run_dir("a", 0) / "record.json").write_text("{")
+    with pytest.raises(MirrorFault, match=r"a/seed-0/record\.json: damaged .*1 run left out"):
+        Tracker(store, manifest, uri, print).update()
+    assert sorted(runs_by_cell(uri)[1]) == ["b", "c", "d"]
 
 
 def test_a_mirror_in_a_closed_folder_is_left_alone_at_once(store, manifest, monkeypatch, tmp_path):

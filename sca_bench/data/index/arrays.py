@@ -20,7 +20,7 @@ import math
 import struct
 import zlib
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, overload
 
@@ -347,7 +347,8 @@ class _Images(Mapping[str, ImageRecord]):
         self._order = files.array("image_order", _END)
         self._folder, self._file, self._next = folder, str(index), 0
         self._believing = functools.partial(believing, index / _META)
-        if len({*map(len, (self._ids, self._names, self._sizes_hw, self._order))}) > 1:
+        lists: tuple[Sized, ...] = (self._ids, self._names, self._sizes_hw, self._order)
+        if len({len(each) for each in lists}) > 1:
             raise ValueError("its lists of images do not fit together")
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -424,9 +425,14 @@ class _Regions(Sequence[Region]):
         self._reference_ends = files.array("reference_ends", _END)
         self._boxes_xyxy = files.array("boxes_xyxy", _BOX)
         self._believing = functools.partial(believing, index / _META)
-        lists = (self._ids, self._reference_ends, self._boxes_xyxy, self._masks or self._ids)
+        lists: tuple[Sized, ...] = (
+            self._ids,
+            self._reference_ends,
+            self._boxes_xyxy,
+            self._masks or self._ids,
+        )
         ends = ((self._image_ends, self._ids), (self._reference_ends, self._references))
-        fit = len({*map(len, lists)}) == 1 and len(self._image_ends) == len(images)
+        fit = len({len(each) for each in lists}) == 1 and len(self._image_ends) == len(images)
         if not fit or any(_last(of) != len(texts) for of, texts in ends):
             raise ValueError("its lists of regions do not fit together")
 

@@ -14,6 +14,8 @@ from typing import Any
 
 from sca_bench.engine.databases import check_database, sqlite_file, sqlite_url
 from sca_bench.engine.mlflow_mirror.addresses import own_file
+from sca_bench.engine.mlflow_mirror.faults import MirrorFault
+from sca_bench.errors import InputError
 from sca_bench.files import connect, delete_folder, publish, rename
 from sca_bench.lifetime import scratch
 from sca_bench.study.runs.store import Store
@@ -38,7 +40,10 @@ def open_client(store: Store, uri: str) -> Any:
         _make(file)
     check_file(file)
     if file is not None:
-        check_database(file)
+        try:
+            check_database(file)
+        except InputError as fault:
+            raise MirrorFault(str(fault)) from None
     if not uri.startswith("http"):
         _try_once()
     client = MlflowClient(tracking_uri=uri)
