@@ -261,7 +261,7 @@ def test_claims_say_one_thing():
         ("trials: 4", "trials: 4\nsampler: {name: TPESampler, multivariate: no}",
          "multivariate: no is text; write true or false"),
         ("[1, 2]", f"[{', '.join(map(str, range(MOST_CELLS + 1)))}]",
-         "space.mixer.num_layers: 5,001 values make 5,001 cells"),
+         "space.mixer.num_layers: 2,001 values make 2,001 cells"),
     ],
 )  # fmt: skip
 def test_a_sweep_says_one_thing(tmp_path, old, new, line):
