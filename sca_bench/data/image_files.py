@@ -14,6 +14,10 @@ from sca_bench.settings.splits import INDEX_FOLDER
 from sca_bench.types import ImageRecord
 from sca_bench.walk import is_hidden
 
+_SHORT = 60
+_MOST_BYTES, _MOST_OF_PART = 3000, 255
+"""Bytes of a name, and of a folder or file in it, that every system of files can look up."""
+
 
 class ImageFolder:
     """Finds image files below a folder by the names that annotations give them.
@@ -40,14 +44,14 @@ class ImageFolder:
             *at: Where in that file the name stands.
 
         Raises:
-            InputError: The name is empty, absolute, climbs out of the folder, or is one of those
-                that count for no key: hidden, or in an index.
+            InputError: The name is empty, absolute, too long, climbs out of the folder, or is one
+                of those that count for no key: hidden, or in an index.
         """
         if foreign := foreign_path(name):
             shown = repr(name).replace("\\\\", "\\")
             raise InputError(file, ".".join(str(part) for part in at), f"{shown} {foreign}")
         parts = PurePosixPath(name)
-        if not parts.name or parts.is_absolute() or any(map(_counts_not, parts.parts)):
+        if not parts.name or parts.is_absolute() or _is_none(name, parts.parts):
             problem = f"{name!r} is not the name of a file inside the images folder"
             raise InputError(file, ".".join(str(part) for part in at), problem)
         folders = parts.parts[:-1]
@@ -67,6 +71,15 @@ class ImageFolder:
                 if folder.is_dir():
                     return str(folder)
         return str(self._folder.joinpath(*folders))
+
+
+def _is_none(name: str, parts: tuple[str, ...]) -> bool:
+    """Say whether no file that counts can be called so."""
+    if any(map(_counts_not, parts)) or "\0" in name:
+        return True
+    if len(name) <= _SHORT:
+        return False
+    return len(name.encode()) > _MOST_BYTES or any(len(p.encode()) > _MOST_OF_PART for p in parts)
 
 
 def _counts_not(part: str) -> bool:

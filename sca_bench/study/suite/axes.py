@@ -10,7 +10,7 @@ from typing import Any
 from sca_bench.errors import InputError
 from sca_bench.study.suite.yaml_values import same_value, show_value
 
-MOST_CELLS = 5_000
+MOST_CELLS = 2_000
 """Cells that the axes of a suite may make, before `unless` takes some away; and its own cells."""
 MOST_COMPARISONS = 200_000
 """Cells times rules (of `adjust` and `unless`) of a suite: every rule looks at every cell."""

@@ -16,6 +16,8 @@ from sca_bench.variants import get_variant
 
 Nested = dict[str, Any]
 Said = Mapping[str, Any] | BaseModel | None
+MOST_FAULTS = 20
+"""Faults of one file that are named, each with its nearest key and its line."""
 _TAGS = ("variant", "dataset", "type")
 """Settings that say what other settings there are: beside `options`, or in the same mapping."""
 
@@ -258,6 +260,8 @@ def check_keys(nested: Mapping[str, Any], prefix: str) -> None:
             check_path(path, f"{prefix}{path}", nested if "variant" in nested else None)
         except InputError as fault:
             faults.append(fault)
+        if len(faults) == MOST_FAULTS:
+            break
     if faults:
         first, *first.others = faults
         raise first

@@ -208,8 +208,8 @@ class Resolver:
     def _check_size(self) -> None:
         counts = [len(values) for values in self.axes.values()]
         on_axes = (sum if self.spec.one_at_a_time else math.prod)(counts) if counts else 0
-        rules = [(self.adjust_key, self.adjust), ("unless", self.spec.unless)]
-        key, num_rules = max(((key, len(given)) for key, given in rules), key=lambda r: r[1])
+        rules = [(len(self.adjust), self.adjust_key), (len(self.spec.unless), "unless")]
+        num_rules, key = max(rules)
         with at(self.path):
             check_num_rules(on_axes + len(self.explicit), num_rules, key)
 

@@ -324,7 +324,7 @@ def schema_fault(error: ValidationError, path: Path, model: type[BaseModel]) -> 
         model: Schema of the whole file.
     """
     faults: dict[str, InputError] = {}
-    for detail in error.errors():
+    for detail in error.errors()[: m.MOST_FAULTS]:
         key = ".".join(str(p) for p in detail["loc"])
         faults.setdefault(key, _schema_fault(detail, key, path, model))
     first, *first.others = faults.values()

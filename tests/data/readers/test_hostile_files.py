@@ -111,6 +111,22 @@ def test_an_image_has_a_size(split_of, tmp_path, value):
         read_files(split.model_copy(update={"annotations": str(path)}))
 
 
+@pytest.mark.parametrize(
+    "name", ["a\0b.jpg", "x" * 10**5, "d" * 300 + "/a.jpg", "a/" * 10**5 + "b"]
+)
+@pytest.mark.parametrize("dataset", ["coco_instances", "visual_genome_grit"])
+def test_an_image_has_a_name_that_a_file_can_have(split_of, tmp_path, dataset, name):
+    split = split_of(dataset)
+    path = tmp_path / "x.json"
+    with open(split.annotations, encoding="utf-8") as handle:
+        content = json.load(handle)
+    content["images"][0]["file_name"] = name
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="is not the name of a file inside the images") as raised:
+        read_files(split.model_copy(update={"annotations": str(path)}))
+    assert len(str(raised.value)) < 2200
+
+
 def test_an_id_of_any_length_is_indexed_and_shown_short(split_of, tmp_path):
     split = split_of("coco_instances")
     path = tmp_path / "x.json"

@@ -198,7 +198,7 @@ def test_a_malformed_file_is_one_clear_line(tmp_path, header, lines, message):
 def test_bytes_that_are_no_text_are_named(tmp_path):
     path = tmp_path / "published.csv"
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="not a CSV file in UTF-8"):
+    with pytest.raises(InputError, match="line 1: byte 0xFF is not UTF-8"):
         read_published(path)
 
 

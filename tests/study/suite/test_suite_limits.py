@@ -20,7 +20,7 @@ def _many(count, line):
     return "".join(line.replace("%", str(number)) for number in range(1, count + 1))
 
 
-STEPS = f"axes: {{train.steps: [{', '.join(map(str, range(1, 4000)))}]}}\n"
+STEPS = f"axes: {{train.steps: [{', '.join(map(str, range(1, 1500)))}]}}\n"
 TEXTS = {
     "a file of 10 MB": (SUITE + "x: " + "y" * 10**7, "holds 9.5 MiB; .* may hold 1 MiB"),
     "aliases": (
@@ -39,20 +39,22 @@ TEXTS = {
             f"{key}: [{', '.join(map(str, range(1, 101)))}]"
             for key in ("mixer.num_layers", "train.steps", "mixer.mlp_dim", "train.batch_size",
                         "mixer.num_query_tokens")) + "}\n",
-        "axes: 100 x 100 x 100 x 100 x 100 values make 10,000,000,000 cells; a suite has 5,000",
+        "axes: 100 x 100 x 100 x 100 x 100 values make 10,000,000,000 cells; a suite has 2,000",
     ),
     "own cells": (
-        SUITE + STEPS + "cells:\n" + _many(1_002, "  - {name: c%, set: {}}\n"),
-        "cells: 5,001 cells in all; a suite has 5,000 at most",
+        SUITE + STEPS + "cells:\n" + _many(502, "  - {name: c%, set: {}}\n"),
+        "cells: 2,001 cells in all; a suite has 2,000 at most",
     ),
     "rules": (
         SUITE + STEPS + "adjust:\n" + _many(1_000, "- {when: {train.steps: %}, set: {}}\n"),
-        "adjust: 1,000 rules for 3,999 cells; give fewer; cells times rules are 200,000 at most",
+        "adjust: 1,000 rules for 1,499 cells; give fewer; cells times rules are 200,000 at most",
     ),
     "exceptions": (
         SUITE + STEPS + "unless:\n" + _many(1_000, "- {train.steps: %}\n"),
-        "unless: 1,000 rules for 3,999 cells",
+        "unless: 1,000 rules for 1,499 cells",
     ),
+    "as many faults": (
+        SUITE + f"metrics: [{', '.join(map(str, range(19_000)))}]\n", "metrics.0: 0 is wrong"),
     "a number as seeds": (SUITE + "seeds: 1000000\n", "seeds: 1000000 is wrong; expected a list"),
     "digits": (SUITE + f"seeds: [{'9' * 10_000}]\n", "seeds.0: a number of 10000 digits"),
     "no such date": (SUITE + "axes: {train.steps: [2023-02-30]}\n", "'2023-02-30' is wrong"),
