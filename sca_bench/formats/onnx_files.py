@@ -340,7 +340,8 @@ def _tensor_values(
     found: _Found, content: mmap.mmap, begin: int, end: int
 ) -> tuple[str, tuple[int, ...] | None]:
     """Return name and whole numbers of a small tensor; none where it holds others."""
-    name, kind, raw, values = "", 0, b"", list[int]()
+    name, kind, raw = "", 0, b""
+    values: list[int] = []
     for one in _fields(found, content, begin, end):
         if one.number == _DATA_TYPE:
             kind = one.value
