@@ -360,7 +360,8 @@ def _numbers(found: _Found, content: mmap.mmap, one: _Field) -> list[int]:
     """Return the whole numbers of a field, packed or not; of many only the first."""
     if one.begin == one.end:
         return [_signed(one.value)]
-    values, position = [], one.begin
+    values: list[int] = []
+    position = one.begin
     while position < one.end and len(values) <= _FEW:
         value, position = _varint(content, position)
         values.append(_signed(value))
