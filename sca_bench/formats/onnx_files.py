@@ -340,7 +340,8 @@ def _tensor_values(
     found: _Found, content: mmap.mmap, begin: int, end: int
 ) -> tuple[str, tuple[int, ...] | None]:
     """Return name and whole numbers of a small tensor; none where it holds others."""
-    name, kind, raw, values = "", 0, b"", list[int]()
+    name, kind, raw = "", 0, b""
+    values: list[int] = []
     for one in _fields(found, content, begin, end):
         if one.number == _DATA_TYPE:
             kind = one.value
@@ -359,7 +360,8 @@ def _numbers(found: _Found, content: mmap.mmap, one: _Field) -> list[int]:
     """Return the whole numbers of a field, packed or not; of many only the first."""
     if one.begin == one.end:
         return [_signed(one.value)]
-    values, position = [], one.begin
+    values: list[int] = []
+    position = one.begin
     while position < one.end and len(values) <= _FEW:
         value, position = _varint(content, position)
         values.append(_signed(value))

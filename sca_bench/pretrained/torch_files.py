@@ -175,7 +175,8 @@ def _objects(content: IO[bytes], sizes: Mapping[str, int] | None) -> Iterator[_S
     stack: list[Any] = []
     memo: dict[int, Any] = {}
     try:
-        for number, (opcode, given, _) in enumerate(pickletools.genops(content)):
+        for number, (opcode, argument, _) in enumerate(pickletools.genops(content)):
+            given: Any = argument
             if number > _MOST_OPCODES:
                 raise ValueError(f"its tensors are described in more than {_MOST_OPCODES:,} steps")
             name = opcode.name

@@ -105,7 +105,7 @@ class OnnxImageEncoder:
         rows = []
         for image_3HW in pixel_values_B3HW.float().cpu():
             pixels = np.ascontiguousarray(image_3HW[None].numpy())
-            answer, content = self._ask({"shape": list(pixels.shape)}, memoryview(pixels))
+            answer, content = self._ask({"shape": list(pixels.shape)}, pixels.data)
             expected = [1, *self._embedding_shape]
             if answer["kind"] == onnx_child.REFUSED:
                 raise InputError(
