@@ -34,9 +34,13 @@ from targets import TARGETS, drawn, faults_of_target, guards_of
 from trials import PYTEST, Tree, large_modules, warm_up
 
 ROOT = Path(__file__).resolve().parents[2]
-EQUIVALENT = Path(__file__).with_name("equivalent.yaml")
-MOST_S = 40.0
-"""Recorded seconds of tests that one fault is worth; a survivor has passed at least these."""
+EQUIVALENT = "tests/mutation/equivalent.yaml"
+MOST_S = 25.0
+"""Recorded seconds of tests that reach a fault's line and are tried, at most."""
+MOST_FAR_S = 8.0
+"""The same together with tests that reach its file only."""
+_MOVES_NO_OTHER = re.compile(r"/test_\w+\.py$|^docs/|^tests/mutation/|\.md$")
+"""Files whose change moves no line that the tests of another file reach."""
 FIRST_S = 3.0
 """Recorded seconds of tests of the first try; most faults do not outlive it."""
 
@@ -44,9 +48,10 @@ FIRST_S = 3.0
 def main(words: list[str] | None = None) -> int:
     """Draw, try and sum up; return 0 where at least nine faults of ten were noticed."""
     asked = parser().parse_args(words)
-    folder = asked.folder.resolve()
+    root = asked.root.resolve()
+    folder = (asked.folder or root / "build" / "mutation").resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    faults = {t: faults_of_target(ROOT, t) for t in asked.targets}
+    faults = {t: faults_of_target(root, t) for t in asked.targets}
     each, rest = divmod(asked.number, len(faults))
     chosen = {
         target: drawn(of_target, each + (place < rest), asked.seed)
@@ -63,7 +68,7 @@ def main(words: list[str] | None = None) -> int:
     done = read_results(results)
     if asked.again:
         done = {name: row for name, row in done.items() if row["outcome"] in ("killed", "timeout")}
-    work = Work(folder, asked.keep, time.monotonic() + 60 * asked.minutes)
+    work = Work(root, folder, asked.keep, time.monotonic() + 60 * asked.minutes)
     for target, of_target in chosen.items():
         if not work.go_through(target, of_target, asked.seed, done, results):
             print(f"{len(done)} of {asked.number} so far; the same command goes on")
@@ -86,18 +91,19 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="what tests reach is as recorded, although code changed that is no test",
     )
-    made.add_argument("--folder", type=Path, default=ROOT / "build" / "mutation")
+    made.add_argument("--folder", type=Path, help="of copy and results; default: build/mutation")
+    made.add_argument("--root", type=Path, default=ROOT, help="the repository")
     return made
 
 
 class Work:
     """The copy of the repository, what its tests reach, and the trials in it."""
 
-    def __init__(self, folder: Path, keep: bool, ends: float) -> None:
-        self.folder, self.ends = folder, ends
-        self.tree = Tree(ROOT, folder)
+    def __init__(self, root: Path, folder: Path, keep: bool, ends: float) -> None:
+        self.root, self.folder, self.ends = root, folder, ends
+        self.tree = Tree(root, folder)
         self.changed = self.tree.renew()
-        self.whole = any(not re.search(r"/test_\w+\.py$|^docs/|\.md$", n) for n in self.changed)
+        self.whole = any(not _MOVES_NO_OTHER.search(name) for name in self.changed)
         self.whole &= not keep
         for path in folder.glob("reach-*.json"):  # what was recorded before, and holds no more
             rows = {} if self.whole else json.loads(path.read_text())
@@ -151,14 +157,14 @@ class Work:
         left = [fault for fault in faults if _id(fault) not in done]
         if not left:
             return True
-        guards = guards_of(ROOT, target)
+        guards = guards_of(self.root, target)
         reach = self.reach_of(target, guards)
-        reasons = equivalent()
+        reasons = equivalent(self.root)
         for fault in left:
             if time.monotonic() > self.ends:
                 return False
             row = {"seed": seed, "target": target, "id": _id(fault), "operator": fault.operator}
-            row["diff"] = fault.diff((ROOT / fault.file).read_text(encoding="utf-8"))
+            row["diff"] = fault.diff((self.root / fault.file).read_text(encoding="utf-8"))
             if fault.key in reasons:
                 row |= {"outcome": "equivalent", "reason": reasons[fault.key]}
             else:
@@ -172,7 +178,7 @@ class Work:
     def tried(self, fault: Fault, reach: Reach, guards: set[str]) -> dict[str, Any]:
         """Try one fault with more and more tests; return what the row says of it."""
         near, far = reach.tests_of(fault, guards)
-        parts = in_parts(reach, [*near, *far])
+        parts = in_parts(reach, near, far)
         if not parts:
             return {"outcome": "survived", "reason": "no test reaches its file", "tests": 0}
         took, ran = 0.0, 0
@@ -193,22 +199,22 @@ class Work:
         return {"outcome": "survived", "reason": reason, "seconds": round(took, 2), "tests": ran}
 
 
-def in_parts(reach: Reach, tests: list[str]) -> list[list[str]]:
+def in_parts(reach: Reach, near: list[str], far: list[str]) -> list[list[str]]:
     """Return a few tests for the first try, and more for the second, as many as are worth it."""
     parts: list[list[str]] = [[], []]
     total = 0.0
-    for name in tests:
-        seconds = reach.seconds([name])
-        if total + seconds > MOST_S and total:
-            continue
-        total += seconds
-        parts[total > FIRST_S].append(name)
+    for tests, most in ((near, MOST_S), (far, MOST_FAR_S)):
+        for name in tests:
+            seconds = reach.seconds([name])
+            if total + seconds <= most or not total:
+                total += seconds
+                parts[total > FIRST_S].append(name)
     return [part for part in parts if part]
 
 
-def equivalent() -> dict[tuple[str, str, str, str], str]:
+def equivalent(root: Path) -> dict[tuple[str, str, str, str], str]:
     """Return the reasons why some faults change nothing that anybody could see."""
-    rows = yaml.safe_load(EQUIVALENT.read_text(encoding="utf-8")) or []
+    rows = yaml.safe_load((root / EQUIVALENT).read_text(encoding="utf-8")) or []
     return {
         (row["file"], row["scope"], " ".join(str(row["before"]).split()), str(row["after"])): row[
             "reason"

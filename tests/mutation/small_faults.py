@@ -1,8 +1,8 @@
 """Every small fault that can be put into a file: one place of its text, one operator, one text.
 
 Left alone are docstrings, what errors, logs and warnings say, prose, annotations, `__repr__`, text
-inside f-strings, and lines with `pragma: no mutate`; and what guards against a fault that would have
-to be in the code already: assertions, `strict=`, `frozen=`, `slots=`, `kw_only=`, `encoding=`.
+inside f-strings, and lines with `pragma: no mutate`; and what guards against a fault that would
+have to be in the code already: assertions, `strict=`, `frozen=`, `slots=`, `kw_only=`, `encoding=`.
 """
 
 from __future__ import annotations

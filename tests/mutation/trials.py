@@ -82,12 +82,7 @@ class Tree:
 
         A fault that a killed trial left in the copy is taken out, and is no change.
         """
-        listed = subprocess.run(
-            ["git", "-C", str(self.root), "ls-files", "-z", "-co", "--exclude-standard"],
-            capture_output=True,
-            check=True,
-        )
-        names = sorted(set(os.fsdecode(listed.stdout).split("\0")) - {""})
+        names = self._names()
         content = {n: (self.root / n).read_bytes() for n in names if (self.root / n).is_file()}
         now = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
         before = json.loads(self.known.read_text()) if self.known.exists() else {}
@@ -100,6 +95,14 @@ class Tree:
             (self.folder / name).unlink(missing_ok=True)
         self.known.write_text(json.dumps(now))
         return {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
+
+    def _names(self) -> list[str]:
+        if (self.root / ".git").exists():
+            ask = ["git", "-C", str(self.root), "ls-files", "-z", "-co", "--exclude-standard"]
+            listed = subprocess.run(ask, capture_output=True, check=True).stdout
+            return sorted(set(os.fsdecode(listed).split("\0")) - {""})
+        files = (path.relative_to(self.root) for path in self.root.rglob("*") if path.is_file())
+        return sorted(file.as_posix() for file in files if file.parts[0] != "build")
 
     def put(self, file: str, text: str) -> None:
         """Write a file; its time is a new one, so that no compiled file is taken for it."""
