@@ -35,13 +35,9 @@ from trials import PYTEST, Tree, large_modules, warm_up
 
 ROOT = Path(__file__).resolve().parents[2]
 EQUIVALENT = "tests/mutation/equivalent.yaml"
-MOST_S = 25.0
-"""Recorded seconds of tests that reach a fault's line and are tried, at most."""
-MOST_FAR_S = 8.0
-"""The same together with tests that reach its file only."""
 _MOVES_NO_OTHER = re.compile(r"/test_\w+\.py$|^docs/|^tests/mutation/|\.md$")
 """Files whose change moves no line that the tests of another file reach."""
-FIRST_S = 3.0
+FIRST_S = 2.0
 """Recorded seconds of tests of the first try; most faults do not outlive it."""
 
 
@@ -68,7 +64,10 @@ def main(words: list[str] | None = None) -> int:
     done = read_results(results)
     if asked.again:
         done = {name: row for name, row in done.items() if row["outcome"] in ("killed", "timeout")}
-    work = Work(root, folder, asked.keep, time.monotonic() + 60 * asked.minutes)
+        lines = [json.dumps(row) + "\n" for row in done.values()]
+        results.write_text("".join(lines), encoding="utf-8")
+    ends = time.monotonic() + 60 * asked.minutes
+    work = Work(root, folder, asked.keep, asked.seconds, ends)
     for target, of_target in chosen.items():
         if not work.go_through(target, of_target, asked.seed, done, results):
             print(f"{len(done)} of {asked.number} so far; the same command goes on")
@@ -84,6 +83,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
     made.add_argument("--only", default="", help="part of an id: try these alone")
     made.add_argument("--minutes", type=float, default=1e9, help="stop after so many")
+    made.add_argument(
+        "--seconds",
+        type=float,
+        default=20.0,
+        help="of tests that one fault is worth, as long as these took while they were recorded;"
+        " of tests that reach its file but not its line a third as many",
+    )
     made.add_argument("--list", action="store_true", help="print what is drawn, try nothing")
     made.add_argument("--again", action="store_true", help="try survivors again")
     made.add_argument(
@@ -99,15 +105,15 @@ def parser() -> argparse.ArgumentParser:
 class Work:
     """The copy of the repository, what its tests reach, and the trials in it."""
 
-    def __init__(self, root: Path, folder: Path, keep: bool, ends: float) -> None:
-        self.root, self.folder, self.ends = root, folder, ends
+    def __init__(self, root: Path, folder: Path, keep: bool, most_s: float, ends: float) -> None:
+        self.root, self.folder, self.most_s, self.ends = root, folder, most_s, ends
         self.tree = Tree(root, folder)
         self.changed = self.tree.renew()
         self.whole = any(not _MOVES_NO_OTHER.search(name) for name in self.changed)
         self.whole &= not keep
         for path in folder.glob("reach-*.json"):  # what was recorded before, and holds no more
             rows = {} if self.whole else json.loads(path.read_text())
-            kept = {t: row for t, row in rows.items() if t.partition("::")[0] not in self.changed}
+            kept = {file: tests for file, tests in rows.items() if file not in self.changed}
             path.write_text(json.dumps(kept))
         self.modules = folder / "modules.json"
         if self.modules.exists():
@@ -117,12 +123,14 @@ class Work:
         """Record which lines the tests of a target reach, unless that is known."""
         path = self.folder / f"reach-{target}.json"
         known = json.loads(path.read_text()) if path.exists() else {}
-        new = sorted(set(guards) - {name.partition("::")[0] for name in known})
-        if new:
+        if new := sorted(set(guards) - known.keys()):
             print(f"{target}: recording what {len(new)} files of tests reach", flush=True)
-            known |= self.recorded(new)
+            found = self.recorded(new)
+            for file in new:
+                own = {t: row for t, row in found.items() if t.partition("::")[0] == file}
+                known[file] = own
             path.write_text(json.dumps(known))
-        return Reach(known)
+        return Reach({name: row for file in guards for name, row in known[file].items()})
 
     def recorded(self, files: list[str]) -> dict[str, Any]:
         """Run files of tests without any fault; return seconds and lines of those that pass."""
@@ -178,12 +186,12 @@ class Work:
     def tried(self, fault: Fault, reach: Reach, guards: set[str]) -> dict[str, Any]:
         """Try one fault with more and more tests; return what the row says of it."""
         near, far = reach.tests_of(fault, guards)
-        parts = in_parts(reach, near, far)
+        parts = in_parts(reach, near, far, self.most_s)
         if not parts:
             return {"outcome": "survived", "reason": "no test reaches its file", "tests": 0}
         took, ran = 0.0, 0
         for part in parts:
-            limit_s = 15.0 + 4 * reach.seconds(part)
+            limit_s = 10.0 + 2 * reach.seconds(part)
             found = self.tree.try_fault(fault, part, limit_s)
             took, ran = took + found.seconds, ran + len(part)
             row = {"seconds": round(took, 2), "tests": ran, "by": found.test}
@@ -199,11 +207,11 @@ class Work:
         return {"outcome": "survived", "reason": reason, "seconds": round(took, 2), "tests": ran}
 
 
-def in_parts(reach: Reach, near: list[str], far: list[str]) -> list[list[str]]:
+def in_parts(reach: Reach, near: list[str], far: list[str], most_s: float) -> list[list[str]]:
     """Return a few tests for the first try, and more for the second, as many as are worth it."""
     parts: list[list[str]] = [[], []]
     total = 0.0
-    for tests, most in ((near, MOST_S), (far, MOST_FAR_S)):
+    for tests, most in ((near, most_s), (far, most_s / 3)):
         for name in tests:
             seconds = reach.seconds([name])
             if total + seconds <= most or not total:
