@@ -423,3 +423,47 @@ def test_pairs_of_seeds_by_hand():
     assert (seed_pairs([few]).num_pairs, seed_pairs([few]).outside) == (3, 0)
     assert seed_pairs([cell, few]).num_pairs == 6
     assert seed_pairs([cell, cell], image_weights(6, 30)).num_pairs == 6
+
+
+def test_each_seed_is_a_cell_of_its_own():
+    values = np.arange(12.0).reshape(3, 4)
+    (whole,) = resample([cell_scores(values, np.arange(4))], image_weights(4, 20))
+    for seed, one in enumerate(power._single(whole)):
+        assert one.cell.sums[:, :, 0].tolist() == [values[seed].tolist()]
+        assert one.cell.scores().tolist() == one.scores.tolist() == [values[seed].mean()]
+        assert np.array_equal(one.draws, whole.draws[seed : seed + 1])
+        assert not one.cell.trained
+    assert seed == 2
+
+
+def test_cells_are_grouped_by_the_regions_of_their_images():
+    a, b, c = (cell_scores(np.ones((2, 3)), list(ids)) for ids in ("aab", "abb", "xxy"))
+    assert power._by_images([a, b, c]) == [[a, c], [b]]
+    assert power._by_images([]) == []
+
+
+@pytest.mark.parametrize("kind", ["seeds", "images"])
+def test_a_number_that_is_out_of_reach_is_none(kind):
+    """A thousand seeds, or a thousand times the images: what needs one more has no number."""
+    rng = np.random.default_rng(1)
+    a, b = (
+        cell_scores(rng.normal(size=(3, 40)) + 9 * rng.normal(size=(3, 1)), np.arange(40))
+        for _ in "ab"
+    )
+    found, most = compare(a, b), {"seeds": 1000, "images": 40_000}[kind]
+
+    def distance(number):
+        seeds, images = (number, 40) if kind == "seeds" else (None, number)
+        se, df = power._planned(found, seeds, images)
+        return (student.ppf(0.975, df) + student.ppf(0.8, df)) * se
+
+    last = needed(found, distance=(distance(most) + distance(most - 1)) / 2)
+    assert getattr(last, kind) == most
+    beyond = needed(found, distance=(distance(most) + distance(most + 1)) / 2)
+    assert getattr(beyond, kind) is None
+
+
+def test_weights_of_pairs_are_those_given():
+    cell = cell_scores(np.arange(6.0).reshape(2, 3), np.arange(3))
+    with pytest.raises(ValueError, match=r"expected \(resamples, 3\)"):
+        seed_pairs([cell], np.ones((5, 2)))
