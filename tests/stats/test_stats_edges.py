@@ -182,6 +182,8 @@ def test_a_part_of_no_variance_counts_nowhere():
     only = degrees((2.0, 50.0), [(1.0, 4.0)])
     assert degrees((2.0, 50.0), [(1.0, 4.0), (0.0, 1.0)]) == only
     assert degrees((2.0, 50.0), [(0.0, 1.0), (1.0, 4.0)]) == only
+    two = degrees((2.0, 50.0), [(1.0, 4.0), (1.0, 4.0)])
+    assert degrees((2.0, 50.0), [(1.0, 4.0), (1.0, 4.0), (0.0, 1.0)]) == two
     assert degrees((0.0, 1.0), [(1.0, 4.0)]) == 4.0
 
 
