@@ -15,6 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from sca_bench.types import BoxXYXY
 
+FAR_PX = 1e9
+"""No image is so large; a number beyond, or none at all (NaN), is no place in one."""
+
 
 class BoxFault(StrEnum):
     """Why a box cannot be used; the value is the reason that summaries print."""

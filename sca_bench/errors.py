@@ -10,12 +10,19 @@ gives it once:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from sca_bench.output import visible
+
 _ADDRESS: ContextVar[str] = ContextVar("address", default="")
+_MOST_SIGNS = 2000
+"""Characters of an error's line."""
+_LONG_WORD = re.compile(r"([^\s/]{120})[^\s/]{200,}([^\s/]{20})")
+"""A value out of a file; a path's parts are no longer than 255 characters."""
 
 
 class ScaBenchError(Exception):
@@ -44,7 +51,7 @@ class InputError(ScaBenchError):
     def __str__(self) -> str:
         head = "".join(f"{part}: " for part in (self.where, self.key) if part)
         line = head + self.problem + (f"; {self.fix}" if self.fix else "")
-        return " ".join(line.split())
+        return visible(_cut(" ".join(line.split())))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Not through the constructor: a subclass may have another one, and `at` changes `where`.
@@ -53,6 +60,12 @@ class InputError(ScaBenchError):
 
 def _bare(kind: type[InputError], arguments: tuple[Any, ...]) -> InputError:
     return kind.__new__(kind, *arguments)
+
+
+def _cut(line: str) -> str:
+    """Shorten what nobody reads to its end: a file may hold values of any length."""
+    line = _LONG_WORD.sub(lambda word: f"{word[1]}...{word[2]}", line[: 10 * _MOST_SIGNS])
+    return line if len(line) <= _MOST_SIGNS else f"{line[: _MOST_SIGNS - 3]}..."
 
 
 @contextmanager

@@ -4,6 +4,10 @@ A reader may close the pipe, a disk may be full, an encoding may lack a sign, th
 closed a stream before the command began. None of this is a fault of the work, and libraries answer
 it in their own ways (rich ends the process with exit code 1). So it is met at the lowest place,
 where bytes are handed to the system.
+
+Texts may come from anybody: captions, names in a runs folder that was sent, messages of libraries.
+A terminal takes some characters of a text as commands, and others move its letters about or are not
+seen at all. So they are shown as their numbers (`visible`, `one_line`), also by the streams.
 """
 
 from __future__ import annotations
@@ -11,10 +15,11 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -27,6 +32,149 @@ UNREAD = 128 + signal.SIGPIPE
 
 _NARROWEST, _USUAL_WIDTH = 20, 80
 """Columns of a terminal below which no table fits, and those that are assumed instead."""
+
+
+# --- characters that no one sees ----------------------------------------------------------------
+
+_UNSEEN = (
+    "\x00-\x08\x0b-\x1f\x7f-\x9f"  # controls; a terminal's commands begin with one
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f"  # change the direction of writing
+    "\u2028\u2029"  # end a line or paragraph
+    "\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180e\u200b\u2060-\u2065\u3164\ufeff\uffa0"  # no width
+    "\ufff9-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+    "\ud800-\udfff\ufffe\uffff"  # no characters: halves of one, and what XML does not allow
+)
+_JOINERS = "\u200c\u200d"
+"""They shape the letters of several scripts, and hold emoji together."""
+_SHOWN_BUT_JOINERS = re.compile(f"[{_UNSEEN}]")
+_SHOWN = re.compile(f"[{_UNSEEN}{_JOINERS}]")
+_BREAKS = str.maketrans({"\n": "\\n", "\t": "\\t", "\r": "\\r"})
+
+
+def visible(text: str, *, joiners: bool = False) -> str:
+    r"""Return text in which every character is seen; lines and tabs stay.
+
+    Args:
+        text: Any text.
+        joiners: Whether the two invisible joiners stay, for pages that set such scripts.
+
+    Returns:
+        Controls, marks of direction and what has no width are written as their numbers, such as
+        `\u001b` (in JSON, that is the same text).
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    text = text.replace("\r\n", "\n")
+    return (_SHOWN_BUT_JOINERS if joiners else _SHOWN).sub(_number, text)
+
+
+def one_line(text: str) -> str:
+    r"""Return text on one line in which every character is seen; a line's end becomes `\n`."""
+    return visible(text.translate(_BREAKS))
+
+
+def _number(sign: re.Match[str]) -> str:
+    number = ord(sign[0])
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+def say(line: object, *, error: bool = False, flush: bool = False) -> None:
+    """Print one line, whatever the text holds.
+
+    Args:
+        line: What to print.
+        error: Whether it goes to standard error.
+        flush: Whether it is written at once.
+    """
+    print(one_line(str(line)), file=sys.stderr if error else sys.stdout, flush=flush)
+
+
+# --- what lets somebody in ----------------------------------------------------------------------
+
+_HIDDEN = "***"
+_ADDRESS = re.compile(r"[A-Za-z][\w+.-]*://[^\s'\"<>`]+")
+_SECRET_OPTION = re.compile(
+    r"([?&;#][^=&;#\s]*(?:pass|pwd|token|secret|key|auth|cred|sig|user)[^=&;#\s]*=)[^&;#\s,]*", re.I
+)
+_PLAIN = 8
+"""Characters of a secret that is looked for inside of words, too."""
+
+
+def without_secrets(uri: str) -> str:
+    """Return an address without what may let somebody in: user, password and options.
+
+    What is no address, such as a file's name, stays as it is. Where a password holds signs that an
+    address gives another meaning (`/`, `@`), more is left out rather than less.
+
+    Args:
+        uri: Of a server or data base, such as `https://user:word@host/path?token=x`.
+    """
+    kind, mark, rest = uri.partition("://")
+    if not mark:
+        user, at, host = uri.rpartition("@")
+        return f"{_HIDDEN}@{host}" if at and ":" in user.rpartition("/")[2] else uri
+    fragment = ""
+    if not rest.startswith("/"):  # it has a host, and is not a file only
+        user, at, host = rest.rpartition("@")
+        host, fragment, _ = host.partition("#")
+        rest = f"{_HIDDEN}@{host}" if at else host
+    path, options, _ = rest.partition("?")
+    ending = next((f"{sign}{_HIDDEN}" for sign in (options, fragment) if sign), "")
+    return f"{kind}://{path}{ending}"
+
+
+def hide_secrets(text: str, *uris: str, secrets: Collection[str] = ()) -> str:
+    """Return text in which no address shows what may let somebody in.
+
+    Args:
+        text: A command line, a message of a library.
+        *uris: Addresses that it may hold, or a part of them, in whichever spelling.
+        secrets: Passwords and the like that it may hold.
+    """
+    for uri in uris:
+        text = text.replace(uri, without_secrets(uri))
+    sought = {spelt for uri in uris for secret in _secrets(uri) for spelt in _spellings(secret)}
+    sought |= {spelt for secret in secrets for spelt in _spellings(secret)}
+    for secret in sorted(sought - {"", _HIDDEN}, key=len, reverse=True):
+        word = re.escape(secret)
+        text = re.sub(word if len(secret) >= _PLAIN else rf"(?<!\w){word}(?!\w)", _HIDDEN, text)
+    return _ADDRESS.sub(_hide_in_address, text)
+
+
+def _hide_in_address(found: re.Match[str]) -> str:
+    kind, _, rest = found[0].partition("://")
+    if not rest.startswith("/") and "@" in rest:
+        rest = f"{_HIDDEN}@{rest.rpartition('@')[2]}"
+    return _SECRET_OPTION.sub(rf"\1{_HIDDEN}", f"{kind}://{rest}")
+
+
+def _secrets(uri: str) -> set[str]:
+    """Return what an address holds to let somebody in."""
+    from base64 import b64encode
+    from urllib.parse import unquote
+
+    _, mark, rest = uri.partition("://")
+    found: set[str] = set()
+    if not rest.startswith("/"):
+        inside, at, _ = (rest if mark else uri).rpartition("@")
+        user, _, password = inside.partition(":")
+        if at:
+            both = f"{unquote(user)}:{unquote(password)}"
+            found |= {inside, user, password, b64encode(both.encode()).decode()}
+    for option in re.split("[&;#]", rest.partition("?")[2]):
+        name, is_set, value = option.partition("=")
+        found.add(value if is_set else name)
+    return found
+
+
+def _spellings(secret: str) -> set[str]:
+    from urllib.parse import quote, unquote
+
+    plain = unquote(secret)
+    return {secret, plain, quote(plain), quote(plain, safe="")}
+
+
+# --- streams ------------------------------------------------------------------------------------
 
 
 class _Output(io.FileIO):
@@ -60,7 +208,35 @@ class _Output(io.FileIO):
             print(f"stdout: {error.strerror}; the work goes on unseen", file=sys.stderr)
 
 
-class _Stream(io.TextIOWrapper):
+class VisibleStream(io.TextIOWrapper):
+    """A text stream in which every character is seen.
+
+    A return that begins what is written stays: bars of progress are drawn that way.
+    """
+
+    def write(self, text: str) -> int:
+        """Write text; return how many of its characters were taken, which is all."""
+        head = text[:1] if text[:1] == "\r" and text[:2] != "\r\n" else ""
+        super().write(head + visible(text[len(head) :]))
+        return len(text)
+
+    def write_styled(self, text: str) -> int:
+        """Write what holds a terminal's commands on purpose."""
+        return super().write(text)
+
+
+class _Styled:
+    """A stream as rich needs it, which has made its texts visible before it adds colours."""
+
+    def __init__(self, stream: VisibleStream) -> None:
+        self.write = stream.write_styled
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _Stream(VisibleStream):
     """Standard output or error over an `_Output`."""
 
     def __init__(self, like: io.TextIOWrapper, descriptor: int) -> None:
@@ -135,14 +311,35 @@ def in_words(seconds: float) -> str:
 
 
 def text_console() -> Console:
-    """Return a console that shows every text as it is written.
+    """Return a console that shows every text as it is written, and each as one line.
 
     Names of cells, suites and files may hold what rich takes for markup or an emoji: `[bold]`,
-    `[/]`, `:smile:`.
+    `[/]`, `:smile:`, and characters that nobody sees.
     """
     from rich.console import Console
+    from rich.text import Text
 
-    console = Console(markup=False, emoji=False, highlight=False)
+    class TextConsole(Console):
+        @property
+        def file(self) -> IO[str]:
+            stream: Any = Console.file.__get__(self)
+            return cast(IO[str], _Styled(stream)) if isinstance(stream, VisibleStream) else stream
+
+        @file.setter
+        def file(self, stream: IO[str]) -> None:
+            Console.file.__set__(self, stream)
+
+        def print(self, *objects: Any, **more: Any) -> None:
+            super().print(*map(_shown, objects), **more)
+
+    def _shown(what: Any) -> Any:
+        if isinstance(what, str):
+            return one_line(what)
+        if isinstance(what, Text) and visible(what.plain) != what.plain:
+            return Text(visible(what.plain))
+        return what
+
+    console = TextConsole(markup=False, emoji=False, highlight=False)
     if console.width < _NARROWEST:  # a wrong COLUMNS, in which a table would vanish
         console.width = _USUAL_WIDTH
     return console
@@ -155,11 +352,18 @@ def text_table(*columns: str, right: Collection[str] = (), title: str | None = N
         columns: Their heads.
         right: Those that are set to the right.
         title: Stands above it.
+
+    Returns:
+        A table whose every field is one line, whatever its text holds.
     """
     from rich.table import Table
 
-    table = Table(box=None, title=title, title_justify="left")
+    class TextTable(Table):
+        def add_row(self, *fields: Any, **more: Any) -> None:
+            super().add_row(*(one_line(f) if isinstance(f, str) else f for f in fields), **more)
+
+    table = TextTable(box=None, title=title and one_line(title), title_justify="left")
     for column in columns:
         justify: Any = "right" if column in right else "left"
-        table.add_column(column, justify=justify, overflow="fold")
+        table.add_column(one_line(column), justify=justify, overflow="fold")
     return table

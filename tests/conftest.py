@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import io
 import itertools
 import os
 import signal
@@ -127,6 +126,8 @@ def pytest_collection_modifyitems(config, items):
 def die_after():
     """Return a function for a forked child: it is killed right after so many file operations."""
 
+    from sca_bench import files
+
     def arm(last):
         if last == 0:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -145,7 +146,7 @@ def die_after():
 
         for name in ("replace", "fsync", "unlink", "mkdir"):
             deadly(os, name)
-        deadly(io, "open", lambda path, mode="r", *_, **__: set(mode) & set("wax+"))
+        deadly(files, "open_to_write")
 
     return arm
 

@@ -16,11 +16,13 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sca_bench"
 
 GROUND = [
-    {"errors", "types", "scene_grammar", "batch", "output"},
-    {"walk", "plugins"},
+    {"output", "lifetime"},
+    {"errors", "types", "scene_grammar", "batch"},
+    {"walk", "plugins", "reading"},
     {"specs"},
     {"variants"},
     {"boxes", "files", "captioner", "settings", "weight_paths"},
+    {"digests"},
     {"formats"},
 ]
 """The ground floor, lowest first: what every room may import."""

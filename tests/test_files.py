@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from sca_bench import files
+from sca_bench.errors import InputError
 from sca_bench.files import (
-    FileDigests,
     atomic_file,
     atomic_folder,
     drop_unfinished,
-    has_stamp,
+    inside,
+    path_name,
     publish,
     write_atomic,
 )
@@ -169,139 +170,44 @@ def test_every_name_of_a_file_has_a_text_that_can_be_stored(name, text):
     json.dumps(text, ensure_ascii=False).encode()
 
 
-def test_digests_follow_the_content_and_survive_damage(tmp_path):
-    file, memory = tmp_path / "a.jpg", tmp_path / "m" / "digests.sqlite"
-    file.write_bytes(b"one")
-    one = FileDigests(memory).of(file)
-    assert FileDigests(memory).of(file) == one
-    file.write_bytes(b"two")
-    two = FileDigests(memory).of(file)
-    assert two != one
-    memory.write_bytes(b"no data base at all" * 100)
-    assert FileDigests(memory).of(file) == two
-    with pytest.raises(FileNotFoundError):
-        FileDigests(memory).of(tmp_path / "b.jpg")
-
-
-def test_digests_are_remembered_between_processes_and_not_made_twice(tmp_path, monkeypatch):
-    file, memory = tmp_path / "a.jpg", tmp_path / "digests.sqlite"
-    file.write_bytes(b"one")
-    one = FileDigests(memory).of(file)
-    monkeypatch.setattr(files, "file_sha256", lambda path: "made again")
-    assert FileDigests(memory).of(file) == one
-    assert FileDigests().of(file) == "made again"
-
-
-def test_a_change_is_seen_whose_size_and_time_were_put_back(tmp_path):
-    file, memory = tmp_path / "a.jpg", tmp_path / "digests.sqlite"
-    file.write_bytes(b"one")
-    known, one = files.file_stamp(file), FileDigests(memory).of(file)
-    file.write_bytes(b"two")
-    os.utime(file, ns=(known["mtime_ns"], known["mtime_ns"]))
-    assert file.stat().st_mtime_ns == known["mtime_ns"]
-    assert not has_stamp(file, known)
-    assert FileDigests(memory).of(file) != one
-    without_inode = {k: v for k, v in files.file_stamp(file).items() if k != "inode"}
-    assert not has_stamp(file, without_inode)
-
-
-def test_many_files_are_digested_in_their_order_and_looked_up_at_once(tmp_path, monkeypatch):
-    paths = [tmp_path / f"{number}.jpg" for number in range(1200)]
-    for number, path in enumerate(paths):
-        path.write_text(str(number))
-    memory = tmp_path / "digests.sqlite"
-    found = FileDigests(memory).of_all(paths[::-1])
-    assert found == [files.file_sha256(path) for path in paths[::-1]]
-    paths[7].write_text("other")
-    read = []
-    monkeypatch.setattr(files, "file_sha256", lambda path: read.append(path) or "made again")
-    again = FileDigests(memory).of_all(paths)
-    assert read == [paths[7]]
-    assert again == [*found[::-1][:7], "made again", *found[::-1][8:]]
-
-
-def test_a_file_written_twice_between_two_ticks_is_digested_twice(tmp_path, monkeypatch):
-    """Both contents have one stamp, so the first one's digest may not be kept under it."""
-    file, digests = tmp_path / "a.jpg", FileDigests(tmp_path / "digests.sqlite")
-    stamp = {"size": 3, "mtime_ns": 1, "ctime_ns": 5 * 10**9, "inode": 2}
-    monkeypatch.setattr(files, "file_stamp", lambda path: stamp)
-    for age, remembered in ((10**9, False), (-(10**9), False), (3 * 10**9, True)):
-        monkeypatch.setattr(files.time, "time_ns", lambda age=age: 5 * 10**9 + age)
-        file.write_bytes(b"one")
-        one = digests.of(file)
-        file.write_bytes(b"two")
-        assert (digests.of(file) == one) == remembered
-
-
-def test_a_young_file_is_digested_when_the_clock_has_moved_on(tmp_path, monkeypatch):
-    file, digests, waited = tmp_path / "a.jpg", FileDigests(), []
-    monkeypatch.setattr(files.time, "sleep", lambda s: waited.append(s) or os.utime(file))
-    file.write_bytes(b"one")
-    young = files.file_stamp(file)["ctime_ns"] + 1
-    monkeypatch.setattr(files.time, "time_ns", lambda: young)
-    digests.of(file)
-    assert [0 < seconds <= 0.02 for seconds in waited] == [True]
-
-
-def test_a_link_that_leads_elsewhere_is_another_file(tmp_path):
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "1.png").write_text(name)
-        os.utime(tmp_path / name / "1.png", ns=(10**18, 10**18))
-    link, digests = tmp_path / "images", FileDigests(tmp_path / "digests.sqlite")
-    found = []
-    for name in ("a", "b", "a"):
-        link.unlink(missing_ok=True)
-        link.symlink_to(name)
-        found.append(digests.of(link / "1.png"))
-    assert found[0] == found[2] != found[1]
-
-
-def test_a_memory_that_cannot_be_written_is_read_or_done_without(tmp_path):
-    file, memory = tmp_path / "a.jpg", tmp_path / "runs" / "digests.sqlite"
-    file.write_bytes(b"one")
-    one = FileDigests(memory).of(file)
-    memory.chmod(0o444)
-    memory.parent.chmod(0o555)
-    (tmp_path / "no folder").write_text("")
-    try:
-        assert FileDigests(memory).of(file) == one
-        assert FileDigests(tmp_path / "no folder" / "digests.sqlite").of(file) == one
-        file.write_bytes(b"two")
-        assert FileDigests(memory).of(file) == files.file_sha256(file)
-    finally:
-        memory.parent.chmod(0o755)
-
-
 OTHERWISE = {
     "sca_bench/files.py": "is how it is done",
+    "sca_bench/cli/plan.py": "a folder for a measurement, in TMPDIR",
+    "sca_bench/contract/captioners/training.py": "a runs folder of a check, in a temporary folder",
     "sca_bench/contract/examples.py": "made-up input of a check, in a temporary folder",
     "sca_bench/contract/fake_suite.py": "made-up input of a check, in a temporary folder",
-    "sca_bench/contract/plot.py": "a figure in memory",
+    "sca_bench/contract/plot.py": "a figure in memory, and a folder of a check",
     "sca_bench/contract/reader.py": "made-up input of a check, in a temporary folder",
     "sca_bench/contract/run.py": "pytest's settings, in a temporary folder",
-    "sca_bench/data/catalogue/download.py": "a part, published when it is complete",
-    "sca_bench/data/index/arrays.py": "into a folder of atomic_folder",
+    "sca_bench/contract/spec.py": "made-up input of a check, in a temporary folder",
     "sca_bench/embedded/caption_lm.py": "a command that makes shipped weights",
     "sca_bench/embedded/lm_recipe.py": "a command that makes shipped weights",
-    "sca_bench/engine/features/cache.py": "locks, which hold nothing",
-    "sca_bench/engine/worker/predictions.py": "captions as they come, published when complete",
-    "sca_bench/engine/worker/hooks.py": "a log that grows by lines; a torn last one is left out",
-    "sca_bench/engine/finished/import_weights.py": "into a folder of write_once",
-    "sca_bench/engine/launch/guard.py": "a lock with the holder's number",
-    "sca_bench/engine/process.py": "the text log of a process",
+    "sca_bench/engine/finished/import_weights.py": "safetensors, into a folder of write_once",
+    "sca_bench/engine/mlflow_mirror/child.py": "a folder for temporary files of libraries",
+    "sca_bench/engine/mlflow_mirror/opening.py": "MLflow's own data base",
+    "sca_bench/engine/mlflow_mirror/tracker.py": "MLflow's own data base",
+    "sca_bench/engine/measure/probe.py": "a folder for a measurement, in TMPDIR",
+    "sca_bench/lifetime/scratch.py": "a folder for temporary files of one command, in TMPDIR",
     "sca_bench/metrics/coco_caption/spice.py": "a temporary folder for a Java process",
     "sca_bench/output.py": "the standard streams",
-    "sca_bench/models/original/layout.py": "into a folder of write_once",
-    "sca_bench/models/text_decoder/loading.py": "into a folder of write_once",
-    "sca_bench/report/figures/style.py": "a report is made again at will",
-    "sca_bench/study/runs/soundness.py": "renames what is damaged",
+    "sca_bench/engine/process.py": "the standard streams",
+    "sca_bench/models/original/layout.py": "safetensors, into a folder of write_once",
+    "sca_bench/models/text_decoder/loading.py": "transformers, into a folder of write_once",
+    "sca_bench/report/write.py": "figures that nobody keeps, in TMPDIR",
     "baselines/predictions/__init__.py": "made-up input of the contract, in a temporary folder",
     "baselines/sam_captioner/recipe.py": "a command that makes shipped weights",
 }
-"""Files that write in another way, and why they may."""
-SAFE = {"atomic_file", "atomic_folder"}
-WRITERS = {"write_text", "write_bytes", "save_file", "savefig", "save_pretrained", "rename"}
+"""Files that write, rename, delete or lock in another way, and why they may."""
+SAFE = {"atomic_file", "open_to_write"}
+WRITERS = {
+    *("write_text", "write_bytes", "save_file", "savefig", "save_pretrained", "rename", "unlink"),
+    *("mkdir", "makedirs", "rmdir", "rmtree", "copytree", "copyfile", "copy2", "move", "touch"),
+    *("chmod", "symlink_to", "hardlink_to", "symlink", "flock", "lockf", "fsync", "truncate"),
+    *("mkdtemp", "mkstemp", "TemporaryDirectory", "NamedTemporaryFile", "removedirs"),
+}
+OF_OURS = {"delete", "link", "listed", "rename", "touch"}
+"""Names of `sca_bench.files`; as the method of something else they are what they always were."""
+FLAGS = ("O_CREAT", "O_WRONLY", "O_RDWR", "O_APPEND")
 
 
 def writes(path):
@@ -327,9 +233,13 @@ def writes(path):
         opens = name in ("open", "fdopen") and any(
             re.fullmatch("[rwxabt+]{1,3}", text) and set(text) & set("wxa+") for text in constants
         )
+        opens |= name == "open" and any(flag in ast.unparse(node) for flag in FLAGS)
+        named = name in WRITERS and (of or name not in OF_OURS)
+        connects = name == "connect" and of == "sqlite3"
+        tabulates = name in ("to_csv", "to_json", "to_excel") and node.args
         moves = name == "replace" and of and len(node.args) == 1 and not node.keywords
         saves = name in ("save", "savez") and of in ("torch", "np", "numpy")
-        if opens or moves or saves or name in WRITERS:
+        if opens or moves or saves or named or connects or tabulates:
             yield node.lineno
 
 
@@ -359,6 +269,15 @@ def test_whoever_writes_a_file_of_a_run_does_it_through_this_module():
         "path.open('ab' if resumed else 'wb')",
         "torch.save(content, path)",
         "save_file(tensors, path)",
+        "path.unlink()",
+        "path.parent.mkdir(parents=True)",
+        "shutil.rmtree(path)",
+        "os.open(path, os.O_CREAT | os.O_RDWR)",
+        "sqlite3.connect(path)",
+        "frame.to_csv(path)",
+        "fcntl.flock(handle, fcntl.LOCK_EX)",
+        "tempfile.TemporaryDirectory()",
+        "path.touch()",
     ],
 )
 def test_the_walk_sees_what_writes(tmp_path, line):
@@ -368,3 +287,57 @@ def test_the_walk_sees_what_writes(tmp_path, line):
     assert list(writes(tmp_path / "x.py")) == [2]
     (tmp_path / "y.py").write_text(f"with atomic_file(p) as path:\n    {line}\n")
     assert list(writes(tmp_path / "y.py")) == []
+
+
+@pytest.mark.parametrize("name", ["mixer_layers", "3f2ac1", "a.b-c_D", "0", "_x", "x" * 200])
+def test_a_plain_name_stands_in_a_path_as_it_is(name):
+    assert path_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "../x",
+        "/x",
+        "a/b",
+        "a\\b",
+        "-x",
+        ".x",
+        "a b",
+        "a\n",
+        "a\0",
+        "ä",
+        "x" * 201,
+        None,
+        3,
+        10**40,
+        True,
+        ["a"],
+        "٣",
+        "a:b",
+        "*",
+        "a%2fb",
+    ],
+)
+def test_a_name_that_could_lead_elsewhere_is_refused(name):
+    with pytest.raises(InputError, match=r"record\.json: cell_id: .* cannot be the name") as fault:
+        path_name(name, "record.json", "cell_id")
+    assert len(str(fault.value)) < 300
+
+
+def test_a_path_stays_inside_its_folder(tmp_path):
+    real, root, other = tmp_path / "real", tmp_path / "root", tmp_path / "other"
+    (real / "cells").mkdir(parents=True)
+    other.mkdir()
+    root.symlink_to(real)  # the user's own
+    (real / "out").symlink_to(other)
+    (real / "within").symlink_to("cells")
+    (real / "nowhere").symlink_to(other / "not there")
+    for fine in ("cells/a/b", "within/a", "new"):
+        assert inside(root, root / fine) == root / fine
+    for outside in ("out", "out/a", "nowhere", "..", "../other/x", "../real-too/x"):
+        with pytest.raises(InputError, match="leads out of"):
+            inside(root, root / outside)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from sca_bench.digests import FileDigests, folder_content, folder_digests
 from sca_bench.errors import InputError
-from sca_bench.files import FileDigests, folder_content, folder_digests
 from sca_bench.walk import bytes_of, is_hidden, walk
 
 

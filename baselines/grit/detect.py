@@ -10,8 +10,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
 
 import torch
 from torch import Tensor
@@ -21,11 +20,13 @@ from baselines.grit.captioner import GritCaptioner
 from baselines.grit.config import SIZES
 from baselines.grit.model import MAX_TOKENS
 from baselines.grit.preprocess import resize
+from sca_bench.boxes import FAR_PX
 from sca_bench.errors import InputError, at
 from sca_bench.files import atomic_file
 from sca_bench.formats.pixels import counted, read_picture
-from sca_bench.formats.texts import NO_TEXT_FIX, id_text, read_json_text
+from sca_bench.formats.texts import id_text
 from sca_bench.output import guard_streams
+from sca_bench.reading import ROWS_BYTES, named_file, parse_json, read_lines, shown
 from sca_bench.settings import BaselineSettings, CellSettings, unread_data
 
 _SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -126,39 +127,39 @@ def _device(name: str) -> torch.device:
 def _image_sizes(regions: Path) -> dict[str, tuple[float, float]]:
     """Return every image id of a regions file, with the height and width that its boxes need."""
     sizes: dict[str, tuple[float, float]] = {}
-    try:
-        lines = regions.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise InputError(regions, "", f"cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise InputError(regions, "", f"is not UTF-8 (byte {error.start})") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        key = f"line {number}: image_id"
-        try:
-            region: Any
-            region, no_text = read_json_text(line)
-            image_id = id_text(region["image_id"])
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            fix = "expected one JSON object per line"
-            raise InputError(regions, key, "is missing", fix) from error
-        if no_text is not None:
-            raise InputError(regions, f"line {number}", no_text.problem, NO_TEXT_FIX)
-        if image_id is None:
-            problem = f"is {region['image_id']!r}, expected a string or a whole number"
-            raise InputError(regions, key, problem)
-        box = region.get("box_xyxy") or [0, 0, 0, 0]
-        right = isinstance(box, list) and [type(side) in (int, float) for side in box]
-        if right != [True] * 4:
-            problem = f"is {json.dumps(box)[:60]}, expected four numbers"
-            raise InputError(regions, f"line {number}: box_xyxy", problem)
-        height, width = sizes.get(image_id, (0.0, 0.0))
-        sizes[image_id] = (max(height, box[3]), max(width, box[2]))
+    with named_file(regions, "--regions"):
+        for number, line in read_lines(regions, ROWS_BYTES, "--regions"):
+            image_id, (height, width) = _needed_size(line, regions, f"line {number}")
+            known_height, known_width = sizes.get(image_id, (0.0, 0.0))
+            sizes[image_id] = (max(known_height, height), max(known_width, width))
     return sizes
 
 
+def _needed_size(line: str, regions: Path, where: str) -> tuple[str, tuple[float, float]]:
+    """Return the image id of a region, and the height and width that its box needs."""
+    region = parse_json(line, regions, where)
+    if not isinstance(region, dict) or "image_id" not in region:
+        fix = "expected one JSON object per line"
+        raise InputError(regions, f"{where}: image_id", "is missing", fix)
+    image_id = id_text(region["image_id"])
+    if image_id is None:
+        problem = f"is {shown(region['image_id'])}, expected a string or a whole number"
+        raise InputError(regions, f"{where}: image_id", problem)
+    box = region.get("box_xyxy") or [0, 0, 0, 0]
+    right = isinstance(box, list) and [
+        type(side) in (int, float) and abs(side) < FAR_PX for side in box
+    ]
+    if right != [True] * 4:
+        problem = f"is {shown(box)}, expected four numbers in pixels"
+        raise InputError(regions, f"{where}: box_xyxy", problem)
+    return image_id, (box[3], box[2])
+
+
 def _file(folder: Path, image_id: str) -> Path:
+    name = PurePosixPath(image_id)
+    if name.is_absolute() or ".." in name.parts or "\0" in image_id:
+        problem = f"image {shown(image_id)} is not the name of a file inside the images folder"
+        raise InputError(folder, "", problem, "give ids that are names of image files")
     paths = [folder / f"{image_id}{suffix}" for suffix in _SUFFIXES]
     file = next((path for path in paths if path.is_file()), None)
     if file is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 from sca_bench.batch import RegionBatch
 from sca_bench.captioner import Decoding
 from sca_bench.errors import InputError, did_you_mean
-from sca_bench.formats.texts import NO_TEXT_FIX, id_text, read_json_text
+from sca_bench.formats.texts import id_text
+from sca_bench.reading import ROWS_BYTES, named_file, parse_json, read_lines, shown
 from sca_bench.settings import CellSettings
 from sca_bench.types import Prediction
 
@@ -52,12 +53,8 @@ def build(settings: CellSettings, parts: Any = None) -> HandedOver:
         problem = f"{settings.baseline.weights!r} is no file"
         raise InputError(None, KEY, problem, "name a predictions.jsonl")
     answers: dict[str, Prediction] = {}
-    try:
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise InputError(file, "", f"is not UTF-8 (byte {error.start})") from None
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
+    with named_file(file, KEY):
+        for number, line in read_lines(file, ROWS_BYTES):
             answer = _read(line, file, number)
             if answer.region_id in answers:
                 problem = f"region {answer.region_id!r} is answered twice"
@@ -68,27 +65,25 @@ def build(settings: CellSettings, parts: Any = None) -> HandedOver:
 
 def _read(line: str, file: Path, number: int) -> Prediction:
     key = f"line {number}"
-    try:
-        row, no_text = read_json_text(line)
-    except ValueError as error:
-        raise InputError(file, key, f"is not JSON ({error})") from None
+    row = parse_json(line, file, key, unique_keys=True)
     if not isinstance(row, dict):
         raise InputError(file, key, "is no object", "expected region_id and caption")
-    if no_text is not None:
-        inner = ".".join(map(str, no_text.at))
-        raise InputError(file, f"{key}: {inner}", no_text.problem, NO_TEXT_FIX)
     region_id, caption = id_text(row.get("region_id")), row.get("caption")
     if region_id is None:
-        problem = f"is {row.get('region_id')!r}, expected a string or a whole number"
+        problem = f"is {shown(row.get('region_id'))}, expected a string or a whole number"
         raise InputError(file, f"{key}: region_id", problem)
     if not isinstance(caption, str):
-        raise InputError(file, f"{key}: caption", f"is {caption!r}, expected a string")
-    try:
-        log_prob = float(row.get("log_prob", 0.0))
-        ious = tuple(float(value) for value in row.get("predicted_ious", ()))
-    except (TypeError, ValueError):
-        problem = "log_prob and predicted_ious must be numbers"
-        raise InputError(file, key, problem) from None
-    if not math.isfinite(log_prob):
-        raise InputError(file, f"{key}: log_prob", f"is {log_prob}, expected a finite number")
+        raise InputError(file, f"{key}: caption", f"is {shown(caption)}, expected a string")
+    log_prob = _number(row.get("log_prob", 0.0), file, f"{key}: log_prob")
+    given = row.get("predicted_ious", [])
+    if not isinstance(given, list):
+        raise InputError(file, f"{key}: predicted_ious", f"is {shown(given)}, expected a list")
+    ious = tuple(_number(value, file, f"{key}: predicted_ious") for value in given)
     return Prediction(region_id, caption, log_prob, ious, 0.0)
+
+
+def _number(value: object, file: Path, key: str) -> float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (is_number and abs(value) <= sys.float_info.max):  # type: ignore[operator]
+        raise InputError(file, key, f"is {shown(value)}, expected a finite number")
+    return float(value)  # type: ignore[arg-type]

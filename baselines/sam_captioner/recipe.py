@@ -43,8 +43,9 @@ from baselines.sam_captioner.loading import load_captioner, new_processor
 from baselines.sam_captioner.sizes import TINY_WORDS, size_config
 from sca_bench.captioner import Decoding
 from sca_bench.data.readers.scenes import Scene, render_scene
+from sca_bench.digests import file_sha256
 from sca_bench.errors import InputError, did_you_mean
-from sca_bench.files import file_sha256, write_atomic
+from sca_bench.files import write_atomic
 from sca_bench.scene_grammar import WORLD_VERSION, parse
 from sca_bench.settings import BaselineSettings
 

@@ -6,7 +6,8 @@ as it was given. All these modules are imported at every start, so what is heavy
 their functions: help, lists and wrong arguments answer at once, and light commands load no torch.
 
 Exit codes: 0 all right, 1 some cells failed (the rest is done), 2 the input is wrong, 130 and above
-ended by a signal (141: nobody read the output of a command that only prints).
+ended by a signal: 130 SIGINT, 143 SIGTERM, 129 SIGHUP (141: nobody read the output of a command
+that only prints).
 """
 
 from __future__ import annotations
@@ -35,10 +36,14 @@ from sca_bench.cli import (
 )
 from sca_bench.cli.frame import Parser, add_profile_and_set, add_runs_dir
 from sca_bench.errors import InputError
-from sca_bench.output import end_with_reader, guard_streams
+from sca_bench.lifetime import stops
+from sca_bench.output import end_with_reader, guard_streams, say
 
 _ONLY_PRINT = ("list", "describe", "explain", "plan", "check", "score")
 """Commands that have nothing to do when nobody reads them; the others go on with their work."""
+
+_LIGHT = ("list", "describe", "explain", "init")
+"""Commands that keep nothing in a temporary folder."""
 
 _FIRST_STEPS = (
     "list suites                      # what can be asked",
@@ -89,8 +94,23 @@ def build_parser() -> Parser:
     return parser
 
 
+def light(words: Sequence[str]) -> bool:
+    """Say whether a command line keeps nothing in a temporary folder."""
+    return not words or words[0].startswith("-") or words[0] in _LIGHT
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code."""
+    try:
+        with stops.answered():
+            return _main(arguments)
+    except BaseException as error:
+        if not isinstance(error, KeyboardInterrupt) and not stops.times_asked():
+            raise
+        return stops.say(error)  # or a fault that came of a signal, in whatever was interrupted
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     guard_streams()
     os.environ["MPLBACKEND"] = "agg"  # a notebook's own, which its commands inherit, may be unknown
@@ -102,14 +122,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             end_with_reader()
         code: int = options.execute(options, words)
         sys.stdout.flush()
+        stops.check()
     except InputError as error:
+        stops.check()
         for fault in (error, *error.others):
-            print(fault, file=sys.stderr)
+            say(fault, error=True)
         return 2
     except OSError as error:  # a folder that cannot be written, a full disk
-        print(f"{error.filename or command}: {error.strerror or error}", file=sys.stderr)
+        stops.check()
+        say(f"{error.filename or command}: {error.strerror or error}", error=True)
         return 2
-    except KeyboardInterrupt:
-        print("stopped; run the same command again to go on", file=sys.stderr)
-        return 130
     return code

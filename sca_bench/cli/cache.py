@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sca_bench.cli.frame import Actions, add_runs_dir
 from sca_bench.errors import InputError, did_you_mean
-from sca_bench.output import num_text, text_console, text_table
+from sca_bench.output import num_text, say, text_console, text_table
 from sca_bench.walk import bytes_of
 
 if TYPE_CHECKING:
@@ -71,14 +71,14 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     if options.action == "clear":
         if options.dry_run:
             _print_table(folders)
-            print(f"{_total(folders)} of {root} would be deleted")
+            say(f"{_total(folders)} of {root} would be deleted")
             return 0
         if not options.keys and not options.yes and not _agreed(folders, root):
-            print("nothing was deleted")
+            say("nothing was deleted")
             return 0
         return _clear(root, folders)
     if options.action == "du":
-        print(f"{_total(folders)} of {root}")
+        say(f"{_total(folders)} of {root}")
         return 0
     _print_table(folders)
     return 0
@@ -128,15 +128,14 @@ def _print_table(folders: list[Path]) -> None:
 
 
 def _about(folder: Path) -> dict[str, object]:
-    import json
-
     from sca_bench.engine.features.cache import ABOUT
+    from sca_bench.reading import RECORD_BYTES, read_json
 
     try:
-        facts: dict[str, object] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        facts = {}
-    return facts
+        facts = read_json(folder / ABOUT, RECORD_BYTES)
+    except (OSError, InputError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def _verify(folders: list[Path]) -> int:
@@ -148,9 +147,9 @@ def _verify(folders: list[Path]) -> int:
         store = ShardStore(folder, delete=False)
         rows = store.verify()
         for name, reason in store.damaged.items():
-            print(f"{folder / name}: damaged ({reason}); the next run computes it again")
+            say(f"{folder / name}: damaged ({reason}); the next run computes it again")
         bad += len(store.damaged)
-        print(
+        say(
             f"{folder.name}: {num_text(rows, 'row')} sound, "
             f"{num_text(len(store.damaged), 'shard')} damaged"
         )
@@ -158,7 +157,7 @@ def _verify(folders: list[Path]) -> int:
 
 
 def _clear(root: Path, folders: list[Path]) -> int:
-    from sca_bench.engine.features.cache import delete_store
+    from sca_bench.engine.features.cache import delete_store, is_only_a_store
 
     freed = in_use = 0
     for folder in folders:
@@ -167,8 +166,9 @@ def _clear(root: Path, folders: list[Path]) -> int:
             freed += size
         else:
             in_use += 1
-            print(f"{folder}: in use, left as it is")
-    print(f"{_size(freed)} freed in {root}; what is needed again is computed again")
+            why = "in use" if is_only_a_store(folder) else "holds other files than features"
+            say(f"{folder}: {why}, left as it is")
+    say(f"{_size(freed)} freed in {root}; what is needed again is computed again")
     return 1 if in_use else 0
 
 

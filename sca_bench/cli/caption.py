@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sca_bench.cli.frame import RUN_HELP, quiet_models
 from sca_bench.errors import InputError
+from sca_bench.output import say
 
 if TYPE_CHECKING:
     from sca_bench.cli.frame import Commands, Parser
@@ -59,7 +59,7 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
 
         folder = Path(options.out or "examples")
         for line in caption_examples(store, options.run, options.examples, folder):
-            print(line)
+            say(line)
         return 0
     if options.image is None:
         raise InputError("caption", "IMAGE", "missing", "name an image file, or give --examples N")
@@ -70,15 +70,15 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
         raise InputError("caption", "--out", f"{out}", "end the name in .png or .jpg")
     asked = asked_region(store, options.run, Path(options.image), box, point)
     if asked.warning:
-        print(f"warning: {asked.warning}", file=sys.stderr, flush=True)
+        say(f"warning: {asked.warning}", error=True, flush=True)
     from sca_bench.engine.finished.caption import caption_asked
 
     captioned = caption_asked(asked, out)
-    print(captioned.caption)
+    say(captioned.caption)
     if asked.picture.notes:
-        print(f"the image: {'; '.join(asked.picture.notes)}")
+        say(f"the image: {'; '.join(asked.picture.notes)}")
     ious = ", ".join(f"{value:.3f}" for value in captioned.predicted_ious)
-    print(f"log-probability {captioned.log_prob:.3f}, predicted IoUs {ious}; overlay: {out}")
+    say(f"log-probability {captioned.log_prob:.3f}, predicted IoUs {ious}; overlay: {out}")
     return 0
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sca_bench.cli.frame import RUN_HELP, quiet_models
 from sca_bench.errors import InputError
+from sca_bench.output import say
 
 if TYPE_CHECKING:
     from sca_bench.cli.frame import Commands, Parser
@@ -49,7 +50,7 @@ def export_command(options: argparse.Namespace, words: Sequence[str]) -> int:
     from sca_bench.study.runs.store import Store
 
     for line in export_run(Store(options.runs_dir), options.run, Path(options.out)):
-        print(line)
+        say(line)
     return 0
 
 
@@ -65,6 +66,6 @@ def verify_command(options: argparse.Namespace, words: Sequence[str]) -> int:
         )
     failed = False
     for check in verify_run(Store(options.runs_dir), options.run, options.regions):
-        print(check.line(), flush=True)
+        say(check.line(), flush=True)
         failed |= not check.passed
     return 1 if failed else 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sca_bench.cli.frame import Actions
 from sca_bench.data.catalogue.layouts import layout_help
 from sca_bench.errors import InputError
-from sca_bench.output import num_text
+from sca_bench.output import num_text, say
 
 if TYPE_CHECKING:
     from sca_bench.cli.frame import Commands
@@ -72,7 +72,7 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     rows = verify(dataset, root, partial=options.partial, coco=coco)
     _print_rows(rows)
     failed = sum(row.state == "fail" for row in rows)
-    print(f"{dataset.name}: {failed} of {num_text(len(rows), 'check')} failed")
+    say(f"{dataset.name}: {failed} of {num_text(len(rows), 'check')} failed")
     return 1 if failed else 0
 
 
@@ -80,8 +80,8 @@ def _prepare(dataset: DataSet, root: Path, only_say: bool) -> bool:
     """Fetch what is missing and build the indices; say whether everything is there."""
     from sca_bench.data.catalogue.fetch import build_indices, fetch, needs
 
-    print(f"{dataset.name} ({dataset.licence}; {dataset.page})")
-    print(f"under {root}: {dataset.layout}")
+    say(f"{dataset.name} ({dataset.licence}; {dataset.page})")
+    say(f"under {root}: {dataset.layout}")
     states = needs(dataset, root)
     rows = [
         (
@@ -96,12 +96,12 @@ def _prepare(dataset: DataSet, root: Path, only_say: bool) -> bool:
     _print_table(("file", "state", "bytes", "sha256", "from"), rows)
     missing = [need for need in states if need.state != "there"]
     if missing and only_say:
-        print(f"{len(missing)} of {len(states)} files are missing; nothing was fetched")
+        say(f"{len(missing)} of {len(states)} files are missing; nothing was fetched")
         return False
-    missing = fetch(dataset, root, print)
-    build_indices(dataset, root, print)
+    missing = fetch(dataset, root, say)
+    build_indices(dataset, root, say)
     for need in missing:
-        print(f"missing: {root / need.remote.path}: {need.state}: {need.source}")
+        say(f"missing: {root / need.remote.path}: {need.state}: {need.source}")
     return not missing
 
 
@@ -115,4 +115,4 @@ def _print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> N
     widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     for row in (columns, *rows):
         cells = zip(row, widths, strict=True)
-        print("  ".join(cell.ljust(width) for cell, width in cells).rstrip())
+        say("  ".join(cell.ljust(width) for cell, width in cells).rstrip())

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeAlias, cast
 
 from sca_bench.errors import InputError, near_name
+from sca_bench.output import one_line
 
 CALL = "python -m sca_bench"
 """How the examples in help texts, and the commands that are printed, begin."""
@@ -49,7 +50,7 @@ class Parser(argparse.ArgumentParser):
         """Print one line and leave with exit code 2."""
         if match := _CHOICE.fullmatch(" ".join(message.split())):
             message = self._wrong_choice(match["what"], match["word"])
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+        self.exit(2, f"{self.prog}: {one_line(message)}; see {self.prog} --help\n")
 
     def _wrong_choice(self, what: str, word: str) -> str:
         asked = (

@@ -115,12 +115,14 @@ def costs_of(
     Raises:
         InputError: An input of a run is wrong, or the process failed.
     """
+    import os
     import subprocess
     import tempfile
     from pathlib import Path
 
     from sca_bench.engine.forecast.costs import PlanCosts, Request
     from sca_bench.files import write_atomic
+    from sca_bench.lifetime.stops import run_child
 
     request = Request(
         suite=str(plan.suite.file),
@@ -144,14 +146,15 @@ def costs_of(
             str(out),
         ]
         sys.stdout.flush()
-        done = subprocess.run(
-            command, stderr=subprocess.PIPE, encoding="utf-8", errors="replace", check=False
-        )
+        alive, held = os.pipe()  # its end tells the process that nobody waits for it any more
+        with open(alive, "rb") as told, open(held, "wb"):
+            done = run_child(command, stdin=told, stderr=subprocess.PIPE)
         if done.returncode == 0:
             return PlanCosts.model_validate_json(out.read_text(encoding="utf-8"))
         if done.returncode == UNREAD:
             raise SystemExit(UNREAD)
-        last = (done.stderr.strip().splitlines() or ["no word"])[-1]
+        words = done.stderr.decode(errors="replace").strip().splitlines()
+        last = (words or ["no word"])[-1]
         if done.returncode == 2 and out.exists():
             raise InputError(*PlanCosts.wrong_input(out.read_text(encoding="utf-8")))
     problem = f"its costs could not be measured ({last})"

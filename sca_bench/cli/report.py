@@ -8,9 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sca_bench.output import say
+
 if TYPE_CHECKING:
     from sca_bench.cli.frame import Commands, Parser
     from sca_bench.study.runs.store import Store
+
+_GRACE_S = 20.0
+"""What a slow tracking server gets for a report, in seconds."""
 
 
 def add_parser(commands: Commands, common: Parser) -> None:
@@ -65,9 +70,9 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     if len(folders) > 1:
         shown.append(out_dir / "index.html")
     for path in shown:
-        print(path, flush=True)
+        say(path, flush=True)
         for line in _verdicts(path.parent):
-            print(f"  {line}")
+            say(f"  {line}")
     if not options.no_mlflow:
         _mirror(store, folders, options.tracking_uri)
     return 0
@@ -104,11 +109,13 @@ def _mirror(store: Store, folders: list[Path], uri: str | None) -> None:
     wanted = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not wanted and not (store.root / "mlflow.db").exists():
         return  # the runs were not mirrored either
-    from sca_bench.engine.mlflow_mirror import Tracker, default_uri
+    from sca_bench.engine.mlflow_mirror.addresses import default_uri
+    from sca_bench.engine.mlflow_mirror.mirror import ASKED_REQUEST_S, Mirror
 
     manifests = {manifest.report_name: manifest for manifest in store.manifests()}
-    for folder in folders:
-        tracker = Tracker(store, manifests[folder.name], wanted or default_uri(store), print)
-        tracker.summarise(folder)
-        if tracker.broken:
-            return
+    address = wanted or default_uri(store)
+    again = "the same command tries again"
+    with Mirror(store, address, say, again, request_s=ASKED_REQUEST_S) as mirror:
+        for folder in folders:
+            mirror.summarise(manifests[folder.name], folder)
+        mirror.finish(grace_s=_GRACE_S)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sca_bench.cli.frame import CALL
-from sca_bench.cli.track import add_mirror_arguments, command_line, runs_dir_flag, tracker
+from sca_bench.cli.track import add_mirror_arguments, command_line, mirror_of, runs_dir_flag
 from sca_bench.output import in_words, num_text, text_table
 
 if TYPE_CHECKING:
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
     from sca_bench.cli.frame import Commands, Parser
     from sca_bench.engine.forecast.budget import Budget
+    from sca_bench.engine.mlflow_mirror.mirror import Mirror, SuiteMirror
     from sca_bench.study.plan.plan import Plan
-    from sca_bench.study.runs.record import SuiteManifest
     from sca_bench.study.runs.store import Store
     from sca_bench.study.suite.suite import Suite
 
@@ -52,11 +53,16 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     from sca_bench.cli.suite_files import for_each_suite
     from sca_bench.study.plan.plan import make_plan
 
-    def run(suite: Suite, store: Store, console: Console) -> int:
-        plan = make_plan(suite, store, only=options.only)
-        return _run(plan, store, console, options, words)
+    with contextlib.ExitStack() as stack:  # one mirror for all suites of a folder
+        mirror = mirror_of(options)
+        if mirror is not None:
+            stack.enter_context(mirror)
 
-    return for_each_suite(options, run)
+        def run(suite: Suite, store: Store, console: Console) -> int:
+            plan = make_plan(suite, store, only=options.only)
+            return _run(plan, store, console, options, words, mirror)
+
+        return for_each_suite(options, run)
 
 
 def _run(
@@ -65,6 +71,7 @@ def _run(
     console: Console,
     options: argparse.Namespace,
     words: Sequence[str],
+    mirror: Mirror | None,
 ) -> int:
     from sca_bench.engine.forecast.budget import parse_duration
     from sca_bench.engine.score_runs import is_scored, score_runs
@@ -110,10 +117,15 @@ def _run(
             plan = repaired_plan(lambda: make_plan(suite, store, only=options.only), store, say)
             store.save_manifest(manifest)  # a report shows what there is, even of a stopped run
             until = None if budget_s is None else started + budget_s
-            failed, postponed, logs = _work(plan, store, manifest, console, options, line, until)
+            view = None
+            if mirror is not None:
+                from sca_bench.engine.mlflow_mirror.mirror import SuiteMirror
+
+                mirror.say, view = say, SuiteMirror(mirror, manifest)
+            failed, postponed, logs = _work(plan, store, console, line, until, view)
             score_runs(store, plan.jobs, suite.metrics, say, suite.subsets, again=again)
-            if not options.no_mlflow:
-                _mirror(store, manifest, options, console)
+            if view is not None:
+                view.finish()
     try:
         store.save_manifest(manifest)
     except OSError as error:
@@ -150,11 +162,10 @@ def _is_done(store: Store, cell_id: str, seed: int) -> bool:
 def _work(
     plan: Plan,
     store: Store,
-    manifest: SuiteManifest,
     console: Console,
-    options: argparse.Namespace,
     line: str,
     until: float | None,
+    mirror: SuiteMirror | None,
 ) -> tuple[dict[str, str], dict[str, str], dict[str, Path]]:
     """Run what is left; return job name -> reason for what failed, and for what was not started.
 
@@ -162,27 +173,19 @@ def _work(
     """
     if not plan.left:
         return {}, {}, {}
-    from sca_bench.engine.launch.guard import Interrupted
     from sca_bench.engine.launch.launcher import Launcher
 
     budget = None if until is None else _budget(plan, store, console, until)
-    mirror = None if options.no_mlflow else tracker(store, manifest, options, console)
-    try:
-        launcher = Launcher(plan, store, line, console, mirror, budget=budget)
-        failed = launcher.run()
-        encoded, mixed = (
-            launcher.counters[f"{part}_forwards"] for part in ("encoder", "sam_mixer")
-        )
-        console.print(
-            f"frozen part: {encoded:,} images encoded, {mixed:,} regions mixed, for all cells, "
-            "seeds and steps",
-            highlight=False,
-            soft_wrap=True,
-        )
-        return failed, budget.postponed if budget is not None else {}, launcher.logs
-    except Interrupted as error:
-        console.print(f"stopped by {error}; run the same command again to go on", highlight=False)
-        raise SystemExit(128 + error.number) from None
+    launcher = Launcher(plan, store, line, console, mirror, budget=budget)
+    failed = launcher.run()
+    encoded, mixed = (launcher.counters[f"{part}_forwards"] for part in ("encoder", "sam_mixer"))
+    console.print(
+        f"frozen part: {encoded:,} images encoded, {mixed:,} regions mixed, for all cells, "
+        "seeds and steps",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return failed, budget.postponed if budget is not None else {}, launcher.logs
 
 
 def _budget(plan: Plan, store: Store, console: Console, until: float) -> Budget:
@@ -197,12 +200,6 @@ def _budget(plan: Plan, store: Store, console: Console, until: float) -> Budget:
 
     costs = measure_plan(plan, store, probe=True, count=False, say=say)
     return Budget(until, make_schedule(plan, store, this_machine(costs.device)), store, costs)
-
-
-def _mirror(
-    store: Store, manifest: SuiteManifest, options: argparse.Namespace, console: Console
-) -> None:
-    tracker(store, manifest, options, console).update()
 
 
 def _print_scores(console: Console, plan: Plan, store: Store) -> None:

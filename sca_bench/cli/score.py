@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sca_bench.errors import InputError
-from sca_bench.output import takes_any_sign
+from sca_bench.output import takes_any_sign, visible
 
 if TYPE_CHECKING:
     from sca_bench.cli.frame import Commands
@@ -81,7 +81,10 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     if options.table:
         _print_table(result)
     else:
-        print(json.dumps(result, indent=1, ensure_ascii=not takes_any_sign(sys.stdout)))
+        text = json.dumps(result, indent=1, ensure_ascii=False)
+        if visible(text) != text or not takes_any_sign(sys.stdout):
+            text = json.dumps(result, indent=1)
+        print(text)
     if options.check and not result["check"]:
         problem = "none of the values is one that the field's own scorers compute"
         raise InputError("score", "--check", problem, "ask for cider_d, bleu, rouge_l or meteor")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 import re
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from rich.console import Console
 from sca_bench.errors import InputError, PathNotGiven, at, did_you_mean
 from sca_bench.metrics.registry import get_metric, values_of
 from sca_bench.metrics.value_names import MEAN_OF_SLOTS, SEEN, TRAIN, ValueName
-from sca_bench.output import in_words, num_text, text_console
+from sca_bench.output import in_words, num_text, say, text_console
 from sca_bench.scene_grammar import SLOTS as SLOTS_OF_SCENES
 from sca_bench.study.plan.manifest import check_name
 from sca_bench.study.runs.store import Store
@@ -63,7 +62,7 @@ def for_each_suite(options: argparse.Namespace, work: SuiteWork) -> int:
         except InputError as error:
             codes.append(2)
             for fault in (error, *error.others):
-                print(fault, file=sys.stderr)
+                say(fault, error=True)
     good = codes.count(0)
     console.print(
         f"{good} of {num_text(len(files), 'suite')} all right, {len(codes) - good} with failures, "

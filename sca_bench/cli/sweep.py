@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sca_bench.cli.frame import CALL, add_profile_and_set
-from sca_bench.cli.track import add_mirror_arguments, command_line, runs_dir_flag, tracker
+from sca_bench.cli.track import add_mirror_arguments, command_line, mirror_of, runs_dir_flag
 from sca_bench.errors import InputError
-from sca_bench.output import in_words, num_text, text_console, text_table
+from sca_bench.output import in_words, num_text, text_console, text_table, without_secrets
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -80,18 +80,21 @@ class _Command:
     ) -> None:
         self.sweep, self.store, self.options = sweep, store, options
         self.line, self.console = line, console
+        self.mirror = mirror_of(options)
+        if self.mirror is not None:
+            self.mirror.say = self._say
 
     def run(self) -> int:
         import shlex
 
-        from sca_bench.engine.launch.guard import Interrupted, exclusive, stop_signals
-        from sca_bench.engine.sweep.optuna_study import default_storage, without_password
+        from sca_bench.engine.launch.guard import exclusive
+        from sca_bench.engine.sweep.optuna_study import default_storage
         from sca_bench.engine.sweep.sweeper import Sweeper
 
         started = time.monotonic()
         url = self.sweep.spec.storage or default_storage(self.store.root)
         try:
-            with exclusive(self.store.root), stop_signals():
+            with exclusive(self.store.root):
                 sweeper = Sweeper(self.sweep, self.store, url, self._run_plan, self._say)
                 self._say(
                     f"{self.sweep.spec.sweep} (profile {self.sweep.profile}): "
@@ -102,11 +105,13 @@ class _Command:
                 )
                 self.store.settle_interrupted()
                 failed = self._search(sweeper)
-        except Interrupted as error:
-            self._say(f"stopped by {error}; run the same command again to go on")
-            raise SystemExit(128 + error.number) from None
+                if self.mirror is not None:
+                    self.mirror.finish()
+        finally:
+            if self.mirror is not None:
+                self.mirror.close()
         self._summary(sweeper, started)
-        shown = without_password(url)
+        shown = without_secrets(url)
         self._say(f"storage: {shown} (optuna-dashboard {shlex.quote(shown)})")
         for name, reason in failed.items():
             self._say(f"FAILED {name}: {reason}")
@@ -135,8 +140,10 @@ class _Command:
         from sca_bench.engine.launch.launcher import Launcher
 
         mirror = None
-        if not self.options.no_mlflow:
-            mirror = tracker(self.store, self._manifest(plan), self.options, self.console)
+        if self.mirror is not None:
+            from sca_bench.engine.mlflow_mirror.mirror import SuiteMirror
+
+            mirror = SuiteMirror(self.mirror, self._manifest(plan))
         return Launcher(plan, self.store, self.line, self.console, mirror, pruner).run()
 
     def _manifest(self, plan: Plan) -> Any:
@@ -153,8 +160,8 @@ class _Command:
             self._say(lacking)
         manifest = self._manifest(plan)
         self.store.save_manifest(manifest)
-        if not self.options.no_mlflow:
-            tracker(self.store, manifest, self.options, self.console).update()
+        if self.mirror is not None:
+            self.mirror.update(manifest)
 
     def _print_batch(self, sweeper: Sweeper, batch: Sequence[Ended]) -> None:
         total = -(-self.sweep.trials // self.sweep.batch)

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 from sca_bench.cli.frame import CALL, Actions, add_runs_dir
 from sca_bench.errors import InputError
 from sca_bench.files import name_text
-from sca_bench.output import num_text
+from sca_bench.output import hide_secrets, num_text, say, without_secrets
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from sca_bench.cli.frame import Commands
-    from sca_bench.engine.mlflow_mirror import Tracker
-    from sca_bench.study.runs.record import SuiteManifest
+    from sca_bench.engine.mlflow_mirror.mirror import Mirror
     from sca_bench.study.runs.store import Store
+
+
+_URI_FLAG = "--tracking-uri"
 
 
 def add_parser(commands: Commands) -> None:
@@ -42,7 +42,8 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Mirror every suite of the runs folder; return 1 where one could not be mirrored."""
     import shlex
 
-    from sca_bench.engine.mlflow_mirror import default_uri, sync
+    from sca_bench.engine.mlflow_mirror.addresses import default_uri
+    from sca_bench.engine.mlflow_mirror.mirror import sync
     from sca_bench.study.runs.store import Store
 
     store = Store(options.runs_dir)
@@ -50,10 +51,10 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     if not wanted:
         raise InputError(store.root, "", "no suite was run here", "run one first")
     uri = options.tracking_uri or default_uri(store)
-    count = sync(store, uri, print)
-    print(f"{count} of {num_text(wanted, 'suite')} mirrored")
+    count = sync(store, uri, say)
+    say(f"{count} of {num_text(wanted, 'suite')} mirrored")
     if count and uri.startswith("sqlite"):  # any other may hold credentials
-        print(f"see them: mlflow ui --backend-store-uri {shlex.quote(uri)}")
+        say(f"see them: mlflow ui --backend-store-uri {shlex.quote(uri)}")
     return 0 if count == wanted else 1
 
 
@@ -63,18 +64,30 @@ def add_mirror_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-mlflow", action="store_true", help="do not mirror to MLflow")
 
 
-def tracker(
-    store: Store, manifest: SuiteManifest, options: argparse.Namespace, console: Console
-) -> Tracker:
-    """Return the MLflow mirror of a suite."""
-    from sca_bench.engine.mlflow_mirror import Tracker, default_uri
+def mirror_of(options: argparse.Namespace) -> Mirror | None:
+    """Return the MLflow mirror of a runs folder, for one command; None where none is wanted."""
+    if options.no_mlflow:
+        return None
+    from sca_bench.engine.mlflow_mirror.addresses import default_uri
+    from sca_bench.engine.mlflow_mirror.mirror import Mirror
+    from sca_bench.study.runs.store import Store
 
+    store = Store(options.runs_dir)
     uri = options.tracking_uri or default_uri(store)
+    return Mirror(store, uri, say, sync_hint(store, options.tracking_uri))
 
-    def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    return Tracker(store, manifest, uri, say)
+def sync_hint(store: Store, uri: str | None) -> str:
+    """Return what a message says of the command that brings a mirror up to date.
+
+    Args:
+        store: The runs folder.
+        uri: What `--tracking-uri` said; nothing of it that lets somebody in is shown.
+    """
+    import shlex
+
+    flag = f" --tracking-uri {shlex.quote(without_secrets(uri))}" if uri else ""
+    return f"`{CALL} track sync{runs_dir_flag(store)}{flag}` brings it up to date"
 
 
 def runs_dir_flag(store: Store) -> str:
@@ -85,7 +98,7 @@ def runs_dir_flag(store: Store) -> str:
 
 
 def command_line(words: Sequence[str]) -> str:
-    """Return the command as it was given, the tracking URI, which may hold credentials, left out.
+    """Return the command as it was given, without what may let somebody in somewhere.
 
     Args:
         words: What follows `python -m sca_bench`.
@@ -94,9 +107,14 @@ def command_line(words: Sequence[str]) -> str:
 
     kept: list[str] = []
     for before, word in zip(["", *words], words, strict=False):
-        if before == "--tracking-uri":
+        if _names_uri(before):
             word = "..."
-        elif word.startswith("--tracking-uri="):
-            word = "--tracking-uri=..."
-        kept.append(name_text(word))
+        elif _names_uri(word.partition("=")[0]) and "=" in word:
+            word = f"{_URI_FLAG}=..."
+        kept.append(name_text(hide_secrets(without_secrets(word))))
     return f"{CALL} {shlex.join(kept)}"
+
+
+def _names_uri(flag: str) -> bool:
+    """Say whether a word is the flag of the tracking URI, perhaps cut short as parsers allow."""
+    return len(flag) > len("--t") and _URI_FLAG.startswith(flag)

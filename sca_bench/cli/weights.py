@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sca_bench.cli.frame import Actions
 from sca_bench.errors import InputError
+from sca_bench.output import say
 
 if TYPE_CHECKING:
     from sca_bench.cli.frame import Commands
@@ -102,7 +103,7 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
         from sca_bench.embedded.verify import verify
 
         for line in verify(only=options.only):
-            print(line)
+            say(line)
         return 0
     from sca_bench.embedded.build import build_all
 
@@ -119,7 +120,7 @@ def _import(options: argparse.Namespace) -> int:
         if value is None:
             raise InputError("weights import", name, "missing", "give SOURCE --out DIR")
     for line in import_weights(Path(options.source), Path(options.out)):
-        print(line)
+        say(line)
     return 0
 
 

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from sca_bench.contract.broken import Broken, expect, skip
 from sca_bench.contract.fake_suite import fake_suite
 from sca_bench.contract.spec import SpecContract
-from sca_bench.files import file_sha256
+from sca_bench.digests import file_sha256
 from sca_bench.plugins import Registry, attribute
 from sca_bench.report.figures.plotted import PlottedSuite
 from sca_bench.report.figures.registry import PLOTS, PlotSpec, Shown

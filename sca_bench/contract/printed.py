@@ -6,6 +6,8 @@ from collections import Counter
 
 import pytest
 
+from sca_bench.output import say
+
 _WORDS = {"passed": "ok", "failed": "FAILED", "skipped": "skipped"}
 _BREADTH = max(map(len, _WORDS.values())) + 2
 
@@ -30,9 +32,12 @@ class Printed:
         subject, _, name = report.location[2].partition(": ")
         if subject != self._last:
             self._last = subject
-            print(subject.replace(":", " ", 1))
+            say(subject.replace(":", " ", 1))
         self._counts[report.outcome] += 1
-        print(f"  {_WORDS[report.outcome]:<{_BREADTH}}{name}{_reason(report)}", flush=True)
+        say(f"  {_WORDS[report.outcome]:<{_BREADTH}}{name}{_skipped(report)}", flush=True)
+        if report.outcome == "failed":
+            for line in report.longreprtext.splitlines():
+                say(" " * (_BREADTH + 2) + line, flush=True)
 
     def end(self) -> None:
         """Print the last line."""
@@ -41,10 +46,7 @@ class Printed:
         print(f"{count} check{'s' * (count != 1)}: {', '.join(parts)}")
 
 
-def _reason(report: pytest.TestReport) -> str:
+def _skipped(report: pytest.TestReport) -> str:
     if report.outcome == "skipped" and isinstance(report.longrepr, tuple):
         return f": {report.longrepr[2].removeprefix('Skipped: ')}"
-    if report.outcome != "failed":
-        return ""
-    blanks = " " * (_BREADTH + 2)
-    return "".join(f"\n{blanks}{line}" for line in report.longreprtext.splitlines())
+    return ""

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from sca_bench.data.image_files import missing_image
 from sca_bench.data.region_set import RegionSet
+from sca_bench.digests import FileDigests
 from sca_bench.errors import InputError
-from sca_bench.files import FileDigests
 from sca_bench.types import ImageRecord
 
 

@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
+from sca_bench.digests import file_sha256
 from sca_bench.embedded import lm_recipe, sam_eval, sam_recipe
 from sca_bench.errors import InputError, did_you_mean
-from sca_bench.files import file_sha256, write_atomic
+from sca_bench.files import make_folder, write_atomic
 from sca_bench.scene_grammar import WORLD_VERSION
 
 MANIFEST = "manifest.json"
@@ -90,7 +91,7 @@ def build_all(
     """
     wanted = [only] if isinstance(only, str) else list(names() if only is None else only)
     settings = {name: recipe_settings(name) for name in wanted}
-    out_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(out_dir)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -23,6 +23,7 @@ from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from sca_bench.data.readers.regions import read_texts
+from sca_bench.digests import file_sha256
 from sca_bench.embedded import lm_training
 from sca_bench.embedded.lm_text import read_captions, read_image_ids, read_phrases
 from sca_bench.embedded.lm_training import (
@@ -36,7 +37,7 @@ from sca_bench.embedded.lm_training import (
     word_tokenizer,
 )
 from sca_bench.errors import InputError
-from sca_bench.files import file_sha256, write_atomic
+from sca_bench.files import write_atomic
 
 _FUNCTION_WORDS = """
 a an the this that these those of in on at by to from with without for and or but as is are was were

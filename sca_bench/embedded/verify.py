@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+from sca_bench.digests import file_sha256
 from sca_bench.embedded.build import (
     digest,
     first_losses,
@@ -14,7 +15,6 @@ from sca_bench.embedded.build import (
     recipe_settings,
 )
 from sca_bench.errors import InputError
-from sca_bench.files import file_sha256
 from sca_bench.weight_paths import WEIGHTS_DIR
 
 LOSS_TOLERANCE = 1e-3

@@ -13,11 +13,13 @@ import multiprocessing
 import os
 import tempfile
 from collections.abc import Sequence
-from multiprocessing import util
+from multiprocessing import forkserver, resource_tracker, util
 from multiprocessing.context import ForkServerContext
+from pathlib import Path
 
-from sca_bench.engine.process import die_with_parent
+from sca_bench.engine.process import die_with_parent, end_when_told
 from sca_bench.errors import InputError
+from sca_bench.lifetime import scratch, stops
 
 FOR_WORKERS = (
     "torch",
@@ -63,20 +65,24 @@ def end_with_trainer(worker: int) -> None:
         worker: Its number, which torch hands over.
     """
     die_with_parent()
+    end_when_told()
 
 
 def _served(preload: Sequence[str]) -> ForkServerContext:
     _make_socket_folder()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))  # without effect once the server runs
+    with stops.blocked():  # in the server, and in all that is forked from it
+        resource_tracker.ensure_running()
+        forkserver.ensure_running()
     return context
 
 
 def _make_socket_folder() -> None:
     """Have multiprocessing's own folder made where the addresses of its sockets are short enough.
 
-    It lies in TMPDIR, which may be deep in a job's folder. This process remembers it, and so do all
-    that it starts.
+    It lies in this command's own temporary folder, which may be deep in a job's. This process
+    remembers it, and so do all that it starts.
 
     Raises:
         InputError: There is no other place.
@@ -87,8 +93,9 @@ def _make_socket_folder() -> None:
     before = tempfile.tempdir
     try:
         for folder in _SHORT_FOLDERS:
-            tempfile.tempdir = folder
             try:
+                scratch.sweep(Path(folder))
+                tempfile.tempdir = str(scratch.claim(Path(folder)))
                 util.get_temp_dir()
             except OSError:
                 continue

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save
 from sca_bench.data.load import load_split
 from sca_bench.data.region_set import RegionSet
 from sca_bench.errors import InputError, at
-from sca_bench.files import write_atomic
+from sca_bench.files import delete, write_atomic
 from sca_bench.metrics.coco_caption.ptb_tokenizer import canonical
 from sca_bench.metrics.protocol import ImageSource
 from sca_bench.metrics.registry import get_metric, is_outdated, values_of
@@ -160,7 +160,7 @@ def _write_whole(
     if statistics:
         write_atomic(folder / STATISTICS, save(statistics))
     else:  # what a run of other captions left
-        (folder / STATISTICS).unlink(missing_ok=True)
+        delete(folder / STATISTICS)
 
 
 def _regions(rows: list[CaptionRow], result: ScoreResult) -> dict[str, Any]:

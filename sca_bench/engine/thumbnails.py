@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from sca_bench.data.region_set import RegionSet
-from sca_bench.files import atomic_file, file_name, write_atomic
+from sca_bench.files import atomic_file, file_name, make_folder, write_atomic
 from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.study.keys.fingerprint import digest_json
 
@@ -44,7 +44,7 @@ def write_thumbnails(captioned: RegionSet, folder: Path) -> None:
     """Write images of a split, spread evenly, as PNG; their original sizes go to `sizes.json`."""
     if (folder / "sizes.json").exists():
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     sizes: dict[str, list[int]] = {}
     for image_id in _shown(captioned):
         image = Image.fromarray(captioned.load_image(image_id))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ def is_abandoned(path: Path) -> bool:
         path.name.lstrip(".").split(".")[0].removeprefix("shard-").partition("-")[2].rpartition("-")
     )
     try:
-        if host == HOST and pid.isdigit():
+        if host == HOST and re.fullmatch("[0-9]{1,9}", pid):
             os.kill(int(pid), 0)
             return _has_ended(int(pid))
         return time.time() - path.stat().st_mtime > _ABANDONED_S

@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sca_bench.digests import FileDigests
 from sca_bench.errors import InputError
-from sca_bench.files import FileDigests
 
 REVISION = "pixels-1"
 """Raised whenever a rule changes; it marks the pictures to which one applies, and no others."""

@@ -7,13 +7,14 @@ strangers.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sca_bench.boxes import FAR_PX
 from sca_bench.errors import InputError
-from sca_bench.formats.texts import NO_TEXT_FIX, id_text, read_json_text
+from sca_bench.formats.texts import id_text
+from sca_bench.reading import ROWS_BYTES, named_file, parse_json, read_lines, read_text, shown
 
 REQUIRED_KEYS = ("region_id", "image_id", "caption", "references")
 _NO_SLOTS: dict[str, str] = {}  # one for all rows
@@ -131,45 +132,24 @@ def iter_records(path: Path) -> Iterator[tuple[str, object]]:
     Raises:
         InputError: The file cannot be read, is no JSON, or holds a text that is not Unicode.
     """
-    if not path.exists():
-        raise InputError(path, "", "no such file")
-    if path.suffix not in {".json", ".jsonl"}:
+    if path.suffix not in {".json", ".jsonl"} and path.exists():
         raise InputError(path, "", "is neither .jsonl nor .json", "give one of these two")
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(path, "", f"cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise InputError(path, "", f"is not UTF-8 (byte {error.start})") from error
-    if path.suffix == ".json":
-        if not text.strip():
+    with named_file(path):
+        if path.suffix == ".json":
+            yield from _listed(path)
             return
-        whole = _parse(path, "", text)
-        if not isinstance(whole, list):
-            raise InputError(path, "", f"holds {json_kind(whole)}, expected a list of records")
-        yield from ((f"record {number}", record) for number, record in enumerate(whole, 1))
+        for number, line in read_lines(path, ROWS_BYTES):
+            yield f"line {number}", parse_json(line, path, f"line {number}", unique_keys=True)
+
+
+def _listed(path: Path) -> Iterator[tuple[str, object]]:
+    text = read_text(path, ROWS_BYTES)
+    if not text.strip():
         return
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            yield f"line {number}", _parse(path, f"line {number}", line)
-
-
-def _parse(path: Path, location: str, text: str) -> object:
-    try:
-        content, no_text = read_json_text(text)
-    except json.JSONDecodeError as error:
-        column = f"column {error.colno}"
-        at = column if location else f"line {error.lineno}, {column}"
-        raise InputError(path, location, f"malformed JSON at {at} ({error.msg})") from error
-    except RecursionError as error:
-        raise InputError(path, location, "malformed JSON (nested too deeply)") from error
-    except ValueError as error:  # a number of more digits than Python reads
-        raise InputError(path, location, f"malformed JSON ({error})") from error
-    if no_text is not None:
-        inner = [f"record {part + 1}" if isinstance(part, int) else part for part in no_text.at[:1]]
-        key = ": ".join([location] * bool(location) + inner + [str(p) for p in no_text.at[1:]])
-        raise InputError(path, key, no_text.problem, NO_TEXT_FIX)
-    return content
+    whole = parse_json(text, path, unique_keys=True)
+    if not isinstance(whole, list):
+        raise InputError(path, "", f"holds {json_kind(whole)}, expected a list of records")
+    yield from ((f"record {number}", record) for number, record in enumerate(whole, 1))
 
 
 def _row(path: Path, location: str, record: object) -> CaptionRow:
@@ -210,8 +190,8 @@ def read_box(path: Path, location: str, value: object) -> tuple[float, float, fl
         return None
     numbers = value if isinstance(value, list) else []
     right = [isinstance(v, int | float) and not isinstance(v, bool) for v in numbers]
-    if len(numbers) != 4 or not all(right) or not all(map(math.isfinite, numbers)):
-        raise InputError(path, location, f"is {json.dumps(value)[:60]}, expected four numbers")
+    if len(numbers) != 4 or not all(right) or not all(abs(v) < FAR_PX for v in numbers):
+        raise InputError(path, location, f"is {shown(value)}, expected four numbers in pixels")
     first, second, third, fourth = map(float, numbers)
     return first, second, third, fourth
 

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from sca_bench.digests import file_sha256
 from sca_bench.errors import InputError
-from sca_bench.files import file_sha256
-from sca_bench.formats.texts import NO_TEXT_FIX, read_json_text
 from sca_bench.metrics.coco_caption.ptb_tokenizer import canonical
 from sca_bench.metrics.rows import CaptionRow, json_kind, read_box, read_id
+from sca_bench.reading import ROWS_BYTES, named_file, parse_json, read_text
 
 FIRST_OF_IMAGE = "first_of_image"
 """The built-in subset: the first region of every image, in the order of the rows."""
@@ -52,21 +52,11 @@ def subset_rows(rows: Sequence[CaptionRow], path: str | Path) -> list[CaptionRow
             firsts.setdefault(row.image_id, row)
         return list(firsts.values())
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        fix = f"name a file, or {FIRST_OF_IMAGE}"
-        raise InputError(path, "", f"cannot be read ({reason})", fix) from error
+    with named_file(path, fix=f"name a file, or {FIRST_OF_IMAGE}"):
+        text = read_text(path, ROWS_BYTES)
     content: object = None
     if text.lstrip().startswith(("[", "{")):
-        try:
-            content, no_text = read_json_text(text)
-        except (ValueError, RecursionError) as error:
-            raise InputError(path, "", f"malformed JSON ({error})", f"expected {_FORMS}") from error
-        if no_text is not None:
-            key = ".".join(map(str, no_text.at))
-            raise InputError(path, key, no_text.problem, NO_TEXT_FIX)
+        content = parse_json(text, path, fix=f"expected {_FORMS}")
     if isinstance(content, Mapping):
         return _annotated(rows, path, content)
     if content is None:
@@ -83,11 +73,8 @@ def subset_digest(path: str | Path) -> str:
     """
     if str(path) == FIRST_OF_IMAGE:
         return FIRST_OF_IMAGE
-    try:
+    with named_file(path, fix=f"name a file, or {FIRST_OF_IMAGE}"):
         return file_sha256(Path(path))
-    except OSError as error:
-        fix = f"name a file, or {FIRST_OF_IMAGE}"
-        raise InputError(path, "", f"cannot be read ({error.strerror})", fix) from error
 
 
 def _named(rows: Sequence[CaptionRow], path: Path, ids: list[object]) -> list[CaptionRow]:

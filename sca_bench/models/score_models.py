@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from transformers import AutoModel, AutoTokenizer, CLIPImageProcessor, CLIPModel
 
+from sca_bench.digests import file_sha256
 from sca_bench.errors import InputError
-from sca_bench.files import file_sha256
 from sca_bench.weight_paths import shards_of
 
 _BATCH = 64

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sca_bench.errors import InputError, did_you_mean
-from sca_bench.files import write_atomic
+from sca_bench.files import delete, listed, replaced_files, write_atomic
 from sca_bench.report.figures.plotted import PlottedSuite
-from sca_bench.report.figures.write_figures import write_pictures
+from sca_bench.report.figures.write_figures import is_picture, write_pictures
 from sca_bench.report.findings.claims import ClaimResult, claim_results
 from sca_bench.report.findings.differences import Differences, differences
 from sca_bench.report.findings.paper import Paper, read_paper
@@ -77,6 +77,20 @@ def write_suite(
     data = collect(store, manifest)
     folder = out_dir / manifest.report_name
     paper = read_paper(data, out_dir)
+    with replaced_files(folder) as new:
+        suite = _write_files(data, paper, new, limit_mb, pages=pages)
+        written = {path.name for path in listed(new)}
+    for path in listed(folder):  # what was drawn before may have nothing to show now
+        if path.name not in written and (is_picture(path) or path.name == "index.html"):
+            delete(path)
+    return suite
+
+
+def _write_files(
+    data: SuiteData, paper: Paper, folder: Path, limit_mb: float, *, pages: bool
+) -> SuiteReport:
+    """Write the files of a suite's report into an empty folder."""
+    manifest = data.manifest
     suite = _suite(data, paper, folder)
     write_atomic(folder / "table.csv", long_csv(data, paper))
     write_atomic(folder / "summary.csv", wide_csv(data, paper))
@@ -89,11 +103,8 @@ def write_suite(
         [picture.caption for picture in page.pictures if picture.failed],
     )
     write_atomic(folder / "table.md", texts)
-    own_page = folder / "index.html"
     if pages:
-        write_atomic(own_page, suite.html(limit_mb))
-    else:
-        own_page.unlink(missing_ok=True)
+        write_atomic(folder / "index.html", suite.html(limit_mb))
     return suite
 
 
@@ -113,7 +124,6 @@ def _suite(data: SuiteData, paper: Paper, folder: Path) -> SuiteReport:
     tables = _tables(data, paper, claims, compared, notes)
     legend = signature_legend(data)
     regions = read_regions(data)
-    folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "claims.csv", claims_csv(claims))
     marks = significance_marks(compared)
     write_atomic(folder / "tables.tex", write_latex(data.manifest, tables, notes, marks))
@@ -180,6 +190,8 @@ def write_reports(
             )
         except InputError as error:
             faults[manifest.report_name] = error
+        except OSError as error:
+            faults[manifest.report_name] = _not_written(error, out_dir / manifest.report_name)
     if len(chosen) > 1:
         for manifest in manifests:
             if manifest.report_name not in written.keys() | faults.keys():
@@ -192,6 +204,11 @@ def write_reports(
     if faults:
         raise _all_of(faults)
     return [out_dir / manifest.report_name for manifest in chosen]
+
+
+def _not_written(error: OSError, folder: Path) -> InputError:
+    problem = f"cannot be written ({error.strerror or error}); an older report there is unchanged"
+    return InputError(folder, "", problem, "make room or name another --out, and run it again")
 
 
 def _all_of(faults: Mapping[str, InputError]) -> InputError:

@@ -41,7 +41,7 @@ class CellName:
 def cell_names(store: Store) -> dict[str, list[CellName]]:
     """Return cell id -> its name in every suite that was run into a folder."""
     names: dict[str, list[CellName]] = {}
-    for manifest in store.manifests():
+    for manifest in store.manifests(faults=[]):  # a damaged one names nothing
         for entry in manifest.cells:
             name = CellName(manifest.report_name, entry.name, entry.cell_id)
             names.setdefault(entry.cell_id, []).append(name)
@@ -85,7 +85,8 @@ def find_runs(store: Store, text: str, what: str = "run") -> tuple[Store, list[R
             raise InputError(text, "", problem, "put it back as RUNS/cells/ID/seed-N")
         store = Store(folder.parent.parent.parent)
         text = f"{folder.parent.name}/{folder.name.removeprefix('seed-')}"
-    records = list(store.records())
+    faults: list[InputError] = []
+    records = list(store.records(faults))
     match = _SEED.fullmatch(text)
     readings = [(match["cell"], int(match["seed"]))] if match else []
     for cell, seed in [*readings, (text, None)]:
@@ -99,12 +100,26 @@ def find_runs(store: Store, text: str, what: str = "run") -> tuple[Store, list[R
         found = [r for r in records if r.cell_id in meant and seed in (None, r.seed)]
         if found:
             return store, found
+        damaged = [f for f in faults if any(_lies_in(f, key, seed) for key in meant)]
+        if damaged:
+            raise damaged[0]
         if seed is not None and any(r.cell_id in meant for r in records):
             seeds = sorted(r.seed for r in records if r.cell_id in meant)
             fix = f"it has {', '.join(map(str, seeds))}"
             raise InputError(store.root, text, f"no run of it has seed {seed}", fix)
         raise InputError(store.root, text, "is in a suite, but was never run", "run the suite")
+    for cell, seed in [*readings, (text, None)]:
+        for fault in faults:
+            if cell and _lies_in(fault, cell, seed):
+                raise fault
     raise InputError(store.root, text, f"no such {what}", _nearest(store, text, records))
+
+
+def _lies_in(fault: InputError, cell: str, seed: int | None) -> bool:
+    """Say whether a fault is in a file of a run whose cell's id begins so."""
+    place = Path(fault.where)
+    run = next((path for path in (place, *place.parents) if path.name.startswith("seed-")), place)
+    return run.parent.name.startswith(cell) and (seed is None or run.name == f"seed-{seed}")
 
 
 def _is_in_runs(folder: Path) -> bool:
@@ -114,7 +129,7 @@ def _is_in_runs(folder: Path) -> bool:
 def _named(store: Store, text: str) -> list[CellName]:
     """Return what suites call so: `SUITE/CELL`, or a cell of any suite."""
     first, slash, rest = text.partition("/")
-    manifests = store.manifests()
+    manifests = store.manifests(faults=[])
     of_suite = [m for m in manifests if slash and first in (m.report_name, m.suite)]
     exact = [m for m in of_suite if m.report_name == first] or of_suite
     found = [name for m in exact for name in _cells(m, rest)]

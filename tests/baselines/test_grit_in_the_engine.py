@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from sca_bench import variants
 from sca_bench.engine.job import CellJob, GroupJob, new_attempt
 from sca_bench.engine.worker import hooks
-from sca_bench.files import read_jsonl
+from sca_bench.reading import read_jsonl
 from sca_bench.study.keys.cell import CellIdentity, Revisions
 from sca_bench.study.keys.fingerprint import Fingerprints
 from sca_bench.study.runs.store import PREDICTIONS, Store

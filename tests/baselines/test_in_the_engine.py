@@ -10,12 +10,13 @@ from tiny_captioners import KINDS
 from sca_bench import scene_grammar
 from sca_bench.data.load import load_split
 from sca_bench.data.readers.scenes import render_scene
+from sca_bench.digests import file_sha256
 from sca_bench.engine.features.shards import ShardStore
 from sca_bench.engine.finished.caption import caption_region
 from sca_bench.engine.finished.verify import verify_run
 from sca_bench.engine.job import CellJob, GroupJob, Outcome, new_attempt
 from sca_bench.errors import InputError
-from sca_bench.files import file_sha256, read_jsonl
+from sca_bench.reading import read_jsonl
 from sca_bench.study.keys.cell import Cell, CellIdentity
 from sca_bench.study.keys.fingerprint import Fingerprints
 from sca_bench.study.plan.plan import Job

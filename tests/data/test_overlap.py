@@ -8,8 +8,8 @@ import pytest
 
 from sca_bench.data.load import load_split
 from sca_bench.data.overlap import overlaps
+from sca_bench.digests import FileDigests
 from sca_bench.errors import InputError
-from sca_bench.files import FileDigests
 from sca_bench.settings import MixtureSplit, ScenesSplit
 
 

@@ -38,9 +38,9 @@ from sca_bench.engine.job import CellJob, GroupJob, Outcome, new_attempt
 from sca_bench.engine.worker.cell_group import autocast
 from sca_bench.engine.worker.prepare import build_member, prepare
 from sca_bench.errors import InputError
-from sca_bench.files import read_jsonl
 from sca_bench.formats.pixels import PictureDigests
 from sca_bench.models import build
+from sca_bench.reading import read_jsonl
 from sca_bench.settings import CellSettings, Settings, kind_of
 from sca_bench.settings.base import defaults_since
 from sca_bench.specs.encoders import sam_dims

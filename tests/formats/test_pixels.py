@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from sca_bench.data.image_files import load_image_file
+from sca_bench.digests import file_sha256
 from sca_bench.errors import InputError
-from sca_bench.files import file_sha256
 from sca_bench.formats.pixels import (
     AS_STORED,
     FIRST_FRAME,

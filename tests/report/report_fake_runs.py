@@ -336,8 +336,8 @@ def png_alone(patch: pytest.MonkeyPatch) -> None:
     """Let figures be written as PNG alone, which is what pages hold: a third of the time."""
     real = Figure.savefig
 
-    def savefig(figure: Figure, path: Path, **more: Any) -> None:
-        if path.suffix not in {".svg", ".pdf"}:
-            real(figure, path, **more)
+    def savefig(figure: Figure, file: Any, **more: Any) -> None:
+        if more["format"] not in {"svg", "pdf"}:
+            real(figure, file, **more)
 
     patch.setattr(Figure, "savefig", savefig)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sca_bench.cli.frame import CALL, Actions
 from sca_bench.errors import InputError
+from sca_bench.output import say
 
 if TYPE_CHECKING:
     from sca_bench.cli.frame import Commands
@@ -100,7 +101,7 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     if kind == "suite":
         file = out / f"{name}.yaml"
         _write({file: _filled("suite.yaml", MY_NAME=name, MY_FILE=quote(str(file)))})
-        print(f"next: {CALL} plan {quote(str(file))}")
+        say(f"next: {CALL} plan {quote(str(file))}")
         return 0
     package = PACKAGES[kind]
     _check_free(kind, name, package)
@@ -119,11 +120,11 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
             folder / f"test_{name}.py": _filled("test.txt", **values),
         }
     )
-    print(f"next: pip install -e {quote(str(folder))}")
-    print(f"      {CALL} test {quote(str(folder / f'{name}.py'))}")
-    print(f"      {CALL} describe {name}")
+    say(f"next: pip install -e {quote(str(folder))}")
+    say(f"      {CALL} test {quote(str(folder / f'{name}.py'))}")
+    say(f"      {CALL} describe {name}")
     if package.use:
-        print(f"      in a suite: {package.use.replace('MY_NAME', name)}")
+        say(f"      in a suite: {package.use.replace('MY_NAME', name)}")
     return 0
 
 
@@ -174,6 +175,5 @@ def _write(files: Mapping[Path, str]) -> None:
         if path.exists():
             raise InputError(path, "", "is there already", "give another name, or another --out")
     for path, text in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, text)
-        print(f"{path}: written")
+        say(f"{path}: written")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sca_bench.errors import InputError, at
-from sca_bench.output import text_console, text_table
+from sca_bench.output import say, text_console, text_table
 
 if TYPE_CHECKING:
     from sca_bench.cli.frame import Commands, Parser
@@ -105,8 +104,11 @@ def list_command(options: argparse.Namespace, words: Sequence[str]) -> int:
         from sca_bench.cli.lookup.run_table import print_runs
 
         store = Store(options.runs_dir)
-        print_runs(text_console(), store, options.suite, options.status, options.prefix)
-    elif options.what == "settings":
+        faults = print_runs(text_console(), store, options.suite, options.status, options.prefix)
+        for fault in faults:
+            say(f"left out: {fault}", error=True)
+        return 1 if faults else 0
+    if options.what == "settings":
         from sca_bench.cli.lookup.setting_text import print_settings
 
         print_settings(text_console(), options.prefix, options.profile or "tiny")
@@ -143,7 +145,7 @@ def explain_command(options: argparse.Namespace, words: Sequence[str]) -> int:
     if table.row_count:
         text_console().print(table)
     else:
-        print(f"{options.cell} and {options.other} are one cell: nothing differs")
+        say(f"{options.cell} and {options.other} are one cell: nothing differs")
     return 0
 
 
@@ -157,6 +159,6 @@ def _key_values(record: RunRecord) -> dict[str, Any]:
     from sca_bench.study.runs.revisions import OLDER, age_of, identity_of
 
     if age := age_of(record):
-        print(f"{record.cell_id}: {OLDER}: {age}", file=sys.stderr)
+        say(f"{record.cell_id}: {OLDER}: {age}", error=True)
     with at(record.cell_id):
         return identity_of(record).key_values

@@ -13,14 +13,15 @@ from sca_bench.study.find_run import CellName, cell_names
 from sca_bench.study.runs.record import RunRecord
 from sca_bench.study.runs.revisions import OLDER, age_of
 from sca_bench.study.runs.store import Store
+from sca_bench.study.suite.merge import get
 
 _STEPS = ((86400.0 * 365, "y"), (86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 
 def print_runs(
     console: Console, store: Store, suite: str | None, status: str | None, beginning: str = ""
-) -> None:
-    """Print a table of runs, the newest last.
+) -> list[InputError]:
+    """Print a table of runs, the newest last; return what is wrong with files that it leaves out.
 
     Args:
         console: Where it goes.
@@ -32,13 +33,15 @@ def print_runs(
     Raises:
         InputError: No suite of that name was run here.
     """
-    records = sorted(store.records(), key=lambda record: (_started(record), record.seed))
-    if not records:
+    faults: list[InputError] = []
+    records = sorted(store.records(faults), key=lambda record: (_started(record), record.seed))
+    if not records and not faults:
         console.print(
             f"no run is in {store.root}; begin with: python -m sca_bench run mixer_layers"
         )
-        return
-    names, metrics = cell_names(store), _main_metrics(store)
+        return faults
+    manifests = store.manifests(faults=faults)
+    names, metrics = cell_names(store), {m.report_name: m.metrics[0] for m in manifests}
     if suite is not None and suite not in metrics:
         hint = did_you_mean(suite, metrics)
         raise InputError("list runs", "--suite", f"{suite!r} was not run in {store.root}", hint)
@@ -53,7 +56,7 @@ def print_runs(
             rows.append((record, name, metric, own))
     if not rows:
         console.print(f"none of {num_text(len(records), 'run')} in {store.root} is such a run")
-        return
+        return faults
     shown = {metric for *_, metric, _ in rows if metric}
     label = metric_label(next(iter(shown))) if len(shown) == 1 else "score"
     table = text_table("run", "status", label, "age", "took", "id", right=(label, "age", "took"))
@@ -73,11 +76,7 @@ def print_runs(
             record.cell_id,
         )
     console.print(table)
-
-
-def _main_metrics(store: Store) -> dict[str, str]:
-    """Return suite (as reports call it) -> the first of its metrics, which `run` prints, too."""
-    return {m.report_name: m.metrics[0] for m in store.manifests()}
+    return faults
 
 
 def _own_name(names: list[CellName], suite: str | None) -> CellName | None:
@@ -93,9 +92,12 @@ def _nameless(record: RunRecord) -> str:
 def _state(record: RunRecord, store: Store) -> str:
     if record.status != "running":
         return record.status
-    rows = store.log(record.cell_id, record.seed)
+    try:
+        rows = store.log(record.cell_id, record.seed)
+    except InputError:
+        return "running, its log is damaged"
     step = max((row["step"] for row in rows), default=0)
-    return f"running, step {step} of {record.settings['train']['steps']}"
+    return f"running, step {step} of {get(record.settings, 'train.steps')}"
 
 
 def _score(record: RunRecord, metric: str) -> str:

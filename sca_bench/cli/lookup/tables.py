@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from rich.console import Console
 
 from sca_bench.cli.lookup.kinds import REGISTRIES, specs_of, summary_of
 from sca_bench.errors import InputError
-from sca_bench.output import text_table
+from sca_bench.output import say, text_table
 
 _COLUMNS = {
     "suites": ("suite", "question", "paper"),
@@ -35,7 +34,7 @@ def print_table(console: Console, what: str, beginning: str) -> None:
         if row and row[0].startswith(beginning):
             table.add_row(*row)
     if not table.row_count and beginning:
-        print(f"none of the {what} begins with {beginning}", file=sys.stderr)
+        say(f"none of the {what} begins with {beginning}", error=True)
         return
     if not table.row_count and what == "suites":
         return
@@ -72,7 +71,7 @@ def suite_rows() -> list[tuple[str, ...]]:
     files = suite_files()
     if not files:
         line = "no suite comes with this installation, and none is in ablations; write one with"
-        print(f"{line}: python -m sca_bench init suite NAME", file=sys.stderr)
+        say(f"{line}: python -m sca_bench init suite NAME", error=True)
     return [row for name, path in files.items() if (row := _suite_row(name, path))]
 
 
@@ -86,7 +85,7 @@ def _suite_row(name: str, path: Path) -> tuple[str, ...]:
         if not content.keys() & {"suite", "sweep"}:
             raise InputError(path, kind, "missing", f"expected a mapping with {kind}, question")
     except InputError as error:
-        print(f"left out: {error}", file=sys.stderr)
+        say(f"left out: {error}", error=True)
         return ()
     last = "sweep" if "sweep" in content else str(content.get("paper") or "")
     return (name, str(content.get("question", "")), last)

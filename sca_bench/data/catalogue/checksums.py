@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sca_bench.data.readers.json_files import check, read_json
-from sca_bench.files import file_sha256, file_stamp, has_stamp, write_atomic
+from sca_bench.digests import file_sha256, file_stamp, has_stamp
+from sca_bench.files import write_atomic
 
 MANIFEST = "sca_bench_manifest.json"
 

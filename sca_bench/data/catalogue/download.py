@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import shutil
 import tarfile
 import urllib.error
 import urllib.request
@@ -12,7 +11,15 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from sca_bench.errors import InputError
-from sca_bench.files import publish
+from sca_bench.files import (
+    delete,
+    delete_folder,
+    make_folder,
+    open_to_write,
+    publish,
+    rename,
+    write_atomic,
+)
 
 _BLOCK = 1 << 20
 _TIMEOUT_S = 60
@@ -40,7 +47,7 @@ def download(url: str, target: Path, say: Say) -> None:
     Raises:
         InputError: The server cannot be reached or refuses, or cut the file off every time.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     for attempt in range(_TRIES):
         before = _size(partial_path(target))
         try:
@@ -68,8 +75,8 @@ def unpack(archive: Path, folder: Path) -> None:
         InputError: It is damaged, or a member would lie outside the folder.
     """
     temporary = folder / f".{archive.name}.unpacking"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    delete_folder(temporary)
+    make_folder(temporary)
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as opened:
@@ -85,7 +92,7 @@ def unpack(archive: Path, folder: Path) -> None:
         fix = "delete it and run the same command again"
         raise InputError(archive, "", f"cannot be unpacked: {fault}", fix) from None
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        delete_folder(temporary)
 
 
 def _once(url: str, target: Path, say: Say) -> bool:
@@ -102,14 +109,14 @@ def _once(url: str, target: Path, say: Say) -> bool:
         total = _total(answer, have if resumed else 0)
         say(f"{url}: {'going on after' if resumed else 'fetching,'} {_mib(have, total, resumed)}")
         version = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
-        known.write_text("" if version.startswith("W/") else version, encoding="utf-8")
-        with part.open("ab" if resumed else "wb") as handle:
+        write_atomic(known, "" if version.startswith("W/") else version)
+        with open_to_write(part, "a" if resumed else "w") as handle:
             while block := answer.read(_BLOCK):
                 handle.write(block)
     if total is not None and _size(part) != total:
         return False
     publish(part, target)
-    known.unlink(missing_ok=True)
+    delete(known)
     return True
 
 
@@ -139,4 +146,4 @@ def _move_into(source: Path, folder: Path) -> None:
         if path.is_dir() and target.is_dir():
             _move_into(path, target)
         else:
-            path.replace(target)
+            rename(path, target)

@@ -11,6 +11,7 @@ from sca_bench.data.catalogue.types import DataSet, Remote
 from sca_bench.data.index.lookup import annotations_of, index_sizes
 from sca_bench.data.load import load_split
 from sca_bench.errors import InputError, at
+from sca_bench.files import make_folder
 from sca_bench.settings.splits import INDEX_FOLDER
 
 
@@ -58,7 +59,7 @@ def fetch(dataset: DataSet, root: Path, say: Say) -> list[RemoteState]:
         InputError: A server cannot be reached, an archive is damaged, or a file is not the one that
             was recorded.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
     manifest = Manifest(root)
     for name, problem in manifest.changed(thorough=False):
         fix = f"delete it to fetch it again, or delete its entry in {root}'s manifest"
@@ -92,7 +93,7 @@ def build_indices(dataset: DataSet, root: Path, say: Say) -> None:
         split = make(root)
         if annotations_of(split).exists():
             folder = annotations_of(split).parent / INDEX_FOLDER
-            folder.mkdir(exist_ok=True)
+            make_folder(folder)
             folders.add(folder)
             with at(f"data prepare {dataset.name}"):
                 load_split(split)

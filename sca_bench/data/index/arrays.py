@@ -34,15 +34,8 @@ from sca_bench.data.index.checked_file import (
     checksums,
 )
 from sca_bench.data.region_set import RegionSet
-from sca_bench.files import (
-    FileDigests,
-    atomic_folder,
-    file_sha256,
-    file_stamp,
-    folder_content,
-    has_stamp,
-    write_atomic,
-)
+from sca_bench.digests import FileDigests, file_sha256, file_stamp, folder_content, has_stamp
+from sca_bench.files import atomic_folder, open_to_write, write_atomic
 from sca_bench.settings.splits import Task
 from sca_bench.types import ImageRecord, Region
 from sca_bench.walk import is_hidden, walk
@@ -108,7 +101,7 @@ def _fill(
         "boxes_xyxy": np.array([r.box_xyxy for r in regions], dtype=np.float64).reshape(-1, 4),
     }
     for name, array in arrays.items():
-        np.save(folder / f"{name}.npy", array)
+        _save(folder / f"{name}.npy", array)
     body = {
         "format": FORMAT,
         "index": index_name,
@@ -248,10 +241,15 @@ def _json_sha256(value: Any) -> str:
 
 def _texts(folder: Path, name: str, texts: Iterable[str]) -> None:
     ends = [0]
-    with (folder / f"{name}.bin").open("wb") as handle:
+    with open_to_write(folder / f"{name}.bin") as handle:
         for text in texts:
             ends.append(ends[-1] + handle.write(text.encode()))
-    np.save(folder / f"{name}.npy", np.array(ends[1:], dtype=np.int64))
+    _save(folder / f"{name}.npy", np.array(ends[1:], dtype=np.int64))
+
+
+def _save(path: Path, array: NDArray[Any]) -> None:
+    with open_to_write(path) as handle:
+        np.save(handle, array)
 
 
 _END, _BOX, _SIZE = struct.Struct("<q"), struct.Struct("<4d"), struct.Struct("<2i")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from sca_bench.errors import InputError
+from sca_bench.files import delete
 
 BLOCK = 2**18
 """Bytes of a block: checking one takes a quarter of a millisecond."""
@@ -74,7 +75,7 @@ class CheckedFile:
         if zlib.crc32(self._bytes[block * BLOCK : (block + 1) * BLOCK]) != self._crcs[block]:
             fix = "run again: the index is made anew"
             try:
-                self._keystone.unlink(missing_ok=True)
+                delete(self._keystone)
             except OSError:
                 fix = f"delete {self._keystone.parent}: it is made anew"
             raise DamagedFile(self._path, "", "is damaged, bytes do not fit their checksum", fix)

@@ -15,7 +15,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from sca_bench.data.index.arrays import (
     write_index,
 )
 from sca_bench.data.region_set import RegionSet
+from sca_bench.files import delete_folder
 from sca_bench.settings.base import defaults_since
 from sca_bench.settings.splits import INDEX_FOLDER, AnySplit, FileSplit
 from sca_bench.specs.readers import READERS
@@ -121,7 +121,7 @@ def _open(split: FileSplit, index: Path) -> RegionSet | None:
         return open_index(index, split.files(), folder, split.task)
     except UnusableIndex as fault:
         _LOG.warning("%s: %s; the index is made again", index, fault)
-        shutil.rmtree(index, ignore_errors=True)
+        delete_folder(index)
         return None
 
 

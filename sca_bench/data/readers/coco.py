@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from sca_bench.data.image_files import ImageFolder
-from sca_bench.data.readers.json_files import check, claim, get, get_id, key_path, read_json, shown
+from sca_bench.data.readers.json_files import check, claim, get, get_id, read_json
 from sca_bench.errors import InputError
+from sca_bench.reading import key_path, shown
 from sca_bench.types import ImageRecord
 
 Annotations = list[tuple[int, dict[str, Any]]]

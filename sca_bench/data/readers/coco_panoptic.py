@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from sca_bench.data.image_files import ImageFolder
 from sca_bench.data.readers.coco import CocoFile
 from sca_bench.data.readers.collector import CROWD, Collector
-from sca_bench.data.readers.json_files import claim, get, get_id, key_path, shown
+from sca_bench.data.readers.json_files import claim, get, get_id
 from sca_bench.data.readers.segmentation import read_panoptic_png
 from sca_bench.data.region_set import RegionSet
 from sca_bench.errors import InputError
 from sca_bench.formats.rle import encode_mask
+from sca_bench.reading import key_path, shown
 from sca_bench.settings.base import of_kind
 from sca_bench.settings.splits import FileSplit
 from sca_bench.specs.readers import ReaderSpec

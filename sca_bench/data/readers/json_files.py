@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Hashable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from sca_bench import reading
 from sca_bench.errors import InputError
-from sca_bench.formats.texts import NO_TEXT_FIX, id_text, read_json_text
+from sca_bench.formats.texts import id_text
+from sca_bench.reading import Part, key_path, named_file, shown, shown_text
 
 _MISSING = object()
+_MOST = 2**31 - 1
+"""No image has a longer side."""
+_BITS = 64
+_FETCH = "the file is damaged or its download was cut off; fetch it again"
+_SHOWN_KEYS = 12
 
 _KINDS: dict[str, Callable[[Any], bool]] = {
     "an integer": lambda v: isinstance(v, int) and not isinstance(v, bool),
-    "a positive integer": lambda v: isinstance(v, int) and not isinstance(v, bool) and v > 0,
+    "a positive integer": lambda v: (
+        isinstance(v, int) and not isinstance(v, bool) and 0 < v <= _MOST
+    ),
     "a number": lambda v: (
         isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= sys.float_info.max
     ),
@@ -28,28 +37,12 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
 
 _AT_ONCE: dict[str, type] = {
     "an integer": int,
-    "a number": int,
+    "a number": float,
     "a string": str,
     "a list": list,
     "an object": dict,
 }
 """A value of exactly this type is of the kind; spares millions of regions the calls above."""
-
-Part = str | int
-
-
-def key_path(parts: tuple[Part, ...]) -> str:
-    """Write the way to a value as `regions[3].width`."""
-    text = ""
-    for part in parts:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
-
-
-def shown(value: object) -> str:
-    """Return a value as JSON, cut to what fits in an error line."""
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def read_json(path: str | Path, key: str) -> Any:
@@ -60,33 +53,11 @@ def read_json(path: str | Path, key: str) -> Any:
         key: The setting that names it, for the message.
 
     Raises:
-        InputError: No such file, not a file, not UTF-8, not (complete) JSON, or JSON with a text
-            that is not Unicode.
+        InputError: No such file, not a regular file, too large, not UTF-8, not (complete) JSON, or
+            JSON with a text that is not Unicode.
     """
-    file = Path(path)
-    try:
-        text = file.read_bytes()
-        content, no_text = read_json_text(text.decode(json.detect_encoding(text)))
-    except FileNotFoundError:
-        raise InputError(file, key, "no such file", f"give the right path in {key}") from None
-    except OSError as fault:
-        raise InputError(file, key, f"cannot be read: {fault.strerror}") from None
-    except json.JSONDecodeError as fault:
-        raise InputError(
-            file,
-            f"line {fault.lineno} column {fault.colno}",
-            f"is not JSON: {fault.msg}",
-            "the file is damaged or its download was cut off; fetch it again",
-        ) from None
-    except UnicodeDecodeError:
-        raise InputError(file, key, "is not a UTF-8 text file; expected JSON") from None
-    except ValueError as fault:  # a number of more digits than Python reads
-        raise InputError(file, key, f"is not JSON: {fault}") from None
-    except RecursionError:
-        raise InputError(file, key, "is not JSON: nested too deeply") from None
-    if no_text is not None:
-        raise InputError(file, key_path(no_text.at), no_text.problem, NO_TEXT_FIX)
-    return content
+    with named_file(path, key):
+        return reading.read_json(path, reading.ANNOTATION_BYTES, key, _FETCH)
 
 
 def check(value: Any, kind: str, file: str | Path, *at: Part) -> Any:
@@ -118,7 +89,7 @@ def get(record: Any, key: str, kind: str, file: str | Path, *at: Part) -> Any:
     if type(value) is _AT_ONCE.get(kind):
         return value
     if value is _MISSING:
-        keys = ", ".join(sorted(record)) or "none"
+        keys = ", ".join(sorted(map(shown_text, map(str, islice(record, _SHOWN_KEYS))))) or "none"
         raise InputError(file, key_path((*at, key)), f"the key is missing; keys here: {keys}")
     if not _KINDS[kind](value):
         raise InputError(file, key_path((*at, key)), f"expected {kind}, found {shown(value)}")
@@ -132,7 +103,7 @@ def get_id(record: Any, key: str, file: str | Path, *at: Part) -> str:
         InputError: As in `get`.
     """
     value = record.get(key) if isinstance(record, dict) else None
-    if type(value) is int:
+    if type(value) is int and value.bit_length() <= _BITS:
         return str(value)
     return check_id(get(record, key, "an id", file, *at), file, *at, key)
 

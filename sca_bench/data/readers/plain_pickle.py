@@ -8,14 +8,32 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 import re
 from pathlib import Path
 from typing import Any, NoReturn
 
-from sca_bench.data.readers.json_files import key_path
 from sca_bench.errors import InputError
-from sca_bench.formats.texts import NO_TEXT_FIX, find_no_text
+from sca_bench.reading import (
+    NO_TEXT_FIX,
+    RECORD_BYTES,
+    find_no_text,
+    key_path,
+    named_file,
+    read_bytes,
+    shown_text,
+)
 
+_SIZES = {ord(code.code): code.arg.n if code.arg is not None else 0 for code in pickletools.opcodes}
+"""What begins an instruction -> bytes that follow it, or how their number is given."""
+_WIDTHS = {
+    pickletools.TAKEN_FROM_ARGUMENT1: 1,
+    pickletools.TAKEN_FROM_ARGUMENT4: 4,
+    pickletools.TAKEN_FROM_ARGUMENT4U: 4,
+    pickletools.TAKEN_FROM_ARGUMENT8U: 8,
+}
+_TEXT_PUT, _LONG_PUT, _STOP = b"pr."
+_TWO_LINES = frozenset(b"ci")
 _MAY_HOLD_NO_TEXT = re.compile(rb"\xed[\xa0-\xbf]|\\u[dD][89a-fA-F]")
 """How the binary protocols write half of a surrogate pair, and how the oldest one does."""
 
@@ -30,6 +48,41 @@ class _PlainUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError("it refers to data outside of itself")
 
 
+def _check_memo(content: bytes) -> None:
+    """Look through a pickle for a place in its memory beyond all that it can hold.
+
+    Python makes room for every place up to the one that is named: six bytes could take 30 GB.
+
+    Raises:
+        UnpicklingError: It names such a place, or breaks off.
+    """
+    place, end = 0, len(content)
+    while place < end:
+        code = content[place]
+        size = _SIZES.get(code)
+        if size is None:
+            raise pickle.UnpicklingError(f"byte {place} begins nothing that a pickle holds")
+        place += 1
+        if size >= 0:
+            if code == _LONG_PUT and int.from_bytes(content[place : place + 4], "little") > end:
+                raise pickle.UnpicklingError(f"byte {place} names a place that it cannot have")
+            place += size
+        elif size == pickletools.UP_TO_NEWLINE:
+            stop = content.find(b"\n", place)
+            if stop < 0:
+                raise pickle.UnpicklingError("it breaks off")
+            if code == _TEXT_PUT and (stop - place > 10 or int(content[place:stop]) > end):
+                raise pickle.UnpicklingError(f"byte {place} names a place that it cannot have")
+            place = stop + 1
+            if code in _TWO_LINES:
+                place = content.find(b"\n", place) + 1 or end
+        else:
+            width = _WIDTHS[size]
+            place += width + int.from_bytes(content[place : place + width], "little")
+        if code == _STOP:
+            return
+
+
 def read_plain_pickle(path: str | Path, key: str) -> Any:
     """Read a pickle that holds plain data only; texts of Python 2 are taken as UTF-8.
 
@@ -42,16 +95,14 @@ def read_plain_pickle(path: str | Path, key: str) -> Any:
             that is not Unicode.
     """
     file = Path(path)
+    with named_file(file, key):
+        content = read_bytes(file, RECORD_BYTES * 16, key)
     try:
-        content = file.read_bytes()
-    except FileNotFoundError:
-        raise InputError(file, key, "no such file", f"give the right path in {key}") from None
-    except OSError as fault:
-        raise InputError(file, key, f"cannot be read: {fault.strerror}") from None
-    try:
+        _check_memo(content)
         values = _PlainUnpickler(io.BytesIO(content), encoding="utf-8").load()
     except Exception as fault:  # a damaged pickle can raise anything
-        problem = f"is no readable pickle of plain data: {fault or type(fault).__name__}"
+        reason = shown_text(str(fault)) or type(fault).__name__
+        problem = f"is no readable pickle of plain data: {reason}"
         raise InputError(
             file, key, problem, "fetch it again, or give JSON of the same structure"
         ) from None

@@ -17,11 +17,12 @@ from typing import Any, Literal
 from sca_bench.data.image_files import ImageFolder
 from sca_bench.data.readers.coco import CocoFile
 from sca_bench.data.readers.collector import Collector
-from sca_bench.data.readers.json_files import check, claim, get, get_id, key_path, read_json, shown
+from sca_bench.data.readers.json_files import check, claim, get, get_id, read_json
 from sca_bench.data.readers.plain_pickle import read_plain_pickle
 from sca_bench.data.readers.segmentation import given_mask
 from sca_bench.data.region_set import RegionSet
 from sca_bench.errors import InputError, did_you_mean
+from sca_bench.reading import key_path, open_regular, shown
 from sca_bench.settings.base import of_kind
 from sca_bench.settings.splits import FileSplit
 from sca_bench.specs.readers import ReaderSpec
@@ -109,7 +110,7 @@ def _by_image(split: RefCocoSplit) -> _Refs:
 def _read(file: str) -> Any:
     """Read a pickle, or JSON of the same structure, told apart by how the file begins."""
     try:
-        with Path(file).open("rb") as handle:
+        with open_regular(file, "refs") as handle:
             start = handle.read(64).lstrip()[:1]
     except OSError:
         start = b""

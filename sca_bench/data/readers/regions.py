@@ -32,15 +32,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from sca_bench.boxes import BoxFault, fit_box, xywh_to_xyxy
+from sca_bench.boxes import FAR_PX, BoxFault, fit_box, xywh_to_xyxy
 from sca_bench.data.image_files import ImageFolder
-from sca_bench.data.readers.json_files import shown
 from sca_bench.data.readers.table import BOX_XYWH, BOX_XYXY, POINT_XY, Row, read_rows
 from sca_bench.data.region_set import RegionSet
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.formats.pixels import OVER_WHITE, UPPER_BITS, read_picture, upright_hw
 from sca_bench.formats.rle import decode_mask, encode_mask, segmentation_rle
 from sca_bench.formats.texts import foreign_path, id_text
+from sca_bench.reading import shown
 from sca_bench.settings.base import Settings, of_kind
 from sca_bench.settings.splits import ImageFolderSplit
 from sca_bench.specs.readers import ReaderSpec
@@ -49,8 +49,6 @@ from sca_bench.types import BoxXYXY, ImageRecord, Region
 BEYOND = "beyond max_images"
 _BORDER_PX = 1.0
 """A box may lie so far outside its image, as rounding leaves it; that part is cut off."""
-_FAR_PX = 1e9
-"""No image is so large; a number beyond, or none at all (NaN), is no place in one."""
 _SHARED = ("train", "val", "test")
 """The splits that shares make."""
 _WAYS = (BOX_XYXY, BOX_XYWH, POINT_XY, "mask")
@@ -368,7 +366,7 @@ def _numbers(row: Row, key: str, count: int) -> tuple[float, ...]:
     if not isinstance(given, list) or len(given) != count:
         raise row.fault(key, f"expected {count} numbers, found {shown(given)}")
     for number in given:
-        if type(number) not in (int, float) or not abs(number) < _FAR_PX:
+        if type(number) not in (int, float) or not abs(number) < FAR_PX:
             raise row.fault(key, f"expected {count} numbers, found {shown(number)} among them")
     return tuple(float(number) for number in given)
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import re
 from collections.abc import Iterable, Iterator
@@ -20,9 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sca_bench.data.readers.json_files import shown
 from sca_bench.errors import InputError, did_you_mean
-from sca_bench.formats.texts import NO_TEXT_FIX, find_no_text
+from sca_bench.reading import ROWS_BYTES, named_file, parse_json, read_text, shown, shown_text
 
 BOX_XYXY, BOX_XYWH, POINT_XY = "box_xyxy", "box_xywh", "point_xy"
 KEYS = (
@@ -37,7 +35,8 @@ _NUMBERS = {
 }
 """Key -> the columns of CSV that its numbers may stand in."""
 _COLUMNS = (*(k for k in KEYS if k != "captions"), *(c for cs in _NUMBERS.values() for c in cs))
-_CAPTION = re.compile(r"caption(_([2-9]|[1-9]\d+))?")
+_CAPTION = re.compile(r"caption(_([2-9]|[1-9][0-9]{1,5}))?")
+_ONE_A_LINE = "write one JSON object a line"
 _DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
@@ -74,18 +73,8 @@ def read_rows(file: Path, key: str = "table") -> list[Row]:
     if read is None:
         problem = f"ends in {file.suffix!r}" if file.suffix else "has no ending"
         raise InputError(file, key, f"{problem}, expected .jsonl or .csv", "name it by its form")
-    try:
-        content = file.read_bytes()
-    except FileNotFoundError:
-        raise InputError(file, key, "no such file", f"give the right path in {key}") from None
-    except OSError as fault:
-        raise InputError(file, key, f"cannot be read: {fault.strerror}") from None
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as fault:
-        line = content.count(b"\n", 0, fault.start) + 1
-        problem = f"byte 0x{content[fault.start]:02X} is not UTF-8"
-        raise _fault(file, line, "", problem, "save the file as UTF-8") from None
+    with named_file(file, key):
+        text = read_text(file, ROWS_BYTES, key)
     rows = list(read(file, text))
     if not rows:
         raise InputError(file, "", "holds no row", "write one row for each region")
@@ -101,7 +90,7 @@ def _check_keys(file: Path, line: int, keys: Iterable[str], known: Iterable[str]
         if key not in known:
             fix = did_you_mean(key[:60], known) if key else "name it, or leave it out"
             problem = "no key of a region" if key else "a column, or key, has no name"
-            raise _fault(file, line, key[:60], problem, fix)
+            raise _fault(file, line, shown_text(key), problem, fix)
 
 
 def _json_rows(file: Path, text: str) -> Iterator[Row]:
@@ -111,29 +100,10 @@ def _json_rows(file: Path, text: str) -> Iterator[Row]:
 
 
 def _json_row(file: Path, line: int, content: str) -> Row:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise _fault(file, line, twice, "stands twice in one object", "keep one of them")
-        return found
-
-    try:
-        values = json.loads(content, object_pairs_hook=unique)
-    except InputError:
-        raise
-    except json.JSONDecodeError as fault:
-        problem = f"is not JSON: {fault.msg} (column {fault.colno})"
-        raise _fault(file, line, "", problem, "write one JSON object a line") from None
-    except (ValueError, RecursionError) as fault:
-        raise _fault(file, line, "", f"is not JSON: {fault}") from None
+    values = parse_json(content, file, f"line {line}", unique_keys=True, fix=_ONE_A_LINE)
     if not isinstance(values, dict):
         problem = f"expected an object, found {shown(values)}"
-        raise _fault(file, line, "", problem, "write one JSON object a line, without a list around")
-    if (no_text := find_no_text(values)) is not None:
-        field = ".".join(map(str, no_text.at))
-        raise _fault(file, line, field, no_text.problem, NO_TEXT_FIX)
+        raise _fault(file, line, "", problem, f"{_ONE_A_LINE}, without a list around")
     _check_keys(file, line, values, KEYS)
     values = {key: value for key, value in values.items() if value is not None}
     if "caption" in values:
@@ -219,10 +189,10 @@ def _csv_values(file: Path, line: int, given: dict[str, str]) -> dict[str, Any]:
 
 def _json_cell(file: Path, line: int, name: str, cell: str) -> Any:
     try:
-        return json.loads(cell)
-    except (ValueError, RecursionError):
+        return parse_json(cell, file, f"line {line}: {name}")
+    except InputError as fault:
         fix = "write numbers in brackets, such as [12, 30, 80, 95]"
-        raise _fault(file, line, name, f"{shown(cell)} is not JSON", fix) from None
+        raise _fault(file, line, name, f"{shown(cell)} {fault.problem}", fix) from None
 
 
 def _number(file: Path, line: int, name: str, cell: str) -> float:

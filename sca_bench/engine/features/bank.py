@@ -20,7 +20,7 @@ from torch import Tensor
 from sca_bench.batch import RegionBatch, RegionFeatures, merged
 from sca_bench.captioner import EmbedsImages, SharesPrefix
 from sca_bench.engine.features.shards import Rows, ShardStore
-from sca_bench.errors import InputError
+from sca_bench.errors import CellError, InputError
 from sca_bench.settings import FeatureSettings
 from sca_bench.types import FAMILIES, Family, Region
 
@@ -163,7 +163,8 @@ class FeatureBank:
     @property
     def threads(self) -> set[int]:
         """With how many CPU threads its rows were computed, as far as their writers said."""
-        return set[int]().union(*(store.stated("threads") for store in self.stores.values()))
+        said = set[Any]().union(*(store.stated("threads") for store in self.stores.values()))
+        return {number for number in said if isinstance(number, int)}
 
     @property
     def knows_regions(self) -> bool:
@@ -200,18 +201,25 @@ class FeatureBank:
                 if name in (*ROWS[family], *SHARED[family]) and name not in taken:
                     taken[name] = values.to(device=device, dtype=torch.float32, non_blocking=True)
         first = next(family for family in self.families if family != "images")
-        facts = self.stores[first].facts(keys[first][0])
+        first_candidate = self.stores[first].facts(keys[first][0]).get("first_candidate", 1)
         if "mixed" in self.families:
-            grid = self.stores["mixed"].facts(SHARED_KEY)["grid_hw"]
-            taken["grid_hw"] = (int(grid[0]), int(grid[1]))
+            taken["grid_hw"] = self._grid_hw()
         features = RegionFeatures(
             image_index_N=batch.image_index(),
             num_images=len(batch.image_ids),
-            first_candidate=int(facts.get("first_candidate", 1)),
+            first_candidate=first_candidate if isinstance(first_candidate, int) else 1,
             boxes_xyxy_input_N4=batch.prompt_boxes(),
             **taken,
         )
         return rounded(features, self.settings)
+
+    def _grid_hw(self) -> tuple[int, int]:
+        store = self.stores["mixed"]
+        grid = store.facts(SHARED_KEY).get("grid_hw")
+        if not isinstance(grid, list) or len(grid) != 2:
+            problem = "does not say how many tokens an image has; delete it: cache clear"
+            raise CellError(f"{store.folder}: {problem} {store.folder.name}")
+        return int(grid[0]), int(grid[1])
 
     def _of_all(self, family: Family) -> dict[str, Tensor]:
         if family not in self._shared:

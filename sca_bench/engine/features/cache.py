@@ -6,9 +6,9 @@ No torch here: `cache ls|du|verify|clear` answer at once.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
+import re
 import shutil
 import time
 import weakref
@@ -17,9 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sca_bench.digests import DIGESTS
 from sca_bench.engine.features.shards import ShardStore
 from sca_bench.errors import InputError
-from sca_bench.files import DIGESTS, write_atomic
+from sca_bench.files import (
+    delete,
+    delete_folder,
+    make_folder,
+    path_name,
+    take_lock,
+    touch,
+    write_atomic,
+)
 from sca_bench.settings import RuntimeSettings
 from sca_bench.walk import bytes_of
 
@@ -28,6 +37,10 @@ _IN_USE = ".use"
 _RESERVE_BYTES = 64 * 2**20
 """Left free on the disk, so that records can still be written."""
 _GIB = 2**30
+_OF_A_STORE = re.compile(
+    r"about\.json|\.used|\.has-.+|shard-.+\.(json|safetensors)|\..+\.tmp|index\.json|\w+\.npy"
+)
+"""Names of the files of a store; the last two of an older layout."""
 
 
 def cache_root(runs_dir: Path, runtime: RuntimeSettings) -> Path:
@@ -64,12 +77,24 @@ class Cache:
 
         Nobody deletes it to make room as long as this one lives.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self.root / f".{key}{_IN_USE}", os.O_CREAT | os.O_RDWR, 0o666)
-        fcntl.flock(lock, fcntl.LOCK_SH)
-        store = ShardStore(self.root / key)
+        make_folder(self.root)
+        folder = self._folder(key)
+        lock = take_lock(self.root / f".{key}{_IN_USE}", shared=True)
+        store = ShardStore(folder)
         weakref.finalize(store, os.close, lock)
         return store
+
+    def _folder(self, key: str) -> Path:
+        """Return the folder of a store.
+
+        Raises:
+            InputError: It, or something in it, is a link, which nobody makes here.
+        """
+        folder = self.root / path_name(key, self.root)
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            if folder.is_symlink() or any(entry.is_symlink() for entry in entries):
+                raise InputError(folder, "", "is a link, or holds one", "delete it")
+        return folder
 
     def used(self, key: str, about: dict[str, Any] | None = None) -> None:
         """Note that a store is in use now; say what it is, for people, the first time.
@@ -77,10 +102,10 @@ class Cache:
         Raises:
             InputError: The cache folder cannot be written.
         """
-        folder = self.root / key
+        folder = self._folder(key)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / USED).touch()
+            make_folder(folder)
+            touch(folder / USED)
             if about is not None and not (folder / ABOUT).exists():
                 write_atomic(folder / ABOUT, json.dumps(about, indent=1) + "\n")
         except OSError as error:
@@ -97,9 +122,9 @@ class Cache:
         mark = self.root / key / f".has-{split}"
         with contextlib.suppress(FileNotFoundError):  # nothing was kept, or all was cleared since
             if whole:
-                mark.touch()
+                touch(mark)
             else:
-                mark.unlink()
+                delete(mark)
 
     def make_room(self, num_bytes: int) -> str:
         """Delete stores, least recently used first, until so much fits; return why it does not.
@@ -135,22 +160,45 @@ def store_folders(root: Path) -> list[Path]:
     if not root.is_dir():
         return []
     marks = (USED, ABOUT, "index.json")  # the last one of an older layout
-    return sorted(p for p in root.iterdir() if any((p / mark).is_file() for mark in marks))
+    return sorted(
+        folder
+        for folder in root.iterdir()
+        if not folder.is_symlink() and any((folder / mark).is_file() for mark in marks)
+    )
+
+
+def is_only_a_store(folder: Path) -> bool:
+    """Say whether a folder holds what stores hold and nothing else, so that it may be deleted."""
+    try:
+        with os.scandir(folder) as entries:
+            return all(
+                _OF_A_STORE.fullmatch(entry.name) and not entry.is_dir(follow_symlinks=False)
+                for entry in entries
+            )
+    except OSError:
+        return False
 
 
 def delete_store(folder: Path) -> bool:
-    """Delete a store, unless somebody reads or fills it; say whether it is gone."""
+    """Delete a store, unless somebody reads or fills it; say whether it is gone.
+
+    A folder that holds anything else than stores do is left as it is.
+    """
+    if folder.is_symlink() or not is_only_a_store(folder):
+        return False
     lock = folder.parent / f".{folder.name}{_IN_USE}"
-    with lock.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        shutil.rmtree(folder, ignore_errors=True)
+    try:
+        held = take_lock(lock, wait=False)
+    except OSError:
+        return False
+    try:
+        delete_folder(folder)
+    finally:
+        os.close(held)
     gone = not folder.exists()
     if gone:
         for left in folder.parent.glob(f".{folder.name}.*"):
-            left.unlink(missing_ok=True)
+            delete(left)
     return gone
 
 
@@ -168,11 +216,11 @@ def locked(root: Path, names: Iterable[str]) -> Iterator[None]:
 
     Only so that nothing is computed twice: several writers of one store harm nobody.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
     with contextlib.ExitStack() as stack:
         for name in sorted(names):  # in one order, or two processes could wait for each other
-            handle = stack.enter_context((root / f".{name}.lock").open("w"))
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            lock = root / f".{path_name(name, root)}.lock"
+            stack.callback(os.close, take_lock(lock))
         yield
 
 

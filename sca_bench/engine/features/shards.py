@@ -12,7 +12,9 @@ takes a file descriptor, of which a process has few.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
 import struct
 import time
@@ -28,12 +30,16 @@ from numpy.typing import NDArray
 
 from sca_bench.engine.writers import HOST as _HOST
 from sca_bench.engine.writers import is_abandoned
-from sca_bench.errors import CellError
-from sca_bench.files import atomic_file, write_atomic
+from sca_bench.errors import CellError, InputError
+from sca_bench.files import atomic_file, delete, make_folder, write_atomic
+from sca_bench.reading import open_regular, parse_json, read_json, shown_text
 
 DTYPES = {"F32": 4, "F16": 2, "BF16": 2}
 """Safetensors' names of the storage types, and their bytes a value."""
 _MOST_MAPPED = 64
+_MOST_LISTED_BYTES, _LONGEST_HEADER = 2**29, 2**20
+"""Of the JSON file that lists a shard's rows, and of a header, which lists its few arrays."""
+_MOST_AXES, _TOO_LARGE = 8, 2**48
 
 
 class Rows(NamedTuple):
@@ -54,13 +60,24 @@ class DamagedRow(CellError):
     """A stored row does not fit its checksum; its shard was deleted."""
 
 
+class _Place(NamedTuple):
+    """Where an array's rows stand in a file: bytes after its header, and the bytes of a row."""
+
+    begin: int
+    end: int
+    width: int
+    dtype: str
+    shape: tuple[int, ...]
+
+
 @dataclass
 class _Shard:
-    """What is known of one finished shard."""
+    """What is known of one finished shard; `begin` is where its rows' bytes begin."""
 
     index: Path
     data: Path
-    header: bytes
+    begin: int
+    places: dict[str, _Place]
     keys: list[str]
     crcs: list[int]
     facts: dict[str, Any]
@@ -133,7 +150,7 @@ class ShardStore:
         """
         name = shard.index.name
         if name not in self._mapped:
-            self._mapped[name] = _map(shard.data, shard.header)
+            self._mapped[name] = _map(shard)
             if len(self._mapped) > _MOST_MAPPED:
                 self._mapped.popitem(last=False)
         self._mapped.move_to_end(name)
@@ -143,13 +160,14 @@ class ShardStore:
         """Return array name -> type and shape of its rows, as often as shards differ in it."""
         found: dict[str, set[tuple[str, tuple[int, ...]]]] = {}
         for shard in self._shards.values():
-            for name, entry in json.loads(shard.header[8:]).items():
-                found.setdefault(name, set()).add((entry["dtype"], tuple(entry["shape"][1:])))
+            for name, place in shard.places.items():
+                found.setdefault(name, set()).add((place.dtype, place.shape))
         return found
 
     def stated(self, fact: str) -> set[Any]:
         """Return what was said of its shards under a name, where something was."""
-        return {shard.facts[fact] for shard in self._shards.values() if fact in shard.facts}
+        said = (shard.facts.get(fact) for shard in self._shards.values())
+        return {value for value in said if value is not None and not isinstance(value, list)}
 
     def facts(self, key: str) -> dict[str, Any]:
         """Return what was said of the shard that holds a row."""
@@ -172,9 +190,15 @@ class ShardStore:
                 self.refresh()
                 problem = "a row does not fit its checksum; the shard was deleted, run again"
                 raise DamagedRow(f"{shard.data}: {problem}")
-            for name, (raw, dtype, shape) in arrays.items():
+            here = {name: (dtype, shape) for name, (_, dtype, shape) in arrays.items()}
+            if kinds and here != kinds:
+                self._delete(shard.index, "other arrays than those of its neighbours")
+                self.refresh()
+                problem = "holds other arrays than its neighbours; it was deleted, run again"
+                raise DamagedRow(f"{shard.data}: {problem}")
+            kinds = here
+            for name, (raw, _, _) in arrays.items():
                 raws.setdefault(name, []).append(raw[row].copy())  # not the mapping
-                kinds[name] = (dtype, shape)
         return {name: Rows(np.stack(rows), *kinds[name]) for name, rows in raws.items()}
 
     def verify(self, keys: Iterable[str] | None = None) -> int:
@@ -223,7 +247,7 @@ class ShardStore:
         """
         if len(set(keys)) != len(keys) or any(len(a.raw) != len(keys) for a in arrays.values()):
             raise ValueError("every row of a shard needs a key of its own, every key a row")
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         name = f"shard-{time.time_ns():x}-{_HOST}-{os.getpid()}"
         data, index = self.folder / f"{name}.safetensors", self.folder / f"{name}.json"
         header = _header(arrays)
@@ -245,7 +269,8 @@ class ShardStore:
             write_atomic(index, json.dumps({"crc32": _body_crc(body), "body": body}))
         except OSError:
             for path in (data, index):
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    delete(path)
             raise
         return num_bytes
 
@@ -255,15 +280,15 @@ class ShardStore:
             index = path.with_suffix(".json")
             unfinished = path.name.endswith(".tmp") or not index.exists()
             if unfinished and is_abandoned(path):
-                path.unlink(missing_ok=True)
+                delete(path)
 
     def _delete(self, index: Path, reason: str) -> None:
         self.damaged[index.stem] = reason
         self._mapped.pop(index.name, None)
         if not self._deletes:
             return
-        index.unlink(missing_ok=True)
-        index.with_suffix(".safetensors").unlink(missing_ok=True)
+        delete(index)
+        delete(index.with_suffix(".safetensors"))
 
 
 class _Unsound(Exception):
@@ -273,37 +298,91 @@ class _Unsound(Exception):
 def _open(index: Path) -> _Shard:
     """Open a shard and check everything but its rows.
 
+    Checksums tell damage. Whoever made a file on purpose has made them, too, so what the files say
+    of sizes and places is checked by itself.
+
     Raises:
-        _Unsound: A file is missing, torn, or does not fit its checksum.
+        _Unsound: A file is missing, torn, or does not fit its checksum; or what it says cannot be.
         OSError: A file cannot be read, for whatever other reason; that says nothing of its content.
     """
     data = index.with_suffix(".safetensors")
+    if index.is_symlink() or data.is_symlink():
+        raise _Unsound("it is a link")
     try:
-        content = json.loads(index.read_bytes())
+        content = read_json(index, _MOST_LISTED_BYTES)
         body = content["body"]
         if _body_crc(body) != content["crc32"]:
             raise _Unsound("its list of rows does not fit its checksum")
-        if data.stat().st_size != body["size"]:
-            raise _Unsound("its file is not as long as it should be")
-        with data.open("rb") as handle:
+        with open_regular(data) as handle:
+            size = os.fstat(handle.fileno()).st_size
+            if size != body["size"]:
+                raise _Unsound("its file is not as long as it should be")
             first = handle.read(8)
-            header = first + handle.read(struct.unpack("<Q", first)[0])
+            length = struct.unpack("<Q", first)[0]
+            if length > min(size - 8, _LONGEST_HEADER):
+                raise _Unsound("its header is longer than it can be")
+            header = first + handle.read(length)
         if zlib.crc32(header) != body["header_crc32"]:
             raise _Unsound("its header does not fit its checksum")
-        return _Shard(index, data, header, body["keys"], body["row_crc32"], body["facts"])
+        keys, crcs, facts = body["keys"], body["row_crc32"], body["facts"]
+        if not _are(keys, str) or not _are(crcs, int) or len({*keys}) != len(crcs):
+            raise _Unsound("its list of rows is damaged")
+        if not isinstance(facts, dict) or not all(map(_is_fact, facts.values())):
+            raise _Unsound("what it says of its rows is damaged")
+        places = _places(parse_json(header[8:], data), len(keys), size - len(header))
+        return _Shard(index, data, len(header), places, keys, crcs, facts)
+    except InputError as error:
+        raise _Unsound(error.problem) from error
     except (FileNotFoundError, ValueError, KeyError, TypeError, struct.error) as error:
         raise _Unsound(f"{type(error).__name__}: {error}") from error
 
 
-def _map(data: Path, header: bytes) -> dict[str, Rows]:
-    # Copy-on-write, so that tensors over it count as writable; nothing is ever written.
-    mapped = np.memmap(data, dtype=np.uint8, mode="c", offset=len(header))
-    arrays: dict[str, Rows] = {}
-    for name, entry in json.loads(header[8:]).items():
+def _are(values: Any, kind: type) -> bool:
+    return isinstance(values, list) and all(type(value) is kind for value in values)
+
+
+def _is_fact(value: Any) -> bool:
+    """Say whether a value is a number, a text, or a few whole numbers."""
+    if isinstance(value, list):
+        return len(value) <= _MOST_AXES and all(map(_is_size, value))
+    return isinstance(value, str | int | float | None) and not isinstance(value, bool)
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _TOO_LARGE
+
+
+def _places(entries: Any, num_rows: int, num_bytes: int) -> dict[str, _Place]:
+    """Return where each array stands in the rows' file, by what its header says.
+
+    Raises:
+        _Unsound: It cannot be: another number of rows than of keys, or other bytes than there are.
+        ValueError, KeyError, TypeError: It is no header of safetensors.
+    """
+    places: dict[str, _Place] = {}
+    at = 0
+    for name, entry in entries.items():
         begin, end = entry["data_offsets"]
         count, *shape = entry["shape"]
-        raw = np.asarray(mapped[begin:end]).reshape(count, -1)
-        arrays[name] = Rows(raw, entry["dtype"], tuple(shape))
+        if len(shape) > _MOST_AXES or not all(map(_is_size, (begin, end, count, *shape))):
+            raise _Unsound(f"its header is damaged at {shown_text(name)}")
+        width = DTYPES[entry["dtype"]] * math.prod(shape)
+        if count != num_rows or begin != at or end - begin != count * width:
+            raise _Unsound(f"its header does not fit its rows at {shown_text(name)}")
+        places[name] = _Place(begin, end, width, entry["dtype"], tuple(shape))
+        at = end
+    if at != num_bytes or not places:
+        raise _Unsound("its header does not fit its file")
+    return places
+
+
+def _map(shard: _Shard) -> dict[str, Rows]:
+    # Copy-on-write, so that tensors over it count as writable; nothing is ever written.
+    mapped = np.memmap(shard.data, dtype=np.uint8, mode="c", offset=shard.begin)
+    arrays: dict[str, Rows] = {}
+    for name, place in shard.places.items():
+        raw = np.asarray(mapped[place.begin : place.end]).reshape(len(shard.keys), place.width)
+        arrays[name] = Rows(raw, place.dtype, place.shape)
     return arrays
 
 

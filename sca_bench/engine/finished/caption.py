@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from sca_bench.batch import RegionBatch
 from sca_bench.boxes import resized_hw
@@ -20,7 +21,7 @@ from sca_bench.engine.finished.overlay import draw_overlay
 from sca_bench.engine.finished.region import AskedRegion, asked_region
 from sca_bench.engine.worker.trained_weights import find_trained, read_trained
 from sca_bench.errors import InputError, at
-from sca_bench.files import file_name
+from sca_bench.files import atomic_file, file_name
 from sca_bench.models.sam.mask_image import mask_in_image
 from sca_bench.settings import CellSettings, unread_data
 from sca_bench.specs.encoders import PixelStats, sam_dims
@@ -68,8 +69,7 @@ def caption_asked(asked: AskedRegion, out: Path) -> Prediction:
     captioner = FinishedCaptioner(asked.record, asked.folder)
     image, box, point = asked.picture.pixels_HW3, asked.box_xyxy, asked.point_xy
     captioned, mask = captioner.caption(image, box, point)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draw_overlay(image, mask, box, point, captioned.caption).save(out)
+    _save(draw_overlay(image, mask, box, point, captioned.caption), out)
     return captioned
 
 
@@ -97,7 +97,6 @@ def caption_examples(store: Store, run: str, count: int, out: Path) -> list[str]
         regions_of_run = load_split(split)
         regions_of_run.check_images()
     captioner = FinishedCaptioner(record, folder)
-    out.mkdir(parents=True, exist_ok=True)
     ids = list(regions_of_run.images)
     count = min(count, len(ids))
     lines = []
@@ -109,7 +108,7 @@ def caption_examples(store: Store, run: str, count: int, out: Path) -> list[str]
         prediction, mask = captioner.caption(image, region.box_xyxy, None)
         text = f"{prediction.caption}   (reference: {' / '.join(region.references)})"
         name = f"{number + 1:02d}_{file_name(image_id)}_{file_name(region.region_id)}.png"
-        draw_overlay(image, mask, region.box_xyxy, None, text).save(out / name)
+        _save(draw_overlay(image, mask, region.box_xyxy, None, text), out / name)
         lines.append(f"{name}: {text}")
     return lines
 
@@ -232,3 +231,9 @@ def _batch(
         original_images=[torch.from_numpy(np.array(image))],
         tasks=["caption"],
     )
+
+
+def _save(overlay: Image.Image, out: Path) -> None:
+    """Write an overlay in the format that its name ends in."""
+    with atomic_file(out) as handle:
+        overlay.save(handle, format="PNG" if out.suffix.lower() == ".png" else "JPEG")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sca_bench.digests import file_sha256, write_once
 from sca_bench.engine.finished.caption import FinishedCaptioner
 from sca_bench.engine.worker.trained_weights import find_trained
 from sca_bench.errors import InputError
-from sca_bench.files import file_sha256, write_once
 from sca_bench.models.original.layout import save_original
 from sca_bench.models.original.settings import fold_gain
 from sca_bench.models.sca import ScaCaptioner

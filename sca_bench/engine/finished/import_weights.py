@@ -11,8 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
+from sca_bench.digests import folder_digests, write_once
 from sca_bench.errors import InputError, at
-from sca_bench.files import folder_digests, write_atomic, write_once
+from sca_bench.files import write_atomic
 from sca_bench.models.original import config as original_config
 from sca_bench.models.original import settings
 from sca_bench.models.original.classes import get_class

@@ -1,26 +1,14 @@
-"""One command at a time in a runs folder, and an orderly end when a signal asks for it."""
+"""One command at a time in a runs folder."""
 
 from __future__ import annotations
 
-import fcntl
 import os
-import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 
 from sca_bench.errors import InputError
-
-_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-class Interrupted(BaseException):
-    """The user or the system asked the run to stop; no `except Exception` may swallow it."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.number = number
+from sca_bench.files import make_folder, open_to_write, take_lock
 
 
 @contextmanager
@@ -30,31 +18,17 @@ def exclusive(root: Path) -> Iterator[None]:
     Raises:
         InputError: Another process holds it.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / ".lock").open("a+", encoding="utf-8") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            handle.seek(0)
-            holder = handle.read().strip() or "another process"
-            fix = "wait for it, or give another --runs-dir"
-            raise InputError(root, "", f"in use by process {holder}", fix) from None
-        handle.truncate(0)
-        handle.write(str(os.getpid()))
-        handle.flush()
-        yield
-
-
-@contextmanager
-def stop_signals() -> Iterator[None]:
-    """Turn SIGINT, SIGTERM and SIGHUP into `Interrupted`, so that statuses come out right."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Interrupted(number)
-
-    before = {number: signal.signal(number, stop) for number in _STOPS}
+    make_folder(root)
+    path = root / ".lock"
     try:
+        lock = take_lock(path, wait=False)
+    except BlockingIOError:
+        holder = path.read_text(encoding="utf-8").strip() or "another process"
+        fix = "wait for it, or give another --runs-dir"
+        raise InputError(root, "", f"in use by process {holder}", fix) from None
+    try:
+        with suppress(OSError), open_to_write(path) as handle:
+            handle.write(str(os.getpid()).encode())
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        os.close(lock)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -14,13 +13,15 @@ from rich.console import Console
 from sca_bench.engine.device import resolve_device, this_machine
 from sca_bench.engine.forecast.budget import Budget
 from sca_bench.engine.job import CellJob, GroupJob, group_job
-from sca_bench.engine.launch.guard import _STOPS, Interrupted, stop_signals
 from sca_bench.engine.launch.preparer import Preparer
 from sca_bench.engine.launch.progress import RunProgress, eta_text
-from sca_bench.engine.mlflow_mirror import Tracker
+from sca_bench.engine.mlflow_mirror.mirror import SuiteMirror
 from sca_bench.engine.worker.pool import RUN, Attempt, Pool
 from sca_bench.engine.worker.pruning import Pruner, answer_request
 from sca_bench.errors import InputError
+from sca_bench.files import make_folder
+from sca_bench.lifetime import stops
+from sca_bench.lifetime.stops import Interrupted
 from sca_bench.study.plan.plan import Group, Job, Plan, Training
 from sca_bench.study.plan.schedule import make_schedule
 from sca_bench.study.runs.record import RunRecord
@@ -28,6 +29,8 @@ from sca_bench.study.runs.store import Store
 from sca_bench.study.runs.trained_index import TrainedIndex
 
 _POLL_S, _SHOW_S, _MIRROR_S = 0.1, 1.0, 5.0
+_KEEP_S = 30.0
+"""Longest time that workers have to finish their step and keep what they have, when stopped."""
 
 
 @dataclass
@@ -39,7 +42,7 @@ class Launcher:
         store: The runs folder.
         command: The command line, for the records.
         console: Where progress goes.
-        tracker: The MLflow mirror, if wanted.
+        mirror: The MLflow mirror, if wanted.
         pruner: Says after each validation which cells go on, if anything does.
         budget: Wall time beyond which nothing is started, if there is a limit.
         failed: Job name -> reason of what failed.
@@ -51,7 +54,7 @@ class Launcher:
     store: Store
     command: str
     console: Console
-    tracker: Tracker | None
+    mirror: SuiteMirror | None
     pruner: Pruner | None = None
     budget: Budget | None = None
     failed: dict[str, str] = field(default_factory=dict)
@@ -76,26 +79,42 @@ class Launcher:
         self._index = TrainedIndex(self.store)
         self._names = {job.gives: job.name for job in self.plan.left if job.gives is not None}
         self._began = time.time()
-        with stop_signals(), RunProgress(self.console) as self._progress:
+        with stops.answered(), RunProgress(self.console) as self._progress:
             try:
+                self._mirror()  # its process starts beside the first ones of the run
                 prepare = Preparer(self._pool, self._schedule, self._progress, self._job)
                 self._blocked = prepare.run(groups, self.store.root, self.counters)
                 self._prepared_s = prepare.prepared_s
                 self._run(groups)
             except BaseException as error:
-                for number in _STOPS:  # a second Ctrl-C must not leave a wrong status behind
-                    signal.signal(number, signal.SIG_IGN)
-                self._pool.kill()
-                asked = isinstance(error, Interrupted | InputError)
-                reason = str(error) if asked else f"{type(error).__name__}: {error}"
-                status = "killed" if isinstance(error, Interrupted) else "failed"
-                self._close_running(status, " ".join(reason.split()))
+                with stops.held():  # a second Ctrl-C must not leave a wrong status behind
+                    self._end(error)
                 raise
         return self.failed
 
+    def _end(self, error: BaseException) -> None:
+        """Put every status right when the run ends early; what is trained so far is kept.
+
+        A signal that comes meanwhile ends the workers at once.
+        """
+        if isinstance(error, Interrupted) and self._pool.running:
+            self._progress.say(f"  {error}: keeping what the running cells have come to ...")
+            self._pool.ask_to_stop()
+            asked, until = stops.times_asked(), time.monotonic() + _KEEP_S
+            while self._pool.running and stops.times_asked() == asked:
+                self._pool.collect()
+                if time.monotonic() > until:
+                    break
+                time.sleep(_POLL_S / 2)
+        self._pool.kill()
+        asked_for = isinstance(error, Interrupted | InputError)
+        reason = str(error) if asked_for else f"{type(error).__name__}: {error}"
+        status = "killed" if isinstance(error, KeyboardInterrupt) else "failed"
+        self._close_running(status, " ".join(reason.split()))
+
     def _job(self, group: Group, threads: int) -> GroupJob:
         for job in group.jobs:
-            self.store.run_dir(job.cell.cell_id, job.seed).mkdir(parents=True, exist_ok=True)
+            make_folder(self.store.run_dir(job.cell.cell_id, job.seed))
         return group_job(
             group,
             runs_dir=self.store.root,
@@ -136,7 +155,7 @@ class Launcher:
                 shown = now
             if now - mirrored >= _MIRROR_S:
                 self._mirror()
-                mirrored = time.monotonic()
+                mirrored = now
             time.sleep(_POLL_S)
         self._mirror()
 
@@ -226,11 +245,12 @@ class Launcher:
             record = self.store.record(job.cell.cell_id, job.seed)
             if record is not None and record.status == "running":
                 self.store.save(record.model_copy(update={"status": status, "error": reason}))
-        self._mirror()
+        if self.mirror is not None:
+            self.mirror.finish(stopping=True)
 
     def _mirror(self) -> None:
-        if self.tracker is not None:
-            self.tracker.update()
+        if self.mirror is not None:
+            self.mirror.update()
 
     def _mark(self, cell: CellJob, reason: str) -> bool:
         """Record a failure; False for a run that was done before its group's process ended."""

@@ -8,6 +8,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from sca_bench.output import one_line
+
 PLAIN_EVERY_S = 15.0
 _WIDEST = 24
 """Signs of a group's name that leave room for its bar, step and time on a narrow terminal."""
@@ -53,15 +55,15 @@ class RunProgress:
 
     def say(self, line: str) -> None:
         """Print a line that stays."""
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(one_line(line), highlight=False, markup=False, soft_wrap=True)
 
     def label(self, name: str) -> str:
         """Return what a group is called in lines that change: its name, or a number for a long one.
 
         What such a number stands for is said once.
         """
-        if len(name) <= _WIDEST:
-            return name
+        if len(one_line(name)) <= _WIDEST:
+            return one_line(name)
         if name not in self._labels:
             self._labels[name] = f"group {len(self._labels) + 1}"
             self.say(f"  {self._labels[name]}: {name}")
@@ -79,8 +81,9 @@ class RunProgress:
         if self._live is None:
             return
         if name not in self._tasks:
-            self._tasks[name] = self._live.add_task(self.label(name), total=total, text=text)
-        self._live.update(self._tasks[name], completed=done, total=total, text=text)
+            self._tasks[name] = self._live.add_task(self.label(name), total=total, text="")
+        shown = one_line(text)
+        self._live.update(self._tasks[name], completed=done, total=total, text=shown)
 
     def finish(self, name: str) -> None:
         """Take a group off the display."""

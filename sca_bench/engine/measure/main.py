@@ -5,8 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -110,10 +114,19 @@ def _structure(settings: CellSettings) -> str:
     return digest_json(structure)[:16]
 
 
+def _end_with_parent() -> None:
+    """End this process when standard input does: who held its other end is gone."""
+    with contextlib.suppress(OSError):
+        while os.read(0, 1024):
+            pass
+    os._exit(128 + signal.SIGTERM)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Measure the plan that a file names; write the figures, or what is wrong with the input."""
     guard_streams()
     end_with_reader()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     request = Request.model_validate_json(Path(arguments[0]).read_text(encoding="utf-8"))
     out, store = Path(arguments[1]), Store(request.runs_dir)
     try:

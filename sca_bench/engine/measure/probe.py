@@ -22,10 +22,11 @@ from sca_bench.engine.forecast.forward_counts import shape_key, split_key
 from sca_bench.engine.job import GroupJob, group_job, new_attempt
 from sca_bench.engine.measure import probe_run
 from sca_bench.engine.measure.probe_run import figures_path, small_job
-from sca_bench.engine.mlflow_mirror import Tracker, own_uri
+from sca_bench.engine.mlflow_mirror.addresses import own_uri
+from sca_bench.engine.mlflow_mirror.tracker import Tracker
 from sca_bench.engine.worker.pool import Attempt, Pool, Task
 from sca_bench.errors import at
-from sca_bench.files import write_atomic
+from sca_bench.files import link, make_folder, write_atomic
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.score import Scorer
 from sca_bench.study.keys.cell import SPLITS, RunSplit
@@ -277,7 +278,8 @@ class Prober:
             scores = record.scores | {f"more_{i}": score for i in range(number)}
             store.save(record.model_copy(update={"scores": scores}))
             began = time.perf_counter()
-            tracker.update()
+            with contextlib.suppress(Exception):  # then it takes nothing: a run goes on without it
+                tracker.update()
             seconds.append(time.perf_counter() - began)
         return max(0.0, seconds[0] - seconds[1]), seconds[1]
 
@@ -291,13 +293,13 @@ def _split_keys(group: Group) -> dict[RunSplit, str]:
 def _copy(runs_dir: Path, number: int) -> Path:
     """Return the probe run's folder of runs, or that of a copy, which reads the same features."""
     if number == 0 or not runs_dir.exists():
-        runs_dir.mkdir(parents=True, exist_ok=True)
+        make_folder(runs_dir)
         return runs_dir
     copy = runs_dir.with_name(f"{runs_dir.name}-{number}")
-    copy.mkdir(exist_ok=True)
+    make_folder(copy)
     features = copy / "features"
     if not features.exists() and (runs_dir / "features").exists():
-        features.symlink_to(runs_dir / "features")
+        link(features, runs_dir / "features")
     return copy
 
 

@@ -19,6 +19,7 @@ import optuna
 from sca_bench.engine.databases import sqlite_url
 from sca_bench.errors import InputError, at, did_you_mean
 from sca_bench.metrics.registry import get_metric, values_of
+from sca_bench.output import hide_secrets, without_secrets
 from sca_bench.study.keys.fingerprint import digest_json
 from sca_bench.study.suite.search_space import Axis
 from sca_bench.study.suite.sweep import Sweep
@@ -39,11 +40,6 @@ def default_storage(root: Path) -> str:
     return sqlite_url(root.resolve() / "sweeps.db")
 
 
-def without_password(url: str) -> str:
-    """Return a storage's URL fit for a log."""
-    return re.sub(r"//([^/@:]*):[^/@]*@", r"//\1:***@", url)
-
-
 def open_study(sweep: Sweep, name: str, url: str) -> optuna.Study:
     """Open the sweep's study in its storage, or begin it.
 
@@ -62,8 +58,8 @@ def open_study(sweep: Sweep, name: str, url: str) -> optuna.Study:
                 pruner=make_pruner(sweep),
             )
     except Exception as error:
-        reason = without_password(" ".join(str(error).split()))[:200]
-        problem = f"{without_password(url)!r} cannot be opened: {type(error).__name__}: {reason}"
+        reason = hide_secrets(" ".join(str(error).split()), url)[:200]
+        problem = f"{without_secrets(url)!r} cannot be opened: {type(error).__name__}: {reason}"
         fix = "give an SQLAlchemy URL such as sqlite:///FILE, or journal:FILE"
         raise InputError(sweep.file, "storage", problem, fix) from None
 

@@ -15,11 +15,12 @@ from typing import Any
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from sca_bench.digests import DIGESTS
 from sca_bench.engine.job import run_key
 from sca_bench.engine.score_runs import score_runs
-from sca_bench.engine.sweep.optuna_study import make_sampler, open_study, suggest, without_password
+from sca_bench.engine.sweep.optuna_study import make_sampler, open_study, suggest
 from sca_bench.errors import InputError
-from sca_bench.files import DIGESTS
+from sca_bench.output import hide_secrets, without_secrets
 from sca_bench.study.keys.fingerprint import Fingerprints
 from sca_bench.study.plan.plan import Plan, make_plan
 from sca_bench.study.plan.repair import repaired_plan
@@ -115,7 +116,8 @@ class Sweeper:
                 numbers = {trial.number for trial in batch}
                 yield [trial for trial in self.trials if trial.number in numbers]
         except StorageInternalError as error:
-            problem, fix = f"{without_password(self.url)!r} was lost: {error}", "run it again"
+            why = hide_secrets(" ".join(str(error).split()), self.url)
+            problem, fix = f"{without_secrets(self.url)!r} was lost: {why}", "run it again"
             raise InputError(self.sweep.file, "storage", problem, fix) from None
 
     def _next_batch(self) -> list[FrozenTrial]:

@@ -8,9 +8,13 @@ that fails is recorded and leaves; the others go on.
 from __future__ import annotations
 
 import contextlib
+import math
+import os
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -22,12 +26,16 @@ from sca_bench.captioner import Decoding, RegionCaptioner, SharesPrefix, Trainab
 from sca_bench.engine.features.bank import FeatureBank, Frozen
 from sca_bench.engine.features.split_bank import sams_shapes
 from sca_bench.engine.process import cpu_threads
+from sca_bench.engine.worker.loss_watch import LossWatch
 from sca_bench.engine.worker.rng import RngStream
 from sca_bench.engine.worker.step_timer import StepClock
+from sca_bench.errors import CellError
+from sca_bench.lifetime import scratch
 from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import CellIdentity, RunSplit, families_of
 from sca_bench.types import Prediction
 
+_COMPILED = "TORCHINDUCTOR_CACHE_DIR"
 _AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -42,7 +50,7 @@ class Member:
         rng: Its random stream.
         error: Why it left the group; empty while it is in it.
         pruned: Whether it left because a sweep has no more use for it.
-        last: Loss and gradient norm of the latest step, still on the device.
+        losses: The losses of its latest steps.
         clock: Times its own part of every step.
         cpu_s: CPU seconds (all threads) of its own part of all steps.
     """
@@ -53,7 +61,7 @@ class Member:
     rng: RngStream
     error: str = ""
     pruned: bool = False
-    last: dict[str, Tensor] = field(default_factory=dict)
+    losses: LossWatch = field(default_factory=LossWatch)
     clock: StepClock = field(default_factory=StepClock)
     cpu_s: float = 0.0
 
@@ -75,6 +83,18 @@ class MemberPrediction(NamedTuple):
     member: str
     prediction: Prediction
     loss: float | None
+
+
+def _keep_compiled_code() -> None:
+    """Have torch keep compiled code where it is found again, unless the user has said where."""
+    named = os.environ.get(_COMPILED, "")
+    if not named or Path(named).is_relative_to(tempfile.gettempdir()):
+        os.environ[_COMPILED] = str(scratch.lasting() / f"torchinductor_{os.getuid()}")
+
+
+def fault_text(error: Exception) -> str:
+    """Return an exception as the reason of a run that failed."""
+    return str(error) if isinstance(error, CellError) else f"{type(error).__name__}: {error}"
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
@@ -119,6 +139,8 @@ class CellGroup(BaseModel):
         first = members[0].settings
         self.precision = first.train.precision
         self._losses: dict[str, Callable[[RegionBatch], Tensor]] = {}
+        if first.runtime.compile:
+            _keep_compiled_code()
         for member in members:
             if isinstance(member.captioner, TrainableCaptioner):
                 loss = member.captioner.loss
@@ -144,18 +166,31 @@ class CellGroup(BaseModel):
                 with member.rng.active(), member.clock.step(self.device_):
                     losses[member.key] = self._step(member, batch, optim_wrapper[member.key])
             except Exception as error:
-                self.fail(member, f"{type(error).__name__}: {error}")
+                self.fail(member, fault_text(error))
+            else:
+                if self.device_.type == "cpu":  # another one would have to be waited for
+                    self.check_losses(member)
             member.cpu_s += time.process_time() - cpu
         return losses
 
     def _step(self, member: Member, batch: RegionBatch, wrapper: Any) -> Tensor:
+        rates = wrapper.get_lr()["lr"]
         with self._autocast():
             loss = self._losses[member.key](batch)
         wrapper.backward(wrapper.scale_loss(loss))
         wrapper.step()
         wrapper.zero_grad()
-        member.last = {"loss": loss.detach()}
+        member.losses.add(loss.detach(), batch.region_ids, max(rates))
         return loss.detach()
+
+    def check_losses(self, member: Member) -> bool:
+        """Take a member out whose loss is no longer finite; say whether it is still in the group.
+
+        Waits for the device.
+        """
+        if fault := member.losses.fault():
+            self.fail(member, fault)
+        return not member.error
 
     def fail(self, member: Member, reason: str) -> None:
         """Take a member out of the group."""
@@ -165,6 +200,18 @@ class CellGroup(BaseModel):
                 parameter.grad = None
         if self.device_.type == "cuda":
             torch.cuda.empty_cache()
+
+    @contextlib.contextmanager
+    def failing_alone(self, key: str) -> Iterator[None]:
+        """Let what goes wrong inside cost the one member that it is done for, and no other.
+
+        A disk that is full, for instance.
+        """
+        try:
+            yield
+        except Exception as error:
+            member = next(member for member in self.members if member.key == key)
+            self.fail(member, fault_text(error))
 
     def prune(self, member: Member, reason: str) -> None:
         """Take a member out of the group that did not fail."""
@@ -176,12 +223,22 @@ class CellGroup(BaseModel):
         batch = self.with_features(data, "val")
         rows: list[MemberPrediction] = []
         for member in self.alive:
-            loss = None
-            if isinstance(member.captioner, TrainableCaptioner) and batch.captions is not None:
-                with self._autocast():
-                    loss = float(member.captioner.loss(batch))
-            rows += self._generate(member, batch, loss)
+            try:
+                loss = self._val_loss(member, batch)
+                if loss is None or math.isfinite(loss):
+                    rows += self._generate(member, batch, loss)
+                else:
+                    what = f"validation loss is {loss} after step"
+                    self.fail(member, member.losses.text(what, batch.region_ids))
+            except Exception as error:
+                self.fail(member, fault_text(error))
         return rows
+
+    def _val_loss(self, member: Member, batch: RegionBatch) -> float | None:
+        if not isinstance(member.captioner, TrainableCaptioner) or batch.captions is None:
+            return None
+        with self._autocast():
+            return float(member.captioner.loss(batch))
 
     def test_step(self, data: RegionBatch) -> list[MemberPrediction]:
         """Return one row per live member and region."""
@@ -191,7 +248,7 @@ class CellGroup(BaseModel):
             try:
                 rows += self._generate(member, batch)
             except Exception as error:
-                self.fail(member, f"{type(error).__name__}: {error}")
+                self.fail(member, fault_text(error))
         return rows
 
     def _generate(

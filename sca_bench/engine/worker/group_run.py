@@ -17,6 +17,7 @@ from sca_bench.engine.features.bank import FeatureBank
 from sca_bench.engine.features.cache import Cache
 from sca_bench.engine.features.split_bank import needs_pixels, open_bank
 from sca_bench.engine.job import CellJob, GroupJob, Outcome
+from sca_bench.engine.process import ToldToStop, looking
 from sca_bench.engine.provenance import now
 from sca_bench.engine.thumbnails import images_folder
 from sca_bench.engine.worker.cell_group import CellGroup, Member
@@ -29,6 +30,7 @@ from sca_bench.engine.worker.run_record import cost_of, new_record
 from sca_bench.engine.worker.sam_masks import masks_file, write_masks
 from sca_bench.engine.worker.trained_weights import load_indexed, load_trained, save_trained
 from sca_bench.errors import CellError, InputError
+from sca_bench.files import delete
 from sca_bench.specs.encoders import sam_dims
 from sca_bench.study.keys.cell import CellIdentity, RunSplit, families_of
 from sca_bench.study.runs.record import RunRecord
@@ -70,12 +72,13 @@ class GroupRun:
         self.image_size = sam_dims(self.first.sam.size).image_size
         group = self._group()
         for cell, member in zip(self.job.cells, group.members, strict=True):
+            self.lineages[cell.key] = []
             try:
                 self.lineages[cell.key] = self._start_from(cell, member)
             except CellError as error:
-                self.lineages[cell.key] = []
                 group.fail(member, str(error))
-            self.store.save(self._record(cell))
+            with group.failing_alone(cell.key):
+                self.store.save(self._record(cell))
         if self.lead.spec.trains == "gradient" and not self.job.cells[0].reuses:
             self._timed("train_s", lambda: self._train(group))
         self._fit(group)
@@ -84,10 +87,11 @@ class GroupRun:
             self._write_masks(group)
         self.outcome.count(group.counters)
         for cell, member in zip(self.job.cells, group.members, strict=True):
+            with group.failing_alone(cell.key):
+                self._close(cell, group, member)
             if member.error:
                 left = self.outcome.pruned if member.pruned else self.outcome.failed
                 left[cell.key] = member.error
-            self._close(cell, group, member)
 
     def _close(self, cell: CellJob, group: CellGroup, member: Member) -> None:
         record = self._record(cell)
@@ -188,6 +192,7 @@ class GroupRun:
                 val = loaders.eval_loader(self._dataset("val"), self.first)
         regions = self.sets["val"].regions if "val" in self.sets else ()
         runtime = self.first.runtime
+        self.checkpoints = CheckpointHook(self.folders, runtime.checkpoint_every, self.start)
         phase = "training" if training else self.lead.data_split(group.captioning)
         work_dir = Path(self.job.runs_dir) / "attempts" / self.job.attempt
         return build_runner(
@@ -202,7 +207,7 @@ class GroupRun:
             test_metric=captions or WritePredictions(self.sets["captioned"].regions, self.folders),
             hooks=[
                 LogHook(self.folders, runtime.log_every),
-                CheckpointHook(self.folders, runtime.checkpoint_every, self.start),
+                self.checkpoints,
                 *([PruneHook(work_dir)] if self.job.asks_pruner and training else []),
             ],
             start=self.start,
@@ -217,30 +222,44 @@ class GroupRun:
                     group.fail(member, str(error))
             self._announce(group)
             return  # only the captions are missing
-        for folder in self.folders.values():
-            keep_log_until(folder, self.start)
-        if self.first.train.steps and group.alive:
-            self._runner(group, training=True).train()
         for member in group.alive:
-            save_trained(member.captioner, self.folders[member.key])
+            with group.failing_alone(member.key):
+                keep_log_until(self.folders[member.key], self.start)
+        if self.first.train.steps and group.alive:
+            self._train_or_keep(group)
+        for member in group.alive:
+            with group.failing_alone(member.key):
+                save_trained(member.captioner, self.folders[member.key])
         self._announce(group)
+
+    def _train_or_keep(self, group: CellGroup) -> None:
+        """Make every step; where this process is told to stop, keep what those made gave."""
+        runner = self._runner(group, training=True)
+        with looking():
+            try:
+                runner.train()
+            except ToldToStop as stop:
+                self.checkpoints.save(runner, stop.step)
+                raise
 
     def _announce(self, group: CellGroup) -> None:
         """Tell the runs folder what was trained, for the runs that start from it or reuse it."""
         for cell, member in zip(self.job.cells, group.members, strict=True):
             if not member.error and cell.training_id:
                 steps = member.settings.train.steps
-                self.index.announce(cell.training_id, cell.cell_id, cell.seed, steps)
+                with group.failing_alone(member.key):
+                    self.index.announce(cell.training_id, cell.cell_id, cell.seed, steps)
 
     def _fit(self, group: CellGroup) -> None:
         for member in group.alive:
-            fit_once(
-                member.captioner,
-                group,
-                self.sets["train"],
-                lambda: self._dataset("train"),
-                self.first,
-            )
+            with group.failing_alone(member.key):
+                fit_once(
+                    member.captioner,
+                    group,
+                    self.sets["train"],
+                    lambda: self._dataset("train"),
+                    self.first,
+                )
 
     def _caption(self, group: CellGroup) -> None:
         self._caption_split(group, "captioned", PREDICTIONS)
@@ -251,13 +270,16 @@ class GroupRun:
         if not group.alive:
             return
         for member in group.alive:
-            (self.folders[member.key] / name).unlink(missing_ok=True)
+            with group.failing_alone(member.key):
+                delete(self.folders[member.key] / name)
         group.captioning = split
         learnt: dict[str, Any] = {}
         if split == "train" and self.first.data.permute_captions:
             drawn = self._dataset(split)
             learnt = {r.region_id: drawn.references_of(r) for r in self.sets[split].regions}
-        captions = WritePredictions(self.sets[split].regions, self.folders, name, learnt)
+        captions = WritePredictions(
+            self.sets[split].regions, self.folders, name, learnt, group.failing_alone
+        )
         self._runner(group, training=False, captions=captions).test()
         for member in group.alive:
             try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import pickle
 import time
 from collections.abc import Mapping
@@ -13,10 +12,11 @@ from typing import Any
 import torch
 from mmengine.hooks import Hook
 
+from sca_bench.engine.process import ToldToStop, is_told_to_stop
 from sca_bench.engine.worker.cell_group import CellGroup, Member
 from sca_bench.engine.worker.pruning import ask_pruner
 from sca_bench.errors import CellError
-from sca_bench.files import atomic_file
+from sca_bench.files import append, atomic_file
 from sca_bench.study.runs.soundness import (
     Damaged,
     check_checkpoint,
@@ -39,8 +39,8 @@ def validation_values(metrics: Mapping[str, float] | None) -> dict[str, dict[str
 class LogHook(Hook):  # type: ignore[misc]
     """Append a line to each run's `log.jsonl` every so many steps and after each validation.
 
-    A member whose loss is no longer finite leaves the group here; the host waits for the device
-    only at these steps.
+    The host waits for the device only at these steps, and where a checkpoint is written. A member
+    whose loss is no longer finite, or whose log cannot be written, leaves the group.
     """
 
     priority = "BELOW_NORMAL"  # before the schedule moves on: the rate logged is the one used
@@ -60,16 +60,15 @@ class LogHook(Hook):  # type: ignore[misc]
             runner.train_loop.stop_training = True
 
     def _log(self, runner: Any, group: CellGroup, member: Member, step: int) -> None:
-        loss = float(member.last["loss"])
-        if not math.isfinite(loss):
-            group.fail(member, f"loss is {loss} at step {step}")
+        if not group.check_losses(member):
             return
         rates = runner.optim_wrapper[member.key].get_lr()["lr"]
         self._append(
+            group,
             member.key,
             {
                 "step": step,
-                "loss": round(loss, 6),
+                "loss": round(member.losses.last, 6),
                 "lr": rates[0],
                 "step_s": round(member.clock.median_s(self._every), 6),
                 "elapsed_s": round(time.perf_counter() - self._started, 3),
@@ -78,12 +77,16 @@ class LogHook(Hook):  # type: ignore[misc]
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
         """Log the validation summary of each member."""
-        for key, values in validation_values(metrics).items():
-            self._append(key, {"step": runner.iter, **values})
+        group: CellGroup = runner.model
+        values = validation_values(metrics)
+        for member in group.alive:
+            self._append(group, member.key, {"step": runner.iter, **values.get(member.key, {})})
+        if not group.alive:
+            runner.train_loop.stop_training = True
 
-    def _append(self, key: str, row: dict[str, Any]) -> None:
-        with (self._folders[key] / "log.jsonl").open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(row) + "\n")
+    def _append(self, group: CellGroup, key: str, row: dict[str, Any]) -> None:
+        with group.failing_alone(key):
+            append(self._folders[key] / "log.jsonl", json.dumps(row) + "\n")
 
 
 class PruneHook(Hook):  # type: ignore[misc]
@@ -100,10 +103,12 @@ class PruneHook(Hook):  # type: ignore[misc]
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
         """Wait for the parent's answer; what was trained to the end is no longer in question."""
-        if runner.iter >= runner.max_iters:
-            return
         group: CellGroup = runner.model
-        leaving = ask_pruner(self._folder, runner.iter, validation_values(metrics))
+        if runner.iter >= runner.max_iters or not group.alive:
+            return
+        values = validation_values(metrics)
+        known = {m.key: values[m.key] for m in group.alive if m.key in values}
+        leaving = ask_pruner(self._folder, runner.iter, known)
         for member in group.alive:
             if member.key in leaving:
                 group.prune(member, leaving[member.key])
@@ -162,6 +167,7 @@ class CheckpointHook(Hook):  # type: ignore[misc]
                 if content.get("run", member.key) != member.key:  # older ones have no other mark
                     raise Damaged(f"it is a checkpoint of {content['run']}")
                 self._restore(runner, member, content)
+                member.losses.step = self._start
             except Exception as error:
                 known = isinstance(error, CellError)
                 group.fail(member, str(error) if known else unusable(path, error))
@@ -174,9 +180,28 @@ class CheckpointHook(Hook):  # type: ignore[misc]
     def after_train_iter(self, runner: Any, batch_idx: int, **_: Any) -> None:
         """Save, if it is time."""
         step = batch_idx + 1
+        if is_told_to_stop():
+            raise ToldToStop(step)
         if step % self._every == 0 and step < runner.max_iters:
-            for member in runner.model.alive:
-                self._save(runner, member, step)
+            self.save(runner, step)
+
+    def after_val_iter(self, runner: Any, batch_idx: int, **_: Any) -> None:
+        """Leave a validation that nobody waits for any more; it is made again."""
+        if is_told_to_stop():
+            raise ToldToStop(runner.iter)
+
+    def save(self, runner: Any, step: int) -> None:
+        """Keep what every live member has come to after a step.
+
+        One that cannot be kept, and one whose loss is no longer finite, leaves the group.
+        """
+        group: CellGroup = runner.model
+        for member in group.alive:
+            if group.check_losses(member):
+                with group.failing_alone(member.key):
+                    self._save(runner, member, step)
+        if not group.alive:
+            runner.train_loop.stop_training = True
 
     def _save(self, runner: Any, member: Member, step: int) -> None:
         captioner: Any = member.captioner

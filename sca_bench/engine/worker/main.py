@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from sca_bench.engine.job import GroupJob, Outcome
-from sca_bench.engine.process import die_with_parent, redirect
+from sca_bench.engine.process import ToldToStop, die_with_parent, listen, redirect
 from sca_bench.errors import InputError, at
 
 
@@ -29,6 +29,7 @@ def main(job_path: str, outcome_path: str, log_path: str, function: str) -> None
     outcome, path = Outcome(), Path(outcome_path)
     job = GroupJob.load(Path(job_path))
     try:
+        listen()
         with at(job.where):
             torch.set_num_threads(job.threads)
             if job.device.startswith("cuda:"):
@@ -36,6 +37,8 @@ def main(job_path: str, outcome_path: str, log_path: str, function: str) -> None
             torch.manual_seed(job.order_seed)
             module, _, attribute = function.partition(":")
             getattr(import_module(module), attribute)(job, outcome, path)
+    except ToldToStop:
+        outcome.failed = dict.fromkeys((cell.key for cell in job.cells), "told to stop")
     except InputError as error:
         outcome.input_error = [error.where, error.key, error.problem, error.fix]
     except Exception as error:

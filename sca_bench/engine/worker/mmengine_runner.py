@@ -47,7 +47,8 @@ class SeekingTrainLoop(IterBasedTrainLoop):  # type: ignore[misc]
         self.runner.call_hook("before_train")
         self.runner.call_hook("before_train_epoch")
         self._iter = self._start
-        resumed = self._start > 0 and self._start % self.val_interval == 0
+        validates = self._start % self.val_interval == 0 or self._start == self._max_iters
+        resumed = self._start > 0 and validates
         if self.runner.val_loop is not None and resumed and not self.stop_training:
             self.runner.val_loop.run()  # a checkpoint is older than the validation of its step
         while self._iter < self._max_iters and not self.stop_training:

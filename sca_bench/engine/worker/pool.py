@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sca_bench.engine.fork_servers import worker_processes
 from sca_bench.engine.job import GroupJob, Outcome
+from sca_bench.files import make_folder
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Pool:
         if job.device == "cuda" and self._num_gpus > 1:
             job = replace(job, device=f"cuda:{slot % self._num_gpus}")
         folder = self._folder / job.attempt
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         job.save(folder / "job.json")
         outcome, log = folder / f"{task.name}.outcome.json", folder / f"{task.name}.log"
         process = self._context.Process(
@@ -105,6 +106,12 @@ class Pool:
             attempt.process.join()
             self.running.remove(attempt)
         return ended
+
+    def ask_to_stop(self) -> None:
+        """Tell every worker to end, and to keep first what a training under way has come to."""
+        for attempt in self.running:
+            if attempt.process.pid is not None and attempt.process.is_alive():
+                os.kill(attempt.process.pid, signal.SIGUSR1)
 
     def kill(self) -> None:
         """End every worker at once."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from mmengine.evaluator import BaseMetric
 
 from sca_bench.engine.worker.cell_group import MemberPrediction
 from sca_bench.errors import CellError
-from sca_bench.files import publish
+from sca_bench.files import delete, open_to_write, publish
 from sca_bench.metrics.coco_caption.ptb_tokenizer import canonical
 from sca_bench.metrics.rows import PredictionRow, prediction_line
 from sca_bench.study.runs.store import PREDICTIONS
@@ -83,6 +84,7 @@ class WritePredictions(_OverRegions):
         folders: Member key -> folder of its run.
         name: Name of the finished file.
         learnt_from: Region id -> the captions it was trained on, where those were not its own.
+        alone: Takes a member's key; what goes wrong inside costs that member alone.
     """
 
     def __init__(
@@ -91,26 +93,34 @@ class WritePredictions(_OverRegions):
         folders: dict[str, Path],
         name: str = PREDICTIONS,
         learnt_from: Mapping[str, Sequence[str]] | None = None,
+        alone: Callable[[str], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         super().__init__()
         self._regions = {region.region_id: region for region in regions}
         self._folders, self._name = folders, name
-        self._learnt_from = learnt_from or {}
+        self._learnt_from, self._alone = learnt_from or {}, alone
         self._handles: dict[str, Any] = {}
 
     def process(self, data_batch: Any, data_samples: Sequence[MemberPrediction]) -> None:
         """Write the rows of one batch."""
-        for key, prediction, _ in data_samples:
-            if key not in self._handles:
-                path = self._folders[key] / PARTIAL
-                self._handles[key] = path.open("w", encoding="utf-8")
-            region_id = prediction.region_id
-            learnt_from = self._learnt_from.get(region_id, ())
-            row = prediction_row(self._regions[region_id], prediction, learnt_from)
-            self._handles[key].write(prediction_line(row))
-            self.results.append((key, region_id))
-        for handle in self._handles.values():
-            handle.flush()
+        for key in dict.fromkeys(sample.member for sample in data_samples):
+            with self._alone(key):
+                if key not in self._handles:
+                    path = self._folders[key] / PARTIAL
+                    if path.exists():
+                        delete(path)  # a copy of the runs folder may share it by a hard link
+                    self._handles[key] = open_to_write(path)
+                for member, prediction, _ in data_samples:
+                    if member == key:
+                        self._write(key, prediction)
+                self._handles[key].flush()
+
+    def _write(self, key: str, prediction: Prediction) -> None:
+        region_id = prediction.region_id
+        learnt_from = self._learnt_from.get(region_id, ())
+        row = prediction_row(self._regions[region_id], prediction, learnt_from)
+        self._handles[key].write(prediction_line(row).encode())
+        self.results.append((key, region_id))
 
     def compute_metrics(self, results: list[tuple[str, str]]) -> dict[str, Any]:
         """Name the files whose members captioned exactly the expected regions; return the counts.
@@ -120,10 +130,11 @@ class WritePredictions(_OverRegions):
         """
         counts: dict[str, Any] = {}
         for key, handle in self._handles.items():
-            handle.close()
             captioned = [region_id for member, region_id in results if member == key]
-            if len(captioned) == len(self._regions) and set(captioned) == set(self._regions):
-                publish(self._folders[key] / PARTIAL, self._folders[key] / self._name)
+            with self._alone(key):
+                handle.close()
+                if len(captioned) == len(self._regions) and set(captioned) == set(self._regions):
+                    publish(self._folders[key] / PARTIAL, self._folders[key] / self._name)
             counts[f"{key}/num_captions"] = len(captioned)
         return counts
 

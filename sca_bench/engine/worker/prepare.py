@@ -14,6 +14,7 @@ from sca_bench.captioner import RegionCaptioner, SharesPrefix, fault_of_captione
 from sca_bench.data.overlap import overlaps
 from sca_bench.data.pipeline.dataset import RegionDataset, ViewDataset
 from sca_bench.data.region_set import RegionSet
+from sca_bench.digests import DIGESTS, FileDigests
 from sca_bench.engine import loaders
 from sca_bench.engine.features.cache import Cache, locked
 from sca_bench.engine.features.fill import FillResult, check_embeddings, fill_bank
@@ -25,7 +26,7 @@ from sca_bench.engine.worker.mmengine_runner import build_optimiser
 from sca_bench.engine.worker.rng import RngStream
 from sca_bench.engine.worker.trained_weights import start_weights
 from sca_bench.errors import InputError
-from sca_bench.files import DIGESTS, FileDigests, write_atomic
+from sca_bench.files import write_atomic
 from sca_bench.settings import CellSettings
 from sca_bench.specs.encoders import sam_dims
 from sca_bench.study.keys.cell import SPLITS, RunSplit

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from sca_bench.engine.process import ToldToStop, is_told_to_stop
 from sca_bench.files import write_atomic
 
 Pruner = Callable[[int, dict[str, dict[str, float]]], dict[str, str]]
@@ -21,10 +22,16 @@ _QUESTION, _ANSWER = "validated-", "leaving-"
 
 
 def ask_pruner(folder: Path, step: int, values: dict[str, dict[str, float]]) -> dict[str, str]:
-    """Ask in the folder of an attempt which runs go no further; wait for the answer."""
+    """Ask in the folder of an attempt which runs go no further; wait for the answer.
+
+    Raises:
+        ToldToStop: The parent ends this process instead.
+    """
     reply = folder / f"{_ANSWER}{step}.json"
     write_atomic(folder / f"{_QUESTION}{step}.json", json.dumps(values))
     while not reply.exists():
+        if is_told_to_stop():  # nobody will answer
+            raise ToldToStop(step)
         time.sleep(_POLL_S)
     leaving: dict[str, str] = json.loads(reply.read_text(encoding="utf-8"))
     return leaving

@@ -10,8 +10,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from sca_bench.captioner import TrainableCaptioner
+from sca_bench.digests import file_sha256
 from sca_bench.errors import CellError, InputError
-from sca_bench.files import atomic_file, file_sha256
+from sca_bench.files import atomic_file
 from sca_bench.models.sam.weights import read_tensors
 from sca_bench.settings import CellSettings
 from sca_bench.study.runs.record import RunRecord

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import re
 import shutil
+import tempfile
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from sca_bench.errors import NotComputed
 # serial collector halves METEOR's memory and leaves its scores bit-equal.
 JVM_FLAGS = (
     "-XX:+UseSerialGC",
+    "-XX:-UsePerfData",  # its file lies in /tmp and outlives a killed JVM
+    "-Xrs",  # else a JVM meets signals that its parent keeps from it
     "-Duser.language=en",
     "-Duser.country=US",
     "-Duser.language.format=en",
@@ -49,7 +52,8 @@ class Java:
 
     def command(self, *arguments: str | Path) -> list[str]:
         """Return a command line: this Java, the flags that keep numbers stable, `arguments`."""
-        return [self.executable, *JVM_FLAGS, *map(str, arguments)]
+        folder = f"-Djava.io.tmpdir={tempfile.gettempdir()}"
+        return [self.executable, *JVM_FLAGS, folder, *map(str, arguments)]
 
     def environment(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return the environment for a child process, from `base` (default: this process's).

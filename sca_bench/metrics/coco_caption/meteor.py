@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sca_bench.errors import NotComputed
+from sca_bench.lifetime.stops import start_child
 from sca_bench.metrics.coco_caption.java import Java, last_words, scorer_folder
 from sca_bench.metrics.coco_caption.meteor_formula import STATISTICS, meteor_scores, summable
 from sca_bench.metrics.coco_caption.row_cache import RowMemo
@@ -83,7 +84,7 @@ class Meteor:
             raise NotComputed(f"METEOR's jar is missing: {jar}")
         self._stderr.clear()
         try:
-            process = subprocess.Popen(
+            process = start_child(
                 self._java.command(
                     "-Xmx2G", "-jar", jar.name, "-", "-", "-stdio", *OPTIONS, *_TABLE
                 ),

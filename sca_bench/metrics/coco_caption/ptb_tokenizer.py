@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from sca_bench.errors import NotComputed
 from sca_bench.formats.texts import nfc
+from sca_bench.lifetime.stops import run_child
 from sca_bench.metrics.coco_caption.java import Java, last_words, scorer_folder
 
 TOKENIZER = "PTB (stanford-corenlp-3.4.1), lower case, punctuation removed"
@@ -64,12 +65,13 @@ def ptb_tokenize(java: Java, captions: Sequence[str], timeout_s: float = 600.0) 
     command = java.command("-cp", jar.name, "edu.stanford.nlp.process.PTBTokenizer")
     command += ["-preserveLines", "-lowerCase"]
     try:
-        done = subprocess.run(
+        done = run_child(
             command,
             input=text.encode(),
             cwd=jar.parent,
             env=java.environment(),
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             timeout=timeout_s,
         )
     except OSError as error:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sca_bench.errors import NotComputed
+from sca_bench.lifetime.stops import run_child
 from sca_bench.metrics.coco_caption.java import Java, last_words, scorer_folder
 
 CORENLP_VARIABLE = "SCA_BENCH_CORENLP"
@@ -89,8 +90,13 @@ def spice(
             *("-cache", cache.name, "-out", target.name, "-subset", "-silent"),
         )
         try:
-            done = subprocess.run(
-                command, cwd=folder, env=java.environment(), capture_output=True, timeout=timeout_s
+            done = run_child(
+                command,
+                cwd=folder,
+                env=java.environment(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                timeout=timeout_s,
             )
         except OSError as error:
             raise NotComputed(f"SPICE: {java.executable} does not start: {error}") from error

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sca_bench.boxes import FAR_PX
 from sca_bench.errors import InputError
 from sca_bench.metrics.rows import iter_records, json_kind, read_id, read_texts
+from sca_bench.reading import shown
 from sca_bench.types import BoxXYXY
 
 
@@ -107,15 +109,20 @@ def _checked(path: Path, keys: tuple[str, ...]) -> Iterator[tuple[str, Mapping[s
 
 def _box(path: Path, location: str, record: Mapping[str, object]) -> BoxXYXY:
     sides = record["box_xyxy"]
-    if not isinstance(sides, list) or len(sides) != 4 or not all(map(_is_number, sides)):
-        problem = f"is {json_kind(sides)}, expected four finite numbers"
+    if not isinstance(sides, list) or len(sides) != 4 or not all(map(_is_pixel, sides)):
+        problem = f"is {shown(sides)}, expected four finite numbers"
         raise InputError(path, f"{location}: box_xyxy", problem)
     left, top, right, bottom = map(float, sides)
     if not (right > left and bottom > top):
         fix = "expected left, top, right, bottom in original pixels"
-        raise InputError(path, f"{location}: box_xyxy", f"{sides} has no area", fix)
+        raise InputError(path, f"{location}: box_xyxy", f"{shown(sides)} has no area", fix)
     return left, top, right, bottom
 
 
+def _is_pixel(value: object) -> bool:
+    return _is_number(value) and abs(value) < FAR_PX  # type: ignore[arg-type]
+
+
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and abs(value) <= sys.float_info.max

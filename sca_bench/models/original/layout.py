@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sca_bench.errors import InputError, at
-from sca_bench.files import write_atomic
+from sca_bench.files import make_folder, write_atomic
 from sca_bench.models.build import build_projection
 from sca_bench.models.designs.queries import MaskTokenQueries
 from sca_bench.models.encoders.sam_vit import NAMES as VIT_NAMES
@@ -123,7 +123,7 @@ def save_original(model: ScaCaptioner, directory: str | Path) -> None:
     with at(directory):
         original = class_of(model)
         config = config_json.compose(model, original)
-    directory.mkdir(parents=True, exist_ok=True)
+    make_folder(directory)
     names = original_names(model, original)
     tensors = {names[n]: t.detach().cpu() for n, t in model.state_dict().items()}
     tensors.update({alias: tensors[name] for alias, name in ALIASES.items()})

@@ -17,7 +17,8 @@ from sca_bench.report.figures.plotted import PlottedSuite
 from sca_bench.report.figures.registry import PlotSpec, Shown
 from sca_bench.report.names import listed, metric_label, metric_scale, shown_number
 from sca_bench.report.read.samples import LEVEL, RESAMPLING_SEED, Sample
-from sca_bench.report.read.suite_data import SuiteData, load_json
+from sca_bench.report.read.suite_data import SuiteData
+from sca_bench.report.read.thumbnails import read_sizes
 from sca_bench.stats.bootstrap import image_bootstrap
 
 SPEC = PlotSpec(
@@ -135,7 +136,7 @@ def distribution(data: SuiteData, samples: Sequence[Sample]) -> Distribution:
     images = [image_of[key] for key in regions]
     scores = {name: [values[key] for key in regions] for name, values in by_region.items()}
     panels, same = [], []
-    for label, values in _properties(kept, _sizes(data, record.images_dir)):
+    for label, values in _properties(kept, read_sizes(data.store.root, record.images_dir)):
         panel = None if values is None else _panel(label, values, images, scores)
         if panel is None:
             same.append(label)
@@ -144,11 +145,6 @@ def distribution(data: SuiteData, samples: Sequence[Sample]) -> Distribution:
     return Distribution(
         data.main_metric, tuple(panels), len(regions), left_out, without, tuple(same)
     )
-
-
-def _sizes(data: SuiteData, images_dir: str) -> Mapping[str, Sequence[float]]:
-    path = data.store.root / images_dir / "sizes.json"
-    return load_json(path) if images_dir and path.is_file() else {}
 
 
 def _properties(

@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from sca_bench.files import atomic_file
 from sca_bench.report.figures.picture import KINDS
 
 # Okabe and Ito's palette without yellow, which is too light on paper; told apart by people with
@@ -125,8 +126,12 @@ def legend_sign(
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write `name` as PNG, SVG and PDF, without dates or versions, and return their paths."""
     paths = [folder / f"{name}.{kind}" for kind in KINDS]
-    figure.savefig(paths[0], dpi=PNG_DPI, metadata={"Software": None})
-    figure.savefig(paths[1], metadata={"Date": None, "Creator": None})
-    dateless: dict[str, Any] = {"CreationDate": None, "Creator": None, "Producer": None}
-    figure.savefig(paths[2], metadata=dateless)
+    dateless: list[dict[str, Any]] = [
+        {"dpi": PNG_DPI, "metadata": {"Software": None}},
+        {"metadata": {"Date": None, "Creator": None}},
+        {"metadata": {"CreationDate": None, "Creator": None, "Producer": None}},
+    ]
+    for path, kind, how in zip(paths, KINDS, dateless, strict=True):
+        with atomic_file(path) as handle:
+            figure.savefig(handle, format=kind, **how)
     return paths

@@ -21,16 +21,12 @@ def write_pictures(suite: PlottedSuite, folder: Path) -> list[Picture]:
 
     Args:
         suite: What the plots show.
-        folder: Where files of an earlier report are replaced.
+        folder: Where the files go; none of a plot is there.
 
     Raises:
         InputError: A file of the runs folder is damaged.
     """
     specs = plots_in_order()
-    for path in sorted(folder.iterdir()):  # what was drawn before may have nothing to show now
-        known = any(_names(spec, path.stem) for spec in specs)
-        if known and path.suffix.lstrip(".") in KINDS:
-            path.unlink()
     pictures: list[Picture] = []
     for spec in specs:
         if spec.fault:
@@ -43,6 +39,12 @@ def write_pictures(suite: PlottedSuite, folder: Path) -> list[Picture]:
             except (Exception, SystemExit) as error:  # it may leave; the report goes on
                 pictures.append(_failed(spec, f"{type(error).__name__}: {error}"))
     return pictures
+
+
+def is_picture(path: Path) -> bool:
+    """Say whether a file in the folder of a report has the name of a plot."""
+    known = any(_names(spec, path.stem) for spec in plots_in_order())
+    return known and path.suffix.lstrip(".") in KINDS
 
 
 def _pictures(spec: PlotSpec, suite: PlottedSuite, folder: Path) -> list[Picture]:

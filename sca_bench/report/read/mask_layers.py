@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from sca_bench.errors import InputError
-from sca_bench.files import read_jsonl
+from sca_bench.reading import read_jsonl, shown
+from sca_bench.study.runs.store import Store
 
 _FILL, _EDGE = (0, 160, 255, 105), (0, 224, 255, 255)
 _KEYS = ("region_id", "size", "counts")
@@ -21,10 +22,10 @@ def load_masks(root: Path, masks_file: str) -> dict[str, dict[str, Any]]:
     """Return region id -> row of a masks file; nothing where there is no such file.
 
     Raises:
-        InputError: The file is damaged.
+        InputError: The file is damaged, or lies elsewhere.
     """
-    path = root / masks_file
-    if not masks_file or not path.is_file():
+    path = Store(root).kept(masks_file) if masks_file else root
+    if not path.is_file():
         return {}
     rows: dict[str, dict[str, Any]] = {}
     for number, row in enumerate(read_jsonl(path), start=1):
@@ -32,8 +33,16 @@ def load_masks(root: Path, masks_file: str) -> dict[str, dict[str, Any]]:
         if missing:
             fix = "delete it and run again"
             raise InputError(path, f"line {number}", f"lacks {', '.join(missing)}", fix)
+        size = row["size"]
+        if not isinstance(size, list) or len(size) != 2 or not all(map(_is_side, size)):
+            problem = f"is {shown(size)}, expected [height, width]"
+            raise InputError(path, f"line {number}: size", problem, "delete it and run again")
         rows[str(row["region_id"])] = row
     return rows
+
+
+def _is_side(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
 
 
 def mask_layer(mask: np.ndarray) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -214,13 +212,7 @@ def load_region_scores(store: Store, cell_id: str, seed: int, metric: str) -> di
         InputError: The file is damaged, or its lists do not fit together.
     """
     path = store.run_dir(cell_id, seed) / "region_scores.json"
-    fix = "score the run again"
-    try:
-        stored = store.region_scores(cell_id, seed)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(path, "", f"damaged file ({error})", fix) from error
-    if not isinstance(stored, dict):
-        raise InputError(path, "", "expected region_ids and scores", fix)
+    fix, stored = "score the run again", store.region_scores(cell_id, seed)
     table, name = _table_of(stored, metric)
     values = table.get("scores", {}).get(name)
     if values is None:
@@ -271,15 +263,3 @@ def load_statistics(
     if rows.ndim != 2 or len(rows) != len(ids) or not np.isfinite(rows).all():
         raise InputError(path, kept_as, f"{len(rows)} rows for {len(ids)} regions", "delete it")
     return dict(zip(ids, rows.astype(np.float64), strict=True))
-
-
-def load_json(path: Path) -> Any:
-    """Read one JSON file.
-
-    Raises:
-        InputError: It is not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(path, "", f"damaged file ({error})", "delete it and run again") from error

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from PIL import Image
@@ -14,8 +15,9 @@ from sca_bench.errors import InputError
 from sca_bench.files import file_name
 from sca_bench.formats.pixels import read_picture
 from sca_bench.formats.rle import decode_mask
+from sca_bench.reading import RECORD_BYTES, read_json, shown, shown_text
 from sca_bench.report.read.mask_layers import mask_layer
-from sca_bench.report.read.suite_data import load_json
+from sca_bench.study.runs.store import Store
 
 KEPT_SIDE_PX = 480
 """No thumbnail that was kept has a longer side."""
@@ -77,12 +79,24 @@ class Thumbnails:
     root: Path
     side_px: int = KEPT_SIDE_PX
     images: dict[tuple[str, str], SharedImage] = field(default_factory=dict)
-    _sizes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _names: dict[str, frozenset[str]] = field(default_factory=dict)
+    _sizes: dict[str, Mapping[str, tuple[int, int]]] = field(default_factory=dict)
 
     def has(self, images_dir: str, image_id: str) -> bool:
-        """Say whether a copy of the image was kept."""
-        path = self.root / images_dir / f"{file_name(image_id)}.png"
-        return bool(images_dir) and path.is_file()
+        """Say whether a copy of the image was kept.
+
+        Raises:
+            InputError: The folder, or something in it, is a link out of the runs folder.
+        """
+        return bool(images_dir) and f"{file_name(image_id)}.png" in self._kept(images_dir)
+
+    def _kept(self, images_dir: str) -> frozenset[str]:
+        """Return the names of the files in a folder of thumbnails."""
+        if images_dir not in self._names:
+            folder = Store(self.root).own_folder(*PurePosixPath(images_dir).parts)
+            found = folder.iterdir() if folder.is_dir() else ()
+            self._names[images_dir] = frozenset(path.name for path in found if path.is_file())
+        return self._names[images_dir]
 
     def shot(
         self, images_dir: str, image_id: str, box_xyxy: tuple[float, ...] | None
@@ -100,13 +114,13 @@ class Thumbnails:
         if not images_dir:
             return None, "no thumbnails were kept for this run"
         path = self.root / images_dir / f"{file_name(image_id)}.png"
-        if not path.is_file():
+        if not self.has(images_dir, image_id):
             return None, f"no thumbnail {images_dir}/{path.name}"
         size = self._original_sizes(images_dir).get(image_id)
         if box_xyxy is None or size is None:
             return None, "the region's box or the image's original size is not known"
         image = self._shared(images_dir, image_id, path)
-        ratio_x, ratio_y = image.width / float(size[0]), image.height / float(size[1])
+        ratio_x, ratio_y = image.width / size[0], image.height / size[1]
         left, top, right, bottom = box_xyxy
         corner = (left * ratio_x, top * ratio_y)
         extent = ((right - left) * ratio_x, (bottom - top) * ratio_y)
@@ -126,14 +140,35 @@ class Thumbnails:
             self.images[key] = SharedImage(name, uri, image.width, image.height, small)
         return self.images[key]
 
-    def _original_sizes(self, images_dir: str) -> dict[str, Any]:
+    def _original_sizes(self, images_dir: str) -> Mapping[str, tuple[int, int]]:
         if images_dir not in self._sizes:
-            path = self.root / images_dir / "sizes.json"
-            sizes = load_json(path) if path.is_file() else {}
-            if not isinstance(sizes, dict):
-                raise InputError(path, "", "expected image id -> [width, height]")
-            self._sizes[images_dir] = sizes
+            self._sizes[images_dir] = read_sizes(self.root, images_dir)
         return self._sizes[images_dir]
+
+
+def read_sizes(root: Path, images_dir: str) -> Mapping[str, tuple[int, int]]:
+    """Return image id -> original width and height of a folder's images; nothing where not known.
+
+    Args:
+        root: The runs folder.
+        images_dir: Folder of thumbnails in it; may be empty.
+
+    Raises:
+        InputError: `sizes.json` is damaged, or lies elsewhere.
+    """
+    path = Store(root).kept(f"{images_dir}/sizes.json") if images_dir else root
+    if not path.is_file():
+        return {}
+    sizes = read_json(path, RECORD_BYTES)
+    if not isinstance(sizes, dict):
+        raise InputError(path, "", "expected image id -> [width, height]")
+    for image_id, size in sizes.items():
+        sides = isinstance(size, list) and len(size) == 2
+        if not sides or not all(type(side) is int and 0 < side < 2**31 for side in size):
+            problem = f"is {shown(size)}, expected [width, height]"
+            raise InputError(path, shown_text(image_id), problem, "delete it and run again")
+    found: Mapping[str, tuple[int, int]] = sizes
+    return found
 
 
 def layer(row: dict[str, Any], source: int, image: SharedImage) -> ShownMask | None:

@@ -12,8 +12,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from sca_bench.digests import FileDigests, folder_content
 from sca_bench.errors import InputError
-from sca_bench.files import FileDigests, folder_content, name_text
+from sca_bench.files import name_text
 from sca_bench.formats import pixels
 from sca_bench.settings import CellSettings, items_of
 from sca_bench.settings.splits import INDEX_FOLDER

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from sca_bench.digests import file_sha256
 from sca_bench.errors import InputError
-from sca_bench.files import file_sha256, name_text
+from sca_bench.files import name_text
 from sca_bench.study.plan.plan import Plan
 from sca_bench.study.runs.record import CellEntry, SuiteManifest
 from sca_bench.study.runs.store import Store

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from sca_bench.digests import DIGESTS
 from sca_bench.errors import InputError, at, did_you_mean
-from sca_bench.files import DIGESTS
 from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import SPLITS, Cell, CellIdentity, RunSplit
 from sca_bench.study.keys.fingerprint import Fingerprints, path_settings

@@ -5,7 +5,7 @@ Such a run holds as far as its record can tell: `verify` says which inputs that 
 
 from __future__ import annotations
 
-from sca_bench.files import file_sha256
+from sca_bench.digests import file_sha256
 from sca_bench.study.keys.fingerprint import digest_json, is_aside
 from sca_bench.study.runs.record import RunRecord
 from sca_bench.weight_paths import resolve

@@ -6,16 +6,58 @@ changes of meaning.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from types import NoneType
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 1
+MOST_RUNS = 100_000
+"""Cells times seeds of one suite's report."""
 Status = Literal["running", "done", "failed", "killed", "pruned"]
 
 
 class _Stored(BaseModel):
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
+
+
+def _fits(value: dict[str, Any], kinds: Mapping[str, tuple[type, ...]], what: str) -> None:
+    for key, kind in kinds.items():
+        if key in value and not isinstance(value[key], kind):
+            raise ValueError(f"{what}: {key} is no {kind[0].__name__}")
+
+
+_SECTIONS = ("sam", "encoder", "mixer", "text_decoder", "data", "train", "eval", "features")
+
+
+def _settings(value: dict[str, Any]) -> dict[str, Any]:
+    """Check what is read of a run's settings as they are; the rest is when they are parsed."""
+    stages = value.get("pretraining") or ()
+    if not isinstance(stages, list | tuple) or not all(isinstance(s, dict) for s in stages):
+        raise ValueError("settings: pretraining is no list of stages")
+    for part in (value, *stages):
+        _fits(part, dict.fromkeys((*_SECTIONS, "runtime"), (dict,)), "settings")
+        for name in ("train", "test", "val"):
+            _fits(part.get("data", {}), {name: (dict, list, str, NoneType)}, "settings: data")
+    return value
+
+
+def _provenance(value: dict[str, Any]) -> dict[str, Any]:
+    kinds = {"started": (str,), "finished": (str,), "split_digests": (dict,)}
+    _fits(value, kinds, "provenance")
+    return value
+
+
+def _stage(value: dict[str, Any]) -> dict[str, Any]:
+    kinds = {"stage": (str,), "cell_id": (str,), "weights_sha256": (str,)}
+    _fits(value, {**kinds, "seed": (int,), "steps": (int,)}, "lineage")
+    return value
+
+
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+Seed = Annotated[int, Field(gt=-(2**63), lt=2**63)]
+"""As many as torch takes."""
 
 
 class Score(_Stored):
@@ -64,20 +106,20 @@ class RunRecord(_Stored):
 
     schema_version: int = SCHEMA_VERSION
     cell_id: str
-    seed: int
+    seed: Seed
     status: Status
-    settings: dict[str, Any]
+    settings: Annotated[dict[str, Any], AfterValidator(_settings)]
     inputs: dict[str, str] = {}
     variant: str
     revision: str
     revisions: dict[str, str] = {}
     scores: dict[str, Score] = {}
     subsets: dict[str, str] = {}
-    cost: dict[str, float] = {}
+    cost: dict[str, _Finite] = {}
     counters: dict[str, int] = {}
-    provenance: dict[str, Any] = {}
+    provenance: Annotated[dict[str, Any], AfterValidator(_provenance)] = {}
     stage: str = ""
-    lineage: list[dict[str, Any]] = []
+    lineage: list[Annotated[dict[str, Any], AfterValidator(_stage)]] = []
     images_dir: str = ""
     masks_file: str = ""
     notes: list[str] = []
@@ -152,9 +194,9 @@ class SuiteManifest(_Stored):
     statement: str = ""
     axes: dict[str, list[Any]] = {}
     one_at_a_time: bool = False
-    seeds: list[int]
-    own_seeds: list[int] = []
-    metrics: list[str]
+    seeds: list[Seed]
+    own_seeds: list[Seed] = []
+    metrics: list[str] = Field(min_length=1)
     subsets: dict[str, str] = {}
     claims: list[dict[str, Any]] = []
     cells: list[CellEntry]

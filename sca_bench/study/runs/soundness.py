@@ -25,7 +25,7 @@ import zipfile
 from pathlib import Path
 from typing import IO, Any
 
-from sca_bench.files import flush
+from sca_bench.files import flush, rename
 
 _SHA256, _RUN = "sca_bench.sha256", "sca_bench.run"
 _LONGEST_HEADER = 100_000_000
@@ -213,7 +213,7 @@ def _comment(digest: bytes, run: str) -> bytes:
 def set_aside(path: Path) -> Path:
     """Give a damaged file a name under which nothing reads it (`NAME.damaged`); return that."""
     aside = path.with_name(f"{path.name}.damaged")
-    path.replace(aside)
+    rename(path, aside)
     flush(path.parent)
     return aside
 

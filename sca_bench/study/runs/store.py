@@ -13,11 +13,16 @@ Below the runs folder:
 - `features/<key>/`: frozen features, may be deleted
 - `sweeps.db`: optuna's storage of every sweep, unless one names another
 - `mlflow.db`: a view, can be rebuilt
+
+A runs folder may come from somebody else. What its files call a cell, a suite or a folder is
+checked before it becomes a path, no link in it is followed out of it (`features/` and the runs
+folder itself may be links), and a record or manifest that does not fit its place is damaged.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,9 +30,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from sca_bench.digests import DIGESTS
 from sca_bench.errors import InputError
-from sca_bench.files import read_jsonl, write_atomic
-from sca_bench.study.runs.record import RunRecord, SuiteManifest
+from sca_bench.files import delete, inside, listed, path_name, write_atomic
+from sca_bench.reading import (
+    RECORD_BYTES,
+    ROWS_BYTES,
+    read_bytes,
+    read_json,
+    read_jsonl,
+    shown,
+)
+from sca_bench.study.runs.record import MOST_RUNS, RunRecord, SuiteManifest
 from sca_bench.study.runs.soundness import (
     Damaged,
     check_checkpoint,
@@ -41,7 +55,16 @@ TRAINED = "trainable.safetensors"
 PREDICTIONS = "predictions.jsonl"
 STATISTICS = "region_statistics.safetensors"
 TRAIN_PREDICTIONS = "train_predictions.jsonl"
-_CHECKPOINT = re.compile(r"checkpoint-([1-9][0-9]*)\.pt")
+_CHECKPOINT = re.compile(r"checkpoint-([1-9][0-9]{0,17})\.pt")
+_SCORE_AGAIN = "delete it and score the run again"
+_TOP = (
+    *("cells", "stages", "attempts", "suites", "images", "masks", "mlartifacts"),
+    *("sweeps.db", "mlflow.db", DIGESTS, "probes.json", ".lock"),
+)
+"""What a runs folder holds at its top, but for `features`, which may lie on another disk."""
+MOST_STEPS = 10**15
+"""More than any run has, and few enough for a float."""
+_SEED = re.compile(r"seed-(0|-?[1-9][0-9]{0,18})")
 
 
 def checkpoint_path(run_dir: Path, step: int) -> Path:
@@ -59,7 +82,7 @@ def drop_checkpoints(run_dir: Path, keep: int = 0) -> None:
     """Delete a run's checkpoints but the one of step `keep`."""
     for path in run_dir.glob("checkpoint-*.pt"):
         if path != checkpoint_path(run_dir, keep):
-            path.unlink()
+            delete(path)
 
 
 def trained_path(run_dir: Path) -> Path:
@@ -131,48 +154,131 @@ def keep_log_until(run_dir: Path, step: int) -> None:
     path = run_dir / "log.jsonl"
     if not path.exists():
         return
-    rows = [r for r in read_jsonl(path) if r["step"] < step or (r["step"] == step and "loss" in r)]
+    rows = [r for r in read_log(path) if r["step"] < step or (r["step"] == step and "loss" in r)]
     write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a training log, each with its `step`.
+
+    Raises:
+        InputError: It is damaged.
+    """
+    rows = read_jsonl(path)
+    for number, row in enumerate(rows, start=1):
+        if not _is_count(row.get("step")):
+            problem = f"is {shown(row.get('step'))}, expected a number of steps"
+            raise InputError(path, f"row {number}: step", problem, "delete the file")
+        for key, value in row.items():
+            if isinstance(value, int) and abs(value) > MOST_STEPS:
+                problem = f"is {shown(value)}, which is no number of a log"
+                raise InputError(path, f"row {number}: {key[:40]}", problem, "delete the file")
+    return rows
+
+
 class Store:
-    """Access to one runs folder."""
+    """Access to one runs folder.
+
+    Raises:
+        InputError: What lies at its top, but for `features/`, leads out of it by a link.
+    """
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
+        for name in _TOP:
+            inside(self.root, self.root / name)
 
     def run_dir(self, cell_id: str, seed: int) -> Path:
-        """Return the folder of one run (it may not exist yet)."""
-        return self.root / "cells" / cell_id / f"seed-{seed}"
+        """Return the folder of one run (it may not exist yet).
+
+        Raises:
+            InputError: The id can be no folder's name, or a link leads from the folder, or from
+                something in it, out of the runs folder.
+        """
+        name = path_name(cell_id, self.root, "cell_id")
+        return self.own_folder("cells", name, f"seed-{seed:d}")
+
+    def own_folder(self, *names: str) -> Path:
+        """Return a folder below the runs folder from which no link leads out of that.
+
+        Raises:
+            InputError: The folder, or something in it, is such a link.
+        """
+        folder = inside(self.root, self.root.joinpath(*names))
+        try:
+            with os.scandir(folder) as entries:
+                linked = [Path(entry.path) for entry in entries if entry.is_symlink()]
+        except OSError:  # it does not exist yet, or whoever reads it will say what is wrong
+            return folder
+        for path in linked:
+            inside(self.root, path)
+        return folder
+
+    def kept(self, named: str) -> Path:
+        """Return a file or folder that a record names, relative to the runs folder.
+
+        Raises:
+            InputError: The name, or a link, leads out of the runs folder.
+        """
+        names = [path_name(name, self.root, shown(named)[1:-1]) for name in named.split("/")]
+        return inside(self.root, self.root.joinpath(*names))
 
     def record(self, cell_id: str, seed: int) -> RunRecord | None:
         """Return the record of one run, or None if it was never started.
 
         Raises:
-            InputError: The record file is damaged.
+            InputError: The record file is damaged, or of another run.
         """
         path = self.run_dir(cell_id, seed) / "record.json"
-        return _load(path, RunRecord) if path.exists() else None
+        return self._record(path) if path.exists() else None
+
+    def _record(self, path: Path) -> RunRecord:
+        record: RunRecord = _load(path, RunRecord)
+        run, place = f"{record.cell_id}/seed-{record.seed}", run_name(path.parent)
+        if run != place:
+            problem = f"is the record of {shown(run)[1:-1]}, but lies in {place}"
+            raise InputError(path, "", problem, "put it back, or delete it to run it again")
+        for key, named in (("images_dir", record.images_dir), ("masks_file", record.masks_file)):
+            for name in named.split("/") if named else ():
+                path_name(name, path, key)
+        for item in record.lineage:
+            path_name(item.get("cell_id", "_"), path, "lineage: cell_id")
+        return record
 
     def save(self, record: RunRecord) -> None:
         """Write a record, atomically."""
         path = self.run_dir(record.cell_id, record.seed) / "record.json"
         write_atomic(path, record.model_dump_json(indent=1) + "\n")
 
-    def records(self) -> Iterator[RunRecord]:
-        """Yield every record in the store, ordered by cell and seed."""
-        for cell in _listed(self.root / "cells"):
-            for run in _listed(cell):
-                path = run / "record.json"
-                if run.name.startswith("seed-") and path.exists():
-                    yield _load(path, RunRecord)
+    def records(self, faults: list[InputError] | None = None) -> Iterator[RunRecord]:
+        """Yield every record in the store, ordered by cell and seed.
+
+        Args:
+            faults: Takes what is wrong with a record, which is left out then.
+
+        Raises:
+            InputError: A record is damaged, and nobody takes the faults.
+        """
+        for cell in listed(self.root / "cells"):
+            for run in listed(cell):
+                if _SEED.fullmatch(run.name) is None or not os.path.lexists(run / "record.json"):
+                    continue
+                try:
+                    record = self.record(cell.name, int(run.name.removeprefix("seed-")))
+                except InputError as fault:
+                    if faults is None:
+                        raise
+                    faults.append(fault)
+                else:
+                    if record is not None:
+                        yield record
 
     def settle_interrupted(self) -> int:
         """Mark runs that a dead process left `running` as killed; return their number.
 
         Call it only while no other process works in this folder.
         """
-        left = [record for record in self.records() if record.status == "running"]
+        left = [record for record in self.records([]) if record.status == "running"]
         for record in left:
             reason = "interrupted"
             self.save(record.model_copy(update={"status": "killed", "error": reason}))
@@ -183,8 +289,13 @@ class Store:
         return (self.run_dir(cell_id, seed) / "record.json").exists()
 
     def manifest_path(self, suite: str, profile: str) -> Path:
-        """Return the file of a suite's manifest (it may not exist yet)."""
-        return self.root / "suites" / f"{suite}.{profile}.json"
+        """Return the file of a suite's manifest (it may not exist yet).
+
+        Raises:
+            InputError: A name can be no file's, or a link leads out of the runs folder.
+        """
+        names = path_name(suite, self.root, "suite"), path_name(profile, self.root, "profile")
+        return inside(self.root, self.root / "suites" / f"{'.'.join(names)}.json")
 
     def save_manifest(self, manifest: SuiteManifest) -> Path:
         """Write what `report` needs to know about a suite.
@@ -200,42 +311,112 @@ class Store:
         write_atomic(path, manifest.model_dump_json(indent=1) + "\n")
         return path
 
-    def manifests(self, suite: str = "*") -> list[SuiteManifest]:
+    def manifests(
+        self, suite: str = "*", faults: list[InputError] | None = None
+    ) -> list[SuiteManifest]:
         """Return every suite that was run into this folder, or every profile of one, by name.
 
+        Args:
+            suite: Name of a suite.
+            faults: Takes what is wrong with a file, which is left out then.
+
         Raises:
-            InputError: A file is damaged.
+            InputError: A file is damaged, and nobody takes the faults.
         """
-        files = (path for path in _listed(self.root / "suites") if path.match(f"{suite}.*.json"))
-        return [_load(path, SuiteManifest) for path in files]
+        found = []
+        for path in listed(self.root / "suites"):
+            if path.match(f"{suite}.*.json") and not path.name.startswith("."):
+                try:
+                    found.append(self._manifest(path))
+                except InputError as fault:
+                    if faults is None:
+                        raise
+                    faults.append(fault)
+        return found
+
+    def _manifest(self, path: Path) -> SuiteManifest:
+        manifest: SuiteManifest = _load(inside(self.root, path), SuiteManifest)
+        for key in ("suite", "profile", "default_profile"):
+            path_name(getattr(manifest, key), path, key)
+        for number, cell in enumerate(manifest.cells, start=1):
+            path_name(cell.cell_id, path, f"cells: {number}: cell_id")
+        if path.name != f"{manifest.suite}.{manifest.profile}.json":
+            problem = f"is the manifest of {manifest.suite}.{manifest.profile}, not of this name"
+            raise InputError(path, "", problem, "rename it, or delete it and run the suite")
+        if len(manifest.cells) * len(manifest.seeds) > MOST_RUNS:
+            count = f"{len(manifest.cells):,} cells and {len(manifest.seeds):,} seeds"
+            raise InputError(path, "seeds", f"{count}; at most {MOST_RUNS:,} runs are reported")
+        return manifest
 
     def log(self, cell_id: str, seed: int) -> list[dict[str, Any]]:
-        """Return the rows of `log.jsonl`: `{"step": n, "loss": x, ...}` and `val/...` values."""
+        """Return the rows of `log.jsonl`: `{"step": n, "loss": x, ...}` and `val/...` values.
+
+        Raises:
+            InputError: The file is damaged.
+        """
         path = self.run_dir(cell_id, seed) / "log.jsonl"
-        return read_jsonl(path) if path.exists() else []
+        return read_log(path) if path.exists() else []
 
     def region_scores(self, cell_id: str, seed: int) -> dict[str, Any]:
-        """Return `{"region_ids": [...], "scores": {metric: [...]}}`, empty if not scored."""
+        """Return `{"region_ids": [...], "scores": {metric: [...]}}`, empty if not scored.
+
+        `parts`, if it is there, has the same of every subset, by its name.
+
+        Raises:
+            InputError: The file is damaged.
+        """
         path = self.run_dir(cell_id, seed) / "region_scores.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return read_region_scores(path) if path.exists() else {}
 
 
-def _listed(folder: Path) -> list[Path]:
-    """Return what lies in a folder, by name; nothing where there is none.
+def read_region_scores(path: Path) -> dict[str, Any]:
+    """Return what a file of region scores holds, see `Store.region_scores`.
 
     Raises:
-        OSError: It may not be looked into, which a pattern would pass over without a word.
+        InputError: It is damaged.
     """
-    try:
-        return sorted(folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    stored = read_json(path, ROWS_BYTES)
+    parts = stored.get("parts", {}) if isinstance(stored, dict) else {}
+    if not isinstance(parts, dict):
+        raise InputError(path, "parts", "expected a table of each subset", _SCORE_AGAIN)
+    for key, table in (("", stored), *((f"parts: {name[:40]}", t) for name, t in parts.items())):
+        if fault := _fault_of_table(table):
+            raise InputError(path, key, fault, _SCORE_AGAIN)
+    found: dict[str, Any] = stored
+    return found
+
+
+def _fault_of_table(table: Any) -> str:
+    """Return what is wrong with scores by region; empty where they are sound."""
+    if not isinstance(table, dict) or not isinstance(table.get("scores", {}), dict):
+        return "expected region_ids and scores"
+    for key in ("region_ids", "image_ids"):
+        ids = table.get(key, [])
+        if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
+            return f"{key}: expected a list of texts"
+    for metric, values in table.get("scores", {}).items():
+        if not isinstance(values, list) or not all(map(_is_score, values)):
+            return f"{metric[:40]}: expected a number for each region"
+    return ""
+
+
+def _is_score(value: Any) -> bool:
+    """Say whether a value is a number that a float can hold, or none at all."""
+    if isinstance(value, bool) or not isinstance(value, int | float | None):
+        return False
+    return not isinstance(value, int) or abs(value) <= MOST_STEPS
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_STEPS
 
 
 def _load(path: Path, model: type[Any]) -> Any:
+    content = read_bytes(path, RECORD_BYTES)
     try:
-        return model.model_validate_json(path.read_text(encoding="utf-8"))
-    except (ValidationError, UnicodeDecodeError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        return model.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        reason = ": ".join((*(str(part)[:40] for part in first["loc"]), first["msg"][:200]))
         problem = f"damaged file ({reason})"
-        raise InputError(path, "", problem, "delete it to run it again") from error
+        raise InputError(path, "", problem, "delete it to run it again") from None

@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from sca_bench.files import file_sha256, write_atomic
+from sca_bench.digests import file_sha256
+from sca_bench.files import write_atomic
 from sca_bench.study.runs.store import Store, is_trained, trained_path
 
 

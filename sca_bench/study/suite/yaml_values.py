@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from sca_bench.errors import InputError
-from sca_bench.formats.texts import NO_TEXT_FIX, find_no_text
+from sca_bench.reading import NO_TEXT_FIX, find_no_text
 
 MOST_VALUES = 50_000
 """Keys and values that one file may hold, counted again wherever an alias repeats them."""

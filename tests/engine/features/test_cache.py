@@ -15,12 +15,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from sca_bench.cli import main
+from sca_bench.digests import file_sha256
 from sca_bench.engine.features import cache as cache_module
 from sca_bench.engine.features.cache import Cache, store_folders
 from sca_bench.engine.features.shards import Rows, ShardStore
 from sca_bench.engine.features.split_bank import content_of
 from sca_bench.errors import InputError
-from sca_bench.files import file_sha256
 from sca_bench.formats.pixels import PictureDigests
 from sca_bench.metrics.rows import read_rows
 from sca_bench.study.runs.store import PREDICTIONS, Store

@@ -267,7 +267,7 @@ def test_more_shards_than_a_process_may_open_files(tmp_path):
 def test_a_file_that_cannot_be_read_is_not_taken_for_damaged(tmp_path, monkeypatch):
     store = filled(tmp_path / "s")
 
-    def broken(data, header):
+    def broken(shard):
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(shards, "_map", broken)

@@ -14,13 +14,14 @@ from safetensors.torch import load_file, save_file
 
 from sca_bench import variants
 from sca_bench.cli import main
+from sca_bench.digests import file_sha256
 from sca_bench.engine.finished.export import export_run
 from sca_bench.engine.finished.import_weights import import_weights
 from sca_bench.engine.finished.verify import verify_run
 from sca_bench.errors import InputError
-from sca_bench.files import file_sha256, read_jsonl
 from sca_bench.metrics.rows import read_rows
 from sca_bench.models.original.layout import load_original
+from sca_bench.reading import read_jsonl
 from sca_bench.study.runs.record import Score
 from sca_bench.study.runs.store import PREDICTIONS, Store
 from sca_bench.variants import all_variants

@@ -13,15 +13,16 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from sca_bench.captioner import Decoding
 from sca_bench.cli import main
 from sca_bench.data.load import load_split
+from sca_bench.digests import file_sha256
 from sca_bench.engine import loaders
 from sca_bench.engine.finished.import_weights import import_weights
 from sca_bench.engine.worker.trained_weights import find_trained, start_weights
 from sca_bench.errors import InputError, at
-from sca_bench.files import file_sha256, read_jsonl
 from sca_bench.models.build import build_sca
 from sca_bench.models.designs.queries import MaskTokenQueries
 from sca_bench.models.original.layout import LM_HEAD, load_original, save_original
 from sca_bench.models.sam.sam import build_sam
+from sca_bench.reading import read_jsonl
 from sca_bench.study.runs.record import RunRecord
 from sca_bench.study.runs.store import PREDICTIONS, Store
 

@@ -33,7 +33,7 @@ def test_a_run_whose_reader_leaves_goes_on_wherever_it_is(
     """Its sockets fit under a long TMPDIR, its data bases lie in a folder with an odd name."""
     from mlflow import MlflowClient
 
-    from sca_bench.engine.mlflow_mirror import own_uri
+    from sca_bench.engine.mlflow_mirror.addresses import own_uri
 
     deep, runs = tmp_path / ("deep " * 20 + "\u4e2d"), tmp_path / "what?now %20 [b] caf\u00e9"
     deep.mkdir()

@@ -5,7 +5,7 @@ import json
 import torch
 from safetensors.torch import load_file
 
-from sca_bench.files import file_sha256
+from sca_bench.digests import file_sha256
 from sca_bench.study.runs.store import Store, trained_path
 
 STAGES = """

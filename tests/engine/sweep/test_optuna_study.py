@@ -7,9 +7,10 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
-from sca_bench.engine.sweep.optuna_study import check_objectives, default_storage, without_password
+from sca_bench.engine.sweep.optuna_study import check_objectives, default_storage
 from sca_bench.engine.sweep.sweeper import Sweeper
 from sca_bench.errors import InputError
+from sca_bench.output import without_secrets
 from sca_bench.study.runs.record import RunRecord, Score
 from sca_bench.study.runs.store import Store
 from sca_bench.study.suite.sweep import load_sweep
@@ -287,8 +288,8 @@ def test_a_storage_that_cannot_be_opened_is_one_line_without_its_password(sweep_
     with pytest.raises(InputError, match=r"storage: .* cannot be opened") as error:
         sweeper_of(sweep)
     assert "secret" not in str(error.value)
-    assert without_password("mysql://a:b@c/d") == "mysql://a:***@c/d"
-    assert without_password("sqlite:////x/y.db") == "sqlite:////x/y.db"
+    assert without_secrets("mysql://a:b@c/d") == "mysql://***@c/d"
+    assert without_secrets("sqlite:////x/y.db") == "sqlite:////x/y.db"
 
 
 def test_settings_that_cannot_be_built_fail_their_trial_and_nothing_else(sweep_of, sweeper_of):

@@ -15,11 +15,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save, save_file
 
+from sca_bench.digests import file_sha256
 from sca_bench.engine.job import group_job as job_of_group
 from sca_bench.engine.job import new_attempt
 from sca_bench.engine.worker import group_run, hooks, trained_weights
 from sca_bench.errors import CellError, InputError
-from sca_bench.files import file_sha256, read_jsonl
+from sca_bench.reading import read_jsonl
 from sca_bench.study.plan.plan import make_plan
 from sca_bench.study.plan.repair import repaired_plan
 from sca_bench.study.plan.schedule import Machine, make_schedule

@@ -13,8 +13,8 @@ from sca_bench.engine.worker import hooks
 from sca_bench.engine.worker.group_run import GroupRun
 from sca_bench.engine.worker.prepare import prepare
 from sca_bench.engine.worker.rng import RngStream
-from sca_bench.files import read_jsonl
 from sca_bench.metrics.rows import read_rows
+from sca_bench.reading import read_jsonl
 from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import SPLITS
 from sca_bench.study.runs.store import PREDICTIONS, Store

@@ -8,9 +8,10 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from sca_bench.engine.worker import group_run
-from sca_bench.files import file_name, read_jsonl
+from sca_bench.files import file_name
 from sca_bench.formats.rle import decode_mask
 from sca_bench.models.sam.region_encoder import RegionEncoder
+from sca_bench.reading import read_jsonl
 from sca_bench.study.runs.store import PREDICTIONS, Store
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from report_fake_runs import MASKS_FILE, SIDE_PX, record, save_masks
 
 from sca_bench.errors import InputError
-from sca_bench.files import read_jsonl
+from sca_bench.reading import read_jsonl
 from sca_bench.report.page.gallery import Gallery, GallerySize, build_gallery
 from sca_bench.report.read.regions import choose, read_regions
 from sca_bench.report.read.suite_data import collect

@@ -5,7 +5,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from sca_bench.errors import InputError
-from sca_bench.files import read_jsonl
+from sca_bench.reading import read_jsonl
 from sca_bench.study.plan.manifest import manifest_of
 from sca_bench.study.plan.plan import make_plan
 from sca_bench.study.runs.record import RunRecord, SuiteManifest

@@ -1,0 +1,155 @@
+"""Opening the store of a mirror; the runs folder's own is made whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sca_bench.engine.databases import sqlite_file, sqlite_url
+from sca_bench.engine.mlflow_mirror.addresses import own_file
+from sca_bench.files import publish
+from sca_bench.study.runs.store import Store
+
+_BUSY_S = 5.0
+"""How long a database may be in somebody else's hands."""
+_TEMPORARY = ".mlflow-"
+_DAMAGED = ("not a database", "malformed", "file is encrypted")
+
+
+def open_client(store: Store, uri: str) -> Any:
+    """Return a client of the store at an address.
+
+    Raises:
+        Exception: Whatever MLflow, SQLAlchemy or a driver says where it cannot be opened.
+    """
+    from mlflow import MlflowClient
+
+    for name in ("alembic", "mlflow"):  # after the import, which sets its own levels
+        logging.getLogger(name).setLevel(logging.WARNING)
+    file = sqlite_file(uri)
+    if file is not None and file == own_file(store) and not file.exists():
+        _make(file)
+    check_file(file)
+    client = MlflowClient(tracking_uri=uri)
+    _forget_artifact_places()
+    return client
+
+
+def _make(file: Path) -> None:
+    """Make the tables of an empty store, which MLflow does in many steps, under another name.
+
+    A process that is killed at it leaves no half of a database, which MLflow could not repair.
+    """
+    from mlflow import MlflowClient
+
+    with tempfile.TemporaryDirectory(prefix=temporary_prefix(), dir=file.parent) as folder:
+        new = Path(folder) / file.name
+        MlflowClient(tracking_uri=sqlite_url(new)).get_experiment_by_name("none")
+        publish(new, file)
+
+
+def check_file(file: Path | None) -> None:
+    """Look whether an SQLite file can be read and written now, since MLflow tries for minutes.
+
+    Raises:
+        sqlite3.Error: It cannot.
+    """
+    if file is None or not file.exists():
+        return
+    with contextlib.closing(sqlite3.connect(file, timeout=_BUSY_S)) as connection:
+        connection.isolation_level = None
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        connection.execute("ROLLBACK")
+
+
+def set_damaged_aside(store: Store, uri: str) -> str:
+    """Set the runs folder's own database aside where it is none any more; return a line about it.
+
+    All that is in it can be written again from the files. Empty where nothing was done.
+    """
+    file = own_file(store)
+    if sqlite_file(uri) != file:
+        return ""
+    try:
+        check_file(file)
+        return ""
+    except sqlite3.Error as fault:
+        if not any(text in str(fault) for text in _DAMAGED):
+            return ""
+        aside = file.with_name(f"{file.name}.damaged")
+        file.replace(aside)
+        return f"  {store.root / file.name}: damaged: {fault}; set aside as {aside.name}"
+
+
+@contextlib.contextmanager
+def one_writer(store: Store) -> Iterator[None]:
+    """Keep other writers of this folder's mirror waiting, so that no run is written twice.
+
+    Nothing is left of it. Where a file system has no such locks, nobody waits.
+
+    Raises:
+        TimeoutError: Somebody else goes on writing.
+    """
+    handle, until = os.open(store.root, os.O_RDONLY), time.monotonic() + _BUSY_S
+    try:
+        while not _is_taken(handle):
+            if time.monotonic() > until:
+                raise TimeoutError("another process writes this mirror")
+            time.sleep(0.1)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _is_taken(handle: int) -> bool:
+    """Take the lock of an open folder; False where somebody else has it."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def temporary_prefix() -> str:
+    """Return how the names of this process's own folders in a runs folder begin."""
+    return f"{_TEMPORARY}{os.getpid()}-"
+
+
+def sweep(store: Store) -> None:
+    """Delete what killed writers left in a runs folder."""
+    for left in store.root.glob(f"{_TEMPORARY}*-*"):
+        owner = left.name.removeprefix(_TEMPORARY).partition("-")[0]
+        if owner.isascii() and owner.isdecimal() and not _lives(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _forget_artifact_places() -> None:
+    """Have MLflow ask again where a run's artifacts go: it remembers that by the run's id alone.
+
+    A copy of a runs folder has the same ids.
+    """
+    from mlflow.tracking._tracking_service import utils
+
+    getattr(utils, "_artifact_repos_cache", {}).clear()
