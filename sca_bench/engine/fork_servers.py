@@ -72,8 +72,9 @@ def _served(preload: Sequence[str]) -> ForkServerContext:
     _make_socket_folder()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))  # without effect once the server runs
+    with stops.blocked():
+        resource_tracker.ensure_running()  # it lets signals through again when it starts
     with stops.blocked():  # in the server, and in all that is forked from it
-        resource_tracker.ensure_running()
         forkserver.ensure_running()
     return context
 
