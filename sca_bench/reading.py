@@ -10,15 +10,17 @@ something. No torch here.
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import json
 import os
 import re
 import stat
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 from sca_bench.errors import InputError
 from sca_bench.output import one_line
@@ -40,7 +42,8 @@ look."""
 _LOOKED_THROUGH = 1 * _MIB
 _MOST_SHOWN = 60
 """Characters of a value that an error shows."""
-_SHOWN_BITS = 1024
+_SHOWN_BITS = 14_000
+"""Python writes no longer numbers out."""
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -62,7 +65,7 @@ _Way: TypeAlias = "tuple[_Way, Part] | None"
 # --- bytes and text ---------------------------------------------------------------------------
 
 
-def open_regular(path: str | os.PathLike[str], key: str = "") -> IO[bytes]:
+def open_regular(path: str | os.PathLike[str], key: str = "") -> io.BufferedReader:
     """Open a file to read its bytes, if it is one; never waits for somebody to write to it.
 
     Args:
@@ -410,6 +413,13 @@ def _parts(way: _Way) -> tuple[Part, ...]:
         way, part = way
         parts.append(part)
     return tuple(reversed(parts))
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Say whether a value is a number that a float can hold: no truth value, NaN or infinity."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max
 
 
 # --- values in errors -------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 
 import pytest
@@ -10,6 +11,7 @@ from sca_bench.errors import InputError
 from sca_bench.reading import (
     MOST_LEVELS,
     RECORD_BYTES,
+    find_no_text,
     open_regular,
     parse_json,
     read_bytes,
@@ -139,6 +141,42 @@ def test_json_lines_lose_only_a_torn_last_line(tmp_path):
         path.write_bytes(b'{"a": 1}\n' + whole)
         with pytest.raises(InputError, match=r"x\.jsonl: line 2: "):
             read_jsonl(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "problem"),
+    [
+        (r'{"a": "\ud800"}', "a", r"holds \ud800, half of a character"),
+        (r'[{"id": 4, "x": ["", "\udfff b"]}]', "[0].x[1]", r"\udfff, half of a character (id 4)"),
+        (r'{"id": "n", "b": {"\ud83d x": 1}}', "b", r"\ud83d, half of a character (id 'n')"),
+        (r'[{"image_id": 3, "regions": [{"region_id": 9, "phrase": "\uDBFF"}]}]',
+         "[0].regions[0].phrase", r"\udbff, half of a character (region_id 9)"),
+        (r'"\ude00\ud83d"', "", r"holds \ude00, half of a character"),
+    ],
+)  # fmt: skip
+def test_half_a_character_is_found_with_its_place(text, key, problem):
+    with pytest.raises(InputError, match=re.escape(f"{problem}; write the whole")) as raised:
+        parse_json(text, "f")
+    assert raised.value.key == key
+    with pytest.raises(InputError, match=r"f: line 3: "):
+        parse_json(text, "f", "line 3")
+
+
+@pytest.mark.parametrize("text", [r'{"a": "\ud83d\ude00"}', '{"a": "😀"}', r'["\\ud800"]', "7"])
+def test_whole_characters_are_left_alone(text):
+    assert parse_json(text, "f") == json.loads(text)
+
+
+def test_plain_values_of_any_kind_are_looked_through():
+    assert find_no_text({"a": (1, None, "x", 2.5, [True])}) is None
+    assert find_no_text(("x", "\udc80")).at == (1,)
+    endless = ["x"]
+    endless.append(endless)
+    assert find_no_text(endless) is None
+    deep = ["\ud800"]
+    for _ in range(10**5):
+        deep = [deep]
+    assert len(find_no_text(deep).at) == 10**5 + 1
 
 
 def test_shown_values_are_short_and_plain():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from sca_bench.batch import RegionBatch
 from sca_bench.captioner import Decoding
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.formats.texts import id_text
-from sca_bench.reading import ROWS_BYTES, named_file, parse_json, read_lines, shown
+from sca_bench.reading import ROWS_BYTES, is_number, named_file, parse_json, read_lines, shown
 from sca_bench.settings import CellSettings
 from sca_bench.types import Prediction
 
@@ -83,7 +82,6 @@ def _read(line: str, file: Path, number: int) -> Prediction:
 
 
 def _number(value: object, file: Path, key: str) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (is_number and abs(value) <= sys.float_info.max):  # type: ignore[operator]
+    if not is_number(value):
         raise InputError(file, key, f"is {shown(value)}, expected a finite number")
-    return float(value)  # type: ignore[arg-type]
+    return float(value)

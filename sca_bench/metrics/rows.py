@@ -14,7 +14,15 @@ from pathlib import Path
 from sca_bench.boxes import FAR_PX
 from sca_bench.errors import InputError
 from sca_bench.formats.texts import id_text
-from sca_bench.reading import ROWS_BYTES, named_file, parse_json, read_lines, read_text, shown
+from sca_bench.reading import (
+    ROWS_BYTES,
+    is_number,
+    named_file,
+    parse_json,
+    read_lines,
+    read_text,
+    shown,
+)
 
 REQUIRED_KEYS = ("region_id", "image_id", "caption", "references")
 _NO_SLOTS: dict[str, str] = {}  # one for all rows
@@ -189,8 +197,7 @@ def read_box(path: Path, location: str, value: object) -> tuple[float, float, fl
     if value is None:
         return None
     numbers = value if isinstance(value, list) else []
-    right = [isinstance(v, int | float) and not isinstance(v, bool) for v in numbers]
-    if len(numbers) != 4 or not all(right) or not all(abs(v) < FAR_PX for v in numbers):
+    if len(numbers) != 4 or not all(is_number(v) and abs(v) < FAR_PX for v in numbers):
         raise InputError(path, location, f"is {shown(value)}, expected four numbers in pixels")
     first, second, third, fourth = map(float, numbers)
     return first, second, third, fourth

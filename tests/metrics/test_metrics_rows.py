@@ -119,9 +119,9 @@ def test_a_missing_key(tmp_path, key):
         ("rows.json", "[]", "holds no records"),
         ("rows.json", "{}", "holds an object, expected a list"),
         ("rows.json", "[3]", "record 1: is a number, expected an object"),
-        ("rows.json", '[\n{"a" 1}]', "malformed JSON at line 2, column 6"),
-        ("rows.jsonl", '{"region_id": }', "line 1: malformed JSON at column 15"),
-        ("rows.jsonl", "[" * 100_000, "line 1: malformed JSON"),
+        ("rows.json", '[\n{"a" 1}]', "line 2 column 6: is not JSON"),
+        ("rows.jsonl", '{"region_id": }', r"line 1: is not JSON: .* \(column 15\)"),
+        ("rows.jsonl", "[" * 100_000, "line 1: is nested more than 100 levels deep"),
         ("rows.jsonl", '"a dog"', "line 1: is a string"),
         ("rows.jsonl", b'{"caption": "\xff"}', "is not UTF-8"),
         ("rows.csv", "a,b", "is neither .jsonl nor .json"),
@@ -179,8 +179,8 @@ HALF = "\ud83d a cat"
     ("more", "key"),
     [
         ({"caption": HALF}, "caption"),
-        ({"references": ["a", HALF]}, "references: 1"),
-        ({"slots": {"colour": HALF}}, "slots: colour"),
+        ({"references": ["a", HALF]}, r"references\[1\]"),
+        ({"slots": {"colour": HALF}}, "slots.colour"),
     ],
 )
 def test_half_a_character_is_refused_with_its_place(tmp_path, more, key):
@@ -189,5 +189,5 @@ def test_half_a_character_is_refused_with_its_place(tmp_path, more, key):
     with pytest.raises(InputError, match=line):
         read_rows(path)
     listed = _write(tmp_path, json.dumps([GOOD, GOOD | {"region_id": 2} | more]), "rows.json")
-    with pytest.raises(InputError, match=rf"rows.json: record 2: {key}: holds \\ud83d, half of"):
+    with pytest.raises(InputError, match=rf"rows.json: \[1\].{key}: holds \\ud83d, half of"):
         read_rows(listed)

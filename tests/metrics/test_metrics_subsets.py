@@ -70,7 +70,7 @@ def test_annotations_in_the_manner_of_coco(tmp_path):
         ("1\n1", "entry 2: '1' is named twice"),
         ("[1, true]", "entry 2: region_id: is a boolean"),
         ("", "names no region; expected one region id a line"),
-        ("[1", "malformed JSON"),
+        ("[1", "is not JSON"),
         ("{}", "annotations: expected a list"),
         (_coco(), "annotations: there are none"),
         ('{"annotations": [1]}', "annotation 1: is a number"),
@@ -101,7 +101,7 @@ def test_faults_of_the_file(tmp_path, text, problem):
 
 
 def test_no_such_file(tmp_path):
-    with pytest.raises(InputError, match=r"cannot be read .*; name a file, or first_of_image"):
+    with pytest.raises(InputError, match=r"no such file; name a file, or first_of_image"):
         subset_rows(ROWS, tmp_path / "none.json")
 
 

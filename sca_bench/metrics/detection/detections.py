@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from sca_bench.boxes import FAR_PX
 from sca_bench.errors import InputError
 from sca_bench.metrics.rows import iter_records, json_kind, read_id, read_texts
-from sca_bench.reading import shown
+from sca_bench.reading import is_number, shown
 from sca_bench.types import BoxXYXY
 
 
@@ -63,11 +62,11 @@ def read_detections(path: str | Path) -> list[Detection]:
         if not isinstance(caption, str):
             problem = f"is {json_kind(caption)}, expected a string"
             raise InputError(path, f"{location}: caption", problem)
-        if not _is_number(score):
+        if not is_number(score):
             problem = f"is {json_kind(score)}, expected a finite number"
             raise InputError(path, f"{location}: score", problem)
         image_id = read_id(path, location, record, "image_id")
-        detections.append(Detection(image_id, _box(path, location, record), caption, float(score)))  # type: ignore[arg-type]
+        detections.append(Detection(image_id, _box(path, location, record), caption, float(score)))
     return detections
 
 
@@ -120,9 +119,4 @@ def _box(path: Path, location: str, record: Mapping[str, object]) -> BoxXYXY:
 
 
 def _is_pixel(value: object) -> bool:
-    return _is_number(value) and abs(value) < FAR_PX  # type: ignore[arg-type]
-
-
-def _is_number(value: object) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and abs(value) <= sys.float_info.max
+    return is_number(value) and abs(value) < FAR_PX

@@ -118,7 +118,7 @@ def test_bytes_that_are_half_a_character_are_no_utf_8(instances):
     split = instances.split()
     file = instances.folder / "instances.json"
     file.write_bytes(file.read_bytes().replace(b'"person"', b'"\xed\xa0\xbd"'))
-    with pytest.raises(InputError, match=r"instances.json: .*is not a UTF-8 text file"):
+    with pytest.raises(InputError, match=r"instances.json: line 1: byte 0xED is not UTF-8"):
         load_split(split)
 
 

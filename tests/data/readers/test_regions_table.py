@@ -231,7 +231,11 @@ CSV_FAULTS = {
     "one is empty": (CSV_HEADER, "a.png,2,,10,6,bus", "line 2: y: is empty; give all of x, y, "),
     "no caption": (CSV_HEADER, "a.png,2,3,10,6,", "line 2: caption: is missing or empty"),
     "open quote": (CSV_HEADER, 'a.png,2,3,10,6,"a bus', "line 2: is not CSV: unexpected end"),
-    "no JSON": ("image,box_xyxy,caption", "a.png,2 3 12 9,x", "line 2: box_xyxy: .* not JSON; wri"),
+    "no JSON": (
+        "image,box_xyxy,caption",
+        "a.png,2 3 12 9,x",
+        "line 2: box_xyxy: .* not JSON: .*; wri",
+    ),
     "two boxes": ("image,x0,y0,x1,y1,box_xyxy,caption", 'a.png,1,1,9,9,"[1,1,9,9]",x', "line 2: b"),
     "no name": (f",{CSV_HEADER}", f"0,{CSV_ROW}", "line 1: a column, or key, has no name; name it"),
     "no rows": (CSV_HEADER, "", "holds no row"),

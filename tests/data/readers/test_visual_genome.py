@@ -242,7 +242,7 @@ def test_a_truncated_file_is_named_with_the_place(vg):
     [
         (None, "regions: no such file; give the right path in regions"),
         (b"", "line 1 column 1: is not JSON"),
-        (b'["\xff\xfa"]', "regions: is not a UTF-8 text file"),
+        (b'["\xff\xfa"]', "line 1: byte 0xFF is not UTF-8"),
     ],
 )
 def test_a_missing_empty_or_binary_file_is_refused(vg, content, message):

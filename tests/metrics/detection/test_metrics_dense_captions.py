@@ -202,7 +202,7 @@ DETECTION = {"image_id": 7, "box_xyxy": [0, 0, 10, 10], "caption": "a red car", 
     [
         ({"score": None}, "line 1: score: is null, expected a finite number"),
         ({"score": float("nan")}, "line 1: score: is a number, expected a finite number"),
-        ({"box_xyxy": [0, 0, 10]}, "line 1: box_xyxy: is a list, expected four finite numbers"),
+        ({"box_xyxy": [0, 0, 10]}, "line 1: box_xyxy: is .0, 0, 10., expected four finite numbers"),
         ({"box_xyxy": [9, 0, 9, 10]}, "line 1: box_xyxy: .* has no area"),
         ({"caption": 3}, "line 1: caption: is a number, expected a string"),
         ({"image_id": ""}, "line 1: image_id: is an empty string"),
