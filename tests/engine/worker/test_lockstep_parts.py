@@ -25,7 +25,6 @@ from sca_bench.engine.worker.hooks import (
 from sca_bench.engine.worker.mmengine_runner import build_optimiser, build_schedule
 from sca_bench.engine.worker.rng import RngStream
 from sca_bench.engine.worker.step_timer import StepClock
-from sca_bench.errors import InputError
 from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.study.runs.store import checkpoint_path
 from sca_bench.types import Prediction
@@ -54,7 +53,7 @@ class Two(nn.Module):
         if isinstance(self.fault, Exception):
             raise self.fault
         said = f"{decoding.num_beams} {decoding.max_new_tokens}"
-        return [Prediction(region, said, 0.0, ()) for region in batch.region_ids]
+        return [Prediction(region, said, 0.0, (), 0.0) for region in batch.region_ids]
 
     def trainable_state(self):
         return {"numbers": self.numbers.detach().clone()}
@@ -445,61 +444,3 @@ def test_a_cell_without_its_own_checkpoint_leaves_with_its_schedule(group_of, ru
     assert nobody.alive == []
     assert runner.param_schedulers == {}
     assert runner.train_loop.stop_training
-
-
-# --- the optimiser's settings -----------------------------------------------------------------
-
-
-def test_half_precision_of_sixteen_bits_needs_cuda(group_of):
-    with pytest.raises(InputError, match=r"train\.precision: fp16 needs CUDA"):
-        build_optimiser(group_of(1, precision="fp16").members[0], CPU)
-
-
-def test_what_the_settings_say_reaches_adamw(group_of):
-    group = group_of(1, betas=[0.5, 0.75], weight_decay=0.25, clip_norm=0.125)
-    wrapper = build_optimiser(group.members[0], CPU)
-    assert type(wrapper.optimizer) is torch.optim.AdamW
-    (one,) = wrapper.optimizer.param_groups
-    assert (one["lr"], one["betas"], one["weight_decay"]) == (0.1, (0.5, 0.75), 0.25)
-    assert (one["eps"], one["amsgrad"], one["fused"]) == (1e-8, False, False)
-    assert wrapper.clip_grad_kwargs == {"max_norm": 0.125}
-
-
-@pytest.mark.parametrize(
-    ("gradient", "clipped"), [((0.3, 0.4), (0.3, 0.4)), ((3.0, 4.0), (0.6, 0.8))]
-)
-def test_the_norm_of_all_gradients_is_clipped(group_of, gradient, clipped):
-    wrapper = build_optimiser(group_of(1, clip_norm=1.0).members[0], CPU)
-    (parameter,) = wrapper.optimizer.param_groups[0]["params"]
-    parameter.grad = torch.tensor(gradient)
-    wrapper._clip_grad()
-    assert parameter.grad.tolist() == pytest.approx(clipped, rel=1e-5)
-    parameter.grad = None
-    wrapper._clip_grad()  # nothing to clip
-
-
-def test_a_schedule_of_no_steps_is_empty(group_of):
-    for published in ([], ["warmup"]):
-        group = group_of(1, steps=0, as_published=published)
-        wrapper = build_optimiser(group.members[0], CPU)
-        assert build_schedule(wrapper, group.members[0].settings.train) == []
-
-
-@pytest.mark.parametrize(
-    ("steps", "warmup", "published", "ends"),
-    [
-        (6, 2, [], [(0, 2), (2, 6)]),
-        (6, 6, [], [(0, 5), (5, 6)]),
-        (6, 6, ["warmup"], [(0, 7)]),
-        (6, 2, ["warmup"], [(0, 3), (2, 6)]),
-        (6, 0, [], [(0, 6)]),
-        (6, 0, ["warmup"], [(0, 6)]),
-        (1, 9, [], [(0, 1)]),
-    ],
-)
-def test_warm_up_and_cosine_follow_each_other(group_of, steps, warmup, published, ends):
-    group = group_of(1, steps=steps, warmup_steps=warmup, as_published=published)
-    wrapper = build_optimiser(group.members[0], CPU)
-    schedule = build_schedule(wrapper, group.members[0].settings.train)
-    assert [(part.begin, part.end) for part in schedule] == ends
-    assert not any(part.by_epoch for part in schedule)
