@@ -190,7 +190,8 @@ def test_every_loss_and_caption_is_computed_in_the_precision_of_training(
     captioner = group.members[0].captioner
     batch = replace(toy_batch(), captions=["a"] * 4)
     group.train_step(batch, runner_of(group).optim_wrapper)
-    group.val_step(batch)
+    with torch.no_grad():  # as the loop of a validation is
+        group.val_step(batch)
     group.test_step(batch)
     assert [seen[0] for seen in captioner.seen] == [mixed] * 4
     assert captioner.seen[0][1]
@@ -208,7 +209,8 @@ def test_a_precision_has_its_own_type():
 def test_validation_gives_loss_and_captions_and_a_test_captions_alone(group_of):
     group = group_of(2)
     batch = replace(toy_batch(), captions=["a"] * 4)
-    rows = group.val_step(batch)
+    with torch.no_grad():
+        rows = group.val_step(batch)
     assert [row.member for row in rows] == ["cell0"] * 4 + ["cell1"] * 4
     assert [row.prediction.region_id for row in rows] == batch.region_ids * 2
     assert {row.prediction.caption for row in rows} == {"3 7"}
