@@ -67,7 +67,7 @@ def main(words: list[str] | None = None) -> int:
         lines = [json.dumps(row) + "\n" for row in done.values()]
         results.write_text("".join(lines), encoding="utf-8")
     ends = time.monotonic() + 60 * asked.minutes
-    work = Work(root, folder, asked.keep, asked.seconds, ends)
+    work = Work(root, folder, asked, ends)
     for target, of_target in chosen.items():
         if not work.go_through(target, of_target, asked.seed, done, results):
             print(f"{len(done)} of {asked.number} so far; the same command goes on")
@@ -90,6 +90,7 @@ def parser() -> argparse.ArgumentParser:
         help="of tests that one fault is worth, as long as these took while they were recorded;"
         " of tests that reach its file but not its line a third as many",
     )
+    made.add_argument("--marks", default="not bench", help="which tests, as pytest's -m says it")
     made.add_argument("--list", action="store_true", help="print what is drawn, try nothing")
     made.add_argument("--again", action="store_true", help="try survivors again")
     made.add_argument(
@@ -105,12 +106,13 @@ def parser() -> argparse.ArgumentParser:
 class Work:
     """The copy of the repository, what its tests reach, and the trials in it."""
 
-    def __init__(self, root: Path, folder: Path, keep: bool, most_s: float, ends: float) -> None:
-        self.root, self.folder, self.most_s, self.ends = root, folder, most_s, ends
+    def __init__(self, root: Path, folder: Path, asked: argparse.Namespace, ends: float) -> None:
+        self.root, self.folder, self.ends = root, folder, ends
+        self.most_s, self.marks = asked.seconds, asked.marks
         self.tree = Tree(root, folder)
         self.changed = self.tree.renew()
         self.whole = any(not _MOVES_NO_OTHER.search(name) for name in self.changed)
-        self.whole &= not keep
+        self.whole &= not asked.keep
         for path in folder.glob("reach-*.json"):  # what was recorded before, and holds no more
             rows = {} if self.whole else json.loads(path.read_text())
             kept = {file: tests for file, tests in rows.items() if file not in self.changed}
@@ -138,7 +140,7 @@ class Work:
 
         def body() -> dict[str, Any]:
             before = set(large_modules())
-            code = pytest.main([*PYTEST, "-m", "not bench", *files], plugins=[recorder])
+            code = pytest.main([*PYTEST, "-m", self.marks, *files], plugins=[recorder])
             more = [name for name in large_modules() if name not in before]
             return {"code": int(code), "modules": more, **recorder.answer()}
 
