@@ -2,24 +2,26 @@
 
 import sys
 
-from sca_bench.lifetime import scratch, stops
-
 
 def main() -> int:
     """Run the command line; signals are answered before anything else is imported."""
-    stops.install(watch=True)
     try:
+        from sca_bench.lifetime import stops
+
+        stops.install(watch=True)
         from sca_bench.cli import light
         from sca_bench.cli import main as run
+        from sca_bench.lifetime import scratch
 
         if not light(sys.argv[1:]):
             scratch.lend()
         code = run()
         stops.settle()
     except KeyboardInterrupt as stop:
+        from sca_bench.lifetime import stops
+
         code = stops.say(stop)
     if stops.times_asked():  # threads and exit handlers of libraries may wait for long
-        scratch.give_back()
         stops.end(code)
     return code
 

@@ -105,6 +105,12 @@ class NotComputed(ScaBenchError):
     """A metric that cannot be computed here, with the reason; never replaced by a look-alike."""
 
 
+def fault_line(error: OSError) -> str:
+    """Return what the system could not do, as one line: file, and reason."""
+    text = str(error.strerror or error)
+    return f"{error.filename}: {text}" if error.filename else text
+
+
 def near_name(word: str, known: Iterable[str]) -> str:
     """Return the known name that is nearest to a word; empty if none is near."""
     import difflib  # only where something is wrong: every command imports this module

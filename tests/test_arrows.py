@@ -220,7 +220,8 @@ def wrong_arrow(path, name):
     """Return why a file may not import a module of ours, or nothing."""
     (room, place), (other, target) = place_of(module_of(path)), place_of(name)
     if room == "" and place in ("__main__", "__init__"):
-        return "" if name == "sca_bench.cli" else "only the command line starts here"
+        known = name == "sca_bench.cli" or target == "lifetime"
+        return "" if known else "only the command line starts here"
     if target == "__init__" and other == "":
         return ""  # the version
     if (room, place) == (other, target):

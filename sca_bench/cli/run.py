@@ -123,7 +123,11 @@ def _run(
 
                 mirror.say, view = say, SuiteMirror(mirror, manifest)
             failed, postponed, logs = _work(plan, store, console, line, until, view)
-            score_runs(store, plan.jobs, suite.metrics, say, suite.subsets, again=again)
+            unscored: dict[str, str] = {}
+            score_runs(
+                store, plan.jobs, suite.metrics, say, suite.subsets, again=again, failed=unscored
+            )
+            failed = {**failed, **unscored}
             if view is not None:
                 view.finish()
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -93,23 +94,19 @@ class _Command:
 
         started = time.monotonic()
         url = self.sweep.spec.storage or default_storage(self.store.root)
-        try:
-            with exclusive(self.store.root):
-                sweeper = Sweeper(self.sweep, self.store, url, self._run_plan, self._say)
-                self._say(
-                    f"{self.sweep.spec.sweep} (profile {self.sweep.profile}): "
-                    f"{self.sweep.trials} trials in batches of {self.sweep.batch}, "
-                    f"{len(sweeper.ended)} ended, "
-                    f"{max(0, self.sweep.trials - len(sweeper.trials))} to ask; "
-                    f"study {sweeper.name}"
-                )
-                self.store.settle_interrupted()
-                failed = self._search(sweeper)
-                if self.mirror is not None:
-                    self.mirror.finish()
-        finally:
+        with exclusive(self.store.root), self.mirror or contextlib.nullcontext():
+            sweeper = Sweeper(self.sweep, self.store, url, self._run_plan, self._say)
+            self._say(
+                f"{self.sweep.spec.sweep} (profile {self.sweep.profile}): "
+                f"{self.sweep.trials} trials in batches of {self.sweep.batch}, "
+                f"{len(sweeper.ended)} ended, "
+                f"{max(0, self.sweep.trials - len(sweeper.trials))} to ask; "
+                f"study {sweeper.name}"
+            )
+            self.store.settle_interrupted()
+            failed = self._search(sweeper)
             if self.mirror is not None:
-                self.mirror.close()
+                self.mirror.finish()
         self._summary(sweeper, started)
         shown = without_secrets(url)
         self._say(f"storage: {shown} (optuna-dashboard {shlex.quote(shown)})")

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save
 
 from sca_bench.data.load import load_split
 from sca_bench.data.region_set import RegionSet
-from sca_bench.errors import InputError, at
+from sca_bench.errors import InputError, at, fault_line
 from sca_bench.files import delete, write_atomic
 from sca_bench.metrics.coco_caption.ptb_tokenizer import canonical
 from sca_bench.metrics.protocol import ImageSource
@@ -71,8 +71,9 @@ def score_runs(
     subsets: Mapping[str, str] | None = None,
     *,
     again: bool = False,
+    failed: dict[str, str] | None = None,
 ) -> int:
-    """Score every finished run that lacks one of the metrics; return how many were scored.
+    """Score every finished run that lacks one of the metrics; return how many there were.
 
     Args:
         store: Where the runs lie.
@@ -82,50 +83,74 @@ def score_runs(
         subsets: Name -> regions scored by themselves as well, see `metrics.subsets.subset_rows`;
             their scores are called `name/metric`.
         again: Try anew what could not be computed before.
+        failed: Gets job name -> reason of runs whose scores cannot be written; the others go on.
 
     Raises:
+        OSError: Scores cannot be written, and there is no `failed`.
         InputError: A predictions file is damaged, or a subset names regions that a run has not
             captioned; what was scored before is kept.
     """
     subsets = subsets or {}
-    waiting: list[RunRecord] = []
+    waiting: list[tuple[str, RunRecord]] = []
     for job in jobs:
         record = store.record(job.cell.cell_id, job.seed)
         done = record is not None and record.status == "done"
         if record is not None and done and not is_scored(record, metrics, subsets, again=again):
-            waiting.append(record)
+            waiting.append((job.name, record))
     if not waiting:
         return 0
     say(f"  scoring {len(waiting)} runs: {', '.join((*metrics, *subsets))}")
     opened: dict[str, RegionSet] = {}
     shared: list[str] | None = None
     with Scorer() as scorer:
-        for record in waiting:
+        for name, record in waiting:
             before = record.notes
-            folder = store.run_dir(record.cell_id, record.seed)
-            rows = read_rows(folder / PREDICTIONS)
-            images = _images_of(record, opened)
-            if not is_scored(record, metrics, again=again):
-                with at(folder):
-                    result = scorer.score(rows, metrics, images)
-                record = _score_whole(scorer, store, record, rows, result, metrics)
-            for name, which in subsets.items():
-                if not is_scored(record, metrics, {name: which}, again=again):
-                    part = subset_rows(rows, which)
-                    with at(f"{folder}: {name}"):
-                        result = scorer.score(part, metrics, images)
-                    _write_part(folder, name, part, result)
-                    digest = subset_digest(which)
-                    if record.subsets.get(name) != digest:
-                        record = _without_part(record, name)
-                    update = _of_part(record, name, result)
-                    update["subsets"] = record.subsets | {name: digest}
-                    record = _save(store, record, update)
+            try:
+                record = _score_run(scorer, store, record, metrics, subsets, opened, again=again)
+            except OSError as error:  # a full disk; what is scored, here or by other runs, stays
+                if failed is None:
+                    raise
+                failed[name] = f"could not be scored: {fault_line(error)}"
+                say(f"  FAILED {name}: {failed[name]}")
+                continue
             new = [note for note in record.notes if note not in before]
             shared = new if shared is None else [note for note in shared if note in new]
     for note in shared or ():  # of the data, not of what one run said
         say(f"  note: {note}")
     return len(waiting)
+
+
+def _score_run(
+    scorer: Scorer,
+    store: Store,
+    record: RunRecord,
+    metrics: Sequence[str],
+    subsets: Mapping[str, str],
+    opened: dict[str, RegionSet],
+    *,
+    again: bool,
+) -> RunRecord:
+    """Score one run by what it lacks; return its record, as it is written by then."""
+    folder = store.run_dir(record.cell_id, record.seed)
+    rows = read_rows(folder / PREDICTIONS)
+    images = _images_of(record, opened)
+    if not is_scored(record, metrics, again=again):
+        with at(folder):
+            result = scorer.score(rows, metrics, images)
+        record = _score_whole(scorer, store, record, rows, result, metrics)
+    for name, which in subsets.items():
+        if not is_scored(record, metrics, {name: which}, again=again):
+            part = subset_rows(rows, which)
+            with at(f"{folder}: {name}"):
+                result = scorer.score(part, metrics, images)
+            _write_part(folder, name, part, result)
+            digest = subset_digest(which)
+            if record.subsets.get(name) != digest:
+                record = _without_part(record, name)
+            update = _of_part(record, name, result)
+            update["subsets"] = record.subsets | {name: digest}
+            record = _save(store, record, update)
+    return record
 
 
 def _write_part(folder: Path, name: str, rows: list[CaptionRow], result: ScoreResult) -> None:

@@ -20,6 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from sca_bench.lifetime import stops
+
 _PREFIX = "sca_bench-"
 _NAME = re.compile(r"sca_bench-[0-9]+-[a-z0-9_]{8}")
 _OWNER = "owner"
@@ -77,6 +79,7 @@ def claim(parent: Path) -> Path:
 def _at_exit() -> None:
     """Delete the folders after those that use them have cleared away, which say so later."""
     atexit.register(give_back)
+    stops.at_end(give_back)
 
 
 def give_back() -> None:

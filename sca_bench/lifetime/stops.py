@@ -13,13 +13,15 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    import subprocess
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _AGAIN_S = 1.0
@@ -126,17 +128,17 @@ def install(*, watch: bool = False) -> None:
     Args:
         watch: Let a thread end the process if its main thread does not answer.
     """
+    if watch:
+        source, target = os.pipe()
+        os.set_blocking(target, False)
+        signal.set_wakeup_fd(target, warn_on_full_buffer=False)
+        threading.Thread(target=_watch, args=(source,), daemon=True).start()
     _asked.is_on = True
     sys.unraisablehook = _unraisable
     signal.signal(signal.SIGALRM, _stop_again)
     for number in STOPS:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _stop)
-    if watch:
-        source, target = os.pipe()
-        os.set_blocking(target, False)
-        signal.set_wakeup_fd(target, warn_on_full_buffer=False)
-        threading.Thread(target=_watch, args=(source,), daemon=True).start()
 
 
 def settle() -> None:
@@ -153,9 +155,9 @@ def _unraisable(fault: sys.UnraisableHookArgs) -> None:
 def _watch(source: int) -> None:
     """End the process once a signal was not met by the main thread for long."""
     while number := os.read(source, 1):
-        end = time.monotonic() + _PATIENCE_S
+        until = time.monotonic() + _PATIENCE_S
         while number[0] in STOPS and not _asked.first:
-            if time.monotonic() > end:
+            if time.monotonic() > until:
                 end(say(Interrupted(number[0])))
             time.sleep(0.1)
 
@@ -170,8 +172,19 @@ def say(error: BaseException) -> int:
     return error.code
 
 
+_at_end: list[Callable[[], None]] = []
+
+
+def at_end(clear_away: Callable[[], None]) -> None:
+    """Have something done even where `end` passes over all that libraries do at an exit."""
+    _at_end.append(clear_away)
+
+
 def end(code: int) -> NoReturn:
     """End this process at once with an exit code; what was printed is shown."""
+    for clear_away in _at_end:
+        with contextlib.suppress(Exception):
+            clear_away()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
@@ -202,6 +215,8 @@ def start_child(command: Sequence[str], **more: Any) -> subprocess.Popen[bytes]:
     Raises:
         OSError: It does not start.
     """
+    import subprocess
+
     with blocked():
         return subprocess.Popen(command, **more)
 
@@ -221,6 +236,8 @@ def run_child(
         OSError: It does not start.
         subprocess.TimeoutExpired: It took longer.
     """
+    import subprocess
+
     if input is not None:
         more["stdin"] = subprocess.PIPE
     with start_child(command, **more) as process:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from sca_bench.engine.launch.progress import RunProgress, eta_text
 from sca_bench.engine.mlflow_mirror.mirror import SuiteMirror
 from sca_bench.engine.worker.pool import RUN, Attempt, Pool
 from sca_bench.engine.worker.pruning import Pruner, answer_request
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, fault_line
 from sca_bench.files import make_folder
 from sca_bench.lifetime import stops
 from sca_bench.lifetime.stops import Interrupted
@@ -114,7 +115,11 @@ class Launcher:
 
     def _job(self, group: Group, threads: int) -> GroupJob:
         for job in group.jobs:
-            make_folder(self.store.run_dir(job.cell.cell_id, job.seed))
+            with suppress(OSError):  # the worker meets the fault, and tells whose it is
+                make_folder(self.store.run_dir(job.cell.cell_id, job.seed))
+        return self._group_job(group, threads)
+
+    def _group_job(self, group: Group, threads: int) -> GroupJob:
         return group_job(
             group,
             runs_dir=self.store.root,
@@ -137,10 +142,7 @@ class Launcher:
                 if self.budget is not None and not self.budget.affords(group):
                     waiting = self.budget.still_coming(waiting)
                     continue
-                job = self._job(group, self._schedule.threads)
-                took = max(self._prepared_s.get(cell.cell_id, 0.0) for cell in job.cells)
-                job = replace(job, prepared_s=took)
-                self._pool.start(_names(job.cells), job, RUN)
+                self._start(group)
             if self.pruner is not None:
                 for attempt in self._pool.running:
                     answer_request(attempt.outcome_path.parent, self.pruner)
@@ -158,6 +160,19 @@ class Launcher:
                 mirrored = now
             time.sleep(_POLL_S)
         self._mirror()
+
+    def _start(self, group: Group) -> None:
+        """Start a group; where that cannot be done, its runs fail and the others go on."""
+        try:
+            job = self._job(group, self._schedule.threads)
+            took = max(self._prepared_s.get(cell.cell_id, 0.0) for cell in job.cells)
+            self._pool.start(_names(job.cells), replace(job, prepared_s=took), RUN)
+        except OSError as error:
+            for failed in group.jobs:
+                self._fail(self._cell(failed), f"could not be started: {fault_line(error)}")
+
+    def _cell(self, job: Job) -> CellJob:
+        return self._group_job(Group("", job.seed, (job,)), 1).cells[0]
 
     def _next(self, waiting: list[Group]) -> Group | None:
         """Return the first group whose trainings to start from are all finished."""
@@ -180,8 +195,7 @@ class Launcher:
                 lost = {t for t in job.waits_for - coming if not self._is_there(t)}
                 if lost:
                     name = self._names.get(min(lost), "a training")
-                    cell = self._job(Group(group.key, group.seed, (job,)), 1).cells[0]
-                    self._fail(cell, f"{name}, whose weights it needs, failed")
+                    self._fail(self._cell(job), f"{name}, whose weights it needs, failed")
                 else:
                     runnable.append(job)
             if runnable:
@@ -193,8 +207,8 @@ class Launcher:
         reasons = [self._blocked.get(job.cell.cell_id, "") for job in group.jobs]
         if not any(reasons):
             return False
-        for cell in self._job(group, 1).cells:
-            self._fail(cell, next(reason for reason in reasons if reason))
+        for job in group.jobs:
+            self._fail(self._cell(job), next(reason for reason in reasons if reason))
         return True
 
     def _finish(self, attempt: Attempt, done: int, total: int) -> None:
@@ -217,9 +231,13 @@ class Launcher:
 
     def _fail(self, cell: CellJob, reason: str) -> None:
         name = f"{cell.name} seed {cell.seed}"
-        if self._mark(cell, reason):
-            self.failed[name] = reason
-            self._progress.say(f"  FAILED {name}: {reason}")
+        try:
+            if not self._mark(cell, reason):
+                return
+        except OSError as error:
+            reason += f" (not in its record: {fault_line(error)})"
+        self.failed[name] = reason
+        self._progress.say(f"  FAILED {name}: {reason}")
 
     def _show(self, started: float, done: int, total: int) -> None:
         share, texts = float(done), []

@@ -13,6 +13,7 @@ from sca_bench.engine.forecast.forward_counts import banks
 from sca_bench.engine.job import GroupJob
 from sca_bench.engine.launch.progress import RunProgress
 from sca_bench.engine.worker.pool import PREPARE, Attempt, Pool
+from sca_bench.errors import fault_line
 from sca_bench.output import num_text
 from sca_bench.study.plan.plan import Group
 from sca_bench.study.plan.preparations import preparations
@@ -65,7 +66,11 @@ class Preparer:
                 name = f"inputs of {', '.join(cell.name for cell in job.cells)}"
                 if job.part[1] > 1:
                     name += f", {job.part[0] + 1} of {job.part[1]}"
-                self.pool.start(name, job, PREPARE)
+                try:
+                    self.pool.start(name, job, PREPARE)
+                except OSError as error:  # those cells cannot run; the others can
+                    reason = f"could not be prepared: {fault_line(error)}"
+                    self._blocked |= dict.fromkeys((cell.cell_id for cell in job.cells), reason)
             for attempt in self.pool.collect():
                 counters.update(self._finish(attempt))
             for attempt in self.pool.running:

@@ -2,7 +2,8 @@
 
 It reads what to do from its standard input, a JSON object a line, and answers on its standard
 output in the same way. It ends when its input ends, so it never outlives the command, however that
-ends; signals of the terminal are the command's business. MLflow's own output goes nowhere.
+ends. Signals are the command's business and never reach this process, and what MLflow prints goes
+nowhere.
 """
 
 from __future__ import annotations
@@ -11,10 +12,7 @@ import contextlib
 import json
 import os
 import queue
-import shutil
-import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -26,8 +24,6 @@ from sca_bench.engine.mlflow_mirror.opening import (
     one_writer,
     open_client,
     set_damaged_aside,
-    sweep,
-    temporary_prefix,
 )
 from sca_bench.engine.mlflow_mirror.tracker import Tracker
 from sca_bench.errors import InputError
@@ -87,7 +83,6 @@ class _Child:
             self.trackers.pop(name, None)
         try:
             with one_writer(self.store):
-                sweep(self.store)
                 if self.verify and (line := set_damaged_aside(self.store, self.uri)):
                     self.say(line)
                 tracker = self._tracker(name)
@@ -129,25 +124,16 @@ class _Child:
         while True:
             time.sleep(_TICK_S)
             if os.getppid() != parent:
-                leave()
+                os._exit(0)
             until = None if self.client is None else self.client.until
             if until is not None and time.monotonic() > until:
                 reason = "the server does not answer in time"
                 self.tell(done="", reason=reason, passing=False, own=False)
-                leave()
-
-
-def leave() -> None:
-    """End this process at once, with nothing left of its own folder."""
-    if tempfile.tempdir is not None:
-        shutil.rmtree(tempfile.tempdir, ignore_errors=True)
-    os._exit(0)
+                os._exit(0)
 
 
 def main() -> None:
     """Do what is asked on standard input until that ends."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         os.nice(_NICE)
     out = _own_output()
@@ -163,11 +149,10 @@ def main() -> None:
     def read() -> None:
         for line in sys.stdin.buffer:
             tasks.put(json.loads(line))
-        leave()
+        os._exit(0)
 
     first = json.loads(sys.stdin.buffer.readline())
     child = _Child(first, tell)
-    _own_folder(child.store)
     threading.Thread(target=read, daemon=True).start()
     threading.Thread(target=child.watch, args=(int(first["parent"]),), daemon=True).start()
     while True:
@@ -181,10 +166,3 @@ def _own_output() -> IO[bytes]:
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
     return out
-
-
-def _own_folder(store: Store) -> None:
-    """Have temporary files of libraries lie in the runs folder, where they are swept up."""
-    with contextlib.suppress(OSError):
-        tempfile.tempdir = tempfile.mkdtemp(prefix=temporary_prefix(), dir=store.root)
-        os.environ["TMPDIR"] = tempfile.tempdir

@@ -103,6 +103,9 @@ def _reason(error: BaseException) -> str:
         return f"no TLS connection ({text})"
     if isinstance(error, TimeoutError) and error.args and not error.errno:
         return str(error)
+    refused = next((c for c in chain if isinstance(c, ConnectionError)), None)
+    if refused is not None and refused.strerror:
+        return refused.strerror.lower()
     if names & {"Timeout", "TimeoutError"}:
         return "the server does not answer in time"
     if data_base := next((c for c in chain if isinstance(c, sqlite3.Error)), None):

@@ -21,6 +21,7 @@ from typing import Any
 import sca_bench
 from sca_bench.engine.databases import sqlite_file
 from sca_bench.engine.mlflow_mirror.addresses import shown_place
+from sca_bench.lifetime import stops
 from sca_bench.output import one_line
 from sca_bench.study.runs.record import SuiteManifest
 from sca_bench.study.runs.store import Store
@@ -28,7 +29,7 @@ from sca_bench.study.runs.store import Store
 REQUEST_S, ASKED_REQUEST_S = 5, 10
 """Seconds that a server has for an answer while runs go on, and where nothing else is done."""
 _MOST_FAILURES = 3
-_POLL_S = 0.02
+_POLL_S, _LEAVE_S = 0.02, 0.5
 
 _SLOW_S, _SLOW_FILE_S = 1.5, 15.0
 """Seconds without an answer after which a server is slow, and a database file."""
@@ -93,6 +94,10 @@ class Mirror:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        stopped = kind is not None and issubclass(kind, KeyboardInterrupt)
+        if stopped and self.has_begun and not self._verify:
+            with stops.held():  # a few seconds, for what a stopped command has come to
+                self.finish(stopping=True)
         self.close()
 
     @property
@@ -153,13 +158,15 @@ class Mirror:
         if self._process is None:
             return
         process, self._process = self._process, None
-        for stream in (process.stdin, process.stdout):
-            with contextlib.suppress(OSError):
-                stream.close()  # type: ignore[union-attr]
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(0.5)
-        process.kill()
-        process.wait()
+        try:
+            for stream in (process.stdin, process.stdout):
+                with contextlib.suppress(OSError):
+                    stream.close()  # type: ignore[union-attr]
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_LEAVE_S)
+        finally:  # even where a signal comes meanwhile
+            process.kill()
+            process.wait()
 
     # --- the process that writes ----------------------------------------------------------------
 
@@ -182,15 +189,13 @@ class Mirror:
         self._send(None)
 
     def _start(self) -> None:
-        # In a group of its own, so that Ctrl-C reaches the command only, which then ends it.
         package = str(Path(sca_bench.__file__).parents[1])
-        self._process = subprocess.Popen(
+        self._process = stops.start_child(
             [sys.executable, "-P", "-c", _START],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=self._environment(),
-            process_group=0,
             bufsize=0,
         )
         for stream in (self._process.stdin, self._process.stdout):

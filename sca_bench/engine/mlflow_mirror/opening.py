@@ -6,9 +6,7 @@ import contextlib
 import fcntl
 import logging
 import os
-import shutil
 import sqlite3
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +14,12 @@ from typing import Any
 
 from sca_bench.engine.databases import sqlite_file, sqlite_url
 from sca_bench.engine.mlflow_mirror.addresses import own_file
-from sca_bench.files import publish
+from sca_bench.files import connect, delete_folder, publish, rename
+from sca_bench.lifetime import scratch
 from sca_bench.study.runs.store import Store
 
 _BUSY_S = 5.0
 """How long a database may be in somebody else's hands."""
-_TEMPORARY = ".mlflow-"
 _DAMAGED = ("not a database", "malformed", "file is encrypted")
 
 
@@ -51,10 +49,14 @@ def _make(file: Path) -> None:
     """
     from mlflow import MlflowClient
 
-    with tempfile.TemporaryDirectory(prefix=temporary_prefix(), dir=file.parent) as folder:
-        new = Path(folder) / file.name
+    scratch.sweep(file.parent)
+    folder = scratch.claim(file.parent)
+    try:
+        new = folder / file.name
         MlflowClient(tracking_uri=sqlite_url(new)).get_experiment_by_name("none")
         publish(new, file)
+    finally:
+        delete_folder(folder)
 
 
 def check_file(file: Path | None) -> None:
@@ -65,7 +67,7 @@ def check_file(file: Path | None) -> None:
     """
     if file is None or not file.exists():
         return
-    with contextlib.closing(sqlite3.connect(file, timeout=_BUSY_S)) as connection:
+    with contextlib.closing(connect(file, timeout=_BUSY_S)) as connection:
         connection.isolation_level = None
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -87,7 +89,7 @@ def set_damaged_aside(store: Store, uri: str) -> str:
         if not any(text in str(fault) for text in _DAMAGED):
             return ""
         aside = file.with_name(f"{file.name}.damaged")
-        file.replace(aside)
+        rename(file, aside)
         return f"  {store.root / file.name}: damaged: {fault}; set aside as {aside.name}"
 
 
@@ -116,29 +118,6 @@ def _is_taken(handle: int) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def temporary_prefix() -> str:
-    """Return how the names of this process's own folders in a runs folder begin."""
-    return f"{_TEMPORARY}{os.getpid()}-"
-
-
-def sweep(store: Store) -> None:
-    """Delete what killed writers left in a runs folder."""
-    for left in store.root.glob(f"{_TEMPORARY}*-*"):
-        owner = left.name.removeprefix(_TEMPORARY).partition("-")[0]
-        if owner.isascii() and owner.isdecimal() and not _lives(int(owner)):
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
         return False
     except OSError:
         return True

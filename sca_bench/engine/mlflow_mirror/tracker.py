@@ -10,7 +10,6 @@ import contextlib
 import json
 import math
 import os
-import sqlite3
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -25,7 +24,7 @@ from sca_bench.engine.mlflow_mirror.addresses import own_file
 from sca_bench.engine.mlflow_mirror.faults import MirrorFault
 from sca_bench.engine.mlflow_mirror.opening import open_client
 from sca_bench.errors import InputError
-from sca_bench.files import write_atomic
+from sca_bench.files import connect, write_atomic
 from sca_bench.output import without_secrets
 from sca_bench.reading import RECORD_BYTES, read_json
 from sca_bench.study.keys.fingerprint import digest_json
@@ -200,7 +199,7 @@ class Tracker:
             return
         root = self._store.root.resolve()
         self._say(f"  {self._manifest.report_name}: its artifacts in MLflow now lie in {root}")
-        with contextlib.closing(sqlite3.connect(database, timeout=30)) as connection, connection:
+        with contextlib.closing(connect(database, timeout=30)) as connection, connection:
             connection.execute(
                 "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?",
                 (now, self._experiment),

@@ -76,7 +76,11 @@ class Pool:
         self.running: list[Attempt] = []
 
     def start(self, name: str, job: GroupJob, task: Task) -> Attempt:
-        """Start a worker."""
+        """Start a worker.
+
+        Raises:
+            OSError: It cannot be started: no memory, no more processes or open files, a full disk.
+        """
         from sca_bench.engine.worker.main import main
 
         slot = min(set(range(self.limit)) - {attempt.slot for attempt in self.running})
@@ -89,9 +93,16 @@ class Pool:
         process = self._context.Process(
             target=main, args=(str(folder / "job.json"), str(outcome), str(log), task.function)
         )
-        process.start()
         attempt = Attempt(name, job, process, outcome, log, slot)
-        self.running.append(attempt)
+        self.running.append(attempt)  # before it runs: a signal may come between
+        try:
+            process.start()
+        except BaseException as error:
+            if process.pid is None:
+                self.running.remove(attempt)
+            if isinstance(error, EOFError):  # the server forks no more, or never got so far
+                raise ChildProcessError(None, "the server of worker processes ended") from error
+            raise
         return attempt
 
     @property

@@ -11,6 +11,7 @@ import pytest
 
 from sca_bench.engine import fork_servers
 from sca_bench.errors import InputError
+from sca_bench.lifetime import scratch
 from sca_bench.study.runs.store import Store
 
 AROUND = {
@@ -72,9 +73,12 @@ def test_sockets_lie_where_their_addresses_fit(no_folder_yet, monkeypatch, tmp_p
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / name))
     fork_servers._make_socket_folder()
     folder = util.get_temp_dir()
-    assert Path(folder).parent == Path("/tmp")
+    own = Path(folder).parent
+    assert own.parent == Path("/tmp")
     assert len(os.fsencode(folder)) + len("/listener-xxxxxxxx") <= 107
     assert tempfile.gettempdir() == str(tmp_path / name)
+    scratch.give_back()
+    assert not own.exists()
 
 
 def test_a_place_that_is_short_enough_is_kept(no_folder_yet, monkeypatch):
