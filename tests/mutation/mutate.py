@@ -222,14 +222,13 @@ def in_parts(reach: Reach, near: list[str], far: list[str], most_s: float) -> li
     return [part for part in parts if part]
 
 
-def equivalent(root: Path) -> dict[tuple[str, str, str, str], str]:
+def equivalent(root: Path) -> dict[tuple[str, str, str], str]:
     """Return the reasons why some faults change nothing that anybody could see."""
     rows = yaml.safe_load((root / EQUIVALENT).read_text(encoding="utf-8")) or []
     return {
-        (row["file"], row["scope"], " ".join(str(row["before"]).split()), str(row["after"])): row[
-            "reason"
-        ]
+        (row["file"], row["line"], change): row["reason"]
         for row in rows
+        for change in row["changes"]
     }
 
 

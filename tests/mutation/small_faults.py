@@ -84,6 +84,7 @@ class Fault:
         in_function: Whether it runs when a function is called, not when the module is imported.
         start: Line and byte of its first character.
         end: Line and byte after its last one.
+        text: The line that it begins on, without blanks around it.
         before: What stands there.
         after: What stands there instead.
     """
@@ -96,13 +97,14 @@ class Fault:
     in_function: bool
     start: Position
     end: Position
+    text: str
     before: str
     after: str
 
     @property
-    def key(self) -> tuple[str, str, str, str]:
-        """What tells it apart from others, also when lines move."""
-        return self.file, self.scope, " ".join(self.before.split()), self.after
+    def key(self) -> tuple[str, str, str]:
+        """What tells it apart from others, also when lines move: file, line, and change."""
+        return self.file, self.text, f"{' '.join(self.before.split())} -> {self.after}"
 
     def applied(self, source: str) -> str:
         """Return the text of the file with the fault in it."""
@@ -346,11 +348,21 @@ class _Finder:
         whole[-1] = whole[-1][: end[1]]
         whole[0] = whole[0][start[1] :]
         before = b"\n".join(whole).decode()
-        self.found.append(
-            Fault(
-                self.file, start[0], operator, scope, lines, in_function, start, end, before, after
-            )
+        text = self.lines[start[0] - 1].decode().strip()
+        found = Fault(
+            file=self.file,
+            line=start[0],
+            operator=operator,
+            scope=scope,
+            lines=lines,
+            in_function=in_function,
+            start=start,
+            end=end,
+            text=text,
+            before=before,
+            after=after,
         )
+        self.found.append(found)
 
 
 def _called(node: ast.Call) -> str:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from small_faults import faults_of
 from targets import drawn, faults_of_target, guards_of
 
@@ -40,9 +41,8 @@ def test_below():
 ROW = "| `stats` | statistics | `tests/stats` |\n"
 ALIKE = """
 - file: sca_bench/stats/clip.py
-  scope: clipped
-  before: number > most
-  after: (number >= most)
+  line: "if number > most:"
+  changes: [number > most -> (number >= most)]
   reason: at the most, both are the same number
 """
 
@@ -118,6 +118,16 @@ def test_every_fault_of_this_package_is_a_program():
             for fault in faults[::7]:
                 compile(fault.applied(source), file, "exec")
                 assert fault.applied(source) != source
+
+
+def test_every_fault_that_is_said_to_change_nothing_is_one():
+    """An entry that fits no fault any more has lost its line."""
+    for entry in yaml.safe_load((ROOT / "tests/mutation/equivalent.yaml").read_text("utf-8")):
+        source = (ROOT / entry["file"]).read_text(encoding="utf-8")
+        keys = {fault.key for fault in faults_of(entry["file"], source)}
+        for change in entry["changes"]:
+            assert (entry["file"], entry["line"], change) in keys
+        assert len(entry["reason"]) > 20
 
 
 def test_each_file_gets_its_share():
