@@ -169,6 +169,7 @@ class Work:
             return True
         guards = guards_of(self.root, target)
         reach = self.reach_of(target, guards)
+        texts = {name: (self.root / name).read_text(encoding="utf-8") for name in guards}
         reasons = equivalent(self.root)
         for fault in left:
             if time.monotonic() > self.ends:
@@ -178,14 +179,14 @@ class Work:
             if fault.key in reasons:
                 row |= {"outcome": "equivalent", "reason": reasons[fault.key]}
             else:
-                row |= self.tried(fault, reach, set(guards))
+                row |= self.tried(fault, reach, texts)
             done[row["id"]] = row
             with results.open("a", encoding="utf-8") as handle:
                 handle.write(json.dumps(row) + "\n")
             print(f"{row['outcome']:10} {row.get('seconds', 0):6.1f} s  {row['id']}", flush=True)
         return True
 
-    def tried(self, fault: Fault, reach: Reach, guards: set[str]) -> dict[str, Any]:
+    def tried(self, fault: Fault, reach: Reach, guards: dict[str, str]) -> dict[str, Any]:
         """Try one fault with more and more tests; return what the row says of it."""
         near, far = reach.tests_of(fault, guards)
         parts = in_parts(reach, near, far, self.most_s)

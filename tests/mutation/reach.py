@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import time
@@ -119,18 +120,26 @@ class Reach:
         """Return how long tests took while their lines were recorded."""
         return sum(self._tests[name]["seconds"] for name in tests)
 
-    def tests_of(self, fault: Fault, guards: set[str]) -> tuple[list[str], list[str]]:
+    def tests_of(self, fault: Fault, guards: dict[str, str]) -> tuple[list[str], list[str]]:
         """Return the tests that reach a fault, and the others that reach its file.
+
+        A fault outside of functions is reached by whatever is imported; the tests of files that
+        speak of its class or constant come first.
 
         Args:
             fault: The fault.
-            guards: Files of tests that may be used.
+            guards: Files of tests that may be used, with their text.
         """
         first, last = fault.lines
         near: set[str] = set()
         if fault.in_function:
             for number in range(first, last + 1):
                 near |= self._by_line[fault.file, number]
+        else:
+            about = fault.scope.partition(".")[0] or re.split(r"\W", fault.text)[0]
+            name = re.compile(rf"\b{re.escape(about)}\b")
+            speaking = {file for file, text in guards.items() if name.search(text)}
+            near = {test for test in self._tests if test.partition("::")[0] in speaking}
         far = self._by_file[fault.file] - near
         allowed = [{t for t in names if t.partition("::")[0] in guards} for names in (near, far)]
         return self._ordered(fault, allowed[0]), self._ordered(fault, allowed[1])

@@ -176,6 +176,22 @@ def test_validation_gives_loss_and_captions_and_a_test_captions_alone(group_of):
     assert group.members[0].error == "RuntimeError: no captions"
 
 
+@pytest.mark.parametrize("fault", [math.nan, math.inf])
+def test_a_validation_loss_that_is_not_finite_takes_its_cell_out(group_of, fault):
+    group = group_of(2)
+    group.members[0].captioner.fault = fault
+    batch = replace(toy_batch(), captions=["a"] * 4)
+    with torch.no_grad():
+        assert [row.member for row in group.val_step(batch)] == ["cell1"] * 4
+    assert [member.key for member in group.alive] == ["cell1"]
+    assert f"loss is {fault}" in group.members[0].error
+    assert batch.region_ids[0] in group.members[0].error
+    group.members[1].captioner.fault = ValueError("no loss")
+    with torch.no_grad():
+        assert group.val_step(batch) == []
+    assert group.members[1].error == "ValueError: no loss"
+
+
 # --- the random stream and the clock ----------------------------------------------------------
 
 
