@@ -300,6 +300,16 @@ def test_a_loss_that_is_not_finite_takes_its_cell_out(group_of, runner_of, folde
     assert runner.train_loop.stop_training
 
 
+def test_the_rate_that_is_logged_is_that_of_the_first_group(group_of, runner_of, folders):
+    """Which is the cell's own; a trained text decoder may have another."""
+    runner = runner_of(group_of(1))
+    runner.model.train_step(toy_batch(), runner.optim_wrapper)
+    (member,) = runner.model.members
+    runner.optim_wrapper[member.key] = SimpleNamespace(get_lr=lambda: {"lr": [0.3, 0.7]})
+    LogHook(folders, 1).after_train_iter(runner, 0)
+    assert log_of(folders["cell0"])[0]["lr"] == 0.3
+
+
 def test_a_validation_is_logged_with_its_step(group_of, runner_of, folders):
     runner = runner_of(group_of(2))
     runner.iter = 3
