@@ -124,6 +124,25 @@ def test_a_cell_that_fails_leaves_and_the_others_go_on(group_of, runner_of):
     assert all(p.grad is None for p in group.members[0].captioner.parameters())
 
 
+def test_on_a_processor_a_loss_that_is_not_finite_is_met_at_once(group_of, runner_of):
+    group = group_of(2)
+    group.members[1].captioner.fault = math.nan
+    group.train_step(toy_batch(), runner_of(group).optim_wrapper)
+    assert [member.key for member in group.alive] == ["cell0"]
+    assert "nan at step 1, learning rate 0.1, regions wide-0, " in group.members[1].error
+
+
+def test_what_goes_wrong_for_a_cell_costs_that_cell(group_of):
+    group = group_of(3)
+    with group.failing_alone("cell1"):
+        raise OSError(28, "No space left on device")
+    assert [member.key for member in group.alive] == ["cell0", "cell2"]
+    assert "No space left on device" in group.members[1].error
+    with group.failing_alone("cell2"):
+        pass
+    assert len(group.alive) == 2
+
+
 def test_a_pruned_cell_has_left_without_a_fault(group_of):
     group = group_of(2)
     group.prune(group.members[0], "no  use")
@@ -307,7 +326,11 @@ def test_the_rate_that_is_logged_is_that_of_the_first_group(group_of, runner_of,
     (member,) = runner.model.members
     runner.optim_wrapper[member.key] = SimpleNamespace(get_lr=lambda: {"lr": [0.3, 0.7]})
     LogHook(folders, 1).after_train_iter(runner, 0)
-    assert log_of(folders["cell0"])[0]["lr"] == 0.3
+    member.clock._seconds = [0.12345678]
+    LogHook(folders, 1).after_train_iter(runner, 1)
+    rows = log_of(folders["cell0"])
+    assert [row["lr"] for row in rows] == [0.3, 0.3]
+    assert rows[1]["step_s"] == 0.123457
 
 
 def test_a_validation_is_logged_with_its_step(group_of, runner_of, folders):

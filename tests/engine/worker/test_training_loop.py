@@ -26,7 +26,8 @@ class Runner:
         self.seen, self.stops_at = [], stops_at
         self.optim_wrapper = None
         self.visualizer = SimpleNamespace(dataset_meta=None)
-        self.model = SimpleNamespace(train=lambda: None, train_step=self.step)
+        self.trains = False
+        self.model = SimpleNamespace(train=self.train, train_step=self.step)
         self.val_loop = SimpleNamespace(run=lambda: self.seen.append("val")) if validates else None
 
     def call_hook(self, name, **more):
@@ -35,7 +36,12 @@ class Runner:
         if name == "before_train" and self.stops_at == 0:
             self.loop.stop_training = True
 
+    def train(self):
+        self.trains = True
+
     def step(self, batch, optim_wrapper):
+        assert self.trains, "a validation may have left the model in its other mode"
+        self.trains = False
         number = batch.tolist()[0]
         self.seen.append(number)
         if number == self.stops_at:
