@@ -169,9 +169,11 @@ def test_every_loss_and_caption_is_computed_in_the_precision_of_training(
     assert not torch.is_autocast_enabled("cpu")
 
 
-def test_a_precision_has_its_own_type():
-    with autocast(CPU, "bf16"):
-        assert torch.get_autocast_dtype("cpu") == torch.bfloat16
+@pytest.mark.parametrize(("precision", "kind"), [("bf16", "bfloat16"), ("fp16", "float16")])
+def test_a_precision_has_its_own_type(precision, kind):
+    with autocast(CPU, precision):
+        assert torch.get_autocast_dtype("cpu") == getattr(torch, kind)
+        assert torch.is_autocast_enabled("cpu")
     with autocast(torch.device("cpu"), "fp32"):
         assert not torch.is_autocast_enabled("cpu")
 
