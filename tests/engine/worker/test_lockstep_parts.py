@@ -11,8 +11,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from sca_bench.captioner import Decoding
 from sca_bench.contract.captioners.toy import toy_batch
-from sca_bench.engine.worker.cell_group import autocast
+from sca_bench.engine.worker.cell_group import CellGroup, Member, autocast
 from sca_bench.engine.worker.hooks import (
     CheckpointHook,
     LogHook,
@@ -23,7 +24,9 @@ from sca_bench.engine.worker.hooks import (
 from sca_bench.engine.worker.mmengine_runner import build_optimiser, build_schedule
 from sca_bench.engine.worker.rng import RngStream
 from sca_bench.engine.worker.step_timer import StepClock
+from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.study.runs.store import checkpoint_path
+from sca_bench.variants import get_variant
 
 CPU = torch.device("cpu")
 
@@ -213,6 +216,36 @@ def test_a_validation_loss_that_is_not_finite_takes_its_cell_out(group_of, fault
     assert group.members[1].error == "ValueError: no loss"
 
 
+@pytest.mark.parametrize("number", [1, 3])
+def test_frozen_features_are_computed_once_whoever_has_left(cell_settings, number):
+    settings, spec = cell_settings(), get_variant("sca")
+    parts = spec.load_parts(settings)
+    members = [
+        Member(
+            f"cell{n}", spec.load()(settings, parts), CellIdentity(settings, {}), RngStream(n, CPU)
+        )
+        for n in range(number)
+    ]
+    group = CellGroup(members, CPU, {}, Decoding())
+    batch = toy_batch()
+    found = group.with_features(batch, "train")
+    first = dict(group.counters)
+    assert first["encoder_forwards"] == 2  # images
+    assert first["sam_mixer_forwards"] > 0
+    assert first["train_steps"] == 0
+    assert found.image_embeddings_BChw is None
+    expected = members[0].captioner.frozen_features(batch, families=spec.families(settings))
+    assert torch.equal(found.features.ious_NM, expected.ious_NM)
+    if number > 1:
+        members[0].error = "it left"
+    again = group.with_features(batch, "train")
+    assert group.counters == {name: 2 * count for name, count in first.items()}
+    assert torch.equal(again.features.ious_NM, expected.ious_NM)
+    for member in members:
+        member.error = "it left"
+    assert group.with_features(batch, "train").features is None
+
+
 # --- the random stream and the clock ----------------------------------------------------------
 
 
@@ -366,10 +399,12 @@ def test_what_is_pruned_leaves_after_a_validation_but_not_the_last(
     assert [member.key for member in group.alive] == ["cell0"]
     assert group.members[1].pruned
     assert not runner.train_loop.stop_training
-    group.prune(group.members[0], "done")
-    runner.iter = 2
-    hook.after_val_epoch(runner, {})
+    monkeypatch.setattr(
+        "sca_bench.engine.worker.hooks.ask_pruner", lambda *_: {"cell0": "nor this one"}
+    )
+    hook.after_val_epoch(runner, {"cell0/loss": 1.0})
     assert group.alive == []
+    assert runner.train_loop.stop_training
 
 
 @pytest.mark.parametrize(
