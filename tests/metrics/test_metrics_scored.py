@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sca_bench.errors import InputError, NotComputed
 from sca_bench.metrics import score as score_module
 from sca_bench.metrics.caption_text.similarity import crop
+from sca_bench.metrics.image_folder import FolderImages
 from sca_bench.metrics.protocol import Scored
 from sca_bench.metrics.registry import get_metric
 from sca_bench.metrics.rows import CaptionRow
@@ -61,6 +63,7 @@ def test_statistics_must_give_the_value():
     _check_statistics(BLEU, replace(one, value=1 + 5e-7))
     _check_statistics(EXACT, replace(one, statistics=None))
     for change, said in (
+        ({"value": 1 + 1.5e-6}, "gives 1 of all regions' statistics"),
         ({"value": 1.01}, "gives 1 of all regions' statistics, and .* 1.01"),
         ({"statistics": BLEU_STATISTICS[:2]}, r"gave statistics \(2, 10\) and 3 values"),
         ({"statistics": BLEU_STATISTICS[0]}, r"gave statistics \(10,\)"),
@@ -204,3 +207,46 @@ def test_a_box_cut_out_of_an_image(box, expected):
     image = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
     top, bottom, left, right = expected
     assert np.array_equal(crop(image, box), image[top:bottom, left:right])
+
+
+@pytest.mark.parametrize(
+    ("boxes", "shape"),
+    [
+        ([], (20, 10, 3)),  # upright
+        ([(0.0, 0.0, 10.0, 20.0)], (20, 10, 3)),
+        ([(0.0, 0.0, 20.0, 10.0)], (10, 20, 3)),  # as it is stored, which alone holds the box
+        ([(0.0, 0.0, 20.0, 5.0), (0.0, 0.0, 5.0, 10.0)], (10, 20, 3)),
+        ([(0.0, 0.0, 5.0, 5.0), None], (20, 10, 3)),
+    ],
+)
+def test_a_picture_on_its_side_is_read_as_its_boxes_say(tmp_path, boxes, shape):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned
+    Image.new("RGB", (20, 10)).save(tmp_path / "one.jpg", exif=exif)
+    rows = [CaptionRow(str(n), "one", "", ("x",), box_xyxy=box) for n, box in enumerate(boxes)]
+    source = FolderImages(tmp_path, [*rows, CaptionRow("o", "other", "", ("x",), box_xyxy=WANTED)])
+    assert source.notes() == []
+    assert source("one").shape == shape
+    assert len(source.notes()) == 1
+    assert source.notes()[0].startswith("images: ")
+
+
+@pytest.mark.parametrize("name", ["../one", "/one", "a/../../one"])
+def test_no_image_is_read_from_outside(tmp_path, name):
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (2, 2)).save(tmp_path / "one.png")
+    source = FolderImages(tmp_path / "images")
+    with pytest.raises(InputError):
+        source(name)
+    with pytest.raises(InputError, match=r"no such image \(tried two.jpg, two.jpeg, two.png, "):
+        source("two")
+    with pytest.raises(InputError, match="is no folder"):
+        FolderImages(tmp_path / "one.png")
+
+
+@pytest.mark.parametrize("name", ["one.png", "one", "in/one", "in/one.png"])
+def test_an_image_is_found_with_and_without_its_ending(tmp_path, name):
+    for folder, side in ((tmp_path, 2), (tmp_path / "in", 3)):
+        folder.mkdir(exist_ok=True)
+        Image.new("RGB", (side, side)).save(folder / "one.png")
+    assert FolderImages(tmp_path)(name).shape[0] == (3 if name.startswith("in/") else 2)
