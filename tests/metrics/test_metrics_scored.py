@@ -148,6 +148,7 @@ def test_what_takes_long_is_begun_first_and_computed_last(monkeypatch):
         ((0, 0, 10, 10), (5, 5, 15, 15), 25 / 175),
         ((0, 0, 4, 2), (1, 0, 3, 8), 4 / 20),
         ((-4, -4, 0, 0), (-2, -4, 2, 0), 8 / 24),
+        ((0, 0, 0.5, 0.5), (0, 0.25, 0.5, 0.5), 0.5),
     ],
 )
 def test_iou_of_two_boxes(a, b, iou):

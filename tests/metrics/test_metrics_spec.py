@@ -1,6 +1,7 @@
 """What a metric says of itself, which signatures compare, and what `score` asks for by itself."""
 
 import dataclasses
+import inspect
 import json
 
 import numpy as np
@@ -8,11 +9,14 @@ import pytest
 
 from sca_bench.errors import InputError, NotComputed
 from sca_bench.metrics import shared
+from sca_bench.metrics.coco_caption import spice
 from sca_bench.metrics.registry import METRICS, corpus_value, is_outdated, spec_of_value, values_of
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.score_file import DEFAULT_METRICS, score_file
+from sca_bench.metrics.shared import Shared
 from sca_bench.metrics.signature import Signature, comparable
 from sca_bench.metrics.spec import OWN_REVISION, MetricSpec, Requirement
+from sca_bench.plugins import attribute
 
 OWN = METRICS.own()
 SIGNED = Signature("m", "s", "1", "t", "none", 1, 1, 3, "0123456789abcdef")
@@ -69,6 +73,43 @@ def test_what_reports_are_told_of_the_field_s_metrics():
     assert frequencies == {"cider_d"}
     assert {spec.package for spec in OWN.values()} == {"", "pycocoevalcap"}
     assert all(spec.is_own and spec.summary for spec in OWN.values())
+
+
+def test_which_metrics_are_checked_doubted_and_begun_early():
+    def named(field):
+        return {name for name, spec in OWN.items() if getattr(spec, field)}
+
+    bleu = {f"bleu_{n}" for n in (1, 2, 3, 4)} | {"bleu"} & OWN.keys()
+    assert named("reference") == {"cider_d", "meteor", "rouge_l", *bleu}
+    assert named("doubts") == {"cider_d"}
+    assert named("prepare") == {"meteor"}
+    assert {"cider_d", "meteor", "spice", "rouge_l", *bleu} <= named("requires")
+    for spec in OWN.values():
+        for path in spec.named_code().values():
+            assert callable(attribute(path))
+
+
+@pytest.mark.parametrize(
+    ("values", "number", "said"),
+    [
+        ({"cider_d": 0.0}, 1, ["cider_d: one region only"]),
+        ({"cider_d": 0.0}, 2, []),
+        ({"cider_d": None}, 1, []),
+        ({"rouge_l": 1.0}, 1, []),
+        ({"cider_d": 0.0, "rouge_l": 0.9}, 3, ["cider_d is 0.0000 while rouge_l is 0.900"]),
+        ({"cider_d": 5.0, "rouge_l": 0.9}, 3, []),
+    ],
+)
+def test_doubts_about_cider(values, number, said):
+    rows = [CaptionRow(str(n), "i", "a", ("b",)) for n in range(number)]
+    found = list(attribute(OWN["cider_d"].doubts)(values, rows))
+    assert len(found) == len(said)
+    assert all(line.startswith(start) for line, start in zip(found, said, strict=True))
+
+
+def test_spice_may_take_36_times_as_long_as_other_programs():
+    given = inspect.signature(spice.spice).parameters["timeout_s"].default
+    assert given == 36 * Shared().timeout_s == 21_600
 
 
 def test_a_signature_counts_references_and_regions():

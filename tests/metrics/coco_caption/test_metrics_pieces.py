@@ -9,6 +9,7 @@ import pytest
 from sca_bench.metrics.coco_caption import cider, meteor_formula, rouge
 from sca_bench.metrics.coco_caption.bleu import bleu_scores
 from sca_bench.metrics.coco_caption.ngrams import (
+    NgramTable,
     Vocabulary,
     count_captions,
     count_references,
@@ -95,6 +96,19 @@ def test_totals_of_owners():
     owners, values = np.array([2, 0, 2]), np.array([1.5, 1.0, 2.0])
     assert total(owners, values, 4).tolist() == [1.0, 0.0, 3.5, 0.0]
     assert total(owners[:0], values[:0], 2).tolist() == [0.0, 0.0]
+
+
+def test_words_that_no_reference_has_are_numbered_behind_the_others():
+    unknown = 1 << 30
+    keys = np.array([3, unknown, 0, unknown + 2])
+    assert NgramTable(None, 5).numbers(keys).tolist() == [3, 5, 0, 7]
+    table = NgramTable(np.array([10, 20, 30]), 3)
+    assert table.numbers(np.array([20, 25, 30, 5, 99, 25])).tolist() == [1, 4, 2, 3, 5, 4]
+    assert NgramTable(np.array([], dtype=np.int64), 0).numbers(np.array([7, 4, 7])).tolist() == [
+        1,
+        0,
+        1,
+    ]
 
 
 def counts_of(counted, caption):
