@@ -15,6 +15,7 @@ listed in `equivalent.yaml`, each with its reason, and not tried.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -35,6 +36,8 @@ from trials import PYTEST, Tree, large_modules, warm_up
 
 ROOT = Path(__file__).resolve().parents[2]
 EQUIVALENT = "tests/mutation/equivalent.yaml"
+_SHOWN = 60
+"""Characters of a change that an id shows."""
 _MOVES_NO_OTHER = re.compile(r"/test_\w+\.py$|^docs/|^tests/mutation/|\.md$")
 """Files whose change moves no line that the tests of another file reach."""
 FIRST_S = 2.0
@@ -259,10 +262,12 @@ def summary(rows: list[dict[str, Any]]) -> int:
 
 
 def _id(fault: Fault) -> str:
-    start = f"{fault.file}:{fault.line}:{fault.start[1]}"
-    return (
-        f"{start} {fault.operator} {' '.join(fault.before.split())[:60]!r} -> {fault.after[:60]!r}"
-    )
+    before, after = " ".join(fault.before.split()), fault.after
+    told = f"{fault.file}:{fault.line}:{fault.start[1]} {fault.operator}"
+    if max(len(before), len(after)) > _SHOWN:  # what differs may come later
+        whole = hashlib.sha256(f"{before} -> {after}".encode()).hexdigest()[:8]
+        told, before, after = f"{told} {whole}", before[:_SHOWN], after[:_SHOWN]
+    return f"{told} {before!r} -> {after!r}"
 
 
 if __name__ == "__main__":
