@@ -10,8 +10,12 @@ import pytest
 from sca_bench.errors import InputError, NotComputed
 from sca_bench.metrics import shared
 from sca_bench.metrics.coco_caption import spice
+from sca_bench.metrics.coco_caption.meteor import Meteor
+from sca_bench.metrics.coco_caption.ptb_tokenizer import ptb_tokenize
+from sca_bench.metrics.coco_caption.token_cache import _NEUTRAL, TokenCache, _keys
 from sca_bench.metrics.registry import METRICS, corpus_value, is_outdated, spec_of_value, values_of
 from sca_bench.metrics.rows import CaptionRow
+from sca_bench.metrics.score import Scorer
 from sca_bench.metrics.score_file import DEFAULT_METRICS, score_file
 from sca_bench.metrics.shared import Shared
 from sca_bench.metrics.signature import Signature, comparable
@@ -110,6 +114,9 @@ def test_doubts_about_cider(values, number, said):
 def test_spice_may_take_36_times_as_long_as_other_programs():
     given = inspect.signature(spice.spice).parameters["timeout_s"].default
     assert given == 36 * Shared().timeout_s == 21_600
+    others = (Scorer, Shared, Meteor, TokenCache, ptb_tokenize)
+    limits = [inspect.signature(one).parameters["timeout_s"].default for one in others]
+    assert limits == [600.0] * 5
 
 
 def test_a_signature_counts_references_and_regions():
@@ -207,3 +214,20 @@ def test_slots_are_asked_for_where_a_row_carries_them(tmp_path, monkeypatch, slo
     assert "subsets" not in found
     with pytest.raises(InputError, match="'nothing' is unknown"):
         score_file(path, ["nothing"])
+
+
+def test_a_dot_that_may_end_a_sentence_is_looked_up_with_what_follows():
+    """Up to the next line with words; where none follows, with something neutral."""
+    lines = ["a dog.", "see no.", "", " ", "a cat", "u.s.", "fig.", " "]
+    assert _keys(lines) == [
+        "a dog.",
+        ("see no.", "\n \na cat"),
+        "",
+        " ",
+        "a cat",
+        ("u.s.", "fig."),
+        ("fig.", _NEUTRAL),
+        " ",
+    ]
+    assert _keys(["no."]) == [("no.", _NEUTRAL)]
+    assert _keys([]) == []
