@@ -202,6 +202,7 @@ SMALL = cell_scores([[1.0, 2.0]], ["a", "b"])
         (lambda: image_weights(0), "at least 1"),
         (lambda: image_weights(3, n=0), "at least 1"),
         (lambda: image_bootstrap([1.0, 2.0], ["A"]), "2 values, 1 image ids"),
+        (lambda: image_bootstrap([], []), "^values_per_region: expected a non-empty list"),
         (lambda: image_bootstrap([1.0], ["A"], n=0), "n >= 1"),
         (lambda: image_bootstrap([1.0], ["A"], level=95), "level=95"),
         (lambda: resample([SMALL], np.ones((5, 3))), r"expected \(resamples, 2\)"),

@@ -121,6 +121,22 @@ def test_a_family_turns_a_decision_into_no_other(difference, verdict):
     assert found.p_adjusted == pytest.approx(2 * alone.p)
 
 
+@pytest.mark.parametrize(
+    ("difference", "comparator", "margin", "verdict"),
+    [
+        (2.5, ">", 0.0, "reproduced"),
+        (-2.5, ">", 0.0, "contradicted"),
+        (0.0, "<=", 2.5, "reproduced"),
+        (5.0, "<=", 2.5, "contradicted"),
+    ],
+)
+def test_a_p_must_be_below_the_level(difference, comparator, margin, verdict):
+    p = one(difference, comparator, margin).p_adjusted
+    for alpha, found in ((p, "undecided"), (np.nextafter(p, 1), verdict)):
+        given = [comparison(difference)], [comparator], [margin], ["f"]
+        assert decide(*given, alpha=alpha)[0].verdict == found
+
+
 @pytest.mark.usefixtures("simulation")
 def test_a_weak_claim_that_holds_is_rarely_contradicted():
     """True differences between zero and the margin: contradicted in no more than 2.5 %."""
@@ -186,6 +202,8 @@ def test_what_an_undecided_claim_needs():
     assert one(0.0, "<=", 1.0).needed == strict
     assert one(-0.5, "<=", 0.5).needed == strict
     assert one(0.5, ">=", 0.5).needed == strict
+    # A strict claim has no margin.
+    assert one(1.0, ">", 0.5).needed == one(-1.0, "<", 0.5).needed == strict
     # Beyond its margin there is only contradiction to be had.
     assert one(1.5, "<=", 0.5).needed == strict
     beside = decide([comparison(1.0)] * 2, [">", ">"], [0.0, 0.0], ["f", "f"])
@@ -200,6 +218,11 @@ def test_what_an_undecided_claim_needs():
         ({"margins": [-1.0]}, "margin=-1.0"),
         ({"margins": [float("inf")]}, "margin=inf"),
         ({"alpha": 5}, "alpha=5"),
+        ({"alpha": 1}, "alpha=1"),
+        ({"alpha": 0}, "alpha=0"),
+        ({"margins": [float("nan")]}, "margin=nan"),
+        ({"margins": []}, "differ in length"),
+        ({"families": ["f", "g"]}, "differ in length"),
     ],
 )
 def test_faults(change, message):

@@ -107,3 +107,28 @@ def test_the_same_name_in_two_suites_may_mean_two_cells(store):
     with pytest.raises(InputError, match=r"aaa222 or depth/num_layers=2; ccc333 or depth/blank"):
         find_runs(store, "num_layers=2")
     assert find_runs(store, "third/num_layers=2")[1][0].cell_id == "ccc333"
+
+
+@pytest.mark.parametrize(("number", "more"), [(8, ""), (9, "; and 1 more"), (11, "; and 3 more")])
+def test_no_more_than_eight_cells_are_listed(tmp_path, number, more):
+    store = Store(tmp_path / "many")
+    for cell in range(number):
+        fields = {"settings": {}, "variant": "sca", "revision": "1"}
+        store.save(RunRecord(cell_id=f"eee{cell:x}", seed=0, status="done", **fields))
+    with pytest.raises(InputError) as caught:
+        find_runs(store, "eee")
+    assert f"means {number} cells: eee0; eee1; " in caught.value.problem
+    assert caught.value.problem.endswith(f"eee7{more}")
+
+
+def test_the_nearest_name_is_that_of_an_id_too(store):
+    with pytest.raises(InputError, match="did you mean aaa111"):
+        find_runs(store, "aa111")
+    with pytest.raises(InputError, match="did you mean depth/num_layers=2"):
+        find_runs(store, "dept/num_layers=2")
+    with pytest.raises(InputError, match="no such finished run: it is failed"):
+        find_finished(store, "aaa222/0")
+    with pytest.raises(InputError, match="no run of it has seed 7; it has 0, 1"):
+        find_runs(store, "aaa111/7")
+    with pytest.raises(InputError, match="is in a suite, but was never run"):
+        find_runs(store, "num_layers=7")

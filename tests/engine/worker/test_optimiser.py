@@ -22,6 +22,7 @@ from sca_bench.engine.worker.mmengine_runner import (
     parameter_groups,
 )
 from sca_bench.engine.worker.rng import RngStream
+from sca_bench.errors import InputError
 from sca_bench.models.build import FrozenParts, build_sca
 from sca_bench.models.sam.sam import build_sam
 from sca_bench.models.text_decoder.decoder import TextDecoder
@@ -313,3 +314,73 @@ def assert_rates(cell_settings, factors, *, steps, **changes):
     one = Member("one", captioner, CellIdentity(settings, {}), RngStream(0, CPU))
     rates = train(one, [{"weight": torch.ones(2, 2), "bias": torch.ones(2)}] * steps)
     assert [rate for (rate,) in rates] == pytest.approx([RATE * factor for factor in factors])
+
+
+@pytest.fixture
+def small(cell_settings):
+    """Return a function that makes a cell of two numbers."""
+
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.numbers = nn.Parameter(torch.ones(2))
+
+    def build(**train):
+        settings = cell_settings({"train": {"learning_rate": RATE, "warmup_steps": 0, **train}})
+        return Member("one", Two(), CellIdentity(settings, {}), RngStream(0, CPU))
+
+    return build
+
+
+def test_half_precision_of_sixteen_bits_needs_cuda(small):
+    with pytest.raises(InputError, match=r"train\.precision: fp16 needs CUDA"):
+        build_optimiser(small(precision="fp16"), CPU)
+
+
+def test_what_the_settings_say_reaches_adamw(small):
+    wrapper = build_optimiser(small(betas=[0.5, 0.75], weight_decay=0.25, clip_norm=0.125), CPU)
+    assert type(wrapper.optimizer) is torch.optim.AdamW
+    (group,) = wrapper.optimizer.param_groups
+    assert (group["lr"], group["betas"], group["weight_decay"]) == (RATE, (0.5, 0.75), 0.25)
+    assert (group["eps"], group["amsgrad"], group["fused"]) == (1e-8, False, False)
+    assert wrapper.clip_grad_kwargs == {"max_norm": 0.125}
+
+
+@pytest.mark.parametrize(
+    ("gradient", "clipped"), [((0.3, 0.4), (0.3, 0.4)), ((3.0, 4.0), (0.6, 0.8))]
+)
+def test_the_norm_of_all_gradients_is_clipped(small, gradient, clipped):
+    wrapper = build_optimiser(small(clip_norm=1.0), CPU)
+    (parameter,) = wrapper.optimizer.param_groups[0]["params"]
+    parameter.grad = torch.tensor(gradient)
+    wrapper._clip_grad()
+    assert parameter.grad.tolist() == pytest.approx(clipped, rel=1e-5)
+    parameter.grad = None
+    wrapper._clip_grad()  # nothing to clip
+
+
+def test_a_schedule_of_no_steps_is_empty(small):
+    for published in ([], ["warmup"]):
+        one = small(steps=0, as_published=published)
+        wrapper = build_optimiser(one, CPU)
+        assert build_schedule(wrapper, one.settings.train) == []
+
+
+@pytest.mark.parametrize(
+    ("steps", "warmup", "published", "ends"),
+    [
+        (6, 2, [], [(0, 2), (2, 6)]),
+        (6, 6, [], [(0, 5), (5, 6)]),
+        (6, 6, ["warmup"], [(0, 7)]),
+        (6, 2, ["warmup"], [(0, 3), (2, 6)]),
+        (6, 0, [], [(0, 6)]),
+        (6, 0, ["warmup"], [(0, 6)]),
+        (1, 9, [], [(0, 1)]),
+    ],
+)
+def test_warm_up_and_cosine_follow_each_other(small, steps, warmup, published, ends):
+    one = small(steps=steps, warmup_steps=warmup, as_published=published)
+    wrapper = build_optimiser(one, CPU)
+    schedule = build_schedule(wrapper, one.settings.train)
+    assert [(part.begin, part.end) for part in schedule] == ends
+    assert not any(part.by_epoch for part in schedule)

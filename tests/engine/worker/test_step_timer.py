@@ -29,12 +29,15 @@ def waits(monkeypatch):
 
 
 def test_events_do_not_pile_up_and_the_newest_are_not_waited_for(waits):
-    clock = StepClock()
+    clock, waiting = StepClock(), []
     for number in range(1, 2001):
         with clock.step(torch.device("cuda")):
             pass
         assert number - len(waits) <= 512
         assert number - len(waits) >= min(number, 256)
+        waiting.append(number - len(waits))
+    assert max(waiting) == 512
+    assert min(waiting[512:]) == 257
     assert clock.total_s == 2000
     assert len(waits) == 2000
     assert clock.median_s() == 1.0

@@ -84,6 +84,20 @@ def test_degenerate(name):
     compare(groups, captions)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_small_corpora(seed):
+    """Twelve regions with one to three references; repeated words, unknown words, one word."""
+    rng = np.random.default_rng(seed)
+    words = [f"w{n}" for n in range(6)]
+
+    def text(vocabulary):
+        return " ".join(rng.choice(vocabulary, rng.integers(1, 9)))
+
+    references = [[text(words) for _ in range(rng.integers(1, 4))] for _ in range(12)]
+    captions = [text([*words, "new", "newer"]) for _ in range(11)]
+    compare(references, [references[0][-1], *captions])
+
+
 @pytest.mark.usefixtures("corpora")
 @settings(max_examples=400, deadline=None)
 @given(CORPORA)

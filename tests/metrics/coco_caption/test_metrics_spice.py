@@ -3,6 +3,7 @@
 import pytest
 
 from sca_bench.errors import NotComputed
+from sca_bench.metrics.coco_caption.java import Java
 from sca_bench.metrics.coco_caption.spice import CORENLP_JARS, CORENLP_VARIABLE, spice
 
 # Answers like the jar: in the order of the sorted ids, here backwards to prove ids are used.
@@ -72,3 +73,32 @@ def test_scratch_stays_out_of_the_package(corenlp, fake_java):
     before = sorted(path.name for path in (scorer_folder() / "spice").iterdir())
     spice(fake_java(PROGRAM.replace("{VALUE}", LENGTH)), [["a"]], ["a"])
     assert sorted(path.name for path in (scorer_folder() / "spice").iterdir()) == before
+
+
+OPENED = ["lang", "math", "util", "util.concurrent", "net", "text"]
+
+
+def test_java_17_is_told_what_to_open(corenlp, fake_java):
+    opened = [f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in OPENED]
+    asked = f"assert [a for a in arguments if a.startswith('--add-opens')] == {opened!r}\n"
+    asked += "assert '-Xmx8G' in arguments and '-silent' in arguments and '-subset' in arguments\n"
+    program = PROGRAM.replace("{VALUE}", "0.5").replace("main = ", f"{asked}main = ", 1)
+    assert spice(fake_java(program), [["a"]], ["a"]) == (0.5, [0.5])
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("import sys; print('no heap', file=sys.stderr); sys.exit(3)", "exit code 3.*no heap"),
+        ("pass", r"exit code 0"),  # it wrote nothing
+        ("import time; time.sleep(9)", "SPICE took longer than 0.2 s"),
+    ],
+)
+def test_a_program_that_fails_says_how(corenlp, fake_java, program, said):
+    with pytest.raises(NotComputed, match=said):
+        spice(fake_java(program), [["a"]], ["a"], timeout_s=0.2 if "sleep" in program else 60)
+
+
+def test_a_program_that_does_not_start_says_so(corenlp, tmp_path):
+    with pytest.raises(NotComputed, match=r"SPICE: .*none does not start"):
+        spice(Java(str(tmp_path / "none"), "test"), [["a"]], ["a"])

@@ -164,3 +164,19 @@ def test_two_profiles_never_have_one_report(tmp_path, suite_text, store):
     put(file, suite_text + "profile: small\n")
     run(store, file)
     assert sorted(m.report_name for m in store.manifests()) == ["demo", "demo.tiny"]
+
+
+def test_a_manifest_says_what_rules_changed(store, write, suite_text):
+    rule = "adjust: [{when: {mixer.num_layers: 2}, set: {train.learning_rate: 0.5}}]\n"
+    manifest = run(store, write(suite_text + rule))
+    adjusted = {entry.name: entry.adjusted for entry in manifest.cells}
+    assert adjusted == {"num_layers=1": {}, "num_layers=2": {"train.learning_rate": 0.5}}
+    assert [entry.coordinates for entry in manifest.cells] == [
+        {"mixer.num_layers": 1},
+        {"mixer.num_layers": 2},
+    ]
+    assert {entry.variant for entry in manifest.cells} == {"sca"}
+    assert (manifest.suite, manifest.question) == ("demo", "Does depth matter?")
+    assert (manifest.seeds, manifest.metrics) == ([0, 1], ["cider_d"])
+    assert (manifest.file, manifest.header) == ("demo.yaml", "Costs nothing.\nExpect nothing.")
+    assert (manifest.command, manifest.created) == ("run", "now")

@@ -257,3 +257,12 @@ def test_a_cell_on_both_sides_is_refused():
         claim_cells(claim, JOINED)
     assert [point.name for point in find("variant=fixed", JOINED, "reference")] == ["fixed"]
     assert [point.name for point in find("fixed, 1", JOINED, "reference")] == ["fixed"]
+
+
+def test_claims_of_the_suite_are_checked_where_the_profile_has_its_own_too(write, suite_text):
+    claims = 'claims: [{id: deep, says: "cider_d(num_layers=9) > cider_d(num_layers=1)"}]\n'
+    says = "cider_d(num_layers=2) > cider_d(num_layers=1)"
+    own = f'profiles: {{tiny: {{claims: [{{id: own, says: "{says}"}}]}}}}\n'
+    with pytest.raises(InputError, match=r"claims\.deep"):
+        load_suite(write(suite_text + claims + own))
+    assert [claim.id for claim in load_suite(write(suite_text + own)).claims] == ["own"]

@@ -50,6 +50,14 @@ def test_a_sweep_and_its_cells(sweep_file):
     suite = sweep.suite([cell])
     assert suite.axes == {"mixer.num_layers": [2], "train.learning_rate": [0.00123456789]}
     assert suite.header == "Costs nothing."
+    asked = "Which rate suits which depth?"
+    assert suite.spec.question == f"{asked} (trials, on the validation split)"
+    best = sweep.suite([cell], confirmed=True)
+    assert best.spec.question == f"{asked} (the best trial again, on the test split)"
+    assert (suite.spec.suite, suite.seeds) == ("demo", (0,))
+    assert best.spec.suite.startswith("demo")
+    assert best.spec.suite != "demo"
+    assert best.seeds == (100, 101, 102)
 
 
 def test_whole_numbers_and_choices_that_are_no_plain_values(sweep_file):
@@ -140,3 +148,11 @@ def test_confirmation_needs_fresh_seeds(sweep_file, seeds):
 def test_flags_do_not_touch_what_is_searched(sweep_file, flag, line):
     with pytest.raises(InputError, match=line):
         load_sweep(sweep_file(), overrides=[flag])
+
+
+@pytest.mark.parametrize("flag", ["eval.split=test", "eval={num_beams: 2, split: test}"])
+def test_a_flag_names_no_split(sweep_file, flag):
+    with pytest.raises(InputError, match=r"^--set: .*eval.*: trials are captioned on val"):
+        load_sweep(sweep_file(), overrides=[flag])
+    sweep = load_sweep(sweep_file(), overrides=["eval.num_beams=2"])
+    assert {probe.eval.num_beams for probe in sweep.probes} == {2}

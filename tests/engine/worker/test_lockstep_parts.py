@@ -1,0 +1,485 @@
+"""The parts of lockstep by themselves, around captioners of two numbers: steps, logs, checkpoints.
+
+What whole trainings promise is in test_lockstep_bars.py and test_group.py.
+"""
+
+import json
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from sca_bench.captioner import Decoding
+from sca_bench.contract.captioners.toy import toy_batch
+from sca_bench.engine.worker.cell_group import CellGroup, Member, autocast
+from sca_bench.engine.worker.hooks import (
+    CheckpointHook,
+    LogHook,
+    PruneHook,
+    load_checkpoint,
+    validation_values,
+)
+from sca_bench.engine.worker.mmengine_runner import build_optimiser, build_schedule
+from sca_bench.engine.worker.rng import RngStream
+from sca_bench.engine.worker.step_timer import StepClock
+from sca_bench.study.keys.cell import CellIdentity
+from sca_bench.study.runs.store import checkpoint_path
+from sca_bench.variants import get_variant
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def runner_of(tmp_path):
+    """Return a function that makes what hooks read of a runner, around a group."""
+
+    def build(group, max_iters=6):
+        wrappers = {m.key: build_optimiser(m, CPU) for m in group.members}
+        schedulers = {
+            m.key: build_schedule(wrappers[m.key], m.settings.train) for m in group.members
+        }
+        return SimpleNamespace(
+            model=group,
+            iter=0,
+            max_iters=max_iters,
+            optim_wrapper=wrappers,
+            param_schedulers=schedulers,
+            train_loop=SimpleNamespace(stop_training=False),
+        )
+
+    return build
+
+
+@pytest.fixture
+def folders(tmp_path):
+    made = {f"cell{n}": tmp_path / "cells" / f"cell{n}" / "seed-0" for n in range(3)}
+    for folder in made.values():
+        folder.mkdir(parents=True)
+    return made
+
+
+def log_of(folder):
+    path = folder / "log.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def numbers(group):
+    return [member.captioner.numbers.tolist() for member in group.members]
+
+
+# --- steps ------------------------------------------------------------------------------------
+
+
+def test_each_cell_steps_in_its_own_random_stream(group_of, runner_of):
+    """As if it were alone, and the outer stream stays where it is."""
+    batch = toy_batch()
+    together = group_of(3)
+    wrappers = runner_of(together).optim_wrapper
+    before = torch.get_rng_state()
+    for _ in range(3):
+        losses = together.train_step(batch, wrappers)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert list(losses) == ["cell0", "cell1", "cell2"]
+    assert len({tuple(pair) for pair in numbers(together)}) == 3
+    for n in range(3):
+        alone = group_of(3)
+        for other in alone.members:
+            other.error = "" if other.key == f"cell{n}" else "left"
+        alone_wrappers = runner_of(alone).optim_wrapper
+        for _ in range(3):
+            found = alone.train_step(batch, alone_wrappers)
+        assert list(found) == [f"cell{n}"]
+        assert found[f"cell{n}"] == losses[f"cell{n}"]
+        assert numbers(alone)[n] == numbers(together)[n]
+    assert together.counters["train_steps"] == 3
+    assert not any(loss.requires_grad for loss in losses.values())
+
+
+def test_a_step_is_a_step_of_adamw_with_no_gradient_left(group_of, runner_of):
+    """The first step of AdamW goes by the rate, whatever the gradient; decay is 1e-4 of it."""
+    group = group_of(1, weight_decay=0.0)
+    (member,) = group.members
+    group.train_step(toy_batch(), runner_of(group).optim_wrapper)
+    moved = torch.tensor(numbers(group)[0]) - torch.tensor([1.0, -2.0])
+    assert moved.abs().tolist() == pytest.approx([0.1, 0.1], rel=1e-5)
+    assert all(p.grad is None or not p.grad.any() for p in member.captioner.parameters())
+    assert member.clock.total_s > 0
+    assert member.cpu_s > 0
+    assert len(group.shared_clock.seconds()) == 1
+
+
+def test_a_cell_that_fails_leaves_and_the_others_go_on(group_of, runner_of):
+    group = group_of(3)
+    wrappers = runner_of(group).optim_wrapper
+    group.members[1].captioner.fault = ValueError("two\nlines  and\tmore")
+    losses = group.train_step(toy_batch(), wrappers)
+    assert list(losses) == ["cell0", "cell2"]
+    assert group.members[1].error == "ValueError: two lines and more"
+    assert not group.members[1].pruned
+    assert [member.key for member in group.alive] == ["cell0", "cell2"]
+    assert list(group.train_step(toy_batch(), wrappers)) == ["cell0", "cell2"]
+    assert len(group.members[1].captioner.seen) == 1
+    assert group.members[1].cpu_s > 0
+    group.fail(group.members[0], "x" * 501)
+    assert group.members[0].error == "x" * 500
+    assert all(p.grad is None for p in group.members[0].captioner.parameters())
+
+
+def test_on_a_processor_a_loss_that_is_not_finite_is_met_at_once(group_of, runner_of):
+    group = group_of(2)
+    group.members[1].captioner.fault = math.nan
+    group.train_step(toy_batch(), runner_of(group).optim_wrapper)
+    assert [member.key for member in group.alive] == ["cell0"]
+    assert "nan at step 1, learning rate 0.1, regions wide-0, " in group.members[1].error
+
+
+def test_what_goes_wrong_for_a_cell_costs_that_cell(group_of):
+    group = group_of(3)
+    with group.failing_alone("cell1"):
+        raise OSError(28, "No space left on device")
+    assert [member.key for member in group.alive] == ["cell0", "cell2"]
+    assert "No space left on device" in group.members[1].error
+    with group.failing_alone("cell2"):
+        pass
+    assert len(group.alive) == 2
+
+
+def test_a_pruned_cell_has_left_without_a_fault(group_of):
+    group = group_of(2)
+    group.prune(group.members[0], "no  use")
+    assert (group.members[0].pruned, group.members[0].error) == (True, "no use")
+    assert group.alive == group.members[1:]
+    with pytest.raises(TypeError, match="stepped, not called"):
+        group(toy_batch())
+
+
+@pytest.mark.parametrize(("precision", "mixed"), [("fp32", False), ("bf16", True)])
+def test_every_loss_and_caption_is_computed_in_the_precision_of_training(
+    group_of, runner_of, precision, mixed
+):
+    group = group_of(1, precision=precision)
+    captioner = group.members[0].captioner
+    batch = replace(toy_batch(), captions=["a"] * 4)
+    group.train_step(batch, runner_of(group).optim_wrapper)
+    with torch.no_grad():  # as the loop of a validation is
+        group.val_step(batch)
+    group.test_step(batch)
+    assert [seen[0] for seen in captioner.seen] == [mixed] * 4
+    assert captioner.seen[0][1]
+    assert [grad for _, grad in captioner.seen[2:]] == [False, False]  # captions need no gradient
+    assert not torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize(("precision", "kind"), [("bf16", "bfloat16"), ("fp16", "float16")])
+def test_a_precision_has_its_own_type(precision, kind):
+    with autocast(CPU, precision):
+        assert torch.get_autocast_dtype("cpu") == getattr(torch, kind)
+        assert torch.is_autocast_enabled("cpu")
+    with autocast(torch.device("cpu"), "fp32"):
+        assert not torch.is_autocast_enabled("cpu")
+
+
+def test_validation_gives_loss_and_captions_and_a_test_captions_alone(group_of):
+    group = group_of(2)
+    batch = replace(toy_batch(), captions=["a"] * 4)
+    with torch.no_grad():
+        rows = group.val_step(batch)
+    assert [row.member for row in rows] == ["cell0"] * 4 + ["cell1"] * 4
+    assert [row.prediction.region_id for row in rows] == batch.region_ids * 2
+    assert {row.prediction.caption for row in rows} == {"3 7"}
+    assert all(isinstance(row.loss, float) and row.loss > 0 for row in rows)
+    assert len({row.loss for row in rows[:4]}) == 1
+    batch = replace(batch, captions=None)
+    assert {row.loss for row in group.val_step(batch)} == {None}
+    assert {row.loss for row in group.test_step(batch)} == {None}
+    assert len(group.test_step(batch)) == 8
+    group.members[0].captioner.fault = RuntimeError("no captions")
+    assert [row.member for row in group.test_step(batch)] == ["cell1"] * 4
+    assert group.members[0].error == "RuntimeError: no captions"
+
+
+@pytest.mark.parametrize("fault", [math.nan, math.inf])
+def test_a_validation_loss_that_is_not_finite_takes_its_cell_out(group_of, fault):
+    group = group_of(2)
+    group.members[0].captioner.fault = fault
+    batch = replace(toy_batch(), captions=["a"] * 4)
+    with torch.no_grad():
+        assert [row.member for row in group.val_step(batch)] == ["cell1"] * 4
+    assert [member.key for member in group.alive] == ["cell1"]
+    assert f"loss is {fault}" in group.members[0].error
+    assert batch.region_ids[0] in group.members[0].error
+    group.members[1].captioner.fault = ValueError("no loss")
+    with torch.no_grad():
+        assert group.val_step(batch) == []
+    assert group.members[1].error == "ValueError: no loss"
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_frozen_features_are_computed_once_whoever_has_left(cell_settings, number):
+    settings, spec = cell_settings(), get_variant("sca")
+    parts = spec.load_parts(settings)
+    members = [
+        Member(
+            f"cell{n}", spec.load()(settings, parts), CellIdentity(settings, {}), RngStream(n, CPU)
+        )
+        for n in range(number)
+    ]
+    group = CellGroup(members, CPU, {}, Decoding())
+    batch = toy_batch()
+    found = group.with_features(batch, "train")
+    first = dict(group.counters)
+    assert first["encoder_forwards"] == 2  # images
+    assert first["sam_mixer_forwards"] > 0
+    assert first["train_steps"] == 0
+    assert found.image_embeddings_BChw is None
+    expected = members[0].captioner.frozen_features(batch, families=spec.families(settings))
+    assert torch.equal(found.features.ious_NM, expected.ious_NM)
+    if number > 1:
+        members[0].error = "it left"
+    again = group.with_features(batch, "train")
+    assert group.counters == {name: 2 * count for name, count in first.items()}
+    assert torch.equal(again.features.ious_NM, expected.ious_NM)
+    for member in members:
+        member.error = "it left"
+    assert group.with_features(batch, "train").features is None
+
+
+# --- the random stream and the clock ----------------------------------------------------------
+
+
+def test_a_stream_goes_on_where_it_was_also_after_a_fault():
+    stream = RngStream(5, CPU)
+    torch.manual_seed(5)
+    expected = torch.rand(4)
+    with stream.active():
+        first = torch.rand(2)
+    torch.rand(3)
+    outer = torch.get_rng_state()
+    second = torch.empty(1)
+    with pytest.raises(RuntimeError), stream.active():
+        torch.rand(1, out=second).view(7)  # no such shape
+    assert torch.equal(torch.get_rng_state(), outer)
+    with stream.active():
+        third = torch.rand(1)
+    assert torch.equal(torch.cat([first, second, third]), expected)
+    assert set(stream.state) == {"cpu"}
+    assert not torch.equal(RngStream(6, CPU).state["cpu"], RngStream(5, CPU).state["cpu"])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "last", "median"),
+    [
+        ([], 0, 0.0),
+        ([3.0], 0, 3.0),
+        ([9.0, 1.0, 2.0], 0, 2.0),  # no more than the first few: all of them
+        ([9.0] * 5, 0, 9.0),
+        ([9.0] * 5 + [1.0], 0, 1.0),  # the first five are left out
+        ([9.0] * 5 + [1.0, 4.0, 2.0], 0, 2.0),
+        ([9.0] * 5 + [1.0, 2.0], 0, 2.0),  # of two in the middle the larger
+        ([9.0, 1.0, 2.0, 7.0], 2, 7.0),
+        ([9.0, 1.0, 2.0, 7.0], 3, 2.0),
+        ([9.0, 1.0], 50, 9.0),
+    ],
+)
+def test_the_median_of_steps(seconds, last, median):
+    clock = StepClock()
+    clock._seconds = seconds
+    assert clock.median_s(last) == median
+    assert clock.total_s == sum(seconds)
+
+
+def test_a_clock_measures_seconds(monkeypatch):
+    ticks = iter([10.0, 12.5, 20.0, 20.25])
+    monkeypatch.setattr("time.perf_counter", lambda: next(ticks))
+    clock = StepClock()
+    for _ in range(2):
+        with clock.step(CPU):
+            pass
+    assert clock.seconds() == [2.5, 0.25]
+
+
+# --- hooks ------------------------------------------------------------------------------------
+
+
+def test_values_of_a_validation_by_cell():
+    found = validation_values({"a/loss": 1.23456789, "b/loss": 2, "a/exact/match": 0.5})
+    assert found == {
+        "a": {"val/loss": 1.234568, "val/exact/match": 0.5},
+        "b": {"val/loss": 2.0},
+    }
+    assert validation_values(None) == validation_values({}) == {}
+
+
+@pytest.mark.parametrize(
+    ("every", "last", "logged"),
+    [(1, 4, [1, 2, 3, 4]), (2, 5, [1, 2, 4, 5]), (3, 6, [1, 3, 6]), (9, 4, [1, 4]), (9, 1, [1])],
+)
+def test_the_first_step_the_last_and_every_so_many_are_logged(
+    group_of, runner_of, folders, every, last, logged
+):
+    group = group_of(2)
+    runner = runner_of(group, max_iters=last)
+    hook = LogHook(folders, every)
+    for index in range(last):
+        losses = group.train_step(toy_batch(), runner.optim_wrapper)
+        hook.after_train_iter(runner, index)
+    for member in group.members:
+        rows = log_of(folders[member.key])
+        assert [row["step"] for row in rows] == logged
+        assert rows[-1]["loss"] == round(float(losses[member.key]), 6)
+        assert rows[-1]["lr"] == pytest.approx(0.1)
+        assert 0 < rows[-1]["step_s"] < 5
+        assert 0 <= rows[0]["elapsed_s"] <= rows[-1]["elapsed_s"] < 60
+    assert not runner.train_loop.stop_training
+
+
+@pytest.mark.parametrize("fault", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_not_finite_takes_its_cell_out(group_of, runner_of, folders, fault):
+    group = group_of(2)
+    runner = runner_of(group)
+    hook = LogHook(folders, 1)
+    group.members[0].captioner.fault = fault
+    group.train_step(toy_batch(), runner.optim_wrapper)
+    hook.after_train_iter(runner, 0)
+    assert [member.key for member in group.alive] == ["cell1"]
+    assert "loss is" in group.members[0].error
+    assert "step 1" in group.members[0].error
+    assert not runner.train_loop.stop_training
+    assert (len(log_of(folders["cell0"])), len(log_of(folders["cell1"]))) == (0, 1)
+    group.members[1].captioner.fault = fault
+    group.train_step(toy_batch(), runner.optim_wrapper)
+    hook.after_train_iter(runner, 1)
+    assert runner.train_loop.stop_training
+
+
+def test_the_rate_that_is_logged_is_that_of_the_first_group(group_of, runner_of, folders):
+    """Which is the cell's own; a trained text decoder may have another."""
+    runner = runner_of(group_of(1))
+    runner.model.train_step(toy_batch(), runner.optim_wrapper)
+    (member,) = runner.model.members
+    runner.optim_wrapper[member.key] = SimpleNamespace(get_lr=lambda: {"lr": [0.3, 0.7]})
+    LogHook(folders, 1).after_train_iter(runner, 0)
+    member.clock._seconds = [0.12345678]
+    LogHook(folders, 1).after_train_iter(runner, 1)
+    rows = log_of(folders["cell0"])
+    assert [row["lr"] for row in rows] == [0.3, 0.3]
+    assert rows[1]["step_s"] == 0.123457
+
+
+def test_a_validation_is_logged_with_its_step(group_of, runner_of, folders):
+    runner = runner_of(group_of(2))
+    runner.iter = 3
+    metrics = {"cell0/loss": 0.25, "cell1/loss": 0.5, "cell1/exact_match": 1.0}
+    LogHook(folders, 1).after_val_epoch(runner, metrics)
+    assert log_of(folders["cell0"]) == [{"step": 3, "val/loss": 0.25}]
+    assert log_of(folders["cell1"]) == [{"step": 3, "val/loss": 0.5, "val/exact_match": 1.0}]
+
+
+def test_what_is_pruned_leaves_after_a_validation_but_not_the_last(
+    group_of, runner_of, tmp_path, monkeypatch
+):
+    asked = []
+
+    def answer(folder, step, values):
+        asked.append((folder, step, values))
+        return {"cell1": "no use", "stranger": "not here"}
+
+    monkeypatch.setattr("sca_bench.engine.worker.hooks.ask_pruner", answer)
+    group = group_of(2)
+    runner, hook = runner_of(group, max_iters=6), PruneHook(tmp_path)
+    for step in (6, 7):
+        runner.iter = step
+        hook.after_val_epoch(runner, {"cell0/loss": 1.0})
+    assert asked == []
+    runner.iter = 5
+    hook.after_val_epoch(runner, {"cell0/loss": 1.0, "cell1/loss": 2.0})
+    assert asked == [(tmp_path, 5, {"cell0": {"val/loss": 1.0}, "cell1": {"val/loss": 2.0}})]
+    assert [member.key for member in group.alive] == ["cell0"]
+    assert group.members[1].pruned
+    assert not runner.train_loop.stop_training
+    monkeypatch.setattr(
+        "sca_bench.engine.worker.hooks.ask_pruner", lambda *_: {"cell0": "nor this one"}
+    )
+    hook.after_val_epoch(runner, {"cell0/loss": 1.0})
+    assert group.alive == []
+    assert runner.train_loop.stop_training
+
+
+@pytest.mark.parametrize(
+    ("every", "last", "kept"), [(2, 6, 4), (2, 5, 4), (3, 6, 3), (6, 6, None), (1, 4, 3)]
+)
+def test_a_checkpoint_every_so_many_steps_but_none_of_the_last(
+    group_of, runner_of, folders, every, last, kept
+):
+    """Only the newest one stays."""
+    group = group_of(1)
+    runner, hook = runner_of(group, max_iters=last), CheckpointHook(folders, every, 0)
+    for index in range(last):
+        group.train_step(toy_batch(), runner.optim_wrapper)
+        hook.after_train_iter(runner, index)
+    found = sorted(path.name for path in folders["cell0"].glob("*") if "checkpoint" in path.name)
+    expected = [] if kept is None else [checkpoint_path(folders["cell0"], kept).name]
+    assert found == expected
+    if kept is not None:
+        content = load_checkpoint(checkpoint_path(folders["cell0"], kept))
+        assert (content["step"], content["run"]) == (kept, "cell0")
+        assert content["cpu_s"] > 0
+
+
+def test_a_cell_goes_on_from_its_checkpoint_as_if_it_had_not_stopped(group_of, runner_of, folders):
+    """Weights, moments, schedule, random stream and CPU seconds."""
+
+    def steps(group, runner, first, last, hook=None):
+        for index in range(first, last):
+            group.train_step(toy_batch(), runner.optim_wrapper)
+            for parts in runner.param_schedulers.values():
+                for part in parts:
+                    part.step()
+            if hook:
+                hook.after_train_iter(runner, index)
+
+    whole = group_of(2)
+    runner = runner_of(whole)
+    steps(whole, runner, 0, 3, CheckpointHook(folders, 3, 0))
+    cpu_s = [load_checkpoint(checkpoint_path(folders[m.key], 3))["cpu_s"] for m in whole.members]
+    steps(whole, runner, 3, 6)
+    again = group_of(2)
+    again_runner = runner_of(again)
+    CheckpointHook(folders, 3, 3).before_train(again_runner)
+    assert [member.cpu_s for member in again.members] == cpu_s
+    assert not again_runner.train_loop.stop_training
+    steps(again, again_runner, 3, 6)
+    assert numbers(again) == numbers(whole)
+    for one, other in zip(again.members, whole.members, strict=True):
+        assert torch.equal(one.rng.state["cpu"], other.rng.state["cpu"])
+        rates = [r.optim_wrapper[one.key].get_lr()["lr"] for r in (again_runner, runner)]
+        assert rates[0] == rates[1]
+
+
+def test_a_cell_without_its_own_checkpoint_leaves_with_its_schedule(group_of, runner_of, folders):
+    group = group_of(3)
+    runner, hook = runner_of(group), CheckpointHook(folders, 2, 0)
+    hook.before_train(runner)  # a fresh start reads nothing
+    assert len(group.alive) == 3
+    group.train_step(toy_batch(), runner.optim_wrapper)
+    hook.after_train_iter(runner, 1)
+    path = checkpoint_path(folders["cell1"], 2)
+    path.unlink()
+    content = torch.load(checkpoint_path(folders["cell2"], 2), weights_only=True)
+    torch.save({**content, "run": "another"}, checkpoint_path(folders["cell2"], 2))
+    resumed = group_of(3)
+    runner = runner_of(resumed)
+    CheckpointHook(folders, 2, 2).before_train(runner)
+    assert [member.key for member in resumed.alive] == ["cell0"]
+    assert list(runner.param_schedulers) == ["cell0"]
+    assert not runner.train_loop.stop_training
+    assert "another" in resumed.members[2].error
+    checkpoint_path(folders["cell0"], 2).unlink()
+    nobody = group_of(3)
+    runner = runner_of(nobody)
+    CheckpointHook(folders, 2, 2).before_train(runner)
+    assert nobody.alive == []
+    assert runner.param_schedulers == {}
+    assert runner.train_loop.stop_training
