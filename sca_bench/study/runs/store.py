@@ -40,6 +40,7 @@ from sca_bench.files import delete, inside, listed, path_name, write_atomic
 from sca_bench.reading import (
     RECORD_BYTES,
     ROWS_BYTES,
+    open_regular,
     read_bytes,
     read_json,
     read_jsonl,
@@ -293,10 +294,10 @@ class Store:
     def is_in_use(self) -> bool:
         """Say whether a command works in this folder, as far as locks tell; nothing is written."""
         try:
-            handle = (self.root / LOCK).open("rb")
+            handle = open_regular(self.root / LOCK)
         except FileNotFoundError:
             return False
-        except OSError:
+        except (OSError, InputError):
             return True
         with handle:
             try:

@@ -5,7 +5,7 @@ import pytest
 from onnx import AttributeProto, TensorProto, helper
 
 from sca_bench.errors import InputError
-from sca_bench.study.keys.onnx_files import external_data
+from sca_bench.formats.onnx_files import external_data
 
 FIELD = AttributeProto
 
