@@ -264,6 +264,9 @@ def test_a_share_counts_by_its_square():
         assert smaller.interaction == pytest.approx(part.interaction * share**2)
     assert spread([one], 1.0).parts == whole.parts[:1]
     assert whole.parts[0].square == pytest.approx(one.scores.var(ddof=1))
+    moved = one.draws - one.draws.mean(axis=0)
+    by_seed = moved.var(axis=1, ddof=1).sum() / 2  # of three seeds
+    assert whole.parts[0].interaction == pytest.approx(30 / 29 * by_seed)
 
 
 # --- comparison -------------------------------------------------------------------------------
