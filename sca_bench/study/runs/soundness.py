@@ -25,6 +25,7 @@ import zipfile
 from pathlib import Path
 from typing import IO, Any
 
+from sca_bench.errors import InputError
 from sca_bench.files import flush, rename
 from sca_bench.reading import open_regular
 
@@ -45,10 +46,12 @@ def run_name(run_dir: Path) -> str:
     return f"{run_dir.parent.name}/{run_dir.name}"
 
 
-def _regular(path: Path) -> Path:
-    """Refuse what would be waited for, such as a named pipe, before it is opened."""
-    open_regular(path).close()
-    return path
+def _opened(path: Path) -> io.BufferedReader:
+    """Open a file of a run; a folder, or a named pipe, is nothing that was written there."""
+    try:
+        return open_regular(path)
+    except InputError as fault:
+        raise Damaged(f"it {fault.problem}") from None
 
 
 # --- trained weights --------------------------------------------------------------------------
@@ -89,7 +92,7 @@ def check_weights(path: Path, run: str = "", *, thorough: bool = True) -> bool:
         Damaged: It is torn, was changed, or belongs to another run.
         OSError: It cannot be read, for whatever other reason.
     """
-    with open_regular(_regular(path)) as handle:
+    with _opened(path) as handle:
         size = os.fstat(handle.fileno()).st_size
         entries = _header(handle, size)
         metadata = entries.pop("__metadata__", {})
@@ -175,7 +178,7 @@ def check_checkpoint(path: Path, run: str = "") -> bool:
         Damaged: It is torn, was changed, or belongs to another run.
         OSError: It cannot be read, for whatever other reason.
     """
-    with open_regular(_regular(path)) as handle:
+    with _opened(path) as handle:
         size = handle.seek(0, os.SEEK_END)
         handle.seek(max(0, size - _LONGEST_COMMENT))
         said = _COMMENT.search(handle.read())

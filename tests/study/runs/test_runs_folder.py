@@ -168,8 +168,8 @@ def test_weights_that_are_torn_are_lost_and_those_never_made_are_not(run_dir):
     trained_path(run_dir).write_bytes(b"torn")
     assert (is_trained(run_dir), has_lost_weights(run_dir)) == (False, True)
     trained_path(run_dir).unlink()
-    trained_path(run_dir).mkdir()  # it cannot be read, so nobody knows better
-    assert (is_trained(run_dir), has_lost_weights(run_dir)) == (True, False)
+    trained_path(run_dir).mkdir()  # nothing that was ever written there
+    assert (is_trained(run_dir), has_lost_weights(run_dir)) == (False, True)
 
 
 ROWS = [
