@@ -92,10 +92,10 @@ def say(line: object, *, error: bool = False, flush: bool = False) -> None:
 # --- what lets somebody in ----------------------------------------------------------------------
 
 _HIDDEN = "***"
-_ADDRESS = re.compile(r"[A-Za-z][\w+.-]*://[^\s'\"<>`]+")
-_SECRET_OPTION = re.compile(
-    r"([?&;#][^=&;#\s]*(?:pass|pwd|token|secret|key|auth|cred|sig|user)[^=&;#\s]*=)[^&;#\s,]*", re.I
-)
+# Both take time in proportion to a text's length, whatever a file of others holds.
+_ADDRESS = re.compile(r"[A-Za-z][\w+.-]{,40}://[^\s'\"<>`]+")
+_OPTION = re.compile(r"([?&;#])([^?=&;#\s]*)=[^&;#\s,]*")
+_LETS_IN = re.compile("pass|pwd|token|secret|key|auth|cred|sig|user", re.I)
 _PLAIN = 8
 """Characters of a secret that is looked for inside of words, too."""
 
@@ -145,7 +145,11 @@ def _hide_in_address(found: re.Match[str]) -> str:
     kind, _, rest = found[0].partition("://")
     if not rest.startswith("/") and "@" in rest:
         rest = f"{_HIDDEN}@{rest.rpartition('@')[2]}"
-    return _SECRET_OPTION.sub(rf"\1{_HIDDEN}", f"{kind}://{rest}")
+    return _OPTION.sub(_hide_option, f"{kind}://{rest}")
+
+
+def _hide_option(found: re.Match[str]) -> str:
+    return f"{found[1]}{found[2]}={_HIDDEN}" if _LETS_IN.search(found[2]) else found[0]
 
 
 def _secrets(uri: str) -> set[str]:
