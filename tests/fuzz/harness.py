@@ -167,7 +167,8 @@ def watched() -> _Watch:
 def _inside(target: Target, folder: Path) -> Iterator[_Watch]:
     """Read inside a folder of its own: current and temporary folder lie there."""
     watch = watched()
-    before, tempdir = Path.cwd(), tempfile.tempdir
+    before, tempdir, writes_bytecode = Path.cwd(), tempfile.tempdir, sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # of modules that only this input imports
     os.chdir(folder)
     tempfile.tempdir = str(folder)
     watch.seen, watch.may_start, watch.folder = [], target.may_start, os.path.realpath(folder)
@@ -176,7 +177,7 @@ def _inside(target: Target, folder: Path) -> Iterator[_Watch]:
     finally:
         watch.folder = ""
         os.chdir(before)
-        tempfile.tempdir = tempdir
+        tempfile.tempdir, sys.dont_write_bytecode = tempdir, writes_bytecode
 
 
 def try_one(target: Target, seeds: Path, seed: int, index: int, work: Path) -> tuple[str, str]:
@@ -193,9 +194,7 @@ def try_one(target: Target, seeds: Path, seed: int, index: int, work: Path) -> t
         try:
             target.check(work)
         except (InputError, *target.accepted) as error:
-            outcome = "refused"
-            if len(str(error)) > 4_000:
-                outcome, detail = f"a message of {len(str(error))} characters", str(error)[:300]
+            outcome, detail = _refused(str(error))
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
@@ -204,6 +203,16 @@ def try_one(target: Target, seeds: Path, seed: int, index: int, work: Path) -> t
     if watch.seen:
         return watch.seen[0], "\n".join(watch.seen)
     return outcome, detail
+
+
+def _refused(line: str) -> tuple[str, str]:
+    """Return what is wrong with a refusal, and its beginning; "refused" if nothing is."""
+    wrong = {
+        f"a message of {len(line)} characters": len(line) > 4_000,
+        "a message of several lines": len(line.splitlines()) > 1,
+        "a message of what a link leads to": "root:x:" in line,
+    }
+    return next(((what, line[:300]) for what, is_so in wrong.items() if is_so), ("refused", ""))
 
 
 # --- many -------------------------------------------------------------------------------------
@@ -218,7 +227,7 @@ def fuzz(
         target: What is read.
         seed: Decides, together with an input's number, what it is.
         number: How many inputs.
-        until: `time.monotonic()` at which no further input is begun.
+        until: `time.monotonic()` at which no further input is begun; one always is.
         most_findings: Findings after which the target is left.
     """
     result, began = Result(target.name), time.monotonic()
@@ -228,7 +237,7 @@ def fuzz(
         target.seeds(seeds)
         index = 0
         while index < number and len(result.findings) < most_findings:
-            if time.monotonic() >= until:
+            if index and time.monotonic() >= until:
                 break
             stop = min(index + _BATCH, number)
             index = _batch(target, seeds, seed, range(index, stop), work, result, until)
@@ -329,7 +338,7 @@ def _child(
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
         at_first = _mib("VmHWM")
         for index in indices:
-            if time.monotonic() >= until:
+            if index and time.monotonic() >= until:
                 break
             os.write(out, b"begin %d\n" % index)
             began = time.monotonic()

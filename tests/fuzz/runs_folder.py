@@ -1,11 +1,6 @@
 """Damaged runs folders, region indices and shards: how they are made, and what must read them.
 
-Each kind has three functions, as a target of the harness takes them:
-
-- `*_seeds(folder)` writes good inputs once (records: a small finished runs folder `runs`);
-- `damage_*(random, seeds, work)` writes one damaged copy into the empty folder `work`;
-- `check_*(work)` reads it in this process as the commands do. It may raise `InputError`; all else
-  is a finding, and so is a file changed outside of `work`.
+The good inputs of `records` are a small finished runs folder.
 
 `damage_records` changes values, lines, bytes and whole files (links, pipes, folders, swaps) of
 records, manifests, predictions, scores, logs, statistics, masks, sizes and pictures. Of an index
@@ -30,15 +25,36 @@ from PIL import Image
 from rich.console import Console
 from safetensors.numpy import save
 
+from fuzz.harness import Target
+from sca_bench.cli.lookup.run_table import print_runs
 from sca_bench.data.image_files import ImageFolder
 from sca_bench.data.index import arrays
 from sca_bench.data.index.lookup import index_sizes
 from sca_bench.data.region_set import RegionSet
+from sca_bench.engine.features.cache import Cache, delete_store, store_folders
 from sca_bench.engine.features.shards import DamagedRow, Rows, ShardStore
+from sca_bench.engine.mlflow_mirror import tracker
+from sca_bench.engine.score_runs import is_scored
 from sca_bench.errors import InputError
+from sca_bench.plugins import attribute
+from sca_bench.report.figures.plotted import PlottedSuite
+from sca_bench.report.figures.registry import plots_in_order
+from sca_bench.report.findings.claims import claim_results
+from sca_bench.report.findings.differences import differences
+from sca_bench.report.findings.paper import read_paper
+from sca_bench.report.page.gallery import build_gallery
+from sca_bench.report.read.regions import read_regions
+from sca_bench.report.read.samples import Samples
+from sca_bench.report.read.suite_data import collect
+from sca_bench.report.tables.csv import claims_csv, long_csv, wide_csv
+from sca_bench.report.tables.provenance import provenance, signature_legend
+from sca_bench.report.tables.tables import Footnotes
+from sca_bench.report.write import _tables
 from sca_bench.settings import CellSettings
+from sca_bench.study.find_run import cell_names, find_finished
 from sca_bench.study.runs.record import CellEntry, RunRecord, Score, SuiteManifest
-from sca_bench.study.runs.store import PREDICTIONS, STATISTICS, Store
+from sca_bench.study.runs.revisions import identity_of, made_with
+from sca_bench.study.runs.store import PREDICTIONS, STATISTICS, Store, keep_log_until
 from sca_bench.types import ImageRecord, Region
 
 DEEP, HUGE = "<deep>", "<huge>"
@@ -267,16 +283,11 @@ def check_records(work: Path) -> None:
 
 
 def _list_runs(runs: Path, work: Path) -> None:
-    from sca_bench.cli.lookup.run_table import print_runs
-
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         print_runs(Console(file=nowhere), Store(runs), None, None)
 
 
 def _find(runs: Path, work: Path) -> None:
-    from sca_bench.study.find_run import find_finished
-    from sca_bench.study.runs.revisions import identity_of, made_with
-
     record, folder = find_finished(Store(runs), "c-1/0")
     assert folder == runs / "cells" / "c-1" / "seed-0"
     made_with(record)
@@ -285,21 +296,6 @@ def _find(runs: Path, work: Path) -> None:
 
 def report(runs: Path, work: Path) -> None:
     """Do all that a report does but draw its figures, whose facts are read, and write its page."""
-    from sca_bench.plugins import attribute
-    from sca_bench.report.figures.plotted import PlottedSuite
-    from sca_bench.report.figures.registry import plots_in_order
-    from sca_bench.report.findings.claims import claim_results
-    from sca_bench.report.findings.differences import differences
-    from sca_bench.report.findings.paper import read_paper
-    from sca_bench.report.page.gallery import build_gallery
-    from sca_bench.report.read.regions import read_regions
-    from sca_bench.report.read.samples import Samples
-    from sca_bench.report.read.suite_data import collect
-    from sca_bench.report.tables.csv import claims_csv, long_csv, wide_csv
-    from sca_bench.report.tables.provenance import provenance, signature_legend
-    from sca_bench.report.tables.tables import Footnotes
-    from sca_bench.report.write import _tables
-
     for manifest in Store(runs).manifests(faults=[]):
         data = collect(Store(runs), manifest)
         samples, notes = Samples(data), Footnotes()
@@ -317,9 +313,6 @@ def report(runs: Path, work: Path) -> None:
 
 def _mirror(runs: Path, work: Path) -> None:
     """Read what the mirror reads, without MLflow."""
-    from sca_bench.engine.mlflow_mirror import tracker
-    from sca_bench.study.runs.store import Store
-
     store = Store(runs)
     for manifest in store.manifests(faults=[]):
         mirror = tracker.Tracker(store, manifest, "http://127.0.0.1:9", print)
@@ -335,10 +328,6 @@ def _mirror(runs: Path, work: Path) -> None:
 
 def _rest(runs: Path, work: Path) -> None:
     """Read what `run`, `export` and `score` read of earlier runs."""
-    from sca_bench.engine.score_runs import is_scored
-    from sca_bench.study.find_run import cell_names
-    from sca_bench.study.runs.store import keep_log_until
-
     store = Store(runs)
     cell_names(store)
     store.settle_interrupted()
@@ -471,8 +460,6 @@ def damage_shards(random: Random, seeds: Path, work: Path) -> None:
 
 def check_shards(work: Path) -> None:
     """Open a store, read every row, check all of it and clean it; as a run and `cache` do."""
-    from sca_bench.engine.features.cache import Cache, delete_store, store_folders
-
     kept = ShardStore(work / "store", delete=False)
     (kept.kinds(), kept.stated("threads"), kept.verify())
     store = Cache(work).store("store")
@@ -494,3 +481,10 @@ def _until_sound(take: Callable[[], Any]) -> None:
         with suppress(DamagedRow):
             take()
             return
+
+
+TARGETS = (
+    Target("records", records_seeds, damage_records, check_records),
+    Target("index", index_seeds, damage_index, check_index),
+    Target("shards", shards_seeds, damage_shards, check_shards),
+)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from fuzz import binaries, texts
+from fuzz import binaries, runs_folder, texts
 from fuzz.harness import Target
 
-TARGETS: dict[str, Target] = {**binaries.TARGETS, **{t.name: t for t in texts.TARGETS}}
+TARGETS: dict[str, Target] = {
+    target.name: target
+    for target in (*texts.TARGETS, *runs_folder.TARGETS, *binaries.TARGETS.values())
+}

@@ -4,12 +4,25 @@ import os
 import subprocess
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from fuzz import harness
 from fuzz.harness import Target
+from fuzz.targets import TARGETS
 from sca_bench.errors import InputError
+
+SECONDS = 30
+"""What all targets get together here; `tests/fuzz/run.py` gives each its thousands."""
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_readers_take_damaged_files_well(name):
+    until = time.monotonic() + SECONDS / len(TARGETS)
+    result = harness.fuzz(TARGETS[name], seed=16, number=TARGETS[name].number, until=until)
+    assert result.inputs
+    assert not result.findings, "".join(f"{one}\n{one.detail}" for one in result.findings)
 
 
 def _no_seeds(folder):
@@ -53,8 +66,21 @@ def _starts(folder):
     subprocess.run(["true"], check=True)
 
 
+class _Uncut(InputError):
+    def __str__(self):
+        return self.problem
+
+
 def _talks(folder):
-    raise InputError("number", "", "x" * 10_000)
+    raise _Uncut("number", "", "x" * 10_000)
+
+
+def _breaks_its_line(folder):
+    raise _Uncut("number", "", "a\nb")
+
+
+def _shows_what_is_outside(folder):
+    raise _Uncut("number", "", f"{Path('/etc/passwd').read_bytes()!r:.80}")
 
 
 @pytest.mark.parametrize(
@@ -66,7 +92,9 @@ def _talks(folder):
         (_fills_memory, "MemoryError"),
         (_writes, "opens for writing outside of its folder"),
         (_starts, "starts a process"),
-        (_talks, "a message of 10008 characters"),
+        (_talks, "a message of 10000 characters"),
+        (_breaks_its_line, "a message of several lines"),
+        (_shows_what_is_outside, "a message of what a link leads to"),
     ],
 )
 def test_frame_finds(what, said, monkeypatch):
