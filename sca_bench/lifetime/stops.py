@@ -104,14 +104,17 @@ def answered() -> Iterator[None]:
     A SIGHUP that is ignored stays so (`nohup`). Where they are answered already, or this is not the
     main thread, nothing changes.
     """
-    if _asked.is_on or threading.current_thread() is not threading.main_thread():
+    if _asked.is_on:
+        yield
+        return
+    _asked.first, _asked.times, _asked.held = 0, 0, False  # of a command that has ended
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {n: signal.getsignal(n) for n in (*STOPS, signal.SIGALRM)}
     hook = sys.unraisablehook
-    _asked.first, _asked.times, _asked.held = 0, 0, False
-    install()
     try:
+        install()
         yield
     finally:
         _asked.held = True
