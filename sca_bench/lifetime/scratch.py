@@ -86,9 +86,9 @@ def _at_exit() -> None:
 def give_back() -> None:
     """Delete this process's folders."""
     while _held:
-        path, handle = _held.popitem()
+        path = next(iter(_held))
         _clear(path)
-        os.close(handle)
+        os.close(_held.pop(path))
 
 
 def _clear(path: Path) -> None:

@@ -164,6 +164,25 @@ def test_a_main_thread_that_does_not_answer_is_ended():
     assert (code, out) == (129, "stopped by SIGHUP; run the same command again to go on\n")
 
 
+@pytest.mark.parametrize("when", ["atexit.register(Late().__del__)", "threading.late = Late()"])
+def test_a_signal_after_the_work_changes_no_code(when):
+    """Also while Python takes its modules apart, and its handlers before."""
+    code, out = run_script(f"""
+        import atexit, os, signal, sys, threading
+        from sca_bench.lifetime import stops
+
+        class Late:
+            def __del__(self, kill=os.kill, process=os.getpid(), number=signal.SIGTERM):
+                kill(process, number)
+
+        stops.install(watch=True)
+        {when}
+        stops.settle(3)
+        sys.exit(3)
+    """)
+    assert (code, out) == (3, "")
+
+
 def test_a_hangup_that_is_ignored_stays_so():
     """`nohup`."""
     code, out = run_script("""

@@ -149,7 +149,8 @@ class Mirror:
             is_slow = self._asks and silent > slow_s
             lasts = silent if self._is_file and not stopping else waited
             if lasts > longest_s or (is_slow and waited > grace_s):
-                self._break(self._reason or "the server is too slow")
+                what = "the file" if self._is_file else "the server"
+                self._break(self._reason or f"{what} is too slow")
             time.sleep(_POLL_S)
         self._ending = False
 
