@@ -16,7 +16,7 @@ def main() -> int:
         if not light(sys.argv[1:]):
             scratch.lend()
         code = run()
-        stops.settle()
+        stops.settle(code)
     except KeyboardInterrupt as stop:
         from sca_bench.lifetime import stops
 

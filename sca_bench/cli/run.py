@@ -123,11 +123,9 @@ def _run(
 
                 mirror.say, view = say, SuiteMirror(mirror, manifest)
             failed, postponed, logs = _work(plan, store, console, line, until, view)
-            unscored: dict[str, str] = {}
             score_runs(
-                store, plan.jobs, suite.metrics, say, suite.subsets, again=again, failed=unscored
+                store, plan.jobs, suite.metrics, say, suite.subsets, again=again, failed=failed
             )
-            failed = {**failed, **unscored}
             if view is not None:
                 view.finish()
     try:
@@ -141,8 +139,8 @@ def _run(
     if idle:
         say(f"nothing to do: every run is done ({seconds:.1f} s, 0 training steps, 0 forwards)")
     else:
-        finished = len(plan.left) - len(failed) - len(postponed)
-        say(f"{num_text(finished, 'run')} finished in {in_words(seconds)}")
+        finished = {job.name for job in plan.left} - failed.keys() - postponed.keys()
+        say(f"{num_text(len(finished), 'run')} finished in {in_words(seconds)}")
     for name, reason in failed.items():
         say(f"FAILED {name}: {reason}")
         if name in logs and str(logs[name]) not in reason:

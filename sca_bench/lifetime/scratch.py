@@ -27,6 +27,7 @@ _NAME = re.compile(r"sca_bench-[0-9]+-[a-z0-9_]{8}")
 _OWNER = "owner"
 _MARK = "a temporary folder of sca_bench; its process holds a lock on this file\n"
 _TRIES = 20
+_CLEAR_TRIES, _CLEAR_PAUSE_S = 10, 0.02
 _YOUNG_S = 60.0
 
 _ASKED = "SCA_BENCH_TMPDIR"
@@ -71,7 +72,7 @@ def claim(parent: Path) -> Path:
                 os.write(handle, _MARK.encode())
                 return path
         os.close(_held.pop(path))
-        shutil.rmtree(path, ignore_errors=True)
+        _clear(path)
     raise OSError(None, "no lock can be had", str(parent))
 
 
@@ -85,9 +86,31 @@ def _at_exit() -> None:
 def give_back() -> None:
     """Delete this process's folders."""
     while _held:
-        path, handle = _held.popitem()
-        shutil.rmtree(path, ignore_errors=True)
-        os.close(handle)
+        path = next(iter(_held))
+        _clear(path)
+        os.close(_held.pop(path))
+
+
+def _clear(path: Path) -> None:
+    """Delete a folder, the mark of its owner last: where that is cut short, it still is known.
+
+    Processes that are ending may write into it meanwhile, so it is tried a few times.
+    """
+    for _ in range(_CLEAR_TRIES):
+        try:
+            for inside in path.iterdir():
+                if inside.is_dir() and not inside.is_symlink():
+                    shutil.rmtree(inside, ignore_errors=True)
+                elif inside.name != _OWNER:
+                    inside.unlink()
+            path.joinpath(_OWNER).unlink(missing_ok=True)
+            path.rmdir()
+            return
+        except FileNotFoundError:
+            if not path.exists():
+                return
+        except OSError:
+            time.sleep(_CLEAR_PAUSE_S)
 
 
 def sweep(parent: Path) -> None:
@@ -116,7 +139,7 @@ def _sweep_one(path: Path) -> None:
         if _is_file(handle, path / _OWNER) and (
             mark == _MARK.encode() or (not mark and [p.name for p in path.iterdir()] == [_OWNER])
         ):
-            shutil.rmtree(path, ignore_errors=True)
+            _clear(path)
     finally:
         os.close(handle)
 

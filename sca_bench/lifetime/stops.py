@@ -10,6 +10,7 @@ Nothing heavy is imported here: this is loaded before all else.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -104,14 +105,17 @@ def answered() -> Iterator[None]:
     A SIGHUP that is ignored stays so (`nohup`). Where they are answered already, or this is not the
     main thread, nothing changes.
     """
-    if _asked.is_on or threading.current_thread() is not threading.main_thread():
+    if _asked.is_on:
+        yield
+        return
+    _asked.first, _asked.times, _asked.held = 0, 0, False  # of a command that has ended
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {n: signal.getsignal(n) for n in (*STOPS, signal.SIGALRM)}
     hook = sys.unraisablehook
-    _asked.first, _asked.times, _asked.held = 0, 0, False
-    install()
     try:
+        install()
         yield
     finally:
         _asked.held = True
@@ -134,17 +138,31 @@ def install(*, watch: bool = False) -> None:
         signal.set_wakeup_fd(target, warn_on_full_buffer=False)
         with contextlib.suppress(RuntimeError):  # no more threads; one more line of defence is lost
             threading.Thread(target=_watch, args=(source,), daemon=True).start()
+        atexit.register(_ignore)  # before all others, so it comes after them
     _asked.is_on = True
     sys.unraisablehook = _unraisable
     signal.signal(signal.SIGALRM, _stop_again)
+    _handle(_stop)
+
+
+def settle(code: int) -> None:
+    """Let no signal change how this process ends, now that its work is done; one ends it at once.
+
+    Args:
+        code: Its exit code.
+    """
+    _handle(lambda *_: end(code))
+
+
+def _ignore() -> None:
+    """Ignore the signals while Python itself ends, which would take its handlers away first."""
+    _handle(signal.SIG_IGN)
+
+
+def _handle(handler: Any) -> None:
     for number in STOPS:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _stop)
-
-
-def settle() -> None:
-    """Let no signal change how this process ends, now that its work is done."""
-    _asked.held = True
+            signal.signal(number, handler)
 
 
 def _unraisable(fault: sys.UnraisableHookArgs) -> None:

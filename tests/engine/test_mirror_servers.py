@@ -1,5 +1,6 @@
 """A tracking server never costs the run: it may do what it likes, one line says so, and it ends."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -185,6 +186,19 @@ def test_a_server_that_is_away_for_a_moment_gets_everything(store, manifest):
         m.finish()
         assert len(server.runs) == 2
     assert said == []
+
+
+def test_a_mirror_whose_process_cannot_start_costs_nothing(store, manifest, monkeypatch):
+    def start_child(*_, **__):
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(mirror_module.stops, "start_child", start_child)
+    said = []
+    with Mirror(store, "http://server", said.append, "do this") as mirror:
+        mirror.update(manifest)
+        mirror.finish()
+    assert len(said) == 1
+    assert "its process does not start: Resource temporarily unavailable" in said[0]
 
 
 WRITER = """

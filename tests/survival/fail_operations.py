@@ -225,13 +225,14 @@ def _in_child(home: Path, words: list[str], disk: Disk, fault: tuple[int, str]) 
     from sca_bench.cli import main
     from sca_bench.engine.mlflow_mirror import mirror
     from sca_bench.engine.worker import group_run, pool
+    from sca_bench.lifetime import stops
     from sca_bench.report.figures import write_figures
     from sca_bench.report.figures.registry import plots_in_order
 
     os.chdir(home)
     sys.stdout, sys.stderr = (open(n, "w", 1, closefd=False) for n in (1, 2))  # noqa: SIM115
     pool.worker_processes = lambda: multiprocessing.get_context("fork")
-    mirror.subprocess = SimpleNamespace(**{**vars(subprocess), "Popen": Forked})
+    mirror.stops = SimpleNamespace(**{**vars(stops), "start_child": Forked})
     # What differs between two executions stands in no number, but in tables and plots of costs.
     group_run.cost_of = lambda *_: {"train_s": 1.0, "step_s": 1.0, "cpu_s": 1.0, "shared_s": 1.0}
     write_figures.plots_in_order = lambda: plots_in_order()[:NUM_PLOTS]

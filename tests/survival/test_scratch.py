@@ -117,6 +117,23 @@ def test_one_that_was_killed_while_it_was_made(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_mark_of_its_owner_is_deleted_last(tmp_path, monkeypatch):
+    """Or what is killed meanwhile would leave a folder that nobody can tell any more."""
+    folder = scratch.claim(tmp_path)
+    for name in "abcdefgh":
+        (folder / name).mkdir()
+        (folder / f"{name}.txt").touch()
+    real = os.unlink
+
+    def unlink(path, *_, **__):
+        assert not Path(path).name.startswith(scratch._OWNER) or len([*folder.iterdir()]) == 1
+        real(path)
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    scratch.give_back()
+    assert not list(tmp_path.iterdir())
+
+
 def test_where_none_can_be_made_all_stays_as_it_is(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     monkeypatch.setenv("TMPDIR", "/before")

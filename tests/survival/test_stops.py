@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,25 @@ def test_a_main_thread_that_does_not_answer_is_ended():
     assert (code, out) == (129, "stopped by SIGHUP; run the same command again to go on\n")
 
 
+@pytest.mark.parametrize("when", ["atexit.register(Late().__del__)", "threading.late = Late()"])
+def test_a_signal_after_the_work_changes_no_code(when):
+    """Also while Python takes its modules apart, and its handlers before."""
+    code, out = run_script(f"""
+        import atexit, os, signal, sys, threading
+        from sca_bench.lifetime import stops
+
+        class Late:
+            def __del__(self, kill=os.kill, process=os.getpid(), number=signal.SIGTERM):
+                kill(process, number)
+
+        stops.install(watch=True)
+        {when}
+        stops.settle(3)
+        sys.exit(3)
+    """)
+    assert (code, out) == (3, "")
+
+
 def test_a_hangup_that_is_ignored_stays_so():
     """`nohup`."""
     code, out = run_script("""
@@ -194,6 +214,8 @@ def test_a_fault_that_comes_of_a_signal_is_no_traceback(monkeypatch, capsys, tmp
     assert capsys.readouterr().err == "stopped by SIGTERM; run the same command again to go on\n"
     assert signal.getsignal(INT) == before
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    with ThreadPoolExecutor() as pool:  # as a notebook's widget may; that signal was another's
+        assert pool.submit(cli.main, ["list", "metrics"]).result() == 0
 
 
 @pytest.mark.parametrize("limit_mib", [300, 1000])

@@ -21,7 +21,7 @@ from typing import Any
 import sca_bench
 from sca_bench.engine.databases import sqlite_file
 from sca_bench.engine.mlflow_mirror.addresses import shown_place
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, fault_line
 from sca_bench.lifetime import stops
 from sca_bench.lifetime.scratch import sweep
 from sca_bench.output import one_line
@@ -39,7 +39,8 @@ _SLOW_S, _SLOW_FILE_S = 1.8, 15.0
 _GRACE_S, _GRACE_SHARE, _MOST_GRACE_S = 2.0, 0.02, 20.0
 """What a slow one gets at the end, in seconds and as a share of the command's time so far."""
 _LONGEST_S, _LONGEST_FILE_S, _STOPPING_S = 30.0, 120.0, 5.0
-"""What one that answers gets at the end: a server, a file, and either when a signal stops all."""
+"""What one gets at the end: a server that answers, a file since its last word, and either when a
+signal stops all."""
 
 _START = (
     "import json, sys; sys.path[:] = json.loads(sys.stdin.buffer.readline()); "
@@ -128,8 +129,9 @@ class Mirror:
     def finish(self, *, stopping: bool = False, grace_s: float = _GRACE_S) -> None:
         """Wait until all is mirrored, but not for a server that is slow or says nothing.
 
-        A server that answers is waited for, up to half a minute. A slow one has two seconds, or a
-        fiftieth of the command's time so far.
+        A server that answers is waited for, up to half a minute, and a database file for as long as
+        something comes of it. A slow one has two seconds, or a fiftieth of the command's time so
+        far.
 
         Args:
             stopping: A signal has stopped the command: wait for seconds only.
@@ -145,8 +147,10 @@ class Mirror:
         while self._goes_on():
             waited, silent = time.monotonic() - began, time.monotonic() - self._heard
             is_slow = self._asks and silent > slow_s
-            if waited > longest_s or (is_slow and waited > grace_s):
-                self._break(self._reason or "the server is too slow")
+            lasts = silent if self._is_file and not stopping else waited
+            if lasts > longest_s or (is_slow and waited > grace_s):
+                what = "the file" if self._is_file else "the server"
+                self._break(self._reason or f"{what} is too slow")
             time.sleep(_POLL_S)
         self._ending = False
 
@@ -188,7 +192,11 @@ class Mirror:
         if self._wanted and not self._is_busy and not rests and not self.broken:
             task = self._wanted.pop(next(iter(self._wanted)))
             if self._process is None:
-                self._start()
+                try:
+                    self._start()
+                except OSError as error:  # no memory, no more processes or open files
+                    self._break(f"its process does not start: {fault_line(error)}")
+                    return
             task["manifest"] = self._known[task["suite"]].model_dump(mode="json")
             self._is_busy, self._heard = True, time.monotonic()
             self._send(task)
