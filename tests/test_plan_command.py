@@ -108,9 +108,3 @@ def test_a_suite_may_come_through_a_pipe_of_the_shell(opened, tmp_path, monkeypa
         words = ["plan", opened.format(end), "--no-probe", "--runs-dir", str(tmp_path / "runs")]
         assert main(words) == 0
     assert "mixer_layers, profile tiny" in capsys.readouterr().out
-
-
-def test_a_named_pipe_in_a_suite_s_place_is_not_waited_for(tmp_path, capsys):
-    os.mkfifo(tmp_path / "suite.yaml")
-    assert main(["plan", str(tmp_path / "suite.yaml"), "--no-probe"]) == 2
-    assert "is no regular file (a named pipe)" in capsys.readouterr().err
