@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import re
-import stat
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +17,7 @@ from sca_bench.files import write_atomic
 from sca_bench.metrics.registry import get_metric, values_of
 from sca_bench.metrics.value_names import MEAN_OF_SLOTS, SEEN, TRAIN, ValueName
 from sca_bench.output import in_words, num_text, say, text_console
-from sca_bench.reading import SUITE_BYTES
+from sca_bench.reading import SUITE_BYTES, named_file, read_bytes
 from sca_bench.scene_grammar import SLOTS as SLOTS_OF_SCENES
 from sca_bench.study.plan.manifest import check_name
 from sca_bench.study.runs.store import Store
@@ -87,8 +85,8 @@ def suite_path(given: str, console: Console) -> Path:
         InputError: There is no such file, and no shipped suite is called so.
     """
     path = find_suite(given)
-    if _OF_SHELL.fullmatch(given) and path.exists():
-        return _kept(path)
+    if _OF_SHELL.fullmatch(given):
+        return _kept(Path(given))
     if path != Path(given):
         line = f"{given} comes with sca_bench: {path}"
         console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -97,12 +95,8 @@ def suite_path(given: str, console: Console) -> Path:
 
 def _kept(opened: Path) -> Path:
     """Return a temporary file of what a shell's pipe holds, since a suite is read several times."""
-    handle = os.open(opened, os.O_RDONLY | os.O_NONBLOCK)
-    with open(handle, "rb") as source:
-        if not any(kind(os.fstat(handle).st_mode) for kind in (stat.S_ISFIFO, stat.S_ISREG)):
-            return opened  # a terminal or a device: reading it says what it is
-        os.set_blocking(handle, True)
-        content = source.read(SUITE_BYTES + 1)
+    with named_file(opened):
+        content = read_bytes(opened, SUITE_BYTES, pipe=True)
     path = Path(tempfile.mkdtemp()) / f"{opened.name}.yaml"
     write_atomic(path, content)
     return path
