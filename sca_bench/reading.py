@@ -65,50 +65,57 @@ _Way: TypeAlias = "tuple[_Way, Part] | None"
 # --- bytes and text ---------------------------------------------------------------------------
 
 
-def open_regular(path: str | os.PathLike[str], key: str = "") -> io.BufferedReader:
+def open_regular(
+    path: str | os.PathLike[str], key: str = "", *, pipe: bool = False
+) -> io.BufferedReader:
     """Open a file to read its bytes, if it is one; never waits for somebody to write to it.
 
     Args:
         path: The file; a link to one is one.
         key: What names it, such as a setting, for errors.
+        pipe: Whether it may be a pipe, which is waited for: one that a shell has opened.
 
     Raises:
         InputError: It is a folder, a named pipe, a socket or a device, or the name can be none.
         OSError: There is no such file, or it cannot be read.
     """
     try:
-        _check_regular(path, Path(path).stat().st_mode, key)
+        _check_regular(path, Path(path).stat().st_mode, key, pipe)
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
         handle = os.open(path, flags | getattr(os, "O_BINARY", 0))
     except ValueError:  # a NUL, or half of a surrogate pair
         raise InputError(ascii(str(path))[1:-1], key, "is no file name") from None
     try:
-        _check_regular(path, os.fstat(handle).st_mode, key)
+        _check_regular(path, os.fstat(handle).st_mode, key, pipe)
+        os.set_blocking(handle, True)
         return os.fdopen(handle, "rb")
     except BaseException:
         os.close(handle)
         raise
 
 
-def _check_regular(path: str | os.PathLike[str], mode: int, key: str) -> None:
-    if not stat.S_ISREG(mode):
+def _check_regular(path: str | os.PathLike[str], mode: int, key: str, pipe: bool) -> None:
+    if not stat.S_ISREG(mode) and not (pipe and stat.S_ISFIFO(mode)):
         kind = next((kind for test, kind in _KINDS if test(mode)), "something else")
         raise InputError(path, key, f"is no regular file ({kind})", "name a file")
 
 
-def read_bytes(path: str | os.PathLike[str], limit: int, key: str = "") -> bytes:
+def read_bytes(
+    path: str | os.PathLike[str], limit: int, key: str = "", *, pipe: bool = False
+) -> bytes:
     """Read a whole file.
 
     Args:
         path: The file.
         limit: The most bytes that it may hold, such as `RECORD_BYTES`.
         key: What names it, such as a setting, for errors.
+        pipe: As in `open_regular`.
 
     Raises:
         InputError: It is no regular file, or larger than that.
         OSError: There is no such file, or it cannot be read.
     """
-    with open_regular(path, key) as handle:
+    with open_regular(path, key, pipe=pipe) as handle:
         size = os.fstat(handle.fileno()).st_size
         _check_size(path, size, limit, key)
         try:

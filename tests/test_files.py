@@ -173,6 +173,7 @@ def test_every_name_of_a_file_has_a_text_that_can_be_stored(name, text):
 OTHERWISE = {
     "sca_bench/files.py": "is how it is done",
     "sca_bench/cli/plan.py": "a folder for a measurement, in TMPDIR",
+    "sca_bench/cli/suite_files.py": "a folder for what a pipe holds, in TMPDIR",
     "sca_bench/contract/captioners/training.py": "a runs folder of a check, in a temporary folder",
     "sca_bench/contract/examples.py": "made-up input of a check, in a temporary folder",
     "sca_bench/contract/fake_suite.py": "made-up input of a check, in a temporary folder",

@@ -1,8 +1,10 @@
 """`plan` on the command line: the tree, the forwards, what is missing, and what it all takes."""
 
+import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -94,3 +96,15 @@ def test_gpu_hours_at_the_papers_scale(capsys):
     assert main(words) == 0  # counted once, remembered
     assert "counting" not in capsys.readouterr().out
     assert time.monotonic() - started < 60
+
+
+@pytest.mark.parametrize("opened", ["/dev/fd/{}", "/proc/self/fd/{}"])
+def test_a_suite_may_come_through_a_pipe_of_the_shell(opened, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    end, start = os.pipe()
+    with open(end, "rb"), open(start, "wb") as writer:
+        writer.write((ROOT / "ablations" / "mixer_layers.yaml").read_bytes())
+        writer.close()
+        words = ["plan", opened.format(end), "--no-probe", "--runs-dir", str(tmp_path / "runs")]
+        assert main(words) == 0
+    assert "mixer_layers, profile tiny" in capsys.readouterr().out

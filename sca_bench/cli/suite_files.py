@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,9 +13,11 @@ from pathlib import Path
 from rich.console import Console
 
 from sca_bench.errors import InputError, PathNotGiven, at, did_you_mean
+from sca_bench.files import write_atomic
 from sca_bench.metrics.registry import get_metric, values_of
 from sca_bench.metrics.value_names import MEAN_OF_SLOTS, SEEN, TRAIN, ValueName
 from sca_bench.output import in_words, num_text, say, text_console
+from sca_bench.reading import SUITE_BYTES, named_file, read_bytes
 from sca_bench.scene_grammar import SLOTS as SLOTS_OF_SCENES
 from sca_bench.study.plan.manifest import check_name
 from sca_bench.study.runs.store import Store
@@ -23,6 +26,8 @@ from sca_bench.study.suite.shipped import find_suite
 from sca_bench.study.suite.suite import Suite, load_suite
 
 _MOST_NOTES = 20
+_OF_SHELL = re.compile(r"/dev/stdin|(/dev|/proc/self)/fd/[0-9]+")
+"""Files that whoever started the command has opened: `<(...)` of a shell, and what is piped in."""
 SuiteWork = Callable[[Suite, Store, Console], int]
 """What a command does with one suite; it returns the exit code."""
 
@@ -80,9 +85,20 @@ def suite_path(given: str, console: Console) -> Path:
         InputError: There is no such file, and no shipped suite is called so.
     """
     path = find_suite(given)
+    if _OF_SHELL.fullmatch(given):
+        return _kept(Path(given))
     if path != Path(given):
         line = f"{given} comes with sca_bench: {path}"
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+    return path
+
+
+def _kept(opened: Path) -> Path:
+    """Return a temporary file of what a shell's pipe holds, since a suite is read several times."""
+    with named_file(opened):
+        content = read_bytes(opened, SUITE_BYTES, pipe=True)
+    path = Path(tempfile.mkdtemp()) / f"{opened.name}.yaml"
+    write_atomic(path, content)
     return path
 
 

@@ -94,7 +94,7 @@ class SuiteFile(_Strict):
             of region ids or of annotations (`score --subset`).
     """
 
-    suite: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    suite: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,199}$")
     question: str
     paper: str | None = None
     published: dict[str, str] = {}

@@ -94,7 +94,7 @@ class SweepFile(_Strict):
         storage: SQLAlchemy URL, or `journal:FILE`; SQLite in the runs folder where not given.
     """
 
-    sweep: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    sweep: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,189}$")
     question: str
     profile: str = "tiny"
     base: dict[str, Any] = {}

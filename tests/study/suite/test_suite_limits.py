@@ -62,6 +62,9 @@ TEXTS = {
     "bytes": (SUITE.encode() + b"x: \xff\n", "line 4: byte 0xFF is not UTF-8"),
     "UTF-16": (SUITE.encode("utf-16"), "line 1: byte 0xFF is not UTF-8"),
     "NUL": (SUITE + "x: \0\n", "not YAML"),
+    "a name like a flag": (SUITE.replace("suite: s", "suite: -x"), "suite: '-x' is wrong"),
+    "a name for no file": (
+        SWEEP.replace(": s", f": {'s' * 191}", 1) % "{low: 1, high: 2}", "sweep: 's+' is wrong"),
     "trials": (SWEEP.replace("4", "100001") % "{low: 1e-5, high: 1e-3}", "trials: 100001 is wrong"),
     "a batch": (SWEEP % "{low: 1e-5, high: 1e-3}" + "batch: 1001\n", "batch: 1001 is wrong"),
     "endless": (SWEEP % "{low: -.inf, high: .inf, step: 1}", "give finite numbers"),
