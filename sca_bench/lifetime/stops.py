@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import subprocess
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_AGAIN_S = 1.0
+_AGAIN_S, _SOON_S = 1.0, 0.01
 _PATIENCE_S = 10.0
 """A main thread that has not met a signal for so long is deep in code that is not Python."""
 
@@ -53,12 +53,12 @@ class _Asked:
     Attributes:
         first: The first signal, 0 while there was none.
         times: How many there were.
-        held: Whether they are only counted.
+        held: How many parts of the program want them only counted.
         is_on: Whether this module answers them.
     """
 
-    first = times = 0
-    held = is_on = False
+    first = times = held = 0
+    is_on = False
 
 
 _asked = _Asked()
@@ -91,11 +91,11 @@ def check() -> None:
 @contextlib.contextmanager
 def held() -> Iterator[None]:
     """Only count signals inside, for what must not stop half-way."""
-    before, _asked.held = _asked.held, True
+    _asked.held += 1
     try:
         yield
     finally:
-        _asked.held = before
+        _asked.held -= 1
 
 
 @contextlib.contextmanager
@@ -108,7 +108,7 @@ def answered() -> Iterator[None]:
     if _asked.is_on:
         yield
         return
-    _asked.first, _asked.times, _asked.held = 0, 0, False  # of a command that has ended
+    _asked.first, _asked.times, _asked.held = 0, 0, 0  # of a command that has ended
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -118,12 +118,12 @@ def answered() -> Iterator[None]:
         install()
         yield
     finally:
-        _asked.held = True
+        _asked.held += 1
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         sys.unraisablehook = hook
-        _asked.held = _asked.is_on = False
+        _asked.held, _asked.is_on = 0, False
 
 
 def install(*, watch: bool = False) -> None:
@@ -183,7 +183,7 @@ def _watch(source: int) -> None:
 
 def say(error: BaseException) -> int:
     """Print the line about a stop, or about what came of one; return the exit code."""
-    _asked.held = True  # it is taken notice of, and nothing else comes of it
+    _asked.held += 1  # it is taken notice of, and nothing else comes of it
     if not isinstance(error, Interrupted):
         error = Interrupted(_asked.first or signal.SIGINT)
     with contextlib.suppress(OSError, ValueError):  # the terminal may be gone
@@ -213,16 +213,23 @@ def end(code: int) -> NoReturn:
 
 @contextlib.contextmanager
 def blocked() -> Iterator[None]:
-    """Let processes that are started inside never meet the three signals; nothing is lost here.
+    """Let processes that are started inside never meet the three signals.
 
     A terminal and a batch system send them to all processes of a group. What is started inside
-    ends when this process says so, or with it.
+    ends when this process says so, or with it. A signal that comes meanwhile, which another thread
+    may take, is answered right after: in the middle, nobody would know of the new process.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (*STOPS, signal.SIGUSR1))
+    times = _asked.times
     try:
-        yield
+        with held():
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, (*STOPS, signal.SIGUSR1))
+            try:
+                yield
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if _asked.times > times and not _asked.held:
+            signal.setitimer(signal.ITIMER_REAL, _SOON_S, _AGAIN_S)
 
 
 def start_child(command: Sequence[str], **more: Any) -> subprocess.Popen[bytes]:

@@ -151,6 +151,28 @@ def test_what_swallows_a_signal_meets_it_again():
     ]
 
 
+def test_a_program_that_starts_while_a_signal_comes_is_not_forgotten():
+    code, out = run_script("""
+        import os, signal, subprocess, sys
+        from sca_bench.lifetime import stops
+
+        class Program(subprocess.Popen):
+            def __init__(self, *arguments):
+                super().__init__(*arguments)
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        stops.install()
+        subprocess.Popen = Program
+        try:
+            program = stops.start_child(["sleep", "60"])
+            program.wait()
+        except KeyboardInterrupt as stop:
+            program.kill()
+            sys.exit(stops.say(stop))
+    """)
+    assert (code, out) == (143, "stopped by SIGTERM; run the same command again to go on\n")
+
+
 def test_a_main_thread_that_does_not_answer_is_ended():
     code, out = run_script("""
         import hashlib, os, signal, threading

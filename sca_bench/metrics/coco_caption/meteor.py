@@ -84,7 +84,7 @@ class Meteor:
             raise NotComputed(f"METEOR's jar is missing: {jar}")
         self._stderr.clear()
         try:
-            process = start_child(
+            process = self._process = start_child(
                 self._java.command(
                     "-Xmx2G", "-jar", jar.name, "-", "-", "-stdio", *OPTIONS, *_TABLE
                 ),
@@ -102,7 +102,6 @@ class Meteor:
             target=_collect, args=(process.stderr, self._stderr), daemon=True
         )
         self._drain.start()
-        self._process = process
 
     def score(
         self, references: Sequence[Sequence[str]], hypotheses: Sequence[str]

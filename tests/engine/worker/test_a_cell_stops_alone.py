@@ -78,40 +78,42 @@ def test_a_device_that_is_not_waited_for_tells_the_step_all_the_same():
     assert watch.fault().endswith("30, 31 and 8 more")
 
 
-@pytest.mark.parametrize(
-    ("what", "name"),
-    [
-        ("write", ".checkpoint-2.pt"),
-        ("rename", ".checkpoint-2.pt"),
-        ("write", "log.jsonl"),
-        ("write", ".trainable.safetensors"),
-        ("write", "predictions.partial.jsonl"),
-        ("rename", "predictions.partial.jsonl"),
-    ],
+FAULTS = (
+    ("write", ".checkpoint-2.pt"),
+    ("rename", ".checkpoint-2.pt"),
+    ("write", "log.jsonl"),
+    ("write", ".trainable.safetensors"),
+    ("write", "predictions.partial.jsonl"),
+    ("rename", "predictions.partial.jsonl"),
 )
-def test_a_file_that_cannot_be_written_costs_its_own_cell(
-    group_job, run_group, alone, monkeypatch, what, name
-):
-    job = group_job({}, SOUND)
-    first, met = folder_of(job, 0), []
+
+
+def test_a_file_that_cannot_be_written_costs_its_own_cell(group_job, run_group, alone, monkeypatch):
+    """Six cells of one group meet a fault each, and a seventh meets none."""
+    cells = [{"train.learning_rate": 0.004 + 0.001 * number} for number in range(len(FAULTS))]
+    job = group_job(*cells, SOUND)
+    failing = {folder_of(job, number): fault for number, fault in enumerate(FAULTS)}
+    met = set()
 
     def fail(done, path):
-        if done == what and path.parent == first and path.name.startswith(name):
-            met.append(path)
+        what, name = failing.get(path.parent, ("", ""))
+        if done == what and path.name.startswith(name):
+            met.add(path.parent)
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     with monkeypatch.context() as patch:
         patch.setattr(files, "before_operation", fail)
         outcome = run_group(job)
-    assert met
-    assert list(outcome.failed) == [job.cells[0].key]
-    assert "No space left on device" in outcome.failed[job.cells[0].key]
-    assert made(job, 1) == alone
+    assert met == failing.keys()
+    assert outcome.failed.keys() == {cell.key for cell in job.cells[:-1]}
+    for reason in outcome.failed.values():
+        assert "No space left on device" in reason
+    assert made(job, -1) == alone
     records = [Store(job.runs_dir).record(cell.cell_id, 0) for cell in job.cells]
-    assert [record.status for record in records] == ["failed", "done"]
+    assert [record.status for record in records] == ["failed"] * len(FAULTS) + ["done"]
     assert not list(Path(job.runs_dir).glob("cells/*/*/.*.tmp"))
-    again = group_job({}, runs=job.runs_dir)
-    assert not run_group(again).failed
+    for cell in cells:
+        assert not run_group(group_job(cell, runs=job.runs_dir)).failed
 
 
 @pytest.mark.parametrize("where", ["loss", "generate"])
