@@ -22,6 +22,7 @@ from torch.nn.modules.module import (
 
 from sca_bench.errors import InputError
 from sca_bench.reading import RECORD_BYTES, open_regular, read_json, shown, shown_text
+from sca_bench.walk import walk
 from sca_bench.weight_paths import shards_of
 
 CONFIG = "config.json"
@@ -113,7 +114,7 @@ def check_size(folder: Path, build: Callable[[], object], *, untrained: bool = F
         InputError: It is so.
         Exception: Whatever `build` raises.
     """
-    paths = [path for path in folder.rglob("*") if path.suffix in _WEIGHTS and path.is_file()]
+    paths = [path for _, path in walk(folder) if path.suffix in _WEIGHTS]
     num_bytes = sum(path.stat().st_size for path in paths)
     most, held = _NUMBERS_A_BYTE * num_bytes + _FREE, f"its weights hold {num_bytes:,} bytes"
     if untrained:

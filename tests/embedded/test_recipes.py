@@ -162,7 +162,7 @@ def test_verify_names_a_missing_file_and_a_missing_record(tmp_path):
     with pytest.raises(InputError, match="sam_tiny: not in the manifest"):
         list(verify(folder, losses=False))
     (folder / build.MANIFEST).unlink()
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="no such file; run"):
         list(verify(folder, losses=False))
 
 

@@ -52,7 +52,7 @@ def runs(tmp_path, cell_settings):
         for number, region in enumerate(region_set.regions)
     ]
     (store.run_dir("c1", 0) / PREDICTIONS).write_text("\n".join(lines))
-    job = SimpleNamespace(cell=SimpleNamespace(cell_id="c1"), seed=0)
+    job = SimpleNamespace(name="c1 seed 0", cell=SimpleNamespace(cell_id="c1"), seed=0)
     return store, [job], region_set
 
 

@@ -324,7 +324,8 @@ def unnamed_settings():
     known = known_paths()
     leaves = {path for path in known if not any(p.startswith(f"{path}.") for p in known)}
     apart = ("data.train.", "data.val.", "data.test.", "pretraining.", "options", "encoder.options")
-    named = CHANGES.keys() | {f"runtime.{name}" for name in (*THREADS_AND_PLACES, "compile")}
+    named = {f"runtime.{name}" for name in (*THREADS_AND_PLACES, "compile")} | CHANGES.keys()
+    named |= {"encoder.onnx_limit_s", "encoder.onnx_limit_gib"}  # when to stop, not what to compute
     return sorted(path for path in leaves - named if not path.startswith(apart))
 
 

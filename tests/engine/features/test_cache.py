@@ -236,7 +236,7 @@ def test_an_image_that_is_missing_or_cannot_be_read_is_named(cell_settings, tmp_
     keys = content_of(SimpleNamespace(images=images), cell_settings(), digests)
     with pytest.raises(InputError, match=r"b\.jpg: no such image"):
         keys.content_of("gone")
-    with pytest.raises(InputError, match=r"cannot be read \(Is a directory\)"):
+    with pytest.raises(InputError, match=r"is no regular file \(a folder\)"):
         keys.content_of("folder")
 
 

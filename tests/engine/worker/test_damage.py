@@ -15,15 +15,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save, save_file
 
+from sca_bench import digests, reading
 from sca_bench.digests import file_sha256
 from sca_bench.engine.job import group_job as job_of_group
 from sca_bench.engine.job import new_attempt
 from sca_bench.engine.worker import group_run, hooks, trained_weights
 from sca_bench.errors import CellError, InputError
+from sca_bench.pretrained import tensors, torch_files
 from sca_bench.reading import read_jsonl
 from sca_bench.study.plan.plan import make_plan
 from sca_bench.study.plan.repair import repaired_plan
 from sca_bench.study.plan.schedule import Machine, make_schedule
+from sca_bench.study.runs import soundness
 from sca_bench.study.runs.soundness import Damaged, check_checkpoint, check_weights, run_name
 from sca_bench.study.runs.store import (
     PREDICTIONS,
@@ -195,7 +198,7 @@ def test_weights_of_another_training_that_cannot_be_read_now_are_left_alone(
     captioner = Captioner(2.0)
     trained_weights.load_indexed(captioner, found, run_dir)
     assert captioner.state["b"].tolist() == [0, 1, 2]
-    monkeypatch.setattr(io, "open", unreadable(errno.EIO, at_once=False))
+    unreadable(errno.EIO, False, monkeypatch)
     with pytest.raises(CellError, match="EIO, Input/output error"):
         trained_weights.load_indexed(captioner, found, run_dir)
     monkeypatch.undo()
@@ -222,9 +225,9 @@ def test_of_two_checkpoints_the_older_is_used_where_the_newer_is_damaged(run_dir
     assert checkpoint_step(run_dir) == 2
 
 
-def unreadable(code, at_once):
-    """Return an `open` for which some files cannot be opened, or not be read."""
-    real = io.open
+def unreadable(code, at_once, monkeypatch, names=(FIRST, "trainable.safetensors")):
+    """Have some files not be opened, or not be read, whichever way they are opened."""
+    plain = io.open
 
     class Raw(io.FileIO):
         def readinto(self, buffer):
@@ -233,15 +236,19 @@ def unreadable(code, at_once):
         def readall(self):
             raise OSError(code, os.strerror(code))
 
-    def opened(path, mode="r", *rest, **more):
-        if any(part in str(path) for part in opened.names):
-            if at_once:
-                raise OSError(code, os.strerror(code))
-            return io.BufferedReader(Raw(path))
-        return real(path, mode, *rest, **more)
+    def instead_of(real):
+        def opened(path, *rest, **more):
+            if any(part in str(path) for part in names):
+                if at_once:
+                    raise OSError(code, os.strerror(code))
+                return io.BufferedReader(Raw(path))
+            return real(path, *rest, **more)
 
-    opened.names = [FIRST, "trainable.safetensors"]
-    return opened
+        return opened
+
+    monkeypatch.setattr(io, "open", instead_of(plain))
+    for module in (soundness, digests, tensors, torch_files):
+        monkeypatch.setattr(module, "open_regular", instead_of(reading.open_regular))
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.EACCES, errno.EMFILE, errno.ENOMEM])
@@ -249,7 +256,7 @@ def unreadable(code, at_once):
 def test_an_error_while_reading_says_nothing_of_the_content(
     weights, checkpoint, run_dir, monkeypatch, code, at_once
 ):
-    monkeypatch.setattr(io, "open", unreadable(code, at_once))
+    unreadable(code, at_once, monkeypatch)
     assert set_damaged_aside(run_dir) == []
     assert is_trained(run_dir)  # nobody knows better
     for load in (
@@ -568,7 +575,7 @@ def test_a_group_none_of_whose_checkpoints_can_be_read_ends_with_a_line_for_each
     copied, next_run, monkeypatch
 ):
     job, folders = copied("interrupted")
-    monkeypatch.setattr(io, "open", unreadable(errno.EIO, at_once=True))
+    unreadable(errno.EIO, True, monkeypatch)
     failed = next_run(job)
     assert failed.keys() == {cell.key for cell in job.cells}
     assert all("OSError: EIO, Input/output error" in line for line in failed.values())
@@ -579,9 +586,7 @@ def test_a_group_none_of_whose_checkpoints_can_be_read_ends_with_a_line_for_each
 
 def test_weights_that_cannot_be_read_now_are_not_made_twice(made, copied, next_run, monkeypatch):
     job, folders = copied("uncaptioned")
-    opened = unreadable(errno.EIO, at_once=False)
-    opened.names = [str(trained_path(folders[0]))]
-    monkeypatch.setattr(io, "open", opened)
+    unreadable(errno.EIO, False, monkeypatch, [str(trained_path(folders[0]))])
     assert next_run(job).keys() == {job.cells[0].key}
     monkeypatch.undo()
     assert not list(Path(job.runs_dir).rglob("*.damaged"))

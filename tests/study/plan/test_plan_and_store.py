@@ -142,7 +142,7 @@ def test_a_torn_last_line_is_left_out_but_a_bad_middle_is_an_error(tmp_path):
     path.write_text('{"a": 1}\n{"a": 2', encoding="utf-8")
     assert read_jsonl(path) == [{"a": 1}]
     path.write_text('{"a": 1\n{"a": 2}\n', encoding="utf-8")
-    with pytest.raises(InputError, match=r"line 1: not JSON"):
+    with pytest.raises(InputError, match=r"line 1: is not JSON"):
         read_jsonl(path)
 
 
