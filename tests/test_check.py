@@ -125,7 +125,7 @@ NO_SUITES = {
     "d_word.yaml": ("suite", "holds a single value; expected a mapping with suite"),
     "e_twice.yaml": ("suite: a\nsuite: b\n", "suite: is given twice, on lines 1 and 2"),
     "f_loop.yaml": ("suite: a\nbase: &a {b: *a}\n", "base.b: is an alias of what it stands in"),
-    "g_bytes.yaml": (b"\xff\xfe\x00", "not YAML"),
+    "g_bytes.yaml": (b"\xff\xfe\x00", "line 1: byte 0xFF is not UTF-8"),
 }
 
 

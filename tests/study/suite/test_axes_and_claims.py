@@ -92,7 +92,7 @@ def test_settings_of_which_one_is_a_part_of_another_are_refused():
     ],
 )
 def test_no_more_cells_than_anybody_means(monkeypatch, sizes, one_at_a_time, said):
-    assert axes.MOST_CELLS == 10_000
+    assert axes.MOST_CELLS == 2_000
     monkeypatch.setattr(axes, "MOST_CELLS", 20)
     given = {f"axis{n}": range(size) for n, size in enumerate(sizes)}
     if said is None:
