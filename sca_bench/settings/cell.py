@@ -145,7 +145,7 @@ class TextDecoderSettings(Settings):
     """`embedded:NAME`, a local directory, a hub id, or `random:gpt2-large` and the like."""
     trainable: bool = False
     """Train the text decoder, too; it is frozen otherwise, as in the paper."""
-    learning_rate: float | None = Field(None, gt=0)
+    learning_rate: float | None = Field(None, gt=0, allow_inf_nan=False)
     """Own learning rate of a trained decoder; the mixer's where None."""
     dropout_in_training: bool = True
     """The original leaves the frozen decoder's dropout on while it trains the mixer."""
@@ -159,6 +159,9 @@ class TextDecoderSettings(Settings):
         return self
 
 
+_Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
 class TrainSettings(Settings):
     """The optimisation recipe."""
 
@@ -168,17 +171,17 @@ class TrainSettings(Settings):
     """Images of one optimiser step."""
     regions_per_image: int = Field(16, ge=1)
     """Regions of each image in a step, at most: more are drawn from, anew each time."""
-    learning_rate: float = Field(1e-4, gt=0)
+    learning_rate: float = Field(1e-4, gt=0, allow_inf_nan=False)
     """Largest learning rate: it is reached after the warm-up, and falls to the end."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[_Decay, _Decay] = (0.9, 0.999)
     """AdamW's decay of the mean of gradients, and of that of their squares."""
-    weight_decay: float = Field(1e-4, ge=0)
+    weight_decay: float = Field(1e-4, ge=0, allow_inf_nan=False)
     """AdamW's weight decay."""
     warmup_steps: int = Field(200, ge=0)
     """Steps in which the learning rate rises from near 0 to `learning_rate`."""
     final_lr_ratio: float = Field(0.0, ge=0, le=1)
     """Learning rate at the last step, as a share of `learning_rate`."""
-    clip_norm: float = Field(1.0, gt=0)
+    clip_norm: float = Field(1.0, gt=0, allow_inf_nan=False)
     """Gradients with a larger norm, over all trained parameters, are scaled down to it."""
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     """Share of the target probability that is spread over all tokens in the training loss."""

@@ -1,11 +1,20 @@
 """Metrics of other packages: found by entry point, computed by name, and never in the way."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from sca_bench.cli import main
 from sca_bench.errors import InputError
 from sca_bench.metrics.protocol import Scored
-from sca_bench.metrics.registry import METRICS, MetricSpec, get_metric, spec_of_value
+from sca_bench.metrics.registry import (
+    METRICS,
+    MetricSpec,
+    Requirement,
+    get_metric,
+    spec_of_value,
+)
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.score import Scorer
 from sca_bench.plugins import attribute
@@ -151,3 +160,132 @@ def test_every_own_computation_is_found():
 def test_scored_parts_keep_their_rows():
     one = Scored("x", 1.0, [1.0], ROWS[:1])
     assert (one.named, one.notes) == ({}, ())
+
+
+def faulty(name="mine", **facts):
+    return MetricSpec(name, "Mine", "mine", "mine", package="", **{"compute": "m:a", **facts})
+
+
+@pytest.mark.parametrize(
+    ("spec", "fault"),
+    [
+        (faulty(compute=""), "names no computation; set compute='module:attribute'"),
+        (faulty(compute=3), "names no computation; set compute='module:attribute'"),
+        (faulty("Mine"), "names its metric 'Mine', expected small letters, digits and _"),
+        (faulty("2_mine"), "names its metric '2_mine'"),
+        (faulty(""), "names its metric ''"),
+        (faulty("exact_match_without_a"), "names its metric 'exact_match_without_a'"),
+        (faulty(values=["a"]), "has values that are no tuple of names, or requires that are none"),
+        (faulty(values=("a", 3)), "has values that are no tuple of names"),
+        (faulty(requires=("Java",)), "has values that are no tuple of names, or requires that"),
+        (faulty(prepare="begin"), "has prepare 'begin', expected 'module:attribute'"),
+        (faulty(doubts="m."), "has doubts 'm.', expected 'module:attribute'"),
+        (
+            faulty(requires=(Requirement("Java", "java"),)),
+            "has requires (Java) 'java', expected 'module:attribute'",
+        ),
+        (faulty(level="image"), "has level 'image', expected one of region, corpus"),
+        (
+            faulty(statistics="m:s"),
+            "has statistics, which a mean over regions does not need; set level='corpus'",
+        ),
+        (faulty(), ""),
+        (faulty("m_2", values=("a", "b"), requires=(Requirement("Java", "m:java"),)), ""),
+        (faulty(statistics="m:s", level="corpus", prepare="m:p"), ""),
+    ],
+)
+def test_what_is_wrong_with_a_metric_of_another_package(plug, spec, fault):
+    plug(Point("mine", lambda: spec))
+    found = METRICS.all()
+    added = [one for name, one in found.items() if name not in METRICS.own()]
+    assert len(added) == 1
+    assert (fault in added[0].fault) if fault else added[0].fault == ""
+    if fault:
+        assert added[0].name == "mine"
+        assert added[0].fault.startswith("the entry point mine = my_metrics:SPEC ")
+
+
+def test_a_metric_that_is_unknown_names_those_that_can_be_used(plug):
+    plug(Point("mine", lambda: 1 / 0), Point("shouted", _spec))
+    with pytest.raises(InputError) as caught:
+        get_metric("minee")
+    assert "mine" not in caught.value.fix.replace("minee", "")
+    assert (caught.value.key, caught.value.problem) == ("metrics", "'minee' is unknown")
+    for name in ("shouted.first", "exact_match_without_"):
+        with pytest.raises(InputError):
+            get_metric(name)
+    assert get_metric("exact_match_without_a_dog").name == "exact_match"
+
+
+def test_doubts_that_raise_are_a_note(plug, monkeypatch):
+    import my_metrics
+
+    def doubts(values, rows):
+        assert values == {"shouted": 0.5, "shouted.first": 1.0}
+        assert [row.region_id for row in rows] == ["1", "2"]
+        raise KeyError("two\nlines")
+
+    monkeypatch.setattr(my_metrics, "doubts", doubts, raising=False)
+    one = replace(_spec(), doubts="my_metrics:doubts")
+    plug(Point("shouted", lambda: one))
+    (loud, note) = _score("shouted").notes
+    assert (loud, note) == ("loud", "my_metrics:doubts raised KeyError('two\\nlines')")
+    monkeypatch.setattr(my_metrics, "doubts", lambda values, rows: [3, "odd"])
+    assert _score("shouted").notes == ["loud", "3", "odd"]
+
+
+@pytest.mark.parametrize(
+    ("statistics", "reason"),
+    [
+        ([[[1.0]] * 2, [[1.0]] * 2], ""),
+        ([[[1.0]] * 2, [[2.0]] * 2], "gave several statistics, expected one for all values"),
+        ([[[1.0]] * 2, [[1.0]] * 2, [[2.0]] * 2], "gave several statistics"),
+        ([None, [[1.0]] * 2], ""),
+    ],
+)
+def test_the_values_of_a_computation_share_their_statistics(plug, monkeypatch, statistics, reason):
+    import my_metrics
+
+    def compute(rows, context):
+        names = ["mine", *(f"mine.part{n}" for n in range(1, len(statistics)))]
+        return [
+            Scored(name, 2.0, [1.0, 1.0], rows, statistics=None if s is None else np.array(s))
+            for name, s in zip(names, statistics, strict=True)
+        ]
+
+    monkeypatch.setattr(my_metrics, "compute", compute, raising=False)
+    monkeypatch.setattr(my_metrics, "corpus", lambda key, sums: 0 * sums[..., 0] + 2, raising=False)
+    spec = faulty(compute="my_metrics:compute", level="corpus", statistics="my_metrics:corpus")
+    plug(Point("mine", lambda: spec))
+    found = _score("mine")
+    assert reason in found.not_computed.get("mine", "")
+    assert bool(reason) == ("mine" in found.not_computed)
+    if not reason:
+        assert list(found.statistics) == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("sums", "value", "near"),
+    [
+        (0.0, 1e-6, True),  # the largest difference that passes
+        (0.0, 1.01e-6, False),
+        (0.0, -1e-6, True),
+        (8.0, 8.0 + 7.9e-6, True),  # of what is larger than one, a millionth
+        (8.0, 8.0 + 8.1e-6, False),
+        (-8.0, -8.0 + 7.9e-6, True),
+    ],
+)
+def test_statistics_give_the_value_to_a_millionth(plug, monkeypatch, sums, value, near):
+    import my_metrics
+
+    rows = np.ones((2, 1))
+    monkeypatch.setattr(
+        my_metrics,
+        "compute",
+        lambda given, context: [Scored("mine", value, [1.0, 1.0], given, statistics=rows)],
+        raising=False,
+    )
+    monkeypatch.setattr(my_metrics, "corpus", lambda key, s: np.array(sums), raising=False)
+    spec = faulty(compute="my_metrics:compute", level="corpus", statistics="my_metrics:corpus")
+    plug(Point("mine", lambda: spec))
+    assert ("mine" in _score("mine").not_computed) != near

@@ -93,6 +93,68 @@ def test_which_metrics_are_checked_doubted_and_begun_early():
             assert callable(attribute(path))
 
 
+PTB = "PTB (stanford-corenlp-3.4.1), lower case, punctuation removed"
+WHOLE = "none (NFC, case folded, runs of space collapsed)"
+WORDS = "NFC, lower case, runs of letters, digits and apostrophes"
+MODEL = "the model's own"
+BLEU = "pycocoevalcap Bleu (n=4, closest reference length, corpus level)"
+COVERED = "sca_bench coverage (spaCy pipeline, {})"
+DENSE = "sca_bench dense_captions (references merged at IoU 0.7; IoU 0.3-0.7 x METEOR 1.5 0-0.25)"
+SIGNS = {
+    "cider_d": ("pycocoevalcap Cider (CIDEr-D, n=1-4, sigma=6)", PTB, "CIDEr-D", "Java"),
+    "meteor": ("pycocoevalcap meteor-1.5.jar (-l en -norm)", PTB, "METEOR", "Java"),
+    "bleu": (BLEU, PTB, "BLEU", "Java"),
+    **{f"bleu_{n}": (BLEU, PTB, f"BLEU-{n}", "Java") for n in (1, 2, 3, 4)},
+    "rouge_l": ("pycocoevalcap Rouge (beta=1.2)", PTB, "ROUGE-L", "Java"),
+    "spice": (
+        *("pycocoevalcap spice-1.0.jar (stanford-corenlp-3.6.0)", PTB, "SPICE"),
+        "Java, CoreNLP jars",
+    ),
+    "exact_match": ("sca_bench exact_match", WHOLE, "", ""),
+    "macro_recall": ("sca_bench macro_recall", WHOLE, "", ""),
+    "slots": ("sca_bench grammar", WHOLE, "mean of slots", ""),
+    "noun_recall": (COVERED.format("NOUN and PROPN, exact"), "spaCy", "Noun recall", "spaCy"),
+    "verb_recall": (COVERED.format("VERB, exact"), "spaCy", "Verb recall", "spaCy"),
+    "noun_recall_fuzzy": (
+        *(COVERED.format("NOUN and PROPN, token similarity"), "spaCy", "Noun recall, fuzzy"),
+        "spaCy",
+    ),
+    "verb_recall_fuzzy": (
+        *(COVERED.format("VERB, token similarity"), "spaCy", "Verb recall, fuzzy"),
+        "spaCy",
+    ),
+    "caption_length": ("sca_bench caption_length", WORDS, "", ""),
+    "distinct_1": ("sca_bench distinct (n=1, over all captions)", WORDS, "Distinct-1", ""),
+    "distinct_2": ("sca_bench distinct (n=2, over all captions)", WORDS, "Distinct-2", ""),
+    "distinct_captions": ("sca_bench distinct_captions", WHOLE, "", ""),
+    "vocabulary_size": ("sca_bench vocabulary_size", WORDS, "", ""),
+    "clip_score": ("sca_bench clip_score", MODEL, "CLIPScore", "a model"),
+    "sentence_similarity": ("sca_bench sentence_similarity", MODEL, "", "a model"),
+    "dense_captions_map": (DENSE, PTB, "", ""),
+}
+"""Scorer and tokenizer, which stand in signatures; what reports call it; what has to be there."""
+
+
+def test_what_each_metric_signs_and_what_it_is_called():
+    """Numbers of older runs stand beside those of today as long as these stay what they are."""
+    found = {
+        name: (spec.scorer, spec.tokenizer, spec.label, ", ".join(r.what for r in spec.requires))
+        for name, spec in OWN.items()
+    }
+    assert found == SIGNS
+    trained = {name for name, spec in OWN.items() if spec.of_training}
+    assert trained == {"exact_match", "macro_recall"}
+    assert OWN["clip_score"].maximum == 2.5
+    families = {name: spec.family for name, spec in OWN.items() if spec.family != name}
+    assert families == {
+        **{f"bleu_{n}": "bleu" for n in (1, 2, 3, 4)},
+        **{
+            f"{kind}_recall{how}": "coverage" for kind in ("noun", "verb") for how in ("", "_fuzzy")
+        },
+        "dense_captions_map": "dense_captions",
+    }
+
+
 @pytest.mark.parametrize(
     ("values", "number", "said"),
     [

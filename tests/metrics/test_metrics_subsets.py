@@ -5,11 +5,12 @@ import json
 import pytest
 
 from sca_bench.cli import main
+from sca_bench.digests import file_sha256
 from sca_bench.errors import InputError
 from sca_bench.metrics.rows import CaptionRow, read_rows
 from sca_bench.metrics.score import Scorer
 from sca_bench.metrics.score_file import score_file
-from sca_bench.metrics.subsets import subset_rows
+from sca_bench.metrics.subsets import subset_digest, subset_rows
 
 BOX = (10.0, 20.0, 30.0, 40.0)
 ROWS = [
@@ -163,3 +164,12 @@ def test_a_box_that_is_none(tmp_path, box):
     path.write_text(row % box)
     with pytest.raises(InputError, match=r"line 1: box_xyxy: is .*, expected four numbers"):
         read_rows(path)
+
+
+def test_a_subset_is_told_by_its_content(tmp_path):
+    path = tmp_path / "ids"
+    path.write_text("1\n2\n")
+    assert subset_digest(path) == subset_digest(str(path)) == file_sha256(path)
+    assert subset_digest("first_of_image") == "first_of_image"
+    with pytest.raises(InputError, match=r"none: no such file; name a file, or first_of_image$"):
+        subset_digest(tmp_path / "none")

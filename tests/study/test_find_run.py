@@ -3,7 +3,7 @@
 import pytest
 
 from sca_bench.errors import InputError
-from sca_bench.study.find_run import find_finished, find_runs
+from sca_bench.study.find_run import cell_names, find_finished, find_runs
 from sca_bench.study.runs.record import CellEntry, RunRecord, SuiteManifest
 from sca_bench.study.runs.store import Store
 
@@ -132,3 +132,98 @@ def test_the_nearest_name_is_that_of_an_id_too(store):
         find_runs(store, "aaa111/7")
     with pytest.raises(InputError, match="is in a suite, but was never run"):
         find_runs(store, "num_layers=7")
+
+
+# --- beside what is damaged -------------------------------------------------------------------
+
+
+def damage(store, cell, seed):
+    (store.run_dir(cell, seed) / "record.json").write_text("{")
+
+
+def test_a_damaged_manifest_names_nothing_and_hides_no_other(store):
+    (store.root / "suites" / "bad.tiny.json").write_text("[]")
+    for text in ("num_layers=2", "depth/num_layers=2", "aaa222"):
+        assert {run.cell_id for run in find_runs(store, text)[1]} == {"aaa222"}
+    assert [str(name) for name in cell_names(store)["aaa111"]] == [
+        "depth/num_layers=1",
+        "other/num_layers=1",
+    ]
+    with pytest.raises(InputError, match="did you mean depth/num_layers=2"):
+        find_runs(store, "dept/num_layers=2")
+    with pytest.raises(InputError, match=r"means 2 cells: aaa111 or depth/num_layers=1 or other"):
+        find_runs(store, "aaa")
+
+
+@pytest.mark.parametrize("text", ["ccc333/1", "ccc333/seed-1", "blank images, seed 1"])
+def test_a_damaged_run_is_named_where_it_is_meant(store, text):
+    damage(store, "ccc333", 1)
+    with pytest.raises(InputError, match=r"ccc333/seed-1/record\.json: damaged file"):
+        find_runs(store, text)
+    for name in ("ccc333/0", "ccc333", "blank images"):  # the others are there
+        assert [run.seed for run in find_runs(store, name)[1]] == [0]
+    with pytest.raises(InputError, match=r"no run of it has seed 7; it has 0$"):
+        find_runs(store, "ccc333/7")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ccc", r"ccc333/seed-0/record\.json: damaged"),
+        ("ccc333/1", r"ccc333/seed-1/record\.json: damaged"),
+        ("blank images", r"ccc333/seed-0/record\.json: damaged"),
+        ("ccc333/5", "no such run"),
+        ("blank images, seed 5", "is in a suite, but was never run"),
+        ("ddd", "no such run"),
+    ],
+)
+def test_a_cell_all_of_whose_runs_are_damaged(store, text, said):
+    for seed in (0, 1):
+        damage(store, "ccc333", seed)
+    with pytest.raises(InputError, match=said):
+        find_runs(store, text)
+
+
+def test_an_empty_folder_says_what_to_do(tmp_path):
+    with pytest.raises(InputError, match="no such run; no run is here; run a suite first"):
+        find_runs(Store(tmp_path / "none"), "aaa")
+
+
+@pytest.mark.parametrize(
+    ("statuses", "said"),
+    [
+        (("running",), "it is running; wait until it is done"),
+        (("failed", "running"), "it is failed, running; run its suite again"),
+        (("killed", "killed"), "it is killed; run its suite again"),
+        (("pruned",), "it is pruned; run its suite again"),
+    ],
+)
+def test_why_a_run_is_not_finished(tmp_path, statuses, said):
+    store = Store(tmp_path / "runs")
+    for seed, status in enumerate(statuses):
+        fields = {"settings": {}, "variant": "sca", "revision": "1"}
+        store.save(RunRecord(cell_id="fff", seed=seed, status=status, **fields))
+    with pytest.raises(InputError, match=f"fff: no such finished run: {said}$"):
+        find_finished(store, "fff")
+
+
+def test_a_suite_is_called_as_its_reports_are(store):
+    """Another profile than the default has its name behind a dot; the suite alone means both."""
+    cells = {"num_layers=9": "ccc333"}
+    store.save_manifest(manifest("depth", cells, profile="small"))
+    assert find_runs(store, "depth.small/num_layers=9")[1][0].cell_id == "ccc333"
+    assert find_runs(store, "depth.small")[1][0].cell_id == "ccc333"
+    assert find_runs(store, "depth/num_layers=2")[1][0].cell_id == "aaa222"
+    with pytest.raises(InputError, match="no such run"):
+        find_runs(store, "depth/num_layers=9")  # not a cell of the default profile
+    assert str(cell_names(store)["ccc333"][-1]) in (
+        "depth/blank images",
+        "depth.small/num_layers=9",
+    )
+
+
+def test_a_cell_called_as_its_suite_has_one_name(store):
+    store.save_manifest(manifest("alone", {"alone": "ccc333"}))
+    assert "alone" in map(str, cell_names(store)["ccc333"])
+    assert find_runs(store, "alone")[1][0].cell_id == "ccc333"
+    assert find_runs(store, "alone/alone")[1][0].cell_id == "ccc333"

@@ -67,7 +67,8 @@ def _block(short: Ints, long: Ints) -> Ints:
         equal[:, : packed.shape[1]] = packed
         here = bits & equal.view("<u8")[:, 0]
         bits = (bits + here) | (bits - here)
-    cleared = np.unpackbits(~bits.view(np.uint8).reshape(num_pairs, -1), axis=1, bitorder="little")
+    by_byte = bits.view(np.uint8).reshape(num_pairs, _WORD_BITS // 8)
+    cleared = np.unpackbits(~by_byte, axis=1, bitorder="little")
     return cast(Ints, cleared[:, :width].sum(axis=1, dtype=np.int64))
 
 

@@ -370,7 +370,7 @@ def fault_lines(path: Path) -> Iterator[None]:
             if file != str(path):
                 continue
             key = ".".join(filter(None, (above, fault.key.partition(": ")[0])))
-            if key and (line := line_of(path, key) or line_of(path, f"{_BASE}.{key}")):
+            if key and (line := line_of(path, key) or line_of(path, f"{_BASE}.{key}", least=2)):
                 said = f" (line {line})"
                 fault.fix, fault.problem = (
                     (f"{fault.fix}{said}", fault.problem)
@@ -380,19 +380,26 @@ def fault_lines(path: Path) -> Iterator[None]:
         raise
 
 
-def line_of(path: Path, key: str) -> int:
-    """Return the line of a dotted key, or of the deepest part of it that is there; 0 for none."""
+def line_of(path: Path, key: str, least: int = 1) -> int:
+    """Return the line of a dotted key, or of the deepest part of it that is there; 0 for none.
+
+    Args:
+        path: The file.
+        key: The key.
+        least: How many of its parts have to be there.
+    """
     try:
         node = compose_yaml(read_text(path, SUITE_BYTES))
     except (OSError, yaml.YAMLError, InputError):
         return 0
-    line = 0
+    line = num_found = 0
     while key and node is not None:
         found = _step(node, key)
         if found is None:
             break
         line, node, key = found
-    return line
+        num_found += 1
+    return line if num_found >= least else 0
 
 
 def _step(node: yaml.Node, key: str) -> tuple[int, yaml.Node, str] | None:

@@ -5,6 +5,7 @@ What whole trainings promise is in test_lockstep_bars.py and test_group.py.
 
 import json
 import math
+import os
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -13,6 +14,8 @@ import torch
 
 from sca_bench.captioner import Decoding
 from sca_bench.contract.captioners.toy import toy_batch
+from sca_bench.engine.process import ToldToStop
+from sca_bench.engine.worker import cell_group
 from sca_bench.engine.worker.cell_group import CellGroup, Member, autocast
 from sca_bench.engine.worker.hooks import (
     CheckpointHook,
@@ -483,3 +486,95 @@ def test_a_cell_without_its_own_checkpoint_leaves_with_its_schedule(group_of, ru
     assert nobody.alive == []
     assert runner.param_schedulers == {}
     assert runner.train_loop.stop_training
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_process_that_is_told_to_end_leaves_its_loops(
+    group_of, runner_of, folders, monkeypatch, told
+):
+    monkeypatch.setattr("sca_bench.engine.worker.hooks.is_told_to_stop", lambda: told)
+    group = group_of(1)
+    runner, hook = runner_of(group, max_iters=4), CheckpointHook(folders, 2, 0)
+    runner.iter = 3
+    group.train_step(toy_batch(), runner.optim_wrapper)
+    for leave, step in ((hook.after_train_iter, 2), (hook.after_val_iter, 3)):
+        if told:
+            with pytest.raises(ToldToStop) as caught:
+                leave(runner, 1)
+            assert caught.value.args == (step,)
+        else:
+            leave(runner, 1)
+    assert checkpoint_path(folders["cell0"], 2).exists() != told
+
+
+def test_a_cell_whose_files_cannot_be_written_leaves_alone(group_of, runner_of, folders):
+    """Its log, then its checkpoint; where nobody is left, the loop ends."""
+    group = group_of(2)
+    runner = runner_of(group, max_iters=9)
+    group.train_step(toy_batch(), runner.optim_wrapper)
+    (folders["cell0"] / "log.jsonl").mkdir()
+    LogHook(folders, 1).after_train_iter(runner, 0)
+    assert [member.key for member in group.alive] == ["cell1"]
+    assert group.members[0].error.startswith("IsADirectoryError: ")
+    assert not runner.train_loop.stop_training
+    checkpoint_path(folders["cell1"], 1).mkdir()
+    CheckpointHook(folders, 1, 0).save(runner, 1)
+    assert group.alive == []
+    assert runner.train_loop.stop_training
+
+
+def test_nothing_is_asked_where_nobody_is_left_or_nothing_is_known(
+    group_of, runner_of, tmp_path, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(
+        "sca_bench.engine.worker.hooks.ask_pruner", lambda *given: asked.append(given) or {}
+    )
+    group = group_of(2)
+    runner, hook = runner_of(group), PruneHook(tmp_path)
+    hook.after_val_epoch(runner, {"cell1/loss": 2.0})
+    assert asked == [(tmp_path, 0, {"cell1": {"val/loss": 2.0}})]
+    for member in group.members:
+        member.error = "it left"
+    hook.after_val_epoch(runner, {"cell1/loss": 2.0})
+    LogHook({}, 1).after_val_epoch(runner, {"cell1/loss": 2.0})
+    assert len(asked) == 1
+    assert runner.train_loop.stop_training
+
+
+def test_a_group_is_a_module_that_holds_its_captioners(group_of):
+    """So that whoever moves or looks through the group's modules meets them."""
+    group = group_of(2)
+    assert list(group.parts) == [member.captioner for member in group.members]
+    own = {id(member.captioner.numbers) for member in group.members}
+    assert {id(parameter) for parameter in group.parameters()} == own
+    with pytest.raises(TypeError, match="is stepped, not called"):
+        group(toy_batch())
+    assert (group.captioning, group.frozen_threads, group.precision) == ("captioned", 0, "fp32")
+    assert group.counters == {"train_steps": 0, "encoder_forwards": 0, "sam_mixer_forwards": 0}
+
+
+def test_a_cell_that_leaves_gives_its_gradients_back(group_of):
+    group = group_of(2)
+    for member in group.members:
+        member.captioner.numbers.grad = torch.ones(2)
+    group.fail(group.members[0], "x" * 600 + "\n y")
+    assert group.members[0].error == "x" * 500
+    assert group.members[0].captioner.numbers.grad is None
+    assert group.members[1].captioner.numbers.grad is not None
+
+
+@pytest.mark.parametrize(("said", "kept"), [("", True), ("{tmp}", True), ("/opt/code", False)])
+def test_compiled_code_lies_where_it_is_found_again_unless_the_user_says_where(
+    monkeypatch, tmp_path, said, kept
+):
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(cell_group.scratch, "lasting", lambda: tmp_path / "lasting")
+    name = "TORCHINDUCTOR_CACHE_DIR"
+    monkeypatch.setenv(name, said.format(tmp=tmp_path / "torch"))
+    cell_group._keep_compiled_code()
+    own = str(tmp_path / "lasting" / f"torchinductor_{os.getuid()}")
+    assert os.environ[name] == (own if kept else "/opt/code")
+    monkeypatch.delenv(name)
+    cell_group._keep_compiled_code()
+    assert os.environ[name] == own

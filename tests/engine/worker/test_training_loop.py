@@ -13,6 +13,7 @@ from mmengine.hooks import Hook
 from torch.utils.data import DataLoader
 
 from sca_bench.contract.captioners.toy import toy_batch
+from sca_bench.engine.process import ToldToStop
 from sca_bench.engine.worker.hooks import LogHook
 from sca_bench.engine.worker.mmengine_runner import SeekingTrainLoop, build_runner
 from sca_bench.engine.worker.pruning import answer_request, ask_pruner
@@ -119,6 +120,27 @@ def test_a_worker_waits_for_the_answer_to_its_own_question(tmp_path):
     kept = {path.name: json.loads(path.read_text()) for path in tmp_path.iterdir()}
     assert kept["leaving-3.json"] == {"one": "after 3"}
     assert kept["validated-12.json"] == values
+
+
+def test_a_worker_that_is_told_to_end_waits_for_no_answer(tmp_path, monkeypatch):
+    told = iter([False, False, True])
+    monkeypatch.setattr("sca_bench.engine.worker.pruning.is_told_to_stop", lambda: next(told))
+    with pytest.raises(ToldToStop) as caught:
+        ask_pruner(tmp_path, 3, {"one": {"val/loss": 0.5}})
+    assert caught.value.args == (3,)
+    assert list(told) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["validated-3.json"]
+
+
+def test_questions_are_answered_in_order(tmp_path):
+    asked = []
+    for step in (4, 12, 8):
+        (tmp_path / f"validated-{step}.json").write_text(json.dumps({"one": {"step": step}}))
+    (tmp_path / "leaving-4.json").write_text("{}")
+    answer_request(tmp_path, lambda step, values: asked.append((step, values)) or {"one": "x"})
+    assert sorted(asked) == [(8, {"one": {"step": 8}}), (12, {"one": {"step": 12}})]
+    assert json.loads((tmp_path / "leaving-12.json").read_text()) == {"one": "x"}
+    assert (tmp_path / "leaving-4.json").read_text() == "{}"
 
 
 def test_nothing_is_answered_where_nothing_is_asked(tmp_path):

@@ -177,6 +177,21 @@ def test_the_signature_names_the_tagger_as_the_paper_does(tmp_path, use, lg):
     assert _definition(other) != _definition(published["noun_recall"].protocol["scorer"])
 
 
+def test_what_check_is_told_of_the_pipeline(use, lg, monkeypatch):
+    use(lg)
+    said = f"en_core_web_lg 9.9.9, spaCy {spacy.__version__}"
+    assert module.found_tagger() == said
+    assert module.found_vectors() == "word vectors of en_core_web_lg 9.9.9"
+    signed = _score([_row(1, "a dog", "a dog")], NAMES[:1]).signatures["noun_recall"]
+    pipeline = f"spaCy {spacy.__version__}, en_core_web_lg 9.9.9 (attribute_ruler)"
+    assert signed.version == f"{module.REVISION}, {pipeline}"
+    assert signed.tokenizer == "spaCy en"
+    monkeypatch.setattr(module, "_MIN_KEYS", len(VECTORS) + 1)
+    with pytest.raises(NotComputed, match="another table of word vectors, 9 keys of 300 numbers"):
+        module.found_vectors()
+    assert module.found_tagger() == said
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

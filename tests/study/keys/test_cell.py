@@ -1,7 +1,11 @@
+import sys
+from types import SimpleNamespace
+
 import pytest
 
 from sca_bench.errors import InputError, at
 from sca_bench.settings import CellSettings
+from sca_bench.settings.base import Settings
 from sca_bench.settings.splits import INDEX_FOLDER
 from sca_bench.study.keys.cell import CellIdentity, Revisions
 from sca_bench.study.keys.fingerprint import Fingerprints, path_settings
@@ -401,6 +405,25 @@ def test_a_stranger_may_say_that_its_features_are_sams(registered):
     mine = registered(parts=SCA_PARTS, has_sams_features=True)
     assert keys_of_features(mine(baseline__random_seed=2)) == keys_of_features(BASE)
     assert mine(mixer__num_layers=3).prefix_key == BASE.prefix_key
+
+
+class Depth(Settings):
+    """Settings of a variant of its own."""
+
+    depth: int = 1
+
+
+@pytest.mark.parametrize(("parts", "shares"), [(SCA_PARTS, True), ("mine:load", False)])
+def test_a_loader_of_its_own_may_read_the_options_beside_sams_features(
+    registered, monkeypatch, parts, shares
+):
+    monkeypatch.setitem(sys.modules, "mine", SimpleNamespace(Depth=Depth))
+    mine = registered(parts=parts, has_sams_features=True, options="mine:Depth")
+    one, two = mine(), mine(options__depth=2)
+    assert one.cell_key != two.cell_key
+    assert (one.prefix_key == two.prefix_key) == shares
+    assert keys_of_features(one) == keys_of_features(two) == keys_of_features(BASE)
+    assert mine(baseline__random_seed=2).prefix_key == one.prefix_key
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from sca_bench.errors import InputError
-from sca_bench.study.plan.manifest import check_name, left_out, manifest_of
+from sca_bench.study.plan.manifest import check_name, left_out, manifest_of, report_names
 from sca_bench.study.plan.plan import make_plan
 from sca_bench.study.runs.record import RunRecord
 from sca_bench.study.runs.store import Store
@@ -180,3 +180,55 @@ def test_a_manifest_says_what_rules_changed(store, write, suite_text):
     assert (manifest.seeds, manifest.metrics) == ([0, 1], ["cider_d"])
     assert (manifest.file, manifest.header) == ("demo.yaml", "Costs nothing.\nExpect nothing.")
     assert (manifest.command, manifest.created) == ("run", "now")
+
+
+def test_of_many_cells_that_are_gone_eight_are_named(tmp_path, suite_text, store):
+    file = put(
+        tmp_path / "first.yaml", changed(suite_text, **{"[1, 2]": "[1, 2, 3, 4, 5, 6, 7, 8, 9]"})
+    )
+    run(store, file)
+    names = "; ".join(f"num_layers={n}" for n in range(1, 9))
+    put(file, changed(suite_text, **{"[1, 2]": "[9]", "seeds: [0, 1]": "seeds: [7]"}))
+    said = left_out(make_plan(load_suite(file), store), store)
+    assert said == (
+        f"no longer in the report of demo: the runs of 8 cells as the suite was before ({names}) "
+        "and seeds 0, 1, which the suite does not name; they are kept"
+    )
+    put(file, changed(suite_text, **{"[1, 2]": "[10]"}))
+    said = left_out(make_plan(load_suite(file), store), store)
+    assert said.endswith(f"before ({names}; and 1 more); they are kept")
+    assert "the runs of 9 cells" in said
+
+
+def test_cells_that_were_never_run_are_not_missed(tmp_path, suite_text, store):
+    file = put(tmp_path / "first.yaml", suite_text)
+    manifest = run(store, file)
+    gone = manifest.cells[0].cell_id
+    shutil.rmtree(store.run_dir(gone, 0).parent)
+    put(file, changed(suite_text, **{"[1, 2]": "[2]"}))
+    assert left_out(make_plan(load_suite(file), store), store) == ""
+    assert left_out(make_plan(load_suite(file), store), Store(tmp_path / "other")) == ""
+
+
+def test_names_of_the_reports_of_a_file(tmp_path, suite_text):
+    assert report_names(put(tmp_path / "a.yaml", suite_text)) == ["demo"]
+    assert report_names(put(tmp_path / "b.yaml", SWEEP)) == ["demo", "demo_confirmed"]
+    with pytest.raises(InputError, match=r"c\.yaml: suite: missing"):
+        report_names(put(tmp_path / "c.yaml", "question: x\n"))
+    with pytest.raises(
+        InputError, match=r"d\.yaml: is empty; expected a mapping with suite, quest"
+    ):
+        report_names(put(tmp_path / "d.yaml", ""))
+
+
+def test_a_file_that_cannot_be_read_any_more_keeps_its_name(tmp_path, suite_text, store):
+    first = put(tmp_path / "first.yaml", suite_text)
+    run(store, first)
+    put(first, "[")
+    other = put(tmp_path / "second.yaml", "# other\n" + suite_text)
+    with pytest.raises(InputError, match=r"rename one of them, give another --runs-dir, or delete"):
+        check_name(other, ["demo"], store)
+    first.unlink()
+    first.mkdir()
+    assert check_name(other, ["demo"], store).startswith(f"demo: was run from {first}, where it is")
+    assert check_name(other, ["another"], store) == ""

@@ -1,8 +1,12 @@
 """A runs folder at its edges: what is damaged beside what is not, limits, dead runs, logs."""
 
+import fcntl
 import json
 
+import numpy as np
 import pytest
+from pydantic import ValidationError
+from safetensors.numpy import save_file
 
 from sca_bench.errors import InputError
 from sca_bench.study.find_run import find_runs
@@ -17,6 +21,8 @@ from sca_bench.study.runs.store import (
     is_trained,
     keep_log_until,
     read_log,
+    read_statistics,
+    set_damaged_aside,
     trained_path,
 )
 
@@ -199,3 +205,199 @@ def test_no_log_is_no_fault_and_a_damaged_one_is(run_dir, store):
             store.log("aaa", 0)
     (run_dir / "log.jsonl").write_text(json.dumps({"step": 0, "count": 10**15}) + "\n")
     assert store.log("aaa", 0) == [{"step": 0, "count": 10**15}]
+
+
+# --- what lies beside the runs, and what regions scored ---------------------------------------
+
+
+def test_what_a_record_names_lies_below_the_folder(store):
+    assert store.kept("images/feed") == store.root / "images" / "feed"
+    assert store.kept("masks") == store.root / "masks"
+    for named in ("../x", "images/../../x", "/etc", "images//x", "", "a b"):
+        with pytest.raises(InputError) as caught:
+            store.kept(named)
+        key = json.dumps(named)[1:-1]
+        assert (caught.value.where, caught.value.key) == (str(store.root), key)
+        assert "cannot be the name of a file" in caught.value.problem
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"images_dir": "images/a b"}, "images_dir"),
+        ({"masks_file": "masks/../x"}, "masks_file"),
+        ({"lineage": [{"cell_id": "a/b"}]}, "lineage: cell_id"),
+    ],
+)
+def test_a_record_that_names_a_path_is_damaged(store, changes, key):
+    store.save(record("aaa").model_copy(update=changes))
+    with pytest.raises(InputError, match="cannot be the name") as caught:
+        store.record("aaa", 0)
+    assert caught.value.key == key
+    store.save(record("aaa").model_copy(update={"lineage": [{"stage": "s"}], "images_dir": "a/b"}))
+    assert store.record("aaa", 0).images_dir == "a/b"
+
+
+def test_a_record_of_another_run_is_not_read_here(store):
+    store.save(record("aaa", 3))
+    store.run_dir("aaa", 3).rename(store.run_dir("aaa", 4))
+    said = "is the record of aaa/seed-3, but lies in aaa/seed-4; put it back, or delete it"
+    with pytest.raises(InputError, match=said):
+        store.record("aaa", 4)
+
+
+SCORES = {"region_ids": ["1", "2"], "scores": {"m": [0.5, None], "n": [1, 10**15]}}
+
+
+def test_scores_of_regions_are_those_of_the_file(store, run_dir):
+    assert store.region_scores("aaa", 0) == {}
+    path = run_dir / "region_scores.json"
+    for content in ({}, SCORES, {**SCORES, "parts": {}}, {**SCORES, "parts": {"first": SCORES}}):
+        path.write_text(json.dumps(content))
+        assert store.region_scores("aaa", 0) == content
+
+
+@pytest.mark.parametrize(
+    ("table", "fault"),
+    [
+        ([], "expected region_ids and scores"),
+        ({"scores": []}, "expected region_ids and scores"),
+        ({"region_ids": 3}, "region_ids: expected a list of texts"),
+        ({"region_ids": ["1", 2]}, "region_ids: expected a list of texts"),
+        ({"image_ids": [None]}, "image_ids: expected a list of texts"),
+        ({"scores": {"m": 0.5}}, "m: expected a number for each region"),
+        ({"scores": {"m": [0.5, True]}}, "m: expected a number for each region"),
+        ({"scores": {"m": [0.5, "1"]}}, "m: expected a number for each region"),
+        ({"scores": {"m": [10**15 + 1]}}, "m: expected a number for each region"),
+        ({"scores": {"m": [-(10**15) - 1]}}, "m: expected a number for each region"),
+        ({"scores": {"n" * 50: ["x"]}}, "n" * 40 + ": expected"),
+    ],
+)
+def test_damaged_scores_of_regions_say_where(store, run_dir, table, fault):
+    path = run_dir / "region_scores.json"
+    path.write_text(json.dumps(table))
+    fix = "delete it and score the run again"
+    for content, key in (
+        (table, ""),
+        ({**SCORES, "parts": {"p" * 60: table}}, "parts: " + "p" * 40),
+    ):
+        path.write_text(json.dumps(content))
+        with pytest.raises(InputError) as caught:
+            store.region_scores("aaa", 0)
+        assert (caught.value.where, caught.value.key) == (str(path), key)
+        assert caught.value.problem.startswith(fault)
+        assert caught.value.fix == fix
+    path.write_text(json.dumps({**SCORES, "parts": []}))
+    with pytest.raises(InputError, match="parts: expected a table of each subset; delete it and"):
+        store.region_scores("aaa", 0)
+
+
+def test_statistics_of_regions_are_arrays_by_name(tmp_path):
+    path = tmp_path / "region_statistics.safetensors"
+    rows = {"bleu": np.arange(6.0).reshape(3, 2)}
+    save_file(rows, path)
+    found = read_statistics(path)
+    assert list(found) == ["bleu"]
+    assert np.array_equal(found["bleu"], rows["bleu"])
+    for content in (b"", b"torn", path.read_bytes()[:-1], b"\x02\0\0\0\0\0\0\0[]"):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"damaged file \(.*\); delete it: the report then"):
+            read_statistics(path)
+
+
+def test_a_folder_is_in_use_while_somebody_holds_its_lock(store, monkeypatch):
+    assert not store.is_in_use()
+    store.root.mkdir()
+    lock = store.root / store_module.LOCK
+    lock.touch()
+    assert not store.is_in_use()
+    with lock.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert store.is_in_use()
+    assert not store.is_in_use()
+    with lock.open() as held:
+        fcntl.flock(held, fcntl.LOCK_SH)
+        assert not store.is_in_use()
+    lock.unlink()
+    lock.mkdir()
+    assert store.is_in_use()  # nobody knows better
+
+    def closed(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(store_module, "open_regular", closed)
+    assert store.is_in_use()
+
+
+def test_weights_that_cannot_be_read_now_count_as_weights(run_dir, monkeypatch):
+    for error in (PermissionError(13, "Permission denied"), MemoryError()):
+
+        def fails(*_, error=error, **__):
+            raise error
+
+        monkeypatch.setattr(store_module, "check_weights", fails)
+        assert is_trained(run_dir)
+        assert set_damaged_aside(run_dir) == []
+    assert not has_lost_weights(run_dir)
+
+
+def test_a_cell_s_folder_has_the_name_of_its_id(store):
+    assert store.run_dir("abc", 7) == store.root / "cells" / "abc" / "seed-7"
+    assert store.run_dir("abc", -7).name == "seed--7"
+    for name in ("", "a/b", "..", ".a", "-a"):
+        with pytest.raises(InputError, match=r"cell_id: .* cannot be the name"):
+            store.run_dir(name, 0)
+    assert store.manifest_path("a", "b") == store.root / "suites" / "a.b.json"
+    for names, key in ((("a/b", "c"), "suite"), (("a", ".."), "profile")):
+        with pytest.raises(InputError, match=f"{key}: .* cannot be the name"):
+            store.manifest_path(*names)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"loss": 1.0}, "row 1: step: is null, expected a number of steps; delete the file"),
+        ({"step": True}, "row 1: step: is true, expected"),
+        ({"step": 1.0}, "row 1: step: is 1.0, expected"),
+        ({"step": 10**15 + 1}, "row 1: step: is 1000000000000001, expected"),
+        ({"step": 0, "n" * 50: -(10**15) - 1}, f"row 1: {'n' * 40}: is -1000000000000001, which"),
+    ],
+)
+def test_a_row_of_a_log_that_is_none(tmp_path, row, said):
+    path = tmp_path / "log.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    with pytest.raises(InputError) as caught:
+        read_log(path)
+    assert said in str(caught.value)
+    path.write_text(json.dumps({"step": 10**15, "n": -(10**15), "loss": 1e300}) + "\n")
+    assert len(read_log(path)) == 1
+
+
+def test_records_name_what_they_hold_that_is_none():
+    """What is read of settings, provenance and lineage as they are, before they are parsed."""
+    plain = record("aaa").model_dump()
+    for key, value, said in (
+        ("settings", {"train": 3}, "settings: train is no dict"),
+        ("settings", {"runtime": []}, "settings: runtime is no dict"),
+        ("settings", {"data": {"val": 3}}, "settings: data: val is no dict"),
+        ("settings", {"pretraining": [3]}, "settings: pretraining is no list of stages"),
+        ("settings", {"pretraining": {"a": 1}}, "settings: pretraining is no list of stages"),
+        ("settings", {"pretraining": [{"eval": 1}]}, "settings: eval is no dict"),
+        ("provenance", {"started": 3}, "provenance: started is no str"),
+        ("provenance", {"split_digests": []}, "provenance: split_digests is no dict"),
+        ("lineage", [{"seed": "0"}], "lineage: seed is no int"),
+        ("lineage", [{"weights_sha256": 1}], "lineage: weights_sha256 is no str"),
+        ("seed", 2**63, "less than"),
+        ("seed", -(2**63), "greater than"),
+        ("cost", {"step_s": float("inf")}, "finite"),
+    ):
+        with pytest.raises(ValidationError, match=said):
+            RunRecord.model_validate({**plain, key: value})
+    for key, value in (
+        ("settings", {"pretraining": None, "data": {"val": None, "train": [], "test": "x"}}),
+        ("settings", {"pretraining": [{"train": {}, "data": {"val": None}}]}),
+        ("seed", 2**63 - 1),
+        ("provenance", {"started": "now", "other": 3}),
+        ("lineage", [{"steps": 3, "other": 3}, {}]),
+    ):
+        assert getattr(RunRecord.model_validate({**plain, key: value}), key) == value
