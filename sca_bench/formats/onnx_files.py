@@ -29,7 +29,8 @@ branches. The largest SAM has 6,000."""
 MOST_ELEMENTS = 2**28
 """Numbers of a constant that no bytes stand for, such as the zeros of `ConstantOfShape`."""
 MOST_ROUNDS = 2**16
-"""Rounds of a `Loop`; one that does not say how many is refused."""
+"""Rounds of a `Loop`; one that does not say how many is refused. Where they are computed, as from a
+picture's size, the process that runs the model ends it in time."""
 _MOST_FIELDS = 1_000_000
 """Fields that are stepped over: a second or two."""
 
@@ -165,10 +166,11 @@ def _problems(found: _Found) -> Iterator[str]:
             found.known.setdefault(node.outputs[0], node.values)
     for node in found.nodes:
         if node.op == "Loop":
-            rounds = found.known.get(node.inputs[0]) if node.inputs and node.inputs[0] else None
-            if rounds is None or max(rounds, default=0) > MOST_ROUNDS:
-                says = "does not say" if rounds is None else f"says {rounds[0]:,}"
-                yield f"a Loop {says} how many rounds it takes, at most {MOST_ROUNDS:,} are run"
+            limit = f"at most {MOST_ROUNDS:,} are run"
+            if not node.inputs or not node.inputs[0]:
+                yield f"a Loop does not say how many rounds it takes, {limit}"
+            elif (rounds := max(found.known.get(node.inputs[0], ()), default=0)) > MOST_ROUNDS:
+                yield f"a Loop takes {rounds:,} rounds, {limit}"
         elif (made := _made(node, found.known)) > MOST_ELEMENTS:
             limit = f"at most {MOST_ELEMENTS:,} are taken"
             yield f"{node.op} makes a constant of {made:,} numbers, {limit}"

@@ -21,6 +21,9 @@ otherwise before these rules were made; `PictureDigests` tells pictures apart by
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import io
 import mmap
 import re
 import warnings
@@ -28,6 +31,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -50,9 +54,15 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 whatever the file is called."""
 MOST_PIXELS, MOST_SIDE_PX = 178_956_970, 65_535
 """Pixels of a picture (where Pillow itself refuses), and the longest side that a JPEG can have."""
+_MOST_WEBP_PIXELS = MOST_PIXELS // 2
+"""Pixels of a WebP, whose decoder takes four times the memory of others."""
 _MOST_BYTES = 2**30
-_MOST_SCANS = 1_000
-"""Scans of a progressive JPEG; each goes over the whole picture, and a few bytes are one."""
+_MOST_SCANS, _MOST_SCANNED = 1_000, 10**10
+"""Scans of a progressive JPEG, and pixels that they go over, each over the whole picture: a few
+bytes are a scan."""
+_MOST_READS, _MOST_READS_OF_RUNS = 1_000_000, 10_000_000
+"""How often Pillow may ask for bytes. It takes headers piece by piece, and the runs of a BMP, and a
+piece can be a single byte."""
 _MUCH = 2**24
 """Pixels from which a picture is converted strip by strip: a copy of all of it is much memory."""
 
@@ -262,7 +272,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         Exception: Whatever a decoder raises.
     """
     _keep_pillow_quiet()
-    with open_regular(path) as handle:
+    with _Counted(open_regular(path).detach()) as handle:
         size = handle.seek(0, 2)
         if not size:
             raise InputError(path, "", "cannot be decoded: it is empty", "fetch the image again")
@@ -281,16 +291,37 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             raise _too_large(path, f"{int(found[0]):,}" if found else "more") from None
         with image:
             width, height = image.size
-            if width * height > MOST_PIXELS or max(image.size) > MOST_SIDE_PX:
-                raise _too_large(path, f"{width:,} x {height:,}")
-            if image.info.get("progressive") and _scans(handle) > _MOST_SCANS:
-                problem = f"cannot be decoded: a JPEG of more than {_MOST_SCANS:,} scans"
+            most = _MOST_WEBP_PIXELS if image.format == "WEBP" else MOST_PIXELS
+            if width * height > most or max(image.size) > MOST_SIDE_PX:
+                raise _too_large(path, f"{width:,} x {height:,}", most)
+            most_scans = min(_MOST_SCANS, _MOST_SCANNED // (width * height))
+            if image.info.get("progressive") and _scans(handle) > most_scans:
+                problem = f"cannot be decoded: a JPEG of more than {most_scans:,} scans"
                 raise InputError(path, "", problem, "save the image again")
+            if image.format == "BMP":
+                handle.left = _MOST_READS_OF_RUNS
             yield image
 
 
-def _too_large(path: Path, found: str) -> InputError:
-    limit = f"at most {MOST_PIXELS:,} pixels, and {MOST_SIDE_PX:,} a side, are read"
+class _Counted(io.BufferedReader):
+    """An open file that is read a limited number of times."""
+
+    left = _MOST_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read bytes.
+
+        Raises:
+            OverflowError: They are asked for once too often.
+        """
+        self.left -= 1
+        if self.left < 0:
+            raise OverflowError("it consists of too many pieces")
+        return super().read(size)
+
+
+def _too_large(path: Path, found: str, most: int = MOST_PIXELS) -> InputError:
+    limit = f"at most {most:,} pixels, and {MOST_SIDE_PX:,} a side, are read"
     return InputError(path, "", f"is a picture of {found} pixels; {limit}", "scale it down")
 
 
@@ -299,6 +330,15 @@ def _keep_pillow_quiet() -> None:
     # Not `catch_warnings`, which is no business of one thread alone.
     if _QUIET not in warnings.filters:
         warnings.filterwarnings("ignore", module=_QUIET[3].pattern)
+    _keep_libtiff_quiet()
+
+
+@cache
+def _keep_libtiff_quiet() -> None:
+    """Have libtiff write nothing to the error output, where Pillow has one that can be asked."""
+    with contextlib.suppress(OSError, AttributeError):
+        pillow = ctypes.CDLL(Image.core.__file__)  # type: ignore[attr-defined]
+        pillow.TIFFSetErrorHandler(None)
 
 
 _QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
@@ -404,13 +444,17 @@ def _upper_bits(image: Image.Image) -> NDArray[np.uint8]:
     num_bits = 12 if tags.get(_BITS) == (12,) else 16
     is_inverted = tags.get(_PHOTOMETRIC) == 0
     nothing = image.info.get("transparency")
-    values_HW = np.asarray(image).astype(np.uint32)
-    grey_HW = np.minimum(values_HW >> (num_bits - 8), 255).astype(np.uint8)
-    if is_inverted:
-        grey_HW = 255 - grey_HW
-    if isinstance(nothing, int):
-        grey_HW[values_HW == nothing] = 255
-    return np.repeat(grey_HW[..., None], 3, axis=2)
+    image.load()  # older releases of Pillow tell the size of some TIFFs only then
+    pixels_HW3 = np.empty((image.height, image.width, 3), np.uint8)
+    for rows, strip in _strips(image):
+        values_HW = np.asarray(strip).astype(np.uint32)
+        grey_HW = np.minimum(values_HW >> (num_bits - 8), 255).astype(np.uint8)
+        if is_inverted:
+            grey_HW = 255 - grey_HW
+        if isinstance(nothing, int):
+            grey_HW[values_HW == nothing] = 255
+        pixels_HW3[rows] = grey_HW[..., None]
+    return pixels_HW3
 
 
 def _has_16_bits(image: Image.Image) -> bool:
@@ -441,4 +485,4 @@ def _with_alpha(image: Image.Image) -> Image.Image:
         image.info["transparency"] = tuple(value >> 8 for value in nothing)
     if image.mode == "La":
         image = image.convert("LA")
-    return image.convert("RGBA")
+    return image if image.mode == "RGBA" else image.convert("RGBA")

@@ -23,7 +23,7 @@ _MOST_DIGITS = 12  # 60 bits
 _FEWEST_NUMBERS = 6  # three points; four numbers would be read as a box by pycocotools
 MOST_PIXELS = 178_956_970
 """Pixels of a mask: as many as of a picture that is read (`pixels`)."""
-_MOST_CHARACTERS = 2**24
+_MOST_CHARACTERS = 2**22
 _MOST_POLYGONS, _MOST_EDGE_PX = 10_000, 2_000_000
 """Polygons of one mask, each of which is merged with all before it, and the length of their edges,
 for each pixel of which pycocotools takes 100 bytes."""

@@ -39,16 +39,10 @@ _STORAGE = re.compile(r"torch(?:\.storage)?\.(\w+)Storage")
 _TENSORS = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2")
 _BY_TYPE = "torch._tensor._rebuild_from_type_v2"
 _EMPTY = ("collections.OrderedDict",)
-_HARMLESS = {
-    *_TENSORS,
-    *_EMPTY,
-    _BY_TYPE,
-    "torch._utils._rebuild_parameter",
-    "torch.Size",
-    "torch.device",
-    "torch.Tensor",
-    "torch.nn.parameter.Parameter",
-}
+_CALLED = ("torch._utils._rebuild_parameter", "torch.Size", "torch.device")
+_CLASSES = ("torch.Tensor", "torch.nn.parameter.Parameter")
+"""Named for what is rebuilt. Never called: that would make a tensor of whatever lay in memory."""
+_HARMLESS = {*_TENSORS, *_EMPTY, *_CALLED, *_CLASSES, _BY_TYPE}
 _DTYPE = re.compile(r"torch\.(float|double|half|bfloat|u?int|long|short|bool|complex)\w*")
 """What a file may name. Sparse, quantised and nested tensors are none of it, nor what torch would
 let through besides: counters, sets and byte arrays."""
@@ -274,7 +268,7 @@ def _check_call(function: Any, arguments: Any) -> None:
             raise ValueError(f"a tensor that repeats its numbers to a shape {tuple(sides)!s:.60}")
     elif name in _EMPTY and given:
         raise ValueError(f"it is damaged (a {name})")
-    elif name not in _HARMLESS:
+    elif name not in (*_EMPTY, *_CALLED):
         raise ValueError(f"it calls {shown_text(name)}, and only plain tensors are loaded")
 
 

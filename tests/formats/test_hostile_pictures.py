@@ -117,10 +117,11 @@ def test_a_large_picture_is_read_without_a_warning(tmp_path, monkeypatch):
     assert not said
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L", "P", "CMYK", "RGBA", "LA", "1"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "CMYK", "RGBA", "LA", "1", "I;16"])
 def test_large_pictures_are_what_small_ones_are(mode, tmp_path, monkeypatch):
     kind = "TIFF" if mode == "CMYK" else "PNG"
-    (tmp_path / "x").write_bytes(encoded(kind, Image.fromarray(RGB).convert(mode)))
+    image = Image.fromarray(RGB).convert("L" if mode == "I;16" else mode).convert(mode)
+    (tmp_path / "x").write_bytes(encoded(kind, image))
     whole = read_picture(tmp_path / "x").pixels_HW3
     monkeypatch.setattr(pixels, "_MUCH", 16 * 20)  # strips of two rows
     np.testing.assert_array_equal(read_picture(tmp_path / "x").pixels_HW3, whole)
@@ -136,6 +137,36 @@ def test_a_jpeg_of_very_many_scans_is_refused(tmp_path):
     (tmp_path / "x.jpg").write_bytes(content)
     assert read_picture(tmp_path / "x.jpg").pixels_HW3.shape == RGB.shape
     assert time.monotonic() - begun < 5
+
+
+def test_fewer_scans_are_read_of_a_larger_jpeg(tmp_path, monkeypatch):
+    monkeypatch.setattr(pixels, "_MOST_SCANNED", 9 * RGB.size // 3)
+    (tmp_path / "x.jpg").write_bytes(encoded("JPEG", progressive=True))
+    refused(tmp_path / "x.jpg", "a JPEG of more than 9 scans")
+
+
+def test_a_header_of_very_many_pieces_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(pixels._Counted, "left", 10_000)
+    jpeg, whole = encoded("JPEG"), encoded("PNG")
+    (tmp_path / "x").write_bytes(jpeg[:2] + b"\xff" * 20_000 + jpeg[2:])
+    refused(tmp_path / "x", "it consists of too many pieces")
+    (tmp_path / "x").write_bytes(whole[:33] + chunk(b"teXt", b"") * 10_000 + whole[33:])
+    refused(tmp_path / "x", "it consists of too many pieces")
+
+
+def test_fewer_pixels_are_read_of_a_webp(tmp_path, monkeypatch):
+    monkeypatch.setattr(pixels, "_MOST_WEBP_PIXELS", RGB.size // 3 - 1)
+    (tmp_path / "x.webp").write_bytes(encoded("WEBP"))
+    refused(tmp_path / "x.webp", "of 9 x 6 pixels; at most 53 pixels")
+
+
+def test_libtiff_writes_nothing_of_its_own(tmp_path, capfd):
+    content = bytearray(encoded("TIFF", compression="tiff_adobe_deflate"))
+    content[8:12] = b"\xff" * 4  # where the packed pixels begin
+    (tmp_path / "x.tif").write_bytes(content)
+    with pytest.raises(InputError, match="cannot be decoded: decoder error"):
+        read_picture(tmp_path / "x.tif")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_bomb_of_text_is_not_unpacked(tmp_path):

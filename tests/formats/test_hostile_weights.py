@@ -108,6 +108,10 @@ FAULTY = {
         lambda: pickled(b"ctorch._utils\n_rebuild_tensor_v2\n", b"cbuiltins\nbytearray\n"),
         "it holds builtins.bytearray",
     ),
+    "a call for what lies in memory": (
+        lambda: pickled_as(b"\x80\x02}X\x01\0\0\0actorch\nTensor\nK\x05\x85Rs."),
+        "it calls torch.Tensor, and only plain tensors are loaded",
+    ),
     "nothing": (lambda: b"", "pickle exhausted"),
     "half a file": (lambda: saved(STATE)[:900], "it is damaged"),
     "half an old file": (

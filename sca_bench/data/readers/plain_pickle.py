@@ -11,7 +11,7 @@ import pickle
 import pickletools
 import re
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from sca_bench.errors import InputError
 from sca_bench.reading import (
@@ -34,6 +34,7 @@ _WIDTHS = {
 }
 _TEXT_PUT, _LONG_PUT, _STOP = b"pr."
 _TWO_LINES = frozenset(b"ci")
+_TUPLES, _SETS = frozenset(b"t\x85\x86\x87"), frozenset(b"\x8f\x90\x91")
 _MAY_HOLD_NO_TEXT = re.compile(rb"\xed[\xa0-\xbf]|\\u[dD][89a-fA-F]")
 """How the binary protocols write half of a surrogate pair, and how the oldest one does."""
 
@@ -48,20 +49,62 @@ class _PlainUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError("it refers to data outside of itself")
 
 
-def _check_memo(content: bytes) -> None:
-    """Look through a pickle for a place in its memory beyond all that it can hold.
+_IN_PYTHON: Any = pickle._Unpickler
+
+
+class _CheckedUnpickler(_IN_PYTHON):  # type: ignore[misc]
+    """The same in Python, and slower: a tuple is no key.
+
+    A key is looked up by all that it holds, and sixty tuples, each twice in the next one, hold more
+    than any processor counts.
+    """
+
+    find_class = _PlainUnpickler.find_class
+    persistent_load = _PlainUnpickler.persistent_load
+    dispatch: ClassVar[dict[int, Any]] = dict(_IN_PYTHON.dispatch)
+
+    def _check(self, keys: list[Any]) -> None:
+        if any(isinstance(key, tuple) for key in keys):
+            raise pickle.UnpicklingError("a key is a tuple, expected a text or a number")
+
+    def load_setitem(self) -> None:
+        self._check(self.stack[-2:-1])
+        super().load_setitem()
+
+    def load_setitems(self) -> None:
+        self._check(self.stack[::2])
+        super().load_setitems()
+
+    def load_dict(self) -> None:
+        self._check(self.stack[::2])
+        super().load_dict()
+
+    dispatch[pickle.SETITEM[0]] = load_setitem
+    dispatch[pickle.SETITEMS[0]] = load_setitems
+    dispatch[pickle.DICT[0]] = load_dict
+
+
+def _has_tuples(content: bytes) -> bool:
+    """Look through a pickle for a place in its memory beyond all that it can hold, and for sets.
 
     Python makes room for every place up to the one that is named: six bytes could take 30 GB.
 
+    Returns:
+        Whether it makes tuples.
+
     Raises:
-        UnpicklingError: It names such a place, or breaks off.
+        UnpicklingError: It names such a place, or makes a set, or breaks off.
     """
     place, end = 0, len(content)
+    has_tuples = False
     while place < end:
         code = content[place]
         size = _SIZES.get(code)
         if size is None:
             raise pickle.UnpicklingError(f"byte {place} begins nothing that a pickle holds")
+        if code in _SETS:
+            raise pickle.UnpicklingError("it holds a set, and only plain data is read")
+        has_tuples = has_tuples or code in _TUPLES
         place += 1
         if size >= 0:
             if code == _LONG_PUT and int.from_bytes(content[place : place + 4], "little") > end:
@@ -80,7 +123,8 @@ def _check_memo(content: bytes) -> None:
             width = _WIDTHS[size]
             place += width + int.from_bytes(content[place : place + width], "little")
         if code == _STOP:
-            return
+            break
+    return has_tuples
 
 
 def read_plain_pickle(path: str | Path, key: str) -> Any:
@@ -98,8 +142,8 @@ def read_plain_pickle(path: str | Path, key: str) -> Any:
     with named_file(file, key):
         content = read_bytes(file, RECORD_BYTES * 16, key)
     try:
-        _check_memo(content)
-        values = _PlainUnpickler(io.BytesIO(content), encoding="utf-8").load()
+        kind = _CheckedUnpickler if _has_tuples(content) else _PlainUnpickler
+        values = kind(io.BytesIO(content), encoding="utf-8").load()
     except Exception as fault:  # a damaged pickle can raise anything
         reason = shown_text(str(fault)) or type(fault).__name__
         problem = f"is no readable pickle of plain data: {reason}"

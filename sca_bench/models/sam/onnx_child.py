@@ -41,10 +41,12 @@ def main() -> None:
     try:
         _limit_time(cpu_s)
         session = _session(asked["path"], asked["threads"])
-        given = session.get_inputs()
+        given, made = session.get_inputs(), session.get_outputs()
+        if not given or not made:
+            raise ValueError(f"it has no {'output' if given else 'input'}")
         declared = [side if isinstance(side, int) else str(side) for side in given[0].shape]
         _answer(outward, READY, {"declared": declared, "num_inputs": len(given)})
-        name, wanted = given[0].name, [session.get_outputs()[0].name]
+        name, wanted = given[0].name, [made[0].name]
         while (line := inward.readline()).strip():
             shape = json.loads(line)["shape"]
             image = np.frombuffer(_exactly(inward, math.prod(shape) * 4), np.float32)

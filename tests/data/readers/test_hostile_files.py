@@ -169,6 +169,20 @@ def test_a_pickle_takes_no_more_memory_than_it_has_bytes(tmp_path, content, line
         read_plain_pickle(path, "refs")
 
 
+def test_keys_of_a_pickle_that_take_for_ever_to_look_up_are_refused(tmp_path):
+    pair = b"".join(b"0h%ch%c\x86q%c" % (n, n, n + 1) for n in range(60))  # of the one before
+    (tmp_path / "refs.p").write_bytes(b"\x80\x02})q\0" + pair + b"K\x01s.")
+    with pytest.raises(InputError, match="a key is a tuple, expected a text or a number"):
+        read_plain_pickle(tmp_path / "refs.p", "refs")
+    (tmp_path / "refs.p").write_bytes(b"\x80\x04\x8f()q\0" + pair + b"\x90.")
+    with pytest.raises(InputError, match="it holds a set"):
+        read_plain_pickle(tmp_path / "refs.p", "refs")
+    plain = [{"box": (1, 2, (3, 4)), "sentences": {1: "a"}}]
+    for protocol in range(6):
+        (tmp_path / "refs.p").write_bytes(pickle.dumps(plain, protocol))
+        assert read_plain_pickle(tmp_path / "refs.p", "refs") == plain
+
+
 @pytest.mark.parametrize("protocol", range(6))
 def test_a_pickle_of_every_protocol_is_read(tmp_path, protocol):
     value = [{"a": [1, 2**70, 1.5, None, True], "b": "r\xe9p\n" * 300, "c": ("x", -1)}] * 3

@@ -131,7 +131,10 @@ REFUSED = {
     "a tensor without its bytes": (torn, "a tensor of 68,719,476,736 numbers holds "),
     "a sparse tensor": (sparse, "a sparse tensor of 68,719,476,736 numbers"),
     "an endless loop": (lambda: looping(None), "a Loop does not say how many rounds it takes"),
-    "a loop without an end": (lambda: looping(2**62), "a Loop says 4,611,686,018,427,387,904"),
+    "a loop without an end": (
+        lambda: looping(2**62),
+        "a Loop takes 4,611,686,018,427,387,904 rounds",
+    ),
     "branches in branches": (deep, "branches lie more than 16 deep in branches"),
     "operators of others": (
         lambda: model(node("Run", "input", domain="my.code"), domains=["my.code"]),
