@@ -40,11 +40,11 @@ def test_a_raw_line_separator_inside_a_caption_is_no_line_end(tmp_path):
     assert read_rows(path)[0].caption == "a\u2028b\x85c"
 
 
-SURE = {"log_prob": -0.12345678, "predicted_ious": (0.9, 0.87654321, 0.5), "seconds": 0.001}
+SURE = {"log_prob": -0.12345678, "predicted_ious": (0.9, 0.87654321, 0.5), "seconds": 0.00123456}
 RECORDED = (
     '{"region_id": "r1", "image_id": "7", "caption": "a dög", "references": ["a dog", "dogs"], '
     '"box_xyxy": [0.0, 1.234, 20.5, 30.0], "log_prob": -0.123457, '
-    '"predicted_ious": [0.9, 0.876543, 0.5], "seconds": 0.001'
+    '"predicted_ious": [0.9, 0.876543, 0.5], "seconds": 0.001235'
 )
 """A line as runs have written it from the first release on, without its end."""
 

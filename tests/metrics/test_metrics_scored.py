@@ -232,6 +232,25 @@ def test_a_picture_on_its_side_is_read_as_its_boxes_say(tmp_path, boxes, shape):
     assert source.notes()[0].startswith("images: ")
 
 
+@pytest.mark.parametrize(
+    ("boxes", "shape"),
+    [
+        ([(0.0, 0.0, 10.0, 20.0)], (20, 10, 3)),  # as it is stored
+        ([(0.0, 0.0, 20.0, 10.0)], (10, 20, 3)),
+        ([(0.0, 0.0, 5.0, 20.0), (0.0, 0.0, 10.0, 5.0)], (20, 10, 3)),
+        ([(0.0, 0.0, 10.0, 5.0), (0.0, 0.0, 5.0, 20.0)], (20, 10, 3)),
+        ([(0.0, 0.0, 5.0, 11.0)], (20, 10, 3)),  # its height alone tells
+        ([(0.0, 0.0, 5.0, 5.0)], (10, 20, 3)),
+    ],
+)
+def test_a_tall_picture_on_its_side(tmp_path, boxes, shape):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (10, 20)).save(tmp_path / "one.jpg", exif=exif)
+    rows = [CaptionRow(str(n), "one", "", ("x",), box_xyxy=box) for n, box in enumerate(boxes)]
+    assert FolderImages(tmp_path, rows)("one").shape == shape
+
+
 @pytest.mark.parametrize("name", ["../one", "/one", "a/../../one"])
 def test_no_image_is_read_from_outside(tmp_path, name):
     (tmp_path / "images").mkdir()

@@ -100,7 +100,7 @@ MODEL = "the model's own"
 BLEU = "pycocoevalcap Bleu (n=4, closest reference length, corpus level)"
 COVERED = "sca_bench coverage (spaCy pipeline, {})"
 DENSE = "sca_bench dense_captions (references merged at IoU 0.7; IoU 0.3-0.7 x METEOR 1.5 0-0.25)"
-SIGNS = {
+SPECS = {
     "cider_d": ("pycocoevalcap Cider (CIDEr-D, n=1-4, sigma=6)", PTB, "CIDEr-D", "Java"),
     "meteor": ("pycocoevalcap meteor-1.5.jar (-l en -norm)", PTB, "METEOR", "Java"),
     "bleu": (BLEU, PTB, "BLEU", "Java"),
@@ -132,7 +132,8 @@ SIGNS = {
     "sentence_similarity": ("sca_bench sentence_similarity", MODEL, "", "a model"),
     "dense_captions_map": (DENSE, PTB, "", ""),
 }
-"""Scorer and tokenizer, which stand in signatures; what reports call it; what has to be there."""
+"""What the SPEC of each metric says: scorer and tokenizer, which stand in signatures; what reports
+call it; what has to be there."""
 
 
 def test_what_each_metric_signs_and_what_it_is_called():
@@ -141,7 +142,7 @@ def test_what_each_metric_signs_and_what_it_is_called():
         name: (spec.scorer, spec.tokenizer, spec.label, ", ".join(r.what for r in spec.requires))
         for name, spec in OWN.items()
     }
-    assert found == SIGNS
+    assert found == SPECS
     trained = {name for name, spec in OWN.items() if spec.of_training}
     assert trained == {"exact_match", "macro_recall"}
     assert OWN["clip_score"].maximum == 2.5

@@ -28,6 +28,8 @@ def cell(seed_sd, num_seeds, generator, difference=0.0, together=0.5, trained=Tr
         ([0.02, 0.02], [0.04, 0.04]),
         ([0.3], [0.3]),
         ([], []),
+        ([0.9, 0.8], [1.0, 1.0]),  # never more than one
+        ([0.02, 0.02, 0.5], [0.06, 0.06, 0.5]),
     ],
 )
 def test_holm(p, adjusted):

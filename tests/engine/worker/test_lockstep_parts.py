@@ -14,6 +14,8 @@ import torch
 
 from sca_bench.captioner import Decoding
 from sca_bench.contract.captioners.toy import toy_batch
+from sca_bench.engine.features.bank import Frozen
+from sca_bench.engine.features.split_bank import sams_shapes
 from sca_bench.engine.process import ToldToStop
 from sca_bench.engine.worker import cell_group
 from sca_bench.engine.worker.cell_group import CellGroup, Member, autocast
@@ -22,11 +24,13 @@ from sca_bench.engine.worker.hooks import (
     LogHook,
     PruneHook,
     load_checkpoint,
+    save_checkpoint,
     validation_values,
 )
 from sca_bench.engine.worker.mmengine_runner import build_optimiser, build_schedule
 from sca_bench.engine.worker.rng import RngStream
 from sca_bench.engine.worker.step_timer import StepClock
+from sca_bench.errors import CellError
 from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.study.runs.store import checkpoint_path
 from sca_bench.variants import get_variant
@@ -220,7 +224,11 @@ def test_a_validation_loss_that_is_not_finite_takes_its_cell_out(group_of, fault
 
 
 @pytest.mark.parametrize("number", [1, 3])
-def test_frozen_features_are_computed_once_whoever_has_left(cell_settings, number):
+def test_frozen_features_are_computed_once_whoever_has_left(cell_settings, number, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        cell_group, "Frozen", lambda *given: made.append(Frozen(*given)) or made[-1]
+    )
     settings, spec = cell_settings(), get_variant("sca")
     parts = spec.load_parts(settings)
     members = [
@@ -233,6 +241,9 @@ def test_frozen_features_are_computed_once_whoever_has_left(cell_settings, numbe
     batch = toy_batch()
     found = group.with_features(batch, "train")
     first = dict(group.counters)
+    (frozen,) = made
+    assert (frozen.settings, frozen.bank) == (settings.features, None)
+    assert frozen.shapes == sams_shapes(members[0].identity) != {}
     assert first["encoder_forwards"] == 2  # images
     assert first["sam_mixer_forwards"] > 0
     assert first["train_steps"] == 0
@@ -378,6 +389,10 @@ def test_a_validation_is_logged_with_its_step(group_of, runner_of, folders):
     LogHook(folders, 1).after_val_epoch(runner, metrics)
     assert log_of(folders["cell0"]) == [{"step": 3, "val/loss": 0.25}]
     assert log_of(folders["cell1"]) == [{"step": 3, "val/loss": 0.5, "val/exact_match": 1.0}]
+    LogHook(folders, 1).after_val_epoch(runner, {"cell0/loss": 0.125})
+    assert log_of(folders["cell0"])[1:] == [{"step": 3, "val/loss": 0.125}]
+    assert log_of(folders["cell1"])[1:] == [{"step": 3}]
+    assert not runner.train_loop.stop_training
 
 
 def test_what_is_pruned_leaves_after_a_validation_but_not_the_last(
@@ -578,3 +593,103 @@ def test_compiled_code_lies_where_it_is_found_again_unless_the_user_says_where(
     monkeypatch.delenv(name)
     cell_group._keep_compiled_code()
     assert os.environ[name] == own
+
+
+def test_a_checkpoint_of_another_cell_is_not_put_back(group_of, runner_of, folders):
+    group = group_of(1)
+    runner = runner_of(group)
+    group.train_step(toy_batch(), runner.optim_wrapper)
+    CheckpointHook(folders, 2, 0).save(runner, 2)
+    own, other = (checkpoint_path(folders[f"cell{n}"], 2) for n in (0, 1))
+    assert load_checkpoint(own)["step"] == 2
+    other.write_bytes(own.read_bytes())
+    with pytest.raises(CellError, match=r"is a checkpoint of cell0/seed-0, not of cell1/seed-0"):
+        load_checkpoint(other)
+    assert not other.exists()
+    assert own.exists()
+
+
+@pytest.mark.parametrize("compiles", [False, True])
+def test_losses_are_compiled_where_the_settings_say_so(
+    cell_settings, group_of, monkeypatch, compiles
+):
+    kept, compiled = [], []
+    monkeypatch.setattr(cell_group, "_keep_compiled_code", lambda: kept.append(1))
+    monkeypatch.setattr(torch, "compile", lambda loss: compiled.append(loss) or loss)
+    members = group_of(2).members
+    settings = cell_settings({"runtime": {"compile": compiles}})
+    for member in members:
+        member.identity = CellIdentity(settings, {})
+    group = CellGroup(members, CPU, {}, Decoding())
+    assert len(kept) == compiles
+    assert compiled == [member.captioner.loss for member in members if compiles]
+    assert list(group._losses) == ["cell0", "cell1"]
+
+
+def test_a_stream_on_a_gpu_holds_both_generators(monkeypatch):
+    """As torch's own functions would be called; there need be no GPU."""
+    states = {"now": 5}
+
+    def write(state, device):
+        assert device == torch.device("cuda:1")
+        states["now"] = state
+
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: states.update(now=seed))
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: states["now"])
+    monkeypatch.setattr(torch.cuda, "set_rng_state", write)
+    stream = RngStream(7, torch.device("cuda:1"))
+    assert stream.state["cuda"] == 7
+    assert states["now"] == 5
+    with stream.active():
+        assert states["now"] == 7
+        states["now"] = 8
+    assert (states["now"], stream.state["cuda"]) == (5, 8)
+    assert set(stream.state) == {"cpu", "cuda"}
+
+
+def test_a_checkpoint_of_older_code_that_names_no_run_is_put_back(group_of, runner_of, folders):
+    group = group_of(1)
+    runner = runner_of(group)
+    group.train_step(toy_batch(), runner.optim_wrapper)
+    CheckpointHook(folders, 2, 0).save(runner, 2)
+    path = checkpoint_path(folders["cell0"], 2)
+    content = load_checkpoint(path)
+    del content["run"]
+    torch.save(content, path)
+    again = group_of(1)
+    CheckpointHook(folders, 2, 2).before_train(runner_of(again))
+    assert again.members[0].error == ""
+    assert numbers(again) == numbers(group)
+    assert again.members[0].losses.step == 2
+
+
+def test_what_the_disk_says_of_a_checkpoint_is_not_covered_by_torch(monkeypatch, folders):
+    path = checkpoint_path(folders["cell0"], 2)
+
+    def full(content, handle):
+        try:
+            raise OSError(28, "No space left on device")
+        except OSError:
+            raise RuntimeError("unexpected pos 64 vs 0")  # noqa: B904 - as torch's writer does
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        save_checkpoint(path, {})
+
+    def broken(content, handle):
+        raise RuntimeError("of torch itself")
+
+    monkeypatch.setattr(torch, "save", broken)
+    with pytest.raises(RuntimeError, match="of torch itself"):
+        save_checkpoint(path, {})
+    assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize(("device", "emptied"), [("cpu", 0), ("cuda", 1)])
+def test_what_a_cell_held_on_a_gpu_is_freed_when_it_leaves(group_of, monkeypatch, device, emptied):
+    calls = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: calls.append(1))
+    group = group_of(1)
+    group.device_ = torch.device(device)
+    group.fail(group.members[0], "it left")
+    assert len(calls) == emptied

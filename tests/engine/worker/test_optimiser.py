@@ -15,6 +15,7 @@ from transformers import (
     get_cosine_schedule_with_warmup,
 )
 
+from sca_bench.engine.worker import mmengine_runner
 from sca_bench.engine.worker.cell_group import Member
 from sca_bench.engine.worker.mmengine_runner import (
     build_optimiser,
@@ -335,6 +336,15 @@ def small(cell_settings):
 def test_half_precision_of_sixteen_bits_needs_cuda(small):
     with pytest.raises(InputError, match=r"train\.precision: fp16 needs CUDA"):
         build_optimiser(small(precision="fp16"), CPU)
+
+
+def test_half_precision_scales_its_losses_and_clips(small, monkeypatch):
+    """As CUDA's wrapper would be made; there need be no GPU."""
+    monkeypatch.setattr(mmengine_runner, "ClippedAmpOptimWrapper", dict)
+    given = build_optimiser(small(precision="fp16", clip_norm=0.5), torch.device("cuda"))
+    optimiser = given.pop("optimizer")
+    assert given == {"dtype": "float16", "clip_grad": {"max_norm": 0.5}}
+    assert (type(optimiser), optimiser.param_groups[0]["fused"]) == (torch.optim.AdamW, True)
 
 
 def test_what_the_settings_say_reaches_adamw(small):

@@ -1,6 +1,7 @@
 """The loop around the steps, and how a worker asks which cells go no further."""
 
 import json
+import logging
 import threading
 import time
 from dataclasses import replace
@@ -257,4 +258,5 @@ def test_a_runner_that_only_captions_needs_no_optimiser(group_of, runner_of):
     runner.test()
     assert len(test.rounds[0]) == 16
     assert runner.optim_wrapper is None
+    assert min(handler.level for handler in runner.logger.handlers) == logging.WARNING
     assert [member.captioner.numbers.tolist() for member in group.members] == before

@@ -148,6 +148,23 @@ def test_what_was_scored_is_not_scored_again(monkeypatch):
     assert seen[2:] == ["cats", "dogs"]
 
 
+@pytest.mark.parametrize(
+    ("references", "caption", "length"),
+    [
+        (["", "a"], "", 0),
+        (["a", ""], "", 0),
+        (["", "a b c"], "a", 0),
+        (["a b", "a b c d"], "a b c", 2),  # of two as near the shorter
+        (["a b c d", "a b"], "a b c", 2),
+        (["a b c d", "a"], "a b c", 4),
+        (["a b c d e", "a b c"], "a b c", 3),
+    ],
+)
+def test_the_length_of_the_closest_reference(references, caption, length):
+    _, _, statistics = ReferenceIndex([references, ["x"]]).bleu([caption, "x"])
+    assert statistics[0, :2].tolist() == [len(caption.split()), length]
+
+
 def test_faults():
     with pytest.raises(ValueError, match="no references"):
         ReferenceIndex([["a"], []])
