@@ -251,7 +251,7 @@ def test_one_step_of_the_same_structure_in_miniature(settings, monkeypatch):
     group.train()
     group.train_step(batch_of(parts.sam.dims.image_size), {"cell": build_optimiser(member, device)})
     assert not member.error
-    assert float(member.last["loss"]) > 0
+    assert member.losses.last > 0
     after = captioner.trainable_state()
     moved = sum(not torch.equal(before[n], t) for n, t in after.items())
     assert moved > 0.5 * len(after)

@@ -387,8 +387,8 @@ def test_a_kill_between_any_two_operations_of_saving_weights(
         for last in itertools.count():
             copies.append(Path(f"killed-{last}").resolve())
             shutil.copytree("runs/cells", copies[-1] / "runs" / "cells")
-            for shared in ("features", "images"):
-                (copies[-1] / "runs" / shared).symlink_to(tmp_path / "runs" / shared)
+            shutil.copytree("runs/images", copies[-1] / "runs" / "images")
+            (copies[-1] / "runs" / "features").symlink_to(tmp_path / "runs" / "features")
             child = os.fork()
             if child == 0:
                 os.chdir(copies[-1])
@@ -407,7 +407,11 @@ def test_a_kill_between_any_two_operations_of_saving_weights(
             run_group(again(job, "runs"))
     finally:
         if os.getpid() != parent:
-            os._exit(0 if all_done(Path("runs"), job) else 1)
+            code = 1
+            try:
+                code = 0 if all_done(Path("runs"), job) else 1
+            finally:  # or it would go on with all other tests
+                os._exit(code)
     monkeypatch.undo()
     assert ended.value.args == (0,)
     expected, states = result(made("straight")), set()
