@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sca_bench.errors import InputError
 from sca_bench.output import say
 
 if TYPE_CHECKING:
@@ -58,14 +59,19 @@ def _megabytes(text: str) -> float:
 
 
 def command(options: argparse.Namespace, words: Sequence[str]) -> int:
-    """Write the reports and print where they are; return the exit code."""
+    """Write the reports and print where they are; return 1 where a run's file is damaged."""
     from sca_bench.report.write import write_reports
     from sca_bench.study.runs.store import Store
 
     store = Store(options.runs_dir)
     names = [name for given in options.suites for name in _names(given, store)] or None
     out_dir, pages = Path(options.out), not options.no_pages
-    folders = write_reports(store, names, out_dir, options.limit_mb, pages=pages)
+    faults: list[InputError] = []
+    try:
+        folders = write_reports(store, names, out_dir, options.limit_mb, pages=pages, faults=faults)
+    except InputError:
+        _say_left_out(faults)
+        raise
     shown = [folder / ("index.html" if pages else "table.md") for folder in folders]
     if len(folders) > 1:
         shown.append(out_dir / "index.html")
@@ -75,7 +81,13 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
             say(f"  {line}")
     if not options.no_mlflow:
         _mirror(store, folders, options.tracking_uri)
-    return 0
+    _say_left_out(faults)
+    return 1 if faults else 0
+
+
+def _say_left_out(faults: Sequence[InputError]) -> None:
+    for fault in faults:
+        say(f"left out: {fault}", error=True)
 
 
 def _verdicts(folder: Path) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from sca_bench.errors import InputError, did_you_mean
@@ -47,6 +47,7 @@ def write_report(
     limit_mb: float = DEFAULT_LIMIT_MB,
     *,
     pages: bool = True,
+    faults: list[InputError] | None = None,
 ) -> Path:
     """Write one suite's report and return its folder, `out_dir / manifest.report_name`.
 
@@ -61,12 +62,15 @@ def write_report(
         out_dir: Folder of the reports.
         limit_mb: Most megabytes of `index.html`.
         pages: Whether to write `index.html`; without it one of an earlier report is deleted.
+        faults: Takes what is wrong with files of single runs, whose part is left out.
 
     Raises:
-        InputError: A file of the runs folder is damaged, a claim cannot be read, numbers of one
-            metric have different signatures, or the limit is too small for the tables.
+        InputError: A claim cannot be read, numbers of one metric have different signatures, or the
+            limit is too small for the tables; or, where nobody takes the faults and all else is
+            written, a file of a run is damaged.
     """
-    write_suite(store, manifest, Path(out_dir), limit_mb, pages=pages)
+    suite = write_suite(store, manifest, Path(out_dir), limit_mb, pages=pages)
+    _hand_over([suite], faults)
     return Path(out_dir) / manifest.report_name
 
 
@@ -149,6 +153,7 @@ def write_reports(
     limit_mb: float = DEFAULT_LIMIT_MB,
     *,
     pages: bool = True,
+    faults: list[InputError] | None = None,
 ) -> list[Path]:
     """Write the reports of some suites (all profiles of each), or of all that were run.
 
@@ -162,10 +167,12 @@ def write_reports(
         limit_mb: Most megabytes of each page.
         pages: Whether to write the pages of single suites; the page of all suites links to their
             tables where there is none.
+        faults: Takes what is wrong with files of single runs, whose part is left out.
 
     Raises:
         InputError: Nothing was run yet, or a name is unknown; or a suite's report cannot be written
-            (see `write_report`), after those of all other suites.
+            (see `write_report`), after those of all other suites; or, where nobody takes the
+            faults and all else is written, a file of a run is damaged.
     """
     damaged: list[InputError] = []
     manifests = store.manifests(faults=damaged)
@@ -188,30 +195,48 @@ def write_reports(
         chosen += [manifest for manifest in matching if manifest not in chosen]
     chosen, out_dir = chosen or manifests, Path(out_dir)
     written: dict[str, SuiteReport] = {}
-    faults: dict[str, InputError] = {}
+    lost: dict[str, InputError] = {}
     for manifest in chosen:
         try:
             written[manifest.report_name] = write_suite(
                 store, manifest, out_dir, limit_mb, pages=pages
             )
         except InputError as error:
-            faults[manifest.report_name] = error
+            lost[manifest.report_name] = error
         except OSError as error:
-            faults[manifest.report_name] = _not_written(error, out_dir / manifest.report_name)
+            lost[manifest.report_name] = _not_written(error, out_dir / manifest.report_name)
     if len(chosen) > 1:
         for manifest in manifests:
-            if manifest.report_name not in written.keys() | faults.keys():
+            if manifest.report_name not in written.keys() | lost.keys():
                 try:
                     written[manifest.report_name] = _read(store, manifest, out_dir)
                 except InputError as error:
-                    faults[manifest.report_name] = error
+                    lost[manifest.report_name] = error
         every = [written[m.report_name] for m in manifests if m.report_name in written]
-        write_overview(every, out_dir, limit_mb, {n: str(e) for n, e in faults.items()})
+        write_overview(every, out_dir, limit_mb, {n: str(e) for n, e in lost.items()})
     if not suites:  # all were asked for
-        faults |= {Path(fault.where).name: fault for fault in damaged}
-    if faults:
-        raise _all_of(faults)
+        lost |= {Path(fault.where).name: fault for fault in damaged}
+    if lost and faults is not None:
+        faults += _of_runs(written.values())
+    if lost:
+        raise _all_of(lost)
+    _hand_over(written.values(), faults)
     return [out_dir / manifest.report_name for manifest in chosen]
+
+
+def _of_runs(suites: Iterable[SuiteReport]) -> list[InputError]:
+    """Return what is wrong with files of single runs, each file once."""
+    found = [fault for suite in suites for fault in suite.data.store.faults.values()]
+    return list({fault.where or str(fault): fault for fault in reversed(found)}.values())[::-1]
+
+
+def _hand_over(suites: Iterable[SuiteReport], faults: list[InputError] | None) -> None:
+    found = _of_runs(suites)
+    if faults is not None:
+        faults += found
+    elif found:
+        found[0].others = found[1:]
+        raise found[0]
 
 
 def _not_written(error: OSError, folder: Path) -> InputError:

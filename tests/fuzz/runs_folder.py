@@ -309,6 +309,8 @@ def report(runs: Path, work: Path) -> None:
         plotted = PlottedSuite(data, samples, compared, claims, paper)
         for spec in plots_in_order():
             attribute(spec.facts)(plotted)
+        for fault in data.store.faults.values():  # the report is written without it
+            raise fault
 
 
 def _mirror(runs: Path, work: Path) -> None:

@@ -34,6 +34,7 @@ NUM_BINS = 5
 MIN_REGIONS = 20
 """Regions a bin should hold; of fewer regions, fewer bins are made."""
 RARITY = "Frequency of the rarest word (regions)"
+_NO_SIZES: Mapping[str, tuple[int, int]] = {}
 _NUM_RESAMPLES = 500
 _WORD = re.compile(r"\w+(?:['’-]\w+)*")  # noqa: RUF001
 
@@ -125,9 +126,12 @@ def distribution(data: SuiteData, samples: Sequence[Sample]) -> Distribution:
         name: dict(zip(own.region_ids, (own.means * scale).tolist(), strict=True))
         for name, (_, own) in drawn.items()
     }
-    record = first.done[0]
+    store = data.store
+    # Its runs say the same of the regions; the captions of one may be damaged.
+    known = (each for each in first.done if store.predictions(each.cell_id, each.seed))
+    record = next(known, first.done[0])
     shared = set.intersection(*(set(values) for values in by_region.values()))
-    rows = data.store.predictions(record.cell_id, record.seed)
+    rows = store.predictions(record.cell_id, record.seed)
     regions = [key for key in sample.region_ids if key in shared and key in rows]
     if not regions:
         return Distribution(data.main_metric, (), 0, left_out, without)
@@ -136,7 +140,9 @@ def distribution(data: SuiteData, samples: Sequence[Sample]) -> Distribution:
     images = [image_of[key] for key in regions]
     scores = {name: [values[key] for key in regions] for name, values in by_region.items()}
     panels, same = [], []
-    for label, values in _properties(kept, read_sizes(data.store.root, record.images_dir)):
+    folder, nothing = record.images_dir, _NO_SIZES
+    sizes = store.sound(lambda: read_sizes(store.root, folder), nothing, f"{folder}/sizes.json")
+    for label, values in _properties(kept, sizes):
         panel = None if values is None else _panel(label, values, images, scores)
         if panel is None:
             same.append(label)

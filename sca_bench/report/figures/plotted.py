@@ -12,7 +12,7 @@ from sca_bench.report.findings.claims import ClaimResult
 from sca_bench.report.findings.differences import Differences
 from sca_bench.report.findings.paper import Paper
 from sca_bench.report.read.samples import Samples
-from sca_bench.report.read.suite_data import CellRuns, SuiteData, load_region_scores
+from sca_bench.report.read.suite_data import CellRuns, SuiteData, sound_region_scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +99,9 @@ class PlottedSuite:
 
         Raises:
             KeyError: The suite has no cell of that name.
-            InputError: A file of the runs folder is damaged.
         """
         cell_id = self._runs(cell).entry.cell_id
-        return load_region_scores(self.data.store, cell_id, seed, metric)
+        return sound_region_scores(self.data.store, cell_id, seed, metric)[0]
 
     def _runs(self, name: str) -> CellRuns:
         return {cell.entry.name: cell for cell in self.data.cells}[name]

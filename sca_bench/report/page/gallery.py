@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sca_bench.errors import at
+from sca_bench.metrics.rows import CaptionRow
 from sca_bench.report.names import metric_label, show_score
 from sca_bench.report.page.caption_words import Word, grade_words, slot_vocabulary
 from sca_bench.report.read.lineage import lineage_lines
@@ -135,7 +137,7 @@ def build_gallery(regions: SuiteRegions, size: GallerySize | None = None) -> Gal
         row = regions.rows[region_id]
         image_id, references, slots = row.image_id, row.references, row.slots
         folder = regions.folders.get(region_id, "")
-        shot, reason = thumbnails.shot(folder, image_id, row.box_xyxy)
+        shot, reason = _shot(regions, thumbnails, folder, row)
         if shot is not None:
             shot = replace(shot, layers=masks.layers(region_id, shot.image))
         own = tuple(
@@ -160,11 +162,21 @@ def build_gallery(regions: SuiteRegions, size: GallerySize | None = None) -> Gal
     )
 
 
+def _shot(
+    regions: SuiteRegions, thumbnails: Thumbnails, folder: str, row: CaptionRow
+) -> tuple[Shot | None, str]:
+    """Return a region in its image, or None and the reason."""
+    store, image = regions.data.store, f"{folder}/{row.image_id}"
+    nothing: tuple[Shot | None, str] = (None, "")
+    found = store.sound(lambda: thumbnails.shot(folder, row.image_id, row.box_xyxy), nothing, image)
+    return found if found is not nothing else (None, store.lost(image))
+
+
 class _Masks:
     """The masks of a suite's runs: one kind for each SAM with its prompt."""
 
     def __init__(self, regions: SuiteRegions) -> None:
-        self._root = regions.data.store.root
+        self._store, self._root = regions.data.store, regions.data.store.root
         self._folders = regions.folders
         users: dict[str, list[RunCaptions]] = {}
         for run in regions.runs:
@@ -172,9 +184,21 @@ class _Masks:
                 users.setdefault(run.masks_file, []).append(run)
         files = list(users)[:MAX_SOURCES]
         self._left_out = len(users) - len(files)
-        self._rows = [load_masks(self._root, file) for file in files]
+        self._rows = [self._load(file) for file in files]
         self._users = [users[file] for file in files]
         self._files = files
+
+    def _layer(self, row: dict[str, Any], source: int, image: SharedImage) -> ShownMask | None:
+        file = self._files[source]
+
+        def draw() -> ShownMask | None:
+            with at(self._root / file):
+                return layer(row, source, image)
+
+        return self._store.sound(draw, None, f"{file}: {row['region_id']}")
+
+    def _load(self, file: str) -> dict[str, dict[str, Any]]:
+        return self._store.sound(lambda: load_masks(self._root, file), {}, file)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -194,8 +218,7 @@ class _Masks:
         for source, (rows, runs) in enumerate(zip(self._rows, self._users, strict=True)):
             shown = any(run.images_dir == self._folders.get(region_id) for run in runs)
             if region_id in rows and shown:
-                with at(self._root / self._files[source]):
-                    layers.append(layer(rows[region_id], source, image))
+                layers.append(self._layer(rows[region_id], source, image))
         return tuple(one for one in layers if one is not None)
 
     def about(self, shots: Iterable[Shot | None]) -> str:

@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sca_bench.metrics.rows import CaptionRow
-from sca_bench.report.read.suite_data import CellRuns, SuiteData, load_region_scores
+from sca_bench.report.read.read_once import ReadOnce
+from sca_bench.report.read.suite_data import CellRuns, SuiteData, sound_region_scores
 from sca_bench.report.read.thumbnails import Thumbnails
+from sca_bench.study.runs.record import RunRecord
+from sca_bench.study.runs.store import PREDICTIONS
 
 MAX_PER_IMAGE = 3
 
@@ -76,18 +79,14 @@ class SuiteRegions:
 
 
 def read_regions(data: SuiteData) -> SuiteRegions:
-    """Read the captions and region scores of all runs of a suite.
-
-    Raises:
-        InputError: A file of the runs folder is damaged.
-    """
-    runs = _runs(data)
+    """Read the captions and region scores of all runs of a suite."""
+    thumbnails = Thumbnails(data.store.root)
+    runs = _runs(data, thumbnails)
     rows: dict[str, CaptionRow] = {}
     for run in runs:
         for region_id, row in run.rows.items():
             rows.setdefault(region_id, row)
     folders = {key: run.images_dir for run in reversed(runs) if run.images_dir for key in run.rows}
-    thumbnails = Thumbnails(data.store.root)
     pictured = {
         region_id
         for region_id, row in rows.items()
@@ -97,21 +96,29 @@ def read_regions(data: SuiteData) -> SuiteRegions:
     return SuiteRegions(data, tuple(runs), rows, gaps, folders, frozenset(pictured))
 
 
-def _runs(data: SuiteData) -> list[RunCaptions]:
-    runs = []
+def _runs(data: SuiteData, thumbnails: Thumbnails) -> list[RunCaptions]:
+    runs, store = [], data.store
     for cell in data.cells:
         for run in cell.runs:
             if run.hole or run.record is None:
                 runs.append(RunCaptions(cell, run.seed, "", "", {}, {}, run.hole))
                 continue
             key = (cell.entry.cell_id, run.seed)
-            rows = data.store.predictions(*key)
-            scores = load_region_scores(data.store, *key, data.main_metric)
-            hole = "" if rows else "left no captions"
-            record = run.record
-            files = (record.images_dir, record.masks_file)
+            rows = store.predictions(*key)
+            scores, _ = sound_region_scores(store, *key, data.main_metric)
+            lost = store.lost(store.place(*key, PREDICTIONS))
+            hole = lost or ("" if rows else "left no captions")
+            files = (_images_dir(store, thumbnails, run.record), run.record.masks_file)
             runs.append(RunCaptions(cell, run.seed, *files, rows, scores, hole))
     return runs
+
+
+def _images_dir(store: ReadOnce, thumbnails: Thumbnails, record: RunRecord) -> str:
+    """Return the folder of a run's thumbnails; empty where it may not be looked into."""
+    named = record.images_dir
+    if not store.lost(named):
+        store.sound(lambda: thumbnails.has(named, ""), False, named)
+    return "" if store.lost(named) else named
 
 
 def _gap(runs: list[RunCaptions], region_id: str) -> Gap:

@@ -19,8 +19,8 @@ from sca_bench.metrics.value_names import ValueName
 from sca_bench.report.read.suite_data import (
     CellRuns,
     SuiteData,
-    load_region_scores,
     load_statistics,
+    sound_region_scores,
 )
 from sca_bench.stats.bootstrap import (
     Resampled,
@@ -30,6 +30,7 @@ from sca_bench.stats.bootstrap import (
     resample,
 )
 from sca_bench.study.runs.record import RunRecord
+from sca_bench.study.runs.store import PREDICTIONS, STATISTICS
 
 LEVEL = 0.95
 NUM_RESAMPLES = 1000
@@ -71,11 +72,7 @@ class Samples:
     _weights: dict[int, NDArray[np.float64]] = field(default_factory=dict)
 
     def of(self, cell: CellRuns, metric: str) -> Sample:
-        """Return one cell's sample.
-
-        Raises:
-            InputError: A file of the runs folder is damaged.
-        """
+        """Return one cell's sample."""
         key = (cell.entry.cell_id, metric)
         if key not in self._found:
             self._found[key] = self._sample(cell, metric)
@@ -95,7 +92,10 @@ class Samples:
             return Sample(hole=read)
         images = _images(self.data, cell, read.ids)
         if images is None:
-            return Sample(hole="regions are scored that predictions.jsonl does not have")
+            store = self.data.store
+            files = [store.place(r.cell_id, r.seed, PREDICTIONS) for r in cell.done]
+            damaged = next(filter(None, map(store.lost, files)), "")
+            return Sample(hole=damaged or "regions are scored that predictions.jsonl does not have")
 
         def combine(sums: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
             return corpus_value(ValueName.parse(metric).metric, sums, counts)
@@ -154,8 +154,10 @@ def _read(data: SuiteData, cell: CellRuns, metric: str) -> _Read | str:
     notes: list[str] = []
     ids: list[str] = []
     for record in cell.done:
-        key = (record.cell_id, record.seed)
-        scores = load_region_scores(data.store, *key, metric)
+        scores, rows, lost = _sound(data, record, metric)
+        if lost:
+            notes.append(f"seed {record.seed} is left out ({lost})")
+            continue
         if not scores:
             notes.append(f"seed {record.seed} has no region scores and is left out")
             continue
@@ -163,18 +165,31 @@ def _read(data: SuiteData, cell: CellRuns, metric: str) -> _Read | str:
         if scores.keys() != set(ids):
             return f"seed {record.seed} was scored on other regions than the first seed"
         means.append(np.array([[scores[name]] for name in ids]))
-        rows = load_statistics(data.store, *key, metric)
         if rows is not None:
             sums.append(np.array([rows[name] for name in ids]))
         elif _is_no_mean(record, metric, means[-1]):
             notes.append("the interval is of the mean over regions, which is not the corpus score")
         seeds.append(record.seed)
     if not means:
-        return "no region scores of this metric"
+        damaged = [note for note in notes if "damaged" in note]
+        return "; ".join(("no region scores of this metric", *damaged))
     is_corpus = len(sums) == len(means)
     values = np.array(sums if is_corpus else means)
     note = "; ".join(dict.fromkeys(notes))
     return _Read(ids, seeds, values, np.mean(means, axis=0)[:, 0], is_corpus, note)
+
+
+def _sound(
+    data: SuiteData, record: RunRecord, metric: str
+) -> tuple[dict[str, float], dict[str, NDArray[np.float64]] | None, str]:
+    """Return a run's region scores and statistics, and why neither counts where one is damaged."""
+    store, key = data.store, (record.cell_id, record.seed)
+    scores, lost = sound_region_scores(store, *key, metric)
+    if not scores:
+        return scores, None, lost
+    of_metric = f"{store.place(*key, STATISTICS)}: {metric}"
+    rows = store.sound(lambda: load_statistics(store, *key, metric), None, of_metric)
+    return scores, rows, store.lost(of_metric)
 
 
 def _is_no_mean(record: RunRecord, metric: str, values: NDArray[np.float64]) -> bool:

@@ -1,4 +1,4 @@
-"""Read what a suite left in the runs folder; a run that is not there becomes a stated hole."""
+"""Read what a suite left in the runs folder; a run that is lost becomes a stated hole."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Run:
 
     Attributes:
         seed: The seed.
-        record: What was written about it, if it was ever started.
+        record: What was written about it, if it was ever started and can be read.
         hole: Why there is no result; empty where the run is done.
         age: What makes it a run of older code; empty where it is of today's.
     """
@@ -114,15 +114,16 @@ def collect(store: Store, manifest: SuiteManifest) -> SuiteData:
     """Read every record that a suite's manifest names.
 
     Raises:
-        InputError: A record is damaged, or numbers of one metric have different signatures.
+        InputError: Numbers of one metric have different signatures.
     """
-    cells = [_cell_runs(store, manifest, entry) for entry in _each_once(manifest.cells)]
+    reading = ReadOnce(store)
+    cells = [_cell_runs(reading, manifest, entry) for entry in _each_once(manifest.cells)]
     cells.sort(key=lambda cell: cell.entry.control)  # stable: keeps the suite's own order
     rows = list(_score_rows(manifest, cells))
     asked = {"decoding", "prompt"} if any(a.startswith("eval.") for a in manifest.axes) else set()
     with at(manifest.file):
         table = ScoreTable(rows, MAY_DIFFER | asked)
-    return SuiteData(ReadOnce(store), manifest, tuple(cells), table)
+    return SuiteData(reading, manifest, tuple(cells), table)
 
 
 def _each_once(entries: Sequence[CellEntry]) -> list[CellEntry]:
@@ -152,11 +153,12 @@ def _joined(group: Sequence[CellEntry]) -> CellEntry:
     return first.model_copy(update=update)
 
 
-def _cell_runs(store: Store, manifest: SuiteManifest, entry: CellEntry) -> CellRuns:
+def _cell_runs(store: ReadOnce, manifest: SuiteManifest, entry: CellEntry) -> CellRuns:
     runs = []
     for seed in manifest.seeds:
         record = store.record(entry.cell_id, seed)
-        runs.append(Run(seed, record, _hole(record), age_of(record) if record else ""))
+        lost = store.lost(store.place(entry.cell_id, seed, "record.json"))
+        runs.append(Run(seed, record, lost or _hole(record), age_of(record) if record else ""))
     return CellRuns(entry, tuple(runs))
 
 
@@ -229,6 +231,18 @@ def _table_of(stored: dict[str, Any], metric: str) -> tuple[dict[str, Any], str]
     name = ValueName.parse(metric)
     parts = stored.get("parts", {})
     return (parts[name.part], str(name.whole)) if name.part in parts else (stored, metric)
+
+
+def sound_region_scores(
+    store: ReadOnce, cell_id: str, seed: int, metric: str
+) -> tuple[dict[str, float], str]:
+    """Return what `load_region_scores` does, or nothing and why, where it is damaged."""
+    file = store.place(cell_id, seed, "region_scores.json")
+    of_metric, nothing = f"{file}: {metric}", dict[str, float]()
+    scores = store.sound(
+        lambda: load_region_scores(store, cell_id, seed, metric), nothing, of_metric
+    )
+    return scores, store.lost(file) or store.lost(of_metric)
 
 
 def load_statistics(

@@ -11,11 +11,26 @@ from types import NoneType
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 SCHEMA_VERSION = 1
 MOST_RUNS = 100_000
 """Cells times seeds of one suite's report."""
 Status = Literal["running", "done", "failed", "killed", "pruned"]
+
+
+NEWER = "newer_version"
+"""Kind of the fault of what a newer version of this package has written."""
+WRITTEN_BY_NEWER = "written by a newer version"
+
+
+def _known_version(number: int) -> int:
+    if number > SCHEMA_VERSION:
+        raise PydanticCustomError(NEWER, WRITTEN_BY_NEWER + " ({number})", {"number": number})
+    return number
+
+
+_Version = Annotated[int, AfterValidator(_known_version)]
 
 
 class _Stored(BaseModel):
@@ -104,7 +119,7 @@ class RunRecord(_Stored):
         error: One line, where the run failed.
     """
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: _Version = SCHEMA_VERSION
     cell_id: str
     seed: Seed
     status: Status
@@ -181,7 +196,7 @@ class SuiteManifest(_Stored):
         own_seeds: The seeds that the suite itself names (older manifests lack them).
     """
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: _Version = SCHEMA_VERSION
     suite: str
     profile: str
     default_profile: str

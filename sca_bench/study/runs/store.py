@@ -46,7 +46,7 @@ from sca_bench.reading import (
     read_jsonl,
     shown,
 )
-from sca_bench.study.runs.record import MOST_RUNS, RunRecord, SuiteManifest
+from sca_bench.study.runs.record import MOST_RUNS, NEWER, RunRecord, SuiteManifest
 from sca_bench.study.runs.soundness import (
     Damaged,
     check_checkpoint,
@@ -69,6 +69,7 @@ _TOP = (
     *("sweeps.db", "mlflow.db", DIGESTS, "probes.json", ".lock"),
 )
 """What a runs folder holds at its top, but for `features`, which may lie on another disk."""
+_FOLDERS = ("cells", "suites")
 MOST_STEPS = 10**15
 """More than any run has, and few enough for a float."""
 _SEED = re.compile(r"seed-(0|-?[1-9][0-9]{0,18})")
@@ -187,13 +188,16 @@ class Store:
     """Access to one runs folder.
 
     Raises:
-        InputError: What lies at its top, but for `features/`, leads out of it by a link.
+        InputError: What lies at its top, but for `features/`, leads out of it by a link; or what
+            holds its runs or its suites is no folder.
     """
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
         for name in _TOP:
-            inside(self.root, self.root / name)
+            path = inside(self.root, self.root / name)
+            if name in _FOLDERS and not path.is_dir() and os.path.lexists(path):
+                raise InputError(path, "", "is no folder", "move it away, or put the folder back")
 
     def run_dir(self, cell_id: str, seed: int) -> Path:
         """Return the folder of one run (it may not exist yet).
@@ -227,8 +231,7 @@ class Store:
         Raises:
             InputError: The name, or a link, leads out of the runs folder.
         """
-        names = [path_name(name, self.root, shown(named)[1:-1]) for name in named.split("/")]
-        return inside(self.root, self.root.joinpath(*names))
+        return inside(self.root, self.root.joinpath(*_names_of(named, self.root, "")))
 
     def record(self, cell_id: str, seed: int) -> RunRecord | None:
         """Return the record of one run, or None if it was never started.
@@ -246,8 +249,8 @@ class Store:
             problem = f"is the record of {shown(run)[1:-1]}, but lies in {place}"
             raise InputError(path, "", problem, "put it back, or delete it to run it again")
         for key, named in (("images_dir", record.images_dir), ("masks_file", record.masks_file)):
-            for name in named.split("/") if named else ():
-                path_name(name, path, key)
+            if named:
+                _names_of(named, path, key)
         for item in record.lineage:
             path_name(item.get("cell_id", "_"), path, "lineage: cell_id")
         return record
@@ -446,6 +449,15 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_STEPS
 
 
+def _names_of(named: str, where: Path, key: str) -> list[str]:
+    """Return the names in a path that a record says, relative to the runs folder."""
+    try:
+        return [path_name(name) for name in named.split("/")]
+    except InputError as fault:
+        problem = f"{shown(named)} cannot be a path below the runs folder"
+        raise InputError(where, key, problem, fault.fix) from None
+
+
 def _as_input(path: Path, fault: InputError | OSError) -> InputError:
     if isinstance(fault, InputError):
         return fault
@@ -458,6 +470,8 @@ def _load(path: Path, model: type[Any]) -> Any:
         return model.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
+        if first["type"] == NEWER:
+            raise InputError(path, "", first["msg"][:200], "update sca_bench") from None
         reason = ": ".join((*(str(part)[:40] for part in first["loc"]), first["msg"][:200]))
         problem = f"damaged file ({reason})"
         raise InputError(path, "", problem, "delete it to run it again") from None

@@ -7,7 +7,6 @@ from xml.etree import ElementTree
 import pytest
 from report_fake_runs import build, manifest, record
 
-from sca_bench.errors import InputError
 from sca_bench.report import write_report
 from sca_bench.report.page.caption_words import grade_words, slot_vocabulary
 from sca_bench.study.runs.record import SuiteManifest
@@ -160,23 +159,3 @@ def test_report_of_another_profile_has_its_own_folder(tmp_path: Path) -> None:
     suite = manifest(profile="paper")
     folder = write_report(Store(tmp_path / "runs"), suite, tmp_path / "reports")
     assert folder == tmp_path / "reports" / "mixer_layers.paper"
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("record.json", "{"),
-        ("region_scores.json", "{"),
-        ("region_scores.json", '{"region_ids": ["a"], "scores": {"cider_d": [1, 2]}}'),
-        ("region_scores.json", '{"region_ids": ["a"], "scores": {"cider_d": [null]}}'),
-        ("predictions.jsonl", '{"region_id": "a"}\n'),
-        ("predictions.jsonl", "{\n"),
-        ("log.jsonl", "{\n"),
-    ],
-)
-def test_damaged_files_are_named(runs: Runs, name: str, text: str) -> None:
-    store, suite = runs
-    path = store.run_dir("c-depth-2", 0) / name
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(InputError, match=re.escape(str(path))):
-        write_report(store, suite, store.root.parent / "reports")

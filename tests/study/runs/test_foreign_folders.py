@@ -216,3 +216,44 @@ def test_the_rest_of_a_folder_is_reported_beside_a_damaged_manifest(runs, capsys
     assert main([*words, "small"]) == 0
     assert main([*words, "torn"]) == 2
     assert "torn.tiny.json: damaged file" in said(capsys)
+
+
+@pytest.mark.parametrize("named", ["/etc/x", "../victim", "images//feed"])
+def test_a_refused_path_is_shown_whole(runs, named):
+    path = runs / "cells" / "c-1" / "seed-0" / "record.json"
+    rewrite(path, images_dir=named)
+    with pytest.raises(InputError) as fault:
+        Store(runs).record("c-1", 0)
+    head = f'{path}: images_dir: "{named}" cannot be a path below the runs folder; '
+    assert str(fault.value).startswith(head)
+
+
+@pytest.mark.parametrize("name", ["cells", "suites"])
+def test_a_file_where_a_folder_belongs_is_named(runs, name, capsys):
+    shutil.rmtree(runs / name)
+    (runs / name).write_text("no folder", encoding="utf-8")
+    for command in ("list runs", "report", "plan mixer_layers", "run mixer_layers", "track sync"):
+        assert main([*command.split(), "--runs-dir", str(runs)]) == 2
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert len(lines) == 1
+        assert f"{runs / name}: is no folder" in lines[0]
+
+
+@pytest.mark.parametrize("place", ["suites/newer.tiny.json", "cells/c-1/seed-0/record.json"])
+def test_what_a_newer_version_wrote_is_left_out(runs, place, capsys):
+    path = runs / place
+    path.write_text('{"schema_version": 2, "cell_id": {"new": 1}}', encoding="utf-8")
+    line = f"{path}: written by a newer version (2); update sca_bench"
+    words = ["--runs-dir", str(runs)]
+    assert main(["list", "runs", *words]) == 1
+    assert line in capsys.readouterr().err
+    code = main(["report", "--no-mlflow", "--no-pages", *words])
+    assert code == (1 if "record" in place else 2)
+    assert line in capsys.readouterr().err
+    assert (runs.parent / "reports" / "small" / "table.csv").exists()
+
+
+def test_what_an_older_version_wrote_is_read(runs):
+    path = runs / "cells" / "c-1" / "seed-0" / "record.json"
+    rewrite(path, schema_version=0)
+    assert Store(runs).record("c-1", 0).schema_version == 0
