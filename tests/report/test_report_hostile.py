@@ -263,17 +263,24 @@ def test_figures_show_hostile_names(tmp_path: Path) -> None:
     cells = [cell.model_copy(update={"name": name}) for cell, name in zip(plain.cells, names)]  # noqa: B905
     store, named = build(tmp_path / "runs", manifest(cells=cells, claims=[]))
     shown: set[str] = set()
+    before = tmp_path / "reports" / named.report_name
+    before.mkdir(parents=True)
+    (before / "forest_old.png").write_bytes(b"old")
+    (before / "notes.md").write_text("stays", encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         real = Figure.savefig
 
-        def savefig(figure: Figure, path: Path, **more: Any) -> None:
-            if path.suffix == ".svg":
-                real(figure, path, **more)
+        def savefig(figure: Figure, file: Any, **more: Any) -> None:
+            if more["format"] == "svg":
+                real(figure, file, **more)
                 shown.update(text.get_text().strip() for text in figure.findobj(Text))
 
         patch.setattr(Figure, "savefig", savefig)
         patch.setattr("sca_bench.report.figures.write_figures.png_uri", lambda _: "data:image/png,")
         folder = write_report(store, named, tmp_path / "reports")
+    assert folder == before
+    assert not (folder / "forest_old.png").exists()
+    assert (folder / "notes.md").exists()
     files = sorted(folder.glob("*.svg"))
     assert files
     for file in files:

@@ -153,7 +153,13 @@ def scored_runs(tmp_path, metrics, **changes):
     jobs = []
     for record in list(store.records()):
         store.save(record.model_copy(update={"settings": {**record.settings, "eval": EVAL}}))
-        jobs.append(SimpleNamespace(cell=SimpleNamespace(cell_id=record.cell_id), seed=record.seed))
+        jobs.append(
+            SimpleNamespace(
+                name=record.cell_id,
+                cell=SimpleNamespace(cell_id=record.cell_id),
+                seed=record.seed,
+            )
+        )
     said = []
     own = [metric for metric in metrics if not get_metric(metric).is_own]
     assert score_runs(store, jobs, own, said.append) == len(jobs)
