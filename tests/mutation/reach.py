@@ -123,8 +123,8 @@ class Reach:
     def tests_of(self, fault: Fault, guards: dict[str, str]) -> tuple[list[str], list[str]]:
         """Return the tests that reach a fault, and the others that reach its file.
 
-        A fault outside of functions is reached by whatever is imported; the tests of files that
-        speak of its class or constant come first.
+        A fault outside of functions is reached by whatever is imported, so any test may notice it;
+        the tests of files that speak of its class or constant come first.
 
         Args:
             fault: The fault.
@@ -140,7 +140,7 @@ class Reach:
             name = re.compile(rf"\b{re.escape(about)}\b")
             speaking = {file for file, text in guards.items() if name.search(text)}
             near = {test for test in self._tests if test.partition("::")[0] in speaking}
-        far = self._by_file[fault.file] - near
+        far = (self._by_file[fault.file] if fault.in_function else set(self._tests)) - near
         allowed = [{t for t in names if t.partition("::")[0] in guards} for names in (near, far)]
         return self._ordered(fault, allowed[0]), self._ordered(fault, allowed[1])
 

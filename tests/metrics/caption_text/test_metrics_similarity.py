@@ -20,6 +20,7 @@ from transformers import (
 from sca_bench.errors import InputError
 from sca_bench.metrics.caption_text import similarity as module
 from sca_bench.metrics.image_folder import FolderImages
+from sca_bench.metrics.protocol import Context
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.score import Scorer
 from sca_bench.metrics.score_file import score_file
@@ -280,3 +281,36 @@ def test_a_model_that_fails_is_a_reason(sentence_folder, monkeypatch):
     monkeypatch.setattr(SentenceModel, "embed", full)
     reason = _score(ROWS, "sentence_similarity").not_computed["sentence_similarity"]
     assert reason == "the model failed (OutOfMemoryError: CUDA out of memory. Tried to)"
+
+
+def test_crops_go_through_the_model_64_at_a_time_image_by_image(monkeypatch, tmp_path):
+    sizes, looked = [], []
+
+    class Fake:
+        name = "fake"
+
+        def cosines(self, crops, texts):
+            assert len(crops) == len(texts)
+            sizes.append(len(crops))
+            return np.full(len(crops), len(sizes) / 8)
+
+    def image(name):
+        looked.append(name)
+        return np.zeros((4, 4, 3), np.uint8)
+
+    monkeypatch.setattr(module, "_model", lambda *given: Fake())
+    monkeypatch.setenv(module.CLIP_VARIABLE, str(tmp_path))
+    box = (0.0, 0.0, 2.0, 2.0)
+    rows = [CaptionRow(str(n), f"i{n % 2}", "a", ("a",), {}, box) for n in range(130)]
+    (one,) = module.clip_score(rows, Context("clip_score", image))
+    assert sizes == [64, 64, 2]
+    assert looked == ["i0", "i1"]  # each is read once
+    first, second = 2.5 / 8, 5.0 / 8  # even numbers come first
+    assert one.per_region[:128:2] == [first] * 64
+    assert [one.per_region[n] for n in (128, 1, 125, 127, 129)] == [
+        second,
+        second,
+        second,
+        7.5 / 8,
+        7.5 / 8,
+    ]

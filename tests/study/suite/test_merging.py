@@ -47,6 +47,16 @@ def test_leaves_and_nests_are_each_other_s_reverse():
     assert merged == nested
 
 
+def test_a_variant_inside_of_settings_replaces_nothing_beside_it():
+    old, new = {"a": {"variant": "x", "b": 1}}, {"a": {"variant": "y"}}
+    assert merge(old, new) == {"a": {"variant": "y", "b": 1}}
+    for tag in ("dataset", "type"):
+        old, new = {"a": {tag: "x", "b": 1}}, {"a": {tag: "y"}}
+        assert merge(old, new) == new
+        assert merge(old, {"a": {tag: "x"}}) == old
+        assert merge({"a": {"b": 1}}, new) == new
+
+
 def test_a_patch_is_laid_over_and_changes_neither_side():
     base = {"train": {"steps": 5, "betas": [0.9, 0.99]}, "variant": "sca"}
     patch = {"train": {"betas": [0.8]}, "mixer": {"num_layers": 1}}

@@ -10,6 +10,7 @@ from sca_bench.errors import InputError
 from sca_bench.settings.base import Settings
 from sca_bench.study.plan.plan import make_plan
 from sca_bench.study.runs.store import Store
+from sca_bench.study.suite import axes as axes_module
 from sca_bench.study.suite import merge, yaml_values
 from sca_bench.study.suite.axes import check_apart, check_num_cells, check_num_rules, is_at
 from sca_bench.study.suite.claims import parse_claim
@@ -25,7 +26,7 @@ from sca_bench.study.suite.profiles import (
 from sca_bench.study.suite.search_space import Axis, read_axis
 from sca_bench.study.suite.sides import NoSuchCell, Point, claim_cells
 from sca_bench.study.suite.suite import header_of, load_suite
-from sca_bench.study.suite.sweep import load_sweep
+from sca_bench.study.suite.sweep import _corners, load_sweep
 from sca_bench.study.suite.sweep_schema import Dimension
 from sca_bench.study.suite.yaml_values import fault_lines, line_of, load_yaml
 
@@ -553,3 +554,81 @@ def test_what_a_storage_holds_of_choices():
     numbers = Axis("k", "int", 2, 8, 3)
     assert (numbers.probes, numbers.value_of(5)) == ((2, 8), 5)
     assert Axis("k", "int").probes == (0, 0)
+
+
+@pytest.mark.parametrize("digits", [400, 401])
+def test_a_number_has_four_hundred_digits_at_most(digits):
+    text = "0." + "0" * (digits - 2)
+    if digits == 400:
+        assert load_yaml(text) == 0.0
+        return
+    with pytest.raises(InputError, match="a number of 401 digits; write a smaller one"):
+        load_yaml(text)
+
+
+@pytest.mark.parametrize(("lengths", "number"), [((2, 256), 512), ((3, 171), 174), ((1,), 1)])
+def test_every_corner_is_tried_up_to_512(lengths, number):
+    axes = [Axis(f"x{n}", "choices", choices=tuple(range(c))) for n, c in enumerate(lengths)]
+    corners = _corners(axes)
+    assert len(corners) == number
+    assert corners[0] == dict.fromkeys((axis.key for axis in axes), 0)
+    for axis in axes:
+        assert {corner[axis.key] for corner in corners} == set(axis.choices)
+
+
+def test_an_explicit_cell_has_the_last_word_over_the_rules(write, suite_text):
+    more = """
+adjust: [{when: {train.steps: 9}, set: {train.learning_rate: 0.5, train.warmup_steps: 3}}]
+cells: [{name: own, set: {train.steps: 9, train.learning_rate: 0.25}}]
+"""
+    *_, own = load_suite(write(suite_text + more)).cells
+    assert (own.settings.train.learning_rate, own.settings.train.warmup_steps) == (0.25, 3)
+    assert own.adjusted == {"train.warmup_steps": 3}
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_cells_of_the_axes_and_own_cells_are_counted_together(
+    write, suite_text, monkeypatch, single
+):
+    axes = "axes: {mixer.num_layers: [1, 2, 3], train.steps: [4, 5]}"
+    text = suite_text.replace("axes: {mixer.num_layers: [1, 2]}", axes)
+    text += (
+        f"one_at_a_time: {str(single).lower()}\ncells: [{{name: own, set: {{train.steps: 9}}}}]\n"
+    )
+    number = (5 if single else 6) + 1
+    path = write(text)
+    monkeypatch.setattr(axes_module, "MOST_CELLS", number)
+    assert len(load_suite(path).cells) <= number
+    monkeypatch.setattr(axes_module, "MOST_CELLS", number - 1)
+    with pytest.raises(InputError, match=f"cells: {number} cells in all; a suite has {number - 1}"):
+        load_suite(path)
+
+
+def test_a_joined_cell_whose_short_name_is_taken_has_its_first_name(write, suite_text):
+    both = "axes: {variant: [sca, most_frequent], mixer.num_layers: [1, 2]}"
+    text = suite_text.replace("axes: {mixer.num_layers: [1, 2]}", both)
+    taken = "cells: [{name: variant=most_frequent, set: {mixer.num_layers: 3}}]\n"
+    found = {cell.name: cell.also for cell in load_suite(write(text + taken)).cells}
+    first, second = (f"variant=most_frequent,num_layers={n}" for n in (1, 2))
+    assert found[first] == (second,)
+    assert found["variant=most_frequent"] == ()
+    assert len(found) == 4
+
+
+def test_a_rule_that_matches_nothing_names_each_value_once(write, suite_text):
+    layers = ", ".join(map(str, range(1, 14)))
+    axes = f"train.steps: [101, 102], mixer.num_layers: [{layers}]"
+    text = suite_text.replace("mixer.num_layers: [1, 2]", axes)
+    rule = "adjust: [{when: {train.steps: 7}, set: {train.learning_rate: 0.5}}]\n"
+    with pytest.raises(InputError) as caught:
+        load_suite(write(text + rule))
+    assert "no cell of any profile has 7 there; known: 101, 102" in str(caught.value)
+    assert caught.value.key == "adjust.0.when.train.steps"
+
+
+def test_a_cell_that_stands_for_several_values_counts_once_beside_one():
+    fixed = Point("fixed", {}, "fixed", ignored={"mixer.num_layers": [1, 2, 3]})
+    for says in ("m(variant=fixed) > m(cell=two)", "m(cell=two) < m(variant=fixed)"):
+        sides = claim_cells(parse_claim(says), [fixed, Point("two", {}, "sca")])
+        assert sorted(len(side) for side in sides) == [1, 1]
+        assert {point.name for side in sides for point in side} == {"fixed", "two"}
