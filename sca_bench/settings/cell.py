@@ -181,8 +181,9 @@ class TrainSettings(Settings):
     """Steps in which the learning rate rises from near 0 to `learning_rate`."""
     final_lr_ratio: float = Field(0.0, ge=0, le=1)
     """Learning rate at the last step, as a share of `learning_rate`."""
-    clip_norm: float = Field(1.0, gt=0, allow_inf_nan=False)
-    """Gradients with a larger norm, over all trained parameters, are scaled down to it."""
+    clip_norm: float = Field(1.0, gt=0)
+    """Gradients with a larger norm, over all trained parameters, are scaled down to it; `.inf` scales
+    none."""
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     """Share of the target probability that is spread over all tokens in the training loss."""
     max_caption_tokens: int = Field(18, ge=1)

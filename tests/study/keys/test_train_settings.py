@@ -68,7 +68,7 @@ def test_the_last_value_inside_a_bound_and_the_first_outside(name, least, below)
 INF = float("inf")
 
 
-@pytest.mark.parametrize("name", ["learning_rate", "weight_decay", "clip_norm", "final_lr_ratio"])
+@pytest.mark.parametrize("name", ["learning_rate", "weight_decay", "final_lr_ratio"])
 @pytest.mark.parametrize("value", [float("nan"), -INF, INF])
 def test_what_is_no_number_is_no_setting(name, value):
     with pytest.raises(ValidationError, match=name):
@@ -88,8 +88,7 @@ def test_adamw_takes_betas_from_zero_to_below_one(value):
     [
         ("train.learning_rate=.inf", "train.learning_rate: inf is wrong; expected a finite number"),
         ("train.weight_decay=.inf", "train.weight_decay: inf is wrong; expected a finite number"),
-        ("train.clip_norm=.inf", "train.clip_norm: inf is wrong; expected a finite number"),
-        ("train.clip_norm=.nan", "train.clip_norm: nan is wrong; expected a finite number"),
+        ("train.clip_norm=.nan", "train.clip_norm: nan is wrong; expected a number above 0"),
         ("train.betas=[1, 0.9]", "train.betas.0: 1 is wrong; expected a number below 1"),
         ("train.betas=[0.9, .inf]", "train.betas.1: inf is wrong; expected a number below 1"),
         ("train.betas=[-0.1, 0.9]", "train.betas.0: -0.1 is wrong; expected 0 or more"),
