@@ -216,9 +216,8 @@ def test_what_a_record_names_lies_below_the_folder(store):
     for named in ("../x", "images/../../x", "/etc", "images//x", "", "a b"):
         with pytest.raises(InputError) as caught:
             store.kept(named)
-        key = json.dumps(named)[1:-1]
-        assert (caught.value.where, caught.value.key) == (str(store.root), key)
-        assert "cannot be the name of a file" in caught.value.problem
+        assert caught.value.where == str(store.root)
+        assert caught.value.problem == f"{json.dumps(named)} cannot be a path below the runs folder"
 
 
 @pytest.mark.parametrize(
@@ -231,7 +230,7 @@ def test_what_a_record_names_lies_below_the_folder(store):
 )
 def test_a_record_that_names_a_path_is_damaged(store, changes, key):
     store.save(record("aaa").model_copy(update=changes))
-    with pytest.raises(InputError, match="cannot be the name") as caught:
+    with pytest.raises(InputError, match="cannot be (the name|a path)") as caught:
         store.record("aaa", 0)
     assert caught.value.key == key
     store.save(record("aaa").model_copy(update={"lineage": [{"stage": "s"}], "images_dir": "a/b"}))
