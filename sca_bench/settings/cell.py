@@ -182,8 +182,8 @@ class TrainSettings(Settings):
     final_lr_ratio: float = Field(0.0, ge=0, le=1)
     """Learning rate at the last step, as a share of `learning_rate`."""
     clip_norm: float = Field(1.0, gt=0)
-    """Gradients with a larger norm, over all trained parameters, are scaled down to it; `.inf` scales
-    none."""
+    """Gradients with a larger norm, over all trained parameters, are scaled down to it; `.inf`
+    scales none."""
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     """Share of the target probability that is spread over all tokens in the training loss."""
     max_caption_tokens: int = Field(18, ge=1)

@@ -230,7 +230,7 @@ def test_what_a_record_names_lies_below_the_folder(store):
 )
 def test_a_record_that_names_a_path_is_damaged(store, changes, key):
     store.save(record("aaa").model_copy(update=changes))
-    with pytest.raises(InputError, match="cannot be (the name|a path)") as caught:
+    with pytest.raises(InputError, match=r"cannot be (the name|a path)") as caught:
         store.record("aaa", 0)
     assert caught.value.key == key
     store.save(record("aaa").model_copy(update={"lineage": [{"stage": "s"}], "images_dir": "a/b"}))
