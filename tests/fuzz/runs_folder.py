@@ -16,6 +16,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -97,11 +98,11 @@ def damaged_json(random: Random, content: Any) -> Any:
     for _ in range(random.choice((1, 1, 1, 2, 3))):
         places = _places(content)
         if not places or random.random() < 0.02:
-            return random.choice(VALUES)
+            return deepcopy(random.choice(VALUES))
         inside, key = random.choice(places)
         kind = random.randrange(10)
         if kind < 6:
-            inside[key] = random.choice(VALUES)
+            inside[key] = deepcopy(random.choice(VALUES))  # which may be changed next
         elif kind == 6:
             del inside[key]
         elif kind == 7:

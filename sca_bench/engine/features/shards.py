@@ -327,7 +327,7 @@ def _open(index: Path) -> _Shard:
         if zlib.crc32(header) != body["header_crc32"]:
             raise _Unsound("its header does not fit its checksum")
         keys, crcs, facts = body["keys"], body["row_crc32"], body["facts"]
-        if not _are(keys, str) or not _are(crcs, int) or len({*keys}) != len(crcs):
+        if not _are(keys, str) or not _are(crcs, int) or not len(keys) == len({*keys}) == len(crcs):
             raise _Unsound("its list of rows is damaged")
         if not isinstance(facts, dict) or not all(map(_is_fact, facts.values())):
             raise _Unsound("what it says of its rows is damaged")

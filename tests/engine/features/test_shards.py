@@ -105,6 +105,20 @@ def test_every_flipped_byte_of_the_list_of_rows_is_noticed(tmp_path):
     assert len(ShardStore(tmp_path / "s")) == 2
 
 
+@pytest.mark.parametrize(
+    ("keys", "checksums"), [(["k0", "k0", "k1"], 2), (["k0", "k0"], 1), (["k0"], 2), (["k0", 1], 2)]
+)
+def test_a_list_of_rows_has_one_name_and_one_checksum_for_each(tmp_path, keys, checksums):
+    """Whoever makes such a list on purpose gives it the checksum that fits."""
+    (path,) = filled(tmp_path / "s", 2).folder.glob("*.json")
+    body = json.loads(path.read_text())["body"]
+    body |= {"keys": keys, "row_crc32": (body["row_crc32"] * 2)[:checksums]}
+    path.write_text(json.dumps({"body": body, "crc32": shards._body_crc(body)}))
+    again = ShardStore(tmp_path / "s")
+    assert len(again) == 0
+    assert list(again.damaged.values()) == ["its list of rows is damaged"]
+
+
 def test_a_damaged_row_is_never_handed_out(tmp_path):
     filled(tmp_path / "s")
     (path,) = (tmp_path / "s").glob("*.safetensors")
