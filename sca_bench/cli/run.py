@@ -128,6 +128,11 @@ def _run(
             )
             if view is not None:
                 view.finish()
+    elif mirror is not None and mirror.lacks(manifest):  # killed between scores and mirror
+        from sca_bench.engine.mlflow_mirror.mirror import SuiteMirror
+
+        mirror.say = say
+        SuiteMirror(mirror, manifest).finish()
     try:
         store.save_manifest(manifest)
     except OSError as error:

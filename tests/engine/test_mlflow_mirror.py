@@ -12,6 +12,7 @@ from sca_bench.engine.mlflow_mirror import mirror
 from sca_bench.engine.mlflow_mirror.addresses import default_uri, own_uri
 from sca_bench.engine.mlflow_mirror.faults import MirrorFault
 from sca_bench.engine.mlflow_mirror.mirror import Mirror
+from sca_bench.engine.mlflow_mirror.notes import lacks_runs
 from sca_bench.engine.mlflow_mirror.tracker import SUMMARY, Tracker
 from sca_bench.study.runs.record import CellEntry, RunRecord, Score, SuiteManifest
 from sca_bench.study.runs.store import Store
@@ -80,7 +81,10 @@ def test_statuses_scores_and_steps_are_mirrored_once(store, manifest, monkeypatc
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     uri = default_uri(store)
     said = []
+    assert lacks_runs(store, manifest, uri)
     Tracker(store, manifest, uri, said.append).update()
+    assert not lacks_runs(store, manifest, uri)
+    assert lacks_runs(store, manifest, "http://localhost:1")  # another place has none of them
     client, runs = runs_by_cell(uri)
     for name, status in zip("abcd", STATUSES, strict=True):
         assert runs[name].info.status == STATUSES[status]
@@ -99,7 +103,9 @@ def test_statuses_scores_and_steps_are_mirrored_once(store, manifest, monkeypatc
     store.save(running.model_copy(update={"status": "killed"}))
     with (store.run_dir("d", 0) / "log.jsonl").open("a") as log:
         log.write('{"step": 3, "loss": 0.5}\n')
+    assert lacks_runs(store, manifest, uri)  # it has ended since
     Tracker(store, manifest, uri, said.append).update()
+    assert not lacks_runs(store, manifest, uri)
     client, after = runs_by_cell(uri)
     assert after["d"].info.status == "KILLED"
     history = client.get_metric_history(after["d"].info.run_id, "loss")

@@ -21,6 +21,7 @@ from typing import Any
 import sca_bench
 from sca_bench.engine.databases import sqlite_file
 from sca_bench.engine.mlflow_mirror.addresses import shown_place
+from sca_bench.engine.mlflow_mirror.notes import lacks_runs
 from sca_bench.errors import InputError, fault_line
 from sca_bench.lifetime import stops
 from sca_bench.lifetime.scratch import sweep
@@ -108,6 +109,10 @@ class Mirror:
     def has_begun(self) -> bool:
         """Whether its process was started."""
         return self._process is not None
+
+    def lacks(self, manifest: SuiteManifest) -> bool:
+        """Say whether a run of a suite has ended that was never mirrored; asks no server."""
+        return lacks_runs(self._store, manifest, self._uri)
 
     # --- what is asked for ----------------------------------------------------------------------
 

@@ -7,7 +7,6 @@ everything can be rebuilt from the files at any time.
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import re
@@ -17,17 +16,22 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
-
 from sca_bench.digests import file_sha256
 from sca_bench.engine.databases import sqlite_file
 from sca_bench.engine.mlflow_mirror.addresses import own_file
 from sca_bench.engine.mlflow_mirror.faults import MirrorFault
+from sca_bench.engine.mlflow_mirror.notes import (
+    STATUS,
+    Note,
+    ending_of,
+    place_key,
+    read_notes,
+    write_notes,
+)
 from sca_bench.engine.mlflow_mirror.opening import open_client
 from sca_bench.errors import InputError
-from sca_bench.files import connect, write_atomic
-from sca_bench.output import num_text, without_secrets
-from sca_bench.reading import RECORD_BYTES, read_json
+from sca_bench.files import connect
+from sca_bench.output import num_text
 from sca_bench.study.keys.fingerprint import digest_json
 from sca_bench.study.runs.record import CellEntry, RunRecord, SuiteManifest
 from sca_bench.study.runs.store import Store
@@ -37,7 +41,6 @@ SUMMARY = "sca_bench.summary"
 _MOST_METRICS, _MOST_PARAMS = 800, 90
 """Of one request; the server takes 1,000 and 100, and 1,000 together."""
 _LONGEST_TAG = 4000
-_ENDED = {"done": "FINISHED", "failed": "FAILED", "killed": "KILLED", "pruned": "KILLED"}
 _PARAMS = (
     "variant",
     "mixer.num_layers",
@@ -54,23 +57,6 @@ _PARAMS = (
     "eval.prompt",
     "eval.num_beams",
 )
-
-
-class _Note(BaseModel):
-    """What one MLflow has of a run.
-
-    Attributes:
-        run_id: MLflow's name for it; empty where it has none.
-        rows: How many rows of the log it has.
-        ended: How the run ended when it was last written; empty while it goes on.
-    """
-
-    run_id: str = ""
-    rows: int = 0
-    ended: str = ""
-
-
-_NOTES = TypeAdapter(dict[str, _Note])
 
 
 class Tracker:
@@ -240,18 +226,17 @@ class Tracker:
 
     def _mirror(self, entry: CellEntry, record: RunRecord) -> None:
         folder = self._store.run_dir(record.cell_id, record.seed)
-        notes = _read_notes(folder / "mlflow.json")
-        key = f"{digest_json(without_secrets(self._uri))[:12]}/{self._manifest.report_name}"
-        note = notes.get(key, _Note())
-        status = _ENDED.get(record.status, "")
-        ended = f"{status} {len(record.scores)}" if status else ""
+        notes = read_notes(folder)
+        key = place_key(self._uri, self._manifest.report_name)
+        note = notes.get(key, Note())
+        status, ended = STATUS.get(record.status, ""), ending_of(record)
         rows = self._store.log(record.cell_id, record.seed)
         same = note.run_id and note.ended == ended and note.rows == len(rows)
         if same and not self._verify:
             return
         run, goes_on = self._active(note.run_id), bool(note.ended)  # it runs again after a failure
         if run is not None and self._verify and not self._is_whole(run, record, rows, status):
-            note, goes_on = _Note(run_id=note.run_id), True
+            note, goes_on = Note(run_id=note.run_id), True
         elif run is not None and same:
             return
         if run is None:
@@ -259,9 +244,9 @@ class Tracker:
             if known:
                 run = self._client.get_run(known)
                 logged = [one.rows for one in notes.values() if one.run_id == known]
-                note = _Note(run_id=known, rows=max(logged, default=0))
+                note = Note(run_id=known, rows=max(logged, default=0))
             else:
-                note = _Note(run_id=self._create(entry, record))
+                note = Note(run_id=self._create(entry, record))
             notes = {name: one for name, one in notes.items() if one.run_id != note.run_id}
         if goes_on and not status:
             self._connect().update_run(note.run_id, status="RUNNING")
@@ -273,9 +258,7 @@ class Tracker:
             self._end(note.run_id, record, folder, status)
         note.ended = ended
         notes[key] = note
-        text = json.dumps({name: one.model_dump() for name, one in notes.items()})
-        with contextlib.suppress(OSError):  # only a memory: in a closed folder the tags tell
-            write_atomic(folder / "mlflow.json", text)
+        write_notes(folder, notes)
 
     def _active(self, run_id: str) -> Any:
         """Return a run; None where it was deleted, or never was."""
@@ -384,14 +367,6 @@ class Tracker:
                 client.log_artifact(run_id, str(folder / name))
         ended = _milliseconds(record.provenance.get("finished"))
         client.set_terminated(run_id, status=status, end_time=ended)
-
-
-def _read_notes(path: Path) -> dict[str, _Note]:
-    """Return what MLflow has of a run, by place; what cannot be read is found out again."""
-    try:
-        return _NOTES.validate_python(read_json(path, RECORD_BYTES))
-    except (OSError, InputError, ValidationError):
-        return {}
 
 
 def _numbers(rows: list[dict[str, Any]]) -> list[tuple[str, float, int]]:

@@ -82,6 +82,13 @@ def test_a_suite_runs_once_and_then_never_again(
     assert "frozen part: 0 images encoded, 0 regions mixed" in out
     assert len(list(store.records())) == 3
 
+    # What a command did not mirror, told not to or killed before it could, is made good; once.
+    assert "nothing to do: every run is done" in finish(process("run", edited))
+    assert len(mlflow_runs(runs, "demo")[1]) == 3
+    mirrored_at = (runs / "mlflow.db").stat().st_mtime_ns
+    assert "nothing to do: every run is done" in command("run", edited)
+    assert (runs / "mlflow.db").stat().st_mtime_ns == mirrored_at
+
     command("report")
     assert (tmp_path / "reports" / "demo" / "index.html").exists()
     table = (tmp_path / "reports" / "demo" / "table.md").read_text()
