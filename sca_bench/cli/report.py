@@ -131,7 +131,7 @@ def _mirror(store: Store, folders: list[Path], uri: str | None) -> None:
     manifests = {manifest.report_name: manifest for manifest in store.manifests(faults=[])}
     address = wanted or default_uri(store)
     again = "the same command tries again"
-    with Mirror(store, address, say, again) as mirror:
+    with Mirror(store, address, say, again, named=bool(wanted)) as mirror:
         for folder in folders:
             mirror.summarise(manifests[folder.name], folder)
         mirror.finish(grace_s=_GRACE_S)

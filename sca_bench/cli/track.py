@@ -44,7 +44,7 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     import shlex
 
     from sca_bench.engine.launch.guard import exclusive
-    from sca_bench.engine.mlflow_mirror.addresses import default_uri
+    from sca_bench.engine.mlflow_mirror.addresses import default_uri, is_named
     from sca_bench.engine.mlflow_mirror.mirror import sync
     from sca_bench.study.runs.store import Store
 
@@ -56,7 +56,8 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     with contextlib.suppress(InputError, OSError), exclusive(store.root):
         store.settle_interrupted()  # what was killed; where something runs, it does this itself
     uri = options.tracking_uri or default_uri(store)
-    count = sync(store, uri, say, "the same command tries again")
+    named = is_named(options.tracking_uri)
+    count = sync(store, uri, say, "the same command tries again", named=named)
     say(f"{count} of {num_text(wanted, 'suite')} mirrored")
     if count and uri.startswith("sqlite"):
         say(f"see them: mlflow ui --backend-store-uri {shlex.quote(without_secrets(uri))}")
@@ -73,13 +74,14 @@ def mirror_of(options: argparse.Namespace) -> Mirror | None:
     """Return the MLflow mirror of a runs folder, for one command; None where none is wanted."""
     if options.no_mlflow:
         return None
-    from sca_bench.engine.mlflow_mirror.addresses import default_uri
+    from sca_bench.engine.mlflow_mirror.addresses import default_uri, is_named
     from sca_bench.engine.mlflow_mirror.mirror import Mirror
     from sca_bench.study.runs.store import Store
 
     store = Store(options.runs_dir)
     uri = options.tracking_uri or default_uri(store)
-    return Mirror(store, uri, say, sync_hint(store, options.tracking_uri))
+    hint, named = sync_hint(store, options.tracking_uri), is_named(options.tracking_uri)
+    return Mirror(store, uri, say, hint, named=named)
 
 
 def sync_hint(store: Store, uri: str | None) -> str:

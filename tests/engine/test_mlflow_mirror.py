@@ -263,7 +263,10 @@ def test_a_place_that_a_user_chose_for_artifacts_stays(store, manifest, tmp_path
     uri, said = default_uri(store), []
     chosen = (tmp_path / "chosen").as_uri()
     MlflowClient(tracking_uri=uri).create_experiment("demo", artifact_location=chosen)
-    Tracker(store, manifest, uri, said.append).update()
+    with pytest.raises(MirrorFault, match=r"copied to .*/chosen; if that is wanted, name it"):
+        Tracker(store, manifest, uri, said.append).update()  # it may be another's database
+    assert not (tmp_path / "chosen").exists()
+    Tracker(store, manifest, uri, said.append, named=True).update()
     assert not (store.root / "mlartifacts").exists()
     assert list((tmp_path / "chosen").rglob("record.json"))
     assert said == []
@@ -282,6 +285,25 @@ def test_a_database_of_somebody_else_has_no_files_copied_elsewhere(
     with pytest.raises(MirrorFault, match=r"would have files copied to .*victim; delete it"):
         Tracker(store, manifest, uri, print).update()
     assert not victim.exists()
+
+
+@pytest.mark.parametrize("place", ["runs/%2e%2e/victim", "runs/link/demo", "victim/mlartifacts"])
+def test_an_experiment_of_somebody_else_has_no_files_copied_elsewhere(
+    store, manifest, tmp_path, place
+):
+    uri, victim = own_uri(store), tmp_path / "victim"
+    victim.mkdir()
+    (store.root / "link").symlink_to(victim)
+    Tracker(store, manifest, uri, print).update()
+    with contextlib.closing(sqlite3.connect(store.root / "mlflow.db")) as database, database:
+        address = f"{tmp_path.as_uri()}/{place}"
+        database.execute("UPDATE experiments SET artifact_location = ?", (address,))
+        database.execute("UPDATE runs SET artifact_uri = ? || '/' || run_uuid", (address,))
+    for note in store.root.glob("cells/*/*/mlflow.json"):
+        note.unlink()
+    with pytest.raises(MirrorFault, match="would have files copied to"):
+        Tracker(store, manifest, uri, print).update()
+    assert not any(victim.iterdir())
 
 
 def test_the_runs_beside_a_damaged_one_are_mirrored(store, manifest, tmp_path):

@@ -15,6 +15,11 @@ def default_uri(store: Store) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or own_uri(store)
 
 
+def is_named(asked: str | None) -> bool:
+    """Say whether the user named where to: by `--tracking-uri` (`asked`), or the environment."""
+    return bool(asked or os.environ.get("MLFLOW_TRACKING_URI"))
+
+
 def own_uri(store: Store) -> str:
     """Return the URI of the SQLite file in the runs folder."""
     return sqlite_url(own_file(store))

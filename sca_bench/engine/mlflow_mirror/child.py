@@ -69,7 +69,8 @@ class _Watched:
 class _Child:
     def __init__(self, task: dict[str, Any], tell: Callable[..., None]) -> None:
         self.store, self.uri = Store(Path(task["root"])), str(task["uri"])
-        self.verify, self.longest_s = bool(task["verify"]), float(task["longest_s"])
+        self.verify, self.named = bool(task["verify"]), bool(task["named"])
+        self.longest_s = float(task["longest_s"])
         self.tell = tell
         self.client: _Watched | None = None
         self.trackers: dict[str, Tracker] = {}
@@ -111,6 +112,7 @@ class _Child:
                 self.uri,
                 self.say,
                 verify=self.verify,
+                named=self.named,
                 connect=self._connect,
             )
         return self.trackers[name]

@@ -60,6 +60,7 @@ class Mirror:
         say: Prints a line for the user.
         sync: The command that brings a mirror up to date.
         verify: Whether what was mirrored before is looked for as well.
+        named: Whether the user named the URI (see `Tracker`).
         request_s: Seconds that a server has for an answer; MLFLOW_HTTP_REQUEST_TIMEOUT may give
             it less, and more where nothing else is done meanwhile (`verify`).
     """
@@ -72,11 +73,12 @@ class Mirror:
         sync: str,
         *,
         verify: bool = False,
+        named: bool = False,
         request_s: int = REQUEST_S,
     ) -> None:
         self._store, self._uri, self._sync = store, uri, sync
         self.say = say
-        self._verify, self._request_s = verify, request_s
+        self._verify, self._named, self._request_s = verify, named, request_s
         self._is_file = sqlite_file(uri) is not None
         self._process: subprocess.Popen[bytes] | None = None
         self._began = self._heard = time.monotonic()
@@ -225,6 +227,7 @@ class Mirror:
                 "root": str(self._store.root.resolve()),
                 "uri": self._uri,
                 "verify": self._verify,
+                "named": self._named,
                 "longest_s": (4 if self._is_file else 2) * self._timeout_s(),
                 "parent": os.getpid(),
             }
@@ -342,7 +345,9 @@ class SuiteMirror:
         self._mirror.finish(stopping=stopping)
 
 
-def sync(store: Store, uri: str, say: Callable[[str], None], again: str) -> int:
+def sync(
+    store: Store, uri: str, say: Callable[[str], None], again: str, *, named: bool = False
+) -> int:
     """Rebuild the mirror of every suite in a runs folder.
 
     Args:
@@ -350,11 +355,13 @@ def sync(store: Store, uri: str, say: Callable[[str], None], again: str) -> int:
         uri: Tracking URI.
         say: Prints a line for the user.
         again: What to do where it does not work.
+        named: Whether the user named the URI.
 
     Returns:
         How many suites were mirrored.
     """
-    with Mirror(store, uri, say, again, verify=True, request_s=ASKED_REQUEST_S) as mirror:
+    mirror = Mirror(store, uri, say, again, verify=True, named=named, request_s=ASKED_REQUEST_S)
+    with mirror:
         faults: list[InputError] = []
         for manifest in store.manifests(faults=faults):
             mirror.update(manifest)

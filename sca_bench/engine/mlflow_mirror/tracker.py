@@ -15,6 +15,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.request import url2pathname
 
 from sca_bench.digests import file_sha256
 from sca_bench.engine.databases import sqlite_file
@@ -73,6 +74,8 @@ class Tracker:
         say: Prints a line for the user.
         verify: Ask the server whether what was mirrored before is still there, and bring back an
             experiment that was deleted.
+        named: The user named the URI; of the runs folder's own file, which may have come with the
+            folder, artifacts are else copied into that folder only.
         connect: Returns a client of the store.
     """
 
@@ -84,10 +87,11 @@ class Tracker:
         say: Callable[[str], None],
         *,
         verify: bool = False,
+        named: bool = False,
         connect: Callable[[Store, str], Any] = open_client,
     ) -> None:
         self._store, self._manifest, self._uri, self._say = store, manifest, uri, say
-        self._verify, self._open_client = verify, connect
+        self._verify, self._named, self._open_client = verify, named, connect
         self._client: Any = None
         self._experiment = ""
         self._run_of_tags: dict[tuple[str, ...], str] | None = None
@@ -179,6 +183,8 @@ class Tracker:
                 self._experiment = experiment.experiment_id
                 if file == own_file(self._store) and location is not None:
                     self._follow_folder(file, str(experiment.artifact_location), location)
+                    if not self._named:
+                        self._check_inside(client.get_experiment(self._experiment))
             self._client = client
         return self._client
 
@@ -208,6 +214,15 @@ class Tracker:
                 " WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
                 (now, len(before) + 1, self._experiment, len(before) + 1, f"{before}/"),
             )
+
+    def _check_inside(self, experiment: Any) -> None:
+        """Refuse an experiment of the folder's own database whose files belong elsewhere."""
+        place = str(experiment.artifact_location)
+        scheme, _, path = place.partition("://")
+        there = Path(url2pathname(path)).resolve()  # links lead on, and dots up
+        if scheme != "file" or self._store.root.resolve() not in there.parents:
+            problem = f"{own_file(self._store)} would have files copied to {place}"
+            raise MirrorFault(f"{problem}; if that is wanted, name it with --tracking-uri")
 
     def _check_place(self, run: Any) -> None:
         """Refuse to copy files to where a database of somebody else says they belong.

@@ -7,6 +7,7 @@ that is done, whoever ran it, is only told.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from sca_bench.engine.score_runs import score_runs
 from sca_bench.engine.sweep.optuna_study import make_sampler, open_study, storage_at_work, suggest
 from sca_bench.engine.worker.pool import WAS_KILLED
 from sca_bench.errors import InputError
+from sca_bench.output import without_secrets
 from sca_bench.study.keys.fingerprint import Fingerprints
 from sca_bench.study.plan.plan import Plan, make_plan
 from sca_bench.study.plan.repair import repaired_plan
@@ -29,7 +31,7 @@ from sca_bench.study.suite.resolve import ResolvedCell
 from sca_bench.study.suite.sweep import Split, Sweep
 
 CELL, TRAINING = "cell_id", "training_id"
-REASON = "reason"
+REASON, _NAME = "reason", "cell"
 _EXHAUSTED = "exhausted"
 
 Ended = FrozenTrial
@@ -66,6 +68,37 @@ class Sweeper:
         self.name = self.sweep.study_name(self._prints)
         self.study = open_study(self.sweep, self.name, self.url)
         self.study.stop = self._exhaust  # what a sampler calls that has nothing left to suggest
+        with self._readable("trials"):
+            ended = self.ended
+        for trial in ended:
+            self._check(trial)
+
+    def _check(self, trial: FrozenTrial) -> None:
+        """Refuse a trial that no sweep has written: a storage may have come with its folder.
+
+        Raises:
+            InputError: It lacks its cell or parameters, or they are of another kind.
+        """
+        facts = [trial.user_attrs.get(key, "") for key in (CELL, TRAINING, _NAME, REASON)]
+        told = all(isinstance(fact, str) for fact in facts)
+        if told and CELL not in trial.user_attrs and trial.state == TrialState.FAIL:
+            return  # its parameters made no cell
+        with self._readable(f"trial {trial.number}"):
+            if not (told and trial.user_attrs.get(CELL) and trial.user_attrs.get(_NAME)):
+                raise KeyError(CELL)
+            with contextlib.suppress(InputError):  # what it makes today is no fault of the storage
+                self._cell(trial.number, trial.params, "val")
+        self.store.run_dir(trial.user_attrs[CELL], self._seed)
+
+    @contextlib.contextmanager
+    def _readable(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            place = without_secrets(self.url)
+            problem = f"no trial of this sweep stands there in {place!r} ({type(error).__name__})"
+            fix = "delete the file if it is not yours, or name another storage"
+            raise InputError(self.sweep.file, what, problem, fix) from None
 
     def _exhaust(self) -> None:
         self.study.set_user_attr(_EXHAUSTED, True)
@@ -131,7 +164,8 @@ class Sweeper:
     def _complete(self, trial: FrozenTrial) -> FrozenTrial | None:
         """Take up a trial that a stopped sweep left open, perhaps before it had its parameters."""
         self.study.sampler = make_sampler(self.sweep, trial.number)
-        return self._suggest(self._live(trial))
+        with self._readable(f"trial {trial.number}"):
+            return self._suggest(self._live(trial))
 
     def _live(self, trial: FrozenTrial) -> Trial:
         return Trial(self.study, trial._trial_id)  # optuna has no other way back to an open trial
@@ -146,7 +180,7 @@ class Sweeper:
             self._end(self.trials[trial.number], TrialState.FAIL, str(error))
             return None
         (known,) = make_plan(self.sweep.suite([cell]), self.store).cells
-        facts = {CELL: known.cell_id, TRAINING: known.training_id, "cell": cell.name}
+        facts = {CELL: known.cell_id, TRAINING: known.training_id, _NAME: cell.name}
         for key, value in (*facts.items(), ("seed", self._seed)):
             if trial.user_attrs.get(key) != value:
                 trial.set_user_attr(key, value)
@@ -194,8 +228,8 @@ class Sweeper:
         score_runs(self.store, plan.jobs, self.sweep.metrics, self.say)
 
     def plan_of(self, trials: list[FrozenTrial]) -> Plan:
-        """Return the plan of some trials' cells, equal cells once."""
-        firsts = {trial.user_attrs[CELL]: trial for trial in reversed(trials)}
+        """Return the plan of some trials' cells, equal cells once; of what has no cell nothing."""
+        firsts = {t.user_attrs[CELL]: t for t in reversed(trials) if CELL in t.user_attrs}
         cells = [
             self._cell(t.number, t.params, "val")
             for t in sorted(firsts.values(), key=lambda trial: trial.number)

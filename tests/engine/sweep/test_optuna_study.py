@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import sqlite3
 
 import pytest
 import yaml
@@ -142,6 +143,55 @@ def test_a_trial_that_was_asked_but_has_no_parameters_gets_the_same_ones(sweep_o
     torn.study.ask()
     run_all(torn)
     assert history(torn) == history(whole)
+
+
+@pytest.mark.parametrize(
+    ("table", "change"),
+    [
+        ("trial_user_attributes", "DELETE FROM {} WHERE key = 'cell_id'"),
+        ("trial_user_attributes", "UPDATE {} SET value_json = '[1]' WHERE key = 'cell_id'"),
+        ("trial_user_attributes", "UPDATE {} SET value_json = '{{}}' WHERE key = 'training_id'"),
+        ("trial_user_attributes", "DELETE FROM {} WHERE key = 'cell'"),
+        ("trial_params", "DELETE FROM {} WHERE param_name = 'mixer.num_layers'"),
+        ("trial_params", "UPDATE {} SET param_value = 7 WHERE param_name = 'mixer.num_layers'"),
+    ],
+)
+def test_a_trial_that_no_sweep_has_written_is_one_line(sweep_of, sweeper_of, table, change):
+    sweep = sweep_of(trials=2)
+    first, _ = sweeper_of(sweep)
+    run_all(first)
+    with contextlib.closing(sqlite3.connect(first.store.root / "sweeps.db")) as storage, storage:
+        storage.execute(change.format(table))
+    with pytest.raises(InputError, match=r"demo\.yaml: trial( 0|s): .*; delete the file") as caught:
+        sweeper_of(sweep)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_cell_id_that_leads_out_of_the_folder_is_one_line(sweep_of, sweeper_of):
+    sweep = sweep_of(trials=2)
+    first, _ = sweeper_of(sweep)
+    run_all(first)
+    with contextlib.closing(sqlite3.connect(first.store.root / "sweeps.db")) as storage, storage:
+        storage.execute(
+            "UPDATE trial_user_attributes SET value_json = '\"../../x\"' WHERE key = 'cell_id'"
+        )
+    with pytest.raises(InputError, match="cell_id"):
+        sweeper_of(sweep)
+
+
+def test_a_trial_whose_parameters_make_no_cell_leaves_the_others(sweep_of, sweeper_of, monkeypatch):
+    sweeper, _ = sweeper_of(sweep_of(trials=3))
+    cell = sweeper._cell
+
+    def made(number, params, split):
+        if number == 1:
+            raise InputError("demo.yaml", "space", "makes no cell")
+        return cell(number, params, split)
+
+    monkeypatch.setattr(sweeper, "_cell", made)
+    run_all(sweeper)
+    assert [trial.number for trial in sweeper.failed] == [1]
+    assert len(sweeper.plan_of(sweeper.ended).cells) == 2
 
 
 def test_more_trials_go_on_with_the_same_study(sweep_of, sweeper_of):
