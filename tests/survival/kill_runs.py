@@ -407,6 +407,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=16)
     parser.add_argument("--longest", type=int, default=4, help="kills of a chain, at most")
     options = parser.parse_args()
+    signal.signal(HUP, signal.SIG_DFL)  # `nohup` lets all that it starts ignore it
     draw, began = random.Random(options.seed), time.monotonic()
     kinds = [kind for _ in range(-(-options.kills // len(KINDS))) for kind in KINDS]
     draw.shuffle(kinds)
