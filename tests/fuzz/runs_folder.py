@@ -34,7 +34,7 @@ from sca_bench.data.index.lookup import index_sizes
 from sca_bench.data.region_set import RegionSet
 from sca_bench.engine.features.cache import Cache, delete_store, store_folders
 from sca_bench.engine.features.shards import DamagedRow, Rows, ShardStore
-from sca_bench.engine.mlflow_mirror import tracker
+from sca_bench.engine.mlflow_mirror import notes, tracker
 from sca_bench.engine.score_runs import is_scored
 from sca_bench.errors import InputError
 from sca_bench.plugins import attribute
@@ -318,11 +318,12 @@ def _mirror(runs: Path, work: Path) -> None:
     """Read what the mirror reads, without MLflow."""
     store = Store(runs)
     for manifest in store.manifests(faults=[]):
+        notes.lacks_runs(store, manifest, "http://127.0.0.1:9")
         mirror = tracker.Tracker(store, manifest, "http://127.0.0.1:9", print)
         for entry in manifest.cells:
             for seed in manifest.seeds:
                 if (record := store.record(entry.cell_id, seed)) is not None:
-                    tracker._read_notes(store.run_dir(record.cell_id, seed) / "mlflow.json")
+                    notes.read_notes(store.run_dir(record.cell_id, seed))
                     tracker._numbers(store.log(record.cell_id, seed))
                     tracker._last_values(record)
                     tracker._milliseconds(record.provenance.get("started"))
