@@ -31,7 +31,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
-from torch.utils._pytree import tree_leaves, tree_map
 
 from device.cuda_autocast import Autocast, autocast_lists, autocast_queries
 from device.cuda_functions import CUDA, Device, StandIn, stand_ins
@@ -138,15 +137,15 @@ class Ghost(Tensor):
 
 
 def _is_cuda(device: Any) -> bool:
-    return device is not None and torch.device(device).type == "cuda"
+    return device is not None and str(device).startswith("cuda")
 
 
-def _raw(item: Any) -> Any:
-    return item.raw if isinstance(item, Ghost) else item
+def _raw(tensor: Tensor) -> Tensor:
+    return tensor.raw if isinstance(tensor, Ghost) else tensor
 
 
-def _ghost(item: Any) -> Any:
-    return Ghost(item) if isinstance(item, Tensor) and not isinstance(item, Ghost) else item
+def _ghost(tensor: Tensor) -> Tensor:
+    return tensor if isinstance(tensor, Ghost) else Ghost(tensor)
 
 
 # --- copies between host and device ---------------------------------------------------------------
@@ -246,13 +245,16 @@ class _Facts(NamedTuple):
     name: str
     asks: bool
     draws: bool
+    writes: bool
+    reshapes: bool
 
 
 @functools.cache
 def _facts(func: Any) -> _Facts:
-    name = func._schema.name.split("::")[-1]
-    asks = bool(_ASKS & set(func.tags)) or name in _ALSO_ASKS
-    return _Facts(name, asks, torch.Tag.nondeterministic_seeded in func.tags)
+    name, tags = func._schema.name.split("::")[-1], set(func.tags)
+    asks = bool(_ASKS & tags) or name in _ALSO_ASKS
+    draws, reshapes = torch.Tag.nondeterministic_seeded in tags, torch.Tag.inplace_view in tags
+    return _Facts(name, asks, draws, func._schema.is_mutable, reshapes)
 
 
 class _Dispatch(TorchDispatchMode):
@@ -262,12 +264,29 @@ class _Dispatch(TorchDispatchMode):
         return _compute(func, args, kwargs or {})
 
 
+def _tensors(item: Any) -> Iterator[Tensor]:
+    """Yield the tensors among arguments."""
+    if isinstance(item, Tensor):
+        yield item
+    elif isinstance(item, (list, tuple)):
+        for part in item:
+            yield from _tensors(part)
+
+
+def _mapped(function: Any, item: Any) -> Any:
+    """Return arguments with a function applied to their tensors. Pytrees can more, and are slow."""
+    if isinstance(item, Tensor):
+        return function(item)
+    if isinstance(item, (list, tuple)):
+        return type(item)([_mapped(function, part) for part in item])
+    return item
+
+
 def _compute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """Do one operation of torch on what the ghosts hold."""
-    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    tensors = [*_tensors(args), *_tensors(tuple(kwargs.values()))]
     ghosts = [tensor for tensor in tensors if isinstance(tensor, Ghost)]
-    made_there = _is_cuda(kwargs.get("device"))
-    if not ghosts and not made_there:
+    if not ghosts and not _is_cuda(kwargs.get("device")):
         return func(*args, **kwargs)
     facts = _facts(func)
     if kwargs.get("generator") is not None:
@@ -278,25 +297,32 @@ def _compute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         _note_copy(args[1], bool(args[2]) if len(args) > 2 else kwargs.get("non_blocking", False))
         _raw(args[0]).copy_(_raw(args[1]))
         return args[0]
-    _refuse_a_mix(func, facts, args, ghosts, [t for t in tensors if not isinstance(t, Ghost)])
+    if len(ghosts) < len(tensors):
+        _refuse_a_mix(func, facts, args, ghosts, [t for t in tensors if not isinstance(t, Ghost)])
     _note_read(facts, args, kwargs, ghosts)
+    raw_args = _mapped(_raw, args)
+    raw_kwargs = {name: _mapped(_raw, value) for name, value in kwargs.items()}
     if "device" in kwargs:
-        kwargs = {**kwargs, "device": torch.device("cpu")}
-    raw_args, raw_kwargs = tree_map(_raw, args), tree_map(_raw, kwargs)
+        raw_kwargs["device"] = torch.device("cpu")
     with _DEVICE.drawing() if facts.draws else contextlib.nullcontext():
-        out = tree_map(_ghost, _on_cpu(func, raw_args, raw_kwargs))
-    return return_and_correct_aliasing(func, args, kwargs, out)
+        out = _on_cpu(func, raw_args, raw_kwargs)
+    if facts.reshapes:
+        return return_and_correct_aliasing(func, args, kwargs, _mapped(_ghost, out))
+    if facts.writes:
+        written = {id(ghost.raw): ghost for ghost in ghosts}
+        return _mapped(lambda raw: written[id(raw)] if id(raw) in written else _ghost(raw), out)
+    return _mapped(_ghost, out)
 
 
 def _refuse_a_mix(
     func: Any, facts: _Facts, args: Any, ghosts: list[Any], hosts: list[Tensor]
 ) -> None:
-    written = func._schema.is_mutable and args and any(args[0] is host for host in hosts)
+    written = facts.writes and any(args[0] is host for host in hosts)
     wide = [host for host in hosts if host.dim() > 0]
     if wide and facts.name in _INDEXED and isinstance(args[0], Ghost):
         for index in wide:
             _DEVICE.journal.note(BLOCKING, f"index of {facts.name}", index)
-    elif ghosts and (wide or written):
+    elif wide or written:
         shapes = [[tuple(t.shape) for t in each] for each in (ghosts, hosts)]
         raise MixedDevices(
             "Expected all tensors to be on the same device, but found at least two devices, cuda:0"
@@ -307,7 +333,7 @@ def _refuse_a_mix(
 def _note_read(facts: _Facts, args: Any, kwargs: Any, ghosts: list[Any]) -> None:
     asks = facts.asks and bool(ghosts)
     if facts.name in _INDEXED:
-        places = [place for place in tree_leaves(args[1]) if isinstance(place, Ghost)]
+        places = [place for place in _tensors(args[1]) if isinstance(place, Ghost)]
         asks = any(place.dtype in (torch.bool, torch.uint8) for place in places)
     elif facts.name == "repeat_interleave":
         asks = asks and kwargs.get("output_size") is None
@@ -321,15 +347,16 @@ def _on_cpu(func: Any, args: Any, kwargs: Any) -> Any:
     except RuntimeError as error:
         if not any(f"not implemented for '{name}'" in str(error) for name in ("Half", "BFloat16")):
             raise
-        leaves = tree_leaves((args, kwargs))
-        half = next(x.dtype for x in leaves if isinstance(x, Tensor) and x.dtype in _HALF)
+        every = (args, tuple(kwargs.values()))
+        half = next(x.dtype for x in _tensors(every) if x.dtype in _HALF)
         up = functools.partial(_cast, _HALF, torch.float32)
         down = functools.partial(_cast, (torch.float32,), half)
-        return tree_map(down, func(*tree_map(up, args), **tree_map(up, kwargs)))
+        more = {name: _mapped(up, value) for name, value in kwargs.items()}
+        return _mapped(down, func(*_mapped(up, args), **more))
 
 
-def _cast(dtypes: tuple[torch.dtype, ...], to: torch.dtype, item: Any) -> Any:
-    return item.to(to) if isinstance(item, Tensor) and item.dtype in dtypes else item
+def _cast(dtypes: tuple[torch.dtype, ...], to: torch.dtype, tensor: Tensor) -> Tensor:
+    return tensor.to(to) if tensor.dtype in dtypes else tensor
 
 
 _attention = F.scaled_dot_product_attention

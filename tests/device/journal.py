@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,14 +74,20 @@ class Journal:
         return [entry for entry in self.of(PAGEABLE) if entry.num_bytes > over_bytes]
 
 
+@functools.cache
+def _file(name: str) -> str:
+    """Return what a line calls a file; empty for torch's plumbing, and for the device's own."""
+    path = Path(name)
+    shown = path.name not in _OWN and any(part in _HOSTS for part in path.parts[-4:-1])
+    return f"{path.parts[-2]}/{path.name}" if shown else ""
+
+
 def _place(most: int = 4) -> str:
-    """Return the innermost calls outside torch's plumbing and this file, innermost first."""
+    """Return the innermost calls that `_HOSTS` made, innermost first."""
     found: list[str] = []
     frame: Any = sys._getframe(2)
     while frame is not None and len(found) < most:
-        path = Path(frame.f_code.co_filename)
-        parts = path.parts[-4:-1]
-        if path.name not in ("ghost.py", "cuda_autocast.py") and any(p in _HOSTS for p in parts):
-            found.append(f"{parts[-1]}/{path.name}:{frame.f_lineno} {frame.f_code.co_name}")
+        if file := _file(frame.f_code.co_filename):
+            found.append(f"{file}:{frame.f_lineno} {frame.f_code.co_name}")
         frame = frame.f_back
     return " < ".join(found)
