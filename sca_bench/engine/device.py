@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 
-import torch
-
+from sca_bench.devices import gpu
 from sca_bench.errors import InputError
 from sca_bench.study.plan.schedule import Machine
 
@@ -23,15 +22,14 @@ def resolve_device(wanted: str) -> str:
         InputError: CUDA was asked for and is not there, or the name is not a device.
     """
     if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return gpu.ANY if gpu.has_gpu() else "cpu"
     if wanted == "cpu":
         return wanted
     kind, _, index = wanted.partition(":")
-    if kind != "cuda" or not (index.isdigit() or wanted == "cuda"):
+    if kind != gpu.ANY or not (index.isdigit() or wanted == gpu.ANY):
         fix = "use auto, cpu, cuda or cuda:N"
         raise InputError("settings", "runtime.device", f"{wanted!r} is no device", fix)
-    if int(index or 0) >= torch.cuda.device_count():
-        count = torch.cuda.device_count()
+    if int(index or 0) >= (count := gpu.num_gpus()):
         fix = "use runtime.device: cpu or auto"
         problem = f"{wanted!r}: this machine has {count} CUDA devices"
         raise InputError("settings", "runtime.device", problem, fix)
@@ -40,6 +38,6 @@ def resolve_device(wanted: str) -> str:
 
 def num_gpus(device: str) -> int:
     """Return how many GPUs jobs on this device may be spread over; 0 on a CPU."""
-    if not device.startswith("cuda"):
+    if not gpu.is_gpu(device):
         return 0
-    return torch.cuda.device_count() if device == "cuda" else 1
+    return gpu.num_gpus() if device == gpu.ANY else 1

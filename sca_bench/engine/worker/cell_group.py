@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from sca_bench.batch import RegionBatch
 from sca_bench.captioner import Decoding, RegionCaptioner, SharesPrefix, TrainableCaptioner
+from sca_bench.devices.gpu import free_unused_memory
 from sca_bench.engine.features.bank import FeatureBank, Frozen
 from sca_bench.engine.features.split_bank import sams_shapes
 from sca_bench.engine.process import cpu_threads
@@ -198,8 +199,7 @@ class CellGroup(BaseModel):
         if isinstance(member.captioner, nn.Module):
             for parameter in member.captioner.parameters():
                 parameter.grad = None
-        if self.device_.type == "cuda":
-            torch.cuda.empty_cache()
+        free_unused_memory(self.device_)
 
     @contextlib.contextmanager
     def failing_alone(self, key: str) -> Iterator[None]:

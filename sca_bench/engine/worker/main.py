@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from sca_bench.devices import gpu
 from sca_bench.engine.job import GroupJob, Outcome
 from sca_bench.engine.process import ToldToStop, die_with_parent, listen, redirect
 from sca_bench.errors import InputError, at
@@ -33,8 +34,7 @@ def main(job_path: str, outcome_path: str, log_path: str, function: str) -> None
         listen()
         with at(job.where):
             torch.set_num_threads(job.threads)
-            if job.device.startswith("cuda:"):
-                torch.cuda.set_device(job.device)
+            gpu.make_current(job.device)
             torch.manual_seed(job.order_seed)
             module, _, attribute = function.partition(":")
             getattr(import_module(module), attribute)(job, outcome, path)

@@ -30,6 +30,7 @@ from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
+from sca_bench.devices.gpu import is_gpu
 from sca_bench.engine.worker.cell_group import CellGroup, Member
 from sca_bench.errors import InputError
 from sca_bench.settings import CellSettings, TrainSettings
@@ -135,11 +136,11 @@ def build_optimiser(member: Member, device: torch.device) -> Any:
     assert isinstance(member.captioner, nn.Module), "build_member lets nothing else through"
     groups = parameter_groups(member.captioner, member.settings)
     optimiser = torch.optim.AdamW(
-        groups, lr=train.learning_rate, betas=train.betas, fused=device.type == "cuda"
+        groups, lr=train.learning_rate, betas=train.betas, fused=is_gpu(device)
     )
     clip = {"max_norm": train.clip_norm}
     if train.precision == "fp16":
-        if device.type != "cuda":
+        if not is_gpu(device):
             fix = "use bf16 or fp32 on a CPU"
             raise InputError("settings", "train.precision", "fp16 needs CUDA", fix)
         return ClippedAmpOptimWrapper(dtype="float16", optimizer=optimiser, clip_grad=clip)

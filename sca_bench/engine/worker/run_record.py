@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from sca_bench.data.region_set import RegionSet
+from sca_bench.devices.gpu import peak_memory_bytes
 from sca_bench.engine.job import CellJob, GroupJob
 from sca_bench.engine.provenance import git_commit, machine, package_versions
 from sca_bench.engine.thumbnails import images_folder
@@ -109,7 +110,7 @@ def cost_of(
 
 
 def _peak_memory_mib(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
+    if (on_gpu := peak_memory_bytes(device)) is not None:
+        return on_gpu / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
