@@ -99,8 +99,8 @@ def fault_text(error: Exception) -> str:
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
-    """Return the mixed-precision context of a training precision; nothing for fp32."""
-    if precision == "fp32":
+    """Return the mixed-precision context of a training precision; nothing for fp32 and tf32."""
+    if precision not in _AMP:
         return contextlib.nullcontext()
     context = torch.autocast(device.type, dtype=_AMP[precision])
     return cast("contextlib.AbstractContextManager[Any]", context)
