@@ -69,6 +69,11 @@ def gpu_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device)
 
 
+def has_tf32(device: torch.device) -> bool:
+    """Say whether a GPU multiplies in TensorFloat-32: those of NVIDIA do since Ampere."""
+    return torch.cuda.get_device_capability(device) >= (8, 0)
+
+
 def make_current(device: torch.device | str) -> None:
     """Let a GPU with a number be what `cuda` means, and whose streams are used.
 
