@@ -54,7 +54,8 @@ FLOORS = {
         {"catalogue"},
     ],
     "models": [
-        {"mixer", "seeding", "score_models"},
+        {"few_tokens", "seeding", "score_models", "compiled_blocks"},
+        {"mixer"},
         {"sam", "text_decoder"},
         {"encoders"},
         {"designs"},

@@ -268,7 +268,8 @@ class RuntimeSettings(Settings):
     eval_regions: int = of_kind("cost", 64, ge=1)
     """Regions captioned at a time; moves no number beyond rounding."""
     compile: bool = of_kind("cost", False)
-    """Compile the training loss with torch.compile: slower to start, faster steps."""
+    """Compile the blocks of mixer, text decoder and image encoder with torch.compile: slower to
+    start, faster steps; may move last digits."""
     checkpoint_every: int = of_kind("cost", 200, ge=1)
     """Steps between checkpoints, from which a run that was stopped goes on."""
     log_every: int = of_kind("cost", 20, ge=1)

@@ -12,7 +12,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -22,7 +22,13 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from sca_bench.batch import RegionBatch
-from sca_bench.captioner import Decoding, RegionCaptioner, SharesPrefix, TrainableCaptioner
+from sca_bench.captioner import (
+    CompilesBlocks,
+    Decoding,
+    RegionCaptioner,
+    SharesPrefix,
+    TrainableCaptioner,
+)
 from sca_bench.engine.features.bank import FeatureBank, Frozen
 from sca_bench.engine.features.split_bank import sams_shapes
 from sca_bench.engine.process import cpu_threads
@@ -138,13 +144,11 @@ class CellGroup(BaseModel):
         )
         first = members[0].settings
         self.precision = first.train.precision
-        self._losses: dict[str, Callable[[RegionBatch], Tensor]] = {}
         if first.runtime.compile:
             _keep_compiled_code()
-        for member in members:
-            if isinstance(member.captioner, TrainableCaptioner):
-                loss = member.captioner.loss
-                self._losses[member.key] = torch.compile(loss) if first.runtime.compile else loss
+            for member in members:
+                if isinstance(member.captioner, CompilesBlocks):
+                    member.captioner.compile_blocks()
 
     @property
     def alive(self) -> list[Member]:
@@ -176,7 +180,7 @@ class CellGroup(BaseModel):
     def _step(self, member: Member, batch: RegionBatch, wrapper: Any) -> Tensor:
         rates = wrapper.get_lr()["lr"]
         with self._autocast():
-            loss = self._losses[member.key](batch)
+            loss = cast("TrainableCaptioner", member.captioner).loss(batch)
         wrapper.backward(wrapper.scale_loss(loss))
         wrapper.step()
         wrapper.zero_grad()
