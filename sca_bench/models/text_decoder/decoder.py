@@ -18,6 +18,7 @@ from sca_bench.batch import mean_over_images
 from sca_bench.captioner import Decoding
 from sca_bench.errors import InputError
 from sca_bench.models.text_decoder.activation_checkpointing import checkpointing
+from sca_bench.models.text_decoder.activations import fuse_gelu
 
 IGNORED = -100
 """Label of padding positions."""
@@ -75,7 +76,8 @@ class TextDecoder(nn.Module):
         """Wrap a language model.
 
         Args:
-            language_model: A causal language model with a plain linear head.
+            language_model: A causal language model with a plain linear head. It is changed where
+                the same can be computed faster: its activations, its generation settings.
             tokenizer: Its tokenizer; None for untrained models, which can only be counted, timed
                 and fed with ids.
             name: What the decoder is called in errors.
@@ -96,6 +98,7 @@ class TextDecoder(nn.Module):
         self.eos_token_id = eos
         _check_vocabulary(language_model, tokenizer, eos, name)
         _check_head(language_model, name)
+        fuse_gelu(language_model)
         # Whatever a checkpoint asks for (sampling, penalties) would silently change captions.
         language_model.generation_config = GenerationConfig(
             eos_token_id=self.eos_token_id, pad_token_id=self.eos_token_id
