@@ -54,7 +54,7 @@ FLOORS = {
         {"catalogue"},
     ],
     "models": [
-        {"mixer", "seeding", "score_models"},
+        {"frozen_matrices", "mixer", "seeding", "score_models"},
         {"sam", "text_decoder"},
         {"encoders"},
         {"designs"},

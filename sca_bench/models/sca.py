@@ -19,6 +19,7 @@ from sca_bench.batch import RegionBatch, RegionFeatures
 from sca_bench.captioner import Decoding
 from sca_bench.errors import InputError, at, did_you_mean
 from sca_bench.models.designs.parts import Design
+from sca_bench.models.frozen_matrices import keep_matrices_in
 from sca_bench.models.sam.region_encoder import RegionEncoder
 from sca_bench.models.text_decoder.decoder import Generated, TextDecoder
 from sca_bench.types import Family, Prediction
@@ -130,6 +131,11 @@ class ScaCaptioner(nn.Module):
         """Return the embeddings (B, C, h, w) of normalised, padded images, without gradient."""
         embeddings_BChw: Tensor = self.region_encoder.embed(pixel_values_B3HW)
         return embeddings_BChw
+
+    def cast_frozen(self, dtype: torch.dtype) -> None:
+        """Keep the matrices of SAM, and of a frozen text decoder, in the type of autocast."""
+        keep_matrices_in(self.region_encoder, dtype)
+        keep_matrices_in(self.text_decoder, dtype)
 
     def loss(self, batch: RegionBatch) -> Tensor:
         """Return the mean token loss of the batch; every caption head learns every caption.

@@ -12,7 +12,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -22,7 +22,13 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from sca_bench.batch import RegionBatch
-from sca_bench.captioner import Decoding, RegionCaptioner, SharesPrefix, TrainableCaptioner
+from sca_bench.captioner import (
+    CastsFrozen,
+    Decoding,
+    RegionCaptioner,
+    SharesPrefix,
+    TrainableCaptioner,
+)
 from sca_bench.engine.features.bank import FeatureBank, Frozen
 from sca_bench.engine.features.split_bank import sams_shapes
 from sca_bench.engine.process import cpu_threads
@@ -103,6 +109,18 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
         return contextlib.nullcontext()
     context = torch.autocast(device.type, dtype=_AMP[precision])
     return cast("contextlib.AbstractContextManager[Any]", context)
+
+
+def cast_frozen(members: Iterable[Member], precision: str) -> None:
+    """Let captioners that can do so cast what is frozen once, in place of at every use.
+
+    All members must have been built: one that trains a shared part has its own copy by then.
+    """
+    if precision == "fp32":
+        return
+    for member in members:
+        if isinstance(member.captioner, CastsFrozen):
+            member.captioner.cast_frozen(_AMP[precision])
 
 
 class CellGroup(BaseModel):

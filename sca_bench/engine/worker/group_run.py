@@ -20,7 +20,7 @@ from sca_bench.engine.job import CellJob, GroupJob, Outcome
 from sca_bench.engine.process import ToldToStop, looking
 from sca_bench.engine.provenance import now
 from sca_bench.engine.thumbnails import images_folder
-from sca_bench.engine.worker.cell_group import CellGroup, Member, fault_text
+from sca_bench.engine.worker.cell_group import CellGroup, Member, cast_frozen, fault_text
 from sca_bench.engine.worker.fit_once import fit_once
 from sca_bench.engine.worker.hooks import CheckpointHook, LogHook, PruneHook
 from sca_bench.engine.worker.mmengine_runner import build_runner
@@ -142,6 +142,7 @@ class GroupRun:
         spec = self.lead.spec
         parts = spec.load_parts(self.first)
         members = [build_member(c, parts, self.device) for c in self.job.cells]
+        cast_frozen(members, self.first.train.precision)
         banks: dict[RunSplit, FeatureBank] = {}
         if isinstance(members[0].captioner, SharesPrefix):
             cache = Cache.of(Path(self.job.runs_dir), self.first.runtime)
