@@ -21,7 +21,8 @@ from sca_bench.errors import InputError, at, did_you_mean
 from sca_bench.models.designs.parts import Design
 from sca_bench.models.frozen_matrices import keep_matrices_in
 from sca_bench.models.sam.region_encoder import RegionEncoder
-from sca_bench.models.text_decoder.decoder import Generated, TextDecoder
+from sca_bench.models.text_decoder.decoder import TextDecoder
+from sca_bench.models.text_decoder.search import Generated
 from sca_bench.types import Family, Prediction
 
 TASKS = {"recognition": 0, "caption": 1}

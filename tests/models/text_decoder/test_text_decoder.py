@@ -13,8 +13,9 @@ from transformers.activations import NewGELUActivation
 
 from sca_bench.captioner import Decoding
 from sca_bench.errors import InputError
-from sca_bench.models.text_decoder.decoder import IGNORED, CaptionTokens, Generated
+from sca_bench.models.text_decoder.decoder import IGNORED, CaptionTokens
 from sca_bench.models.text_decoder.loading import load_text_decoder
+from sca_bench.models.text_decoder.search import Generated
 
 
 @pytest.fixture
