@@ -20,9 +20,11 @@ from sca_bench.captioner import Decoding
 from sca_bench.errors import InputError, at, did_you_mean
 from sca_bench.models.compiled_blocks import compile_block
 from sca_bench.models.designs.parts import Design
+from sca_bench.models.frozen_matrices import keep_matrices_in
 from sca_bench.models.sam.region_encoder import RegionEncoder
 from sca_bench.models.text_decoder.activation_checkpointing import layers_of
-from sca_bench.models.text_decoder.decoder import Generated, TextDecoder
+from sca_bench.models.text_decoder.decoder import TextDecoder
+from sca_bench.models.text_decoder.search import Generated
 from sca_bench.types import Family, Prediction
 
 TASKS = {"recognition": 0, "caption": 1}
@@ -133,6 +135,11 @@ class ScaCaptioner(nn.Module):
         embeddings_BChw: Tensor = self.region_encoder.embed(pixel_values_B3HW)
         return embeddings_BChw
 
+    def cast_frozen(self, dtype: torch.dtype) -> None:
+        """Keep the matrices of SAM, and of a frozen text decoder, in the type of autocast."""
+        keep_matrices_in(self.region_encoder, dtype)
+        keep_matrices_in(self.text_decoder, dtype)
+
     def loss(self, batch: RegionBatch) -> Tensor:
         """Return the mean token loss of the batch; every caption head learns every caption.
 
@@ -235,7 +242,8 @@ class ScaCaptioner(nn.Module):
             unknown = set(tasks) - set(TASKS)
             if unknown:
                 raise ValueError(f"unknown task {unknown.pop()!r}, known: {', '.join(TASKS)}")
-            index_N = torch.tensor([TASKS[t] for t in tasks], device=prefix_NPD.device)
+            index_N = torch.tensor([TASKS[t] for t in tasks])
+            index_N = index_N.to(prefix_NPD.device, non_blocking=True)
             task_NKD = self.task_tokens.weight.unflatten(0, (len(TASKS), -1))[index_N]
             task_NKD = task_NKD.repeat_interleave(outputs_NHQC.shape[1], 0)
             prefix_NPD = torch.cat([task_NKD.to(prefix_NPD.dtype), prefix_NPD], dim=1)
