@@ -19,15 +19,18 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
-def read_image(keys_NRC: Tensor, image_NSC: Tensor, placed_NSC: Tensor) -> Tensor:
+def read_image(
+    keys_NRC: Tensor, offsets_NR: Tensor, image_NSC: Tensor, placed_NSC: Tensor
+) -> Tensor:
     """Return for every row the mean of the image tokens that it attends to, (N, R, C).
 
     Args:
         keys_NRC: What a row's scores are products of, with image tokens at their positions.
+        offsets_NR: What is added to a row's scores.
         image_NSC: Image tokens.
         placed_NSC: The same plus their positions, detached: its gradient goes to `image_NSC`.
     """
-    mixed_NRC: Tensor = _Read.apply(keys_NRC, image_NSC, placed_NSC)
+    mixed_NRC: Tensor = _Read.apply(keys_NRC, offsets_NR, image_NSC, placed_NSC)
     return mixed_NRC
 
 
@@ -57,8 +60,10 @@ class _Read(torch.autograd.Function):
     """The gradient of both products with the image tokens is summed in one place."""
 
     @staticmethod
-    def forward(ctx: Any, keys_NRC: Tensor, image_NSC: Tensor, placed_NSC: Tensor) -> Tensor:
-        scores_NRS = torch.bmm(keys_NRC, placed_NSC.transpose(1, 2))
+    def forward(
+        ctx: Any, keys_NRC: Tensor, offsets_NR: Tensor, image_NSC: Tensor, placed_NSC: Tensor
+    ) -> Tensor:
+        scores_NRS = _scores(keys_NRC, offsets_NR, placed_NSC)
         # By name, or autocast would go on in float32.
         weights_NRS = scores_NRS.softmax(2, dtype=scores_NRS.dtype)
         ctx.save_for_backward(keys_NRC, image_NSC, placed_NSC, weights_NRS)
@@ -66,14 +71,14 @@ class _Read(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_NRC: Tensor) -> tuple[Tensor, Tensor | None, None]:
+    def backward(ctx: Any, grad_NRC: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
         keys_NRC, image_NSC, placed_NSC, weights_NRS = ctx.saved_tensors
         scores_NRS = _of_scores(torch.bmm(grad_NRC, image_NSC.transpose(1, 2)), weights_NRS, 2)
         of_image = None
-        if ctx.needs_input_grad[1]:
+        if ctx.needs_input_grad[2]:
             of_image = torch.bmm(weights_NRS.transpose(1, 2), grad_NRC)
             of_image.baddbmm_(scores_NRS.transpose(1, 2), keys_NRC)
-        return torch.bmm(scores_NRS, placed_NSC), of_image, None
+        return torch.bmm(scores_NRS, placed_NSC), scores_NRS.sum(2), of_image, None
 
 
 class _Write(torch.autograd.Function):
@@ -89,7 +94,7 @@ class _Write(torch.autograd.Function):
         placed_NSC: Tensor,
         num_heads: int,
     ) -> Tensor:
-        scores_NRS = torch.baddbmm(offsets_NR[:, :, None], keys_NRC, placed_NSC.transpose(1, 2))
+        scores_NRS = _scores(keys_NRC, offsets_NR, placed_NSC)
         scores_NHTS = scores_NRS.unflatten(1, (num_heads, -1))
         weights_NHTS = scores_NHTS.softmax(2, dtype=scores_NHTS.dtype)
         ctx.save_for_backward(keys_NRC, values_NRC, placed_NSC, weights_NHTS)
@@ -115,6 +120,10 @@ class _Write(torch.autograd.Function):
             None,
             None,
         )
+
+
+def _scores(keys_NRC: Tensor, offsets_NR: Tensor, placed_NSC: Tensor) -> Tensor:
+    return torch.baddbmm(offsets_NR[:, :, None], keys_NRC, placed_NSC.transpose(1, 2))
 
 
 def _of_scores(of_weights: Tensor, weights: Tensor, dim: int) -> Tensor:

@@ -77,20 +77,20 @@ class Attention(nn.Module):
     def read(self, tokens_NTC: Tensor, image_NSC: Tensor, placed_NSC: Tensor) -> Tensor:
         """Attend from few tokens to image tokens; see `sca_bench.models.few_tokens`.
 
-        Keys are made of image tokens at their positions, values without these. What the bias of the
-        keys adds to a score is the same for all image tokens, so that no softmax shows it; it gets
-        the gradient that it has, zero.
+        Keys are made of image tokens at their positions, values without these.
 
         Returns:
             (N, T, C).
         """
         q_NHTD = self._split(self.q_proj(tokens_NTC)) * self._scale
         keys_NHTC = q_NHTD @ self._per_head(self.k_proj.weight)
-        mixed_NRC = read_image(keys_NHTC.flatten(1, 2).to(image_NSC.dtype), image_NSC, placed_NSC)
+        offsets_NHT = (q_NHTD @ self._per_head(self.k_proj.bias)[..., None])[..., 0]
+        rows = (x.flatten(1, 2).to(image_NSC.dtype) for x in (keys_NHTC, offsets_NHT))
+        mixed_NRC = read_image(*rows, image_NSC, placed_NSC)
         mixed_NHTC = mixed_NRC.unflatten(1, (self.num_heads, -1))
         value_NHTD = mixed_NHTC @ self._per_head(self.v_proj.weight).transpose(1, 2)
         value_NTI = value_NHTD.transpose(1, 2).flatten(2) + self.v_proj.bias
-        return self.out_proj(value_NTI + 0 * self.k_proj.bias)  # type: ignore[no-any-return]
+        return self.out_proj(value_NTI)  # type: ignore[no-any-return]
 
     def write(
         self, keys_NTC: Tensor, values_NTC: Tensor, image_NSC: Tensor, placed_NSC: Tensor

@@ -106,14 +106,14 @@ def test_gradients_of_the_parts():
     keys, values, image = drawn(2, 6, 4), drawn(2, 6, 4), drawn(2, 5, 4)
     pe = drawn(5, 4).detach()
 
-    def read(keys, image):
-        return read_image(keys, image, image.detach() + pe)
+    def read(keys, offsets, image):
+        return read_image(keys, offsets, image, image.detach() + pe)
 
     def write(keys, offsets, values, image):
         return write_image(keys, offsets, values, image, image.detach() + pe, 3)
 
     # One side of a difference moves `placed` along; that of autograd counts it to the image.
-    assert torch.autograd.gradcheck(read, (keys, image))
+    assert torch.autograd.gradcheck(read, (keys, drawn(2, 6), image))
     assert torch.autograd.gradcheck(write, (keys, drawn(2, 6), values, image))
 
 
