@@ -54,7 +54,7 @@ FLOORS = {
         {"catalogue"},
     ],
     "models": [
-        {"frozen_matrices", "mixer", "seeding", "score_models"},
+        {"caption_memory", "frozen_matrices", "mixer", "seeding", "score_models"},
         {"sam", "text_decoder"},
         {"encoders"},
         {"designs"},
@@ -72,7 +72,16 @@ FLOORS = {
         {"score_file"},
     ],
     "engine": [
-        {"databases", "device", "job", "process", "provenance", "thumbnails", "writers"},
+        {
+            "caption_batch",
+            "databases",
+            "device",
+            "job",
+            "process",
+            "provenance",
+            "thumbnails",
+            "writers",
+        },
         {"fork_servers"},
         {"loaders"},
         {"features"},
