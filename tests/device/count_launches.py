@@ -6,10 +6,10 @@
 No GPU is needed: kernels, operations and bytes are counted on tensors without content, by CUDA's
 rules (`sca_bench.engine.measure.counter`), and the milliseconds are those of an H200 by arithmetic.
 `launches.json`, beside this file, keeps two tables: `before` is November 2026, before steps were
-made faster for a GPU, and `now` is what was last recorded. A step has 8 images with 16
-regions each, and captions of 18 tokens and the end token; fp16 where nothing else is said. It fails
-where launches differ from the record, or bytes and operations by more than one in a hundred, or
-where a bar is missed.
+made faster for a GPU, and `now` is what was last recorded; and the launches of a `small` cell. A
+step has 8 images with 16 regions each, and captions of 18 tokens and the end token; fp16 where
+nothing else is said. It fails where launches differ from the record, or bytes and operations by
+more than one in a hundred, or where a bar is missed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 from sca_bench.engine.forecast.costs import Work
 from sca_bench.engine.forecast.gpu_hours import GPUS, MATRIX_SHARE
 from sca_bench.engine.measure.counter import OpCounter
-from sca_bench.engine.measure.flops import TOKEN, count_captions
+from sca_bench.engine.measure.flops import PREFIX, TOKEN, count_captions
 from sca_bench.engine.measure.step_memory import ENCODER, OWN, SAM_MIXER, count_step
 from sca_bench.settings import CellSettings
 
@@ -43,6 +43,15 @@ STEPS = {
 TOKENS = {"a token of 64 regions, 3 beams": 64, "a token of 512 regions, 3 beams": 512}
 BARS = {"launches": 0.8, "gb": 0.7}
 """Of an own step before: at most so much of it."""
+SMALL = {
+    "sam.size": "tiny_small",
+    "text_decoder.weights": "embedded:lm_scenes",
+    "mixer.num_heads": 4,
+    "mixer.mlp_dim": 16,
+    "train.images_per_batch": 2,
+    "train.regions_per_image": 3,
+}
+"""A cell that is counted in a second: `test_launches.py` does it."""
 Row = dict[str, float]
 
 
@@ -83,6 +92,19 @@ def count() -> dict[str, Row]:
         counter = OpCounter()
         count_captions(cell({**LARGE, "runtime.eval_regions": regions}), counter)
         found[name] = row(counter.work(TOKEN))
+    return found
+
+
+def count_small() -> dict[str, list[float]]:
+    """Return the launches of each part of the small cell, with one and with three mixer layers."""
+    found: dict[str, list[float]] = {}
+    for layers in (1, 3):
+        counter = OpCounter()
+        settings = cell({**SMALL, "mixer.num_layers": layers})
+        count_step(settings, counter)
+        count_captions(settings, counter)
+        for part in (ENCODER, SAM_MIXER, *OWN, PREFIX, TOKEN):
+            found.setdefault(part, []).append(counter.work(part).launches)
     return found
 
 
@@ -131,7 +153,7 @@ def main() -> int:
     found = count()
     print(table(found, recorded["before"]))
     if options.renew:
-        recorded["now"] = found
+        recorded |= {"now": found, "small": count_small()}
         RECORDED.write_text(json.dumps(recorded, indent=1) + "\n", encoding="utf-8")
     wrong = faults(found, recorded)
     print("\n".join(wrong) or "as recorded, and within the bars")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
-
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sca_bench.batch import RegionFeatures
+from sca_bench.engine.caption_batch import MOST
 from sca_bench.engine.features.bank import bytes_of_rows
 from sca_bench.engine.forecast.costs import CellWork, Work
 from sca_bench.engine.measure.counter import OpCounter
@@ -17,11 +16,14 @@ from sca_bench.engine.measure.step_memory import (
     OWN,
     SAM_MIXER,
     bare_captioner,
+    cast_frozen,
     count_step,
     features_of,
     give_contents_up,
 )
 from sca_bench.models.sca import ScaCaptioner
+from sca_bench.models.text_decoder.kept_rows import start_rows
+from sca_bench.models.text_decoder.search import Beams
 from sca_bench.settings import CellSettings
 from sca_bench.types import FAMILIES
 
@@ -50,12 +52,19 @@ def work_of(settings: CellSettings) -> CellWork | None:
         encoder_image=counter.work(ENCODER).times(1 / images),
         mixer_region=counter.work(SAM_MIXER).times(1 / (images * train.regions_per_image)),
         own_step=counter.work(*OWN),
-        caption_region=Work.of(captions, 1 / settings.runtime.eval_regions),
+        caption_region=Work.of(captions, 1 / regions_together(settings)),
         row_bytes=row_bytes,
         trained_gib=trained,
         frozen_gib=sized.memory_gib["weights"] - trained,
         step_gib=sized.memory_gib["one step"],
     )
+
+
+def regions_together(settings: CellSettings) -> int:
+    """Return how many regions a large GPU captions at a time."""
+    usual = settings.runtime.regions_at_a_time
+    kept = settings.features.cache != "off" and not settings.runtime.eval_regions
+    return MOST if kept else usual
 
 
 def count_captions(settings: CellSettings, counter: OpCounter) -> dict[str, int]:
@@ -70,9 +79,10 @@ def count_captions(settings: CellSettings, counter: OpCounter) -> dict[str, int]
     captioner, bare = bare_captioner(settings)
     with FakeTensorMode(), cuda_rules(settings.train.precision), torch.no_grad():
         give_contents_up(captioner)
+        cast_frozen(captioner, settings.train.precision)
         sam = captioner.region_encoder.sam
         embeddings = torch.empty(1, sam.dims.embed_dim, sam.dims.grid, sam.dims.grid)
-        features = features_of(captioner, embeddings, settings.runtime.eval_regions)
+        features = features_of(captioner, embeddings, regions_together(settings))
         _count_captions(captioner, bare, features, counter)
         one = features_of(captioner, embeddings, 1, FAMILIES)
         return bytes_of_rows(one, _FAMILIES, bare.features)
@@ -81,19 +91,18 @@ def count_captions(settings: CellSettings, counter: OpCounter) -> dict[str, int]
 def _count_captions(
     captioner: ScaCaptioner, settings: CellSettings, features: RegionFeatures, counter: OpCounter
 ) -> None:
-    beams, model = settings.eval.num_beams, captioner.text_decoder.language_model
+    beams, longest = settings.eval.num_beams, settings.eval.max_new_tokens
+    decoder = captioner.text_decoder
+    model, head = decoder.language_model, decoder.language_model.get_output_embeddings()
     with counter, counter.part(PREFIX):
         outputs = captioner.query_outputs(features)
         prefix = captioner.prefix(outputs, ["caption"] * len(outputs))
-        prefix = prefix.repeat_interleave(beams, 0)
-        model(inputs_embeds=prefix, use_cache=True, logits_to_keep=1)
-    name = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
-    half = torch.empty(len(prefix), settings.eval.max_new_tokens // 2, prefix.shape[2])
-    kept = model(inputs_embeds=torch.cat([prefix, half], 1), use_cache=True, logits_to_keep=1)
-    words = torch.zeros(len(prefix), 1, dtype=torch.long)
+        start_rows(model, prefix, longest).expand(beams)
+    half = prefix.new_empty(len(prefix), longest // 2, prefix.shape[2])
+    rows = start_rows(model, torch.cat([prefix, half], 1), longest)
+    rows.expand(beams)
+    state = Beams(len(prefix), beams, decoder.eos_token_id, longest, prefix.device)
     with counter, counter.part(TOKEN):
-        read = model(input_ids=words, use_cache=True, **{name: kept[name]})
-        scores = read.logits[:, -1].float().log_softmax(-1)
-        best = scores.view(-1, beams * scores.shape[-1]).topk(2 * beams).indices
-        if beams > 1:
-            kept[name].reorder_cache(best[:, :beams].flatten() // scores.shape[-1])
+        words = torch.zeros(len(prefix) * beams, dtype=torch.long)
+        rows.reorder(words)
+        state.grow(head(rows.step(words)).float(), max(1, longest // 2))

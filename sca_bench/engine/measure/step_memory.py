@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from sca_bench.batch import RegionFeatures
 from sca_bench.engine.measure.counter import OpCounter
-from sca_bench.engine.measure.cuda_rules import cuda_rules
+from sca_bench.engine.measure.cuda_rules import HALF, cuda_rules
 from sca_bench.errors import InputError
 from sca_bench.models.sca import ScaCaptioner
 from sca_bench.models.text_decoder.decoder import CaptionTokens
@@ -92,7 +92,9 @@ def count_step(settings: CellSettings, counter: OpCounter) -> StepEstimate | Non
     parameters = list(captioner.parameters())
     trained = [p for p in parameters if p.requires_grad]
     estimate = StepEstimate(sum(p.numel() for p in parameters), sum(p.numel() for p in trained))
-    estimate.memory_gib["weights"] = sum(p.numel() * p.element_size() for p in parameters) / _GIB
+    cast_frozen(captioner, sized.train.precision)
+    kept = sum(p.numel() * p.element_size() for p in captioner.parameters())
+    estimate.memory_gib["weights"] = kept / _GIB
     estimate.memory_gib["gradients and AdamW"] = 3 * sum(p.numel() * 4 for p in trained) / _GIB
     estimate.memory_gib["one step"] = (
         _peak_of_a_step(captioner, sized, estimate.shapes, counter) / _GIB
@@ -112,6 +114,12 @@ def bare_captioner(settings: CellSettings) -> tuple[ScaCaptioner, CellSettings]:
     with torch.device("meta"):
         captioner = spec.load()(sized, spec.load_parts(sized))
     return captioner, sized
+
+
+def cast_frozen(captioner: ScaCaptioner, precision: str) -> None:
+    """Let a captioner keep what is frozen in the type of its mixed precision, as a run does."""
+    if precision in HALF:
+        captioner.cast_frozen(HALF[precision])
 
 
 def _peak_of_a_step(
