@@ -23,9 +23,11 @@ from sca_bench.engine.fork_servers import worker_processes
 from sca_bench.engine.job import new_attempt
 from sca_bench.engine.process import redirect
 from sca_bench.engine.score_runs import READ_AHEAD, RunScorer, ScoredBefore
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, NotComputed
 from sca_bench.metrics.field_scorers.java import JAVA
 from sca_bench.metrics.registry import get_metric
+from sca_bench.metrics.spec import MetricSpec, Requirement
+from sca_bench.plugins import attribute
 from sca_bench.study.runs.store import Store
 
 _NICE = 3
@@ -34,9 +36,24 @@ _POLL_S, _LEAVE_S = 0.05, 3.0
 
 
 def is_light(metrics: Sequence[str]) -> bool:
-    """Say whether metrics take no more memory than texts and a Java program: no models."""
-    specs = [get_metric(name) for name in metrics]
-    return all(s.is_own and not s.fault and set(s.requires) <= {JAVA} for s in specs)
+    """Say whether metrics take no more memory than texts and METEOR's program: no models."""
+    return all(map(_is_light, map(get_metric, metrics)))
+
+
+def _is_light(spec: MetricSpec) -> bool:
+    if not spec.is_own or spec.fault:
+        return False
+    more = [one for one in spec.requires if one != JAVA]
+    return not more or (spec.name == "spice" and any(map(_is_missing, more)))
+
+
+def _is_missing(requirement: Requirement) -> bool:
+    """Say whether something is not here, so that its metric is not computed anyway."""
+    try:
+        attribute(requirement.find)()
+    except NotComputed:
+        return True
+    return False
 
 
 class Scoring:

@@ -56,7 +56,7 @@ def test_what_is_cut(groups, workers, parts):
 def test_what_a_part_pays_again_is_weighed_against_what_a_cut_saves():
     seeds = [[2, 3, 5]] * 3
     assert len(balanced(seeds, 2, shared=[1] * 3)) == 4
-    assert len(balanced(seeds, 2, shared=[20] * 3)) == 3
+    assert len(balanced(seeds, 2, shared=[1000] * 3)) == 3
     assert len(balanced(seeds, 2, may_cut=[False] * 3)) == 3
     assert balanced(seeds, 2, may_cut=[True, False, False])[-1][0] == 0
 
