@@ -17,9 +17,9 @@ PACKAGE = ROOT / "sca_bench"
 
 GROUND = [
     {"output", "lifetime"},
-    {"errors", "types", "scene_grammar", "devices"},
-    {"walk", "plugins", "reading", "batch"},
-    {"specs"},
+    {"errors", "types", "scene_grammar"},
+    {"walk", "plugins", "reading", "devices"},
+    {"specs", "batch"},
     {"variants"},
     {"boxes", "files", "captioner", "settings", "weight_paths"},
     {"digests"},
@@ -54,7 +54,15 @@ FLOORS = {
         {"catalogue"},
     ],
     "models": [
-        {"mixer", "seeding", "score_models"},
+        {
+            "caption_memory",
+            "compiled_blocks",
+            "few_tokens",
+            "frozen_matrices",
+            "score_models",
+            "seeding",
+        },
+        {"mixer"},
         {"sam", "text_decoder"},
         {"encoders"},
         {"designs"},
@@ -72,7 +80,16 @@ FLOORS = {
         {"score_file"},
     ],
     "engine": [
-        {"databases", "device", "job", "process", "provenance", "thumbnails", "writers"},
+        {
+            "caption_batch",
+            "databases",
+            "device",
+            "job",
+            "process",
+            "provenance",
+            "thumbnails",
+            "writers",
+        },
         {"fork_servers"},
         {"loaders"},
         {"features"},

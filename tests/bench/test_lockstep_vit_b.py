@@ -3,7 +3,7 @@
 OMP_NUM_THREADS=1 python -m pytest tests/bench/test_lockstep_vit_b.py -m bench -s
 
 Everything is compared within one process, in turns; the least CPU seconds of each count. A whole
-run writes `reports/performance.md` and takes about ten minutes of an idle core. With
+run writes `docs/performance.md` and takes about ten minutes of an idle core. With
 SCA_BENCH_QUICK=1 the shapes are tiny and nothing is held to a bar.
 """
 
