@@ -208,7 +208,7 @@ def test_loader_workers_change_no_jitter(make):
             )
             found.append(list(loader))
         for one, other in zip(*found, strict=True):
-            assert torch.equal(one.pixel_values_B3HW, other.pixel_values_B3HW)
+            assert torch.equal(one.raw_pixels.values_B3SS, other.raw_pixels.values_B3SS)
             assert torch.equal(one.boxes_xyxy_input_BR4, other.boxes_xyxy_input_BR4)
             assert one.captions == other.captions
 
