@@ -129,8 +129,8 @@ def _empty(shape: tuple[int, ...], dtype: torch.dtype, pinned: bool) -> Tensor:
     if get_worker_info() is None:
         return torch.empty(shape, dtype=dtype, pin_memory=pinned)
     # As torch's own `default_collate`: else the batch would be copied again on its way.
-    shared = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize)
-    return torch.empty(0, dtype=dtype).set_(shared, 0, shape)
+    shared: Any = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize)
+    return torch.empty(0, dtype=torch.uint8).set_(shared).view(dtype).reshape(shape)
 
 
 def storage_dtype(name: str, features: FeatureSettings) -> torch.dtype:

@@ -34,14 +34,14 @@ class Kept:
         torch.manual_seed(5)
         self.captioner = spec.load()(settings, spec.load_parts(settings))
         owners = dict.fromkeys(families, self.captioner)
-        views = ViewDataset(self.dataset(True, training=False))
+        views = ViewDataset(self.dataset(True))
         fill_bank(self.cache, self.bank(), owners, views, settings, CPU)
 
     def bank(self):
         return open_bank(self.cache, self.cell, "train", self.sets["train"], self.families)
 
-    def dataset(self, with_pixels=False, training=None):
-        more = {"image_size": 96, "seed": 3, "with_pixels": with_pixels, "training": training}
+    def dataset(self, with_pixels=False):
+        more = {"image_size": 96, "seed": 3, "with_pixels": with_pixels}
         return loaders.make_dataset(self.sets, "train", self.cell, **more)
 
     def batches(self, number, ahead=None, dataset=None):
@@ -81,7 +81,7 @@ def test_a_process_reads_for_the_one_that_trains(kept, changes, monkeypatch):
     assert not any(store._mapped for store in travelled.stores.values())
     monkeypatch.setattr(ShardStore, "take", lambda *_: pytest.fail("read in the training process"))
     world.settings = world.settings.model_copy(
-        update={"runtime": world.settings.runtime.model_copy(update={"loader_workers": 2})}
+        update={"runtime": world.settings.runtime.model_copy(update={"loader_workers": 1})}
     )
     batches = world.batches(6, ahead.attach)
     for batch, features in zip(batches, expected, strict=True):
