@@ -25,7 +25,7 @@ from mmengine.optim import (
     _ParamScheduler,
 )
 from mmengine.optim.scheduler.lr_scheduler import LRSchedulerMixin
-from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.runner import IterBasedTrainLoop, Runner, TestLoop, ValLoop
 from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
@@ -60,6 +60,50 @@ class SeekingTrainLoop(IterBasedTrainLoop):  # type: ignore[misc]
         self.runner.call_hook("after_train_epoch")
         self.runner.call_hook("after_train")
         return self.runner.model  # type: ignore[no-any-return]
+
+
+class _EvaluatesWhoIsLeft:
+    """An evaluation loop that ends with the last cell of its group.
+
+    A batch may have no rows: the last cell failed on it. Mmengine's own loops look at the last row.
+    """
+
+    evaluates = ""
+    """What mmengine calls it in its hooks: `val` or `test`."""
+
+    @torch.no_grad()
+    def run(self) -> dict[str, float]:
+        """Evaluate every batch, while a cell is left; return the metrics."""
+        runner, evaluator = self.runner, self.evaluator  # type: ignore[attr-defined]
+        group: CellGroup = runner.model
+        step = getattr(group, f"{self.evaluates}_step")
+        runner.call_hook(f"before_{self.evaluates}")
+        runner.call_hook(f"before_{self.evaluates}_epoch")
+        group.eval()
+        for index, batch in enumerate(self.dataloader):  # type: ignore[attr-defined]
+            runner.call_hook(f"before_{self.evaluates}_iter", batch_idx=index, data_batch=batch)
+            rows = step(batch)
+            evaluator.process(data_samples=rows, data_batch=batch)
+            done = {"batch_idx": index, "data_batch": batch, "outputs": rows}
+            runner.call_hook(f"after_{self.evaluates}_iter", **done)
+            if not group.alive:
+                break
+        metrics: dict[str, float] = evaluator.evaluate(len(self.dataloader.dataset))  # type: ignore[attr-defined]
+        runner.call_hook(f"after_{self.evaluates}_epoch", metrics=metrics)
+        runner.call_hook(f"after_{self.evaluates}")
+        return metrics
+
+
+class ValidationLoop(_EvaluatesWhoIsLeft, ValLoop):  # type: ignore[misc]
+    """Validation between steps."""
+
+    evaluates = "val"
+
+
+class CaptioningLoop(_EvaluatesWhoIsLeft, TestLoop):  # type: ignore[misc]
+    """Captions of a split."""
+
+    evaluates = "test"
 
 
 class GroupRunner(Runner):  # type: ignore[misc]
@@ -239,7 +283,7 @@ def build_runner(
         if val_loader is not None:
             training |= {
                 "val_dataloader": val_loader,
-                "val_cfg": {},
+                "val_cfg": {"type": ValidationLoop},
                 "val_evaluator": Evaluator([val_metric]),
             }
     silent = dict.fromkeys(("timer", "logger", "checkpoint", "sampler_seed", "runtime_info"))
@@ -247,7 +291,7 @@ def build_runner(
         model=group,
         work_dir=str(work_dir),
         test_dataloader=test_loader,
-        test_cfg={},
+        test_cfg={"type": CaptioningLoop},
         test_evaluator=Evaluator([test_metric]),
         default_hooks=silent,
         custom_hooks=hooks,
