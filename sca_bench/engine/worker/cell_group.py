@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from sca_bench.batch import RegionBatch
 from sca_bench.captioner import Decoding, RegionCaptioner, SharesPrefix, TrainableCaptioner
+from sca_bench.devices.gpu import free_unused_memory
 from sca_bench.engine.features.bank import FeatureBank, Frozen
 from sca_bench.engine.features.split_bank import sams_shapes
 from sca_bench.engine.process import cpu_threads
@@ -99,8 +100,8 @@ def fault_text(error: Exception) -> str:
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
-    """Return the mixed-precision context of a training precision; nothing for fp32."""
-    if precision == "fp32":
+    """Return the mixed-precision context of a training precision; nothing for fp32 and tf32."""
+    if precision not in _AMP:
         return contextlib.nullcontext()
     context = torch.autocast(device.type, dtype=_AMP[precision])
     return cast("contextlib.AbstractContextManager[Any]", context)
@@ -201,8 +202,7 @@ class CellGroup(BaseModel):
         if isinstance(member.captioner, nn.Module):
             for parameter in member.captioner.parameters():
                 parameter.grad = None
-        if self.device_.type == "cuda":
-            torch.cuda.empty_cache()
+        free_unused_memory(self.device_)
 
     def fail_by(self, member: Member, error: Exception) -> None:
         """Take a member out of the group for what was raised."""

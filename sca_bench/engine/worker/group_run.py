@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from sca_bench.captioner import Decoding, SharesPrefix
 from sca_bench.data.pipeline.dataset import ViewDataset
+from sca_bench.devices.gpu import is_gpu
 from sca_bench.engine import loaders
 from sca_bench.engine.features.bank import FeatureBank
 from sca_bench.engine.features.cache import Cache
@@ -223,7 +224,7 @@ class GroupRun:
 
     def _on_the_way(self, group: CellGroup, split: RunSplit) -> dict[str, Any]:
         """Return what a loader is told of a batch's way to the device."""
-        pinned, bank = self.device.type == "cuda", group.banks.get(split)
+        pinned, bank = is_gpu(self.device), group.banks.get(split)
         return {"pin_memory": pinned, "ahead": bank and partial(bank.attach, pinned=pinned)}
 
     def _train(self, group: CellGroup) -> None:
