@@ -21,7 +21,8 @@ WAYS = [("fp32", "off"), ("fp32", "encoder"), ("fp16", "off"), ("fp16", "encoder
 NOISE = re.compile(r"\b(k_proj|key)\.bias$")
 """A key's bias adds the same to all scores of a query, which softmax takes away: its gradient is
 rounding alone, and AdamW makes whole steps of that."""
-ATOL = {"ghost": 1e-5, "cuda": 1e-3}
+ATOL = {"ghost": 1e-5, "cuda": 1e-4}
+"""By how much weights may differ, as a root mean square."""
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,10 @@ def ran(tmp_path_factory):
             return run_all(cells, folder / "runs", device)
 
     return found
+
+
+def rms(tensor):
+    return float(tensor.square().mean().sqrt())
 
 
 def test_no_variant_of_this_package_is_left_out():
@@ -60,6 +65,6 @@ def test_a_variant_runs_there_as_here(name, precision, cache, device_kind, ran):
         assert there.captions == here.captions
         atol = ATOL[device_kind]
         pairs = {key: (here.weights[key], there.weights[key]) for key in here.weights}
-        apart = {key: float((one - other).abs().max()) for key, (one, other) in pairs.items()}
+        apart = {key: rms(one - other) for key, (one, other) in pairs.items()}
         assert {key: by for key, by in apart.items() if by > atol and not NOISE.search(key)} == {}
     assert there.losses == pytest.approx(here.losses, rel=1e-4 if precision == "fp32" else 0.05)
