@@ -17,9 +17,9 @@ PACKAGE = ROOT / "sca_bench"
 
 GROUND = [
     {"output", "lifetime"},
-    {"errors", "types", "scene_grammar", "batch"},
-    {"walk", "plugins", "reading"},
-    {"specs"},
+    {"errors", "types", "scene_grammar"},
+    {"walk", "plugins", "reading", "devices"},
+    {"specs", "batch"},
     {"variants"},
     {"boxes", "files", "captioner", "settings", "weight_paths"},
     {"digests"},
@@ -54,7 +54,15 @@ FLOORS = {
         {"catalogue"},
     ],
     "models": [
-        {"mixer", "seeding", "score_models"},
+        {
+            "caption_memory",
+            "compiled_blocks",
+            "few_tokens",
+            "frozen_matrices",
+            "score_models",
+            "seeding",
+        },
+        {"mixer"},
         {"sam", "text_decoder"},
         {"encoders"},
         {"designs"},
@@ -72,7 +80,16 @@ FLOORS = {
         {"score_file"},
     ],
     "engine": [
-        {"databases", "device", "job", "process", "provenance", "thumbnails", "writers"},
+        {
+            "caption_batch",
+            "databases",
+            "device",
+            "job",
+            "process",
+            "provenance",
+            "thumbnails",
+            "writers",
+        },
         {"fork_servers"},
         {"loaders"},
         {"features"},
@@ -137,7 +154,7 @@ NO_TORCH_PLACES = {
     "engine.forecast",
     "engine.mlflow_mirror",
 }
-WITH_TORCH_ON_THE_GROUND = {"batch", "captioner", "pretrained"}
+WITH_TORCH_ON_THE_GROUND = {"batch", "captioner", "devices", "pretrained"}
 MOST_FILES = 16
 MOST_LINES = 500
 RECIPES_MAY_IMPORT = {"data.readers.scenes"}

@@ -23,6 +23,9 @@ from sca_bench.settings.options import NoOptions, OptionsByEncoder, OptionsByVar
 from sca_bench.specs.encoders import EncoderSpec, in_sam, of_sam
 from sca_bench.types import Prompt
 
+USUAL_REGIONS = 64
+"""`runtime.eval_regions` where it is 0 and memory is not asked."""
+
 
 def _registered(name: str, named: Callable[[str], EncoderSpec]) -> EncoderSpec:
     """Return what a name means.
@@ -190,8 +193,10 @@ class TrainSettings(Settings):
     """Captions are cut to this many tokens before the end token."""
     prompt: Literal["box", "point", "box_point", "random_point"] = "box"
     """What a region is prompted with in training and validation."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """`bf16` and `fp16` (CUDA only): mixed precision, in training, validation and captioning."""
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    """In training, validation and captioning. `fp32` is float32 throughout. `tf32` (CUDA only)
+    rounds the factors of products and convolutions to TensorFloat-32, which GPUs compute faster.
+    `bf16` and `fp16` (CUDA only): mixed precision."""
     as_published: tuple[Literal["loss", "warmup"], ...] = of_kind("result", (), since="0.2")
     """Repeat the published recipe where ours differs. `loss`: the mean of the single images' mean
     token losses, as with one image a GPU, in place of the mean over all tokens of a batch.
@@ -259,20 +264,31 @@ class RuntimeSettings(Settings):
     jobs: int = of_kind("cost", 0, ge=0)
     """Worker processes at a time; 0 is one per CPU core on a CPU, one per GPU on CUDA."""
     loader_workers: int = of_kind("cost", 0, ge=0)
-    """Processes that read images ahead for each worker; 0 reads them in the worker itself."""
+    """Processes that read images and kept features ahead for each worker; 0 reads them in the
+    worker itself, between two steps."""
     cache_dir: str = of_kind("cost", "")
     """Folder of kept features, which several runs folders may share; empty: `features/` in the
     runs folder."""
     cache_limit_gib: float | None = of_kind("cost", None, gt=0)
     """Size up to which features are kept; those used least recently make room for new ones."""
-    eval_regions: int = of_kind("cost", 64, ge=1)
-    """Regions captioned at a time; moves no number beyond rounding."""
+    eval_regions: int = of_kind("cost", 0, ge=0)
+    """Regions captioned at a time; moves no number beyond rounding. 0: 64, and on CUDA, where
+    features are kept, as many as fit into half of the free memory, at most 512."""
     compile: bool = of_kind("cost", False)
-    """Compile the training loss with torch.compile: slower to start, faster steps."""
+    """Compile the blocks of mixer, text decoder and image encoder with torch.compile: slower to
+    start, faster steps; may move last digits."""
+    deterministic: bool = of_kind("cost", False, since="0.2")
+    """On CUDA, use operations that give the same bits whenever they are repeated; slower. A run
+    with an operation that has no such form fails and names it. A CPU repeats bits anyway."""
     checkpoint_every: int = of_kind("cost", 200, ge=1)
     """Steps between checkpoints, from which a run that was stopped goes on."""
     log_every: int = of_kind("cost", 20, ge=1)
     """Steps between two rows of a run's log."""
+
+    @property
+    def regions_at_a_time(self) -> int:
+        """Regions computed at a time where nothing is known of the memory that they take."""
+        return self.eval_regions or USUAL_REGIONS
 
 
 class StageData(AugmentationSettings):

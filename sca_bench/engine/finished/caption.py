@@ -14,8 +14,9 @@ from sca_bench.batch import RegionBatch
 from sca_bench.boxes import resized_hw
 from sca_bench.captioner import Decoding, SharesPrefix
 from sca_bench.data.load import load_split
-from sca_bench.data.pipeline.preprocess import blank_image, blank_input, preprocess
-from sca_bench.engine.device import resolve_device
+from sca_bench.data.pipeline.preprocess import blank_image, blank_pixels, raw_pixels
+from sca_bench.devices.gpu import resolve_device
+from sca_bench.engine.device import computing
 from sca_bench.engine.features.bank import rounded
 from sca_bench.engine.finished.overlay import draw_overlay
 from sca_bench.engine.finished.region import AskedRegion, asked_region
@@ -146,12 +147,21 @@ class FinishedCaptioner:
         point_xy: tuple[float, ...] | None,
     ) -> tuple[Prediction, np.ndarray]:
         """Return a region's prediction and its mask, bool (H, W); prompts in original pixels."""
+        with computing(self.settings, self.device):
+            return self._caption(image, box_xyxy, point_xy)
+
+    def _caption(
+        self,
+        image: np.ndarray,
+        box_xyxy: tuple[float, ...] | None,
+        point_xy: tuple[float, ...] | None,
+    ) -> tuple[Prediction, np.ndarray]:
         batch = _batch(image, self.image_size, self.pixels, box_xyxy, point_xy)
         if self.settings.data.blank_images:  # the control never sees an image, here neither
             nothing = torch.from_numpy(blank_image(image.shape[0], image.shape[1], self.pixels))
             batch = replace(
                 batch,
-                pixel_values_B3HW=blank_input(self.image_size)[None],
+                raw_pixels=blank_pixels(self.image_size, self.pixels),
                 original_images=[nothing],
             )
         batch = batch.to(self.device)
@@ -226,7 +236,7 @@ def _batch(
             None if point is None else (torch.tensor(point) * scale)[None, None, None].float()
         ),
         point_labels_BRP=None if point is None else torch.ones(1, 1, 1, dtype=torch.long),
-        pixel_values_B3HW=preprocess(image, image_size, pixels)[None],
+        raw_pixels=raw_pixels(image, image_size, pixels),
         input_sizes_hw=[(input_h, input_w)],
         original_images=[torch.from_numpy(np.array(image))],
         tasks=["caption"],

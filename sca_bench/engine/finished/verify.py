@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader
 from sca_bench.captioner import Decoding
 from sca_bench.data.pipeline.dataset import RegionDataset
 from sca_bench.data.region_set import RegionSet
+from sca_bench.devices.gpu import is_gpu, resolve_device
 from sca_bench.engine import loaders
-from sca_bench.engine.device import resolve_device
+from sca_bench.engine.device import computing
 from sca_bench.engine.finished.caption import build_finished
 from sca_bench.engine.worker.cell_group import CellGroup, Member
 from sca_bench.engine.worker.fit_once import fit_once
@@ -169,9 +170,13 @@ class _Verifier:
 
         Code of another revision may say something else; how often it does is counted.
         """
+        device = torch.device(resolve_device(self.settings.runtime.device))
+        with computing(self.settings, device):
+            return self._captions_repeat(num_regions, device)
+
+    def _captions_repeat(self, num_regions: int, device: torch.device) -> str:
         settings = self.settings
         sets = self._sets()
-        device = torch.device(resolve_device(settings.runtime.device))
         if isinstance(self.captioner, nn.Module):
             self.captioner.to(device)
         member = Member("run", self.captioner, self.identity, RngStream(self.record.seed, device))
@@ -210,14 +215,17 @@ class _Verifier:
             self.identity,
             image_size=sam_dims(self.settings.sam.size).image_size,
             seed=self.settings.train.order(self.record.seed),
-            with_pixels=self.identity.spec.looks,
+            with_pixels=self.identity.spec.takes_pixels,
             training=training,
         )
 
     def _batches(self, sets: dict[RunSplit, RegionSet], num_regions: int) -> Iterator[Any]:
         """Yield whole batches of the run, evenly spread, that hold at least so many regions."""
         dataset = self._dataset(sets, "captioned", training=False)
-        loader: DataLoader[Any] = loaders.eval_loader(dataset, self.settings)
+        used = 0
+        if is_gpu(resolve_device(self.settings.runtime.device)):  # a CPU computes 64 at a time
+            used = int(self.record.provenance.get("machine", {}).get("eval_regions", 0))
+        loader: DataLoader[Any] = loaders.eval_loader(dataset, self.settings, used)
         size, images = loader.batch_size or 1, len(dataset)
         starts = range(0, images, size)
         per_batch = len(sets["captioned"].regions) / len(starts)

@@ -19,6 +19,7 @@ import torch
 from mmengine.hooks import Hook
 
 from sca_bench.data.pipeline.dataset import ViewDataset
+from sca_bench.devices.gpu import wait_for
 from sca_bench.engine import loaders
 from sca_bench.engine.forecast.costs import SplitSize
 from sca_bench.engine.job import CellJob, GroupJob, Outcome
@@ -63,7 +64,7 @@ def _small_cell(cell: CellJob, sizes: dict[RunSplit, SplitSize]) -> CellJob:
     for split in _EVALUATED:
         if split in sizes:
             per_image = max(1.0, sizes[split].regions / sizes[split].images)
-            batch = max(1, round(settings.runtime.eval_regions / per_image))
+            batch = max(1, round(settings.runtime.regions_at_a_time / per_image))
             counts[cell.identity.data_split(split)] = _BATCHES * batch
     splits = {name: getattr(settings.data, name) for name in counts}
     changed = {name: split and split.first_images(counts[name]) for name, split in splits.items()}
@@ -187,8 +188,7 @@ class _Watch(Hook):  # type: ignore[misc]
         return min(1.0, (self._cpu[-1] - self._cpu[0]) / wall)
 
     def after_train_iter(self, runner: Any, batch_idx: int, **_: Any) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)  # the host runs ahead of the device
+        wait_for(self._device)  # the host runs ahead of a GPU
         self.steps.append(time.perf_counter())
         self._cpu.append(time.process_time())
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 
 from sca_bench.captioner import Decoding, SharesPrefix
 from sca_bench.data.pipeline.dataset import ViewDataset
+from sca_bench.devices.gpu import is_gpu
 from sca_bench.engine import loaders
+from sca_bench.engine.caption_batch import regions_at_a_time
 from sca_bench.engine.features.bank import FeatureBank
 from sca_bench.engine.features.cache import Cache
 from sca_bench.engine.features.split_bank import needs_pixels, open_bank
@@ -20,7 +24,7 @@ from sca_bench.engine.job import CellJob, GroupJob, Outcome
 from sca_bench.engine.process import ToldToStop, looking
 from sca_bench.engine.provenance import now
 from sca_bench.engine.thumbnails import images_folder
-from sca_bench.engine.worker.cell_group import CellGroup, Member, fault_text
+from sca_bench.engine.worker.cell_group import CellGroup, Member, cast_frozen, fault_text
 from sca_bench.engine.worker.fit_once import fit_once
 from sca_bench.engine.worker.hooks import CheckpointHook, LogHook, PruneHook
 from sca_bench.engine.worker.mmengine_runner import build_runner
@@ -114,8 +118,16 @@ class GroupRun:
 
     def _record(self, cell: CellJob) -> RunRecord:
         lineage = self.lineages[cell.key]
-        frozen = sorted(self.frozen_threads)
-        return new_record(self.job, cell, self.sets, self.started, self.start, lineage, frozen)
+        return new_record(
+            self.job,
+            cell,
+            self.sets,
+            self.started,
+            self.start,
+            lineage,
+            sorted(self.frozen_threads),
+            eval_regions=self.caption_regions,
+        )
 
     def _start_from(self, cell: CellJob, member: Member) -> list[dict[str, Any]]:
         """Give a member the weights it starts from, or those it reuses; return their lineage."""
@@ -142,6 +154,7 @@ class GroupRun:
         spec = self.lead.spec
         parts = spec.load_parts(self.first)
         members = [build_member(c, parts, self.device) for c in self.job.cells]
+        cast_frozen(members, self.first.train.precision)
         banks: dict[RunSplit, FeatureBank] = {}
         if isinstance(members[0].captioner, SharesPrefix):
             cache = Cache.of(Path(self.job.runs_dir), self.first.runtime)
@@ -154,8 +167,15 @@ class GroupRun:
                 self.frozen_threads.add(self.job.frozen_threads or self.job.threads)
             self.frozen_threads.update(*(bank.threads for bank in banks.values()))
         decoding = Decoding(self.first.eval.num_beams, self.first.eval.max_new_tokens)
+        self.caption_regions = regions_at_a_time(
+            self.first.runtime,
+            [member.captioner for member in members],
+            decoding,
+            self.device,
+            kept="captioned" in banks,
+        )
         group = CellGroup(members, self.device, banks, decoding, self.job.frozen_threads)
-        self.needs_pixels = [s for s in self.sets if spec.looks and s not in banks]
+        self.needs_pixels = [s for s in self.sets if spec.takes_pixels and s not in banks]
         for split, bank in banks.items():
             if needs_pixels(bank, ViewDataset(self._dataset(split))):
                 self.needs_pixels.append(split)
@@ -186,10 +206,10 @@ class GroupRun:
                 self.first,
                 seed=self.seed,
                 start=self.start,
-                pin_memory=self.device.type == "cuda",
+                **self._on_the_way(group, "train"),
             )
             if "val" in self.sets:
-                val = loaders.eval_loader(self._dataset("val"), self.first)
+                val = self._eval_loader(group, "val")
         regions = self.sets["val"].regions if "val" in self.sets else ()
         runtime = self.first.runtime
         self.checkpoints = CheckpointHook(self.folders, runtime.checkpoint_every, self.start)
@@ -202,7 +222,7 @@ class GroupRun:
             seed=self.seed,
             train_loader=train,
             val_loader=val,
-            test_loader=loaders.eval_loader(self._dataset(group.captioning, False), self.first),
+            test_loader=self._eval_loader(group, group.captioning, False),
             val_metric=ValidationSummary(regions),
             test_metric=captions or WritePredictions(self.sets["captioned"].regions, self.folders),
             hooks=[
@@ -212,6 +232,17 @@ class GroupRun:
             ],
             start=self.start,
         )
+
+    def _eval_loader(
+        self, group: CellGroup, split: RunSplit, training: bool | None = None
+    ) -> DataLoader[Any]:
+        dataset, more = self._dataset(split, training), self._on_the_way(group, split)
+        return loaders.eval_loader(dataset, self.first, self.caption_regions, **more)
+
+    def _on_the_way(self, group: CellGroup, split: RunSplit) -> dict[str, Any]:
+        """Return what a loader is told of a batch's way to the device."""
+        pinned, bank = is_gpu(self.device), group.banks.get(split)
+        return {"pin_memory": pinned, "ahead": bank and partial(bank.attach, pinned=pinned)}
 
     def _train(self, group: CellGroup) -> None:
         if all(is_trained(folder) for folder in self.folders.values()):
