@@ -233,7 +233,8 @@ class ScaCaptioner(nn.Module):
             unknown = set(tasks) - set(TASKS)
             if unknown:
                 raise ValueError(f"unknown task {unknown.pop()!r}, known: {', '.join(TASKS)}")
-            index_N = torch.tensor([TASKS[t] for t in tasks], device=prefix_NPD.device)
+            index_N = torch.tensor([TASKS[t] for t in tasks])
+            index_N = index_N.to(prefix_NPD.device, non_blocking=True)
             task_NKD = self.task_tokens.weight.unflatten(0, (len(TASKS), -1))[index_N]
             task_NKD = task_NKD.repeat_interleave(outputs_NHQC.shape[1], 0)
             prefix_NPD = torch.cat([task_NKD.to(prefix_NPD.dtype), prefix_NPD], dim=1)

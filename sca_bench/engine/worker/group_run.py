@@ -12,6 +12,7 @@ import torch
 
 from sca_bench.captioner import Decoding, SharesPrefix
 from sca_bench.data.pipeline.dataset import ViewDataset
+from sca_bench.devices.gpu import is_gpu
 from sca_bench.engine import loaders
 from sca_bench.engine.features.bank import FeatureBank
 from sca_bench.engine.features.cache import Cache
@@ -186,7 +187,7 @@ class GroupRun:
                 self.first,
                 seed=self.seed,
                 start=self.start,
-                pin_memory=self.device.type == "cuda",
+                pin_memory=is_gpu(self.device),
             )
             if "val" in self.sets:
                 val = loaders.eval_loader(self._dataset("val"), self.first)
