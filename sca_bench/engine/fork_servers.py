@@ -37,6 +37,7 @@ FOR_LOADERS = (
     "torch.utils.data",
     "sca_bench.data.pipeline.collate",
     "sca_bench.data.pipeline.dataset",
+    "sca_bench.engine.features.split_bank",
 )
 
 _LONGEST_ADDRESS = 107

@@ -392,6 +392,12 @@ def _grouped(lists: Any, with_indices: bool = False) -> Any:
     return {(device_of(group, d), dtype): group for (d, dtype), group in found.items()}
 
 
+def _empty(made: Any, *size: Any, pin_memory: bool = False, **kwargs: Any) -> Tensor:
+    """`torch.empty`, also in pinned memory, for which torch asks a driver."""
+    tensor: Tensor = made(*size, **kwargs)
+    return _DEVICE.pin(tensor) if pin_memory else tensor
+
+
 # --- the context manager --------------------------------------------------------------------------
 
 
@@ -408,6 +414,7 @@ def _patches() -> Iterator[StandIn]:
     yield Tensor, "type_as", lambda self, other: _to(self, other)
     yield Tensor, "pin_memory", lambda self, *_: device.pin(self)
     yield Tensor, "is_pinned", lambda self, *_: device.is_pinned(self)
+    yield torch, "empty", functools.partial(_empty, torch.empty)
     yield torch, "tensor", _tensor
     yield torch, "as_tensor", _as_tensor
     yield torch, "autocast", Autocast

@@ -214,7 +214,7 @@ class _Verifier:
             self.identity,
             image_size=sam_dims(self.settings.sam.size).image_size,
             seed=self.settings.train.order(self.record.seed),
-            with_pixels=self.identity.spec.looks,
+            with_pixels=self.identity.spec.takes_pixels,
             training=training,
         )
 
