@@ -12,6 +12,8 @@ import time
 import torch
 from torch import Tensor
 
+from sca_bench.errors import InputError
+
 ANY = "cuda"
 """What a user calls a GPU without saying which; `cuda:1` is the second one."""
 
@@ -25,6 +27,31 @@ _NO_MEMORY = re.compile(
 def is_gpu(device: torch.device | str) -> bool:
     """Say whether a device is a GPU: it has a memory, streams and generators of its own."""
     return torch.device(device).type == ANY
+
+
+def resolve_device(wanted: str, where: str = "settings", key: str = "runtime.device") -> str:
+    """Return the device to use for what a user wrote.
+
+    Args:
+        wanted: `auto`, which takes a GPU where there is one, `cpu`, `cuda` or `cuda:N`.
+        where: Where it is written.
+        key: Setting or option.
+
+    Raises:
+        InputError: CUDA was asked for and is not there, or the name is not a device.
+    """
+    if wanted == "auto":
+        return ANY if has_gpu() else "cpu"
+    if wanted == "cpu":
+        return wanted
+    kind, _, index = wanted.partition(":")
+    if kind != ANY or not (index.isdigit() or wanted == ANY):
+        fix = "use auto, cpu, cuda or cuda:N"
+        raise InputError(where, key, f"{wanted!r} is no device", fix)
+    if int(index or 0) >= (count := num_gpus()):
+        problem = f"{wanted!r}: this machine has {count} CUDA devices"
+        raise InputError(where, key, problem, "use cpu or auto")
+    return wanted
 
 
 def num_gpus() -> int:

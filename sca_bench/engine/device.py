@@ -20,27 +20,6 @@ def this_machine(device: str) -> Machine:
     return Machine(device, cores or 1, num_gpus(device))
 
 
-def resolve_device(wanted: str) -> str:
-    """Return the device to use for `runtime.device`.
-
-    Raises:
-        InputError: CUDA was asked for and is not there, or the name is not a device.
-    """
-    if wanted == "auto":
-        return gpu.ANY if gpu.has_gpu() else "cpu"
-    if wanted == "cpu":
-        return wanted
-    kind, _, index = wanted.partition(":")
-    if kind != gpu.ANY or not (index.isdigit() or wanted == gpu.ANY):
-        fix = "use auto, cpu, cuda or cuda:N"
-        raise InputError("settings", "runtime.device", f"{wanted!r} is no device", fix)
-    if int(index or 0) >= (count := gpu.num_gpus()):
-        fix = "use runtime.device: cpu or auto"
-        problem = f"{wanted!r}: this machine has {count} CUDA devices"
-        raise InputError("settings", "runtime.device", problem, fix)
-    return wanted
-
-
 def computing(settings: CellSettings, device: torch.device) -> AbstractContextManager[None]:
     """Return the context in which a run of these settings computes on a device.
 

@@ -99,17 +99,19 @@ def score_runs(
     """
     subsets = subsets or {}
     waiting: list[tuple[str, RunRecord]] = []
+    device = "auto"  # a suite has one
     for job in jobs:
         record = store.record(job.cell.cell_id, job.seed)
         done = record is not None and record.status == "done"
         if record is not None and done and not is_scored(record, metrics, subsets, again=again):
             waiting.append((job.name, record))
+            device = job.cell.settings.runtime.device
     if not waiting:
         return 0
     say(f"  scoring {len(waiting)} runs: {', '.join((*metrics, *subsets))}")
     opened: dict[str, RegionSet] = {}
     shared: list[str] | None = None
-    with Scorer() as scorer:
+    with Scorer(device=device) as scorer:
         for name, record in waiting:
             before = record.notes
             try:

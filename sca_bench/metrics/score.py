@@ -97,10 +97,11 @@ class Scorer:
     Args:
         timeout_s: Seconds without an answer after which a Java program is given up (SPICE: 36
             times as long, since it parses every caption before it answers).
+        device: Where metrics with a model compute, as `runtime.device` names it.
     """
 
-    def __init__(self, timeout_s: float = 600.0) -> None:
-        self.shared = Shared(timeout_s)
+    def __init__(self, timeout_s: float = 600.0, device: str = "auto") -> None:
+        self.shared, self._device = Shared(timeout_s), device
         self._memory: dict[str, Any] = {}
 
     def __enter__(self) -> Scorer:
@@ -153,7 +154,7 @@ class Scorer:
         run = _Run(rows, ScoreResult())
 
         def context(name: str) -> Context:
-            return Context(name, images, self._memory, self.shared)
+            return Context(name, images, self._memory, self.shared, self._device)
 
         for name, spec in specs.items():
             if spec.prepare and not spec.fault:
@@ -194,7 +195,7 @@ class Scorer:
                 programs.setdefault(spec.reference, spec)
         largest: dict[str, float] = {}
         for address, spec in programs.items():
-            context = Context(spec.name, None, self._memory, self.shared)
+            context = Context(spec.name, None, self._memory, self.shared, self._device)
             for one in attribute(address)(rows, context):
                 value, ours = result.values.get(one.key), result.per_region.get(one.key, [])
                 if value is not None:

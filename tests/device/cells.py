@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from device.ghost import ghost_cuda
 from sca_bench.contract.captioners.cell import tiny_cell
 from sca_bench.data.load import load_split
+from sca_bench.engine.device import computing
 from sca_bench.engine.job import CellJob, GroupJob, Outcome, new_attempt
 from sca_bench.engine.worker.group_run import GroupRun
 from sca_bench.engine.worker.prepare import prepare
@@ -95,8 +96,9 @@ def run(job: GroupJob) -> Outcome:
     """Prepare and run a group, here."""
     torch.set_num_threads(1)
     outcome = Outcome()
-    prepare(job, outcome, Path(job.runs_dir) / "prepare.progress")
-    GroupRun(job, outcome).run()
+    with computing(job.cells[0].settings, torch.device(job.device)):
+        prepare(job, outcome, Path(job.runs_dir) / "prepare.progress")
+        GroupRun(job, outcome).run()
     return outcome
 
 

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -441,8 +440,7 @@ def ghost_cuda(seed: int = 0) -> Iterator[Journal]:
         for owner, name, stand_in in _patches():
             before.append((owner, name, vars(owner).get(name, absent)))
             setattr(owner, name, stand_in)
-        with _Dispatch(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*GradScaler.*is deprecated")
+        with _Dispatch():
             yield _DEVICE.journal
     finally:
         for owner, name, real in reversed(before):

@@ -16,22 +16,51 @@ STEPS = {
     "train.val_every": 4,
     "runtime.checkpoint_every": 2,
     "mixer.dropout": 0.1,
-    "features.cache": "encoder",
 }
-CELLS = ({"mixer.num_layers": 2}, {}, {"train.learning_rate": 0.003})
+DEEP, FLAT = {"mixer.num_layers": 2}, {"train.learning_rate": 0.003}
+PRECISIONS = ("fp32", "fp16")
+AGAIN = {"mixer.gradient_checkpointing": True, "text_decoder.gradient_checkpointing": True}
 FULL = "CUDA out of memory. Tried to allocate 7.00 GiB"
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("promises")
+
+
 @pytest.fixture
-def made(device_kind, tmp_path):
-    """Return a function: changes, one a cell -> the job of their group on the device."""
-    with make_believe(device_kind) as device:
+def made(device_kind, folder, request):
+    """Return a function: changes, one a cell -> the job of their group on the device.
 
-        def job(*changes, runs="runs"):
-            cells = [smallest("sca", tmp_path / "files", STEPS, change) for change in changes]
-            return job_of(cells, tmp_path / runs, device)
+    Frozen features are kept once for all tests of a device; no runs folder is used twice, but by
+    name.
+    """
+    always = {
+        **STEPS,
+        "runtime.cache_dir": str(folder / f"{device_kind}-features"),
+        "runtime.deterministic": device_kind == "cuda",
+    }
 
+    def job(*changes, runs=None):
+        cells = [smallest("sca", folder / "files", always, change) for change in changes]
+        runs = folder / (runs or f"{request.node.name}-{next(RUNS)}")
+        return job_of(cells, runs, "cuda")
+
+    with make_believe(device_kind):
         yield job
+
+
+RUNS, _DONE = itertools.count(), {}
+
+
+def done(made, kind, *changes):
+    """Return what is left of each cell of a group that nothing happens to, run once a device."""
+    key = kind, str(changes)
+    if key not in _DONE:
+        job = made(*changes)
+        assert not run(job).failed
+        _DONE[key] = results(job)
+    return _DONE[key]
 
 
 def assert_same(one, other):
@@ -43,23 +72,20 @@ def assert_same(one, other):
     assert all(same.values()), same
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_a_cell_in_a_group_equals_the_cell_alone(made, precision):
-    cells = [{**cell, "train.precision": precision} for cell in CELLS]
-    together = made(*cells)
-    assert not run(together).failed
-    for number, cell in enumerate(cells):
-        alone = made(cell, runs=f"alone{number}")
-        run(alone)
-        assert_same(results(together)[number], results(alone)[0])
+def pair(precision):
+    return [{**cell, "train.precision": precision} for cell in (DEEP, FLAT)]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_killed_and_resumed_equals_straight_through(made, precision, monkeypatch):
-    cells = [{**cell, "train.precision": precision} for cell in CELLS[:2]]
-    straight, broken = made(*cells), made(*cells, runs="broken")
-    run(straight)
-    after = hooks.LogHook.after_train_iter
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_cell_in_a_group_equals_the_cell_alone(made, device_kind, precision):
+    together = done(made, device_kind, *pair(precision))
+    for ran, cell in zip(together, pair(precision), strict=True):
+        assert_same(ran, done(made, device_kind, cell)[0])
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_killed_and_resumed_equals_straight_through(made, device_kind, precision, monkeypatch):
+    after, runs = hooks.LogHook.after_train_iter, f"{device_kind}-{precision}-broken"
 
     def die(self, runner, batch_idx, **rest):
         after(self, runner, batch_idx, **rest)
@@ -69,21 +95,21 @@ def test_killed_and_resumed_equals_straight_through(made, precision, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(hooks.LogHook, "after_train_iter", die)
         with pytest.raises(KeyboardInterrupt):
-            run(broken)
-    run(broken)
-    for one, other in zip(results(broken), results(straight), strict=True):
+            run(made(*pair(precision), runs=runs))
+    resumed = made(*pair(precision), runs=runs)
+    run(resumed)
+    straight = done(made, device_kind, *pair(precision))
+    for one, other in zip(results(resumed), straight, strict=True):
         assert one.record.provenance["resumed_at_step"] == 2
         assert_same(one, other)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_activations_computed_again_change_nothing(made, precision):
-    cell = {"train.precision": precision}
-    again = {"mixer.gradient_checkpointing": True, "text_decoder.gradient_checkpointing": True}
-    kept, checkpointed = made(cell), made({**cell, **again}, runs="again")
-    run(kept)
-    run(checkpointed)
-    assert_same(results(checkpointed)[0], results(kept)[0])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_activations_computed_again_change_nothing(made, device_kind, precision):
+    again = made(*({**cell, **AGAIN} for cell in pair(precision)))
+    run(again)
+    for one, other in zip(results(again), done(made, device_kind, *pair(precision)), strict=True):
+        assert_same(one, other)
 
 
 @pytest.fixture
@@ -118,7 +144,6 @@ def starve(monkeypatch):
     return arm
 
 
-DEEP, FLAT = {"mixer.num_layers": 2}, {"mixer.num_layers": 1}
 PLACES = {
     "a step": ("loss", 3),
     "the loss of a validation": ("loss", 5),
@@ -133,16 +158,15 @@ def reasons(job):
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_memory_that_gives_out_costs_one_cell_and_is_its_reason(made, starve, place):
-    alone = made(FLAT, runs="alone")
-    run(alone)
+def test_memory_that_gives_out_costs_one_cell_and_is_its_reason(made, device_kind, starve, place):
+    (alone,) = done(made, device_kind, {**FLAT, "train.precision": "fp32"})
     starve(2, *PLACES[place])
     job = made(DEEP, FLAT)
     outcome = run(job)
     assert outcome.failed == {job.cells[0].key: f"OutOfMemoryError: {FULL}"}
     deep, flat = results(job)
     assert (deep.record.status, deep.record.error) == ("failed", f"OutOfMemoryError: {FULL}")
-    assert_same(flat, results(alone)[0])
+    assert_same(flat, alone)
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -170,7 +194,7 @@ def test_memory_that_gives_out_in_the_shared_part_is_the_reason_of_all(
 
     monkeypatch.setattr(CellGroup, "with_features", starved)
     starve(2, "loss", 2, reason="before the others")
-    job = made(DEEP, FLAT, {"train.learning_rate": 0.003})
+    job = made(DEEP, FLAT, {})
     assert run(job).failed.keys() == {cell.key for cell in job.cells}
     all_of_them = f"OutOfMemoryError: {FULL}"
     assert reasons(job) == ["OutOfMemoryError: before the others", all_of_them, all_of_them]
@@ -184,8 +208,7 @@ def test_what_the_failed_step_held_is_free_before_the_others_go_on(made, starve,
         empty()
 
     monkeypatch.setattr(torch.cuda, "empty_cache", emptied)
-    starve(2, "loss", 1)
-    job = made(DEEP, FLAT)
-    run(job)
+    starve(2, "loss", 2)
+    run(made(DEEP, FLAT))
     (at_the_failure,) = used
     assert at_the_failure < 40_000_000
