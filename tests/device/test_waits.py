@@ -9,6 +9,7 @@ from collections import Counter
 
 import pytest
 
+from baselines.grit import model as grit
 from device.cells import DESIGNS, job_of, run, smallest
 from sca_bench.engine.worker import hooks
 from sca_bench.models.text_decoder.decoder import TextDecoder
@@ -35,7 +36,7 @@ CELLS = [*({"variant": name} for name in DESIGNS), *PUBLISHED]
 
 KNOWN = {"off": {}, "encoder": {}, "all": {}}
 """Features kept -> what a step of one cell is over the budget by, as `over` says it."""
-GRIT = 25
+GRIT = 0
 """Waits of a step of GRiT; it may only fall."""
 
 
@@ -91,7 +92,8 @@ def test_nor_does_one_of_cells_in_lockstep(cache, precision, step):
 
 
 def test_a_step_of_grit_waits_less_and_less(step):
-    journal = step({"variant": "grit_from_scratch"})
+    losses = ({}, {"train.as_published": ["loss"]})
+    journal = step(*({"variant": "grit_from_scratch", **loss} for loss in losses))
     waits = sum(over(journal).values())
     assert waits == GRIT, journal
 
@@ -113,3 +115,21 @@ def test_a_generated_token_costs_one_wait_at_most(beams, ghost, tmp_path, monkey
         run(job_of([smallest("sca", tmp_path, changes)], tmp_path / f"runs{tokens}", "cuda"))
     assert waits[5] - waits[2] <= 3, ghost
     assert waits[2] <= 2, ghost
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_nor_does_one_of_grit_cost_more(beams, ghost, tmp_path, monkeypatch):
+    search, waits = grit.search, {}
+
+    def watched(*given, max_tokens, **more):
+        before = len(ghost.waits)
+        made = search(*given, max_tokens=max_tokens, **more)
+        waits[max_tokens] = len(ghost.waits) - before
+        assert made.ids_NKL.shape[2] == max_tokens
+        return made
+
+    monkeypatch.setattr(grit, "search", watched)
+    for tokens in (2, 5):
+        changes = {"eval.num_beams": beams, "eval.max_new_tokens": tokens}
+        run(job_of([smallest("grit", tmp_path, changes)], tmp_path / f"runs{tokens}", "cuda"))
+    assert waits == {3: 1, 6: 4}, ghost
