@@ -163,6 +163,8 @@ class RegionBatch:
             0 as stored, 1 mirrored left to right. None where every image is as stored.
         original_images: B images as they were read, uint8 RGB (H, W, 3); only for captioners that
             ask for them. Boxes map back to their pixels by `original_boxes`.
+        prepared: What its captioner made of the batch beforehand (`captioner.PreparesBatches`): a
+            dataclass, whose tensors travel with the batch.
         mask_point_seed: When given, each box is replaced by one point drawn at random inside the
             best mask that SAM itself predicts for it; the draw depends on this seed and on the
             region's id only.
@@ -186,6 +188,7 @@ class RegionBatch:
     image_embeddings_BChw: Tensor | None = None
     views: list[int] | None = None
     original_images: list[Tensor] | None = None
+    prepared: Any = None
     mask_point_seed: int | None = None
     host_places: tuple[int, ...] | None = None
 
@@ -240,8 +243,7 @@ class RegionBatch:
                 )
             ],
             dtype=torch.float64,
-            device=self.boxes_xyxy_input_BR4.device,
-        )
+        ).to(self.boxes_xyxy_input_BR4.device, non_blocking=True)
         boxes_BR4 = self.boxes_xyxy_input_BR4.double() * scales_B4[:, None]
         return self.real(boxes_BR4).float()
 

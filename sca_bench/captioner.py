@@ -2,12 +2,12 @@
 
 A variant that shares a frozen prefix (SAM, perhaps the text decoder) with other cells also
 implements `SharesPrefix`: the engine then computes `frozen_features` once and hands them to every
-cell.
+cell. One that has work for the host, such as resizing images, may implement `PreparesBatches`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -68,6 +68,25 @@ class CompilesBlocks(Protocol):
 
     def compile_blocks(self) -> None:
         """Have the blocks that the model repeats compiled when they are next called."""
+        ...
+
+
+@runtime_checkable
+class PreparesBatches(RegionCaptioner, Protocol):
+    """A captioner whose batches are worked on by the host, before the step that needs them.
+
+    Whoever loads a batch does that, with `runtime.loader_workers` in processes of its own. Batches
+    that nobody has prepared are captioned all the same, and to the same numbers.
+    """
+
+    def preparation(self) -> Callable[[RegionBatch], RegionBatch]:
+        """Return what is done to a batch that is still on the host.
+
+        It puts a dataclass into the batch's `prepared`, whose tensors then travel with the batch,
+        and may take away what is not read any more. Loaders' processes get pickled copies of it,
+        and cells of one group share it: it holds no weights, and depends on no setting of the
+        recipe of training.
+        """
         ...
 
 

@@ -6,25 +6,19 @@ Shape legend: N regions of a batch in row-major (image, region) order, T text to
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from baselines.grit.model import Grit
-from baselines.grit.preprocess import (
-    ResizedImage,
-    clean_boxes,
-    resize,
-    to_resized,
-    widen_empty,
-)
-from baselines.grit.text_decoder import IGNORED
+from baselines.grit.preprocess import Preparation, Prepared
+from baselines.grit.text_decoder import IGNORED, TargetsOfImages
 from baselines.grit.tokenizer import Tokenizer
 from sca_bench.batch import RegionBatch
 from sca_bench.captioner import Decoding
+from sca_bench.devices import gpu
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.types import Prediction
 
@@ -36,23 +30,6 @@ _TRAINED = (
     "pyramid.p5.",
     "text_decoder.",
 )
-
-
-@dataclass(frozen=True)
-class _EqualImages:
-    """Images of one size with their regions.
-
-    Attributes:
-        images: The images.
-        rows: Places of their regions among the batch's N.
-        image_index: Which of the images each region lies in.
-        boxes_xyxy: Boxes in resized pixels, none of them empty.
-    """
-
-    images: list[ResizedImage]
-    rows: Tensor
-    image_index: Tensor
-    boxes_xyxy: Tensor
 
 
 class GritCaptioner(nn.Module):
@@ -100,19 +77,21 @@ class GritCaptioner(nn.Module):
         if not batch.region_ids:
             return []
         started = time.perf_counter()
-        begin_N = self._begin_tokens(batch)
+        begins, made = self._begin_tokens(batch), self._prepared(batch)
         captions: dict[int, tuple[str, float]] = {}
-        for group in self._equal_images(batch):
+        for group, images, boxes_xyxy_N4 in made.parts():
+            index_N, begin_N = self._sent(group.image_index, [begins[row] for row in group.rows])
             generated = self.grit.caption_boxes(
-                self.grit.pooled_levels(group.images),
-                group.boxes_xyxy,
-                group.image_index,
-                begin_N[group.rows],
+                self.grit.pooled_levels(images),
+                boxes_xyxy_N4,
+                index_N,
+                begin_N,
+                group.levels,
                 max_tokens=decoding.max_new_tokens + 1,
                 beams=decoding.num_beams,
             )
             ids, log_probs = generated.ids_NKL[:, 0].tolist(), generated.log_prob_NK[:, 0].tolist()
-            for row, row_ids, log_prob in zip(group.rows.tolist(), ids, log_probs, strict=True):
+            for row, row_ids, log_prob in zip(group.rows, ids, log_probs, strict=True):
                 captions[row] = (self.decode(row_ids), log_prob)
         seconds = (time.perf_counter() - started) / batch.num_regions
         return [
@@ -137,6 +116,10 @@ class GritCaptioner(nn.Module):
         end = self.grit.config.text_decoder.end_token
         return self.tokenizer.decode([i for i in ids[1:] if i != end]).strip()
 
+    def preparation(self) -> Preparation:
+        """Return what resizes the images of a batch, and its boxes, beforehand."""
+        return Preparation(self.grit.config.short_side_px, self.grit.config.long_side_px)
+
     # --- training on given boxes --------------------------------------------------------------
 
     def loss(self, batch: RegionBatch) -> Tensor:
@@ -147,18 +130,27 @@ class GritCaptioner(nn.Module):
         """
         if not batch.captions:
             raise ValueError("a training batch needs at least one region, each with a caption")
-        visual, rows = [], []
-        for group in self._equal_images(batch):
-            levels = self.grit.pooled_levels(group.images)
-            visual.append(self.grit.visual_tokens(levels, group.boxes_xyxy, group.image_index))
-            rows.append(group.rows)
-        rows_N = torch.cat(rows)
+        made, of_images = self._prepared(batch), None
+        ids, places, image_index = self._tokens(batch, made.rows)
+        flat_X, places_K, image_index_K, *index = self._sent(
+            [token for row in ids for token in row],
+            places,
+            image_index,
+            *(group.image_index for group in made.groups),
+        )
+        if self.loss_over == "images":
+            of_images = TargetsOfImages(places_K, image_index_K, len(batch.image_ids))
+        visual = [
+            self.grit.visual_tokens(
+                self.grit.pooled_levels(images), boxes_xyxy_N4, index_N, group.levels
+            )
+            for (group, images, boxes_xyxy_N4), index_N in zip(made.parts(), index, strict=True)
+        ]
         return self.grit.text_decoder.loss(
             torch.cat(visual),
-            self._token_ids(batch)[rows_N],
+            flat_X.view(len(ids), -1),
             self.label_smoothing,
-            image_index_N=batch.image_index()[rows_N] if self.loss_over == "images" else None,
-            num_images=len(batch.image_ids),
+            of_images=of_images,
         )
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
@@ -194,43 +186,39 @@ class GritCaptioner(nn.Module):
 
     # --- small helpers ------------------------------------------------------------------------
 
-    def _begin_tokens(self, batch: RegionBatch) -> Tensor:
-        begins = [self.begin_token(task) for task in batch.region_tasks()]
-        return torch.tensor(begins, device=self.grit.device)
+    def _prepared(self, batch: RegionBatch) -> Prepared:
+        """Return what a loader has made of a batch; where none did, that is made now."""
+        if isinstance(batch.prepared, Prepared):
+            return batch.prepared
+        made = self.preparation().of(batch)
+        pixels_X = gpu.send(made.pixels_X, self.grit.device)
+        boxes_xyxy_N4 = gpu.send(made.boxes_xyxy_N4, self.grit.device)
+        return Prepared(made.groups, pixels_X, boxes_xyxy_N4)
 
-    def _token_ids(self, batch: RegionBatch) -> Tensor:
-        """Return begin token, words, end token of every caption, (N, T); `IGNORED` on padding."""
+    def _begin_tokens(self, batch: RegionBatch) -> list[int]:
+        return [self.begin_token(task) for task in batch.region_tasks()]
+
+    def _tokens(
+        self, batch: RegionBatch, rows: Sequence[int]
+    ) -> tuple[list[list[int]], list[int], list[int]]:
+        """Return the tokens of some regions, and where the targets among them are.
+
+        Returns:
+            Begin token, words, end token of each region, as long as the longest, with `IGNORED` on
+            padding. Places of what is no padding among all tokens but the first ones. The image in
+            the batch that each of these belongs to.
+        """
         end = self.grit.config.text_decoder.end_token
-        begins = self._begin_tokens(batch).tolist()
-        rows = [
-            [begin, *self.tokenizer.encode(caption)[: self.max_caption_tokens], end]
-            for begin, caption in zip(begins, batch.captions or [], strict=True)
-        ]
-        width = max(map(len, rows))
-        padded = [row + [IGNORED] * (width - len(row)) for row in rows]
-        return torch.tensor(padded, device=self.grit.device)
+        begins, captions = self._begin_tokens(batch), batch.captions or []
+        images = batch.per_region(list(range(len(batch.image_ids))))
+        words = [self.tokenizer.encode(captions[row])[: self.max_caption_tokens] for row in rows]
+        ids = [[begins[row], *said, end] for row, said in zip(rows, words, strict=True)]
+        width = max(map(len, ids))
+        places = [n * (width - 1) + k for n, row in enumerate(ids) for k in range(len(row) - 1)]
+        image_index = [images[row] for row, one in zip(rows, ids, strict=True) for _ in one[1:]]
+        return [row + [IGNORED] * (width - len(row)) for row in ids], places, image_index
 
-    def _equal_images(self, batch: RegionBatch) -> Iterator[_EqualImages]:
-        """Yield the batch's images in groups of one resized size: padding would change numbers."""
-        boxes_N4 = batch.original_boxes().to(self.grit.device)
-        config = self.grit.config
-        sides = (config.short_side_px, config.long_side_px)
-        counts = batch.region_mask_BR.sum(dim=1).tolist()
-        rows_of_images = torch.arange(batch.num_regions).split(counts)
-        groups: dict[tuple[int, int], list[tuple[ResizedImage, Tensor]]] = {}
-        for image_HW3, rows_N in zip(batch.original_images or [], rows_of_images, strict=True):
-            if len(rows_N):
-                image = resize(image_HW3, *sides)
-                groups.setdefault(image.size_hw, []).append((image, rows_N))
-        for members in groups.values():
-            boxes = [
-                widen_empty(to_resized(clean_boxes(boxes_N4[rows_N], image.original_hw), image))
-                for image, rows_N in members
-            ]
-            index = [torch.full((len(rows_N),), i) for i, (_, rows_N) in enumerate(members)]
-            yield _EqualImages(
-                [image for image, _ in members],
-                torch.cat([rows_N for _, rows_N in members]),
-                torch.cat(index).to(self.grit.device),
-                torch.cat(boxes),
-            )
+    def _sent(self, *lists: Sequence[int]) -> Sequence[Tensor]:
+        """Return whole numbers on the device; they go there in one copy that nobody waits for."""
+        flat = torch.tensor([number for one in lists for number in one], dtype=torch.long)
+        return gpu.send(flat, self.grit.device).split([len(one) for one in lists])

@@ -19,6 +19,7 @@ from torchvision.ops import clip_boxes_to_image, nms
 from baselines.grit.config import DetectionConfig
 from baselines.grit.pooling import pool_regions
 from baselines.grit.proposals import Proposals
+from sca_bench.devices import gpu
 
 POOLED_SIZE = 7
 _STAGE_WEIGHTS = ((10.0, 10.0, 5.0, 5.0), (20.0, 20.0, 10.0, 10.0), (30.0, 30.0, 15.0, 15.0))
@@ -59,7 +60,8 @@ class Detections:
 
 def move_boxes(boxes_xyxy_P4: Tensor, deltas_P4: Tensor, weights: Sequence[float]) -> Tensor:
     """Apply moves (dx, dy in box sides, dw, dh as logarithms; each times its weight) to boxes."""
-    dx, dy, dw, dh = (deltas_P4 / deltas_P4.new_tensor(weights)).unbind(1)
+    weights_4 = gpu.send(torch.tensor(weights, dtype=deltas_P4.dtype), deltas_P4.device)
+    dx, dy, dw, dh = (deltas_P4 / weights_4).unbind(1)
     left, top, right, bottom = boxes_xyxy_P4.unbind(1)
     width, height = right - left, bottom - top
     centre_x = left + 0.5 * width + dx * width

@@ -10,6 +10,8 @@ from sca_bench.errors import InputError, did_you_mean
 
 STRIDES = (8, 16, 32, 64, 128)
 """Pixels per cell of the five pyramid levels p3 ... p7; the first three are pooled from."""
+NUM_POOLED_LEVELS = 3
+"""Levels that regions are pooled from, the finest ones."""
 
 
 @dataclass(frozen=True)

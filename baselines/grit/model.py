@@ -28,6 +28,7 @@ from baselines.grit.proposals import ProposalHead, choose_proposals
 from baselines.grit.pyramid import Pyramid
 from baselines.grit.text_decoder import CachedSteps, TextDecoder, UncachedSteps
 from sca_bench.batch import each_by_itself, row_by_row
+from sca_bench.devices import gpu
 
 MAX_TOKENS = 40
 """Longest caption of the original, begin token included."""
@@ -96,7 +97,11 @@ class Grit(nn.Module):
         return [torch.cat(level) for level in zip(*encoded, strict=True)]
 
     def visual_tokens(
-        self, levels: Sequence[Tensor], boxes_xyxy_N4: Tensor, image_index_N: Tensor
+        self,
+        levels: Sequence[Tensor],
+        boxes_xyxy_N4: Tensor,
+        image_index_N: Tensor,
+        level_of_N: Sequence[int] | None = None,
     ) -> Tensor:
         """Pool regions and project them for the text decoder, (N, S, D).
 
@@ -104,16 +109,21 @@ class Grit(nn.Module):
             levels: The pooled levels of a batch of images.
             boxes_xyxy_N4: Resized pixels.
             image_index_N: Which of the images each box lies in.
+            level_of_N: As for `pool_regions`.
         """
-        features_NSC = self.object_features(levels, boxes_xyxy_N4, image_index_N)
+        features_NSC = self.object_features(levels, boxes_xyxy_N4, image_index_N, level_of_N)
         return row_by_row(self.text_decoder.visual_tokens, features_NSC)
 
     def object_features(
-        self, levels: Sequence[Tensor], boxes_xyxy_N4: Tensor, image_index_N: Tensor
+        self,
+        levels: Sequence[Tensor],
+        boxes_xyxy_N4: Tensor,
+        image_index_N: Tensor,
+        level_of_N: Sequence[int] | None = None,
     ) -> Tensor:
         """Pool regions to their object features, row by row, (N, S, C)."""
         grid = self.config.object_grid
-        pooled_NCSS = pool_regions(levels, boxes_xyxy_N4, image_index_N, grid)
+        pooled_NCSS = pool_regions(levels, boxes_xyxy_N4, image_index_N, grid, level_of_N)
         return pooled_NCSS.flatten(2).transpose(1, 2)
 
     def caption(
@@ -141,7 +151,8 @@ class Grit(nn.Module):
             else UncachedSteps(decoder, visual_NSD)
         )
         end = self.config.text_decoder.end_token
-        return search(steps, begin_N.to(self.device), end, max_tokens=max_tokens, beams=beams)
+        begin_N = gpu.send(begin_N, self.device)
+        return search(steps, begin_N, end, max_tokens=max_tokens, beams=beams)
 
     def caption_boxes(
         self,
@@ -149,6 +160,7 @@ class Grit(nn.Module):
         boxes_xyxy_N4: Tensor,
         image_index_N: Tensor,
         begin_N: Tensor,
+        level_of_N: Sequence[int] | None = None,
         *,
         max_tokens: int = MAX_TOKENS,
         beams: int = 1,
@@ -160,13 +172,19 @@ class Grit(nn.Module):
             boxes_xyxy_N4: Resized pixels, none of them empty.
             image_index_N: Which of the images each box lies in.
             begin_N: Begin token of each region.
+            level_of_N: As for `pool_regions`.
             max_tokens: Longest caption, begin token included.
             beams: 1 is greedy.
         """
         parts = []
         for start in range(0, len(boxes_xyxy_N4), REGIONS_AT_A_TIME):
             rows = slice(start, start + REGIONS_AT_A_TIME)
-            visual_NSD = self.visual_tokens(levels, boxes_xyxy_N4[rows], image_index_N[rows])
+            visual_NSD = self.visual_tokens(
+                levels,
+                boxes_xyxy_N4[rows],
+                image_index_N[rows],
+                None if level_of_N is None else level_of_N[rows],
+            )
             parts.append(
                 self.caption(visual_NSD, begin_N[rows], max_tokens=max_tokens, beams=beams)
             )

@@ -94,12 +94,13 @@ def choose_proposals(
         config: Thresholds and limits.
     """
     boxes, scores = [], []
-    for output, stride in zip(outputs, STRIDES, strict=True):
-        heat_K = output.heat_logits_B1HW[image].sigmoid().flatten()
+    heats = [output.heat_logits_B1HW[image].sigmoid().flatten() for output in outputs]
+    counts = torch.stack([(heat_K > config.min_heat).sum() for heat_K in heats]).tolist()
+    for output, stride, heat_K, count in zip(outputs, STRIDES, heats, counts, strict=True):
         distances_K4 = output.distances_B4HW[image].flatten(1).T * stride
         height, width = output.heat_logits_B1HW.shape[-2:]
         centres_K2 = cell_centres(height, width, stride, heat_K.device)
-        kept = torch.nonzero(heat_K > config.min_heat).flatten()
+        kept = _places(heat_K > config.min_heat, count)
         if len(kept) > config.max_per_level:
             kept = kept[heat_K[kept].topk(config.max_per_level).indices]
         boxes.append(_decode(centres_K2[kept], distances_K4[kept]))
@@ -111,6 +112,13 @@ def choose_proposals(
         least = scores_K[kept].kthvalue(len(kept) - config.max_proposals + 1).values
         kept = kept[scores_K[kept] >= least]
     return Proposals(boxes_xyxy_K4[kept], scores_K[kept])
+
+
+def _places(chosen_K: Tensor, count: int) -> Tensor:
+    """Return what `nonzero` would, and the host need not wait to learn that these are `count`."""
+    slots_K = torch.where(chosen_K, chosen_K.cumsum(0) - 1, count)
+    places_K = torch.arange(len(chosen_K), device=chosen_K.device)
+    return places_K.new_zeros(count + 1).scatter(0, slots_K, places_K)[:count]
 
 
 def _decode(centres_K2: Tensor, distances_K4: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ Visual tokens see each other and never the text; text sees all visual tokens and
 it. That is why visual keys and values may be computed once: the cached steps are exact.
 
 Shape legend: N regions, R rows (regions times beams, beams running fastest), S visual tokens, T
-text tokens, X = S + T, C channels of the pyramid, D width, A heads, E channels of a head, V words.
+text tokens, X = S + T, K targets of all regions, C channels of the pyramid, D width, A heads, E
+channels of a head, V words.
 
 Source: Wang et al., GIT: A Generative Image-to-text Transformer, 2022, as GRiT uses it.
 """
@@ -12,6 +13,7 @@ Source: Wang et al., GIT: A Generative Image-to-text Transformer, 2022, as GRiT 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +26,21 @@ IGNORED = -100
 """Target of padding positions."""
 _TEXT_NORM_EPS = 1e-8
 _LAYER_NORM_EPS = 1e-12
+
+
+@dataclass(frozen=True)
+class TargetsOfImages:
+    """The K targets of captions that are no padding, in order, and the images they belong to.
+
+    Attributes:
+        places_K: Their places among the N * (T - 1) targets, padding included.
+        image_index_K: The image of each, 0 to `num_images` - 1.
+        num_images: Number of images.
+    """
+
+    places_K: Tensor
+    image_index_K: Tensor
+    num_images: int
 
 
 class DecoderLayer(nn.Module):
@@ -100,7 +117,8 @@ class TextDecoder(nn.Module):
 
     def embed(self, ids_RT: Tensor, first_position: int = 0) -> Tensor:
         """Embed text tokens that stand at `first_position` and after it, (R, T, D)."""
-        places_T = torch.arange(first_position, first_position + ids_RT.shape[1]).to(ids_RT.device)
+        end = first_position + ids_RT.shape[1]
+        places_T = torch.arange(first_position, end, device=ids_RT.device)
         text_RTD: Tensor = self.text_norm(self.words(ids_RT) + self.positions(places_T))
         return text_RTD
 
@@ -125,8 +143,7 @@ class TextDecoder(nn.Module):
         ids_NT: Tensor,
         label_smoothing: float,
         *,
-        image_index_N: Tensor | None = None,
-        num_images: int = 0,
+        of_images: TargetsOfImages | None = None,
     ) -> Tensor:
         """Return the mean token loss of captions; where images are given, that of their means.
 
@@ -134,8 +151,7 @@ class TextDecoder(nn.Module):
             visual_NSD: Visual tokens of each region.
             ids_NT: Begin token, words, end token; `IGNORED` on padding.
             label_smoothing: Share of each target spread over the vocabulary.
-            image_index_N: The image of each region, 0 to `num_images` - 1.
-            num_images: Their number.
+            of_images: Which image each target belongs to.
         """
         targets = ids_NT[:, 1:]
         read = ids_NT[:, :-1].clamp(min=0)
@@ -145,13 +161,12 @@ class TextDecoder(nn.Module):
             targets.flatten(),
             ignore_index=IGNORED,
             label_smoothing=label_smoothing,
-            reduction="mean" if image_index_N is None else "none",
+            reduction="mean" if of_images is None else "none",
         )
-        if image_index_N is None:
+        if of_images is None:
             return losses
-        rows_K, places_K = (targets != IGNORED).nonzero(as_tuple=True)
-        wanted_K = losses.view_as(targets)[rows_K, places_K]
-        return mean_over_images(wanted_K, image_index_N[rows_K], num_images)
+        wanted_K = losses[of_images.places_K]
+        return mean_over_images(wanted_K, of_images.image_index_K, of_images.num_images)
 
 
 class CachedSteps:

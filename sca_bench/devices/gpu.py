@@ -90,6 +90,17 @@ def wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor of the host to a device, without waiting until it has arrived.
+
+    What is there already is returned as it is. For what is made in a step and has to be small: it
+    is copied to page-locked memory first. Batches are locked by their loader.
+    """
+    if is_gpu(device) and not is_gpu(tensor.device):
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
 def free_unused_memory(device: torch.device) -> None:
     """Give memory back that torch keeps for later, and nothing holds."""
     if is_gpu(device):

@@ -72,7 +72,21 @@ def make_dataset(
 
 Ahead = Callable[[RegionBatch], RegionBatch]
 """What is done to a batch before the step that needs it, in a loader's own process if it has any:
-kept features are read (`FeatureBank.attach`). Such a process gets a copy of it."""
+kept features are read (`FeatureBank.attach`), captioners prepare their input (`PreparesBatches`).
+Such a process gets a copy of it."""
+
+
+@dataclass(frozen=True)
+class InOrder:
+    """Several things that are done to a batch, one after another."""
+
+    steps: tuple[Ahead, ...]
+
+    def __call__(self, batch: RegionBatch) -> RegionBatch:
+        """Return the batch after all of them."""
+        for step in self.steps:
+            batch = step(batch)
+        return batch
 
 
 def train_loader(

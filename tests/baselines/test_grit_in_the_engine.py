@@ -5,6 +5,8 @@ import torch
 from grit_parts import cell_settings
 from safetensors.torch import load_file
 
+from baselines.grit.captioner import GritCaptioner
+from baselines.grit.preprocess import Prepared
 from sca_bench import variants
 from sca_bench.data.pipeline import dataset
 from sca_bench.engine.job import CellJob, GroupJob, new_attempt
@@ -93,6 +95,25 @@ def test_no_input_of_sam_is_made_for_it(run, monkeypatch):
     run(small("grit_from_scratch", train=train))
     assert len(shown) > 2
     assert all(one.original_HW3 is not None and one.raw_pixels is None for one in shown)
+
+
+def test_its_input_is_made_by_the_loader(run, monkeypatch):
+    seen = []
+
+    def watched(name):
+        made = getattr(GritCaptioner, name)
+
+        def call(self, batch, *rest):
+            seen.append((name, batch.original_images is None, type(batch.prepared)))
+            return made(self, batch, *rest)
+
+        monkeypatch.setattr(GritCaptioner, name, call)
+
+    watched("loss")
+    watched("generate")
+    train = {"steps": 1, "images_per_batch": 2, "warmup_steps": 0, "learning_rate": 1e-3}
+    run(small("grit_from_scratch", train=train))
+    assert set(seen) == {("loss", True, Prepared), ("generate", True, Prepared)}
 
 
 def test_trained_again_or_resumed_it_is_the_same_model(run, monkeypatch):

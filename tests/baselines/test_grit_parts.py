@@ -10,10 +10,11 @@ from baselines.grit.beam_search import search
 from baselines.grit.cascade import Cascade, StageOutput, move_boxes
 from baselines.grit.config import DetectionConfig, TextDecoderConfig
 from baselines.grit.image_encoder import Attention, Block, relative_positions
-from baselines.grit.pooling import pool_levels, pool_regions
+from baselines.grit.pooling import pool_regions
 from baselines.grit.preprocess import (
     clean_boxes,
     normalise_and_pad,
+    pool_levels,
     resize,
     resized_hw,
     to_original,

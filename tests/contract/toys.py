@@ -385,6 +385,16 @@ BREAKS = [
     ),
     (
         "captioner",
+        "what prepares its batches cannot be sent to another process",
+        (
+            "    def loss(self, batch):",
+            "    def preparation(self):\n        return lambda batch: batch\n\n"
+            "    def loss(self, batch):",
+        ),
+        "a_prepared_batch_gets_the_same_answers",
+    ),
+    (
+        "captioner",
         "it seeds the generator itself",
         ("    return Colours(", "    torch.manual_seed(7)\n    return Colours("),
         "the_seed_decides_what_is_drawn",

@@ -115,6 +115,15 @@ def test_a_gpu_is_asked_by_its_number(monkeypatch):
     assert gpu.peak_memory_bytes(SECOND) == 7
 
 
+def test_what_is_sent_is_not_waited_for(ghost):
+    numbers = torch.arange(3)
+    assert gpu.send(numbers, CPU) is numbers
+    there = gpu.send(numbers, torch.device("cuda"))
+    assert gpu.send(there, torch.device("cuda")) is there
+    assert [entry.kind for entry in ghost.entries] == ["pinned copy"], ghost
+    assert there.tolist() == [0, 1, 2]
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [

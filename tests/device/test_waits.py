@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 import torch
 
+from baselines.grit import model as grit
 from device.cells import DESIGNS, job_of, run, smallest
 from sca_bench.contract.captioners.toy import toy_batch
 from sca_bench.engine.worker import hooks
@@ -34,7 +35,7 @@ PUBLISHED = [
 ]
 CELLS = [*({"variant": name} for name in DESIGNS), *PUBLISHED]
 
-GRIT = 25
+GRIT = 0
 """Waits of a step of GRiT; it may only fall."""
 
 
@@ -89,7 +90,8 @@ def test_nor_does_one_of_cells_in_lockstep(cache, precision, step):
 
 
 def test_a_step_of_grit_waits_less_and_less(step):
-    journal = step({"variant": "grit_from_scratch"})
+    losses = ({}, {"train.as_published": ["loss"]})
+    journal = step(*({"variant": "grit_from_scratch", **loss} for loss in losses))
     waits = sum(over(journal).values())
     assert waits == GRIT, journal
 
@@ -132,3 +134,21 @@ def test_needed_places_are_those_of_the_labels(repeats):
     tokens = CaptionTokens(labels.clamp(min=0), labels, wanted).repeat_interleave(repeats)
     found = (tokens.labels_NT.flatten() != IGNORED).nonzero()[:, 0]
     assert torch.equal(tokens.wanted_K, found)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_nor_does_one_of_grit_cost_more(beams, ghost, tmp_path, monkeypatch):
+    search, waits = grit.search, {}
+
+    def watched(*given, max_tokens, **more):
+        before = len(ghost.waits)
+        made = search(*given, max_tokens=max_tokens, **more)
+        waits[max_tokens] = len(ghost.waits) - before
+        assert made.ids_NKL.shape[2] == max_tokens
+        return made
+
+    monkeypatch.setattr(grit, "search", watched)
+    for tokens in (2, 5):
+        changes = {"eval.num_beams": beams, "eval.max_new_tokens": tokens}
+        run(job_of([smallest("grit", tmp_path, changes)], tmp_path / f"runs{tokens}", "cuda"))
+    assert waits == {3: 1, 6: 4}, ghost

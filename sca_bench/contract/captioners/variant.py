@@ -14,6 +14,7 @@ Shape legend as in `sca_bench.batch`.
 
 from __future__ import annotations
 
+import pickle
 import random
 from collections.abc import Mapping
 from dataclasses import replace
@@ -24,7 +25,7 @@ import torch
 from torch import Tensor
 
 from sca_bench.batch import RegionBatch
-from sca_bench.captioner import RegionCaptioner, SharesPrefix
+from sca_bench.captioner import PreparesBatches, RegionCaptioner, SharesPrefix
 from sca_bench.contract.broken import Broken, expect, skip
 from sca_bench.contract.captioners.captioner import CaptionerContract
 from sca_bench.contract.captioners.cell import CAPTIONS
@@ -116,6 +117,22 @@ class VariantContract(TrainingContract, KeyContract, CaptionerContract):
             self._generate(self.captioner(), self.batch())
         except (AttributeError, TypeError, ValueError) as error:
             raise Broken(rule, f"{type(error).__name__}: {error}", fix) from error
+
+    def test_a_prepared_batch_gets_the_same_answers(self) -> None:
+        """What `preparation` makes of a batch, in another process perhaps, changes no answer."""
+        captioner, batch = self.captioner(), self.batch()
+        if not isinstance(captioner, PreparesBatches):
+            skip("it prepares no batches")
+        rule = "a `preparation` that can be pickled, for the processes of data loaders"
+        try:
+            prepare = pickle.loads(pickle.dumps(captioner.preparation()))
+        except (AttributeError, TypeError, pickle.PicklingError) as error:
+            fix = "return an instance of a class of your module, without weights"
+            raise Broken(rule, f"{type(error).__name__}: {error}", fix) from error
+        before, after = (self._generate(captioner, each) for each in (batch, prepare(batch)))
+        rule = "the same answers to a batch that was prepared"
+        fix = "compute the same from `batch.prepared` as from the batch itself"
+        self._same(before, after, rule, fix, atol=0.0)
 
     def test_frozen_features_may_come_from_elsewhere(self) -> None:
         """Features that the engine computed before serve as those it computes itself."""

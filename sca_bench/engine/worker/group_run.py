@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from sca_bench.captioner import Decoding, SharesPrefix
+from sca_bench.captioner import Decoding, PreparesBatches, SharesPrefix
 from sca_bench.data.pipeline.dataset import ViewDataset
 from sca_bench.devices.gpu import is_gpu
 from sca_bench.engine import loaders
@@ -242,7 +242,12 @@ class GroupRun:
     def _on_the_way(self, group: CellGroup, split: RunSplit) -> dict[str, Any]:
         """Return what a loader is told of a batch's way to the device."""
         pinned, bank = is_gpu(self.device), group.banks.get(split)
-        return {"pin_memory": pinned, "ahead": bank and partial(bank.attach, pinned=pinned)}
+        ahead: list[loaders.Ahead] = [partial(bank.attach, pinned=pinned)] if bank else []
+        captioner = group.members[0].captioner
+        alike = len({member.identity.spec.name for member in group.members}) == 1
+        if alike and isinstance(captioner, PreparesBatches):
+            ahead.append(captioner.preparation())
+        return {"pin_memory": pinned, "ahead": loaders.InOrder(tuple(ahead)) if ahead else None}
 
     def _train(self, group: CellGroup) -> None:
         if all(is_trained(folder) for folder in self.folders.values()):
