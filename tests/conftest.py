@@ -178,6 +178,15 @@ def run_group():
     return run
 
 
+@pytest.fixture
+def ghost():
+    """A make-believe CUDA device, by the journal of what passes between it and the host."""
+    from device.ghost import ghost_cuda
+
+    with ghost_cuda() as journal:
+        yield journal
+
+
 @pytest.fixture(scope="session")
 def java():
     """The Java of the field's scorers: a second of CPU to start, ten for METEOR's tables."""

@@ -17,8 +17,8 @@ PACKAGE = ROOT / "sca_bench"
 
 GROUND = [
     {"output", "lifetime"},
-    {"errors", "types", "scene_grammar", "batch"},
-    {"walk", "plugins", "reading"},
+    {"errors", "types", "scene_grammar", "devices"},
+    {"walk", "plugins", "reading", "batch"},
     {"specs"},
     {"variants"},
     {"boxes", "files", "captioner", "settings", "weight_paths"},
@@ -54,7 +54,8 @@ FLOORS = {
         {"catalogue"},
     ],
     "models": [
-        {"mixer", "seeding", "score_models"},
+        {"few_tokens", "frozen_matrices", "seeding", "score_models", "compiled_blocks"},
+        {"mixer"},
         {"sam", "text_decoder"},
         {"encoders"},
         {"designs"},
@@ -137,7 +138,7 @@ NO_TORCH_PLACES = {
     "engine.forecast",
     "engine.mlflow_mirror",
 }
-WITH_TORCH_ON_THE_GROUND = {"batch", "captioner", "pretrained"}
+WITH_TORCH_ON_THE_GROUND = {"batch", "captioner", "devices", "pretrained"}
 MOST_FILES = 16
 MOST_LINES = 500
 RECIPES_MAY_IMPORT = {"data.readers.scenes"}

@@ -21,6 +21,7 @@ from baselines.grit.config import SIZES
 from baselines.grit.model import MAX_TOKENS
 from baselines.grit.preprocess import resize
 from sca_bench.boxes import FAR_PX
+from sca_bench.devices import gpu
 from sca_bench.errors import InputError, at
 from sca_bench.files import atomic_file
 from sca_bench.formats.pixels import counted, read_picture
@@ -114,12 +115,12 @@ def _captioner(options: argparse.Namespace) -> GritCaptioner:
 
 def _device(name: str) -> torch.device:
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = gpu.ANY if gpu.has_gpu() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise InputError("detect", "--device", f"{name!r} is no device") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
+    if gpu.is_gpu(device) and not gpu.has_gpu():
         raise InputError("detect", "--device", f"{name!r}: no CUDA device here", "use cpu")
     return device
 

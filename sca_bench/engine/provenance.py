@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from sca_bench import __version__
+from sca_bench.devices.gpu import gpu_name, is_gpu
 
 _PACKAGES = (
     "torch",
@@ -100,8 +101,8 @@ def machine(
     facts |= {"system": platform.platform(), "device": str(device), "threads": threads}
     if frozen_threads:
         facts["frozen_threads"] = sorted(frozen_threads)
-    if device.type == "cuda":
-        facts["gpu"] = torch.cuda.get_device_name(device)
+    if is_gpu(device):
+        facts["gpu"] = gpu_name(device)
     return facts
 
 

@@ -15,12 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sca_bench.batch import RegionBatch, RegionFeatures
+from sca_bench.batch import RegionBatch, RegionFeatures, each_by_itself
 from sca_bench.captioner import Decoding
 from sca_bench.errors import InputError, at, did_you_mean
+from sca_bench.models.compiled_blocks import compile_block
 from sca_bench.models.designs.parts import Design
+from sca_bench.models.frozen_matrices import keep_matrices_in
 from sca_bench.models.sam.region_encoder import RegionEncoder
-from sca_bench.models.text_decoder.decoder import Generated, TextDecoder
+from sca_bench.models.text_decoder.activation_checkpointing import layers_of
+from sca_bench.models.text_decoder.decoder import TextDecoder
+from sca_bench.models.text_decoder.search import Generated
 from sca_bench.types import Family, Prediction
 
 TASKS = {"recognition": 0, "caption": 1}
@@ -131,6 +135,11 @@ class ScaCaptioner(nn.Module):
         embeddings_BChw: Tensor = self.region_encoder.embed(pixel_values_B3HW)
         return embeddings_BChw
 
+    def cast_frozen(self, dtype: torch.dtype) -> None:
+        """Keep the matrices of SAM, and of a frozen text decoder, in the type of autocast."""
+        keep_matrices_in(self.region_encoder, dtype)
+        keep_matrices_in(self.text_decoder, dtype)
+
     def loss(self, batch: RegionBatch) -> Tensor:
         """Return the mean token loss of the batch; every caption head learns every caption.
 
@@ -208,7 +217,7 @@ class ScaCaptioner(nn.Module):
         if self.text_mixer is not None and self.context is not None:
             context = self.context(features)
             heads, queries = outputs_NHQC.shape[1:3]
-            tokens_NTC, _ = self.text_mixer(
+            tokens_NTC = self.text_mixer.mixed_tokens(
                 context.image_tokens_NSC.to(dtype),
                 context.image_pe_SC.to(dtype),
                 torch.cat([outputs_NHQC.flatten(1, 2), context.tokens_NTC.to(dtype)], dim=1),
@@ -233,7 +242,8 @@ class ScaCaptioner(nn.Module):
             unknown = set(tasks) - set(TASKS)
             if unknown:
                 raise ValueError(f"unknown task {unknown.pop()!r}, known: {', '.join(TASKS)}")
-            index_N = torch.tensor([TASKS[t] for t in tasks], device=prefix_NPD.device)
+            index_N = torch.tensor([TASKS[t] for t in tasks])
+            index_N = index_N.to(prefix_NPD.device, non_blocking=True)
             task_NKD = self.task_tokens.weight.unflatten(0, (len(TASKS), -1))[index_N]
             task_NKD = task_NKD.repeat_interleave(outputs_NHQC.shape[1], 0)
             prefix_NPD = torch.cat([task_NKD.to(prefix_NPD.dtype), prefix_NPD], dim=1)
@@ -303,6 +313,22 @@ class ScaCaptioner(nn.Module):
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(state[name])
+
+    def compile_blocks(self) -> None:
+        """Compile the blocks of text mixer, text decoder and image encoder (SAM's own ViT).
+
+        Some run as they were written: the decoder's where captions are generated (their caches grow
+        with every word) or are computed again in the backward pass, and the encoder's on a CPU,
+        where no bit of frozen features may depend on how they came about.
+        """
+        for block in self.text_mixer.layers if self.text_mixer is not None else ():
+            compile_block(block)
+        if not self.checkpoint_text_decoder:
+            for block in layers_of(self.text_decoder.language_model):
+                compile_block(block, when=lambda _: torch.is_grad_enabled())
+        vit = getattr(self.region_encoder.sam.image_encoder, "blocks", None)
+        for block in vit if isinstance(vit, nn.ModuleList) else ():
+            compile_block(block, when=lambda rows: not each_by_itself(rows))
 
     def train(self, mode: bool = True) -> ScaCaptioner:
         """Set the mode of the trained parts; SAM always stays in evaluation mode."""

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPImageProcessor, CLIPModel
 
+from sca_bench.devices import gpu
 from sca_bench.digests import file_sha256
 from sca_bench.errors import InputError
 from sca_bench.pretrained.folders import check_folder, check_size
@@ -211,7 +212,7 @@ def _frozen(folder: Path, architecture: Any) -> Any:
     if missing:
         problem = f"{missing[0]} and {len(missing) - 1} more are missing"
         raise InputError(folder, "weights", problem, "give the folder of a whole model")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = gpu.ANY if gpu.has_gpu() else "cpu"
     return model.requires_grad_(False).eval().to(device)
 
 

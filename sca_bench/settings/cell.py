@@ -190,8 +190,10 @@ class TrainSettings(Settings):
     """Captions are cut to this many tokens before the end token."""
     prompt: Literal["box", "point", "box_point", "random_point"] = "box"
     """What a region is prompted with in training and validation."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """`bf16` and `fp16` (CUDA only): mixed precision, in training, validation and captioning."""
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    """In training, validation and captioning. `fp32` is float32 throughout. `tf32` (CUDA only)
+    rounds the factors of products and convolutions to TensorFloat-32, which GPUs compute faster.
+    `bf16` and `fp16` (CUDA only): mixed precision."""
     as_published: tuple[Literal["loss", "warmup"], ...] = of_kind("result", (), since="0.2")
     """Repeat the published recipe where ours differs. `loss`: the mean of the single images' mean
     token losses, as with one image a GPU, in place of the mean over all tokens of a batch.
@@ -268,7 +270,11 @@ class RuntimeSettings(Settings):
     eval_regions: int = of_kind("cost", 64, ge=1)
     """Regions captioned at a time; moves no number beyond rounding."""
     compile: bool = of_kind("cost", False)
-    """Compile the training loss with torch.compile: slower to start, faster steps."""
+    """Compile the blocks of mixer, text decoder and image encoder with torch.compile: slower to
+    start, faster steps; may move last digits."""
+    deterministic: bool = of_kind("cost", False, since="0.2")
+    """On CUDA, use operations that give the same bits whenever they are repeated; slower. A run
+    with an operation that has no such form fails and names it. A CPU repeats bits anyway."""
     checkpoint_every: int = of_kind("cost", 200, ge=1)
     """Steps between checkpoints, from which a run that was stopped goes on."""
     log_every: int = of_kind("cost", 20, ge=1)

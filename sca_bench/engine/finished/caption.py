@@ -15,7 +15,7 @@ from sca_bench.boxes import resized_hw
 from sca_bench.captioner import Decoding, SharesPrefix
 from sca_bench.data.load import load_split
 from sca_bench.data.pipeline.preprocess import blank_image, blank_input, preprocess
-from sca_bench.engine.device import resolve_device
+from sca_bench.engine.device import computing, resolve_device
 from sca_bench.engine.features.bank import rounded
 from sca_bench.engine.finished.overlay import draw_overlay
 from sca_bench.engine.finished.region import AskedRegion, asked_region
@@ -146,6 +146,15 @@ class FinishedCaptioner:
         point_xy: tuple[float, ...] | None,
     ) -> tuple[Prediction, np.ndarray]:
         """Return a region's prediction and its mask, bool (H, W); prompts in original pixels."""
+        with computing(self.settings, self.device):
+            return self._caption(image, box_xyxy, point_xy)
+
+    def _caption(
+        self,
+        image: np.ndarray,
+        box_xyxy: tuple[float, ...] | None,
+        point_xy: tuple[float, ...] | None,
+    ) -> tuple[Prediction, np.ndarray]:
         batch = _batch(image, self.image_size, self.pixels, box_xyxy, point_xy)
         if self.settings.data.blank_images:  # the control never sees an image, here neither
             nothing = torch.from_numpy(blank_image(image.shape[0], image.shape[1], self.pixels))

@@ -15,7 +15,7 @@ from sca_bench.captioner import Decoding
 from sca_bench.data.pipeline.dataset import RegionDataset
 from sca_bench.data.region_set import RegionSet
 from sca_bench.engine import loaders
-from sca_bench.engine.device import resolve_device
+from sca_bench.engine.device import computing, resolve_device
 from sca_bench.engine.finished.caption import build_finished
 from sca_bench.engine.worker.cell_group import CellGroup, Member
 from sca_bench.engine.worker.fit_once import fit_once
@@ -169,9 +169,13 @@ class _Verifier:
 
         Code of another revision may say something else; how often it does is counted.
         """
+        device = torch.device(resolve_device(self.settings.runtime.device))
+        with computing(self.settings, device):
+            return self._captions_repeat(num_regions, device)
+
+    def _captions_repeat(self, num_regions: int, device: torch.device) -> str:
         settings = self.settings
         sets = self._sets()
-        device = torch.device(resolve_device(settings.runtime.device))
         if isinstance(self.captioner, nn.Module):
             self.captioner.to(device)
         member = Member("run", self.captioner, self.identity, RngStream(self.record.seed, device))

@@ -19,6 +19,7 @@ import torch
 from mmengine.hooks import Hook
 
 from sca_bench.data.pipeline.dataset import ViewDataset
+from sca_bench.devices.gpu import wait_for
 from sca_bench.engine import loaders
 from sca_bench.engine.forecast.costs import SplitSize
 from sca_bench.engine.job import CellJob, GroupJob, Outcome
@@ -187,8 +188,7 @@ class _Watch(Hook):  # type: ignore[misc]
         return min(1.0, (self._cpu[-1] - self._cpu[0]) / wall)
 
     def after_train_iter(self, runner: Any, batch_idx: int, **_: Any) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)  # the host runs ahead of the device
+        wait_for(self._device)  # the host runs ahead of a GPU
         self.steps.append(time.perf_counter())
         self._cpu.append(time.process_time())
 

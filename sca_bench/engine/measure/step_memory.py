@@ -102,7 +102,7 @@ def _peak_of_a_step(
     captioner: ScaCaptioner, settings: CellSettings, shapes: dict[str, tuple[int, ...]]
 ) -> int:
     """Run a step on tensors without content; return the bytes at its highest point."""
-    half = settings.train.precision != "fp32"
+    half = settings.train.precision not in ("fp32", "tf32")
     with FakeTensorMode():
         give_contents_up(captioner)
         captioner.train()

@@ -12,7 +12,8 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -22,14 +23,22 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from sca_bench.batch import RegionBatch
-from sca_bench.captioner import Decoding, RegionCaptioner, SharesPrefix, TrainableCaptioner
+from sca_bench.captioner import (
+    CastsFrozen,
+    CompilesBlocks,
+    Decoding,
+    RegionCaptioner,
+    SharesPrefix,
+    TrainableCaptioner,
+)
+from sca_bench.devices.gpu import free_unused_memory
 from sca_bench.engine.features.bank import FeatureBank, Frozen
 from sca_bench.engine.features.split_bank import sams_shapes
 from sca_bench.engine.process import cpu_threads
 from sca_bench.engine.worker.loss_watch import LossWatch
 from sca_bench.engine.worker.rng import RngStream
 from sca_bench.engine.worker.step_timer import StepClock
-from sca_bench.errors import CellError
+from sca_bench.errors import CellError, InputError
 from sca_bench.lifetime import scratch
 from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import CellIdentity, RunSplit, families_of
@@ -98,11 +107,23 @@ def fault_text(error: Exception) -> str:
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
-    """Return the mixed-precision context of a training precision; nothing for fp32."""
-    if precision == "fp32":
+    """Return the mixed-precision context of a training precision; nothing for fp32 and tf32."""
+    if precision not in _AMP:
         return contextlib.nullcontext()
     context = torch.autocast(device.type, dtype=_AMP[precision])
     return cast("contextlib.AbstractContextManager[Any]", context)
+
+
+def cast_frozen(members: Iterable[Member], precision: str) -> None:
+    """Let captioners that can do so cast what is frozen once, in place of at every use.
+
+    All members must have been built: one that trains a shared part has its own copy by then.
+    """
+    if precision not in _AMP:
+        return
+    for member in members:
+        if isinstance(member.captioner, CastsFrozen):
+            member.captioner.cast_frozen(_AMP[precision])
 
 
 class CellGroup(BaseModel):
@@ -138,13 +159,11 @@ class CellGroup(BaseModel):
         )
         first = members[0].settings
         self.precision = first.train.precision
-        self._losses: dict[str, Callable[[RegionBatch], Tensor]] = {}
         if first.runtime.compile:
             _keep_compiled_code()
-        for member in members:
-            if isinstance(member.captioner, TrainableCaptioner):
-                loss = member.captioner.loss
-                self._losses[member.key] = torch.compile(loss) if first.runtime.compile else loss
+            for member in members:
+                if isinstance(member.captioner, CompilesBlocks):
+                    member.captioner.compile_blocks()
 
     @property
     def alive(self) -> list[Member]:
@@ -157,7 +176,9 @@ class CellGroup(BaseModel):
 
     def train_step(self, data: RegionBatch, optim_wrapper: Any) -> dict[str, Tensor]:
         """Make one step of every live member; return each one's loss."""
-        batch = self.with_features(data, "train")
+        batch = self._shared(data, "train")
+        if batch is None:
+            return {}
         self.counters["train_steps"] += 1
         losses: dict[str, Tensor] = {}
         for member in self.alive:
@@ -166,7 +187,7 @@ class CellGroup(BaseModel):
                 with member.rng.active(), member.clock.step(self.device_):
                     losses[member.key] = self._step(member, batch, optim_wrapper[member.key])
             except Exception as error:
-                self.fail(member, fault_text(error))
+                self.fail_by(member, error)
             else:
                 if self.device_.type == "cpu":  # another one would have to be waited for
                     self.check_losses(member)
@@ -176,7 +197,7 @@ class CellGroup(BaseModel):
     def _step(self, member: Member, batch: RegionBatch, wrapper: Any) -> Tensor:
         rates = wrapper.get_lr()["lr"]
         with self._autocast():
-            loss = self._losses[member.key](batch)
+            loss = cast("TrainableCaptioner", member.captioner).loss(batch)
         wrapper.backward(wrapper.scale_loss(loss))
         wrapper.step()
         wrapper.zero_grad()
@@ -198,8 +219,12 @@ class CellGroup(BaseModel):
         if isinstance(member.captioner, nn.Module):
             for parameter in member.captioner.parameters():
                 parameter.grad = None
-        if self.device_.type == "cuda":
-            torch.cuda.empty_cache()
+        free_unused_memory(self.device_)
+
+    def fail_by(self, member: Member, error: Exception) -> None:
+        """Take a member out of the group for what was raised."""
+        traceback.clear_frames(error.__traceback__)  # they hold the step's tensors
+        self.fail(member, fault_text(error))
 
     @contextlib.contextmanager
     def failing_alone(self, key: str) -> Iterator[None]:
@@ -211,7 +236,7 @@ class CellGroup(BaseModel):
             yield
         except Exception as error:
             member = next(member for member in self.members if member.key == key)
-            self.fail(member, fault_text(error))
+            self.fail_by(member, error)
 
     def prune(self, member: Member, reason: str) -> None:
         """Take a member out of the group that did not fail."""
@@ -220,8 +245,10 @@ class CellGroup(BaseModel):
 
     def val_step(self, data: RegionBatch) -> list[MemberPrediction]:
         """Return one row per live member and region: validation loss and caption."""
-        batch = self.with_features(data, "val")
+        batch = self._shared(data, "val")
         rows: list[MemberPrediction] = []
+        if batch is None:
+            return rows
         for member in self.alive:
             try:
                 loss = self._val_loss(member, batch)
@@ -231,7 +258,7 @@ class CellGroup(BaseModel):
                     what = f"validation loss is {loss} after step"
                     self.fail(member, member.losses.text(what, batch.region_ids))
             except Exception as error:
-                self.fail(member, fault_text(error))
+                self.fail_by(member, error)
         return rows
 
     def _val_loss(self, member: Member, batch: RegionBatch) -> float | None:
@@ -242,13 +269,15 @@ class CellGroup(BaseModel):
 
     def test_step(self, data: RegionBatch) -> list[MemberPrediction]:
         """Return one row per live member and region."""
-        batch = self.with_features(data, self.captioning)
+        batch = self._shared(data, self.captioning)
         rows: list[MemberPrediction] = []
+        if batch is None:
+            return rows
         for member in self.alive:
             try:
                 rows += self._generate(member, batch)
             except Exception as error:
-                self.fail(member, fault_text(error))
+                self.fail_by(member, error)
         return rows
 
     def _generate(
@@ -257,6 +286,22 @@ class CellGroup(BaseModel):
         with torch.no_grad(), self._autocast():
             predictions = member.captioner.generate(batch, self.decoding)
         return [MemberPrediction(member.key, each, loss) for each in predictions]
+
+    def _shared(self, data: RegionBatch, split: RunSplit) -> RegionBatch | None:
+        """Return a batch with its frozen features; None, and no live member, where that failed.
+
+        Raises:
+            InputError: The user's input is wrong, which the command says by itself.
+        """
+        try:
+            return self.with_features(data, split)
+        except InputError:
+            raise
+        except Exception as error:
+            traceback.print_exc()
+            for member in self.alive:  # who left before has a reason of its own
+                self.fail_by(member, error)
+            return None
 
     def with_features(self, data: RegionBatch, split: RunSplit) -> RegionBatch:
         """Return a batch of a split on the device, with the frozen features its members read.

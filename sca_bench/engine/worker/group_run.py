@@ -12,6 +12,7 @@ import torch
 
 from sca_bench.captioner import Decoding, SharesPrefix
 from sca_bench.data.pipeline.dataset import ViewDataset
+from sca_bench.devices.gpu import is_gpu
 from sca_bench.engine import loaders
 from sca_bench.engine.features.bank import FeatureBank
 from sca_bench.engine.features.cache import Cache
@@ -20,7 +21,7 @@ from sca_bench.engine.job import CellJob, GroupJob, Outcome
 from sca_bench.engine.process import ToldToStop, looking
 from sca_bench.engine.provenance import now
 from sca_bench.engine.thumbnails import images_folder
-from sca_bench.engine.worker.cell_group import CellGroup, Member, fault_text
+from sca_bench.engine.worker.cell_group import CellGroup, Member, cast_frozen, fault_text
 from sca_bench.engine.worker.fit_once import fit_once
 from sca_bench.engine.worker.hooks import CheckpointHook, LogHook, PruneHook
 from sca_bench.engine.worker.mmengine_runner import build_runner
@@ -142,6 +143,7 @@ class GroupRun:
         spec = self.lead.spec
         parts = spec.load_parts(self.first)
         members = [build_member(c, parts, self.device) for c in self.job.cells]
+        cast_frozen(members, self.first.train.precision)
         banks: dict[RunSplit, FeatureBank] = {}
         if isinstance(members[0].captioner, SharesPrefix):
             cache = Cache.of(Path(self.job.runs_dir), self.first.runtime)
@@ -186,7 +188,7 @@ class GroupRun:
                 self.first,
                 seed=self.seed,
                 start=self.start,
-                pin_memory=self.device.type == "cuda",
+                pin_memory=is_gpu(self.device),
             )
             if "val" in self.sets:
                 val = loaders.eval_loader(self._dataset("val"), self.first)

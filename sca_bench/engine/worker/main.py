@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from sca_bench.engine.device import computing
 from sca_bench.engine.job import GroupJob, Outcome
 from sca_bench.engine.process import ToldToStop, die_with_parent, listen, redirect
 from sca_bench.errors import InputError, at
@@ -31,10 +32,8 @@ def main(job_path: str, outcome_path: str, log_path: str, function: str) -> None
         has_log = True
         die_with_parent()
         listen()
-        with at(job.where):
+        with at(job.where), computing(job.cells[0].settings, torch.device(job.device)):
             torch.set_num_threads(job.threads)
-            if job.device.startswith("cuda:"):
-                torch.cuda.set_device(job.device)
             torch.manual_seed(job.order_seed)
             module, _, attribute = function.partition(":")
             getattr(import_module(module), attribute)(job, outcome, path)

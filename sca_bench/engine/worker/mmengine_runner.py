@@ -25,13 +25,13 @@ from mmengine.optim import (
     _ParamScheduler,
 )
 from mmengine.optim.scheduler.lr_scheduler import LRSchedulerMixin
-from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.runner import IterBasedTrainLoop, Runner, TestLoop, ValLoop
 from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
+from sca_bench.devices.gpu import is_gpu
 from sca_bench.engine.worker.cell_group import CellGroup, Member
-from sca_bench.errors import InputError
 from sca_bench.settings import CellSettings, TrainSettings
 
 
@@ -62,6 +62,50 @@ class SeekingTrainLoop(IterBasedTrainLoop):  # type: ignore[misc]
         return self.runner.model  # type: ignore[no-any-return]
 
 
+class _EvaluatesWhoIsLeft:
+    """An evaluation loop that ends with the last cell of its group.
+
+    A batch may have no rows: the last cell failed on it. Mmengine's own loops look at the last row.
+    """
+
+    evaluates = ""
+    """What mmengine calls it in its hooks: `val` or `test`."""
+
+    @torch.no_grad()
+    def run(self) -> dict[str, float]:
+        """Evaluate every batch, while a cell is left; return the metrics."""
+        runner, evaluator = self.runner, self.evaluator  # type: ignore[attr-defined]
+        group: CellGroup = runner.model
+        step = getattr(group, f"{self.evaluates}_step")
+        runner.call_hook(f"before_{self.evaluates}")
+        runner.call_hook(f"before_{self.evaluates}_epoch")
+        group.eval()
+        for index, batch in enumerate(self.dataloader):  # type: ignore[attr-defined]
+            runner.call_hook(f"before_{self.evaluates}_iter", batch_idx=index, data_batch=batch)
+            rows = step(batch)
+            evaluator.process(data_samples=rows, data_batch=batch)
+            done = {"batch_idx": index, "data_batch": batch, "outputs": rows}
+            runner.call_hook(f"after_{self.evaluates}_iter", **done)
+            if not group.alive:
+                break
+        metrics: dict[str, float] = evaluator.evaluate(len(self.dataloader.dataset))  # type: ignore[attr-defined]
+        runner.call_hook(f"after_{self.evaluates}_epoch", metrics=metrics)
+        runner.call_hook(f"after_{self.evaluates}")
+        return metrics
+
+
+class ValidationLoop(_EvaluatesWhoIsLeft, ValLoop):  # type: ignore[misc]
+    """Validation between steps."""
+
+    evaluates = "val"
+
+
+class CaptioningLoop(_EvaluatesWhoIsLeft, TestLoop):  # type: ignore[misc]
+    """Captions of a split."""
+
+    evaluates = "test"
+
+
 class GroupRunner(Runner):  # type: ignore[misc]
     """A runner that neither probes compilers for its log nor writes a configuration dump."""
 
@@ -71,6 +115,9 @@ class GroupRunner(Runner):  # type: ignore[misc]
     def wrap_model(self, model_wrapper_cfg: Any, model: nn.Module) -> nn.Module:
         """Leave the cells on the device that `runtime.device` named."""
         return model
+
+    def _init_model_weights(self) -> None:
+        """Every cell was built with its weights; mmengine would read each one's mean back twice."""
 
     def dump_config(self) -> None:
         """The resolved settings lie in record.json."""
@@ -90,7 +137,20 @@ class ClippedOptimWrapper(_QuietClip, OptimWrapper):  # type: ignore[misc]
 
 
 class ClippedAmpOptimWrapper(_QuietClip, AmpOptimWrapper):  # type: ignore[misc]
-    """`AmpOptimWrapper` (loss scaling for fp16) with quiet clipping."""
+    """`AmpOptimWrapper` (loss scaling for fp16) with quiet clipping, and a scaler of today's class.
+
+    mmengine makes one of a class that torch has deprecated.
+
+    Args:
+        device: Where the losses are.
+        **kwargs: Those of `OptimWrapper`.
+    """
+
+    def __init__(self, device: torch.device, **kwargs: Any) -> None:
+        OptimWrapper.__init__(self, **kwargs)  # in place of mmengine's, which makes that scaler
+        self.loss_scaler = torch.amp.GradScaler(device.type)
+        self._scale_update_param = None
+        self.cast_dtype = torch.float16
 
 
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -129,20 +189,22 @@ def parameter_groups(model: nn.Module, settings: CellSettings) -> list[dict[str,
     ]
 
 
+def fuses(device: torch.device) -> bool:
+    """Say whether AdamW is one kernel for all tensors there, which rounds its own way."""
+    return is_gpu(device)
+
+
 def build_optimiser(member: Member, device: torch.device) -> Any:
     """Return AdamW in an mmengine wrapper, with clipping and, for fp16, loss scaling."""
     train = member.settings.train
     assert isinstance(member.captioner, nn.Module), "build_member lets nothing else through"
     groups = parameter_groups(member.captioner, member.settings)
     optimiser = torch.optim.AdamW(
-        groups, lr=train.learning_rate, betas=train.betas, fused=device.type == "cuda"
+        groups, lr=train.learning_rate, betas=train.betas, fused=fuses(device)
     )
     clip = {"max_norm": train.clip_norm}
     if train.precision == "fp16":
-        if device.type != "cuda":
-            fix = "use bf16 or fp32 on a CPU"
-            raise InputError("settings", "train.precision", "fp16 needs CUDA", fix)
-        return ClippedAmpOptimWrapper(dtype="float16", optimizer=optimiser, clip_grad=clip)
+        return ClippedAmpOptimWrapper(device, optimizer=optimiser, clip_grad=clip)
     return ClippedOptimWrapper(optimizer=optimiser, clip_grad=clip)
 
 
@@ -239,7 +301,7 @@ def build_runner(
         if val_loader is not None:
             training |= {
                 "val_dataloader": val_loader,
-                "val_cfg": {},
+                "val_cfg": {"type": ValidationLoop},
                 "val_evaluator": Evaluator([val_metric]),
             }
     silent = dict.fromkeys(("timer", "logger", "checkpoint", "sampler_seed", "runtime_info"))
@@ -247,7 +309,7 @@ def build_runner(
         model=group,
         work_dir=str(work_dir),
         test_dataloader=test_loader,
-        test_cfg={},
+        test_cfg={"type": CaptioningLoop},
         test_evaluator=Evaluator([test_metric]),
         default_hooks=silent,
         custom_hooks=hooks,

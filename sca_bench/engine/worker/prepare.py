@@ -17,6 +17,7 @@ from sca_bench.data.pipeline.dataset import RegionDataset, ViewDataset
 from sca_bench.data.region_set import RegionSet
 from sca_bench.digests import DIGESTS, FileDigests
 from sca_bench.engine import loaders
+from sca_bench.engine.device import check_precision
 from sca_bench.engine.features.cache import Cache, locked
 from sca_bench.engine.features.fill import FillResult, check_embeddings, fill_bank
 from sca_bench.engine.features.split_bank import open_bank
@@ -127,6 +128,7 @@ def build_members(job: GroupJob, outcome: Outcome) -> Iterator[tuple[CellJob, Me
     """
     device, parts = torch.device(job.device), _Parts(job.cells)
     for cell in job.cells:
+        check_precision(cell.settings, device)
         try:
             member = build_member(cell, parts.of(cell), device)
             if isinstance(member.captioner, SharesPrefix):

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from sca_bench.devices import gpu
+
 State = dict[str, Tensor]
 
 
@@ -39,11 +41,11 @@ class RngStream:
 
     def _read(self) -> State:
         state = {"cpu": torch.get_rng_state()}
-        if self._device.type == "cuda":
-            state["cuda"] = torch.cuda.get_rng_state(self._device)
+        if (on_gpu := gpu.rng_state(self._device)) is not None:
+            state[gpu.ANY] = on_gpu
         return state
 
     def _write(self, state: State) -> None:
         torch.set_rng_state(state["cpu"])
-        if "cuda" in state:
-            torch.cuda.set_rng_state(state["cuda"], self._device)
+        if gpu.ANY in state:
+            gpu.set_rng_state(self._device, state[gpu.ANY])

@@ -12,10 +12,12 @@ import torch
 from torch import nn
 
 from sca_bench.data.region_set import RegionSet
+from sca_bench.devices.gpu import peak_memory_bytes
 from sca_bench.engine.job import CellJob, GroupJob
 from sca_bench.engine.provenance import git_commit, machine, package_versions
 from sca_bench.engine.thumbnails import images_folder
 from sca_bench.engine.worker.cell_group import CellGroup, Member
+from sca_bench.engine.worker.mmengine_runner import fuses
 from sca_bench.study.keys.cell import RunSplit
 from sca_bench.study.keys.fingerprint import INPUTS_REVISION
 from sca_bench.study.runs.record import RunRecord
@@ -41,6 +43,7 @@ def new_record(
         lineage: The trainings it started from.
         frozen_threads: CPU threads that its frozen features were computed with, as far as known.
     """
+    trains = cell.identity.spec.trains == "gradient"
     read = {cell.identity.data_split(name): region_set for name, region_set in sets.items()}
     return RunRecord(
         cell_id=cell.cell_id,
@@ -61,7 +64,10 @@ def new_record(
             "resumed_at_step": start,
             "git_commit": git_commit(),
             "versions": package_versions(),
-            "machine": machine(torch.device(job.device), job.threads, frozen_threads),
+            "machine": {
+                **machine(torch.device(job.device), job.threads, frozen_threads),
+                **({"fused_adamw": fuses(torch.device(job.device))} if trains else {}),
+            },
             "splits": {name: region_set.summary() for name, region_set in read.items()},
             "split_digests": {name: region_set.digest() for name, region_set in read.items()},
         },
@@ -109,7 +115,7 @@ def cost_of(
 
 
 def _peak_memory_mib(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
+    if (on_gpu := peak_memory_bytes(device)) is not None:
+        return on_gpu / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -2,52 +2,46 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 
+from sca_bench.devices.gpu import Stopwatch
+
 _WARM_UP = 5
 _PENDING = 256
-"""Steps whose events may wait unread; older ones are long over and cost no waiting."""
+"""Steps on a GPU that may stay unread; older ones are long over and cost no waiting."""
 
 
 class StepClock:
-    """Seconds of every step; on CUDA by events that are read when somebody asks."""
+    """Seconds of every step; those of a GPU are read when somebody asks."""
 
     def __init__(self) -> None:
         self._seconds: list[float] = []
-        self._events: list[tuple[Any, Any]] = []
+        self._unread: list[Stopwatch] = []
 
     @contextmanager
     def step(self, device: torch.device) -> Iterator[None]:
         """Time one step."""
-        if device.type == "cuda":
-            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            begin.record()
-            yield
-            end.record()
-            self._events.append((begin, end))
-            if len(self._events) > 2 * _PENDING:
-                self._read(self._events[:_PENDING])
-                del self._events[:_PENDING]
-            return
-        started = time.perf_counter()
+        watch = Stopwatch(device)
+        watch.start()
         yield
-        self._seconds.append(time.perf_counter() - started)
+        watch.stop()
+        self._unread.append(watch)
+        if not watch.waits:
+            self._read(1)
+        elif len(self._unread) > 2 * _PENDING:
+            self._read(_PENDING)
 
     def seconds(self) -> list[float]:
         """Return all step times, waiting for the device where some are still to come."""
-        self._read(self._events)
-        self._events.clear()
+        self._read(len(self._unread))
         return self._seconds
 
-    def _read(self, events: list[tuple[Any, Any]]) -> None:
-        for begin, end in events:
-            end.synchronize()
-            self._seconds.append(begin.elapsed_time(end) / 1000)
+    def _read(self, count: int) -> None:
+        self._seconds += [watch.seconds() for watch in self._unread[:count]]
+        del self._unread[:count]
 
     @property
     def total_s(self) -> float:

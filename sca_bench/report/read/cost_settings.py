@@ -9,9 +9,18 @@ from sca_bench.report.read.suite_data import CellRuns
 from sca_bench.study.runs.record import RunRecord
 from sca_bench.study.suite.yaml_values import show_value
 
-_MACHINE = {"threads": "threads", "frozen_threads": "threads of frozen features"}
+_MACHINE = {
+    "threads": "threads",
+    "frozen_threads": "threads of frozen features",
+    "fused_adamw": "fused AdamW",
+}
 """Of `machine` in a record's provenance -> what it is called: what was used, whoever decided it."""
-_SETTINGS = ("features.cache", "runtime.eval_regions", "runtime.compile")
+_SETTINGS = (
+    "features.cache",
+    "runtime.eval_regions",
+    "runtime.compile",
+    "runtime.deterministic",
+)
 """Others, as they were set."""
 
 

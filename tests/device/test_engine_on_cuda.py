@@ -1,0 +1,61 @@
+"""Every registered variant goes through the engine on CUDA, and gives what it gives on a CPU.
+
+A variant is covered by being registered. Cells that a plan would put in one group run as one.
+"""
+
+import functools
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+
+from device.cells import VARIANTS, make_believe, run_all, smallest
+
+NO_DROPOUT = {"mixer.dropout": 0.0, "text_decoder.dropout_in_training": False}
+WAYS = [("fp32", "off"), ("fp32", "encoder"), ("fp16", "off"), ("fp16", "encoder")]
+SOME = [("bf16", "encoder")]
+"""What designs of this package alone are tried with."""
+ATOL = {"ghost": 1e-5, "cuda": 1e-3}
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """Return a function: device, precision, cache -> what each variant left, all run once."""
+
+    @functools.cache
+    def found(kind, precision, cache):
+        folder = tmp_path_factory.mktemp(f"{kind}-{precision}-{cache}")
+        changes = {**NO_DROPOUT, "train.precision": precision, "features.cache": cache}
+        cells = {name: smallest(name, folder / name, changes) for name in VARIANTS}
+        with make_believe(kind) as device:
+            return run_all(cells, folder / "runs", device)
+
+    return found
+
+
+def test_no_variant_of_this_package_is_left_out():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    assert set(project["project"]["entry-points"]["sca_bench.variants"]) <= VARIANTS.keys()
+
+
+@pytest.mark.usefixtures("training")
+@pytest.mark.parametrize(("precision", "cache"), WAYS)
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_runs_there_as_here(name, precision, cache, device_kind, ran):
+    there, here = ran(device_kind, precision, cache)[name], ran("cpu", "fp32", "off")[name]
+    assert not isinstance(here, str), here
+    assert not isinstance(there, str), there
+    assert there.record.error == ""
+    assert there.record.status == here.record.status == "done"
+    assert len(there.captions) == len(here.captions) > 0
+    assert there.weights.keys() == here.weights.keys()
+    assert len(there.losses) == len(here.losses)
+    if precision == "fp32":
+        assert there.captions == here.captions
+        atol = ATOL[device_kind]
+        for weight in here.weights:
+            torch.testing.assert_close(
+                there.weights[weight], here.weights[weight], atol=atol, rtol=atol, msg=weight
+            )
+    assert there.losses == pytest.approx(here.losses, rel=1e-4 if precision == "fp32" else 0.05)
