@@ -54,7 +54,14 @@ FLOORS = {
         {"catalogue"},
     ],
     "models": [
-        {"few_tokens", "frozen_matrices", "seeding", "score_models", "compiled_blocks"},
+        {
+            "caption_memory",
+            "compiled_blocks",
+            "few_tokens",
+            "frozen_matrices",
+            "score_models",
+            "seeding",
+        },
         {"mixer"},
         {"sam", "text_decoder"},
         {"encoders"},
@@ -73,7 +80,16 @@ FLOORS = {
         {"score_file"},
     ],
     "engine": [
-        {"databases", "device", "job", "process", "provenance", "thumbnails", "writers"},
+        {
+            "caption_batch",
+            "databases",
+            "device",
+            "job",
+            "process",
+            "provenance",
+            "thumbnails",
+            "writers",
+        },
         {"fork_servers"},
         {"loaders"},
         {"features"},
