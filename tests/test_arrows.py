@@ -17,9 +17,9 @@ PACKAGE = ROOT / "sca_bench"
 
 GROUND = [
     {"output", "lifetime"},
-    {"errors", "types", "scene_grammar", "devices"},
-    {"walk", "plugins", "reading", "batch"},
-    {"specs"},
+    {"errors", "types", "scene_grammar"},
+    {"walk", "plugins", "reading", "devices"},
+    {"specs", "batch"},
     {"variants"},
     {"boxes", "files", "captioner", "settings", "weight_paths"},
     {"digests"},

@@ -98,10 +98,11 @@ class Scorer:
     Args:
         timeout_s: Seconds without an answer after which a Java program is given up (SPICE: 36
             times as long, since it parses every caption before it answers).
+        device: Where metrics with a model compute, as `runtime.device` names it.
     """
 
-    def __init__(self, timeout_s: float = 600.0) -> None:
-        self.shared = Shared(timeout_s)
+    def __init__(self, timeout_s: float = 600.0, device: str = "auto") -> None:
+        self.shared, self._device = Shared(timeout_s), device
         self._memory: dict[str, Any] = {}
 
     def __enter__(self) -> Scorer:
@@ -133,9 +134,10 @@ class Scorer:
         """Begin in the background what takes metrics long to begin; see `score`."""
         for name in metrics:
             spec = get_metric(name)
+            context = Context(name, images, self._memory, self.shared, self._device)
             if spec.prepare and not spec.fault:
                 with contextlib.suppress(Exception, SystemExit):  # the computation says it
-                    attribute(spec.prepare)(Context(name, images, self._memory, self.shared))
+                    attribute(spec.prepare)(context)
 
     def read_ahead(self, systems: Iterable[Sequence[CaptionRow]], metrics: Sequence[str]) -> None:
         """Have the captions of several systems cut into words by one start of the tokenizer.
@@ -171,7 +173,7 @@ class Scorer:
         run = _Run(rows, ScoreResult())
 
         def context(name: str) -> Context:
-            return Context(name, images, self._memory, self.shared)
+            return Context(name, images, self._memory, self.shared, self._device)
 
         self.prepare(metrics, images)
         # What was begun in the background goes on while the others are computed.
@@ -209,7 +211,7 @@ class Scorer:
                 programs.setdefault(spec.reference, spec)
         largest: dict[str, float] = {}
         for address, spec in programs.items():
-            context = Context(spec.name, None, self._memory, self.shared)
+            context = Context(spec.name, None, self._memory, self.shared, self._device)
             for one in attribute(address)(rows, context):
                 value, ours = result.values.get(one.key), result.per_region.get(one.key, [])
                 if value is not None:

@@ -15,7 +15,8 @@ from sca_bench.boxes import resized_hw
 from sca_bench.captioner import Decoding, SharesPrefix
 from sca_bench.data.load import load_split
 from sca_bench.data.pipeline.preprocess import blank_image, blank_input, preprocess
-from sca_bench.engine.device import computing, resolve_device
+from sca_bench.devices.gpu import resolve_device
+from sca_bench.engine.device import computing
 from sca_bench.engine.features.bank import rounded
 from sca_bench.engine.finished.overlay import draw_overlay
 from sca_bench.engine.finished.region import AskedRegion, asked_region

@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader
 from sca_bench.captioner import Decoding
 from sca_bench.data.pipeline.dataset import RegionDataset
 from sca_bench.data.region_set import RegionSet
-from sca_bench.devices.gpu import is_gpu
+from sca_bench.devices.gpu import is_gpu, resolve_device
 from sca_bench.engine import loaders
-from sca_bench.engine.device import computing, resolve_device
+from sca_bench.engine.device import computing
 from sca_bench.engine.finished.caption import build_finished
 from sca_bench.engine.worker.cell_group import CellGroup, Member
 from sca_bench.engine.worker.fit_once import fit_once

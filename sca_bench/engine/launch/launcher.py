@@ -11,7 +11,8 @@ from typing import Any
 
 from rich.console import Console
 
-from sca_bench.engine.device import resolve_device, this_machine
+from sca_bench.devices.gpu import resolve_device
+from sca_bench.engine.device import this_machine
 from sca_bench.engine.forecast.budget import Budget
 from sca_bench.engine.job import CellJob, GroupJob, group_job
 from sca_bench.engine.launch.preparer import Preparer

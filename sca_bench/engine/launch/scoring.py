@@ -186,7 +186,7 @@ def _scored(scorer: RunScorer, named: Sequence[tuple[str, int]]) -> Any:
     records = []
     for cell_id, seed in named:
         try:
-            record = scorer.lacking(cell_id, seed)
+            record = scorer.unscored(cell_id, seed)
         except (InputError, OSError):
             record = None
         records.append(record)
