@@ -33,6 +33,8 @@ from sca_bench.study.runs.store import Store
 from sca_bench.study.runs.trained_index import TrainedIndex
 
 _POLL_S, _SHOW_S, _MIRROR_S = 0.1, 1.0, 5.0
+_SHORT_COST, _SCORES_SOON_S = 2000.0, 60.0
+"""Cost a worker of a run, and seconds before its end, where scorers begin to load."""
 _KEEP_S = 30.0
 """Longest time that workers have to finish their step and keep what they have, when stopped."""
 
@@ -91,6 +93,9 @@ class Launcher:
         with stops.answered(), RunProgress(self.console) as self._progress:
             try:
                 self._mirror()  # its process starts beside the first ones of the run
+                is_short = sum(group.cost for group in groups) < _SHORT_COST * self._pool.limit
+                if self.scoring is not None and is_short and self._has_room:
+                    self.scoring.begin()
                 prepare = Preparer(self._pool, self._schedule, self._progress, self._job)
                 self._blocked = prepare.run(groups, self.store.root, self.counters)
                 self._prepared_s = prepare.prepared_s
@@ -287,11 +292,11 @@ class Launcher:
             texts.append(f"{self._progress.label(attempt.name)}: {text}")
             elapsed_s = time.monotonic() - began
             running.append(Running(group, elapsed_s, steps, all_steps, step_s))
-            if steps == all_steps and self.scoring is not None and self._has_room:
-                self.scoring.begin()
-        if self.scoring is not None:
-            self.scoring.listen()
         left_s = seconds_left(running, waiting, self._ended, self._pool.limit)
+        if self.scoring is not None:
+            if left_s is not None and left_s < _SCORES_SOON_S and self._has_room:
+                self.scoring.begin()
+            self.scoring.listen()
         eta = eta_text(share / total, left_s)
         self._progress.update("suite", share, total, f"{done} of {total} runs, {eta}")
         self._progress.heartbeat(f"  {done} of {total} runs done, {eta}; " + "; ".join(texts))

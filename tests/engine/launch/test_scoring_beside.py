@@ -122,7 +122,7 @@ def test_a_process_that_does_not_start_is_none(tmp_path, monkeypatch):
         def start(self):
             raise OSError("no more processes")
 
-    monkeypatch.setattr(module, "worker_processes", Refused)
+    monkeypatch.setattr(module, "_CONTEXT", Refused())
     scoring = Scoring(Store(tmp_path), METRICS)
     scoring.add("cell", 0)
     scoring.finish()
