@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -32,9 +33,15 @@ def unscored(store, records):
 
 
 def jobs_of(records):
-    from types import SimpleNamespace as Of
-
-    return [Of(name=f"seed {r.seed}", cell=Of(cell_id=r.cell_id), seed=r.seed) for r in records]
+    runtime = SimpleNamespace(runtime=SimpleNamespace(device="cpu"))
+    return [
+        SimpleNamespace(
+            name=f"seed {r.seed}",
+            cell=SimpleNamespace(cell_id=r.cell_id, settings=runtime),
+            seed=r.seed,
+        )
+        for r in records
+    ]
 
 
 def test_another_process_gives_the_same_scores_and_a_killed_one_leaves_them_to_the_command(
@@ -113,16 +120,11 @@ def test_what_loads_a_model_waits_until_nobody_trains(monkeypatch):
 def test_a_process_that_does_not_start_is_none(tmp_path, monkeypatch):
     from sca_bench.engine.launch import scoring as module
 
-    class Refused:
-        def Process(self, **_):
-            return self
+    def refuse(**_):
+        raise OSError("no more processes")
 
-        pid = None
-
-        def start(self):
-            raise OSError("no more processes")
-
-    monkeypatch.setattr(module, "_CONTEXT", Refused())
+    refused = SimpleNamespace(start=refuse, pid=None)
+    monkeypatch.setattr(module, "_CONTEXT", SimpleNamespace(Process=lambda **_: refused))
     scoring = Scoring(Store(tmp_path), METRICS)
     scoring.add("cell", 0)
     scoring.finish()
