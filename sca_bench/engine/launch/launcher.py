@@ -192,8 +192,8 @@ class Launcher:
 
     @property
     def _has_room(self) -> bool:
-        """Whether one more process may run; where the user limits them, a worker's place."""
-        return self.plan.left[0].cell.settings.runtime.jobs == 0 or self._pool.free > 0
+        """Whether a process more than the workers may run; not where the user limits them."""
+        return self.plan.left[0].cell.settings.runtime.jobs == 0
 
     def _start(self, group: Group) -> None:
         """Start a group; where that cannot be done, its runs fail and the others go on."""
