@@ -29,7 +29,7 @@ _DAMAGED = ("not a database", "malformed", "file is encrypted")
 def import_client(uri: str) -> None:
     """Import what a client of the store at an address needs, before there is work for it."""
     with contextlib.suppress(Exception):  # whoever opens it meets the fault, and says it
-        import_module("mlflow")
+        import_module("mlflow.tracking")
 
         if sqlite_file(uri) is not None:
             import_module("mlflow.store.tracking.sqlalchemy_store")

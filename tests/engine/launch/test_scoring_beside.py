@@ -1,9 +1,13 @@
 """Runs are scored while others train; whatever goes wrong there, the command scores them itself."""
 
+import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -99,6 +103,53 @@ def test_another_process_gives_the_same_scores_and_a_killed_one_leaves_them_to_t
         score_runs(store, jobs_of(records), metrics, said.append, done=scoring.done)
     scored = [json.loads(p.read_text())["scores"] for p in store.root.glob("cells/*/*/record.json")]
     assert sum(map(bool, scored)) == 2
+
+
+KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+from sca_bench.engine.launch.scoring import Scoring
+from sca_bench.study.runs.store import Store
+if __name__ == "__main__":
+    store = Store(sys.argv[1])
+    scoring = Scoring(store, ["cider_d", "exact_match", "slots"])
+    for record in store.records():
+        scoring.add(record.cell_id, record.seed)
+    while len(list(store.root.glob("cells/*/*/region_scores.json"))) < int(sys.argv[2]):
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def logging_into(root):
+    """Return the processes whose output goes into a runs folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if str((path / "fd" / "1").readlink()).startswith(str(root)):
+                found.append(int(path.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="finds processes in /proc")
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_killed_command_takes_its_scorer_along_and_the_next_one_scores_the_rest(
+    finished, tmp_path, after
+):
+    store, records, _ = finished
+    files = {p: p.read_bytes() for p in store.root.glob("cells/*/*/region_scores.json")}
+    unscored(store, records)
+    program = tmp_path / "killed.py"
+    program.write_text(KILLED)
+    words = [sys.executable, str(program), str(store.root), str(after)]
+    assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
+    end = time.monotonic() + 15
+    while logging_into(store.root) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not logging_into(store.root)
+    score_runs(store, jobs_of(records), ["cider_d", "exact_match", "slots"], print)
+    assert list(store.records()) == records
+    assert {p: p.read_bytes() for p in files} == files
 
 
 def test_what_loads_a_model_waits_until_nobody_trains(monkeypatch):
