@@ -70,6 +70,7 @@ class Launcher:
     counters: Counter[str] = field(default_factory=Counter)
     _blocked: dict[str, str] = field(default_factory=dict)
     _unsaved: list[RunRecord] = field(default_factory=list)
+    _is_short: bool = False
     _started: dict[str, tuple[Group, float]] = field(default_factory=dict)
     _ended: list[tuple[Group, float]] = field(default_factory=list)
 
@@ -93,8 +94,9 @@ class Launcher:
         with stops.answered(), RunProgress(self.console) as self._progress:
             try:
                 self._mirror()  # its process starts beside the first ones of the run
-                is_short = sum(group.cost for group in groups) < _SHORT_COST * self._pool.limit
-                if self.scoring is not None and is_short and self._has_room:
+                cost = sum(group.cost for group in groups)
+                self._is_short = cost < _SHORT_COST * self._pool.limit
+                if self.scoring is not None and self._is_short and self._has_room:
                     self.scoring.begin()
                 prepare = Preparer(self._pool, self._schedule, self._progress, self._job)
                 self._blocked = prepare.run(groups, self.store.root, self.counters)
@@ -183,9 +185,11 @@ class Launcher:
     def _score(self, finished: list[CellJob], *, is_last: bool) -> None:
         """Have finished runs be scored beside those that go on; the command scores the others."""
         scoring = self.scoring
-        if scoring is None or (is_last and not scoring.is_on):
+        if scoring is None:
             return
-        if scoring.is_on or self._has_room:
+        # For a short rest another process costs more than it saves.
+        pays = self._has_room and not (is_last or self._is_short)
+        if scoring.is_on or pays:
             for cell in finished:
                 if not cell.stage:
                     scoring.add(cell.cell_id, cell.seed)

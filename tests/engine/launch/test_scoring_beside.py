@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from sca_bench.engine.launch import launcher
 from sca_bench.engine.launch.scoring import Scoring, is_light
 from sca_bench.engine.score_runs import score_runs
 from sca_bench.errors import NotComputed
@@ -22,8 +23,9 @@ METRICS = ["exact_match", "caption_length", "slots"]
 
 
 @pytest.fixture
-def finished(suite_file, command, tmp_path):
+def finished(suite_file, command, tmp_path, monkeypatch):
     """A store with three finished runs, as a command scored them, and what it then says of them."""
+    monkeypatch.setattr(launcher, "_SHORT_COST", 0.0)  # else none is scored beside others
     words = [suite_file(axes="{mixer.num_layers: [1]}", seeds="[0, 1, 2]"), "--no-mlflow"]
     out = command("run", *words, "--set", "runtime.jobs=0")
     store = Store(tmp_path / "runs")
@@ -108,6 +110,7 @@ def test_another_process_gives_the_same_scores_and_a_killed_one_leaves_them_to_t
 KILLED = """
 import os, signal, sys, time
 from pathlib import Path
+from sca_bench.engine.launch import launcher
 from sca_bench.engine.launch.scoring import Scoring
 from sca_bench.study.runs.store import Store
 if __name__ == "__main__":
