@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from sca_bench.output import say
 
 if TYPE_CHECKING:
     from sca_bench.cli.frame import Commands, Parser
+    from sca_bench.engine.mlflow_mirror.mirror import Mirror
     from sca_bench.study.runs.store import Store
 
 _GRACE_S = 20.0
@@ -67,20 +69,29 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     names = [name for given in options.suites for name in _names(given, store)] or None
     out_dir, pages = Path(options.out), not options.no_pages
     faults: list[InputError] = []
-    try:
-        folders = write_reports(store, names, out_dir, options.limit_mb, pages=pages, faults=faults)
-    except InputError:
-        _say_left_out(faults)
-        raise
-    shown = [folder / ("index.html" if pages else "table.md") for folder in folders]
-    if len(folders) > 1:
-        shown.append(out_dir / "index.html")
-    for path in shown:
-        say(path, flush=True)
-        for line in _verdicts(path.parent):
-            say(f"  {line}")
-    if not options.no_mlflow:
-        _mirror(store, folders, options.tracking_uri)
+    with contextlib.ExitStack() as stack:
+        mirror = None if options.no_mlflow else _mirror(store, options.tracking_uri)
+        if mirror is not None:
+            stack.enter_context(mirror).begin()  # it imports while figures are drawn
+        try:
+            folders = write_reports(
+                store, names, out_dir, options.limit_mb, pages=pages, faults=faults
+            )
+        except InputError:
+            _say_left_out(faults)
+            raise
+        shown = [folder / ("index.html" if pages else "table.md") for folder in folders]
+        if len(folders) > 1:
+            shown.append(out_dir / "index.html")
+        for path in shown:
+            say(path, flush=True)
+            for line in _verdicts(path.parent):
+                say(f"  {line}")
+        if mirror is not None:
+            manifests = {m.report_name: m for m in store.manifests(faults=[])}
+            for folder in folders:
+                mirror.summarise(manifests[folder.name], folder)
+            mirror.finish(grace_s=_GRACE_S)
     _say_left_out(faults)
     return 1 if faults else 0
 
@@ -120,18 +131,13 @@ def _names(given: str, store: Store) -> list[str]:
     return [name for name in names if name in known] or names[:1]
 
 
-def _mirror(store: Store, folders: list[Path], uri: str | None) -> None:
-    """Write each report into its suite's summary run, where its runs are mirrored, too."""
+def _mirror(store: Store, uri: str | None) -> Mirror | None:
+    """Return what writes each report into its suite's summary run, where its runs are mirrored."""
     wanted = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not wanted and not (store.root / "mlflow.db").exists():
-        return  # the runs were not mirrored either
+        return None  # the runs were not mirrored either
     from sca_bench.engine.mlflow_mirror.addresses import default_uri
     from sca_bench.engine.mlflow_mirror.mirror import Mirror
 
-    manifests = {manifest.report_name: manifest for manifest in store.manifests(faults=[])}
-    address = wanted or default_uri(store)
     again = "the same command tries again"
-    with Mirror(store, address, say, again, named=bool(wanted)) as mirror:
-        for folder in folders:
-            mirror.summarise(manifests[folder.name], folder)
-        mirror.finish(grace_s=_GRACE_S)
+    return Mirror(store, wanted or default_uri(store), say, again, named=bool(wanted))

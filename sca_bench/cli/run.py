@@ -140,7 +140,7 @@ def _run(
                 suite.subsets,
                 again=again,
                 failed=failed,
-                done=scoring and scoring.done,
+                done=None if scoring is None else scoring.done,
             )
             if view is not None:
                 view.finish()

@@ -105,17 +105,18 @@ def score_runs(
         InputError: A predictions file is damaged, or a subset names regions that a run has not
             captioned; what was scored before is kept.
     """
-    before, jobs = done or ScoredBefore(), list(jobs)
-    device = jobs[0].cell.settings.runtime.device if jobs else "auto"  # a suite has one
+    waiting: list[tuple[str, RunRecord]] = []
+    device = "auto"  # a suite has one
+    for job in jobs:
+        record = unscored(store, job.cell.cell_id, job.seed, metrics, subsets, again=again)
+        if record is not None:
+            waiting.append((job.name, record))
+            device = job.cell.settings.runtime.device
+    before = done or ScoredBefore()
+    if count := before.count + len(waiting):
+        say(f"  scoring {count} runs: {', '.join((*metrics, *(subsets or {})))}")
+    notes = list(before.notes)
     with RunScorer(store, metrics, subsets, again=again, device=device) as scorer:
-        waiting: list[tuple[str, RunRecord]] = []
-        for job in jobs:
-            record = scorer.lacking(job.cell.cell_id, job.seed)
-            if record is not None:
-                waiting.append((job.name, record))
-        if count := before.count + len(waiting):
-            say(f"  scoring {count} runs: {', '.join((*metrics, *(subsets or {})))}")
-        notes = list(before.notes)
         for part in batched(waiting, READ_AHEAD):
             scorer.read_ahead([record for _, record in part])
             for name, record in part:
@@ -129,6 +130,22 @@ def score_runs(
     for note in common(notes):  # of the data, not of what one run said
         say(f"  note: {note}")
     return count
+
+
+def unscored(
+    store: Store,
+    cell_id: str,
+    seed: int,
+    metrics: Sequence[str],
+    subsets: Mapping[str, str] | None = None,
+    *,
+    again: bool = False,
+) -> RunRecord | None:
+    """Return the record of a run that is finished and not scored; None for any other."""
+    record = store.record(cell_id, seed)
+    if record is None or record.status != "done":
+        return None
+    return None if is_scored(record, metrics, subsets, again=again) else record
 
 
 def batched(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
@@ -203,13 +220,10 @@ class RunScorer:
         """Begin in the background what takes metrics long to begin."""
         self._scorer.prepare(self._metrics)
 
-    def lacking(self, cell_id: str, seed: int) -> RunRecord | None:
+    def unscored(self, cell_id: str, seed: int) -> RunRecord | None:
         """Return the record of a run that is finished and not scored; None for any other."""
-        record = self._store.record(cell_id, seed)
-        if record is None or record.status != "done":
-            return None
-        scored = is_scored(record, self._metrics, self._subsets, again=self._again)
-        return None if scored else record
+        wanted = self._metrics, self._subsets
+        return unscored(self._store, cell_id, seed, *wanted, again=self._again)
 
     def read_ahead(self, records: Sequence[RunRecord]) -> None:
         """Read the captions of some runs, and cut them into words by one start of the tokenizer.

@@ -134,11 +134,10 @@ class Scorer:
         """Begin in the background what takes metrics long to begin; see `score`."""
         for name in metrics:
             spec = get_metric(name)
+            context = Context(name, images, self._memory, self.shared, self._device)
             if spec.prepare and not spec.fault:
                 with contextlib.suppress(Exception, SystemExit):  # the computation says it
-                    attribute(spec.prepare)(
-                        Context(name, images, self._memory, self.shared, self._device)
-                    )
+                    attribute(spec.prepare)(context)
 
     def read_ahead(self, systems: Iterable[Sequence[CaptionRow]], metrics: Sequence[str]) -> None:
         """Have the captions of several systems cut into words by one start of the tokenizer.

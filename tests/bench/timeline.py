@@ -23,7 +23,7 @@ PHASES = {
     "scores": "cells/*/*/region_scores.json",
 }
 """Phase -> what is there in the runs folder once it has begun; `last step` needs all of them."""
-_TICK_S, _POLL_S = 1.0 / os.sysconf("SC_CLK_TCK"), 0.1
+_TICK_S, _POLL_S = 1.0 / os.sysconf("SC_CLK_TCK"), 0.25
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Timeline:
         code: Its exit code.
         out: What it printed, each line with its second.
         begins: Phase -> second at which it began.
-        cpu_at: (second, CPU seconds so far), ten times a second.
+        cpu_at: (second, CPU seconds so far), four times a second.
         by_role: Role of a process -> CPU seconds.
     """
 

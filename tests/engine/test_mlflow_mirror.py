@@ -135,6 +135,19 @@ def test_a_broken_server_is_said_once_without_its_credentials(store, manifest):
     assert store.record("a", 0).status == "done"
 
 
+def test_a_process_that_began_early_writes_what_comes_later(store, manifest, tmp_path):
+    uri, said = f"sqlite:///{tmp_path}/mlflow.db", []
+    with Mirror(store, uri, said.append, "`track sync`") as mirror:
+        mirror.begin()
+        process = mirror._process
+        assert mirror.has_begun
+        mirror.update(manifest)
+        mirror.finish()
+        assert mirror._process is process
+    assert said == []
+    assert runs_by_cell(uri)[1].keys() == set("abcd")
+
+
 def summaries(uri):
     from mlflow import MlflowClient
 

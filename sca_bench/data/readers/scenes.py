@@ -11,6 +11,7 @@ Legend: K candidate layouts, O objects of a scene.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -129,11 +130,11 @@ class _Dice:
 
     def integers(self, low: int, high: int, shape: tuple[int, ...]) -> Any:
         """Return draws from `low ... high`, both included (modulo bias below 1e-16)."""
-        raw = self._bits.random_raw(int(np.prod(shape))).reshape(shape)
+        raw = self._bits.random_raw(math.prod(shape)).reshape(shape)
         return (raw % np.uint64(high - low + 1)).astype(np.int64) + low
 
     def one(self, low: int, high: int) -> int:
-        return int(self.integers(low, high, (1,))[0])
+        return low + int(self._bits.random_raw()) % (high - low + 1)
 
     def pick(self, words: tuple[str, ...]) -> str:
         return words[self.one(0, len(words) - 1)]
@@ -152,26 +153,58 @@ def render_scene(seed: int) -> Scene:
     Raises:
         ValueError: The seed is negative.
     """
+    dice = _dice(seed)
+    objects = _objects(dice)
+    image = _background(dice)
+    regions = _regions(*objects)
+    for subject, region in zip(objects[0], regions, strict=True):
+        _paint(dice, image, region.mask, subject)
+    return Scene(image.astype(np.uint8), regions)
+
+
+def scene_regions(seed: int) -> list[SceneRegion]:
+    """Return the regions of a scene without its pixels, as `render_scene` does.
+
+    Args:
+        seed: Any non-negative integer.
+
+    Raises:
+        ValueError: The seed is negative.
+    """
+    return _regions(*_objects(_dice(seed)))
+
+
+def _dice(seed: int) -> _Dice:
     if seed < 0:
         raise ValueError(f"scene seed {seed}: must not be negative")
-    dice = _Dice(seed)
+    return _Dice(seed)
+
+
+_Objects = tuple[list[dict[str, str]], list[int], NDArray[np.int64]]
+
+
+def _objects(dice: _Dice) -> _Objects:
+    """Draw the objects of a scene: what they are, radii, and (O, 2) centres (x, y)."""
     num_objects = dice.one(2, 4)
     while True:
         subjects = [_draw_subject(dice) for _ in range(num_objects)]
         radii_q = [dice.one(*_RADII_Q[subject["size"]]) for subject in subjects]
         centres_q = _place(dice, subjects, radii_q)
         if centres_q is not None:
-            break
-    image = _background(dice)
+            return subjects, radii_q, centres_q
+
+
+def _regions(
+    subjects: list[dict[str, str]], radii_q: list[int], centres_q: NDArray[np.int64]
+) -> list[SceneRegion]:
     regions = []
     for index, subject in enumerate(subjects):
         mask = _shape_mask(subject["shape"], centres_q[index], radii_q[index])
-        _paint(dice, image, mask, subject)
         slots = scene_grammar.with_composite(subject | _surroundings(index, centres_q, subjects))
         regions.append(
             SceneRegion(_tight_box(mask), mask, scene_grammar.make_caption(slots), slots)
         )
-    return Scene(image.astype(np.uint8), regions)
+    return regions
 
 
 def _draw_subject(dice: _Dice) -> dict[str, str]:
@@ -299,7 +332,7 @@ def _tight_box(mask: NDArray[np.bool_]) -> BoxXYXY:
 
 
 def read_scenes(split: ScenesSplit) -> RegionSet:
-    """Render the regions of a range of scenes; pixels are rendered again whenever asked for.
+    """Return the regions of a range of scenes; pixels are rendered whenever asked for.
 
     Args:
         split: The range of seeds.
@@ -312,10 +345,8 @@ def read_scenes(split: ScenesSplit) -> RegionSet:
     regions: list[Region] = []
     last = split.first_seed + split.num_images - 1
     for seed in range(split.first_seed, last + 1):
-        scene = render_scene(seed)
         image_id = f"{_SCENE}{seed}"
-        height, width = scene.image.shape[:2]
-        images[image_id] = ImageRecord(image_id, width, height)
+        images[image_id] = ImageRecord(image_id, IMAGE_SIDE_PX, IMAGE_SIDE_PX)
         regions += [
             Region(
                 region_id=f"{image_id}_{number}",
@@ -325,7 +356,7 @@ def read_scenes(split: ScenesSplit) -> RegionSet:
                 slots=slots,
                 segmentation=json.dumps(encode_mask(region.mask)),
             )
-            for number, region in enumerate(scene.regions)
+            for number, region in enumerate(scene_regions(seed))
             for caption, slots in [_caption_and_slots(region, split.captions)]
         ]
     name = f"scenes {split.first_seed}-{last}"

@@ -33,6 +33,8 @@ from sca_bench.study.runs.store import Store
 from sca_bench.study.runs.trained_index import TrainedIndex
 
 _POLL_S, _SHOW_S, _MIRROR_S = 0.1, 1.0, 5.0
+_SHORT_COST, _SCORES_SOON_S = 2000.0, 60.0
+"""Cost a worker of a run, and seconds before its end, where scorers begin to load."""
 _KEEP_S = 30.0
 """Longest time that workers have to finish their step and keep what they have, when stopped."""
 
@@ -68,6 +70,7 @@ class Launcher:
     counters: Counter[str] = field(default_factory=Counter)
     _blocked: dict[str, str] = field(default_factory=dict)
     _unsaved: list[RunRecord] = field(default_factory=list)
+    _is_short: bool = False
     _started: dict[str, tuple[Group, float]] = field(default_factory=dict)
     _ended: list[tuple[Group, float]] = field(default_factory=list)
 
@@ -91,6 +94,10 @@ class Launcher:
         with stops.answered(), RunProgress(self.console) as self._progress:
             try:
                 self._mirror()  # its process starts beside the first ones of the run
+                cost = sum(group.cost for group in groups)
+                self._is_short = cost < _SHORT_COST * self._pool.limit
+                if self.scoring is not None and self._is_short and self._has_room:
+                    self.scoring.begin()
                 prepare = Preparer(self._pool, self._schedule, self._progress, self._job)
                 self._blocked = prepare.run(groups, self.store.root, self.counters)
                 self._prepared_s = prepare.prepared_s
@@ -178,17 +185,19 @@ class Launcher:
     def _score(self, finished: list[CellJob], *, is_last: bool) -> None:
         """Have finished runs be scored beside those that go on; the command scores the others."""
         scoring = self.scoring
-        if scoring is None or (is_last and not scoring.is_on):
+        if scoring is None:
             return
-        if scoring.is_on or self._has_room:
+        # For a short rest another process costs more than it saves.
+        pays = self._has_room and not (is_last or self._is_short)
+        if scoring.is_on or pays:
             for cell in finished:
                 if not cell.stage:
                     scoring.add(cell.cell_id, cell.seed)
 
     @property
     def _has_room(self) -> bool:
-        """Whether one more process may run; where the user limits them, a worker's place."""
-        return self.plan.left[0].cell.settings.runtime.jobs == 0 or self._pool.free > 0
+        """Whether a process more than the workers may run; not where the user limits them."""
+        return self.plan.left[0].cell.settings.runtime.jobs == 0
 
     def _start(self, group: Group) -> None:
         """Start a group; where that cannot be done, its runs fail and the others go on."""
@@ -287,11 +296,11 @@ class Launcher:
             texts.append(f"{self._progress.label(attempt.name)}: {text}")
             elapsed_s = time.monotonic() - began
             running.append(Running(group, elapsed_s, steps, all_steps, step_s))
-            if steps == all_steps and self.scoring is not None and self._has_room:
-                self.scoring.begin()
-        if self.scoring is not None:
-            self.scoring.listen()
         left_s = seconds_left(running, waiting, self._ended, self._pool.limit)
+        if self.scoring is not None:
+            if left_s is not None and left_s < _SCORES_SOON_S and self._has_room:
+                self.scoring.begin()
+            self.scoring.listen()
         eta = eta_text(share / total, left_s)
         self._progress.update("suite", share, total, f"{done} of {total} runs, {eta}")
         self._progress.heartbeat(f"  {done} of {total} runs done, {eta}; " + "; ".join(texts))

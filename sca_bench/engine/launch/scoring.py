@@ -19,17 +19,19 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from sca_bench.engine.fork_servers import worker_processes
 from sca_bench.engine.job import new_attempt
 from sca_bench.engine.process import redirect
 from sca_bench.engine.score_runs import READ_AHEAD, RunScorer, ScoredBefore
 from sca_bench.errors import InputError, NotComputed
+from sca_bench.lifetime import stops
 from sca_bench.metrics.field_scorers.java import JAVA
 from sca_bench.metrics.registry import get_metric
 from sca_bench.metrics.spec import MetricSpec, Requirement
 from sca_bench.plugins import attribute
 from sca_bench.study.runs.store import Store
 
+_CONTEXT = multiprocessing.get_context("spawn")
+"""A fresh process: it needs no torch, and can begin before there is a server that has it."""
 _NICE = 3
 """The runs come first."""
 _POLL_S, _LEAVE_S = 0.05, 3.0
@@ -133,12 +135,11 @@ class Scoring:
         if self._process is not None or self._broken or not self._is_light:
             return
         ours, theirs = multiprocessing.Pipe()
-        process = worker_processes().Process(
-            target=_serve, args=(theirs, str(self._log), self._task)
-        )
+        process = _CONTEXT.Process(target=_serve, args=(theirs, str(self._log), self._task))
         self._process, self._connection = process, ours  # before it runs: a signal may come between
         try:
-            process.start()
+            with stops.blocked():  # it ends when this process says so, or with it
+                process.start()
         except (OSError, EOFError):  # no memory, no more processes: the command scores at the end
             self._broken, self._process, self._connection = True, None, None
             ours.close()
@@ -186,7 +187,7 @@ def _scored(scorer: RunScorer, named: Sequence[tuple[str, int]]) -> Any:
     records = []
     for cell_id, seed in named:
         try:
-            record = scorer.lacking(cell_id, seed)
+            record = scorer.unscored(cell_id, seed)
         except (InputError, OSError):
             record = None
         records.append(record)

@@ -21,6 +21,7 @@ from typing import IO, Any
 
 from sca_bench.engine.mlflow_mirror.faults import MirrorFault, is_passing, reason_of
 from sca_bench.engine.mlflow_mirror.opening import (
+    import_client,
     one_writer,
     open_client,
     set_damaged_aside,
@@ -164,6 +165,7 @@ def main() -> None:
     child = _Child(first, tell)
     threading.Thread(target=read, daemon=True).start()
     threading.Thread(target=child.watch, args=(int(first["parent"]),), daemon=True).start()
+    import_client(child.uri)
     while True:
         child.do(tasks.get())
 

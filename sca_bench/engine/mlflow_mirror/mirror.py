@@ -52,7 +52,7 @@ _START = (
 class Mirror:
     """The mirror of a runs folder, for as long as a command runs.
 
-    Its process starts when something is to be written.
+    Its process starts when something is to be written, or earlier (`begin`).
 
     Args:
         store: The runs folder.
@@ -117,6 +117,14 @@ class Mirror:
         return lacks_runs(self._store, manifest, self._uri)
 
     # --- what is asked for ----------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Start the process that writes, if it is not there; it imports what it needs."""
+        if self._process is None and not self.broken:
+            try:
+                self._start()
+            except OSError as error:  # no memory, no more processes or open files
+                self._break(f"its process does not start: {fault_line(error)}")
 
     def update(self, manifest: SuiteManifest) -> None:
         """Have whatever is new in the files of a suite's runs be mirrored; returns at once."""
@@ -198,12 +206,9 @@ class Mirror:
         rests = time.monotonic() - self._failed_at < _AGAIN_S and not self._ending
         if self._wanted and not self._is_busy and not rests and not self.broken:
             task = self._wanted.pop(next(iter(self._wanted)))
-            if self._process is None:
-                try:
-                    self._start()
-                except OSError as error:  # no memory, no more processes or open files
-                    self._break(f"its process does not start: {fault_line(error)}")
-                    return
+            self.begin()
+            if self.broken:
+                return
             task["manifest"] = self._known[task["suite"]].model_dump(mode="json")
             self._is_busy, self._heard = True, time.monotonic()
             self._send(task)

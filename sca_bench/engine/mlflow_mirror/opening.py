@@ -9,6 +9,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,15 @@ from sca_bench.study.runs.store import Store
 _BUSY_S = 5.0
 """How long a database may be in somebody else's hands."""
 _DAMAGED = ("not a database", "malformed", "file is encrypted")
+
+
+def import_client(uri: str) -> None:
+    """Import what a client of the store at an address needs, before there is work for it."""
+    with contextlib.suppress(Exception):  # whoever opens it meets the fault, and says it
+        import_module("mlflow.tracking")
+
+        if sqlite_file(uri) is not None:
+            import_module("mlflow.store.tracking.sqlalchemy_store")
 
 
 def open_client(store: Store, uri: str) -> Any:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sca_bench import scene_grammar
-from sca_bench.data.readers.scenes import IMAGE_SIDE_PX, render_scene
+from sca_bench.data.readers.scenes import IMAGE_SIDE_PX, render_scene, scene_regions
 
 SCENES = [render_scene(seed) for seed in range(60)]
 REGIONS = [(scene, region) for scene in SCENES for region in scene.regions]
@@ -18,6 +18,17 @@ def centre(region):
     left, top, right, bottom = region.box_xyxy
     share = 2 / 3 if region.slots["shape"] == "triangle" else 1 / 2
     return np.array([(left + right) / 2, top + share * (bottom - top)])
+
+
+def test_regions_are_the_same_without_pixels():
+    for seed in (0, 7, 100_003, 900_149):
+        drawn, alone = render_scene(seed).regions, scene_regions(seed)
+        for one, other in zip(drawn, alone, strict=True):
+            assert (one.mask == other.mask).all()
+            assert (one.box_xyxy, one.caption) == (other.box_xyxy, other.caption)
+            assert dict(one.slots) == dict(other.slots)
+    with pytest.raises(ValueError, match="must not be negative"):
+        scene_regions(-1)
 
 
 def test_pixels_boxes_and_captions_never_change_unnoticed():

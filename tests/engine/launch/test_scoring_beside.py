@@ -1,12 +1,18 @@
 """Runs are scored while others train; whatever goes wrong there, the command scores them itself."""
 
+import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from sca_bench.engine.launch import launcher
 from sca_bench.engine.launch.scoring import Scoring, is_light
 from sca_bench.engine.score_runs import score_runs
 from sca_bench.errors import NotComputed
@@ -17,8 +23,9 @@ METRICS = ["exact_match", "caption_length", "slots"]
 
 
 @pytest.fixture
-def finished(suite_file, command, tmp_path):
+def finished(suite_file, command, tmp_path, monkeypatch):
     """A store with three finished runs, as a command scored them, and what it then says of them."""
+    monkeypatch.setattr(launcher, "_SHORT_COST", 0.0)  # else none is scored beside others
     words = [suite_file(axes="{mixer.num_layers: [1]}", seeds="[0, 1, 2]"), "--no-mlflow"]
     out = command("run", *words, "--set", "runtime.jobs=0")
     store = Store(tmp_path / "runs")
@@ -32,12 +39,15 @@ def unscored(store, records):
 
 
 def jobs_of(records):
-    from types import SimpleNamespace as Of
-
-    settings = Of(runtime=Of(device="auto"))
-    cells = [Of(cell_id=record.cell_id, settings=settings) for record in records]
-    pairs = zip(records, cells, strict=True)
-    return [Of(name=f"seed {one.seed}", cell=cell, seed=one.seed) for one, cell in pairs]
+    runtime = SimpleNamespace(runtime=SimpleNamespace(device="cpu"))
+    return [
+        SimpleNamespace(
+            name=f"seed {r.seed}",
+            cell=SimpleNamespace(cell_id=r.cell_id, settings=runtime),
+            seed=r.seed,
+        )
+        for r in records
+    ]
 
 
 def test_another_process_gives_the_same_scores_and_a_killed_one_leaves_them_to_the_command(
@@ -97,6 +107,54 @@ def test_another_process_gives_the_same_scores_and_a_killed_one_leaves_them_to_t
     assert sum(map(bool, scored)) == 2
 
 
+KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+from sca_bench.engine.launch import launcher
+from sca_bench.engine.launch.scoring import Scoring
+from sca_bench.study.runs.store import Store
+if __name__ == "__main__":
+    store = Store(sys.argv[1])
+    scoring = Scoring(store, ["cider_d", "exact_match", "slots"])
+    for record in store.records():
+        scoring.add(record.cell_id, record.seed)
+    while len(list(store.root.glob("cells/*/*/region_scores.json"))) < int(sys.argv[2]):
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def logging_into(root):
+    """Return the processes whose output goes into a runs folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if str((path / "fd" / "1").readlink()).startswith(str(root)):
+                found.append(int(path.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="finds processes in /proc")
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_killed_command_takes_its_scorer_along_and_the_next_one_scores_the_rest(
+    finished, tmp_path, after
+):
+    store, records, _ = finished
+    files = {p: p.read_bytes() for p in store.root.glob("cells/*/*/region_scores.json")}
+    unscored(store, records)
+    program = tmp_path / "killed.py"
+    program.write_text(KILLED)
+    words = [sys.executable, str(program), str(store.root), str(after)]
+    assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
+    end = time.monotonic() + 15
+    while logging_into(store.root) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not logging_into(store.root)
+    score_runs(store, jobs_of(records), ["cider_d", "exact_match", "slots"], print)
+    assert list(store.records()) == records
+    assert {p: p.read_bytes() for p in files} == files
+
+
 def test_what_loads_a_model_waits_until_nobody_trains(monkeypatch):
     assert is_light(["cider_d", "meteor", "bleu", "rouge_l", *METRICS])
     assert not is_light([*METRICS, "clip_score"])
@@ -116,16 +174,11 @@ def test_what_loads_a_model_waits_until_nobody_trains(monkeypatch):
 def test_a_process_that_does_not_start_is_none(tmp_path, monkeypatch):
     from sca_bench.engine.launch import scoring as module
 
-    class Refused:
-        def Process(self, **_):
-            return self
+    def refuse(**_):
+        raise OSError("no more processes")
 
-        pid = None
-
-        def start(self):
-            raise OSError("no more processes")
-
-    monkeypatch.setattr(module, "worker_processes", Refused)
+    refused = SimpleNamespace(start=refuse, pid=None)
+    monkeypatch.setattr(module, "_CONTEXT", SimpleNamespace(Process=lambda **_: refused))
     scoring = Scoring(Store(tmp_path), METRICS)
     scoring.add("cell", 0)
     scoring.finish()

@@ -36,7 +36,7 @@ def test_three_seeds_of_three_depths_keep_two_workers_busy_to_the_end():
     [
         ([[5, 5], [5, 5]], 2, 2),  # nobody is idle
         ([[5, 5]] * 40, 2, 40),
-        ([[5, 5]] * 41, 2, 41),  # the last one costs less than a fiftieth
+        ([[5, 5]] * 61, 2, 61),  # an idle worker for less than a fiftieth of the time
         ([[2, 7, 3]], 1, 1),
         ([[2, 7, 3]], 2, 2),
         ([[2, 7, 3]], 3, 3),
