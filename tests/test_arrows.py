@@ -54,7 +54,7 @@ FLOORS = {
         {"catalogue"},
     ],
     "models": [
-        {"caption_memory", "frozen_matrices", "mixer", "seeding", "score_models"},
+        {"caption_memory", "frozen_matrices", "mixer", "products", "seeding", "score_models"},
         {"sam", "text_decoder"},
         {"encoders"},
         {"designs"},
