@@ -63,6 +63,15 @@ class TrainableCaptioner(RegionCaptioner, Protocol):
 
 
 @runtime_checkable
+class CompilesBlocks(Protocol):
+    """A captioner that gains from `runtime.compile`; others take no notice of that setting."""
+
+    def compile_blocks(self) -> None:
+        """Have the blocks that the model repeats compiled when they are next called."""
+        ...
+
+
+@runtime_checkable
 class SharesPrefix(RegionCaptioner, Protocol):
     """A captioner whose first stages are frozen and may be computed once for several cells."""
 

@@ -54,7 +54,8 @@ FLOORS = {
         {"catalogue"},
     ],
     "models": [
-        {"caption_memory", "frozen_matrices", "mixer", "products", "seeding", "score_models"},
+        {"caption_memory", "compiled_blocks", "few_tokens", "frozen_matrices", "products"},
+        {"mixer", "seeding", "score_models"},
         {"sam", "text_decoder"},
         {"encoders"},
         {"designs"},

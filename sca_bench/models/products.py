@@ -30,10 +30,8 @@ def linear(x_XI: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Ten
         weight_OI: The matrix, in memory row by row or column by column.
         bias_O: What is added to each row.
     """
-    plain = x_XI.dtype == weight_OI.dtype == torch.float32
-    if not (plain and x_XI.device.type == "cpu" and _has_onednn()) or torch.is_autocast_enabled(
-        "cpu"
-    ):
+    plain = x_XI.dtype == weight_OI.dtype == torch.float32 and x_XI.device.type == "cpu"
+    if not plain or torch.is_autocast_enabled("cpu") or not _has_onednn():
         return F.linear(x_XI, weight_OI, bias_O)
     product: Tensor = torch.ops.mkldnn._linear_pointwise(x_XI, weight_OI, bias_O, "none", [], "")
     return product

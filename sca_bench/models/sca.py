@@ -15,13 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sca_bench.batch import RegionBatch, RegionFeatures
+from sca_bench.batch import RegionBatch, RegionFeatures, each_by_itself
 from sca_bench.captioner import Decoding
 from sca_bench.errors import InputError, at, did_you_mean
 from sca_bench.models.caption_memory import decoder_bytes, image_bytes
+from sca_bench.models.compiled_blocks import compile_block
 from sca_bench.models.designs.parts import Design
 from sca_bench.models.frozen_matrices import keep_matrices_in
 from sca_bench.models.sam.region_encoder import RegionEncoder
+from sca_bench.models.text_decoder.activation_checkpointing import layers_of
 from sca_bench.models.text_decoder.decoder import TextDecoder
 from sca_bench.models.text_decoder.search import Generated
 from sca_bench.types import Family, Prediction
@@ -230,7 +232,7 @@ class ScaCaptioner(nn.Module):
         if self.text_mixer is not None and self.context is not None:
             context = self.context(features)
             heads, queries = outputs_NHQC.shape[1:3]
-            tokens_NTC, _ = self.text_mixer(
+            tokens_NTC = self.text_mixer.mixed_tokens(
                 context.image_tokens_NSC.to(dtype),
                 context.image_pe_SC.to(dtype),
                 torch.cat([outputs_NHQC.flatten(1, 2), context.tokens_NTC.to(dtype)], dim=1),
@@ -326,6 +328,22 @@ class ScaCaptioner(nn.Module):
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(state[name])
+
+    def compile_blocks(self) -> None:
+        """Compile the blocks of text mixer, text decoder and image encoder (SAM's own ViT).
+
+        Some run as they were written: the decoder's where captions are generated (their caches grow
+        with every word) or are computed again in the backward pass, and the encoder's on a CPU,
+        where no bit of frozen features may depend on how they came about.
+        """
+        for block in self.text_mixer.layers if self.text_mixer is not None else ():
+            compile_block(block)
+        if not self.checkpoint_text_decoder:
+            for block in layers_of(self.text_decoder.language_model):
+                compile_block(block, when=lambda _: torch.is_grad_enabled())
+        vit = getattr(self.region_encoder.sam.image_encoder, "blocks", None)
+        for block in vit if isinstance(vit, nn.ModuleList) else ():
+            compile_block(block, when=lambda rows: not each_by_itself(rows))
 
     def train(self, mode: bool = True) -> ScaCaptioner:
         """Set the mode of the trained parts; SAM always stays in evaluation mode."""

@@ -274,7 +274,8 @@ class RuntimeSettings(Settings):
     """Regions captioned at a time; moves no number beyond rounding. 0: 64, and on CUDA, where
     features are kept, as many as fit into half of the free memory, at most 512."""
     compile: bool = of_kind("cost", False)
-    """Compile the training loss with torch.compile: slower to start, faster steps."""
+    """Compile the blocks of mixer, text decoder and image encoder with torch.compile: slower to
+    start, faster steps; may move last digits."""
     deterministic: bool = of_kind("cost", False, since="0.2")
     """On CUDA, use operations that give the same bits whenever they are repeated; slower. A run
     with an operation that has no such form fails and names it. A CPU repeats bits anyway."""

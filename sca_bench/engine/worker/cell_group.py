@@ -13,7 +13,7 @@ import os
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from sca_bench.batch import RegionBatch
 from sca_bench.captioner import (
     CastsFrozen,
+    CompilesBlocks,
     Decoding,
     RegionCaptioner,
     SharesPrefix,
@@ -118,7 +119,7 @@ def cast_frozen(members: Iterable[Member], precision: str) -> None:
 
     All members must have been built: one that trains a shared part has its own copy by then.
     """
-    if precision == "fp32":
+    if precision not in _AMP:
         return
     for member in members:
         if isinstance(member.captioner, CastsFrozen):
@@ -158,13 +159,11 @@ class CellGroup(BaseModel):
         )
         first = members[0].settings
         self.precision = first.train.precision
-        self._losses: dict[str, Callable[[RegionBatch], Tensor]] = {}
         if first.runtime.compile:
             _keep_compiled_code()
-        for member in members:
-            if isinstance(member.captioner, TrainableCaptioner):
-                loss = member.captioner.loss
-                self._losses[member.key] = torch.compile(loss) if first.runtime.compile else loss
+            for member in members:
+                if isinstance(member.captioner, CompilesBlocks):
+                    member.captioner.compile_blocks()
 
     @property
     def alive(self) -> list[Member]:
@@ -198,7 +197,7 @@ class CellGroup(BaseModel):
     def _step(self, member: Member, batch: RegionBatch, wrapper: Any) -> Tensor:
         rates = wrapper.get_lr()["lr"]
         with self._autocast():
-            loss = self._losses[member.key](batch)
+            loss = cast("TrainableCaptioner", member.captioner).loss(batch)
         wrapper.backward(wrapper.scale_loss(loss))
         wrapper.step()
         wrapper.zero_grad()
