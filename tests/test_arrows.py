@@ -54,12 +54,12 @@ FLOORS = {
         {"catalogue"},
     ],
     "models": [
+        {"products"},
         {
             "caption_memory",
             "compiled_blocks",
             "few_tokens",
             "frozen_matrices",
-            "products",
             "score_models",
             "seeding",
         },
