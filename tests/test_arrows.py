@@ -54,6 +54,7 @@ FLOORS = {
         {"catalogue"},
     ],
     "models": [
+        {"products"},
         {
             "caption_memory",
             "compiled_blocks",

@@ -32,7 +32,8 @@ def decoder_bytes(config: Any, prefix: int, decoding: Decoding) -> int:
         decoding: Beams, and tokens at most.
     """
     positions = prefix + decoding.max_new_tokens
-    kept = 2 * config.num_hidden_layers * config.hidden_size * positions
+    kept: int = 2 * config.num_hidden_layers * config.hidden_size * positions
     # The rows of the beams are made from those of the regions, which live until then.
     rows = decoding.num_beams + (decoding.num_beams > 1)
-    return FLOAT * (rows * kept + decoding.num_beams * COPIES_OF_SCORES * config.vocab_size)
+    scores: int = decoding.num_beams * COPIES_OF_SCORES * config.vocab_size
+    return FLOAT * (rows * kept + scores)

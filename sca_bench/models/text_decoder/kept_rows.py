@@ -78,7 +78,8 @@ class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
 
     def __init__(self, room: _Room) -> None:
         super().__init__()
-        self.room, self.places, self.length = room, [], 0
+        self.room, self.length = room, 0
+        self.places: list[int] = []
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
@@ -86,7 +87,7 @@ class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
         """Write keys and values behind those that are kept; return all, as views."""
         start, self.length = self.length, self.length + key_states.shape[2]
         given = (key_states, value_states)
-        if not self.is_initialized:
+        if not self.places:
             self.device, self.is_initialized = key_states.device, True
             self.places = [self.room.take(each) for each in given]
         for place, new in zip(self.places, given, strict=True):
