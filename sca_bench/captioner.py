@@ -122,6 +122,15 @@ class CastsFrozen(SharesPrefix, Protocol):
 
 
 @runtime_checkable
+class KnowsItsMemory(RegionCaptioner, Protocol):
+    """One that says what a region takes, so that a GPU can caption as many at a time as fit."""
+
+    def caption_bytes(self, decoding: Decoding) -> int:
+        """Return the bytes that captioning one region more takes at most, features included."""
+        ...
+
+
+@runtime_checkable
 class FitsFeatures(SharesPrefix, Protocol):
     """A captioner without gradient descent that looks at the training regions' features once."""
 

@@ -54,8 +54,8 @@ FLOORS = {
         {"catalogue"},
     ],
     "models": [
-        {"few_tokens", "frozen_matrices", "seeding", "score_models", "compiled_blocks"},
-        {"mixer"},
+        {"caption_memory", "compiled_blocks", "few_tokens", "frozen_matrices", "products"},
+        {"mixer", "seeding", "score_models"},
         {"sam", "text_decoder"},
         {"encoders"},
         {"designs"},
@@ -73,7 +73,16 @@ FLOORS = {
         {"score_file"},
     ],
     "engine": [
-        {"databases", "device", "job", "process", "provenance", "thumbnails", "writers"},
+        {
+            "caption_batch",
+            "databases",
+            "device",
+            "job",
+            "process",
+            "provenance",
+            "thumbnails",
+            "writers",
+        },
         {"fork_servers"},
         {"loaders"},
         {"features"},

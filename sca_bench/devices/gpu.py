@@ -69,6 +69,17 @@ def peak_memory_bytes(device: torch.device) -> int | None:
     return torch.cuda.max_memory_allocated(device) if is_gpu(device) else None
 
 
+def free_memory_bytes(device: torch.device) -> int | None:
+    """Return the memory that a GPU still has for this process, what torch keeps for later too.
+
+    None on a CPU.
+    """
+    if not is_gpu(device):
+        return None
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
+
+
 def forget_peak_memory(device: torch.device) -> None:
     """Let `peak_memory_bytes` begin anew."""
     if is_gpu(device):

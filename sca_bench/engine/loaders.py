@@ -102,10 +102,18 @@ def train_loader(
     )
 
 
-def eval_loader(dataset: RegionDataset, settings: CellSettings) -> DataLoader[Any]:
-    """Return a loader that yields every image once, about `eval_regions` regions at a time."""
+def eval_loader(
+    dataset: RegionDataset, settings: CellSettings, regions: int = 0
+) -> DataLoader[Any]:
+    """Return a loader that yields every image once, about so many regions at a time.
+
+    Args:
+        dataset: The split.
+        settings: Of the cell.
+        regions: How many; as `runtime.eval_regions` says where 0.
+    """
     sampler = EvalSampler(len(dataset))
-    return _loader(dataset, dataset, settings, sampler=sampler)
+    return _loader(dataset, dataset, settings, regions, sampler=sampler)
 
 
 def stored_loader(dataset: RegionDataset, settings: CellSettings) -> DataLoader[Any]:
@@ -121,12 +129,16 @@ def view_loader(
 
 
 def _loader(
-    items: Dataset[ImageSample], dataset: RegionDataset, settings: CellSettings, **more: Any
+    items: Dataset[ImageSample],
+    dataset: RegionDataset,
+    settings: CellSettings,
+    regions: int = 0,
+    **more: Any,
 ) -> DataLoader[Any]:
     per_image = max(1.0, len(dataset.region_set.regions) / max(1, len(dataset)))
     return DataLoader(
         items,
-        batch_size=max(1, round(settings.runtime.eval_regions / per_image)),
+        batch_size=max(1, round((regions or settings.runtime.regions_at_a_time) / per_image)),
         collate_fn=collate,
         **_processes(settings),
         **more,

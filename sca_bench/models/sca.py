@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from sca_bench.batch import RegionBatch, RegionFeatures, each_by_itself
 from sca_bench.captioner import Decoding
 from sca_bench.errors import InputError, at, did_you_mean
+from sca_bench.models.caption_memory import decoder_bytes, image_bytes
 from sca_bench.models.compiled_blocks import compile_block
 from sca_bench.models.designs.parts import Design
 from sca_bench.models.frozen_matrices import keep_matrices_in
@@ -29,6 +30,8 @@ from sca_bench.types import Family, Prediction
 
 TASKS = {"recognition": 0, "caption": 1}
 """Block of task tokens by task name."""
+MOST_QUERIES = 40
+"""Caption queries of a design that does not say how many it has; ROI Align cuts out 36."""
 
 
 class ScaCaptioner(nn.Module):
@@ -134,6 +137,18 @@ class ScaCaptioner(nn.Module):
         """Return the embeddings (B, C, h, w) of normalised, padded images, without gradient."""
         embeddings_BChw: Tensor = self.region_encoder.embed(pixel_values_B3HW)
         return embeddings_BChw
+
+    def caption_bytes(self, decoding: Decoding) -> int:
+        """Return the bytes that captioning one region more takes at most, features included."""
+        encoder, queries = self.region_encoder, self.caption_query_tokens
+        dims = encoder.sam.dims
+        heads = queries.heads(dims.num_mask_tokens - 1) or 1
+        prefix = max(MOST_QUERIES, getattr(queries, "num_query_tokens", 0))
+        if self.task_tokens is not None:
+            prefix += self.task_tokens.num_embeddings // len(TASKS)
+        config = self.text_decoder.language_model.config
+        mixing = image_bytes((encoder.image_grid or dims.grid) ** 2, dims.embed_dim)
+        return mixing + heads * decoder_bytes(config, prefix, decoding)
 
     def cast_frozen(self, dtype: torch.dtype) -> None:
         """Keep the matrices of SAM, and of a frozen text decoder, in the type of autocast."""

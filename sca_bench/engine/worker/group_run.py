@@ -14,6 +14,7 @@ from sca_bench.captioner import Decoding, SharesPrefix
 from sca_bench.data.pipeline.dataset import ViewDataset
 from sca_bench.devices.gpu import is_gpu
 from sca_bench.engine import loaders
+from sca_bench.engine.caption_batch import regions_at_a_time
 from sca_bench.engine.features.bank import FeatureBank
 from sca_bench.engine.features.cache import Cache
 from sca_bench.engine.features.split_bank import needs_pixels, open_bank
@@ -115,8 +116,16 @@ class GroupRun:
 
     def _record(self, cell: CellJob) -> RunRecord:
         lineage = self.lineages[cell.key]
-        frozen = sorted(self.frozen_threads)
-        return new_record(self.job, cell, self.sets, self.started, self.start, lineage, frozen)
+        return new_record(
+            self.job,
+            cell,
+            self.sets,
+            self.started,
+            self.start,
+            lineage,
+            sorted(self.frozen_threads),
+            eval_regions=self.caption_regions,
+        )
 
     def _start_from(self, cell: CellJob, member: Member) -> list[dict[str, Any]]:
         """Give a member the weights it starts from, or those it reuses; return their lineage."""
@@ -156,6 +165,13 @@ class GroupRun:
                 self.frozen_threads.add(self.job.frozen_threads or self.job.threads)
             self.frozen_threads.update(*(bank.threads for bank in banks.values()))
         decoding = Decoding(self.first.eval.num_beams, self.first.eval.max_new_tokens)
+        self.caption_regions = regions_at_a_time(
+            self.first.runtime,
+            [member.captioner for member in members],
+            decoding,
+            self.device,
+            kept="captioned" in banks,
+        )
         group = CellGroup(members, self.device, banks, decoding, self.job.frozen_threads)
         self.needs_pixels = [s for s in self.sets if spec.looks and s not in banks]
         for split, bank in banks.items():
@@ -191,7 +207,7 @@ class GroupRun:
                 pin_memory=is_gpu(self.device),
             )
             if "val" in self.sets:
-                val = loaders.eval_loader(self._dataset("val"), self.first)
+                val = loaders.eval_loader(self._dataset("val"), self.first, self.caption_regions)
         regions = self.sets["val"].regions if "val" in self.sets else ()
         runtime = self.first.runtime
         self.checkpoints = CheckpointHook(self.folders, runtime.checkpoint_every, self.start)
@@ -204,7 +220,9 @@ class GroupRun:
             seed=self.seed,
             train_loader=train,
             val_loader=val,
-            test_loader=loaders.eval_loader(self._dataset(group.captioning, False), self.first),
+            test_loader=loaders.eval_loader(
+                self._dataset(group.captioning, False), self.first, self.caption_regions
+            ),
             val_metric=ValidationSummary(regions),
             test_metric=captions or WritePredictions(self.sets["captioned"].regions, self.folders),
             hooks=[

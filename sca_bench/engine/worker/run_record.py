@@ -31,6 +31,8 @@ def new_record(
     start: int,
     lineage: list[dict[str, Any]],
     frozen_threads: Sequence[int] = (),
+    *,
+    eval_regions: int,
 ) -> RunRecord:
     """Return the record of a run that begins.
 
@@ -42,6 +44,7 @@ def new_record(
         start: Step it resumes from.
         lineage: The trainings it started from.
         frozen_threads: CPU threads that its frozen features were computed with, as far as known.
+        eval_regions: Regions that it captions at a time.
     """
     trains = cell.identity.spec.trains == "gradient"
     read = {cell.identity.data_split(name): region_set for name, region_set in sets.items()}
@@ -66,6 +69,7 @@ def new_record(
             "versions": package_versions(),
             "machine": {
                 **machine(torch.device(job.device), job.threads, frozen_threads),
+                "eval_regions": eval_regions,
                 **({"fused_adamw": fuses(torch.device(job.device))} if trains else {}),
             },
             "splits": {name: region_set.summary() for name, region_set in read.items()},

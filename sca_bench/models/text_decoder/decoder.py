@@ -17,10 +17,10 @@ from transformers import GenerationConfig
 from sca_bench.batch import mean_over_images
 from sca_bench.captioner import Decoding
 from sca_bench.errors import InputError
+from sca_bench.models.products import without_gradient
 from sca_bench.models.text_decoder.activation_checkpointing import checkpointing
 from sca_bench.models.text_decoder.activations import fuse_gelu
 from sca_bench.models.text_decoder.attention import attend_without_masks, seen_from
-from sca_bench.models.text_decoder.head import head_of
 from sca_bench.models.text_decoder.kept_rows import start_rows
 from sca_bench.models.text_decoder.search import Generated, beam_search, greedy
 
@@ -199,11 +199,12 @@ class TextDecoder(nn.Module):
         where two words are equally likely to that many digits.
         """
         language_model, longest = self.language_model, decoding.max_new_tokens
-        rows = start_rows(language_model, prefix_NPD, longest)
-        head = head_of(language_model.get_output_embeddings())
-        if decoding.num_beams == 1:
-            return greedy(rows, head, self.eos_token_id, longest)
-        return beam_search(rows, head, self.eos_token_id, longest, decoding.num_beams)
+        head, end = language_model.get_output_embeddings(), self.eos_token_id
+        with without_gradient(language_model):
+            rows = start_rows(language_model, prefix_NPD, longest)
+            if decoding.num_beams == 1:
+                return greedy(rows, head, end, longest)
+            return beam_search(rows, head, end, longest, decoding.num_beams)
 
     def _hidden(
         self, prefix_NPD: Tensor, ids_NT: Tensor, attention_mask_NT: Tensor | None = None
