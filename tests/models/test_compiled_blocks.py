@@ -66,7 +66,11 @@ def batches(batch):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"variant": "sca_split_mixer"}, {"mixer": {"gradient_checkpointing": True}}],
+    [
+        {},
+        pytest.param({"variant": "sca_split_mixer"}, marks=pytest.mark.bench),
+        pytest.param({"mixer": {"gradient_checkpointing": True}}, marks=pytest.mark.bench),
+    ],
     ids=["sca", "shared images", "checkpointed"],
 )
 def test_no_graph_after_the_second_step(make_model, batch, graphs, changes):
