@@ -56,6 +56,7 @@ FLOORS = {
     "models": [
         {
             "caption_memory",
+            "cast_together",
             "compiled_blocks",
             "few_tokens",
             "frozen_matrices",
