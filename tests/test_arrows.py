@@ -57,6 +57,7 @@ FLOORS = {
         {"products"},
         {
             "caption_memory",
+            "cast_together",
             "compiled_blocks",
             "few_tokens",
             "frozen_matrices",

@@ -122,14 +122,14 @@ def test_every_cell_builds_at_full_size(path):
 @pytest.mark.parametrize(
     ("stem", "name", "changes", "gib"),
     [
-        ("mixer_layers", "num_layers=12", {}, (38, 48)),
+        ("mixer_layers", "num_layers=12", {}, (25, 32)),
         (
             "mixer_layers",
             "num_layers=12",
             {"text_decoder.trainable": True, "text_decoder.learning_rate": 1e-6},
-            (48, 60),
+            (36, 48),
         ),
-        ("mixer_design", "variant=sca_roi_align", {}, (15, 40)),
+        ("mixer_design", "variant=sca_roi_align", {}, (12, 25)),
     ],
     ids=["main", "trained decoder", "roi"],
 )

@@ -11,9 +11,10 @@ channels, H attention heads, D channels per head, R rows (H*T, the token runs fa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import repeat
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from sca_bench.models.cast_together import called_with, cast_together
 from sca_bench.models.few_tokens import read_image, write_image
 
 FINAL_LAYER_NORM_EPS = 1e-5
@@ -166,6 +168,12 @@ class ImageReading:
 
 class TwoWayBlock(nn.Module):
     """Self-attention, token to image, MLP, image to token: each with residual and LayerNorm."""
+
+    ADDED_IN_FLOAT32 = (
+        "cross_attn_token_to_image.v_proj.bias",
+        "cross_attn_image_to_token.out_proj.bias",
+    )
+    """Biases that are added to half precision as they are, where attention has few tokens."""
 
     def __init__(
         self,
@@ -390,12 +398,21 @@ class TwoWayMixer(nn.Module):
         mixed = [self._mixed_tokens(i, image_pe, t, index) for i, t, index in parts]
         return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
 
+    def _cast_blocks(self, device: str, dtype: torch.dtype) -> list[Callable[..., Any]]:
+        """Return the blocks; under autocast, with their matrices cast to its type at once."""
+        blocks: list[Any] = list(self.layers)
+        compiled = any(block._compiled_call_impl is not None for block in blocks)
+        if compiled or not torch.is_autocast_enabled(device):  # a compiler casts on the way
+            return blocks
+        casts = cast_together(blocks, dtype, TwoWayBlock.ADDED_IN_FLOAT32)
+        return [called_with(b, c) if c else b for b, c in zip(blocks, casts, strict=True)]
+
     def _mixed_tokens(
         self, image: Tensor, image_pe_SC: Tensor, start_NTC: Tensor, image_index_N: Tensor | None
     ) -> Tensor:
         tokens = start_NTC
         again = self.checkpoint_blocks and torch.is_grad_enabled()
-        for layer in self.layers:
+        for layer in self._cast_blocks(image.device.type, image.dtype):
             inputs = (tokens, image, start_NTC, image_pe_SC, image_index_N)
             # Nothing in a block is random, so there is no generator to put back.
             tokens, image = (
