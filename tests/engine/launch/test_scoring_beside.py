@@ -34,7 +34,10 @@ def unscored(store, records):
 def jobs_of(records):
     from types import SimpleNamespace as Of
 
-    return [Of(name=f"seed {r.seed}", cell=Of(cell_id=r.cell_id), seed=r.seed) for r in records]
+    settings = Of(runtime=Of(device="auto"))
+    cells = [Of(cell_id=record.cell_id, settings=settings) for record in records]
+    pairs = zip(records, cells, strict=True)
+    return [Of(name=f"seed {one.seed}", cell=cell, seed=one.seed) for one, cell in pairs]
 
 
 def test_another_process_gives_the_same_scores_and_a_killed_one_leaves_them_to_the_command(
