@@ -21,7 +21,6 @@ from sca_bench.cli import build_parser
 ROOT = Path(__file__).parents[1]
 OUTSIDE = {
     "CONTRIBUTING.md": "contributing.md",
-    "reports/performance.md": "performance.md",
     "reports/comparison/metric_over_axis.png": "pictures/comparison.png",
 }
 """Files of the repository that pages show or link to, and where the site has them."""

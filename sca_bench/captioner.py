@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from sca_bench.types import Family, Prediction, Trains
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from sca_bench.batch import RegionBatch, RegionFeatures
@@ -81,6 +82,15 @@ class PreparesBatches(RegionCaptioner, Protocol):
 
 
 @runtime_checkable
+class CompilesBlocks(Protocol):
+    """A captioner that gains from `runtime.compile`; others take no notice of that setting."""
+
+    def compile_blocks(self) -> None:
+        """Have the blocks that the model repeats compiled when they are next called."""
+        ...
+
+
+@runtime_checkable
 class SharesPrefix(RegionCaptioner, Protocol):
     """A captioner whose first stages are frozen and may be computed once for several cells."""
 
@@ -114,6 +124,28 @@ class EmbedsImages(SharesPrefix, Protocol):
 
         They are rounded to the cell's `features.encoder_dtype`.
         """
+        ...
+
+
+@runtime_checkable
+class CastsFrozen(SharesPrefix, Protocol):
+    """One that can keep frozen matrices in the type of mixed precision, where they are cast once.
+
+    It is asked before training in mixed precision, and from then on only computes under autocast
+    of that type. No number may move.
+    """
+
+    def cast_frozen(self, dtype: torch.dtype) -> None:
+        """Cast frozen matrices, in place, to bfloat16 or float16."""
+        ...
+
+
+@runtime_checkable
+class KnowsItsMemory(RegionCaptioner, Protocol):
+    """One that says what a region takes, so that a GPU can caption as many at a time as fit."""
+
+    def caption_bytes(self, decoding: Decoding) -> int:
+        """Return the bytes that captioning one region more takes at most, features included."""
         ...
 
 

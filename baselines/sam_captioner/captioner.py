@@ -277,7 +277,7 @@ def build(kind: str, settings: CellSettings, parts: Any) -> CropCaptioner:
         InputError: The captioner cannot be loaded or its parts do not fit, or a setting has no
             meaning for it.
     """
-    captioner = load_captioner(kind, settings.baseline, chunk=settings.runtime.eval_regions)
+    captioner = load_captioner(kind, settings.baseline, chunk=settings.runtime.regions_at_a_time)
     crop = settings.crop
     if crop.prompt and not captioner.architecture.answers:
         problem = f"{crop.prompt!r}: a {kind} captioner answers no questions"

@@ -69,6 +69,11 @@ def gpu_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device)
 
 
+def has_tf32(device: torch.device) -> bool:
+    """Say whether a GPU multiplies in TensorFloat-32: those of NVIDIA do since Ampere."""
+    return torch.cuda.get_device_capability(device) >= (8, 0)
+
+
 def make_current(device: torch.device | str) -> None:
     """Let a GPU with a number be what `cuda` means, and whose streams are used.
 
@@ -105,6 +110,17 @@ def free_unused_memory(device: torch.device) -> None:
 def peak_memory_bytes(device: torch.device) -> int | None:
     """Return the most memory that tensors took on a GPU at a time; None on a CPU."""
     return torch.cuda.max_memory_allocated(device) if is_gpu(device) else None
+
+
+def free_memory_bytes(device: torch.device) -> int | None:
+    """Return the memory that a GPU still has for this process, what torch keeps for later too.
+
+    None on a CPU.
+    """
+    if not is_gpu(device):
+        return None
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
 
 
 def forget_peak_memory(device: torch.device) -> None:

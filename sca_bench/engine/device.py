@@ -38,12 +38,17 @@ def check_precision(settings: CellSettings, device: torch.device) -> None:
     """Refuse a run in a precision that its device does not have.
 
     Raises:
-        InputError: `fp16` or `tf32` on a CPU.
+        InputError: `fp16` or `tf32` on a CPU, or `tf32` on a GPU that would compute in float32.
     """
     precision = settings.train.precision
-    if precision in ("fp16", "tf32") and not gpu.is_gpu(device):
+    if precision not in ("fp16", "tf32"):
+        return
+    if not gpu.is_gpu(device):
         fix = "use bf16 or fp32 on a CPU"
         raise InputError("settings", "train.precision", f"{precision} needs CUDA", fix)
+    if precision == "tf32" and not gpu.has_tf32(device):
+        problem = f"{gpu.gpu_name(device)} has no TensorFloat-32"
+        raise InputError("settings", "train.precision", problem, "use fp32, or fp16")
 
 
 def num_gpus(device: str) -> int:

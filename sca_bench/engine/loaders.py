@@ -130,14 +130,23 @@ def train_loader(
 def eval_loader(
     dataset: RegionDataset,
     settings: CellSettings,
+    regions: int = 0,
     *,
     pin_memory: bool = False,
     ahead: Ahead | None = None,
 ) -> DataLoader[Any]:
-    """Return a loader that yields every image once, about `eval_regions` regions at a time."""
+    """Return a loader that yields every image once, about so many regions at a time.
+
+    Args:
+        dataset: The split.
+        settings: Of the cell.
+        regions: How many; as `runtime.eval_regions` says where 0.
+        pin_memory: Whether batches are copied to pinned memory.
+        ahead: What else is read with each batch.
+    """
     sampler = EvalSampler(len(dataset))
     more = {"sampler": sampler, "pin_memory": pin_memory}
-    return _loader(dataset, dataset, settings, ahead, **more)
+    return _loader(dataset, dataset, settings, ahead, regions, **more)
 
 
 def stored_loader(dataset: RegionDataset, settings: CellSettings) -> DataLoader[Any]:
@@ -157,12 +166,13 @@ def _loader(
     dataset: RegionDataset,
     settings: CellSettings,
     ahead: Ahead | None = None,
+    regions: int = 0,
     **more: Any,
 ) -> DataLoader[Any]:
     per_image = max(1.0, len(dataset.region_set.regions) / max(1, len(dataset)))
     return _Loader(
         _Items(items),
-        batch_size=max(1, round(settings.runtime.eval_regions / per_image)),
+        batch_size=max(1, round((regions or settings.runtime.regions_at_a_time) / per_image)),
         collate_fn=_Collate(collate, ahead),
         **_processes(settings),
         **more,

@@ -1,25 +1,33 @@
 """The feature mixer: a two-way transformer between a few tokens and the tokens of an image.
 
-One implementation serves twice: as SAM's own (frozen) mixer inside segment_anything's
-`MaskDecoder`, and as the trained text feature mixer. Parameter names equal those of Meta's
-`TwoWayTransformer`, so a SAM checkpoint loads strictly.
+One class serves twice: as SAM's own (frozen) mixer inside segment_anything's `MaskDecoder`, by
+Meta's formulas, and as the trained text feature mixer, where equal ones that cost less are taken
+(`TwoWayMixer.mixed_tokens`). Parameter names equal those of Meta's `TwoWayTransformer`, so a SAM
+checkpoint loads strictly.
 
 Shape legend: B images, N regions, T tokens, S image tokens (= h*w), C channels, I attention
-channels, H attention heads, D channels per head.
+channels, H attention heads, D channels per head, R rows (H*T, the token runs fastest).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from itertools import repeat
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from sca_bench.models.few_tokens import read_image, write_image
+
 FINAL_LAYER_NORM_EPS = 1e-5
 """The closing LayerNorm keeps torch's default, whatever the blocks use."""
+IMAGE_ELEMENTS_CPU = 2**21
+"""Numbers of the image tokens that go through all blocks at a time: 8 MB, which a CPU's caches hold
+in part."""
 
 
 class Attention(nn.Module):
@@ -61,8 +69,63 @@ class Attention(nn.Module):
         mixed_NHTD = F.scaled_dot_product_attention(q, k, v)
         return self.out_proj(mixed_NHTD.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
+    def suits(self, tokens_NTC: Tensor) -> bool:
+        """Say whether projections cost less on the side of these tokens than on the image's."""
+        rows = tokens_NTC.shape[1] * self.num_heads
+        return rows <= self.q_proj.out_features
+
+    def read(self, tokens_NTC: Tensor, image_NSC: Tensor, placed_NSC: Tensor) -> Tensor:
+        """Attend from few tokens to image tokens; see `sca_bench.models.few_tokens`.
+
+        Keys are made of image tokens at their positions, values without these.
+
+        Returns:
+            (N, T, C).
+        """
+        q_NHTD = self._split(self.q_proj(tokens_NTC)) * self._scale
+        keys_NHTC = q_NHTD @ self._per_head(self.k_proj.weight)
+        offsets_NHT = (q_NHTD @ self._per_head(self.k_proj.bias)[..., None])[..., 0]
+        rows = (x.flatten(1, 2).to(image_NSC.dtype) for x in (keys_NHTC, offsets_NHT))
+        mixed_NRC = read_image(*rows, image_NSC, placed_NSC)
+        mixed_NHTC = mixed_NRC.unflatten(1, (self.num_heads, -1))
+        value_NHTD = mixed_NHTC @ self._per_head(self.v_proj.weight).transpose(1, 2)
+        value_NTI = value_NHTD.transpose(1, 2).flatten(2) + self.v_proj.bias
+        return self.out_proj(value_NTI)  # type: ignore[no-any-return]
+
+    def write(
+        self, keys_NTC: Tensor, values_NTC: Tensor, image_NSC: Tensor, placed_NSC: Tensor
+    ) -> Tensor:
+        """Add to image tokens what they, at their positions, read from few tokens.
+
+        Args:
+            keys_NTC: The tokens as keys are made of them.
+            values_NTC: The tokens as values are made of them.
+            image_NSC: The image tokens.
+            placed_NSC: The same plus their positions, detached.
+
+        Returns:
+            (N, S, C).
+        """
+        k_NHTD = self._split(self.k_proj(keys_NTC)) * self._scale
+        v_NHTD = self._split(self.v_proj(values_NTC))
+        keys_NHTC = k_NHTD @ self._per_head(self.q_proj.weight)
+        offsets_NHT = (k_NHTD @ self._per_head(self.q_proj.bias)[..., None])[..., 0]
+        out_HDC = self._per_head(self.out_proj.weight.t())
+        # The weights that an image token reads a head's tokens with add up to one.
+        values_NHTC = v_NHTD @ out_HDC + self.out_proj.bias / self.num_heads
+        rows = (x.flatten(1, 2).to(image_NSC.dtype) for x in (keys_NHTC, offsets_NHT, values_NHTC))
+        return write_image(*rows, image_NSC, placed_NSC, self.num_heads)
+
+    @property
+    def _scale(self) -> float:
+        return float((self.q_proj.out_features // self.num_heads) ** -0.5)
+
     def _split(self, x_NTI: Tensor) -> Tensor:
         return x_NTI.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # type: ignore[no-any-return]
+
+    def _per_head(self, x_I: Tensor) -> Tensor:
+        """Return what begins with the attention channels head by head: (I, ...) to (H, D, ...)."""
+        return x_I.unflatten(0, (self.num_heads, -1))  # type: ignore[no-any-return]
 
 
 class _Mlp(nn.Module):
@@ -146,11 +209,26 @@ class TwoWayBlock(nn.Module):
         image_pe_SC: Tensor,
         image_index_N: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Run the block; with `image_index_N` the image tokens come in once per image."""
-        reading = self.read(image_tokens_NSC, image_pe_SC)
+        """Return mixed tokens (N, T, C) and image tokens (N, S, C), those in the type they had.
+
+        With `image_index_N` the image tokens come in once per image.
+        """
+        inward, outward = self.cross_attn_token_to_image, self.cross_attn_image_to_token
+        if not inward.suits(tokens_NTC):
+            reading = self.read(image_tokens_NSC, image_pe_SC)
+            if image_index_N is not None:
+                reading = reading.of(image_index_N)
+            tokens, image = self.mix(tokens_NTC, reading, token_pe_NTC)
+            return tokens, image.to(image_tokens_NSC.dtype)
+        image = image_tokens_NSC
         if image_index_N is not None:
-            reading = reading.of(image_index_N)
-        return self.mix(tokens_NTC, reading, token_pe_NTC)
+            image = image.index_select(0, image_index_N)
+        placed = image.detach() + image_pe_SC
+        tokens = self._among_themselves(tokens_NTC, token_pe_NTC)
+        update = inward.read(tokens + token_pe_NTC, image, placed)
+        tokens = self._after_reading(tokens, update)
+        image = outward.write(tokens + token_pe_NTC, tokens, image, placed)
+        return tokens, self.norm4(image).to(image.dtype)
 
     def read(self, image_tokens_NSC: Tensor, image_pe_SC: Tensor) -> ImageReading:
         """Project image tokens: all work on them that no region's own tokens take part in."""
@@ -167,6 +245,16 @@ class TwoWayBlock(nn.Module):
         self, tokens_NTC: Tensor, image: ImageReading, token_pe_NTC: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return mixed tokens (N, T, C) and image tokens (N, S, C) of the N regions read."""
+        tokens = self._among_themselves(tokens_NTC, token_pe_NTC)
+        attn = self.cross_attn_token_to_image
+        update = attn(attn.q_proj(tokens + token_pe_NTC), image.keys_NSI, image.values_NSI)
+        tokens = self._after_reading(tokens, update)
+
+        attn = self.cross_attn_image_to_token
+        update = attn(image.queries_NSI, attn.k_proj(tokens + token_pe_NTC), attn.v_proj(tokens))
+        return tokens, self.norm4(image.tokens_NSC + update)
+
+    def _among_themselves(self, tokens_NTC: Tensor, token_pe_NTC: Tensor) -> Tensor:
         attn = self.self_attn
         if self.is_first:
             tokens = attn(*(p(tokens_NTC) for p in (attn.q_proj, attn.k_proj, attn.v_proj)))
@@ -175,16 +263,11 @@ class TwoWayBlock(nn.Module):
             tokens = tokens_NTC + attn(
                 attn.q_proj(placed), attn.k_proj(placed), attn.v_proj(tokens_NTC)
             )
-        tokens = self.norm1(tokens)
+        return self.norm1(tokens)  # type: ignore[no-any-return]
 
-        attn = self.cross_attn_token_to_image
-        update = attn(attn.q_proj(tokens + token_pe_NTC), image.keys_NSI, image.values_NSI)
-        tokens = self.norm2(tokens + update)
-        tokens = self.norm3(tokens + self.mlp(tokens))
-
-        attn = self.cross_attn_image_to_token
-        update = attn(image.queries_NSI, attn.k_proj(tokens + token_pe_NTC), attn.v_proj(tokens))
-        return tokens, self.norm4(image.tokens_NSC + update)
+    def _after_reading(self, tokens_NTC: Tensor, update_NTC: Tensor) -> Tensor:
+        tokens = self.norm2(tokens_NTC + update_NTC)
+        return self.norm3(tokens + self.mlp(tokens))  # type: ignore[no-any-return]
 
 
 class TwoWayMixer(nn.Module):
@@ -260,9 +343,60 @@ class TwoWayMixer(nn.Module):
             for x in (image_tokens_NSC, image_pe_SC)
         )
         tokens = tokens_NTC
+        for layer in self._blocks():
+            reading = layer.read(image, image_pe)
+            if image_index_N is not None:
+                reading, image_index_N = reading.of(image_index_N), None
+            tokens, image = layer.mix(tokens, reading, tokens_NTC)
+        return self._finish(tokens, image, tokens_NTC, image_pe), image
+
+    def mixed_tokens(
+        self,
+        image_tokens_NSC: Tensor,
+        image_pe_SC: Tensor,
+        tokens_NTC: Tensor,
+        image_index_N: Tensor | None = None,
+    ) -> Tensor:
+        """Return the mixed tokens of `forward`, up to rounding: what is trained.
+
+        Under autocast image tokens stay in its type between the blocks. On a CPU a few regions at a
+        time go through all blocks. How many is a matter of their shape alone.
+
+        Args:
+            image_tokens_NSC: Image tokens of each region.
+            image_pe_SC: Positional encoding of the image tokens, one for all regions; it gets no
+                gradient.
+            tokens_NTC: Tokens of each region; also their own positional term.
+            image_index_N: When given, `image_tokens_NSC` holds B images, and this holds the image
+                of each region.
+
+        Returns:
+            (N, T, C).
+        """
+        device = image_tokens_NSC.device.type
+        dtype = image_tokens_NSC.dtype
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+        image, image_pe = image_tokens_NSC.to(dtype), image_pe_SC.to(dtype)
+        # Tensors without content are there to size a step on a GPU, wherever they say they are.
+        if device != "cpu" or isinstance(image, FakeTensor):
+            return self._mixed_tokens(image, image_pe, tokens_NTC, image_index_N)
+        regions = max(1, IMAGE_ELEMENTS_CPU // (image.shape[1] * image.shape[2]))
+        parts_NTC = tokens_NTC.split(regions)
+        if image_index_N is None:
+            parts = zip(image.split(regions), parts_NTC, [None] * len(parts_NTC), strict=True)
+        else:
+            parts = zip(repeat(image), parts_NTC, image_index_N.split(regions))
+        mixed = [self._mixed_tokens(i, image_pe, t, index) for i, t, index in parts]
+        return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+
+    def _mixed_tokens(
+        self, image: Tensor, image_pe_SC: Tensor, start_NTC: Tensor, image_index_N: Tensor | None
+    ) -> Tensor:
+        tokens = start_NTC
         again = self.checkpoint_blocks and torch.is_grad_enabled()
         for layer in self.layers:
-            inputs = (tokens, image, tokens_NTC, image_pe, image_index_N)
+            inputs = (tokens, image, start_NTC, image_pe_SC, image_index_N)
             # Nothing in a block is random, so there is no generator to put back.
             tokens, image = (
                 checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False)
@@ -270,7 +404,11 @@ class TwoWayMixer(nn.Module):
                 else layer(*inputs)
             )
             image_index_N = None
-        return self._finish(tokens, image, tokens_NTC, image_pe), image
+        last = self.final_attn_token_to_image
+        if not last.suits(tokens):
+            return self._finish(tokens, image, start_NTC, image_pe_SC)
+        update = last.read(tokens + start_NTC, image, image.detach() + image_pe_SC)
+        return self.norm_final_attn(tokens + update)  # type: ignore[no-any-return]
 
     def one_by_one(
         self,
@@ -285,8 +423,7 @@ class TwoWayMixer(nn.Module):
         that stands beside a region has a say in its last digits. Work on the unmixed image is
         still done once per image.
         """
-        first: Any
-        first, *rest = self.layers
+        first, *rest = self._blocks()
         readings: dict[int, ImageReading] = {}
         mixed_NTC = torch.empty_like(tokens_NTC)
         mixed_image_NSC = image_tokens_BSC.new_empty(len(tokens_NTC), *image_tokens_BSC.shape[1:])
@@ -296,10 +433,13 @@ class TwoWayMixer(nn.Module):
             start = tokens_NTC[n : n + 1]
             tokens, image = first.mix(start, readings[b], start)
             for layer in rest:
-                tokens, image = layer(tokens, image, start, image_pe_SC)
+                tokens, image = layer.mix(tokens, layer.read(image, image_pe_SC), start)
             mixed_NTC[n] = self._finish(tokens, image, start, image_pe_SC)[0]
             mixed_image_NSC[n] = image[0]
         return mixed_NTC, mixed_image_NSC
+
+    def _blocks(self) -> list[TwoWayBlock]:
+        return cast("list[TwoWayBlock]", list(self.layers))
 
     def _finish(
         self, tokens_NTC: Tensor, image_NSC: Tensor, token_pe_NTC: Tensor, image_pe_SC: Tensor

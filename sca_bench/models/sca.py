@@ -15,16 +15,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sca_bench.batch import RegionBatch, RegionFeatures
+from sca_bench.batch import RegionBatch, RegionFeatures, each_by_itself
 from sca_bench.captioner import Decoding
 from sca_bench.errors import InputError, at, did_you_mean
+from sca_bench.models.caption_memory import decoder_bytes, image_bytes
+from sca_bench.models.compiled_blocks import compile_block
 from sca_bench.models.designs.parts import Design
+from sca_bench.models.frozen_matrices import keep_matrices_in
 from sca_bench.models.sam.region_encoder import RegionEncoder
-from sca_bench.models.text_decoder.decoder import Generated, TextDecoder
+from sca_bench.models.text_decoder.activation_checkpointing import layers_of
+from sca_bench.models.text_decoder.decoder import TextDecoder
+from sca_bench.models.text_decoder.search import Generated
 from sca_bench.types import Family, Prediction
 
 TASKS = {"recognition": 0, "caption": 1}
 """Block of task tokens by task name."""
+MOST_QUERIES = 40
+"""Caption queries of a design that does not say how many it has; ROI Align cuts out 36."""
 
 
 class ScaCaptioner(nn.Module):
@@ -131,6 +138,23 @@ class ScaCaptioner(nn.Module):
         embeddings_BChw: Tensor = self.region_encoder.embed(pixel_values_B3HW)
         return embeddings_BChw
 
+    def caption_bytes(self, decoding: Decoding) -> int:
+        """Return the bytes that captioning one region more takes at most, features included."""
+        encoder, queries = self.region_encoder, self.caption_query_tokens
+        dims = encoder.sam.dims
+        heads = queries.heads(dims.num_mask_tokens - 1) or 1
+        prefix = max(MOST_QUERIES, getattr(queries, "num_query_tokens", 0))
+        if self.task_tokens is not None:
+            prefix += self.task_tokens.num_embeddings // len(TASKS)
+        config = self.text_decoder.language_model.config
+        mixing = image_bytes((encoder.image_grid or dims.grid) ** 2, dims.embed_dim)
+        return mixing + heads * decoder_bytes(config, prefix, decoding)
+
+    def cast_frozen(self, dtype: torch.dtype) -> None:
+        """Keep the matrices of SAM, and of a frozen text decoder, in the type of autocast."""
+        keep_matrices_in(self.region_encoder, dtype)
+        keep_matrices_in(self.text_decoder, dtype)
+
     def loss(self, batch: RegionBatch) -> Tensor:
         """Return the mean token loss of the batch; every caption head learns every caption.
 
@@ -208,7 +232,7 @@ class ScaCaptioner(nn.Module):
         if self.text_mixer is not None and self.context is not None:
             context = self.context(features)
             heads, queries = outputs_NHQC.shape[1:3]
-            tokens_NTC, _ = self.text_mixer(
+            tokens_NTC = self.text_mixer.mixed_tokens(
                 context.image_tokens_NSC.to(dtype),
                 context.image_pe_SC.to(dtype),
                 torch.cat([outputs_NHQC.flatten(1, 2), context.tokens_NTC.to(dtype)], dim=1),
@@ -304,6 +328,22 @@ class ScaCaptioner(nn.Module):
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(state[name])
+
+    def compile_blocks(self) -> None:
+        """Compile the blocks of text mixer, text decoder and image encoder (SAM's own ViT).
+
+        Some run as they were written: the decoder's where captions are generated (their caches grow
+        with every word) or are computed again in the backward pass, and the encoder's on a CPU,
+        where no bit of frozen features may depend on how they came about.
+        """
+        for block in self.text_mixer.layers if self.text_mixer is not None else ():
+            compile_block(block)
+        if not self.checkpoint_text_decoder:
+            for block in layers_of(self.text_decoder.language_model):
+                compile_block(block, when=lambda _: torch.is_grad_enabled())
+        vit = getattr(self.region_encoder.sam.image_encoder, "blocks", None)
+        for block in vit if isinstance(vit, nn.ModuleList) else ():
+            compile_block(block, when=lambda rows: not each_by_itself(rows))
 
     def train(self, mode: bool = True) -> ScaCaptioner:
         """Set the mode of the trained parts; SAM always stays in evaluation mode."""

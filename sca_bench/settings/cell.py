@@ -23,6 +23,9 @@ from sca_bench.settings.options import NoOptions, OptionsByEncoder, OptionsByVar
 from sca_bench.specs.encoders import EncoderSpec, in_sam, of_sam
 from sca_bench.types import Prompt
 
+USUAL_REGIONS = 64
+"""`runtime.eval_regions` where it is 0 and memory is not asked."""
+
 
 def _registered(name: str, named: Callable[[str], EncoderSpec]) -> EncoderSpec:
     """Return what a name means.
@@ -268,10 +271,12 @@ class RuntimeSettings(Settings):
     runs folder."""
     cache_limit_gib: float | None = of_kind("cost", None, gt=0)
     """Size up to which features are kept; those used least recently make room for new ones."""
-    eval_regions: int = of_kind("cost", 64, ge=1)
-    """Regions captioned at a time; moves no number beyond rounding."""
+    eval_regions: int = of_kind("cost", 0, ge=0)
+    """Regions captioned at a time; moves no number beyond rounding. 0: 64, and on CUDA, where
+    features are kept, as many as fit into half of the free memory, at most 512."""
     compile: bool = of_kind("cost", False)
-    """Compile the training loss with torch.compile: slower to start, faster steps."""
+    """Compile the blocks of mixer, text decoder and image encoder with torch.compile: slower to
+    start, faster steps; may move last digits."""
     deterministic: bool = of_kind("cost", False, since="0.2")
     """On CUDA, use operations that give the same bits whenever they are repeated; slower. A run
     with an operation that has no such form fails and names it. A CPU repeats bits anyway."""
@@ -279,6 +284,11 @@ class RuntimeSettings(Settings):
     """Steps between checkpoints, from which a run that was stopped goes on."""
     log_every: int = of_kind("cost", 20, ge=1)
     """Steps between two rows of a run's log."""
+
+    @property
+    def regions_at_a_time(self) -> int:
+        """Regions computed at a time where nothing is known of the memory that they take."""
+        return self.eval_regions or USUAL_REGIONS
 
 
 class StageData(AugmentationSettings):

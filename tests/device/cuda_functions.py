@@ -128,6 +128,7 @@ def stand_ins(device: Device) -> Iterator[StandIn]:
         "memory_allocated": lambda *_: device.used,
         "max_memory_allocated": lambda *_: device.peak,
         "reset_peak_memory_stats": lambda *_: setattr(device, "peak", device.used),
+        "memory_reserved": lambda *_: device.used,
         "mem_get_info": lambda *_: (total - device.used, total),
         "manual_seed": device.seed,
         "manual_seed_all": device.seed,

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 
 from device.cuda_autocast import Autocast, autocast_lists, autocast_queries
@@ -433,6 +434,7 @@ def ghost_cuda(seed: int = 0) -> Iterator[Journal]:
     global _DEVICE
     _DEVICE = Device()
     _DEVICE.seed(seed)
+    _device_constructors()  # torch lists its own functions once, so before others stand there
     absent = object()
     before: list[tuple[Any, str, Any]] = []
     lists = autocast_lists()

@@ -8,6 +8,8 @@ import torch
 
 from sca_bench.devices.arithmetic import arithmetic
 from sca_bench.engine.device import check_precision, computing
+from sca_bench.engine.finished.caption import FinishedCaptioner
+from sca_bench.engine.finished.verify import _Verifier
 from sca_bench.errors import InputError
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda:1")
@@ -103,8 +105,15 @@ def test_the_settings_of_a_run_decide(precision, rounds, made_current):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
-def test_a_processor_takes_no_precision_that_it_lacks(precision):
-    check_precision(settings(precision), GPU)
+def test_a_device_takes_no_precision_that_it_lacks(precision, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Tesla V100")
+    for generation in (8, 7):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, g=generation: (g, 0))
+        if (precision, generation) != ("tf32", 7):
+            check_precision(settings(precision), GPU)
+            continue
+        with pytest.raises(InputError, match="Tesla V100 has no TensorFloat-32; use fp32, or fp16"):
+            check_precision(settings(precision), GPU)
     if precision in ("fp32", "bf16"):
         check_precision(settings(precision), CPU)
         return
@@ -124,3 +133,16 @@ def test_a_gpu_rounds_as_it_is_told():
             product = left.to(device) @ right.to(device)
         errors[tf32] = float((product.cpu().double() - exact).abs().max() / exact.abs().max())
     assert errors[False] < 1e-6 < 1e-5 < errors[True] < 1e-2
+
+
+def test_a_finished_run_is_looked_at_as_it_was_made(made_current, monkeypatch):
+    """By `caption` and `verify`, on the GPU that is named, where events are recorded then."""
+    captioner, verifier = (object.__new__(each) for each in (FinishedCaptioner, _Verifier))
+    captioner.settings = verifier.settings = settings("tf32")
+    captioner.settings.runtime.device, captioner.device = "cuda:1", GPU
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(FinishedCaptioner, "_caption", lambda *_: flags())
+    monkeypatch.setattr(_Verifier, "_captions_repeat", lambda *_: flags())
+    for seen in (captioner.caption(None, None, None), verifier.captions_repeat(1)):
+        assert seen["products"]
+        assert made_current.pop() == GPU

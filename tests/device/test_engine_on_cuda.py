@@ -4,19 +4,25 @@ A variant is covered by being registered. Cells that a plan would put in one gro
 """
 
 import functools
+import re
 import tomllib
 from pathlib import Path
 
 import pytest
-import torch
 
 from device.cells import VARIANTS, make_believe, run_all, smallest
 
-NO_DROPOUT = {"mixer.dropout": 0.0, "text_decoder.dropout_in_training": False}
+CHANGES = {
+    "mixer.dropout": 0.0,
+    "text_decoder.dropout_in_training": False,
+    "train.learning_rate": 1e-4,  # AdamW makes a whole step of the smallest gradient
+}
 WAYS = [("fp32", "off"), ("fp32", "encoder"), ("fp16", "off"), ("fp16", "encoder")]
-SOME = [("bf16", "encoder")]
-"""What designs of this package alone are tried with."""
-ATOL = {"ghost": 1e-5, "cuda": 1e-3}
+NOISE = re.compile(r"\b(k_proj|key)\.bias$")
+"""A key's bias adds the same to all scores of a query, which softmax takes away: its gradient is
+rounding alone, and AdamW makes whole steps of that."""
+ATOL = {"ghost": 1e-5, "cuda": 1e-4}
+"""By how much weights may differ, as a root mean square."""
 
 
 @pytest.fixture(scope="module")
@@ -26,12 +32,16 @@ def ran(tmp_path_factory):
     @functools.cache
     def found(kind, precision, cache):
         folder = tmp_path_factory.mktemp(f"{kind}-{precision}-{cache}")
-        changes = {**NO_DROPOUT, "train.precision": precision, "features.cache": cache}
+        changes = {**CHANGES, "train.precision": precision, "features.cache": cache}
         cells = {name: smallest(name, folder / name, changes) for name in VARIANTS}
         with make_believe(kind) as device:
             return run_all(cells, folder / "runs", device)
 
     return found
+
+
+def rms(tensor):
+    return float(tensor.square().mean().sqrt())
 
 
 def test_no_variant_of_this_package_is_left_out():
@@ -54,8 +64,7 @@ def test_a_variant_runs_there_as_here(name, precision, cache, device_kind, ran):
     if precision == "fp32":
         assert there.captions == here.captions
         atol = ATOL[device_kind]
-        for weight in here.weights:
-            torch.testing.assert_close(
-                there.weights[weight], here.weights[weight], atol=atol, rtol=atol, msg=weight
-            )
+        pairs = {key: (here.weights[key], there.weights[key]) for key in here.weights}
+        apart = {key: rms(one - other) for key, (one, other) in pairs.items()}
+        assert {key: by for key, by in apart.items() if by > atol and not NOISE.search(key)} == {}
     assert there.losses == pytest.approx(here.losses, rel=1e-4 if precision == "fp32" else 0.05)

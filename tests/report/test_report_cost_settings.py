@@ -65,3 +65,12 @@ def test_the_row_names_the_costs_that_differ(runs: Runs, change: Any, said: str)
 def test_what_an_older_record_lacks_is_no_difference(runs: Runs) -> None:
     save(runs, {"cpu": "AMD EPYC", "threads": 1}, {"runtime": {}})
     assert cost_notes(collect(*runs).cells) == {}
+
+
+@pytest.mark.parametrize(("used", "notes"), [(64, 0), (512, 1)])
+def test_regions_at_a_time_are_those_that_were_used(runs: Runs, used: int, notes: int) -> None:
+    """An older record says 64 in its settings; a newer one says 0 there, and how many it was."""
+    save(runs, {**ONE_THREAD, "eval_regions": used}, {"runtime": {"eval_regions": 0}})
+    said = set(cost_notes(collect(*runs).cells).values())
+    assert len(said) == notes
+    assert all("runtime.eval_regions 64 (8), 512 (2)" in text for text in said)

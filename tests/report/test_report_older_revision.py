@@ -13,13 +13,13 @@ from sca_bench.study.runs.record import SuiteManifest
 from sca_bench.study.runs.store import Store
 
 Runs = tuple[Store, SuiteManifest]
-SAID = "made with an older revision of the code: sca revision 2, today 3; `run` makes it anew"
+SAID = "made with an older revision of the code: sca revision 3, today 99; `run` makes it anew"
 
 
 @pytest.fixture
 def raised(monkeypatch: pytest.MonkeyPatch) -> None:
     newer = variants.all_variants()
-    newer["sca"] = replace(newer["sca"], revision="3")
+    newer["sca"] = replace(newer["sca"], revision="99")
     monkeypatch.setattr(variants.VARIANTS, "own", lambda: newer)
 
 
@@ -35,7 +35,7 @@ def test_older_runs_stand_in_every_table_with_a_note(
     assert cells["most frequent caption"].ages == []  # its own revision is what it was
     folder = write_report(*runs, tmp_path / "reports")
     text = (folder / "table.md").read_text(encoding="utf-8")
-    assert text.count("older revision of the code: sca revision 2, today 3") == 1
+    assert text.count("older revision of the code: sca revision 3, today 99") == 1
     (note,) = [line for line in text.splitlines() if "older revision" in line]
     number = note.partition(":")[0]  # `[^3]`
     rows = [line for line in text.splitlines() if line.startswith("| depth-")]
@@ -43,9 +43,9 @@ def test_older_runs_stand_in_every_table_with_a_note(
     assert all(number in line.split("|")[1] for line in rows)
     assert any("880.0 ± 28.3" in line for line in rows if line.startswith("| depth-2"))
     page = (folder / "index.html").read_text(encoding="utf-8")
-    assert "older revision of the code: sca revision 2, today 3" in page
+    assert "older revision of the code: sca revision 3, today 99" in page
     tex = (folder / "tables.tex").read_text(encoding="utf-8")
-    assert "older revision of the code: sca revision 2, today 3" in tex
+    assert "older revision of the code: sca revision 3, today 99" in tex
 
 
 def test_one_run_of_older_code_is_told_from_the_others(
@@ -56,4 +56,4 @@ def test_one_run_of_older_code_is_told_from_the_others(
     store.save(record(entry, 0).model_copy(update={"revision": "0"}))
     found = {cell.entry.name: cell.ages for cell in collect(store, suite).cells}
     assert found["depth-2"] == []
-    assert found["depth-4"] == [SAID.replace("revision 2, today 3", "revision 0, today 2")]
+    assert found["depth-4"] == [SAID.replace("revision 3, today 99", "revision 0, today 3")]

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from sca_bench.captioner import Decoding
 from sca_bench.data.pipeline.dataset import RegionDataset
 from sca_bench.data.region_set import RegionSet
-from sca_bench.devices.gpu import resolve_device
+from sca_bench.devices.gpu import is_gpu, resolve_device
 from sca_bench.engine import loaders
 from sca_bench.engine.device import computing
 from sca_bench.engine.finished.caption import build_finished
@@ -222,7 +222,10 @@ class _Verifier:
     def _batches(self, sets: dict[RunSplit, RegionSet], num_regions: int) -> Iterator[Any]:
         """Yield whole batches of the run, evenly spread, that hold at least so many regions."""
         dataset = self._dataset(sets, "captioned", training=False)
-        loader: DataLoader[Any] = loaders.eval_loader(dataset, self.settings)
+        used = 0
+        if is_gpu(resolve_device(self.settings.runtime.device)):  # a CPU computes 64 at a time
+            used = int(self.record.provenance.get("machine", {}).get("eval_regions", 0))
+        loader: DataLoader[Any] = loaders.eval_loader(dataset, self.settings, used)
         size, images = loader.batch_size or 1, len(dataset)
         starts = range(0, images, size)
         per_batch = len(sets["captioned"].regions) / len(starts)

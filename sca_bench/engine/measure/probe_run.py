@@ -64,7 +64,7 @@ def _small_cell(cell: CellJob, sizes: dict[RunSplit, SplitSize]) -> CellJob:
     for split in _EVALUATED:
         if split in sizes:
             per_image = max(1.0, sizes[split].regions / sizes[split].images)
-            batch = max(1, round(settings.runtime.eval_regions / per_image))
+            batch = max(1, round(settings.runtime.regions_at_a_time / per_image))
             counts[cell.identity.data_split(split)] = _BATCHES * batch
     splits = {name: getattr(settings.data, name) for name in counts}
     changed = {name: split and split.first_images(counts[name]) for name, split in splits.items()}

@@ -13,7 +13,7 @@ import os
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -23,7 +23,14 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from sca_bench.batch import RegionBatch
-from sca_bench.captioner import Decoding, RegionCaptioner, SharesPrefix, TrainableCaptioner
+from sca_bench.captioner import (
+    CastsFrozen,
+    CompilesBlocks,
+    Decoding,
+    RegionCaptioner,
+    SharesPrefix,
+    TrainableCaptioner,
+)
 from sca_bench.devices.gpu import free_unused_memory
 from sca_bench.engine.features.bank import FeatureBank, Frozen
 from sca_bench.engine.features.split_bank import sams_shapes
@@ -107,6 +114,18 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     return cast("contextlib.AbstractContextManager[Any]", context)
 
 
+def cast_frozen(members: Iterable[Member], precision: str) -> None:
+    """Let captioners that can do so cast what is frozen once, in place of at every use.
+
+    All members must have been built: one that trains a shared part has its own copy by then.
+    """
+    if precision not in _AMP:
+        return
+    for member in members:
+        if isinstance(member.captioner, CastsFrozen):
+            member.captioner.cast_frozen(_AMP[precision])
+
+
 class CellGroup(BaseModel):
     """Cells in lockstep.
 
@@ -140,13 +159,11 @@ class CellGroup(BaseModel):
         )
         first = members[0].settings
         self.precision = first.train.precision
-        self._losses: dict[str, Callable[[RegionBatch], Tensor]] = {}
         if first.runtime.compile:
             _keep_compiled_code()
-        for member in members:
-            if isinstance(member.captioner, TrainableCaptioner):
-                loss = member.captioner.loss
-                self._losses[member.key] = torch.compile(loss) if first.runtime.compile else loss
+            for member in members:
+                if isinstance(member.captioner, CompilesBlocks):
+                    member.captioner.compile_blocks()
 
     @property
     def alive(self) -> list[Member]:
@@ -180,7 +197,7 @@ class CellGroup(BaseModel):
     def _step(self, member: Member, batch: RegionBatch, wrapper: Any) -> Tensor:
         rates = wrapper.get_lr()["lr"]
         with self._autocast():
-            loss = self._losses[member.key](batch)
+            loss = cast("TrainableCaptioner", member.captioner).loss(batch)
         wrapper.backward(wrapper.scale_loss(loss))
         wrapper.step()
         wrapper.zero_grad()

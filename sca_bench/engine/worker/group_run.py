@@ -16,6 +16,7 @@ from sca_bench.captioner import Decoding, PreparesBatches, SharesPrefix
 from sca_bench.data.pipeline.dataset import ViewDataset
 from sca_bench.devices.gpu import is_gpu
 from sca_bench.engine import loaders
+from sca_bench.engine.caption_batch import regions_at_a_time
 from sca_bench.engine.features.bank import FeatureBank
 from sca_bench.engine.features.cache import Cache
 from sca_bench.engine.features.split_bank import needs_pixels, open_bank
@@ -23,7 +24,7 @@ from sca_bench.engine.job import CellJob, GroupJob, Outcome
 from sca_bench.engine.process import ToldToStop, looking
 from sca_bench.engine.provenance import now
 from sca_bench.engine.thumbnails import images_folder
-from sca_bench.engine.worker.cell_group import CellGroup, Member, fault_text
+from sca_bench.engine.worker.cell_group import CellGroup, Member, cast_frozen, fault_text
 from sca_bench.engine.worker.fit_once import fit_once
 from sca_bench.engine.worker.hooks import CheckpointHook, LogHook, PruneHook
 from sca_bench.engine.worker.mmengine_runner import build_runner
@@ -117,8 +118,16 @@ class GroupRun:
 
     def _record(self, cell: CellJob) -> RunRecord:
         lineage = self.lineages[cell.key]
-        frozen = sorted(self.frozen_threads)
-        return new_record(self.job, cell, self.sets, self.started, self.start, lineage, frozen)
+        return new_record(
+            self.job,
+            cell,
+            self.sets,
+            self.started,
+            self.start,
+            lineage,
+            sorted(self.frozen_threads),
+            eval_regions=self.caption_regions,
+        )
 
     def _start_from(self, cell: CellJob, member: Member) -> list[dict[str, Any]]:
         """Give a member the weights it starts from, or those it reuses; return their lineage."""
@@ -145,6 +154,7 @@ class GroupRun:
         spec = self.lead.spec
         parts = spec.load_parts(self.first)
         members = [build_member(c, parts, self.device) for c in self.job.cells]
+        cast_frozen(members, self.first.train.precision)
         banks: dict[RunSplit, FeatureBank] = {}
         if isinstance(members[0].captioner, SharesPrefix):
             cache = Cache.of(Path(self.job.runs_dir), self.first.runtime)
@@ -157,6 +167,13 @@ class GroupRun:
                 self.frozen_threads.add(self.job.frozen_threads or self.job.threads)
             self.frozen_threads.update(*(bank.threads for bank in banks.values()))
         decoding = Decoding(self.first.eval.num_beams, self.first.eval.max_new_tokens)
+        self.caption_regions = regions_at_a_time(
+            self.first.runtime,
+            [member.captioner for member in members],
+            decoding,
+            self.device,
+            kept="captioned" in banks,
+        )
         group = CellGroup(members, self.device, banks, decoding, self.job.frozen_threads)
         self.needs_pixels = [s for s in self.sets if spec.takes_pixels and s not in banks]
         for split, bank in banks.items():
@@ -220,7 +237,7 @@ class GroupRun:
         self, group: CellGroup, split: RunSplit, training: bool | None = None
     ) -> DataLoader[Any]:
         dataset, more = self._dataset(split, training), self._on_the_way(group, split)
-        return loaders.eval_loader(dataset, self.first, **more)
+        return loaders.eval_loader(dataset, self.first, self.caption_regions, **more)
 
     def _on_the_way(self, group: CellGroup, split: RunSplit) -> dict[str, Any]:
         """Return what a loader is told of a batch's way to the device."""

@@ -31,6 +31,8 @@ def new_record(
     start: int,
     lineage: list[dict[str, Any]],
     frozen_threads: Sequence[int] = (),
+    *,
+    eval_regions: int,
 ) -> RunRecord:
     """Return the record of a run that begins.
 
@@ -42,9 +44,10 @@ def new_record(
         start: Step it resumes from.
         lineage: The trainings it started from.
         frozen_threads: CPU threads that its frozen features were computed with, as far as known.
+        eval_regions: Regions that it captions at a time.
     """
     device = torch.device(job.device)
-    ran_on = machine(device, job.threads, frozen_threads)
+    ran_on = {**machine(device, job.threads, frozen_threads), "eval_regions": eval_regions}
     if cell.identity.spec.trains == "gradient" and cell.settings.train.steps:
         ran_on["fused_adamw"] = fuses(device)
     read = {cell.identity.data_split(name): region_set for name, region_set in sets.items()}

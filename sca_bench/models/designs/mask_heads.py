@@ -17,7 +17,7 @@ SPEC = DesignSpec(
     design="sca_bench.models.designs.mask_heads:mask_heads",
     features_as_published=("prompts",),
     as_published="mixes the queries with the SAM mixer's input tokens instead of its outputs",
-    revision="2",
+    revision="3",
     source=f"{PAPER}: the code's base and first multitask models",
 )
 

@@ -23,7 +23,7 @@ SPEC = DesignSpec(
     ignores=tuple(f"mixer.{size}" for size in _MIXER_SIZES),
     as_published="takes every image embedding for one of 16 px patches",
     needs_boxes=True,
-    revision="2",
+    revision="3",
     source=f"{PAPER}: ROI Align; ROI Align + MLP with prefix.projection: mlp",
 )
 

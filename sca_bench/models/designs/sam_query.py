@@ -25,7 +25,7 @@ SPEC = DesignSpec(
     design="sca_bench.models.designs.sam_query:sam_query",
     trained=TRAINED,
     as_published=FIRST_HEAD,
-    revision="2",
+    revision="3",
     source=f"{PAPER}: SAM Query",
 )
 

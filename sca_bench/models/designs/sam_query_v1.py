@@ -19,7 +19,7 @@ SPEC = DesignSpec(
     trained=TRAINED,
     features_as_published=("prompts",),
     as_published=f"{FIRST_HEAD}; mixes the queries with the SAM mixer's inputs",
-    revision="2",
+    revision="3",
     source=f"{PAPER}: the code's direct decoding model, first version",
 )
 

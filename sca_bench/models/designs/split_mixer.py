@@ -22,7 +22,7 @@ SPEC = DesignSpec(
     design="sca_bench.models.designs.split_mixer:without_sam_tokens",
     features=("prompts", "images"),
     ignores=("mixer.as_published",),
-    revision="2",
+    revision="3",
     source=f"{PAPER}: Text Query w/o SAM Tokens",
 )
 

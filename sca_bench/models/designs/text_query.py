@@ -16,7 +16,7 @@ SPEC = DesignSpec(
     summary="Text queries over SAM tokens: the paper's main model",
     design="sca_bench.models.designs.text_query:with_sam_tokens",
     ignores=("mixer.as_published",),
-    revision="2",
+    revision="3",
     source=f"{PAPER}: Text Query w/ SAM Tokens",
 )
 

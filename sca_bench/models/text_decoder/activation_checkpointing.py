@@ -31,7 +31,7 @@ def checkpointing(language_model: Any, wanted: bool = True) -> Iterator[None]:
     if not (wanted and torch.is_grad_enabled()):
         yield
         return
-    layers = [m for m in language_model.modules() if isinstance(m, GradientCheckpointingLayer)]
+    layers = layers_of(language_model)
     if not layers:
         raise ValueError(f"{type(language_model).__name__} has no layers to checkpoint")
     modes = [layer.training for layer in layers]
@@ -45,6 +45,11 @@ def checkpointing(language_model: Any, wanted: bool = True) -> Iterator[None]:
     finally:
         for layer, mode in zip(layers, modes, strict=True):
             layer.training, layer.gradient_checkpointing = mode, False
+
+
+def layers_of(language_model: Any) -> list[Any]:
+    """Return the layers of a transformers model, those that it can checkpoint."""
+    return [m for m in language_model.modules() if isinstance(m, GradientCheckpointingLayer)]
 
 
 def _again(layer: nn.Module) -> tuple[Any, Any]:

@@ -12,12 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import GenerationConfig
 
 from sca_bench.batch import mean_over_images
 from sca_bench.captioner import Decoding
 from sca_bench.errors import InputError
 from sca_bench.models.text_decoder.activation_checkpointing import checkpointing
+from sca_bench.models.text_decoder.activations import fuse_gelu
+from sca_bench.models.text_decoder.attention import attend_without_masks, seen_from
+from sca_bench.models.text_decoder.head import head_of
+from sca_bench.models.text_decoder.kept_rows import start_rows
+from sca_bench.models.text_decoder.search import Generated, beam_search, greedy
 
 IGNORED = -100
 """Label of padding positions."""
@@ -53,21 +58,6 @@ class CaptionTokens:
         )
 
 
-@dataclass(frozen=True)
-class Generated:
-    """Decoded sequences.
-
-    Attributes:
-        ids_NL: Token ids, without a start token, padded on the right with the end token's id.
-        lengths_N: Generated tokens of each sequence, end token included.
-        log_prob_N: Mean log-probability of those tokens.
-    """
-
-    ids_NL: Tensor
-    lengths_N: Tensor
-    log_prob_N: Tensor
-
-
 class TextDecoder(nn.Module):
     """A causal language model of transformers with its tokenizer, as SCA uses it."""
 
@@ -75,7 +65,8 @@ class TextDecoder(nn.Module):
         """Wrap a language model.
 
         Args:
-            language_model: A causal language model with a plain linear head.
+            language_model: A causal language model with a plain linear head. It is changed where
+                the same can be computed faster: its activations, masks and generation settings.
             tokenizer: Its tokenizer; None for untrained models, which can only be counted, timed
                 and fed with ids.
             name: What the decoder is called in errors.
@@ -96,6 +87,8 @@ class TextDecoder(nn.Module):
         self.eos_token_id = eos
         _check_vocabulary(language_model, tokenizer, eos, name)
         _check_head(language_model, name)
+        fuse_gelu(language_model)
+        self._without_masks = attend_without_masks(language_model)
         # Whatever a checkpoint asks for (sampling, penalties) would silently change captions.
         language_model.generation_config = GenerationConfig(
             eos_token_id=self.eos_token_id, pad_token_id=self.eos_token_id
@@ -205,46 +198,12 @@ class TextDecoder(nn.Module):
         digits of a log-probability may depend on what else is in the call, and so may a caption
         where two words are equally likely to that many digits.
         """
-        recorder = _GreedyLogProbs()
-        ids_NL: Tensor = self.language_model.generate(
-            inputs_embeds=prefix_NPD,
-            attention_mask=torch.ones(
-                prefix_NPD.shape[:2], dtype=torch.long, device=prefix_NPD.device
-            ),
-            generation_config=GenerationConfig(
-                max_new_tokens=decoding.max_new_tokens,
-                num_beams=decoding.num_beams,
-                do_sample=False,
-                length_penalty=1.0,
-                early_stopping=False,
-                eos_token_id=self.eos_token_id,
-                pad_token_id=self.eos_token_id,
-            ),
-            logits_processor=LogitsProcessorList([recorder] if decoding.num_beams == 1 else []),
-        )
-        # Everything before the first end token, that one included, was generated.
-        before_NL = (ids_NL == self.eos_token_id).long().cumsum(1)
-        generated_NL = before_NL - (ids_NL == self.eos_token_id).long() == 0
-        lengths_N = generated_NL.sum(1)
+        language_model, longest = self.language_model, decoding.max_new_tokens
+        rows = start_rows(language_model, prefix_NPD, longest)
+        head = head_of(language_model.get_output_embeddings())
         if decoding.num_beams == 1:
-            log_probs_NL = torch.stack(recorder.steps, dim=1)
-        else:
-            # transformers would have to keep the scores of every beam, step and word instead.
-            log_probs_NL = self._log_probs(prefix_NPD, ids_NL, generated_NL)
-        total_N = log_probs_NL.masked_fill(~generated_NL, 0.0).sum(1)
-        return Generated(ids_NL, lengths_N, total_N / lengths_N)
-
-    def _log_probs(self, prefix_NPD: Tensor, ids_NL: Tensor, wanted_NL: Tensor) -> Tensor:
-        """Return the log-probability (N, L) of each wanted id given those before it, 0 elsewhere.
-
-        Of the vocabulary's scores, many times the size of anything else, only the wanted exist.
-        """
-        hidden_NLD = self._hidden(prefix_NPD, ids_NL[:, :-1])
-        scores_KV = self.language_model.get_output_embeddings()(hidden_NLD[wanted_NL]).float()
-        chosen_K = scores_KV.gather(1, ids_NL[wanted_NL][:, None])[:, 0]
-        log_probs_NL: Tensor = chosen_K.new_zeros(ids_NL.shape)
-        log_probs_NL[wanted_NL] = chosen_K - scores_KV.logsumexp(-1)
-        return log_probs_NL
+            return greedy(rows, head, self.eos_token_id, longest)
+        return beam_search(rows, head, self.eos_token_id, longest, decoding.num_beams)
 
     def _hidden(
         self, prefix_NPD: Tensor, ids_NT: Tensor, attention_mask_NT: Tensor | None = None
@@ -256,6 +215,7 @@ class TextDecoder(nn.Module):
         if attention_mask_NT is not None:
             seen_NP = attention_mask_NT.new_ones(prefix_NPD.shape[:2])
             mask = torch.cat([seen_NP, attention_mask_NT], dim=1)
+            mask = seen_from(mask) if self._without_masks else mask
         output = self.language_model.base_model(
             inputs_embeds=torch.cat([prefix_NPD, embedded_NTD.to(prefix_NPD.dtype)], dim=1),
             attention_mask=mask,
@@ -273,18 +233,6 @@ class TextDecoder(nn.Module):
                 "name a trained one in text_decoder.weights",
             )
         return self.tokenizer
-
-
-class _GreedyLogProbs(LogitsProcessor):  # type: ignore[misc]
-    """Keeps the log-probability of the best word of every step; changes no score."""
-
-    def __init__(self) -> None:
-        self.steps: list[Tensor] = []
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        values = scores.float()
-        self.steps.append(values.amax(-1) - values.logsumexp(-1))
-        return scores
 
 
 def _check_vocabulary(language_model: Any, tokenizer: Any | None, eos: int, name: str) -> None:

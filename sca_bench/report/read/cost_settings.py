@@ -13,15 +13,16 @@ _MACHINE = {
     "threads": "threads",
     "frozen_threads": "threads of frozen features",
     "fused_adamw": "fused AdamW",
+    "eval_regions": "runtime.eval_regions",
 }
 """Of `machine` in a record's provenance -> what it is called: what was used, whoever decided it."""
 _SETTINGS = (
-    "features.cache",
     "runtime.eval_regions",
+    "features.cache",
     "runtime.compile",
     "runtime.deterministic",
 )
-"""Others, as they were set."""
+"""Others, as they were set, where the record does not say what was used."""
 
 
 def cost_notes(cells: Iterable[CellRuns]) -> dict[str, str]:
@@ -32,7 +33,7 @@ def cost_notes(cells: Iterable[CellRuns]) -> dict[str, str]:
     """
     found = [(cell.entry.cell_id, _stated(record)) for cell in cells for record in cell.done]
     differing: dict[str, dict[str, int]] = {}
-    for name in (*_MACHINE.values(), *_SETTINGS):
+    for name in dict.fromkeys((*_MACHINE.values(), *_SETTINGS)):
         counts: dict[str, int] = {}
         for _, stated in found:
             if name in stated:
@@ -65,6 +66,6 @@ def _stated(record: RunRecord) -> dict[str, str]:
     for path in _SETTINGS:
         section, _, name = path.partition(".")
         values: Any = record.settings.get(section)
-        if isinstance(values, dict) and name in values:
+        if isinstance(values, dict) and name in values and path not in stated:
             stated[path] = show_value(values[name])
     return stated

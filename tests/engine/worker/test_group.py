@@ -14,6 +14,7 @@ from sca_bench.engine.worker.group_run import GroupRun
 from sca_bench.engine.worker.prepare import prepare
 from sca_bench.engine.worker.rng import RngStream
 from sca_bench.metrics.rows import read_rows
+from sca_bench.models.sca import ScaCaptioner
 from sca_bench.reading import read_jsonl
 from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import SPLITS
@@ -268,6 +269,23 @@ def test_bf16_trains_on_a_cpu_and_is_a_cell_of_its_own(group_job, run_group, tmp
     assert not run_group(half).failed
     differences = [(trained(plain)[k] - v).abs().max() for k, v in trained(half).items()]
     assert 0 < max(differences) < 0.2
+
+
+def test_a_half_precision_run_casts_what_is_frozen_once_and_moves_no_bit(
+    group_job, run_group, tmp_path, monkeypatch
+):
+    half, jobs = {**DEPTHS[0], "train.precision": "bf16", "train.steps": 2}, []
+    for name in ("once", "at every use"):
+        jobs.append(group_job(half, runs=tmp_path / name))
+        assert not run_group(jobs[-1]).failed
+        monkeypatch.setattr(ScaCaptioner, "cast_frozen", lambda *_: None)
+    once, every = (trained(job) for job in jobs)
+    assert all(torch.equal(once[name], every[name]) for name in every)
+    assert captions(jobs[0]) == captions(jobs[1])
+    refused = group_job(half, runs=tmp_path / "refused")
+    monkeypatch.setattr(ScaCaptioner, "cast_frozen", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run_group(refused)
 
 
 def test_a_wrong_setting_of_any_cell_is_met_before_any_starts(group_job, run_group):

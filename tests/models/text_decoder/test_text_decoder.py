@@ -9,11 +9,13 @@ import shutil
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, GPT2LMHeadModel
+from transformers.activations import NewGELUActivation
 
 from sca_bench.captioner import Decoding
 from sca_bench.errors import InputError
-from sca_bench.models.text_decoder.decoder import IGNORED, CaptionTokens, Generated
+from sca_bench.models.text_decoder.decoder import IGNORED, CaptionTokens
 from sca_bench.models.text_decoder.loading import load_text_decoder
+from sca_bench.models.text_decoder.search import Generated
 
 
 @pytest.fixture
@@ -246,3 +248,25 @@ def test_an_untrained_decoder_has_no_tokenizer():
         decoder = load_text_decoder("random:gpt2")
     with pytest.raises(InputError, match="random:gpt2: tokenizer"):
         decoder.tokenize(["a"], 18)
+
+
+def test_gpt2s_activation_is_fused_wherever_a_decoder_comes_from(any_lm_dir, decoder):
+    """`gelu_new` is computed by torch in one pass; another activation stays what it is."""
+    plain = AutoModelForCausalLM.from_pretrained(any_lm_dir, dtype=torch.float32).eval()
+    before = [type(m) for m in plain.modules()]
+    after = [type(m) for m in decoder.language_model.modules()]
+    fused = [pair for pair in zip(before, after, strict=True) if pair[0] is not pair[1]]
+    assert set(fused) <= {(NewGELUActivation, torch.nn.GELU)}
+    assert NewGELUActivation not in after
+    assert bool(fused) == (plain.config.model_type == "gpt2")
+    assert decoder.language_model.state_dict().keys() == plain.state_dict().keys()
+    ids = torch.arange(decoder.vocab_size)[None]
+    with torch.no_grad():
+        logits, again = plain(ids).logits, decoder.language_model(ids).logits
+    torch.testing.assert_close(again, logits, atol=1e-5, rtol=1e-5)
+
+
+def test_the_fused_activation_has_the_same_formula():
+    values = torch.linspace(-10, 10, 100_001)
+    fused = torch.nn.GELU(approximate="tanh")(values)
+    assert (fused - NewGELUActivation()(values)).abs().max() < 1e-6

@@ -59,7 +59,7 @@ def record_of(job):
 
 
 SAID = {
-    "sca": "sca revision 2, today 99",
+    "sca": "sca revision 3, today 99",
     "features": "features revision 3, today 99",
     "world": "world scenes-1, today 99",
 }
@@ -81,9 +81,9 @@ def test_a_raised_revision_makes_older_runs_and_new_work(store, write, raise_rev
 
 def test_a_record_says_what_it_was_made_with(store):
     record = next(store.records())
-    assert made_with(record) == Revisions("2", "3", "scenes-1", "2")
+    assert made_with(record) == Revisions("3", "3", "scenes-1", "2")
     newer = record.model_copy(update={"revisions": {"features": "5", "of_the_future": "1"}})
-    assert made_with(newer) == Revisions("2", "5", "scenes-1")
+    assert made_with(newer) == Revisions("3", "5", "scenes-1")
     assert age_of(newer) == "features revision 5, today 3"
     older = record.model_copy(update={"revision": "1", "revisions": {}})  # as they once were
     assert made_with(older) == Revisions("1", "2", "scenes-1")
@@ -134,8 +134,8 @@ def test_older_runs_are_listed_and_explained(store, write, raise_revision, capsy
 
     assert main(["explain", old.cell_id, *words]) == 0
     said = capsys.readouterr()
-    assert json.loads(said.out)["variant.revision"] == "2"
-    assert "older revision: sca revision 2, today 99" in said.err
+    assert json.loads(said.out)["variant.revision"] == "3"
+    assert "older revision: sca revision 3, today 99" in said.err
     assert main(["explain", old.cell_id, new.cell.cell_id, *words]) == 0
     assert "variant.revision" in capsys.readouterr().out
 

@@ -1,0 +1,134 @@
+"""Attention between few tokens and many image tokens, with the projections on the tokens' side.
+
+A key is a product of an image token and a matrix, and a score a product of that key and a query. So
+the query can be multiplied by the matrix instead: a few rows where the image has thousands. What is
+left to do with image tokens are two matrix products each way, and no keys, values and queries of
+theirs have to be written. That is less arithmetic where the rows, one for each token and head, are
+no more than the inner channels of an attention.
+
+Shape legend: N regions, R rows (heads times tokens, the token runs fastest), H heads, S image
+tokens, C channels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def read_image(
+    keys_NRC: Tensor, offsets_NR: Tensor, image_NSC: Tensor, placed_NSC: Tensor
+) -> Tensor:
+    """Return for every row the mean of the image tokens that it attends to, (N, R, C).
+
+    Args:
+        keys_NRC: What a row's scores are products of, with image tokens at their positions.
+        offsets_NR: What is added to a row's scores.
+        image_NSC: Image tokens.
+        placed_NSC: The same plus their positions, detached: its gradient goes to `image_NSC`.
+    """
+    mixed_NRC: Tensor = _Read.apply(keys_NRC, offsets_NR, image_NSC, placed_NSC)
+    return mixed_NRC
+
+
+def write_image(
+    keys_NRC: Tensor,
+    offsets_NR: Tensor,
+    values_NRC: Tensor,
+    image_NSC: Tensor,
+    placed_NSC: Tensor,
+    num_heads: int,
+) -> Tensor:
+    """Return the image tokens plus what they read from the rows: in each head, of all its tokens.
+
+    Args:
+        keys_NRC: What a row's scores are products of, with image tokens at their positions.
+        offsets_NR: What is added to a row's scores.
+        values_NRC: What is read from a row.
+        image_NSC: Image tokens.
+        placed_NSC: The same plus their positions, detached: its gradient goes to `image_NSC`.
+        num_heads: Heads H.
+    """
+    image: Tensor = _Write.apply(keys_NRC, offsets_NR, values_NRC, image_NSC, placed_NSC, num_heads)
+    return image
+
+
+class _Read(torch.autograd.Function):
+    """The gradient of both products with the image tokens is summed in one place."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, keys_NRC: Tensor, offsets_NR: Tensor, image_NSC: Tensor, placed_NSC: Tensor
+    ) -> Tensor:
+        scores_NRS = _scores(keys_NRC, offsets_NR, placed_NSC)
+        # By name, or autocast would go on in float32.
+        weights_NRS = scores_NRS.softmax(2, dtype=scores_NRS.dtype)
+        ctx.save_for_backward(keys_NRC, image_NSC, placed_NSC, weights_NRS)
+        return torch.bmm(weights_NRS, image_NSC)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_NRC: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
+        keys_NRC, image_NSC, placed_NSC, weights_NRS = ctx.saved_tensors
+        scores_NRS = _of_scores(torch.bmm(grad_NRC, image_NSC.transpose(1, 2)), weights_NRS, 2)
+        of_image = None
+        if ctx.needs_input_grad[2]:
+            of_image = torch.bmm(weights_NRS.transpose(1, 2), grad_NRC)
+            of_image.baddbmm_(scores_NRS.transpose(1, 2), keys_NRC)
+        return torch.bmm(scores_NRS, placed_NSC), scores_NRS.sum(2), of_image, None
+
+
+class _Write(torch.autograd.Function):
+    """As `_Read`; the residual is part of the last product."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        keys_NRC: Tensor,
+        offsets_NR: Tensor,
+        values_NRC: Tensor,
+        image_NSC: Tensor,
+        placed_NSC: Tensor,
+        num_heads: int,
+    ) -> Tensor:
+        scores_NRS = _scores(keys_NRC, offsets_NR, placed_NSC)
+        scores_NHTS = scores_NRS.unflatten(1, (num_heads, -1))
+        weights_NHTS = scores_NHTS.softmax(2, dtype=scores_NHTS.dtype)
+        ctx.save_for_backward(keys_NRC, values_NRC, placed_NSC, weights_NHTS)
+        return torch.baddbmm(image_NSC, weights_NHTS.flatten(1, 2).transpose(1, 2), values_NRC)
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, grad_NSC: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, None, None]:
+        keys_NRC, values_NRC, placed_NSC, weights_NHTS = ctx.saved_tensors
+        of_weights_NRS = torch.bmm(values_NRC, grad_NSC.transpose(1, 2))
+        of_weights_NHTS = of_weights_NRS.view_as(weights_NHTS)
+        scores_NRS = _of_scores(of_weights_NHTS, weights_NHTS, 2).flatten(1, 2)
+        of_image = None
+        if ctx.needs_input_grad[3]:
+            of_image = torch.baddbmm(grad_NSC, scores_NRS.transpose(1, 2), keys_NRC)
+        return (
+            torch.bmm(scores_NRS, placed_NSC),
+            scores_NRS.sum(2),
+            torch.bmm(weights_NHTS.flatten(1, 2), grad_NSC),
+            of_image,
+            None,
+            None,
+        )
+
+
+def _scores(keys_NRC: Tensor, offsets_NR: Tensor, placed_NSC: Tensor) -> Tensor:
+    return torch.baddbmm(offsets_NR[:, :, None], keys_NRC, placed_NSC.transpose(1, 2))
+
+
+def _of_scores(of_weights: Tensor, weights: Tensor, dim: int) -> Tensor:
+    """Return the gradient of a softmax's input, given that of its output."""
+    gradient: Tensor = torch.ops.aten._softmax_backward_data(
+        of_weights, weights, dim, weights.dtype
+    )
+    return gradient

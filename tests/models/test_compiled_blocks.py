@@ -1,0 +1,104 @@
+"""Blocks are compiled, not the loss: captions and numbers of regions make no new graphs.
+
+Graphs are counted with a compiler that does nothing; `tests/device/test_compile_counts.py` has the
+real one.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+from sca_bench.captioner import CompilesBlocks, Decoding
+from sca_bench.models import compiled_blocks
+
+SHAPES = [
+    (3, 2),
+    (2, 2),
+    (1, 3),
+    (2, 1),
+    (3, 3),
+    (3, 1),
+    (2, 3),
+    (1, 2),
+    (3, 2),
+    (2, 2),
+    (1, 3),
+    (3, 3),
+]
+"""Regions of two images, step by step."""
+
+
+# Dynamo looks for gradients of what has none, and says so.
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """The graphs that were handed to the compiler."""
+    torch._dynamo.reset()
+    counters.clear()
+    found = []
+
+    def keep(module, _inputs):
+        found.append(module)
+        return module.forward
+
+    monkeypatch.setattr(compiled_blocks, "HOW", {"dynamic": True, "backend": keep})
+    yield found
+    torch._dynamo.reset()
+
+
+def batches(batch):
+    """The batch with other numbers of regions and other captions at every step."""
+    words = ["a", "red", "blue", "big", "small", "ball", "box", "on", "the", "left"]
+    for step, shape in enumerate(SHAPES):
+        mask = torch.arange(3) < torch.tensor(shape)[:, None]
+        count = int(mask.sum())
+        captions = [" ".join(words[: 1 + (step + n) % 9]) for n in range(count)]
+        ids = [f"{step}-{n}" for n in range(count)]
+        yield dataclasses.replace(batch, region_mask_BR=mask, region_ids=ids, captions=captions)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        pytest.param({"variant": "sca_split_mixer"}, marks=pytest.mark.bench),
+        pytest.param({"mixer": {"gradient_checkpointing": True}}, marks=pytest.mark.bench),
+    ],
+    ids=["sca", "shared images", "checkpointed"],
+)
+def test_no_graph_after_the_second_step(make_model, batch, graphs, changes):
+    plain, compiled = make_model(**changes), make_model(**changes)
+    for block in compiled.text_decoder.modules():
+        block._compiled_call_impl = None
+    compiled.text_decoder = copy.deepcopy(compiled.text_decoder)
+    assert isinstance(compiled, CompilesBlocks)
+    compiled.compile_blocks()
+    made = []
+    for each in batches(batch):
+        features = plain.frozen_features(each)
+        each = dataclasses.replace(each, features=features)
+        losses = []
+        for model in (plain, compiled):
+            model.train()
+            model.zero_grad()
+            torch.manual_seed(5)  # of dropout
+            loss = model.loss(each)
+            loss.backward()
+            losses.append(loss.item())
+        assert losses[0] == losses[1]
+        made.append(len(graphs))
+    assert made[0] > 0
+    assert made[-1] == made[1], made
+    assert sum(counters["graph_break"].values()) <= 1, counters["graph_break"]
+    said = [
+        [p.caption for p in m.generate(batch, Decoding(max_new_tokens=4))]
+        for m in (plain, compiled)
+    ]
+    assert said[0] == said[1]
