@@ -4,7 +4,7 @@
         model.to("cuda")  # and the engine's own code with device "cuda"
         ghost.clear()
         model.loss(batch.to("cuda")).backward()
-        assert not ghost.waits, ghost  # what the host would have waited for, and where
+        assert not ghost.waits, str(ghost)  # what the host would have waited for, and where
 
 A `Ghost` wraps a tensor of the CPU. As on CUDA, it refuses the company of tensors that lie there,
 but for those of no dimension, and indices. It draws from a generator of its own. The journal has a

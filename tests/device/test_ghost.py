@@ -91,7 +91,7 @@ def test_the_journal_sees_a_read(read, there, ghost):
     ghost.clear()
     READS[read](there)
     (entry, *more) = ghost.entries
-    assert entry.kind == READ, ghost
+    assert entry.kind == READ, str(ghost)
     assert more == []
     assert "test_ghost.py" in entry.where
 
@@ -290,7 +290,7 @@ def test_a_planted_fault_is_found(fault, ghost):
     model(x).backward()
     kinds = {"": [], "read": [READ], "copy": [BLOCKING]}
     assert [entry.kind for entry in ghost.waits] == kinds[fault]
-    assert all("forward" in entry.where for entry in ghost.waits), ghost
+    assert all("forward" in entry.where for entry in ghost.waits), str(ghost)
 
 
 def test_it_is_gone_afterwards():

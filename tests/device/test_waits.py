@@ -11,9 +11,11 @@ import torch
 
 from baselines.grit import model as grit
 from device.cells import DESIGNS, job_of, run, smallest
+from sca_bench.contract.captioners.cell import TINY
 from sca_bench.contract.captioners.toy import toy_batch
 from sca_bench.engine.worker import hooks
 from sca_bench.models.text_decoder.decoder import IGNORED, CaptionTokens, TextDecoder
+from sca_bench.specs.encoders import sam_dims
 from sca_bench.variants import get_variant
 
 pytestmark = pytest.mark.usefixtures("training")
@@ -78,7 +80,7 @@ def step(ghost, tmp_path, monkeypatch):
 @pytest.mark.parametrize("cell", CELLS, ids=lambda c: "-".join(map(str, c.values())))
 def test_a_step_waits_for_nothing(cell, step):
     journal = step({**cell, "features.cache": "off"})
-    assert over(journal) == Counter(), journal
+    assert over(journal) == Counter(), str(journal)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
@@ -86,14 +88,24 @@ def test_a_step_waits_for_nothing(cell, step):
 def test_nor_does_one_of_cells_in_lockstep(cache, precision, step):
     change = {"features.cache": cache, "train.precision": precision}
     journal = step(*({**cell, **change} for cell in CELLS))
-    assert over(journal) == Counter(), journal
+    assert over(journal) == Counter(), str(journal)
 
 
 def test_a_step_of_grit_waits_less_and_less(step):
     losses = ({}, {"train.as_published": ["loss"]})
     journal = step(*({"variant": "grit_from_scratch", **loss} for loss in losses))
-    waits = sum(over(journal).values())
-    assert waits == GRIT, journal
+    assert sum(over(journal).values()) == GRIT, str(journal)
+
+
+@pytest.mark.parametrize(
+    ("variant", "cache", "images"),
+    [("grit_from_scratch", "off", 0), ("sca", "all", 0), ("sca", "off", 1)],
+)
+def test_sams_input_is_sent_to_those_that_read_it(variant, cache, images, step):
+    side = sam_dims(TINY["sam"]["size"]).image_size
+    journal = step({"variant": variant, "features.cache": cache})
+    sent = [entry for entry in journal.entries if entry.shape[-2:] == (side, side)]
+    assert len(sent) == images, str(journal)
 
 
 @pytest.mark.parametrize("beams", [1, 3])
@@ -111,8 +123,8 @@ def test_a_generated_token_costs_one_wait_at_most(beams, ghost, tmp_path, monkey
     for tokens in (2, 5):
         changes = {"train.steps": 0, "eval.num_beams": beams, "eval.max_new_tokens": tokens}
         run(job_of([smallest("sca", tmp_path, changes)], tmp_path / f"runs{tokens}", "cuda"))
-    assert waits[5] - waits[2] <= 3, ghost
-    assert waits[2] <= 2, ghost
+    assert waits[5] - waits[2] <= 3, str(ghost)
+    assert waits[2] <= 2, str(ghost)
 
 
 @pytest.mark.parametrize("beams", [1, 3])
@@ -130,7 +142,7 @@ def test_nor_does_one_of_grit_cost_more(beams, ghost, tmp_path, monkeypatch):
     for tokens in (2, 5):
         changes = {"eval.num_beams": beams, "eval.max_new_tokens": tokens}
         run(job_of([smallest("grit", tmp_path, changes)], tmp_path / f"runs{tokens}", "cuda"))
-    assert waits == {3: 1, 6: 4}, ghost
+    assert waits == {3: 1, 6: 4}, str(ghost)
 
 
 def test_a_batch_on_the_device_knows_its_regions_by_heart(ghost):
@@ -140,7 +152,7 @@ def test_a_batch_on_the_device_knows_its_regions_by_heart(ghost):
     index, boxes = there.image_index(), there.prompt_boxes()
     assert there.region_tasks() == batch.region_tasks()
     assert there.per_region(there.image_ids) == batch.per_region(batch.image_ids)
-    assert not over(ghost), ghost
+    assert not over(ghost), str(ghost)
     assert torch.equal(index.cpu(), batch.region_mask_BR.nonzero()[:, 0])
     assert torch.equal(boxes.cpu(), batch.boxes_xyxy_input_BR4[batch.region_mask_BR])
 
