@@ -63,15 +63,6 @@ class TrainableCaptioner(RegionCaptioner, Protocol):
 
 
 @runtime_checkable
-class CompilesBlocks(Protocol):
-    """A captioner that gains from `runtime.compile`; others take no notice of that setting."""
-
-    def compile_blocks(self) -> None:
-        """Have the blocks that the model repeats compiled when they are next called."""
-        ...
-
-
-@runtime_checkable
 class PreparesBatches(RegionCaptioner, Protocol):
     """A captioner whose batches are worked on by the host, before the step that needs them.
 
@@ -87,6 +78,15 @@ class PreparesBatches(RegionCaptioner, Protocol):
         and cells of one group share it: it holds no weights, and depends on no setting of the
         recipe of training.
         """
+        ...
+
+
+@runtime_checkable
+class CompilesBlocks(Protocol):
+    """A captioner that gains from `runtime.compile`; others take no notice of that setting."""
+
+    def compile_blocks(self) -> None:
+        """Have the blocks that the model repeats compiled when they are next called."""
         ...
 
 

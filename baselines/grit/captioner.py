@@ -221,4 +221,6 @@ class GritCaptioner(nn.Module):
     def _sent(self, *lists: Sequence[int]) -> Sequence[Tensor]:
         """Return whole numbers on the device; they go there in one copy that nobody waits for."""
         flat = torch.tensor([number for one in lists for number in one], dtype=torch.long)
-        return gpu.send(flat, self.grit.device).split([len(one) for one in lists])
+        sent = gpu.send(flat, self.grit.device)
+        parts: Sequence[Tensor] = sent.split([len(one) for one in lists])
+        return parts

@@ -57,4 +57,5 @@ def _rows_of(level_of_N: Sequence[int], num_levels: int, device: torch.device) -
     """Return for each level the regions that are pooled from it, in order, sent in one copy."""
     rows = [[row for row, of in enumerate(level_of_N) if of == n] for n in range(num_levels)]
     flat_N = torch.tensor([row for level in rows for row in level], dtype=torch.long)
-    return gpu.send(flat_N, device).split([len(level) for level in rows])
+    parts: Sequence[Tensor] = gpu.send(flat_N, device).split([len(level) for level in rows])
+    return parts

@@ -186,7 +186,7 @@ def test_images_of_one_size_stand_together_with_their_boxes():
     groups = list(prepared(model, given).prepared.parts())
     assert [group.rows for group, *_ in groups] == [(0, 1, 2, 3, 6), (4, 5, 7, 8)]
     assert [group.image_index for group, *_ in groups] == [(0, 0, 0, 0, 1), (0, 0, 1, 1)]
-    assert groups[0][0].levels == (0, 2, 1, 0, 1)
+    assert groups[0][0].levels == (0, 2, 0, 0, 1)
     config, numbers = model.grit.config, [[0, 2], [1, 4]]
     for (group, resized, boxes_N4), places in zip(groups, numbers, strict=True):
         assert len(resized) == 2
