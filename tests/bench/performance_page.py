@@ -82,7 +82,8 @@ def _head(depths: tuple[int, ...], regions: int) -> str:
 
 What sharing brings at the published size: SAM ViT-B at 1024 px, GPT-2 small, 8 caption queries,
 6 task tokens, one image with {regions} boxes, captions of 11 ids, random weights, fp32. The
-ablation has {len(depths)} cells, with {", ".join(map(str, depths))} mixer layers.
+ablation has {len(depths)} [cells](glossary.md#cell), with {", ".join(map(str, depths))} mixer
+layers.
 
 `{COMMAND}`
 
@@ -173,7 +174,8 @@ def _savings(savings: list) -> str:
 def _limit(found: dict) -> str:
     return f"""## Distance to the arithmetic limit
 
-A lockstep step of all cells is {found["shared_gflop"]:.0f} GFLOP of frozen work, done once, and
+A [lockstep](glossary.md#lockstep) step of all cells is {found["shared_gflop"]:.0f} GFLOP of frozen
+work, done once, and
 {found["own_gflop"]:.0f} GFLOP of the cells' own. At the {found["gflop_per_s"]:.0f} GFLOP/s of a
 large matrix product here that is {found["limit_s"]:.2f} s; it takes {found["measured_s"]:.2f}
 CPU s, {found["measured_s"] / found["limit_s"]:.2f} times the limit."""

@@ -83,14 +83,22 @@ def count_captions(settings: CellSettings, counter: OpCounter) -> dict[str, int]
         sam = captioner.region_encoder.sam
         embeddings = torch.empty(1, sam.dims.embed_dim, sam.dims.grid, sam.dims.grid)
         features = features_of(captioner, embeddings, regions_together(settings))
-        _count_captions(captioner, bare, features, counter)
+        one_token(captioner, bare, features, counter)
         one = features_of(captioner, embeddings, 1, FAMILIES)
         return bytes_of_rows(one, _FAMILIES, bare.features)
 
 
-def _count_captions(
+def one_token(
     captioner: ScaCaptioner, settings: CellSettings, features: RegionFeatures, counter: OpCounter
 ) -> None:
+    """Caption regions up to one token, at half the greatest length.
+
+    Args:
+        captioner: The cell, in evaluation mode.
+        settings: Its settings.
+        features: Of the regions.
+        counter: Counts it in two parts, `PREFIX` and `TOKEN`.
+    """
     beams, longest = settings.eval.num_beams, settings.eval.max_new_tokens
     decoder = captioner.text_decoder
     model, head = decoder.language_model, decoder.language_model.get_output_embeddings()

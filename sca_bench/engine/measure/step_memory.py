@@ -138,8 +138,8 @@ def _peak_of_a_step(
         return int(meter.peak)
 
 
-def give_contents_up(module: nn.Module) -> None:
-    """Replace every tensor of a module on the meta device by one that says it is on a CPU.
+def give_contents_up(module: nn.Module, device: str = "cpu") -> None:
+    """Replace every tensor of a module by one without content that says it is on a device.
 
     Mixed precision is decided by the device, and the meta device has none.
     """
@@ -148,12 +148,12 @@ def give_contents_up(module: nn.Module) -> None:
         for name, parameter in part.named_parameters(recurse=False):
             if id(parameter) not in twins:
                 twins[id(parameter)] = nn.Parameter(
-                    torch.empty(parameter.shape, dtype=parameter.dtype, device="cpu"),
+                    torch.empty(parameter.shape, dtype=parameter.dtype, device=device),
                     requires_grad=parameter.requires_grad,
                 )
             part._parameters[name] = twins[id(parameter)]  # type: ignore[assignment]
         for name, buffer in part.named_buffers(recurse=False):
-            part._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device="cpu")
+            part._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device=device)
 
 
 def _step(
@@ -162,6 +162,25 @@ def _step(
     shapes: dict[str, tuple[int, ...]],
     counter: OpCounter,
 ) -> None:
+    loss = step_loss(captioner, settings, shapes, counter)
+    with counter.part(OWN[2]):
+        loss.backward()  # it frees what it has used
+
+
+def step_loss(
+    captioner: ScaCaptioner,
+    settings: CellSettings,
+    shapes: dict[str, tuple[int, ...]],
+    counter: OpCounter,
+) -> Tensor:
+    """Make the forward pass of a whole step; return its loss.
+
+    Args:
+        captioner: The cell.
+        settings: Its settings.
+        shapes: Where to put shapes of tensors on the way, by name.
+        counter: Counts it, part by part.
+    """
     images, regions = settings.train.images_per_batch, settings.train.regions_per_image
     sam = captioner.region_encoder.sam
     side = sam.dims.image_size
@@ -186,10 +205,7 @@ def _step(
         settings.train.max_caption_tokens + 1,
         captioner.text_decoder.vocab_size,
     )
-    tensors.clear()
-    del embeddings, made  # the backward pass frees what it has used
-    with counter.part(OWN[2]):
-        loss.backward()
+    return loss
 
 
 def _update(captioner: ScaCaptioner, settings: CellSettings, counter: OpCounter) -> None:

@@ -1,7 +1,7 @@
 """A language model that goes on from what it has read: keys and values are kept, in place.
 
-Shape legend: N prefixes, B beams, R rows (N at first, then N times B, beams running fastest), P
-prefix positions, D width of the language model, H heads, T positions, E channels of a head.
+Shape legend: N prefixes, R rows (N at first, then N times the beams, which run fastest), P prefix
+positions, D width of the language model, H heads, T positions, E channels of a head.
 """
 
 from __future__ import annotations
@@ -18,50 +18,80 @@ _CACHE_NAMES = ("cache", "past_key_values")
 """What models call their cache: transformers has renamed it."""
 
 
+class _Room:
+    """One block of memory for the keys and values of all layers that are alike.
+
+    All is moved at once where beams are put in order, and the positions that all beams of a row
+    share are not moved at all.
+
+    Args:
+        slots: How many tensors there will be: two of each layer.
+        positions: Length T that each may grow to.
+    """
+
+    def __init__(self, slots: int, positions: int) -> None:
+        self._slots, self._positions = slots, positions
+        self._blocks: list[Tensor] = []  # each (slots, R, H, T, E); a second one for odd shapes
+        self._taken: list[tuple[int, int]] = []
+
+    def take(self, like_RHTE: Tensor) -> int:
+        """Make room for a tensor that grows along its positions; return its number."""
+        rows, heads, _, channels = like_RHTE.shape
+        wanted = (rows, heads, self._positions, channels)
+        for number, block in enumerate(self._blocks):
+            used = sum(n == number for n, _ in self._taken)
+            alike = (block.shape[1:], block.dtype) == (wanted, like_RHTE.dtype)
+            if alike and used < len(block):
+                break
+        else:
+            number, used = len(self._blocks), 0
+            slots = 1 if self._blocks else self._slots
+            self._blocks.append(like_RHTE.new_empty(slots, *wanted))
+        self._taken.append((number, used))
+        return len(self._taken) - 1
+
+    def __getitem__(self, number: int) -> Tensor:
+        """Return a tensor by its number, (R, H, T, E), all positions."""
+        block, slot = self._taken[number]
+        return self._blocks[block][slot]
+
+    def expand(self, repeats: int, length: int) -> None:
+        """Let every row go on as several, each with the first `length` positions."""
+        for number, block in enumerate(self._blocks):
+            slots, rows, heads, positions, channels = block.shape
+            new = block.new_empty(slots, rows, repeats, heads, positions, channels)
+            new[..., :length, :] = block[:, :, None, :, :length]
+            self._blocks[number] = new.flatten(1, 2)
+
+    def reorder(self, rows_R: Tensor, start: int, end: int) -> None:
+        """Let row i go on from what row `rows_R[i]` holds at the positions from start to end."""
+        for block in self._blocks:
+            own = block[:, :, :, start:end]
+            own.copy_(own.index_select(1, rows_R))
+
+
 class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
-    """Keys and values of one layer, in room that is taken once for all positions to come.
+    """Keys and values of one layer, in a room that is made once for all positions to come.
 
     transformers' own layer copies all it holds at every token, and again for every order of beams.
     """
 
-    def __init__(self, num_positions: int) -> None:
+    def __init__(self, room: _Room) -> None:
         super().__init__()
-        self.num_positions = num_positions
-        self.length, self.shared = 0, 0
-        self.room: list[Tensor] = []
+        self.room, self.places, self.length = room, [], 0
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """Write keys and values behind those that are kept; return all, as views."""
         start, self.length = self.length, self.length + key_states.shape[2]
-        if not self.room:
+        given = (key_states, value_states)
+        if not self.is_initialized:
             self.device, self.is_initialized = key_states.device, True
-            self._take_room(key_states, value_states)
-        for room, new in zip(self.room, (key_states, value_states), strict=True):
-            room[:, :, start : self.length] = new
-        return self._show()
-
-    def batch_repeat_interleave(self, repeats: int) -> None:
-        """Let every row go on as several, which share all that is kept so far."""
-        before, self.shared = self._show(), self.length
-        self._take_room(*(each.repeat_interleave(repeats, 0) for each in before))
-        for room, kept in zip(self.room, before, strict=True):
-            rows = room[:, :, : self.length].unflatten(0, (-1, repeats))
-            rows.copy_(kept[:, None].expand_as(rows))
-        self._show()
-
-    def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Let row i go on from row `beam_idx[i]`, which shares its beginning."""
-        for room in self.room:
-            own = room[:, :, self.shared : self.length]
-            own.copy_(own.index_select(0, beam_idx))
-
-    def _take_room(self, *like: Tensor) -> None:
-        self.room = [x.new_empty(*x.shape[:2], self.num_positions, x.shape[3]) for x in like]
-
-    def _show(self) -> tuple[Tensor, Tensor]:
-        self.keys, self.values = (room[:, :, : self.length] for room in self.room)
+            self.places = [self.room.take(each) for each in given]
+        for place, new in zip(self.places, given, strict=True):
+            self.room[place][:, :, start : self.length] = new
+        self.keys, self.values = (self.room[place][:, :, : self.length] for place in self.places)
         return self.keys, self.values
 
 
@@ -78,23 +108,32 @@ class KeptRows:
         self._model, self._embed = language_model.base_model, language_model.get_input_embeddings()
         self._cache_name = cache_name(language_model)
         self._cache = DynamicCache(config=language_model.config)
-        room = prefix_NPD.shape[1] + max_new_tokens
+        layers = self._cache.layers
+        self._shared = self._length = prefix_NPD.shape[1]
+        self._room = _Room(2 * len(layers), self._shared + max_new_tokens)
+        plain = [type(layer) is DynamicLayer for layer in layers]
+        self._others = [layer for layer, roomy in zip(layers, plain, strict=True) if not roomy]
         self._cache.layers = [
-            _RoomyLayer(room) if type(layer) is DynamicLayer else layer
-            for layer in self._cache.layers
+            _RoomyLayer(self._room) if roomy else layer
+            for layer, roomy in zip(layers, plain, strict=True)
         ]
         self.hidden_RD = self._read(prefix_NPD)
 
     def expand(self, beams: int) -> None:
         """Go on with `beams` rows for each."""
-        self._cache.batch_repeat_interleave(beams)
+        self._room.expand(beams, self._length)
+        for layer in self._others:
+            layer.batch_repeat_interleave(beams)
 
     def reorder(self, rows_R: Tensor) -> None:
         """Let row i go on from what row `rows_R[i]`, of the same prefix, has said."""
-        self._cache.reorder_cache(rows_R)
+        self._room.reorder(rows_R, self._shared, self._length)
+        for layer in self._others:
+            layer.reorder_cache(rows_R)
 
     def step(self, ids_R: Tensor) -> Tensor:
         """Read one more token of each row; return the hidden states (R, D) that say the next."""
+        self._length += 1
         self.hidden_RD = self._read(self._embed(ids_R[:, None]))
         return self.hidden_RD
 
