@@ -74,7 +74,7 @@ def test_every_exception_for_a_name_is_needed():
     ],
 )
 def test_another_door_is_found(line, tmp_path, monkeypatch):
-    monkeypatch.setattr("test_gpu_door.ROOT", tmp_path)
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
     (tmp_path / "other.py").write_text(f'"""It may speak of cuda."""\n{line}\n', encoding="utf-8")
     assert len(doors(tmp_path / "other.py")) == 1
 
