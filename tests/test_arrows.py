@@ -54,7 +54,8 @@ FLOORS = {
         {"catalogue"},
     ],
     "models": [
-        {"caption_memory", "compiled_blocks", "few_tokens", "frozen_matrices", "products"},
+        {"caption_memory", "compiled_blocks", "frozen_matrices", "products"},
+        {"few_tokens"},
         {"mixer", "seeding", "score_models"},
         {"sam", "text_decoder"},
         {"encoders"},

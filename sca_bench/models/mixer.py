@@ -25,9 +25,9 @@ from sca_bench.models.few_tokens import read_image, write_image
 
 FINAL_LAYER_NORM_EPS = 1e-5
 """The closing LayerNorm keeps torch's default, whatever the blocks use."""
-IMAGE_ELEMENTS_CPU = 2**21
-"""Numbers of the image tokens that go through all blocks at a time: 8 MB, which a CPU's caches hold
-in part."""
+IMAGE_ELEMENTS_CPU = 2**20
+"""Numbers of the image tokens that go through all blocks at a time: 4 MB, which a CPU's caches
+hold."""
 
 
 class Attention(nn.Module):
