@@ -7,8 +7,8 @@ mask candidates.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 import torch
@@ -83,8 +83,64 @@ def merged(first: RegionFeatures, second: RegionFeatures) -> RegionFeatures:
 
 
 @dataclass(frozen=True)
+class RawPixels:
+    """B square images as whole numbers, a quarter of the bytes of what a model reads.
+
+    They are normalised where they are computed with. The result does not depend on where that is:
+    one subtraction and one division a value, in float32.
+
+    Attributes:
+        values_B3SS: uint8, resized; what lies outside of `shown_hw` has no meaning.
+        shown_hw: B heights and widths of what is shown, from the top left; all else is padding,
+            zero once normalised. (0, 0) is the blank image, which does not even say where it ends.
+        mean: Of R, G and B, as whole pixels count.
+        std: Their standard deviations.
+    """
+
+    values_B3SS: Tensor
+    shown_hw: tuple[tuple[int, int], ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def normalised(self) -> Tensor:
+        """Return what a model reads: float32 (B, 3, S, S), on the same device."""
+        device = self.values_B3SS.device
+        mean_311, std_311 = (
+            torch.tensor(numbers).view(3, 1, 1).to(device, non_blocking=True)
+            for numbers in (self.mean, self.std)
+        )
+        pixels_B3SS = self.values_B3SS.to(torch.float32).sub_(mean_311).div_(std_311)
+        for pixels_3SS, (height, width) in zip(pixels_B3SS, self.shown_hw, strict=True):
+            pixels_3SS[:, height:].zero_()
+            pixels_3SS[:, :height, width:].zero_()
+        return pixels_B3SS
+
+
+@dataclass(frozen=True)
+class KeptRows:
+    """What a feature cache keeps of a batch, read before the step that needs it.
+
+    Rows are in the type that they are stored in; `FeatureBank` makes features of them.
+
+    Attributes:
+        features: Name of an array -> its rows, of the N regions or of the B images; empty where
+            the cache lacks a row of any.
+        first_candidate: As in `RegionFeatures`, where there are `features`.
+        embeddings_KChw: Image embeddings, each once; None where features serve, or none is kept.
+        embedding_of: For each of the B images the place of its embedding, or None.
+    """
+
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+    first_candidate: int = 1
+    embeddings_KChw: Tensor | None = None
+    embedding_of: tuple[int | None, ...] = ()
+
+
+@dataclass(frozen=True)
 class RegionBatch:
     """B images with R padded regions each.
+
+    What a loader yields still has to be moved: `to` makes `pixel_values_B3HW` of `raw_pixels`.
 
     Attributes:
         image_ids: B image ids.
@@ -93,13 +149,16 @@ class RegionBatch:
         boxes_xyxy_input_BR4: Boxes in model-input pixels, or None for point-only prompts.
         points_xy_input_BRP2: Points in model-input pixels, or None.
         point_labels_BRP: 1 foreground, 0 background, or None.
-        pixel_values_B3HW: Normalised, zero-padded square images; None when `features` are given.
+        pixel_values_B3HW: Normalised, zero-padded square images; None when `features` are given,
+            and for captioners that do not read them.
+        raw_pixels: The same before they are normalised, on their way to the device.
         image_embeddings_BChw: What the image encoder made of them, where that is known already; it
             is read in place of the pixels.
         input_sizes_hw: Height and width of each image's valid area in model-input pixels.
         captions: N training captions, or None at evaluation.
         tasks: B task names ("caption" or "recognition").
         features: Frozen features of the N regions, when a cache provides them.
+        kept: What a loader has read of a feature cache; the engine makes features of it.
         views: B view numbers, by which a feature cache finds the right entry of an image:
             0 as stored, 1 mirrored left to right. None where every image is as stored.
         original_images: B images as they were read, uint8 RGB (H, W, 3); only for captioners that
@@ -118,10 +177,12 @@ class RegionBatch:
     points_xy_input_BRP2: Tensor | None = None
     point_labels_BRP: Tensor | None = None
     pixel_values_B3HW: Tensor | None = None
+    raw_pixels: RawPixels | None = None
     input_sizes_hw: list[tuple[int, int]] | None = None
     captions: list[str] | None = None
     tasks: list[str] | None = None
     features: RegionFeatures | None = None
+    kept: KeptRows | None = None
     image_embeddings_BChw: Tensor | None = None
     views: list[int] | None = None
     original_images: list[Tensor] | None = None
@@ -189,23 +250,43 @@ class RegionBatch:
         width = self.region_mask_BR.shape[1]
         return [per_image[slot // width] for slot in self._slots()]
 
+    def pin_memory(self) -> RegionBatch:
+        """Return the batch in page-locked memory, from which `to` copies without waiting.
+
+        Data loaders with `pin_memory=True` call it. What is page-locked already stays as it is.
+        """
+        originals = self.original_images and [image.pin_memory() for image in self.original_images]
+        return replace(_each(self, Tensor.pin_memory), original_images=originals)
+
     def to(self, device: torch.device | str) -> RegionBatch:
-        """Return the batch with all its tensors on `device`."""
-        return _to(replace(self, host_places=tuple(self._slots())), device)
+        """Return the batch with its tensors on `device`, where its raw pixels are normalised.
+
+        Original images stay where they are: whoever reads them cuts and resizes them first.
+        """
+        there = replace(self, host_places=tuple(self._slots()))
+        there = _each(there, lambda tensor: tensor.to(device, non_blocking=True))
+        if there.raw_pixels is None:
+            return there
+        return replace(there, pixel_values_B3HW=there.raw_pixels.normalised(), raw_pixels=None)
 
 
-_T = TypeVar("_T", RegionBatch, RegionFeatures)
+_T = TypeVar("_T")
 
 
-def _to(item: _T, device: torch.device | str) -> _T:
-    moved: dict[str, Any] = {}
+def _each(item: _T, function: Callable[[Tensor], Tensor]) -> _T:
+    """Return a dataclass with a function of each of its tensors, and of those of its parts."""
+    if not is_dataclass(item) or isinstance(item, type):
+        return item
+    changed: dict[str, Any] = {}
     for f in fields(item):
         value = getattr(item, f.name)
         if isinstance(value, Tensor):
-            moved[f.name] = value.to(device, non_blocking=True)
-        elif isinstance(value, RegionFeatures):
-            moved[f.name] = _to(value, device)
-    return replace(item, **moved)
+            changed[f.name] = function(value)
+        elif isinstance(value, dict):
+            changed[f.name] = {name: function(tensor) for name, tensor in value.items()}
+        elif is_dataclass(value):
+            changed[f.name] = _each(value, function)
+    return replace(item, **changed)
 
 
 def mean_over_images(losses_K: Tensor, image_index_K: Tensor, num_images: int) -> Tensor:

@@ -61,6 +61,8 @@ class VariantSpec:
         as_published: What `mixer.as_published` does; empty where it changes nothing.
         needs_boxes: Whether it cannot do with a point alone.
         needs_originals: Whether it reads images as they are stored (`original_images` of a batch).
+        needs_pixels: Whether it reads SAM's input (`pixel_values_B3HW` of a batch), or features of
+            it. Where not, none is made, and a batch has None there.
         published_loss: Whether its loss is the mean of single images' losses where
             `train.as_published` says so.
         trains: How it learns: by gradient steps, by one look at the captions, or not at all.
@@ -98,6 +100,7 @@ class VariantSpec:
     as_published: str = ""
     needs_boxes: bool = False
     needs_originals: bool = False
+    needs_pixels: bool = True
     published_loss: bool = False
     trains: Trains = "gradient"
     revision: str = "1"
@@ -150,6 +153,11 @@ class VariantSpec:
     def shares_sams_features(self) -> bool:
         """Whether its frozen features are those of this package's SAM; see `has_sams_features`."""
         return self.has_sams_features or (self.builder == SCA_BUILDER and self.loads_sam)
+
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether its batches hold SAM's input, unless frozen features are given."""
+        return self.looks and self.needs_pixels
 
     @property
     def engine_reads(self) -> tuple[str, ...]:

@@ -17,9 +17,9 @@ PACKAGE = ROOT / "sca_bench"
 
 GROUND = [
     {"output", "lifetime"},
-    {"errors", "types", "scene_grammar", "devices"},
-    {"walk", "plugins", "reading", "batch"},
-    {"specs"},
+    {"errors", "types", "scene_grammar"},
+    {"walk", "plugins", "reading", "devices"},
+    {"specs", "batch"},
     {"variants"},
     {"boxes", "files", "captioner", "settings", "weight_paths"},
     {"digests"},
@@ -54,9 +54,16 @@ FLOORS = {
         {"catalogue"},
     ],
     "models": [
-        {"caption_memory", "compiled_blocks", "frozen_matrices", "products"},
-        {"few_tokens"},
-        {"mixer", "seeding", "score_models"},
+        {"products"},
+        {
+            "caption_memory",
+            "compiled_blocks",
+            "few_tokens",
+            "frozen_matrices",
+            "score_models",
+            "seeding",
+        },
+        {"mixer"},
         {"sam", "text_decoder"},
         {"encoders"},
         {"designs"},

@@ -23,7 +23,7 @@ FROZEN = {
     "list": "--help --profile --runs-dir --status --suite prefix what",
     "describe": "--help --profile name",
     "explain": "--help --runs-dir cell other",
-    "score": "--check --help --images --metrics --regions --subset --table file",
+    "score": "--check --device --help --images --metrics --regions --subset --table file",
     "test": "--help --only module",
     "caption": "--box --examples --help --out --point --run --runs-dir image",
     "export": "--help --out --runs-dir run",

@@ -21,7 +21,7 @@ from baselines.grit.config import SIZES
 from baselines.grit.model import MAX_TOKENS
 from baselines.grit.preprocess import resize
 from sca_bench.boxes import FAR_PX
-from sca_bench.devices import gpu
+from sca_bench.devices.gpu import resolve_device
 from sca_bench.errors import InputError, at
 from sca_bench.files import atomic_file
 from sca_bench.formats.pixels import counted, read_picture
@@ -110,19 +110,7 @@ def _captioner(options: argparse.Namespace) -> GritCaptioner:
         data=unread_data(),
     )
     with at("detect"):
-        return build(settings).to(_device(options.device))
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = gpu.ANY if gpu.has_gpu() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError("detect", "--device", f"{name!r} is no device") from error
-    if gpu.is_gpu(device) and not gpu.has_gpu():
-        raise InputError("detect", "--device", f"{name!r}: no CUDA device here", "use cpu")
-    return device
+        return build(settings).to(resolve_device(options.device, "detect", "--device"))
 
 
 def _image_sizes(regions: Path) -> dict[str, tuple[float, float]]:

@@ -37,14 +37,15 @@ def add_parser(commands: Commands, suite: Parser) -> None:
     )
     plan.add_argument("--no-probe", action="store_true", help="measure nothing on this machine")
     plan.add_argument(
-        "--gpu", metavar="NAME,NAME", help="GPU-hours on a100, h100 (both with --profile paper)"
+        "--gpu",
+        metavar="NAME,NAME",
+        help="GPU-hours on a100, h100 (both with --profile paper), h200, l40s or rtx4090",
     )
     plan.add_argument(
         "--utilisation",
         type=_share,
-        default=0.35,
         metavar="SHARE",
-        help="share of that GPU's peak to assume (0.35)",
+        help="share of that GPU's peak that matrix products are assumed to reach (0.6)",
     )
     plan.set_defaults(execute=command)
 
@@ -83,6 +84,7 @@ def print_plan(console: Console, plan: Plan, store: Store, options: argparse.Nam
     """
     from sca_bench.cli.plan_text import print_costs, print_sharing
     from sca_bench.engine.forecast.costs import PlanCosts
+    from sca_bench.engine.forecast.gpu_hours import MATRIX_SHARE
 
     gpus = _gpus(options.gpu, plan.suite.profile)
     print_sharing(console, plan)
@@ -92,18 +94,18 @@ def print_plan(console: Console, plan: Plan, store: Store, options: argparse.Nam
     costs = PlanCosts(device="cpu", cores=1)
     if probe or gpus:
         costs = costs_of(plan, store, options, probe=probe, count=bool(gpus))
-    print_costs(console, plan, store, costs, gpus, options.utilisation)
+    print_costs(console, plan, store, costs, gpus, options.utilisation or MATRIX_SHARE)
 
 
 def _gpus(named: str | None, profile: str) -> list[str]:
-    from sca_bench.engine.forecast.gpu_hours import PEAK_FLOPS
+    from sca_bench.engine.forecast.gpu_hours import GPUS
 
     if named is None:
-        return list(PEAK_FLOPS) if profile == "paper" else []
+        return ["a100", "h100"] if profile == "paper" else []
     names = named.lower().split(",")
     for name in names:
-        if name not in PEAK_FLOPS:
-            raise InputError("--gpu", name, "unknown", f"known: {', '.join(PEAK_FLOPS)}")
+        if name not in GPUS:
+            raise InputError("--gpu", name, "unknown", f"known: {', '.join(GPUS)}")
     return names
 
 

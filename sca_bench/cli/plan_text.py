@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
 
 from sca_bench.engine.forecast import forward_counts as fw
 from sca_bench.engine.forecast.costs import PlanCosts
-from sca_bench.engine.forecast.gpu_hours import (
-    Operations,
-    gpu_hours,
-    operations,
-    peak_gib,
-)
+from sca_bench.engine.forecast.gpu_hours import GPUS, GpuTime, PartTimes, gpu_time, peak_gib
 from sca_bench.engine.forecast.wall_time import TimeForecast, forecast_time
 from sca_bench.output import in_words, num_text, text_table
 from sca_bench.study.keys.cell import Cell
@@ -22,7 +17,7 @@ from sca_bench.study.plan.schedule import Machine, Schedule, make_schedule
 from sca_bench.study.plan.sharing_tree import Node, sharing_tree
 from sca_bench.study.runs.store import Store
 
-_GIB = 2**30
+_GIB, _HOUR = 2**30, 3600
 _BUSY = 0.85
 """Share of its core below which the plan says that other programs were at work."""
 
@@ -135,10 +130,13 @@ def print_costs(
     if schedule is not None and costs.overheads is not None:
         _print_forecast(console, schedule, store, costs)
     if gpus:
-        counted = operations(whole, cells, store.root, sizes, costs.works)
+        times: dict[str, GpuTime] = {}
+        for gpu in gpus:
+            parts = {k: PartTimes.of(w, GPUS[gpu], utilisation) for k, w in costs.works.items()}
+            times[gpu] = gpu_time(whole, cells, store.root, sizes, parts)
         least = "" if sizes.is_whole else ", at least"
-        title = f"GPU-hours of what is left, at {utilisation:.0%} of the peak (assumed){least}"
-        _print_gpus(console, title, plan, whole, counted, costs, gpus, utilisation)
+        title = f"GPU-hours of what is left, products at {utilisation:.0%} of the peak{least}"
+        _print_gpus(console, title, plan, whole, times, costs)
         cached = fw.cache_bytes(whole, store.root, sizes, costs.works)
         if cached:
             _say(console, f"features kept on disk{least}: {cached / _GIB:.1f} GiB")
@@ -201,29 +199,32 @@ def _print_gpus(
     title: str,
     plan: Plan,
     groups: Sequence[Group],
-    counted: Operations,
+    times: Mapping[str, GpuTime],
     costs: PlanCosts,
-    gpus: Sequence[str],
-    utilisation: float,
 ) -> None:
     """Print GPU-hours of every cell and of the suite, alone and as they will run."""
-    numbers = [head for gpu in gpus for head in (f"{gpu.upper()} alone", "shared")] + ["GiB"]
+    numbers = [head for gpu in times for head in (f"{gpu.upper()} alone", "shared")] + ["GiB"]
     table = text_table("cell, one seed", *numbers, right=numbers, title=title)
     stages = {job.cell.cell_id: job.cell for job in plan.stages}
     for key, cell in [*stages.items(), *((cell.cell_id, cell) for cell in plan.cells)]:
-        if key not in counted.shared:
+        if any(key not in time.shared for time in times.values()):
             continue
         row = []
-        for gpu in gpus:
-            own = counted.alone.get(key)
-            row.append(f"{gpu_hours(own, gpu, utilisation):,.1f}" if own else "")
-            row.append(f"{gpu_hours(counted.shared[key], gpu, utilisation):,.1f}")
+        for time in times.values():
+            own = time.alone.get(key)
+            row.append(f"{own / _HOUR:,.1f}" if own else "")
+            row.append(f"{time.shared[key] / _HOUR:,.1f}")
         job = next(j for g in groups for j in g.jobs if j.cell.cell_id == key)
         table.add_row(cell.name, *row, f"{peak_gib([job], costs.works):.1f}")
     total = []
-    for gpu in gpus:
-        total.append(f"{gpu_hours(counted.total_alone, gpu, utilisation):,.0f}")
-        total.append(f"{gpu_hours(counted.total_shared, gpu, utilisation):,.0f}")
+    for time in times.values():
+        total.append(f"{time.total_alone / _HOUR:,.0f}")
+        total.append(f"{time.total_shared / _HOUR:,.0f}")
     most = max((peak_gib(group.jobs, costs.works) for group in groups), default=0.0)
     table.add_row("all cells and seeds", *total, f"{most:.1f}")
     console.print(table)
+    small = [
+        f"{g.upper()} ({GPUS[g].memory_gib:g} GiB)" for g in times if GPUS[g].memory_gib < most
+    ]
+    if small:
+        _say(console, f"  note: a group needs {most:.1f} GiB, more than {', '.join(small)} has")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from sca_bench.cli.frame import Commands, Parser
     from sca_bench.engine.forecast.budget import Budget
+    from sca_bench.engine.launch.scoring import Scoring
     from sca_bench.engine.mlflow_mirror.mirror import Mirror, SuiteMirror
     from sca_bench.study.plan.plan import Plan
     from sca_bench.study.runs.store import Store
@@ -104,12 +105,18 @@ def _run(
     failed: dict[str, str] = {}
     postponed: dict[str, str] = {}
     logs: dict[str, Path] = {}
+    scoring: Scoring | None = None
     records = [store.record(job.cell.cell_id, job.seed) for job in plan.jobs]
     again = options.rescore
     scored = [r and is_scored(r, suite.metrics, suite.subsets, again=again) for r in records]
     idle = not plan.left and all(scored)
     if not idle:
+        if plan.left:  # what takes longest to import is imported beside all that comes now
+            from sca_bench.engine.fork_servers import worker_processes
+
+            worker_processes()
         from sca_bench.engine.launch.guard import exclusive
+        from sca_bench.engine.launch.scoring import Scoring
 
         with exclusive(store.root):
             store.settle_interrupted()
@@ -122,9 +129,18 @@ def _run(
                 from sca_bench.engine.mlflow_mirror.mirror import SuiteMirror
 
                 mirror.say, view = say, SuiteMirror(mirror, manifest)
-            failed, postponed, logs = _work(plan, store, console, line, until, view)
+            if not again:  # else the runs that are scored now would be scored once more
+                scoring = Scoring(store, suite.metrics, suite.subsets)
+            failed, postponed, logs = _work(plan, store, console, line, until, view, scoring)
             score_runs(
-                store, plan.jobs, suite.metrics, say, suite.subsets, again=again, failed=failed
+                store,
+                plan.jobs,
+                suite.metrics,
+                say,
+                suite.subsets,
+                again=again,
+                failed=failed,
+                done=scoring and scoring.done,
             )
             if view is not None:
                 view.finish()
@@ -173,6 +189,7 @@ def _work(
     line: str,
     until: float | None,
     mirror: SuiteMirror | None,
+    scoring: Scoring | None,
 ) -> tuple[dict[str, str], dict[str, str], dict[str, Path]]:
     """Run what is left; return job name -> reason for what failed, and for what was not started.
 
@@ -183,7 +200,7 @@ def _work(
     from sca_bench.engine.launch.launcher import Launcher
 
     budget = None if until is None else _budget(plan, store, console, until)
-    launcher = Launcher(plan, store, line, console, mirror, budget=budget)
+    launcher = Launcher(plan, store, line, console, mirror, budget=budget, scoring=scoring)
     failed = launcher.run()
     encoded, mixed = (launcher.counters[f"{part}_forwards"] for part in ("encoder", "sam_mixer"))
     console.print(

@@ -49,6 +49,11 @@ def add_parser(commands: Commands) -> None:
         "--images", metavar="FOLDER", help="the images by their id, for metrics that look at them"
     )
     score.add_argument(
+        "--device",
+        default="auto",
+        help="where metrics with a model compute: auto, cpu, cuda or cuda:N (auto)",
+    )
+    score.add_argument(
         "--subset",
         action="append",
         default=[],
@@ -77,7 +82,9 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
         result = score_detections(options.file, options.regions, metrics)
     else:
         subsets = _subsets(options.subset)
-        result = score_file(options.file, metrics, options.images, subsets, options.check)
+        result = score_file(
+            options.file, metrics, options.images, subsets, options.check, options.device
+        )
     if options.table:
         _print_table(result)
     else:

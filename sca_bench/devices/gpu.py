@@ -12,6 +12,8 @@ import time
 import torch
 from torch import Tensor
 
+from sca_bench.errors import InputError
+
 ANY = "cuda"
 """What a user calls a GPU without saying which; `cuda:1` is the second one."""
 
@@ -27,6 +29,31 @@ def is_gpu(device: torch.device | str) -> bool:
     return torch.device(device).type == ANY
 
 
+def resolve_device(wanted: str, where: str = "settings", key: str = "runtime.device") -> str:
+    """Return the device to use for what a user wrote.
+
+    Args:
+        wanted: `auto`, which takes a GPU where there is one, `cpu`, `cuda` or `cuda:N`.
+        where: Where it is written.
+        key: Setting or option.
+
+    Raises:
+        InputError: CUDA was asked for and is not there, or the name is not a device.
+    """
+    if wanted == "auto":
+        return ANY if has_gpu() else "cpu"
+    if wanted == "cpu":
+        return wanted
+    kind, _, index = wanted.partition(":")
+    if kind != ANY or not (index.isdigit() or wanted == ANY):
+        fix = "use auto, cpu, cuda or cuda:N"
+        raise InputError(where, key, f"{wanted!r} is no device", fix)
+    if int(index or 0) >= (count := num_gpus()):
+        problem = f"{wanted!r}: this machine has {count} CUDA devices"
+        raise InputError(where, key, problem, "use cpu or auto")
+    return wanted
+
+
 def num_gpus() -> int:
     """Return how many GPUs this process sees; it starts none of them."""
     return torch.cuda.device_count()
@@ -40,6 +67,11 @@ def has_gpu() -> bool:
 def gpu_name(device: torch.device) -> str:
     """Return what a GPU calls itself, such as `NVIDIA H200`."""
     return torch.cuda.get_device_name(device)
+
+
+def has_tf32(device: torch.device) -> bool:
+    """Say whether a GPU multiplies in TensorFloat-32: those of NVIDIA do since Ampere."""
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def make_current(device: torch.device | str) -> None:

@@ -20,27 +20,6 @@ def this_machine(device: str) -> Machine:
     return Machine(device, cores or 1, num_gpus(device))
 
 
-def resolve_device(wanted: str) -> str:
-    """Return the device to use for `runtime.device`.
-
-    Raises:
-        InputError: CUDA was asked for and is not there, or the name is not a device.
-    """
-    if wanted == "auto":
-        return gpu.ANY if gpu.has_gpu() else "cpu"
-    if wanted == "cpu":
-        return wanted
-    kind, _, index = wanted.partition(":")
-    if kind != gpu.ANY or not (index.isdigit() or wanted == gpu.ANY):
-        fix = "use auto, cpu, cuda or cuda:N"
-        raise InputError("settings", "runtime.device", f"{wanted!r} is no device", fix)
-    if int(index or 0) >= (count := gpu.num_gpus()):
-        fix = "use runtime.device: cpu or auto"
-        problem = f"{wanted!r}: this machine has {count} CUDA devices"
-        raise InputError("settings", "runtime.device", problem, fix)
-    return wanted
-
-
 def computing(settings: CellSettings, device: torch.device) -> AbstractContextManager[None]:
     """Return the context in which a run of these settings computes on a device.
 
@@ -59,12 +38,17 @@ def check_precision(settings: CellSettings, device: torch.device) -> None:
     """Refuse a run in a precision that its device does not have.
 
     Raises:
-        InputError: `fp16` or `tf32` on a CPU.
+        InputError: `fp16` or `tf32` on a CPU, or `tf32` on a GPU that would compute in float32.
     """
     precision = settings.train.precision
-    if precision in ("fp16", "tf32") and not gpu.is_gpu(device):
+    if precision not in ("fp16", "tf32"):
+        return
+    if not gpu.is_gpu(device):
         fix = "use bf16 or fp32 on a CPU"
         raise InputError("settings", "train.precision", f"{precision} needs CUDA", fix)
+    if precision == "tf32" and not gpu.has_tf32(device):
+        problem = f"{gpu.gpu_name(device)} has no TensorFloat-32"
+        raise InputError("settings", "train.precision", problem, "use fp32, or fp16")
 
 
 def num_gpus(device: str) -> int:

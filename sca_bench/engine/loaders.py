@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from sca_bench.batch import RegionBatch
 from sca_bench.data.load import load_split
 from sca_bench.data.pipeline.collate import ImageSample, collate
 from sca_bench.data.pipeline.dataset import RegionDataset, ViewDataset
 from sca_bench.data.pipeline.sampling import EvalSampler, SeekableSampler
 from sca_bench.data.region_set import RegionSet
 from sca_bench.engine.fork_servers import end_with_trainer, loader_processes
+from sca_bench.errors import ScaBenchError
 from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import SPLITS, CellIdentity, RunSplit
 
@@ -67,6 +70,11 @@ def make_dataset(
     )
 
 
+Ahead = Callable[[RegionBatch], RegionBatch]
+"""What is done to a batch before the step that needs it, in a loader's own process if it has any:
+kept features are read (`FeatureBank.attach`). Such a process gets a copy of it."""
+
+
 def train_loader(
     dataset: RegionDataset,
     settings: CellSettings,
@@ -74,6 +82,7 @@ def train_loader(
     seed: int,
     start: int,
     pin_memory: bool = False,
+    ahead: Ahead | None = None,
 ) -> DataLoader[Any]:
     """Return the endless training loader, beginning after `start` steps.
 
@@ -84,18 +93,20 @@ def train_loader(
         start: Steps that were made before.
         pin_memory: Put batches into page-locked memory, for a job on CUDA; it starts CUDA in this
             process, so a job on the CPU leaves it alone even where there is a GPU.
+        ahead: What is done to each batch beforehand.
     """
     size = settings.train.images_per_batch
-    return DataLoader(
-        dataset,
+    sampler = SeekableSampler(
+        len(dataset),
+        seed,
+        start=start * size,
+        parts=[(len(p.region_set.images), p.weight) for p in dataset.region_set.parts] or None,
+    )
+    return _Loader(
+        _Items(dataset),
         batch_size=size,
-        sampler=SeekableSampler(  # type: ignore[arg-type]
-            len(dataset),
-            seed,
-            start=start * size,
-            parts=[(len(p.region_set.images), p.weight) for p in dataset.region_set.parts] or None,
-        ),
-        collate_fn=collate,
+        sampler=sampler,  # type: ignore[arg-type]
+        collate_fn=_Collate(collate, ahead),
         persistent_workers=settings.runtime.loader_workers > 0,
         pin_memory=pin_memory,
         **_processes(settings),
@@ -103,7 +114,12 @@ def train_loader(
 
 
 def eval_loader(
-    dataset: RegionDataset, settings: CellSettings, regions: int = 0
+    dataset: RegionDataset,
+    settings: CellSettings,
+    regions: int = 0,
+    *,
+    pin_memory: bool = False,
+    ahead: Ahead | None = None,
 ) -> DataLoader[Any]:
     """Return a loader that yields every image once, about so many regions at a time.
 
@@ -111,9 +127,12 @@ def eval_loader(
         dataset: The split.
         settings: Of the cell.
         regions: How many; as `runtime.eval_regions` says where 0.
+        pin_memory: Whether batches are copied to pinned memory.
+        ahead: What else is read with each batch.
     """
     sampler = EvalSampler(len(dataset))
-    return _loader(dataset, dataset, settings, regions, sampler=sampler)
+    more = {"sampler": sampler, "pin_memory": pin_memory}
+    return _loader(dataset, dataset, settings, ahead, regions, **more)
 
 
 def stored_loader(dataset: RegionDataset, settings: CellSettings) -> DataLoader[Any]:
@@ -132,17 +151,74 @@ def _loader(
     items: Dataset[ImageSample],
     dataset: RegionDataset,
     settings: CellSettings,
+    ahead: Ahead | None = None,
     regions: int = 0,
     **more: Any,
 ) -> DataLoader[Any]:
     per_image = max(1.0, len(dataset.region_set.regions) / max(1, len(dataset)))
-    return DataLoader(
-        items,
+    return _Loader(
+        _Items(items),
         batch_size=max(1, round((regions or settings.runtime.regions_at_a_time) / per_image)),
-        collate_fn=collate,
+        collate_fn=_Collate(collate, ahead),
         **_processes(settings),
         **more,
     )
+
+
+@dataclass(frozen=True)
+class _Fault:
+    """What went wrong with a batch, perhaps in a loader's process.
+
+    An error of ours has to arrive as it was raised: torch would hand on its traceback as a text.
+    """
+
+    error: ScaBenchError
+
+
+class _Items(Dataset[ImageSample]):
+    """A data set that gives several items at a time, or what went wrong with one."""
+
+    def __init__(self, items: Dataset[ImageSample]) -> None:
+        self.items = items
+
+    def __getitem__(self, index: Any) -> ImageSample:
+        return self.items[index]
+
+    def __getitems__(self, indices: Sequence[Any]) -> list[ImageSample] | _Fault:
+        try:
+            return [self.items[index] for index in indices]
+        except ScaBenchError as error:
+            return _Fault(error)
+
+    def __len__(self) -> int:
+        return len(self.items)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class _Collate:
+    """Makes a batch of samples, and does to it what is done beforehand."""
+
+    collate: Callable[[Sequence[ImageSample]], RegionBatch]
+    ahead: Ahead | None
+
+    def __call__(self, samples: Sequence[ImageSample] | _Fault) -> RegionBatch | _Fault:
+        if isinstance(samples, _Fault):
+            return samples
+        batch = self.collate(samples)
+        try:
+            return batch if self.ahead is None else self.ahead(batch)
+        except ScaBenchError as error:
+            return _Fault(error)
+
+
+class _Loader(DataLoader[Any]):
+    """A loader that raises what went wrong with a batch."""
+
+    def __iter__(self) -> Any:
+        for batch in super().__iter__():
+            if isinstance(batch, _Fault):
+                raise batch.error
+            yield batch
 
 
 def _processes(settings: CellSettings) -> dict[str, Any]:

@@ -18,8 +18,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-import torch
-
 from sca_bench.files import make_folder, open_to_write
 from sca_bench.output import VisibleStream
 
@@ -66,6 +64,8 @@ def die_with_parent() -> None:
 @contextlib.contextmanager
 def cpu_threads(count: int) -> Iterator[None]:
     """Compute with so many threads inside; 0 changes nothing."""
+    import torch  # here, so that a command asks for processes before it has torch itself
+
     before = torch.get_num_threads()
     if count in (0, before):
         yield

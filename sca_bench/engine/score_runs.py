@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +38,10 @@ from sca_bench.study.runs.store import (
     read_statistics,
 )
 from sca_bench.variants import get_variant
+
+READ_AHEAD = 16
+"""Runs whose captions are read and cut into words together."""
+_T = TypeVar("_T")
 
 
 def is_scored(
@@ -79,6 +85,7 @@ def score_runs(
     *,
     again: bool = False,
     failed: dict[str, str] | None = None,
+    done: ScoredBefore | None = None,
 ) -> int:
     """Score every finished run that lacks one of the metrics; return how many there were.
 
@@ -91,46 +98,159 @@ def score_runs(
             their scores are called `name/metric`.
         again: Try anew what could not be computed before.
         failed: Gets job name -> reason of runs whose scores cannot be written; the others go on.
+        done: What was scored while other runs went on; it is counted and its notes are said here.
 
     Raises:
         OSError: Scores cannot be written, and there is no `failed`.
         InputError: A predictions file is damaged, or a subset names regions that a run has not
             captioned; what was scored before is kept.
     """
-    subsets = subsets or {}
-    waiting: list[tuple[str, RunRecord]] = []
-    for job in jobs:
-        record = store.record(job.cell.cell_id, job.seed)
-        done = record is not None and record.status == "done"
-        if record is not None and done and not is_scored(record, metrics, subsets, again=again):
-            waiting.append((job.name, record))
-    if not waiting:
-        return 0
-    say(f"  scoring {len(waiting)} runs: {', '.join((*metrics, *subsets))}")
-    opened: dict[str, RegionSet] = {}
-    shared: list[str] | None = None
-    with Scorer() as scorer:
-        for name, record in waiting:
-            before = record.notes
-            try:
-                record = _score_run(scorer, store, record, metrics, subsets, opened, again=again)
-            except OSError as error:  # a full disk; what is scored, here or by other runs, stays
-                if failed is None:
-                    raise
-                failed[name] = f"could not be scored: {fault_line(error)}"
-                say(f"  FAILED {name}: {failed[name]}")
-                continue
-            new = [note for note in record.notes if note not in before]
-            shared = new if shared is None else [note for note in shared if note in new]
-    for note in shared or ():  # of the data, not of what one run said
+    before, jobs = done or ScoredBefore(), list(jobs)
+    device = jobs[0].cell.settings.runtime.device if jobs else "auto"  # a suite has one
+    with RunScorer(store, metrics, subsets, again=again, device=device) as scorer:
+        waiting: list[tuple[str, RunRecord]] = []
+        for job in jobs:
+            record = scorer.lacking(job.cell.cell_id, job.seed)
+            if record is not None:
+                waiting.append((job.name, record))
+        if count := before.count + len(waiting):
+            say(f"  scoring {count} runs: {', '.join((*metrics, *(subsets or {})))}")
+        notes = list(before.notes)
+        for part in batched(waiting, READ_AHEAD):
+            scorer.read_ahead([record for _, record in part])
+            for name, record in part:
+                try:
+                    notes.append(scorer.score(record))
+                except OSError as error:  # a full disk; what is scored, also by others, stays
+                    if failed is None:
+                        raise
+                    failed[name] = f"could not be scored: {fault_line(error)}"
+                    say(f"  FAILED {name}: {failed[name]}")
+    for note in common(notes):  # of the data, not of what one run said
         say(f"  note: {note}")
-    return len(waiting)
+    return count
+
+
+def batched(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
+    """Yield items in their order, some at a time."""
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def common(notes: Sequence[Sequence[str]]) -> list[str]:
+    """Return what all of several runs had to note, in the order of the first."""
+    first, *others = notes or [[]]
+    return [note for note in first if all(note in other for other in others)]
+
+
+@dataclass
+class ScoredBefore:
+    """What another process has scored already.
+
+    Attributes:
+        count: How many runs.
+        notes: What was new in the notes of each.
+    """
+
+    notes: list[list[str]] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """How many runs."""
+        return len(self.notes)
+
+
+class RunScorer:
+    """Scores one run after another from their files. A context manager, for one thread.
+
+    Args:
+        store: Where the runs lie.
+        metrics: What they are scored by.
+        subsets: As for `score_runs`.
+        again: As for `score_runs`.
+        device: Where metrics with a model compute, as `runtime.device` names it.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        metrics: Sequence[str],
+        subsets: Mapping[str, str] | None = None,
+        *,
+        again: bool = False,
+        device: str = "auto",
+    ) -> None:
+        self._store, self._metrics, self._subsets = store, tuple(metrics), dict(subsets or {})
+        self._again, self._scorer = again, Scorer(device=device)
+        self._opened: dict[str, RegionSet] = {}
+        self._rows: dict[Path, list[CaptionRow]] = {}
+
+    def __enter__(self) -> RunScorer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End METEOR's process, if there is one."""
+        self._scorer.close()
+
+    def prepare(self) -> None:
+        """Begin in the background what takes metrics long to begin."""
+        self._scorer.prepare(self._metrics)
+
+    def lacking(self, cell_id: str, seed: int) -> RunRecord | None:
+        """Return the record of a run that is finished and not scored; None for any other."""
+        record = self._store.record(cell_id, seed)
+        if record is None or record.status != "done":
+            return None
+        scored = is_scored(record, self._metrics, self._subsets, again=self._again)
+        return None if scored else record
+
+    def read_ahead(self, records: Sequence[RunRecord]) -> None:
+        """Read the captions of some runs, and cut them into words by one start of the tokenizer.
+
+        A file that cannot be read is left to `score`, which says so.
+        """
+        self._rows.clear()
+        for record in records if len(records) > 1 else ():
+            with contextlib.suppress(InputError, OSError):
+                folder = self._store.run_dir(record.cell_id, record.seed)
+                self._rows[folder] = read_rows(folder / PREDICTIONS)
+        if self._rows:
+            self._scorer.read_ahead(self._rows.values(), self._metrics)
+
+    def score(self, record: RunRecord) -> list[str]:
+        """Score one run by what it lacks, and write its record; return what is new in its notes.
+
+        Raises:
+            OSError: Something cannot be written.
+            InputError: As for `score_runs`.
+        """
+        folder = self._store.run_dir(record.cell_id, record.seed)
+        rows = self._rows.pop(folder, None) or read_rows(folder / PREDICTIONS)
+        after = _score_run(
+            self._scorer,
+            self._store,
+            record,
+            rows,
+            self._metrics,
+            self._subsets,
+            self._opened,
+            again=self._again,
+        )
+        return [note for note in after.notes if note not in record.notes]
 
 
 def _score_run(
     scorer: Scorer,
     store: Store,
     record: RunRecord,
+    rows: list[CaptionRow],
     metrics: Sequence[str],
     subsets: Mapping[str, str],
     opened: dict[str, RegionSet],
@@ -139,7 +259,6 @@ def _score_run(
 ) -> RunRecord:
     """Score one run by what it lacks; return its record, as it is written by then."""
     folder = store.run_dir(record.cell_id, record.seed)
-    rows = read_rows(folder / PREDICTIONS)
     images = _images_of(record, opened)
     if not is_scored(record, metrics, again=again):
         with at(folder):

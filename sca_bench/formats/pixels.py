@@ -33,7 +33,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -222,7 +222,11 @@ class PictureDigests:
     """
 
     def __init__(self, memory: Path | None = None) -> None:
+        self.memory = memory
         self._files, self._marks = FileDigests(memory), picture_marks(memory)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.memory,)  # another process opens the memory itself
 
     def of(self, path: Path, stated_hw: tuple[int, int]) -> str:
         """Return the digest of a file; where it is marked, with mark and size.

@@ -60,12 +60,14 @@ class Context:
             names of their own; empty again in every new scorer. No value may depend on it. What
             has a method `close` is closed with the scorer.
         shared: What all metrics of a scorer share, behind the methods below.
+        device: Where a model computes, as `runtime.device` names it.
     """
 
     name: str
     images: ImageSource | None = None
     memory: dict[str, Any] = field(default_factory=dict)
     shared: Shared = field(default_factory=Shared, repr=False)
+    device: str = "auto"
 
     def tokens(self, rows: Sequence[CaptionRow]) -> Tokens:
         """Return captions and references as the field's scorers see them: Penn Treebank tokens.

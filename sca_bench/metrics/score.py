@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sca_bench.errors import NotComputed
+from sca_bench.metrics.coco_caption.ptb_tokenizer import TOKENIZER
 from sca_bench.metrics.protocol import Context, ImageSource, Scored
 from sca_bench.metrics.registry import (
     MetricSpec,
@@ -97,10 +98,11 @@ class Scorer:
     Args:
         timeout_s: Seconds without an answer after which a Java program is given up (SPICE: 36
             times as long, since it parses every caption before it answers).
+        device: Where metrics with a model compute, as `runtime.device` names it.
     """
 
-    def __init__(self, timeout_s: float = 600.0) -> None:
-        self.shared = Shared(timeout_s)
+    def __init__(self, timeout_s: float = 600.0, device: str = "auto") -> None:
+        self.shared, self._device = Shared(timeout_s), device
         self._memory: dict[str, Any] = {}
 
     def __enter__(self) -> Scorer:
@@ -128,6 +130,25 @@ class Scorer:
         """Process id of the METEOR process, if one runs."""
         return self.shared.meteor_pid
 
+    def prepare(self, metrics: Sequence[str], images: ImageSource | None = None) -> None:
+        """Begin in the background what takes metrics long to begin; see `score`."""
+        for name in metrics:
+            spec = get_metric(name)
+            if spec.prepare and not spec.fault:
+                with contextlib.suppress(Exception, SystemExit):  # the computation says it
+                    attribute(spec.prepare)(
+                        Context(name, images, self._memory, self.shared, self._device)
+                    )
+
+    def read_ahead(self, systems: Iterable[Sequence[CaptionRow]], metrics: Sequence[str]) -> None:
+        """Have the captions of several systems cut into words by one start of the tokenizer.
+
+        Each system's tokens are those it has alone. What fails is left to `score`, which says it.
+        """
+        if any(get_metric(name).tokenizer == TOKENIZER for name in metrics):
+            with contextlib.suppress(NotComputed):
+                self.shared.read_ahead(systems)
+
     def score(
         self,
         rows: Sequence[CaptionRow],
@@ -153,12 +174,9 @@ class Scorer:
         run = _Run(rows, ScoreResult())
 
         def context(name: str) -> Context:
-            return Context(name, images, self._memory, self.shared)
+            return Context(name, images, self._memory, self.shared, self._device)
 
-        for name, spec in specs.items():
-            if spec.prepare and not spec.fault:
-                with contextlib.suppress(Exception, SystemExit):  # the computation says it
-                    attribute(spec.prepare)(context(name))
+        self.prepare(metrics, images)
         # What was begun in the background goes on while the others are computed.
         for name, spec in sorted(specs.items(), key=lambda item: bool(item[1].prepare)):
             try:
@@ -194,7 +212,7 @@ class Scorer:
                 programs.setdefault(spec.reference, spec)
         largest: dict[str, float] = {}
         for address, spec in programs.items():
-            context = Context(spec.name, None, self._memory, self.shared)
+            context = Context(spec.name, None, self._memory, self.shared, self._device)
             for one in attribute(address)(rows, context):
                 value, ours = result.values.get(one.key), result.per_region.get(one.key, [])
                 if value is not None:

@@ -26,6 +26,7 @@ def score_file(
     images: str | Path | None = None,
     subsets: Mapping[str, str] | None = None,
     check: bool = False,
+    device: str = "auto",
 ) -> dict[str, Any]:
     """Score a file of rows.
 
@@ -37,6 +38,7 @@ def score_file(
         subsets: Name -> file of regions (or `first_of_image`) that are scored by themselves, too;
             their keys begin with `name/`.
         check: Compute CIDEr-D, BLEU, ROUGE-L and METEOR again with the field's own scorers.
+        device: Where metrics with a model compute: `auto`, `cpu`, `cuda` or `cuda:N`.
 
     Returns:
         Plain JSON values: `file`, `num_regions`, `num_images`, `values`, `signatures`,
@@ -51,7 +53,7 @@ def score_file(
         metrics = (*DEFAULT_METRICS, *(("slots",) if any(row.slots for row in rows) else ()))
     source = None if images is None else FolderImages(images, rows)
     parts = {name: subset_rows(rows, file) for name, file in (subsets or {}).items()}
-    with Scorer() as scorer:
+    with Scorer(device=device) as scorer:
         with at(path):
             scored = scorer.score(rows, metrics, source)
         try:

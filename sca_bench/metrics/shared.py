@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sca_bench.errors import NotComputed
@@ -108,6 +108,18 @@ class Shared:
         if isinstance(tokens, NotComputed):
             raise NotComputed(str(tokens))
         return tokens
+
+    def read_ahead(self, systems: Iterable[Sequence[CaptionRow]]) -> None:
+        """Tokenise the rows of several systems in one go, each as if it were alone.
+
+        Raises:
+            NotComputed: There is no Java, or its tokenizer failed.
+        """
+        lists: dict[tuple[str, ...], None] = {}
+        for rows in systems:
+            lists[tuple(text for row in rows for text in row.references)] = None
+            lists[tuple(row.caption for row in rows)] = None
+        self._tokens.tokenize(self.java(), *lists)
 
     def close(self) -> None:
         """End the METEOR process, if there is one."""

@@ -6,7 +6,9 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-MATRICES = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, Conv1D)
+from sca_bench.models.products import FastConv1D, FastLinear
+
+MATRICES = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, Conv1D, FastLinear, FastConv1D)
 """Modules whose weights autocast casts at every use: what they compute is on its list."""
 
 

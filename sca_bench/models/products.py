@@ -1,30 +1,32 @@
-"""Products with frozen float32 matrices on a CPU, by oneDNN.
+"""Linear layers in float32 on a CPU, multiplied by oneDNN.
 
-torch takes MKL for these, oneDNN for convolutions and half precision. On one core of an AMD
-EPYC with AVX-512, a product of 48 rows with GPT-2's matrices runs at 88 GFLOP/s by MKL and at 195
-to 209 by oneDNN, one of 16 rows at 62 and at 114 to 157. Both sum in float32.
-It is oneDNN wherever torch has it, whatever the processor.
+torch takes MKL for these, oneDNN for convolutions and half precision. On one core of an AMD EPYC
+with AVX-512, a product of 48 rows with GPT-2's matrices runs at 88 GFLOP/s by MKL and at 195 to 209
+by oneDNN, one of 200 rows at 103 and 236, one of 64 rows with a matrix of 128 x 384 at 101 and 157.
+Both sum in float32. It is oneDNN wherever torch has it, whatever the processor.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from torch.utils.flop_counter import register_flop_formula
 from transformers.pytorch_utils import Conv1D
 
-
-def _has_onednn() -> bool:
-    """Say whether this torch has the operation that its own compiler uses for linear layers."""
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+# What torch's own compiler makes of linear layers.
+_ONEDNN = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch.backends.mkldnn.is_available()
 
 
 def linear(x_XI: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
-    """Return `F.linear(x, weight, bias)` up to rounding, without gradient.
+    """Return `F.linear(x, weight, bias)` up to rounding, with its gradients, once differentiable.
+
+    Anything but float32 on a CPU, and all that is compiled or under autocast, is `F.linear` itself.
 
     Args:
         x_XI: Rows of I channels, with any dimensions before.
@@ -32,8 +34,61 @@ def linear(x_XI: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Ten
         bias_O: What is added to each row.
     """
     plain = x_XI.dtype == weight_OI.dtype == torch.float32 and x_XI.device.type == "cpu"
-    if not plain or torch.is_autocast_enabled("cpu") or not _has_onednn():
+    if not (plain and _ONEDNN) or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
         return F.linear(x_XI, weight_OI, bias_O)
+    given = (x_XI, weight_OI, bias_O)
+    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in given):
+        differentiable: Tensor = _Linear.apply(*given)  # type: ignore[no-untyped-call]
+        return differentiable
+    return _product(*given)
+
+
+def fast_layers(module: nn.Module) -> None:
+    """Let the linear layers of a module compute by `linear`, in place, with weights as they are."""
+    for layer in module.modules():
+        if type(layer) in _FAST:
+            layer.__class__ = _FAST[type(layer)]
+
+
+class FastLinear(nn.Linear):
+    """A linear layer that computes by `linear`."""
+
+    def forward(self, x_XI: Tensor) -> Tensor:
+        """Return what a linear layer does."""
+        return linear(x_XI, self.weight, self.bias)
+
+
+class FastConv1D(Conv1D):  # type: ignore[misc]
+    """transformers' transposed linear layer, as GPT-2 has it, computed by `linear`."""
+
+    def forward(self, x_XI: Tensor) -> Tensor:
+        """Return what a transposed linear layer does."""
+        return linear(x_XI, self.weight.t(), self.bias)
+
+
+_FAST: dict[type, type] = {nn.Linear: FastLinear, Conv1D: FastConv1D}
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_XI: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x_XI if ctx.needs_input_grad[1] else None, weight_OI)
+        return _product(x_XI, weight_OI, bias_O)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad_XO: Tensor) -> tuple[Tensor | None, ...]:
+        x_XI, weight_OI = ctx.saved_tensors
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        rows_RO = grad_XO.reshape(-1, grad_XO.shape[-1])
+        grad_x = _product(grad_XO, weight_OI.t()) if needs_x else None
+        grad_weight = None
+        if needs_weight:
+            grad_weight = _product(rows_RO.t(), x_XI.reshape(-1, x_XI.shape[-1]).t())
+        return grad_x, grad_weight, rows_RO.sum(0) if needs_bias else None
+
+
+def _product(x_XI: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
     product: Tensor = torch.ops.mkldnn._linear_pointwise(x_XI, weight_OI, bias_O, "none", [], "")
     return product
 
@@ -60,25 +115,8 @@ def times(a_NXI: Tensor, b_NYI: Tensor) -> Tensor:
     return products[0][None] if len(products) == 1 else torch.stack(products)
 
 
-@contextlib.contextmanager
-def without_gradient(module: nn.Module) -> Iterator[None]:
-    """Let linear layers of a module compute by `linear` inside the block; no gradient is kept."""
-    changed = [each for each in module.modules() if type(each) in _FORWARD]
-    for each in changed:
-        each.forward = _FORWARD[type(each)](each)  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        for each in changed:
-            del each.forward
+if _ONEDNN:  # else torch would count no operation of these
 
-
-def _of_linear(layer: nn.Module) -> Callable[[Tensor], Tensor]:
-    return lambda x: linear(x, layer.weight, layer.bias)
-
-
-def _of_conv1d(layer: nn.Module) -> Callable[[Tensor], Tensor]:
-    return lambda x: linear(x, layer.weight.t(), layer.bias)
-
-
-_FORWARD = {nn.Linear: _of_linear, Conv1D: _of_conv1d}
+    @register_flop_formula(torch.ops.mkldnn._linear_pointwise)  # type: ignore[untyped-decorator]
+    def _flops(x_shape: Any, weight_shape: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
+        return 2 * math.prod(x_shape) * int(weight_shape[0])

@@ -1,7 +1,7 @@
 """Models of `clip_score` and `sentence_similarity`: local folders, safetensors, no remote code.
 
 Only the two model families named here are built, by classes of transformers; nothing that a folder
-names as code is run, and no weights are read from a pickle. float32, on the GPU where there is one.
+names as code is run, and no weights are read from a pickle. They compute in float32.
 
 On a CPU every image and every text is embedded by itself and without padding, so that its score
 does not depend, in any digit, on what else is scored.
@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPImageProcessor, CLIPModel
 
-from sca_bench.devices import gpu
+from sca_bench.devices.arithmetic import arithmetic
+from sca_bench.devices.gpu import is_gpu, resolve_device
 from sca_bench.digests import file_sha256
 from sca_bench.errors import InputError
 from sca_bench.pretrained.folders import check_folder, check_size
@@ -39,7 +40,7 @@ class Clip:
         model: The model, frozen.
         tokenizer: Cuts texts; longer ones are cut off at the model's length.
         processor: Resizes, crops and normalises images.
-        name: Folder and content of the weights, for a signature.
+        name: Folder and content of the weights, and whether a GPU computes, for a signature.
     """
 
     def __init__(self, model: Any, tokenizer: Any, processor: Any, name: str) -> None:
@@ -57,10 +58,11 @@ class Clip:
             texts: One text per image.
         """
         step = _at_a_time(self._model.device)
-        parts = [
-            self._cosines(images[first : first + step], texts[first : first + step])
-            for first in range(0, len(images), step)
-        ]
+        with arithmetic(self._model.device):
+            parts = [
+                self._cosines(images[first : first + step], texts[first : first + step])
+                for first in range(0, len(images), step)
+            ]
         return np.concatenate(parts)
 
     def _cosines(
@@ -90,7 +92,7 @@ class SentenceModel:
     Args:
         model: The model, frozen.
         tokenizer: Cuts texts; longer ones are cut off at the model's length.
-        name: Folder and content of the weights, for a signature.
+        name: Folder and content of the weights, and whether a GPU computes, for a signature.
     """
 
     def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
@@ -108,7 +110,8 @@ class SentenceModel:
             indices = order[first : first + step]
             chosen = [texts[index] for index in indices]
             words = _cut(self._tokenizer, chosen, self._length, self._model.device)
-            hidden = self._model(**words).last_hidden_state
+            with arithmetic(self._model.device):
+                hidden = self._model(**words).last_hidden_state
             mask = words["attention_mask"][..., None].to(hidden.dtype)
             mean = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1e-9)
             for index, unit in zip(indices, _numpy(F.normalize(mean, dim=-1)), strict=True):
@@ -120,14 +123,16 @@ _READ = ("*.safetensors", "*.json", "*.txt", "*.model")
 """What a model's numbers depend on: weights, settings, vocabulary."""
 
 
-def load_clip(folder: Path) -> Clip:
+def load_clip(folder: Path, device: str = "auto") -> Clip:
     """Load a CLIP model in transformers' layout.
 
     Args:
         folder: With config.json, safetensors, tokenizer and preprocessor_config.json.
+        device: Where it computes, as `runtime.device` names it.
 
     Raises:
-        InputError: Something is missing or damaged, or it is another kind of model.
+        InputError: Something is missing or damaged, it is another kind of model, or there is no
+            such device.
     """
     kind = _config(folder).get("model_type")
     if kind != "clip":
@@ -135,20 +140,22 @@ def load_clip(folder: Path) -> Clip:
             folder / "config.json", "model_type", f"{kind!r} is no CLIP model", "expected 'clip'"
         )
     digest = weights_digest(folder)
-    model = _frozen(folder, CLIPModel)
+    model = _frozen(folder, CLIPModel, device)
     tokenizer = _loaded(folder, "tokenizer", AutoTokenizer.from_pretrained)
     processor = _loaded(folder, "preprocessor_config.json", CLIPImageProcessor.from_pretrained)
-    return Clip(model, tokenizer, processor, f"{folder.resolve().name} {digest[:12]}")
+    return Clip(model, tokenizer, processor, _signed(folder, digest, model.device))
 
 
-def load_sentence(folder: Path) -> SentenceModel:
+def load_sentence(folder: Path, device: str = "auto") -> SentenceModel:
     """Load an encoder in transformers' layout, such as a sentence-transformers folder.
 
     Args:
         folder: With config.json, safetensors and tokenizer.
+        device: Where it computes, as `runtime.device` names it.
 
     Raises:
-        InputError: Something is missing or damaged, or the folder asks for another pooling.
+        InputError: Something is missing or damaged, the folder asks for another pooling, or there
+            is no such device.
     """
     _config(folder)
     pooling = folder / "1_Pooling" / "config.json"
@@ -166,9 +173,9 @@ def load_sentence(folder: Path) -> SentenceModel:
             fix = "give a model of Transformer, mean Pooling and Normalize"
             raise InputError(modules, "type", f"the model has a {other[0]} module", fix)
     digest = weights_digest(folder)
-    model = _frozen(folder, AutoModel)
+    model = _frozen(folder, AutoModel, device)
     tokenizer = _loaded(folder, "tokenizer", AutoTokenizer.from_pretrained)
-    return SentenceModel(model, tokenizer, f"{folder.resolve().name} {digest[:12]}")
+    return SentenceModel(model, tokenizer, _signed(folder, digest, model.device))
 
 
 def weights_digest(folder: Path) -> str:
@@ -190,8 +197,14 @@ def weights_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _frozen(folder: Path, architecture: Any) -> Any:
-    """Build a model with all its weights, for evaluation."""
+def _signed(folder: Path, digest: str, device: torch.device) -> str:
+    """Return what a signature says of a model. On a GPU a value's last digits are its batch's."""
+    where = ", in batches on a GPU" if is_gpu(device) else ""
+    return f"{folder.resolve().name} {digest[:12]}{where}"
+
+
+def _frozen(folder: Path, architecture: Any, device: str) -> Any:
+    """Build a model with all its weights, for evaluation on a device."""
 
     def build(source: str, **options: Any) -> None:
         config = AutoConfig.from_pretrained(source, **options)
@@ -212,8 +225,7 @@ def _frozen(folder: Path, architecture: Any) -> Any:
     if missing:
         problem = f"{missing[0]} and {len(missing) - 1} more are missing"
         raise InputError(folder, "weights", problem, "give the folder of a whole model")
-    device = gpu.ANY if gpu.has_gpu() else "cpu"
-    return model.requires_grad_(False).eval().to(device)
+    return model.requires_grad_(False).eval().to(torch.device(resolve_device(device)))
 
 
 def _loaded(folder: Path, part: str, load: Callable[..., Any], **options: Any) -> Any:

@@ -6,6 +6,7 @@ from grit_parts import cell_settings
 from safetensors.torch import load_file
 
 from sca_bench import variants
+from sca_bench.data.pipeline import dataset
 from sca_bench.engine.job import CellJob, GroupJob, new_attempt
 from sca_bench.engine.worker import hooks
 from sca_bench.reading import read_jsonl
@@ -76,6 +77,22 @@ def test_from_scratch_it_trains(run):
     assert len(losses) == 3
     assert torch.isfinite(torch.tensor(losses)).all()
     assert losses[-1] < losses[0]
+
+
+def test_no_input_of_sam_is_made_for_it(run, monkeypatch):
+    """It reads original images; SAM's input was made and moved for it all the same (issue 17)."""
+    shown = []
+    made = dataset.RegionDataset._sample
+
+    def sample(self, *given):
+        shown.append(made(self, *given))
+        return shown[-1]
+
+    monkeypatch.setattr(dataset.RegionDataset, "_sample", sample)
+    train = {"steps": 1, "images_per_batch": 2, "warmup_steps": 0, "learning_rate": 1e-3}
+    run(small("grit_from_scratch", train=train))
+    assert len(shown) > 2
+    assert all(one.original_HW3 is not None and one.raw_pixels is None for one in shown)
 
 
 def test_trained_again_or_resumed_it_is_the_same_model(run, monkeypatch):

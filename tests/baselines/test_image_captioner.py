@@ -1,10 +1,13 @@
 """GIT, BLIP and BLIP-2: the library's own captions, and every way to get others by accident."""
 
 import string
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from packaging.requirements import Requirement
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_captioners import KINDS, SPREAD
@@ -336,3 +339,11 @@ def test_an_untrained_captioner_needs_words_and_keeps_its_seed(checkpoints):
     assert not torch.equal(weights[0], weights[2])
     assert isinstance(first, ImageCaptioner)
     assert len(first.caption(IMAGES[:2], GREEDY)) == 2
+
+
+def test_no_version_of_the_library_is_admitted_that_reads_past_git_s_positions():
+    """5.17 and older do while they generate; on a GPU that ends every cell of the process."""
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    lines = tomllib.loads(text)["project"]["dependencies"]
+    (admitted,) = (Requirement(line) for line in lines if line.startswith("transformers"))
+    assert [admitted.specifier.contains(each) for each in ("5.17.0", "5.18.0")] == [False, True]

@@ -5,8 +5,6 @@ Depth 12, GPT-2, one thread; 3 beams and greedy, 19 tokens each, for untrained c
 OMP_NUM_THREADS=1 python -m pytest tests/bench/test_captioning_speed.py -m bench -n 0 -s
 """
 
-from unittest import mock
-
 import pytest
 import torch
 from before import in_turns
@@ -14,7 +12,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from vit_b_cells import DEPTHS, MOST_REPEATS, NEW_TOKENS, QUICK, REGIONS, Cells, cost_of, rows_of
 
 from sca_bench.captioner import Decoding
-from sca_bench.models import products
 
 PIECES = {"greedy": 1, "3 beams": 3}
 MOST_OF_BEFORE = 0.5
@@ -36,11 +33,7 @@ def counted() -> dict[str, int]:
     features = rows_of(cells.features(), [*range(REGIONS)] * 2)
     captioner, found = cells.members[0].captioner.eval().requires_grad_(False), {}
     for piece, beams in PIECES.items():
-        with (
-            mock.patch.object(products, "_has_onednn", return_value=False),  # uncounted
-            torch.no_grad(),
-            FlopCounterMode(display=False) as counter,
-        ):
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
             captioner.generate_ids(features, ["caption"] * 2 * REGIONS, Decoding(beams, NEW_TOKENS))
         found[piece] = counter.get_total_flops()
     return found

@@ -61,7 +61,7 @@ def test_no_description_shows_python():
         ("train.final_lr_ratio", "a number from 0 to 1"),
         ("train.steps", "a whole number, 0 or more"),
         ("mixer.num_layers", "a whole number from 1 to 48"),
-        ("train.precision", "one of fp32, bf16, fp16"),
+        ("train.precision", "one of fp32, tf32, bf16, fp16"),
         ("train.betas", "2 values in a list, each a number"),
         ("train.as_published", "a list, each one of loss, warmup"),
         ("runtime.compile", "true or false"),

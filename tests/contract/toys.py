@@ -379,6 +379,12 @@ BREAKS = [
     ),
     (
         "captioner",
+        "it reads pixels that it says it does not need",
+        ('    name="colours",', '    name="colours",\n    needs_pixels=False,'),
+        "pixels_are_read_only_where_that_is_said",
+    ),
+    (
+        "captioner",
         "it seeds the generator itself",
         ("    return Colours(", "    torch.manual_seed(7)\n    return Colours("),
         "the_seed_decides_what_is_drawn",

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 
 from device.cuda_autocast import Autocast, autocast_lists, autocast_queries
@@ -391,6 +392,12 @@ def _grouped(lists: Any, with_indices: bool = False) -> Any:
     return {(device_of(group, d), dtype): group for (d, dtype), group in found.items()}
 
 
+def _empty(made: Any, *size: Any, pin_memory: bool = False, **kwargs: Any) -> Tensor:
+    """`torch.empty`, also in pinned memory, for which torch asks a driver."""
+    tensor: Tensor = made(*size, **kwargs)
+    return _DEVICE.pin(tensor) if pin_memory else tensor
+
+
 # --- the context manager --------------------------------------------------------------------------
 
 
@@ -407,6 +414,7 @@ def _patches() -> Iterator[StandIn]:
     yield Tensor, "type_as", lambda self, other: _to(self, other)
     yield Tensor, "pin_memory", lambda self, *_: device.pin(self)
     yield Tensor, "is_pinned", lambda self, *_: device.is_pinned(self)
+    yield torch, "empty", functools.partial(_empty, torch.empty)
     yield torch, "tensor", _tensor
     yield torch, "as_tensor", _as_tensor
     yield torch, "autocast", Autocast
@@ -426,6 +434,7 @@ def ghost_cuda(seed: int = 0) -> Iterator[Journal]:
     global _DEVICE
     _DEVICE = Device()
     _DEVICE.seed(seed)
+    _device_constructors()  # torch lists its own functions once, so before others stand there
     absent = object()
     before: list[tuple[Any, str, Any]] = []
     lists = autocast_lists()

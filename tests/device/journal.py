@@ -49,6 +49,8 @@ class Journal:
     def __str__(self) -> str:
         return "\n".join(map(str, self.entries)) or "nothing between host and device"
 
+    __repr__ = __str__  # what pytest prints
+
     def clear(self) -> None:
         """Forget all of it."""
         self.entries.clear()

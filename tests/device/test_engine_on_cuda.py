@@ -4,18 +4,23 @@ A variant is covered by being registered. Cells that a plan would put in one gro
 """
 
 import functools
+import re
 import tomllib
 from pathlib import Path
 
 import pytest
-import torch
 
 from device.cells import VARIANTS, make_believe, run_all, smallest
 
-NO_DROPOUT = {"mixer.dropout": 0.0, "text_decoder.dropout_in_training": False}
+CHANGES = {
+    "mixer.dropout": 0.0,
+    "text_decoder.dropout_in_training": False,
+    "train.learning_rate": 1e-4,  # AdamW makes a whole step of the smallest gradient
+}
 WAYS = [("fp32", "off"), ("fp32", "encoder"), ("fp16", "off"), ("fp16", "encoder")]
-SOME = [("bf16", "encoder")]
-"""What designs of this package alone are tried with."""
+NOISE = re.compile(r"\b(k_proj|key)\.bias$")
+"""A key's bias adds the same to all scores of a query, which softmax takes away: its gradient is
+rounding alone, and AdamW makes whole steps of that."""
 ATOL = {"ghost": 1e-5, "cuda": 1e-3}
 
 
@@ -26,7 +31,7 @@ def ran(tmp_path_factory):
     @functools.cache
     def found(kind, precision, cache):
         folder = tmp_path_factory.mktemp(f"{kind}-{precision}-{cache}")
-        changes = {**NO_DROPOUT, "train.precision": precision, "features.cache": cache}
+        changes = {**CHANGES, "train.precision": precision, "features.cache": cache}
         cells = {name: smallest(name, folder / name, changes) for name in VARIANTS}
         with make_believe(kind) as device:
             return run_all(cells, folder / "runs", device)
@@ -54,8 +59,7 @@ def test_a_variant_runs_there_as_here(name, precision, cache, device_kind, ran):
     if precision == "fp32":
         assert there.captions == here.captions
         atol = ATOL[device_kind]
-        for weight in here.weights:
-            torch.testing.assert_close(
-                there.weights[weight], here.weights[weight], atol=atol, rtol=atol, msg=weight
-            )
+        pairs = {key: (here.weights[key], there.weights[key]) for key in here.weights}
+        apart = {key: float((one - other).abs().max()) for key, (one, other) in pairs.items()}
+        assert {key: by for key, by in apart.items() if by > atol and not NOISE.search(key)} == {}
     assert there.losses == pytest.approx(here.losses, rel=1e-4 if precision == "fp32" else 0.05)

@@ -298,3 +298,9 @@ def test_it_is_gone_afterwards():
     with ghost_cuda():
         pass
     assert torch.Tensor.to is inner
+
+
+def test_a_context_of_another_device_holds():
+    with torch.device("meta"):
+        made = [torch.tensor([1.0]), torch.as_tensor([1.0]), torch.empty(1), torch.arange(3)]
+    assert {one.device.type for one in made} == {"meta"}

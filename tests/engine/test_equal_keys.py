@@ -185,7 +185,7 @@ class Miniature:
                 sets, split, cell, image_size=size, seed=0, with_pixels=True
             )
             views = ViewDataset(shown)
-            batch = collate([views[position] for position in range(len(views))])
+            batch = collate([views[position] for position in range(len(views))]).to("cpu")
             frozen = Frozen(options, None, sams_shapes(cell))
             with autocast(torch.device("cpu"), cell.settings.train.precision):
                 embedded = frozen.embedded(captioner, batch)

@@ -57,7 +57,7 @@ def test_resuming_equals_not_resuming(loader, changes, workers):
         assert one.image_ids == other.image_ids
         assert one.captions == other.captions
         assert one.tasks == other.tasks
-        assert torch.equal(one.pixel_values_B3HW, other.pixel_values_B3HW)
+        assert torch.equal(one.raw_pixels.values_B3SS, other.raw_pixels.values_B3SS)
         assert torch.equal(one.boxes_xyxy_input_BR4, other.boxes_xyxy_input_BR4)
 
 

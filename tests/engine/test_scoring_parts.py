@@ -11,7 +11,7 @@ from sca_bench.cli import main
 from sca_bench.data.load import load_split
 from sca_bench.engine import score_runs as scoring
 from sca_bench.engine.score_runs import is_scored, score_runs
-from sca_bench.errors import InputError
+from sca_bench.errors import InputError, NotComputed
 from sca_bench.metrics import spec
 from sca_bench.metrics.protocol import Scored
 from sca_bench.metrics.registry import METRICS, MetricSpec, corpus_value
@@ -52,7 +52,9 @@ def runs(tmp_path, cell_settings):
         for number, region in enumerate(region_set.regions)
     ]
     (store.run_dir("c1", 0) / PREDICTIONS).write_text("\n".join(lines))
-    job = SimpleNamespace(name="c1 seed 0", cell=SimpleNamespace(cell_id="c1"), seed=0)
+    job = SimpleNamespace(
+        name="c1 seed 0", cell=SimpleNamespace(cell_id="c1", settings=settings), seed=0
+    )
     return store, [job], region_set
 
 
@@ -170,7 +172,7 @@ def looking(monkeypatch):
     def find(group):
         return [
             SimpleNamespace(name=name, value="here", load=lambda name=name: _spec(name))
-            for name in ("mean_red", "no_look")
+            for name in ("mean_red", "no_look", "where")
         ]
 
     monkeypatch.setattr(METRICS, "find", find)
@@ -190,6 +192,21 @@ def test_a_metric_that_looks_gets_the_images_of_the_split(runs, looking):
     firsts = [region_set.load_image(image)[..., 0].mean() for image in region_set.images]
     found = record.scores["one_per_image/mean_red"].value
     assert found == pytest.approx(sum(firsts) / len(firsts))
+
+
+def where(rows, context):
+    raise NotComputed(f"on {context.device}")
+
+
+def test_models_of_metrics_compute_where_the_suite_does(runs, looking):
+    """`runtime.device` as the command has it: the machine of the run may be another one."""
+    store, (job,), _ = runs
+    _, record, _ = _score(runs, ["where"])
+    assert record.scores["where"].reason == "on cpu"
+    runtime = job.cell.settings.runtime.model_copy(update={"device": "cuda:1"})
+    job.cell.settings = job.cell.settings.model_copy(update={"runtime": runtime})
+    score_runs(store, [job], ["where"], print, again=True)
+    assert store.record("c1", 0).scores["where"].reason == "on cuda:1"
 
 
 def test_nobody_opens_the_split_for_the_others(runs, looking, monkeypatch):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 from transformers.pytorch_utils import Conv1D
 
 from sca_bench.models import products
-from sca_bench.models.products import linear, without_gradient
+from sca_bench.models.products import FastConv1D, FastLinear, fast_layers, linear
 
 
 @pytest.mark.parametrize("rows", [(1,), (3,), (48,), (5, 7), (0,)])
@@ -46,16 +49,31 @@ def test_other_types_and_autocast_take_the_usual_way(dtype):
 
 def test_where_torch_has_no_onednn_it_is_the_usual_way(monkeypatch):
     x, weight = torch.randn(4, 64), torch.randn(32, 64)
-    monkeypatch.setattr(products, "_has_onednn", lambda: False)
+    monkeypatch.setattr(products, "_ONEDNN", False)
     assert torch.equal(linear(x, weight), F.linear(x, weight))
 
 
-def test_layers_are_as_they_were_afterwards():
-    model = nn.Sequential(nn.Linear(8, 8), Conv1D(4, 8)).requires_grad_(False)
-    x = torch.randn(3, 8)
-    expected = model(x)
-    with without_gradient(model):
-        torch.testing.assert_close(model(x), expected)
-        assert all("forward" in vars(layer) for layer in model)
-    assert not any("forward" in vars(layer) for layer in model)
-    assert torch.equal(model(x), expected)
+@pytest.mark.parametrize("frozen", [False, True])
+def test_gradients_are_those_of_a_linear_layer(frozen):
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Linear(8, 12), nn.Tanh(), Conv1D(4, 12)).requires_grad_(not frozen)
+    fast = copy.deepcopy(plain)
+    fast_layers(fast)
+    assert [type(layer) for layer in fast] == [FastLinear, nn.Tanh, FastConv1D]
+    assert fast.state_dict().keys() == plain.state_dict().keys()
+    found = []
+    for model in (plain, fast):
+        x = torch.linspace(-1, 1, 2 * 5 * 8).view(2, 5, 8).requires_grad_()
+        y = model(x)
+        y.square().sum().backward()
+        found.append([y.detach(), x.grad, *(p.grad for p in model.parameters())])
+    for one, other in zip(*found, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other)
+
+
+def test_its_operations_are_counted():
+    with FlopCounterMode(display=False) as counter:
+        linear(torch.randn(2, 3, 8), torch.randn(5, 8))
+    assert counter.get_total_flops() == 2 * 6 * 8 * 5

@@ -162,7 +162,7 @@ def test_the_collated_batch(recorded_case, samples):
         return
     kept = [sample for sample in samples if sample is not None][: len(recorded_ids)]
     places = [place for place, sample in enumerate(samples) if sample is not None][: len(kept)]
-    batch = collate(kept)
+    batch = collate(kept).to("cpu")
     counts = [len(sample.region_ids) for sample in kept]
     fewest = min(counts)
     assert recorded_ids.shape[:2] == (len(kept), fewest)

@@ -12,7 +12,7 @@ from sca_bench.study.runs.record import SuiteManifest
 from sca_bench.study.runs.store import Store
 
 Runs = tuple[Store, SuiteManifest]
-ONE_THREAD = {"cpu": "AMD EPYC", "threads": 1, "frozen_threads": [1]}
+ONE_THREAD = {"cpu": "AMD EPYC", "threads": 1, "frozen_threads": [1], "fused_adamw": False}
 
 
 def save(runs: Runs, machine: Any = ONE_THREAD, settings: Any = None) -> None:
@@ -23,7 +23,8 @@ def save(runs: Runs, machine: Any = ONE_THREAD, settings: Any = None) -> None:
         for seed in suite.seeds:
             done = record(entry, seed)
             done.provenance["machine"] = machine if other else ONE_THREAD
-            kept = {"features": {"cache": "all"}, "runtime": {"eval_regions": 64}}
+            runtime = {"eval_regions": 64, "deterministic": False}
+            kept = {"features": {"cache": "all"}, "runtime": runtime}
             done.settings.update({**kept, **(settings or {})} if other else kept)
             store.save(done)
 
@@ -43,6 +44,11 @@ def test_equal_costs_are_not_spoken_of(runs: Runs) -> None:
         ),
         ({"settings": {"features": {"cache": "off"}}}, "features.cache all (8), off (2)"),
         ({"settings": {"runtime": {"eval_regions": 8}}}, "runtime.eval_regions 64 (8), 8 (2)"),
+        ({"machine": {**ONE_THREAD, "fused_adamw": True}}, "fused AdamW false (8), true (2)"),
+        (
+            {"settings": {"runtime": {"eval_regions": 64, "deterministic": True}}},
+            "runtime.deterministic false (8), true (2)",
+        ),
     ],
 )
 def test_the_row_names_the_costs_that_differ(runs: Runs, change: Any, said: str) -> None:

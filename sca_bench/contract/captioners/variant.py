@@ -23,8 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sca_bench.batch import RegionBatch
 from sca_bench.captioner import RegionCaptioner, SharesPrefix
-from sca_bench.contract.broken import expect, skip
+from sca_bench.contract.broken import Broken, expect, skip
 from sca_bench.contract.captioners.captioner import CaptionerContract
 from sca_bench.contract.captioners.cell import CAPTIONS
 from sca_bench.contract.captioners.keys import KeyContract
@@ -66,6 +67,12 @@ class VariantContract(TrainingContract, KeyContract, CaptionerContract):
         """Return the captioner of the tiny settings, ready to caption."""
         return self.built(self.settings())
 
+    def batch(self, seed: int = 0) -> RegionBatch:
+        """Return a batch as the engine gives it: without SAM's input where none is asked for."""
+        batch = super().batch(seed)
+        asks = self.spec.needs_pixels or not self.looks
+        return batch if asks else replace(batch, pixel_values_B3HW=None)
+
     # --- what is answered ---------------------------------------------------------------------
 
     def test_padded_regions_leave_real_ones_unchanged(self) -> None:
@@ -98,6 +105,17 @@ class VariantContract(TrainingContract, KeyContract, CaptionerContract):
         rule = "the same answers, whatever captions the batch carries"
         fix = "do not read `batch.captions` in `generate`"
         self._same(before, after, rule, fix, atol=0.0)
+
+    def test_pixels_are_read_only_where_that_is_said(self) -> None:
+        """What says `needs_pixels=False` answers without SAM's input, which nobody makes then."""
+        if self.spec.needs_pixels or not self.looks:
+            skip("it does not say needs_pixels=False of images that it reads")
+        rule = "answers from `batch.original_images`, since needs_pixels=False"
+        fix = "read no `batch.pixel_values_B3HW`, or leave needs_pixels out"
+        try:
+            self._generate(self.captioner(), self.batch())
+        except (AttributeError, TypeError, ValueError) as error:
+            raise Broken(rule, f"{type(error).__name__}: {error}", fix) from error
 
     def test_frozen_features_may_come_from_elsewhere(self) -> None:
         """Features that the engine computed before serve as those it computes itself."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sca_bench.batch import RegionBatch
+from sca_bench.batch import RawPixels, RegionBatch
 from sca_bench.settings.splits import Task
 
 NOT_A_POINT = -1
@@ -33,7 +33,8 @@ class ImageSample:
         mask_point_seed: As in `RegionBatch`.
         boxes_xyxy_input_R4: float32, or None where the prompt is a point.
         points_xy_input_RP2: float32, or None where the prompt is a box.
-        pixels_3SS: Normalised, padded image, or None where features come from a cache.
+        raw_pixels: The image as model input, the only one of its kind there; None where features
+            come from a cache, or nobody reads it.
         original_HW3: The image as it is stored, uint8 RGB, or None where nobody reads it.
     """
 
@@ -46,7 +47,7 @@ class ImageSample:
     mask_point_seed: int | None = None
     boxes_xyxy_input_R4: Tensor | None = None
     points_xy_input_RP2: Tensor | None = None
-    pixels_3SS: Tensor | None = None
+    raw_pixels: RawPixels | None = None
     original_HW3: Tensor | None = None
 
     @property
@@ -54,12 +55,17 @@ class ImageSample:
         """Whether the image and its boxes are mirrored left to right."""
         return self.view == 1
 
+    @property
+    def pixels_3SS(self) -> Tensor | None:  # noqa: N802
+        """Normalised, padded image as a model reads it, or None."""
+        return None if self.raw_pixels is None else self.raw_pixels.normalised()[0]
+
 
 def collate(samples: Sequence[ImageSample]) -> RegionBatch:
     """Pad the regions of B samples to the fullest and stack everything.
 
     Padded rows hold zero boxes and points (label -1, SAM's "not a point"), and are False in
-    `region_mask_BR`.
+    `region_mask_BR`. Pixels stay whole numbers: `RegionBatch.to` normalises them.
 
     Raises:
         ValueError: No sample, or some have boxes, points, pixels, originals or a seed and others
@@ -86,7 +92,7 @@ def collate(samples: Sequence[ImageSample]) -> RegionBatch:
         boxes_xyxy_input_BR4=_stack([s.boxes_xyxy_input_R4 for s in samples], max(counts)),
         points_xy_input_BRP2=points,
         point_labels_BRP=None if labels is None else labels.contiguous(),
-        pixel_values_B3HW=_stack([sample.pixels_3SS for sample in samples], 3),
+        raw_pixels=_together([sample.raw_pixels for sample in samples]),
         input_sizes_hw=[sample.input_size_hw for sample in samples],
         captions=[caption for sample in samples for caption in sample.captions],
         tasks=[sample.task for sample in samples],
@@ -96,13 +102,25 @@ def collate(samples: Sequence[ImageSample]) -> RegionBatch:
     )
 
 
+def _together(pictures: list[RawPixels | None]) -> RawPixels | None:
+    """Return the pictures of all images as one; None if all are None."""
+    given = [picture for picture in pictures if picture is not None]
+    if not given:
+        return None
+    if len(given) != len(pictures) or len({(p.mean, p.std) for p in given}) > 1:
+        raise ValueError("samples of one batch must all have pixels of one kind, or none")
+    values_B3SS = torch.cat([picture.values_B3SS for picture in given])
+    shown_hw = tuple(shown for picture in given for shown in picture.shown_hw)
+    return RawPixels(values_B3SS, shown_hw, given[0].mean, given[0].std)
+
+
 def _stack(tensors: list[Tensor | None], rows: int) -> Tensor | None:
     """Stack tensors whose first axis is filled up with zeros to `rows`; None if all are None."""
     given = [tensor for tensor in tensors if tensor is not None]
     if not given:
         return None
     if len(given) != len(tensors):
-        raise ValueError("samples of one batch must all have boxes, points or pixels, or none")
+        raise ValueError("samples of one batch must all have boxes or points, or none")
     stacked = given[0].new_zeros((len(given), rows, *given[0].shape[1:]))
     for row, tensor in zip(stacked, given, strict=True):
         row[: len(tensor)] = tensor

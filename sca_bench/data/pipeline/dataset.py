@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch.utils.data import Dataset
 from sca_bench.boxes import mirror_boxes, resized_hw, scale_boxes
 from sca_bench.data.pipeline.collate import ImageSample
 from sca_bench.data.pipeline.jitter import Jitter, has_area, jitter_boxes, jitter_image, plan_jitter
-from sca_bench.data.pipeline.preprocess import blank_image, blank_input, preprocess
+from sca_bench.data.pipeline.preprocess import blank_image, blank_pixels, raw_pixels
 from sca_bench.data.pipeline.prompts import (
     WITH_BOX,
     WITH_POINT,
@@ -80,7 +81,8 @@ class RegionDataset(Dataset[ImageSample]):
             of a kept region speaks of left or right.
         permute_captions: In training, deal the references to other regions: one fixed permutation.
         blank_images: Replace every image by one constant input, the same for all of them.
-        with_pixels: Yield model input; False where frozen features come from a cache.
+        with_pixels: Yield model input; False where frozen features come from a cache, or the
+            captioner reads none.
         with_originals: Yield images as they are stored, mirrored or cut as the model input is.
 
     Raises:
@@ -284,9 +286,9 @@ class RegionDataset(Dataset[ImageSample]):
             )
         return _float(points_R2[:, None])
 
-    def _pictures(self, record: ImageRecord, look: _Look) -> dict[str, Tensor]:
+    def _pictures(self, record: ImageRecord, look: _Look) -> dict[str, Any]:
         """Return the image as model input, as it is stored, both or neither."""
-        pictures: dict[str, Tensor] = {}
+        pictures: dict[str, Any] = {}
         if not (self.with_pixels or self.with_originals):
             return pictures
         if self.blank_images:  # as it is stored; model input says nothing at all, see below
@@ -300,9 +302,9 @@ class RegionDataset(Dataset[ImageSample]):
         if self.with_originals:
             pictures["original_HW3"] = torch.from_numpy(np.array(image_HW3))
         if self.with_pixels and self.blank_images:
-            pictures["pixels_3SS"] = blank_input(self.image_size)
+            pictures["raw_pixels"] = blank_pixels(self.image_size, self.pixels)
         elif self.with_pixels:
-            pictures["pixels_3SS"] = preprocess(image_HW3, self.image_size, self.pixels)
+            pictures["raw_pixels"] = raw_pixels(image_HW3, self.image_size, self.pixels)
         return pictures
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from sca_bench.batch import RawPixels
 from sca_bench.boxes import resized_hw
 from sca_bench.specs.encoders import IMAGENET, PixelStats
 
@@ -27,30 +28,25 @@ def resize_longest_side(image_HW3: NDArray[np.uint8], image_size: int) -> NDArra
     return np.asarray(resized)
 
 
-def normalise_and_pad(
-    image_hw3: NDArray[np.uint8], image_size: int, pixels: PixelStats = IMAGENET
-) -> Tensor:
-    """Normalise by an encoder's statistics, then pad with zeros to the right and below.
-
-    Returns:
-        float32, (3, S, S).
+def raw_pixels(
+    image_HW3: NDArray[np.uint8], image_size: int, pixels: PixelStats = IMAGENET
+) -> RawPixels:
+    """Resize and pad one RGB image; it is normalised by these statistics where it is needed.
 
     Source: segment-anything, `Sam.preprocess`.
     """
+    image_hw3 = resize_longest_side(image_HW3, image_size)
     height, width = image_hw3.shape[:2]
-    pixels_3hw = torch.from_numpy(np.array(image_hw3)).permute(2, 0, 1).to(torch.float32)
-    mean_311 = torch.tensor(pixels.mean).view(3, 1, 1)
-    std_311 = torch.tensor(pixels.std).view(3, 1, 1)
-    padded_3SS = torch.zeros(3, image_size, image_size)
-    padded_3SS[:, :height, :width] = (pixels_3hw - mean_311) / std_311
-    return padded_3SS
+    values_13SS = torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8)
+    values_13SS[0, :, :height, :width] = torch.from_numpy(np.array(image_hw3)).permute(2, 0, 1)
+    return RawPixels(values_13SS, ((height, width),), *pixels)
 
 
 def preprocess(
     image_HW3: NDArray[np.uint8], image_size: int, pixels: PixelStats = IMAGENET
 ) -> Tensor:
     """Resize, normalise and pad one RGB image to the model's input, float32 (3, S, S)."""
-    return normalise_and_pad(resize_longest_side(image_HW3, image_size), image_size, pixels)
+    return raw_pixels(image_HW3, image_size, pixels).normalised()[0]
 
 
 def blank_image(height: int, width: int, pixels: PixelStats = IMAGENET) -> NDArray[np.uint8]:
@@ -58,12 +54,10 @@ def blank_image(height: int, width: int, pixels: PixelStats = IMAGENET) -> NDArr
     return np.full((height, width, 3), np.rint(pixels.mean), dtype=np.uint8)
 
 
-def blank_input(image_size: int) -> Tensor:
+def blank_pixels(image_size: int, pixels: PixelStats = IMAGENET) -> RawPixels:
     """Return the input that says nothing: the mean colour everywhere, zero once normalised.
 
     It does not even say where the image ends and the padding begins.
-
-    Returns:
-        float32, (3, S, S).
     """
-    return torch.zeros(3, image_size, image_size)
+    values_13SS = torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8)
+    return RawPixels(values_13SS, ((0, 0),), *pixels)

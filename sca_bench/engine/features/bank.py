@@ -9,17 +9,20 @@ result. Shape legend as in `sca_bench.batch`.
 
 from __future__ import annotations
 
-import functools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
-from sca_bench.batch import RegionBatch, RegionFeatures, merged
+from sca_bench.batch import KeptRows, RegionBatch, RegionFeatures, merged
 from sca_bench.captioner import EmbedsImages, SharesPrefix
-from sca_bench.engine.features.shards import Rows, ShardStore
+from sca_bench.engine.features.shards import Kind, Rows, ShardStore
 from sca_bench.errors import CellError, InputError
 from sca_bench.settings import FeatureSettings
 from sca_bench.types import FAMILIES, Family, Region
@@ -73,7 +76,14 @@ class Keys:
     """
 
     def __init__(self, content_of: Callable[[str], str]) -> None:
-        self.content_of = functools.cache(content_of)
+        self._content_of = content_of
+        self._known: dict[str, str] = {}
+
+    def content_of(self, image_id: str) -> str:
+        """Return what tells an image's bytes from others'."""
+        if image_id not in self._known:
+            self._known[image_id] = self._content_of(image_id)
+        return self._known[image_id]
 
     def images(self, batch: RegionBatch) -> list[str]:
         """Return the key of each of the B images."""
@@ -100,10 +110,27 @@ def to_rows(values: Tensor, dtype: torch.dtype) -> Rows:
     return Rows(raw, _STORED[dtype], tuple(values.shape[1:]))
 
 
-def from_rows(rows: Rows) -> Tensor:
-    """Return stored rows as a tensor of their type."""
-    raw, dtype, shape = rows
-    return torch.from_numpy(raw).view(_LOADED[dtype]).reshape(len(raw), *shape)
+def _taken(store: ShardStore, keys: Sequence[str], *, pinned: bool = False) -> dict[str, Tensor]:
+    """Return stored rows as tensors of their type, each copied once from the mapped file."""
+    tensors: dict[str, Tensor] = {}
+
+    def room(name: str, num_rows: int, kind: Kind) -> NDArray[np.uint8]:
+        dtype, shape = kind
+        tensors[name] = _empty((num_rows, *shape), _LOADED[dtype], pinned)
+        raw: NDArray[np.uint8] = tensors[name].reshape(num_rows, -1).view(torch.uint8).numpy()
+        return raw
+
+    store.take(keys, room)
+    return tensors
+
+
+def _empty(shape: tuple[int, ...], dtype: torch.dtype, pinned: bool) -> Tensor:
+    """Return memory that a batch may travel in: page-locked, or shared by a loader's process."""
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=dtype, pin_memory=pinned)
+    # As torch's own `default_collate`: else the batch would be copied again on its way.
+    shared: Any = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize)
+    return torch.empty(0, dtype=torch.uint8).set_(shared).view(dtype).reshape(shape)
 
 
 def storage_dtype(name: str, features: FeatureSettings) -> torch.dtype:
@@ -112,6 +139,26 @@ def storage_dtype(name: str, features: FeatureSettings) -> torch.dtype:
         return torch.float32
     wanted = features.encoder_dtype if name in ROWS["images"] else features.dtype
     return _TORCH_DTYPE[wanted]
+
+
+class Embeddings(NamedTuple):
+    """The embeddings of some images of a batch.
+
+    Attributes:
+        rows_KChw: Each once, float32 on the batch's device; None where there is none.
+        places: For each of the B images the place of its row, or None.
+    """
+
+    rows_KChw: Tensor | None
+    places: tuple[int | None, ...]
+
+    def of_all_images(self) -> Tensor | None:
+        """Return those of the B images, (B, C, h, w); None if one has none."""
+        if self.rows_KChw is None or None in self.places:
+            return None
+        if self.places == tuple(range(len(self.rows_KChw))):
+            return self.rows_KChw
+        return torch.stack([self.rows_KChw[place] for place in self.places if place is not None])
 
 
 class FeatureBank:
@@ -141,7 +188,7 @@ class FeatureBank:
         self.settings, self.shapes = settings, shapes or {}
         for family, store in self.stores.items():
             self._refuse_other_content(family, store)
-        self._shared: dict[Family, dict[str, Any]] = {}
+        self._shared: dict[tuple[Family, torch.device], dict[str, Tensor]] = {}
 
     def _refuse_other_content(self, family: Family, store: ShardStore) -> None:
         """Refuse a store that was filled with something else than its key says."""
@@ -182,32 +229,73 @@ class FeatureBank:
         shared = not SHARED[family] or SHARED_KEY in store
         return shared and all(key in store for key in keys)
 
+    def read(self, batch: RegionBatch, *, pinned: bool = False) -> KeptRows:
+        """Read what is kept of a batch's regions, or else of its images, from the disk.
+
+        Args:
+            batch: The batch, on the host.
+            pinned: Read into page-locked memory; without effect in a loader's own process, whose
+                batches are copied there once they have arrived.
+
+        Raises:
+            DamagedRow: A row does not fit its checksum.
+        """
+        keys = self.keys.of(batch, self.families)
+        complete = bool(batch.region_ids) and self.knows_regions
+        if not (complete and all(self._has(family, names) for family, names in keys.items())):
+            return self._read_embeddings(batch, pinned)
+        taken: dict[str, Tensor] = {}
+        for family, names in keys.items():
+            for name, rows in _taken(self.stores[family], names, pinned=pinned).items():
+                if name in ROWS[family]:
+                    taken.setdefault(name, rows)
+        first = next(family for family in self.families if family != "images")
+        candidate = self.stores[first].facts(keys[first][0]).get("first_candidate", 1)
+        return KeptRows(taken, candidate if isinstance(candidate, int) else 1)
+
+    def _read_embeddings(self, batch: RegionBatch, pinned: bool) -> KeptRows:
+        store = self.stores.get("images")
+        if store is None:
+            return KeptRows()
+        keys = self.keys.images(batch)
+        kept = [key for key in dict.fromkeys(keys) if key in store]
+        if not kept:
+            return KeptRows()
+        embeddings_KChw = _taken(store, kept, pinned=pinned)["embeddings_BChw"]
+        places = {key: place for place, key in enumerate(kept)}
+        of_images = tuple(places.get(key) for key in keys)
+        return KeptRows(embeddings_KChw=embeddings_KChw, embedding_of=of_images)
+
+    def attach(self, batch: RegionBatch, *, pinned: bool = False) -> RegionBatch:
+        """Return a batch with what is kept of it; loaders do it before the step that needs it.
+
+        Raises:
+            DamagedRow: A row does not fit its checksum.
+        """
+        return replace(batch, kept=self.read(batch, pinned=pinned))
+
     def features(self, batch: RegionBatch) -> RegionFeatures | None:
         """Return the features of the batch's N regions, float32 on its device; None if some miss.
 
         Raises:
             DamagedRow: A row does not fit its checksum.
         """
-        if not batch.region_ids or not self.knows_regions:
-            return None
-        keys = self.keys.of(batch, self.families)
-        if not all(self._has(family, names) for family, names in keys.items()):
+        kept = batch.kept or self.read(batch)
+        if not kept.features:
             return None
         device = batch.region_mask_BR.device
         taken: dict[str, Any] = {}
-        for family, names in keys.items():
-            rows = self.stores[family].take(names)
-            for name, values in {**_tensors(rows), **self._of_all(family)}.items():
-                if name in (*ROWS[family], *SHARED[family]) and name not in taken:
-                    taken[name] = values.to(device=device, dtype=torch.float32, non_blocking=True)
-        first = next(family for family in self.families if family != "images")
-        first_candidate = self.stores[first].facts(keys[first][0]).get("first_candidate", 1)
+        for family in self.families:
+            taken |= self._of_all(family, device)
+        for name, rows in kept.features.items():
+            # Moved before it is widened: half the bytes, and no copy of it on the host.
+            taken[name] = rows.to(device, non_blocking=True).to(torch.float32)
         if "mixed" in self.families:
             taken["grid_hw"] = self._grid_hw()
         features = RegionFeatures(
             image_index_N=batch.image_index(),
             num_images=len(batch.image_ids),
-            first_candidate=first_candidate if isinstance(first_candidate, int) else 1,
+            first_candidate=kept.first_candidate,
             boxes_xyxy_input_N4=batch.prompt_boxes(),
             **taken,
         )
@@ -221,31 +309,34 @@ class FeatureBank:
             raise CellError(f"{store.folder}: {problem} {store.folder.name}")
         return int(grid[0]), int(grid[1])
 
-    def _of_all(self, family: Family) -> dict[str, Tensor]:
-        if family not in self._shared:
-            tensors: dict[str, Tensor] = {}
-            if SHARED[family]:
-                rows = self.stores[family].take([SHARED_KEY])
-                tensors = {name: values[0] for name, values in _tensors(rows).items()}
-            self._shared[family] = tensors
-        return self._shared[family]
+    def _of_all(self, family: Family, device: torch.device) -> dict[str, Tensor]:
+        """Return the arrays that all rows of a family share; they are moved to a device once."""
+        if (family, device) not in self._shared:
+            rows = _taken(self.stores[family], [SHARED_KEY]) if SHARED[family] else {}
+            self._shared[family, device] = {
+                name: values[0].to(device, torch.float32)
+                for name, values in rows.items()
+                if name in SHARED[family]
+            }
+        return self._shared[family, device]
 
-    def embeddings(self, batch: RegionBatch) -> list[Tensor | None]:
-        """Return the embedding (C, h, w) of each image, float32, or None where it is not kept.
+    def embeddings(self, batch: RegionBatch) -> Embeddings:
+        """Return the embeddings of the batch's images that are kept.
 
         Raises:
             DamagedRow: A row does not fit its checksum.
         """
-        store = self.stores.get("images")
-        if store is None:
-            return [None] * len(batch.image_ids)
-        keys = self.keys.images(batch)
-        cached = [key for key in dict.fromkeys(keys) if key in store]
-        embeddings: dict[str, Tensor] = {}
-        if cached:
-            values = _tensors(store.take(cached))["embeddings_BChw"].to(batch.region_mask_BR.device)
-            embeddings = dict(zip(cached, values.float(), strict=True))
-        return [embeddings.get(key) for key in keys]
+        kept = batch.kept
+        if kept is None or kept.features:
+            kept = self._read_embeddings(batch, False)
+        if kept.embeddings_KChw is None:
+            return Embeddings(None, (None,) * len(batch.image_ids))
+        there_KChw = kept.embeddings_KChw.to(batch.region_mask_BR.device, non_blocking=True)
+        return Embeddings(there_KChw.to(torch.float32), kept.embedding_of)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a loader's process needs to read the same rows."""
+        return self.__dict__ | {"_shared": {}}
 
 
 def _has_shape(shape: Sequence[int], expected: Sequence[int | None] | None) -> bool:
@@ -277,10 +368,6 @@ def refuse_other_features(features: RegionFeatures, shapes: RowShapes) -> None:
         if not _has_shape(shape, expected):
             problem = f"frozen features of {list(shape)}, but the cell's settings say"
             raise InputError(None, name, f"{problem} {_said(expected)}", _OTHER_OWNER)
-
-
-def _tensors(rows: Mapping[str, Rows]) -> dict[str, Tensor]:
-    return {name: from_rows(values) for name, values in rows.items()}
 
 
 def bytes_of_rows(
@@ -337,23 +424,24 @@ class Frozen:
         if not isinstance(captioner, EmbedsImages):
             self.encoder_forwards += len(batch.image_ids)
             return batch
-        parts = self.bank.embeddings(batch) if self.bank else [None] * len(batch.image_ids)
-        missing = [position for position, part in enumerate(parts) if part is None]
-        if missing:
-            if batch.pixel_values_B3HW is None:
-                raise ValueError("an image is to be encoded, and there are no pixels")
-            pixels_B3HW = batch.pixel_values_B3HW
-            if len(missing) < len(parts):
-                pixels_B3HW = pixels_B3HW[missing]
-            new_BChw = captioner.embed_images(pixels_B3HW).float()
-            self.encoder_forwards += len(missing)
-            if len(missing) == len(parts):
-                return replace(batch, image_embeddings_BChw=new_BChw)
-            for position, part in zip(missing, new_BChw, strict=True):
-                parts[position] = part
-        return replace(
-            batch, image_embeddings_BChw=torch.stack([p for p in parts if p is not None])
-        )
+        kept = Embeddings(None, (None,) * len(batch.image_ids))
+        if self.bank is not None:
+            kept = self.bank.embeddings(batch)
+        if (all_BChw := kept.of_all_images()) is not None:
+            return replace(batch, image_embeddings_BChw=all_BChw)
+        missing = [position for position, place in enumerate(kept.places) if place is None]
+        if batch.pixel_values_B3HW is None:
+            raise ValueError("an image is to be encoded, and there are no pixels")
+        pixels_B3HW = batch.pixel_values_B3HW
+        if kept.rows_KChw is not None:
+            pixels_B3HW = pixels_B3HW[missing]
+        new_BChw = captioner.embed_images(pixels_B3HW).float()
+        self.encoder_forwards += len(missing)
+        if kept.rows_KChw is None:
+            return replace(batch, image_embeddings_BChw=new_BChw)
+        new = iter(new_BChw)
+        parts = [next(new) if p is None else kept.rows_KChw[p] for p in kept.places]
+        return replace(batch, image_embeddings_BChw=torch.stack(parts))
 
     def features(
         self, owners: Mapping[Family, SharesPrefix], batch: RegionBatch

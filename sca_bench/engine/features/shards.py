@@ -20,7 +20,7 @@ import struct
 import time
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +40,12 @@ _MOST_MAPPED = 64
 _MOST_LISTED_BYTES, _LONGEST_HEADER = 2**29, 2**20
 """Of the JSON file that lists a shard's rows, and of a header, which lists its few arrays."""
 _MOST_AXES, _TOO_LARGE = 8, 2**48
+
+
+Kind = tuple[str, tuple[int, ...]]
+"""Type and shape of an array's rows."""
+Room = Callable[[str, int, Kind], NDArray[np.uint8]]
+"""From an array's name, a number of rows and their kind to memory of these bytes."""
 
 
 class Rows(NamedTuple):
@@ -130,7 +136,10 @@ class ShardStore:
             for name, path in there.items()
             if name in self._shards and path.stem not in self.damaged
         }
-        self._rows = {
+        self._rows = self._listed()
+
+    def _listed(self) -> dict[str, tuple[_Shard, int]]:
+        return {
             key: (shard, row)
             for shard in self._shards.values()
             for row, key in enumerate(shard.keys)
@@ -156,9 +165,9 @@ class ShardStore:
         self._mapped.move_to_end(name)
         return self._mapped[name]
 
-    def kinds(self) -> dict[str, set[tuple[str, tuple[int, ...]]]]:
+    def kinds(self) -> dict[str, set[Kind]]:
         """Return array name -> type and shape of its rows, as often as shards differ in it."""
-        found: dict[str, set[tuple[str, tuple[int, ...]]]] = {}
+        found: dict[str, set[Kind]] = {}
         for shard in self._shards.values():
             for name, place in shard.places.items():
                 found.setdefault(name, set()).add((place.dtype, place.shape))
@@ -173,18 +182,27 @@ class ShardStore:
         """Return what was said of the shard that holds a row."""
         return self._rows[key][0].facts
 
-    def take(self, keys: Sequence[str]) -> dict[str, Rows]:
-        """Return rows in the order asked for, checked.
+    def take(self, keys: Sequence[str], room: Room | None = None) -> dict[str, Rows]:
+        """Return copies of rows in the order asked for, checked.
+
+        Args:
+            keys: Which rows.
+            room: Gives the memory that the rows of an array are copied to, (N, bytes of a row); new
+                memory where None.
 
         Raises:
             KeyError: A row is not there.
-            DamagedRow: A row does not fit its checksum.
+            DamagedRow: A row does not fit its checksum, or its shard was deleted since.
         """
-        raws: dict[str, list[NDArray[np.uint8]]] = {}
-        kinds: dict[str, tuple[str, tuple[int, ...]]] = {}
-        for key in keys:
+        taken: dict[str, Rows] = {}
+        kinds: dict[str, Kind] = {}
+        for place, key in enumerate(keys):
             shard, row = self._rows[key]
-            arrays = self._arrays(shard)
+            try:
+                arrays = self._arrays(shard)
+            except FileNotFoundError as error:  # by another process, which met damage in it
+                problem = "was deleted since it was opened; run again"
+                raise DamagedRow(f"{shard.data}: {problem}") from error
             if not shard.is_sound(row, arrays):
                 self._delete(shard.index, f"row {key}")
                 self.refresh()
@@ -196,10 +214,23 @@ class ShardStore:
                 self.refresh()
                 problem = "holds other arrays than its neighbours; it was deleted, run again"
                 raise DamagedRow(f"{shard.data}: {problem}")
-            kinds = here
+            if not kinds:
+                kinds = here
+                taken = {
+                    name: Rows((room or _room)(name, len(keys), kind), *kind)
+                    for name, kind in kinds.items()
+                }
             for name, (raw, _, _) in arrays.items():
-                raws.setdefault(name, []).append(raw[row].copy())  # not the mapping
-        return {name: Rows(np.stack(rows), *kinds[name]) for name, rows in raws.items()}
+                taken[name].raw[place] = raw[row]  # a copy: the mapping makes room for others
+        return taken
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process needs to read the same rows; it maps the files itself."""
+        return self.__dict__ | {"_mapped": OrderedDict(), "_rows": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._rows = self._listed()
 
     def verify(self, keys: Iterable[str] | None = None) -> int:
         """Read and check rows; delete the shards that hold a damaged one.
@@ -378,6 +409,11 @@ def _places(entries: Any, num_rows: int, num_bytes: int) -> dict[str, _Place]:
     if at != num_bytes or not places:
         raise _Unsound("its header does not fit its file")
     return places
+
+
+def _room(name: str, num_rows: int, kind: Kind) -> NDArray[np.uint8]:
+    dtype, shape = kind
+    return np.empty((num_rows, DTYPES[dtype] * math.prod(shape)), dtype=np.uint8)
 
 
 def _map(shard: _Shard) -> dict[str, Rows]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from sca_bench.data.pipeline.dataset import ViewDataset
@@ -18,24 +19,32 @@ from sca_bench.study.keys.cell import CellIdentity, RunSplit
 from sca_bench.types import Family
 
 
-def content_of(region_set: RegionSet, settings: CellSettings, digests: PictureDigests) -> Keys:
-    """Return what names the rows of a split: images by their pixels, scenes by their world."""
+@dataclass(frozen=True)
+class _Content:
+    """Tells the images of a split apart by their pixels, scenes by their world."""
 
-    def content(image_id: str) -> str:
-        if settings.data.blank_images:
+    region_set: RegionSet
+    blank_images: bool
+    digests: PictureDigests
+
+    def __call__(self, image_id: str) -> str:
+        if self.blank_images:
             return "blank"
-        record = region_set.images[image_id]
+        record = self.region_set.images[image_id]
         path = record.path
         if not path:
             return f"{WORLD_VERSION}:{image_id}"
         try:
-            return digests.of(Path(path), (record.height, record.width))
+            return self.digests.of(Path(path), (record.height, record.width))
         except FileNotFoundError as error:
             raise InputError(path, "", "no such image") from error
         except OSError as error:
             raise InputError(path, "", f"cannot be read ({error.strerror})") from error
 
-    return Keys(content)
+
+def content_of(region_set: RegionSet, settings: CellSettings, digests: PictureDigests) -> Keys:
+    """Return what names the rows of a split; a loader's process can have a copy of it."""
+    return Keys(_Content(region_set, settings.data.blank_images, digests))
 
 
 def open_bank(

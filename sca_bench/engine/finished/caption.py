@@ -14,8 +14,9 @@ from sca_bench.batch import RegionBatch
 from sca_bench.boxes import resized_hw
 from sca_bench.captioner import Decoding, SharesPrefix
 from sca_bench.data.load import load_split
-from sca_bench.data.pipeline.preprocess import blank_image, blank_input, preprocess
-from sca_bench.engine.device import computing, resolve_device
+from sca_bench.data.pipeline.preprocess import blank_image, blank_pixels, raw_pixels
+from sca_bench.devices.gpu import resolve_device
+from sca_bench.engine.device import computing
 from sca_bench.engine.features.bank import rounded
 from sca_bench.engine.finished.overlay import draw_overlay
 from sca_bench.engine.finished.region import AskedRegion, asked_region
@@ -160,7 +161,7 @@ class FinishedCaptioner:
             nothing = torch.from_numpy(blank_image(image.shape[0], image.shape[1], self.pixels))
             batch = replace(
                 batch,
-                pixel_values_B3HW=blank_input(self.image_size)[None],
+                raw_pixels=blank_pixels(self.image_size, self.pixels),
                 original_images=[nothing],
             )
         batch = batch.to(self.device)
@@ -235,7 +236,7 @@ def _batch(
             None if point is None else (torch.tensor(point) * scale)[None, None, None].float()
         ),
         point_labels_BRP=None if point is None else torch.ones(1, 1, 1, dtype=torch.long),
-        pixel_values_B3HW=preprocess(image, image_size, pixels)[None],
+        raw_pixels=raw_pixels(image, image_size, pixels),
         input_sizes_hw=[(input_h, input_w)],
         original_images=[torch.from_numpy(np.array(image))],
         tasks=["caption"],

@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader
 from sca_bench.captioner import Decoding
 from sca_bench.data.pipeline.dataset import RegionDataset
 from sca_bench.data.region_set import RegionSet
-from sca_bench.devices.gpu import is_gpu
+from sca_bench.devices.gpu import is_gpu, resolve_device
 from sca_bench.engine import loaders
-from sca_bench.engine.device import computing, resolve_device
+from sca_bench.engine.device import computing
 from sca_bench.engine.finished.caption import build_finished
 from sca_bench.engine.worker.cell_group import CellGroup, Member
 from sca_bench.engine.worker.fit_once import fit_once
@@ -215,7 +215,7 @@ class _Verifier:
             self.identity,
             image_size=sam_dims(self.settings.sam.size).image_size,
             seed=self.settings.train.order(self.record.seed),
-            with_pixels=self.identity.spec.looks,
+            with_pixels=self.identity.spec.takes_pixels,
             training=training,
         )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -29,8 +31,77 @@ class SplitSize(_Figures):
     drawn: float
 
 
+Rate = Literal["half", "single", "none"]
+"""Which peak of a GPU bounds an operation: that of half precision, of float32, or neither."""
+
+
+_DIGITS = 2
+"""Operations per byte are told apart to so many digits."""
+
+
+class Kernels(_Figures):
+    """Kernels of a GPU that make about as many operations for every byte.
+
+    Attributes:
+        rate: The peak that bounds them.
+        launches: How many.
+        flop: Floating-point operations of all (a multiply and an add are two).
+        bytes: Bytes that all of them read and write.
+    """
+
+    rate: Rate
+    launches: float
+    flop: float
+    bytes: float
+
+
+class Work(_Figures):
+    """What one part of a cell has a GPU do.
+
+    Attributes:
+        kernels: Its kernels, those of like kind together.
+    """
+
+    kernels: list[Kernels] = []
+
+    @classmethod
+    def of(cls, kernels: Iterable[Kernels], times: float = 1.0) -> Work:
+        """Put kernels together, each `times` times."""
+        kinds: dict[tuple[Rate, float], list[float]] = {}
+        for k in kernels:
+            alike = (k.rate, float(f"{k.flop / max(1.0, k.bytes):.{_DIGITS}g}"))
+            sums = kinds.setdefault(alike, [0.0, 0.0, 0.0])
+            for place, value in enumerate((k.launches, k.flop, k.bytes)):
+                sums[place] += times * value
+        return cls(
+            kernels=[
+                Kernels(rate=rate, launches=launches, flop=flop, bytes=moved)
+                for (rate, _), (launches, flop, moved) in kinds.items()
+            ]
+        )
+
+    def times(self, factor: float) -> Work:
+        """Return so many times this work."""
+        return Work.of(self.kernels, factor)
+
+    @property
+    def launches(self) -> float:
+        """Kernels in all."""
+        return sum(k.launches for k in self.kernels)
+
+    @property
+    def flop(self) -> float:
+        """Floating-point operations in all."""
+        return sum(k.flop for k in self.kernels)
+
+    @property
+    def bytes(self) -> float:
+        """Bytes that are read and written in all."""
+        return sum(k.bytes for k in self.kernels)
+
+
 class CellWork(_Figures):
-    """What one cell computes, in floating-point operations (a multiply and an add are two).
+    """What one cell has a GPU do.
 
     Attributes:
         encoder_image: Image encoder, one image.
@@ -44,10 +115,10 @@ class CellWork(_Figures):
         row_bytes: Family of features -> bytes that a cache keeps of one region (or image).
     """
 
-    encoder_image: float
-    mixer_region: float
-    own_step: float
-    caption_region: float
+    encoder_image: Work
+    mixer_region: Work
+    own_step: Work
+    caption_region: Work
     trained_gib: float
     frozen_gib: float
     step_gib: float

@@ -14,7 +14,7 @@ from pathlib import Path
 from sca_bench.data.index.lookup import index_folder
 from sca_bench.data.pipeline.dataset import PLAIN, RegionDataset
 from sca_bench.data.region_set import RegionSet
-from sca_bench.engine.device import resolve_device
+from sca_bench.devices.gpu import resolve_device
 from sca_bench.engine.job import CellJob, GroupJob, Outcome, group_job
 from sca_bench.engine.worker.prepare import build_members, open_data
 from sca_bench.errors import InputError, at

@@ -11,11 +11,14 @@ from typing import Any
 
 from rich.console import Console
 
-from sca_bench.engine.device import resolve_device, this_machine
+from sca_bench.devices.gpu import resolve_device
+from sca_bench.engine.device import this_machine
 from sca_bench.engine.forecast.budget import Budget
 from sca_bench.engine.job import CellJob, GroupJob, group_job
 from sca_bench.engine.launch.preparer import Preparer
 from sca_bench.engine.launch.progress import RunProgress, eta_text
+from sca_bench.engine.launch.scoring import Scoring
+from sca_bench.engine.launch.time_left import Running, pace, seconds_left
 from sca_bench.engine.mlflow_mirror.mirror import SuiteMirror
 from sca_bench.engine.worker.pool import RUN, Attempt, Pool
 from sca_bench.engine.worker.pruning import Pruner, answer_request
@@ -46,6 +49,7 @@ class Launcher:
         mirror: The MLflow mirror, if wanted.
         pruner: Says after each validation which cells go on, if anything does.
         budget: Wall time beyond which nothing is started, if there is a limit.
+        scoring: Scores runs while others go on, if it is wanted.
         failed: Job name -> reason of what failed.
         logs: Job name -> text log of the process in which it failed, where it was one.
         counters: What was computed: `encoder_forwards`, `sam_mixer_forwards`.
@@ -58,11 +62,14 @@ class Launcher:
     mirror: SuiteMirror | None
     pruner: Pruner | None = None
     budget: Budget | None = None
+    scoring: Scoring | None = None
     failed: dict[str, str] = field(default_factory=dict)
     logs: dict[str, Path] = field(default_factory=dict)
     counters: Counter[str] = field(default_factory=Counter)
     _blocked: dict[str, str] = field(default_factory=dict)
     _unsaved: list[RunRecord] = field(default_factory=list)
+    _started: dict[str, tuple[Group, float]] = field(default_factory=dict)
+    _ended: list[tuple[Group, float]] = field(default_factory=list)
 
     def run(self) -> dict[str, str]:
         """Run every job that is left; return job name -> reason for those that failed.
@@ -99,6 +106,8 @@ class Launcher:
 
         A signal that comes meanwhile ends the workers at once.
         """
+        if self.scoring is not None:
+            self.scoring.close()
         if isinstance(error, Interrupted) and self._pool.running:
             self._progress.say(f"  {error}: keeping what the running cells have come to ...")
             self._pool.ask_to_stop()
@@ -136,7 +145,7 @@ class Launcher:
     def _run(self, groups: list[Group]) -> None:
         total, done = sum(len(group.jobs) for group in groups), 0
         waiting = [group for group in groups if not self._is_blocked(group)]
-        started = shown = mirrored = time.monotonic()
+        shown = mirrored = time.monotonic()
         while waiting or self._pool.running:
             while self._pool.free > 0 and (group := self._next(waiting)) is not None:
                 waiting.remove(group)
@@ -149,12 +158,13 @@ class Launcher:
                     answer_request(attempt.outcome_path.parent, self.pruner)
             for attempt in self._pool.collect():
                 done += len(attempt.job.cells)
-                self._finish(attempt, done, total)
+                finished = self._finish(attempt, done, total)
+                self._score(finished, is_last=not (waiting or self._pool.running))
             if waiting and not self._pool.running and self._next(waiting) is None:
                 waiting = self._drop_orphans(waiting)
             now = time.monotonic()
             if now - shown >= _SHOW_S:
-                self._show(started, done, total)
+                self._show(waiting, done, total)
                 shown = now
             if now - mirrored >= _MIRROR_S:
                 self._mirror()
@@ -162,12 +172,30 @@ class Launcher:
             time.sleep(_POLL_S)
         self._save_again()
         self._mirror()
+        if self.scoring is not None:
+            self.scoring.finish()
+
+    def _score(self, finished: list[CellJob], *, is_last: bool) -> None:
+        """Have finished runs be scored beside those that go on; the command scores the others."""
+        scoring = self.scoring
+        if scoring is None or (is_last and not scoring.is_on):
+            return
+        if scoring.is_on or self._has_room:
+            for cell in finished:
+                if not cell.stage:
+                    scoring.add(cell.cell_id, cell.seed)
+
+    @property
+    def _has_room(self) -> bool:
+        """Whether one more process may run; where the user limits them, a worker's place."""
+        return self.plan.left[0].cell.settings.runtime.jobs == 0 or self._pool.free > 0
 
     def _start(self, group: Group) -> None:
         """Start a group; where that cannot be done, its runs fail and the others go on."""
         try:
             job = self._job(group, self._schedule.threads)
             took = max(self._prepared_s.get(cell.cell_id, 0.0) for cell in job.cells)
+            self._started[job.attempt] = group, time.monotonic()
             self._pool.start(_names(job.cells), replace(job, prepared_s=took), RUN)
         except OSError as error:
             for failed in group.jobs:
@@ -213,8 +241,12 @@ class Launcher:
             self._fail(self._cell(job), next(reason for reason in reasons if reason))
         return True
 
-    def _finish(self, attempt: Attempt, done: int, total: int) -> None:
+    def _finish(self, attempt: Attempt, done: int, total: int) -> list[CellJob]:
+        """Say how the runs of a process ended; return those that are finished."""
         outcome = attempt.outcome()
+        group, began = self._started[attempt.job.attempt]
+        if not outcome.failed:
+            self._ended.append((group, time.monotonic() - began))
         if outcome.input_error:  # met only now, so the other groups go on
             line = str(InputError(*outcome.input_error))
             outcome.failed = {cell.key: line for cell in attempt.job.cells}
@@ -232,6 +264,7 @@ class Launcher:
         finished = [cell for cell in attempt.job.cells if cell.key not in ended]
         if finished:
             self._progress.say(f"  done {done} of {total}: {_names(finished)}")
+        return finished
 
     def _fail(self, cell: CellJob, reason: str) -> None:
         name = f"{cell.name} seed {cell.seed}"
@@ -243,24 +276,34 @@ class Launcher:
         self.failed[name] = reason
         self._progress.say(f"  FAILED {name}: {reason}")
 
-    def _show(self, started: float, done: int, total: int) -> None:
-        share, texts = float(done), []
+    def _show(self, waiting: list[Group], done: int, total: int) -> None:
+        share, texts, running = float(done), [], []
         for attempt in self._pool.running:
-            steps, all_steps, loss = self._position(attempt)
+            group, began = self._started[attempt.job.attempt]
+            steps, all_steps, loss, step_s = self._position(attempt)
             share += len(attempt.job.cells) * steps / all_steps
             text = f"step {steps} of {all_steps}" + (f", loss {loss:.3f}" if loss else "")
             self._progress.update(attempt.name, steps, all_steps, text)
             texts.append(f"{self._progress.label(attempt.name)}: {text}")
-        eta = eta_text(share / total, time.monotonic() - started)
+            elapsed_s = time.monotonic() - began
+            running.append(Running(group, elapsed_s, steps, all_steps, step_s))
+            if steps == all_steps and self.scoring is not None and self._has_room:
+                self.scoring.begin()
+        if self.scoring is not None:
+            self.scoring.listen()
+        left_s = seconds_left(running, waiting, self._ended, self._pool.limit)
+        eta = eta_text(share / total, left_s)
         self._progress.update("suite", share, total, f"{done} of {total} runs, {eta}")
         self._progress.heartbeat(f"  {done} of {total} runs done, {eta}; " + "; ".join(texts))
 
-    def _position(self, attempt: Attempt) -> tuple[int, int, float | None]:
+    def _position(self, attempt: Attempt) -> tuple[int, int, float | None, float | None]:
+        """Return step, steps in all, loss and seconds a step of a group."""
         cell = attempt.job.cells[-1]
         rows = self.store.log(cell.cell_id, cell.seed)
         steps = max((row["step"] for row in rows), default=0)
         losses = [row["loss"] for row in rows if "loss" in row]
-        return steps, max(1, cell.settings.train.steps), losses[-1] if losses else None
+        loss = losses[-1] if losses else None
+        return steps, max(1, cell.settings.train.steps), loss, pace(rows)
 
     def _close_running(self, status: Any, reason: str) -> None:
         was_started = False

@@ -97,12 +97,18 @@ class RunProgress:
             self.say(line)
 
 
-def eta_text(fraction: float, elapsed_s: float) -> str:
-    """Return `12 %, about 3 min left`, or just the share while it is too early to tell."""
+def eta_text(fraction: float, left_s: float | None) -> str:
+    """Return `12 %, about 3 min left`, or just the share while it is too early to tell.
+
+    Args:
+        fraction: What is done.
+        left_s: Seconds that are left; None while nothing is known of them.
+    """
     share = f"{100 * fraction:.0f} %"
-    if fraction < 0.02:
+    if left_s is None:
         return share
-    left = elapsed_s * (1 - fraction) / fraction
     return (
-        f"{share}, about {left / 60:.0f} min left" if left >= 90 else f"{share}, {left:.0f} s left"
+        f"{share}, about {left_s / 60:.0f} min left"
+        if left_s >= 90
+        else f"{share}, {left_s:.0f} s left"
     )

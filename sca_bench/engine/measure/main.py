@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from sca_bench.engine.device import resolve_device, this_machine
+from sca_bench.devices.gpu import resolve_device
+from sca_bench.engine.device import this_machine
 from sca_bench.engine.forecast.costs import CellWork, PlanCosts, Request
 from sca_bench.engine.forecast.forward_counts import TIMELESS
 from sca_bench.engine.measure.flops import work_of

@@ -8,27 +8,32 @@ account; kernels' workspaces and the allocator's fragments are not, so leave som
 from __future__ import annotations
 
 import weakref
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sca_bench.batch import RegionFeatures
+from sca_bench.engine.measure.counter import OpCounter
+from sca_bench.engine.measure.cuda_rules import HALF, cuda_rules
 from sca_bench.errors import InputError
 from sca_bench.models.sca import ScaCaptioner
-from sca_bench.models.text_decoder.activation_checkpointing import checkpointing
+from sca_bench.models.text_decoder.decoder import CaptionTokens
 from sca_bench.models.text_decoder.loading import untrained_twin
 from sca_bench.settings import CellSettings
+from sca_bench.types import Family
 from sca_bench.variants import get_variant
 
 _GIB = 2**30
-PROMPT_TOKENS = 2
-"""Tokens of the prompt that is sized: a box."""
+ENCODER, SAM_MIXER = "image encoder", "prompts, SAM mixer"
+"""Frozen parts of a step."""
+OWN = ("own mixer", "own text decoder", "own backward", "own update")
+"""Parts of a step that are the cell's own."""
 
 
 @dataclass
@@ -72,15 +77,28 @@ def estimate_step(settings: CellSettings) -> StepEstimate | None:
     Raises:
         InputError: The cell cannot be built.
     """
+    return count_step(settings, OpCounter())
+
+
+def count_step(settings: CellSettings, counter: OpCounter) -> StepEstimate | None:
+    """Size one training step of a cell, and count in its parts what it has a GPU do.
+
+    Raises:
+        InputError: The cell cannot be built.
+    """
     if get_variant(settings.variant).trains != "gradient":
         return None
     captioner, sized = bare_captioner(settings)
     parameters = list(captioner.parameters())
     trained = [p for p in parameters if p.requires_grad]
     estimate = StepEstimate(sum(p.numel() for p in parameters), sum(p.numel() for p in trained))
-    estimate.memory_gib["weights"] = sum(p.numel() * p.element_size() for p in parameters) / _GIB
+    cast_frozen(captioner, sized.train.precision)
+    kept = sum(p.numel() * p.element_size() for p in captioner.parameters())
+    estimate.memory_gib["weights"] = kept / _GIB
     estimate.memory_gib["gradients and AdamW"] = 3 * sum(p.numel() * 4 for p in trained) / _GIB
-    estimate.memory_gib["one step"] = _peak_of_a_step(captioner, sized, estimate.shapes) / _GIB
+    estimate.memory_gib["one step"] = (
+        _peak_of_a_step(captioner, sized, estimate.shapes, counter) / _GIB
+    )
     return estimate
 
 
@@ -98,16 +116,25 @@ def bare_captioner(settings: CellSettings) -> tuple[ScaCaptioner, CellSettings]:
     return captioner, sized
 
 
+def cast_frozen(captioner: ScaCaptioner, precision: str) -> None:
+    """Let a captioner keep what is frozen in the type of its mixed precision, as a run does."""
+    if precision in HALF:
+        captioner.cast_frozen(HALF[precision])
+
+
 def _peak_of_a_step(
-    captioner: ScaCaptioner, settings: CellSettings, shapes: dict[str, tuple[int, ...]]
+    captioner: ScaCaptioner,
+    settings: CellSettings,
+    shapes: dict[str, tuple[int, ...]],
+    counter: OpCounter,
 ) -> int:
     """Run a step on tensors without content; return the bytes at its highest point."""
-    half = settings.train.precision not in ("fp32", "tf32")
-    with FakeTensorMode():
+    with FakeTensorMode(), cuda_rules(settings.train.precision):
         give_contents_up(captioner)
         captioner.train()
-        with _LiveBytes() as meter, torch.autocast("cpu", torch.bfloat16, enabled=half):
-            _step(captioner, settings, shapes)
+        with _LiveBytes() as meter, counter:
+            _step(captioner, settings, shapes, counter)
+        _update(captioner, settings, counter)
         return int(meter.peak)
 
 
@@ -130,23 +157,22 @@ def give_contents_up(module: nn.Module) -> None:
 
 
 def _step(
-    captioner: ScaCaptioner, settings: CellSettings, shapes: dict[str, tuple[int, ...]]
+    captioner: ScaCaptioner,
+    settings: CellSettings,
+    shapes: dict[str, tuple[int, ...]],
+    counter: OpCounter,
 ) -> None:
     images, regions = settings.train.images_per_batch, settings.train.regions_per_image
-    count, encoder, sam = images * regions, captioner.region_encoder, captioner.region_encoder.sam
+    sam = captioner.region_encoder.sam
     side = sam.dims.image_size
     with torch.no_grad():
-        pixels = torch.empty(images, 3, side, side)
-        embeddings = sam.encode_images(pixels)
-        features = encoder.from_embeddings(
-            embeddings,
-            torch.zeros(count, dtype=torch.long),
-            torch.empty(count, PROMPT_TOKENS, sam.dims.embed_dim),
-            boxes_xyxy_input_N4=torch.empty(count, 4),
-            families=captioner.families,
-        )
+        with counter.part(ENCODER):
+            pixels = torch.empty(images, 3, side, side)
+            embeddings = sam.encode_images(pixels)
+        with counter.part(SAM_MIXER):
+            features = features_of(captioner, embeddings, images * regions)
     tensors: dict[str, Tensor] = {}
-    loss = own_loss(captioner, settings, features, tensors)
+    loss = own_loss(captioner, settings, features, counter, tensors)
     made = {
         "images": pixels,
         "image embeddings": embeddings,
@@ -155,16 +181,64 @@ def _step(
         **tensors,
     }
     shapes.update({name: tuple(t.shape) for name, t in made.items() if isinstance(t, Tensor)})
+    shapes["logits"] = (
+        len(tensors["prefix"]),
+        settings.train.max_caption_tokens + 1,
+        captioner.text_decoder.vocab_size,
+    )
     tensors.clear()
     del embeddings, made  # the backward pass frees what it has used
-    loss.backward()
+    with counter.part(OWN[2]):
+        loss.backward()
+
+
+def _update(captioner: ScaCaptioner, settings: CellSettings, counter: OpCounter) -> None:
+    """Count what follows a backward pass: gradients are scaled back and clipped, AdamW steps."""
+    trained = [p for p in captioner.parameters() if p.grad is not None]
+    optimiser = torch.optim.AdamW(trained, lr=settings.train.learning_rate, fused=True)
+    scaler = torch.amp.GradScaler("cpu", enabled=settings.train.precision == "fp16")
+    scaler.scale(torch.zeros(()))
+    scaler.step(optimiser)  # the first one makes AdamW's moments
+    scaler.update()
+    with counter, counter.part(OWN[3]):
+        scaler.unscale_(optimiser)
+        torch.nn.utils.clip_grad_norm_(trained, settings.train.clip_norm, foreach=True)
+        scaler.step(optimiser)
+        scaler.update()
+
+
+def features_of(
+    captioner: ScaCaptioner,
+    embeddings_BChw: Tensor,
+    count: int,
+    families: Collection[Family] | None = None,
+) -> RegionFeatures:
+    """Return frozen features of some regions with a box each, all of the first image.
+
+    Args:
+        captioner: The cell.
+        embeddings_BChw: Image embeddings.
+        count: Number of regions.
+        families: Which features; those that the cell reads where None.
+    """
+    encoder = captioner.region_encoder
+    boxes = torch.empty(count, 4)
+    features: RegionFeatures = encoder.from_embeddings(
+        embeddings_BChw,
+        torch.zeros(count, dtype=torch.long),
+        encoder.sam.encode_prompts(boxes),
+        boxes_xyxy_input_N4=boxes,
+        families=captioner.families if families is None else families,
+    )
+    return features
 
 
 def own_loss(
     captioner: ScaCaptioner,
     settings: CellSettings,
     features: RegionFeatures,
-    tensors: dict[str, Tensor] | None = None,
+    counter: OpCounter,
+    tensors: dict[str, Tensor],
 ) -> Tensor:
     """Make the forward pass of a cell's own part, with captions of the greatest length.
 
@@ -172,18 +246,27 @@ def own_loss(
         captioner: The cell.
         settings: Its settings.
         features: Of the regions of a step.
+        counter: Counts it.
         tensors: Where to put the tensors on the way, by name.
     """
-    outputs = captioner.query_outputs(features)
-    prefix = captioner.prefix(outputs, ["caption"] * len(outputs))
-    tokens = torch.zeros(len(prefix), settings.train.max_caption_tokens + 1, dtype=torch.long)
+    with counter.part(OWN[0]):
+        outputs = captioner.query_outputs(features)
+        prefix = captioner.prefix(outputs, ["caption"] * len(outputs))
+    tensors |= {"query outputs": outputs, "prefix": prefix}
+    width = settings.train.max_caption_tokens + 1
+    ids = torch.zeros(len(prefix), width, dtype=torch.long)
+    tokens = CaptionTokens(ids, ids, torch.arange(ids.numel()))
+    index = features.image_index_N.repeat_interleave(outputs.shape[1])
     captioner.text_decoder.train(captioner.dropout_in_training)
-    decoder = captioner.text_decoder
-    with checkpointing(decoder.language_model, captioner.checkpoint_text_decoder):
-        logits = decoder.logits(prefix, tokens[:, :-1])
-    if tensors is not None:
-        tensors |= {"query outputs": outputs, "prefix": prefix, "logits": logits}
-    return F.cross_entropy(logits.flatten(0, 1).float(), tokens.flatten())
+    with counter.part(OWN[1]):
+        return captioner.text_decoder.loss(
+            prefix,
+            tokens,
+            captioner.label_smoothing,
+            image_index_N=index if captioner.loss_over == "images" else None,
+            num_images=features.num_images,
+            checkpoint=captioner.checkpoint_text_decoder,
+        )
 
 
 class _LiveBytes(TorchDispatchMode):

@@ -316,7 +316,7 @@ class CellGroup(BaseModel):
         bank = self.banks.get(split)
         features = bank.features(batch) if bank is not None else None
         if features is not None:
-            return replace(batch, features=features)
+            return replace(batch, features=features, kept=None)
         sharing = [m.captioner for m in self.alive if isinstance(m.captioner, SharesPrefix)]
         if not sharing:
             return batch
@@ -328,7 +328,7 @@ class CellGroup(BaseModel):
             features = frozen.features(dict.fromkeys(families, sharing[0]), batch)
         self.counters["encoder_forwards"] += frozen.encoder_forwards
         self.counters["sam_mixer_forwards"] += frozen.sam_mixer_forwards
-        return replace(batch, features=features, image_embeddings_BChw=None)
+        return replace(batch, features=features, kept=None, image_embeddings_BChw=None)
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         return autocast(self.device_, self.precision)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 
 from sca_bench.captioner import Decoding, SharesPrefix
 from sca_bench.data.pipeline.dataset import ViewDataset
@@ -173,7 +175,7 @@ class GroupRun:
             kept="captioned" in banks,
         )
         group = CellGroup(members, self.device, banks, decoding, self.job.frozen_threads)
-        self.needs_pixels = [s for s in self.sets if spec.looks and s not in banks]
+        self.needs_pixels = [s for s in self.sets if spec.takes_pixels and s not in banks]
         for split, bank in banks.items():
             if needs_pixels(bank, ViewDataset(self._dataset(split))):
                 self.needs_pixels.append(split)
@@ -204,10 +206,10 @@ class GroupRun:
                 self.first,
                 seed=self.seed,
                 start=self.start,
-                pin_memory=is_gpu(self.device),
+                **self._on_the_way(group, "train"),
             )
             if "val" in self.sets:
-                val = loaders.eval_loader(self._dataset("val"), self.first, self.caption_regions)
+                val = self._eval_loader(group, "val")
         regions = self.sets["val"].regions if "val" in self.sets else ()
         runtime = self.first.runtime
         self.checkpoints = CheckpointHook(self.folders, runtime.checkpoint_every, self.start)
@@ -220,9 +222,7 @@ class GroupRun:
             seed=self.seed,
             train_loader=train,
             val_loader=val,
-            test_loader=loaders.eval_loader(
-                self._dataset(group.captioning, False), self.first, self.caption_regions
-            ),
+            test_loader=self._eval_loader(group, group.captioning, False),
             val_metric=ValidationSummary(regions),
             test_metric=captions or WritePredictions(self.sets["captioned"].regions, self.folders),
             hooks=[
@@ -232,6 +232,17 @@ class GroupRun:
             ],
             start=self.start,
         )
+
+    def _eval_loader(
+        self, group: CellGroup, split: RunSplit, training: bool | None = None
+    ) -> DataLoader[Any]:
+        dataset, more = self._dataset(split, training), self._on_the_way(group, split)
+        return loaders.eval_loader(dataset, self.first, self.caption_regions, **more)
+
+    def _on_the_way(self, group: CellGroup, split: RunSplit) -> dict[str, Any]:
+        """Return what a loader is told of a batch's way to the device."""
+        pinned, bank = is_gpu(self.device), group.banks.get(split)
+        return {"pin_memory": pinned, "ahead": bank and partial(bank.attach, pinned=pinned)}
 
     def _train(self, group: CellGroup) -> None:
         if all(is_trained(folder) for folder in self.folders.values()):

@@ -90,8 +90,6 @@ class Pool:
 
     def __init__(self, folder: Path, limit: int, num_gpus: int = 0) -> None:
         self._folder, self.limit, self._num_gpus = folder, limit, num_gpus
-        # Waiting threads that spin take the cores from the neighbours: 5 x the CPU seconds here.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         self._context = worker_processes()
         self.running: list[Attempt] = []
 

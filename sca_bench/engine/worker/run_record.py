@@ -46,7 +46,10 @@ def new_record(
         frozen_threads: CPU threads that its frozen features were computed with, as far as known.
         eval_regions: Regions that it captions at a time.
     """
-    trains = cell.identity.spec.trains == "gradient"
+    device = torch.device(job.device)
+    ran_on = {**machine(device, job.threads, frozen_threads), "eval_regions": eval_regions}
+    if cell.identity.spec.trains == "gradient" and cell.settings.train.steps:
+        ran_on["fused_adamw"] = fuses(device)
     read = {cell.identity.data_split(name): region_set for name, region_set in sets.items()}
     return RunRecord(
         cell_id=cell.cell_id,
@@ -67,11 +70,7 @@ def new_record(
             "resumed_at_step": start,
             "git_commit": git_commit(),
             "versions": package_versions(),
-            "machine": {
-                **machine(torch.device(job.device), job.threads, frozen_threads),
-                "eval_regions": eval_regions,
-                **({"fused_adamw": fuses(torch.device(job.device))} if trains else {}),
-            },
+            "machine": ran_on,
             "splits": {name: region_set.summary() for name, region_set in read.items()},
             "split_digests": {name: region_set.digest() for name, region_set in read.items()},
         },

@@ -104,10 +104,10 @@ def _rows(
 ) -> list[dict[str, Any]] | None:
     if not batch.num_regions:
         return []
-    embeddings = [part for part in bank.embeddings(batch) if part is not None]
-    if len(embeddings) != len(batch.image_ids):
+    embeddings_BChw = bank.embeddings(batch).of_all_images()
+    if embeddings_BChw is None:
         return None
-    batch = replace(batch, image_embeddings_BChw=torch.stack(embeddings))
+    batch = replace(batch, image_embeddings_BChw=embeddings_BChw)
     with autocast(batch.region_mask_BR.device, settings.train.precision):
         features = captioner.frozen_features(batch, families=(), with_masks=True)
     if features.mask_logits_NMhw is None:

@@ -191,10 +191,10 @@ def _folder(variable: str, what: str) -> Path:
 
 def _model(context: Context, loader: str, folder: Path) -> Any:
     """Return a loaded model, kept from one system to the next."""
-    key = f"{loader} {folder}"
+    key = f"{loader} {folder} {context.device}"
     if key not in context.memory:
         try:
-            context.memory[key] = getattr(import_module(MODELS), loader)(folder)
+            context.memory[key] = getattr(import_module(MODELS), loader)(folder, context.device)
         except InputError as error:
             raise NotComputed(str(error)) from error
     return context.memory[key]

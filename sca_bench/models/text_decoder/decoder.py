@@ -17,7 +17,7 @@ from transformers import GenerationConfig
 from sca_bench.batch import mean_over_images
 from sca_bench.captioner import Decoding
 from sca_bench.errors import InputError
-from sca_bench.models.products import without_gradient
+from sca_bench.models.products import fast_layers
 from sca_bench.models.text_decoder.activation_checkpointing import checkpointing
 from sca_bench.models.text_decoder.activations import fuse_gelu
 from sca_bench.models.text_decoder.attention import attend_without_masks, seen_from
@@ -66,7 +66,8 @@ class TextDecoder(nn.Module):
 
         Args:
             language_model: A causal language model with a plain linear head. It is changed where
-                the same can be computed faster: its activations, masks and generation settings.
+                the same can be computed faster: its activations, linear layers,
+                masks and generation settings.
             tokenizer: Its tokenizer; None for untrained models, which can only be counted, timed
                 and fed with ids.
             name: What the decoder is called in errors.
@@ -88,6 +89,7 @@ class TextDecoder(nn.Module):
         _check_vocabulary(language_model, tokenizer, eos, name)
         _check_head(language_model, name)
         fuse_gelu(language_model)
+        fast_layers(language_model)
         self._without_masks = attend_without_masks(language_model)
         # Whatever a checkpoint asks for (sampling, penalties) would silently change captions.
         language_model.generation_config = GenerationConfig(
@@ -200,11 +202,10 @@ class TextDecoder(nn.Module):
         """
         language_model, longest = self.language_model, decoding.max_new_tokens
         head, end = language_model.get_output_embeddings(), self.eos_token_id
-        with without_gradient(language_model):
-            rows = start_rows(language_model, prefix_NPD, longest)
-            if decoding.num_beams == 1:
-                return greedy(rows, head, end, longest)
-            return beam_search(rows, head, end, longest, decoding.num_beams)
+        rows = start_rows(language_model, prefix_NPD, longest)
+        if decoding.num_beams == 1:
+            return greedy(rows, head, end, longest)
+        return beam_search(rows, head, end, longest, decoding.num_beams)
 
     def _hidden(
         self, prefix_NPD: Tensor, ids_NT: Tensor, attention_mask_NT: Tensor | None = None

@@ -82,7 +82,7 @@ def beam_search(rows: Rows, head: Head, end: int, max_new_tokens: int, beams: in
     beginning, at its length of now, scores lower than all `beams` that have ended.
     """
     num, device = len(rows.hidden_RD), rows.hidden_RD.device
-    state = _Beams(num, beams, end, max_new_tokens, device)
+    state = Beams(num, beams, end, max_new_tokens, device)
     hidden_RD = rows.hidden_RD
     first_row_N1 = torch.arange(num, device=device)[:, None] * beams
     for length in range(1, max_new_tokens + 1):
@@ -98,7 +98,7 @@ def beam_search(rows: Rows, head: Head, end: int, max_new_tokens: int, beams: in
     return Generated(ids_NL[:, : int(lengths_N.max())], lengths_N, state.ended_scores_NB[:, 0])
 
 
-class _Beams:
+class Beams:
     """Beginnings that are open, and the best captions that have ended, of N regions."""
 
     def __init__(

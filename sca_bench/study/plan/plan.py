@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from sca_bench.digests import DIGESTS
@@ -13,6 +13,7 @@ from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import SPLITS, Cell, CellIdentity, RunSplit
 from sca_bench.study.keys.fingerprint import Fingerprints, path_settings
 from sca_bench.study.keys.training import stages_of
+from sca_bench.study.plan.balance import balanced
 from sca_bench.study.runs.record import RunRecord
 from sca_bench.study.runs.store import (
     TRAIN_PREDICTIONS,
@@ -34,6 +35,10 @@ from sca_bench.variants import get_variant
 
 Training = tuple[str, int]
 """A training's key and its seed."""
+
+START_COST, _CAPTIONS, _READ_STEP, _FROZEN_STEP = 100.0, 50.0, 0.3, 27.0
+"""In steps of a mixer's layer: the start of a process, the captions of a run, and what a group
+computes once a step. Measured at the scale `tiny` on a CPU, the last one for ViT-B and GPT-2."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,20 @@ class Job:
         return 0 if self.reuses else self.cell.settings.train.steps
 
     @property
+    def cost(self) -> float:
+        """What it costs beside what its group shares, relative to other runs.
+
+        The unit is a step of one layer of the text mixer; all else of a step takes as long.
+        """
+        captions = 0 if self.cell.stage else _CAPTIONS
+        return captions + self.steps * self.step_cost
+
+    @property
+    def step_cost(self) -> float:
+        """What one of its steps costs."""
+        return 1.0 + self.cell.settings.mixer.num_layers
+
+    @property
     def splits(self) -> tuple[RunSplit, ...]:
         """Return the splits whose frozen features it reads."""
         settings, trains = self.cell.settings, self.cell.identity.spec.trains
@@ -106,9 +125,28 @@ class Group:
     jobs: tuple[Job, ...]
 
     @property
-    def weight(self) -> float:
-        """Relative cost, for the order in which groups start (longest first)."""
-        return sum(j.steps * (1 + j.cell.settings.mixer.num_layers) for j in self.jobs)
+    def steps(self) -> int:
+        """Optimiser steps it will make."""
+        return max((job.steps for job in self.jobs), default=0)
+
+    @property
+    def shared_cost(self) -> float:
+        """What it costs beside its runs' own cost, however many they are."""
+        return START_COST + self.steps * self._shared_step
+
+    @property
+    def cost(self) -> float:
+        """What it costs relative to other groups; see `Job.cost`."""
+        return self.shared_cost + sum(job.cost for job in self.jobs)
+
+    @property
+    def step_cost(self) -> float:
+        """What one of its steps costs."""
+        return self._shared_step + sum(job.step_cost for job in self.jobs if job.steps)
+
+    @property
+    def _shared_step(self) -> float:
+        return _READ_STEP if self.is_cached else _FROZEN_STEP
 
     @property
     def is_cached(self) -> bool:
@@ -156,8 +194,10 @@ class Plan:
     def groups(self, workers: int, *, one_processor: bool = True) -> list[Group]:
         """Group the runs that are left; a group is split only where workers would be idle.
 
-        Several one-thread workers beat one process of several threads as long as each of them
-        takes its frozen features from the cache. Where they are computed when needed, a split
+        They are idle where there are fewer groups, and where the last ones leave some with nothing
+        to do (`sca_bench.study.plan.balance`); cells give the same numbers in any group. Several
+        one-thread workers beat one process of several threads as long as each of them takes its
+        frozen features from the cache. Where they are computed when needed, a split
         group computes them twice: on the cores of one processor that is a loss, so such a group
         stays whole and its process gets the threads. A GPU that would stand idle is another matter.
 
@@ -179,25 +219,16 @@ class Plan:
             stage_number = len(job.cell.settings.pretraining) if job.cell.stage else -1
             shared.setdefault((key, job.order_seed, job.reuses, stage_number), []).append(job)
         groups = [Group(key[0], key[1], tuple(jobs)) for key, jobs in shared.items()]
-        while len(groups) < workers:
-            able = [g for g in groups if not one_processor or g.is_cached]
-            big = max(able, key=lambda group: len(group.jobs), default=None)
-            if big is None or len(big.jobs) < 2:
-                break
-            groups.remove(big)
-            groups += _halve(big)
-        return sorted(groups, key=lambda g: -g.weight)
-
-
-def _halve(group: Group) -> list[Group]:
-    """Split a group into two of similar weight."""
-    halves: list[list[Job]] = [[], []]
-    loads = [0.0, 0.0]
-    for job in sorted(group.jobs, key=lambda j: -j.cell.settings.mixer.num_layers):
-        side = loads.index(min(loads))
-        halves[side].append(job)
-        loads[side] += 1 + job.cell.settings.mixer.num_layers
-    return [Group(group.key, group.seed, tuple(half)) for half in halves]
+        parts = balanced(
+            [[job.cost for job in group.jobs] for group in groups],
+            workers,
+            shared=[group.shared_cost for group in groups],
+            may_cut=[not one_processor or group.is_cached for group in groups],
+        )
+        return [
+            replace(groups[number], jobs=tuple(groups[number].jobs[m] for m in sorted(members)))
+            for number, members in parts
+        ]
 
 
 def make_plan(

@@ -10,7 +10,7 @@ from segment_anything.utils.transforms import ResizeLongestSide
 
 from sca_bench.boxes import resized_hw, scale_boxes
 from sca_bench.data.pipeline.preprocess import (
-    blank_input,
+    blank_pixels,
     preprocess,
     resize_longest_side,
 )
@@ -70,7 +70,7 @@ def test_padding_is_zero_below_and_to_the_right():
 
 
 def test_the_blank_input_is_what_the_mean_colour_becomes():
-    blank = blank_input(8)
+    blank = blank_pixels(8).normalised()[0]
     assert blank.shape == (3, 8, 8)
     assert blank.dtype == torch.float32
     mean_HW3 = np.full((8, 8, 3), np.rint(IMAGENET.mean), dtype=np.uint8)

@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from sca_bench.batch import RawPixels
 from sca_bench.boxes import mirror_boxes
 from sca_bench.data.pipeline.collate import ImageSample, collate
 from sca_bench.data.pipeline.dataset import FLIPPED, PLAIN, RegionDataset, ViewDataset
@@ -54,6 +55,8 @@ def same(one, other):
     for key, value in one.__dict__.items():
         if isinstance(value, torch.Tensor):
             assert torch.equal(value, other.__dict__[key]), key
+        elif isinstance(value, RawPixels):
+            same(value, other.__dict__[key])
         else:
             assert value == other.__dict__[key], key
 
@@ -290,7 +293,7 @@ def test_collate_pads_regions(make, prompt, boxes, points):
     assert batch.views == [0, 0, 0]
     assert batch.region_tasks() == ["caption"] * 10
     assert batch.input_sizes_hw == [(16, 32), (32, 26), (32, 32)]
-    assert batch.pixel_values_B3HW.shape == (3, 3, SIZE, SIZE)
+    assert batch.to("cpu").pixel_values_B3HW.shape == (3, 3, SIZE, SIZE)
     assert (batch.boxes_xyxy_input_BR4 is not None) == bool(boxes)
     assert (batch.points_xy_input_BRP2 is not None) == bool(points)
     if boxes:

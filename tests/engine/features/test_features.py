@@ -77,7 +77,7 @@ def views(cell_settings):
 def batches(views):
     """All training images of the tiny world, as one batch, with every region in order."""
     shown = views()
-    return [collate([shown[i] for i in range(len(shown))])]
+    return [collate([shown[i] for i in range(len(shown))]).to("cpu")]
 
 
 def open_bank(root, settings, families=None):

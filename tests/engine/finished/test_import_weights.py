@@ -129,7 +129,8 @@ def agrees(tmp_path, cell_settings, group_job, run_group):
         built = build_sca(settings)
         start_weights(built, settings)
         said = []
-        for batch in loaders.eval_loader(dataset, settings):
+        for loaded in loaders.eval_loader(dataset, settings):
+            batch = loaded.to("cpu")
             said += original.generate(batch, DECODING)
             ids = [
                 m.generate_ids(m.frozen_features(batch), batch.region_tasks(), DECODING).ids_NL

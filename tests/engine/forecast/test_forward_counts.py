@@ -7,8 +7,23 @@ import pytest
 from sca_bench.engine.features.cache import Cache
 from sca_bench.engine.forecast import forward_counts as fw
 from sca_bench.engine.forecast.budget import Budget, parse_duration
-from sca_bench.engine.forecast.costs import CellWork, GroupProbe, Overheads, PlanCosts, SplitSize
-from sca_bench.engine.forecast.gpu_hours import gpu_hours, operations, peak_gib
+from sca_bench.engine.forecast.costs import (
+    CellWork,
+    GroupProbe,
+    Kernels,
+    Overheads,
+    PlanCosts,
+    SplitSize,
+    Work,
+)
+from sca_bench.engine.forecast.gpu_hours import (
+    GPUS,
+    MEMORY_SHARE,
+    Gpu,
+    PartTimes,
+    gpu_time,
+    peak_gib,
+)
 from sca_bench.engine.forecast.wall_time import forecast_time, runs_of
 from sca_bench.engine.measure.flops import work_of
 from sca_bench.errors import InputError
@@ -105,38 +120,55 @@ def test_operations_of_the_encoder_are_those_of_its_matrix_products():
     mlp = 2 * 2 * tokens * width * dims.encoder_mlp_dim
     neck = 2 * tokens * (width * out + 9 * out * out)
     block = projections + attention + relative_positions + mlp
-    assert work.encoder_image == patches + dims.encoder_depth * block + neck
+    assert work.encoder_image.flop == patches + dims.encoder_depth * block + neck
     assert work.row_bytes["images"] == 4 * tokens * out
-    assert 0 < work.mixer_region < work.encoder_image
-    assert work.own_step > 6 * work.caption_region / 4  # six regions, forward and backward
+    assert 0 < work.mixer_region.flop < work.encoder_image.flop
+    # six regions, forward and backward
+    assert work.own_step.flop > 6 * work.caption_region.flop / 4
 
 
 WORK = CellWork(
-    encoder_image=100.0,
-    mixer_region=10.0,
-    own_step=1600.0,
-    caption_region=7.0,
+    encoder_image=Work(),
+    mixer_region=Work(),
+    own_step=Work(),
+    caption_region=Work(),
     trained_gib=1.0,
     frozen_gib=5.0,
     step_gib=3.0,
     row_bytes={"mixed": 8},
 )
+TIMES = PartTimes(encoder_image=100.0, mixer_region=10.0, own_step=1600.0, caption_region=7.0)
 
 
-def test_gpu_hours_are_operations_by_an_assumed_rate(planned):
+def test_gpu_time_is_the_sum_of_what_parts_take(planned):
     plan, store, sizes = planned({"features.cache": "off"})
     works = {cell.cell_id: WORK for cell in plan.cells}
     groups = plan.grouped(plan.left)
-    found = operations(groups, {}, store.root, fw.Sizes(sizes), works)
+    times = dict.fromkeys(works, TIMES)
+    found = gpu_time(groups, {}, store.root, fw.Sizes(sizes), times)
     frozen = 19 * 100 + 57 * 10
     own = 6 * 1600 * 3 / 16 + (2 * 6 + 9) * 7
     key = plan.cells[0].cell_id
     assert found.alone[key] == pytest.approx(frozen + own)
     assert found.shared[key] == pytest.approx(frozen / 2 + own)
     assert found.total_alone - found.total_shared == pytest.approx(frozen)
-    assert gpu_hours(312e12 * 0.5 * 3600, "a100", 0.5) == pytest.approx(1.0)
     assert peak_gib(groups[0].jobs, works) == 5 + 2 * 3 * 1 + 1 + 3
     assert fw.cache_bytes(groups, store.root, fw.Sizes(sizes), works) == 0
+
+
+def test_a_kernel_takes_its_operations_or_its_bytes_whichever_is_longer():
+    gpu = Gpu(half=100e9, single=10e9, bandwidth=1e9 / MEMORY_SHARE, memory_gib=1)
+    product = Kernels(rate="half", launches=1, flop=50e9, bytes=1e6)
+    in_float32 = product.model_copy(update={"rate": "single"})
+    copy = Kernels(rate="none", launches=1, flop=0, bytes=2e9)
+    assert gpu.seconds(Work.of([product]), 0.5) == pytest.approx(1, rel=1e-5)
+    assert gpu.seconds(Work.of([in_float32]), 0.5) == pytest.approx(10, rel=1e-5)
+    assert gpu.seconds(Work.of([product, copy]), 0.5) == pytest.approx(3, rel=1e-5)
+
+
+def test_many_small_kernels_take_as_long_as_launching_them():
+    small = Kernels(rate="none", launches=1e6, flop=0, bytes=1e6)
+    assert GPUS["h200"].seconds(Work.of([small]), 0.5) == pytest.approx(5)
 
 
 PROBE = GroupProbe(

@@ -150,11 +150,12 @@ def test_settings_that_the_data_or_the_machine_do_not_fit(check, files, words, m
         ("start_from=weights.pth", "weights.pth"),
         ("text_decoder.weights=decoder", "decoder"),
         ("train.precision=fp16", "fp16 needs CUDA"),
+        ("train.precision=tf32", "tf32 needs CUDA"),
         ("mixer.num_heads=7", "num_heads"),
     ],
 )
 def test_weights_that_do_not_load_are_refused(check, files, setting, says):
-    if "fp16" in setting and torch.cuda.is_available():
+    if "precision" in setting and torch.cuda.is_available():
         pytest.skip("there is CUDA here")
     (files / "weights.pth").write_bytes(b"no weights at all")
     (files / "decoder").mkdir()

@@ -181,6 +181,7 @@ def test_threads_of_the_cells_move_nothing_frozen(group_job, tmp_path):
         record = Store(job.runs_dir).record(job.cells[0].cell_id, 0)
         machine = record.provenance["machine"]
         assert (machine["threads"], machine["frozen_threads"]) == (2, [1])
+        assert machine["fused_adamw"] is False
     assert_equal(weights[0], weights[1])
     assert_equal(weights[0], weights[2])
 

@@ -184,8 +184,9 @@ def test_a_precision_has_its_own_type(precision, kind):
     with autocast(CPU, precision):
         assert torch.get_autocast_dtype("cpu") == getattr(torch, kind)
         assert torch.is_autocast_enabled("cpu")
-    with autocast(torch.device("cpu"), "fp32"):
-        assert not torch.is_autocast_enabled("cpu")
+    for whole in ("fp32", "tf32"):
+        with autocast(torch.device("cpu"), whole):
+            assert not torch.is_autocast_enabled("cpu")
 
 
 def test_validation_gives_loss_and_captions_and_a_test_captions_alone(group_of):

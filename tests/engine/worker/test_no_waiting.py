@@ -28,7 +28,7 @@ def batch(cell_settings):
     dataset = loaders.make_dataset(
         sets, "train", cell, image_size=96, seed=0, with_pixels=True, training=False
     )
-    return collate([dataset.view(i, 0) for i in range(len(dataset))])
+    return collate([dataset.view(i, 0) for i in range(len(dataset))]).to("cpu")
 
 
 @pytest.mark.parametrize(

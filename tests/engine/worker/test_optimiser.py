@@ -15,7 +15,6 @@ from transformers import (
     get_cosine_schedule_with_warmup,
 )
 
-from sca_bench.engine.worker import mmengine_runner
 from sca_bench.engine.worker.cell_group import Member
 from sca_bench.engine.worker.mmengine_runner import (
     build_optimiser,
@@ -23,7 +22,6 @@ from sca_bench.engine.worker.mmengine_runner import (
     parameter_groups,
 )
 from sca_bench.engine.worker.rng import RngStream
-from sca_bench.errors import InputError
 from sca_bench.models.build import FrozenParts, build_sca
 from sca_bench.models.sam.sam import build_sam
 from sca_bench.models.text_decoder.decoder import TextDecoder
@@ -333,18 +331,41 @@ def small(cell_settings):
     return build
 
 
-def test_half_precision_of_sixteen_bits_needs_cuda(small):
-    with pytest.raises(InputError, match=r"train\.precision: fp16 needs CUDA"):
-        build_optimiser(small(precision="fp16"), CPU)
-
-
-def test_half_precision_scales_its_losses_and_clips(small, monkeypatch):
+def test_half_precision_is_made_for_its_device(small, monkeypatch):
     """As CUDA's wrapper would be made; there need be no GPU."""
-    monkeypatch.setattr(mmengine_runner, "ClippedAmpOptimWrapper", dict)
-    given = build_optimiser(small(precision="fp16", clip_norm=0.5), torch.device("cuda"))
-    optimiser = given.pop("optimizer")
-    assert given == {"dtype": "float16", "clip_grad": {"max_norm": 0.5}}
+    asked = []
+    monkeypatch.setattr(torch.amp, "GradScaler", asked.append)
+    wrapper = build_optimiser(small(precision="fp16", clip_norm=0.5), torch.device("cuda"))
+    assert asked == ["cuda"]
+    assert wrapper.clip_grad_kwargs == {"max_norm": 0.5}
+    optimiser = wrapper.optimizer
     assert (type(optimiser), optimiser.param_groups[0]["fused"]) == (torch.optim.AdamW, True)
+
+
+def test_half_precision_scales_its_losses_clips_and_is_kept(small):
+    """torch's scaler works on any device. mmengine would make one of a deprecated class."""
+    wrapper = build_optimiser(small(precision="fp16", clip_norm=0.5), CPU)
+    assert type(wrapper.loss_scaler) is torch.amp.GradScaler
+    (parameter,) = wrapper.optimizer.param_groups[0]["params"]
+
+    def step(gradient):
+        wrapper.backward(wrapper.scale_loss(parameter @ torch.tensor(gradient)))
+        wrapper.step()
+        seen = parameter.grad.tolist()
+        wrapper.zero_grad()
+        return seen
+
+    assert step([3.0, 4.0]) == pytest.approx([0.3, 0.4], rel=1e-5)  # of the loss, not of its scale
+    assert wrapper.loss_scaler.get_scale() == 2.0**16
+    before = parameter.detach().clone()
+    step([float("inf"), 1.0])
+    assert torch.equal(parameter, before)
+    assert wrapper.loss_scaler.get_scale() == 2.0**15
+    again = build_optimiser(small(precision="fp16", clip_norm=0.5), CPU)
+    again.load_state_dict(copy.deepcopy(wrapper.state_dict()))
+    assert again.state_dict()["loss_scaler"] == wrapper.state_dict()["loss_scaler"]
+    assert again.loss_scaler.state_dict()["scale"] == 2.0**15
+    assert int(again.optimizer.state_dict()["state"][0]["step"]) == 1
 
 
 def test_what_the_settings_say_reaches_adamw(small):

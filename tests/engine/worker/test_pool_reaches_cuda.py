@@ -74,9 +74,9 @@ def load_for_ever(settings, path):
     cell = CellIdentity(settings, {})
     sets = loaders.load_splits(cell)
     dataset = loaders.make_dataset(sets, "train", cell, image_size=96, seed=3, with_pixels=False)
-    loader = iter(loaders.train_loader(dataset, settings, seed=3, start=0))
-    next(loader)
-    write_atomic(path, str(loader._workers[0].pid))
+    loader = loaders.train_loader(dataset, settings, seed=3, start=0)
+    next(iter(loader))
+    write_atomic(path, str(loader._iterator._workers[0].pid))
     time.sleep(600)
 
 

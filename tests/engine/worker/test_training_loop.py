@@ -11,6 +11,7 @@ import pytest
 import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
+from mmengine.model import BaseModule
 from torch.utils.data import DataLoader
 
 from sca_bench.contract.captioners.toy import toy_batch
@@ -241,6 +242,14 @@ def test_a_runner_takes_every_member_through_its_own_schedule(group_of, runner_o
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".pth", ".py", ".yaml")]
     assert torch.is_grad_enabled()
     torch.set_rng_state(random_state)
+
+
+def test_no_weight_is_read_back_before_the_first_step(group_of, runner_of, monkeypatch):
+    """mmengine takes each parameter's mean twice to say which ones it initialised: none here."""
+    monkeypatch.setattr(BaseModule, "init_weights", lambda self: pytest.fail("read back"))
+    group = group_of(1, steps=1)
+    runner_of(group, "unread", [], validates=False)[0].train()
+    assert group.counters["train_steps"] == 1
 
 
 def test_a_runner_goes_on_from_a_step_and_does_without_validation(group_of, runner_of):

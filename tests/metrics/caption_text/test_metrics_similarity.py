@@ -314,3 +314,34 @@ def test_crops_go_through_the_model_64_at_a_time_image_by_image(monkeypatch, tmp
         7.5 / 8,
         7.5 / 8,
     ]
+
+
+def test_a_model_computes_where_the_run_does(clip_folder, image_folder, monkeypatch):
+    """Beside a training on the GPU, say, whose memory is not asked for."""
+    monkeypatch.setenv("SCA_BENCH_CLIP", str(clip_folder))
+    source = FolderImages(image_folder)
+    with Scorer(device="cpu") as scorer:
+        usual = scorer.score(ROWS, ["clip_score"], images=source)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        assert scorer.score(ROWS, ["clip_score"], images=source) == usual
+    with Scorer(device="cpu") as scorer:
+        assert scorer.score(ROWS, ["clip_score"], images=source) == usual
+    with Scorer(device="cuda:2") as scorer:
+        why = scorer.score(ROWS, ["clip_score"], images=source).not_computed["clip_score"]
+    assert "'cuda:2': this machine has 2 CUDA devices" in why
+    moved = []
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, where: moved.append(where) or self)
+    for device, index in (("auto", None), ("cuda:1", 1)):
+        with Scorer(device=device) as scorer:
+            scorer.score(ROWS, ["clip_score"], images=source)
+        assert moved.pop() == torch.device("cuda", index) if index else torch.device("cuda")
+
+
+def test_a_signature_says_that_a_gpu_computed(tmp_path):
+    from sca_bench.models.score_models import _signed
+
+    folder = tmp_path / "clip"
+    assert _signed(folder, "0123456789abcdef", torch.device("cpu")) == "clip 0123456789ab"
+    on_gpu = _signed(folder, "0123456789abcdef", torch.device("cuda:1"))
+    assert on_gpu == "clip 0123456789ab, in batches on a GPU"

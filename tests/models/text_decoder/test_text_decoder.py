@@ -10,9 +10,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, GPT2LMHeadModel
 from transformers.activations import NewGELUActivation
+from transformers.pytorch_utils import Conv1D
 
 from sca_bench.captioner import Decoding
 from sca_bench.errors import InputError
+from sca_bench.models.products import FastConv1D, FastLinear
 from sca_bench.models.text_decoder.decoder import IGNORED, CaptionTokens
 from sca_bench.models.text_decoder.loading import load_text_decoder
 from sca_bench.models.text_decoder.search import Generated
@@ -256,9 +258,10 @@ def test_gpt2s_activation_is_fused_wherever_a_decoder_comes_from(any_lm_dir, dec
     before = [type(m) for m in plain.modules()]
     after = [type(m) for m in decoder.language_model.modules()]
     fused = [pair for pair in zip(before, after, strict=True) if pair[0] is not pair[1]]
-    assert set(fused) <= {(NewGELUActivation, torch.nn.GELU)}
+    layers = {(torch.nn.Linear, FastLinear), (Conv1D, FastConv1D)}
+    assert set(fused) <= {(NewGELUActivation, torch.nn.GELU), *layers}
     assert NewGELUActivation not in after
-    assert bool(fused) == (plain.config.model_type == "gpt2")
+    assert ((NewGELUActivation, torch.nn.GELU) in fused) == (plain.config.model_type == "gpt2")
     assert decoder.language_model.state_dict().keys() == plain.state_dict().keys()
     ids = torch.arange(decoder.vocab_size)[None]
     with torch.no_grad():

@@ -174,14 +174,14 @@ def test_what_a_run_is_called_and_gives(plan_of):
 
 
 def test_groups_start_with_the_heaviest_and_are_halved_by_weight(plan_of):
-    plan = plan_of(train={"steps": 10})
+    plan = plan_of(train={"steps": 1000})
     one, two = (job for job in plan.jobs if job.seed == 0)  # of one layer, and of two
-    assert Group("k", 0, (one, two)).weight == 10 * (2 + 3)
+    assert one.cost < two.cost < Group("k", 0, (one, two)).cost
     deep = replace(two, cell=with_layers(two.cell, 6))
     groups = plan.grouped([one, deep, two], workers=2)
     assert [[job.cell.settings.mixer.num_layers for job in group.jobs] for group in groups] == [
         [6],
-        [2, 1],
+        [1, 2],
     ]
     assert [(group.seed, group.key) for group in groups] == [(0, one.cell.identity.prefix_key)] * 2
     assert [len(group.jobs) for group in plan.grouped([one, deep, two], workers=3)] == [1, 1, 1]

@@ -60,7 +60,11 @@ def test_a_dotted_key_has_a_line(write, key, line):
         ("num_layers=2)", "num_layers=7)", "num_layers has 1, 2 (line 9)"),
         ("[1, 2]", "3", "axes.mixer.num_layers: 3 is wrong; expected a list, such as [3] (line 7)"),
         ("{steps: 5}", "{learning_rate: -1}", "-1 is wrong; expected a number above 0 (line 5)"),
-        ("{steps: 5}", "{precision: fp8}", "'fp8' is wrong; expected 'fp32', 'bf16' or 'fp16'"),
+        (
+            "{steps: 5}",
+            "{precision: fp8}",
+            "'fp8' is wrong; expected 'fp32', 'tf32', 'bf16' or 'fp16'",
+        ),
     ],
 )
 def test_a_fault_says_its_line_and_what_was_expected(write, old, new, line):

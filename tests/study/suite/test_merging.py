@@ -208,7 +208,7 @@ def fault_of(nested):
         ("train.learning_rate", "fast", "expected a number"),
         ("train.label_smoothing", 1, "expected a number below 1"),
         ("train.final_lr_ratio", 2, "expected 1 or less"),
-        ("train.precision", "fp8", "expected 'fp32', 'bf16' or 'fp16'"),
+        ("train.precision", "fp8", "expected 'fp32', 'tf32', 'bf16' or 'fp16'"),
         ("train.as_published", 7, r"expected a list, such as \[7\]"),
         ("train.betas", 0.9, r"expected a list, such as \[0.9\]"),
         ("train", 3, "expected a mapping of settings"),
