@@ -15,23 +15,10 @@ from torch._dynamo.utils import counters
 
 from sca_bench.captioner import CompilesBlocks, Decoding
 from sca_bench.models import compiled_blocks
+from sca_bench.models.compiled_blocks import compile_block
 
-SHAPES = [
-    (3, 2),
-    (2, 2),
-    (1, 3),
-    (2, 1),
-    (3, 3),
-    (3, 1),
-    (2, 3),
-    (1, 2),
-    (3, 2),
-    (2, 2),
-    (1, 3),
-    (3, 3),
-]
+SHAPES = [(3, 2), (2, 2), (1, 3), (2, 1), (3, 3), (3, 1)] * 2
 """Regions of two images, step by step."""
-
 
 # Dynamo looks for gradients of what has none, and says so.
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
@@ -75,9 +62,7 @@ def batches(batch):
 )
 def test_no_graph_after_the_second_step(make_model, batch, graphs, changes):
     plain, compiled = make_model(**changes), make_model(**changes)
-    for block in compiled.text_decoder.modules():
-        block._compiled_call_impl = None
-    compiled.text_decoder = copy.deepcopy(compiled.text_decoder)
+    compiled.text_decoder = copy.deepcopy(compiled.text_decoder)  # the parts are shared
     assert isinstance(compiled, CompilesBlocks)
     compiled.compile_blocks()
     made = []
@@ -102,3 +87,36 @@ def test_no_graph_after_the_second_step(make_model, batch, graphs, changes):
         for m in (plain, compiled)
     ]
     assert said[0] == said[1]
+
+
+def test_a_block_is_compiled_once_only_where_it_is_wanted_and_its_copies_are_not(graphs):
+    block, wanted = torch.nn.Linear(2, 2), []
+    compile_block(block, when=lambda rows: bool(wanted) and len(rows) > 1)
+    call = block._compiled_call_impl
+    compile_block(block)
+    assert block._compiled_call_impl is call
+    rows = torch.randn(3, 2)
+    expected = block(rows)
+    assert graphs == []
+    wanted.append(True)
+    assert torch.equal(block(rows), expected)
+    assert len(graphs) == 1
+    copied = copy.deepcopy(block)
+    torch.nn.init.zeros_(copied.weight)
+    assert torch.equal(copied(rows), copied.bias.expand(3, 2))
+    assert len(graphs) == 1
+
+
+@pytest.mark.bench
+def test_the_image_encoder_is_compiled_where_images_go_together(make_model, batch, graphs):
+    plain, compiled = make_model(), make_model()
+    compiled.region_encoder = copy.deepcopy(compiled.region_encoder)
+    compiled.compile_blocks()
+    sams = [model.region_encoder.sam for model in (plain, compiled)]
+    with torch.no_grad():  # on a CPU: image by image, as it was written
+        one, two = (sam.encode_images(batch.pixel_values_B3HW) for sam in sams)
+    assert torch.equal(one, two)
+    assert graphs == []
+    one, two = (sam.encode_images(batch.pixel_values_B3HW) for sam in sams)
+    torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-5)
+    assert graphs
