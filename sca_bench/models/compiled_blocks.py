@@ -7,7 +7,7 @@ would compile anew for each. A block sees tensors only, and equal blocks share t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,7 @@ def compile_block(block: nn.Module, when: Callable[[Tensor], bool] = lambda _: T
     limits = torch._dynamo.config
     limits.recompile_limit = max(limits.recompile_limit, MOST_GRAPHS)
     block.compile(**HOW)
-    compiled = block._compiled_call_impl
+    compiled = cast("Callable[..., Any]", block._compiled_call_impl)
 
     def call(first: Tensor, *args: Any, **kwargs: Any) -> Any:
         return (compiled if when(first) else block._call_impl)(first, *args, **kwargs)

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sca_bench.models.products import times
+
 
 def read_image(
     keys_NRC: Tensor, offsets_NR: Tensor, image_NSC: Tensor, placed_NSC: Tensor
@@ -63,26 +65,25 @@ class _Read(torch.autograd.Function):
     def forward(
         ctx: Any, keys_NRC: Tensor, offsets_NR: Tensor, image_NSC: Tensor, placed_NSC: Tensor
     ) -> Tensor:
-        scores_NRS = _scores(keys_NRC, offsets_NR, placed_NSC)
+        scores_NRS = times(keys_NRC, placed_NSC).add_(offsets_NR[:, :, None])
         # By name, or autocast would go on in float32.
         weights_NRS = scores_NRS.softmax(2, dtype=scores_NRS.dtype)
         ctx.save_for_backward(keys_NRC, image_NSC, placed_NSC, weights_NRS)
-        return torch.bmm(weights_NRS, image_NSC)
+        return times(weights_NRS, image_NSC.transpose(1, 2))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_NRC: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
         keys_NRC, image_NSC, placed_NSC, weights_NRS = ctx.saved_tensors
-        scores_NRS = _of_scores(torch.bmm(grad_NRC, image_NSC.transpose(1, 2)), weights_NRS, 2)
+        scores_NRS = _of_scores(times(grad_NRC, image_NSC), weights_NRS, 2)
         of_image = None
         if ctx.needs_input_grad[2]:
-            of_image = torch.bmm(weights_NRS.transpose(1, 2), grad_NRC)
-            of_image.baddbmm_(scores_NRS.transpose(1, 2), keys_NRC)
-        return torch.bmm(scores_NRS, placed_NSC), scores_NRS.sum(2), of_image, None
+            of_image = _rows_times(weights_NRS, grad_NRC).add_(_rows_times(scores_NRS, keys_NRC))
+        return times(scores_NRS, placed_NSC.transpose(1, 2)), scores_NRS.sum(2), of_image, None
 
 
 class _Write(torch.autograd.Function):
-    """As `_Read`; the residual is part of the last product."""
+    """As `_Read`, with the residual."""
 
     @staticmethod
     def forward(
@@ -94,11 +95,11 @@ class _Write(torch.autograd.Function):
         placed_NSC: Tensor,
         num_heads: int,
     ) -> Tensor:
-        scores_NRS = _scores(keys_NRC, offsets_NR, placed_NSC)
+        scores_NRS = times(keys_NRC, placed_NSC).add_(offsets_NR[:, :, None])
         scores_NHTS = scores_NRS.unflatten(1, (num_heads, -1))
         weights_NHTS = scores_NHTS.softmax(2, dtype=scores_NHTS.dtype)
         ctx.save_for_backward(keys_NRC, values_NRC, placed_NSC, weights_NHTS)
-        return torch.baddbmm(image_NSC, weights_NHTS.flatten(1, 2).transpose(1, 2), values_NRC)
+        return _rows_times(weights_NHTS.flatten(1, 2), values_NRC).add_(image_NSC)
 
     @staticmethod
     @once_differentiable
@@ -106,24 +107,24 @@ class _Write(torch.autograd.Function):
         ctx: Any, grad_NSC: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, None, None]:
         keys_NRC, values_NRC, placed_NSC, weights_NHTS = ctx.saved_tensors
-        of_weights_NRS = torch.bmm(values_NRC, grad_NSC.transpose(1, 2))
-        of_weights_NHTS = of_weights_NRS.view_as(weights_NHTS)
+        of_weights_NHTS = times(values_NRC, grad_NSC).view_as(weights_NHTS)
         scores_NRS = _of_scores(of_weights_NHTS, weights_NHTS, 2).flatten(1, 2)
         of_image = None
         if ctx.needs_input_grad[3]:
-            of_image = torch.baddbmm(grad_NSC, scores_NRS.transpose(1, 2), keys_NRC)
+            of_image = _rows_times(scores_NRS, keys_NRC).add_(grad_NSC)
         return (
-            torch.bmm(scores_NRS, placed_NSC),
+            times(scores_NRS, placed_NSC.transpose(1, 2)),
             scores_NRS.sum(2),
-            torch.bmm(weights_NHTS.flatten(1, 2), grad_NSC),
+            times(weights_NHTS.flatten(1, 2), grad_NSC.transpose(1, 2)),
             of_image,
             None,
             None,
         )
 
 
-def _scores(keys_NRC: Tensor, offsets_NR: Tensor, placed_NSC: Tensor) -> Tensor:
-    return torch.baddbmm(offsets_NR[:, :, None], keys_NRC, placed_NSC.transpose(1, 2))
+def _rows_times(weights_NRS: Tensor, rows_NRC: Tensor) -> Tensor:
+    """Return for each image token the sum of the rows, each by its weight: (N, S, C)."""
+    return times(weights_NRS.transpose(1, 2), rows_NRC.transpose(1, 2))
 
 
 def _of_scores(of_weights: Tensor, weights: Tensor, dim: int) -> Tensor:

@@ -11,9 +11,8 @@ channels, H attention heads, D channels per head, R rows (H*T, the token runs fa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Any, cast
 
 import torch
@@ -27,9 +26,9 @@ from sca_bench.models.few_tokens import read_image, write_image
 
 FINAL_LAYER_NORM_EPS = 1e-5
 """The closing LayerNorm keeps torch's default, whatever the blocks use."""
-IMAGE_ELEMENTS_CPU = 2**21
-"""Numbers of the image tokens that go through all blocks at a time: 8 MB, which a CPU's caches hold
-in part."""
+IMAGE_ELEMENTS_CPU = 2**20
+"""Numbers of the image tokens that go through all blocks at a time: 4 MB, which a CPU's caches
+hold."""
 
 
 class Attention(nn.Module):
@@ -87,8 +86,8 @@ class Attention(nn.Module):
         q_NHTD = self._split(self.q_proj(tokens_NTC)) * self._scale
         keys_NHTC = q_NHTD @ self._per_head(self.k_proj.weight)
         offsets_NHT = (q_NHTD @ self._per_head(self.k_proj.bias)[..., None])[..., 0]
-        rows = (x.flatten(1, 2).to(image_NSC.dtype) for x in (keys_NHTC, offsets_NHT))
-        mixed_NRC = read_image(*rows, image_NSC, placed_NSC)
+        keys_NRC, offsets_NR = _rows(image_NSC.dtype, keys_NHTC, offsets_NHT)
+        mixed_NRC = read_image(keys_NRC, offsets_NR, image_NSC, placed_NSC)
         mixed_NHTC = mixed_NRC.unflatten(1, (self.num_heads, -1))
         value_NHTD = mixed_NHTC @ self._per_head(self.v_proj.weight).transpose(1, 2)
         value_NTI = value_NHTD.transpose(1, 2).flatten(2) + self.v_proj.bias
@@ -115,8 +114,10 @@ class Attention(nn.Module):
         out_HDC = self._per_head(self.out_proj.weight.t())
         # The weights that an image token reads a head's tokens with add up to one.
         values_NHTC = v_NHTD @ out_HDC + self.out_proj.bias / self.num_heads
-        rows = (x.flatten(1, 2).to(image_NSC.dtype) for x in (keys_NHTC, offsets_NHT, values_NHTC))
-        return write_image(*rows, image_NSC, placed_NSC, self.num_heads)
+        keys_NRC, offsets_NR, values_NRC = _rows(
+            image_NSC.dtype, keys_NHTC, offsets_NHT, values_NHTC
+        )
+        return write_image(keys_NRC, offsets_NR, values_NRC, image_NSC, placed_NSC, self.num_heads)
 
     @property
     def _scale(self) -> float:
@@ -128,6 +129,11 @@ class Attention(nn.Module):
     def _per_head(self, x_I: Tensor) -> Tensor:
         """Return what begins with the attention channels head by head: (I, ...) to (H, D, ...)."""
         return x_I.unflatten(0, (self.num_heads, -1))  # type: ignore[no-any-return]
+
+
+def _rows(dtype: torch.dtype, *per_head: Tensor) -> list[Tensor]:
+    """Return tensors (N, H, T, ...) as rows (N, R, ...) in a type."""
+    return [x.flatten(1, 2).to(dtype) for x in per_head]
 
 
 class _Mlp(nn.Module):
@@ -391,11 +397,16 @@ class TwoWayMixer(nn.Module):
             return self._mixed_tokens(image, image_pe, tokens_NTC, image_index_N)
         regions = max(1, IMAGE_ELEMENTS_CPU // (image.shape[1] * image.shape[2]))
         parts_NTC = tokens_NTC.split(regions)
+        images: Sequence[Tensor] = [image] * len(parts_NTC)
+        indices: Sequence[Tensor | None] = [None] * len(parts_NTC)
         if image_index_N is None:
-            parts = zip(image.split(regions), parts_NTC, [None] * len(parts_NTC), strict=True)
+            images = image.split(regions)
         else:
-            parts = zip(repeat(image), parts_NTC, image_index_N.split(regions))
-        mixed = [self._mixed_tokens(i, image_pe, t, index) for i, t, index in parts]
+            indices = image_index_N.split(regions)
+        mixed = [
+            self._mixed_tokens(image, image_pe, tokens, index)
+            for image, tokens, index in zip(images, parts_NTC, indices, strict=True)
+        ]
         return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
 
     def _cast_blocks(self, device: str, dtype: torch.dtype) -> list[Callable[..., Any]]:

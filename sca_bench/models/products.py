@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
@@ -92,8 +93,30 @@ def _product(x_XI: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> T
     return product
 
 
+WORTH_A_CALL = 2**22
+"""Multiplications of a product from which on it is made by a call of its own."""
+
+
+def times(a_NXI: Tensor, b_NYI: Tensor) -> Tensor:
+    """Return N products (N, X, Y) of a matrix and another one's transpose, without gradient.
+
+    Large ones are made one by one with `linear`, as a matter of shapes alone.
+
+    Args:
+        a_NXI: The first factors, in memory row by row or column by column.
+        b_NYI: The second ones, in memory row by row or column by column.
+    """
+    size = a_NXI.shape[1] * a_NXI.shape[2] * b_NYI.shape[1]
+    if torch.compiler.is_compiling() or isinstance(a_NXI, FakeTensor) or size < WORTH_A_CALL:
+        return torch.bmm(a_NXI, b_NYI.transpose(1, 2))
+    if a_NXI.dtype != torch.float32 or a_NXI.device.type != "cpu":
+        return torch.bmm(a_NXI, b_NYI.transpose(1, 2))
+    products = [linear(a, b) for a, b in zip(a_NXI, b_NYI, strict=True)]
+    return products[0][None] if len(products) == 1 else torch.stack(products)
+
+
 if _ONEDNN:  # else torch would count no operation of these
 
     @register_flop_formula(torch.ops.mkldnn._linear_pointwise)  # type: ignore[untyped-decorator]
     def _flops(x_shape: Any, weight_shape: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
-        return 2 * math.prod(x_shape) * int(weight_shape[0])
+        return 2 * int(math.prod(x_shape)) * int(weight_shape[0])

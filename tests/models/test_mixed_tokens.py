@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from sca_bench.models import mixer as mixer_file
+from sca_bench.models import products
 from sca_bench.models.few_tokens import read_image, write_image
 from sca_bench.models.mixer import TwoWayMixer
 
@@ -15,6 +16,12 @@ C, S, HEADS, REGIONS = 32, 9, 4, 5
 INDEX = torch.tensor([0, 1, 1, 0, 1])
 FEW, MANY = 4, 7
 """Tokens whose rows are as many as the inner channels of an attention, and more."""
+
+
+@pytest.fixture(params=[False, True], ids=["together", "one by one"], autouse=True)
+def _products(request, monkeypatch):
+    """Small products are made together, large ones one by one; here all are either."""
+    monkeypatch.setattr(products, "WORTH_A_CALL", 0 if request.param else 2**62)
 
 
 def given(tokens, dtype=torch.float64, depth=3):

@@ -15,6 +15,7 @@ from sca_bench.batch import RegionFeatures
 from sca_bench.errors import InputError
 from sca_bench.models.designs.queries import CaptionQueries
 from sca_bench.models.mixer import TwoWayMixer
+from sca_bench.models.products import fast_layers
 from sca_bench.settings import MixerSettings
 from sca_bench.specs.sam_dims import SamDims
 from sca_bench.types import Family
@@ -93,6 +94,7 @@ def build_text_mixer(mixer: MixerSettings, dims: SamDims) -> TwoWayMixer:
         )
     except ValueError as error:
         raise InputError(None, "mixer.num_heads", str(error)) from error
+    fast_layers(text_mixer)
     text_mixer.checkpoint_blocks = mixer.gradient_checkpointing
     return text_mixer
 
