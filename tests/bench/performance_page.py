@@ -34,8 +34,8 @@ REMARKS = """\
   other rounding); `torch.inference_mode` (4 % of a tiny mixer).
 - The text mixer projects its few tokens instead of the image's thousands, which leaves four
   products a layer and region and no keys, values and queries to write, and mixes region by region.
-  On one core of an AMD EPYC a region's layer took 24 CPU ms before, 15 with that, and 10 with
-  oneDNN's products in place of MKL's; forward and backward together 63, 44 and 28.
+  On one core of an AMD EPYC, at depth 3, a region took 75 CPU ms before, 47 with that, and 31 to
+  39 with oneDNN's products in place of MKL's; forward and backward together 192 to 203, 143 and 94.
 - Nothing is computed in vain for the first block's image tokens: they are frozen, and no gradient
   is asked of them.
 - `runtime.compile` compiles blocks, not the loss: a training makes three graphs in its first step
