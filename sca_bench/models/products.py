@@ -119,4 +119,4 @@ if _ONEDNN:  # else torch would count no operation of these
 
     @register_flop_formula(torch.ops.mkldnn._linear_pointwise)  # type: ignore[untyped-decorator]
     def _flops(x_shape: Any, weight_shape: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
-        return 2 * math.prod(x_shape) * int(weight_shape[0])
+        return 2 * int(math.prod(x_shape)) * int(weight_shape[0])
