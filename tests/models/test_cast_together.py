@@ -8,12 +8,14 @@ from sca_bench.engine.measure.counter import OpCounter
 from sca_bench.engine.measure.cuda_rules import cuda_rules
 from sca_bench.models import mixer as module
 from sca_bench.models.mixer import TwoWayMixer
+from sca_bench.models.products import fast_layers
 
 
 @pytest.fixture
 def made():
     torch.manual_seed(0)
     mixer = TwoWayMixer(2, 16, 2, 32)
+    fast_layers(mixer)  # as a text mixer is built
     inputs = torch.randn(5, 9, 16), torch.randn(9, 16), torch.randn(5, 3, 16)
     return mixer, inputs
 
@@ -70,6 +72,7 @@ def test_casts_are_few_launches(monkeypatch):
         counter = OpCounter()
         with FakeTensorMode(), cuda_rules("fp16"):
             mixer = TwoWayMixer(4, 16, 2, 32)
+            fast_layers(mixer)
             inputs = torch.randn(5, 9, 16), torch.randn(9, 16), torch.randn(5, 3, 16)
             if not together:
                 monkeypatch.setattr(

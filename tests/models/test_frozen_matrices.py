@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from sca_bench.captioner import CastsFrozen, Decoding
+from sca_bench.models.frozen_matrices import MATRICES
+from sca_bench.models.products import FastConv1D
 from sca_bench.variants import all_variants
 
 DESIGNS = [name for name, spec in all_variants().items() if spec.builder.endswith(":build_sca")]
@@ -59,7 +61,8 @@ def test_what_is_cast_and_what_is_not(make_model):
     norms = [m for m in model.modules() if "norm" in type(m).__name__.lower()]
     assert norms
     assert {p.dtype for norm in norms for p in norm.parameters()} == {torch.float32}
-    matrices = [m for m in model.modules() if type(m).__name__ in ("Linear", "Conv2d", "Conv1D")]
+    matrices = [m for m in model.modules() if isinstance(m, MATRICES)]
+    assert FastConv1D in {type(m) for m in matrices}
     frozen = [p for m in matrices for p in m.parameters() if not p.requires_grad]
     assert {p.dtype for p in frozen} == {torch.float16}
     before = [id(p) for p in model.parameters()]

@@ -7,12 +7,14 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.pytorch_utils import Conv1D
 
+from sca_bench.engine.measure.counter import OpCounter
 from sca_bench.models import products
-from sca_bench.models.products import FastConv1D, FastLinear, fast_layers, linear
+from sca_bench.models.products import FastConv1D, FastLinear, fast_layers, linear, times
 
 
 @pytest.mark.parametrize("rows", [(1,), (3,), (48,), (5, 7), (0,)])
@@ -47,6 +49,23 @@ def test_other_types_and_autocast_take_the_usual_way(dtype):
         assert torch.equal(linear(x, weight), F.linear(x, weight))
 
 
+def test_a_bias_that_lies_apart_is_added():
+    x, weight, bias = torch.randn(4, 64), torch.randn(32, 64), torch.randn(64)[::2]
+    torch.testing.assert_close(linear(x, weight, bias), F.linear(x, weight, bias))
+
+
+def test_what_does_not_fit_is_said_by_torch():
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        linear(torch.randn(4, 63), torch.randn(32, 64))
+
+
+def test_this_torch_has_what_is_called(monkeypatch):
+    """One that takes other arguments is not called."""
+    assert torch.backends.mkldnn.is_available() == products._ONEDNN
+    monkeypatch.setattr(products, "_TAKES", (*products._TAKES, "int"))
+    assert not products._has_onednn()
+
+
 def test_where_torch_has_no_onednn_it_is_the_usual_way(monkeypatch):
     x, weight = torch.randn(4, 64), torch.randn(32, 64)
     monkeypatch.setattr(products, "_ONEDNN", False)
@@ -71,6 +90,36 @@ def test_gradients_are_those_of_a_linear_layer(frozen):
         assert (one is None) == (other is None)
         if one is not None:
             torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("rows", [(0,), (2, 0)])
+def test_no_rows_have_gradients_of_zero(rows):
+    weight, bias = torch.randn(5, 8, requires_grad=True), torch.randn(5, requires_grad=True)
+    x = torch.randn(*rows, 8, requires_grad=True)
+    linear(x, weight, bias).sum().backward()
+    assert x.grad.shape == x.shape
+    assert torch.equal(weight.grad, torch.zeros(5, 8))
+    assert torch.equal(bias.grad, torch.zeros(5))
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_products_one_by_one_are_those_together(count, monkeypatch):
+    one, other = torch.randn(count, 6, 8), torch.randn(count, 7, 8)
+    together = torch.bmm(one, other.transpose(1, 2))
+    monkeypatch.setattr(products, "WORTH_A_CALL", 0)
+    torch.testing.assert_close(times(one, other), together)
+
+
+def test_a_gpus_work_is_counted_as_that_of_a_linear_layer():
+    """Tensors without content stand for a GPU's, which oneDNN does not multiply."""
+    found = []
+    for kind in (nn.Linear, FastLinear):
+        with FakeTensorMode():
+            layer, x, counter = kind(8, 12), torch.randn(4, 5, 8), OpCounter()
+            with counter:
+                layer(x).sum().backward()
+        found.append(counter.names)
+    assert found[0] == found[1]
 
 
 def test_its_operations_are_counted():

@@ -167,18 +167,18 @@ class GroupRun:
                 self.frozen_threads.add(self.job.frozen_threads or self.job.threads)
             self.frozen_threads.update(*(bank.threads for bank in banks.values()))
         decoding = Decoding(self.first.eval.num_beams, self.first.eval.max_new_tokens)
-        self.caption_regions = regions_at_a_time(
-            self.first.runtime,
-            [member.captioner for member in members],
-            decoding,
-            self.device,
-            kept="captioned" in banks,
-        )
         group = CellGroup(members, self.device, banks, decoding, self.job.frozen_threads)
         self.needs_pixels = [s for s in self.sets if spec.takes_pixels and s not in banks]
         for split, bank in banks.items():
             if needs_pixels(bank, ViewDataset(self._dataset(split))):
                 self.needs_pixels.append(split)
+        self.caption_regions = regions_at_a_time(
+            self.first.runtime,
+            [member.captioner for member in members],
+            decoding,
+            self.device,
+            kept="captioned" in banks and "captioned" not in self.needs_pixels,
+        )
         return group
 
     def _dataset(self, split: RunSplit, training: bool | None = None) -> Any:
@@ -237,7 +237,9 @@ class GroupRun:
         self, group: CellGroup, split: RunSplit, training: bool | None = None
     ) -> DataLoader[Any]:
         dataset, more = self._dataset(split, training), self._on_the_way(group, split)
-        return loaders.eval_loader(dataset, self.first, self.caption_regions, **more)
+        # Images that have to be encoded first, as jittered ones, do not go by a region's memory.
+        kept = split in group.banks and split not in self.needs_pixels
+        return loaders.eval_loader(dataset, self.first, self.caption_regions if kept else 0, **more)
 
     def _on_the_way(self, group: CellGroup, split: RunSplit) -> dict[str, Any]:
         """Return what a loader is told of a batch's way to the device."""
