@@ -107,11 +107,13 @@ def _together(pictures: list[RawPixels | None]) -> RawPixels | None:
     given = [picture for picture in pictures if picture is not None]
     if not given:
         return None
-    if len(given) != len(pictures) or len({(p.mean, p.std) for p in given}) > 1:
+    first = given[0]
+    alike = all((p.mean, p.std) == (first.mean, first.std) for p in given)
+    if len(given) != len(pictures) or not alike:
         raise ValueError("samples of one batch must all have pixels of one kind, or none")
     values_B3SS = torch.cat([picture.values_B3SS for picture in given])
     shown_hw = tuple(shown for picture in given for shown in picture.shown_hw)
-    return RawPixels(values_B3SS, shown_hw, given[0].mean, given[0].std)
+    return RawPixels(values_B3SS, shown_hw, first.mean, first.std)
 
 
 def _stack(tensors: list[Tensor | None], rows: int) -> Tensor | None:

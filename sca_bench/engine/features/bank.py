@@ -48,6 +48,8 @@ RowShapes = Mapping[str, tuple[int | None, ...]]
 only a prompt decides. Arrays that are not named may have any shape."""
 _WHOLE = ("mask_boxes_xyxy_NM4",)
 """Arrays of whole pixels, of which half precision would lose some; always kept in float32."""
+IMAGES_AT_A_TIME = 16
+"""Images that are encoded at a time: more take memory of a GPU, and no less time."""
 _OTHER_OWNER = "let the variant compute them with the cell's settings, or say nothing of SAM's"
 _TORCH_DTYPE = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _STORED = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
@@ -128,8 +130,10 @@ def _empty(shape: tuple[int, ...], dtype: torch.dtype, pinned: bool) -> Tensor:
     """Return memory that a batch may travel in: page-locked, or shared by a loader's process."""
     if get_worker_info() is None:
         return torch.empty(shape, dtype=dtype, pin_memory=pinned)
-    # As torch's own `default_collate`: else the batch would be copied again on its way.
-    shared: Any = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize)
+    new_shared: Any = getattr(torch.UntypedStorage, "_new_shared", None)  # torch may rename it
+    if new_shared is None:
+        return torch.empty(shape, dtype=dtype)  # is copied once more on its way
+    shared = new_shared(math.prod(shape) * dtype.itemsize)  # as torch's own `default_collate`
     return torch.empty(0, dtype=torch.uint8).set_(shared).view(dtype).reshape(shape)
 
 
@@ -435,7 +439,8 @@ class Frozen:
         pixels_B3HW = batch.pixel_values_B3HW
         if kept.rows_KChw is not None:
             pixels_B3HW = pixels_B3HW[missing]
-        new_BChw = captioner.embed_images(pixels_B3HW).float()
+        parts = pixels_B3HW.split(IMAGES_AT_A_TIME)
+        new_BChw = torch.cat([captioner.embed_images(part).float() for part in parts])
         self.encoder_forwards += len(missing)
         if kept.rows_KChw is None:
             return replace(batch, image_embeddings_BChw=new_BChw)

@@ -222,9 +222,11 @@ class _Verifier:
     def _batches(self, sets: dict[RunSplit, RegionSet], num_regions: int) -> Iterator[Any]:
         """Yield whole batches of the run, evenly spread, that hold at least so many regions."""
         dataset = self._dataset(sets, "captioned", training=False)
-        used = 0
-        if is_gpu(resolve_device(self.settings.runtime.device)):  # a CPU computes 64 at a time
-            used = int(self.record.provenance.get("machine", {}).get("eval_regions", 0))
+        machine, used = self.record.provenance.get("machine"), 0
+        # A CPU computes 64 at a time; older records do not say.
+        if is_gpu(resolve_device(self.settings.runtime.device)) and isinstance(machine, dict):
+            said = machine.get("eval_regions")
+            used = said if isinstance(said, int) else 0
         loader: DataLoader[Any] = loaders.eval_loader(dataset, self.settings, used)
         size, images = loader.batch_size or 1, len(dataset)
         starts = range(0, images, size)

@@ -226,6 +226,15 @@ class CellGroup(BaseModel):
         traceback.clear_frames(error.__traceback__)  # they hold the step's tensors
         self.fail(member, fault_text(error))
 
+    def fail_together(self, error: Exception) -> None:
+        """Take all members out for what was raised in a part that they share.
+
+        Who left before has a reason of its own.
+        """
+        traceback.print_exception(error)
+        for member in self.alive:
+            self.fail_by(member, error)
+
     @contextlib.contextmanager
     def failing_alone(self, key: str) -> Iterator[None]:
         """Let what goes wrong inside cost the one member that it is done for, and no other.
@@ -299,9 +308,7 @@ class CellGroup(BaseModel):
         except (InputError, CellError):
             raise
         except Exception as error:
-            traceback.print_exc()
-            for member in self.alive:  # who left before has a reason of its own
-                self.fail_by(member, error)
+            self.fail_together(error)
             return None
 
     def with_features(self, data: RegionBatch, split: RunSplit) -> RegionBatch:

@@ -126,7 +126,7 @@ class GroupRun:
             self.start,
             lineage,
             sorted(self.frozen_threads),
-            eval_regions=self.caption_regions,
+            eval_regions=self.caption_regions["captioned"],
         )
 
     def _start_from(self, cell: CellJob, member: Member) -> list[dict[str, Any]]:
@@ -172,13 +172,17 @@ class GroupRun:
         for split, bank in banks.items():
             if needs_pixels(bank, ViewDataset(self._dataset(split))):
                 self.needs_pixels.append(split)
-        self.caption_regions = regions_at_a_time(
-            self.first.runtime,
-            [member.captioner for member in members],
-            decoding,
-            self.device,
-            kept="captioned" in banks and "captioned" not in self.needs_pixels,
-        )
+        captioners = [member.captioner for member in members]
+        self.caption_regions = {
+            split: regions_at_a_time(
+                self.first.runtime,
+                captioners,
+                decoding,
+                self.device,
+                kept=split in banks and split not in self.needs_pixels,
+            )
+            for split in self.sets
+        }
         return group
 
     def _dataset(self, split: RunSplit, training: bool | None = None) -> Any:
@@ -237,9 +241,7 @@ class GroupRun:
         self, group: CellGroup, split: RunSplit, training: bool | None = None
     ) -> DataLoader[Any]:
         dataset, more = self._dataset(split, training), self._on_the_way(group, split)
-        # Images that have to be encoded first, as jittered ones, do not go by a region's memory.
-        kept = split in group.banks and split not in self.needs_pixels
-        return loaders.eval_loader(dataset, self.first, self.caption_regions if kept else 0, **more)
+        return loaders.eval_loader(dataset, self.first, self.caption_regions[split], **more)
 
     def _on_the_way(self, group: CellGroup, split: RunSplit) -> dict[str, Any]:
         """Return what a loader is told of a batch's way to the device."""
@@ -279,6 +281,8 @@ class GroupRun:
             except ToldToStop as stop:
                 self.checkpoints.save(runner, stop.step)
                 raise
+            except CellError as error:  # of a loader, which reads kept features
+                group.fail_together(error)
 
     def _announce(self, group: CellGroup) -> None:
         """Tell the runs folder what was trained, for the runs that start from it or reuse it."""
@@ -318,7 +322,10 @@ class GroupRun:
         captions = WritePredictions(
             self.sets[split].regions, self.folders, name, learnt, group.failing_alone
         )
-        self._runner(group, training=False, captions=captions).test()
+        try:
+            self._runner(group, training=False, captions=captions).test()
+        except CellError as error:  # of a loader, which reads kept features
+            group.fail_together(error)
         for member in group.alive:
             try:
                 check_complete(self.folders[member.key], name)

@@ -9,6 +9,7 @@ import torch
 
 from sca_bench.data.pipeline.dataset import ViewDataset
 from sca_bench.engine import loaders
+from sca_bench.engine.features import bank as bank_module
 from sca_bench.engine.features.bank import Frozen
 from sca_bench.engine.features.cache import Cache
 from sca_bench.engine.features.fill import fill_bank
@@ -183,3 +184,33 @@ def test_a_fault_of_an_image_is_one_line_whoever_meets_it(cell_settings, workers
     line = r"^photo\.jpg: \S+: cannot be decoded; fetch the image again$"
     with pytest.raises(InputError, match=line):
         list(loaders.eval_loader(dataset, settings))
+
+
+def test_images_are_encoded_a_few_at_a_time_and_to_the_same_numbers(kept, monkeypatch):
+    """A GPU captions hundreds of regions together, whose images would take all of its memory."""
+    world = kept({"features.cache": "encoder"}, ("images",))
+    (batch,) = world.batches(1, dataset=world.dataset(with_pixels=True))
+    sizes, inner = [], world.captioner.embed_images
+
+    def embed(pixels):
+        sizes.append(len(pixels))
+        return inner(pixels)
+
+    monkeypatch.setattr(world.captioner, "embed_images", embed)
+    found = []
+    for most in (16, 1):
+        monkeypatch.setattr(bank_module, "IMAGES_AT_A_TIME", most)
+        with torch.no_grad():
+            frozen = Frozen(world.settings.features)
+            found.append(frozen.embedded(world.captioner, batch).image_embeddings_BChw)
+    assert sizes == [2, 1, 1]
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_a_loaders_process_does_without_a_private_name_of_torch(knows, monkeypatch):
+    monkeypatch.setattr(bank_module, "get_worker_info", lambda: "a process")
+    if not knows:
+        monkeypatch.setattr(torch.UntypedStorage, "_new_shared", None)
+    made = bank_module._empty((2, 3), torch.bfloat16, pinned=True)
+    assert (made.shape, made.dtype, made.is_shared()) == ((2, 3), torch.bfloat16, knows)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from sca_bench import variants
 from sca_bench.cli import main
 from sca_bench.digests import file_sha256
+from sca_bench.engine.finished import verify
 from sca_bench.engine.finished.export import export_run
 from sca_bench.engine.finished.import_weights import import_weights
 from sca_bench.engine.finished.verify import verify_run
@@ -170,6 +171,18 @@ def test_few_regions_are_captioned_in_the_batches_of_the_run(finished):
 def edit_record(folder, **changes):
     path = folder / "record.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(("machine", "whole"), [({"eval_regions": 3}, False), ("?", True)])
+def test_on_a_gpu_these_are_the_batches_that_the_record_names(
+    finished, monkeypatch, machine, whole
+):
+    store, record = finished()
+    provenance = {**record.provenance, "machine": machine}
+    edit_record(store.run_dir(record.cell_id, record.seed), provenance=provenance)
+    monkeypatch.setattr(verify, "is_gpu", lambda _: True)
+    text = verdicts(store, record, regions=1)["captions"].text
+    assert (int(text.split()[0]) == len(captions(store, record))) == whole
 
 
 def other_settings(folder):

@@ -1,6 +1,7 @@
 """What ends one cell of a group, and only that: a loss that is not finite, a disk that is full."""
 
 import errno
+import itertools
 import json
 import re
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 import torch
 
 from sca_bench import files
+from sca_bench.engine.features.bank import FeatureBank
+from sca_bench.engine.features.shards import DamagedRow
 from sca_bench.engine.worker.loss_watch import LossWatch
 from sca_bench.study.runs.store import Store, checkpoint_step
 
@@ -142,3 +145,27 @@ def test_memory_that_gives_out_in_a_validation_costs_its_own_cell(
     outcome = run_group(job)
     assert outcome.failed == {job.cells[0].key: "MemoryError: cannot allocate 7 GiB"}
     assert made(job, 1) == alone
+
+
+@pytest.mark.parametrize("captions", [True, False], ids=["training", "captioning"])
+def test_what_a_loader_cannot_read_is_the_reason_of_all_who_are_left(
+    group_job, run_group, monkeypatch, captions
+):
+    """A cell that had left before keeps its own."""
+    attach, reads = FeatureBank.attach, itertools.count(1)
+
+    def damaged(self, batch, **more):
+        if (batch.captions is not None) == captions and next(reads) == (3 if captions else 1):
+            raise DamagedRow("features/x: a row does not fit its checksum")
+        return attach(self, batch, **more)
+
+    monkeypatch.setattr(FeatureBank, "attach", damaged)
+    job = group_job({**RUNS_AWAY, "runtime.log_every": 1}, SOUND)
+    outcome = run_group(job)
+    records = [Store(job.runs_dir).record(cell.cell_id, 0) for cell in job.cells]
+    assert [record.status for record in records] == ["failed", "failed"]
+    assert outcome.failed == {
+        cell.key: record.error for cell, record in zip(job.cells, records, strict=True)
+    }
+    assert re.match(r"loss is (nan|inf) at step [12],", records[0].error)
+    assert records[1].error == "features/x: a row does not fit its checksum"

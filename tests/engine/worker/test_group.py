@@ -8,8 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sca_bench.engine import loaders
 from sca_bench.engine.job import GroupJob, Outcome
-from sca_bench.engine.worker import hooks
+from sca_bench.engine.worker import group_run, hooks
 from sca_bench.engine.worker.group_run import GroupRun
 from sca_bench.engine.worker.prepare import prepare
 from sca_bench.engine.worker.rng import RngStream
@@ -114,6 +115,30 @@ def test_jittered_training_images_are_computed_as_they_come(group_job, run_group
     assert len(keys) == 5  # two families of two splits, and embeddings
     counters = Store(job.runs_dir).record(job.cells[0].cell_id, 0).counters
     assert counters["encoder_forwards"] == 6 * 2
+
+
+def test_only_a_split_that_is_kept_is_captioned_as_memory_allows(group_job, run_group, monkeypatch):
+    """An image's encoder takes more memory than its regions."""
+    monkeypatch.setattr(group_run, "regions_at_a_time", lambda *_, kept: 512 if kept else 64)
+    evaluated, inner = {}, loaders.eval_loader
+
+    def eval_loader(dataset, settings, regions, **more):
+        evaluated[next(iter(dataset.region_set.images))] = regions
+        return inner(dataset, settings, regions, **more)
+
+    monkeypatch.setattr(loaders, "eval_loader", eval_loader)
+    run = {"train.steps": 0, "eval.also_train": True, "data.lsj_scale": [0.5, 1.5]}
+    job = group_job(run)
+    assert not run_group(job).failed
+    sets = loaders.load_splits(job.cells[0].identity)
+    first = {split: next(iter(sets[split].images)) for split in ("train", "captioned")}
+    assert (evaluated[first["train"]], evaluated[first["captioned"]]) == (64, 512)
+    record = Store(job.runs_dir).record(job.cells[0].cell_id, 0)
+    assert record.provenance["machine"]["eval_regions"] == 512
+    monkeypatch.setattr(group_run, "needs_pixels", lambda bank, views: True)  # some were evicted
+    evaluated.clear()
+    assert not run_group(group_job({**run, "mixer.num_layers": 2})).failed
+    assert set(evaluated.values()) == {64}
 
 
 def test_a_job_is_plain_json_that_is_parsed_once(group_job, tmp_path, monkeypatch):
