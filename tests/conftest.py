@@ -78,6 +78,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     """Keep each of two processes to a core, and the order of files to that of `SLOWEST`."""
     given.look_beside()
+    commands.hear_hang_ups()
     config.option.loadscopereorder = False  # xdist would begin with the file of most tests
     if "bench" not in config.getoption("-m"):
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # read where torch is imported, later

@@ -28,6 +28,7 @@ ALLOWED = {
     "engine/provenance": "the kernel's word on the processor",
     "report/page/page": "a template of this package",
     "cli/init/__init__": "a template of this package",
+    "contract/captioners/variant": "what it has just pickled itself",
     "contract/reader": "files that the contract wrote itself",
     "embedded/build": "a copy of plain settings",
     "../baselines/sam_captioner/recipe": "a copy of plain settings",

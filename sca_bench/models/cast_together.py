@@ -35,7 +35,7 @@ def cast_together(
         for prefix, part in module.named_modules():
             for leaf, parameter in part.named_parameters(recurse=False):
                 name = f"{prefix}.{leaf}" if prefix else leaf
-                if type(part) is nn.Linear and name not in without and parameter.dtype != dtype:
+                if isinstance(part, nn.Linear) and name not in without and parameter.dtype != dtype:
                     places.append((number, name))
                     parameters.append(parameter)
     casts: tuple[Tensor, ...] = _Cast.apply(dtype, *parameters) if parameters else ()

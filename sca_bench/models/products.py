@@ -26,7 +26,8 @@ _ONEDNN = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch.backends.mkld
 def linear(x_XI: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
     """Return `F.linear(x, weight, bias)` up to rounding, with its gradients, once differentiable.
 
-    Anything but float32 on a CPU, and all that is compiled or under autocast, is `F.linear` itself.
+    Anything but float32 on a CPU, and all that is compiled, under autocast or without content (what
+    stands for a GPU's work when that is counted), is `F.linear` itself.
 
     Args:
         x_XI: Rows of I channels, with any dimensions before.
@@ -34,7 +35,8 @@ def linear(x_XI: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Ten
         bias_O: What is added to each row.
     """
     plain = x_XI.dtype == weight_OI.dtype == torch.float32 and x_XI.device.type == "cpu"
-    if not (plain and _ONEDNN) or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
+    other = torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
+    if not (plain and _ONEDNN) or other or isinstance(x_XI, FakeTensor):
         return F.linear(x_XI, weight_OI, bias_O)
     given = (x_XI, weight_OI, bias_O)
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in given):

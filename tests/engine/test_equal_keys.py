@@ -98,7 +98,8 @@ class Miniature:
             InputError: A setting has no meaning for its variant.
         """
         settings = cell.settings
-        key = (cell.spec.parts, cell.prefix_key, settings.text_decoder.weights)
+        named = (settings.text_decoder.weights, settings.train.precision)
+        key = (cell.spec.parts, cell.prefix_key, *named)
         if key not in self._parts:
             if len(self._parts) > KEPT:
                 self._parts.clear()
@@ -246,6 +247,7 @@ def _remembered(load):
 
     def remembered(settings):
         key = settings.model_dump_json(include={"sam", "encoder", "text_decoder"})
+        key += settings.train.precision  # a run casts what it was given
         if key not in loaded:
             loaded[key] = load(settings)
         return loaded[key]

@@ -14,6 +14,15 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
+def hear_hang_ups():
+    """Let processes that are started from here end by SIGHUP, also under `nohup`.
+
+    That lets all that it starts ignore it; this process goes on ignoring it.
+    """
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)  # what is started begins with the default
+
+
 def run_here(*words, cwd, code=0):
     """Run a command in this process; return what it printed.
 

@@ -325,6 +325,7 @@ def unnamed_settings():
     leaves = {path for path in known if not any(p.startswith(f"{path}.") for p in known)}
     apart = ("data.train.", "data.val.", "data.test.", "pretraining.", "options", "encoder.options")
     named = {f"runtime.{name}" for name in (*THREADS_AND_PLACES, "compile")} | CHANGES.keys()
+    named.add("runtime.deterministic")  # says how a GPU adds
     named |= {"encoder.onnx_limit_s", "encoder.onnx_limit_gib"}  # when to stop, not what to compute
     return sorted(path for path in leaves - named if not path.startswith(apart))
 

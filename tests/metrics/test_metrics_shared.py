@@ -334,8 +334,8 @@ def file(tmp_path):
 
 
 def test_what_score_prints_of_a_file(file, shared, monkeypatch):
-    def scorer():
-        made = Scorer()
+    def scorer(device="auto"):
+        made = Scorer(device=device)
         made.shared = shared
         return made
 

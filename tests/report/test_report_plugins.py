@@ -23,6 +23,7 @@ from sca_bench.report.figures.picture import KINDS
 from sca_bench.report.figures.registry import PLOTS, plots_in_order
 from sca_bench.report.read.samples import Samples
 from sca_bench.report.read.suite_data import collect
+from sca_bench.settings.cell import RuntimeSettings
 from sca_bench.study.runs.store import STATISTICS
 
 METRIC = """
@@ -150,13 +151,13 @@ def points(**names):
 def scored_runs(tmp_path, metrics, **changes):
     """Fake runs, scored by the metrics from their captions."""
     store, suite = build(tmp_path / "runs", manifest(metrics=metrics, **changes))
-    jobs = []
+    jobs, settings = [], SimpleNamespace(runtime=RuntimeSettings())
     for record in list(store.records()):
         store.save(record.model_copy(update={"settings": {**record.settings, "eval": EVAL}}))
         jobs.append(
             SimpleNamespace(
                 name=record.cell_id,
-                cell=SimpleNamespace(cell_id=record.cell_id),
+                cell=SimpleNamespace(cell_id=record.cell_id, settings=settings),
                 seed=record.seed,
             )
         )

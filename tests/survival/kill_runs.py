@@ -29,6 +29,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from helpers.command import hear_hang_ups  # noqa: E402 (found by the line above)
+
 TERM, HUP, INT, KILL = signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL
 KINDS = {
     "KILL of the group": (KILL, "group"),
@@ -407,7 +410,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=16)
     parser.add_argument("--longest", type=int, default=4, help="kills of a chain, at most")
     options = parser.parse_args()
-    signal.signal(HUP, signal.SIG_DFL)  # `nohup` lets all that it starts ignore it
+    hear_hang_ups()
     draw, began = random.Random(options.seed), time.monotonic()
     kinds = [kind for _ in range(-(-options.kills // len(KINDS))) for kind in KINDS]
     draw.shuffle(kinds)

@@ -292,10 +292,11 @@ class CellGroup(BaseModel):
 
         Raises:
             InputError: The user's input is wrong, which the command says by itself.
+            CellError: What is kept is damaged; the next attempt begins without it.
         """
         try:
             return self.with_features(data, split)
-        except InputError:
+        except (InputError, CellError):
             raise
         except Exception as error:
             traceback.print_exc()
