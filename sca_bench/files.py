@@ -319,10 +319,18 @@ def publish(finished: Path, path: Path) -> None:
     flush(path.parent)
 
 
-def drop_unfinished(folder: Path) -> None:
-    """Delete what killed writers left in a folder; call it only while nobody writes there."""
+def drop_unfinished(folder: Path, *, others_write: bool = False) -> None:
+    """Delete what killed writers left in a folder.
+
+    Args:
+        folder: The folder.
+        others_write: Whether another process may write there now: what may be its own stays.
+
+    Raises:
+        OSError: Something cannot be deleted.
+    """
     for path in folder.glob(".*.tmp"):
-        if path.is_file():
+        if path.is_file() and not (others_write and _is_at_work(path)):
             delete(path)
 
 

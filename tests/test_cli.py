@@ -176,6 +176,8 @@ def test_help_and_list_use_little_time(words):
             ["score", "x.jsonl", "--regions", "y.jsonl", "--check"],
             "--check: does not go with --regions",
         ),
+        (["score", "x.jsonl", "--device", "gpu"], "--device: gpu: is no device; use auto, cpu"),
+        (["score", "x.jsonl", "--regions", "y.jsonl", "--device", "cpu"], "--device: does not go"),
         (["caption", "x.png", "--run", "abc", "--runs-dir", "nowhere"], "no such finished run"),
         (["export", "abc", "--runs-dir", "nowhere", "--out", "x"], "no such finished run"),
         (["verify", "abc", "--runs-dir", "nowhere"], "no such finished run"),

@@ -50,7 +50,6 @@ def add_parser(commands: Commands) -> None:
     )
     score.add_argument(
         "--device",
-        default="auto",
         help="where metrics with a model compute: auto, cpu, cuda or cuda:N (auto)",
     )
     score.add_argument(
@@ -76,15 +75,16 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
 
     metrics = None if options.metrics is None else options.metrics.split(",")
     if options.regions is not None:
-        for flag in ("--images", "--subset", "--check"):
+        for flag in ("--images", "--subset", "--check", "--device"):
             if getattr(options, flag.removeprefix("--")):
                 raise InputError("score", flag, "does not go with --regions", f"leave {flag} out")
         result = score_detections(options.file, options.regions, metrics)
     else:
         subsets = _subsets(options.subset)
-        result = score_file(
-            options.file, metrics, options.images, subsets, options.check, options.device
-        )
+        device = options.device or "auto"
+        if re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", device) is None:
+            raise InputError("--device", device, "is no device", "use auto, cpu, cuda or cuda:N")
+        result = score_file(options.file, metrics, options.images, subsets, options.check, device)
     if options.table:
         _print_table(result)
     else:

@@ -18,7 +18,7 @@ from safetensors.numpy import save
 from sca_bench.data.load import load_split
 from sca_bench.data.region_set import RegionSet
 from sca_bench.errors import InputError, at, fault_line
-from sca_bench.files import delete, write_atomic
+from sca_bench.files import delete, drop_unfinished, write_atomic
 from sca_bench.metrics.coco_caption.ptb_tokenizer import canonical
 from sca_bench.metrics.protocol import ImageSource
 from sca_bench.metrics.registry import get_metric, is_outdated, values_of
@@ -39,8 +39,9 @@ from sca_bench.study.runs.store import (
 )
 from sca_bench.variants import get_variant
 
-READ_AHEAD = 16
-"""Runs whose captions are read and cut into words together."""
+READ_AHEAD, _AHEAD_BYTES = 16, 1 << 26
+"""Runs whose captions are read and cut into words together, and the most bytes of their files: in
+memory they take several times as much, and large ones gain nothing."""
 _T = TypeVar("_T")
 
 
@@ -112,6 +113,8 @@ def score_runs(
         if record is not None:
             waiting.append((job.name, record))
             device = job.cell.settings.runtime.device
+            with contextlib.suppress(OSError):  # of a killed scorer
+                drop_unfinished(store.run_dir(record.cell_id, record.seed), others_write=True)
     before = done or ScoredBefore()
     if count := before.count + len(waiting):
         say(f"  scoring {count} runs: {', '.join((*metrics, *(subsets or {})))}")
@@ -185,6 +188,7 @@ class RunScorer:
         subsets: As for `score_runs`.
         again: As for `score_runs`.
         device: Where metrics with a model compute, as `runtime.device` names it.
+        scorer: What scores; one of its own where None. It is closed with this.
     """
 
     def __init__(
@@ -195,9 +199,10 @@ class RunScorer:
         *,
         again: bool = False,
         device: str = "auto",
+        scorer: Scorer | None = None,
     ) -> None:
         self._store, self._metrics, self._subsets = store, tuple(metrics), dict(subsets or {})
-        self._again, self._scorer = again, Scorer(device=device)
+        self._again, self._scorer = again, scorer or Scorer(device=device)
         self._opened: dict[str, RegionSet] = {}
         self._rows: dict[Path, list[CaptionRow]] = {}
 
@@ -231,9 +236,13 @@ class RunScorer:
         A file that cannot be read is left to `score`, which says so.
         """
         self._rows.clear()
+        size = 0
         for record in records if len(records) > 1 else ():
             with contextlib.suppress(InputError, OSError):
                 folder = self._store.run_dir(record.cell_id, record.seed)
+                size += (folder / PREDICTIONS).stat().st_size
+                if size > _AHEAD_BYTES:
+                    break
                 self._rows[folder] = read_rows(folder / PREDICTIONS)
         if self._rows:
             self._scorer.read_ahead(self._rows.values(), self._metrics)

@@ -1,6 +1,9 @@
 """Scoring finished runs: subsets beside the whole, and images only for metrics that look."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -207,6 +210,30 @@ def test_models_of_metrics_compute_where_the_suite_does(runs, looking):
     job.cell.settings = job.cell.settings.model_copy(update={"runtime": runtime})
     score_runs(store, [job], ["where"], print, again=True)
     assert store.record("c1", 0).scores["where"].reason == "on cuda:1"
+
+
+def test_what_a_killed_scorer_left_goes_and_what_others_write_stays(runs):
+    store, jobs, _ = runs
+    folder = store.run_dir("c1", 0)
+    ended = subprocess.Popen([sys.executable, "-V"], stdout=subprocess.DEVNULL)
+    ended.wait()
+    half, written = f".record.json.{ended.pid}.tmp", f".mlflow.json.{os.getppid()}.tmp"
+    for name in (half, written):
+        (folder / name).touch()
+    assert score_runs(store, jobs, ["caption_length"], print) == 1
+    assert [path.name for path in folder.glob(".*")] == [written]
+
+
+def test_only_what_is_small_is_read_ahead(runs, monkeypatch):
+    store, _, _ = runs
+    record = store.record("c1", 0)
+    with scoring.RunScorer(store, ["caption_length"]) as scorer:
+        scorer.read_ahead([record, record])
+        assert scorer._rows
+        monkeypatch.setattr(scoring, "_AHEAD_BYTES", 10)
+        scorer.read_ahead([record, record])
+        assert not scorer._rows
+        assert scorer.score(record) == []
 
 
 def test_nobody_opens_the_split_for_the_others(runs, looking, monkeypatch):

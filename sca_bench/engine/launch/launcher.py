@@ -254,7 +254,7 @@ class Launcher:
         """Say how the runs of a process ended; return those that are finished."""
         outcome = attempt.outcome()
         group, began = self._started[attempt.job.attempt]
-        if not outcome.failed:
+        if not outcome.failed and not outcome.input_error:
             self._ended.append((group, time.monotonic() - began))
         if outcome.input_error:  # met only now, so the other groups go on
             line = str(InputError(*outcome.input_error))

@@ -23,9 +23,13 @@ from sca_bench.engine.job import new_attempt
 from sca_bench.engine.process import redirect
 from sca_bench.engine.score_runs import READ_AHEAD, RunScorer, ScoredBefore
 from sca_bench.errors import InputError, NotComputed
+from sca_bench.files import drop_unfinished
 from sca_bench.lifetime import stops
 from sca_bench.metrics.field_scorers.java import JAVA
-from sca_bench.metrics.registry import get_metric
+from sca_bench.metrics.protocol import ImageSource
+from sca_bench.metrics.registry import get_metric, values_of
+from sca_bench.metrics.rows import CaptionRow
+from sca_bench.metrics.score import Scorer, ScoreResult
 from sca_bench.metrics.spec import MetricSpec, Requirement
 from sca_bench.plugins import attribute
 from sca_bench.study.runs.store import Store
@@ -70,13 +74,14 @@ class Scoring:
     def __init__(
         self, store: Store, metrics: Sequence[str], subsets: Mapping[str, str] | None = None
     ) -> None:
+        self._store = store
         self._task = str(store.root.resolve()), tuple(metrics), dict(subsets or {})
         self._is_light = is_light(metrics)
         self._begins_early = any(get_metric(name).prepare for name in metrics)
         self._log = store.root / "attempts" / new_attempt("scoring") / "scoring.log"
         self._process: BaseProcess | None = None
         self._connection: Connection[Any, Any] | None = None
-        self._asked = 0
+        self._asked: list[tuple[str, int]] = []
         self._broken = False
         self.done = ScoredBefore()
 
@@ -94,9 +99,9 @@ class Scoring:
         """Have a finished run be scored; returns at once."""
         self._start()
         if self._connection is not None:
+            self._asked.append((cell_id, seed))
             try:
                 self._connection.send((cell_id, seed))
-                self._asked += 1
             except OSError:
                 self._broken = True
         self.listen()
@@ -106,7 +111,7 @@ class Scoring:
         try:
             while self._connection is not None and self._connection.poll():
                 notes = self._connection.recv()
-                self._asked -= 1
+                self._asked.pop(0)
                 if notes is not None:
                     self.done.notes.append(notes)
         except (OSError, EOFError):
@@ -130,6 +135,9 @@ class Scoring:
             if process.is_alive():
                 process.kill()
                 process.join()
+            for cell_id, seed in self._asked:  # it may have been writing there
+                with contextlib.suppress(OSError):
+                    drop_unfinished(self._store.run_dir(cell_id, seed), others_write=True)
 
     def _start(self) -> None:
         if self._process is not None or self._broken or not self._is_light:
@@ -147,6 +155,29 @@ class Scoring:
             theirs.close()
 
 
+class _BesideOthers(Scorer):
+    """Gives no reason that only this process may have met, beside others that need the memory."""
+
+    def score(
+        self,
+        rows: Sequence[CaptionRow],
+        metrics: Sequence[str],
+        images: ImageSource | None = None,
+    ) -> ScoreResult:
+        """Score rows; see `Scorer.score`.
+
+        Raises:
+            NotComputed: A Java program that is there has failed, or was ended.
+        """
+        result = super().score(rows, metrics, images)
+        for name in metrics:
+            needs = get_metric(name).requires
+            reasons = [result.not_computed.get(key) for key in values_of(name)]
+            if any(reasons) and JAVA in needs and not any(map(_is_missing, needs)):
+                raise NotComputed(f"{name}: {next(filter(None, reasons))}")
+        return result
+
+
 def _serve(
     connection: Connection[Any, Any], log: str, task: tuple[str, Sequence[str], Mapping[str, str]]
 ) -> None:
@@ -162,15 +193,17 @@ def _serve(
     with contextlib.suppress(OSError):
         os.nice(_NICE)
     root, metrics, subsets = task
-    scorer = RunScorer(Store(root), metrics, subsets)
+    scorer = RunScorer(Store(root), metrics, subsets, scorer=_BesideOthers())
     runs: queue.Queue[tuple[str, int]] = queue.Queue()
 
     def read() -> None:
-        with contextlib.suppress(OSError, EOFError):
-            while True:
-                runs.put(connection.recv())
-        scorer.close()
-        os._exit(0)
+        try:
+            with contextlib.suppress(OSError, EOFError):
+                while True:
+                    runs.put(connection.recv())
+            scorer.close()
+        finally:  # nothing may keep it once its parent is gone
+            os._exit(0)
 
     threading.Thread(target=read, daemon=True).start()
     scorer.prepare()

@@ -13,10 +13,12 @@ from types import SimpleNamespace
 import pytest
 
 from sca_bench.engine.launch import launcher
-from sca_bench.engine.launch.scoring import Scoring, is_light
+from sca_bench.engine.launch.scoring import Scoring, _BesideOthers, is_light
 from sca_bench.engine.score_runs import score_runs
 from sca_bench.errors import NotComputed
 from sca_bench.metrics.coco_caption import spice
+from sca_bench.metrics.field_scorers import java
+from sca_bench.metrics.score import Scorer, ScoreResult
 from sca_bench.study.runs.store import PREDICTIONS, Store
 
 METRICS = ["exact_match", "caption_length", "slots"]
@@ -85,9 +87,12 @@ def test_another_process_gives_the_same_scores_and_a_killed_one_leaves_them_to_t
         scoring.listen()
         time.sleep(0.01)
     os.kill(scoring._process.pid, signal.SIGKILL)
+    half = f".record.json.{scoring._process.pid}.tmp"
+    store.run_dir(records[1].cell_id, 1).joinpath(half).touch()
     for record in records[1:]:
         scoring.add(record.cell_id, record.seed)
     scoring.finish()
+    assert not list(store.root.glob("cells/*/*/.*.tmp"))
     assert scoring.done.count == 1
     assert score_runs(store, jobs_of(records), metrics, said.append, done=scoring.done) == 3
     assert list(store.records()) == records
@@ -169,6 +174,28 @@ def test_what_loads_a_model_waits_until_nobody_trains(monkeypatch):
     assert not is_light(["spice"])
     monkeypatch.setattr(spice, "corenlp_folder", missing)
     assert is_light(["spice"])
+
+
+def test_a_java_program_that_died_beside_others_is_no_reason_yet(monkeypatch):
+    """Its memory may have gone to the runs; a reason in a record would not be tried again."""
+
+    def dead(self, rows, metrics, images=None):
+        result = ScoreResult()
+        for key in ("meteor", "spice", "slots"):
+            result.not_computed[key] = f"{key} died"
+        return result
+
+    def missing():
+        raise NotComputed("no Java found")
+
+    monkeypatch.setattr(Scorer, "score", dead)
+    with _BesideOthers() as scorer:
+        with pytest.raises(NotComputed, match="meteor: meteor died"):
+            scorer.score([], ["slots", "meteor"])
+        monkeypatch.setattr(spice, "corenlp_folder", missing)
+        assert scorer.score([], ["slots", "spice"]).not_computed["spice"], "never to be had here"
+        monkeypatch.setattr(java, "find_java", missing)
+        assert scorer.score([], ["slots", "meteor"]).not_computed["meteor"]
 
 
 def test_a_process_that_does_not_start_is_none(tmp_path, monkeypatch):
