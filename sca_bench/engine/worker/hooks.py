@@ -57,6 +57,9 @@ class LogHook(Hook):  # type: ignore[misc]
         if step % self._every == 0 or step in (1, runner.max_iters):
             for member in group.alive:
                 self._log(runner, group, member, step)
+        for member in group.members:
+            if member.error:  # its optimiser made no step, perhaps not even its first one
+                runner.param_schedulers.pop(member.key, None)
         if not group.alive:
             runner.train_loop.stop_training = True
 
