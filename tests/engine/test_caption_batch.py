@@ -10,8 +10,6 @@ import torch
 from sca_bench.captioner import Decoding
 from sca_bench.engine import caption_batch
 from sca_bench.engine.caption_batch import LEAST, MOST, regions_at_a_time
-from sca_bench.engine.worker import group_run
-from sca_bench.engine.worker.group_run import GroupRun
 from sca_bench.settings import RuntimeSettings
 
 GREEDY = Decoding(1, 19)
@@ -66,15 +64,3 @@ def test_where_nothing_is_known_of_the_memory_it_is_64(at_a_time):
     assert at_a_time(SaysNothing(), free_gib=64) == 64
     assert at_a_time(Says(1), SaysNothing(), free_gib=64) == 64
     assert at_a_time(Says(1), free_gib=64, kept=False) == 64  # an encoder takes more than regions
-
-
-def test_a_split_whose_images_are_encoded_first_does_not_go_by_memory(monkeypatch):
-    """`eval.also_train` with jittered images: nothing of them is kept."""
-    run = GroupRun.__new__(GroupRun)
-    run.first, run.caption_regions, run.needs_pixels = None, MOST, ["train", "val"]
-    monkeypatch.setattr(run, "_dataset", lambda *_: None)
-    monkeypatch.setattr(run, "_on_the_way", lambda *_: {})
-    monkeypatch.setattr(group_run.loaders, "eval_loader", lambda _data, _cell, regions: regions)
-    group = SimpleNamespace(banks={"captioned": None, "val": None})
-    asked = {split: run._eval_loader(group, split) for split in ("captioned", "val", "train")}
-    assert asked == {"captioned": MOST, "val": 0, "train": 0}

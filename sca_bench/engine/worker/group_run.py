@@ -179,7 +179,8 @@ class GroupRun:
                 captioners,
                 decoding,
                 self.device,
-                kept=split in banks and split not in self.needs_pixels,
+                # Validation's loss is a mean over batches, so their size is no matter of memory.
+                kept=split != "val" and split in banks and split not in self.needs_pixels,
             )
             for split in self.sets
         }
