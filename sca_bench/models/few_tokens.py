@@ -65,7 +65,7 @@ class _Read(torch.autograd.Function):
     def forward(
         ctx: Any, keys_NRC: Tensor, offsets_NR: Tensor, image_NSC: Tensor, placed_NSC: Tensor
     ) -> Tensor:
-        scores_NRS = times(keys_NRC, placed_NSC).add_(offsets_NR[:, :, None])
+        scores_NRS = times(keys_NRC, placed_NSC, offsets_NR[:, :, None])
         # By name, or autocast would go on in float32.
         weights_NRS = scores_NRS.softmax(2, dtype=scores_NRS.dtype)
         ctx.save_for_backward(keys_NRC, image_NSC, placed_NSC, weights_NRS)
@@ -78,7 +78,8 @@ class _Read(torch.autograd.Function):
         scores_NRS = _of_scores(times(grad_NRC, image_NSC), weights_NRS, 2)
         of_image = None
         if ctx.needs_input_grad[2]:
-            of_image = _rows_times(weights_NRS, grad_NRC).add_(_rows_times(scores_NRS, keys_NRC))
+            of_image = _rows_times(weights_NRS, grad_NRC)
+            of_image = _rows_times(scores_NRS, keys_NRC, of_image)
         return times(scores_NRS, placed_NSC.transpose(1, 2)), scores_NRS.sum(2), of_image, None
 
 
@@ -95,11 +96,11 @@ class _Write(torch.autograd.Function):
         placed_NSC: Tensor,
         num_heads: int,
     ) -> Tensor:
-        scores_NRS = times(keys_NRC, placed_NSC).add_(offsets_NR[:, :, None])
+        scores_NRS = times(keys_NRC, placed_NSC, offsets_NR[:, :, None])
         scores_NHTS = scores_NRS.unflatten(1, (num_heads, -1))
         weights_NHTS = scores_NHTS.softmax(2, dtype=scores_NHTS.dtype)
         ctx.save_for_backward(keys_NRC, values_NRC, placed_NSC, weights_NHTS)
-        return _rows_times(weights_NHTS.flatten(1, 2), values_NRC).add_(image_NSC)
+        return _rows_times(weights_NHTS.flatten(1, 2), values_NRC, image_NSC)
 
     @staticmethod
     @once_differentiable
@@ -111,7 +112,7 @@ class _Write(torch.autograd.Function):
         scores_NRS = _of_scores(of_weights_NHTS, weights_NHTS, 2).flatten(1, 2)
         of_image = None
         if ctx.needs_input_grad[3]:
-            of_image = _rows_times(scores_NRS, keys_NRC).add_(grad_NSC)
+            of_image = _rows_times(scores_NRS, keys_NRC, grad_NSC)
         return (
             times(scores_NRS, placed_NSC.transpose(1, 2)),
             scores_NRS.sum(2),
@@ -122,9 +123,9 @@ class _Write(torch.autograd.Function):
         )
 
 
-def _rows_times(weights_NRS: Tensor, rows_NRC: Tensor) -> Tensor:
+def _rows_times(weights_NRS: Tensor, rows_NRC: Tensor, added_NSC: Tensor | None = None) -> Tensor:
     """Return for each image token the sum of the rows, each by its weight: (N, S, C)."""
-    return times(weights_NRS.transpose(1, 2), rows_NRC.transpose(1, 2))
+    return times(weights_NRS.transpose(1, 2), rows_NRC.transpose(1, 2), added_NSC)
 
 
 def _of_scores(of_weights: Tensor, weights: Tensor, dim: int) -> Tensor:

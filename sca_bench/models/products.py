@@ -124,15 +124,21 @@ WORTH_A_CALL = 2**22
 """Multiplications of a product from which on it is made by a call of its own."""
 
 
-def times(a_NXI: Tensor, b_NYI: Tensor) -> Tensor:
+def times(a_NXI: Tensor, b_NYI: Tensor, added: Tensor | None = None) -> Tensor:
     """Return N products (N, X, Y) of a matrix and another one's transpose, without gradient.
 
-    Large ones are made one by one with `linear`, as a matter of shapes alone.
+    Large ones are made one by one with `linear`, as a matter of shapes alone. A GPU adds on the
+    way, without writing the product first.
 
     Args:
         a_NXI: The first factors, in memory row by row or column by column.
         b_NYI: The second ones, in memory row by row or column by column.
+        added: What is added to the products, of their shape or broadcast to it.
     """
+    if added is not None:
+        if a_NXI.device.type != "cpu" or isinstance(a_NXI, FakeTensor):
+            return torch.baddbmm(added, a_NXI, b_NYI.transpose(1, 2))
+        return times(a_NXI, b_NYI).add_(added)
     size = a_NXI.shape[1] * a_NXI.shape[2] * b_NYI.shape[1]
     # In this order: a compiler that compares sizes makes a graph for either answer.
     if not _suits(a_NXI, b_NYI) or size < WORTH_A_CALL:
