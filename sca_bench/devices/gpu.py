@@ -6,7 +6,6 @@ Every function may be called for any device: on a CPU there is nothing to wait f
 
 from __future__ import annotations
 
-import re
 import time
 
 import torch
@@ -16,12 +15,6 @@ from sca_bench.errors import InputError
 
 ANY = "cuda"
 """What a user calls a GPU without saying which; `cuda:1` is the second one."""
-
-_NO_MEMORY = re.compile(
-    r"out of memory|can't allocate memory|ALLOC_FAILED|MEMORY_?ALLOCATION", re.IGNORECASE
-)
-"""What drivers and libraries say where torch raises no error of an own kind: CUDA itself, cuBLAS
-(`CUBLAS_STATUS_ALLOC_FAILED`), cuDNN (`CUDNN_STATUS_ALLOC_FAILED`), torch's allocator of a CPU."""
 
 
 def is_gpu(device: torch.device | str) -> bool:
@@ -180,10 +173,3 @@ class Stopwatch:
         begin, end = self._events
         end.synchronize()
         return float(begin.elapsed_time(end)) / 1000
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that a GPU's memory, or the host's, was not enough."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error)))

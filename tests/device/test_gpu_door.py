@@ -122,22 +122,3 @@ def test_what_is_sent_is_not_waited_for(ghost):
     assert gpu.send(there, torch.device("cuda")) is there
     assert [entry.kind for entry in ghost.entries] == ["pinned copy"], ghost
     assert there.tolist() == [0, 1, 2]
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (MemoryError(), True),
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True),
-        (RuntimeError("CUDA error: out of memory"), True),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), True),
-        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
-        (RuntimeError("cudaErrorMemoryAllocation"), True),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"), True),
-        (RuntimeError("CUDA error: device-side assert triggered"), False),
-        (ValueError("a caption: out of memory"), False),
-        (OSError(28, "No space left on device"), False),
-    ],
-)
-def test_out_of_memory_is_told_from_other_errors(error, expected):
-    assert gpu.is_out_of_memory(error) == expected
