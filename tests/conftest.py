@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import itertools
 import os
@@ -79,6 +80,9 @@ def pytest_configure(config):
     """Keep each of two processes to a core, and the order of files to that of `SLOWEST`."""
     given.look_beside()
     commands.hear_hang_ups()
+    # On a new machine it writes a cache, which a second process can read half written: so it does
+    # that here, before there is a second. Each imports it with mmengine.
+    importlib.import_module("yapf")
     config.option.loadscopereorder = False  # xdist would begin with the file of most tests
     if "bench" not in config.getoption("-m"):
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # read where torch is imported, later
