@@ -180,7 +180,7 @@ class Launcher:
         self._save_again()
         self._mirror()
         if self.scoring is not None:
-            self.scoring.finish()
+            self.scoring.finish(self._progress.say)
 
     def _score(self, finished: list[CellJob], *, is_last: bool) -> None:
         """Have finished runs be scored beside those that go on; the command scores the others."""

@@ -14,7 +14,7 @@ import queue
 import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -32,13 +32,16 @@ from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.score import Scorer, ScoreResult
 from sca_bench.metrics.spec import MetricSpec, Requirement
 from sca_bench.plugins import attribute
-from sca_bench.study.runs.store import Store
+from sca_bench.study.runs.store import PREDICTIONS, TRAIN_PREDICTIONS, Store
 
 _CONTEXT = multiprocessing.get_context("spawn")
 """A fresh process: it needs no torch, and can begin before there is a server that has it."""
 _NICE = 3
 """The runs come first."""
 _POLL_S, _LEAVE_S = 0.05, 3.0
+_SILENT_S, _BYTES_A_S = 300.0, 10_000
+"""How long nothing may be heard of the runs that were asked for, and how many bytes of captions give
+it a second more. METEOR, the slowest, reads several times as many in a second."""
 
 
 def is_light(metrics: Sequence[str]) -> bool:
@@ -83,6 +86,7 @@ class Scoring:
         self._connection: Connection[Any, Any] | None = None
         self._asked: list[tuple[str, int]] = []
         self._broken = False
+        self._heard_s, self._silent_s = 0.0, 0.0
         self.done = ScoredBefore()
 
     @property
@@ -98,7 +102,9 @@ class Scoring:
     def add(self, cell_id: str, seed: int) -> None:
         """Have a finished run be scored; returns at once."""
         self._start()
-        if self._connection is not None:
+        if self._connection is not None and not self._broken:
+            if not self._asked:
+                self._heard_s = time.monotonic()
             self._asked.append((cell_id, seed))
             try:
                 self._connection.send((cell_id, seed))
@@ -107,22 +113,49 @@ class Scoring:
         self.listen()
 
     def listen(self) -> None:
-        """Take what the process has to tell."""
+        """Take what the process has to tell; one that has told nothing for too long is killed."""
         try:
             while self._connection is not None and self._connection.poll():
                 notes = self._connection.recv()
                 self._asked.pop(0)
+                self._heard_s = time.monotonic()
                 if notes is not None:
                     self.done.notes.append(notes)
         except (OSError, EOFError):
             self._broken = True
+        if self._asked and not self._broken:
+            silent_s = time.monotonic() - self._heard_s
+            if silent_s > _SILENT_S and silent_s > self._longest_s() and self._process is not None:
+                self._broken, self._silent_s = True, silent_s
+                self._process.kill()
 
-    def finish(self) -> None:
-        """Wait until all that was asked for is scored or cannot be, and end the process."""
+    def finish(self, say: Callable[[str], None]) -> None:
+        """Wait until all that was asked for is scored or cannot be, and end the process.
+
+        What it leaves, because it was killed for instance, the command scores.
+
+        Args:
+            say: Prints a line, where the process had to be killed.
+        """
         while self._asked and not self._broken:
             self.listen()
             time.sleep(_POLL_S)
+        if self._silent_s:
+            say(
+                f"  the process that scores beside the runs did not answer for {self._silent_s:.0f} s"
+                " and was killed; what it left is scored now"
+            )
         self.close()
+
+    def _longest_s(self) -> float:
+        """Return how long nothing may be heard, given all that is asked for."""
+        size = 0
+        for cell_id, seed in self._asked:
+            for name in (PREDICTIONS, TRAIN_PREDICTIONS):
+                with contextlib.suppress(OSError):
+                    size += (self._store.run_dir(cell_id, seed) / name).stat().st_size
+        _, _, subsets = self._task
+        return _SILENT_S + (1 + len(subsets)) * size / _BYTES_A_S
 
     def close(self) -> None:
         """End the process, whatever it is at."""

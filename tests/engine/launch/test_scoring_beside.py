@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from sca_bench.engine.launch import launcher
+from sca_bench.engine.launch import scoring as scoring_module
 from sca_bench.engine.launch.scoring import Scoring, _BesideOthers, is_light
 from sca_bench.engine.score_runs import score_runs
 from sca_bench.errors import NotComputed
@@ -54,6 +56,7 @@ def jobs_of(records):
 
 def test_another_process_gives_the_same_scores_and_a_killed_one_leaves_them_to_the_command(
     finished,
+    monkeypatch,
 ):
     store, records, out = finished
     assert out.count("  scoring 3 runs: cider_d, exact_match, slots") == 1
@@ -69,14 +72,14 @@ def test_another_process_gives_the_same_scores_and_a_killed_one_leaves_them_to_t
     assert {p: p.read_bytes() for p in files} == files
 
     unscored(store, records)  # by the process alone
+    said.clear()
     scoring = Scoring(store, metrics)
     for record in records:
         scoring.add(record.cell_id, record.seed)
-    scoring.finish()
+    scoring.finish(said.append)
     assert scoring.done.count == 3
     assert not scoring.is_on
     assert list(store.records()) == records
-    said.clear()
     assert score_runs(store, jobs_of(records), metrics, said.append, done=scoring.done) == 3
     assert said == ["  scoring 3 runs: cider_d, exact_match, slots"]
 
@@ -91,8 +94,33 @@ def test_another_process_gives_the_same_scores_and_a_killed_one_leaves_them_to_t
     store.run_dir(records[1].cell_id, 1).joinpath(half).touch()
     for record in records[1:]:
         scoring.add(record.cell_id, record.seed)
-    scoring.finish()
+    scoring.finish(said.append)
     assert not list(store.root.glob("cells/*/*/.*.tmp"))
+    assert scoring.done.count == 1
+    assert score_runs(store, jobs_of(records), metrics, said.append, done=scoring.done) == 3
+    assert list(store.records()) == records
+    assert {p: p.read_bytes() for p in files} == files
+
+    unscored(store, records)  # by a process that hangs, and by the command
+    scoring = Scoring(store, metrics)
+    scoring.add(records[0].cell_id, 0)
+    while not scoring.done.count:
+        scoring.listen()
+        time.sleep(0.01)
+    os.kill(scoring._process.pid, signal.SIGSTOP)
+    for record in records[1:]:
+        scoring.add(record.cell_id, record.seed)
+    said.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring_module, "_SILENT_S", 1.0)
+        scoring.finish(said.append)
+    (line,) = said
+    assert re.fullmatch(
+        r"  the process that scores beside the runs did not answer for \d s and was killed; "
+        "what it left is scored now",
+        line,
+    )
+    assert not scoring.is_on
     assert scoring.done.count == 1
     assert score_runs(store, jobs_of(records), metrics, said.append, done=scoring.done) == 3
     assert list(store.records()) == records
@@ -104,7 +132,7 @@ def test_another_process_gives_the_same_scores_and_a_killed_one_leaves_them_to_t
     scoring = Scoring(store, metrics)
     for record in records:
         scoring.add(record.cell_id, record.seed)
-    scoring.finish()
+    scoring.finish(said.append)
     assert scoring.done.count == 2
     with pytest.raises(Exception, match="region_id"):
         score_runs(store, jobs_of(records), metrics, said.append, done=scoring.done)
@@ -199,15 +227,13 @@ def test_a_java_program_that_died_beside_others_is_no_reason_yet(monkeypatch):
 
 
 def test_a_process_that_does_not_start_is_none(tmp_path, monkeypatch):
-    from sca_bench.engine.launch import scoring as module
-
     def refuse(**_):
         raise OSError("no more processes")
 
     refused = SimpleNamespace(start=refuse, pid=None)
-    monkeypatch.setattr(module, "_CONTEXT", SimpleNamespace(Process=lambda **_: refused))
+    monkeypatch.setattr(scoring_module, "_CONTEXT", SimpleNamespace(Process=lambda **_: refused))
     scoring = Scoring(Store(tmp_path), METRICS)
     scoring.add("cell", 0)
-    scoring.finish()
+    scoring.finish(pytest.fail)
     assert scoring.done.count == 0
     assert not scoring.is_on
