@@ -31,8 +31,9 @@ class SplitSize(_Figures):
     drawn: float
 
 
-Rate = Literal["half", "single", "none"]
-"""Which peak of a GPU bounds an operation: that of half precision, of float32, or neither."""
+Rate = Literal["half", "tf32", "single", "none"]
+"""Which peak of a GPU bounds an operation: that of half precision, of TensorFloat-32, of float32, or
+none of them."""
 
 
 _DIGITS = 2

@@ -31,12 +31,14 @@ class Gpu:
 
     Attributes:
         half: Dense operations a second in fp16 or bf16, added up in float32.
+        tf32: Dense operations a second in TensorFloat-32.
         single: Operations a second in float32, without tensor cores.
         bandwidth: Bytes a second between the GPU and its memory.
         memory_gib: Its memory.
     """
 
     half: float
+    tf32: float
     single: float
     bandwidth: float
     memory_gib: float
@@ -48,7 +50,7 @@ class Gpu:
             work: What it does.
             utilisation: Share of its peak that matrix products reach.
         """
-        peaks: dict[Rate, float] = {"half": self.half, "single": self.single}
+        peaks: dict[Rate, float] = {"half": self.half, "tf32": self.tf32, "single": self.single}
         busy = sum(
             max(
                 k.bytes / (self.bandwidth * MEMORY_SHARE),
@@ -60,11 +62,11 @@ class Gpu:
 
 
 GPUS = {
-    "a100": Gpu(312e12, 19.5e12, 2.039e12, 80),  # A100 80 GB SXM
-    "h100": Gpu(989e12, 67e12, 3.35e12, 80),  # H100 SXM
-    "h200": Gpu(989e12, 67e12, 4.8e12, 141),  # H200 SXM
-    "l40s": Gpu(362e12, 91.6e12, 0.864e12, 48),  # L40S
-    "rtx4090": Gpu(165e12, 82.6e12, 1.008e12, 24),  # GeForce RTX 4090
+    "a100": Gpu(312e12, 156e12, 19.5e12, 2.039e12, 80),  # A100 80 GB SXM
+    "h100": Gpu(989e12, 494.5e12, 67e12, 3.35e12, 80),  # H100 SXM
+    "h200": Gpu(989e12, 494.5e12, 67e12, 4.8e12, 141),  # H200 SXM
+    "l40s": Gpu(362e12, 183e12, 91.6e12, 0.864e12, 48),  # L40S
+    "rtx4090": Gpu(165e12, 82.6e12, 82.6e12, 1.008e12, 24),  # GeForce RTX 4090
 }
 """By NVIDIA's data sheets of the A100, H100, H200 and L40S (half of what they say with sparsity),
 and for the RTX 4090 by appendix A of the one on the Ada architecture (added up in float32)."""

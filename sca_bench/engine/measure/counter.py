@@ -45,6 +45,7 @@ _PICKS = {"embedding", "gather", "index", "index_select", "nll_loss_forward"}
 _ADDS_AT = {"_index_put_impl_", "index_add", "index_add_", "index_put", "index_put_"}
 """Of their first tensor they touch as much as they are given."""
 _LISTS = ("_foreach_", "_fused_", "_amp_foreach_")
+_ATTENTION = "_scaled_dot_product"
 _TENSORS_A_LAUNCH = {1: 110, 2: 64, 3: 48, 4: 36, 5: 30}
 """Lists that an operation walks side by side -> tensors in one launch (`MultiTensorApply.cuh`)."""
 _BLOCKS_A_LAUNCH, _BLOCK = 320, 65_536
@@ -53,12 +54,17 @@ _BLOCKS_A_LAUNCH, _BLOCK = 320, 65_536
 class OpCounter(TorchDispatchMode):
     """Counts while it is active; tensors may be without content.
 
+    Args:
+        tf32: Whether float32 products and convolutions are made in TensorFloat-32. Attention is not:
+            torch's kernels of it make up for what that rounds off.
+
     Attributes:
         names: Part -> name of an operation -> launches.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, tf32: bool = False) -> None:
         super().__init__()
+        self._tf32 = tf32
         self.names: dict[str, Counter[str]] = {}
         self._kinds: dict[str, Counter[tuple[Rate, float, float, int]]] = {}
         self._part = ""
@@ -86,8 +92,15 @@ class OpCounter(TorchDispatchMode):
         if launches := _launches(func, args):
             flop = _flop(func, args, kwargs, out)
             moved = _bytes(func, args, kwargs, out)
-            self._add(func, launches, flop, moved, _rate(args))
+            self._add(func, launches, flop, moved, self._rate(func, args))
         return out
+
+    def _rate(self, func: Any, args: Any) -> Rate:
+        """Say which of a GPU's peaks bounds an operation."""
+        floats = [x.dtype for x in _tensors(args) if x.is_floating_point()]
+        if floats and all(x.itemsize == 2 for x in floats):
+            return "half"
+        return "tf32" if self._tf32 and not _name(func).startswith(_ATTENTION) else "single"
 
     def _add(self, func: Any, launches: int, flop: float, moved: float, rate: Rate) -> None:
         kind = (rate if flop else "none", flop, moved, launches)
@@ -133,11 +146,6 @@ def _flop(func: Any, args: Any, kwargs: Any, out: Any) -> float:
     formula = flop_registry.get(func._overloadpacket)
     return float(formula(*args, **kwargs, out_val=out)) if formula is not None else 0.0
 
-
-def _rate(args: Any) -> Rate:
-    """Say which of a GPU's peaks bounds an operation: that of half precision, or of float32."""
-    floats = [x.dtype for x in _tensors(args) if x.is_floating_point()]
-    return "half" if floats and all(x.itemsize == 2 for x in floats) else "single"
 
 
 def _tensors(tree: Any) -> Iterable[Tensor]:

@@ -39,7 +39,7 @@ def work_of(settings: CellSettings) -> CellWork | None:
     Raises:
         InputError: The cell cannot be built, or is no SCA design.
     """
-    counter = OpCounter()
+    counter = OpCounter(tf32=settings.train.precision == "tf32")
     sized = count_step(settings, counter)
     if sized is None:
         return None

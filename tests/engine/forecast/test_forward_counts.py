@@ -157,18 +157,27 @@ def test_gpu_time_is_the_sum_of_what_parts_take(planned):
 
 
 def test_a_kernel_takes_its_operations_or_its_bytes_whichever_is_longer():
-    gpu = Gpu(half=100e9, single=10e9, bandwidth=1e9 / MEMORY_SHARE, memory_gib=1)
+    gpu = Gpu(half=100e9, tf32=50e9, single=10e9, bandwidth=1e9 / MEMORY_SHARE, memory_gib=1)
     product = Kernels(rate="half", launches=1, flop=50e9, bytes=1e6)
     in_float32 = product.model_copy(update={"rate": "single"})
+    in_tf32 = product.model_copy(update={"rate": "tf32"})
     copy = Kernels(rate="none", launches=1, flop=0, bytes=2e9)
     assert gpu.seconds(Work.of([product]), 0.5) == pytest.approx(1, rel=1e-5)
     assert gpu.seconds(Work.of([in_float32]), 0.5) == pytest.approx(10, rel=1e-5)
+    assert gpu.seconds(Work.of([in_tf32]), 0.5) == pytest.approx(2, rel=1e-5)
     assert gpu.seconds(Work.of([product, copy]), 0.5) == pytest.approx(3, rel=1e-5)
 
 
 def test_many_small_kernels_take_as_long_as_launching_them():
     small = Kernels(rate="none", launches=1e6, flop=0, bytes=1e6)
     assert GPUS["h200"].seconds(Work.of([small]), 0.5) == pytest.approx(5)
+
+
+def test_tf32_is_as_fast_as_data_sheets_say():
+    """Half as fast as half precision, and never slower than float32."""
+    shares = {name: gpu.tf32 / gpu.half for name, gpu in GPUS.items()}
+    assert shares == pytest.approx(dict.fromkeys(GPUS, 0.5), rel=0.02)
+    assert all(gpu.tf32 >= gpu.single for gpu in GPUS.values())
 
 
 PROBE = GroupProbe(

@@ -137,3 +137,26 @@ def test_kernels_of_one_kind_are_put_together_and_others_are_not():
     work = Work.of([one, other, one, one.model_copy(update={"rate": "single"})], 2.0)
     assert [(k.launches, k.flop) for k in work.kernels] == [(4, 4000), (2, 20), (2, 2000)]
     assert (work.launches, work.flop, work.bytes) == (8, 6020, 80)
+
+
+def test_tf32_bounds_products_and_not_attention():
+    """Torch's attention of float32 adds products up so that it loses nothing."""
+    rates = {}
+    for tf32 in (False, True):
+        counter = OpCounter(tf32=tf32)
+        with FakeTensorMode(), cuda_rules("tf32"), counter:
+            x = torch.empty(2, 3, 5, 8)
+            with counter.part("product"):
+                _ = x @ x.transpose(2, 3)
+            with counter.part("convolution"):
+                F.conv2d(x, torch.empty(4, 3, 2, 2))
+            with counter.part("half"):
+                _ = x.half() @ x.half().transpose(2, 3)
+            with counter.part("attention"):
+                F.scaled_dot_product_attention(x, x, x)
+        parts = ("product", "convolution", "half", "attention")
+        rates[tf32] = [[k.rate for k in counter.work(p).kernels if k.flop] for p in parts]
+    assert rates == {
+        False: [["single"], ["single"], ["half"], ["single"]],
+        True: [["tf32"], ["tf32"], ["half"], ["single"]],
+    }
