@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Literal
 
 import torch
@@ -23,7 +24,7 @@ from sca_bench.models.compiled_blocks import compile_block
 from sca_bench.models.designs.parts import Design
 from sca_bench.models.frozen_matrices import keep_matrices_in
 from sca_bench.models.sam.region_encoder import RegionEncoder
-from sca_bench.models.text_decoder.activation_checkpointing import layers_of
+from sca_bench.models.text_decoder.activation_checkpointing import keeps_activations, layers_of
 from sca_bench.models.text_decoder.decoder import TextDecoder
 from sca_bench.models.text_decoder.search import Generated
 from sca_bench.types import Family, Prediction
@@ -338,9 +339,8 @@ class ScaCaptioner(nn.Module):
         """
         for block in self.text_mixer.layers if self.text_mixer is not None else ():
             compile_block(block)
-        if not self.checkpoint_text_decoder:
-            for block in layers_of(self.text_decoder.language_model):
-                compile_block(block, when=lambda _: torch.is_grad_enabled())
+        for block in layers_of(self.text_decoder.language_model):
+            compile_block(block, when=partial(keeps_activations, block))
         vit = getattr(self.region_encoder.sam.image_encoder, "blocks", None)
         for block in vit if isinstance(vit, nn.ModuleList) else ():
             compile_block(block, when=lambda rows: not each_by_itself(rows))

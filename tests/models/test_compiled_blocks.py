@@ -89,6 +89,20 @@ def test_no_graph_after_the_second_step(make_model, batch, graphs, changes):
     assert said[0] == said[1]
 
 
+def test_a_shared_decoder_runs_as_written_for_whom_it_computes_again(make_model, batch, graphs):
+    again, kept = (
+        make_model(text_decoder={"gradient_checkpointing": wanted}) for wanted in (True, False)
+    )
+    assert again.text_decoder is kept.text_decoder
+    again.text_decoder = kept.text_decoder = copy.deepcopy(kept.text_decoder)
+    kept.compile_blocks()
+    batch = dataclasses.replace(batch, features=kept.frozen_features(batch))
+    again.train().loss(batch).backward()
+    assert graphs == []
+    kept.train().loss(batch)
+    assert graphs
+
+
 def test_a_block_is_compiled_once_only_where_it_is_wanted_and_its_copies_are_not(graphs):
     block, wanted = torch.nn.Linear(2, 2), []
     compile_block(block, when=lambda rows: bool(wanted) and len(rows) > 1)

@@ -52,6 +52,17 @@ def layers_of(language_model: Any) -> list[Any]:
     return [m for m in language_model.modules() if isinstance(m, GradientCheckpointingLayer)]
 
 
+def keeps_activations(layer: Any, _: object = None) -> bool:
+    """Say whether a layer computes once, and keeps all that the backward pass needs.
+
+    It does not where nothing is to be learnt, nor inside of `checkpointing`, both times.
+
+    Args:
+        layer: One of `layers_of`.
+    """
+    return torch.is_grad_enabled() and not layer.gradient_checkpointing
+
+
 def _again(layer: nn.Module) -> tuple[Any, Any]:
     """Return contexts of the first and the second computation: the second has the first's modes.
 
@@ -61,12 +72,14 @@ def _again(layer: nn.Module) -> tuple[Any, Any]:
 
 
 @contextlib.contextmanager
-def _modes(layer: nn.Module, wanted: dict[nn.Module, bool]) -> Iterator[None]:
+def _modes(layer: Any, wanted: dict[nn.Module, bool]) -> Iterator[None]:
+    flag, layer.gradient_checkpointing = layer.gradient_checkpointing, True
     modes = {module: module.training for module in layer.modules()}
     for module, mode in wanted.items():
         module.training = mode
     try:
         yield
     finally:
+        layer.gradient_checkpointing = flag
         for module, mode in modes.items():
             module.training = mode
