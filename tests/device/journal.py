@@ -12,7 +12,7 @@ from torch import Tensor
 READ, BLOCKING, PAGEABLE, PINNED = "read", "blocking copy", "pageable copy", "pinned copy"
 EVENT = "event"
 _WAITS = (READ, BLOCKING, EVENT)
-_OWN = ("ghost.py", "journal.py", "cuda_autocast.py", "cuda_functions.py")
+_OWN = ("ghost.py", "journal.py", "cuda_rules.py", "cuda_functions.py")
 _HOSTS = ("sca_bench", "baselines", "tests", "transformers", "mmengine", "optim", "amp")
 """Folders whose code a line of the journal names; the rest is torch's own plumbing."""
 

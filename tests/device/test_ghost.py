@@ -216,6 +216,7 @@ def test_autocast_has_the_lists_of_cuda(there, dtype):
         for norm in (F.layer_norm(product, (2,)), product.softmax(-1), product.sum(), product**2):
             assert norm.dtype == torch.float32
         assert F.gelu(product).dtype == dtype
+        assert there[0, :2].dot(product[0]).dtype == torch.float32  # the wider of two types
         with torch.autocast("cuda", enabled=False):
             assert (there @ there.T).dtype == torch.float32
     assert torch.ones(2, 2, dtype=dtype).softmax(-1).dtype == dtype

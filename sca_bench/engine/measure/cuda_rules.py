@@ -9,7 +9,8 @@ there, and attention and dropout are one kernel each, which keeps no scores.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -67,12 +68,25 @@ def cuda_rules(precision: str) -> Iterator[None]:
     with torch.library._scoped_library("aten", "IMPL") as library:
         for name, kernel in _FUSED.items():
             library.impl(name, kernel, "AutogradCPU")
-        for names, rule in _RULES:
-            for name in names:
-                if not _has_rule(f"aten::{name}", _AUTOCAST):
-                    library.impl(name, rule(name), _AUTOCAST)
+        add_autocast_rules(library, _CASTING)
         with torch.autocast("cpu", half or torch.bfloat16, enabled=half is not None):
             yield
+
+
+def add_autocast_rules(
+    library: torch.library.Library, kernels: Mapping[str, Callable[..., Any]] | None = None
+) -> None:
+    """Let the CPU's autocast keep in float32 what CUDA's does, as long as a library lives.
+
+    Args:
+        library: One that implements operations of `aten`.
+        kernels: Operation -> a kernel of it that reads float16 and writes float32, if there is one.
+    """
+    asking = functools.partial(_asking, kernels=kernels or {})
+    for names, rule in ((FLOAT32, _casting), (FLOAT32_OUT, asking), (PROMOTED, _promoting)):
+        for name in names:
+            if not _has_rule(f"aten::{name}", _AUTOCAST):
+                library.impl(name, rule(name), _AUTOCAST)
 
 
 _has_rule = torch._C._dispatch_has_kernel_for_dispatch_key
@@ -98,8 +112,8 @@ def _casting(name: str) -> Callable[..., Any]:
     return in_float32
 
 
-def _asking(name: str) -> Callable[..., Any]:
-    operation, casting = _operation(name), _CASTING.get(name)
+def _asking(name: str, kernels: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+    operation, casting = _operation(name), kernels.get(name)
     place = [argument.name for argument in operation._schema.arguments].index("dtype")
 
     def into_float32(*args: Any, **kwargs: Any) -> Any:
@@ -124,9 +138,6 @@ def _promoting(name: str) -> Callable[..., Any]:
             return operation(*args, **kwargs)
 
     return in_the_widest
-
-
-_RULES = ((FLOAT32, _casting), (FLOAT32_OUT, _asking), (PROMOTED, _promoting))
 
 
 def _attention(
