@@ -7,6 +7,7 @@ import sqlite3
 import time
 
 import pytest
+from helpers.demo_runs import demo_manifest, demo_store
 
 from sca_bench.cli import main
 from sca_bench.engine.mlflow_mirror import opening
@@ -14,8 +15,6 @@ from sca_bench.engine.mlflow_mirror.addresses import own_uri
 from sca_bench.engine.mlflow_mirror.faults import MirrorFault, is_passing, reason_of
 from sca_bench.engine.mlflow_mirror.mirror import Mirror, sync
 from sca_bench.engine.mlflow_mirror.tracker import Tracker
-from sca_bench.study.runs.record import CellEntry, RunRecord, Score, SuiteManifest
-from sca_bench.study.runs.store import Store
 
 pytestmark = [
     pytest.mark.usefixtures("mlflow"),
@@ -25,36 +24,13 @@ pytestmark = [
 
 @pytest.fixture
 def store(tmp_path):
-    store = Store(tmp_path / "runs")
-    record = RunRecord(
-        cell_id="a",
-        seed=0,
-        status="done",
-        settings={"mixer": {"num_layers": 2}},
-        variant="sca",
-        revision="1",
-        scores={"cider_d": Score(value=1.5)},
-        cost={"train_s": 3.0},
-    )
-    store.save(record)
-    (store.run_dir("a", 0) / "log.jsonl").write_text('{"step": 1, "loss": NaN, "lr": 0.1}\n')
-    return store
+    log = '{"step": 1, "loss": NaN, "lr": 0.1}\n'
+    return demo_store(tmp_path / "runs", "a", log, cost={"train_s": 3.0})
 
 
 @pytest.fixture
 def manifest(store):
-    manifest = SuiteManifest(
-        suite="demo",
-        profile="tiny",
-        default_profile="tiny",
-        file="demo.yaml",
-        question="?",
-        seeds=[0],
-        metrics=["cider_d"],
-        cells=[CellEntry(cell_id="a", name="a", coordinates={"axis": 1}, variant="sca")],
-    )
-    store.save_manifest(manifest)
-    return manifest
+    return demo_manifest(store, "a")
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,14 @@ import sys
 import time
 
 import pytest
+from helpers.demo_runs import demo_manifest, demo_store
 from helpers.tracking_server import closed_port, serving, waited
 
 from sca_bench.engine.mlflow_mirror import mirror as mirror_module
 from sca_bench.engine.mlflow_mirror.faults import is_passing, reason_of
 from sca_bench.engine.mlflow_mirror.mirror import Mirror, sync
 from sca_bench.engine.mlflow_mirror.tracker import Tracker
-from sca_bench.study.runs.record import CellEntry, RunRecord, Score, SuiteManifest
-from sca_bench.study.runs.store import Store
+from sca_bench.study.runs.record import Score
 
 pytestmark = [
     pytest.mark.usefixtures("mlflow"),
@@ -37,41 +37,14 @@ REASONS = {
 
 @pytest.fixture
 def store(tmp_path):
-    store = Store(tmp_path / "runs")
-    for name in "ab":
-        scores = {"cider_d": Score(value=1.5), "spice": Score(value=None, reason="no jars")}
-        settings = {"mixer": {"num_layers": 2}}
-        store.save(
-            RunRecord(
-                cell_id=name,
-                seed=0,
-                status="done",
-                settings=settings,
-                variant="sca",
-                revision="1",
-                scores=scores,
-            )
-        )
-        log = store.run_dir(name, 0) / "log.jsonl"
-        log.write_text("".join(f'{{"step": {step}, "loss": 0.5}}\n' for step in range(1, 4)))
-    return store
+    scores = {"cider_d": Score(value=1.5), "spice": Score(value=None, reason="no jars")}
+    log = "".join(f'{{"step": {step}, "loss": 0.5}}\n' for step in range(1, 4))
+    return demo_store(tmp_path / "runs", "ab", log, scores=scores)
 
 
 @pytest.fixture
 def manifest(store):
-    cells = [CellEntry(cell_id=c, name=c, coordinates={"axis": c}, variant="sca") for c in "ab"]
-    manifest = SuiteManifest(
-        suite="demo",
-        profile="tiny",
-        default_profile="tiny",
-        file="demo.yaml",
-        question="?",
-        seeds=[0],
-        metrics=["cider_d"],
-        cells=cells,
-    )
-    store.save_manifest(manifest)
-    return manifest
+    return demo_manifest(store, "ab")
 
 
 @pytest.fixture
