@@ -260,6 +260,21 @@ class RegionBatch:
         originals = self.original_images and [image.pin_memory() for image in self.original_images]
         return replace(_each(self, Tensor.pin_memory), original_images=originals)
 
+    def share_memory(self) -> RegionBatch:
+        """Return the batch in memory that other processes read, as one that leaves its process.
+
+        What lies there already stays as it is.
+
+        Raises:
+            RuntimeError: There is no room for it.
+        """
+
+        def shared(tensor: Tensor) -> Tensor:
+            return tensor.share_memory_() if tensor.numel() else tensor
+
+        originals = self.original_images and [shared(image) for image in self.original_images]
+        return replace(_each(self, shared), original_images=originals)
+
     def to(self, device: torch.device | str) -> RegionBatch:
         """Return the batch with its tensors on `device`, where its raw pixels are normalised.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset, Subset, get_worker_info
 
 from sca_bench.batch import RegionBatch
 from sca_bench.data.load import load_split
@@ -15,7 +17,7 @@ from sca_bench.data.pipeline.dataset import RegionDataset, ViewDataset
 from sca_bench.data.pipeline.sampling import EvalSampler, SeekableSampler
 from sca_bench.data.region_set import RegionSet
 from sca_bench.engine.fork_servers import end_with_trainer, loader_processes
-from sca_bench.errors import ScaBenchError
+from sca_bench.errors import InputError, ScaBenchError
 from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import SPLITS, CellIdentity, RunSplit
 
@@ -220,19 +222,44 @@ class _Collate:
             return samples
         batch = self.collate(samples)
         try:
-            return batch if self.ahead is None else self.ahead(batch)
+            batch = batch if self.ahead is None else self.ahead(batch)
         except ScaBenchError as error:
             return _Fault(error)
+        if get_worker_info() is None:
+            return batch
+        # Here, for torch does it in a thread whose failure nobody would ever hear of.
+        return batch.share_memory()
 
 
 class _Loader(DataLoader[Any]):
     """A loader that raises what went wrong with a batch."""
 
     def __iter__(self) -> Any:
-        for batch in super().__iter__():
-            if isinstance(batch, _Fault):
-                raise batch.error
-            yield batch
+        try:
+            for batch in super().__iter__():
+                if isinstance(batch, _Fault):
+                    raise batch.error
+                yield batch
+        except RuntimeError as error:
+            if any(text in str(error) for text in _NO_ROOM):
+                raise _no_room(self.num_workers) from None
+            raise
+
+
+_NO_ROOM = ("shared memory", "</torch_")
+"""What torch says where a batch does not fit: in words, or by the name of the file that it is."""
+_SHARED = "/dev/shm"
+
+
+def _no_room(workers: int) -> InputError:
+    """Return what is wrong where batches of loaders' processes do not fit into shared memory."""
+    size = ""
+    with suppress(OSError):
+        room = shutil.disk_usage(_SHARED)
+        size = f" ({_SHARED}: {room.free >> 20:,} of {room.total >> 20:,} MiB are free)"
+    problem = f"{workers}: there is no room for their batches in shared memory{size}"
+    fix = "enlarge it (`docker run --shm-size=8g`), or use fewer processes; 0 needs none"
+    return InputError("settings", "runtime.loader_workers", problem, fix)
 
 
 def _processes(settings: CellSettings) -> dict[str, Any]:

@@ -265,7 +265,8 @@ class RuntimeSettings(Settings):
     """Worker processes at a time; 0 is one per CPU core on a CPU, one per GPU on CUDA."""
     loader_workers: int = of_kind("cost", 0, ge=0)
     """Processes that read images and kept features ahead for each worker; 0 reads them in the
-    worker itself, between steps. Batches wait in /dev/shm (shared memory): GBs at paper size."""
+    worker itself, between steps. Batches wait in /dev/shm (shared memory): GBs at paper size, and
+    a container may have 64 MB."""
     cache_dir: str = of_kind("cost", "")
     """Folder of kept features, which several runs folders may share; empty: `features/` in the
     runs folder."""

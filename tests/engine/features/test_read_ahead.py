@@ -2,8 +2,10 @@
 
 import dataclasses
 import pickle
+import resource
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
 
@@ -184,6 +186,33 @@ def test_a_fault_of_an_image_is_one_line_whoever_meets_it(cell_settings, workers
     line = r"^photo\.jpg: \S+: cannot be decoded; fetch the image again$"
     with pytest.raises(InputError, match=line):
         list(loaders.eval_loader(dataset, settings))
+
+
+def cramp(record: ImageRecord):
+    """Load an image in a process whose files may hold nothing, shared memory among them."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    return np.zeros((record.height, record.width, 3), np.uint8)
+
+
+@pytest.mark.usefixtures("process")
+def test_no_room_in_shared_memory_is_one_line(cell_settings):
+    """It was silence: torch moves a batch there in a thread, whose failure the trainer waits out."""
+    settings = cell_settings({"runtime.loader_workers": 1})
+    cell = CellIdentity(settings, {})
+    sets = loaders.load_splits(cell)
+    sets["captioned"] = dataclasses.replace(sets["captioned"], loader=cramp)
+    dataset = loaders.make_dataset(sets, "captioned", cell, image_size=96, seed=3, with_pixels=True)
+    line = r"^settings: runtime\.loader_workers: 1: there is no room for their batches in shared memory"
+    with pytest.raises(InputError, match=line):
+        list(loaders.eval_loader(dataset, settings))
+
+
+def test_a_batch_in_shared_memory_is_the_same_batch(kept):
+    (batch,) = kept().batches(1)
+    shared = dataclasses.replace(batch, original_images=[torch.ones(2, 2, 3)]).share_memory()
+    assert shared.boxes_xyxy_input_BR4.is_shared()
+    assert shared.original_images[0].is_shared()
+    assert_same(dataclasses.replace(shared, original_images=None), batch)
 
 
 def test_images_are_encoded_a_few_at_a_time_and_to_the_same_numbers(kept, monkeypatch):
