@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import yaml
@@ -71,17 +72,57 @@ def seconds(tree: Path, *words: str) -> float:
     return time.perf_counter() - began
 
 
-def numbers(runs: Path) -> dict[str, object]:
-    """Return scores and captions of every run, by the settings that its cells differ in."""
-    found: dict[str, object] = {}
+class Numbers(NamedTuple):
+    """What a run gave."""
+
+    status: str
+    revision: str
+    scores: dict[str, float | None]
+    captions: list[dict[str, object]]
+
+
+def numbers(runs: Path) -> dict[str, Numbers]:
+    """Return what every run gave, by the settings that its cells differ in."""
+    found = {}
     for path in sorted(runs.glob("cells/*/*/record.json")):
         record = json.loads(path.read_text())
         name = f"{record['settings']['mixer']['num_layers']} layers, {path.parent.name}"
         rows = [json.loads(x) for x in (path.parent / "predictions.jsonl").open()]
         captions = [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
         scores = {key: score["value"] for key, score in record["scores"].items()}
-        found[name] = [record["status"], record["revision"], scores, captions]
+        found[name] = Numbers(record["status"], record["revision"], scores, captions)
     return found
+
+
+def revisions(found: dict[str, Numbers]) -> set[str]:
+    """Return the revisions of the variant that made numbers."""
+    return {run.revision for run in found.values()}
+
+
+def apart(before: dict[str, Numbers], after: dict[str, Numbers]) -> str:
+    """Say how far numbers of the same runs are apart; their revisions may differ.
+
+    A score's difference is a share of what it was before.
+    """
+    assert before.keys() == after.keys()
+    said = [
+        (old["caption"], new["caption"])
+        for name in before
+        for old, new in zip(before[name].captions, after[name].captions, strict=True)
+    ]
+    scores = [
+        (abs((after[name].scores[key] or 0.0) - old) / (abs(old) or 1.0), key, name)
+        for name, run in before.items()
+        for key, old in run.scores.items()
+        if old is not None
+    ]
+    share, key, name = max(scores)
+    kinds = " and ".join("/".join(sorted(revisions(runs))) for runs in (before, after))
+    equal = sum(old == new for old, new in said)
+    return (
+        f"revisions {kinds}: {equal} of {len(said)} captions are equal; "
+        f"scores differ by at most {100 * share:.2g} % ({key} of {name})"
+    )
 
 
 @pytest.mark.bench
@@ -97,7 +138,8 @@ def test_the_main_job(before: Path, tmp_path: Path) -> None:
     print(f"CPU: {old.cpu_s:.0f} s before, {new.cpu_s:.0f} s; again {again_s:.1f} s; ", end="")
     print(f"report {report_s:.1f} s")
     before_, after = numbers(tmp_path / "before"), numbers(tmp_path / "after")
-    if [row[1] for row in before_.values()] == [row[1] for row in after.values()]:  # type: ignore[index]
+    print(apart(before_, after))
+    if revisions(before_) == revisions(after):
         assert before_ == after
     assert again_s < AGAIN_S
     assert report_s <= REPORT_S
