@@ -92,12 +92,18 @@ def job_of(cells: Sequence[CellSettings], runs: Path, device: str, seed: int = 0
     return GroupJob(str(runs), found, "cells", new_attempt("cells"), 1, device, "pytest")
 
 
-def run(job: GroupJob) -> Outcome:
-    """Prepare and run a group, here."""
+def run(job: GroupJob, *, prepares: bool = True) -> Outcome:
+    """Prepare and run a group, here.
+
+    Args:
+        job: The group.
+        prepares: Whether features are kept and pictures are made beforehand.
+    """
     torch.set_num_threads(1)
     outcome = Outcome()
     with computing(job.cells[0].settings, torch.device(job.device)):
-        prepare(job, outcome, Path(job.runs_dir) / "prepare.progress")
+        if prepares:
+            prepare(job, outcome, Path(job.runs_dir) / "prepare.progress")
         GroupRun(job, outcome).run()
     return outcome
 

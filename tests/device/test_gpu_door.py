@@ -11,6 +11,8 @@ from sca_bench.devices import gpu
 CPU, SECOND = torch.device("cpu"), torch.device("cuda:1")
 DOOR = PACKAGE / "devices"
 TORCH = ("torch.cuda", "torch.backends.cuda", "torch.backends.cudnn", "torch.accelerator")
+OF_ANY = ("is_cuda", "cuda")
+LAST = {name.rpartition(".")[2] for name in (*TORCH, *OF_ANY)}
 NAMES_A_GPU = {
     "engine/worker/pool": "deals a job out that says `cuda` and not which; it does without torch",
 }
@@ -23,8 +25,7 @@ def doors(path, named=False):
     for node in ast.walk(tree):
         what = ""
         if isinstance(node, ast.Attribute):
-            dotted = ast.unparse(node)
-            if dotted in TORCH or node.attr in ("is_cuda", "cuda"):
+            if node.attr in LAST and ((dotted := ast.unparse(node)) in TORCH or node.attr in OF_ANY):
                 what = dotted
         elif isinstance(node, ast.Import | ast.ImportFrom):
             source = getattr(node, "module", None) or ""
