@@ -19,6 +19,7 @@ CHANGES = {
 }
 WAYS = [("fp32", "off"), ("fp32", "encoder"), ("fp16", "off"), ("fp16", "encoder")]
 
+
 def tells_more(name, precision, cache):
     """Say whether a way is another one for a variant: for what it computes, and what is kept."""
     spec = VARIANTS[name]

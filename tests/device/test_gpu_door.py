@@ -25,7 +25,9 @@ def doors(path, named=False):
     for node in ast.walk(tree):
         what = ""
         if isinstance(node, ast.Attribute):
-            if node.attr in LAST and ((dotted := ast.unparse(node)) in TORCH or node.attr in OF_ANY):
+            if node.attr in LAST and (
+                (dotted := ast.unparse(node)) in TORCH or node.attr in OF_ANY
+            ):
                 what = dotted
         elif isinstance(node, ast.Import | ast.ImportFrom):
             source = getattr(node, "module", None) or ""

@@ -46,9 +46,7 @@ def demo_manifest(store: Store, cells: str) -> SuiteManifest:
         question="?",
         seeds=[0],
         metrics=["cider_d"],
-        cells=[
-            CellEntry(cell_id=c, name=c, coordinates={"axis": c}, variant="sca") for c in cells
-        ],
+        cells=[CellEntry(cell_id=c, name=c, coordinates={"axis": c}, variant="sca") for c in cells],
     )
     store.save_manifest(manifest)
     return manifest

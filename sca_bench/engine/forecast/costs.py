@@ -32,7 +32,7 @@ class SplitSize(_Figures):
 
 
 Rate = Literal["half", "tf32", "single", "none"]
-"""Which peak of a GPU bounds an operation: that of half precision, of TensorFloat-32, of float32, or
+"""Which peak of a GPU bounds an operation: that of half precision, TensorFloat-32 or float32, or
 none of them."""
 
 

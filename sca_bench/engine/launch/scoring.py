@@ -40,8 +40,8 @@ _NICE = 3
 """The runs come first."""
 _POLL_S, _LEAVE_S = 0.05, 3.0
 _SILENT_S, _BYTES_A_S = 300.0, 10_000
-"""How long nothing may be heard of the runs that were asked for, and how many bytes of captions give
-it a second more. METEOR, the slowest, reads several times as many in a second."""
+"""How long nothing may be heard of the runs that were asked for, and the bytes of captions for which
+it may be a second more. METEOR, the slowest, reads several times as many in a second."""
 
 
 def is_light(metrics: Sequence[str]) -> bool:
@@ -142,8 +142,8 @@ class Scoring:
             time.sleep(_POLL_S)
         if self._silent_s:
             say(
-                f"  the process that scores beside the runs did not answer for {self._silent_s:.0f} s"
-                " and was killed; what it left is scored now"
+                "  the process that scores beside the runs did not answer for "
+                f"{self._silent_s:.0f} s and was killed; what it left is scored now"
             )
         self.close()
 

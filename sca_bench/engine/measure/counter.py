@@ -55,8 +55,8 @@ class OpCounter(TorchDispatchMode):
     """Counts while it is active; tensors may be without content.
 
     Args:
-        tf32: Whether float32 products and convolutions are made in TensorFloat-32. Attention is not:
-            torch's kernels of it make up for what that rounds off.
+        tf32: Whether products and convolutions of float32 are made in TensorFloat-32. Attention is not:
+            torch's kernels make up for what that rounds off.
 
     Attributes:
         names: Part -> name of an operation -> launches.
@@ -145,7 +145,6 @@ def _launches_of_lists(args: Any) -> int:
 def _flop(func: Any, args: Any, kwargs: Any, out: Any) -> float:
     formula = flop_registry.get(func._overloadpacket)
     return float(formula(*args, **kwargs, out_val=out)) if formula is not None else 0.0
-
 
 
 def _tensors(tree: Any) -> Iterable[Tensor]:

@@ -196,13 +196,13 @@ def cramp(record: ImageRecord):
 
 @pytest.mark.usefixtures("process")
 def test_no_room_in_shared_memory_is_one_line(cell_settings):
-    """It was silence: torch moves a batch there in a thread, whose failure the trainer waits out."""
+    """It was silence: torch moves a batch there in a thread, whose failure nobody hears of."""
     settings = cell_settings({"runtime.loader_workers": 1})
     cell = CellIdentity(settings, {})
     sets = loaders.load_splits(cell)
     sets["captioned"] = dataclasses.replace(sets["captioned"], loader=cramp)
     dataset = loaders.make_dataset(sets, "captioned", cell, image_size=96, seed=3, with_pixels=True)
-    line = r"^settings: runtime\.loader_workers: 1: there is no room for their batches in shared memory"
+    line = r"^settings: runtime\.loader_workers: 1: there is no room for their batches in shared m"
     with pytest.raises(InputError, match=line):
         list(loaders.eval_loader(dataset, settings))
 
