@@ -40,7 +40,7 @@ _NICE = 3
 """The runs come first."""
 _POLL_S, _LEAVE_S = 0.05, 3.0
 _SILENT_S, _BYTES_A_S = 300.0, 10_000
-"""How long nothing may be heard of the runs that were asked for, and the bytes of captions for which
+"""How long nothing may be heard of the runs that were asked for, and for how many bytes of captions
 it may be a second more. METEOR, the slowest, reads several times as many in a second."""
 
 

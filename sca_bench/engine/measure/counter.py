@@ -55,8 +55,8 @@ class OpCounter(TorchDispatchMode):
     """Counts while it is active; tensors may be without content.
 
     Args:
-        tf32: Whether products and convolutions of float32 are made in TensorFloat-32. Attention is not:
-            torch's kernels make up for what that rounds off.
+        tf32: Whether float32 products and convolutions are made in TensorFloat-32. Attention is
+            not: torch's kernels make up for what that rounds off.
 
     Attributes:
         names: Part -> name of an operation -> launches.
