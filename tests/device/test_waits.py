@@ -4,16 +4,20 @@ No content is read, no copy blocks, none of more than 64 KiB leaves from pageabl
 generated token costs a wait at most. Failures print the journal.
 """
 
+import itertools
 from collections import Counter
 
 import pytest
 import torch
 
 from baselines.grit import model as grit
+from baselines.grit.preprocess import Preparation
 from device.cells import DESIGNS, job_of, run, smallest
 from sca_bench.contract.captioners.cell import TINY
 from sca_bench.contract.captioners.toy import toy_batch
+from sca_bench.engine.features.shards import ShardStore
 from sca_bench.engine.worker import hooks
+from sca_bench.engine.worker.cell_group import CellGroup
 from sca_bench.models.text_decoder.decoder import IGNORED, CaptionTokens, TextDecoder
 from sca_bench.specs.encoders import sam_dims
 from sca_bench.variants import get_variant
@@ -46,8 +50,12 @@ class Enough(Exception):
 
 
 def over(journal):
-    """Count what the host waits for, and large copies that may make it wait."""
-    entries = [*journal.waits, *journal.pageable()]
+    """Count what the host waits for, and copies from pageable memory that may make it wait.
+
+    Those are the large ones, and all of a batch: they are large at the paper's size.
+    """
+    large = [e for e in journal.pageable(0) if e in journal.pageable() or " _each" in e.where]
+    entries = [*journal.waits, *large]
     return Counter(f"{e.kind}: {e.what} in {e.where.split(' < ')[0].split()[-1]}" for e in entries)
 
 
@@ -166,3 +174,36 @@ def test_needed_places_are_those_of_the_labels(repeats):
     tokens = CaptionTokens(labels.clamp(min=0), labels, wanted).repeat_interleave(repeats)
     found = (tokens.labels_NT.flatten() != IGNORED).nonzero()[:, 0]
     assert torch.equal(tokens.wanted_K, found)
+
+
+@pytest.mark.parametrize(
+    ("variant", "cache", "owner", "method"),
+    [
+        ("sca", "all", ShardStore, "take"),
+        ("sca", "encoder", ShardStore, "take"),
+        ("grit_from_scratch", "off", Preparation, "of"),
+    ],
+)
+def test_what_can_be_done_ahead_is_not_left_to_a_step(
+    variant, cache, owner, method, step, monkeypatch
+):
+    """Rows of a cache are read, and images resized, by whoever loads the batch."""
+    done, real, train_step = [], getattr(owner, method), CellGroup.train_step
+    begun, inside = itertools.count(1), [0]
+
+    def watched(*given, **more):
+        done.append(inside[0])
+        return real(*given, **more)
+
+    def numbered(self, *given):
+        inside[0] = next(begun)
+        losses = train_step(self, *given)
+        inside[0] = 0
+        return losses
+
+    monkeypatch.setattr(owner, method, watched)
+    monkeypatch.setattr(CellGroup, "train_step", numbered)
+    step({"variant": variant, "features.cache": cache})
+    assert next(begun) == 4
+    assert 0 in done
+    assert set(done) <= {0, 1}, "the first step reads what all rows share"
