@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sca_bench.models.products import times
+from sca_bench.models.stacked import call_rows
 
 
 def read_image(
@@ -32,8 +33,7 @@ def read_image(
         image_NSC: Image tokens.
         placed_NSC: The same plus their positions, detached: its gradient goes to `image_NSC`.
     """
-    mixed_NRC: Tensor = _Read.apply(keys_NRC, offsets_NR, image_NSC, placed_NSC)
-    return mixed_NRC
+    return call_rows(_Read.apply, keys_NRC, offsets_NR, image_NSC, placed_NSC)
 
 
 def write_image(
@@ -54,8 +54,12 @@ def write_image(
         placed_NSC: The same plus their positions, detached: its gradient goes to `image_NSC`.
         num_heads: Heads H.
     """
-    image: Tensor = _Write.apply(keys_NRC, offsets_NR, values_NRC, image_NSC, placed_NSC, num_heads)
-    return image
+
+    def write(*inputs: Tensor) -> Tensor:
+        image: Tensor = _Write.apply(*inputs, num_heads)
+        return image
+
+    return call_rows(write, keys_NRC, offsets_NR, values_NRC, image_NSC, placed_NSC)
 
 
 class _Read(torch.autograd.Function):

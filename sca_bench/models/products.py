@@ -21,6 +21,8 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import flop_registry, register_flop_formula
 from transformers.pytorch_utils import Conv1D
 
+from sca_bench.models.stacked import in_vmap
+
 _TAKES = ("Tensor", "Tensor", "Optional[Tensor]", "str", "List[Optional[number]]", "Optional[str]")
 
 
@@ -41,9 +43,9 @@ _ONEDNN = _has_onednn()
 def linear(x_XI: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
     """Return `F.linear(x, weight, bias)` up to rounding, with its gradients, once differentiable.
 
-    Anything but float32 on a CPU, no rows at all, and what is compiled or under autocast, is
-    `F.linear` itself. So are tensors without content: they size and count a step on a GPU, wherever
-    they say they are.
+    Anything but float32 on a CPU, no rows at all, and what is compiled, mapped over cells or under
+    autocast, is `F.linear` itself. So are tensors without content: they size and count a step on a
+    GPU, wherever they say they are.
 
     Args:
         x_XI: Rows of I channels, with any dimensions before.
@@ -64,7 +66,7 @@ def _suits(x_XI: Tensor, weight_OI: Tensor) -> bool:
     plain = x_XI.dtype == weight_OI.dtype == torch.float32 and x_XI.device.type == "cpu"
     if not (plain and _ONEDNN) or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
         return False
-    if isinstance(x_XI, FakeTensor) or not x_XI.numel():
+    if isinstance(x_XI, FakeTensor) or not x_XI.numel() or in_vmap():
         return False
     return x_XI.shape[-1] == weight_OI.shape[-1]  # else torch says what is wrong
 

@@ -204,6 +204,9 @@ class TrainSettings(Settings):
     order_seed: int | None = Field(None, ge=0)
     """Seed of data order, draws and permutation; the run's own where None. Seeds that share it
     differ in initial weights and dropout only, and may train in lockstep."""
+    stacked: bool = of_kind("result", False, since="0.2")
+    """Step cells of a group as one that differ in seed, rate, decay, warm-up or clipping only, in
+    place of one after the other: for small cells on a GPU. It rounds otherwise."""
     val_every: int = of_kind("cost", 5_000, ge=1)
     """Steps between validations; the last step's weights are kept, so this moves no number."""
 
