@@ -58,16 +58,32 @@ def call_rows(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     """
     if not in_vmap():
         return function(*inputs)
-    rows: Tensor = _Rows.apply(function, *inputs)  # type: ignore[no-untyped-call]
-    return rows
+
+    def of_cells(*inputs_G: Tensor) -> Tensor:
+        folded = (x.flatten(0, 1) for x in inputs_G)
+        return function(*folded).unflatten(0, (len(inputs_G[0]), -1))
+
+    return call_cells(of_cells, *inputs)
 
 
-class _Rows(torch.autograd.Function):
+def call_cells(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """Call a function, under `torch.vmap`, with the inputs of all cells, (G, ...).
+
+    Args:
+        function: Takes and returns tensors (G, ...), with gradients of its own.
+        *inputs: Its inputs, as one cell sees them; what all cells share has a first stride of 0.
+    """
+    found: Tensor = _Cells.apply(function, *inputs)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Cells(torch.autograd.Function):
     """Never computed by itself: the rule below calls the function, whose gradients are its own."""
 
     @staticmethod
     def forward(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-        return function(*inputs)  # of what is no cell's own, so no gradient is asked for
+        # Of what is no cell's own, so no gradient is asked for.
+        return function(*(x[None] for x in inputs))[0]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -80,12 +96,12 @@ class _Rows(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: Any, function: Callable[..., Tensor], *inputs: Tensor) -> Any:
         cells = info.batch_size
-        folded = [
-            (x.expand(cells, *x.shape) if dim is None else x.movedim(dim, 0)).flatten(0, 1)
+        of_cells = [
+            x.expand(cells, *x.shape) if dim is None else x.movedim(dim, 0)
             for x, dim in zip(inputs, in_dims[1:], strict=True)
         ]
         with _mapping(False):
-            return function(*folded).unflatten(0, (cells, -1)), 0
+            return function(*of_cells), 0
 
 
 def stack_parameters(

@@ -43,7 +43,9 @@ class Kept:
 class TinyCells:
     """The parts and batches that cells of one variant share."""
 
-    def __init__(self, variant: str = "sca", changes: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, variant: str = "sca", changes: Mapping[str, Any] | None = None, times: int = 1
+    ) -> None:
         self.variant, self.changes = variant, {**CHANGES, **(changes or {})}
         settings = self.settings()
         spec = get_variant(variant)
@@ -53,10 +55,10 @@ class TinyCells:
         self.batches, known = [], {}
         for seed in range(BATCHES):
             said = [CAPTIONS[(place + seed) % len(CAPTIONS)] for place in range(len(CAPTIONS))]
-            batch = replace(toy_batch(size, seed), captions=said, image_ids=[f"a{seed}", f"b{seed}"])
+            batch = repeated(replace(toy_batch(size, seed), captions=said), times, seed)
             with torch.no_grad():
                 known[tuple(batch.image_ids)] = captioner.frozen_features(batch)
-            self.batches.append(replace(batch, pixel_values_B3HW=None, original_images=None))
+            self.batches.append(replace(batch, pixel_values_B3HW=None))
         self.bank = Kept(known)
 
     def settings(self, changes: Mapping[str, Any] | None = None) -> CellSettings:
@@ -108,6 +110,24 @@ class Group:
         """Return what one of the cells has come to."""
         captioner: Any = self.members[place].captioner
         return {name: tensor.clone() for name, tensor in captioner.trainable_state().items()}
+
+
+def repeated(batch: RegionBatch, times: int, seed: int) -> RegionBatch:
+    """Return a batch whose images come so often, under names of their own."""
+    boxes, pixels = batch.boxes_xyxy_input_BR4, batch.pixel_values_B3HW
+    assert boxes is not None and pixels is not None and batch.captions is not None
+    return replace(
+        batch,
+        image_ids=[f"{n}-{seed}-{name}" for n in range(times) for name in batch.image_ids],
+        region_ids=[f"{n}-{name}" for n in range(times) for name in batch.region_ids],
+        region_mask_BR=batch.region_mask_BR.repeat(times, 1),
+        boxes_xyxy_input_BR4=boxes.repeat(times, 1, 1),
+        pixel_values_B3HW=pixels.repeat(times, 1, 1, 1),
+        input_sizes_hw=(batch.input_sizes_hw or []) * times,
+        captions=batch.captions * times,
+        views=None,
+        original_images=None,
+    )
 
 
 def distance(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:

@@ -204,6 +204,14 @@ def test_a_step_is_shared_by_its_cells_in_time(cells_of):
     assert len({round(member.cpu_s, 3) for member in group.members}) <= 2
 
 
+def test_a_captioner_that_only_says_that_it_can_is_refused(cells_of, monkeypatch):
+    shared = cells_of()
+    monkeypatch.delattr(ScaCaptioner, "stacked_losses")
+    with pytest.raises(TypeError, match="ScaCaptioner says `stacks`, but has no stacked_losses"):
+        shared.group(SEEDS[0])
+    assert shared.group(SEEDS[0], stacked=False)
+
+
 # --- whole runs -----------------------------------------------------------------------------------
 
 STACKED = {"train.stacked": True, "train.steps": 6, "train.val_every": 6}
@@ -246,7 +254,8 @@ def test_seeds_are_resumed_and_recorded(group_job, run_group, tmp_path, monkeypa
         with pytest.raises(KeyboardInterrupt):
             run_group(broken)
     assert all(checkpoint_path(folder, 4).exists() for folder in folders)
-    assert not run_group(broken).failed
+    resumed = seeds_of(group_job(changes, runs=tmp_path / "broken"))
+    assert not run_group(resumed).failed
     for one, other in zip(trained(broken), trained(straight), strict=True):
         assert all(torch.equal(one[name], other[name]) for name in other)
     keys = [cell.key for cell in broken.cells]
