@@ -82,8 +82,8 @@ class _Cells(torch.autograd.Function):
 
     @staticmethod
     def forward(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-        # Of what is no cell's own, so no gradient is asked for.
-        return function(*(x[None] for x in inputs))[0]
+        with _mapping(False):  # of what is no cell's own, so no gradient is asked for
+            return function(*(x[None] for x in inputs))[0]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -9,6 +9,7 @@ an own step by CUDA's rules, without a GPU; and, of every design, the distance t
 
 import contextlib
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,7 +21,6 @@ from sca_bench.engine.forecast.gpu_hours import GPUS, MATRIX_SHARE
 from sca_bench.engine.measure import step_memory
 from sca_bench.engine.measure.counter import OpCounter
 from sca_bench.engine.measure.cuda_rules import cuda_rules
-from sca_bench.batch import RegionBatch
 from sca_bench.models.text_decoder.decoder import CaptionTokens, TextDecoder
 from sca_bench.variants import SCA_PARTS, all_variants
 
@@ -122,15 +122,10 @@ def nothing():
 
 
 def batch_of(features, count):
+    """Return what a loss reads of a batch; a mask without content cannot be looked through."""
     names = [f"r{n}" for n in range(count)]
-    return RegionBatch(
-        image_ids=["image"],
-        region_ids=names,
-        region_mask_BR=torch.ones(1, count, dtype=torch.bool),
-        boxes_xyxy_input_BR4=None,
-        captions=names,
-        features=features,
-    )
+    tasks = ["caption"] * count
+    return SimpleNamespace(captions=names, features=features, region_tasks=lambda: tasks)
 
 
 SIZES = {

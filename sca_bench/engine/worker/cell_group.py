@@ -42,6 +42,7 @@ from sca_bench.errors import CellError, InputError
 from sca_bench.lifetime import scratch
 from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import CellIdentity, RunSplit, families_of
+from sca_bench.study.keys.stack import stack_key
 from sca_bench.types import Prediction
 
 _COMPILED = "TORCHINDUCTOR_CACHE_DIR"
@@ -160,6 +161,7 @@ class CellGroup(BaseModel):
         self.captioning: RunSplit = "captioned"  # what `test_step` gets its batches from
         self.shared_clock = StepClock()
         self.counters = {"train_steps": 0, "encoder_forwards": 0, "sam_mixer_forwards": 0}
+        self._stack_keys = {m.key: stack_key(m.identity) for m in members}
         self.apart: set[str] = set()  # members whose stack does not fit, for memory for instance
         self.notes: list[str] = []
         self.parts = nn.ModuleList(
@@ -219,7 +221,7 @@ class CellGroup(BaseModel):
         """Return the live members: those that are stepped as one together, others by themselves."""
         stacks: dict[str, list[Member]] = {}
         for member in self.alive:
-            key = member.identity.stack_key
+            key = self._stack_keys.get(member.key, "")
             own = not key or member.key in self.apart
             stacks.setdefault(f"alone {member.key}" if own else key, []).append(member)
         return list(stacks.values())

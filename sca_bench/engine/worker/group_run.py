@@ -37,6 +37,7 @@ from sca_bench.errors import CellError, InputError
 from sca_bench.files import delete
 from sca_bench.specs.encoders import sam_dims
 from sca_bench.study.keys.cell import CellIdentity, RunSplit, families_of
+from sca_bench.study.keys.stack import stack_key
 from sca_bench.study.runs.record import RunRecord
 from sca_bench.study.runs.store import (
     PREDICTIONS,
@@ -133,12 +134,13 @@ class GroupRun:
         )
 
     def _stacked_with(self, cell: CellJob) -> list[str] | None:
-        key = cell.identity.stack_key
+        key = stack_key(cell.identity)
         if not key or cell.reuses:
             return None
         if cell.key in self.apart:
             return []
-        return [c.key for c in self.job.cells if c.identity.stack_key == key and c.key != cell.key]
+        others = (other for other in self.job.cells if other.key != cell.key)
+        return [other.key for other in others if stack_key(other.identity) == key]
 
     def _start_from(self, cell: CellJob, member: Member) -> list[dict[str, Any]]:
         """Give a member the weights it starts from, or those it reuses; return their lineage."""

@@ -229,21 +229,6 @@ _PREFIX_SETTINGS = (
 _OWN_SETTINGS = ("eval.select",)
 """Settings inside those sections that each cell of a group may have for itself."""
 _ORDER_SETTINGS = ("train.steps", "train.images_per_batch", "train.regions_per_image")
-_OF_EACH_IN_A_STACK = (
-    "train.learning_rate",
-    "train.betas",
-    "train.weight_decay",
-    "train.warmup_steps",
-    "train.final_lr_ratio",
-    "train.clip_norm",
-    "train.order_seed",
-    "mixer.init_std",
-    "start_from",
-    "pretraining",
-    "eval",
-)
-"""In what cells that are stepped as one may differ: what the optimiser does, how weights begin, and
-evaluation."""
 _EVALUATION = ("eval.", "data.val.", "data.test.")
 """What changes no trained weight."""
 _RECIPE = ("variant", "data", "train", "pretraining")
@@ -370,16 +355,6 @@ class CellIdentity:
         settings = self.settings
         costs = [settings.features.cache, settings.train.val_every, settings.eval.also_train]
         return digest_json([shared, self._prefix_code, costs])[:KEY_LENGTH]
-
-    @cached_property
-    def stack_key(self) -> str:
-        """Key of the cells of a group that are stepped as one; empty where it steps by itself."""
-        spec = self.spec
-        if not (self.settings.train.stacked and spec.stacks and spec.trains == "gradient"):
-            return ""
-        values = self.key_values
-        alike = {k: v for k, v in values.items() if not _is_in(k, _OF_EACH_IN_A_STACK)}
-        return digest_json(["stack", alike])[:KEY_LENGTH]
 
     @cached_property
     def _prefix_code(self) -> list[Any]:

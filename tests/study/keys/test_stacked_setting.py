@@ -7,6 +7,7 @@ import pytest
 from sca_bench.errors import InputError
 from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import CellIdentity
+from sca_bench.study.keys.stack import stack_key
 from sca_bench.study.suite.merge import merge, nest
 from sca_bench.study.suite.suite import load_suite
 from sca_bench.variants import get_variant
@@ -28,8 +29,8 @@ def settings(**changes):
     return CellSettings.model_validate(nested)
 
 
-def stack_key(inputs=(), **changes):
-    return CellIdentity(settings(**changes), dict(inputs)).stack_key
+def key(inputs=(), **changes):
+    return stack_key(CellIdentity(settings(**changes), dict(inputs)))
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,7 @@ def stack_key(inputs=(), **changes):
     ids=str,
 )
 def test_cells_that_differ_in_recipe_or_start_are_stepped_as_one(changes):
-    assert stack_key() == stack_key(**changes) != ""
+    assert key() == key(**changes) != ""
 
 
 @pytest.mark.parametrize(
@@ -72,12 +73,12 @@ def test_cells_that_differ_in_recipe_or_start_are_stepped_as_one(changes):
     ids=str,
 )
 def test_cells_that_compute_otherwise_are_not(changes):
-    assert stack_key(**changes) not in ("", stack_key())
+    assert key(**changes) not in ("", key())
 
 
 def test_where_it_was_not_asked_for_no_key_knows_of_it():
     plain = CellIdentity(settings(train__stacked=False), {})
-    assert plain.stack_key == ""
+    assert stack_key(plain) == ""
     assert "train.stacked" not in plain.key_values
     stacked = CellIdentity(settings(), {})
     assert stacked.key_values["train.stacked"] is True
@@ -85,7 +86,7 @@ def test_where_it_was_not_asked_for_no_key_knows_of_it():
     assert stacked.training_key != plain.training_key
     assert stacked.prefix_key == plain.prefix_key  # they may stand in one group
     never = CellIdentity(settings(variant="most_frequent"), {})
-    assert never.stack_key == ""
+    assert stack_key(never) == ""
 
 
 @pytest.mark.parametrize(
