@@ -236,22 +236,18 @@ class OwnDraws(TorchFunctionMode):
     def _by_cell(self, func: Any, args: Any, kwargs: Any) -> Tensor:
         cells, rows = len(self._streams), args[0].shape[0]
 
-        def of(cell: int, value: Any) -> Any:
+        def parts(value: Any) -> Sequence[Any]:
             if isinstance(value, Tensor) and value.ndim and value.shape[0] == rows:
-                return value.chunk(cells)[cell]
-            return value
+                return value.chunk(cells)  # once: its gradient is one tensor
+            return [value] * cells
 
-        return torch.cat(
-            [
-                _drawn(
-                    stream,
-                    func,
-                    *(of(cell, x) for x in args),
-                    **{name: of(cell, x) for name, x in kwargs.items()},
-                )
-                for cell, stream in enumerate(self._streams)
-            ]
-        )
+        names, first = list(kwargs), len(args)
+        own = zip(*(parts(value) for value in (*args, *kwargs.values())), strict=True)
+        drawn = [
+            _drawn(stream, func, *given[:first], **dict(zip(names, given[first:], strict=True)))
+            for stream, given in zip(self._streams, own, strict=True)
+        ]
+        return torch.cat(drawn)
 
 
 @contextmanager

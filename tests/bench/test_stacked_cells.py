@@ -80,20 +80,20 @@ def test_a_step_in_cpu_seconds(number, layers):
     least = {stacked: min(seconds) for stacked, seconds in found.items()}
     middle = {stacked: sorted(seconds)[ROUNDS // 2] for stacked, seconds in found.items()}
     print(
-        f"\n{number} cells of {layers} layers: stacked {1e3 * least[True]:.1f} ms, lockstep {1e3 * least[False]:.1f},"
+        f"\n{number} cells of {layers} layers: stacked {1e3 * least[True]:.1f} ms,"
+        f" lockstep {1e3 * least[False]:.1f},"
         f" ratio {least[True] / least[False]:.2f}, of medians {middle[True] / middle[False]:.2f}"
     )
 
 
 def count_own_steps(settings, number):
-    """Count the own parts of a step of some cells, stacked; and of one alone, times their number."""
+    """Count the own parts of a step of some cells, stacked, and of one alone."""
     counters = OpCounter(), OpCounter()
     captioners = [step_memory.bare_captioner(settings)[0] for _ in range(number)]
     decoder = captioners[0].text_decoder
     for captioner in captioners:
         captioner.text_decoder = decoder
         captioner.region_encoder = captioners[0].region_encoder
-    _, sized = step_memory.bare_captioner(settings)
     step_memory.cast_frozen(captioners[0], settings.train.precision)
     with FakeTensorMode(), cuda_rules(settings.train.precision):
         for captioner in captioners:
@@ -133,6 +133,15 @@ SIZES = {
     "tiny, 8 cells": (SMALL, 8),
     "ViT-B, GPT-2, 2 layers, one image": (
         {**BASE, "train.images_per_batch": 1, "mixer.num_layers": 2},
+        3,
+    ),
+    "the same without dropout": (
+        {
+            **BASE,
+            "train.images_per_batch": 1,
+            "mixer.num_layers": 2,
+            "text_decoder.dropout_in_training": False,
+        },
         3,
     ),
     "ViT-H, GPT-2 large, 2 layers": ({**LARGE, "mixer.num_layers": 2}, 3),

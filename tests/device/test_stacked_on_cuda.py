@@ -1,4 +1,4 @@
-"""Cells stepped as one on CUDA: as each alone up to rounding, with the dropout that it has alone."""
+"""Cells stepped as one on CUDA: each as alone, up to rounding, its dropout included."""
 
 import pytest
 import torch

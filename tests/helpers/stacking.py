@@ -115,7 +115,9 @@ class Group:
 def repeated(batch: RegionBatch, times: int, seed: int) -> RegionBatch:
     """Return a batch whose images come so often, under names of their own."""
     boxes, pixels = batch.boxes_xyxy_input_BR4, batch.pixel_values_B3HW
-    assert boxes is not None and pixels is not None and batch.captions is not None
+    assert boxes is not None
+    assert pixels is not None
+    assert batch.captions is not None
     return replace(
         batch,
         image_ids=[f"{n}-{seed}-{name}" for n in range(times) for name in batch.image_ids],

@@ -265,9 +265,7 @@ class CellGroup(BaseModel):
         torch.autograd.backward([wrappers[m.key].scaled(loss) for m, loss in pairs])
         return losses
 
-    def _undo(
-        self, stack: list[Member], states: list[dict[str, Tensor]], error: Exception
-    ) -> None:
+    def _undo(self, stack: list[Member], states: list[dict[str, Tensor]], error: Exception) -> None:
         """Let each member of a stack try by itself: who is at fault then fails alone."""
         traceback.print_exception(error)
         traceback.clear_frames(error.__traceback__)

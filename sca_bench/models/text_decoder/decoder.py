@@ -247,9 +247,7 @@ class TextDecoder(nn.Module):
             return greedy(rows, head, end, longest)
         return beam_search(rows, head, end, longest, decoding.num_beams)
 
-    def _wanted(
-        self, prefix_NPD: Tensor, tokens: CaptionTokens
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _wanted(self, prefix_NPD: Tensor, tokens: CaptionTokens) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits, labels and places of what is no padding: (K, V), (K,), (K,)."""
         # The end token is predicted but never read, so it is not fed.
         hidden_NTD = self._hidden(prefix_NPD, tokens.ids_NT[:, :-1])
