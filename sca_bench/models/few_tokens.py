@@ -47,10 +47,10 @@ def _read_of_cells(
     mixed: Tensor
     if image_GNSC.stride(0) or placed_GNSC.stride(0):
         mixed = _Read.apply(*(x.flatten(0, 1) for x in given))
-        return mixed.unflatten(0, (cells, -1))
+        return mixed.unflatten(0, (cells, -1))  # type: ignore[no-any-return]
     rows = (x.transpose(0, 1).flatten(1, 2) for x in given[:2])
     mixed = _Read.apply(*rows, image_GNSC[0], placed_GNSC[0])
-    return mixed.unflatten(1, (cells, -1)).transpose(0, 1)
+    return mixed.unflatten(1, (cells, -1)).transpose(0, 1)  # type: ignore[no-any-return]
 
 
 def write_image(

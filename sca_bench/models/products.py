@@ -68,10 +68,10 @@ def _linear_of_cells(x_GXI: Tensor, weight_GOI: Tensor, bias_GO: Tensor) -> Tens
     cells, width, _ = weight_GOI.shape
     if cells > 1 and x_GXI.stride(0) == 0:
         every_XO = F.linear(x_GXI[0], weight_GOI.flatten(0, 1), bias_GO.flatten())
-        return every_XO.unflatten(-1, (cells, width)).movedim(-2, 0)
+        return every_XO.unflatten(-1, (cells, width)).movedim(-2, 0)  # type: ignore[no-any-return]
     rows_GRI = x_GXI.flatten(1, -2)
     product_GRO = torch.baddbmm(bias_GO[:, None], rows_GRI, weight_GOI.transpose(1, 2))
-    return product_GRO.unflatten(1, x_GXI.shape[1:-1])
+    return product_GRO.unflatten(1, x_GXI.shape[1:-1])  # type: ignore[no-any-return]
 
 
 def _suits(x_XI: Tensor, weight_OI: Tensor) -> bool:

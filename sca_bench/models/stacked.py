@@ -61,7 +61,7 @@ def call_rows(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
 
     def of_cells(*inputs_G: Tensor) -> Tensor:
         folded = (x.flatten(0, 1) for x in inputs_G)
-        return function(*folded).unflatten(0, (len(inputs_G[0]), -1))
+        return function(*folded).unflatten(0, (len(inputs_G[0]), -1))  # type: ignore[no-any-return]
 
     return call_cells(of_cells, *inputs)
 

@@ -227,7 +227,7 @@ class TextDecoder(nn.Module):
         )
         losses_GK = losses_K.unflatten(0, (num_cells, -1))
         if image_index_N is None:
-            return losses_GK.mean(1)
+            return losses_GK.mean(1)  # type: ignore[no-any-return]
         rows_K = tokens.wanted() // tokens.labels_NT.shape[1]
         index_K = image_index_N.index_select(0, rows_K)
         return torch.stack([mean_over_images(own_K, index_K, num_images) for own_K in losses_GK])
