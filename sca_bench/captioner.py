@@ -7,9 +7,10 @@ cell. One that has work for the host, such as resizing images, may implement `Pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from sca_bench.types import Family, Prediction, Trains
 
@@ -77,6 +78,33 @@ class PreparesBatches(RegionCaptioner, Protocol):
         and may take away what is not read any more. Loaders' processes get pickled copies of it,
         and cells of one group share it: it holds no weights, and depends on no setting of the
         recipe of training.
+        """
+        ...
+
+
+@runtime_checkable
+class StacksCells(Protocol):
+    """A captioner that can be stepped together with others, as `train.stacked` wants it.
+
+    Its `VariantSpec` says so (`stacks`).
+    """
+
+    def stacked_losses(
+        self,
+        cells: Sequence[Any],
+        batch: RegionBatch,
+        streams: Sequence[Callable[[], AbstractContextManager[None]]],
+    ) -> Sequence[Tensor]:
+        """Return the `loss` of each cell, up to rounding, so that `backward` reaches each one.
+
+        No cell may notice in more than rounding which others there are; one whose numbers are not
+        finite may spoil no other.
+
+        Args:
+            cells: Captioners of this class, this one among them. Their settings differ in the
+                recipe of training and in how weights begin only; frozen parts are shared.
+            batch: As for `loss`.
+            streams: Each cell's random numbers: what is drawn inside its context, it draws.
         """
         ...
 

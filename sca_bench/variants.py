@@ -23,6 +23,14 @@ SCA_PARTS = "sca_bench.models.build:load_frozen_parts"
 """Loader of SAM and a text decoder; what it returns serves as `SAM_PARTS`, too."""
 SCA_BUILDER = "sca_bench.models.build:build_sca"
 """Builder of all designs of the SCA family."""
+_NOT_STACKED = (
+    ("text_decoder", "trainable"),
+    ("text_decoder", "gradient_checkpointing"),
+    ("mixer", "gradient_checkpointing"),
+    ("runtime", "compile"),
+)
+"""Switches, by section, that leave no part to be computed for several cells at once, or that would
+lose track of whose part it is."""
 _NO_FILE = "settings"
 """What a builder that asks for a file gets where there is none."""
 _Made = TypeVar("_Made")
@@ -65,6 +73,8 @@ class VariantSpec:
             it. Where not, none is made, and a batch has None there.
         published_loss: Whether its loss is the mean of single images' losses where
             `train.as_published` says so.
+        stacks: Whether its captioners can be stepped together with others, which `train.stacked`
+            asks for (`captioner.StacksCells`).
         trains: How it learns: by gradient steps, by one look at the captions, or not at all.
         revision: Raised whenever the variant's code changes a number; part of every cell's key.
         source: Where the design comes from.
@@ -102,6 +112,7 @@ class VariantSpec:
     needs_originals: bool = False
     needs_pixels: bool = True
     published_loss: bool = False
+    stacks: bool = False
     trains: Trains = "gradient"
     revision: str = "1"
     source: str = ""
@@ -133,16 +144,29 @@ class VariantSpec:
             settings: Of a cell.
 
         Raises:
-            InputError: `train.as_published`, of a stage perhaps, asks for a loss it does not have.
+            InputError: `train`, of a stage perhaps, asks for a loss that it does not have, or for
+                cells stepped as one where they cannot be.
         """
-        if self.trains != "gradient" or self.published_loss:
+        if self.trains != "gradient":
             return
         for number, train in enumerate((settings.train, *(s.train for s in settings.pretraining))):
-            if "loss" in train.as_published:
-                key = f"pretraining.{number - 1}.train" if number else "train"
+            key = f"pretraining.{number - 1}.train" if number else "train"
+            if train.stacked:
+                self._check_stacked(settings, key)
+            if "loss" in train.as_published and not self.published_loss:
                 problem = f"loss: {self.name} does not say how it averages over images"
                 fix = "leave `loss` out, or set published_loss=True in its entry once it does"
                 raise InputError(None, f"{key}.as_published", problem, fix)
+
+    def _check_stacked(self, settings: Any, key: str) -> None:
+        """Refuse to step cells as one that cannot be."""
+        if not self.stacks:
+            problem = f"{self.name} cannot be stepped together with other cells"
+            raise InputError(None, f"{key}.stacked", problem, "leave it out")
+        for section, name in _NOT_STACKED:
+            if getattr(getattr(settings, section), name):
+                problem = f"cells are not stepped as one where {section}.{name} is true"
+                raise InputError(None, f"{key}.stacked", problem, "leave one of the two out")
 
     @property
     def loads_sam(self) -> bool:
@@ -271,6 +295,7 @@ def variant_of(design: DesignSpec) -> VariantSpec:
         as_published=design.as_published,
         needs_boxes=design.needs_boxes,
         published_loss=True,
+        stacks=True,
         revision=design.revision,
         source=design.source,
         licence=design.licence,

@@ -54,6 +54,7 @@ FLOORS = {
         {"catalogue"},
     ],
     "models": [
+        {"stacked"},
         {"products"},
         {
             "caption_memory",

@@ -7,7 +7,7 @@ launches. Values and gradients are the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -32,18 +32,32 @@ def cast_together(
     parameters: list[Tensor] = []
     modules, without = list(modules), set(left_out)
     for number, module in enumerate(modules):
-        for prefix, part in module.named_modules():
-            for leaf, parameter in part.named_parameters(recurse=False):
-                name = f"{prefix}.{leaf}" if prefix else leaf
-                wanted = isinstance(part, nn.Linear) and name not in without
-                if wanted and parameter.dtype != dtype:
-                    places.append((number, name))
-                    parameters.append(parameter)
+        for name, parameter in linear_parameters(module, without):
+            if parameter.dtype != dtype:
+                places.append((number, name))
+                parameters.append(parameter)
     casts: tuple[Tensor, ...] = _Cast.apply(dtype, *parameters) if parameters else ()
     named: list[dict[str, Tensor]] = [{} for _ in modules]
     for (number, name), cast in zip(places, casts, strict=True):
         named[number][name] = cast
     return list(named)
+
+
+def linear_parameters(
+    module: nn.Module, left_out: Iterable[str] = ()
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield the matrices and biases of a module's linear layers, by name.
+
+    Args:
+        module: What has them.
+        left_out: Names of others that are not yielded.
+    """
+    without = set(left_out)
+    for prefix, part in module.named_modules():
+        for leaf, parameter in part.named_parameters(recurse=False):
+            name = f"{prefix}.{leaf}" if prefix else leaf
+            if isinstance(part, nn.Linear) and name not in without:
+                yield name, parameter
 
 
 def called_with(module: nn.Module, casts: Mapping[str, Tensor]) -> Callable[..., Any]:

@@ -6,8 +6,8 @@ left to do with image tokens are two matrix products each way, and no keys, valu
 theirs have to be written. That is less arithmetic where the rows, one for each token and head, are
 no more than the inner channels of an attention.
 
-Shape legend: N regions, R rows (heads times tokens, the token runs fastest), H heads, S image
-tokens, C channels.
+Shape legend: G cells that are stepped as one, N regions, R rows (heads times tokens, the token runs
+fastest), H heads, S image tokens, C channels.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sca_bench.models.products import times
+from sca_bench.models.stacked import call_cells, call_rows, in_vmap
 
 
 def read_image(
@@ -32,8 +33,24 @@ def read_image(
         image_NSC: Image tokens.
         placed_NSC: The same plus their positions, detached: its gradient goes to `image_NSC`.
     """
+    if in_vmap():
+        return call_cells(_read_of_cells, keys_NRC, offsets_NR, image_NSC, placed_NSC)
     mixed_NRC: Tensor = _Read.apply(keys_NRC, offsets_NR, image_NSC, placed_NSC)
     return mixed_NRC
+
+
+def _read_of_cells(
+    keys_GNRC: Tensor, offsets_GNR: Tensor, image_GNSC: Tensor, placed_GNSC: Tensor
+) -> Tensor:
+    """Return what the rows of several cells read; an image that they share is not copied."""
+    given, cells = (keys_GNRC, offsets_GNR, image_GNSC, placed_GNSC), len(keys_GNRC)
+    mixed: Tensor
+    if image_GNSC.stride(0) or placed_GNSC.stride(0):
+        mixed = _Read.apply(*(x.flatten(0, 1) for x in given))
+        return mixed.unflatten(0, (cells, -1))  # type: ignore[no-any-return]
+    rows = (x.transpose(0, 1).flatten(1, 2) for x in given[:2])
+    mixed = _Read.apply(*rows, image_GNSC[0], placed_GNSC[0])
+    return mixed.unflatten(1, (cells, -1)).transpose(0, 1)  # type: ignore[no-any-return]
 
 
 def write_image(
@@ -54,8 +71,12 @@ def write_image(
         placed_NSC: The same plus their positions, detached: its gradient goes to `image_NSC`.
         num_heads: Heads H.
     """
-    image: Tensor = _Write.apply(keys_NRC, offsets_NR, values_NRC, image_NSC, placed_NSC, num_heads)
-    return image
+
+    def write(*inputs: Tensor) -> Tensor:
+        image: Tensor = _Write.apply(*inputs, num_heads)
+        return image
+
+    return call_rows(write, keys_NRC, offsets_NR, values_NRC, image_NSC, placed_NSC)
 
 
 class _Read(torch.autograd.Function):

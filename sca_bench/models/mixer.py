@@ -21,8 +21,9 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from sca_bench.models.cast_together import called_with, cast_together
+from sca_bench.models.cast_together import called_with, cast_together, linear_parameters
 from sca_bench.models.few_tokens import read_image, write_image
+from sca_bench.models.stacked import call_rows
 
 FINAL_LAYER_NORM_EPS = 1e-5
 """The closing LayerNorm keeps torch's default, whatever the blocks use."""
@@ -67,7 +68,7 @@ class Attention(nn.Module):
             (N, T of `q_NTI`, C).
         """
         q, k, v = (self._split(x) for x in (q_NTI, k_NTI, v_NTI))
-        mixed_NHTD = F.scaled_dot_product_attention(q, k, v)
+        mixed_NHTD = call_rows(F.scaled_dot_product_attention, q, k, v)
         return self.out_proj(mixed_NHTD.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
     def suits(self, tokens_NTC: Tensor) -> bool:
@@ -408,6 +409,14 @@ class TwoWayMixer(nn.Module):
             for image, tokens, index in zip(images, parts_NTC, indices, strict=True)
         ]
         return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+
+    def cast_parameters(self) -> list[str]:
+        """Return the names of the parameters that `mixed_tokens` casts to the type of autocast."""
+        return [
+            f"layers.{number}.{name}"
+            for number, block in enumerate(self.layers)
+            for name, _ in linear_parameters(block, TwoWayBlock.ADDED_IN_FLOAT32)
+        ]
 
     def _cast_blocks(self, device: str, dtype: torch.dtype) -> list[Callable[..., Any]]:
         """Return the blocks; under autocast, with their matrices cast to its type at once."""

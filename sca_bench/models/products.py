@@ -21,6 +21,8 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import flop_registry, register_flop_formula
 from transformers.pytorch_utils import Conv1D
 
+from sca_bench.models.stacked import call_cells, in_vmap
+
 _TAKES = ("Tensor", "Tensor", "Optional[Tensor]", "str", "List[Optional[number]]", "Optional[str]")
 
 
@@ -43,13 +45,15 @@ def linear(x_XI: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Ten
 
     Anything but float32 on a CPU, no rows at all, and what is compiled or under autocast, is
     `F.linear` itself. So are tensors without content: they size and count a step on a GPU, wherever
-    they say they are.
+    they say they are. Mapped over cells it is one product with all their matrices.
 
     Args:
         x_XI: Rows of I channels, with any dimensions before.
         weight_OI: The matrix, in memory row by row or column by column.
         bias_O: What is added to each row.
     """
+    if in_vmap() and bias_O is not None:
+        return call_cells(_linear_of_cells, x_XI, weight_OI, bias_O)
     if not _suits(x_XI, weight_OI):
         return F.linear(x_XI, weight_OI, bias_O)
     given = (x_XI, weight_OI, bias_O)
@@ -59,12 +63,23 @@ def linear(x_XI: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Ten
     return _product(*given)
 
 
+def _linear_of_cells(x_GXI: Tensor, weight_GOI: Tensor, bias_GO: Tensor) -> Tensor:
+    """Return the rows of several cells times their matrices, which may be rows that all share."""
+    cells, width, _ = weight_GOI.shape
+    if cells > 1 and x_GXI.stride(0) == 0:
+        every_XO = F.linear(x_GXI[0], weight_GOI.flatten(0, 1), bias_GO.flatten())
+        return every_XO.unflatten(-1, (cells, width)).movedim(-2, 0)  # type: ignore[no-any-return]
+    rows_GRI = x_GXI.flatten(1, -2)
+    product_GRO = torch.baddbmm(bias_GO[:, None], rows_GRI, weight_GOI.transpose(1, 2))
+    return product_GRO.unflatten(1, x_GXI.shape[1:-1])  # type: ignore[no-any-return]
+
+
 def _suits(x_XI: Tensor, weight_OI: Tensor) -> bool:
     """Say whether oneDNN multiplies these."""
     plain = x_XI.dtype == weight_OI.dtype == torch.float32 and x_XI.device.type == "cpu"
     if not (plain and _ONEDNN) or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
         return False
-    if isinstance(x_XI, FakeTensor) or not x_XI.numel():
+    if isinstance(x_XI, FakeTensor) or not x_XI.numel() or in_vmap():
         return False
     return x_XI.shape[-1] == weight_OI.shape[-1]  # else torch says what is wrong
 

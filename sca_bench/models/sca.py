@@ -7,8 +7,9 @@ text decoder, L generated tokens. In flattened rows of N*H the head runs fastest
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Literal
 
@@ -24,6 +25,14 @@ from sca_bench.models.compiled_blocks import compile_block
 from sca_bench.models.designs.parts import Design
 from sca_bench.models.frozen_matrices import keep_matrices_in
 from sca_bench.models.sam.region_encoder import RegionEncoder
+from sca_bench.models.stacked import (
+    OwnDraws,
+    Stream,
+    dropout_of_each_cell,
+    no_other_draws,
+    of_each_cell,
+    stack_parameters,
+)
 from sca_bench.models.text_decoder.activation_checkpointing import keeps_activations, layers_of
 from sca_bench.models.text_decoder.decoder import TextDecoder
 from sca_bench.models.text_decoder.search import Generated
@@ -31,6 +40,7 @@ from sca_bench.types import Family, Prediction
 
 TASKS = {"recognition": 0, "caption": 1}
 """Block of task tokens by task name."""
+_NO_CAPTIONS = "a training batch needs at least one region, each with a caption"
 MOST_QUERIES = 40
 """Caption queries of a design that does not say how many it has; ROI Align cuts out 36."""
 
@@ -165,7 +175,7 @@ class ScaCaptioner(nn.Module):
             ValueError: The batch has no regions or no captions.
         """
         if not batch.captions:
-            raise ValueError("a training batch needs at least one region, each with a caption")
+            raise ValueError(_NO_CAPTIONS)
         features = self._features(batch)
         outputs_NHQC = self.query_outputs(features)
         prefix = self.prefix(outputs_NHQC, batch.region_tasks())
@@ -181,6 +191,51 @@ class ScaCaptioner(nn.Module):
             num_images=features.num_images,
             checkpoint=self.checkpoint_text_decoder,
         )
+
+    def stacked_losses(
+        self, cells: Sequence[ScaCaptioner], batch: RegionBatch, streams: Sequence[Stream]
+    ) -> list[Tensor]:
+        """Return each cell's `loss`, of one pass over all of them; `backward` reaches each cell.
+
+        Args:
+            cells: Captioners that share a frozen text decoder and differ in what they have learnt
+                only; this one may be any of them.
+            batch: As for `loss`.
+            streams: Each cell's random numbers, which dropout draws from as if it were alone.
+
+        Raises:
+            ValueError: As for `loss`.
+            CellError: The text decoder draws random numbers that no cell can have for itself.
+        """
+        if not batch.captions:
+            raise ValueError(_NO_CAPTIONS)
+        features, mixer = self._features(batch), self.text_mixer
+        half: list[str] = []
+        device = features.ious_NM.device
+        if mixer is not None and torch.is_autocast_enabled(device.type):
+            half = [f"text_mixer.{name}" for name in mixer.cast_parameters()]
+        dtype = torch.get_autocast_dtype(device.type)
+        stacks = stack_parameters([cell.trainable_parameters() for cell in cells], half, dtype)
+        mixed_GNHQC = of_each_cell(self, "mixed_queries", stacks, given=(features,))
+        dropout = self.query_dropout if self.training else 0.0
+        outputs_GNHQC = dropout_of_each_cell(mixed_GNHQC, dropout, streams)
+        heads = outputs_GNHQC.shape[2]
+        index_N = self.task_index(batch.region_tasks(), device)
+        prefix_GNPD = of_each_cell(self, "prefix_of", stacks, outputs_GNHQC, given=(index_N,))
+        tokens = self.text_decoder.tokenize(batch.captions, self.max_caption_tokens)
+        images_N = features.image_index_N.repeat_interleave(heads)
+        self._set_decoder_mode()
+        drawing = OwnDraws(streams) if self.text_decoder.training else contextlib.nullcontext()
+        with no_other_draws(device), drawing:
+            losses_G = self.text_decoder.loss_of_each_cell(
+                prefix_GNPD.flatten(0, 1),
+                tokens.repeat_interleave(heads),
+                len(cells),
+                self.label_smoothing,
+                image_index_N=images_N if self.loss_over == "images" else None,
+                num_images=features.num_images,
+            )
+        return list(losses_G.unbind())
 
     @torch.no_grad()
     def generate(self, batch: RegionBatch, decoding: Decoding) -> list[Prediction]:
@@ -226,8 +281,13 @@ class ScaCaptioner(nn.Module):
     def query_outputs(self, features: RegionFeatures) -> Tensor:
         """Return what the text decoder shall know of each region, (N, H, Q, C).
 
-        These are the caption queries, mixed with their context where the design has a text mixer.
+        These are the caption queries, mixed with their context where the design has a text mixer,
+        with dropout in training.
         """
+        return F.dropout(self.mixed_queries(features), self.query_dropout, self.training)
+
+    def mixed_queries(self, features: RegionFeatures) -> Tensor:
+        """Return `query_outputs` before dropout, (N, H, Q, C)."""
         dtype = next(self.projection.parameters()).dtype
         outputs_NHQC: Tensor = self.caption_query_tokens(features).to(dtype)
         if self.text_mixer is not None and self.context is not None:
@@ -241,7 +301,7 @@ class ScaCaptioner(nn.Module):
             )
             num_heads = self.caption_query_tokens.num_heads_used(features, heads)
             outputs_NHQC = tokens_NTC[:, : num_heads * queries].unflatten(1, (-1, queries))
-        return F.dropout(outputs_NHQC, self.query_dropout, self.training)
+        return outputs_NHQC
 
     def prefix(self, outputs_NHQC: Tensor, tasks: list[str]) -> Tensor:
         """Return what the text decoder continues, (N*H, K + Q, D): task tokens, then queries.
@@ -253,14 +313,25 @@ class ScaCaptioner(nn.Module):
         Raises:
             ValueError: A task is unknown.
         """
+        return self.prefix_of(outputs_NHQC, self.task_index(tasks, outputs_NHQC.device))
+
+    def task_index(self, tasks: list[str], device: torch.device) -> Tensor:
+        """Return the block of task tokens of each of N regions, (N,), on a device.
+
+        Raises:
+            ValueError: A task is unknown.
+        """
+        unknown = set(tasks) - set(TASKS)
+        if unknown and self.task_tokens is not None:
+            raise ValueError(f"unknown task {unknown.pop()!r}, known: {', '.join(TASKS)}")
+        index_N = torch.tensor([TASKS.get(t, 0) for t in tasks])
+        return index_N.to(device, non_blocking=True)
+
+    def prefix_of(self, outputs_NHQC: Tensor, task_index_N: Tensor) -> Tensor:
+        """Return `prefix`, given `task_index` of the regions."""
         prefix_NPD: Tensor = self.projection(outputs_NHQC.flatten(0, 1))
         if self.task_tokens is not None:
-            unknown = set(tasks) - set(TASKS)
-            if unknown:
-                raise ValueError(f"unknown task {unknown.pop()!r}, known: {', '.join(TASKS)}")
-            index_N = torch.tensor([TASKS[t] for t in tasks])
-            index_N = index_N.to(prefix_NPD.device, non_blocking=True)
-            task_NKD = self.task_tokens.weight.unflatten(0, (len(TASKS), -1))[index_N]
+            task_NKD = self.task_tokens.weight.unflatten(0, (len(TASKS), -1))[task_index_N]
             task_NKD = task_NKD.repeat_interleave(outputs_NHQC.shape[1], 0)
             prefix_NPD = torch.cat([task_NKD.to(prefix_NPD.dtype), prefix_NPD], dim=1)
         return prefix_NPD * self.prefix_gain

@@ -204,6 +204,9 @@ class TrainSettings(Settings):
     order_seed: int | None = Field(None, ge=0)
     """Seed of data order, draws and permutation; the run's own where None. Seeds that share it
     differ in initial weights and dropout only, and may train in lockstep."""
+    stacked: bool = of_kind("result", False, since="0.2")
+    """Compute the steps of cells of a group as one that differ in seed, learning rate or other
+    values of the optimiser only: for small cells on a GPU. Rounds otherwise than each alone."""
     val_every: int = of_kind("cost", 5_000, ge=1)
     """Steps between validations; the last step's weights are kept, so this moves no number."""
 

@@ -18,6 +18,7 @@ from sca_bench.contract.captioners.toy import toy_batch
 from sca_bench.engine.features.shards import ShardStore
 from sca_bench.engine.worker import hooks
 from sca_bench.engine.worker.cell_group import CellGroup
+from sca_bench.models.sca import ScaCaptioner
 from sca_bench.models.text_decoder.decoder import IGNORED, CaptionTokens, TextDecoder
 from sca_bench.specs.encoders import sam_dims
 from sca_bench.variants import get_variant
@@ -98,6 +99,27 @@ def test_a_step_waits_for_nothing(cell, step):
 def test_nor_does_one_of_cells_in_lockstep(cache, precision, step):
     change = {"features.cache": cache, "train.precision": precision}
     journal = step(*({**cell, **change} for cell in CELLS))
+    assert over(journal) == Counter(), str(journal)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_nor_does_one_of_cells_stepped_as_one(precision, step, monkeypatch):
+    """Two of each design, side by side."""
+    stacks, losses = [], ScaCaptioner.stacked_losses
+
+    def counted(self, cells, *given):
+        stacks.append(len(cells))
+        return losses(self, cells, *given)
+
+    def failed(self, stack, states, error):
+        raise error
+
+    monkeypatch.setattr(ScaCaptioner, "stacked_losses", counted)
+    monkeypatch.setattr(CellGroup, "_undo", failed)
+    change = {"train.precision": precision, "train.stacked": True, "features.cache": "all"}
+    rates = ({}, {"train.learning_rate": 0.002})
+    journal = step(*({**cell, **change, **rate} for cell in CELLS for rate in rates))
+    assert stacks == [2] * len(CELLS) * 3
     assert over(journal) == Counter(), str(journal)
 
 

@@ -256,6 +256,7 @@ CHANGES = {
     "train.prompt": ["box_point", "random_point"],
     "train.precision": ["bf16"],
     "train.order_seed": [11],
+    "train.stacked": [True],
     "train.val_every": [1],
     "train.as_published": [["warmup"]],
     "eval.split": [],  # needs `data.val`, below

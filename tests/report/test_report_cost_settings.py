@@ -12,7 +12,13 @@ from sca_bench.study.runs.record import SuiteManifest
 from sca_bench.study.runs.store import Store
 
 Runs = tuple[Store, SuiteManifest]
-ONE_THREAD = {"cpu": "AMD EPYC", "threads": 1, "frozen_threads": [1], "fused_adamw": False}
+ONE_THREAD = {
+    "cpu": "AMD EPYC",
+    "threads": 1,
+    "frozen_threads": [1],
+    "fused_adamw": False,
+    "stacked": 3,
+}
 
 
 def save(runs: Runs, machine: Any = ONE_THREAD, settings: Any = None) -> None:
@@ -45,6 +51,10 @@ def test_equal_costs_are_not_spoken_of(runs: Runs) -> None:
         ({"settings": {"features": {"cache": "off"}}}, "features.cache all (8), off (2)"),
         ({"settings": {"runtime": {"eval_regions": 8}}}, "runtime.eval_regions 64 (8), 8 (2)"),
         ({"machine": {**ONE_THREAD, "fused_adamw": True}}, "fused AdamW false (8), true (2)"),
+        (
+            {"machine": {**ONE_THREAD, "stacked": 2}},
+            "cells stepped as one 3 (8), 2 (2)",
+        ),
         (
             {"settings": {"runtime": {"eval_regions": 64, "deterministic": True}}},
             "runtime.deterministic false (8), true (2)",

@@ -13,7 +13,7 @@ import os
 import tempfile
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -42,6 +42,7 @@ from sca_bench.errors import CellError, InputError
 from sca_bench.lifetime import scratch
 from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import CellIdentity, RunSplit, families_of
+from sca_bench.study.keys.stack import stack_key
 from sca_bench.types import Prediction
 
 _COMPILED = "TORCHINDUCTOR_CACHE_DIR"
@@ -126,6 +127,12 @@ def cast_frozen(members: Iterable[Member], precision: str) -> None:
             member.captioner.cast_frozen(_AMP[precision])
 
 
+def _drop_gradients(member: Member) -> None:
+    if isinstance(member.captioner, nn.Module):
+        for parameter in member.captioner.parameters():
+            parameter.grad = None
+
+
 class CellGroup(BaseModel):
     """Cells in lockstep.
 
@@ -154,6 +161,9 @@ class CellGroup(BaseModel):
         self.captioning: RunSplit = "captioned"  # what `test_step` gets its batches from
         self.shared_clock = StepClock()
         self.counters = {"train_steps": 0, "encoder_forwards": 0, "sam_mixer_forwards": 0}
+        self._stack_keys = {m.key: stack_key(m.identity) for m in members}
+        self.apart: set[str] = set()  # members whose stack does not fit, for memory for instance
+        self.notes: list[str] = []
         self.parts = nn.ModuleList(
             [m.captioner for m in members if isinstance(m.captioner, nn.Module)]
         )
@@ -181,28 +191,105 @@ class CellGroup(BaseModel):
             return {}
         self.counters["train_steps"] += 1
         losses: dict[str, Tensor] = {}
-        for member in self.alive:
-            cpu = time.process_time()
-            try:
-                with member.rng.active(), member.clock.step(self.device_):
-                    losses[member.key] = self._step(member, batch, optim_wrapper[member.key])
-            except Exception as error:
-                self.fail_by(member, error)
-            else:
-                if self.device_.type == "cpu":  # another one would have to be waited for
-                    self.check_losses(member)
-            member.cpu_s += time.process_time() - cpu
+        for stack in self._stacks():
+            if len(stack) > 1 and self._stacked_step(stack, batch, optim_wrapper, losses):
+                continue
+            for member in stack:
+                self._step_alone(member, batch, optim_wrapper[member.key], losses)
+            if len(stack) > 1 and not any(member.error for member in stack):
+                self.apart.update(member.key for member in stack)  # together it would fail again
         return losses
 
+    def _step_alone(
+        self, member: Member, batch: RegionBatch, wrapper: Any, losses: dict[str, Tensor]
+    ) -> None:
+        cpu = time.process_time()
+        try:
+            with member.rng.active(), member.clock.step(self.device_):
+                losses[member.key] = self._step(member, batch, wrapper)
+        except Exception as error:
+            self.fail_by(member, error)
+        else:
+            self._look(member)
+        member.cpu_s += time.process_time() - cpu
+
+    def _look(self, member: Member) -> None:
+        if self.device_.type == "cpu":  # another one would have to be waited for
+            self.check_losses(member)
+
+    def _stacks(self) -> list[list[Member]]:
+        """Return the live members: those that are stepped as one together, others by themselves."""
+        stacks: dict[str, list[Member]] = {}
+        for member in self.alive:
+            key = self._stack_keys.get(member.key, "")
+            own = not key or member.key in self.apart
+            stacks.setdefault(f"alone {member.key}" if own else key, []).append(member)
+        return list(stacks.values())
+
+    def _stacked_step(
+        self,
+        stack: list[Member],
+        batch: RegionBatch,
+        wrappers: Mapping[str, Any],
+        losses: dict[str, Tensor],
+    ) -> bool:
+        """Step members as one; where that fails nothing has happened, and False is returned."""
+        before = [member.rng.state for member in stack]
+        cpu, sharing = time.process_time(), len(stack)
+        try:
+            with contextlib.ExitStack() as clocks:
+                for member in stack:
+                    clocks.enter_context(member.clock.step(self.device_, sharing))
+                found = self._stacked_losses(stack, batch, wrappers)
+                for member, loss in zip(stack, found, strict=True):
+                    with self.failing_alone(member.key), member.rng.active():
+                        self._update(member, loss, batch, wrappers[member.key])
+                        losses[member.key] = loss.detach()
+        except Exception as error:
+            self._undo(stack, before, error)
+            return False
+        for member in stack:
+            if not member.error:
+                self._look(member)
+            member.cpu_s += (time.process_time() - cpu) / sharing
+        return True
+
+    def _stacked_losses(
+        self, stack: list[Member], batch: RegionBatch, wrappers: Mapping[str, Any]
+    ) -> Sequence[Tensor]:
+        captioners: list[Any] = [member.captioner for member in stack]
+        streams = [member.rng.active for member in stack]
+        with self._autocast():
+            losses: Sequence[Tensor] = captioners[0].stacked_losses(captioners, batch, streams)
+        pairs = zip(stack, losses, strict=True)
+        torch.autograd.backward([wrappers[m.key].scaled(loss) for m, loss in pairs])
+        return losses
+
+    def _undo(self, stack: list[Member], states: list[dict[str, Tensor]], error: Exception) -> None:
+        """Let each member of a stack try by itself: who is at fault then fails alone."""
+        traceback.print_exception(error)
+        traceback.clear_frames(error.__traceback__)
+        for member, state in zip(stack, states, strict=True):
+            member.rng.state = state
+            _drop_gradients(member)
+        free_unused_memory(self.device_)
+        self.notes.append(
+            f"{len(stack)} cells were not stepped as one ({fault_text(error)}), but each by itself"
+        )
+
     def _step(self, member: Member, batch: RegionBatch, wrapper: Any) -> Tensor:
-        rates = wrapper.get_lr()["lr"]
         with self._autocast():
             loss = cast("TrainableCaptioner", member.captioner).loss(batch)
         wrapper.backward(wrapper.scale_loss(loss))
+        self._update(member, loss, batch, wrapper)
+        return loss.detach()
+
+    @staticmethod
+    def _update(member: Member, loss: Tensor, batch: RegionBatch, wrapper: Any) -> None:
+        rates = wrapper.get_lr()["lr"]
         wrapper.step()
         wrapper.zero_grad()
         member.losses.add(loss.detach(), batch.region_ids, max(rates))
-        return loss.detach()
 
     def check_losses(self, member: Member) -> bool:
         """Take a member out whose loss is no longer finite; say whether it is still in the group.
@@ -216,9 +303,7 @@ class CellGroup(BaseModel):
     def fail(self, member: Member, reason: str) -> None:
         """Take a member out of the group."""
         member.error = " ".join(reason.split())[:500]
-        if isinstance(member.captioner, nn.Module):
-            for parameter in member.captioner.parameters():
-                parameter.grad = None
+        _drop_gradients(member)
         free_unused_memory(self.device_)
 
     def fail_by(self, member: Member, error: Exception) -> None:

@@ -37,6 +37,7 @@ from sca_bench.errors import CellError, InputError
 from sca_bench.files import delete
 from sca_bench.specs.encoders import sam_dims
 from sca_bench.study.keys.cell import CellIdentity, RunSplit, families_of
+from sca_bench.study.keys.stack import stack_key
 from sca_bench.study.runs.record import RunRecord
 from sca_bench.study.runs.store import (
     PREDICTIONS,
@@ -69,6 +70,7 @@ class GroupRun:
         self.lineages: dict[str, list[dict[str, Any]]] = {}
         self.masks_file = ""
         self.frozen_threads: set[int] = set()
+        self.apart: set[str] = set()
 
     def run(self) -> None:
         """Train (where there is something to train), caption, write records."""
@@ -90,6 +92,7 @@ class GroupRun:
             self._timed("generate_s", lambda: self._caption(group))
             self._write_masks(group)
         self.outcome.count(group.counters)
+        self.outcome.messages += group.notes
         for cell, member in zip(self.job.cells, group.members, strict=True):
             with group.failing_alone(cell.key):
                 self._close(cell, group, member)
@@ -127,7 +130,17 @@ class GroupRun:
             lineage,
             sorted(self.frozen_threads),
             eval_regions=self.caption_regions["captioned"],
+            stacked_with=self._stacked_with(cell),
         )
+
+    def _stacked_with(self, cell: CellJob) -> list[str] | None:
+        key = stack_key(cell.identity)
+        if not key or cell.reuses:
+            return None
+        if cell.key in self.apart:
+            return []
+        others = (other for other in self.job.cells if other.key != cell.key)
+        return [other.key for other in others if stack_key(other.identity) == key]
 
     def _start_from(self, cell: CellJob, member: Member) -> list[dict[str, Any]]:
         """Give a member the weights it starts from, or those it reuses; return their lineage."""
@@ -168,6 +181,7 @@ class GroupRun:
             self.frozen_threads.update(*(bank.threads for bank in banks.values()))
         decoding = Decoding(self.first.eval.num_beams, self.first.eval.max_new_tokens)
         group = CellGroup(members, self.device, banks, decoding, self.job.frozen_threads)
+        self.apart = group.apart
         self.needs_pixels = [s for s in self.sets if spec.takes_pixels and s not in banks]
         for split, bank in banks.items():
             if needs_pixels(bank, ViewDataset(self._dataset(split))):

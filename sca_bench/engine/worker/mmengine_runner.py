@@ -27,7 +27,7 @@ from mmengine.optim import (
 from mmengine.optim.scheduler.lr_scheduler import LRSchedulerMixin
 from mmengine.runner import IterBasedTrainLoop, Runner, TestLoop, ValLoop
 from mmengine.visualization import Visualizer
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from sca_bench.devices.gpu import is_gpu
@@ -135,6 +135,10 @@ class _QuietClip:
 class ClippedOptimWrapper(_QuietClip, OptimWrapper):  # type: ignore[misc]
     """`OptimWrapper` with quiet clipping."""
 
+    def scaled(self, loss: Tensor) -> Tensor:
+        """Return what `backward` begins at, for a backward pass of several cells."""
+        return self.scale_loss(loss)  # type: ignore[no-any-return]
+
 
 class ClippedAmpOptimWrapper(_QuietClip, AmpOptimWrapper):  # type: ignore[misc]
     """`AmpOptimWrapper` (loss scaling for fp16) with quiet clipping, and a scaler of today's class.
@@ -151,6 +155,11 @@ class ClippedAmpOptimWrapper(_QuietClip, AmpOptimWrapper):  # type: ignore[misc]
         self.loss_scaler = torch.amp.GradScaler(device.type)
         self._scale_update_param = None
         self.cast_dtype = torch.float16
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """Return what `backward` begins at, for a backward pass of several cells."""
+        scaled: Tensor = self.loss_scaler.scale(self.scale_loss(loss))
+        return scaled
 
 
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)

@@ -32,6 +32,7 @@ from sca_bench.files import write_atomic
 from sca_bench.settings import CellSettings
 from sca_bench.specs.encoders import sam_dims
 from sca_bench.study.keys.cell import SPLITS, RunSplit
+from sca_bench.study.keys.stack import stack_key
 from sca_bench.types import FAMILIES, Family
 from sca_bench.variants import SAM_PARTS, SCA_PARTS
 
@@ -47,6 +48,8 @@ def build_member(cell: CellJob, parts: Any, device: torch.device) -> Member:
         captioner: RegionCaptioner = spec.load()(cell.settings, parts)
     if fault := fault_of_captioner(captioner, spec.trains):
         raise TypeError(f"{type(captioner).__name__} is no captioner for {spec.name}: {fault}")
+    if stack_key(cell.identity) and not hasattr(captioner, "stacked_losses"):
+        raise TypeError(f"{type(captioner).__name__} says `stacks`, but has no stacked_losses")
     start_weights(captioner, cell.settings)
     if isinstance(captioner, nn.Module):
         captioner.to(device)

@@ -33,6 +33,7 @@ def new_record(
     frozen_threads: Sequence[int] = (),
     *,
     eval_regions: int,
+    stacked_with: Sequence[str] | None = None,
 ) -> RunRecord:
     """Return the record of a run that begins.
 
@@ -45,11 +46,15 @@ def new_record(
         lineage: The trainings it started from.
         frozen_threads: CPU threads that its frozen features were computed with, as far as known.
         eval_regions: Regions that it captions at a time.
+        stacked_with: Keys of the runs that are stepped with it as one; None where `train.stacked`
+            is not set.
     """
     device = torch.device(job.device)
     ran_on = {**machine(device, job.threads, frozen_threads), "eval_regions": eval_regions}
     if cell.identity.spec.trains == "gradient" and cell.settings.train.steps:
         ran_on["fused_adamw"] = fuses(device)
+    if stacked_with is not None:
+        ran_on["stacked"] = 1 + len(stacked_with)
     read = {cell.identity.data_split(name): region_set for name, region_set in sets.items()}
     return RunRecord(
         cell_id=cell.cell_id,
@@ -68,6 +73,7 @@ def new_record(
             "attempt": job.attempt,
             "started": started,
             "resumed_at_step": start,
+            **({} if stacked_with is None else {"stacked_with": sorted(stacked_with)}),
             "git_commit": git_commit(),
             "versions": package_versions(),
             "machine": ran_on,

@@ -19,16 +19,16 @@ class StepClock:
 
     def __init__(self) -> None:
         self._seconds: list[float] = []
-        self._unread: list[Stopwatch] = []
+        self._unread: list[tuple[Stopwatch, int]] = []
 
     @contextmanager
-    def step(self, device: torch.device) -> Iterator[None]:
-        """Time one step."""
+    def step(self, device: torch.device, shared_by: int = 1) -> Iterator[None]:
+        """Time one step; where several share it, an equal part of it counts."""
         watch = Stopwatch(device)
         watch.start()
         yield
         watch.stop()
-        self._unread.append(watch)
+        self._unread.append((watch, shared_by))
         if not watch.waits:
             self._read(1)
         elif len(self._unread) > 2 * _PENDING:
@@ -40,7 +40,7 @@ class StepClock:
         return self._seconds
 
     def _read(self, count: int) -> None:
-        self._seconds += [watch.seconds() for watch in self._unread[:count]]
+        self._seconds += [watch.seconds() / sharing for watch, sharing in self._unread[:count]]
         del self._unread[:count]
 
     @property

@@ -43,6 +43,22 @@ class CaptionTokens:
     labels_NT: Tensor
     wanted_K: Tensor | None = None
 
+    def wanted(self) -> Tensor:
+        """Return `wanted_K`, looked for where it is not known."""
+        if self.wanted_K is not None:
+            return self.wanted_K
+        return (self.labels_NT.flatten() != IGNORED).nonzero()[:, 0]
+
+    def repeat(self, repeats: int) -> CaptionTokens:
+        """Return the tokens with all captions `repeats` times, one time after the other."""
+        wanted_K = self.wanted()
+        first_R = torch.arange(repeats, device=wanted_K.device) * self.ids_NT.numel()
+        return CaptionTokens(
+            self.ids_NT.repeat(repeats, 1),
+            self.labels_NT.repeat(repeats, 1),
+            (first_R[:, None] + wanted_K).flatten(),
+        )
+
     def repeat_interleave(self, repeats: int) -> CaptionTokens:
         """Return the tokens with every caption repeated `repeats` times in a row."""
         wanted_K, width = self.wanted_K, self.ids_NT.shape[1]
@@ -175,15 +191,8 @@ class TextDecoder(nn.Module):
             checkpoint: Keep no activations inside the layers; the backward pass computes them
                 again, with the same dropout.
         """
-        # The end token is predicted but never read, so it is not fed.
         with checkpointing(self.language_model, checkpoint):
-            hidden_NTD = self._hidden(prefix_NPD, tokens.ids_NT[:, :-1])
-        labels_NT, wanted_K = tokens.labels_NT.flatten(), tokens.wanted_K
-        if wanted_K is None:
-            wanted_K = (labels_NT != IGNORED).nonzero()[:, 0]
-        hidden_KD = hidden_NTD.flatten(0, 1).index_select(0, wanted_K)
-        logits_KV = self.language_model.get_output_embeddings()(hidden_KD)
-        labels_K = labels_NT[wanted_K]
+            logits_KV, labels_K, wanted_K = self._wanted(prefix_NPD, tokens)
         if image_index_N is None:
             return F.cross_entropy(logits_KV.float(), labels_K, label_smoothing=label_smoothing)
         losses_K = F.cross_entropy(
@@ -191,6 +200,37 @@ class TextDecoder(nn.Module):
         )
         rows_K = wanted_K // tokens.labels_NT.shape[1]
         return mean_over_images(losses_K, image_index_N.index_select(0, rows_K), num_images)
+
+    def loss_of_each_cell(
+        self,
+        prefix_NPD: Tensor,
+        tokens: CaptionTokens,
+        num_cells: int,
+        label_smoothing: float = 0.0,
+        *,
+        image_index_N: Tensor | None = None,
+        num_images: int = 0,
+    ) -> Tensor:
+        """Return `loss` of each of several cells with the same captions, (cells,), in one pass.
+
+        Args:
+            prefix_NPD: What stands in front of each caption, one cell after the other.
+            tokens: The captions, once.
+            num_cells: Number of cells.
+            label_smoothing: As for `loss`.
+            image_index_N: The image of each caption, once; as for `loss`.
+            num_images: As for `loss`.
+        """
+        logits_KV, labels_K, _ = self._wanted(prefix_NPD, tokens.repeat(num_cells))
+        losses_K = F.cross_entropy(
+            logits_KV.float(), labels_K, label_smoothing=label_smoothing, reduction="none"
+        )
+        losses_GK = losses_K.unflatten(0, (num_cells, -1))
+        if image_index_N is None:
+            return losses_GK.mean(1)  # type: ignore[no-any-return]
+        rows_K = tokens.wanted() // tokens.labels_NT.shape[1]
+        index_K = image_index_N.index_select(0, rows_K)
+        return torch.stack([mean_over_images(own_K, index_K, num_images) for own_K in losses_GK])
 
     @torch.no_grad()
     def generate(self, prefix_NPD: Tensor, decoding: Decoding) -> Generated:
@@ -206,6 +246,15 @@ class TextDecoder(nn.Module):
         if decoding.num_beams == 1:
             return greedy(rows, head, end, longest)
         return beam_search(rows, head, end, longest, decoding.num_beams)
+
+    def _wanted(self, prefix_NPD: Tensor, tokens: CaptionTokens) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits, labels and places of what is no padding: (K, V), (K,), (K,)."""
+        # The end token is predicted but never read, so it is not fed.
+        hidden_NTD = self._hidden(prefix_NPD, tokens.ids_NT[:, :-1])
+        wanted_K = tokens.wanted()
+        hidden_KD = hidden_NTD.flatten(0, 1).index_select(0, wanted_K)
+        logits_KV: Tensor = self.language_model.get_output_embeddings()(hidden_KD)
+        return logits_KV, tokens.labels_NT.flatten()[wanted_K], wanted_K
 
     def _hidden(
         self, prefix_NPD: Tensor, ids_NT: Tensor, attention_mask_NT: Tensor | None = None

@@ -13,6 +13,7 @@ _MACHINE = {
     "threads": "threads",
     "frozen_threads": "threads of frozen features",
     "fused_adamw": "fused AdamW",
+    "stacked": "cells stepped as one",
     "eval_regions": "runtime.eval_regions",
 }
 """Of `machine` in a record's provenance -> what it is called: what was used, whoever decided it."""

@@ -64,6 +64,7 @@ ALL_FEATURES = " ".join(f"{split}/{family}" for split, family in FEATURES)
         ("train.precision", "bf16", f"cell training prefix masks {ALL_FEATURES}"),
         ("train.as_published", ["loss"], "cell training"),
         ("train.order_seed", 1, "cell training"),
+        ("train.stacked", True, "cell training"),
         ("train.val_every", 3, "prefix"),
         ("eval.split", "val", "cell prefix captioned/mixed"),
         ("eval.prompt", "point", "cell prefix masks captioned/mixed"),

@@ -24,6 +24,7 @@ DEFAULTS = {
     "precision": "fp32",
     "as_published": (),
     "order_seed": None,
+    "stacked": False,
     "val_every": 5_000,
 }
 
@@ -110,7 +111,7 @@ def test_what_is_as_published_has_one_order():
 
 
 def test_what_was_added_to_recipes_in_use_enters_no_older_key():
-    assert defaults_since(TrainSettings) == {"as_published": ()}
+    assert defaults_since(TrainSettings) == {"as_published": (), "stacked": False}
 
 
 def test_the_seed_of_the_data_order():
