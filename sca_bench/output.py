@@ -18,7 +18,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 
 if TYPE_CHECKING:
@@ -311,6 +311,11 @@ def in_words(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def size_text(num_bytes: int) -> str:
+    """Return `0.3 MiB` or `2.50 GiB`."""
+    return f"{num_bytes / 2**20:.1f} MiB" if num_bytes < 2**30 else f"{num_bytes / 2**30:.2f} GiB"
+
+
 # --- rich ---------------------------------------------------------------------------------------
 
 
@@ -347,6 +352,21 @@ def text_console() -> Console:
     if console.width < _NARROWEST:  # a wrong COLUMNS, in which a table would vanish
         console.width = _USUAL_WIDTH
     return console
+
+
+@contextlib.contextmanager
+def redrawn() -> Iterator[Callable[[Sequence[str]], None]]:
+    """Give a function that shows lines in place of those that it showed before, on a terminal."""
+    from rich.live import Live
+    from rich.text import Text
+
+    streams: dict[str, Any] = {"redirect_stdout": False, "redirect_stderr": False}
+    with Live(console=text_console(), auto_refresh=False, **streams) as live:
+
+        def draw(lines: Sequence[str]) -> None:
+            live.update(Text("\n".join(map(one_line, lines)), overflow="fold"), refresh=True)
+
+        yield draw
 
 
 def text_table(*columns: str, right: Collection[str] = (), title: str | None = None) -> Table:

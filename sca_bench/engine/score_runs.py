@@ -87,6 +87,7 @@ def score_runs(
     again: bool = False,
     failed: dict[str, str] | None = None,
     done: ScoredBefore | None = None,
+    tell: Callable[[int, int], None] | None = None,
 ) -> int:
     """Score every finished run that lacks one of the metrics; return how many there were.
 
@@ -100,6 +101,7 @@ def score_runs(
         again: Try anew what could not be computed before.
         failed: Gets job name -> reason of runs whose scores cannot be written; the others go on.
         done: What was scored while other runs went on; it is counted and its notes are said here.
+        tell: Called before each run is scored, with how many are, and how many there are.
 
     Raises:
         OSError: Scores cannot be written, and there is no `failed`.
@@ -123,6 +125,8 @@ def score_runs(
         for part in batched(waiting, READ_AHEAD):
             scorer.read_ahead([record for _, record in part])
             for name, record in part:
+                if tell is not None:
+                    tell(len(notes), count)
                 try:
                     notes.append(scorer.score(record))
                 except OSError as error:  # a full disk; what is scored, also by others, stays

@@ -7,6 +7,7 @@ Below the runs folder:
   checkpoint-<step>.pt; a damaged file of weights or checkpoint as NAME.damaged
 - `stages/<training_id>/seed-<n>.json`: which run holds the weights of a training
 - `attempts/<name>/`: job, outcome and text log of every worker process
+- `heartbeats/`: how far a command and its workers are, while it runs
 - `suites/<suite>.<profile>.json`: what `report` reads
 - `images/<digest>/`: thumbnails of captioned images
 - `masks/<digest>-<key>.jsonl`: SAM's predicted masks of their regions
@@ -65,7 +66,7 @@ TRAIN_PREDICTIONS = "train_predictions.jsonl"
 _CHECKPOINT = re.compile(r"checkpoint-([1-9][0-9]{0,17})\.pt")
 _SCORE_AGAIN = "delete it and score the run again"
 _TOP = (
-    *("cells", "stages", "attempts", "suites", "images", "masks", "mlartifacts"),
+    *("cells", "stages", "attempts", "heartbeats", "suites", "images", "masks", "mlartifacts"),
     *("sweeps.db", "mlflow.db", DIGESTS, "probes.json", ".lock"),
 )
 """What a runs folder holds at its top, but for `features`, which may lie on another disk."""
