@@ -34,6 +34,13 @@ _NARROWEST, _USUAL_WIDTH = 20, 80
 """Columns of a terminal below which no table fits, and those that are assumed instead."""
 
 
+def print_json(value: object) -> None:
+    """Print a value as JSON, in signs that every encoding has."""
+    import json
+
+    print(json.dumps(value, indent=1))
+
+
 # --- characters that no one sees ----------------------------------------------------------------
 
 _UNSEEN = (
@@ -319,11 +326,14 @@ def size_text(num_bytes: int) -> str:
 # --- rich ---------------------------------------------------------------------------------------
 
 
-def text_console() -> Console:
+def text_console(*, quiet: bool = False) -> Console:
     """Return a console that shows every text as it is written, and each as one line.
 
     Names of cells, suites and files may hold what rich takes for markup or an emoji: `[bold]`,
     `[/]`, `:smile:`, and characters that nobody sees.
+
+    Args:
+        quiet: Whether nothing is shown: of a command whose output is JSON.
     """
     from rich.console import Console
     from rich.text import Text
@@ -348,7 +358,7 @@ def text_console() -> Console:
             return Text(visible(what.plain))
         return what
 
-    console = TextConsole(markup=False, emoji=False, highlight=False)
+    console = TextConsole(markup=False, emoji=False, highlight=False, quiet=quiet)
     if console.width < _NARROWEST:  # a wrong COLUMNS, in which a table would vanish
         console.width = _USUAL_WIDTH
     return console
