@@ -127,7 +127,6 @@ FLOORS = {
     "cli": [
         {"frame"},
         {
-            "cache",
             "caption",
             "checkpoints",
             "data",
@@ -140,7 +139,7 @@ FLOORS = {
             "track",
             "weights",
         },
-        {"check", "init", "plan", "run", "sweep"},
+        {"check", "init", "plan", "run", "sweep", "upkeep"},
     ],
 }
 """Room -> its floors, lowest first; a place imports from lower floors of its own room only."""
