@@ -34,7 +34,7 @@ from sca_bench.study.suite.suite import load_suite
 CARD = "export.json"
 _IDS = re.compile(rb"[0-9a-f]{8,64}")
 _ATTEMPTS = re.compile(rb"attempts/+([A-Za-z0-9_][\w.-]*)")
-_UNFINISHED = re.compile(r"\..+\.tmp|sca_bench-[0-9]+-[a-z0-9_]{8}")
+_UNFINISHED = re.compile(r"\..+\.tmp")
 _YOUNG_S = 3600.0
 """What was begun so short ago may still be at work, whatever the locks say."""
 
@@ -253,7 +253,7 @@ class _Search:
             used |= {name.decode() for name in _ATTEMPTS.findall(text)}
         for path in listed(self._store.root / "attempts"):
             if path.name not in used and not _UNFINISHED.fullmatch(path.name):
-                self._add(path, "attempt", "no run names it: failed, repeated, or a preparation")
+                self._add(path, "attempt", "no run names it: failed, repeated, or not a run")
 
     def _features(self, kept: dict[Path, RunRecord]) -> None:
         root = self._store.root / "features"

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sca_bench.cli.frame import CALL
@@ -78,8 +78,7 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
 
     if options.watch is None:
         status = look()
-        for line in _printed(status, store, as_json=options.json):
-            print(line) if options.json else say(line)
+        _emit(_printed(status, store, as_json=options.json), as_json=options.json)
     else:
         status = _watch(look, store, options.watch, as_json=options.json)
     for fault in status.faults:
@@ -105,8 +104,8 @@ def _watch(
         before: list[str] = []
         while True:
             lines = list(_printed(status, store, as_json=as_json))
-            for line in lines if as_json else [line for line in lines if line not in before]:
-                print(line, flush=True) if as_json else say(line, flush=True)
+            new = lines if as_json else [line for line in lines if line not in before]
+            _emit(new, as_json=as_json)
             before = lines
             if not status.runs:
                 return status
@@ -119,6 +118,14 @@ def _watch(
                 return status
             sleep(every_s)
             status = look()
+
+
+def _emit(lines: Iterable[str], *, as_json: bool) -> None:
+    for line in lines:
+        if as_json:
+            print(line, flush=True)
+        else:
+            say(line, flush=True)
 
 
 def _printed(status: FolderStatus, store: Store, *, as_json: bool) -> Iterator[str]:
@@ -175,9 +182,8 @@ def lines_of(status: FolderStatus, store: Store) -> Iterator[str]:
             yield f"  {run.status.upper()} {run.name}: {run.reason or 'no reason is known'}"
             if run.log and run.log not in run.reason:
                 yield f"    log: {run.log}"
-        if more := len(suite.bad) - _MOST_BAD:
-            if more > 0:
-                yield f"  and {more} more: list runs --suite {suite.name}"
+        if (more := len(suite.bad) - _MOST_BAD) > 0:
+            yield f"  and {more} more: list runs --suite {suite.name}"
 
 
 def _left_undone(status: FolderStatus) -> bool:

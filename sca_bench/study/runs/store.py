@@ -28,12 +28,9 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from numpy.typing import NDArray
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.numpy import load
 
 from sca_bench.digests import DIGESTS
 from sca_bench.errors import InputError
@@ -56,6 +53,9 @@ from sca_bench.study.runs.soundness import (
     run_name,
     set_aside,
 )
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 LOCK = ".lock"
 """Held by the command that works in a runs folder."""
@@ -418,6 +418,9 @@ def read_statistics(path: Path) -> dict[str, NDArray[Any]]:
     Raises:
         InputError: The file is damaged.
     """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load  # numpy with it, which light commands do without
+
     fix = "delete it: the report then says what it lacks"
     try:
         return load(read_bytes(path, ROWS_BYTES))
