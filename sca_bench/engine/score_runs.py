@@ -26,6 +26,7 @@ from sca_bench.metrics.rows import CaptionRow, read_rows
 from sca_bench.metrics.score import Scorer, ScoreResult
 from sca_bench.metrics.subsets import subset_digest, subset_rows
 from sca_bench.metrics.value_names import SEEN, TRAIN, ValueName
+from sca_bench.output import num_text
 from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.study.plan.plan import Job
 from sca_bench.study.runs.record import RunRecord, Score
@@ -119,7 +120,7 @@ def score_runs(
                 drop_unfinished(store.run_dir(record.cell_id, record.seed), others_write=True)
     before = done or ScoredBefore()
     if count := before.count + len(waiting):
-        say(f"  scoring {count} runs: {', '.join((*metrics, *(subsets or {})))}")
+        say(f"  scoring {num_text(count, 'run')}: {', '.join((*metrics, *(subsets or {})))}")
     notes = list(before.notes)
     with RunScorer(store, metrics, subsets, again=again, device=device) as scorer:
         for part in batched(waiting, READ_AHEAD):
