@@ -22,7 +22,7 @@ from sca_bench.engine.features.cache import is_only_a_store, store_folders
 from sca_bench.errors import InputError, fault_line
 from sca_bench.files import inside, listed
 from sca_bench.reading import RECORD_BYTES, read_bytes
-from sca_bench.study.keys.cell import SPLITS
+from sca_bench.study.keys.cell import SPLITS, CellIdentity
 from sca_bench.study.plan.plan import make_plan
 from sca_bench.study.runs.heartbeat import HEARTBEATS
 from sca_bench.study.runs.record import RunRecord, SuiteManifest
@@ -91,6 +91,7 @@ class _Search:
         self._result = Leftovers()
         self._kept_text: list[bytes] = []
         self._named: set[str] = set()
+        self._planned: dict[str, CellIdentity] = {}
 
     def run(self) -> Leftovers:
         faults: list[InputError] = []
@@ -187,7 +188,9 @@ class _Search:
                 why = fault_line(fault) if isinstance(fault, OSError) else str(fault)
                 self._note(f"all runs of {manifest.suite} are kept, since its file is not: {why}")
                 continue
-            named |= {job.cell.cell_id for job in (*plan.jobs, *plan.stages)}
+            cells = {job.cell.cell_id: job.cell for job in (*plan.jobs, *plan.stages)}
+            self._planned |= {key: cell.identity for key, cell in cells.items()}
+            named |= cells.keys()
         return unread
 
     def _named_by_sweeps(self) -> set[str] | None:
@@ -260,10 +263,13 @@ class _Search:
         if root.is_symlink():
             self._note(f"{root} is a link, and left alone: `cache` looks after it")
             return
+        known = {record.cell_id for record in kept.values()} | self._planned.keys()
+        if self._named - known:
+            self._note("features are not judged: some cells of suites have no run yet")
+            return
         wanted: set[str] = set()
         try:
-            for record in kept.values():
-                identity = identity_of(record)
+            for identity in (*self._planned.values(), *map(identity_of, kept.values())):
                 for split in SPLITS:
                     wanted |= set(identity.store_keys(split, identity.families).values())
         except (InputError, KeyError, AttributeError) as fault:
