@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[1]
 FROZEN = {
     "run": "--budget --help --no-mlflow --only --profile --rescore --runs-dir --seeds --set"
     " --tracking-uri suite",
-    "plan": "--gpu --help --json --no-probe --only --profile --runs-dir --seeds --set --utilisation suite",
+    "plan": "--gpu --help --json --no-probe --only --profile --runs-dir --seeds --set --utilisation"
+    " suite",
     "check": "--build --help --json --only --profile --runs-dir --seeds --set suite",
     "sweep": "--help --no-mlflow --profile --runs-dir --set --tracking-uri --trials suite",
     "report": "--help --limit-mb --no-mlflow --no-pages --out --runs-dir --tracking-uri suites",

@@ -137,9 +137,7 @@ def _run(
                 mirror.say, view = say, SuiteMirror(mirror, manifest)
             if not again:  # else the runs that are scored now would be scored once more
                 scoring = Scoring(store, suite.metrics, suite.subsets)
-            failed, postponed, logs = _work(
-                plan, store, console, line, until, view, scoring, pulse
-            )
+            failed, postponed, logs = _work(plan, store, console, line, until, view, scoring, pulse)
             score_runs(
                 store,
                 plan.jobs,

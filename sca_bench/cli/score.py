@@ -64,9 +64,7 @@ def add_parser(commands: Commands) -> None:
         help="score the regions of FILE by themselves, too: ids, or annotations with bbox and"
         " caption, or first_of_image in place of a file (repeatable)",
     )
-    score.add_argument(
-        "--table", action="store_true", help="print the table into a pipe, too"
-    )
+    score.add_argument("--table", action="store_true", help="print the table into a pipe, too")
     score.add_argument(
         "--json",
         metavar="FILE",

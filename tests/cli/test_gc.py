@@ -19,7 +19,9 @@ def store(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     store = Store("runs")
-    (tmp_path / "depth.yaml").write_text("suite: depth\nquestion: ?\naxes: {mixer.num_layers: [1]}\n")
+    (tmp_path / "depth.yaml").write_text(
+        "suite: depth\nquestion: ?\naxes: {mixer.num_layers: [1]}\n"
+    )
     fields = {"profile": "tiny", "default_profile": "tiny", "file": "depth.yaml", "question": "?"}
     store.save_manifest(
         SuiteManifest(

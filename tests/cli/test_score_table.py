@@ -70,7 +70,7 @@ def test_json_goes_to_a_file_beside_the_table(file, tmp_path, capsys):
 def test_a_corpus_score_has_the_interval_of_its_statistics(tmp_path, capsys):
     """BLEU is no mean over regions: its interval comes from what regions add to it."""
     draw = np.random.default_rng(0)
-    words = "a red blue green dog cat on the grass sky".split()
+    words = ["a", "red", "blue", "green", "dog", "cat", "on", "the", "grass", "sky"]
     rows = []
     for number in range(24):
         reference = [words[k] for k in draw.integers(0, len(words), 6)]

@@ -144,7 +144,9 @@ def test_nothing_runs(store, tmp_path, capsys):
     assert main(["status"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "nothing runs in runs"
-    assert re.fullmatch(r"depth: 1 of 4 runs done, .*, 1 not started; last change \d+ s ago", said[1])
+    assert re.fullmatch(
+        r"depth: 1 of 4 runs done, .*, 1 not started; last change \d+ s ago", said[1]
+    )
     assert main(["status", "dept"]) == 2
     assert "status: dept: was not run in runs; did you mean depth?" in capsys.readouterr().err
 

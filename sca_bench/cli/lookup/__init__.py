@@ -55,7 +55,9 @@ def add_parsers(commands: Commands, common: Parser) -> None:
     lists.add_argument("--suite", metavar="NAME", help="runs: only those of a suite")
     lists.add_argument("--status", choices=_STATUS, help="runs: only those that ended so")
     lists.add_argument("--profile", metavar="NAME", help="settings: whose defaults to show (tiny)")
-    lists.add_argument("--json", action="store_true", help="print it as JSON, scores in natural units")
+    lists.add_argument(
+        "--json", action="store_true", help="print it as JSON, scores in natural units"
+    )
     lists.set_defaults(execute=list_command)
 
     describe = commands.add_parser(

@@ -86,8 +86,7 @@ def _step(record: RunRecord, store: Store) -> int | None:
 def _rows(
     store: Store, suite: str | None, status: str | None, beginning: str
 ) -> tuple[list[_Row], int, list[InputError]]:
-    """Return the runs that are asked for, how many there are in all, and what is wrong with files.
-    """
+    """Return the runs asked for, how many there are in all, and what is wrong with files."""
     faults: list[InputError] = []
     records = sorted(store.records(faults), key=lambda record: (_started(record), record.seed))
     if any(record.status == "running" for record in records) and not store.is_in_use():

@@ -168,4 +168,3 @@ def _clear(root: Path, folders: list[Path]) -> int:
             say(f"{folder}: {why}, left as it is")
     say(f"{size_text(freed)} freed in {root}; what is needed again is computed again")
     return 1 if in_use else 0
-

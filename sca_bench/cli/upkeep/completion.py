@@ -68,8 +68,7 @@ def _all_parsers(parser: Parser) -> Iterator[Parser]:
 
 
 def _names_for(action: argparse.Action) -> Names | None:
-    """Return what names an argument, by what it is called; None where argcomplete knows or nobody.
-    """
+    """Return what names an argument, by what it is called; None where nothing does."""
     if action.help == RUN_HELP or action.dest in ("cell", "other", "run"):
         return run_names
     by_place: dict[str, Names] = {

@@ -37,8 +37,9 @@ def add_parser(commands: Commands, common: Parser) -> None:
         ),
     )
     gc.add_argument(
-        "--delete", action="store_true", help="delete what is listed; asks nothing, and refuses"
-        " while a command works in the folder",
+        "--delete",
+        action="store_true",
+        help="delete what is listed; asks nothing, and refuses while a command works in the folder",
     )
     gc.add_argument(
         "--older-than",

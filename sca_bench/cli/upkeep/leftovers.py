@@ -143,9 +143,12 @@ class _Search:
         reasons = {"of MLflow": 0, "of a sweep elsewhere": 0, "of a stage": 0}
         for path, record in records.items():
             attempt = str(record.provenance.get("attempt", ""))
-            if record.cell_id in named or (trials is not None and record.cell_id in trials):
-                kept[path] = record
-            elif any(attempt.startswith(f"{suite}-") for suite in unread) or trials is None:
+            if (
+                record.cell_id in named
+                or (trials is not None and record.cell_id in trials)
+                or any(attempt.startswith(f"{suite}-") for suite in unread)
+                or trials is None
+            ):
                 kept[path] = record
             elif record.stage and undone:
                 kept[path] = record

@@ -168,7 +168,9 @@ def counted_text(counts: Sequence[tuple[str, int, int]]) -> str:
         sums[what] = (before[0] + done, before[1] + total)
     if not sums:
         return "data and weights are read"
-    return ", ".join(f"{what}: {done:,} of {total:,} images" for what, (done, total) in sums.items())
+    return ", ".join(
+        f"{what}: {done:,} of {total:,} images" for what, (done, total) in sums.items()
+    )
 
 
 def eta_text(fraction: float, left_s: float | None) -> str:

@@ -54,8 +54,7 @@ class Attempt:
 
     @property
     def prepared(self) -> tuple[str, int, int] | None:
-        """What the worker last prepared, and how many images of how many; None before it has begun.
-        """
+        """What the worker last prepared, and how many images of how many; None before that."""
         try:
             said = json.loads(self.outcome_path.with_suffix(".progress").read_text("utf-8"))
             return str(said["what"]), int(said["done"]), int(said["total"])

@@ -1,6 +1,6 @@
 """What goes on in a runs folder, and how its suites stand: from heartbeats and records, read only.
 
-Records are read as plain JSON here, and of each only what is asked for: a status is asked for often.
+Records are read as plain JSON here, and of each only what is asked for: many ask, and often.
 """
 
 from __future__ import annotations
@@ -108,9 +108,7 @@ class FolderStatus:
         return bool(self.holder) or (self.command is not None and not self.is_silent)
 
 
-def folder_status(
-    store: Store, suite: str | None = None, now: float | None = None
-) -> FolderStatus:
+def folder_status(store: Store, suite: str | None = None, now: float | None = None) -> FolderStatus:
     """Return what goes on in a runs folder.
 
     Args:
