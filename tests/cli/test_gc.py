@@ -20,7 +20,7 @@ def store(tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     store = Store("runs")
     (tmp_path / "depth.yaml").write_text(
-        "suite: depth\nquestion: ?\naxes: {mixer.num_layers: [1]}\n"
+        "suite: depth\nquestion: Why?\naxes: {mixer.num_layers: [1]}\n"
     )
     fields = {"profile": "tiny", "default_profile": "tiny", "file": "depth.yaml", "question": "?"}
     store.save_manifest(
@@ -89,7 +89,7 @@ def test_it_lists_and_deletes_what_nothing_refers_to_and_nothing_else(store, cap
         (line,) = (line for line in said.splitlines() if f" {path} " in line)
         assert why in line
     assert "6 items, 0.0 MiB may go; nothing was deleted (--delete does it)" in said
-    assert "note: 1 run in no suite are kept because MLflow shows them" in said
+    assert "note: runs in no suite stay because MLflow shows them; " in said
     assert left(store) == everything
 
     assert main(["gc", "--delete"]) == 0
@@ -170,12 +170,9 @@ def test_links_are_left_alone_and_nothing_outside_is_touched(store, tmp_path, ca
 
 
 def test_features_that_no_run_reads_may_go(store, capsys):
-    from sca_bench.study.keys.cell import CellIdentity
+    from sca_bench.study.plan.plan import make_plan
 
-    record = store.record(NAMED, 0)
-    from sca_bench.settings import CellSettings
-
-    identity = CellIdentity(CellSettings.model_validate(record.settings), record.inputs)
+    identity = make_plan(load_suite("depth.yaml"), store).jobs[0].cell.identity
     key = next(iter(identity.store_keys("train", identity.families).values()))
     for name in (key, "0123456789ab"):
         (store.root / "features" / name).mkdir(parents=True)

@@ -305,10 +305,10 @@ def settings_as_json(beginning: str, profile: str) -> None:
     Raises:
         InputError: No setting begins so, or no such profile.
     """
-    print_json([facts_of(path, profile) for path in _chosen(beginning, profile)])
+    print_json([facts_of(path, profile) for path in _beginning_with(beginning, profile)])
 
 
-def _chosen(beginning: str, profile: str) -> list[str]:
+def _beginning_with(beginning: str, profile: str) -> list[str]:
     known = sorted(m.known_paths())
     chosen = [path for path in known if path.startswith(beginning)]
     if not chosen:
@@ -325,7 +325,7 @@ def print_settings(console: Console, beginning: str, profile: str) -> None:
     Raises:
         InputError: No setting begins so, or no such profile.
     """
-    chosen = _chosen(beginning, profile)
+    chosen = _beginning_with(beginning, profile)
     hidden = [part for part in _REPEATED if not beginning.startswith(part)]
     for section, paths in _groups(chosen):
         shown = [p for p in paths if not any(p.startswith(f"{part}.") for part in hidden)]

@@ -44,9 +44,9 @@ def add_parser(commands: Commands) -> None:
 
 def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Print the shell's code."""
-    import argcomplete
+    from argcomplete.shell_integration import shellcode
 
-    print(argcomplete.shellcode([_CALL], shell=options.shell))
+    print(shellcode([_CALL], shell=options.shell))
     return 0
 
 

@@ -164,14 +164,14 @@ class _Search:
 
     def _say_kept(self, reasons: dict[str, int]) -> None:
         lines = {
-            "of MLflow": "in no suite are kept because MLflow shows them; --mirrored counts them",
-            "of a sweep elsewhere": "on the validation split are kept: a sweep with a storage of "
-            "its own may know them",
-            "of a stage": "of pretraining stages are kept until all suites are done",
+            "of MLflow": "in no suite stay because MLflow shows them; --mirrored counts them",
+            "of a sweep elsewhere": "on the validation split stay: a sweep with a storage of its "
+            "own may know them",
+            "of a stage": "of pretraining stages stay until all suites are done",
         }
         for reason, count in reasons.items():
             if count:
-                self._note(f"{count} run{'s' if count > 1 else ''} {lines[reason]}")
+                self._note(f"runs {lines[reason]} ({count})")
 
     def _named_by_files(self, manifests: list[SuiteManifest], named: set[str]) -> set[str]:
         """Add the cells that suites name as their files are now; return suites that nobody knows.
@@ -193,7 +193,7 @@ class _Search:
                 continue
             cells = {job.cell.cell_id: job.cell for job in (*plan.jobs, *plan.stages)}
             self._planned |= {key: cell.identity for key, cell in cells.items()}
-            named |= cells.keys()
+            named.update(cells)
         return unread
 
     def _named_by_sweeps(self) -> set[str] | None:
