@@ -15,7 +15,7 @@ from sca_bench.engine.worker.hooks import HeartbeatHook
 from sca_bench.study.runs import heartbeat
 from sca_bench.study.runs.heartbeat import Pulse
 
-STEP_S, STEPS, PAIRS = 0.1, 100, 5
+STEP_S, STEPS, PAIRS = 0.1, 60, 3
 MOST = 1e-3
 """Share of a step that heartbeats may take."""
 
