@@ -135,7 +135,8 @@ def _print_table(result: dict[str, Any]) -> None:
     lines = [f"{result['file']}: {regions} in {images}; scores times 100"]
     if intervals:
         lines[0] += "; intervals over images, not over seeds"
-    lines.append(f"signature: {_shared(list(signatures.values()))}")
+    whole = [s for s in signatures.values() if s.get("num_regions") == result["num_regions"]]
+    lines.append(f"signature: {_shared(whole or list(signatures.values()))}")
     if left_out:
         lines.append(f"{left_out} values by the number of objects: --json FILE has them")
     reasons = result["not_computed"].items()
