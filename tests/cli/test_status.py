@@ -84,25 +84,30 @@ def lines(store, suite=None):
 def test_what_runs_is_told_with_place_step_and_time_left(beat):
     said = beat()
     here = f"process {os.getpid()}"
-    assert said[0] == (
-        "depth: training, 1 of 3 runs done, 1 failed, about 2 min 05 s left; for 3 min 10 s, "
-        f"{here} on {HERE}"
-    )
-    assert said[1] == (
-        f"  num_layers=2; seed 0: training, step 120 of 250, loss 1.61; for 40 s, {here}"
-    )
-    assert said[2] == "depth: 1 of 4 runs done, 1 running, 1 failed, 1 not started"
-    assert said[3] == "  FAILED depth/num_layers=1/1: RuntimeError: it broke"
-    assert re.fullmatch(r"    log: \S*runs/attempts/depth-x-s1/run\.log", said[4])
-    assert len(said) == 5
+    assert said[:5] == [
+        "depth: training, 1 of 3 runs done, 1 failed, about 2 min 05 s left",
+        f"  for 3 min 10 s, {here} on {HERE}",
+        f"  num_layers=2; seed 0: step 120 of 250, loss 1.61; for 40 s, {here}",
+        "depth: 1 of 4 runs done, 1 running, 1 failed, 1 not started",
+        "  FAILED depth/num_layers=1/1: RuntimeError: it broke",
+    ]
+    assert re.fullmatch(r"    log: \S*runs/attempts/depth-x-s1/run\.log", said[5])
+    assert len(said) == 6
+    assert max(map(len, said[:5])) <= 80
 
 
 def test_a_preparation_is_told_with_its_images(beat, store):
     said = beat(phase="preparing inputs", step=420, steps=1500)
     assert said[0].startswith("depth: preparing inputs, 420 of 1,500 images, 1 of 3 runs done")
     heartbeat_path(store.root, "depth-y-s0").unlink()
-    assert lines(store)[1] == "  num_layers=2; seed 0: step 100; for 40 s"
+    assert lines(store)[2] == "  num_layers=2; seed 0: step 100; for 40 s"
     assert beat(phase="scoring", step=3, steps=9, work=[])[0].startswith("depth: scoring 3 of 9, ")
+    beat()
+    path = heartbeat_path(store.root, "depth-y-s0")
+    path.write_text(path.read_text().replace('"training"', '"captioning"'))
+    assert lines(store)[2].startswith(
+        "  num_layers=2; seed 0: captioning, batch 120 of 250; for 40 s"
+    )
 
 
 def test_a_command_that_is_gone_gives_no_sign(beat):
@@ -112,18 +117,19 @@ def test_a_command_that_is_gone_gives_no_sign(beat):
     os.waitpid(child, 0)
     said = beat(ago_s=720.0, pid=child)
     assert said[0] == (
-        f"depth: no sign for 12 min 00 s (process {child} on {HERE} is gone; last seen training, "
-        "1 of 3 runs done, 1 failed); the same command goes on"
+        f"depth: no sign for 12 min 00 s (process {child} on {HERE} is gone); "
+        "the same command goes on"
     )
-    assert said[1].startswith("depth: 1 of 4 runs done, 1 failed, 1 killed, 1 not started")
+    assert said[1] == "  last seen: training, 1 of 3 runs done, 1 failed"
+    assert said[2].startswith("depth: 1 of 4 runs done, 1 failed, 1 killed, 1 not started")
     assert "  KILLED depth/num_layers=2/0: interrupted" in said
 
 
 def test_another_machine_is_believed_while_it_beats(beat):
-    assert "on far; for" not in beat(host="far")[0]
-    assert "process" in beat(host="far")[0]
-    assert beat(host="far")[0].endswith("on far")
-    assert "; last seen training" in beat(host="far", ago_s=61.0)[0]
+    assert beat(host="far")[1].endswith("on far")
+    said = beat(host="far", ago_s=61.0)
+    assert said[0].startswith("depth: no sign for 1 min 01 s (process ")
+    assert "is gone" not in said[0]
     assert "last sign 45 s ago" in beat(ago_s=45.0)[0]
 
 
@@ -132,7 +138,7 @@ def test_several_processes_of_a_group_are_one_line_by_the_slowest(beat, store):
     first = json.loads(heartbeat_path(store.root, "depth-y-s0").read_text())
     second = first | {"rank": 1, "host": "far", "step": 90}
     heartbeat_path(store.root, "depth-y-s0", 1).write_text(json.dumps(second))
-    line = lines(store)[1]
+    line = lines(store)[2]
     assert "step 90 of 250" in line
     assert line.endswith(f"2 processes on {HERE}, far, this is the slowest")
 
@@ -198,7 +204,7 @@ def test_watch_prints_what_is_new_into_a_pipe_and_ends_with_the_run(beat, store,
     said = capsys.readouterr().out.splitlines()
     assert slept == [7.0, 7.0]
     assert not last.runs
-    assert sum(line.startswith("  num_layers=2; seed 0: training") for line in said) == 2
+    assert sum(line.startswith("  num_layers=2; seed 0: step 120") for line in said) == 2
     assert sum(line.startswith("  FAILED") for line in said) == 1, "it has not changed"
     assert said[-1].startswith("  KILLED") or "nothing runs" in " ".join(said)
 

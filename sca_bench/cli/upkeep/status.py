@@ -166,7 +166,7 @@ def json_of(status: FolderStatus) -> dict[str, Any]:
 def lines_of(status: FolderStatus, store: Store) -> Iterator[str]:
     """Yield what a person is told."""
     if status.command is not None and (status.runs or _left_undone(status)):
-        yield _command_line(status.command, status)
+        yield from _command_lines(status.command, status)
         for group in status.groups if status.runs else ():
             yield f"  {_group_line(group, status.now)}"
     elif status.holder:
@@ -191,7 +191,7 @@ def _left_undone(status: FolderStatus) -> bool:
     return any(suite.counts["done"] < suite.total for suite in status.suites)
 
 
-def _command_line(command: Heartbeat, status: FolderStatus) -> str:
+def _command_lines(command: Heartbeat, status: FolderStatus) -> Iterator[str]:
     name = command.suite or "a command"
     where = f"process {command.pid} on {command.host or 'an unknown machine'}"
     progress = [f"{command.done} of {command.total} runs done"] if command.total else []
@@ -200,7 +200,9 @@ def _command_line(command: Heartbeat, status: FolderStatus) -> str:
         silent = in_words(command.silence_s(status.now))
         what = ", ".join((command.phase, *progress))
         gone = f"{where} is gone" if command.is_there() is False else where
-        return f"{name}: no sign for {silent} ({gone}; last seen {what}); the same command goes on"
+        yield f"{name}: no sign for {silent} ({gone}); the same command goes on"
+        yield f"  last seen: {what}"
+        return
     since = in_words(max(0.0, status.now - command.started))
     phase = command.phase
     if command.steps and not command.work:
@@ -211,7 +213,8 @@ def _command_line(command: Heartbeat, status: FolderStatus) -> str:
         progress.append(f"about {in_words(command.left_s)} left")
     silence = command.silence_s(status.now)
     progress += [f"last sign {in_words(silence)} ago"] if silence > _LATE_S else []
-    return f"{name}: {', '.join((phase, *progress))}; for {since}, {where}"
+    yield f"{name}: {', '.join((phase, *progress))}"
+    yield f"  for {since}, {where}"
 
 
 def _group_line(group: GroupState, now: float) -> str:
@@ -220,10 +223,10 @@ def _group_line(group: GroupState, now: float) -> str:
     if slowest is None:
         return f"{work.name}: {work.text or 'starting'}; for {took}"
     steps = f" of {slowest.steps:,}" if slowest.steps else ""
-    unit = "step" if slowest.phase == "training" else "batch"
-    far = f"{slowest.phase}, {unit} {slowest.step:,}{steps}"
-    if slowest.loss is not None and slowest.phase == "training":
-        far += f", loss {slowest.loss:.2f}"
+    far = f"{slowest.phase}, batch {slowest.step:,}{steps}"
+    if slowest.phase == "training":
+        loss = "" if slowest.loss is None else f", loss {slowest.loss:.2f}"
+        far = f"step {slowest.step:,}{steps}{loss}"
     silence = slowest.silence_s(now)
     far += f", last sign {in_words(silence)} ago" if silence > _LATE_S else ""
     where = f"process {slowest.pid}"

@@ -127,10 +127,12 @@ def test_signals_leave_right_statuses_and_nothing_running(suite_file, process, c
     path, runs = suite_file(axes="{mixer.num_layers: [1]}", changes=LONG), tmp_path / "runs"
     running = process("run", path, "--no-mlflow")
     wait_for(steps_made(runs, 3), running)
-    wait_for(lambda: ": training, step" in command("status"), running, poll_s=0.5)
+    wait_for(lambda: ": step " in command("status"), running, poll_s=0.5)
     said = command("status")
-    assert re.search(rf"^demo: training, 0 of 1 runs done.*, process {running.pid} on", said, re.M)
-    assert re.search(r"^  num_layers=1; seed 0: training, step \d+ of 4,000", said, re.M)
+    assert re.search(
+        rf"^demo: training, 0 of 1 runs done.*\n  for .*, process {running.pid} on", said, re.M
+    )
+    assert re.search(r"^  num_layers=1; seed 0: step \d+ of 4,000", said, re.M)
     running.send_signal(signal.SIGTERM)
     out = finish(running, 128 + signal.SIGTERM)
     assert not (runs / "heartbeats").exists()
