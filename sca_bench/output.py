@@ -319,7 +319,9 @@ def in_words(seconds: float) -> str:
 
 
 def size_text(num_bytes: int) -> str:
-    """Return `0.3 MiB` or `2.50 GiB`."""
+    """Return `12 KiB`, `3.4 MiB` or `2.50 GiB`."""
+    if num_bytes < 2**20:
+        return f"{-(-num_bytes // 2**10)} KiB"
     return f"{num_bytes / 2**20:.1f} MiB" if num_bytes < 2**30 else f"{num_bytes / 2**30:.2f} GiB"
 
 
