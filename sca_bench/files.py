@@ -224,24 +224,33 @@ def listed(folder: Path) -> list[Path]:
 # --- whole files and folders ------------------------------------------------------------------
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
+def write_atomic(path: Path, content: str | bytes, *, lasting: bool = True) -> None:
     """Write a file so that a reader sees the old or the new content, never a part.
 
     Text is written as UTF-8; folders above the file are made.
 
+    Args:
+        path: The file.
+        content: All that is in it.
+        lasting: As for `atomic_file`.
+
     Raises:
         OSError: It cannot be written; the old content is still there.
     """
-    with atomic_file(path) as handle:
+    with atomic_file(path, lasting=lasting) as handle:
         handle.write(content.encode() if isinstance(content, str) else content)
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+def atomic_file(path: Path, *, lasting: bool = True) -> Iterator[IO[bytes]]:
     """Give a handle to write a file with; the file gets its name when the block ends well.
 
     For content that is written piece by piece. The handle can be read, too, so that a writer may
     look at what it wrote. Where the block raises, nothing is left behind.
+
+    Args:
+        path: The file.
+        lasting: Whether it has to outlive a power cut. The disk is not waited for where not.
 
     Raises:
         OSError: It cannot be written, on a full disk for instance.
@@ -251,7 +260,10 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     try:
         with open_to_write(temporary) as handle:
             yield handle
-        publish(temporary, path)
+        if lasting:
+            publish(temporary, path)
+        else:
+            rename(temporary, path)
     except BaseException as error:
         with contextlib.suppress(OSError):
             delete(temporary)

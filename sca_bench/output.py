@@ -18,7 +18,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 
 if TYPE_CHECKING:
@@ -32,6 +32,13 @@ UNREAD = 128 + signal.SIGPIPE
 
 _NARROWEST, _USUAL_WIDTH = 20, 80
 """Columns of a terminal below which no table fits, and those that are assumed instead."""
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON, in signs that every encoding has."""
+    import json
+
+    print(json.dumps(value, indent=1))
 
 
 # --- characters that no one sees ----------------------------------------------------------------
@@ -311,14 +318,24 @@ def in_words(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def size_text(num_bytes: int) -> str:
+    """Return `12 KiB`, `3.4 MiB` or `2.50 GiB`."""
+    if num_bytes < 2**20:
+        return f"{-(-num_bytes // 2**10)} KiB"
+    return f"{num_bytes / 2**20:.1f} MiB" if num_bytes < 2**30 else f"{num_bytes / 2**30:.2f} GiB"
+
+
 # --- rich ---------------------------------------------------------------------------------------
 
 
-def text_console() -> Console:
+def text_console(*, quiet: bool = False) -> Console:
     """Return a console that shows every text as it is written, and each as one line.
 
     Names of cells, suites and files may hold what rich takes for markup or an emoji: `[bold]`,
     `[/]`, `:smile:`, and characters that nobody sees.
+
+    Args:
+        quiet: Whether nothing is shown: of a command whose output is JSON.
     """
     from rich.console import Console
     from rich.text import Text
@@ -343,10 +360,25 @@ def text_console() -> Console:
             return Text(visible(what.plain))
         return what
 
-    console = TextConsole(markup=False, emoji=False, highlight=False)
+    console = TextConsole(markup=False, emoji=False, highlight=False, quiet=quiet)
     if console.width < _NARROWEST:  # a wrong COLUMNS, in which a table would vanish
         console.width = _USUAL_WIDTH
     return console
+
+
+@contextlib.contextmanager
+def redrawn() -> Iterator[Callable[[Sequence[str]], None]]:
+    """Give a function that shows lines in place of those that it showed before, on a terminal."""
+    from rich.live import Live
+    from rich.text import Text
+
+    streams: dict[str, Any] = {"redirect_stdout": False, "redirect_stderr": False}
+    with Live(console=text_console(), auto_refresh=False, **streams) as live:
+
+        def draw(lines: Sequence[str]) -> None:
+            live.update(Text("\n".join(map(one_line, lines)), overflow="fold"), refresh=True)
+
+        yield draw
 
 
 def text_table(*columns: str, right: Collection[str] = (), title: str | None = None) -> Table:

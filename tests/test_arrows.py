@@ -128,7 +128,6 @@ FLOORS = {
     "cli": [
         {"frame"},
         {
-            "cache",
             "caption",
             "checkpoints",
             "data",
@@ -141,7 +140,7 @@ FLOORS = {
             "track",
             "weights",
         },
-        {"check", "init", "plan", "run", "sweep"},
+        {"check", "init", "plan", "run", "sweep", "upkeep"},
     ],
 }
 """Room -> its floors, lowest first; a place imports from lower floors of its own room only."""

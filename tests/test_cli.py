@@ -16,24 +16,28 @@ ROOT = Path(__file__).parents[1]
 FROZEN = {
     "run": "--budget --help --no-mlflow --only --profile --rescore --runs-dir --seeds --set"
     " --tracking-uri suite",
-    "plan": "--gpu --help --no-probe --only --profile --runs-dir --seeds --set --utilisation suite",
-    "check": "--build --help --only --profile --runs-dir --seeds --set suite",
+    "plan": "--gpu --help --json --no-probe --only --profile --runs-dir --seeds --set --utilisation"
+    " suite",
+    "check": "--build --help --json --only --profile --runs-dir --seeds --set suite",
     "sweep": "--help --no-mlflow --profile --runs-dir --set --tracking-uri --trials suite",
     "report": "--help --limit-mb --no-mlflow --no-pages --out --runs-dir --tracking-uri suites",
-    "list": "--help --profile --runs-dir --status --suite prefix what",
+    "list": "--help --json --profile --runs-dir --status --suite prefix what",
     "describe": "--help --profile name",
     "explain": "--help --runs-dir cell other",
-    "score": "--check --device --help --images --metrics --regions --subset --table file",
+    "score": "--check --device --help --images --json --metrics --regions --subset --table file",
     "test": "--help --only module",
     "caption": "--box --examples --help --out --point --run --runs-dir image",
     "export": "--help --out --runs-dir run",
-    "verify": "--help --regions --runs-dir run",
+    "verify": "--help --json --regions --runs-dir run",
     "data": "--coco --help --no-download --partial --root action name",
     "cache": "--dir --dry-run --help --older-than --runs-dir --yes action keys",
     "track": "--help --runs-dir --tracking-uri action",
     "weights": "--captions --exclude-images --help --only --out --phrases --regions --split"
     " --threads action source",
     "init": "--help --out action name",
+    "status": "--help --json --runs-dir --watch suite",
+    "gc": "--delete --help --mirrored --older-than --runs-dir",
+    "completion": "--help shell",
 }
 
 
@@ -65,6 +69,7 @@ def test_the_command_line_is_frozen():
         ["describe", "train.learning_rate"],
         ["data", "--help"],
         ["cache", "ls"],
+        ["status"],
     ],
     ids=" ".join,
 )

@@ -19,7 +19,6 @@ from collections.abc import Sequence
 
 from sca_bench import __version__
 from sca_bench.cli import (
-    cache,
     caption,
     check,
     checkpoints,
@@ -36,22 +35,27 @@ from sca_bench.cli import (
     weights,
 )
 from sca_bench.cli.frame import Parser, add_profile_and_set, add_runs_dir
+from sca_bench.cli.upkeep import cache, completion, gc, status
 from sca_bench.errors import InputError
 from sca_bench.lifetime import stops
 from sca_bench.output import end_with_reader, guard_streams, say
 
-_ONLY_PRINT = ("list", "describe", "explain", "plan", "check", "score")
+_ONLY_PRINT = (
+    *("list", "describe", "explain", "plan", "check"),
+    *("score", "status", "completion"),
+)
 """Commands that have nothing to do when nobody reads them; the others go on with their work."""
 
 _STARVED = re.compile("failed to map segment|annot allocate memory|can't start new thread")
 """What faults say that come of limits."""
 
-_LIGHT = ("list", "describe", "explain", "init")
+_LIGHT = ("list", "describe", "explain", "init", "status", "gc", "completion")
 """Commands that keep nothing in a temporary folder."""
 
 _FIRST_STEPS = (
     "list suites                      # what can be asked",
     "run mixer_layers                 # answer one question, at the tiny scale",
+    "status                           # what runs, how far it is, what failed",
     "report                           # tables, plots and a page of every suite that was run",
     "describe train.learning_rate     # what a setting, suite, metric or variant is",
     "init suite my_suite              # write a suite of your own",
@@ -85,6 +89,7 @@ def build_parser() -> Parser:
     plan.add_parser(commands, suite)
     sweep.add_parser(commands, common)
     check.add_parser(commands, suite)
+    status.add_parser(commands, common)
     report.add_parser(commands, common)
     lookup.add_parsers(commands, common)
     score.add_parser(commands)
@@ -94,7 +99,9 @@ def build_parser() -> Parser:
     weights.add_parser(commands)
     data.add_parser(commands)
     cache.add_parser(commands)
+    gc.add_parser(commands, common)
     track.add_parser(commands)
+    completion.add_parser(commands)
     return parser
 
 
@@ -119,6 +126,8 @@ def _main(arguments: Sequence[str] | None) -> int:
     guard_streams()
     os.environ["MPLBACKEND"] = "agg"  # a notebook's own, which its commands inherit, may be unknown
     command = "sca_bench"
+    if completion.ASKED in os.environ:
+        completion.answer(build_parser())
     try:
         options = build_parser().parse_all(words)
         command = options.command

@@ -6,11 +6,13 @@ A machine without any of the data or weights can be asked as well.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from sca_bench.cli.frame import add_json
 from sca_bench.errors import InputError, at
-from sca_bench.output import num_text, text_table
+from sca_bench.output import num_text, print_json, text_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,6 +36,7 @@ def add_parser(commands: Commands, suite: Parser) -> None:
     check.add_argument(
         "--build", action="store_true", help="size every cell: parameters, shapes, memory"
     )
+    add_json(check)
     check.set_defaults(execute=command)
 
 
@@ -60,11 +63,27 @@ def _check(suite: Suite, store: Store, console: Console, options: argparse.Names
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     needs = needs_of(suite, store.root)
-    print_needs(console, needs)
+    if not options.json:
+        print_needs(console, needs)
     lacking = [need.what for need in missing(needs)]
     plan = make_plan(suite, store, only=options.only, allow_missing=True)
     lacking = lacking or list(dict.fromkeys(why for job in plan.blocked for why in job.blocked))
     judged = judge_inputs(plan, store)
+    if options.json:
+        print_json(
+            {
+                "suite": suite.spec.suite,
+                "profile": suite.profile,
+                "notes": list(suite.notes),
+                "needs": [dataclasses.asdict(need) for need in needs],
+                "missing": lacking,
+                "read": list(judged.read),
+                "refused": list(judged.faults),
+                "not_judged": list(judged.unjudged),
+                "all_right": not (lacking or judged.faults),
+            }
+        )
+        return 2 if lacking or judged.faults else 0
     for line in judged.read:
         say(f"  {line}")
     for line in judged.faults:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sca_bench.cli.frame import RUN_HELP, quiet_models
+from sca_bench.cli.frame import RUN_HELP, add_json, quiet_models
 from sca_bench.errors import InputError
-from sca_bench.output import say
+from sca_bench.output import print_json, say
 
 if TYPE_CHECKING:
     from sca_bench.cli.frame import Commands, Parser
@@ -41,6 +41,7 @@ def add_parsers(commands: Commands, common: Parser) -> None:
         metavar="N",
         help="regions to caption again, at least: whole batches of the run (8)",
     )
+    add_json(verify)
     verify.set_defaults(execute=verify_command)
 
 
@@ -64,8 +65,13 @@ def verify_command(options: argparse.Namespace, words: Sequence[str]) -> int:
         raise InputError(
             "verify", "--regions", f"{options.regions} is too few", "give a number >= 1"
         )
-    failed = False
+    checks = []
     for check in verify_run(Store(options.runs_dir), options.run, options.regions):
-        say(check.line(), flush=True)
-        failed |= not check.passed
-    return 1 if failed else 0
+        checks.append(check)
+        if not options.json:
+            say(check.line(), flush=True)
+    passed = all(check.passed for check in checks)
+    if options.json:
+        found = [{"check": c.name, "passed": c.passed, "found": c.text} for c in checks]
+        print_json({"run": options.run, "passed": passed, "checks": found})
+    return 0 if passed else 1

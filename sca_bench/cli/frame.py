@@ -214,6 +214,16 @@ def add_runs_dir(to: Parser | Action) -> None:
     add("--runs-dir", default="runs", metavar="DIR", help="runs folder (runs)")
 
 
+def add_json(to: Parser, about: str = "print it as JSON") -> None:
+    """Add `--json` to a parser.
+
+    Args:
+        to: The command's.
+        about: What the help says.
+    """
+    to.add_argument("--json", action="store_true", help=about)
+
+
 def add_profile_and_set(to: Parser) -> None:
     """Add the flags that change what a suite or sweep says."""
     to.add_argument(

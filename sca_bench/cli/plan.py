@@ -6,10 +6,11 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from sca_bench.cli.frame import add_json
 from sca_bench.errors import InputError
-from sca_bench.output import UNREAD
+from sca_bench.output import UNREAD, print_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,6 +48,7 @@ def add_parser(commands: Commands, suite: Parser) -> None:
         metavar="SHARE",
         help="share of that GPU's peak that matrix products are assumed to reach (0.6)",
     )
+    add_json(plan, "print what is done and left as JSON; nothing is measured")
     plan.set_defaults(execute=command)
 
 
@@ -65,6 +67,9 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
 
     def plan(suite: Suite, store: Store, console: Console) -> int:
         made = make_plan(suite, store, only=options.only, allow_missing=True)
+        if options.json:
+            print_json(_as_json(made))
+            return 0
         print_plan(console, made, store, options)
         for need in metric_needs(suite) if made.left else ():
             if need.state == "missing":
@@ -74,6 +79,28 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
         return 0
 
     return for_each_suite(options, plan)
+
+
+def _as_json(plan: Plan) -> dict[str, Any]:
+    """Return what is done and left of a suite as plain JSON."""
+    return {
+        "suite": plan.suite.spec.suite,
+        "profile": plan.suite.profile,
+        "notes": list(plan.suite.notes),
+        "runs": [
+            {
+                "cell": job.cell.name,
+                "id": job.cell.cell_id,
+                "seed": job.seed,
+                "stage": job.cell.stage,
+                "state": job.state,
+                "blocked": list(job.blocked),
+                "reuses_weights": job.reuses,
+                "steps": job.steps,
+            }
+            for job in (*plan.stages, *plan.jobs)
+        ],
+    }
 
 
 def print_plan(console: Console, plan: Plan, store: Store, options: argparse.Namespace) -> None:

@@ -24,14 +24,18 @@ _BUSY = 0.85
 
 def print_sharing(console: Console, plan: Plan) -> None:
     """Print the tree of what is shared, what runs wait for, and how many are done and left."""
-    _say(console, f"{plan.suite.spec.suite}, profile {plan.suite.profile}")
+    shared = sum(job.reuses for job in plan.jobs)
+    blocked = [job for job in plan.blocked if not job.cell.stage]
+    to_run = len(plan.jobs) - plan.num_done - len(blocked)
+    _say(
+        console,
+        f"{plan.suite.spec.suite}, profile {plan.suite.profile}, {num_text(to_run, 'run')} to do, "
+        f"{plan.num_done} done",
+    )
     for line in tree_lines(plan):
         _say(console, line)
     _print_stages(console, plan)
     _print_blocked(console, plan)
-    shared = sum(job.reuses for job in plan.jobs)
-    blocked = [job for job in plan.blocked if not job.cell.stage]
-    to_run = len(plan.jobs) - plan.num_done - len(blocked)
     _say(
         console,
         f"{num_text(plan.num_done, 'run')} done, {to_run} to run"
@@ -155,7 +159,7 @@ def _print_forwards(
     without = fw.alone([job for job in jobs if not job.cell.stage], stages, sizes)
     with_it = fw.shared(groups, store.root, sizes)
     numbers = ("without sharing", "with", "saved")
-    table = text_table("forwards of what is left", *numbers, right=numbers)
+    table = text_table("frozen work that is left", *numbers, right=numbers)
     for name, a, b in (
         ("image encoder, images", without.images, with_it.images),
         ("SAM mixer, regions", without.regions, with_it.regions),
@@ -175,11 +179,13 @@ def _print_forecast(
     workers = min(schedule.limit, len(schedule.groups))
     _say(
         console,
-        f"predicted here, {num_text(len(schedule.groups), 'group')} on "
-        f"{num_text(workers, 'worker')} x {num_text(schedule.threads, 'thread')} "
-        f"({costs.device}): {in_words(forecast.total_s)} = "
+        f"predicted here: about {in_words(forecast.total_s)} for "
+        f"{num_text(sum(len(group.jobs) for group in schedule.groups), 'run')} = "
         f"{in_words(forecast.prepare_s)} preparing + {in_words(forecast.run_s)} training and "
         f"captioning + {in_words(forecast.rest_s)} starting, scoring, mirroring; "
+        f"{num_text(len(schedule.groups), 'group')} on "
+        f"{num_text(workers, 'worker')} x {num_text(schedule.threads, 'thread')} "
+        f"({costs.device}); "
         f"{forecast.memory_mib / 1024:.1f} GiB of memory; "
         f"{forecast.cache_bytes / 2**20:.0f} MiB of features to be kept",
     )

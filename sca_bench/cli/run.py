@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sca_bench.engine.launch.scoring import Scoring
     from sca_bench.engine.mlflow_mirror.mirror import Mirror, SuiteMirror
     from sca_bench.study.plan.plan import Plan
+    from sca_bench.study.runs.heartbeat import Pulse
     from sca_bench.study.runs.store import Store
     from sca_bench.study.suite.suite import Suite
 
@@ -110,6 +111,10 @@ def _run(
     again = options.rescore
     scored = [r and is_scored(r, suite.metrics, suite.subsets, again=again) for r in records]
     idle = not plan.left and all(scored)
+    if idle:
+        from sca_bench.engine.launch.guard import clear_left
+
+        clear_left(store.root)
     if not idle:
         if plan.left:  # what takes longest to import is imported beside all that comes now
             from sca_bench.engine.fork_servers import worker_processes
@@ -118,7 +123,8 @@ def _run(
         from sca_bench.engine.launch.guard import exclusive
         from sca_bench.engine.launch.scoring import Scoring
 
-        with exclusive(store.root):
+        with exclusive(store.root, say) as pulse:
+            pulse.beat("planning", suite=manifest.report_name, command=line)
             store.settle_interrupted()
             # Another run may have just ended, or a file may have been damaged since.
             plan = repaired_plan(lambda: make_plan(suite, store, only=options.only), store, say)
@@ -131,7 +137,7 @@ def _run(
                 mirror.say, view = say, SuiteMirror(mirror, manifest)
             if not again:  # else the runs that are scored now would be scored once more
                 scoring = Scoring(store, suite.metrics, suite.subsets)
-            failed, postponed, logs = _work(plan, store, console, line, until, view, scoring)
+            failed, postponed, logs = _work(plan, store, console, line, until, view, scoring, pulse)
             score_runs(
                 store,
                 plan.jobs,
@@ -141,8 +147,10 @@ def _run(
                 again=again,
                 failed=failed,
                 done=None if scoring is None else scoring.done,
+                tell=lambda n, of: pulse.beat("scoring", step=n, steps=of, work=[]),
             )
             if view is not None:
+                pulse.beat("writing to MLflow", work=[])
                 view.finish()
     elif mirror is not None and mirror.lacks(manifest):  # killed between scores and mirror
         from sca_bench.engine.mlflow_mirror.mirror import SuiteMirror
@@ -190,6 +198,7 @@ def _work(
     until: float | None,
     mirror: SuiteMirror | None,
     scoring: Scoring | None,
+    pulse: Pulse,
 ) -> tuple[dict[str, str], dict[str, str], dict[str, Path]]:
     """Run what is left; return job name -> reason for what failed, and for what was not started.
 
@@ -199,8 +208,13 @@ def _work(
         return {}, {}, {}
     from sca_bench.engine.launch.launcher import Launcher
 
-    budget = None if until is None else _budget(plan, store, console, until)
-    launcher = Launcher(plan, store, line, console, mirror, budget=budget, scoring=scoring)
+    budget = None
+    if until is not None:
+        pulse.beat("measuring", total=len(plan.left))
+        budget = _budget(plan, store, console, until)
+    launcher = Launcher(
+        plan, store, line, console, mirror, budget=budget, scoring=scoring, pulse=pulse
+    )
     failed = launcher.run()
     encoded, mixed = (launcher.counters[f"{part}_forwards"] for part in ("encoder", "sam_mixer"))
     console.print(

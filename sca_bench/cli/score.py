@@ -1,4 +1,4 @@
-"""`score`: the metrics of a predictions file, as JSON."""
+"""`score`: the metrics of a predictions file, as a table for people and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sca_bench.errors import InputError
+from sca_bench.files import write_atomic
 from sca_bench.output import takes_any_sign, visible
 
 if TYPE_CHECKING:
@@ -19,11 +21,13 @@ def add_parser(commands: Commands) -> None:
     """Add `score` to the command line."""
     score = commands.add_parser(
         "score",
-        help="score a predictions file, print JSON",
-        description="Compute metrics of captions in a file and print them as JSON, in natural "
-        "units: CIDEr-D ends at 10, nearly all others at 1.",
+        help="score a predictions file",
+        description="Compute metrics of captions in a file. A terminal gets a table, with scores"
+        " times 100 and 95 % intervals over images, as papers and reports print them. A pipe gets"
+        " JSON, in natural units: CIDEr-D ends at 10, nearly all others at 1.",
         examples=(
-            "score predictions.jsonl --metrics cider_d,meteor --table",
+            "score predictions.jsonl --metrics cider_d,meteor",
+            "score predictions.jsonl --json scores.json",
             "score predictions.jsonl --subset one_per_image=first_of_image",
             "score detections.jsonl --regions runs/cells/ID/seed-0/predictions.jsonl",
         ),
@@ -60,8 +64,12 @@ def add_parser(commands: Commands) -> None:
         help="score the regions of FILE by themselves, too: ids, or annotations with bbox and"
         " caption, or first_of_image in place of a file (repeatable)",
     )
+    score.add_argument("--table", action="store_true", help="print the table into a pipe, too")
     score.add_argument(
-        "--table", action="store_true", help="print a table in place of JSON, as papers print it"
+        "--json",
+        metavar="FILE",
+        help="write all values, intervals and signatures to a file, beside the table; - prints"
+        " them in its place",
     )
     score.set_defaults(execute=command)
 
@@ -85,7 +93,9 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
         if re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", device) is None:
             raise InputError("--device", device, "is no device", "use auto, cpu, cuda or cuda:N")
         result = score_file(options.file, metrics, options.images, subsets, options.check, device)
-    if options.table:
+    if options.json not in (None, "-"):
+        write_atomic(Path(options.json), json.dumps(result, indent=1) + "\n")
+    if options.json != "-" and (options.table or options.json or sys.stdout.isatty()):
         _print_table(result)
     else:
         text = json.dumps(result, indent=1, ensure_ascii=False)
@@ -99,25 +109,62 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
 
 
 def _print_table(result: dict[str, Any]) -> None:
-    """Print values times 100, as papers do, what was not computed, and signatures but of slots."""
+    """Print values times 100 with their intervals, what was not computed, and what all share."""
+    from sca_bench.metrics.value_names import ValueName
     from sca_bench.output import num_text, text_console, text_table
     from sca_bench.report.names import metric_label, show_score
 
-    table = text_table("metric", "value", right=("value",))
+    intervals, signatures = result.get("intervals", {}), result["signatures"]
+    columns = ("metric", "value", *(("95 % interval",) if intervals else ()), "computed by")
+    table = text_table(*columns, right=("value", "95 % interval"))
+    left_out = 0
     for key, value in result["values"].items():
-        if value is not None:
-            table.add_row(metric_label(key), show_score(value, metric=key))
+        if value is None:
+            continue
+        if ValueName.parse(key).num_objects is not None:
+            left_out += 1
+            continue
+        ends = [show_score(end, metric=key) for end in intervals.get(key, ())]
+        interval = [f"{ends[0]} to {ends[1]}" if ends else "-"] if intervals else []
+        by = signatures.get(key, {})
+        program = f"{by.get('scorer', '')} {by.get('version', '')}".strip()
+        table.add_row(metric_label(key), show_score(value, metric=key), *interval, program)
     console = text_console()
     console.print(table)
     images, regions = (num_text(result[f"num_{what}s"], what) for what in ("image", "region"))
     lines = [f"{result['file']}: {regions} in {images}; scores times 100"]
+    if intervals:
+        lines[0] += "; intervals over images, not over seeds"
+    whole = [s for s in signatures.values() if s.get("num_regions") == result["num_regions"]]
+    lines.append(f"signature: {_shared(whole or list(signatures.values()))}")
+    if left_out:
+        lines.append(f"{left_out} values by the number of objects: --json FILE has them")
     reasons = result["not_computed"].items()
     lines += [f"{metric_label(key)}: not computed: {why}" for key, why in reasons]
     lines += [f"note: {note}" for note in result["notes"]]
-    signatures = result["signatures"].items()
-    lines += [f"  {signature['short']}" for key, signature in signatures if "/" not in key]
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _shared(signatures: Sequence[dict[str, Any]]) -> str:
+    """Return what all values of a file have in common of how they were measured, on one line."""
+    names = {
+        "tokenizer": "tok",
+        "document_frequency": "df",
+        "references_min": "refs",
+        "num_regions": "regions",
+        "region_set": "set",
+        "language": "lang",
+    }
+    parts = []
+    for key, short in names.items():
+        values = list(dict.fromkeys(str(one.get(key, "")) for one in signatures))
+        if key == "references_min":
+            values = [f"{one.get(key)}-{one.get('references_max')}" for one in signatures]
+            values = list(dict.fromkeys("-".join(dict.fromkeys(v.split("-"))) for v in values))
+        if len(values) == 1 and values[0]:
+            parts.append(f"{short}:{values[0][:12] if key == 'region_set' else values[0]}")
+    return "|".join(parts) or "no two values were measured alike"
 
 
 def _subsets(texts: Sequence[str]) -> dict[str, str]:

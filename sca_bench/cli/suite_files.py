@@ -47,7 +47,7 @@ def for_each_suite(options: argparse.Namespace, work: SuiteWork) -> int:
         InputError: The suite is wrong, or the folder holds none. A wrong suite of a folder is
             printed instead, and the others go on.
     """
-    console = text_console()
+    console = text_console(quiet=getattr(options, "json", False))
     folder = suite_path(options.suite, console)
     if not folder.is_dir():
         return _one(folder, console, options, work, {})

@@ -95,10 +95,12 @@ class _Command:
         started = time.monotonic()
         url = self.sweep.spec.storage or default_storage(self.store.root)
         with (
-            exclusive(self.store.root),
+            exclusive(self.store.root, self._say) as pulse,
             self.mirror or contextlib.nullcontext(),
             storage_at_work(self.sweep, url),
         ):
+            self._pulse = pulse
+            pulse.beat("planning", suite=self.sweep.spec.sweep, command=self.line)
             sweeper = Sweeper(self.sweep, self.store, url, self._run_plan, self._say)
             self._say(
                 f"{self.sweep.spec.sweep} (profile {self.sweep.profile}): "
@@ -145,7 +147,9 @@ class _Command:
             from sca_bench.engine.mlflow_mirror.mirror import SuiteMirror
 
             mirror = SuiteMirror(self.mirror, self._manifest(plan))
-        return Launcher(plan, self.store, self.line, self.console, mirror, pruner).run()
+        return Launcher(
+            plan, self.store, self.line, self.console, mirror, pruner, pulse=self._pulse
+        ).run()
 
     def _manifest(self, plan: Plan) -> Any:
         from sca_bench.study.plan.manifest import manifest_of

@@ -26,6 +26,7 @@ from sca_bench.metrics.rows import CaptionRow, read_rows
 from sca_bench.metrics.score import Scorer, ScoreResult
 from sca_bench.metrics.subsets import subset_digest, subset_rows
 from sca_bench.metrics.value_names import SEEN, TRAIN, ValueName
+from sca_bench.output import num_text
 from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.study.plan.plan import Job
 from sca_bench.study.runs.record import RunRecord, Score
@@ -87,6 +88,7 @@ def score_runs(
     again: bool = False,
     failed: dict[str, str] | None = None,
     done: ScoredBefore | None = None,
+    tell: Callable[[int, int], None] | None = None,
 ) -> int:
     """Score every finished run that lacks one of the metrics; return how many there were.
 
@@ -100,6 +102,7 @@ def score_runs(
         again: Try anew what could not be computed before.
         failed: Gets job name -> reason of runs whose scores cannot be written; the others go on.
         done: What was scored while other runs went on; it is counted and its notes are said here.
+        tell: Called before each run is scored, with how many are, and how many there are.
 
     Raises:
         OSError: Scores cannot be written, and there is no `failed`.
@@ -117,12 +120,14 @@ def score_runs(
                 drop_unfinished(store.run_dir(record.cell_id, record.seed), others_write=True)
     before = done or ScoredBefore()
     if count := before.count + len(waiting):
-        say(f"  scoring {count} runs: {', '.join((*metrics, *(subsets or {})))}")
+        say(f"  scoring {num_text(count, 'run')}: {', '.join((*metrics, *(subsets or {})))}")
     notes = list(before.notes)
     with RunScorer(store, metrics, subsets, again=again, device=device) as scorer:
         for part in batched(waiting, READ_AHEAD):
             scorer.read_ahead([record for _, record in part])
             for name, record in part:
+                if tell is not None:
+                    tell(len(notes), count)
                 try:
                     notes.append(scorer.score(record))
                 except OSError as error:  # a full disk; what is scored, also by others, stays

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sca_bench.errors import InputError, NotComputed, at
 from sca_bench.metrics.coco_caption.java import find_java
 from sca_bench.metrics.coco_caption.meteor import Meteor
@@ -13,9 +15,12 @@ from sca_bench.metrics.coco_caption.ptb_tokenizer import ptb_tokenize, ptb_token
 from sca_bench.metrics.detection.dense_captions import SPEC, dense_captions_map
 from sca_bench.metrics.detection.detections import read_described_boxes, read_detections
 from sca_bench.metrics.image_folder import FolderImages
+from sca_bench.metrics.registry import corpus_value, spec_of_value
 from sca_bench.metrics.rows import CaptionRow, read_rows
-from sca_bench.metrics.score import Scorer
+from sca_bench.metrics.score import Scorer, ScoreResult
 from sca_bench.metrics.subsets import subset_rows
+from sca_bench.stats.bootstrap import Floats, cell_scores, image_weights, mean_combine
+from sca_bench.stats.compare import estimate
 
 DEFAULT_METRICS = ("cider_d", "meteor", "spice", "bleu", "rouge_l", "exact_match", "macro_recall")
 
@@ -42,8 +47,9 @@ def score_file(
 
     Returns:
         Plain JSON values: `file`, `num_regions`, `num_images`, `values`, `signatures`,
-        `not_computed`, `notes` and, if asked for, `check`: the largest absolute difference of each
-        value over regions and corpus.
+        `not_computed`, `notes`, `intervals` (lower and upper end of 95 %, over images, of values
+        that have one) and, if asked for, `check`: the largest absolute difference of each value
+        over regions and corpus.
 
     Raises:
         InputError: A file is at fault, a metric is unknown, or a scorer fails when checked.
@@ -56,13 +62,16 @@ def score_file(
     with Scorer(device=device) as scorer:
         with at(path):
             scored = scorer.score(rows, metrics, source)
+        intervals = _intervals(rows, scored)
         try:
             checked = {"check": scorer.check(rows, scored)} if check else {}
         except NotComputed as error:
             raise InputError(path, "--check", str(error)) from error
         for name, part in parts.items():
             with at(f"{path}: {name}"):
-                scored.add_part(name, scorer.score(part, metrics, source))
+                of_part = scorer.score(part, metrics, source)
+            intervals |= {f"{name}/{key}": ends for key, ends in _intervals(part, of_part).items()}
+            scored.add_part(name, of_part)
     scored.notes.extend(source.notes() if source else ())
     return {
         "file": str(path),
@@ -70,8 +79,45 @@ def score_file(
         "num_images": len({row.image_id for row in rows}),
         **({"subsets": {name: len(part) for name, part in parts.items()}} if parts else {}),
         **scored.to_dict(),
+        "intervals": intervals,
         **checked,
     }
+
+
+_ROUNDING = 1e-4
+"""Largest gap between a value and that of its regions which is read as rounding."""
+
+
+def _intervals(rows: Sequence[CaptionRow], scored: ScoreResult) -> dict[str, list[float]]:
+    """Return the 95 % interval over images of each value, as a report has it of one seed.
+
+    A corpus value is resampled from what its regions add to it; one that has no such statistics has
+    no interval, and neither has anything with fewer than two images.
+    """
+    images = [row.image_id for row in rows]
+    num_images = len(set(images))
+    if num_images < 2:
+        return {}
+    weights, found = image_weights(num_images), dict[str, list[float]]()
+    for key, values in scored.per_region.items():
+        spec = spec_of_value(key)
+        kept_as = spec.statistics_name if spec is not None and spec.statistics else ""
+        table = scored.statistics.get(kept_as)
+
+        def combine(sums: Floats, counts: Floats, key: str = key) -> Floats:
+            return corpus_value(key, sums, counts)
+
+        try:
+            each = np.asarray([values if table is None else table], dtype=np.float64)
+            how = mean_combine if table is None else combine
+            one = estimate(cell_scores(each, images, how, trained=False), weights)
+        except Exception:  # of a metric of another package
+            continue
+        value = scored.values[key]
+        if value is not None and abs(one.value - value) <= _ROUNDING and one.low is not None:
+            assert one.high is not None
+            found[key] = [one.low, one.high]
+    return found
 
 
 DENSE_CAPTIONS = SPEC.name

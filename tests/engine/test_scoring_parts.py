@@ -77,7 +77,7 @@ def test_a_subset_is_scored_beside_the_whole(runs):
     metrics = ["exact_match", "caption_length", "slots"]
     count, record, said = _score(runs, metrics, FIRST)
     assert count == 1
-    assert said == ["  scoring 1 runs: exact_match, caption_length, slots, one_per_image"]
+    assert said == ["  scoring 1 run: exact_match, caption_length, slots, one_per_image"]
     num_regions, num_images = len(region_set.regions), len(region_set.images)
     assert num_regions > num_images == 3
     assert record.scores["exact_match"].value == pytest.approx(1 - 1 / num_regions)

@@ -55,6 +55,9 @@ def add_parsers(commands: Commands, common: Parser) -> None:
     lists.add_argument("--suite", metavar="NAME", help="runs: only those of a suite")
     lists.add_argument("--status", choices=_STATUS, help="runs: only those that ended so")
     lists.add_argument("--profile", metavar="NAME", help="settings: whose defaults to show (tiny)")
+    lists.add_argument(
+        "--json", action="store_true", help="print it as JSON, scores in natural units"
+    )
     lists.set_defaults(execute=list_command)
 
     describe = commands.add_parser(
@@ -101,21 +104,29 @@ def list_command(options: argparse.Namespace, words: Sequence[str]) -> int:
         fix = "list settings takes it"
         raise InputError("list", "--profile", f"{options.what} depend on none", fix)
     if options.what == "runs":
-        from sca_bench.cli.lookup.run_table import print_runs
+        from sca_bench.cli.lookup.run_table import print_runs, runs_as_json
 
         store = Store(options.runs_dir)
-        faults = print_runs(text_console(), store, options.suite, options.status, options.prefix)
+        chosen = options.suite, options.status, options.prefix
+        if options.json:
+            faults = runs_as_json(store, *chosen)
+        else:
+            faults = print_runs(text_console(), store, *chosen)
         for fault in faults:
             say(f"left out: {fault}", error=True)
         return 1 if faults else 0
     if options.what == "settings":
-        from sca_bench.cli.lookup.setting_text import print_settings
+        from sca_bench.cli.lookup.setting_text import print_settings, settings_as_json
 
-        print_settings(text_console(), options.prefix, options.profile or "tiny")
+        profile = options.profile or "tiny"
+        if options.json:
+            settings_as_json(options.prefix, profile)
+        else:
+            print_settings(text_console(), options.prefix, profile)
     else:
         from sca_bench.cli.lookup.tables import print_table
 
-        print_table(text_console(), options.what, options.prefix)
+        print_table(text_console(), options.what, options.prefix, as_json=options.json)
     return 0
 
 

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from rich.console import Console
 
 from sca_bench.errors import InputError, at, did_you_mean
-from sca_bench.output import text_table
+from sca_bench.output import print_json, text_table
 from sca_bench.settings import CellSettings, EncoderSettings, SamSettings, kind_of
 from sca_bench.settings.base import ByName, Kind, models_of
 from sca_bench.settings.sentences import heading_of, sentence_of
@@ -299,12 +299,16 @@ def _table(paths: list[str], profile: str) -> Any:
     return table
 
 
-def print_settings(console: Console, beginning: str, profile: str) -> None:
-    """Print the settings there are in groups, or only those whose name begins so.
+def settings_as_json(beginning: str, profile: str) -> None:
+    """Print what is known of the settings whose name begins so, as a list of objects.
 
     Raises:
         InputError: No setting begins so, or no such profile.
     """
+    print_json([facts_of(path, profile) for path in _beginning_with(beginning, profile)])
+
+
+def _beginning_with(beginning: str, profile: str) -> list[str]:
     known = sorted(m.known_paths())
     chosen = [path for path in known if path.startswith(beginning)]
     if not chosen:
@@ -312,6 +316,16 @@ def print_settings(console: Console, beginning: str, profile: str) -> None:
         raise InputError("list settings", beginning, "no setting begins so", hint)
     with at("--profile"):
         load_profile(profile)
+    return chosen
+
+
+def print_settings(console: Console, beginning: str, profile: str) -> None:
+    """Print the settings there are in groups, or only those whose name begins so.
+
+    Raises:
+        InputError: No setting begins so, or no such profile.
+    """
+    chosen = _beginning_with(beginning, profile)
     hidden = [part for part in _REPEATED if not beginning.startswith(part)]
     for section, paths in _groups(chosen):
         shown = [p for p in paths if not any(p.startswith(f"{part}.") for part in hidden)]

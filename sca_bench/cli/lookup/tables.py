@@ -9,7 +9,7 @@ from rich.console import Console
 
 from sca_bench.cli.lookup.kinds import REGISTRIES, specs_of, summary_of
 from sca_bench.errors import InputError
-from sca_bench.output import say, text_table
+from sca_bench.output import print_json, say, text_table
 
 _COLUMNS = {
     "suites": ("suite", "question", "paper"),
@@ -17,18 +17,23 @@ _COLUMNS = {
 }
 
 
-def print_table(console: Console, what: str, beginning: str) -> None:
+def print_table(console: Console, what: str, beginning: str, *, as_json: bool = False) -> None:
     """Print the names of a kind with a line each.
 
     Args:
         console: Where it goes.
         what: The kind, as `list` calls it.
         beginning: Only names that begin so.
+        as_json: Whether as a list of objects.
     """
     rows = list(_rows(what))
     columns = _COLUMNS.get(what, (what.removesuffix("s"), "what it is"))
     if what in REGISTRIES and any(len(row) > 2 for row in rows):
         columns = (*columns, "licence")
+    if as_json:
+        chosen = [row for row in rows if row and row[0].startswith(beginning)]
+        print_json([dict(zip(columns, row, strict=False)) for row in chosen])
+        return
     table = text_table(*columns)
     for row in rows:
         if row and row[0].startswith(beginning):

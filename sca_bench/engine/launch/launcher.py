@@ -16,7 +16,7 @@ from sca_bench.engine.device import this_machine
 from sca_bench.engine.forecast.budget import Budget
 from sca_bench.engine.job import CellJob, GroupJob, group_job
 from sca_bench.engine.launch.preparer import Preparer
-from sca_bench.engine.launch.progress import RunProgress, eta_text
+from sca_bench.engine.launch.progress import RunProgress, cut_names, eta_text, plain_line
 from sca_bench.engine.launch.scoring import Scoring
 from sca_bench.engine.launch.time_left import Running, pace, seconds_left
 from sca_bench.engine.mlflow_mirror.mirror import SuiteMirror
@@ -28,6 +28,7 @@ from sca_bench.lifetime import stops
 from sca_bench.lifetime.stops import Interrupted
 from sca_bench.study.plan.plan import Group, Job, Plan, Training
 from sca_bench.study.plan.schedule import make_schedule
+from sca_bench.study.runs.heartbeat import Pulse
 from sca_bench.study.runs.record import RunRecord
 from sca_bench.study.runs.store import Store
 from sca_bench.study.runs.trained_index import TrainedIndex
@@ -52,6 +53,7 @@ class Launcher:
         pruner: Says after each validation which cells go on, if anything does.
         budget: Wall time beyond which nothing is started, if there is a limit.
         scoring: Scores runs while others go on, if it is wanted.
+        pulse: Writes the command's heartbeats, where it has some.
         failed: Job name -> reason of what failed.
         logs: Job name -> text log of the process in which it failed, where it was one.
         counters: What was computed: `encoder_forwards`, `sam_mixer_forwards`.
@@ -65,6 +67,7 @@ class Launcher:
     pruner: Pruner | None = None
     budget: Budget | None = None
     scoring: Scoring | None = None
+    pulse: Pulse | None = None
     failed: dict[str, str] = field(default_factory=dict)
     logs: dict[str, Path] = field(default_factory=dict)
     counters: Counter[str] = field(default_factory=Counter)
@@ -98,7 +101,10 @@ class Launcher:
                 self._is_short = cost < _SHORT_COST * self._pool.limit
                 if self.scoring is not None and self._is_short and self._has_room:
                     self.scoring.begin()
-                prepare = Preparer(self._pool, self._schedule, self._progress, self._job)
+                prepare = Preparer(
+                    self._pool, self._schedule, self._progress, self._job, self.pulse
+                )
+                self._beat("preparing inputs", total=sum(len(g.jobs) for g in groups), done=0)
                 self._blocked = prepare.run(groups, self.store.root, self.counters)
                 self._prepared_s = prepare.prepared_s
                 self._run(groups)
@@ -180,6 +186,7 @@ class Launcher:
         self._save_again()
         self._mirror()
         if self.scoring is not None:
+            self._beat("scoring", done=done, work=[], left_s=None)
             self.scoring.finish(self._progress.say)
 
     def _score(self, finished: list[CellJob], *, is_last: bool) -> None:
@@ -272,7 +279,7 @@ class Launcher:
         ended = outcome.failed | outcome.pruned
         finished = [cell for cell in attempt.job.cells if cell.key not in ended]
         if finished:
-            self._progress.say(f"  done {done} of {total}: {_names(finished)}")
+            self._progress.say(f"  done {done} of {total}: {cut_names(_names(finished))}")
         return finished
 
     def _fail(self, cell: CellJob, reason: str) -> None:
@@ -286,24 +293,32 @@ class Launcher:
         self._progress.say(f"  FAILED {name}: {reason}")
 
     def _show(self, waiting: list[Group], done: int, total: int) -> None:
-        share, texts, running = float(done), [], []
+        share, lines, running, work = float(done), [], [], []
         for attempt in self._pool.running:
             group, began = self._started[attempt.job.attempt]
             steps, all_steps, loss, step_s = self._position(attempt)
             share += len(attempt.job.cells) * steps / all_steps
-            text = f"step {steps} of {all_steps}" + (f", loss {loss:.3f}" if loss else "")
-            self._progress.update(attempt.name, steps, all_steps, text)
-            texts.append(f"{self._progress.label(attempt.name)}: {text}")
-            elapsed_s = time.monotonic() - began
-            running.append(Running(group, elapsed_s, steps, all_steps, step_s))
+            text = f"{steps}/{all_steps}" + (f", loss {loss:.2f}" if loss else "")
+            one = Running(group, time.monotonic() - began, steps, all_steps, step_s)
+            left_s = None if one.unit_s is None else one.left_s(one.unit_s)
+            self._progress.update(attempt.name, steps, all_steps, text, left_s)
+            lines.append(f"{self._progress.label(attempt.name)}: step {text}")
+            work.append(attempt.work(f"step {text}"))
+            running.append(one)
         left_s = seconds_left(running, waiting, self._ended, self._pool.limit)
         if self.scoring is not None:
             if left_s is not None and left_s < _SCORES_SOON_S and self._has_room:
                 self.scoring.begin()
             self.scoring.listen()
         eta = eta_text(share / total, left_s)
-        self._progress.update("suite", share, total, f"{done} of {total} runs, {eta}")
-        self._progress.heartbeat(f"  {done} of {total} runs done, {eta}; " + "; ".join(texts))
+        text = f"{done}/{total} runs, {100 * share / total:.0f} %"
+        self._progress.update("suite", share, total, text, left_s)
+        self._progress.heartbeat(plain_line(f"  {done} of {total} runs done, {eta}", lines))
+        self._beat("training", done=done, total=total, left_s=left_s, work=work)
+
+    def _beat(self, phase: str, **facts: Any) -> None:
+        if self.pulse is not None:
+            self.pulse.beat(phase, failed=len(self.failed), **facts)
 
     def _position(self, attempt: Attempt) -> tuple[int, int, float | None, float | None]:
         """Return step, steps in all, loss and seconds a step of a group."""

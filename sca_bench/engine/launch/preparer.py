@@ -11,15 +11,17 @@ from pathlib import Path
 from sca_bench.engine.features.cache import Cache
 from sca_bench.engine.forecast.forward_counts import banks
 from sca_bench.engine.job import GroupJob
-from sca_bench.engine.launch.progress import RunProgress
+from sca_bench.engine.launch.progress import RunProgress, counted_text
 from sca_bench.engine.worker.pool import PREPARE, Attempt, Pool
 from sca_bench.errors import fault_line
 from sca_bench.output import num_text
 from sca_bench.study.plan.plan import Group
 from sca_bench.study.plan.preparations import preparations
 from sca_bench.study.plan.schedule import Schedule
+from sca_bench.study.runs.heartbeat import Pulse
 
 _POLL_S = 0.1
+_PHASE, _READING = "preparing inputs", "reading data"
 
 
 @dataclass
@@ -31,6 +33,7 @@ class Preparer:
         schedule: How the run is spread.
         progress: What the user sees.
         make_job: Makes the job of some runs, given the threads of its process.
+        pulse: Writes the command's heartbeats, where it has some.
         prepared_s: Cell id -> wall seconds that keeping its features took, all processes added;
             the same ones count for every cell that shares them.
     """
@@ -39,10 +42,12 @@ class Preparer:
     schedule: Schedule
     progress: RunProgress
     make_job: Callable[[Group, int], GroupJob]
+    pulse: Pulse | None = None
     prepared_s: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     _blocked: dict[str, str] = field(default_factory=dict)
     _encoded: dict[frozenset[str], Counter[str]] = field(default_factory=dict)
     _said: set[str] = field(default_factory=set)
+    _counts: dict[str, tuple[str, int, int]] = field(default_factory=dict)
 
     def run(self, groups: list[Group], runs_dir: Path, counters: Counter[str]) -> dict[str, str]:
         """Check every group's inputs and compute the frozen features that are missing.
@@ -73,16 +78,31 @@ class Preparer:
                     self._blocked |= dict.fromkeys((cell.cell_id for cell in job.cells), reason)
             for attempt in self.pool.collect():
                 counters.update(self._finish(attempt))
-            for attempt in self.pool.running:
-                label = self.progress.label(attempt.name)
-                self.progress.heartbeat(f"  {label}: {attempt.progress_text}")
-                self.progress.update(attempt.name, 0, 1, attempt.progress_text)
+            self._show()
             time.sleep(_POLL_S)
         for cells, encoded in self._encoded.items():
             for split, count in encoded.items():
                 for_all = f", once for all of {len(cells)} cells" if len(cells) > 1 else ""
                 self._say(f"{split}: {num_text(count, 'image')} encoded{for_all}")
         return self._blocked
+
+    def _show(self) -> None:
+        """Show how many images every process has prepared, and all of them together."""
+        for attempt in self.pool.running:
+            if (now := attempt.prepared) is not None:
+                self._counts[attempt.job.attempt] = now
+            _, done, total = now or ("", 0, 1)
+            text = f"{done:,}/{total:,} images" if now else _READING
+            self.progress.update(attempt.name, done, total, text)
+        counts = list(self._counts.values())
+        self.progress.heartbeat(f"  {_PHASE}: {counted_text(counts)}")
+        if self.pulse is not None and self.pulse.due(_PHASE):
+            self.pulse.beat(
+                _PHASE,
+                step=sum(done for _, done, _ in counts),
+                steps=sum(total for *_, total in counts),
+                work=[attempt.work(_text(attempt.prepared)) for attempt in self.pool.running],
+            )
 
     def _jobs(self, groups: list[Group], runs_dir: Path) -> list[GroupJob]:
         """Return a job for every preparation, or several where there is much to compute."""
@@ -117,6 +137,10 @@ class Preparer:
         if message not in self._said:  # a split may be read by several preparations
             self.progress.say(f"  {message}")
         self._said.add(message)
+
+
+def _text(prepared: tuple[str, int, int] | None) -> str:
+    return counted_text([prepared]) if prepared else _READING
 
 
 def _touch(groups: list[Group], runs_dir: Path) -> None:

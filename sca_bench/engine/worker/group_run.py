@@ -26,7 +26,7 @@ from sca_bench.engine.provenance import now
 from sca_bench.engine.thumbnails import images_folder
 from sca_bench.engine.worker.cell_group import CellGroup, Member, cast_frozen, fault_text
 from sca_bench.engine.worker.fit_once import fit_once
-from sca_bench.engine.worker.hooks import CheckpointHook, LogHook, PruneHook
+from sca_bench.engine.worker.hooks import CheckpointHook, HeartbeatHook, LogHook, PruneHook
 from sca_bench.engine.worker.mmengine_runner import build_runner
 from sca_bench.engine.worker.predictions import ValidationSummary, WritePredictions, check_complete
 from sca_bench.engine.worker.prepare import build_member
@@ -248,6 +248,7 @@ class GroupRun:
                 LogHook(self.folders, runtime.log_every),
                 self.checkpoints,
                 *([PruneHook(work_dir)] if self.job.asks_pruner and training else []),
+                HeartbeatHook(self.job),
             ],
             start=self.start,
         )

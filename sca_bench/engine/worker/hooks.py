@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import time
 from collections.abc import Mapping
@@ -12,12 +13,14 @@ from typing import Any
 import torch
 from mmengine.hooks import Hook
 
+from sca_bench.engine.job import GroupJob
 from sca_bench.engine.process import ToldToStop, is_told_to_stop
 from sca_bench.engine.worker.cell_group import CellGroup, Member
 from sca_bench.engine.worker.pruning import ask_pruner
 from sca_bench.errors import CellError
 from sca_bench.files import append, atomic_file
 from sca_bench.pretrained.torch_files import check_torch_file
+from sca_bench.study.runs.heartbeat import Pulse
 from sca_bench.study.runs.soundness import (
     Damaged,
     check_checkpoint,
@@ -26,6 +29,44 @@ from sca_bench.study.runs.soundness import (
     unusable,
 )
 from sca_bench.study.runs.store import checkpoint_path, drop_checkpoints
+
+
+class HeartbeatHook(Hook):  # type: ignore[misc]
+    """Say now and then how far the group is, for `status`; neither disk nor device is waited for.
+
+    Args:
+        job: The group attempt.
+    """
+
+    priority = "LOWEST"
+
+    def __init__(self, job: GroupJob) -> None:
+        self._pulse = Pulse(Path(job.runs_dir), job.attempt, is_guest=True)
+
+    def before_train(self, runner: Any) -> None:
+        """Say where the training begins."""
+        self._pulse.beat("training", step=runner.iter, steps=runner.max_iters)
+
+    def after_train_iter(self, runner: Any, batch_idx: int, **_: Any) -> None:
+        """Say which step was made, and the last losses that were looked at."""
+        if self._pulse.due("training"):
+            group: CellGroup = runner.model
+            losses = [m.losses.last for m in group.alive if math.isfinite(m.losses.last)]
+            loss = round(sum(losses) / len(losses), 6) if losses else None
+            steps = runner.max_iters
+            self._pulse.beat("training", step=batch_idx + 1, steps=steps, loss=loss)
+
+    def after_val_iter(self, runner: Any, batch_idx: int, **_: Any) -> None:
+        """Say how far a validation is."""
+        self._evaluates("validating", batch_idx, runner.val_dataloader)
+
+    def after_test_iter(self, runner: Any, batch_idx: int, **_: Any) -> None:
+        """Say how far the captions are."""
+        self._evaluates("captioning", batch_idx, runner.test_dataloader)
+
+    def _evaluates(self, phase: str, index: int, batches: Any) -> None:
+        if self._pulse.due(phase):
+            self._pulse.beat(phase, step=index + 1, steps=len(batches))
 
 
 def validation_values(metrics: Mapping[str, float] | None) -> dict[str, dict[str, float]]:

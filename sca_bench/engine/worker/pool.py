@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
-from dataclasses import dataclass, replace
+import time
+from dataclasses import dataclass, field, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from sca_bench.engine.fork_servers import worker_processes
 from sca_bench.engine.job import GroupJob, Outcome
 from sca_bench.files import make_folder
 from sca_bench.output import one_line
+from sca_bench.study.runs.heartbeat import Work
 
 _TAIL_BYTES = 4096
 
@@ -47,12 +50,31 @@ class Attempt:
     outcome_path: Path
     log_path: Path
     slot: int
+    since: float = field(default_factory=time.time)
 
     @property
-    def progress_text(self) -> str:
-        """What the worker last said of its preparation."""
-        path = self.outcome_path.with_suffix(".progress")
-        return path.read_text(encoding="utf-8") if path.exists() else "starting"
+    def prepared(self) -> tuple[str, int, int] | None:
+        """What the worker last prepared, and how many images of how many; None before that."""
+        try:
+            said = json.loads(self.outcome_path.with_suffix(".progress").read_text("utf-8"))
+            return str(said["what"]), int(said["done"]), int(said["total"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def work(self, text: str) -> Work:
+        """Return what its command says of it in its heartbeats.
+
+        Args:
+            text: How far it is.
+        """
+        log = Path("attempts") / self.job.attempt / self.log_path.name
+        return Work(
+            name=self.name,
+            attempt=self.job.attempt,
+            since=self.since,
+            text=text,
+            log=log.as_posix(),
+        )
 
     def outcome(self) -> Outcome:
         """Return how a finished worker ended; a death without word fails all its cells."""

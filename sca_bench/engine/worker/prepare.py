@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -201,8 +202,9 @@ def _fill_split(
         cache.used(key, about)
 
     def tell(done: int, total: int) -> None:
+        said = {"what": f"features of {name}", "done": done, "total": total}
         with contextlib.suppress(OSError):  # only a word for whoever waits
-            write_atomic(progress, f"frozen features, {name}: {done} of {total} images")
+            write_atomic(progress, json.dumps(said), lasting=False)
 
     turns = [f"{key}.{name}.{job.part[0]}" for key in keys.values()]
     with locked(cache.root, turns):

@@ -7,6 +7,7 @@ Below the runs folder:
   checkpoint-<step>.pt; a damaged file of weights or checkpoint as NAME.damaged
 - `stages/<training_id>/seed-<n>.json`: which run holds the weights of a training
 - `attempts/<name>/`: job, outcome and text log of every worker process
+- `heartbeats/`: how far a command and its workers are, while it runs
 - `suites/<suite>.<profile>.json`: what `report` reads
 - `images/<digest>/`: thumbnails of captioned images
 - `masks/<digest>-<key>.jsonl`: SAM's predicted masks of their regions
@@ -27,12 +28,9 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from numpy.typing import NDArray
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.numpy import load
 
 from sca_bench.digests import DIGESTS
 from sca_bench.errors import InputError
@@ -56,6 +54,9 @@ from sca_bench.study.runs.soundness import (
     set_aside,
 )
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 LOCK = ".lock"
 """Held by the command that works in a runs folder."""
 TRAINED = "trainable.safetensors"
@@ -65,7 +66,7 @@ TRAIN_PREDICTIONS = "train_predictions.jsonl"
 _CHECKPOINT = re.compile(r"checkpoint-([1-9][0-9]{0,17})\.pt")
 _SCORE_AGAIN = "delete it and score the run again"
 _TOP = (
-    *("cells", "stages", "attempts", "suites", "images", "masks", "mlartifacts"),
+    *("cells", "stages", "attempts", "heartbeats", "suites", "images", "masks", "mlartifacts"),
     *("sweeps.db", "mlflow.db", DIGESTS, "probes.json", ".lock"),
 )
 """What a runs folder holds at its top, but for `features`, which may lie on another disk."""
@@ -417,6 +418,9 @@ def read_statistics(path: Path) -> dict[str, NDArray[Any]]:
     Raises:
         InputError: The file is damaged.
     """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load  # numpy with it, which light commands do without
+
     fix = "delete it: the report then says what it lacks"
     try:
         return load(read_bytes(path, ROWS_BYTES))

@@ -127,8 +127,15 @@ def test_signals_leave_right_statuses_and_nothing_running(suite_file, process, c
     path, runs = suite_file(axes="{mixer.num_layers: [1]}", changes=LONG), tmp_path / "runs"
     running = process("run", path, "--no-mlflow")
     wait_for(steps_made(runs, 3), running)
+    wait_for(lambda: ": step " in command("status"), running, poll_s=0.5)
+    said = command("status")
+    assert re.search(
+        rf"^demo: training, 0 of 1 runs done.*\n  for .*, process {running.pid} on", said, re.M
+    )
+    assert re.search(r"^  num_layers=1; seed 0: step \d+ of 4,000", said, re.M)
     running.send_signal(signal.SIGTERM)
     out = finish(running, 128 + signal.SIGTERM)
+    assert not (runs / "heartbeats").exists()
     assert "stopped by SIGTERM; run the same command again to go on" in out
     assert "Traceback" not in out
     (record,) = Store(runs).records()
@@ -158,6 +165,8 @@ def test_signals_leave_right_statuses_and_nothing_running(suite_file, process, c
     (record,) = Store(runs).records()
     assert record.provenance["resumed_at_step"] == step
     assert record.status == "running"
+    assert f"process {running.pid} on" in command("status")
+    assert "demo: no sign for" in command("status", "demo")
     assert "killed" in command("list", "runs")
     assert "killed" in command("list", "runs", "--status", "killed")
 

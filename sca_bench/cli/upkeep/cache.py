@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING
 
 from sca_bench.cli.frame import Actions, add_runs_dir
 from sca_bench.errors import InputError, did_you_mean
-from sca_bench.output import num_text, say, text_console, text_table
+from sca_bench.output import num_text, say, size_text, text_console, text_table
 from sca_bench.walk import bytes_of
 
 if TYPE_CHECKING:
     from sca_bench.cli.frame import Commands
-
-_MIB = 2**20
 
 
 def add_parser(commands: Commands) -> None:
@@ -85,7 +83,7 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
 
 
 def _total(folders: list[Path]) -> str:
-    return f"{_size(sum(map(bytes_of, folders)))} in {num_text(len(folders), 'store')}"
+    return f"{size_text(sum(map(bytes_of, folders)))} in {num_text(len(folders), 'store')}"
 
 
 def _agreed(folders: list[Path], root: Path) -> bool:
@@ -121,7 +119,7 @@ def _print_table(folders: list[Path]) -> None:
             folder.name,
             *(str(about.get(name, "?")) for name in ("family", "split", "sam", "dtype")),
             str(len(store)),
-            _size(bytes_of(folder)),
+            size_text(bytes_of(folder)),
             since_text(last_use(folder)),
         )
     text_console().print(table)
@@ -168,9 +166,5 @@ def _clear(root: Path, folders: list[Path]) -> int:
             in_use += 1
             why = "in use" if is_only_a_store(folder) else "holds other files than features"
             say(f"{folder}: {why}, left as it is")
-    say(f"{_size(freed)} freed in {root}; what is needed again is computed again")
+    say(f"{size_text(freed)} freed in {root}; what is needed again is computed again")
     return 1 if in_use else 0
-
-
-def _size(bytes_of: int) -> str:
-    return f"{bytes_of / _MIB:.1f} MiB" if bytes_of < 2**30 else f"{bytes_of / 2**30:.2f} GiB"
