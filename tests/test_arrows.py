@@ -104,6 +104,7 @@ FLOORS = {
         {"findings"},
         {"tables"},
         {"figures"},
+        {"in_short"},
         {"page"},
         {"write"},
     ],

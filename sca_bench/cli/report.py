@@ -15,6 +15,7 @@ from sca_bench.output import say
 if TYPE_CHECKING:
     from sca_bench.cli.frame import Commands, Parser
     from sca_bench.engine.mlflow_mirror.mirror import Mirror
+    from sca_bench.study.runs.findings import SuiteFindings
     from sca_bench.study.runs.store import Store
 
 _GRACE_S = 20.0
@@ -69,13 +70,14 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     names = [name for given in options.suites for name in _names(given, store)] or None
     out_dir, pages = Path(options.out), not options.no_pages
     faults: list[InputError] = []
+    found: dict[str, SuiteFindings] = {}
     with contextlib.ExitStack() as stack:
         mirror = None if options.no_mlflow else _mirror(store, options.tracking_uri)
         if mirror is not None:
             stack.enter_context(mirror).begin()  # it imports while figures are drawn
         try:
             folders = write_reports(
-                store, names, out_dir, options.limit_mb, pages=pages, faults=faults
+                store, names, out_dir, options.limit_mb, pages=pages, faults=faults, found=found
             )
         except InputError:
             _say_left_out(faults)
@@ -90,7 +92,7 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
         if mirror is not None:
             manifests = {m.report_name: m for m in store.manifests(faults=[])}
             for folder in folders:
-                mirror.summarise(manifests[folder.name], folder)
+                mirror.summarise(manifests[folder.name], folder, found.get(folder.name))
             mirror.finish(grace_s=_GRACE_S)
     _say_left_out(faults)
     return 1 if faults else 0

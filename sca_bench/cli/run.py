@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sca_bench.cli.frame import CALL
-from sca_bench.cli.track import add_mirror_arguments, command_line, mirror_of, runs_dir_flag
+from sca_bench.cli.track import (
+    add_mirror_arguments,
+    command_line,
+    findings_of,
+    mirror_of,
+    runs_dir_flag,
+)
 from sca_bench.output import in_words, num_text, text_table
 
 if TYPE_CHECKING:
@@ -143,12 +149,12 @@ def _run(
                 done=None if scoring is None else scoring.done,
             )
             if view is not None:
-                view.finish()
+                view.finish(lambda: findings_of(store, manifest))
     elif mirror is not None and mirror.lacks(manifest):  # killed between scores and mirror
         from sca_bench.engine.mlflow_mirror.mirror import SuiteMirror
 
         mirror.say = say
-        SuiteMirror(mirror, manifest).finish()
+        SuiteMirror(mirror, manifest).finish(lambda: findings_of(store, manifest))
     try:
         store.save_manifest(manifest)
     except OSError as error:

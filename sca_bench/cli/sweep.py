@@ -9,7 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sca_bench.cli.frame import CALL, add_profile_and_set
-from sca_bench.cli.track import add_mirror_arguments, command_line, mirror_of, runs_dir_flag
+from sca_bench.cli.track import (
+    add_mirror_arguments,
+    command_line,
+    findings_of,
+    mirror_of,
+    runs_dir_flag,
+)
 from sca_bench.errors import InputError
 from sca_bench.output import in_words, num_text, text_console, text_table, without_secrets
 
@@ -134,7 +140,7 @@ class _Command:
             names = ", ".join(cell.name for cell in plan.cells)
             self._say(f"confirming on the test split, {len(plan.left)} runs: {names}")
         failed = sweeper.confirm(plan)
-        self._publish(plan)
+        self._publish(plan, confirmed=True)
         return failed
 
     def _run_plan(self, plan: Plan, pruner: Any) -> Mapping[str, str]:
@@ -153,8 +159,8 @@ class _Command:
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         return manifest_of(plan, self.store, self.line, created)
 
-    def _publish(self, plan: Plan) -> None:
-        """Let `report` and MLflow know the cells as they are now."""
+    def _publish(self, plan: Plan, *, confirmed: bool = False) -> None:
+        """Let `report` and MLflow know the cells as they are now, and MLflow the final scores."""
         from sca_bench.study.plan.manifest import left_out
 
         if lacking := left_out(plan, self.store):
@@ -162,7 +168,8 @@ class _Command:
         manifest = self._manifest(plan)
         self.store.save_manifest(manifest)
         if self.mirror is not None:
-            self.mirror.update(manifest)
+            wanted = confirmed and not self.mirror.broken
+            self.mirror.update(manifest, findings_of(self.store, manifest) if wanted else None)
 
     def _print_batch(self, sweeper: Sweeper, batch: Sequence[Ended]) -> None:
         total = -(-self.sweep.trials // self.sweep.batch)

@@ -13,6 +13,7 @@ from sca_bench.report.figures.write_figures import is_picture, write_pictures
 from sca_bench.report.findings.claims import ClaimResult, claim_results
 from sca_bench.report.findings.differences import Differences, differences
 from sca_bench.report.findings.paper import Paper, read_paper
+from sca_bench.report.in_short import suite_findings
 from sca_bench.report.page.gallery import Gallery
 from sca_bench.report.page.overview import write_overview
 from sca_bench.report.page.page import Page
@@ -36,6 +37,7 @@ from sca_bench.report.tables.tables import (
     slot_by_objects_table,
     slot_table,
 )
+from sca_bench.study.runs.findings import SuiteFindings
 from sca_bench.study.runs.record import SuiteManifest
 from sca_bench.study.runs.store import Store
 
@@ -143,7 +145,7 @@ def _suite(data: SuiteData, paper: Paper, folder: Path) -> SuiteReport:
         provenance(data, paper.source),
         tuple(legend),
     )
-    return SuiteReport(data, page, regions)
+    return SuiteReport(data, page, regions, tuple(claims), compared)
 
 
 def write_reports(
@@ -154,6 +156,7 @@ def write_reports(
     *,
     pages: bool = True,
     faults: list[InputError] | None = None,
+    found: dict[str, SuiteFindings] | None = None,
 ) -> list[Path]:
     """Write the reports of some suites (all profiles of each), or of all that were run.
 
@@ -168,6 +171,7 @@ def write_reports(
         pages: Whether to write the pages of single suites; the page of all suites links to their
             tables where there is none.
         faults: Takes what is wrong with files of single runs, whose part is left out.
+        found: Takes what each report found, by its name.
 
     Raises:
         InputError: Nothing was run yet, or a name is unknown; or a suite's report cannot be written
@@ -205,6 +209,9 @@ def write_reports(
             lost[manifest.report_name] = error
         except OSError as error:
             lost[manifest.report_name] = _not_written(error, out_dir / manifest.report_name)
+    if found is not None:
+        for name, one in written.items():
+            found[name] = suite_findings(one.data, one.claims, one.compared)
     if len(chosen) > 1:
         for manifest in manifests:
             if manifest.report_name not in written.keys() | lost.keys():

@@ -115,8 +115,7 @@ def forget_parameters(client, experiment, store, manifest):
     """Leave what a process leaves that was killed right after it made the run."""
     delete_run(client, experiment, store, manifest)
     tracker = Tracker(store, manifest, client.tracking_uri, print)
-    tracker._connect()
-    tracker._create(manifest.cells[0], store.record("a", 0))
+    tracker._create(manifest.cells[0], store.record("a", 0), "")
 
 
 def spoil_notes(client, experiment, store, manifest):

@@ -58,8 +58,12 @@ def manifest():
         question="?",
         seeds=[0],
         metrics=["cider_d"],
+        axes={"mixer.num_layers": [2]},
         cells=[
-            CellEntry(cell_id=c, name=f"cell {c}", coordinates={}, variant="sca") for c in "abcd"
+            CellEntry(
+                cell_id=c, name=f"cell {c}", coordinates={"mixer.num_layers": 2}, variant="sca"
+            )
+            for c in "abcd"
         ],
     )
 
@@ -93,7 +97,7 @@ def test_statuses_scores_and_steps_are_mirrored_once(store, manifest, monkeypatc
     assert "test/spice" not in done.data.metrics
     assert done.data.params["mixer.num_layers"] == "2"
     assert runs["b"].data.tags["sca_bench.error"] == "ran out of memory"
-    assert [m.value for m in client.get_metric_history(done.info.run_id, "loss")] == [3.0, 2.0]
+    assert [m.value for m in client.get_metric_history(done.info.run_id, "train/loss")] == [3.0, 2.0]
 
     Tracker(store, manifest, uri, said.append).update()
     _, again = runs_by_cell(uri)
@@ -108,7 +112,7 @@ def test_statuses_scores_and_steps_are_mirrored_once(store, manifest, monkeypatc
     assert not lacks_runs(store, manifest, uri)
     client, after = runs_by_cell(uri)
     assert after["d"].info.status == "KILLED"
-    history = client.get_metric_history(after["d"].info.run_id, "loss")
+    history = client.get_metric_history(after["d"].info.run_id, "train/loss")
     assert [m.value for m in history] == [3.0, 2.0, 0.5]
     assert said == []
 
@@ -238,9 +242,8 @@ def test_a_copied_folder_is_the_same_runs_in_another_place(
         )
         names = {item.path for item in client.list_artifacts(now["a"].info.run_id)}
         assert names == {"record.json", "log.jsonl", "predictions.jsonl"}
-        for key in ("loss", "test/cider_d", "cost/train_s"):
-            run_id = now["a"].info.run_id
-            assert len(client.get_metric_history(run_id, key)) == (2 if key == "loss" else 1)
+        for key, count in {"train/loss": 2, "test/cider_d": 1, "usage/train_s": 1}.items():
+            assert len(client.get_metric_history(now["a"].info.run_id, key)) == count
         assert said == [f"  demo: its artifacts in MLflow now lie in {copy.root}"]
     assert before == {p: p.stat().st_mtime_ns for p in store.root.rglob("*")}
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["moved", "runs", name])

@@ -34,7 +34,7 @@ from sca_bench.data.index.lookup import index_sizes
 from sca_bench.data.region_set import RegionSet
 from sca_bench.engine.features.cache import Cache, delete_store, store_folders
 from sca_bench.engine.features.shards import DamagedRow, Rows, ShardStore
-from sca_bench.engine.mlflow_mirror import notes, tracker
+from sca_bench.engine.mlflow_mirror import layout, notes, previews, tracker
 from sca_bench.engine.score_runs import is_scored
 from sca_bench.errors import InputError
 from sca_bench.plugins import attribute
@@ -43,6 +43,7 @@ from sca_bench.report.figures.registry import plots_in_order
 from sca_bench.report.findings.claims import claim_results
 from sca_bench.report.findings.differences import differences
 from sca_bench.report.findings.paper import read_paper
+from sca_bench.report.in_short import read_findings
 from sca_bench.report.page.gallery import build_gallery
 from sca_bench.report.read.regions import read_regions
 from sca_bench.report.read.samples import Samples

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from sca_bench.report.findings.claims import ClaimResult
+from sca_bench.report.findings.differences import Differences
 from sca_bench.report.page.gallery import build_gallery
 from sca_bench.report.page.page import Page, render_page
 from sca_bench.report.page.size_limit import SUITE_DETAILS, Detail, fit, held_back
@@ -19,11 +21,15 @@ class SuiteReport:
         data: Its records.
         page: Its page with all plots, and no regions yet.
         regions: Its test regions.
+        claims: What was found of its claims.
+        compared: Its cells by the main metric.
     """
 
     data: SuiteData
     page: Page
     regions: SuiteRegions
+    claims: tuple[ClaimResult, ...]
+    compared: Differences
 
     def page_at(self, detail: Detail) -> Page:
         """Return the page with as much as a detail says."""

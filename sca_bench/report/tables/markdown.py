@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
-from sca_bench.output import visible
+from sca_bench.output import markdown_code, markdown_text
 from sca_bench.report.tables.provenance import SignatureLine
 from sca_bench.report.tables.tables import Column, Entry, Footnotes, Table
 from sca_bench.study.runs.record import SuiteManifest
+
+escape, code = markdown_text, markdown_code
 
 
 def write_markdown(
@@ -83,33 +84,6 @@ def _field(entry: Entry) -> str:
     text = escape(entry.text)
     shown = f"**{text}**" if entry.rank == "best" else text
     return shown + "".join(f"[^{number}]" for number in entry.notes)
-
-
-_BLOCK_BEGINS = re.compile(r"(?=[-+#](\s|$)|#{2,6}(\s|$)|--|- -|==|=$|>)|^\d{1,9}(?=[.)](\s|$))")
-
-
-def escape(text: str) -> str:
-    """Return text on one line in which no sign is Markdown's, wherever it stands."""
-    text = visible(" ".join(text.split()), joiners=True)
-    if begins := _BLOCK_BEGINS.match(text):  # a heading, list, rule or quotation
-        number, rest = text[: begins.end()], text[begins.end() :]
-        return f"{number}\\{rest[0]}{_inside(rest[1:])}"
-    return _inside(text)
-
-
-def _inside(text: str) -> str:
-    text = re.sub(r"[\\|*`\[\]$~]", r"\\\g<0>", text)
-    # Underscores inside words and a comparison's < mean nothing to Markdown; leave them readable.
-    text = re.sub(r"(?<!\w)_+|_+(?!\w)", lambda run: "\\_" * len(run[0]), text)
-    return re.sub(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)", r"\\\g<0>", text)
-
-
-def code(text: str) -> str:
-    """Return text as code within a line, fenced by more backticks than it holds together."""
-    text = visible(" ".join(text.split()), joiners=True)
-    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
-    blank = " " if "`" in (text[:1], text[-1:]) else ""
-    return f"{fence}{blank}{text}{blank}{fence}"
 
 
 def _line(fields: list[str], widths: list[int], columns: tuple[Column, ...]) -> str:

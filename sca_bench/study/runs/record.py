@@ -149,6 +149,7 @@ class CellEntry(_Stored):
         also: Its other names, where the suite names it more than once.
         ignored: Axis that moves no number of it -> the values that it stands for.
         note: Why it has other names; empty where it has none.
+        stated: Settings that an explicit cell states (older manifests lack them).
     """
 
     cell_id: str
@@ -161,6 +162,7 @@ class CellEntry(_Stored):
     also: list[str] = []
     ignored: dict[str, list[Any]] = {}
     note: str = ""
+    stated: dict[str, Any] = {}
 
 
 class PublishedClaim(_Stored):
