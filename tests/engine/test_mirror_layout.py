@@ -83,9 +83,9 @@ def shown(uri, name="made_up"):
 class TestWhatStandsThere:
     pytestmark = needs_mlflow
 
-    def test_a_cell_has_its_seeds_below_it_and_what_was_found(self, suite, tmp_path):
+    def test_a_cell_has_its_seeds_below_it_and_what_was_found(self, suite, mlflow_server, tmp_path):
         store, manifest = suite
-        uri, found = f"sqlite:///{tmp_path}/server.db", found_of(manifest)
+        uri, found = mlflow_server, found_of(manifest)
         for _ in range(2):
             Tracker(store, manifest, uri, print, verify=True).update(found)
         client, experiment, runs = shown(uri)
@@ -158,10 +158,10 @@ class TestWhatStandsThere:
         sheet = Image.open(io.BytesIO(file(second, "examples.png")))
         assert sheet.width > sheet.height > 400
 
-    def test_what_is_found_later_takes_the_place_of_it(self, suite, tmp_path):
+    def test_what_is_found_later_takes_the_place_of_it(self, suite, mlflow_server):
         """Numbers that change, one that is found no more, and a description of a user's."""
         store, manifest = suite
-        uri = f"sqlite:///{tmp_path}/server.db"
+        uri = mlflow_server
         Tracker(store, manifest, uri, print, verify=True).update(found_of(manifest))
         client, experiment, before = shown(uri)
         client.set_experiment_tag(experiment.experiment_id, "mlflow.note.content", "mine")
@@ -184,9 +184,9 @@ class TestWhatStandsThere:
         assert experiment.tags["mlflow.note.content"] == "mine"
         assert after["summary", "summary"].data.tags["mlflow.note.content"] == "mine"
 
-    def test_a_cell_runs_as_long_as_a_seed_of_it(self, suite, tmp_path):
+    def test_a_cell_runs_as_long_as_a_seed_of_it(self, suite, mlflow_server):
         store, manifest = suite
-        uri = f"sqlite:///{tmp_path}/server.db"
+        uri = mlflow_server
         record = store.record("depth2", 1)
         store.save(record.model_copy(update={"status": "running"}))
         Tracker(store, manifest, uri, print).update()

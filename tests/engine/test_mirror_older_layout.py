@@ -19,7 +19,7 @@ WRITES = {"create_run", "log_batch", "log_inputs", "log_artifact", "set_terminat
 
 
 @pytest.fixture(scope="module")
-def flat(tmp_path_factory):
+def flat(mlflow_tables, tmp_path_factory):
     """One cell with two seeds, and its mirror of before, with a report and a user's tag."""
     from mlflow import MlflowClient
 
@@ -29,6 +29,7 @@ def flat(tmp_path_factory):
     store.save_manifest(manifest)
     (root / "report").mkdir()
     (root / "report" / "table.md").write_text("| a |")
+    shutil.copy(mlflow_tables, root / "server.db")
     uri = f"sqlite:///{root}/server.db"
     first, *_ = write_old_mirror(store, manifest, uri, root / "report")
     MlflowClient(tracking_uri=uri).set_tag(first, "liked_by", "me")
@@ -135,33 +136,28 @@ class Failing:
         return call
 
 
-def test_a_sync_that_is_cut_short_is_made_good(old, tmp_path):
-    store, manifest, uri = old
-    whole = tmp_path / "whole"
-    whole.mkdir()
-    shutil.copytree(store.root, whole / "runs")
-    shutil.copy(tmp_path / "server.db", whole / "server.db")
-    sync(Store(whole / "runs"), manifest, f"sqlite:///{whole}/server.db")
-    expected = seen(f"sqlite:///{whole}/server.db")
-    number, cut = 0, True
-    while cut:
+def test_a_sync_that_is_cut_short_is_made_good(flat, tmp_path):
+    root, manifest = flat
+
+    def copy(name):
+        """Return a copy under an address that nobody in this process has open."""
+        shutil.copytree(root / "runs", tmp_path / name / "runs")
+        shutil.copy(root / "server.db", tmp_path / name / "server.db")
+        return Store(tmp_path / name / "runs"), f"sqlite:///{tmp_path}/{name}/server.db"
+
+    store, uri = copy("whole")
+    sync(store, manifest, uri)
+    expected, number, is_cut = seen(uri), 0, True
+    while is_cut:
         number += 1
-        for name in ("runs", "server.db"):
-            there, kept = store.root.parent / name, tmp_path / f"kept-{name}"
-            if number == 1:
-                shutil.copytree(there, kept) if there.is_dir() else shutil.copy(there, kept)
-            elif there.is_dir():
-                shutil.rmtree(there)
-                shutil.copytree(kept, there)
-            else:
-                shutil.copy(kept, there)
+        store, uri = copy(str(number))
 
         def connect(store, uri, number=number):
             return Failing(open_client(store, uri), number, after=number % 2 == 0)
 
         try:
             sync(store, manifest, uri, connect)
-            cut = False
+            is_cut = False
         except ConnectionError:
             sync(store, manifest, uri)
             assert seen(uri) == expected, number
