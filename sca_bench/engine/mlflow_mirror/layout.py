@@ -124,7 +124,8 @@ def claim_values(found: SuiteFindings) -> dict[str, float]:
 
 def metric_name(text: str) -> str:
     """Return a text as MLflow takes it for the name of a metric or tag."""
-    return "".join(sign if sign.isalnum() or sign in "_-. " else "_" for sign in text)[:_LONGEST]
+    name = "".join(sign if sign.isalnum() or sign in "_-. " else "_" for sign in text)
+    return name[:_LONGEST].strip(". ") or "_"
 
 
 # --- parameters ---------------------------------------------------------------------------------
