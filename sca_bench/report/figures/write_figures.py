@@ -11,10 +11,14 @@ from typing import Any
 from sca_bench.files import path_name
 from sca_bench.output import visible
 from sca_bench.plugins import attribute, is_own
+from sca_bench.reading import read_text
 from sca_bench.report.figures.picture import KINDS, Picture
 from sca_bench.report.figures.plotted import PlottedSuite
 from sca_bench.report.figures.registry import PlotSpec, Shown, plots_in_order
 from sca_bench.report.read.thumbnails import png_uri
+
+MOST_SVG_BYTES = 300_000
+"""A larger SVG (tens of thousands of marks) stays a file beside the page, which shows the PNG."""
 
 
 def write_pictures(suite: PlottedSuite, folder: Path) -> list[Picture]:
@@ -71,16 +75,21 @@ def _picture(spec: PlotSpec, shown: Shown, folder: Path) -> Picture:
     name, title = shown.name or spec.name, shown.title or spec.title
     if not _names(spec, path_name(name, spec.name, "Shown.name")):
         raise ValueError(f"names its files {name!r}, expected {spec.name} or {spec.name}_...")
-    uri = ""
+    uri = svg = ""
     if shown.facts is not None:
         with figure_style():
             figure = attribute(spec.draw)(visible_facts(shown.facts))
             if figure is not None and not isinstance(figure, Figure):
                 raise TypeError(f"{spec.draw} gave {type(figure).__name__}, expected a Figure")
             if figure is not None:
-                uri = png_uri(save(figure, folder, name)[0])
+                png, drawn, _ = save(figure, folder, name)
+                uri, svg = png_uri(png), _for_a_page(drawn)
     caption, alt = shown.caption or spec.caption, shown.alt or spec.alt or title
-    return Picture(_anchor(spec, name), title, uri, alt, caption)
+    return Picture(_anchor(spec, name), title, uri, alt, caption, svg=svg)
+
+
+def _for_a_page(svg: Path) -> str:
+    return "" if svg.stat().st_size > MOST_SVG_BYTES else read_text(svg, MOST_SVG_BYTES)
 
 
 def visible_facts(facts: Any) -> Any:
