@@ -50,6 +50,11 @@ class GallerySize:
     side_px: int = KEPT_SIDE_PX
     first_seed_only: bool = False
 
+    @property
+    def most(self) -> int:
+        """The number of regions, at most; one may be in several groups."""
+        return self.num_disputed + 3 * self.num_each
+
 
 @dataclass(frozen=True, slots=True)
 class CellCaption:
