@@ -17,6 +17,8 @@ from matplotlib.lines import Line2D
 from sca_bench.files import write_atomic
 from sca_bench.report.figures.picture import KINDS
 from sca_bench.report.figures.svg import on_any_ground
+from sca_bench.report.names import is_numeric, shown_number
+from sca_bench.study.suite.yaml_values import show_value
 
 # Okabe and Ito's palette as far as it has a contrast of 3 on white and on a dark screen, then colours
 # that have, too; told apart by people with any common colour blindness. Markers and dashes carry the
@@ -28,6 +30,8 @@ CONTROL_COLOUR = "#767676"
 BAND: dict[str, Any] = {"color": "#808080", "alpha": 0.22, "linewidth": 0}
 """How the noise floor is drawn, on any ground."""
 PNG_DPI = 160
+LEAST_SHARE = 0.1
+"""Of the largest score an axis of scores spans at least this share: noise must not look like more."""
 _LEGEND_SIGNS = 110  # characters of the legend's type that the figure's width holds
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "sca_bench",
@@ -61,6 +65,29 @@ def tidy(axes: Axes, grid: str = "y") -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis=grid, color="#808080", alpha=0.3, linewidth=0.6)  # type: ignore[arg-type]
     axes.set_axisbelow(True)
+
+
+def honest_limits(low: float, high: float) -> tuple[float, float]:
+    """Return both ends of an axis of scores that shows values from `low` to `high`.
+
+    It spans at least a tenth of the largest score, leaves room at both ends, and reaches below zero
+    only where there is something to show.
+    """
+    wanted = LEAST_SHARE * max(abs(low), abs(high)) or 1.0
+    middle, half = (low + high) / 2, max(high - low, wanted) / 2
+    bottom, top = middle - 1.16 * half, middle + 1.16 * half
+    if low >= 0 and bottom < 0.25 * (top - bottom):
+        bottom = 0.0
+    return bottom, top
+
+
+def tick_text(value: Any) -> str:
+    """Return a value of an axis: a number with three digits, anything else as suites write it."""
+    if not is_numeric([value]):
+        return show_value(value)
+    if abs(value) >= 1e4:
+        return shown_number(float(value))
+    return show_value(value if isinstance(value, int) else float(f"{value:.3g}"))
 
 
 def line_style(index: int) -> tuple[str, Any, str]:

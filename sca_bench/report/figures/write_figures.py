@@ -17,6 +17,8 @@ from sca_bench.report.figures.plotted import PlottedSuite
 from sca_bench.report.figures.registry import PlotSpec, Shown, plots_in_order
 from sca_bench.report.read.thumbnails import png_uri
 
+NOT_DRAWN = "not-drawn"
+"""Anchor of what says which plots had nothing to show."""
 MOST_SVG_BYTES = 300_000
 """A larger SVG (tens of thousands of marks) stays a file beside the page, which shows the PNG."""
 
@@ -24,7 +26,8 @@ MOST_SVG_BYTES = 300_000
 def write_pictures(suite: PlottedSuite, folder: Path) -> list[Picture]:
     """Draw every plot into a folder, as PNG, SVG and PDF, and return what the page shows.
 
-    A plot of another package that fails leaves a line in its place.
+    A plot of another package that fails leaves a line in its place. Plots with nothing to show are
+    left out; the last picture, without a figure, then says which, and why.
 
     Args:
         suite: What the plots show.
@@ -45,7 +48,12 @@ def write_pictures(suite: PlottedSuite, folder: Path) -> list[Picture]:
                 pictures += _pictures(spec, suite, folder)
             except (Exception, SystemExit) as error:  # it may leave; the report goes on
                 pictures.append(_failed(spec, f"{type(error).__name__}: {error}"))
-    return pictures
+    silent = [picture for picture in pictures if not (picture.uri or picture.failed)]
+    drawn = [picture for picture in pictures if picture not in silent]
+    if silent:
+        why = " ".join(f"{picture.title}: {picture.caption}" for picture in silent)
+        drawn.append(Picture(NOT_DRAWN, "Not drawn", "", "", why))
+    return drawn
 
 
 def is_picture(path: Path) -> bool:
