@@ -17,6 +17,11 @@ _CONSTANTS = {"Regions": "{} regions", "Images": "{} images", "Seeds": "{} seeds
 """Label of a column -> what a caption says where it is the same in all rows."""
 
 
+def above(table: Table) -> str:
+    """Return what stands above a table: its warning, where it has one, then its caption."""
+    return f"{table.warning} {table.caption}".strip()
+
+
 def main_part(table: Table) -> Table:
     """Return a table without the columns that can be folded away."""
     return _with(table, [i for i, column in enumerate(table.columns) if not column.extra])
