@@ -10,9 +10,12 @@ from sca_bench.errors import InputError, did_you_mean
 from sca_bench.files import delete, inside, listed, path_name, replaced_files, write_atomic
 from sca_bench.report.figures.plotted import PlottedSuite
 from sca_bench.report.figures.write_figures import is_picture, write_pictures
-from sca_bench.report.findings.claims import ClaimResult, claim_results
+from sca_bench.report.findings.answer import Answer, answer_of
+from sca_bench.report.findings.cell_words import row_names
+from sca_bench.report.findings.claims import claim_results
 from sca_bench.report.findings.differences import Differences, differences
 from sca_bench.report.findings.paper import Paper, read_paper
+from sca_bench.report.findings.ranking import Rankings
 from sca_bench.report.page.gallery import Gallery
 from sca_bench.report.page.overview import write_overview
 from sca_bench.report.page.page import Page
@@ -25,7 +28,8 @@ from sca_bench.report.tables.claim_table import claim_table, interval_table, sig
 from sca_bench.report.tables.csv import claims_csv, long_csv, wide_csv
 from sca_bench.report.tables.latex import write_latex, write_latex_table
 from sca_bench.report.tables.markdown import write_markdown
-from sca_bench.report.tables.paper_table import claim_entries, paper_table
+from sca_bench.report.tables.paper_table import claim_entries, paper_tables
+from sca_bench.report.tables.parts import chosen, constants_in_caption
 from sca_bench.report.tables.provenance import provenance, signature_legend
 from sca_bench.report.tables.ranks import mark_best
 from sca_bench.report.tables.tables import (
