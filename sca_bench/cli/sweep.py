@@ -125,9 +125,11 @@ class _Command:
         for batch in sweeper.batches():
             self._print_batch(sweeper, batch)
             self._publish(sweeper.plan_of(sweeper.ended))
+            self._keep(sweeper, None)
         if sweeper.ended:
             self._publish(sweeper.plan_of(sweeper.ended))
         plan = sweeper.confirmation()
+        self._keep(sweeper, plan)
         if plan is None:
             return {}
         if plan.left:
@@ -152,6 +154,13 @@ class _Command:
 
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         return manifest_of(plan, self.store, self.line, created)
+
+    def _keep(self, sweeper: Sweeper, confirmation: Plan | None) -> None:
+        """Write what a report shows of the search."""
+        from sca_bench.engine.sweep.searched import sweep_record
+        from sca_bench.study.runs.sweep_record import save_sweep
+
+        save_sweep(self.store, sweep_record(sweeper, confirmation))
 
     def _publish(self, plan: Plan) -> None:
         """Let `report` and MLflow know the cells as they are now."""
@@ -207,8 +216,12 @@ class _Command:
         plan = sweeper.confirmation()
         assert plan is not None
         table = text_table("cell", "metric", "validation", "test (mean)", "test seeds")
-        for cell, trial in zip(plan.cells, best, strict=True):
-            chosen = self.store.record(trial.user_attrs["cell_id"], self.sweep.spec.train_seed)
+        trials: list[Ended | None] = [*best, *[None] * (len(plan.cells) - len(best))]
+        for cell, trial in zip(plan.cells, trials, strict=True):
+            chosen = None
+            if trial is not None:  # None: what `base` alone says, which was no trial
+                seed = self.sweep.spec.train_seed
+                chosen = self.store.record(trial.user_attrs["cell_id"], seed)
             for metric in self.sweep.metrics:
                 values = [
                     score.value
