@@ -224,8 +224,7 @@ def _sign(sign: str) -> str:
 def _field(entry: Entry) -> str:
     """Return the text of an entry; a rank sets the mean, not its spread."""
     mean, spread, sd = entry.text.partition(" ± ")
-    command = {"best": "\\textbf", "second": "\\underline"}.get(entry.rank)
-    shown = f"{command}{{{escape(mean)}}}" if command else escape(mean)
+    shown = f"\\textbf{{{escape(mean)}}}" if entry.rank else escape(mean)
     return f"{shown} {escape(spread + sd)}" if spread else shown
 
 
