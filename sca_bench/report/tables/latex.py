@@ -15,6 +15,8 @@ from sca_bench.study.runs.record import SuiteManifest
 MAX_LINES, MAX_LINES_WIDE = 30, 60
 """Lines of one table on a page, and of one that its columns make small; the rest follows."""
 _MANY_COLUMNS = 8
+_MOST_SIGNS = 130
+"""Characters of a row that fit across a page."""
 _WORD_SIGNS = 42
 """Characters of a line of words where many columns share the page."""
 _PREAMBLE = r"""\documentclass[10pt]{article}
@@ -124,9 +126,18 @@ def _is_wide(table: Table) -> bool:
     return len(table.columns) > _MANY_COLUMNS
 
 
+def _wraps(table: Table) -> bool:
+    """Whether words are broken: many columns share the page, or few that say much."""
+    def signs(index: int) -> int:
+        texts = (row.entries[index].text for row in table.rows)
+        return max(map(len, (table.columns[index].label, *texts)))
+
+    return _is_wide(table) or sum(map(signs, range(len(table.columns)))) > _MOST_SIGNS
+
+
 def _lines_of(table: Table, column: Column, entry: Entry) -> list[str]:
     """Return the lines of an entry: words are broken where many columns share the page."""
-    if column.numeric or not _is_wide(table):
+    if column.numeric or not _wraps(table):
         return [entry.text]
     return wrapped(entry.text, _WORD_SIGNS).split("\n")
 
