@@ -126,7 +126,7 @@ FLOORS = {
         {"run"},
     ],
     "cli": [
-        {"frame"},
+        {"frame", "headline_text"},
         {
             "cache",
             "caption",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sca_bench.cli.frame import CALL
+from sca_bench.cli.headline_text import page_of, print_answer
 from sca_bench.cli.track import (
     add_mirror_arguments,
     command_line,
@@ -179,7 +180,8 @@ def _run(
     if failed:
         say(f"run again what failed: {line}")
     if any(_is_done(store, job.cell.cell_id, job.seed) for job in plan.jobs):
-        say(f"next: {CALL} report{runs_dir_flag(store)}")
+        print_answer(store, manifest, console)
+        say(f"next: {CALL} report{runs_dir_flag(store)}, then open {page_of(manifest)}")
     return 1 if failed or postponed else 0
 
 

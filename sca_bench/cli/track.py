@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sca_bench.cli.frame import CALL, Actions, add_runs_dir
+from sca_bench.cli.headline_text import REPORTS
 from sca_bench.errors import InputError
 from sca_bench.files import name_text
 from sca_bench.output import hide_secrets, num_text, one_line, say, without_secrets
@@ -98,7 +100,7 @@ def findings_of(store: Store, manifest: SuiteManifest) -> SuiteFindings | None:
     from sca_bench.report.in_short import read_findings
 
     try:
-        return read_findings(store, manifest)
+        return read_findings(store, manifest, Path(REPORTS))
     except (InputError, OSError) as fault:
         say(f"  {manifest.report_name} has no verdicts in MLflow: {one_line(str(fault))}")
         return None

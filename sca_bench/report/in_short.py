@@ -1,54 +1,67 @@
-"""What a report finds of a suite, in the few numbers that a mirror of its runs shows."""
+"""What a report says of a suite, in the few numbers that a mirror of its runs shows."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
+from pathlib import Path
 
 from sca_bench.metrics.value_names import ValueName
+from sca_bench.report.findings.answer import Answer, answer_of
 from sca_bench.report.findings.claims import ClaimResult, claim_results
 from sca_bench.report.findings.differences import CellDifference, Differences, differences
-from sca_bench.report.names import difference_unit, higher_is_better, show_difference
+from sca_bench.report.findings.headline import Sentence
+from sca_bench.report.findings.paper import read_paper
+from sca_bench.report.names import higher_is_better
 from sca_bench.report.read.samples import Samples
 from sca_bench.report.read.suite_data import COST, CellRuns, SuiteData, collect
-from sca_bench.report.tables.claim_table import needs, significance, within_scale
+from sca_bench.report.tables.claim_table import significance, within_scale
 from sca_bench.study.runs.findings import CellFinding, ClaimFinding, SuiteFindings
 from sca_bench.study.runs.record import SuiteManifest
 from sca_bench.study.runs.store import Store
 
 
-def read_findings(store: Store, manifest: SuiteManifest) -> SuiteFindings:
+def read_findings(store: Store, manifest: SuiteManifest, reports_dir: Path) -> SuiteFindings:
     """Return what is found of a suite, from its runs' files.
 
+    Args:
+        store: The runs folder.
+        manifest: The suite.
+        reports_dir: Folder whose `published.csv` is read, else that beside the package.
+
     Raises:
-        InputError: A claim cannot be read, or numbers of one metric have different signatures.
+        InputError: A claim cannot be read, numbers of one metric have different signatures, or a
+            file of the paper's numbers is malformed.
     """
     data = collect(store, manifest)
     samples = Samples(data)
-    claims = claim_results(data, samples)
-    return suite_findings(data, claims, differences(data, samples, data.main_metric))
+    compared = differences(data, samples, data.main_metric)
+    paper = read_paper(data, reports_dir)
+    answer = answer_of(data, samples, claim_results(data, samples), paper, compared)
+    return suite_findings(data, answer, compared)
 
 
-def suite_findings(
-    data: SuiteData, claims: Iterable[ClaimResult], compared: Differences
-) -> SuiteFindings:
+def suite_findings(data: SuiteData, answer: Answer, compared: Differences) -> SuiteFindings:
     """Return what a report found of a suite.
 
     Args:
         data: The suite's runs.
-        claims: What was found of its claims.
-        compared: Its cells by the main metric.
+        answer: The answer in words, with the comparisons behind it.
+        compared: The suite's cells by its main metric.
     """
-    claims = list(claims)
     names = [
         name
         for name in data.scores.metrics()
         if not name.startswith(COST) and not ValueName.parse(name).slot
     ]
+    headline = answer.headline
+    claims = answer.results if data.manifest.claims else ()
+    said = zip(headline.sentences, answer.results, strict=True)
     return SuiteFindings(
         metric=compared.metric,
         cells=[_cell(data, names, one, claims, compared) for one in compared.cells],
-        claims=[_claim(claim) for claim in claims],
+        claims=[_claim(sentence, result) for sentence, result in said],
+        sure=" ".join(filter(None, (headline.sure, headline.units, headline.cost))),
     )
 
 
@@ -56,7 +69,7 @@ def _cell(
     data: SuiteData,
     names: list[str],
     one: CellDifference,
-    claims: list[ClaimResult],
+    claims: Sequence[ClaimResult],
     compared: Differences,
 ) -> CellFinding:
     cell_id = one.cell.entry.cell_id
@@ -99,29 +112,16 @@ def _standing(one: CellDifference, compared: Differences) -> str:
     return "better" if (one.comparison.difference > 0) == better else "worse"
 
 
-def _claim(claim: ClaimResult) -> ClaimFinding:
-    comparison = claim.comparison
+def _claim(sentence: Sentence, result: ClaimResult) -> ClaimFinding:
+    comparison = result.comparison
     return ClaimFinding(
-        id=claim.id,
-        verdict=claim.verdict,
-        answer=_answer(claim),
+        id=sentence.claim_id,
+        verdict=sentence.verdict,
+        answer=sentence.whole,
         difference=None if comparison is None else _finite(comparison.difference),
         low=None if comparison is None else _finite(comparison.low),
         high=None if comparison is None else _finite(comparison.high),
     )
-
-
-def _answer(claim: ClaimResult) -> str:
-    comparison = claim.comparison
-    if comparison is None:
-        return f"{claim.verdict}: {claim.hole}" if claim.hole else claim.verdict
-    metric = claim.metric
-    text = f"{claim.verdict}: difference {show_difference(comparison.difference, metric=metric)}"
-    if comparison.low is not None and comparison.high is not None:
-        ends = (show_difference(end, metric=metric) for end in (comparison.low, comparison.high))
-        text += f", 95 % interval {' to '.join(ends)}"
-    text += f" ({difference_unit(metric)})"
-    return f"{text}; {needs(claim)}" if claim.verdict == "undecided" else text
 
 
 def _finite(value: float | None) -> float | None:

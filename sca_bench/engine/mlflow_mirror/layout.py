@@ -266,12 +266,12 @@ def cell_note(manifest: SuiteManifest, entry: CellEntry) -> str:
 def summary_note(manifest: SuiteManifest, found: SuiteFindings | None) -> str:
     """Return what describes a suite's summary, Markdown: the question, and the answers."""
     lines = [f"**{markdown_text(manifest.question)}**"]
-    if found is not None and found.claims:
-        answers = (f"- {markdown_text(c.id)}: {markdown_text(c.answer)}" for c in found.claims)
-        lines.append("\n".join(answers))
+    if found is not None:
+        answers = (f"- {markdown_text(claim.answer)}" for claim in found.claims if claim.answer)
+        lines += ["\n".join(answers), markdown_text(found.sure)]
     if manifest.statement:
         lines.append(markdown_text(manifest.statement))
-    return "\n\n".join(lines)
+    return "\n\n".join(filter(None, lines))
 
 
 def experiment_note(manifest: SuiteManifest, number: str) -> str:

@@ -106,7 +106,8 @@ class Summary:
         values = {} if found is None else claim_values(found)
         tags = changed_note(known.tags, summary_note(self._manifest, found))
         if found is not None:
-            verdicts = "; ".join(f"{claim.id}: {claim.verdict}" for claim in found.claims)
+            said = (f"{claim.id}: {claim.verdict}" for claim in found.claims if claim.verdict)
+            verdicts = "; ".join(said)
             tags[VERDICT_TAG] = verdicts or "no claim"
         self._at.log(
             str(run.info.run_id),

@@ -42,8 +42,8 @@ class ClaimFinding(BaseModel):
 
     Attributes:
         id: The claim.
-        verdict: What the numbers say about it.
-        answer: The same in a sentence.
+        verdict: What the numbers say about it; empty where nothing was claimed.
+        answer: What was found, in words.
         difference: Left minus right; None where there is none.
         low: Lower end of its 95 % interval.
         high: Its upper end.
@@ -63,9 +63,11 @@ class SuiteFindings(BaseModel):
     Attributes:
         metric: The main metric.
         cells: Its cells.
-        claims: Its claims.
+        claims: Its claims, or what else its answer is about.
+        sure: How sure that is, and what it cost.
     """
 
     metric: str
     cells: list[CellFinding] = []
     claims: list[ClaimFinding] = []
+    sure: str = ""
