@@ -24,7 +24,7 @@ def number(text: str) -> float | None:
 def test_findings_are_the_numbers_of_the_report(whole_report: Path) -> None:
     store = Store(whole_report.parents[1] / "runs")
     (manifest,) = store.manifests()
-    found = read_findings(store, manifest)
+    found = read_findings(store, manifest, whole_report.parent)
     cells = {cell.cell_id: cell for cell in found.cells}
     summary = rows(whole_report / "summary.csv")
     assert {row["cell_id"] for row in summary} == cells.keys()
@@ -67,4 +67,4 @@ def test_a_report_hands_over_what_it_found(whole_report: Path, tmp_path: Path) -
     (manifest,) = store.manifests()
     found: dict[str, SuiteFindings] = {}
     write_reports(store, None, tmp_path, pages=False, found=found)
-    assert found == {manifest.report_name: read_findings(store, manifest)}
+    assert found == {manifest.report_name: read_findings(store, manifest, tmp_path)}
