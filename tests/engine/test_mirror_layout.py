@@ -136,7 +136,7 @@ class TestWhatStandsThere:
         assert summary.info.start_time == max(run.info.start_time for run in runs.values())
         assert summary.data.tags["verdict"] == "deeper: undecided"
         assert summary.data.metrics == {"verdict/deeper": 0.5, "verdict/deeper_low": -1.0}
-        assert "- deeper: a \\*b\\*" in summary.data.tags["mlflow.note.content"]
+        assert "\n- a \\*b\\*" in summary.data.tags["mlflow.note.content"]
         assert all("mlflow.note.content" in run.data.tags for run in runs.values())
         assert "viewStateShareKey=sca_bench" in experiment.tags["mlflow.note.content"]
         columns = json.loads(experiment.tags["mlflow.sharedViewState.sca_bench"])
@@ -304,7 +304,7 @@ def test_damaged_captions_or_pictures_have_their_fault(suite, tmp_path):
     store, _ = suite
     run = store.record("depth1", 0)
     (store.root / "images/feed/sizes.json").write_text('{"image-0": [0, 64]}')
-    with pytest.raises(InputError, match="expected .width, height"):
+    with pytest.raises(InputError, match=r"expected \[width, height\]"):
         previews.write_examples(store, run, tmp_path)
     (store.run_dir("depth1", 0) / "predictions.jsonl").write_text('{"region_id": "a"}\n')
     with pytest.raises(InputError, match="no caption of a region"):

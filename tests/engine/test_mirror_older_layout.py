@@ -61,7 +61,9 @@ def seen(uri):
             names.get(run.data.tags.get(layout.PARENT_TAG), ""),
             run.data.tags.get("liked_by", ""),
             sorted(run.data.params.items()),
-            sorted((n, len(client.get_metric_history(run.info.run_id, n))) for n in run.data.metrics),
+            sorted(
+                (n, len(client.get_metric_history(run.info.run_id, n))) for n in run.data.metrics
+            ),
             sorted(item.path for item in client.list_artifacts(run.info.run_id)),
         )
         for run in runs

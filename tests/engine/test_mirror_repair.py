@@ -1,7 +1,6 @@
 """A mirror that was damaged, deleted or half-written: one line, and `track sync` repairs it."""
 
 import os
-import shutil
 import signal
 import sqlite3
 import time

@@ -97,7 +97,10 @@ def test_statuses_scores_and_steps_are_mirrored_once(store, manifest, monkeypatc
     assert "test/spice" not in done.data.metrics
     assert done.data.params["mixer.num_layers"] == "2"
     assert runs["b"].data.tags["sca_bench.error"] == "ran out of memory"
-    assert [m.value for m in client.get_metric_history(done.info.run_id, "train/loss")] == [3.0, 2.0]
+    assert [m.value for m in client.get_metric_history(done.info.run_id, "train/loss")] == [
+        3.0,
+        2.0,
+    ]
 
     Tracker(store, manifest, uri, said.append).update()
     _, again = runs_by_cell(uri)

@@ -306,7 +306,10 @@ def report(runs: Path, work: Path) -> None:
         claims = claim_results(data, samples)
         compared = differences(data, samples, data.main_metric)
         paper = read_paper(data, work / "reports")
-        answer, rankings = answer_of(data, samples, claims, paper, compared), Rankings(data, samples)
+        answer, rankings = (
+            answer_of(data, samples, claims, paper, compared),
+            Rankings(data, samples),
+        )
         _tables(data, paper, answer, compared, notes, rankings)
         (provenance(data, paper.source), signature_legend(data))
         claims_csv(answer.results, answer.headline.sentences)

@@ -219,9 +219,7 @@ class Experiment:
 
     def create(self, name: str, tags: Mapping[str, str], started_ms: int | None) -> Any:
         """Make a run and return it; it is running."""
-        run = self.client.create_run(
-            self.id, start_time=started_ms, run_name=name, tags=dict(tags)
-        )
+        run = self.client.create_run(self.id, start_time=started_ms, run_name=name, tags=dict(tags))
         if self._runs is not None:
             self._runs[str(run.info.run_id)] = run
             self._enter(run)
@@ -306,7 +304,9 @@ class Experiment:
             self._runs.pop(run_id, None)
 
 
-def changed_note(known: Mapping[str, str], note: str, *, ours: Iterable[str] = ()) -> dict[str, str]:
+def changed_note(
+    known: Mapping[str, str], note: str, *, ours: Iterable[str] = ()
+) -> dict[str, str]:
     """Return the tags that describe something anew; none where a user has described it since.
 
     Args:

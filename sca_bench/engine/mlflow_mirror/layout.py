@@ -239,7 +239,9 @@ def finding_tags(found: CellFinding, num_seeds: int) -> dict[str, str]:
 def seed_note(manifest: SuiteManifest, entry: CellEntry, record: RunRecord) -> str:
     """Return what describes the run of one seed, Markdown."""
     head = f"**{markdown_text(entry.name)}**, seed {record.seed}, of the suite "
-    parts = [f"{head}*{markdown_text(manifest.suite)}* (profile {markdown_text(manifest.profile)})."]
+    parts = [
+        f"{head}*{markdown_text(manifest.suite)}* (profile {markdown_text(manifest.profile)})."
+    ]
     command = record.provenance.get("command")
     parts += [f"Made by {markdown_code(str(command))}."] if command else []
     parts += [markdown_text(note) for note in record.notes]

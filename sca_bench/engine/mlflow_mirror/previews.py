@@ -155,9 +155,7 @@ def _tile(path: Path, row: _Row, size: tuple[int, int]) -> Image.Image:
     picture = picture.resize((width, height), how)
     assert row.box_xyxy is not None
     scales = (width / size[0], height / size[1]) * 2
-    left, top, right, bottom = (
-        v * scale for v, scale in zip(row.box_xyxy, scales, strict=True)
-    )
+    left, top, right, bottom = (v * scale for v, scale in zip(row.box_xyxy, scales, strict=True))
     corners = (min(left, right), min(top, bottom), max(left, right), max(top, bottom))
     ImageDraw.Draw(picture).rectangle(corners, outline=_BOX, width=3)
     side = _SIDE_PX + _GAP_PX

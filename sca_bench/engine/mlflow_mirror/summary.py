@@ -26,7 +26,7 @@ _NO_REPORT = "no report"
 class Summary:
     """The one summary of a suite.
 
-    Its tag says which report it holds: by a digest, `no report`, or `incomplete` until all is there.
+    Its tag says which report it holds: by a digest, `no report`, or `incomplete` meanwhile.
 
     Args:
         manifest: The suite.
