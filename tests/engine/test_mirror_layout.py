@@ -295,7 +295,7 @@ def test_names_from_data_are_no_markup():
     note = layout.seed_note(manifest, entry("[x](y)"), record("a"))
     assert "**\\[x\\](y)**" in note
     assert "*a\\*b*" in note
-    assert "**# \\<b>?**" in layout.experiment_note(manifest, "1")
+    assert "**\\# \\<b>?**" in layout.experiment_note(manifest, "1")
 
 
 def test_damaged_captions_or_pictures_have_their_fault(suite, tmp_path):

@@ -77,7 +77,7 @@ def seen(uri):
             run.data.tags["sca_bench.cell_id"],
             sorted(item.path for item in client.list_artifacts(run.info.run_id)),
         )
-        for run in client.search_runs([experiment])
+        for run in client.search_runs([experiment], "tags.`sca_bench.kind` = 'seed'")
     )
 
 
