@@ -197,6 +197,26 @@ class TestWhatStandsThere:
         assert runs["cell", "num_layers=2"].info.status == "KILLED"
         assert runs["cell", "num_layers=4"].info.status == "FINISHED"
 
+    def test_a_suite_that_gets_more_seeds_has_their_cells(self, suite, mlflow_server):
+        """The run of its one seed stood for its cell, with numbers of that."""
+        store, manifest = suite
+        manifest = manifest.model_copy(update={"cells": manifest.cells[:2]})
+        single = manifest.model_copy(update={"seeds": [0]})
+        Tracker(store, single, mlflow_server, print).update(found_of(single))
+        client, _, runs = shown(mlflow_server)
+        assert sorted(runs) == [("seed", f"num_layers={depth}, seed 0") for depth in (1, 2)]
+        first = runs["seed", "num_layers=2, seed 0"]
+        assert "versus_reference/cider_d" in first.data.metrics
+        client.set_tag(first.info.run_id, "liked_by", "me")
+        Tracker(store, manifest, mlflow_server, print).update(found_of(manifest))
+        _, _, runs = shown(mlflow_server)
+        seed, cell = runs["seed", "num_layers=2, seed 0"], runs["cell", "num_layers=2"]
+        assert len(runs) == 6
+        assert not [name for name in seed.data.metrics if name.startswith("versus")]
+        assert "verdict" not in seed.data.tags
+        assert seed.data.tags["liked_by"] == "me"
+        assert "versus_reference/cider_d" in cell.data.metrics
+
     def test_requests_grow_with_cells_little(self, suite):
         """Of a server: as many a run as before, and at most five a cell beside these."""
         store, manifest = suite

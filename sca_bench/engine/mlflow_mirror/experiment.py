@@ -315,7 +315,13 @@ def changed_note(
         ours: Descriptions that an earlier version wrote.
     """
     note = note[:_LONGEST_NOTE]
-    digest, there = digest_json(note)[:12], known.get(NOTE, "")
-    if there and there not in ours and digest_json(there)[:12] != known.get(NOTE_DIGEST):
+    there = known.get(NOTE, "")
+    if there == note or (there not in ours and users_note(known)):
         return {}
-    return {} if there == note else {NOTE: note, NOTE_DIGEST: digest}
+    return {NOTE: note, NOTE_DIGEST: digest_json(note)[:12]}
+
+
+def users_note(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return the tag with a description that a user wrote; empty where there is none."""
+    note = tags.get(NOTE, "")
+    return {NOTE: note} if note and digest_json(note)[:12] != tags.get(NOTE_DIGEST) else {}

@@ -211,6 +211,12 @@ def suite_tags(manifest: SuiteManifest, kind: str) -> dict[str, str]:
     }
 
 
+def is_ours(tag: str) -> bool:
+    """Say whether a tag is MLflow's or this package's, and not a user's."""
+    named = (CELL_TAG, VERDICT_TAG, STANDING_TAG, SEEDS_TAG)
+    return tag in named or tag.startswith(("mlflow.", "sca_bench."))
+
+
 def source_tags(manifest: SuiteManifest, record: RunRecord) -> dict[str, str]:
     """Return the tags for where a run's numbers come from: file, and commit of the code."""
     tags = {"mlflow.source.name": manifest.file or manifest.suite, "mlflow.source.type": "LOCAL"}

@@ -19,7 +19,7 @@ from typing import Any
 
 from sca_bench.digests import file_sha256
 from sca_bench.engine.mlflow_mirror.cells import Cells
-from sca_bench.engine.mlflow_mirror.experiment import NOTE, Experiment, changed_note
+from sca_bench.engine.mlflow_mirror.experiment import Experiment, changed_note, users_note
 from sca_bench.engine.mlflow_mirror.faults import MirrorFault
 from sca_bench.engine.mlflow_mirror.layout import (
     CELL_TAG,
@@ -28,12 +28,14 @@ from sca_bench.engine.mlflow_mirror.layout import (
     LAYOUT_TAG,
     PARENT_TAG,
     SEED_RUN,
+    STANDING_TAG,
     VIEW,
     curve_points,
     datasets,
     experiment_note,
     identity_tags,
     is_higher_better,
+    is_ours,
     last_values,
     milliseconds,
     param_names,
@@ -217,6 +219,8 @@ class Tracker:
         if note.layout != LAYOUT:
             note = Note(layout=LAYOUT)  # the run has other names: another one takes its place
         run, goes_on = self._at.active(note.run_id), bool(note.ended)
+        if run is not None and self._stood_for_cell(run):
+            run, note = None, Note(layout=LAYOUT)
         parent = note.parent
         if run is None or self._verify or self._lacks_parent(note):
             parent = self._cells.parent(entry, record, self._param_names())
@@ -258,6 +262,13 @@ class Tracker:
 
     def _lacks_parent(self, note: Note) -> bool:
         return len(self._manifest.seeds) > 1 and note.layout == LAYOUT and not note.parent
+
+    def _stood_for_cell(self, run: Any) -> bool:
+        """Say whether a seed's run has what is its cell's, as in a suite of one seed it has.
+
+        It is written anew where the suite has more seeds since: MLflow can take no number back.
+        """
+        return len(self._manifest.seeds) > 1 and STANDING_TAG in run.data.tags
 
     def _head(self, note: Note) -> str:
         """Return the run that stands for a cell, by what is noted of one of its seeds."""
@@ -350,8 +361,8 @@ class Tracker:
     def _of_users(self, record: RunRecord) -> dict[str, str]:
         """Return the tags that people gave to the runs that a new one takes the place of."""
         tags = {k: v for run in self._older(record) for k, v in run.data.tags.items()}
-        ours = ("mlflow.", "sca_bench.")
-        return {k: v for k, v in tags.items() if k == NOTE or not k.startswith(ours)}
+        kept = {key: value for key, value in tags.items() if not is_ours(key)}
+        return kept | users_note(tags)
 
     def _alike(self, record: RunRecord) -> Iterator[tuple[Any, bool]]:
         """Yield each run of MLflow that is one of a record, and whether its names are today's."""
@@ -362,7 +373,7 @@ class Tracker:
             tags = run.data.tags
             if tags.get(LAYOUT_TAG) == str(LAYOUT):
                 if wanted.items() <= tags.items():
-                    yield run, True
+                    yield run, not self._stood_for_cell(run)
             elif untagged.items() <= tags.items() and tags.get(revision, "") in (
                 *("", record.revision),  # runs had no tag for the revision once
             ):
