@@ -18,6 +18,7 @@ from sca_bench.engine.mlflow_mirror.layout import (
     cell_note,
     cell_status,
     cell_values,
+    datasets,
     finding_tags,
     milliseconds,
     params,
@@ -166,6 +167,8 @@ class Cells:
             {key: value for key, value in wanted.items() if key not in known.params},
             {key: value for key, value in tags.items() if known.tags.get(key) != value},
         )
+        if not (run.inputs and run.inputs.dataset_inputs):
+            self._at.log_inputs(run_id, datasets(records[0]))
         self._show_examples(run, records)
 
     def _show_examples(self, run: Any, records: list[RunRecord]) -> None:

@@ -318,8 +318,6 @@ def table_view(manifest: SuiteManifest, names: Iterable[str], split: str) -> str
         f"tags.`{STANDING_TAG}`",
         f"tags.`{SEEDS_TAG}`",
         *(f"{score}{name}`" for name in others),
-        "attributes.`Dataset`",
-        "attributes.`Source`",
     ]
     return json.dumps({"selectedColumns": columns})
 
