@@ -97,7 +97,8 @@ class Cells:
 
     def settle(self, entry: CellEntry, run_id: str) -> None:
         """Give a cell's run the status that its seeds' runs have."""
-        statuses, ended = [], []
+        statuses: list[str] = []
+        ended: list[int] = []
         for seed in self._manifest.seeds:
             with contextlib.suppress(InputError):
                 record = self._store.record(entry.cell_id, seed)

@@ -179,7 +179,8 @@ class Experiment:
     def runs(self) -> dict[str, Any]:
         """Return its runs that are not deleted, by id, the oldest first."""
         if self._runs is None:
-            client, found, page = self.client, {}, None
+            client, page = self.client, None
+            found: dict[str, Any] = {}
             while page != "":
                 runs = client.search_runs(
                     [self._id], order_by=["attributes.start_time"], page_token=page

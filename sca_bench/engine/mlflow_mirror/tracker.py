@@ -245,7 +245,7 @@ class Tracker:
         if goes_on and not status:
             self._at.client.update_run(note.run_id, status="RUNNING")
         with contextlib.ExitStack() as stack:
-            files = []
+            files: list[Path] = []
             if status and note.ended != ended:
                 made = stack.enter_context(tempfile.TemporaryDirectory())
                 files = self._files(record, folder, Path(made))
