@@ -403,3 +403,32 @@ def text_table(*columns: str, right: Collection[str] = (), title: str | None = N
         justify: Any = "right" if column in right else "left"
         table.add_column(one_line(column), justify=justify, overflow="fold")
     return table
+
+
+# --- text of others inside Markdown ---------------------------------------------------------------
+
+_BLOCK_BEGINS = re.compile(r"(?=[-+#](\s|$)|#{2,6}(\s|$)|--|- -|==|=$|>)|^\d{1,9}(?=[.)](\s|$))")
+
+
+def markdown_text(text: str) -> str:
+    """Return text on one line in which no sign is Markdown's, wherever it stands."""
+    text = visible(" ".join(text.split()), joiners=True)
+    if begins := _BLOCK_BEGINS.match(text):  # a heading, list, rule or quotation
+        number, rest = text[: begins.end()], text[begins.end() :]
+        return f"{number}\\{rest[0]}{_within(rest[1:])}"
+    return _within(text)
+
+
+def _within(text: str) -> str:
+    text = re.sub(r"[\\|*`\[\]$~]", r"\\\g<0>", text)
+    # Underscores inside words and a comparison's < mean nothing to Markdown; leave them readable.
+    text = re.sub(r"(?<!\w)_+|_+(?!\w)", lambda run: "\\_" * len(run[0]), text)
+    return re.sub(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)", r"\\\g<0>", text)
+
+
+def markdown_code(text: str) -> str:
+    """Return text as code within a line, fenced by more backticks than it holds together."""
+    text = visible(" ".join(text.split()), joiners=True)
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    blank = " " if "`" in (text[:1], text[-1:]) else ""
+    return f"{fence}{blank}{text}{blank}{fence}"

@@ -105,6 +105,7 @@ FLOORS = {
         {"findings"},
         {"tables"},
         {"figures"},
+        {"in_short"},
         {"page"},
         {"write"},
     ],
@@ -126,7 +127,7 @@ FLOORS = {
         {"run"},
     ],
     "cli": [
-        {"frame"},
+        {"frame", "headline_text"},
         {
             "caption",
             "checkpoints",

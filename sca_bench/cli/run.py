@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sca_bench.cli.frame import CALL
-from sca_bench.cli.track import add_mirror_arguments, command_line, mirror_of, runs_dir_flag
+from sca_bench.cli.headline_text import page_of, print_answer
+from sca_bench.cli.track import (
+    add_mirror_arguments,
+    command_line,
+    findings_of,
+    mirror_of,
+    runs_dir_flag,
+)
 from sca_bench.output import in_words, num_text, text_table
 
 if TYPE_CHECKING:
@@ -151,12 +158,12 @@ def _run(
             )
             if view is not None:
                 pulse.beat("writing to MLflow", work=[])
-                view.finish()
+                view.finish(lambda: findings_of(store, manifest))
     elif mirror is not None and mirror.lacks(manifest):  # killed between scores and mirror
         from sca_bench.engine.mlflow_mirror.mirror import SuiteMirror
 
         mirror.say = say
-        SuiteMirror(mirror, manifest).finish()
+        SuiteMirror(mirror, manifest).finish(lambda: findings_of(store, manifest))
     try:
         store.save_manifest(manifest)
     except OSError as error:
@@ -181,7 +188,8 @@ def _run(
     if failed:
         say(f"run again what failed: {line}")
     if any(_is_done(store, job.cell.cell_id, job.seed) for job in plan.jobs):
-        say(f"next: {CALL} report{runs_dir_flag(store)}")
+        print_answer(store, manifest, console)
+        say(f"next: {CALL} report{runs_dir_flag(store)}, then open {page_of(manifest)}")
     return 1 if failed or postponed else 0
 
 

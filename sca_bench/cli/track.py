@@ -5,16 +5,20 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sca_bench.cli.frame import CALL, Actions, add_runs_dir
+from sca_bench.cli.headline_text import REPORTS
 from sca_bench.errors import InputError
 from sca_bench.files import name_text
-from sca_bench.output import hide_secrets, num_text, say, without_secrets
+from sca_bench.output import hide_secrets, num_text, one_line, say, without_secrets
 
 if TYPE_CHECKING:
     from sca_bench.cli.frame import Commands
     from sca_bench.engine.mlflow_mirror.mirror import Mirror
+    from sca_bench.study.runs.findings import SuiteFindings
+    from sca_bench.study.runs.record import SuiteManifest
     from sca_bench.study.runs.store import Store
 
 
@@ -57,7 +61,11 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
         store.settle_interrupted()  # what was killed; where something runs, it does this itself
     uri = options.tracking_uri or default_uri(store)
     named = is_named(options.tracking_uri)
-    count = sync(store, uri, say, "the same command tries again", named=named)
+
+    def find(manifest: SuiteManifest) -> SuiteFindings | None:
+        return findings_of(store, manifest)
+
+    count = sync(store, uri, say, "the same command tries again", named=named, find=find)
     say(f"{count} of {num_text(wanted, 'suite')} mirrored")
     if count and uri.startswith("sqlite"):
         say(f"see them: mlflow ui --backend-store-uri {shlex.quote(without_secrets(uri))}")
@@ -82,6 +90,20 @@ def mirror_of(options: argparse.Namespace) -> Mirror | None:
     uri = options.tracking_uri or default_uri(store)
     hint, named = sync_hint(store, options.tracking_uri), is_named(options.tracking_uri)
     return Mirror(store, uri, say, hint, named=named)
+
+
+def findings_of(store: Store, manifest: SuiteManifest) -> SuiteFindings | None:
+    """Return what a mirror shows of a suite beside its runs: means, intervals, verdicts.
+
+    None, with a line that says so, where that cannot be found out.
+    """
+    from sca_bench.report.in_short import read_findings
+
+    try:
+        return read_findings(store, manifest, Path(REPORTS))
+    except (InputError, OSError) as fault:
+        say(f"  {manifest.report_name} has no verdicts in MLflow: {one_line(str(fault))}")
+        return None
 
 
 def sync_hint(store: Store, uri: str | None) -> str:

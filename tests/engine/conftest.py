@@ -1,6 +1,7 @@
 """A captioner that trains in a second: untrained SAM, a made-up GPT-2, rendered scenes."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,20 @@ def suite_file(tmp_path, cell_settings):
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def mlflow_tables(tmp_path_factory):
+    """A store of MLflow's without experiments, whose tables take seconds to make."""
+    from mlflow import MlflowClient
+
+    file = tmp_path_factory.mktemp("mlflow") / "empty.db"
+    MlflowClient(tracking_uri=f"sqlite:///{file}").get_experiment_by_name("none")
+    return file
+
+
+@pytest.fixture
+def mlflow_server(mlflow_tables, tmp_path):
+    """The address of a data base that is not the runs folder's own."""
+    shutil.copy(mlflow_tables, tmp_path / "server.db")
+    return f"sqlite:///{tmp_path}/server.db"

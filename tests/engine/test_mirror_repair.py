@@ -1,7 +1,6 @@
 """A mirror that was damaged, deleted or half-written: one line, and `track sync` repairs it."""
 
 import os
-import shutil
 import signal
 import sqlite3
 import time
@@ -33,23 +32,6 @@ def manifest(store):
     return demo_manifest(store, "a")
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory):
-    """A store of MLflow's without experiments, whose tables take seconds to make."""
-    from mlflow import MlflowClient
-
-    file = tmp_path_factory.mktemp("mlflow") / "empty.db"
-    MlflowClient(tracking_uri=f"sqlite:///{file}").get_experiment_by_name("none")
-    return file
-
-
-@pytest.fixture
-def server(empty, tmp_path):
-    """The address of a data base that is not the runs folder's own."""
-    shutil.copy(empty, tmp_path / "server.db")
-    return f"sqlite:///{tmp_path}/server.db"
-
-
 def client_of(uri):
     from mlflow import MlflowClient
 
@@ -71,7 +53,7 @@ def seen(uri):
             run.data.tags["sca_bench.cell_id"],
             sorted(item.path for item in client.list_artifacts(run.info.run_id)),
         )
-        for run in client.search_runs([experiment])
+        for run in client.search_runs([experiment], "tags.`sca_bench.kind` = 'seed'")
     )
 
 
@@ -91,8 +73,7 @@ def forget_parameters(client, experiment, store, manifest):
     """Leave what a process leaves that was killed right after it made the run."""
     delete_run(client, experiment, store, manifest)
     tracker = Tracker(store, manifest, client.tracking_uri, print)
-    tracker._connect()
-    tracker._create(manifest.cells[0], store.record("a", 0))
+    tracker._create(manifest.cells[0], store.record("a", 0), "")
 
 
 def spoil_notes(client, experiment, store, manifest):
@@ -100,56 +81,59 @@ def spoil_notes(client, experiment, store, manifest):
 
 
 @pytest.mark.parametrize("harm", [delete_run, reopen_run, forget_parameters, spoil_notes])
-def test_what_was_changed_is_put_right_once(store, manifest, server, harm):
-    Tracker(store, manifest, server, print).update()
-    before = seen(server)
-    client, experiment = client_of(server)
+def test_what_was_changed_is_put_right_once(store, manifest, mlflow_server, harm):
+    Tracker(store, manifest, mlflow_server, print).update()
+    before = seen(mlflow_server)
+    client, experiment = client_of(mlflow_server)
     harm(client, experiment, store, manifest)
     for _ in range(2):
-        repair(store, manifest, server)
-        assert seen(server) == before
+        repair(store, manifest, mlflow_server)
+        assert seen(mlflow_server) == before
 
 
-def test_a_deleted_experiment_is_said_by_a_run_and_brought_back_when_asked(store, manifest, server):
-    Tracker(store, manifest, server, print).update()
-    before = seen(server)
-    client, experiment = client_of(server)
+def test_a_deleted_experiment_is_said_by_a_run_and_brought_back_when_asked(
+    store, manifest, mlflow_server
+):
+    Tracker(store, manifest, mlflow_server, print).update()
+    before = seen(mlflow_server)
+    client, experiment = client_of(mlflow_server)
     client.delete_experiment(experiment)
     record = store.record("a", 0)
     store.save(record.model_copy(update={"scores": {}}))
     with pytest.raises(MirrorFault, match="the experiment 'demo' was deleted there"):
-        Tracker(store, manifest, server, print).update()
+        Tracker(store, manifest, mlflow_server, print).update()
     store.save(record)
-    repair(store, manifest, server)
-    assert seen(server) == before
+    repair(store, manifest, mlflow_server)
+    assert seen(mlflow_server) == before
 
 
-def test_a_run_that_was_killed_is_closed_by_the_next_sync(store, manifest, server):
+def test_a_run_that_was_killed_is_closed_by_the_next_sync(store, manifest, mlflow_server):
     record = store.record("a", 0)
     store.save(record.model_copy(update={"status": "running"}))
-    Tracker(store, manifest, server, print).update()
-    assert [status for status, *_ in seen(server)] == ["RUNNING"]
-    assert main(["track", "sync", "--runs-dir", str(store.root), "--tracking-uri", server]) == 0
+    Tracker(store, manifest, mlflow_server, print).update()
+    assert [status for status, *_ in seen(mlflow_server)] == ["RUNNING"]
+    words = ["--runs-dir", str(store.root), "--tracking-uri", mlflow_server]
+    assert main(["track", "sync", *words]) == 0
     assert store.record("a", 0).status == "killed"
-    assert [status for status, *_ in seen(server)] == ["KILLED"]
+    assert [status for status, *_ in seen(mlflow_server)] == ["KILLED"]
 
 
 def test_a_store_that_is_locked_or_no_store_has_its_reason(
-    store, manifest, server, tmp_path, monkeypatch
+    store, manifest, mlflow_server, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(opening, "_BUSY_S", 0.1)
     (tmp_path / "server.db").write_bytes(b"no data base " * 1000)
     with pytest.raises(sqlite3.DatabaseError) as damaged:
-        Tracker(store, manifest, server, print).update()
-    assert reason_of(damaged.value, server) == "file is not a database"
+        Tracker(store, manifest, mlflow_server, print).update()
+    assert reason_of(damaged.value, mlflow_server) == "file is not a database"
     assert not is_passing(damaged.value)
     (tmp_path / "server.db").unlink()
     with sqlite3.connect(tmp_path / "server.db") as other:
         other.execute("CREATE TABLE t (x)")
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(sqlite3.OperationalError) as locked:
-            Tracker(store, manifest, server, print).update()
-        assert reason_of(locked.value, server) == "database is locked"
+            Tracker(store, manifest, mlflow_server, print).update()
+        assert reason_of(locked.value, mlflow_server) == "database is locked"
         assert is_passing(locked.value)
 
 

@@ -11,9 +11,10 @@ import pytest
 from sca_bench.engine.mlflow_mirror import mirror
 from sca_bench.engine.mlflow_mirror.addresses import default_uri, own_uri
 from sca_bench.engine.mlflow_mirror.faults import MirrorFault
+from sca_bench.engine.mlflow_mirror.layout import SUMMARY_TAG
 from sca_bench.engine.mlflow_mirror.mirror import Mirror
 from sca_bench.engine.mlflow_mirror.notes import lacks_runs
-from sca_bench.engine.mlflow_mirror.tracker import SUMMARY, Tracker
+from sca_bench.engine.mlflow_mirror.tracker import Tracker
 from sca_bench.study.runs.record import CellEntry, RunRecord, Score, SuiteManifest
 from sca_bench.study.runs.store import Store
 
@@ -58,8 +59,12 @@ def manifest():
         question="?",
         seeds=[0],
         metrics=["cider_d"],
+        axes={"mixer.num_layers": [2]},
         cells=[
-            CellEntry(cell_id=c, name=f"cell {c}", coordinates={}, variant="sca") for c in "abcd"
+            CellEntry(
+                cell_id=c, name=f"cell {c}", coordinates={"mixer.num_layers": 2}, variant="sca"
+            )
+            for c in "abcd"
         ],
     )
 
@@ -93,7 +98,10 @@ def test_statuses_scores_and_steps_are_mirrored_once(store, manifest, monkeypatc
     assert "test/spice" not in done.data.metrics
     assert done.data.params["mixer.num_layers"] == "2"
     assert runs["b"].data.tags["sca_bench.error"] == "ran out of memory"
-    assert [m.value for m in client.get_metric_history(done.info.run_id, "loss")] == [3.0, 2.0]
+    assert [m.value for m in client.get_metric_history(done.info.run_id, "train/loss")] == [
+        3.0,
+        2.0,
+    ]
 
     Tracker(store, manifest, uri, said.append).update()
     _, again = runs_by_cell(uri)
@@ -108,7 +116,7 @@ def test_statuses_scores_and_steps_are_mirrored_once(store, manifest, monkeypatc
     assert not lacks_runs(store, manifest, uri)
     client, after = runs_by_cell(uri)
     assert after["d"].info.status == "KILLED"
-    history = client.get_metric_history(after["d"].info.run_id, "loss")
+    history = client.get_metric_history(after["d"].info.run_id, "train/loss")
     assert [m.value for m in history] == [3.0, 2.0, 0.5]
     assert said == []
 
@@ -135,8 +143,8 @@ def test_a_broken_server_is_said_once_without_its_credentials(store, manifest):
     assert store.record("a", 0).status == "done"
 
 
-def test_a_process_that_began_early_writes_what_comes_later(store, manifest, tmp_path):
-    uri, said = f"sqlite:///{tmp_path}/mlflow.db", []
+def test_a_process_that_began_early_writes_what_comes_later(store, manifest, mlflow_server):
+    uri, said = mlflow_server, []
     with Mirror(store, uri, said.append, "`track sync`") as mirror:
         mirror.begin()
         process = mirror._process
@@ -154,11 +162,13 @@ def summaries(uri):
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("demo")
     found = client.search_runs([experiment.experiment_id])
-    return client, [run for run in found if SUMMARY in run.data.tags]
+    return client, [run for run in found if SUMMARY_TAG in run.data.tags]
 
 
-def test_a_report_is_one_summary_run_however_often_it_is_written(store, manifest, tmp_path):
-    uri, said = f"sqlite:///{tmp_path}/mlflow.db", []
+def test_a_report_is_one_summary_run_however_often_it_is_written(
+    store, manifest, mlflow_server, tmp_path
+):
+    uri, said = mlflow_server, []
     report = tmp_path / "reports" / "demo"
     report.mkdir(parents=True)
     (report / "index.html").write_text("<p>one</p>")
@@ -182,11 +192,11 @@ def test_a_report_is_one_summary_run_however_often_it_is_written(store, manifest
 
 
 def test_a_report_that_could_not_be_sent_leaves_no_running_run(
-    store, manifest, tmp_path, monkeypatch
+    store, manifest, mlflow_server, tmp_path, monkeypatch
 ):
     from mlflow import MlflowClient
 
-    uri, said = f"sqlite:///{tmp_path}/mlflow.db", []
+    uri, said = mlflow_server, []
     report = tmp_path / "reports" / "demo"
     report.mkdir(parents=True)
     (report / "index.html").write_text("<p>one</p>")
@@ -238,17 +248,16 @@ def test_a_copied_folder_is_the_same_runs_in_another_place(
         )
         names = {item.path for item in client.list_artifacts(now["a"].info.run_id)}
         assert names == {"record.json", "log.jsonl", "predictions.jsonl"}
-        for key in ("loss", "test/cider_d", "cost/train_s"):
-            run_id = now["a"].info.run_id
-            assert len(client.get_metric_history(run_id, key)) == (2 if key == "loss" else 1)
+        for key, count in {"train/loss": 2, "test/cider_d": 1, "usage/train_s": 1}.items():
+            assert len(client.get_metric_history(now["a"].info.run_id, key)) == count
         assert said == [f"  demo: its artifacts in MLflow now lie in {copy.root}"]
     assert before == {p: p.stat().st_mtime_ns for p in store.root.rglob("*")}
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["moved", "runs", name])
 
 
-def test_runs_whose_notes_are_lost_are_told_by_their_tags(store, manifest, tmp_path):
+def test_runs_whose_notes_are_lost_are_told_by_their_tags(store, manifest, mlflow_server):
     """On any server: another seed or revision is another run, and so is another suite's."""
-    uri, said = f"sqlite:///{tmp_path}/server.db", []
+    uri, said = mlflow_server, []
     Tracker(store, manifest, uri, said.append).update()
     _, old = runs_by_cell(uri)
     for note in store.root.glob("cells/*/*/mlflow.json"):
@@ -259,7 +268,8 @@ def test_runs_whose_notes_are_lost_are_told_by_their_tags(store, manifest, tmp_p
     manifest = manifest.model_copy(update={"seeds": [0, 1]})
     Tracker(store, manifest, uri, said.append).update()
     client, _ = runs_by_cell(uri)
-    runs = client.search_runs([old["a"].info.experiment_id])
+    seeds = "tags.`sca_bench.kind` = 'seed'"
+    runs = client.search_runs([old["a"].info.experiment_id], seeds)
     seen = sorted(
         tuple(r.data.tags[f"sca_bench.{key}"] for key in ("cell_id", "seed", "revision"))
         for r in runs
@@ -319,8 +329,8 @@ def test_an_experiment_of_somebody_else_has_no_files_copied_elsewhere(
     assert not any(victim.iterdir())
 
 
-def test_the_runs_beside_a_damaged_one_are_mirrored(store, manifest, tmp_path):
-    uri = f"sqlite:///{tmp_path}/server.db"
+def test_the_runs_beside_a_damaged_one_are_mirrored(store, manifest, mlflow_server):
+    uri = mlflow_server
     (store.run_dir("a", 0) / "record.json").write_text("{")
     with pytest.raises(MirrorFault, match=r"a/seed-0/record\.json: damaged .*1 run left out"):
         Tracker(store, manifest, uri, print).update()

@@ -34,15 +34,18 @@ from sca_bench.data.index.lookup import index_sizes
 from sca_bench.data.region_set import RegionSet
 from sca_bench.engine.features.cache import Cache, delete_store, store_folders
 from sca_bench.engine.features.shards import DamagedRow, Rows, ShardStore
-from sca_bench.engine.mlflow_mirror import notes, tracker
+from sca_bench.engine.mlflow_mirror import layout, notes, previews, tracker
 from sca_bench.engine.score_runs import is_scored
 from sca_bench.errors import InputError
 from sca_bench.plugins import attribute
 from sca_bench.report.figures.plotted import PlottedSuite
 from sca_bench.report.figures.registry import plots_in_order
+from sca_bench.report.findings.answer import answer_of
 from sca_bench.report.findings.claims import claim_results
 from sca_bench.report.findings.differences import differences
 from sca_bench.report.findings.paper import read_paper
+from sca_bench.report.findings.ranking import Rankings
+from sca_bench.report.in_short import read_findings
 from sca_bench.report.page.gallery import build_gallery
 from sca_bench.report.read.regions import read_regions
 from sca_bench.report.read.samples import Samples
@@ -303,11 +306,16 @@ def report(runs: Path, work: Path) -> None:
         claims = claim_results(data, samples)
         compared = differences(data, samples, data.main_metric)
         paper = read_paper(data, work / "reports")
-        _tables(data, paper, claims, compared, notes)
-        (provenance(data, paper.source), signature_legend(data), claims_csv(claims))
-        (long_csv(data, paper), wide_csv(data, paper))
+        answer, rankings = (
+            answer_of(data, samples, claims, paper, compared),
+            Rankings(data, samples),
+        )
+        _tables(data, paper, answer, compared, notes, rankings)
+        (provenance(data, paper.source), signature_legend(data))
+        claims_csv(answer.results, answer.headline.sentences)
+        (long_csv(data, paper), wide_csv(data, paper, rankings.marked))
         build_gallery(read_regions(data))
-        plotted = PlottedSuite(data, samples, compared, claims, paper)
+        plotted = PlottedSuite(data, samples, compared, claims, paper, answer.headline)
         for spec in plots_in_order():
             attribute(spec.facts)(plotted)
         for fault in data.store.faults.values():  # the report is written without it
@@ -324,10 +332,18 @@ def _mirror(runs: Path, work: Path) -> None:
             for seed in manifest.seeds:
                 if (record := store.record(entry.cell_id, seed)) is not None:
                     notes.read_notes(store.run_dir(record.cell_id, seed))
-                    tracker._numbers(store.log(record.cell_id, seed))
-                    tracker._last_values(record)
-                    tracker._milliseconds(record.provenance.get("started"))
-                    (mirror._tags(record), mirror._params(entry, record))
+                    layout.curve_points(store.log(record.cell_id, seed))
+                    layout.last_values(manifest, record)
+                    layout.milliseconds(record.provenance.get("started"))
+                    layout.source_tags(manifest, record)
+                    layout.seed_note(manifest, entry, record)
+                    layout.params(entry, record, mirror._param_names())
+                    json.dumps(layout.datasets(record))
+                    mirror._files(record, store.run_dir(record.cell_id, seed), work)
+                    with suppress(InputError):
+                        previews.write_examples(store, record, work)
+        with suppress(InputError):
+            read_findings(store, manifest, work / "reports").model_dump_json()
 
 
 def _rest(runs: Path, work: Path) -> None:

@@ -25,6 +25,7 @@ from sca_bench.engine.job import GroupJob, group_job, new_attempt
 from sca_bench.engine.measure import probe_run
 from sca_bench.engine.measure.probe_run import figures_path, small_job
 from sca_bench.engine.mlflow_mirror.addresses import own_uri
+from sca_bench.engine.mlflow_mirror.layout import shown_values
 from sca_bench.engine.mlflow_mirror.tracker import Tracker
 from sca_bench.engine.worker.pool import Attempt, Pool, Task
 from sca_bench.errors import InputError, at
@@ -270,7 +271,7 @@ class Prober:
     def _mirror(self, folder: Path) -> tuple[float, float]:
         """Mirror a made-up run twice, into a database of its own."""
         store, cell = Store(folder), self.plan.cells[0]
-        score = Score(value=0.5)
+        manifest, score = manifest_of(self.plan, store, "", ""), Score(value=0.5)
         record = RunRecord(
             cell_id=cell.cell_id,
             seed=self.plan.suite.seeds[0],
@@ -278,10 +279,9 @@ class Prober:
             settings=cell.settings.model_dump(mode="json"),
             variant=cell.settings.variant,
             revision=cell.revision,
-            scores={f"score_{i}": score for i in range(16)},
-            cost={f"cost_{i}": 1.0 for i in range(12)},
+            scores=dict.fromkeys(shown_values(manifest), score),
+            cost={"train_s": 1.0, "peak_memory_mib": 1.0},
         )
-        manifest = manifest_of(self.plan, store, "", "")
         tracker = Tracker(store, manifest, own_uri(store), lambda _: None)
         seconds: list[float] = []
         for number in range(2):

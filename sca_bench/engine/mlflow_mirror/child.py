@@ -29,6 +29,7 @@ from sca_bench.engine.mlflow_mirror.opening import (
 from sca_bench.engine.mlflow_mirror.tracker import Tracker
 from sca_bench.errors import InputError
 from sca_bench.lifetime import scratch
+from sca_bench.study.runs.findings import SuiteFindings
 from sca_bench.study.runs.record import SuiteManifest
 from sca_bench.study.runs.store import Store
 
@@ -84,15 +85,17 @@ class _Child:
         if self.manifests.get(name) != manifest:
             self.manifests[name] = manifest
             self.trackers.pop(name, None)
+        found = task.get("found")
+        found = None if found is None else SuiteFindings.model_validate(found)
         try:
             with one_writer(self.store):
                 if self.verify and (line := set_damaged_aside(self.store, self.uri)):
                     self.say(line)
                 tracker = self._tracker(name)
                 if "report" in task:
-                    tracker.summarise(Path(task["report"]))
+                    tracker.summarise(Path(task["report"]), found)
                 else:
-                    tracker.update()
+                    tracker.update(found)
         except Exception as error:
             self.client = None
             self.trackers.clear()

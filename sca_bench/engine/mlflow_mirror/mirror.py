@@ -26,6 +26,7 @@ from sca_bench.errors import InputError, fault_line
 from sca_bench.lifetime import stops
 from sca_bench.lifetime.scratch import sweep
 from sca_bench.output import one_line
+from sca_bench.study.runs.findings import SuiteFindings
 from sca_bench.study.runs.record import SuiteManifest
 from sca_bench.study.runs.store import Store
 
@@ -126,19 +127,37 @@ class Mirror:
             except OSError as error:  # no memory, no more processes or open files
                 self._break(f"its process does not start: {fault_line(error)}")
 
-    def update(self, manifest: SuiteManifest) -> None:
-        """Have whatever is new in the files of a suite's runs be mirrored; returns at once."""
-        self._want(manifest, {})
+    def update(self, manifest: SuiteManifest, found: SuiteFindings | None = None) -> None:
+        """Have whatever is new in the files of a suite's runs be mirrored; returns at once.
 
-    def summarise(self, manifest: SuiteManifest, report: Path) -> None:
-        """Have a suite's report be mirrored; returns at once."""
-        self._want(manifest, {"report": str(report.resolve())})
+        Args:
+            manifest: The suite.
+            found: What its runs say, where that is known.
+        """
+        self._want(manifest, {}, found)
 
-    def _want(self, manifest: SuiteManifest, more: dict[str, Any]) -> None:
+    def summarise(
+        self, manifest: SuiteManifest, report: Path, found: SuiteFindings | None = None
+    ) -> None:
+        """Have a suite's report be mirrored; returns at once.
+
+        Args:
+            manifest: The suite.
+            report: Folder of the report.
+            found: What it says, where that is known.
+        """
+        self._want(manifest, {"report": str(report.resolve())}, found)
+
+    def _want(
+        self, manifest: SuiteManifest, more: dict[str, Any], found: SuiteFindings | None
+    ) -> None:
         name = manifest.report_name
         if not self.broken and name not in self.stopped:
             self._known[name] = manifest
-            self._wanted[name, *more] = {"suite": name, **more}
+            task = {"suite": name, **more}
+            if found is not None:
+                task["found"] = found.model_dump(mode="json")
+            self._wanted[name, *more] = task
             self._go_on()
 
     def finish(self, *, stopping: bool = False, grace_s: float = _GRACE_S) -> None:
@@ -342,16 +361,32 @@ class SuiteMirror:
         """Have whatever is new be mirrored; returns at once."""
         self._mirror.update(self._manifest)
 
-    def finish(self, *, stopping: bool = False) -> None:
-        """Have all be mirrored, and wait as `Mirror.finish` does."""
+    def finish(
+        self, find: Callable[[], SuiteFindings | None] | None = None, *, stopping: bool = False
+    ) -> None:
+        """Have all be mirrored, and wait as `Mirror.finish` does.
+
+        Args:
+            find: Returns what the suite's runs say, where that can be found out; it is asked if
+                somebody is there to be told.
+            stopping: A signal has stopped the command.
+        """
         if stopping and not self._mirror.has_begun:
             return
         self._mirror.update(self._manifest)
+        if find is not None and not self._mirror.broken:
+            self._mirror.update(self._manifest, find())
         self._mirror.finish(stopping=stopping)
 
 
 def sync(
-    store: Store, uri: str, say: Callable[[str], None], again: str, *, named: bool = False
+    store: Store,
+    uri: str,
+    say: Callable[[str], None],
+    again: str,
+    *,
+    named: bool = False,
+    find: Callable[[SuiteManifest], SuiteFindings | None] = lambda _: None,
 ) -> int:
     """Rebuild the mirror of every suite in a runs folder.
 
@@ -361,6 +396,7 @@ def sync(
         say: Prints a line for the user.
         again: What to do where it does not work.
         named: Whether the user named the URI.
+        find: Returns what a suite's runs say, where that can be found out.
 
     Returns:
         How many suites were mirrored.
@@ -369,7 +405,9 @@ def sync(
     with mirror:
         faults: list[InputError] = []
         for manifest in store.manifests(faults=faults):
-            mirror.update(manifest)
+            mirror.begin()  # it imports meanwhile
+            if not mirror.broken:
+                mirror.update(manifest, find(manifest))
         for fault in faults:
             say(f"  left out: {one_line(str(fault))}")
         mirror.wait()

@@ -26,11 +26,15 @@ class Note(BaseModel):
     Attributes:
         run_id: MLflow's name for it; empty where it has none.
         rows: How many rows of the log it has.
+        layout: Which names the run has (`layout.LAYOUT`); older notes lack it.
+        parent: The run of its cell, which it belongs to; empty where it has none.
         ended: How the run ended when it was last written (`ending_of`); empty while it goes on.
     """
 
     run_id: str = ""
     rows: int = 0
+    layout: int = 1
+    parent: str = ""
     ended: str = ""
 
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sca_bench.report.names import wrapped
 from sca_bench.report.tables.latex_escape import escape
+from sca_bench.report.tables.parts import CONTROL, above, extra_part, main_part, with_names
 from sca_bench.report.tables.tables import Column, Entry, Footnotes, Row, SignificanceMarks, Table
 from sca_bench.study.runs.record import SuiteManifest
 
 MAX_LINES, MAX_LINES_WIDE = 30, 60
 """Lines of one table on a page, and of one that its columns make small; the rest follows."""
 _MANY_COLUMNS = 8
+_MOST_SIGNS = 130
+"""Characters of a row that fit across a page."""
 _WORD_SIGNS = 42
 """Characters of a line of words where many columns share the page."""
-_CONTROL = " (control)"
 _PREAMBLE = r"""\documentclass[10pt]{article}
 \usepackage[a4paper,landscape,margin=15mm]{geometry}
 \usepackage{booktabs}
@@ -31,8 +33,19 @@ def write_latex(
     tables: Sequence[Table],
     notes: Footnotes,
     marks: SignificanceMarks | None = None,
+    names: Mapping[str, str] | None = None,
+    sentences: Sequence[str] = (),
 ) -> str:
-    """Return `tables.tex`: a document with every table and the notes that it needs."""
+    """Return `tables.tex`: a document with every table and the notes that it needs.
+
+    Args:
+        manifest: The suite.
+        tables: Its tables; columns that can be folded away have a table of their own.
+        notes: Their footnotes.
+        marks: Signs of significance after one column.
+        names: Name of a cell -> what rows call it; its name where it has none.
+        sentences: The answer of the suite in words.
+    """
     head = f"% Suite {_plain(manifest.suite)}, profile {_plain(manifest.profile)}.\n"
     parts = [head + _PREAMBLE, f"\\section*{{{escape(manifest.question)}}}\n"]
     paper = f", after the paper's {escape(manifest.paper)}" if manifest.paper else ""
@@ -40,6 +53,7 @@ def write_latex(
         f"Suite \\textbf{{{escape(manifest.suite)}}}, profile {escape(manifest.profile)}{paper}."
     )
     parts.append(f"{head_line}\n")
+    parts += [f"\n{escape(sentence)}\n" for sentence in sentences]
     if manifest.statement:
         parts.append(f"\n{escape(manifest.statement)}\n")
     if manifest.overrides:
@@ -47,14 +61,21 @@ def write_latex(
         parts.append(f"\nSettings overridden on the command line: {shown}.\n")
     parts += [f"\n{escape(remark)}\n" for remark in manifest.remarks]
     for table in tables:
-        parts += [f"\n{text}\\clearpage\n" for text in _parts(manifest, table, notes, marks)]
+        for part in filter(None, (main_part(table), extra_part(table))):
+            texts = _parts(manifest, with_names(part, names or {}), notes, marks)
+            parts += [f"\n{text}\\clearpage\n" for text in texts]
     return "".join(parts) + "\\end{document}\n"
 
 
 def write_latex_table(
-    manifest: SuiteManifest, table: Table, notes: Footnotes, marks: SignificanceMarks | None = None
+    manifest: SuiteManifest,
+    table: Table,
+    notes: Footnotes,
+    marks: SignificanceMarks | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> str:
-    """Return one table as a `table` environment with its notes inside, ready to be input."""
+    """Return one table as a `table` environment with its notes below it, ready to be input."""
+    table = with_names(table, names or {})
     needs = "% Needs \\usepackage{booktabs} and \\usepackage{graphicx}.\n"
     own = _Notes(notes)
     body = _body(table, own, marks or SignificanceMarks())
@@ -73,6 +94,8 @@ def _parts(
         if len(pages) > 1:
             part = replace(part, title=f"{table.title} (part {number + 1} of {len(pages)})")
             suffix = f"-{number + 1}" if number else ""
+        if number:
+            part = replace(part, method="")
         own = _Notes(notes)
         body = _body(part, own, marks or SignificanceMarks())
         text = _environment(manifest, part, body, "!htbp", suffix, "")
@@ -84,9 +107,9 @@ def _pages(table: Table) -> list[list[Row]]:
     """Return the rows of each page; one page where there are none."""
     room = MAX_LINES_WIDE if _is_wide(table) else MAX_LINES
     pages: list[list[Row]] = [[]]
-    used = 0
+    used, wraps = 0, _wraps(table)
     for row in table.rows:
-        lines = max(len(_lines_of(table, c, e)) for c, e in _pairs(table, row))
+        lines = max(len(_lines_of(c, e, wraps=wraps)) for c, e in _pairs(table, row))
         if pages[-1] and used + lines > room:
             pages.append([])
             used = 0
@@ -103,9 +126,19 @@ def _is_wide(table: Table) -> bool:
     return len(table.columns) > _MANY_COLUMNS
 
 
-def _lines_of(table: Table, column: Column, entry: Entry) -> list[str]:
-    """Return the lines of an entry: words are broken where many columns share the page."""
-    if column.numeric or not _is_wide(table):
+def _wraps(table: Table) -> bool:
+    """Whether words are broken: many columns share the page, or few that say much."""
+
+    def signs(index: int) -> int:
+        texts = (row.entries[index].text for row in table.rows)
+        return max(map(len, (table.columns[index].label, *texts)))
+
+    return _is_wide(table) or sum(map(signs, range(len(table.columns)))) > _MOST_SIGNS
+
+
+def _lines_of(column: Column, entry: Entry, *, wraps: bool) -> list[str]:
+    """Return the lines of an entry."""
+    if column.numeric or not wraps:
         return [entry.text]
     return wrapped(entry.text, _WORD_SIGNS).split("\n")
 
@@ -130,6 +163,8 @@ class _Notes:
         ]
         if marks is not None and marks.says and _marked(table, marks):
             items.insert(0, f"\\item[] {escape(marks.says)}")
+        if table.method:
+            items.insert(0, f"\\item[] {escape(table.method)}")
         if not items:
             return ""
         lengths = r"\setlength{\itemsep}{0pt}\setlength{\parsep}{0pt}\setlength{\topsep}{4pt}"
@@ -148,14 +183,14 @@ def _marked(table: Table, marks: SignificanceMarks) -> bool:
 
 
 def _cell(row: Row) -> str:
-    return row.entries[0].text.removesuffix(_CONTROL)
+    return row.cell or row.entries[0].text.removesuffix(CONTROL)
 
 
 def _environment(
     manifest: SuiteManifest, table: Table, body: str, where: str, suffix: str, notes: str
 ) -> str:
     label = re.sub(r"[^A-Za-z0-9]+", "-", f"{manifest.report_name}-{table.id}{suffix}")
-    caption = escape(f"{table.title}. {table.caption}")
+    caption = escape(f"{table.title}. {above(table)}")
     fit = r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi"
     return (
         f"\\begin{{table}}[{where}]\n\\centering\\small\\setlength{{\\belowcaptionskip}}{{5pt}}\n"
@@ -172,6 +207,7 @@ def _body(table: Table, notes: _Notes, marks: SignificanceMarks) -> str:
     if any(column.unit for column in table.columns):
         lines.append(_line([_unit(column) for column in table.columns]))
     lines.append("\\midrule")
+    wraps = _wraps(table)
     before = bool(table.rows) and table.rows[0].control
     for row in table.rows:
         if row.control and not before:
@@ -182,7 +218,7 @@ def _body(table: Table, notes: _Notes, marks: SignificanceMarks) -> str:
             sign = marks.signs.get(_cell(row), "") if column.label == marks.column else ""
             raised = f"$^{{{_sign(sign)}}}$" if sign else ""
             numbers = notes.mark(entry)
-            words = _lines_of(table, column, entry)
+            words = _lines_of(column, entry, wraps=wraps)
             whole = _field(entry) + raised + numbers
             fields.append(_stacked(words, numbers) if len(words) > 1 else whole)
         lines.append(_line(fields))
@@ -201,8 +237,7 @@ def _sign(sign: str) -> str:
 def _field(entry: Entry) -> str:
     """Return the text of an entry; a rank sets the mean, not its spread."""
     mean, spread, sd = entry.text.partition(" ± ")
-    command = {"best": "\\textbf", "second": "\\underline"}.get(entry.rank)
-    shown = f"{command}{{{escape(mean)}}}" if command else escape(mean)
+    shown = f"\\textbf{{{escape(mean)}}}" if entry.rank else escape(mean)
     return f"{shown} {escape(spread + sd)}" if spread else shown
 
 

@@ -59,6 +59,11 @@ def manifest_of(plan: Plan, store: Store, command: str, created: str) -> SuiteMa
                 also=list(resolved[cell.name].also),
                 ignored={k: list(v) for k, v in resolved[cell.name].ignored.items()},
                 note=resolved[cell.name].note,
+                stated={
+                    key: value
+                    for key, value in resolved[cell.name].stated.items()
+                    if key not in cell.coordinates
+                },
             )
             for cell in plan.cells
         ],

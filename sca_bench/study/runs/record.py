@@ -24,13 +24,14 @@ NEWER = "newer_version"
 WRITTEN_BY_NEWER = "written by a newer version"
 
 
-def _known_version(number: int) -> int:
+def known_version(number: int) -> int:
+    """Return a file's version; a newer one is a fault of kind `NEWER`."""
     if number > SCHEMA_VERSION:
         raise PydanticCustomError(NEWER, WRITTEN_BY_NEWER + " ({number})", {"number": number})
     return number
 
 
-_Version = Annotated[int, AfterValidator(_known_version)]
+_Version = Annotated[int, AfterValidator(known_version)]
 
 
 class _Stored(BaseModel):
@@ -149,6 +150,7 @@ class CellEntry(_Stored):
         also: Its other names, where the suite names it more than once.
         ignored: Axis that moves no number of it -> the values that it stands for.
         note: Why it has other names; empty where it has none.
+        stated: Settings that an explicit cell states (older manifests lack them).
     """
 
     cell_id: str
@@ -161,6 +163,7 @@ class CellEntry(_Stored):
     also: list[str] = []
     ignored: dict[str, list[Any]] = {}
     note: str = ""
+    stated: dict[str, Any] = {}
 
 
 class PublishedClaim(_Stored):
