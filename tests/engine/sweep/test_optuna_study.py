@@ -18,7 +18,6 @@ from sca_bench.engine.sweep.sweeper import Sweeper
 from sca_bench.errors import InputError
 from sca_bench.output import without_secrets
 from sca_bench.report.figures.sweep.trials import trials_of
-from sca_bench.settings import CellSettings
 from sca_bench.study.runs.record import RunRecord, Score
 from sca_bench.study.runs.store import Store
 from sca_bench.study.runs.sweep_record import read_sweep, save_sweep
@@ -439,34 +438,38 @@ def test_a_storage_says_what_its_numbers_are_and_what_was_asked(sweep_of, sweepe
     assert changed.study.user_attrs == {**about, "question": "What?"}
 
 
+BASE = {
+    "sam": {"weights": "random"},
+    "text_decoder": {"weights": "random"},
+    "mixer": {"num_layers": 3},
+    "train": {"learning_rate": 0.003},
+}
+
+
 def test_the_best_is_confirmed_beside_the_default(sweep_of, sweeper_of):
     confirm = {"seeds": [100, 101], "default": True}
-    sweeper, _ = sweeper_of(sweep_of(confirm=confirm))
+    sweeper, _ = sweeper_of(sweep_of(base=BASE, confirm=confirm))
     run_all(sweeper)
     plan = sweeper.confirmation()
     best, default = plan.cells
-    bare = CellSettings()
-    rate, layers = bare.train.learning_rate, bare.mixer.num_layers
-    assert default.name == f"default num_layers={layers},learning_rate={rate}"
+    assert default.name == "default num_layers=3,learning_rate=0.003"
     assert plan.suite.reference == default.name
-    assert default.settings.train.learning_rate == rate
-    assert default.settings.mixer.num_layers == layers
+    assert default.settings.train.learning_rate == 0.003
+    assert default.settings.mixer.num_layers == 3
     assert default.settings.eval.split == best.settings.eval.split == "test"
-    assert default.coordinates == {"mixer.num_layers": layers, "train.learning_rate": rate}
+    assert default.coordinates == {"mixer.num_layers": 3, "train.learning_rate": 0.003}
+    assert plan.suite.axes["mixer.num_layers"] == [best.settings.mixer.num_layers, 3]
     assert len(plan.jobs) == 4
     record = sweep_record(sweeper, plan)
     assert [cell.trial for cell in record.confirmed] == [sweeper.best()[0].number, None]
     # the name of the study, and so its trials, are as without it
-    assert sweeper.name == sweeper_of(sweep_of())[0].name
+    assert sweeper.name == sweeper_of(sweep_of(base=BASE))[0].name
 
 
 def test_a_search_that_ends_at_the_default_confirms_it_once(sweep_of, sweeper_of):
-    layers = CellSettings().mixer.num_layers
-    space = {"mixer.num_layers": {"choices": [layers, layers + 1]}}
-    sweeper, _ = sweeper_of(
-        sweep_of(space=space, confirm={"default": True}),
-        fails=lambda settings: settings.mixer.num_layers != layers,
-    )
+    space = {"mixer.num_layers": {"choices": [3, 4]}}
+    sweep = sweep_of(base=BASE, space=space, confirm={"default": True})
+    sweeper, _ = sweeper_of(sweep, fails=lambda settings: settings.mixer.num_layers != 3)
     run_all(sweeper)
     plan = sweeper.confirmation()
     assert len(plan.cells) == 1
