@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from sca_bench.errors import InputError
 from sca_bench.metrics.signature import comparable
 from sca_bench.report.names import short_region_set
 from sca_bench.stats.seeds import SeedSummary, seed_summary
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 REGION_SET = "region_set"
 MAY_DIFFER = frozenset({REGION_SET, "num_regions", "short"})
@@ -85,7 +88,7 @@ class ScoreTable:
         self._region_sets: dict[str, dict[str, list[str]]] = {}
         self._asked = may_differ - MAY_DIFFER
         first: dict[str, ScoreRow] = {}
-        records: list[dict[str, Any]] = []
+        self._records: list[dict[str, Any]] = []
         for row in rows:
             if row.value is not None:
                 _refuse_mixture(first.setdefault(row.metric, row), row, may_differ)
@@ -98,7 +101,7 @@ class ScoreTable:
             key = signature_hash(row.signature)
             if key:
                 self.signatures[key] = row.signature
-            records.append(
+            self._records.append(
                 {
                     "suite": row.suite,
                     "cell": row.cell,
@@ -112,15 +115,21 @@ class ScoreTable:
                     "reason": row.reason,
                 }
             )
+
+    @functools.cached_property
+    def frame(self) -> pd.DataFrame:
+        """The numbers as pandas has them, which takes a while to import."""
+        import pandas as pd
+
         columns = [
             *("suite", "cell", "cell_id", "control", "seed"),
             *("metric", "value", "signature", "region_set", "reason"),
         ]
-        self.frame = pd.DataFrame.from_records(records, columns=columns)
+        return pd.DataFrame.from_records(self._records, columns=columns)
 
     def metrics(self, prefix: str = "") -> list[str]:
         """Return the metrics that occur, in order of appearance."""
-        names = dict.fromkeys(str(name) for name in self.frame["metric"])
+        names = dict.fromkeys(row["metric"] for row in self._records)
         return [name for name in names if name.startswith(prefix)]
 
     def rows(self, cell_id: str, metric: str) -> list[ScoreRow]:
@@ -163,10 +172,11 @@ class ScoreTable:
     def signatures_in_use(self) -> dict[str, list[str]]:
         """Return short hash -> the metrics with a number of that signature."""
         metrics_of: dict[str, list[str]] = {key: [] for key in self.signatures}
-        rows = self.frame[self.frame["value"].notna()]
-        for key, metric in zip(rows["signature"], rows["metric"], strict=True):
-            if key and metric not in metrics_of[str(key)]:
-                metrics_of[str(key)].append(str(metric))
+        for row in self._records:
+            key, metric = row["signature"], row["metric"]
+            known = not math.isnan(row["value"])
+            if key and known and metric not in metrics_of[key]:
+                metrics_of[key].append(metric)
         return {key: names for key, names in metrics_of.items() if names}
 
 
