@@ -71,8 +71,7 @@ def test_one_numeric_axis_is_a_curve_over_the_noise_floor(runs: Runs) -> None:
     assert floor is not None
     low, high = figure.band or (0.0, 0.0)
     assert (low, high) == pytest.approx((820 - 100 * floor, min(1000.0, 820 + 100 * floor)))
-    assert shown.title == "CIDEr-D over number of layers"
-    assert "depth-1 820" in shown.alt
+    assert "Curve of CIDEr-D over number of layers: depth-1 8" in shown.alt
     assert "other seeds" in shown.caption
 
 
@@ -81,14 +80,14 @@ def test_its_texts_say_what_was_found(runs: Runs) -> None:
     shown = facts(suite)
     assert shown is not None
     assert "depth-1" in suite.finding
-    assert suite.finding in shown.alt
-    assert shown.caption.startswith(suite.finding)
+    assert shown.title == suite.finding
+    assert shown.alt.startswith(suite.finding)
     words = "Two layers are not shown to beat one."
     answer = Headline("Which?", (Sentence("a", "undecided", "not shown", words),))
     shown = facts(plotted(*runs, answer))
     assert shown is not None
-    assert shown.caption.startswith(words)
-    assert words in shown.alt
+    assert shown.title == words
+    assert shown.alt.startswith(words)
 
 
 @pytest.mark.parametrize(

@@ -140,12 +140,11 @@ def facts(suite: PlottedSuite) -> Shown | None:
     if figure is None:
         return None
     label = metric_label(figure.metric)
-    title = f"{label} over {figure.axis}" if figure.axis else f"{label} of every cell"
-    finding = suite.finding
-    caption = " ".join(filter(None, [finding, *_how_to_read(figure, compared)]))
+    what = f"{label} over {figure.axis}" if figure.axis else f"{label} of every cell"
     kind = "Curve" if figure.kind == "curve" else "Ranked list"
-    alt = f"{kind} of {title}. {finding} {_values(figure)}"
-    return Shown(figure, title, caption, alt)
+    alt = f"{suite.finding} {kind} of {what}: {_values(figure)}"
+    caption = " ".join(_how_to_read(figure, compared))
+    return Shown(figure, suite.finding, caption, alt)
 
 
 def headline_figure(data: SuiteData, compared: Differences) -> HeadlineFigure | None:
