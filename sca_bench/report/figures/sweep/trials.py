@@ -12,11 +12,11 @@ from itertools import accumulate
 from typing import Any, Literal
 
 from sca_bench.metrics.registry import spec_of_value
+from sca_bench.reading import is_number
 from sca_bench.report.figures.plotted import PlottedSuite
 from sca_bench.report.figures.registry import PlotSpec, Shown
 from sca_bench.report.names import (
     COSTS,
-    is_numeric,
     metric_label,
     metric_scale,
     metric_unit,
@@ -295,14 +295,14 @@ def goal_of(objective: SweptObjective) -> Goal:
 
 def _slice(record: SweepRecord, axis: SweptAxis, label: str) -> Slice:
     values = {t.number: t.params[axis.key] for t in record.complete if axis.key in t.params}
-    if axis.kind != "choices" and is_numeric(values.values()):
+    if axis.kind != "choices" and all(map(is_number, values.values())):
         at = {number: float(value) for number, value in values.items()}
         return Slice(label, axis.key, axis.log, (), at)
     choices: list[Any] = list(axis.choices)
     for value in values.values():
         if not any(same_value(value, choice) for choice in choices):
             choices.append(value)
-    if is_numeric(choices):
+    if all(map(is_number, choices)):
         choices.sort()
     places = {
         number: float(next(i for i, choice in enumerate(choices) if same_value(choice, value)))
