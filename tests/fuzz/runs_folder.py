@@ -40,6 +40,7 @@ from sca_bench.errors import InputError
 from sca_bench.plugins import attribute
 from sca_bench.report.figures.plotted import PlottedSuite
 from sca_bench.report.figures.registry import plots_in_order
+from sca_bench.report.figures.sweep.trials import front_of, history_of, importance_of, slices_of
 from sca_bench.report.findings.claims import claim_results
 from sca_bench.report.findings.differences import differences
 from sca_bench.report.findings.paper import read_paper
@@ -56,7 +57,7 @@ from sca_bench.study.find_run import cell_names, find_finished
 from sca_bench.study.runs.record import CellEntry, RunRecord, Score, SuiteManifest
 from sca_bench.study.runs.revisions import identity_of, made_with
 from sca_bench.study.runs.store import PREDICTIONS, STATISTICS, Store, keep_log_until
-from sca_bench.study.runs.sweep_record import SweepRecord, save_sweep
+from sca_bench.study.runs.sweep_record import SweepRecord, read_sweep, save_sweep
 from sca_bench.types import ImageRecord, Region
 
 DEEP, HUGE = "<deep>", "<huge>"
@@ -214,7 +215,7 @@ def _write_sweep(store: Store) -> None:
     ]  # fmt: skip
     failed = {"number": 2, "state": "fail", "reason": "a reason", "params": {}}
     record = {
-        "sweep": "small", "profile": "tiny", "question": "Which?", "trials": [*trials, failed],
+        "sweep": "searched", "profile": "tiny", "question": "Which?", "trials": [*trials, failed],
         "objectives": [{"metric": "cider_d", "direction": "maximize"}], "best": [1],
         "axes": [
             {"key": "mixer.num_layers", "kind": "choices", "choices": [1, 2]},
@@ -297,7 +298,7 @@ def check_records(work: Path) -> None:
     Each is tried, whatever the one before says; the last refusal is raised at the end.
     """
     refusals: list[InputError] = []
-    for read in (_list_runs, _find, report, _mirror, _rest):
+    for read in (_list_runs, _find, report, _search, _mirror, _rest):
         try:
             read(work / "runs", work)
         except InputError as fault:
@@ -335,6 +336,14 @@ def report(runs: Path, work: Path) -> None:
             attribute(spec.facts)(plotted)
         for fault in data.store.faults.values():  # the report is written without it
             raise fault
+
+
+def _search(runs: Path, work: Path) -> None:
+    """Read what the figures of a sweep show; no suite of the folder is its trials."""
+    record = read_sweep(Store(runs), "searched", "tiny")
+    if record is not None:
+        for shown in (slices_of, history_of, importance_of, front_of):
+            shown(record)
 
 
 def _mirror(runs: Path, work: Path) -> None:
