@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sca_bench.cli.frame import CALL, add_profile_and_set
+from sca_bench.cli.headline_text import page_of, print_answer
 from sca_bench.cli.track import add_mirror_arguments, command_line, mirror_of, runs_dir_flag
 from sca_bench.errors import InputError
 from sca_bench.output import in_words, num_text, text_console, text_table, without_secrets
@@ -118,7 +119,12 @@ class _Command:
             self._say(f"FAILED {name}: {reason}")
         for trial in sweeper.failed:
             self._say(f"FAILED #{trial.number}: {trial.user_attrs.get('reason', '')}")
-        self._say(f"next: {CALL} report{runs_dir_flag(self.store)}")
+        then = ""
+        if (plan := sweeper.confirmation()) is not None:
+            manifest = self._manifest(plan)
+            print_answer(self.store, manifest, self.console)
+            then = f", then open {page_of(manifest)}"
+        self._say(f"next: {CALL} report{runs_dir_flag(self.store)}{then}")
         return 1 if failed or sweeper.failed else 0
 
     def _search(self, sweeper: Sweeper) -> Mapping[str, str]:
