@@ -6,14 +6,15 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from sca_bench.errors import InputError
 from sca_bench.metrics.signature import comparable
 from sca_bench.report.names import short_region_set
 from sca_bench.stats.seeds import SeedSummary, seed_summary
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 REGION_SET = "region_set"
 MAY_DIFFER = frozenset({REGION_SET, "num_regions", "short"})
@@ -79,6 +80,8 @@ class ScoreTable:
         rows: Iterable[ScoreRow],
         may_differ: frozenset[str] = MAY_DIFFER,
     ) -> None:
+        import pandas as pd  # half a second, which reading region scores alone does without
+
         self.signatures: dict[str, dict[str, Any]] = {}
         self._cell_values: dict[tuple[str, str], list[float]] = {}
         self._rows: dict[tuple[str, str], list[ScoreRow]] = {}
@@ -116,7 +119,7 @@ class ScoreTable:
             *("suite", "cell", "cell_id", "control", "seed"),
             *("metric", "value", "signature", "region_set", "reason"),
         ]
-        self.frame = pd.DataFrame.from_records(records, columns=columns)
+        self.frame: pd.DataFrame = pd.DataFrame.from_records(records, columns=columns)
 
     def metrics(self, prefix: str = "") -> list[str]:
         """Return the metrics that occur, in order of appearance."""
