@@ -184,3 +184,61 @@ def shown_number(value: float) -> str:
 def listed(labels: Sequence[str]) -> str:
     """Return labels within a sentence, separated by commas."""
     return ", ".join(label[:1].lower() + label[1:] for label in labels)
+
+
+def show_bearable(
+    value: float, half_width: float | None, *, metric: str = "", signed: bool = False
+) -> str:
+    """Return a number of a metric rounded to what its interval lets it bear, as displayed.
+
+    Two digits of the interval's half width stay: with ± 35.6 whole points, with ± 3.56 tenths.
+
+    Args:
+        value: Natural units.
+        half_width: Half the width of its interval, natural units; tenths where it has none.
+        metric: The metric.
+        signed: Whether a plus sign is written, too.
+    """
+    scale = metric_scale(metric)
+    digits = 1
+    if half_width is not None and half_width > 0:
+        digits = min(2, 1 - math.floor(math.log10(half_width * scale)))
+    rounded = round(value * scale, digits)
+    text = f"{abs(rounded):,.{max(0, digits)}f}"
+    if not rounded:
+        return text
+    sign = "−" if rounded < 0 else "+" if signed else ""  # noqa: RUF001
+    return sign + text
+
+
+def show_about(count: float) -> str:
+    """Return a count or size that is only roughly known: two digits, thousands separated."""
+    if count == 0:
+        return "0"
+    digits = 1 - math.floor(math.log10(abs(count)))
+    return f"{round(count, digits):,.{max(0, digits)}f}" if digits > 0 else f"{round(count, digits):,.0f}"
+
+
+_WORDS = (
+    *("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+    *("eleven", "twelve"),
+)
+
+
+def count_words(count: int, noun: str) -> str:
+    """Return a count and its noun as text has them: `one seed`, `three seeds`, `113 regions`.
+
+    Args:
+        count: How many.
+        noun: Of one.
+    """
+    number = _WORDS[count] if 0 <= count < len(_WORDS) else f"{count:,}"
+    return f"{number} {noun}" + ("" if count == 1 else "s")
+
+
+def in_sentence(names: Sequence[str], most: int = 4) -> str:
+    """Return names within a sentence: `a`, `a and b`, `a, b and 3 more`."""
+    shown = list(names[:most])
+    if len(names) > most:
+        shown = [*names[: most - 1], f"{len(names) - most + 1} more"]
+    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1]))) if shown else ""

@@ -16,7 +16,8 @@ from sca_bench.study.suite.sides import NoSuchCell, Point, averaged_axes, claim_
 
 MARGIN_SHARE = 0.01
 """Where a claim of `no better than` names no margin: this share of the right side's score."""
-ClaimVerdict = Literal["reproduced", "contradicted", "undecided", "not comparable"]
+ClaimVerdict = Literal["reproduced", "contradicted", "undecided", "not comparable", ""]
+"""Empty for a comparison that nobody claimed anything of (`findings.best`)."""
 Sides = tuple[tuple[CellRuns, ...], tuple[CellRuns, ...]]
 
 
@@ -36,6 +37,8 @@ class ClaimResult:
         note: What a reader should know.
         sides: The cells of the left and the right side, of which the means are compared where
             there are several; empty where this profile has none.
+        text: The claim in the suite's own words, a clause; empty where it has none.
+        averaged: Axes over which both sides are averaged.
     """
 
     id: str
@@ -48,6 +51,8 @@ class ClaimResult:
     hole: str = ""
     note: str = ""
     sides: Sides = ((), ())
+    text: str = ""
+    averaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,13 @@ class _Read:
     hole: str
     mixed: str
     note: str
+    text: str
+    averaged: tuple[str, ...]
+
+    @property
+    def rest(self) -> tuple[Sides, str, tuple[str, ...]]:
+        """What is known of it whatever its numbers say."""
+        return self.sides, self.text, self.averaged
 
 
 def claim_results(data: SuiteData, samples: Samples) -> list[ClaimResult]:
@@ -91,12 +103,12 @@ def claim_results(data: SuiteData, samples: Samples) -> list[ClaimResult]:
         head = (claim.id, claim.says, claim.metric, claim.comparator)
         if isinstance(one, str):
             verdict: ClaimVerdict = "not comparable" if claim.mixed else "undecided"
-            results.append(ClaimResult(*head, verdict, hole=one, sides=claim.sides))
+            results.append(ClaimResult(*head, verdict, None, None, one, "", *claim.rest))
             continue
         comparison, _, note = one
         assert decision is not None
         results.append(
-            ClaimResult(*head, decision.verdict, comparison, decision, note=note, sides=claim.sides)
+            ClaimResult(*head, decision.verdict, comparison, decision, "", note, *claim.rest)
         )
     return results
 
@@ -153,6 +165,7 @@ def _read(data: SuiteData, number: int, raw: dict[str, Any]) -> _Read:
     cells = {cell.entry.name: cell for cell in data.cells}
     sides: Sides = ((), ())
     hole = mixed = note = ""
+    averaged: list[str] = []
     metric = claim.left.metric
     try:
         left, right = claim_cells(claim, [_point(cell) for cell in data.cells])
@@ -167,7 +180,8 @@ def _read(data: SuiteData, number: int, raw: dict[str, Any]) -> _Read:
         )
         ids = [[cell.entry.cell_id for cell in side] for side in sides]
         mixed = data.scores.mixture(metric, [*ids[0], *ids[1]])
-        note = _main_effect(name, averaged_axes(claim, left), sides)
+        averaged = averaged_axes(claim, left)
+        note = _main_effect(name, averaged, sides)
     return _Read(
         name,
         says,
@@ -179,6 +193,8 @@ def _read(data: SuiteData, number: int, raw: dict[str, Any]) -> _Read:
         hole,
         mixed,
         note,
+        str(raw.get("text") or ""),
+        tuple(averaged),
     )
 
 

@@ -36,8 +36,9 @@ class Sentence:
         claim_id: The claim; in a suite without claims what the sentence is about, which is in
             column `claim` of `claims.csv`, too.
         verdict: What the numbers say about the claim.
-        label: The verdict in at most four words, for a badge: `shown`, `not shown`, `not at tiny
-            scale`, `contradicted`, `not comparable`, `no numbers`; empty without a claim.
+        label: The verdict in at most four words, for a badge: its own word, `no numbers`, or for a
+            contradiction that is scoped `not at tiny scale`; empty without a claim.
+        claim: What is claimed, a clause: `two layers beat one`; empty without a claim.
         text: The answer, one sentence with its interval.
         known: What is known although it is not decided, or why there are no numbers; empty where
             the text says all.
@@ -54,6 +55,7 @@ class Sentence:
     claim_id: str
     verdict: SentenceVerdict
     label: str
+    claim: str
     text: str
     known: str = ""
     scoped: bool = False

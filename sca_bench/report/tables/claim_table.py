@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sca_bench.report.findings.claims import ClaimResult
 from sca_bench.report.findings.differences import CellDifference, Differences
+from sca_bench.report.findings.headline import Sentence
 from sca_bench.report.names import (
     NO_VALUE,
     difference_unit,
     metric_label,
     metric_maximum,
-    metric_scale,
     metric_unit,
-    show_difference,
+    show_about,
+    show_bearable,
     show_number,
-    show_score,
 )
 from sca_bench.report.read.samples import LEVEL, NUM_RESAMPLES
 from sca_bench.report.tables.tables import (
@@ -37,10 +37,16 @@ ALPHA = 1 - LEVEL
 ONE_SEED = "one seed: the interval covers images only, and says nothing of other seeds"
 APPROXIMATE = "approximate"
 COUNTS = "it counts in Holm's correction with p = 1"
+MANY_SEEDS, MANY_TIMES = 50, 20
+"""More seeds than anybody trains, and times as many regions as anybody has."""
+_NOT_FEASIBLE = " (not feasible)"
 
 
 def claim_table(
-    claims: list[ClaimResult], notes: Footnotes, published: Mapping[str, Entry] | None = None
+    claims: Sequence[ClaimResult],
+    notes: Footnotes,
+    published: Mapping[str, Entry] | None = None,
+    sentences: Sequence[Sentence] = (),
 ) -> Table | None:
     """Return every claim with its verdict, or None where the suite has no claims.
 
@@ -48,56 +54,70 @@ def claim_table(
         claims: The claims.
         notes: Footnotes so far.
         published: Id of a claim -> the paper's own difference; a column of its own where given.
+        sentences: The claims in words (`findings.answer`); their ids stand for them without.
     """
     if not claims:
         return None
+    words = {one.claim_id: one for one in sentences}
     units = list(dict.fromkeys(difference_unit(claim.metric) for claim in claims))
     columns = (
         Column("Claim", numeric=False),
         Column("Verdict", numeric=False),
-        Column("Says", numeric=False),
+        Column("Says", numeric=False, extra=True),
         Column("Left − right", units[0] if len(units) == 1 else "unit in each row"),  # noqa: RUF001
         Column(_INTERVAL),
         Column("p", "Holm"),
         *([Column("Left − right, paper", "×100", True, True)] if published else []),  # noqa: RUF001
+        *([Column("Name", numeric=False, extra=True)] if words else []),
     )
     rows = []
     for claim in claims:
-        entries = [Entry(claim.id), _verdict(claim, notes), Entry(claim.says)]
+        said = words.get(claim.id)
+        name = claim.id if said is None else f"{said.claim[:1].upper()}{said.claim[1:]}"
+        entries = [Entry(name), _verdict(claim, said, notes), Entry(claim.says)]
         hole = f"{claim.id}: {claim.hole} ({COUNTS})" if claim.hole else ""
         mark = notes.mark([hole, claim.note])
         if claim.comparison is None or claim.decision is None:
             entries += [Entry(NO_VALUE, mark), Entry(NO_VALUE), Entry(NO_VALUE)]
         else:
+            difference = _bearable(claim.comparison, claim.metric)
+            unit = "" if len(units) == 1 else f" ({difference_unit(claim.metric)})"
             entries += [
-                Entry(_with_unit(claim.comparison.difference, claim.metric, units), mark),
+                Entry(difference + unit, mark),
                 _ends(claim.comparison, notes, claim.metric, signed=True),
                 Entry(show_p(claim.decision.p_adjusted)),
             ]
         if published:
             entries.append(published.get(claim.id, Entry(NO_VALUE)))
+        if words:
+            entries.append(Entry(claim.id))
         rows.append(Row(tuple(entries)))
+    averaged = any(len(claim.sides[0]) > 1 for claim in claims)
     return Table(
         "claims",
         "Claims",
         "Claims and verdicts",
-        _caption(bool(published), any(len(claim.sides[0]) > 1 for claim in claims)),
+        "Verdicts hold for this profile's cells and data; p after Holm's correction.",
         columns,
         tuple(rows),
+        _method(bool(published), averaged),
     )
 
 
-def _caption(published: bool, averaged: bool) -> str:
+def _method(published: bool, averaged: bool) -> str:
     text = (
-        "A verdict is on this profile's cells and data alone. Reproduced: the interval of the "
+        "Reproduced: the interval of the "
         "difference lies on the claimed side, also after Holm's correction for the number of "
         "claims (a claim without numbers counts with p = 1). Contradicted: it lies on the other "
-        "side. Undecided: neither; the table says about what a decision would take, at the "
+        "side; where the protocol is not comparable with the paper's, the verdict names the scale "
+        "that it holds for instead (not at tiny scale). "
+        "Undecided: neither; the table says about what a decision would take, at the "
         "observed difference and 80 % power. A claim with <= or >= is compared with its margin "
         "instead of zero. It is reproduced if the difference is shown to stay below the margin, "
         "and contradicted if it is shown to exceed it. The interval covers test images "
         "(resampled, all regions of an image together) and training seeds. With one seed of a "
-        "trained cell it covers images only, and the verdict stays undecided."
+        "trained cell it covers images only, and the verdict stays undecided. Numbers are rounded "
+        "to two digits of half their interval; claims.csv has all digits."
     )
     if averaged:
         text += (
@@ -105,21 +125,27 @@ def _caption(published: bool, averaged: bool) -> str:
             "that axis, each with equal weight; its note names them."
         )
     if published:
-        text += " Paper: the same difference of printed numbers; its note says of which."
+        text += (
+            " Paper: the same difference of printed numbers, or its direction where the protocols "
+            "are not comparable; its note says of which."
+        )
     return text
 
 
-def _verdict(claim: ClaimResult, notes: Footnotes) -> Entry:
+def _verdict(claim: ClaimResult, said: Sentence | None, notes: Footnotes) -> Entry:
     decision, comparison = claim.decision, claim.comparison
-    tone: Tone = "incomparable" if claim.verdict == "not comparable" else claim.verdict
+    tone: Tone = "incomparable"
+    if claim.verdict not in ("not comparable", ""):
+        tone = "scoped" if said is not None and said.scoped else claim.verdict
     if decision is None or comparison is None:
-        said = f"{claim.verdict}: no numbers" if claim.verdict == "undecided" else claim.verdict
-        return Entry(said, tone=tone)
-    text: str = claim.verdict
+        text = f"{claim.verdict}: no numbers" if claim.verdict == "undecided" else claim.verdict
+        return Entry(text, tone=tone)
+    text = claim.verdict if said is None else said.label
     if claim.verdict == "undecided":
         text = f"{text}: {needs(claim)}"
     if decision.margin:
-        text += f" (margin {show_number(decision.margin * metric_scale(claim.metric), 1)})"
+        margin = show_bearable(decision.margin, decision.margin, metric=claim.metric)
+        text += f" (margin {margin})"
     return Entry(text, _near(comparison, notes), tone=tone)
 
 
@@ -135,13 +161,23 @@ def needs(claim: ClaimResult) -> str:
     if needed is not None and needed.seeds is not None:
         trained = [part.num_seeds for part in comparison.parts if part.trained]
         more = max(1, needed.seeds - min(trained or comparison.num_seeds))
-        ways.append(f"about {show_number(more, 0)} more seed{'s' if more > 1 else ''} a cell")
+        ways.append(f"{_about(more, 'more seed', MANY_SEEDS)} a cell")
     if needed is not None and needed.regions is not None:
         more = max(1, needed.regions - comparison.num_regions)
-        ways.append(f"about {show_number(more, 0)} more regions")
+        ways.append(_about(more, "more region", MANY_TIMES * comparison.num_regions))
     if not ways:
         return "neither more seeds alone nor more regions alone would decide"
+    if all(way.count(_NOT_FEASIBLE) for way in ways):
+        ways = [way.replace(_NOT_FEASIBLE, "") for way in ways]
+        return f"needs {' or '.join(ways)}{_NOT_FEASIBLE}"
     return "needs " + " or ".join(ways)
+
+
+def _about(more: int, noun: str, most: int) -> str:
+    """Return a number that is only roughly known, and whether anybody could have as many."""
+    text = f"about {show_about(more)} {noun}{'s' if more > 1 else ''}"
+    return text + _NOT_FEASIBLE if more > most else text
+
 
 
 def interval_table(shown: Differences, notes: Footnotes) -> Table:
@@ -160,11 +196,18 @@ def interval_table(shown: Differences, notes: Footnotes) -> Table:
         Column("Seeds", "done of planned"),
     )
     rows = tuple(
-        Row((name_entry(one.cell, notes), *_entries(one, shown, notes)), one.cell.entry.control)
+        Row(
+            (name_entry(one.cell, notes), *_entries(one, shown, notes)),
+            one.cell.entry.control,
+            one.cell.entry.name,
+        )
         for one in shown.cells
     )
     title = f"{metric_label(metric)} with its interval, and beside the reference cell"
-    return Table("interval", "Interval", title, _interval_caption(shown), columns, rows)
+    caption = "No reference cell."
+    if shown.reference is not None:
+        caption = f"Reference: {shown.reference.entry.name}; * marks p < {ALPHA:.2f} after Holm."
+    return Table("interval", "Interval", title, caption, columns, rows, _interval_method(shown))
 
 
 def _entries(one: CellDifference, shown: Differences, notes: Footnotes) -> list[Entry]:
@@ -180,7 +223,7 @@ def _entries(one: CellDifference, shown: Differences, notes: Footnotes) -> list[
     if comparison is not None:
         note = notes.mark(["" if comparison.covers_seeds else ONE_SEED])
         beside = [
-            Entry(show_difference(comparison.difference, metric=metric) + significance(one), note),
+            Entry(_bearable(comparison, metric) + significance(one), note),
             _ends(comparison, notes, metric, signed=True),
             Entry(show_p(one.p_adjusted)),
             Entry(_floor(comparison, metric)),
@@ -189,7 +232,7 @@ def _entries(one: CellDifference, shown: Differences, notes: Footnotes) -> list[
         word = "reference" if one.cell is shown.reference else NO_VALUE
         beside = [Entry(word, notes.mark([one.unpaired])), *(Entry(NO_VALUE) for _ in range(3))]
     return [
-        Entry(show_score(alone.value, metric=metric), mark),
+        Entry(show_bearable(alone.value, _half(alone), metric=metric), mark),
         _ends(alone, notes, metric, signed=False),
         *beside,
         Entry(show_number(alone.num_regions, 0)),
@@ -198,7 +241,7 @@ def _entries(one: CellDifference, shown: Differences, notes: Footnotes) -> list[
     ]
 
 
-def _interval_caption(shown: Differences) -> str:
+def _interval_method(shown: Differences) -> str:
     text = (
         f"Intervals cover test images ({NUM_RESAMPLES:,} resamples, document frequencies held "
         "fixed) and training seeds (t distribution, degrees of freedom between Satterthwaite's "
@@ -207,9 +250,8 @@ def _interval_caption(shown: Differences) -> str:
     )
     if shown.reference is not None:
         text += (
-            f"Reference: {shown.reference.entry.name}. p: two-sided, after Holm's correction for "
-            "the number of cells that are no controls (one without a p counts with p = 1); * marks "
-            f"p < {ALPHA:.2f}. "
+            "p: two-sided, after Holm's correction for "
+            "the number of cells that are no controls (one without a p counts with p = 1). "
         )
     return text + floor_text(shown)
 
@@ -245,10 +287,13 @@ def show_p(p: float | None) -> str:
     return "< .001" if p < 0.001 else f"{p:.3f}".lstrip("0") if p < 1 else "1"
 
 
-def _with_unit(value: float, metric: str, units: list[str]) -> str:
-    """Return a difference, with its unit where the rows of a column have several."""
-    shown = show_difference(value, metric=metric)
-    return shown if len(units) == 1 else f"{shown} ({difference_unit(metric)})"
+def _half(of: Estimate | Comparison) -> float | None:
+    return None if of.low is None or of.high is None else (of.high - of.low) / 2
+
+
+def _bearable(of: Comparison, metric: str) -> str:
+    """Return a difference rounded to what its interval lets it bear."""
+    return show_bearable(of.difference, _half(of), metric=metric, signed=True)
 
 
 def _ends(of: Estimate | Comparison, notes: Footnotes, metric: str, signed: bool) -> Entry:
@@ -256,10 +301,11 @@ def _ends(of: Estimate | Comparison, notes: Footnotes, metric: str, signed: bool
     low, high = of.low, of.high
     if low is None or high is None:
         return Entry(NO_VALUE, notes.mark(["no interval: fewer than two test images"]))
-    show = show_difference if signed else show_score
+    half = _half(of)
     if not signed:
         low, high = within_scale(low, high, metric)
-    text = f"{show(low, metric=metric)} to {show(high, metric=metric)}"
+    ends = (show_bearable(end, half, metric=metric, signed=signed) for end in (low, high))
+    text = " to ".join(ends)
     if not of.approximate:
         return Entry(text)
     return Entry(f"{text}, {APPROXIMATE}", _near(of, notes))
@@ -272,7 +318,8 @@ def _near(of: Estimate | Comparison, notes: Footnotes) -> tuple[int, ...]:
 
 def _floor(comparison: Comparison, metric: str) -> str:
     floor = noise_floor(comparison.parts)
-    return NO_VALUE if floor is None else f"± {show_score(floor, metric=metric)}"
+    shown = "" if floor is None else show_bearable(floor, _half(comparison), metric=metric)
+    return f"± {shown}" if shown else NO_VALUE
 
 
 def significance_marks(compared: Differences) -> SignificanceMarks:

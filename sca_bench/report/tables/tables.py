@@ -13,7 +13,7 @@ from sca_bench.report.names import (
     COSTS,
     NO_VALUE,
     difference_unit,
-    higher_is_better,
+    expand_metrics,
     is_numeric,
     metric_label,
     metric_scale,
@@ -29,23 +29,27 @@ from sca_bench.stats.power import noise_floor
 from sca_bench.stats.variance import SeedPart
 from sca_bench.study.suite.yaml_values import show_value
 
-Rank = Literal["", "best", "second"]
-Tone = Literal["", "reproduced", "contradicted", "undecided", "incomparable"]
+MOST_METRICS = 8
+"""Metrics that a table shows at once."""
+Rank = Literal["", "best"]
+Tone = Literal["", "reproduced", "contradicted", "scoped", "undecided", "incomparable"]
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column: its name, its unit (empty for words) and whether it holds numbers.
 
-    A `published` column holds printed numbers and nothing else. Where `higher_is_better` is known
-    the best cells of the column are marked; None marks nothing.
+    A `published` column holds printed numbers and nothing else. `metric` is the metric whose values
+    it holds, in which cells that are not shown to be below the best are marked; empty for others.
+    An `extra` column is one that a reader looks up: it can be folded away (`tables.parts`).
     """
 
     label: str
     unit: str = ""
     numeric: bool = True
     published: bool = False
-    higher_is_better: bool | None = None
+    metric: str = ""
+    extra: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +59,11 @@ class Entry:
     Attributes:
         text: What it says.
         notes: Numbers of its footnotes.
-        value: The number that cells are compared by, as displayed; None where there is none.
-        rank: `best` or `second` of its column (`report.tables.ranks`); empty for the others.
-        tone: Which of a claim's verdicts it is, for the page to colour; empty for the others.
+        value: The number of a score, as displayed; None where there is none.
+        rank: `best` where it is not shown to be below the best of its column
+            (`report.tables.ranks`); empty for the others.
+        tone: Which of a claim's verdicts it is, for the page to colour; empty for the others. A
+            contradiction is `scoped` where its protocol is not comparable with the paper's.
     """
 
     text: str
@@ -69,15 +75,27 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row; `control` rows are set apart."""
+    """One row; `control` rows are set apart. `cell` is the name of the cell it is about, if any."""
 
     entries: tuple[Entry, ...]
     control: bool = False
+    cell: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table with what a reader must know to read it; `short` is its name in a menu."""
+    """One table.
+
+    Attributes:
+        id: Its name, unique in a report.
+        short: Its name in a menu.
+        title: Its heading.
+        caption: What a reader must know to read it, one line.
+        columns: Its columns.
+        rows: Its rows.
+        method: How its numbers were made, at length; can be folded away.
+        warning: What must be read before its numbers; empty where nothing must.
+    """
 
     id: str
     short: str
@@ -85,6 +103,8 @@ class Table:
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
+    method: str = ""
+    warning: str = ""
 
 
 @dataclass(slots=True)
@@ -107,13 +127,14 @@ def score_table(data: SuiteData, notes: Footnotes) -> Table:
     """Return the main table: one row per cell with coordinates, metrics and costs."""
     axes = list(data.manifest.axes)
     params, costs = COSTS[:2], COSTS[2:]
+    chosen = chosen_metrics(data)
     columns = [
         Column("Cell", numeric=False),
-        *(Column(axis, numeric=is_numeric(values)) for axis, values in data.manifest.axes.items()),
+        *(Column(axis, numeric=is_numeric(v), extra=True) for axis, v in data.manifest.axes.items()),
         Column("Seeds", "done of planned"),
-        *(Column(cost.label, cost.unit) for cost in params),
-        *(_metric_column(data, metric) for metric in data.metrics),
-        *(Column(cost.label, cost.unit) for cost in costs),
+        *(Column(cost.label, cost.unit, extra=True) for cost in params),
+        *(_metric_column(metric, extra=metric not in chosen) for metric in data.metrics),
+        *(Column(cost.label, cost.unit, extra=True) for cost in costs),
     ]
     remarks = (processor_notes(data.cells), cost_notes(data.cells))
     rows = []
@@ -126,20 +147,28 @@ def score_table(data: SuiteData, notes: Footnotes) -> Table:
             *(_score(data, cell, metric, notes) for metric in data.metrics),
             *(_cost(data, cell, cost.key, notes) for cost in costs),
         ]
-        rows.append(Row(tuple(entries), cell.entry.control))
+        rows.append(Row(tuple(entries), cell.entry.control, cell.entry.name))
     floor = _floor_row(data, columns)
     if floor is not None:
         rows.append(floor)
     other = any(difference_unit(metric) != difference_unit("") for metric in data.metrics)
     counted = " unless the column names a unit" if other else ""
-    caption = (
+    caption = f"Mean ± standard deviation over seeds, times 100{counted}."
+    method = (
         "Metrics: mean ± sample standard deviation over the finished seeds (no ± with one seed), "
         f"times 100{counted}. Costs: mean over the finished seeds; own compute: the cell's part of "
         "its training steps; shared compute: what its group does once for all of its cells (frozen "
         "features). Noise floor (A/A): what seeds alone make two cells differ by, at most, in 95 % "
         "of cases. Each pair of cells has its own; the smallest and the largest stand here."
     )
-    return Table("scores", "Scores", "Scores and costs", caption, tuple(columns), tuple(rows))
+    title = "Scores and costs"
+    return Table("scores", "Scores", title, caption, tuple(columns), tuple(rows), method)
+
+
+def chosen_metrics(data: SuiteData) -> list[str]:
+    """Return the metrics that tables show at once: those the suite names, of a group the last."""
+    groups = [expand_metrics([metric]) for metric in data.manifest.metrics]
+    return list(dict.fromkeys(group[-1] for group in groups if group))[:MOST_METRICS]
 
 
 def slot_table(data: SuiteData, notes: Footnotes) -> Table | None:
@@ -150,12 +179,12 @@ def slot_table(data: SuiteData, notes: Footnotes) -> Table | None:
     if not metrics:
         return None
     columns = [Column("Cell", numeric=False)]
-    columns += [_metric_column(data, metric) for metric in metrics]
+    columns += [_metric_column(metric) for metric in metrics]
     rows = []
     for cell in data.cells:
         entries = [name_entry(cell, notes), *(_score(data, cell, m, notes) for m in metrics)]
-        rows.append(Row(tuple(entries), cell.entry.control))
-    caption = "Share of test regions whose caption fills the slot rightly; ± as above."
+        rows.append(Row(tuple(entries), cell.entry.control, cell.entry.name))
+    caption = "Share of regions whose caption fills the slot correctly; ± as for scores."
     return Table("slots", "Slots", "Slot accuracy", caption, tuple(columns), tuple(rows))
 
 
@@ -167,11 +196,11 @@ def parts_table(data: SuiteData, notes: Footnotes) -> Table | None:
     if not metrics:
         return None
     columns = [Column("Cell", numeric=False)]
-    columns += [Column(metric_label(metric), metric_unit(metric)) for metric in metrics]
+    columns += [_metric_column(metric) for metric in metrics]
     rows = []
     for cell in data.cells:
         entries = [name_entry(cell, notes), *(_score(data, cell, m, notes) for m in metrics)]
-        rows.append(Row(tuple(entries), cell.entry.control))
+        rows.append(Row(tuple(entries), cell.entry.control, cell.entry.name))
     says = {
         TRAIN: "train: training regions against their own references (as dealt: against the "
         "captions that were dealt to them)",
@@ -180,13 +209,14 @@ def parts_table(data: SuiteData, notes: Footnotes) -> Table | None:
     says |= {name: f"{name.replace('_', ' ')}: {which}" for name, which in subsets.items()}
     there = {ValueName.parse(metric).part for metric in metrics}
     shown = [text for part, text in says.items() if part in there]
-    caption = f"{'; '.join(shown)}. ± as above."
+    method = f"{'; '.join(shown)}."
     title = "Training regions, and test regions with seen references"
     if subsets:
         title = "Other sets of regions"
         listed = "; ".join(f"{name}: {which}" for name, which in subsets.items())
-        caption += f" Parts of the test regions, scored by themselves: {listed}."
-    return Table("parts", "Parts", title, caption, tuple(columns), tuple(rows))
+        method += f" Parts of the test regions, scored by themselves: {listed}."
+    caption = "Scored by themselves; ± as for scores."
+    return Table("parts", "Parts", title, caption, tuple(columns), tuple(rows), method)
 
 
 def slot_by_objects_table(data: SuiteData, notes: Footnotes) -> Table | None:
@@ -205,13 +235,12 @@ def slot_by_objects_table(data: SuiteData, notes: Footnotes) -> Table | None:
             wanted = [str(ValueName(SLOTS, slot, number)) for slot in slots]
             scores = (_score(data, cell, metric, notes) for metric in wanted)
             entries = (name_entry(cell, notes), Entry(str(number)), *scores)
-            rows.append(Row(entries, cell.entry.control))
-    caption = (
-        "With two objects a neighbour is simply the other one, so accuracy is given by the number "
-        "of objects in the image; ± as above."
-    )
+            rows.append(Row(entries, cell.entry.control, cell.entry.name))
+    caption = "Slot accuracy by the number of objects in the image; ± as for scores."
+    method = "With two objects a neighbour is simply the other one."
     title = "Accuracy by number of objects"
-    return Table("slots-by-objects", "By objects", title, caption, tuple(columns), tuple(rows))
+    rows_of = tuple(rows)
+    return Table("slots-by-objects", "By objects", title, caption, tuple(columns), rows_of, method)
 
 
 def name_entry(cell: CellRuns, notes: Footnotes) -> Entry:
@@ -271,10 +300,8 @@ def _seed_part(data: SuiteData, cell: CellRuns, metric: str) -> SeedPart | None:
     return SeedPart(summary.num_seeds, cell.is_trained, (summary.sd or 0.0) ** 2)
 
 
-def _metric_column(data: SuiteData, metric: str) -> Column:
-    # Numbers over different regions stand in one column with a note, but none of them is the best.
-    higher = higher_is_better(metric) if len(data.scores.region_sets(metric)) < 2 else None
-    return Column(metric_label(metric), metric_unit(metric), higher_is_better=higher)
+def _metric_column(metric: str, *, extra: bool = False) -> Column:
+    return Column(metric_label(metric), metric_unit(metric), metric=metric, extra=extra)
 
 
 def _score(data: SuiteData, cell: CellRuns, metric: str, notes: Footnotes) -> Entry:
