@@ -125,8 +125,12 @@ def facts(suite: PlottedSuite) -> Shown:
     """
     plot = axis_plot(suite.data, _intervals(suite.compared))
     label = metric_label(plot.metric)
-    title = f"{label} over {plot.over}" if plot.over else f"{label} by cell"
-    alt = f"{title}; the numbers are in the table of scores"
+    title = f"{label} over {plot.over}, seed by seed" if plot.over else f"{label}, seed by seed"
+    if suite.nothing_but_zero or not (plot.points or plot.controls):
+        why = suite.nothing_but_zero or _caption(plot, suite.compared)
+        return Shown(None, title, why)
+    means = [f"{point.name} {point.mean:.1f}" for point in [*plot.points, *plot.controls][:8]]
+    alt = f"{title}. {suite.finding} Means: {', '.join(means)}"
     return Shown(plot, title, _caption(plot, suite.compared), alt)
 
 

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    Locator,
+    LogLocator,
+    MaxNLocator,
+    NullLocator,
+)
 from matplotlib.transforms import ScaledTranslation, Transform
 
 from sca_bench.report.figures.axis import AxisPlot, Panel, Point, place_of, shows_bars
@@ -19,9 +26,11 @@ from sca_bench.report.figures.style import (
     CONTROL_COLOUR,
     add_legend,
     control_styles,
+    honest_limits,
     legend_name,
     line_style,
     new_figure,
+    tick_text,
     tidy,
 )
 from sca_bench.report.names import metric_label, metric_unit
@@ -29,6 +38,8 @@ from sca_bench.study.suite.yaml_values import show_value
 
 LOG_SPAN = 8.0
 """Axes of positive values are logarithmic from this ratio of largest to smallest on."""
+MOST_TICKS = 12
+"""Values of an axis that may stand at equal distances where they are crowded."""
 _AXIS_WIDTH_PT = 330.0  # about what long names of controls leave
 _PANEL_WIDTH_PT = 200.0
 _TICK_PT = 5.0  # width of a tick label's character
@@ -113,30 +124,44 @@ def _unjoined(panel: Panel, points: list[Point]) -> int:
 def _positions(axes: Axes, panel: Panel, width_pt: float) -> list[float]:
     """Set up the horizontal axis; return where each value of the panel stands."""
     positions = [float(index) for index in range(len(panel.values))]
-    label = _sentence(panel.label)
+    label, is_real = _sentence(panel.label), False
     if panel.kind == "numeric":
         ticks = [float(value) for value in panel.values]
         gaps = [b - a for a, b in pairwise(ticks)]
-        if len(ticks) > 1 and ticks[0] > 0 and ticks[-1] / ticks[0] >= LOG_SPAN:
+        is_log = len(ticks) > 1 and ticks[0] > 0 and ticks[-1] / ticks[0] >= LOG_SPAN
+        is_real = is_log or len(ticks) > MOST_TICKS or not gaps
+        is_real = is_real or min(gaps) >= 0.06 * (ticks[-1] - ticks[0])
+        if is_log:
             axes.set_xscale("log", base=2)
-            positions, label = ticks, f"{label} (log scale)"
-        elif not gaps or min(gaps) >= 0.06 * (ticks[-1] - ticks[0]):
+            label += " (log scale)"
+        if is_real:
             positions = ticks
         else:
             label += " (evenly spaced)"
     elif panel.kind == "ordered":
         label += " (evenly spaced)"
-    names = [show_value(value) for value in panel.values]
-    axes.xaxis.set_major_locator(FixedLocator(positions))
+    axes.set_xlabel(label)
+    names = [tick_text(value) for value in panel.values]
+    too_wide = sum(len(name) + 2 for name in names) > width_pt / _TICK_PT
     axes.xaxis.set_minor_locator(NullLocator())
+    if too_wide and is_real and len(names) > 2:  # values that nobody chose, such as a sweep's
+        axes.xaxis.set_major_locator(_few_ticks(axes))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value)))
+        return positions
+    axes.xaxis.set_major_locator(FixedLocator(positions))
     axes.set_xticks(positions, names)
-    if sum(len(name) + 2 for name in names) > width_pt / _TICK_PT:
+    if too_wide:
         axes.tick_params(axis="x", labelrotation=25)
         for text in axes.get_xticklabels():
             text.set_horizontalalignment("right")
             text.set_rotation_mode("anchor")
-    axes.set_xlabel(label)
     return positions
+
+
+def _few_ticks(axes: Axes) -> Locator:
+    if axes.get_xscale() == "log":
+        return LogLocator(base=10, subs=(1.0, 2.0, 5.0), numticks=8)
+    return MaxNLocator(6)
 
 
 def _sentence(label: str) -> str:
@@ -258,11 +283,9 @@ def _dots(axes: Axes, xs: Any, ys: Any, colour: str, where: Transform) -> None:
 
 
 def _limits(axes: Axes, points: list[Point]) -> None:
-    """Leave room at both ends, and below zero only where there is something to show."""
+    """Show all of the points, on an axis that makes nothing look larger than it is."""
     values = _reach(points)
-    low, high = min(values), max(values)
-    margin = 0.08 * ((high - low) or max(abs(high), 1.0))
-    axes.set_ylim(max(low - margin, 0.0) if low >= 0 else low - margin, high + margin)
+    axes.set_ylim(*honest_limits(min(values), max(values)))
 
 
 def _draw_controls(axes: Axes, controls: list[Point]) -> None:
@@ -283,10 +306,9 @@ def _draw_controls(axes: Axes, controls: list[Point]) -> None:
             textcoords=axes.get_yaxis_transform(),
             va="center",
             fontsize=8,
-            color="#333333",
             arrowprops={
                 "arrowstyle": "-",
-                "color": "#999999",
+                "color": CONTROL_COLOUR,
                 "linewidth": 0.7,
                 "shrinkB": 0,
                 "relpos": (0.0, 0.5),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import statistics
+from dataclasses import dataclass, field
 
 from sca_bench.metrics.registry import spec_of_value
 from sca_bench.report.figures.plotted import PlottedSuite
@@ -22,6 +23,8 @@ SPEC = PlotSpec(
 )
 VAL = "val/"
 MAX_PANELS = 6
+LEAST_POINTS = 3
+"""Steps that a curve has at least; of fewer the tables say all there is."""
 
 Curve = list[tuple[int, float]]
 
@@ -35,18 +38,24 @@ class Curves:
         left_out: Quantities for which there was no panel left.
         dropped: Number of logged values that are not finite.
         without_log: Cells none of whose runs wrote a log.
+        short: Quantities that no run logged at `LEAST_POINTS` steps.
+        zero: Quantities that are zero all the time.
     """
 
     panels: dict[str, dict[str, list[Curve]]]
     left_out: list[str]
     dropped: int
     without_log: list[str]
+    short: list[str] = field(default_factory=list)
+    zero: list[str] = field(default_factory=list)
 
 
 def facts(suite: PlottedSuite) -> Shown:
     """Return the plot of a suite with its texts."""
     curves = learning_curves(suite.data)
-    return Shown(curves, caption=_caption(curves))
+    if not curves.panels:
+        return Shown(None, caption=_caption(curves))
+    return Shown(curves, caption=_caption(curves), alt=_alt(curves))
 
 
 def learning_curves(data: SuiteData) -> Curves:
@@ -73,10 +82,18 @@ def learning_curves(data: SuiteData) -> Curves:
     keys = sorted(
         curves_of, key=lambda key: (order.index(key) if key in order else len(order), key)
     )
-    panels = {key: curves_of[key] for key in keys[:MAX_PANELS]}
     drawn = {name for panel in curves_of.values() for name in panel}
     silent = [cell.entry.name for cell in data.cells if cell.entry.name not in drawn]
-    return Curves(panels, keys[MAX_PANELS:], dropped, silent)
+    every = {k: [curve for own in curves_of[k].values() for curve in own] for k in keys}
+    short = [k for k in keys if max(map(len, every[k])) < LEAST_POINTS]
+    zero = [
+        key
+        for key in keys
+        if key not in short and not any(value for curve in every[key] for _, value in curve)
+    ]
+    keys = [key for key in keys if key not in (*short, *zero)]
+    panels = {key: curves_of[key] for key in keys[:MAX_PANELS]}
+    return Curves(panels, keys[MAX_PANELS:], dropped, silent, short, zero)
 
 
 def _factor(key: str) -> float:
@@ -90,9 +107,16 @@ def is_score(key: str) -> bool:
 
 
 def _caption(curves: Curves) -> str:
-    if not curves.panels:
+    if not (curves.panels or curves.short or curves.zero):
         return "No run wrote a training log."
-    parts = ["Thin lines: seeds; thick lines: their mean at the steps that all of them logged."]
+    parts = []
+    if curves.panels:
+        parts = ["Thin lines: seeds; thick lines: their mean at the steps that all of them logged."]
+    if curves.short:
+        names = ", ".join(curves.short)
+        parts.append(f"Logged at fewer than {LEAST_POINTS} steps, not drawn: {names}.")
+    if curves.zero:
+        parts.append(f"Zero all the time, not drawn: {', '.join(curves.zero)}.")
     if curves.without_log:
         parts.append(f"Without a training log: {', '.join(curves.without_log)}.")
     if curves.left_out:
@@ -100,3 +124,13 @@ def _caption(curves: Curves) -> str:
     if curves.dropped:
         parts.append(f"{curves.dropped} logged values are not finite and are left out.")
     return " ".join(parts)
+
+
+def _alt(curves: Curves) -> str:
+    """Return from where to where each quantity goes, on average over all runs."""
+    parts = []
+    for key, panel in curves.panels.items():
+        each = [curve for own in panel.values() for curve in own]
+        first, last = (statistics.fmean(curve[at][1] for curve in each) for at in (0, -1))
+        parts.append(f"{key} from {first:.3g} to {last:.3g}")
+    return f"Over the steps of training, on average over runs: {'; '.join(parts)}"

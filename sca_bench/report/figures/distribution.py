@@ -17,6 +17,7 @@ from sca_bench.report.figures.plotted import PlottedSuite
 from sca_bench.report.figures.registry import PlotSpec, Shown
 from sca_bench.report.names import listed, metric_label, metric_scale, shown_number
 from sca_bench.report.read.samples import LEVEL, RESAMPLING_SEED, Sample
+from sca_bench.report.read.split import split_word
 from sca_bench.report.read.suite_data import SuiteData
 from sca_bench.report.read.thumbnails import read_sizes
 from sca_bench.stats.bootstrap import image_bootstrap
@@ -93,9 +94,24 @@ def facts(suite: PlottedSuite) -> Shown:
         InputError: A file of the runs folder is damaged.
     """
     data, label = suite.data, metric_label(suite.main_metric)
+    title = f"{label} by region"
+    if suite.nothing_but_zero:
+        return Shown(None, title, suite.nothing_but_zero)
     plot = distribution(data, [suite.samples.of(cell, data.main_metric) for cell in data.cells])
-    alt = f"{label} by box area, reference length and rarity of words"
-    return Shown(plot, f"{label} by region", _caption(plot), alt)
+    if not plot.panels:
+        return Shown(None, title, _caption(plot, split_word(data)))
+    alt = f"{title}. {' '.join(map(_in_words, plot.panels))}"
+    return Shown(plot, title, _caption(plot, split_word(data)), alt)
+
+
+def _in_words(panel: DistributionPanel) -> str:
+    """Return where the first cell is best and worst."""
+    name, means = next(iter(panel.lines.items()))
+    ordered = sorted(zip(means, panel.bins, strict=True), key=lambda both: both[0].mean)
+    (low, worst), (high, best) = ordered[0], ordered[-1]
+    return (
+        f"{panel.label}: {name} has {low.mean:.1f} at {worst} and {high.mean:.1f} at {best}."
+    )
 
 
 def distribution(data: SuiteData, samples: Sequence[Sample]) -> Distribution:
@@ -232,19 +248,19 @@ def _bin_mean(values: NDArray[np.float64], images: NDArray[Any]) -> BinMean:
     return BinMean(estimate.mean, estimate.low, estimate.high)
 
 
-def _caption(plot: Distribution) -> str:
+def _caption(plot: Distribution, split: str = "test") -> str:
     if not plot.panels:
         return "No two kinds of regions have scores, so there is nothing to draw."
     parts = [
-        f"The {plot.num_regions:,} test regions that all of these cells were scored on, in bins of "
+        f"The {plot.num_regions:,} {split} regions that all of these cells were scored on, in bins of "
         "about equal counts (n); seeds are averaged first. Marks: means; lines: 95 % bootstrap "
-        "intervals over test images, not over seeds, and a little narrow where a bin has few "
+        f"intervals over {split} images, not over seeds, and a little narrow where a bin has few "
         "images. Cells stand beside each other in a bin only to be told apart."
     ]
     if any(panel.label == RARITY for panel in plot.panels):
         parts.append(
             "The rarest word of a region's references stands for its class: the axis counts the "
-            "test regions whose references hold that word; rare classes are on the left."
+            "regions whose references hold that word; rare classes are on the left."
         )
     if plot.left_out:
         parts.append(f"Not drawn, to keep lines apart: {', '.join(plot.left_out)}.")

@@ -103,8 +103,14 @@ class Pareto:
 def facts(suite: PlottedSuite) -> Shown:
     """Return the plot of a suite with its texts."""
     plot, label = pareto(suite.data), metric_label(suite.main_metric)
-    alt = f"{label} of every cell against parameters, time and memory"
-    return Shown(plot, f"{label} against cost", _caption(plot), alt)
+    title = f"{label} against cost"
+    if suite.nothing_but_zero or not plot.panels:
+        return Shown(None, title, suite.nothing_but_zero or _caption(plot))
+    fronts = (
+        f"by {panel.axis.label.lower()} none beats {', '.join(p.name for p in panel.front)}"
+        for panel in plot.panels
+    )
+    return Shown(plot, title, _caption(plot), f"{title}: {'; '.join(fronts)}")
 
 
 def pareto(data: SuiteData) -> Pareto:

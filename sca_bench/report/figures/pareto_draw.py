@@ -189,8 +189,7 @@ def _place_labels(axes: Axes, panel: ParetoPanel, labels: dict[str, str]) -> Non
             ha=best.ha,
             va=best.va,
             fontsize=7.5,
-            color="#333333",
-            arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.6, "shrinkB": 3}
+            arrowprops={"arrowstyle": "-", "color": CONTROL_COLOUR, "linewidth": 0.6, "shrinkB": 3}
             if far
             else None,
             zorder=6,

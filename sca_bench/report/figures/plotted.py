@@ -10,9 +10,12 @@ import pandas as pd
 
 from sca_bench.report.findings.claims import ClaimResult
 from sca_bench.report.findings.differences import Differences
+from sca_bench.report.findings.headline import Headline
 from sca_bench.report.findings.paper import Paper
+from sca_bench.report.names import metric_label, show_difference, show_score
 from sca_bench.report.read.samples import Samples
 from sca_bench.report.read.suite_data import CellRuns, SuiteData, sound_region_scores
+from sca_bench.report.tables.claim_table import significance
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class PlottedSuite:
         compared: Every cell's main metric with its interval, and its difference to the reference.
         claims: What the suite claims, with verdicts.
         paper: The paper's printed numbers.
+        headline: The suite's answer in words, where somebody has put it so.
     """
 
     data: SuiteData
@@ -35,6 +39,7 @@ class PlottedSuite:
     compared: Differences
     claims: Sequence[ClaimResult]
     paper: Paper
+    headline: Headline | None = None
 
     @property
     def name(self) -> str:
@@ -77,6 +82,25 @@ class PlottedSuite:
         return {axis: list(values) for axis, values in self.data.manifest.axes.items()}
 
     @property
+    def finding(self) -> str:
+        """What the suite found, in one sentence; empty where nothing has a score."""
+        if self.headline is not None and self.headline.in_short:
+            return self.headline.in_short
+        return _finding(self.compared)
+
+    @property
+    def all_zero(self) -> bool:
+        """Whether every score of the main metric is zero, so that a plot of it shows nothing."""
+        frame = self.data.scores.frame
+        values = frame[(frame.metric == self.main_metric) & frame.value.notna()].value
+        return len(values) > 0 and bool((values == 0).all())
+
+    @property
+    def nothing_but_zero(self) -> str:
+        """What stands in place of a plot where `all_zero`; empty elsewhere."""
+        return f"{metric_label(self.main_metric)} is 0 in every run." if self.all_zero else ""
+
+    @property
     def frame(self) -> pd.DataFrame:
         """One value a row, a copy.
 
@@ -105,3 +129,40 @@ class PlottedSuite:
 
     def _runs(self, name: str) -> CellRuns:
         return {cell.entry.name: cell for cell in self.data.cells}[name]
+
+
+def _finding(compared: Differences) -> str:
+    """Return which cells differ from the reference, or how far apart the furthest lies."""
+    metric, reference = compared.metric, compared.reference
+    own = [one for one in compared.cells if not one.cell.entry.control]
+    label = metric_label(metric)
+    others = [(one, one.comparison) for one in own if one.comparison is not None]
+    if reference is None or not others:
+        scored = [(one.estimate.value, one.cell.entry.name) for one in own if one.estimate]
+        if not scored:
+            return ""
+        value, best = max(scored)
+        return f"Highest {label}: {best} with {show_score(value, metric=metric)}."
+    name = reference.entry.name
+    told = [(one.cell.entry.name, found.difference) for one, found in others if significance(one)]
+    sides = {
+        "higher": [cell for cell, difference in told if difference > 0],
+        "lower": [cell for cell, difference in told if difference < 0],
+    }
+    if told:
+        parts = [
+            f"{_names(cells)} {'have' if len(cells) > 1 else 'has'} {word} {label} than {name}"
+            for word, cells in sides.items()
+            if cells
+        ]
+        return f"{'; '.join(parts)}."
+    far, furthest = max(others, key=lambda both: abs(both[1].difference))
+    where, difference = far.cell.entry.name, show_difference(furthest.difference, metric=metric)
+    if len(others) == 1:
+        return f"{where} is not told apart from {name}: {difference} {label}."
+    return f"No cell is told apart from {name}; {where} lies furthest, {difference} {label}."
+
+
+def _names(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:4])
+    return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"

@@ -29,7 +29,7 @@ class PlotSpec:
         draw: `module:attribute` of a function that gets these facts and returns a matplotlib
             `Figure`, or None. It is called inside the report's style; imported on use.
         alt: What the figure shows, for those who cannot see it; the title where empty.
-        order: Where it stands in the report, rising; those of this package have 10 to 50.
+        order: Where it stands in the report, rising; those of this package have 1 to 50.
         summary: One line for lists; the title where empty.
         fault: Why it cannot be drawn at all: a package that does not import.
     """
@@ -89,6 +89,11 @@ PLOTS = Registry(
     PlotSpec,
     "plot",
     (
+        "sca_bench.report.figures.headline.headline:SPEC",
+        "sca_bench.report.figures.sweep.trials:SLICES",
+        "sca_bench.report.figures.sweep.trials:HISTORY",
+        "sca_bench.report.figures.sweep.trials:IMPORTANCE",
+        "sca_bench.report.figures.sweep.trials:FRONT",
         "sca_bench.report.figures.forest:SPEC",
         "sca_bench.report.figures.axis:SPEC",
         "sca_bench.report.figures.pareto:SPEC",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,19 +14,28 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sca_bench.files import atomic_file
+from sca_bench.files import write_atomic
 from sca_bench.report.figures.picture import KINDS
+from sca_bench.report.figures.svg import on_any_ground
+from sca_bench.report.names import is_numeric, shown_number
+from sca_bench.study.suite.yaml_values import show_value
 
-# Okabe and Ito's palette without yellow, which is too light on paper; told apart by people with
-# any common colour blindness. Markers and dashes carry the same information in grey.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
+# Okabe and Ito's palette as far as it has a contrast of 3 on white and on a dark screen, then colours
+# that have, too; told apart by people with any common colour blindness. Markers and dashes carry the
+# same information in grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B07800", "#8B62C9", "#A0522D")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1)))
-CONTROL_COLOUR = "#555555"
+CONTROL_COLOUR = "#767676"
+BAND: dict[str, Any] = {"color": "#808080", "alpha": 0.22, "linewidth": 0}
+"""How the noise floor is drawn, on any ground."""
 PNG_DPI = 160
+LEAST_SHARE = 0.1
+"""Of the largest score an axis of scores spans at least this share: noise must not look like more."""
 _LEGEND_SIGNS = 110  # characters of the legend's type that the figure's width holds
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "sca_bench",
+    "svg.fonttype": "none",  # text that can be selected, and is small
     "pdf.fonttype": 42,  # outlines that a typesetter can embed and search
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -53,8 +63,31 @@ def new_figure(width_in: float, height_in: float) -> Figure:
 def tidy(axes: Axes, grid: str = "y") -> None:
     """Leave only the lines that help to read values."""
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis=grid, color="#DDDDDD", linewidth=0.6)  # type: ignore[arg-type]
+    axes.grid(axis=grid, color="#808080", alpha=0.3, linewidth=0.6)  # type: ignore[arg-type]
     axes.set_axisbelow(True)
+
+
+def honest_limits(low: float, high: float) -> tuple[float, float]:
+    """Return both ends of an axis of scores that shows values from `low` to `high`.
+
+    It spans at least a tenth of the largest score, leaves room at both ends, and reaches below zero
+    only where there is something to show.
+    """
+    wanted = LEAST_SHARE * max(abs(low), abs(high)) or 1.0
+    middle, half = (low + high) / 2, max(high - low, wanted) / 2
+    bottom, top = middle - 1.16 * half, middle + 1.16 * half
+    if low >= 0 and bottom < 0.25 * (top - bottom):
+        bottom = 0.0
+    return bottom, top
+
+
+def tick_text(value: Any) -> str:
+    """Return a value of an axis: a number with three digits, anything else as suites write it."""
+    if not is_numeric([value]):
+        return show_value(value)
+    if abs(value) >= 1e4:
+        return shown_number(float(value))
+    return show_value(value if isinstance(value, int) else float(f"{value:.3g}"))
 
 
 def line_style(index: int) -> tuple[str, Any, str]:
@@ -129,14 +162,21 @@ def legend_sign(
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write `name` as PNG, SVG and PDF, without dates or versions, and return their paths."""
+    """Write `name` as PNG, SVG and PDF, without dates or versions, and return their paths.
+
+    PNG and PDF are black on white; the SVG has no ground and takes the reader's colours (`svg`).
+    """
     paths = [folder / f"{name}.{kind}" for kind in KINDS]
     dateless: list[dict[str, Any]] = [
         {"dpi": PNG_DPI, "metadata": {"Software": None}},
-        {"metadata": {"Date": None, "Creator": None}},
+        {"metadata": {"Date": None, "Creator": None}, "transparent": True},
         {"metadata": {"CreationDate": None, "Creator": None, "Producer": None}},
     ]
     for path, kind, how in zip(paths, KINDS, dateless, strict=True):
-        with atomic_file(path) as handle:
-            figure.savefig(handle, format=kind, **how)
+        with io.BytesIO() as drawn:
+            figure.savefig(drawn, format=kind, **how)
+            content = drawn.getvalue()
+        if kind == "svg":
+            content = on_any_ground(content.decode("utf-8")).encode("utf-8")
+        write_atomic(path, content)
     return paths

@@ -11,16 +11,23 @@ from typing import Any
 from sca_bench.files import path_name
 from sca_bench.output import visible
 from sca_bench.plugins import attribute, is_own
+from sca_bench.reading import read_text
 from sca_bench.report.figures.picture import KINDS, Picture
 from sca_bench.report.figures.plotted import PlottedSuite
 from sca_bench.report.figures.registry import PlotSpec, Shown, plots_in_order
 from sca_bench.report.read.thumbnails import png_uri
 
+NOT_DRAWN = "not-drawn"
+"""Anchor of what says which plots had nothing to show."""
+MOST_SVG_BYTES = 300_000
+"""A larger SVG (tens of thousands of marks) stays a file beside the page, which shows the PNG."""
+
 
 def write_pictures(suite: PlottedSuite, folder: Path) -> list[Picture]:
     """Draw every plot into a folder, as PNG, SVG and PDF, and return what the page shows.
 
-    A plot of another package that fails leaves a line in its place.
+    A plot of another package that fails leaves a line in its place. Plots with nothing to show are
+    left out; the last picture, without a figure, then says which, and why.
 
     Args:
         suite: What the plots show.
@@ -41,7 +48,12 @@ def write_pictures(suite: PlottedSuite, folder: Path) -> list[Picture]:
                 pictures += _pictures(spec, suite, folder)
             except (Exception, SystemExit) as error:  # it may leave; the report goes on
                 pictures.append(_failed(spec, f"{type(error).__name__}: {error}"))
-    return pictures
+    silent = [picture for picture in pictures if not (picture.uri or picture.failed)]
+    drawn = [picture for picture in pictures if picture not in silent]
+    if silent:
+        why = " ".join(f"{picture.title}: {picture.caption}" for picture in silent)
+        drawn.append(Picture(NOT_DRAWN, "Not drawn", "", "", why))
+    return drawn
 
 
 def is_picture(path: Path) -> bool:
@@ -71,16 +83,21 @@ def _picture(spec: PlotSpec, shown: Shown, folder: Path) -> Picture:
     name, title = shown.name or spec.name, shown.title or spec.title
     if not _names(spec, path_name(name, spec.name, "Shown.name")):
         raise ValueError(f"names its files {name!r}, expected {spec.name} or {spec.name}_...")
-    uri = ""
+    uri = svg = ""
     if shown.facts is not None:
         with figure_style():
             figure = attribute(spec.draw)(visible_facts(shown.facts))
             if figure is not None and not isinstance(figure, Figure):
                 raise TypeError(f"{spec.draw} gave {type(figure).__name__}, expected a Figure")
             if figure is not None:
-                uri = png_uri(save(figure, folder, name)[0])
+                png, drawn, _ = save(figure, folder, name)
+                uri, svg = png_uri(png), _for_a_page(drawn)
     caption, alt = shown.caption or spec.caption, shown.alt or spec.alt or title
-    return Picture(_anchor(spec, name), title, uri, alt, caption)
+    return Picture(_anchor(spec, name), title, uri, alt, caption, svg=svg)
+
+
+def _for_a_page(svg: Path) -> str:
+    return "" if svg.stat().st_size > MOST_SVG_BYTES else read_text(svg, MOST_SVG_BYTES)
 
 
 def visible_facts(facts: Any) -> Any:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sca_bench.errors import at
 from sca_bench.metrics.rows import CaptionRow
-from sca_bench.report.names import metric_label, show_score
-from sca_bench.report.page.caption_words import Word, grade_words, slot_vocabulary
+from sca_bench.report.findings.headline import AnswerRegion
+from sca_bench.report.names import higher_is_better, show_score
+from sca_bench.report.page.caption_words import (
+    Word,
+    compare_words,
+    grade_words,
+    joined,
+    slot_vocabulary,
+)
 from sca_bench.report.read.lineage import lineage_lines
 from sca_bench.report.read.mask_layers import load_masks
-from sca_bench.report.read.regions import MAX_PER_IMAGE, RunCaptions, SuiteRegions, choose
+from sca_bench.report.read.regions import Kind, RegionGroup, RunCaptions, SuiteRegions, choose
+from sca_bench.report.read.suite_data import SuiteData
 from sca_bench.report.read.thumbnails import (
     KEPT_SIDE_PX,
     SharedImage,
@@ -32,25 +40,40 @@ class GallerySize:
 
     Attributes:
         num_disputed: Regions on which the cells disagree most, at most.
-        num_even: Regions at even steps through the rest, at most.
+        num_each: Regions of each other group, at most.
         side_px: Longer side of the images, at most.
         first_seed_only: Leave out what other seeds said.
     """
 
-    num_disputed: int = 48
-    num_even: int = 12
+    num_disputed: int = 24
+    num_each: int = 12
     side_px: int = KEPT_SIDE_PX
     first_seed_only: bool = False
+
+    @property
+    def most(self) -> int:
+        """The number of regions, at most; one may be in several groups."""
+        return self.num_disputed + 3 * self.num_each
 
 
 @dataclass(frozen=True, slots=True)
 class CellCaption:
-    """What one cell said with one seed; `cell_index` is its place among the suite's cells."""
+    """What one cell said with some seeds.
+
+    Attributes:
+        cell: Its name.
+        cell_index: Its place among the suite's cells.
+        control: Whether it is a control.
+        seeds: The seeds with this caption and score.
+        words: The caption; neighbours that are marked alike are one.
+        score: The region's score as displayed; empty where there is none.
+        missing: Why there is no caption; empty where there is one.
+    """
 
     cell: str
     cell_index: int
     control: bool
-    seed: int
+    seeds: tuple[int, ...]
     words: tuple[Word, ...]
     score: str
     missing: str = ""
@@ -62,22 +85,26 @@ class RegionCard:
 
     Attributes:
         region_id: The region.
+        name: What a reader calls it: its image, and its number there.
         image_id: Its image.
-        group: Why it was chosen: `disagreement` or `even`.
+        kinds: Why it was chosen: the groups that it is in.
         disagreement: Range of the cells' scores as displayed; empty where there are none.
         shot: Image, box and masks, or None with the reason in `no_image`.
         references: Reference captions.
         captions: What every cell said, with every seed.
+        pair: What two cells said with the seed that is shown, words marked that they differ in.
     """
 
     region_id: str
+    name: str
     image_id: str
-    group: str
+    kinds: tuple[Kind, ...]
     disagreement: str
     shot: Shot | None
     no_image: str
     references: tuple[str, ...]
     captions: tuple[CellCaption, ...]
+    pair: tuple[CellCaption, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +112,15 @@ class Gallery:
     """The chosen regions and how they were chosen.
 
     Attributes:
-        cards: The regions, those of largest disagreement first.
-        how: How they were chosen, in words; says why where there are none.
-        has_slots: Whether words are marked.
-        seeds: Seeds that have captions.
+        cards: The regions, the most disputed first.
+        how: How many there are, in words; says why where there are none.
+        groups: The groups of regions, each of which is a tab.
+        top: The regions of the suite's answer, each with the two cells that differ there.
+        has_slots: Whether words are marked as right and wrong.
+        seeds: Seeds that have captions; the first is shown.
         lineage: What cells were fine-tuned from, one line each.
-        cells: Names of the cells.
+        cells: Names of the cells that are no controls, by their place among the suite's.
+        pair: The places of the cells whose captions stand below a picture.
         images: The images of the cards, each once.
         mask_sources: Whose predicted masks there are; `ShownMask.source` counts them.
         about_masks: What the masks are, or that none were kept.
@@ -98,10 +128,13 @@ class Gallery:
 
     cards: tuple[RegionCard, ...]
     how: str
+    groups: tuple[RegionGroup, ...] = ()
+    top: tuple[RegionCard, ...] = ()
     has_slots: bool = False
     seeds: tuple[int, ...] = ()
     lineage: tuple[str, ...] = ()
-    cells: tuple[str, ...] = ()
+    cells: Mapping[int, str] = field(default_factory=dict)
+    pair: tuple[int, ...] = ()
     images: tuple[SharedImage, ...] = ()
     mask_sources: tuple[str, ...] = ()
     about_masks: str = ""
@@ -112,8 +145,19 @@ class Gallery:
         return any(caption.score for card in self.cards for caption in card.captions)
 
 
-def build_gallery(regions: SuiteRegions, size: GallerySize | None = None) -> Gallery:
+def build_gallery(
+    regions: SuiteRegions,
+    size: GallerySize | None = None,
+    reference: str = "",
+    answer: Sequence[AnswerRegion] = (),
+) -> Gallery:
     """Choose regions and gather their images, masks and captions.
+
+    Args:
+        regions: All test regions.
+        size: How much is shown.
+        reference: Name of the cell that others are compared with; the first one where empty.
+        answer: The regions that stand beside the suite's answer, whatever the size.
 
     Raises:
         InputError: A file of the runs folder is damaged.
@@ -124,52 +168,149 @@ def build_gallery(regions: SuiteRegions, size: GallerySize | None = None) -> Gal
     seeds = tuple(dict.fromkeys(run.seed for run in regions.runs if run.rows))
     if size.first_seed_only:
         seeds = seeds[:1]
-    runs = [run for run in regions.runs if run.seed in seeds]
     cells = regions.data.cells
-    order = {cell.entry.cell_id: index for index, cell in enumerate(cells)}
-    chosen = choose(regions, size.num_disputed, size.num_even)
-    known = slot_vocabulary(row.slots for row in regions.rows.values())
-    metric = regions.data.main_metric
-    thumbnails = Thumbnails(regions.data.store.root, size.side_px)
-    masks = _Masks(regions)
-    cards = []
-    for region_id, group in chosen:
-        row = regions.rows[region_id]
-        image_id, references, slots = row.image_id, row.references, row.slots
-        folder = regions.folders.get(region_id, "")
-        shot, reason = _shot(regions, thumbnails, folder, row)
-        if shot is not None:
-            shot = replace(shot, layers=masks.layers(region_id, shot.image))
-        own = tuple(
-            _cell_caption(
-                run, order[run.cell.entry.cell_id], region_id, references, slots, known, metric
-            )
-            for run in runs
-        )
-        gap = regions.gaps[region_id].scores
-        shown = "" if gap is None else show_score(gap, metric=metric)
-        cards.append(RegionCard(region_id, image_id, group, shown, shot, reason, references, own))
+    places = {cell.entry.name: place for place, cell in enumerate(cells)}
+    groups = choose(regions, size.num_disputed, size.num_each)
+    kinds: dict[str, list[Kind]] = {}
+    for group in groups:
+        for region_id in group.ids:
+            kinds.setdefault(region_id, []).append(group.kind)
+    make = _Cards(regions, size, seeds)
+    pair = compared_cells(regions.data, reference)
+    top = [
+        make.card(one.region_id, (), (places[one.left], places[one.right]))
+        for one in answer
+        if one.region_id in regions.rows and {one.left, one.right} <= places.keys()
+    ]
+    cards = tuple(make.card(region_id, tuple(of), pair) for region_id, of in kinds.items())
     return Gallery(
-        cards=tuple(cards),
-        how=_how(regions, chosen),
-        has_slots=bool(known),
+        cards=cards,
+        how=_how(regions, len(cards)),
+        groups=groups,
+        top=tuple(card for card in top if card.shot is not None),
+        has_slots=bool(make.vocabulary),
         seeds=seeds,
         lineage=tuple(f"{c.entry.name}: {line}" for c in cells for line in lineage_lines(c)),
-        cells=tuple(cell.entry.name for cell in cells),
-        images=tuple(thumbnails.images.values()),
-        mask_sources=masks.names,
-        about_masks=masks.about(card.shot for card in cards),
+        cells={i: cell.entry.name for i, cell in enumerate(cells) if not cell.entry.control},
+        pair=pair,
+        images=tuple(make.thumbnails.images.values()),
+        mask_sources=make.masks.names,
+        about_masks=make.masks.about(card.shot for card in cards),
     )
 
 
-def _shot(
-    regions: SuiteRegions, thumbnails: Thumbnails, folder: str, row: CaptionRow
-) -> tuple[Shot | None, str]:
-    """Return a region in its image, or None and the reason."""
-    store, image = regions.data.store, f"{folder}/{row.image_id}"
-    nothing: tuple[Shot | None, str] = (None, "")
-    found = store.sound(lambda: thumbnails.shot(folder, row.image_id, row.box_xyxy), nothing, image)
-    return found if found is not nothing else (None, store.lost(image))
+def compared_cells(data: SuiteData, reference: str = "") -> tuple[int, ...]:
+    """Return the places of the reference cell and of the best other one, as far as there are any.
+
+    Controls count only where there is nothing else.
+    """
+    cells, metric = data.cells, data.main_metric
+    own = [i for i, cell in enumerate(cells) if not cell.entry.control] or [*range(len(cells))]
+    first = next((i for i in own if cells[i].entry.name == reference), own[0])
+    others = [i for i in own if i != first]
+    means = {}
+    for place in others:
+        summary = data.scores.over_seeds(cells[place].entry.cell_id, metric)
+        if summary is not None:
+            low_is_best = higher_is_better(metric) is False
+            means[place] = -summary.mean if low_is_best else summary.mean
+    best = max(means, key=lambda place: means[place]) if means else next(iter(others), None)
+    return (first,) if best is None else (first, best)
+
+
+class _Cards:
+    """Makes the cards of a gallery; each image is read once."""
+
+    def __init__(self, regions: SuiteRegions, size: GallerySize, seeds: tuple[int, ...]) -> None:
+        self._regions = regions
+        self._metric = regions.data.main_metric
+        self._runs = [run for run in regions.runs if run.seed in seeds]
+        self._seed = seeds[0]
+        cells = regions.data.cells
+        self._places = {cell.entry.cell_id: place for place, cell in enumerate(cells)}
+        self._names = _region_names(regions.rows)
+        self.vocabulary = slot_vocabulary(row.slots for row in regions.rows.values())
+        self.thumbnails = Thumbnails(regions.data.store.root, size.side_px)
+        self.masks = _Masks(regions)
+
+    def card(self, region_id: str, kinds: tuple[Kind, ...], pair: Sequence[int]) -> RegionCard:
+        """Return a region with its picture and captions."""
+        row = self._regions.rows[region_id]
+        shot, reason = self._shot(row)
+        if shot is not None:
+            shot = replace(shot, layers=self.masks.layers(region_id, shot.image))
+        gap = self._regions.outcomes[region_id].gap
+        captions = self._captions(row)
+        shown = [one for one in captions if one.cell_index in pair and self._seed in one.seeds]
+        return RegionCard(
+            region_id,
+            self._names[region_id],
+            row.image_id,
+            kinds,
+            "" if gap is None else show_score(gap, metric=self._metric),
+            shot,
+            reason,
+            row.references,
+            tuple(replace(one, words=tuple(joined(one.words))) for one in captions),
+            _compared(sorted(shown, key=lambda one: pair.index(one.cell_index))),
+        )
+
+    def _shot(self, row: CaptionRow) -> tuple[Shot | None, str]:
+        """Return a region in its image, or None and the reason."""
+        store, folder = self._regions.data.store, self._regions.folders.get(row.region_id, "")
+        image = f"{folder}/{row.image_id}"
+        nothing: tuple[Shot | None, str] = (None, "")
+
+        def draw() -> tuple[Shot | None, str]:
+            return self.thumbnails.shot(folder, row.image_id, row.box_xyxy)
+
+        found = store.sound(draw, nothing, image)
+        return found if found is not nothing else (None, store.lost(image))
+
+    def _captions(self, region: CaptionRow) -> list[CellCaption]:
+        """Return what the cells said; seeds of the same caption and score are one."""
+        found: dict[tuple[int, str | None, str, str], CellCaption] = {}
+        for run in self._runs:
+            row, score = run.rows.get(region.region_id), run.scores.get(region.region_id)
+            shown = "" if score is None or row is None else show_score(score, metric=self._metric)
+            missing = (run.hole or "not in this cell's test set") if row is None else ""
+            place, entry = self._places[run.cell.entry.cell_id], run.cell.entry
+            key = (place, None if row is None else row.caption, shown, missing)
+            if key in found:
+                found[key] = replace(found[key], seeds=(*found[key].seeds, run.seed))
+                continue
+            words = () if row is None else self._words(row.caption, region)
+            who = (entry.name, place, entry.control, (run.seed,))
+            found[key] = CellCaption(*who, words, shown, missing)
+        return sorted(found.values(), key=lambda one: one.cell_index)
+
+    def _words(self, caption: str, region: CaptionRow) -> tuple[Word, ...]:
+        if not region.slots:
+            return tuple(Word(text) for text in caption.split())
+        truth = _slot_reference(region.references, region.slots)
+        return tuple(grade_words(caption, truth, self.vocabulary))
+
+
+def _compared(pair: Sequence[CellCaption]) -> tuple[CellCaption, ...]:
+    """Return captions with the words marked that they differ in, where there are two."""
+    if len(pair) == 2 and not any(one.missing for one in pair):
+        words = compare_words(pair[0].words, pair[1].words)
+    else:
+        words = tuple([*one.words] for one in pair)
+    return tuple(
+        replace(one, words=tuple(joined(own))) for one, own in zip(pair, words, strict=True)
+    )
+
+
+def _region_names(rows: Mapping[str, CaptionRow]) -> dict[str, str]:
+    """Return region id -> the region's image, and its number among the regions there."""
+    counts: dict[str, int] = {}
+    names = {}
+    for region_id, row in rows.items():
+        counts[row.image_id] = counts.get(row.image_id, 0) + 1
+        image = f"image {row.image_id}" if row.image_id.isdigit() else row.image_id
+        names[region_id] = f"{image}, region {counts[row.image_id]}"
+    return names
 
 
 class _Masks:
@@ -233,52 +374,17 @@ class _Masks:
             )
         others = f" {self._left_out} more kinds are not shown." if self._left_out else ""
         return (
-            "Yellow: the region's box. Blue: the mask that SAM predicts for the prompt, the "
-            f"candidate of highest predicted IoU.{others}"
+            "Yellow: the region's box. Blue: the outline of the mask that SAM predicts for the "
+            f"prompt, the candidate of highest predicted IoU.{others}"
         )
 
 
-def _how(regions: SuiteRegions, chosen: list[tuple[str, str]]) -> str:
+def _how(regions: SuiteRegions, num_shown: int) -> str:
     total, num_pictured = len(regions.rows), len(regions.candidates)
     source = ""
     if num_pictured < total:
         source = f", from the {num_pictured:,} whose image a copy was kept of"
-    disputed = sum(group == "disagreement" for _, group in chosen)
-    label = metric_label(regions.data.main_metric)
-    others = len(chosen) - disputed
-    even = (
-        f" {others} are taken at even steps from the rest of the test set, whatever was said about "
-        "them. Each part is sorted by disagreement."
-    )
-    return (
-        f"{len(chosen)} of {total:,} test regions{source}. {disputed} are those on which the cells "
-        f"disagree most: largest range of {label} over the cells (seeds averaged, controls left "
-        f"out, then the number of different captions, then the region id; one per image before "
-        f"any gives a second, at most {MAX_PER_IMAGE}).{even if others else ''}"
-    )
-
-
-def _cell_caption(
-    run: RunCaptions,
-    cell_index: int,
-    region_id: str,
-    references: tuple[str, ...],
-    slots: Mapping[str, str],
-    vocabulary: frozenset[str],
-    metric: str,
-) -> CellCaption:
-    entry = run.cell.entry
-    who = (entry.name, cell_index, entry.control, run.seed)
-    row = run.rows.get(region_id)
-    if row is None:
-        return CellCaption(*who, (), "", run.hole or "not in this cell's test set")
-    caption = row.caption
-    if slots:
-        words = tuple(grade_words(caption, _slot_reference(references, slots), vocabulary))
-    else:
-        words = tuple(Word(text) for text in caption.split())
-    score = run.scores.get(region_id)
-    return CellCaption(*who, words, "" if score is None else show_score(score, metric=metric))
+    return f"{num_shown} of {total:,} test regions{source}."
 
 
 def _slot_reference(references: tuple[str, ...], slots: Mapping[str, str]) -> str:

@@ -14,8 +14,10 @@ from markupsafe import Markup
 
 from sca_bench.output import visible
 from sca_bench.report.figures.picture import Picture
+from sca_bench.report.findings.headline import Headline, Sentence
 from sca_bench.report.names import metric_label, metric_unit
 from sca_bench.report.page.gallery import Gallery
+from sca_bench.report.page.table_view import TableView, table_views
 from sca_bench.report.tables.provenance import Provenance, RunFacts, SignatureLine
 from sca_bench.report.tables.tables import Footnotes, Table
 from sca_bench.study.runs.record import SuiteManifest
@@ -32,6 +34,7 @@ class Page:
 
     manifest: SuiteManifest
     main_metric: str
+    headline: Headline
     tables: tuple[Table, ...]
     notes: Footnotes
     pictures: tuple[Picture, ...]
@@ -44,6 +47,25 @@ class Page:
     def failures(self) -> list[RunFacts]:
         """Runs without a result."""
         return [run for run in self.provenance.runs if run.status != "done"]
+
+    @property
+    def answering(self) -> Picture | None:
+        """The figure that answers the question; the first one where that is not drawn."""
+        drawn = [picture for picture in self.pictures if picture.uri]
+        wanted = self.headline.figure.replace("_", "-")
+        answers = [one for one in drawn if wanted and f"{one.id}-".startswith(f"{wanted}-")]
+        return next(iter(answers or drawn), None)
+
+    @property
+    def views(self) -> tuple[TableView, ...]:
+        """The tables, with the figures that stand beside them."""
+        return table_views(self.tables, [p for p in self.pictures if p is not self.answering])
+
+    @property
+    def others(self) -> list[Picture]:
+        """The figures that stand by themselves, and why others show nothing."""
+        beside = [self.answering, *(view.picture for view in self.views)]
+        return [picture for picture in self.pictures if not any(picture is p for p in beside)]
 
 
 def render_page(page: Page) -> str:
@@ -59,6 +81,19 @@ def render_page(page: Page) -> str:
 def metric_words(metric: str) -> str:
     """Return a metric with its unit."""
     return f"{metric_label(metric)} ({metric_unit(metric)})"
+
+
+def tone(sentence: Sentence) -> str:
+    """Return which colour a sentence has: red only for a contradiction of the paper as it is."""
+    if sentence.verdict == "contradicted":
+        return "contradicted" if sentence.is_alarm else "scoped"
+    return sentence.verdict.replace("not comparable", "incomparable") or "plain"
+
+
+def _drawn(picture: Picture, prefix: str) -> Markup:
+    """Return a figure as an element of the page, which names the kind of its elements itself."""
+    drawn = picture.inline(prefix).replace(' xmlns="http://www.w3.org/2000/svg"', "", 1)
+    return Markup(drawn)  # `inline` escapes its texts
 
 
 def render(template: str, **values: Any) -> str:
@@ -79,13 +114,15 @@ def render(template: str, **values: Any) -> str:
 
 @functools.cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         finalize=_finished,
         undefined=StrictUndefined,
         keep_trailing_newline=True,
     )
+    environment.filters |= {"tone": tone, "drawn": _drawn}
+    return environment
 
 
 def _finished(value: Any) -> Any:

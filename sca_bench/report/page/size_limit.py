@@ -9,7 +9,7 @@ from sca_bench.errors import InputError
 from sca_bench.report.page.gallery import GallerySize
 from sca_bench.report.read.thumbnails import SharedImage
 
-DEFAULT_LIMIT_MB = 8.0
+DEFAULT_LIMIT_MB = 2.0
 BYTES_PER_MB = 1_000_000
 
 
@@ -20,38 +20,35 @@ class Detail:
     Attributes:
         gallery: What of the test regions.
         num_pictures: How many plots, at most.
+        answer: Whether the regions that stand beside the answer are shown.
     """
 
     gallery: GallerySize
     num_pictures: int
+    answer: bool = True
 
 
 ALL_PICTURES = 99
 SUITE_DETAILS = (
     *(
-        Detail(GallerySize(num_disputed, num_even, side_px), ALL_PICTURES)
-        for num_disputed, num_even, side_px in (
-            *((48, 12, 480), (48, 12, 320), (36, 12, 320), (36, 12, 200)),
-            *((24, 12, 200), (12, 12, 200), (12, 0, 160), (6, 0, 160), (0, 0, 160)),
+        Detail(GallerySize(num_disputed, num_each, side_px), ALL_PICTURES)
+        for num_disputed, num_each, side_px in (
+            *((24, 12, 480), (24, 12, 320), (16, 8, 320), (16, 8, 200)),
+            *((12, 4, 200), (8, 4, 200), (6, 2, 160), (4, 0, 160), (0, 0, 160)),
         )
     ),
-    Detail(GallerySize(0, 0), 1),
-    Detail(GallerySize(0, 0), 0),
+    Detail(GallerySize(0, 0, 160), 1),
+    Detail(GallerySize(0, 0, 160), 1, answer=False),
+    Detail(GallerySize(0, 0), 0, answer=False),
 )
 """What the page of a suite shows, the most first."""
 OVERVIEW_DETAILS = (
     *(
-        Detail(GallerySize(num_disputed, 0, side_px, first_seed_only=True), num_pictures)
-        for num_disputed, side_px, num_pictures in (
-            *(
-                (6, 320, ALL_PICTURES),
-                (6, 240, ALL_PICTURES),
-                (6, 240, 3),
-                (6, 240, 2),
-                (6, 240, 1),
-                (4, 240, 1),
-            ),
-            *((3, 200, 1), (2, 160, 1), (1, 160, 1), (0, 160, 1), (0, 160, 0)),
+        Detail(GallerySize(num_disputed, 0, side_px, first_seed_only=True), num_pictures, answer)
+        for num_disputed, side_px, num_pictures, answer in (
+            *((6, 320, ALL_PICTURES, True), (6, 240, ALL_PICTURES, True), (4, 240, 3, True)),
+            *((4, 200, 2, True), (4, 200, 1, True), (2, 160, 1, True), (0, 160, 1, True)),
+            *((0, 160, 1, False), (0, 160, 0, False)),
         )
     ),
 )
@@ -102,16 +99,17 @@ def held_back(
     if not limit:
         return ""
     parts = []
-    count = detail.gallery.num_disputed + detail.gallery.num_even
-    wanted = first.gallery.num_disputed + first.gallery.num_even
+    count = detail.gallery.most
+    wanted = first.gallery.most
     if not count:
-        parts.append("no test regions are shown")
+        least = "only the test regions beside the answer" if detail.answer else "no test regions"
+        parts.append(f"{least} are shown")
     elif count < wanted:
         parts.append(f"at most {count} test regions are shown instead of {wanted}")
     if any(max(image.width, image.height) > detail.gallery.side_px for image in images):
         parts.append(f"images have at most {detail.gallery.side_px} pixels a side")
     if detail.num_pictures < first.num_pictures:
-        shown = {0: "no plot is", 1: "only the first plot is"}
+        shown = {0: "no plot is", 1: "only the plot of the answer is"}
         plots = shown.get(detail.num_pictures, f"only the first {detail.num_pictures} plots are")
         parts.append(f"{plots} shown ({elsewhere})")
     return f"To keep this page below {limit} (report --limit-mb): {'; '.join(parts)}."

@@ -19,18 +19,24 @@ class SuiteReport:
         data: Its records.
         page: Its page with all plots, and no regions yet.
         regions: Its test regions.
+        reference: Name of the cell that others are compared with; empty where there is none.
     """
 
     data: SuiteData
     page: Page
     regions: SuiteRegions
+    reference: str = ""
 
     def page_at(self, detail: Detail) -> Page:
         """Return the page with as much as a detail says."""
-        gallery = build_gallery(self.regions, detail.gallery)
-        drawn = [picture for picture in self.page.pictures if picture.uri][: detail.num_pictures]
-        pictures = tuple(p for p in self.page.pictures if p in drawn or not p.uri)
-        return replace(self.page, gallery=gallery, pictures=pictures)
+        answer = self.page.headline.regions if detail.answer else ()
+        gallery = build_gallery(self.regions, detail.gallery, self.reference, answer)
+        # The figure that answers the question goes last.
+        drawn = [picture for picture in self.page.pictures if picture.uri]
+        drawn.sort(key=lambda picture: picture is not self.page.answering)
+        kept = drawn[: detail.num_pictures]
+        shown = [one for one in self.page.pictures if not one.uri or any(one is k for k in kept)]
+        return replace(self.page, gallery=gallery, pictures=tuple(shown))
 
     def html(self, limit_mb: float) -> str:
         """Return the suite's own page, below a limit.

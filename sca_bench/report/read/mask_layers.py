@@ -1,20 +1,18 @@
-"""SAM's predicted masks as a run left them: COCO's run lengths in, a see-through layer out."""
+"""SAM's predicted masks as a run left them: COCO's run lengths in, an outline out."""
 
 from __future__ import annotations
 
-import base64
-import io
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from PIL import Image
+from contourpy import contour_generator
+from numpy.typing import NDArray
 
 from sca_bench.errors import InputError
 from sca_bench.reading import read_jsonl, shown
 from sca_bench.study.runs.store import Store
 
-_FILL, _EDGE = (0, 160, 255, 105), (0, 224, 255, 255)
 _KEYS = ("region_id", "size", "counts")
 
 
@@ -45,18 +43,26 @@ def _is_side(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
 
 
-def mask_layer(mask: np.ndarray) -> str:
-    """Return a mask as a PNG data URI of its size: see-through fill, bright edge, nothing else."""
-    inner = mask.copy()
-    inner[1:] &= mask[:-1]
-    inner[:-1] &= mask[1:]
-    inner[:, 1:] &= mask[:, :-1]
-    inner[:, :-1] &= mask[:, 1:]
-    shown = Image.fromarray(mask.astype(np.uint8) + (mask & ~inner))
-    colours = [(0, 0, 0, 0), _FILL, _EDGE]
-    picture = shown.convert("P")
-    picture.putpalette([part for colour in colours for part in colour[:3]])
-    buffer = io.BytesIO()
-    opacity = bytes(colour[3] for colour in colours)
-    picture.save(buffer, format="PNG", optimize=True, bits=2, transparency=opacity)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+def mask_outline(mask: NDArray[np.bool_]) -> str:
+    """Return a mask's outline as the data of an SVG path; empty where nothing is in it.
+
+    Args:
+        mask: (H, W), true inside.
+
+    Returns:
+        Closed lines half-way between pixels inside and outside, in half pixels from the left top
+        corner. An outline changes no colour, as a filled mask would.
+    """
+    levels = np.pad(np.asarray(mask, dtype=np.float64), 1)
+    lines = cast(list[NDArray[np.float64]], contour_generator(z=levels).lines(0.5))
+    # The middle of the first pixel is at 1 in `levels`, and at one half pixel of the picture.
+    return "".join(_closed_line(np.rint(2 * line - 1).astype(int)) for line in lines)
+
+
+def _closed_line(points_N2: NDArray[np.int_]) -> str:
+    """Return a line whose last point is its first, with the points where it turns alone."""
+    steps = np.diff(points_N2, axis=0)
+    turns = np.flatnonzero((steps[1:] != steps[:-1]).any(axis=1)) + 1
+    corners = points_N2[[0, *turns]]
+    (x, y), moves = corners[0], np.diff(corners, axis=0)
+    return f"M{x} {y}l{' '.join(f'{right} {down}' for right, down in moves)}z"

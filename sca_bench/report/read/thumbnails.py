@@ -16,7 +16,7 @@ from sca_bench.files import file_name
 from sca_bench.formats.pixels import read_picture
 from sca_bench.formats.rle import decode_mask
 from sca_bench.reading import RECORD_BYTES, read_bytes, read_json, shown, shown_text
-from sca_bench.report.read.mask_layers import mask_layer
+from sca_bench.report.read.mask_layers import mask_outline
 from sca_bench.study.runs.store import Store
 
 KEPT_SIDE_PX = 480
@@ -45,10 +45,10 @@ class SharedImage:
 
 @dataclass(frozen=True, slots=True)
 class ShownMask:
-    """A predicted mask as a see-through image; `source` counts the kinds of masks of a page."""
+    """A predicted mask as an SVG path (`mask_outline`); `source` counts the kinds of a page."""
 
     source: int
-    uri: str
+    outline: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,7 @@ def layer(row: dict[str, Any], source: int, image: SharedImage) -> ShownMask | N
     except (ValueError, TypeError, OverflowError) as error:
         problem = f"damaged mask ({error})"
         raise InputError(None, row["region_id"], problem, "delete the file") from error
-    return ShownMask(source, mask_layer(mask))
+    return ShownMask(source, mask_outline(mask))
 
 
 def png_uri(path: Path) -> str:

@@ -5,72 +5,186 @@
 
   function all(root, selector) { return Array.from(root.querySelectorAll(selector)); }
   function number(text) { return text === "" ? null : Number(text); }
+  function make(tag, name, text) {
+    var element = document.createElement(tag);
+    if (name) { element.className = name; }
+    if (text) { element.textContent = text; }
+    return element;
+  }
+
+  // --- words ------------------------------------------------------------------------------------
+
+  function wordsOf(row) {
+    var words = [];
+    Array.from(row.cells[1].childNodes).forEach(function (node) {
+      var grade = node.nodeType === 1 ? node.className : "";
+      node.textContent.split(/\s+/).filter(Boolean).forEach(function (text) {
+        words.push({ text: text, grade: grade, plain: plain(text), differs: false });
+      });
+    });
+    return words;
+  }
+
+  function plain(text) {
+    return text.normalize("NFC").replace(/^[.,;:!?"']+|[.,;:!?"']+$/g, "").toLowerCase();
+  }
+
+  // The fewest edits from one caption to the other, as report/page/caption_words.py counts them.
+  function markWhatDiffers(one, other) {
+    var cost = [], i, j;
+    one.concat(0).forEach(function (_, row) {
+      cost.push(other.concat(0).map(function (_, column) {
+        if (row === 0) { return column; }
+        return column === 0 ? row : 0;
+      }));
+    });
+    one.forEach(function (word, row) {
+      other.forEach(function (beside, column) {
+        var change = cost[row][column] + (word.plain === beside.plain ? 0 : 1);
+        cost[row + 1][column + 1] =
+          Math.min(change, cost[row][column + 1] + 1, cost[row + 1][column] + 1);
+      });
+    });
+    one.concat(other).forEach(function (word) { word.differs = true; });
+    for (i = one.length, j = other.length; i * j > 0;) {
+      var same = one[i - 1].plain === other[j - 1].plain;
+      if (cost[i][j] === cost[i - 1][j - 1] + (same ? 0 : 1)) {
+        one[i - 1].differs = other[j - 1].differs = !same;
+        i -= 1; j -= 1;
+      } else if (cost[i][j] === cost[i - 1][j] + 1) { i -= 1; } else { j -= 1; }
+    }
+  }
+
+  function line(row, words) {
+    var p = make("p", "line"), said = make("span", "words"), last = null;
+    p.append(make("span", "who", row.cells[0].textContent), " ", said);
+    if (row.cells[1].querySelector("i")) { said.append(row.cells[1].querySelector("i").cloneNode(true)); }
+    words.forEach(function (word) {
+      var name = (word.grade + (word.differs ? " differs" : "")).trim();
+      if (last ? last.className === name : false) { last.textContent += " " + word.text; return; }
+      if (last) { said.append(" "); }
+      last = make("span", name, word.text);
+      said.append(last);
+    });
+    return p;
+  }
+
+  // --- a gallery --------------------------------------------------------------------------------
 
   function Gallery(root) {
+    var self = this;
+    this.root = root;
     this.form = root.querySelector("[data-controls]");
     this.cards = all(root, ".card");
     this.box = root.querySelector(".cards");
-    this.mask = "0";
-    var self = this;
+    this.mode = "outline";
+    this.source = "0";
+    this.cards.forEach(function (card) { card.rows = all(card, ".said"); });
+    all(root, ".all").forEach(function (more) { more.hidden = true; }); // a picture opens it now
     all(root, "button.shot").forEach(function (button) {
       button.disabled = false;
       button.addEventListener("click", function () { enlarge(self, button.closest(".card")); });
     });
     if (!this.form) { return; }
+    this.tabs = all(this.form, "[data-tab]");
+    this.controls = all(this.form, "[data-control]");
+    this.standard = this.tabs.find(function (tab) { return !tab.disabled; }).dataset.tab;
+    this.tab = this.standard;
     this.form.hidden = false;
     this.form.addEventListener("submit", function (event) { event.preventDefault(); });
     this.form.addEventListener("input", function () { self.update(); });
-    this.form.addEventListener("reset", function () { setTimeout(function () { self.update(); }); });
-    this.update(); // a browser may restore earlier choices on reload
+    this.form.addEventListener("reset", function () {
+      setTimeout(function () { self.tab = self.standard; self.update(); });
+    });
+    this.tabs.forEach(function (tab) {
+      tab.addEventListener("click", function () { self.tab = tab.dataset.tab; self.update(); });
+    });
+    if (!this.restore()) { this.update(); }
+    window.addEventListener("hashchange", function () { self.restore(); });
   }
 
+  Gallery.prototype.control = function (name) {
+    return this.form ? this.form.querySelector('[data-control="' + name + '"]') : null;
+  };
+
   Gallery.prototype.value = function (name) {
-    var control = this.form ? this.form.querySelector('[data-control="' + name + '"]') : null;
+    var control = this.control(name);
     return control ? control.value.trim() : "";
   };
 
   Gallery.prototype.update = function () {
-    var self = this, cells = {}, seed = this.value("seed"), of = this.value("of");
-    var boxes = all(this.form, "[data-cell-choice]");
-    boxes.forEach(function (box) { cells[box.dataset.cellChoice] = box.checked; });
-    var shown = boxes.filter(function (box) { return box.checked; }).length;
-    this.form.querySelector('[data-shown="cells"]').textContent =
-      shown === boxes.length ? "all" : shown + " of " + boxes.length;
+    var self = this, seed = this.value("seed");
+    this.tabs.forEach(function (tab) {
+      tab.setAttribute("aria-pressed", String(tab.dataset.tab === self.tab));
+    });
+    all(this.form, "[data-about]").forEach(function (text) {
+      text.hidden = text.dataset.about !== self.tab;
+    });
     this.cards.forEach(function (card) {
-      card.scores = [];
-      all(card, ".said").forEach(function (row) {
-        var now = seed === "" || row.dataset.seed === seed;
-        row.hidden = !(now ? cells[row.dataset.cell] : false);
-        var asked = of === "" ? !row.hidden : now ? row.dataset.cell === of : false;
-        if (asked) { if (row.dataset.score) { card.scores.push(Number(row.dataset.score)); } }
+      card.now = card.rows.filter(function (row) {
+        return seed === "" ? true : row.dataset.seeds.split(" ").includes(seed);
       });
-      card.score = card.scores.length === 0 ? null :
-        card.scores.reduce(function (a, b) { return a + b; }, 0) / card.scores.length;
+      card.score = self.score(card);
       card.hidden = !self.wants(card);
     });
+    this.compare();
     this.sort(this.value("sort"));
-    if (this.form.querySelector('[data-control="mask"]')) { this.showMasks(this.value("mask")); }
+    if (this.control("mask")) { this.mode = this.value("mask"); }
+    if (this.control("source")) { this.source = this.value("source"); }
+    this.showMasks();
     var count = this.cards.filter(function (card) { return !card.hidden; }).length;
     var text = count + " of " + this.cards.length + " regions";
     var output = this.form.querySelector('[data-shown="count"]');
     if (output.textContent !== text) { output.textContent = text; }
+    this.link();
+  };
+
+  Gallery.prototype.row = function (card, side) {
+    var place = this.value(side);
+    return card.now.find(function (row) { return row.dataset.cell === place; });
+  };
+
+  Gallery.prototype.score = function (card) {
+    var of = this.value("of"), row = of === "" ? null : this.row(card, of);
+    var rows = of === "" ? card.now.filter(function (one) {
+      return !one.classList.contains("control");
+    }) : row ? [row] : [];
+    var scores = rows.map(function (one) { return one.dataset.score; }).filter(Boolean).map(Number);
+    if (scores.length === 0) { return null; }
+    return scores.reduce(function (a, b) { return a + b; }, 0) / scores.length;
+  };
+
+  Gallery.prototype.compare = function () {
+    var self = this;
+    var asked = [this.value("a"), this.value("b"), this.value("seed")].join(" ");
+    if (this.value("a") === "" ? true : this.compared === asked) { return; }
+    this.compared = asked;
+    this.cards.forEach(function (card) {
+      var rows = [self.row(card, "a"), self.row(card, "b")].filter(Boolean);
+      if (rows[0] === rows[1]) { rows.pop(); }
+      var said = rows.map(wordsOf), lacks = rows.some(function (row) {
+        return row.cells[1].querySelector("i") !== null;
+      });
+      if (lacks) { said = rows.map(function () { return []; }); }
+      if (rows.length === 2) { markWhatDiffers(said[0], said[1]); }
+      card.querySelector(".pair").replaceChildren.apply(
+        card.querySelector(".pair"), rows.map(function (row, i) { return line(row, said[i]); })
+      );
+    });
   };
 
   Gallery.prototype.wants = function (card) {
-    var text = this.value("text").toLowerCase(), group = this.value("group");
+    var text = this.value("text").toLowerCase();
     var least = number(this.value("least")), most = number(this.value("most"));
     var gap = number(this.value("gap"));
-    if (group !== "" ? card.dataset.group !== group : false) { return false; }
+    if (this.tab === "" ? false : !card.dataset.groups.split(" ").includes(this.tab)) { return false; }
     if (gap !== null ? !(Number(card.dataset.gap || 0) >= gap) : false) { return false; }
     if (least !== null ? card.score === null || least > card.score : false) { return false; }
     if (most !== null ? card.score === null || card.score > most : false) { return false; }
     if (text === "") { return true; }
-    var words = [card.querySelector(".reference span")].concat(all(card, ".said").filter(
-      function (row) { return !row.hidden; }
-    ).map(function (row) { return row.cells[1]; }));
-    return words.some(function (element) {
-      return element.textContent.toLowerCase().includes(text);
-    });
+    return [card.querySelector(".reference span")].concat(card.now.map(function (row) {
+      return row.cells[1];
+    })).some(function (element) { return element.textContent.toLowerCase().includes(text); });
   };
 
   Gallery.prototype.sort = function (by) {
@@ -78,7 +192,7 @@
     function place(card) { return by === "gap" ? -Number(card.dataset.gap || 0) : card.score; }
     if (by === "id") {
       cards.sort(function (a, b) {
-        return a.dataset.region.localeCompare(b.dataset.region, "en", { numeric: true });
+        return a.dataset.name.localeCompare(b.dataset.name, "en", { numeric: true });
       });
     } else if (by !== "") {
       cards.sort(function (a, b) {
@@ -92,27 +206,106 @@
     });
   };
 
+  // --- its link: #regions;tab=wrong;a=depth%3D1 ---------------------------------------------------
+
+  function said(control, value) { // cells by name: their places differ from report to report
+    if (!["a", "b"].includes(control.dataset.control)) { return value; }
+    var option = Array.from(control.options).find(function (one) { return one.value === value; });
+    return option ? option.textContent : "";
+  }
+
+  function standard(control) {
+    if (control.tagName !== "SELECT") { return ""; }
+    var chosen = Array.from(control.options).find(function (one) { return one.defaultSelected; });
+    return (chosen || control.options[0]).value;
+  }
+
+  Gallery.prototype.link = function () {
+    var parts = this.tab === this.standard ? [] : ["tab=" + (this.tab || "all")];
+    this.controls.forEach(function (control) {
+      var value = control.value.trim();
+      if (value !== standard(control)) {
+        parts.push(control.dataset.control + "=" + encodeURIComponent(said(control, value)));
+      }
+    });
+    var hash = "#" + [this.root.id].concat(parts).join(";");
+    if (parts.length === 0 ? !location.hash.startsWith("#" + this.root.id + ";") : false) { return; }
+    if (location.hash !== hash) { history.replaceState(history.state, "", hash); }
+  };
+
+  Gallery.prototype.restore = function () {
+    var parts = location.hash.slice(1).split(";"), wanted = {};
+    if (parts.shift() === this.root.id ? parts.length === 0 : true) { return false; }
+    parts.forEach(function (part) {
+      var at = part.indexOf("=");
+      try { wanted[part.slice(0, at)] = decodeURIComponent(part.slice(at + 1)); } catch (error) {
+        return; // not ours
+      }
+    });
+    var tab = wanted.tab === "all" ? "" : wanted.tab;
+    var found = this.tabs.find(function (one) { return one.dataset.tab === tab; });
+    this.tab = found ? (found.disabled ? this.standard : tab) : this.standard;
+    this.controls.forEach(function (control) {
+      var value = wanted[control.dataset.control], usual = standard(control);
+      if (control.tagName === "SELECT") {
+        var option = Array.from(control.options).find(function (one) {
+          return said(control, one.value) === value;
+        });
+        value = option ? option.value : usual;
+      }
+      control.value = value === undefined ? usual : value;
+    });
+    this.update();
+    this.root.scrollIntoView();
+    return true;
+  };
+
+  // --- masks --------------------------------------------------------------------------------------
+
+  Gallery.prototype.showMasks = function () {
+    var self = this;
+    all(this.box, ".mask").concat(open ? all(viewer, ".mask") : []).forEach(function (path) {
+      var size = path.ownerSVGElement.viewBox.baseVal, dim = self.mode === "dim";
+      var outline = path.dataset.outline || path.getAttribute("d");
+      path.dataset.outline = outline;
+      path.toggleAttribute("hidden", self.mode === "off" ? true : path.dataset.source !== self.source);
+      path.classList.toggle("dim", dim); // what is outside: the whole picture without the inside
+      path.setAttribute("d", dim ? "M0 0H" + 2 * size.width + "V" + 2 * size.height + "H0z" + outline : outline);
+    });
+  };
+
+  function toggleMask(mode) {
+    var gallery = open.gallery;
+    gallery.mode = gallery.mode === mode ? "off" : mode;
+    if (gallery.control("mask")) {
+      gallery.control("mask").value = gallery.mode;
+      gallery.update();
+    }
+    gallery.showMasks();
+    sayMask();
+  }
+
+  function sayMask() {
+    all(viewer, "[data-mask]").forEach(function (button) {
+      button.hidden = viewer.querySelector(".view .mask") === null;
+      button.setAttribute("aria-pressed", String(open.gallery.mode === button.dataset.mask));
+    });
+  }
+
+  // --- one region, enlarged -----------------------------------------------------------------------
+
   Gallery.prototype.shown = function () {
     return all(this.box, ".card").filter(function (card) {
       return card.hidden ? false : card.querySelector("svg") !== null;
     });
   };
 
-  Gallery.prototype.showMasks = function (source) {
-    if (source !== "") { this.mask = source; }
-    this.masked = source;
-    all(this.box, ".mask").concat(all(viewer, ".mask")).forEach(function (image) {
-      image.toggleAttribute("hidden", image.dataset.source !== source);
-    });
-  };
-
   function enlarge(gallery, card) {
     open = { gallery: gallery, card: card };
     var view = viewer.querySelector(".view"), texts = viewer.querySelector(".view-texts");
-    var title = "Region " + card.dataset.region;
     view.replaceChildren(card.querySelector("svg").cloneNode(true));
     texts.replaceChildren(card.querySelector(".texts").cloneNode(true));
-    document.getElementById("viewer-title").textContent = title;
+    document.getElementById("viewer-title").textContent = card.dataset.name;
     var cards = gallery.shown();
     document.getElementById("viewer-place").textContent =
       (cards.indexOf(card) + 1) + " of " + cards.length;
@@ -126,33 +319,22 @@
     if (next) { enlarge(open.gallery, next); }
   }
 
-  function toggleMask() {
-    var gallery = open.gallery, off = gallery.masked === "";
-    var source = off ? gallery.mask : "";
-    var control = gallery.form ? gallery.form.querySelector('[data-control="mask"]') : null;
-    if (control) { control.value = source; }
-    gallery.showMasks(source);
-    sayMask();
-  }
-
-  function sayMask() {
-    var button = viewer.querySelector("[data-mask]");
-    button.hidden = viewer.querySelector(".view .mask") === null;
-    button.setAttribute("aria-pressed", String(open.gallery.masked !== ""));
-  }
-
   all(viewer, "[data-move]").forEach(function (button) {
     button.addEventListener("click", function () { move(Number(button.dataset.move)); });
   });
   viewer.querySelector("[data-close]").addEventListener("click", function () { viewer.close(); });
-  viewer.querySelector("[data-mask]").addEventListener("click", toggleMask);
+  all(viewer, "[data-mask]").forEach(function (button) {
+    button.addEventListener("click", function () { toggleMask(button.dataset.mask); });
+  });
   viewer.addEventListener("click", function (event) {
     if (event.target === viewer) { viewer.close(); } // the backdrop
   });
   viewer.addEventListener("keydown", function (event) {
     if (event.ctrlKey || event.metaKey || event.altKey) { return; }
-    if (event.key === "ArrowLeft") { move(-1); } else if (event.key === "ArrowRight") { move(1); }
-    else if (event.key.toLowerCase() === "m") { toggleMask(); } else { return; }
+    var key = event.key.toLowerCase();
+    if (key === "arrowleft") { move(-1); } else if (key === "arrowright") { move(1); }
+    else if (key === "m") { toggleMask("outline"); } else if (key === "d") { toggleMask("dim"); }
+    else { return; }
     event.preventDefault();
   });
   viewer.addEventListener("close", function () {
@@ -164,4 +346,19 @@
   document.querySelectorAll("[data-gallery]").forEach(function (root) {
     if (root.querySelector(".cards")) { new Gallery(root); }
   });
+
+  // --- what is folded away ------------------------------------------------------------------------
+
+  function unfold() { // what a link leads to
+    var id = location.hash.slice(1).split(";")[0], target = null;
+    try { target = document.getElementById(decodeURIComponent(id)); } catch (error) {
+      return; // no text
+    }
+    for (var at = target; at; at = at.parentElement) {
+      if (at.tagName === "DETAILS") { at.open = true; }
+    }
+    if (target ? target.closest("details") : false) { target.scrollIntoView(); }
+  }
+  window.addEventListener("hashchange", unfold);
+  unfold();
 })();

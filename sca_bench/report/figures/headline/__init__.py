@@ -1,0 +1,1 @@
+"""The figure that answers a suite's question."""
