@@ -94,6 +94,7 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     from sca_bench.study.runs.store import Store
 
     gates = _gates(options)
+    _check_outputs(options)
     named = [name for name in (options.metrics or "").split(",") if name]
     references = None if options.references is None else Path(options.references)
     folders = (options.runs_dir, options.runs_dir_b or options.runs_dir)
@@ -112,18 +113,15 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     if options.json is not None:
         import json
 
-        from sca_bench.files import write_atomic
         from sca_bench.report.compare.as_json import compared_json
 
         content = compared_json(compared, regions[: _REGIONS["json"]])
         content |= {"worse": worse} if gates is not None else {}
-        write_atomic(Path(options.json), json.dumps(content, indent=1) + "\n")
+        _write(Path(options.json), json.dumps(content, indent=1) + "\n")
     if options.html is not None:
-        from sca_bench.files import write_atomic
         from sca_bench.report.compare.html import compared_html
 
-        page = compared_html(compared, regions[: _REGIONS["html"]])
-        write_atomic(Path(options.html), page)
+        _write(Path(options.html), compared_html(compared, regions[: _REGIONS["html"]]))
     if options.markdown:
         from sca_bench.report.compare.markdown import compared_markdown
 
@@ -136,6 +134,24 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     for line in worse:
         say(line, error=True)
     return 1 if worse else 0
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    """Refuse to write over what is compared, or one file over the other."""
+    taken = {Path(text).absolute() for text in (options.a, options.b, options.references) if text}
+    for flag in ("json", "html"):
+        text = getattr(options, flag)
+        if text is not None and Path(text).absolute() in taken:
+            problem = "is compared, or written, already"
+            raise InputError("compare", f"--{flag}", f"{text} {problem}", "name another file")
+        taken |= {Path(text).absolute()} if text is not None else set()
+
+
+def _write(path: Path, content: str) -> None:
+    from sca_bench.files import drop_unfinished_of, write_atomic
+
+    drop_unfinished_of(path)
+    write_atomic(path, content)
 
 
 def _gates(options: argparse.Namespace) -> list[str] | None:

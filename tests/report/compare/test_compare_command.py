@@ -348,9 +348,19 @@ def test_suites_in_two_folders_are_compared_cell_by_cell(tmp_path, capsys, wide)
 
 
 def test_what_is_written_can_fail(root, tmp_path, capsys):
-    missing = tmp_path / "no" / "such" / "found.json"
-    assert compare(root, A, B, "--json", str(missing)) == 2
-    assert str(missing.parent) in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    place = tmp_path / "file" / "found.json"
+    assert compare(root, A, B, "--json", str(place)) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert str(tmp_path / "file") in err
+    one = rows_file(tmp_path / "one.jsonl", ["a"])
+    assert compare(root, one, B, "--json", one) == 2
+    assert "is compared, or written, already" in capsys.readouterr().err
+    killed = tmp_path / ".found.json.999999999.tmp"
+    killed.write_text("half")
+    assert compare(root, A, B, "--json", str(tmp_path / "found.json")) == 0
+    assert not killed.exists()
 
 
 def test_a_damaged_manifest_is_named(tmp_path, capsys):
