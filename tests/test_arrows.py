@@ -125,7 +125,7 @@ FLOORS = {
         {"run"},
     ],
     "cli": [
-        {"frame"},
+        {"frame", "headline_text"},
         {
             "cache",
             "caption",

@@ -30,10 +30,11 @@ def add_parser(commands: Commands, common: Parser) -> None:
         examples=(
             "report                          # every suite that was run",
             "report mixer_layers --out reports --limit-mb 20",
+            "report mixer_layers --tex cider_d,meteor --rows num_layers=1 num_layers=2",
         ),
     )
     report.add_argument("suites", nargs="*", metavar="SUITE", help="names or files (all)")
-    report.add_argument("--out", default="reports", metavar="DIR", help="reports folder (reports)")
+    report.add_argument("--out", default=REPORTS, metavar="DIR", help="reports folder (reports)")
     report.add_argument("--tracking-uri", metavar="URI", help="MLflow (SQLite in the runs folder)")
     report.add_argument("--no-mlflow", action="store_true", help="no summary run in MLflow")
     report.add_argument(
@@ -48,7 +49,26 @@ def add_parser(commands: Commands, common: Parser) -> None:
         action="store_true",
         help="write no page of single suites; the page of all suites links to their tables",
     )
+    report.add_argument(
+        "--tex",
+        type=_metrics,
+        metavar="METRICS",
+        help="columns of scores.tex, such as cider_d,meteor (the suite's metrics)",
+    )
+    report.add_argument(
+        "--rows",
+        nargs="+",
+        metavar="CELL",
+        help="rows of scores.tex: names of cells, or coordinates (all)",
+    )
     report.set_defaults(execute=command)
+
+
+def _metrics(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    if not all(names):
+        raise ValueError
+    return names
 
 
 def _megabytes(text: str) -> float:
@@ -62,6 +82,9 @@ def _megabytes(text: str) -> float:
 
 def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Write the reports and print where they are; return 1 where a run's file is damaged."""
+    from sca_bench.cli.headline_text import print_sentences
+    from sca_bench.output import text_console
+    from sca_bench.report.tables.parts import TexChoice
     from sca_bench.report.write import write_reports
     from sca_bench.study.runs.store import Store
 
@@ -74,8 +97,9 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
         if mirror is not None:
             stack.enter_context(mirror).begin()  # it imports while figures are drawn
         try:
+            tex = TexChoice(options.tex, tuple(options.rows) if options.rows else None)
             folders = write_reports(
-                store, names, out_dir, options.limit_mb, pages=pages, faults=faults
+                store, names, out_dir, options.limit_mb, pages=pages, faults=faults, tex=tex
             )
         except InputError:
             _say_left_out(faults)
@@ -83,10 +107,10 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
         shown = [folder / ("index.html" if pages else "table.md") for folder in folders]
         if len(folders) > 1:
             shown.append(out_dir / "index.html")
+        console = text_console()
         for path in shown:
             say(path, flush=True)
-            for line in _verdicts(path.parent):
-                say(f"  {line}")
+            print_sentences(_sentences(path.parent), console)
         if mirror is not None:
             manifests = {m.report_name: m for m in store.manifests(faults=[])}
             for folder in folders:
@@ -101,8 +125,8 @@ def _say_left_out(faults: Sequence[InputError]) -> None:
         say(f"left out: {fault}", error=True)
 
 
-def _verdicts(folder: Path) -> list[str]:
-    """Return the verdict on each claim of a report that was just written; none without claims."""
+def _sentences(folder: Path) -> list[str]:
+    """Return the answer of a report that was just written; none where there is no such file."""
     import csv
     import io
 
@@ -113,8 +137,7 @@ def _verdicts(folder: Path) -> list[str]:
     if not file.exists():
         return []
     rows = list(csv.DictReader(io.StringIO(read_text(file, RECORD_BYTES), newline="")))
-    said = [{key: original(value) for key, value in row.items()} for row in rows]
-    return [f"{row['claim']}: {row['verdict']} ({row['says']})" for row in said]
+    return [original(row.get("sentence", "")) for row in rows]
 
 
 def _names(given: str, store: Store) -> list[str]:

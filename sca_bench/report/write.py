@@ -10,9 +10,12 @@ from sca_bench.errors import InputError, did_you_mean
 from sca_bench.files import delete, inside, listed, path_name, replaced_files, write_atomic
 from sca_bench.report.figures.plotted import PlottedSuite
 from sca_bench.report.figures.write_figures import is_picture, write_pictures
-from sca_bench.report.findings.claims import ClaimResult, claim_results
+from sca_bench.report.findings.answer import Answer, answer_of
+from sca_bench.report.findings.cell_words import row_names
+from sca_bench.report.findings.claims import claim_results, named_cells
 from sca_bench.report.findings.differences import Differences, differences
 from sca_bench.report.findings.paper import Paper, read_paper
+from sca_bench.report.findings.ranking import Rankings
 from sca_bench.report.page.gallery import Gallery
 from sca_bench.report.page.overview import write_overview
 from sca_bench.report.page.page import Page
@@ -25,7 +28,8 @@ from sca_bench.report.tables.claim_table import claim_table, interval_table, sig
 from sca_bench.report.tables.csv import claims_csv, long_csv, wide_csv
 from sca_bench.report.tables.latex import write_latex, write_latex_table
 from sca_bench.report.tables.markdown import write_markdown
-from sca_bench.report.tables.paper_table import claim_entries, paper_table
+from sca_bench.report.tables.paper_table import claim_entries, paper_tables
+from sca_bench.report.tables.parts import TexChoice, chosen, constants_in_caption
 from sca_bench.report.tables.provenance import provenance, signature_legend
 from sca_bench.report.tables.ranks import mark_best
 from sca_bench.report.tables.tables import (
@@ -48,6 +52,7 @@ def write_report(
     *,
     pages: bool = True,
     faults: list[InputError] | None = None,
+    tex: TexChoice | None = None,
 ) -> Path:
     """Write one suite's report and return its folder, `out_dir / manifest.report_name`.
 
@@ -63,26 +68,33 @@ def write_report(
         limit_mb: Most megabytes of `index.html`.
         pages: Whether to write `index.html`; without it one of an earlier report is deleted.
         faults: Takes what is wrong with files of single runs, whose part is left out.
+        tex: What `scores.tex` shows; the suite's metrics and all cells where None.
 
     Raises:
         InputError: A claim cannot be read, numbers of one metric have different signatures, or the
             limit is too small for the tables; or, where nobody takes the faults and all else is
             written, a file of a run is damaged.
     """
-    suite = write_suite(store, manifest, Path(out_dir), limit_mb, pages=pages)
+    suite = write_suite(store, manifest, Path(out_dir), limit_mb, pages=pages, tex=tex)
     _hand_over([suite], faults)
     return Path(out_dir) / manifest.report_name
 
 
 def write_suite(
-    store: Store, manifest: SuiteManifest, out_dir: Path, limit_mb: float, *, pages: bool = True
+    store: Store,
+    manifest: SuiteManifest,
+    out_dir: Path,
+    limit_mb: float,
+    *,
+    pages: bool = True,
+    tex: TexChoice | None = None,
 ) -> SuiteReport:
     """Write one suite's report, and return what the page of all suites is made of."""
     data = collect(store, manifest)
     folder = inside(out_dir, out_dir / path_name(manifest.report_name, None, "suite"))
     paper = read_paper(data, out_dir)
     with replaced_files(folder) as new:
-        suite = _write_files(data, paper, new, limit_mb, pages=pages)
+        suite = _write_files(data, paper, new, limit_mb, pages=pages, tex=tex)
         written = {path.name for path in listed(new)}
     for path in listed(folder):  # what was drawn before may have nothing to show now
         if path.name not in written and (is_picture(path) or path.name == "index.html"):
@@ -91,13 +103,21 @@ def write_suite(
 
 
 def _write_files(
-    data: SuiteData, paper: Paper, folder: Path, limit_mb: float, *, pages: bool
+    data: SuiteData,
+    paper: Paper,
+    folder: Path,
+    limit_mb: float,
+    *,
+    pages: bool,
+    tex: TexChoice | None,
 ) -> SuiteReport:
     """Write the files of a suite's report into an empty folder."""
     manifest = data.manifest
-    suite = _suite(data, paper, folder)
+    samples = Samples(data)
+    rankings = Rankings(data, samples)
+    suite = _suite(data, paper, folder, samples, rankings, tex or TexChoice())
     write_atomic(folder / "table.csv", long_csv(data, paper))
-    write_atomic(folder / "summary.csv", wide_csv(data, paper))
+    write_atomic(folder / "summary.csv", wide_csv(data, paper, rankings.marked))
     page = suite.page
     texts = write_markdown(
         manifest,
@@ -105,6 +125,7 @@ def _write_files(
         page.notes,
         list(page.signatures),
         [picture.caption for picture in page.pictures if picture.failed],
+        page.headline,
     )
     write_atomic(folder / "table.md", texts)
     if pages:
@@ -116,34 +137,53 @@ def _read(store: Store, manifest: SuiteManifest, out_dir: Path) -> SuiteReport:
     """Return a suite for the page of all suites; its own report is left as it is."""
     data = collect(store, manifest)
     with tempfile.TemporaryDirectory() as folder:
-        return _suite(data, read_paper(data, out_dir), Path(folder))
+        samples = Samples(data)
+        paper, rankings = read_paper(data, out_dir), Rankings(data, samples)
+        return _suite(data, paper, Path(folder), samples, rankings, TexChoice())
 
 
-def _suite(data: SuiteData, paper: Paper, folder: Path) -> SuiteReport:
+def _suite(
+    data: SuiteData,
+    paper: Paper,
+    folder: Path,
+    samples: Samples,
+    rankings: Rankings,
+    tex: TexChoice,
+) -> SuiteReport:
     """Read and draw what a suite's pages show; the plots are left in a folder as files, too."""
     notes = Footnotes()
-    samples = Samples(data)
     claims = claim_results(data, samples)
     compared = differences(data, samples, data.main_metric)
-    tables = _tables(data, paper, claims, compared, notes)
+    answer = answer_of(data, samples, claims, paper, compared)
+    headline = answer.headline
+    tables = _tables(data, paper, answer, compared, notes, rankings)
     legend = signature_legend(data)
     regions = read_regions(data)
-    write_atomic(folder / "claims.csv", claims_csv(claims))
+    rows = claims_csv(answer.results, headline.sentences, headline.scope)
+    write_atomic(folder / "claims.csv", rows)
     marks = significance_marks(compared)
-    write_atomic(folder / "tables.tex", write_latex(data.manifest, tables, notes, marks))
+    names = row_names(data.cells, data)
+    said = [sentence.whole for sentence in headline.sentences]
+    text = write_latex(data.manifest, tables, notes, marks, names, said)
+    write_atomic(folder / "tables.tex", text)
     scores = next(table for table in tables if table.id == "scores")
-    write_atomic(folder / "scores.tex", write_latex_table(data.manifest, scores, notes, marks))
+    scores = chosen(scores, tex.metrics, None if tex.rows is None else named_cells(data, tex.rows))
+    text = write_latex_table(data.manifest, scores, notes, marks, names)
+    write_atomic(folder / "scores.tex", text)
+    plotted = PlottedSuite(data, samples, compared, claims, paper, headline)
     page = Page(
         data.manifest,
         data.main_metric,
+        headline,
         tuple(tables),
         notes,
-        tuple(write_pictures(PlottedSuite(data, samples, compared, claims, paper), folder)),
+        tuple(write_pictures(plotted, folder)),
         Gallery((), ""),
         provenance(data, paper.source),
         tuple(legend),
     )
-    return SuiteReport(data, page, regions)
+    reference = compared.reference.entry.name if compared.reference is not None else ""
+    return SuiteReport(data, page, regions, reference)
 
 
 def write_reports(
@@ -154,6 +194,7 @@ def write_reports(
     *,
     pages: bool = True,
     faults: list[InputError] | None = None,
+    tex: TexChoice | None = None,
 ) -> list[Path]:
     """Write the reports of some suites (all profiles of each), or of all that were run.
 
@@ -168,6 +209,7 @@ def write_reports(
         pages: Whether to write the pages of single suites; the page of all suites links to their
             tables where there is none.
         faults: Takes what is wrong with files of single runs, whose part is left out.
+        tex: What each `scores.tex` shows.
 
     Raises:
         InputError: Nothing was run yet, or a name is unknown; or a suite's report cannot be written
@@ -199,7 +241,7 @@ def write_reports(
     for manifest in chosen:
         try:
             written[manifest.report_name] = write_suite(
-                store, manifest, out_dir, limit_mb, pages=pages
+                store, manifest, out_dir, limit_mb, pages=pages, tex=tex
             )
         except InputError as error:
             lost[manifest.report_name] = error
@@ -256,18 +298,22 @@ def _all_of(faults: Mapping[str, InputError]) -> InputError:
 def _tables(
     data: SuiteData,
     paper: Paper,
-    claims: list[ClaimResult],
+    answer: Answer,
     compared: Differences,
     notes: Footnotes,
+    rankings: Rankings,
 ) -> list[Table]:
+    claims = answer.results if data.manifest.claims else ()
+    sentences = answer.headline.sentences
     # In the page's order, so that footnotes are numbered as they are met.
     tables = [
-        claim_table(claims, notes, claim_entries(data, paper, claims, notes)),
+        claim_table(claims, notes, claim_entries(data, paper, claims, notes), sentences),
         interval_table(compared, notes),
-        paper_table(data, paper, notes),
+        *paper_tables(data, paper, notes, rankings.samples),
         score_table(data, notes),
         parts_table(data, notes),
         slot_table(data, notes),
         slot_by_objects_table(data, notes),
     ]
-    return [mark_best(table) for table in tables if table is not None]
+    kept = [constants_in_caption(table) for table in tables if table is not None]
+    return [mark_best(table, rankings.marked) for table in kept]

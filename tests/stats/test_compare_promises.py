@@ -1,4 +1,4 @@
-"""What `compare` promises: nothing is found where nothing is, and what it says it can find is found.
+"""What `compare` promises: nothing found where nothing is, and what it says it can find, found.
 
     python -m pytest tests/stats/test_compare_promises.py -m bench -s
 

@@ -87,7 +87,8 @@ def test_what_can_be_detected_is_what_needs_no_more_images_or_seeds():
     """Nothing trained: a difference of that size needs the images there are, and no fewer."""
     found = compare(cell(0, 1, 1, 0.05, trained=False), cell(0, 1, 2, trained=False))
     size = detectable(found)
-    assert size == pytest.approx((student.ppf(0.975, found.df) + student.ppf(0.8, found.df)) * found.se)
+    t = student.ppf(0.975, found.df) + student.ppf(0.8, found.df)
+    assert size == pytest.approx(t * found.se)
     assert needed(found, distance=1.0001 * size).images <= found.num_images
     assert needed(found, distance=0.99 * size).images > found.num_images
     trained = compare(cell(0.05, 3, 1), cell(0.05, 3, 2))

@@ -1,4 +1,4 @@
-"""A comparison as plain JSON values, in natural units: CIDEr-D ends at 10, nearly all others at 1."""
+"""A comparison as plain JSON values, in natural units: CIDEr-D ends at 10, others at 1."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sca_bench.report.read.suite_data import CellRuns
 
 _OF_COMPARISON = (
     *("difference", "low", "high", "se", "se_images", "se_seeds", "df", "p"),
-    *("covers_seeds", "approximate"),
+    *("num_images", "num_regions", "covers_seeds", "approximate"),
 )
 
 
@@ -63,16 +63,11 @@ def _cell(cell: CellRuns) -> dict[str, Any]:
 def _row(row: MetricRow) -> dict[str, Any]:
     comparison = row.comparison
     found = {} if comparison is None else {k: getattr(comparison, k) for k in _OF_COMPARISON}
-    sizes = {} if comparison is None else {
-        "num_images": comparison.num_images,
-        "num_regions": comparison.num_regions,
-    }
     return {
         "a": row.a,
         "b": row.b,
         "finding": row.finding,
         **found,
-        **sizes,
         "p_adjusted": row.p,
         "detectable": row.detectable,
         "not_compared": row.hole,

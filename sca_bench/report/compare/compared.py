@@ -147,6 +147,7 @@ class _Scoring:
 
     @property
     def scorer(self) -> Scorer:
+        """The scorer."""
         if self._scorer is None:
             self._scorer = self._stack.enter_context(Scorer())
         return self._scorer
@@ -227,7 +228,6 @@ def _compare_pairs(
     a: Side, b: Side, paired: Paired, metrics: Sequence[str]
 ) -> tuple[ComparedPair, ...]:
     samples = Samples(a), Samples(b)
-    samples[1]._weights = samples[0]._weights
     table = [[_row(p, samples, metric) for metric in metrics] for p in paired.pairs]
     for number in range(len(metrics)):
         ps = [_p(rows[number]) for rows in table]
@@ -267,7 +267,7 @@ def _of_comparison(comparison: Comparison) -> Iterator[str]:
 
 
 def _value(cell: CellRuns, sample: Sample, metric: str) -> float | None:
-    """Return a cell's mean over seeds, as a report has it; without region scores that of records."""
+    """Return a cell's mean over seeds; that of its records where regions have no scores."""
     if sample.resampled is not None:
         return float(sample.resampled.scores.mean())
     scores = (record.scores.get(metric) for record in cell.done)
@@ -357,8 +357,9 @@ def _raise_faults(a: Side, b: Side) -> None:
     """Refuse damage: a comparison without what a file held is another comparison."""
     faults = [*a.store.faults.values(), *b.store.faults.values()]
     if faults:
-        faults[0].others = list({str(f): f for f in faults[1:] if str(f) != str(faults[0])}.values())
-        raise faults[0]
+        first, *others = {str(fault): fault for fault in faults}.values()
+        first.others = others
+        raise first
 
 
 def _notes(a: Side, b: Side, paired: Paired) -> tuple[str, ...]:

@@ -44,7 +44,8 @@ def compared_markdown(compared: Compared, regions: Sequence[ChangedRegion]) -> s
     parts += [f"- A: {_code(side_text(compared.a))}", f"- B: {_code(side_text(compared.b))}"]
     parts += [f"- {_text(size_text(compared))}; scores times 100", ""]
     heads = [*(["cell"] if several else []), *HEADS]
-    parts += [_line(heads), _line([":---" if h in ("cell", "metric", "verdict") else "---:" for h in heads])]
+    rule = [":---" if head in ("cell", "metric", "verdict") else "---:" for head in heads]
+    parts += [_line(heads), _line(rule)]
     for row in shown_rows(compared):
         parts.append(_line([*([_code(row.cell)] if several else []), *map(_text, row.fields)]))
     parts.append("")
@@ -91,14 +92,19 @@ def _code(text: str) -> str:
 def _signs(text: str) -> str:
     """Return text of which no sign means anything to GitHub."""
     text = one_line(text)
-    return "".join(c if c.isalnum() or c in _PLAIN or not c.isascii() else f"&#{ord(c)};" for c in text)
+    return _numbered(text, _PLAIN)
 
 
 def _text(text: str) -> str:
     """Return a sentence of ours; one that holds a name with signs of GitHub's stands as code."""
     if _MEANS.search(text):
         return _code(text)
+    return _numbered(one_line(text), _OURS)
+
+
+def _numbered(text: str, plain: frozenset[str]) -> str:
+    """Return text in which signs of ASCII that are not plain stand as their numbers."""
     return "".join(
-        c if c.isalnum() or c in _OURS or not c.isascii() else f"&#{ord(c)};"
-        for c in one_line(text)
+        sign if sign.isalnum() or sign in plain or not sign.isascii() else f"&#{ord(sign)};"
+        for sign in text
     )

@@ -102,13 +102,17 @@ def unlike_metric(metric: str, a: CellRuns, b: CellRuns) -> tuple[str, list[str]
     signatures = [s for cell in (a, b) for s in _signatures(metric, cell)]
     for other in signatures[1:]:
         first = signatures[0]
-        fields = [f for f in comparable(first, other) if f not in {"short", *_ASKED, *_left(first, other)}]
+        beside = {"short", *_ASKED, *_left(first, other)}
+        fields = [field for field in comparable(first, other) if field not in beside]
         if fields:
-            differing = ", ".join(f"{f} {_shown(first, f)} against {_shown(other, f)}" for f in fields)
-            return f"signatures differ: {differing}", []
+            each = (f"{key} {_shown(first, key)} against {_shown(other, key)}" for key in fields)
+            return f"signatures differ: {', '.join(each)}", []
     notes = []
     for key in _ASKED:
-        found = [next((str(s[key]) for s in _signatures(metric, cell) if key in s), "") for cell in (a, b)]
+        found = [
+            next((str(signed[key]) for signed in _signatures(metric, cell) if key in signed), "")
+            for cell in (a, b)
+        ]
         if all(found) and found[0] != found[1]:
             notes.append(f"{key}: A {found[0]}, B {found[1]}")
     return "", notes
@@ -133,7 +137,8 @@ def _first(side: Side, cell: CellRuns) -> RunRecord:
     if not cell.done:
         holes = ", ".join(dict.fromkeys(f"seed {run.seed} {run.hole}" for run in cell.runs))
         name = cell.entry.name
-        raise InputError("compare", side.given, f"{name}: no finished run: {holes}", "run its suite")
+        problem = f"{name}: no finished run: {holes}"
+        raise InputError("compare", side.given, problem, "run its suite")
     return cell.done[0]
 
 

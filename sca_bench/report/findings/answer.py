@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sca_bench.output import in_words, num_text
 from sca_bench.report.findings.best import findings_without_claims, results_of
-from sca_bench.report.findings.cell_words import Phrase, Sides, sides_in_words
+from sca_bench.report.findings.cell_words import Sides, sides_in_words
 from sca_bench.report.findings.claims import ClaimResult, claim_results
 from sca_bench.report.findings.differences import Differences, differences
 from sca_bench.report.findings.headline import AnswerRegion, Headline, Number, Sentence
@@ -17,12 +17,11 @@ from sca_bench.report.findings.ranking import Rankings
 from sca_bench.report.findings.sentences import points_of, sentence_of
 from sca_bench.report.names import (
     count_words,
-    is_numeric,
-    metric_label,
     metric_maximum,
     show_bearable,
 )
 from sca_bench.report.read.samples import LEVEL, Samples
+from sca_bench.report.read.split import split_word
 from sca_bench.report.read.suite_data import SuiteData, collect
 from sca_bench.stats.power import noise_floor
 from sca_bench.study.runs.record import SuiteManifest
@@ -36,10 +35,9 @@ _SCOPES = {
     "photos": "on these photos",
 }
 """Profile -> what a finding holds for."""
-_SPLITS = {"val": "validation"}
 NUM_REGIONS = 3
-OVER_AXIS, FOREST = "metric_over_axis", "forest"
-"""The plots that answer: of an axis of numbers, and of single cells."""
+FIGURE = "headline_figure"
+"""The plot that answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +68,16 @@ def read_headline(store: Store, manifest: SuiteManifest, reports_dir: Path) -> H
     data = collect(store, manifest)
     samples = Samples(data)
     claims = claim_results(data, samples)
-    compared = differences(data, samples, data.main_metric)
     paper = read_paper(data, Path(reports_dir))
-    return answer_of(data, samples, claims, compared, paper).headline
+    return answer_of(data, samples, claims, paper).headline
 
 
 def answer_of(
     data: SuiteData,
     samples: Samples,
     claims: Sequence[ClaimResult],
-    compared: Differences,
     paper: Paper,
+    compared: Differences | None = None,
 ) -> Answer:
     """Return the answer of a suite in words.
 
@@ -88,8 +85,8 @@ def answer_of(
         data: The suite.
         samples: Its region scores.
         claims: Its claims with their verdicts.
-        compared: Its cells beside the reference.
         paper: The paper's numbers, which say whether the protocols compare.
+        compared: Its cells beside the reference, where somebody has compared them.
 
     Raises:
         InputError: A file of the paper's numbers lacks a row that the suite names.
@@ -103,6 +100,7 @@ def answer_of(
         ]
     else:
         ranking = Rankings(data, samples).of(data.main_metric)
+        compared = compared or differences(data, samples, data.main_metric)
         found = findings_without_claims(data, ranking, compared)
         results, sentences = results_of(found), [one.sentence for one in found]
     sure, numbers = _how_sure(data, results)
@@ -113,7 +111,7 @@ def answer_of(
         _cost(data),
         _units(sentences),
         scope,
-        _figure(data),
+        FIGURE,
         _regions(samples, results),
         numbers,
     )
@@ -145,12 +143,11 @@ def _how_sure(data: SuiteData, results: Sequence[ClaimResult]) -> tuple[str, tup
     if result is None or result.comparison is None:
         return "", ()
     one = result.comparison
-    split = _split(data, result.metric)
     numbers = [
         Number("regions", one.num_regions, f"{one.num_regions:,}"),
         Number("images", one.num_images, f"{one.num_images:,}"),
     ]
-    where = f"{num_text(one.num_regions, f'{split} region')} of {num_text(one.num_images, 'image')}"
+    where = f"{num_text(one.num_regions, f'{split_word(data)} region')} of {num_text(one.num_images, 'image')}"
     level = f"{LEVEL:.0%}".replace("%", " %")
     if not any(part.trained for part in one.parts):
         return f"Intervals ({level}) cover the choice of {where}.", tuple(numbers)
@@ -171,17 +168,6 @@ def _how_sure(data: SuiteData, results: Sequence[ClaimResult]) -> tuple[str, tup
     return text, tuple(numbers)
 
 
-def _split(data: SuiteData, metric: str) -> str:
-    """Return the split that a metric was measured on, in a word."""
-    for cell in data.cells:
-        for record in cell.done:
-            score = record.scores.get(metric)
-            if score is not None and score.signature.get("split"):
-                name = str(score.signature["split"])
-                return _SPLITS.get(name, "test" if len(name) > len("validation") else name)
-    return "test"
-
-
 def _cost(data: SuiteData) -> str:
     """Return how many runs there are and what they computed, together."""
     done = [record for cell in data.cells for record in cell.done]
@@ -192,12 +178,6 @@ def _cost(data: SuiteData) -> str:
     seconds = sum(record.cost.get(part, 0.0) for record in done for part in parts)
     runs = num_text(len(done), "run") if len(done) == planned else f"{len(done)} of {planned} runs"
     return f"{runs}, {in_words(seconds)} of compute." if seconds else f"{runs}."
-
-
-def _figure(data: SuiteData) -> str:
-    """Return the plot that answers: the curve over an axis of numbers, else the differences."""
-    axes = [values for values in data.manifest.axes.values() if len(values) > 1]
-    return OVER_AXIS if len(axes) == 1 and is_numeric(axes[0]) else FOREST
 
 
 def _regions(samples: Samples, results: Sequence[ClaimResult]) -> tuple[AnswerRegion, ...]:

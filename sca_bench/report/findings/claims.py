@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sca_bench.errors import InputError, at
+from sca_bench.errors import InputError, at, did_you_mean
 from sca_bench.report.read.samples import LEVEL, Sample, Samples, unpaired
 from sca_bench.report.read.suite_data import CellRuns, SuiteData
 from sca_bench.stats.compare import Comparison, compare_means
 from sca_bench.stats.verdict import Decision, decide
 from sca_bench.study.suite.claims import Comparator, parse_claim
-from sca_bench.study.suite.sides import NoSuchCell, Point, averaged_axes, claim_cells
+from sca_bench.study.suite.sides import NoSuchCell, Point, averaged_axes, claim_cells, find
 
 MARGIN_SHARE = 0.01
 """Where a claim of `no better than` names no margin: this share of the right side's score."""
@@ -222,3 +222,26 @@ def _point(cell: CellRuns) -> Point:
     entry = cell.entry
     also, ignored = tuple(entry.also), entry.ignored
     return Point(entry.name, entry.coordinates, entry.variant, entry.control, also, ignored)
+
+
+def named_cells(data: SuiteData, names: Sequence[str]) -> list[str]:
+    """Return the names of the cells that somebody named, by name or by coordinates.
+
+    Args:
+        data: The suite.
+        names: What was given with `--rows`, each as in `reference:` of a suite.
+
+    Raises:
+        InputError: One means no cell.
+    """
+    points = [_point(cell) for cell in data.cells]
+    found: dict[str, None] = {}
+    for name in names:
+        meant = find(name, points, "--rows")
+        if not meant:
+            fix = did_you_mean(name, [point.name for point in points])
+            problem = f"{data.manifest.suite} has no such cell"
+            raise InputError("--rows", name, problem, fix)
+        found |= dict.fromkeys(point.name for point in meant)
+    return list(found)
+

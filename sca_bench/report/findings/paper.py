@@ -224,6 +224,19 @@ def say_cell(cell: PaperCell) -> str:
     return f"{say_verdict(cell)}: {'; '.join(parts) or 'no stated difference'}"
 
 
+def differing_fields(cells: Iterable[PaperCell]) -> list[str]:
+    """Return in what numbers of ours that are not comparable with the paper's differ, in words."""
+    graves = (
+        difference.field
+        for cell in cells
+        for differences in cell.differences.values()
+        for difference in differences
+        if difference.field not in _HARMLESS
+    )
+    found = set(graves)
+    return [words for field, words in _FIELDS.items() if field in found]
+
+
 def say_verdict(cell: PaperCell) -> str:
     """Return the verdict word, or both words with their metrics where metrics differ."""
     words: dict[str, list[str]] = {}

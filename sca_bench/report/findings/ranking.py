@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sca_bench.report.names import higher_is_better
 from sca_bench.report.read.samples import LEVEL, Samples, unpaired
@@ -59,6 +59,11 @@ class Rankings:
 
     data: SuiteData
     samples: Samples
+    _found: dict[str, Ranking] = field(default_factory=dict)
+
+    def marked(self, metric: str) -> frozenset[str]:
+        """Return the names of the cells that are not shown to be below the best."""
+        return self.of(metric).marked
 
     def of(self, metric: str) -> Ranking:
         """Return the cells by one metric.
@@ -66,6 +71,11 @@ class Rankings:
         Raises:
             InputError: A file cannot be read.
         """
+        if metric not in self._found:
+            self._found[metric] = self._ranking(metric)
+        return self._found[metric]
+
+    def _ranking(self, metric: str) -> Ranking:
         data, samples = self.data, self.samples
         higher = higher_is_better(metric)
         own = [cell for cell in data.cells if not cell.entry.control]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -80,15 +82,13 @@ class ScoreTable:
         rows: Iterable[ScoreRow],
         may_differ: frozenset[str] = MAY_DIFFER,
     ) -> None:
-        import pandas as pd  # half a second, which reading region scores alone does without
-
         self.signatures: dict[str, dict[str, Any]] = {}
         self._cell_values: dict[tuple[str, str], list[float]] = {}
         self._rows: dict[tuple[str, str], list[ScoreRow]] = {}
         self._region_sets: dict[str, dict[str, list[str]]] = {}
         self._asked = may_differ - MAY_DIFFER
         first: dict[str, ScoreRow] = {}
-        records: list[dict[str, Any]] = []
+        self._records: list[dict[str, Any]] = []
         for row in rows:
             if row.value is not None:
                 _refuse_mixture(first.setdefault(row.metric, row), row, may_differ)
@@ -101,7 +101,7 @@ class ScoreTable:
             key = signature_hash(row.signature)
             if key:
                 self.signatures[key] = row.signature
-            records.append(
+            self._records.append(
                 {
                     "suite": row.suite,
                     "cell": row.cell,
@@ -115,15 +115,21 @@ class ScoreTable:
                     "reason": row.reason,
                 }
             )
+
+    @functools.cached_property
+    def frame(self) -> pd.DataFrame:
+        """The numbers as pandas has them, which takes a while to import."""
+        import pandas as pd
+
         columns = [
             *("suite", "cell", "cell_id", "control", "seed"),
             *("metric", "value", "signature", "region_set", "reason"),
         ]
-        self.frame: pd.DataFrame = pd.DataFrame.from_records(records, columns=columns)
+        return pd.DataFrame.from_records(self._records, columns=columns)
 
     def metrics(self, prefix: str = "") -> list[str]:
         """Return the metrics that occur, in order of appearance."""
-        names = dict.fromkeys(str(name) for name in self.frame["metric"])
+        names = dict.fromkeys(row["metric"] for row in self._records)
         return [name for name in names if name.startswith(prefix)]
 
     def rows(self, cell_id: str, metric: str) -> list[ScoreRow]:
@@ -166,10 +172,11 @@ class ScoreTable:
     def signatures_in_use(self) -> dict[str, list[str]]:
         """Return short hash -> the metrics with a number of that signature."""
         metrics_of: dict[str, list[str]] = {key: [] for key in self.signatures}
-        rows = self.frame[self.frame["value"].notna()]
-        for key, metric in zip(rows["signature"], rows["metric"], strict=True):
-            if key and metric not in metrics_of[str(key)]:
-                metrics_of[str(key)].append(str(metric))
+        for row in self._records:
+            key, metric = row["signature"], row["metric"]
+            known = not math.isnan(row["value"])
+            if key and known and metric not in metrics_of[key]:
+                metrics_of[key].append(metric)
         return {key: names for key, names in metrics_of.items() if names}
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sca_bench.report.names import wrapped
 from sca_bench.report.tables.latex_escape import escape
+from sca_bench.report.tables.parts import CONTROL, above, extra_part, main_part, with_names
 from sca_bench.report.tables.tables import Column, Entry, Footnotes, Row, SignificanceMarks, Table
 from sca_bench.study.runs.record import SuiteManifest
 
@@ -16,7 +17,6 @@ MAX_LINES, MAX_LINES_WIDE = 30, 60
 _MANY_COLUMNS = 8
 _WORD_SIGNS = 42
 """Characters of a line of words where many columns share the page."""
-_CONTROL = " (control)"
 _PREAMBLE = r"""\documentclass[10pt]{article}
 \usepackage[a4paper,landscape,margin=15mm]{geometry}
 \usepackage{booktabs}
@@ -31,8 +31,19 @@ def write_latex(
     tables: Sequence[Table],
     notes: Footnotes,
     marks: SignificanceMarks | None = None,
+    names: Mapping[str, str] | None = None,
+    sentences: Sequence[str] = (),
 ) -> str:
-    """Return `tables.tex`: a document with every table and the notes that it needs."""
+    """Return `tables.tex`: a document with every table and the notes that it needs.
+
+    Args:
+        manifest: The suite.
+        tables: Its tables; columns that can be folded away have a table of their own.
+        notes: Their footnotes.
+        marks: Signs of significance after one column.
+        names: Name of a cell -> what rows call it; its name where it has none.
+        sentences: The answer of the suite in words.
+    """
     head = f"% Suite {_plain(manifest.suite)}, profile {_plain(manifest.profile)}.\n"
     parts = [head + _PREAMBLE, f"\\section*{{{escape(manifest.question)}}}\n"]
     paper = f", after the paper's {escape(manifest.paper)}" if manifest.paper else ""
@@ -40,6 +51,7 @@ def write_latex(
         f"Suite \\textbf{{{escape(manifest.suite)}}}, profile {escape(manifest.profile)}{paper}."
     )
     parts.append(f"{head_line}\n")
+    parts += [f"\n{escape(sentence)}\n" for sentence in sentences]
     if manifest.statement:
         parts.append(f"\n{escape(manifest.statement)}\n")
     if manifest.overrides:
@@ -47,14 +59,21 @@ def write_latex(
         parts.append(f"\nSettings overridden on the command line: {shown}.\n")
     parts += [f"\n{escape(remark)}\n" for remark in manifest.remarks]
     for table in tables:
-        parts += [f"\n{text}\\clearpage\n" for text in _parts(manifest, table, notes, marks)]
+        for part in filter(None, (main_part(table), extra_part(table))):
+            texts = _parts(manifest, with_names(part, names or {}), notes, marks)
+            parts += [f"\n{text}\\clearpage\n" for text in texts]
     return "".join(parts) + "\\end{document}\n"
 
 
 def write_latex_table(
-    manifest: SuiteManifest, table: Table, notes: Footnotes, marks: SignificanceMarks | None = None
+    manifest: SuiteManifest,
+    table: Table,
+    notes: Footnotes,
+    marks: SignificanceMarks | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> str:
-    """Return one table as a `table` environment with its notes inside, ready to be input."""
+    """Return one table as a `table` environment with its notes below it, ready to be input."""
+    table = with_names(table, names or {})
     needs = "% Needs \\usepackage{booktabs} and \\usepackage{graphicx}.\n"
     own = _Notes(notes)
     body = _body(table, own, marks or SignificanceMarks())
@@ -73,6 +92,8 @@ def _parts(
         if len(pages) > 1:
             part = replace(part, title=f"{table.title} (part {number + 1} of {len(pages)})")
             suffix = f"-{number + 1}" if number else ""
+        if number:
+            part = replace(part, method="")
         own = _Notes(notes)
         body = _body(part, own, marks or SignificanceMarks())
         text = _environment(manifest, part, body, "!htbp", suffix, "")
@@ -130,6 +151,8 @@ class _Notes:
         ]
         if marks is not None and marks.says and _marked(table, marks):
             items.insert(0, f"\\item[] {escape(marks.says)}")
+        if table.method:
+            items.insert(0, f"\\item[] {escape(table.method)}")
         if not items:
             return ""
         lengths = r"\setlength{\itemsep}{0pt}\setlength{\parsep}{0pt}\setlength{\topsep}{4pt}"
@@ -148,14 +171,14 @@ def _marked(table: Table, marks: SignificanceMarks) -> bool:
 
 
 def _cell(row: Row) -> str:
-    return row.entries[0].text.removesuffix(_CONTROL)
+    return row.cell or row.entries[0].text.removesuffix(CONTROL)
 
 
 def _environment(
     manifest: SuiteManifest, table: Table, body: str, where: str, suffix: str, notes: str
 ) -> str:
     label = re.sub(r"[^A-Za-z0-9]+", "-", f"{manifest.report_name}-{table.id}{suffix}")
-    caption = escape(f"{table.title}. {table.caption}")
+    caption = escape(f"{table.title}. {above(table)}")
     fit = r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi"
     return (
         f"\\begin{{table}}[{where}]\n\\centering\\small\\setlength{{\\belowcaptionskip}}{{5pt}}\n"

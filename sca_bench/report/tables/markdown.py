@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 
 from sca_bench.output import visible
+from sca_bench.report.findings.headline import Headline
+from sca_bench.report.tables.parts import above, extra_part, main_part
 from sca_bench.report.tables.provenance import SignatureLine
 from sca_bench.report.tables.tables import Column, Entry, Footnotes, Table
 from sca_bench.study.runs.record import SuiteManifest
@@ -17,8 +19,9 @@ def write_markdown(
     notes: Footnotes,
     legend: Sequence[SignatureLine],
     faults: Sequence[str] = (),
+    headline: Headline | None = None,
 ) -> str:
-    """Return `table.md`: the question, what the profile states, the tables, notes, signatures.
+    """Return `table.md`: the question, the answer, the tables, notes, signatures.
 
     Args:
         manifest: The suite.
@@ -26,12 +29,15 @@ def write_markdown(
         notes: Their footnotes.
         legend: What the numbers are.
         faults: Why plots of other packages are not there.
+        headline: The answer in words, right below the question.
     """
     parts = [f"# {escape(manifest.question)}\n"]
     paper = f", after the paper's {escape(manifest.paper)}" if manifest.paper else ""
     parts.append(
         f"Suite **{escape(manifest.suite)}**, profile **{escape(manifest.profile)}**{paper}.\n"
     )
+    if headline is not None:
+        parts += write_headline(headline)
     if manifest.statement:
         parts.append(f"> {escape(manifest.statement)}\n")
     if manifest.overrides:
@@ -55,8 +61,33 @@ def write_markdown(
     return "\n".join(parts)
 
 
+def write_headline(headline: Headline) -> list[str]:
+    """Return the answer of a suite, each part a paragraph; its sentences are a list."""
+    lines = [
+        f"- **{escape(one.text)}**" + (f" {escape(one.known)}" if one.known else "")
+        for one in headline.sentences
+    ]
+    rest = " ".join(filter(None, (headline.sure, headline.units, headline.cost)))
+    return ["\n".join(lines) + "\n", f"{escape(rest)}\n"]
+
+
 def write_table(table: Table) -> str:
-    """Return one table under its heading, columns aligned for reading without a renderer."""
+    """Return one table under its heading, columns aligned for reading without a renderer.
+
+    Columns that can be folded away follow in a table of their own, and how the numbers were made
+    stands below.
+    """
+    head = f"## {escape(table.title)}\n\n{escape(above(table))}\n"
+    parts = [head, _grid(main_part(table))]
+    more = extra_part(table)
+    if more is not None:
+        parts += [f"{escape(more.caption)}\n", _grid(more)]
+    if table.method:
+        parts.append(f"{escape(table.method)}\n")
+    return "\n".join(parts)
+
+
+def _grid(table: Table) -> str:
     header = [escape(_header(column)) for column in table.columns]
     body = [[_field(entry) for entry in row.entries] for row in table.rows]
     widths = [max(len(line[i]) for line in [header, *body]) for i in range(len(header))]
@@ -66,7 +97,7 @@ def write_table(table: Table) -> str:
     ]
     lines = [_line(header, widths, table.columns), _line(rule, widths, table.columns)]
     lines += [_line(line, widths, table.columns) for line in body]
-    return f"## {escape(table.title)}\n\n{escape(table.caption)}\n\n" + "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n"
 
 
 def write_footnotes(notes: Footnotes) -> str:

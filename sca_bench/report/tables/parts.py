@@ -4,8 +4,8 @@ nobody asked for.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.report.names import NO_VALUE
@@ -15,6 +15,24 @@ CONTROL = " (control)"
 """After the name of a control."""
 _CONSTANTS = {"Regions": "{} regions", "Images": "{} images", "Seeds": "{} seeds a cell"}
 """Label of a column -> what a caption says where it is the same in all rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class TexChoice:
+    """What the table of scores in LaTeX shows.
+
+    Attributes:
+        metrics: Its metrics, in order; those that the suite names where None.
+        rows: Its cells, by name or coordinates; all where None.
+    """
+
+    metrics: tuple[str, ...] | None = None
+    rows: tuple[str, ...] | None = None
+
+
+def above(table: Table) -> str:
+    """Return what stands above a table: its warning, where it has one, then its caption."""
+    return f"{table.warning} {table.caption}".strip()
 
 
 def main_part(table: Table) -> Table:
@@ -97,7 +115,7 @@ def with_names(table: Table, names: Mapping[str, str]) -> Table:
 
 
 def chosen(
-    table: Table, metrics: Sequence[str] | None = None, cells: Collection[str] | None = None
+    table: Table, metrics: Sequence[str] | None = None, cells: Sequence[str] | None = None
 ) -> Table:
     """Return a table of scores with the metrics and cells that somebody asked for, in their order.
 
@@ -119,7 +137,8 @@ def chosen(
         part = _with(table, [0, *(places[name] for name in metrics)])
         part = replace(part, columns=tuple(replace(c, extra=False) for c in part.columns))
     if cells is not None:
-        part = replace(part, rows=tuple(row for row in part.rows if row.cell in cells))
+        rows = {row.cell: row for row in part.rows}
+        part = replace(part, rows=tuple(rows[name] for name in cells if name in rows))
     return part
 
 

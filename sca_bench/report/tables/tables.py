@@ -94,7 +94,7 @@ class Table:
         columns: Its columns.
         rows: Its rows.
         method: How its numbers were made, at length; can be folded away.
-        warning: What must be read before its numbers; empty where nothing must.
+        warning: What must be read before its numbers, one line; empty where nothing must.
     """
 
     id: str

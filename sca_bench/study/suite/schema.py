@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from sca_bench.settings.base import StrictScalars
 
@@ -13,10 +13,26 @@ class _Strict(StrictScalars, BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+MOST_OF_CLAUSE = 200
+"""Characters of a claim in words."""
+
+
+def _clause(text: str) -> str:
+    """Return a claim in words on one line, without the full stop that a sentence adds."""
+    text = " ".join(text.split()).rstrip(".")
+    if not text:
+        raise ValueError("give a clause, such as: two layers beat one; or leave it out")
+    if len(text) > MOST_OF_CLAUSE:
+        raise ValueError(f"{len(text)} characters; a claim in words has {MOST_OF_CLAUSE} at most")
+    return text
+
+
 class ClaimEntry(_Strict):
     """A sentence that the suite's numbers support or contradict.
 
     Attributes:
+        text: What it says in words, a clause (`two layers beat one`): reports make their sentence
+            of it, and of `says` where there is none. It changes no number and no cell.
         margin: For `<=` and `>=`: the largest difference (natural units) that still counts as no
             better; a share of the right side's score where none is given.
         family: Claims of one family share one error rate (Holm); all claims of a suite where none
@@ -25,6 +41,7 @@ class ClaimEntry(_Strict):
 
     id: str
     says: str
+    text: Annotated[str, AfterValidator(_clause)] = ""
     margin: float | None = Field(None, gt=0, allow_inf_nan=False, strict=True)
     family: str = ""
 
