@@ -28,9 +28,10 @@ _KEYS = {
     "ArrowRight": (39, ""),
     "Tab": (9, ""),
     " ": (32, " "),
+    "d": (68, "d"),
     "m": (77, "m"),
 }
-_AT = "document.readyState === 'complete' && location.href === {}"
+_AT = "document.readyState === 'complete' && location.href.split('#')[0] === {}"
 
 
 class BrowserEnded(Exception):
@@ -87,8 +88,15 @@ class Browser:
         elif method == "Log.entryAdded":
             self.complaints.append(f"log: {params['entry']['text']}")
 
-    def show(self, path: Path, width: int, height: int = 900, dark: bool = False) -> None:
-        """Open a file in a window of some size."""
+    def show(
+        self,
+        path: Path,
+        width: int,
+        height: int = 900,
+        dark: bool = False,
+        fragment: str = "",
+    ) -> None:
+        """Open a file in a window of some size, at a fragment of its address, such as `#notes`."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.call("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
@@ -97,8 +105,9 @@ class Browser:
         self.call("Page.navigate", url="about:blank")  # the same file again is loaded again, too
         self.wait_for(_AT.format(json.dumps("about:blank")))
         self.complaints.clear()
-        self.call("Page.navigate", url=path.resolve().as_uri())
-        self.wait_for(_AT.format(json.dumps(path.resolve().as_uri())))
+        address = path.resolve().as_uri()
+        self.call("Page.navigate", url=address + fragment)
+        self.wait_for(_AT.format(json.dumps(address)))
 
     def wait_for(self, expression: str) -> None:
         """Wait until an expression is true in the page: events come when they come."""

@@ -20,6 +20,7 @@ from sca_bench.report.page.caption_words import (
 from sca_bench.report.read.lineage import lineage_lines
 from sca_bench.report.read.mask_layers import load_masks
 from sca_bench.report.read.regions import Kind, RegionGroup, RunCaptions, SuiteRegions, choose
+from sca_bench.report.read.split import region_words
 from sca_bench.report.read.suite_data import SuiteData
 from sca_bench.report.read.thumbnails import (
     KEPT_SIDE_PX,
@@ -294,7 +295,7 @@ class _Cards:
 def _compared(pair: Sequence[CellCaption]) -> tuple[CellCaption, ...]:
     """Return captions with the words marked that they differ in, where there are two."""
     if len(pair) == 2 and not any(one.missing for one in pair):
-        words = compare_words(pair[0].words, pair[1].words)
+        words: tuple[list[Word], ...] = compare_words(pair[0].words, pair[1].words)
     else:
         words = tuple([*one.words] for one in pair)
     return tuple(
@@ -384,7 +385,7 @@ def _how(regions: SuiteRegions, num_shown: int) -> str:
     source = ""
     if num_pictured < total:
         source = f", from the {num_pictured:,} whose image a copy was kept of"
-    return f"{num_shown} of {total:,} test regions{source}."
+    return f"{num_shown} of {total:,} {region_words(regions.data)}{source}."
 
 
 def _slot_reference(references: tuple[str, ...], slots: Mapping[str, str]) -> str:

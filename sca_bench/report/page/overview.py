@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
 from sca_bench.files import write_atomic
-from sca_bench.report.figures.picture import Picture
-from sca_bench.report.names import show_score
 from sca_bench.report.page.page import Page, metric_words, render
 from sca_bench.report.page.size_limit import OVERVIEW_DETAILS, Detail, fit, held_back
 from sca_bench.report.page.suite_report import SuiteReport
-from sca_bench.report.read.suite_data import CellRuns, SuiteData
+from sca_bench.report.read.suite_data import SuiteData
 from sca_bench.report.tables.markdown import escape
-from sca_bench.report.tables.tables import Table
-from sca_bench.stats.seeds import SeedSummary
 
-NO_SCORE = "no score yet"
+NO_ANSWER = "no numbers yet"
 _LEFT_OUT = ("interval", "parts", "slots", "slots-by-objects")
 """Tables that only a suite's own page has."""
 NOTE = (
-    "Every line is about its own suite. Scores of two suites compare only where their signatures "
-    "agree, which the reports state; the range over cells says how much the suite's question moves "
-    "the number, the ± is over training seeds. Controls are left out of best and range."
+    "One question a suite, with the first sentence of its answer. Scores of two suites compare only "
+    "where their signatures agree, which the reports state."
 )
 
 
@@ -37,9 +32,8 @@ class SuiteSummary:
         profile: Its profile.
         question: What it asks.
         paper: The paper's table it repeats; empty where none.
-        best: The best cell with its main metric.
-        spread: Lowest and highest mean over the cells.
-        claims: Its verdicts, counted; `none` where it claims nothing.
+        answer: The first sentence of the answer, its verdict before it.
+        claims: Its verdicts, counted; `no claims` where it claims nothing.
         runs: Finished runs of the planned ones.
         holes: Failed, unfinished and missing runs, counted; `none` where there are none.
         report: Link to its own page, or to its tables where that is not kept, relative to the
@@ -50,8 +44,7 @@ class SuiteSummary:
     profile: str
     question: str
     paper: str
-    best: str
-    spread: str
+    answer: str
     claims: str
     runs: str
     holes: str
@@ -65,19 +58,15 @@ class SuiteSection:
     Attributes:
         name: Name of the suite's report, which goes before every id of the part.
         summary: The suite in a line.
-        page: The suite's own page, with a gallery of the size that is shown here.
-        tables: The tables that are shown.
-        notes: Numbers of the notes these tables refer to.
-        pictures: The plots that are shown, and why others have nothing to show.
+        page: The suite's own page, with what is shown of it here.
+        notes: Numbers of the notes that its tables refer to.
         metric: The main metric in words.
     """
 
     name: str
     summary: SuiteSummary
     page: Page
-    tables: tuple[Table, ...]
     notes: tuple[int, ...]
-    pictures: tuple[Picture, ...]
     metric: str
 
 
@@ -116,25 +105,18 @@ def write_overview(
 
 def _part(suite: SuiteReport, line: SuiteSummary, detail: Detail) -> SuiteSection:
     page = suite.page_at(detail)
-    tables = tuple(table for table in page.tables if table.id not in _LEFT_OUT)
-    entries = (entry for table in tables for row in table.rows for entry in row.entries)
+    page = replace(page, tables=tuple(one for one in page.tables if one.id not in _LEFT_OUT))
+    entries = (entry for table in page.tables for row in table.rows for entry in row.entries)
     notes = tuple(sorted({number for entry in entries for number in entry.notes}))
-    name, metric = page.manifest.report_name, metric_words(page.main_metric)
-    return SuiteSection(name, line, page, tables, notes, page.pictures, metric)
+    name = page.manifest.report_name
+    return SuiteSection(name, line, page, notes, metric_words(page.main_metric))
 
 
 def summarise(data: SuiteData, out_dir: Path, page: Page) -> SuiteSummary:
     """Return one suite's line; the link is there where the report is."""
-    manifest, metric = data.manifest, data.main_metric
-    scored = [(c, s) for c in data.cells if not c.entry.control and (s := _score(data, c, metric))]
-    best = spread = NO_SCORE
-    if scored:
-        label = metric_words(metric)
-        top, score = max(scored, key=lambda item: item[1].mean)  # the first of equals
-        means = sorted(item.mean for _, item in scored)
-        best = f"{top.entry.name}: {label} {show_score(score.mean, score.sd, metric=metric)}"
-        ends = [show_score(mean, metric=metric) for mean in (means[0], means[-1])]
-        spread = f"{ends[0]} to {ends[1]} over {len(means)} cells"
+    manifest, sentences = data.manifest, page.headline.sentences
+    said = [one for one in sentences[:1] if one.text]
+    answers = [f"{one.label}: {one.text}" if one.label else one.text for one in said]
     runs = [run for cell in data.cells for run in cell.runs]
     done = sum(not run.hole for run in runs)
     links = [f"{manifest.report_name}/{name}" for name in ("index.html", "table.md")]
@@ -143,29 +125,16 @@ def summarise(data: SuiteData, out_dir: Path, page: Page) -> SuiteSummary:
         profile=manifest.profile,
         question=manifest.question,
         paper=manifest.paper or "",
-        best=best,
-        spread=spread,
-        claims=_verdicts(page),
+        answer=answers[0] if answers else NO_ANSWER,
+        claims=_counted([one.verdict for one in sentences if one.verdict]) or "no claims",
         runs=f"{done} of {len(runs)}",
-        holes=_holes([run.hole for run in runs if run.hole]),
+        holes=_counted([run.hole.partition(":")[0] for run in runs if run.hole]) or "none",
         report=next((link for link in links if (out_dir / link).is_file()), ""),
     )
 
 
-def _score(data: SuiteData, cell: CellRuns, metric: str) -> SeedSummary | None:
-    return data.scores.over_seeds(cell.entry.cell_id, metric)
-
-
-def _verdicts(page: Page) -> str:
-    rows = [row for table in page.tables if table.id == "claims" for row in table.rows]
-    tones = [entry.tone for row in rows for entry in row.entries if entry.tone]
-    verdicts = [tone.replace("incomparable", "not comparable") for tone in tones]
-    return ", ".join(f"{verdicts.count(each)} {each}" for each in sorted(set(verdicts))) or "none"
-
-
-def _holes(holes: list[str]) -> str:
-    kinds = [hole.partition(":")[0] for hole in holes]
-    return ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds))) or "none"
+def _counted(kinds: Sequence[str]) -> str:
+    return ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds)))
 
 
 def _markdown(suites: list[SuiteSummary], faults: Mapping[str, str]) -> str:
@@ -175,9 +144,8 @@ def _markdown(suites: list[SuiteSummary], faults: Mapping[str, str]) -> str:
         paper = f", after the paper's {escape(suite.paper)}" if suite.paper else ""
         link = f"[{escape(suite.report)}]({quote(suite.report)})" if suite.report else "not written"
         facts = {
-            "Best": suite.best,
+            "Answer": suite.answer,
             "Claims": suite.claims,
-            "Range": suite.spread,
             "Runs": f"{suite.runs} done",
             "Failed or missing": suite.holes,
         }

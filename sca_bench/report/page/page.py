@@ -23,6 +23,7 @@ from sca_bench.report.tables.tables import Footnotes, Table
 from sca_bench.study.runs.record import SuiteManifest
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_ANSWERING = "headline-figure"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +53,7 @@ class Page:
     def answering(self) -> Picture | None:
         """The figure that answers the question; the first one where that is not drawn."""
         drawn = [picture for picture in self.pictures if picture.uri]
-        wanted = self.headline.figure.replace("_", "-")
-        answers = [one for one in drawn if wanted and f"{one.id}-".startswith(f"{wanted}-")]
-        return next(iter(answers or drawn), None)
+        return next((one for one in drawn if one.id == _ANSWERING), next(iter(drawn), None))
 
     @property
     def views(self) -> tuple[TableView, ...]:

@@ -102,10 +102,10 @@ def held_back(
     count = detail.gallery.most
     wanted = first.gallery.most
     if not count:
-        least = "only the test regions beside the answer" if detail.answer else "no test regions"
+        least = "only the regions beside the answer" if detail.answer else "no regions"
         parts.append(f"{least} are shown")
     elif count < wanted:
-        parts.append(f"at most {count} test regions are shown instead of {wanted}")
+        parts.append(f"at most {count} regions are shown instead of {wanted}")
     if any(max(image.width, image.height) > detail.gallery.side_px for image in images):
         parts.append(f"images have at most {detail.gallery.side_px} pixels a side")
     if detail.num_pictures < first.num_pictures:

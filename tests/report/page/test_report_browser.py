@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from browser import BINARY, NAMES, Browser, browser
@@ -14,6 +15,7 @@ pytestmark = pytest.mark.skipif(
     BINARY is None or os.name != "posix", reason=f"none of {', '.join(NAMES)} is installed"
 )
 WIDTHS = (1280, 390)
+NUM_CARDS = "document.querySelectorAll('.card').length"
 SHOWN = "Array.from(document.querySelectorAll('.card')).filter(c => !c.hidden)"
 SMALL_TARGETS = """
 Array.from(document.querySelectorAll('button, select, input, summary, nav a')).filter(e => {
@@ -78,65 +80,165 @@ def test_the_driver_hears_what_a_page_says(tab: Browser, tmp_path: Path) -> None
     assert len(tab.complaints) == 2
 
 
+def tab_of(page: Browser, kind: str) -> None:
+    """Press the button of a group of regions."""
+    page.js(f"document.querySelector('[data-tab=\"{kind}\"]').click()")
+
+
 def test_regions_are_filtered(page: Browser) -> None:
-    count = "document.querySelector('[data-shown=count]')"
-    assert page.js(f"{count}.textContent") == "30 of 30 regions"
+    count, total = "document.querySelector('[data-shown=count]')", page.js(NUM_CARDS)
+    assert page.js(f"{count}.textContent") == f"24 of {total} regions"
     assert page.js(f"{count}.getAttribute('aria-live')") == "polite"
+    tab_of(page, "")
+    assert page.js(f"{count}.textContent") == f"{total} of {total} regions"
     said = choose(page, "text", "PURPLE")
-    shown = page.js(f"{SHOWN}.map(c => c.innerText.toLowerCase())")
-    assert said == f"{len(shown)} of 30 regions"
-    assert 0 < len(shown) < 30
+    shown = page.js(f"{SHOWN}.map(c => c.textContent.toLowerCase())")
+    assert said == f"{len(shown)} of {total} regions"
+    assert 0 < len(shown) < total
     assert all("purple" in text for text in shown)
-    assert choose(page, "text", "no such words") == "0 of 30 regions"
-    assert choose(page, "text", "") == "30 of 30 regions"
+    assert choose(page, "text", "no such words") == f"0 of {total} regions"
+    assert choose(page, "text", "") == f"{total} of {total} regions"
     gaps = sorted(float(g) for g in page.js(f"{SHOWN}.map(c => c.dataset.gap)"))
-    assert choose(page, "gap", str(gaps[20])) == "10 of 30 regions"
+    assert choose(page, "gap", str(gaps[-10])) == f"10 of {total} regions"
     page.js("document.querySelector('[type=reset]').click()")
-    page.wait_for(f"{count}.textContent === '30 of 30 regions'")
+    page.wait_for(f"{count}.textContent === '24 of {total} regions'")
     assert page.complaints == []
 
 
-def test_cells_seeds_scores_and_order_are_chosen(page: Browser) -> None:
-    rows = "Array.from(document.querySelectorAll('.card .said')).filter(r => !r.hidden)"
-    assert page.js(f"{rows}.length") == 30 * 5
-    page.js("document.querySelector('[data-cell-choice=\"0\"]').click()")
-    assert page.js(f"{rows}.length") == 30 * 4
-    assert page.js("document.querySelector('[data-shown=cells]').textContent") == "4 of 5"
+def test_tabs_show_groups(page: Browser) -> None:
+    for kind in ("disputed", "right", "random"):
+        tab_of(page, kind)
+        groups = page.js(f"{SHOWN}.map(c => c.dataset.groups.split(' '))")
+        assert groups
+        assert all(kind in of for of in groups)
+        pressed = "Array.from(document.querySelectorAll('[aria-pressed=true]'), b => b.dataset.tab)"
+        assert page.js(pressed) == [kind]
+        said = "Array.from(document.querySelectorAll('[data-about]')).filter(p => !p.hidden)"
+        assert page.js(f"{said}.map(p => p.dataset.about)") == [kind]
+    assert page.js("document.querySelector('[data-tab=wrong]').disabled")  # there are none
+
+
+def test_seeds_scores_and_order_are_chosen(page: Browser) -> None:
+    tab_of(page, "")
     choose(page, "seed", "1")
-    assert set(page.js(f"{rows}.map(r => r.dataset.seed)")) == {"1"}
-    choose(page, "of", "1")
+    choose(page, "of", "b")
     choose(page, "sort", "low")
-    score = f'{SHOWN}.map(c => Number(c.querySelector(\'.said[data-cell="1"][data-seed="1"]\')'
-    scores = page.js(score + ".dataset.score))")
+    score = (
+        f"{SHOWN}.map(c => Number(Array.from(c.querySelectorAll('.said[data-cell=\"1\"]'))"
+        ".find(r => r.dataset.seeds.split(' ').includes('1')).dataset.score))"
+    )
+    scores, total = page.js(score), page.js(NUM_CARDS)
     assert scores == sorted(scores)
-    assert choose(page, "least", str(scores[10])) == "20 of 30 regions"
+    assert choose(page, "least", str(scores[10])) == f"{total - 10} of {total} regions"
     choose(page, "most", str(scores[12]))
-    assert page.js(score + ".dataset.score))") == scores[10:13]
+    assert page.js(score) == scores[10:13]
     choose(page, "least", "")
     choose(page, "most", "")
     choose(page, "sort", "id")
-    ids = page.js(f"{SHOWN}.map(c => c.dataset.region)")
-    assert ids == sorted(ids)
+    names = page.js(f"{SHOWN}.map(c => c.dataset.name)")
+    assert names == sorted(names)
     assert page.complaints == []
 
 
-def test_masks_are_a_layer_of_their_own(page: Browser) -> None:
+LINES = """
+Array.from(document.querySelectorAll('.card')).map(c => Array.from(c.querySelectorAll('.line'), l =>
+  [l.querySelector('.who').textContent, l.querySelector('.words').textContent.trim(),
+   Array.from(l.querySelectorAll('.differs'), w => w.textContent).join(' ')]))
+"""
+
+
+def test_two_cells_are_compared_word_by_word(page: Browser) -> None:
+    written = page.js(LINES)  # by the script now, as the page had it
+    choose(page, "b", "2")
+    others = page.js(LINES)
+    assert {line[0] for pair in others for line in pair} == {"depth-1", "depth-4"}
+    for (_, one, only), (_, other, _) in others:
+        assert (one == other) == (only == "")
+        assert set(only.split()) <= set(one.split())
+    assert any(pair[0][2] for pair in others)
+    choose(page, "b", "1")
+    assert page.js(LINES) == written
+    choose(page, "a", "1")
+    assert {len(pair) for pair in page.js(LINES)} == {1}
+    assert page.complaints == []
+
+
+def test_words_are_marked_alike_with_and_without_a_script(tab: Browser, reports: Path) -> None:
+    text = (reports / "mixer_layers" / "index.html").read_text(encoding="utf-8")
+    root = ElementTree.fromstring(text)
+    marked = [
+        [[e.get("class"), e.text] for e in pair.iter("span") if "differs" in str(e.get("class"))]
+        for pair in root.iterfind(".//div[@class='pair']")
+    ]
+    assert any(marked)
+    tab.show(reports / "mixer_layers" / "index.html", 1280)
+    found = tab.js(
+        "Array.from(document.querySelectorAll('.card')).map(c => [c.dataset.region,"
+        " Array.from(c.querySelectorAll('.pair .differs'), w => [w.className, w.textContent])])"
+    )
+    regions = [str(card.get("data-region")) for card in root.iter("article")]
+    assert dict(found) == dict(zip(regions, marked, strict=True))
+
+
+def test_the_address_keeps_tab_cells_and_filters(tab: Browser, reports: Path) -> None:
+    file = reports / "mixer_layers" / "index.html"
+    tab.show(file, 1280)
+    assert tab.js("location.hash") == ""
+    tab_of(tab, "random")
+    choose(tab, "b", "2")
+    choose(tab, "text", "red; & blue=1")
+    choose(tab, "text", "red")
+    hash_ = str(tab.js("location.hash"))
+    assert hash_ == "#regions;tab=random;b=depth-4;text=red"
+    names = tab.js(f"{SHOWN}.map(c => c.dataset.name)")
+    tab.show(file, 390, fragment=hash_)
+    assert tab.js(f"{SHOWN}.map(c => c.dataset.name)") == names
+    assert tab.js("document.getElementById('b').value") == "2"
+    assert {len(pair) for pair in tab.js(LINES)} == {2}
+    assert tab.js("scrollY") > 0
+    tab.js("document.querySelector('[type=reset]').click()")
+    tab.wait_for("location.hash === '#regions'")
+    tab.show(file, 390, fragment="#regions;tab=nothing;b=no such;seed=%E0%A4%A;sort=__proto__")
+    assert tab.js("document.querySelector('[aria-pressed=true]').dataset.tab") == "disputed"
+    assert tab.js("document.getElementById('b').value") == "1"
+    assert tab.complaints == []
+
+
+def test_a_link_into_a_folded_part_opens_it(tab: Browser, reports: Path) -> None:
+    file = reports / "mixer_layers" / "index.html"
+    tab.show(file, 1280)
+    assert not tab.js("document.getElementById('notes').open")
+    tab.js("document.querySelector('sup a').click()")
+    tab.wait_for("document.getElementById('notes').open")
+    assert tab.js("document.querySelector(':target').getBoundingClientRect().top") < 900
+    tab.show(file, 1280, fragment="#provenance")
+    assert tab.js("document.getElementById('provenance').open")
+
+
+def test_masks_are_outlined_dimmed_or_off(page: Browser) -> None:
     visible = (
         "Array.from(document.querySelectorAll('.card .mask'))"
-        ".filter(m => getComputedStyle(m).display !== 'none').length"
+        ".filter(m => getComputedStyle(m).display !== 'none')"
     )
-    assert page.js(visible) == 30
-    choose(page, "mask", "")
-    assert page.js(visible) == 0
+    fills = f"{visible}.map(m => getComputedStyle(m).fill)"
+    total = page.js(NUM_CARDS)
+    assert page.js(fills) == ["none"] * total
+    choose(page, "mask", "dim")
+    assert page.js(fills) == ["rgb(0, 0, 0)"] * total
+    assert all(d.startswith("M0 0H") for d in page.js(f"{visible}.map(m => m.getAttribute('d'))"))
+    choose(page, "mask", "off")
+    assert page.js(f"{visible}.length") == 0
     assert page.js("document.querySelector('.card .box').getBoundingClientRect().width > 9")
-    choose(page, "mask", "0")
-    assert page.js(visible) == 30
+    choose(page, "mask", "outline")
+    assert page.js(fills) == ["none"] * total
+    lines = page.js(f"{visible}.map(m => m.getAttribute('d'))")
+    assert not any(line.startswith("M0 0H") for line in lines)
 
 
 def test_the_keyboard_enlarges_walks_and_closes(page: Browser) -> None:
     title = "document.getElementById('viewer-title').textContent"
     opened = "document.getElementById('viewer').open"
-    names = page.js(f"{SHOWN}.map(c => 'Region ' + c.dataset.region)")
+    names = page.js(f"{SHOWN}.map(c => c.dataset.name)")
     page.js("document.querySelector('button.shot').focus()")
     for key in ("Enter", " "):
         page.press(key)
@@ -151,16 +253,22 @@ def test_the_keyboard_enlarges_walks_and_closes(page: Browser) -> None:
     assert page.js(title) == names[1]
     page.press("ArrowRight")
     assert page.js(title) == names[2]
-    assert page.js("document.getElementById('viewer-place').textContent") == "3 of 30"
+    assert page.js("document.getElementById('viewer-place').textContent") == "3 of 24"
     page.press("ArrowLeft")
     page.press("m")
     assert page.js("document.querySelector('#viewer .mask').hasAttribute('hidden')")
-    assert page.js("document.getElementById('mask').value") == ""
+    assert page.js("document.getElementById('mask').value") == "off"
     page.press("m")
     assert not page.js("document.querySelector('#viewer .mask').hasAttribute('hidden')")
     page.press("Escape")
-    focused = "(document.activeElement.closest('.card') || document.body).dataset.region"
-    page.wait_for(f"'Region ' + {focused} === '{names[1]}'")
+    page.press("Enter")
+    page.press("d")
+    assert page.js("document.querySelector('#viewer .mask.dim').hasAttribute('d')")
+    page.press("d")
+    page.press("m")
+    page.press("Escape")
+    focused = "(document.activeElement.closest('.card') || document.body).dataset.name"
+    page.wait_for(f"{focused} === '{names[1]}'")
     page.js("document.querySelector('button.shot').focus()")
     page.press("Enter")
     page.press("ArrowLeft")
@@ -171,6 +279,7 @@ def test_the_keyboard_enlarges_walks_and_closes(page: Browser) -> None:
 
 def test_each_suite_of_the_overview_walks_its_own_regions(tab: Browser, reports: Path) -> None:
     tab.show(reports / "index.html", 390)
+    tab.js("document.querySelectorAll('.suite details').forEach(d => { d.open = true; })")
     tab.js("document.querySelectorAll('.suite')[1].querySelector('button.shot').click()")
     assert tab.js("document.getElementById('viewer-place').textContent") == "1 of 6"
     tab.press("ArrowLeft")
