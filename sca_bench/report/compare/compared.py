@@ -105,8 +105,8 @@ def compare_sides(
     Args:
         a: The first side.
         b: The second.
-        asked: Metrics, or single values such as `bleu_4` and `slot/colour`; those of the suite, or
-            else those that both sides have, where nothing is named.
+        asked: Metrics, or single values such as `bleu_4` and `slot/colour`; where nothing is named
+            those that both sides have, of several cells the main one.
         shared: Compare the regions that both have, where each has others, too.
 
     Raises:
@@ -117,6 +117,8 @@ def compare_sides(
         a, b = scoring.files(a, b, names)
         paired = pair_cells(a, b)
         metrics = names or _common(a, b, paired)
+        if not names and len(paired.pairs) > 1:
+            metrics = metrics[:1]
         found = [shared_regions(a, b, pair, allowed=shared) for pair in paired.pairs]
         common = next(filter(None, found), None)
         if common is not None:

@@ -155,12 +155,25 @@ def _joined(group: Sequence[CellEntry]) -> CellEntry:
 
 def cell_runs(store: ReadOnce, entry: CellEntry, seeds: Iterable[int]) -> CellRuns:
     """Return a cell with its runs of some seeds; one without a result has its reason."""
-    runs = []
+    runs: list[Run] = []
     for seed in seeds:
         record = store.record(entry.cell_id, seed)
         lost = store.lost(store.place(entry.cell_id, seed, "record.json"))
-        runs.append(Run(seed, record, lost or _hole(record), age_of(record) if record else ""))
+        runs.append(Run(seed, record, lost or _hole(record), _age(record, runs)))
     return CellRuns(entry, tuple(runs))
+
+
+def _age(record: RunRecord | None, others: Iterable[Run]) -> str:
+    """Return what makes a run one of older code; of another seed it is mostly known."""
+    if record is None:
+        return ""
+    asked = ("cell_id", "settings", "inputs", "variant", "revision", "revisions", "stage")
+    for run in others:
+        if run.record is not None and all(
+            getattr(run.record, name) == getattr(record, name) for name in asked
+        ):
+            return run.age
+    return age_of(record)
 
 
 def _hole(record: RunRecord | None) -> str:
