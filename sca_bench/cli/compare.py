@@ -102,6 +102,9 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
         find_side(Store(folder), text, references)
         for folder, text in zip(folders, (options.a, options.b), strict=True)
     ]
+    if references is not None and all(side.kind != "file" for side in sides):
+        problem = "says nothing: neither A nor B is a file of captions"
+        raise InputError("compare", "--references", problem, "leave it out")
     asked = named + [name for name in gates or () if named and name not in named]
     compared = compare_sides(sides[0], sides[1], asked, shared=options.shared_regions)
     worse = [] if gates is None else _worse(compared, gates, options.margin or 0.0)

@@ -17,7 +17,7 @@ from sca_bench.metrics.score import Scorer
 from sca_bench.metrics.value_names import ValueName
 from sca_bench.report.compare.changed import Changes, find_changes
 from sca_bench.report.compare.scored import FILE_METRICS, score_file_side, score_shared
-from sca_bench.report.compare.sides import CellPair, Paired, Side, pair_cells
+from sca_bench.report.compare.sides import CellPair, Paired, Side, listed_names, pair_cells
 from sca_bench.report.compare.unlike import Shared, shared_regions, unlike_metric
 from sca_bench.report.names import higher_is_better, metric_label
 from sca_bench.report.read.samples import LEVEL, Sample, Samples, unpaired
@@ -26,7 +26,8 @@ from sca_bench.stats.compare import Comparison, compare_resampled
 from sca_bench.stats.holm import holm
 from sca_bench.stats.power import detectable
 
-ALPHA = 1 - LEVEL
+ALPHA = 0.05
+"""`LEVEL` of the intervals leaves as much."""
 Finding = Literal["better", "worse", "higher", "lower", "none", "same", "unknown"]
 """What can be said of B beside A. `none`: no difference was found, which does not mean that there
 is none; `same`: the scores are equal, image by image; `unknown`: there is no interval."""
@@ -115,7 +116,7 @@ def compare_sides(
     names = _expanded(asked)
     with _Scoring() as scoring:
         a, b = scoring.files(a, b, names)
-        paired = pair_cells(a, b)
+        paired, left_out = _finished(pair_cells(a, b))
         metrics = names or _common(a, b, paired)
         if not names and len(paired.pairs) > 1:
             metrics = metrics[:1]
@@ -131,7 +132,17 @@ def compare_sides(
     pairs = _compare_pairs(a, b, paired, metrics)
     _raise_faults(a, b)
     _check_comparable(a, b, pairs)
-    return Compared(a, b, tuple(metrics), pairs, paired, common, _notes(a, b, paired))
+    return Compared(a, b, tuple(metrics), pairs, paired, common, (*_notes(a, b, paired), *left_out))
+
+
+def _finished(paired: Paired) -> tuple[Paired, list[str]]:
+    """Leave out pairs of which a cell has no finished run, where others have; and say so."""
+    done = tuple(pair for pair in paired.pairs if pair.a.done and pair.b.done)
+    if not done or len(done) == len(paired.pairs):
+        return paired, []
+    names = [pair.name for pair in paired.pairs if pair not in done]
+    note = f"without a finished run on both sides, and left out: {listed_names(names)}"
+    return replace(paired, pairs=done), [note]
 
 
 class _Scoring:
@@ -382,7 +393,7 @@ def _notes(a: Side, b: Side, paired: Paired) -> tuple[str, ...]:
             notes[f"{word} is a file: nothing is known of other seeds"] = None
     twice = [p.name for p in paired.pairs if _same_runs(a, b, p)]
     if twice:
-        notes[f"A and B share runs ({', '.join(twice[:8])}): they are not independent"] = None
+        notes[f"A and B share runs ({listed_names(twice)}): they are not independent"] = None
     return tuple(notes)
 
 

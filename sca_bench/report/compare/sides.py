@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from sca_bench.errors import InputError
+from sca_bench.files import listed
 from sca_bench.metrics.rows import CaptionRow, read_references, read_rows, read_some_rows
 from sca_bench.report.names import expand_metrics
 from sca_bench.report.read.read_once import ReadOnce
@@ -103,7 +105,7 @@ def find_side(store: Store, text: str, references: Path | None = None) -> Side:
     Raises:
         InputError: There is no such thing, or it is damaged.
     """
-    if text.endswith((".jsonl", ".json")):
+    if text.endswith((".jsonl", ".json")) or Path(text).is_file():
         return _file(Path(text), references)
     manifest = _suite(store, text)
     if manifest is not None:
@@ -145,11 +147,14 @@ def _suite(store: Store, text: str) -> SuiteManifest | None:
 def _cell(store: Store, text: str, records: Sequence[RunRecord]) -> Side:
     """Return a cell with all its seeds, or one run of it, as a name means it."""
     first = records[0]
-    seeds = [record.seed for record in records]
     manifests = [m for m in store.manifests(faults=[]) if _entry(m, first.cell_id)]
     named = [m for m in manifests if text.startswith(f"{m.report_name}/")]
-    if named and len(seeds) > 1:  # as its report has it
-        seeds = [seed for seed in named[0].seeds if seed in seeds] or seeds
+    if len(records) == 1 and re.search(rf"(/|seed[- /]){first.seed}/?$", text):
+        seeds = [first.seed]
+    elif named:  # as its report has it
+        seeds = list(named[0].seeds)
+    else:
+        seeds = _seeds_of(store, first.cell_id)
     entry, metrics = None, list[str]()
     for manifest in (named or manifests)[:1]:
         entry, metrics = _entry(manifest, first.cell_id), expand_metrics(manifest.metrics)
@@ -159,6 +164,13 @@ def _cell(store: Store, text: str, records: Sequence[RunRecord]) -> Side:
     kept = RegionScores(store)
     cell = cell_runs(kept, entry, seeds)
     return Side(text, "cell", kept, (cell,), tuple(metrics), pictures=store.root)
+
+
+def _seeds_of(store: Store, cell_id: str) -> list[int]:
+    """Return the seeds that a cell was run with, those of damaged records, too."""
+    folders = listed(store.root / "cells" / cell_id)
+    names = (re.fullmatch(r"seed-(-?\d{1,19})", f.name) for f in folders if (f / "record.json").exists())
+    return sorted(int(name[1]) for name in names if name)
 
 
 def _entry(manifest: SuiteManifest, cell_id: str) -> CellEntry | None:
