@@ -90,9 +90,7 @@ def prediction_line(row: PredictionRow) -> str:
     return json.dumps(record, ensure_ascii=False) + "\n"
 
 
-def read_rows(
-    path: str | Path, known: Mapping[str, CaptionRow] | None = None
-) -> list[CaptionRow]:
+def read_rows(path: str | Path, known: Mapping[str, CaptionRow] | None = None) -> list[CaptionRow]:
     """Read rows from a `.jsonl` file (one record a line) or a `.json` file (a list of records).
 
     Ids may be numbers and become strings; keys beyond `REQUIRED_KEYS`, `slots`, `box_xyxy` and

@@ -107,9 +107,7 @@ def needed(
     return Needed(seeds, images, None if images is None else -(-images * regions // now))
 
 
-def detectable(
-    comparison: Comparison, alpha: float = 0.05, power: float = 0.8
-) -> float | None:
+def detectable(comparison: Comparison, alpha: float = 0.05, power: float = 0.8) -> float | None:
     """Return the smallest difference that a comparison like this one finds as often as `power`.
 
     What `needed` is for numbers of seeds and images: the variances are taken to be those found.

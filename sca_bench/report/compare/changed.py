@@ -47,6 +47,7 @@ class ChangedRegion:
         image_id: Its image.
         a: Its own score by the main metric in A, mean over seeds, natural units.
         b: The same in B.
+        better: Whether that is better, rather than worse.
         was_right: Whether A is right; None where nothing says so.
         is_right: Whether B is.
         references: Its reference captions.
@@ -61,6 +62,7 @@ class ChangedRegion:
     image_id: str
     a: float
     b: float
+    better: bool
     was_right: bool | None
     is_right: bool | None
     references: tuple[str, ...] = ()
@@ -73,7 +75,7 @@ class ChangedRegion:
     def kind(self) -> str:
         """What became of it in words."""
         if self.was_right is None or self.was_right == self.is_right:
-            return "better" if self.b > self.a else "worse"
+            return "better" if self.better else "worse"
         return "right to wrong" if self.was_right else "wrong to right"
 
 
@@ -147,6 +149,7 @@ def find_changes(pair: CellPair, samples: tuple[Samples, Samples], metric: str) 
             one.image_ids[i],
             float(one.means[i]),
             float(other.means[i]),
+            bool(moved[i] > 0),
             None if was is None else bool(was[i]),
             None if now is None else bool(now[i]),
         )

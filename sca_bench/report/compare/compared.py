@@ -98,9 +98,7 @@ class Compared:
     notes: tuple[str, ...] = ()
 
 
-def compare_sides(
-    a: Side, b: Side, asked: Sequence[str] = (), *, shared: bool = False
-) -> Compared:
+def compare_sides(a: Side, b: Side, asked: Sequence[str] = (), *, shared: bool = False) -> Compared:
     """Compare two sides.
 
     Args:

@@ -169,7 +169,9 @@ def _cell(store: Store, text: str, records: Sequence[RunRecord]) -> Side:
 def _seeds_of(store: Store, cell_id: str) -> list[int]:
     """Return the seeds that a cell was run with, those of damaged records, too."""
     folders = listed(store.root / "cells" / cell_id)
-    names = (re.fullmatch(r"seed-(-?\d{1,19})", f.name) for f in folders if (f / "record.json").exists())
+    names = (
+        re.fullmatch(r"seed-(-?\d{1,19})", f.name) for f in folders if (f / "record.json").exists()
+    )
     return sorted(int(name[1]) for name in names if name)
 
 

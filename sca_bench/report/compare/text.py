@@ -27,9 +27,7 @@ from sca_bench.report.page.caption_words import Word
 _NUMBERS = HEADS[1:5]
 
 
-def print_compared(
-    console: Console, compared: Compared, regions: Sequence[ChangedRegion]
-) -> None:
+def print_compared(console: Console, compared: Compared, regions: Sequence[ChangedRegion]) -> None:
     """Print a comparison.
 
     Args:

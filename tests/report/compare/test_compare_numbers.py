@@ -292,5 +292,3 @@ def test_right_and_wrong_are_counted_by_more_than_half_of_the_seeds(tmp_path):
     # A is right in the first of each three regions, B in the third; one of two seeds is not enough.
     assert (changes.right_to_wrong, changes.wrong_to_right, changes.both_right) == (10, 10, 0)
     assert changes.of_seeds == 10
-
-
