@@ -19,9 +19,6 @@ from sca_bench.output import hide_secrets, one_line
 CALL = "python -m sca_bench"
 """How the examples in help texts, and the commands that are printed, begin."""
 
-REPORTS = "reports"
-"""Folder of the reports, where nobody names another."""
-
 RUN_HELP = "SUITE/CELL[/SEED] as `list runs` prints it, a cell's name or id, or the folder of a run"
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sca_bench.cli.headline_text import REPORTS
 from sca_bench.errors import InputError
 from sca_bench.output import say
 

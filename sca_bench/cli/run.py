@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sca_bench.cli.frame import CALL, REPORTS
+from sca_bench.cli.frame import CALL
+from sca_bench.cli.headline_text import page_of, print_answer
 from sca_bench.cli.track import add_mirror_arguments, command_line, mirror_of, runs_dir_flag
-from sca_bench.errors import InputError
-from sca_bench.files import path_name
 from sca_bench.output import in_words, num_text, text_table
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from sca_bench.engine.launch.scoring import Scoring
     from sca_bench.engine.mlflow_mirror.mirror import Mirror, SuiteMirror
     from sca_bench.study.plan.plan import Plan
-    from sca_bench.study.runs.record import SuiteManifest
     from sca_bench.study.runs.store import Store
     from sca_bench.study.suite.suite import Suite
 
@@ -176,25 +174,9 @@ def _run(
     if failed:
         say(f"run again what failed: {line}")
     if any(_is_done(store, job.cell.cell_id, job.seed) for job in plan.jobs):
-        _print_answer(console, store, manifest)
-        page = Path(REPORTS) / path_name(manifest.report_name, None, "suite") / "index.html"
-        say(f"next: {CALL} report{runs_dir_flag(store)}, then open {page}")
+        print_answer(store, manifest, console)
+        say(f"next: {CALL} report{runs_dir_flag(store)}, then open {page_of(manifest)}")
     return 1 if failed or postponed else 0
-
-
-def _print_answer(console: Console, store: Store, manifest: SuiteManifest) -> None:
-    """Print the suite's answer in words; no figure is drawn for it, and torch is not imported."""
-    from sca_bench.cli.headline_text import print_sentences
-    from sca_bench.report.findings.answer import read_headline
-
-    console.print(manifest.question, highlight=False, markup=False, soft_wrap=True)
-    try:
-        headline = read_headline(store, manifest, Path(REPORTS))
-    except InputError as error:  # the runs are done, and `report` says the same
-        print_sentences([f"No answer in words: {error}"], console)
-        return
-    sentences = [sentence.whole for sentence in headline.sentences]
-    print_sentences([*sentences, f"{headline.sure} {headline.units}".strip()], console)
 
 
 def _is_done(store: Store, cell_id: str, seed: int) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sca_bench.cli.frame import CALL, add_profile_and_set
+from sca_bench.cli.headline_text import page_of, print_answer
 from sca_bench.cli.track import add_mirror_arguments, command_line, mirror_of, runs_dir_flag
 from sca_bench.errors import InputError
 from sca_bench.output import in_words, num_text, text_console, text_table, without_secrets
@@ -118,16 +119,23 @@ class _Command:
             self._say(f"FAILED {name}: {reason}")
         for trial in sweeper.failed:
             self._say(f"FAILED #{trial.number}: {trial.user_attrs.get('reason', '')}")
-        self._say(f"next: {CALL} report{runs_dir_flag(self.store)}")
+        then = ""
+        if (plan := sweeper.confirmation()) is not None:
+            manifest = self._manifest(plan)
+            print_answer(self.store, manifest, self.console)
+            then = f", then open {page_of(manifest)}"
+        self._say(f"next: {CALL} report{runs_dir_flag(self.store)}{then}")
         return 1 if failed or sweeper.failed else 0
 
     def _search(self, sweeper: Sweeper) -> Mapping[str, str]:
         for batch in sweeper.batches():
             self._print_batch(sweeper, batch)
             self._publish(sweeper.plan_of(sweeper.ended))
+            self._keep(sweeper, None)
         if sweeper.ended:
             self._publish(sweeper.plan_of(sweeper.ended))
         plan = sweeper.confirmation()
+        self._keep(sweeper, plan)
         if plan is None:
             return {}
         if plan.left:
@@ -152,6 +160,13 @@ class _Command:
 
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         return manifest_of(plan, self.store, self.line, created)
+
+    def _keep(self, sweeper: Sweeper, confirmation: Plan | None) -> None:
+        """Write what a report shows of the search."""
+        from sca_bench.engine.sweep.searched import sweep_record
+        from sca_bench.study.runs.sweep_record import save_sweep
+
+        save_sweep(self.store, sweep_record(sweeper, confirmation))
 
     def _publish(self, plan: Plan) -> None:
         """Let `report` and MLflow know the cells as they are now."""
@@ -207,8 +222,12 @@ class _Command:
         plan = sweeper.confirmation()
         assert plan is not None
         table = text_table("cell", "metric", "validation", "test (mean)", "test seeds")
-        for cell, trial in zip(plan.cells, best, strict=True):
-            chosen = self.store.record(trial.user_attrs["cell_id"], self.sweep.spec.train_seed)
+        trials: list[Ended | None] = [*best, *[None] * (len(plan.cells) - len(best))]
+        for cell, trial in zip(plan.cells, trials, strict=True):
+            chosen = None
+            if trial is not None:  # None: what `base` alone says, which was no trial
+                seed = self.sweep.spec.train_seed
+                chosen = self.store.record(trial.user_attrs["cell_id"], seed)
             for metric in self.sweep.metrics:
                 values = [
                     score.value

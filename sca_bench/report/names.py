@@ -216,7 +216,9 @@ def show_about(count: float) -> str:
     if count == 0:
         return "0"
     digits = 1 - math.floor(math.log10(abs(count)))
-    return f"{round(count, digits):,.{max(0, digits)}f}" if digits > 0 else f"{round(count, digits):,.0f}"
+    if float(count).is_integer():
+        digits = min(digits, 0)
+    return f"{round(count, digits):,.{max(0, digits)}f}"
 
 
 _WORDS = (

@@ -32,6 +32,7 @@ from sca_bench.report.tables.paper_table import claim_entries, paper_tables
 from sca_bench.report.tables.parts import TexChoice, chosen, constants_in_caption
 from sca_bench.report.tables.provenance import provenance, signature_legend
 from sca_bench.report.tables.ranks import mark_best
+from sca_bench.report.tables.sweep_table import sweep_table
 from sca_bench.report.tables.tables import (
     Footnotes,
     Table,
@@ -308,6 +309,7 @@ def _tables(
     # In the page's order, so that footnotes are numbered as they are met.
     tables = [
         claim_table(claims, notes, claim_entries(data, paper, claims, notes), sentences),
+        sweep_table(data),
         interval_table(compared, notes),
         *paper_tables(data, paper, notes, rankings.samples),
         score_table(data, notes),

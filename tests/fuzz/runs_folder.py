@@ -40,9 +40,11 @@ from sca_bench.errors import InputError
 from sca_bench.plugins import attribute
 from sca_bench.report.figures.plotted import PlottedSuite
 from sca_bench.report.figures.registry import plots_in_order
+from sca_bench.report.findings.answer import answer_of
 from sca_bench.report.findings.claims import claim_results
 from sca_bench.report.findings.differences import differences
 from sca_bench.report.findings.paper import read_paper
+from sca_bench.report.findings.ranking import Rankings
 from sca_bench.report.page.gallery import build_gallery
 from sca_bench.report.read.regions import read_regions
 from sca_bench.report.read.samples import Samples
@@ -303,11 +305,13 @@ def report(runs: Path, work: Path) -> None:
         claims = claim_results(data, samples)
         compared = differences(data, samples, data.main_metric)
         paper = read_paper(data, work / "reports")
-        _tables(data, paper, claims, compared, notes)
-        (provenance(data, paper.source), signature_legend(data), claims_csv(claims))
-        (long_csv(data, paper), wide_csv(data, paper))
+        answer, rankings = answer_of(data, samples, claims, paper, compared), Rankings(data, samples)
+        _tables(data, paper, answer, compared, notes, rankings)
+        (provenance(data, paper.source), signature_legend(data))
+        claims_csv(answer.results, answer.headline.sentences)
+        (long_csv(data, paper), wide_csv(data, paper, rankings.marked))
         build_gallery(read_regions(data))
-        plotted = PlottedSuite(data, samples, compared, claims, paper)
+        plotted = PlottedSuite(data, samples, compared, claims, paper, answer.headline)
         for spec in plots_in_order():
             attribute(spec.facts)(plotted)
         for fault in data.store.faults.values():  # the report is written without it

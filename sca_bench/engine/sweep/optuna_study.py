@@ -24,7 +24,7 @@ from sca_bench.metrics.registry import get_metric, values_of
 from sca_bench.output import hide_secrets, without_secrets
 from sca_bench.study.keys.fingerprint import digest_json
 from sca_bench.study.suite.search_space import Axis
-from sca_bench.study.suite.sweep import Sweep
+from sca_bench.study.suite.sweep import CONFIRMED, Sweep
 from sca_bench.study.suite.sweep_schema import Named
 from sca_bench.study.suite.yaml_values import show_value
 
@@ -54,18 +54,39 @@ def open_study(sweep: Sweep, name: str, url: str) -> optuna.Study:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # journal storages call themselves experimental
-            return optuna.create_study(
+            study = optuna.create_study(
                 study_name=name,
                 storage=_storage(url),
                 directions=directions,
                 load_if_exists=True,
                 pruner=make_pruner(sweep),
             )
+            _describe(study, sweep)
+            return study
     except Exception as error:
         reason = hide_secrets(" ".join(str(error).split()), url)[:200]
         problem = f"{without_secrets(url)!r} cannot be opened: {type(error).__name__}: {reason}"
         fix = "give an SQLAlchemy URL such as sqlite:///FILE, or journal:FILE"
         raise InputError(sweep.file, "storage", problem, fix) from None
+
+
+def _describe(study: optuna.Study, sweep: Sweep) -> None:
+    """Let whoever opens the storage see what the numbers are, what was asked, and how to report it.
+
+    Nothing is written where it stands there already.
+    """
+    names = [objective.metric for objective in sweep.spec.objectives]
+    if study.metric_names != names:
+        study.set_metric_names(names)
+    name = sweep.spec.sweep
+    about = {
+        "question": sweep.spec.question,
+        "report": f"sca-bench report {name} {name}{CONFIRMED}",
+    }
+    known = study.user_attrs
+    for key, text in about.items():
+        if known.get(key) != text:
+            study.set_user_attr(key, text)
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ from sca_bench.study.suite.resolve import ResolvedCell
 from sca_bench.study.suite.sweep import Split, Sweep
 
 CELL, TRAINING = "cell_id", "training_id"
-REASON, _NAME = "reason", "cell"
+REASON, NAME = "reason", "cell"
 _EXHAUSTED = "exhausted"
 
 Ended = FrozenTrial
@@ -79,12 +79,12 @@ class Sweeper:
         Raises:
             InputError: It lacks its cell or parameters, or they are of another kind.
         """
-        facts = [trial.user_attrs.get(key, "") for key in (CELL, TRAINING, _NAME, REASON)]
+        facts = [trial.user_attrs.get(key, "") for key in (CELL, TRAINING, NAME, REASON)]
         told = all(isinstance(fact, str) for fact in facts)
         if told and CELL not in trial.user_attrs and trial.state == TrialState.FAIL:
             return  # its parameters made no cell
         with self._readable(f"trial {trial.number}"):
-            if not (told and trial.user_attrs.get(CELL) and trial.user_attrs.get(_NAME)):
+            if not (told and trial.user_attrs.get(CELL) and trial.user_attrs.get(NAME)):
                 raise KeyError(CELL)
             with contextlib.suppress(InputError):  # what it makes today is no fault of the storage
                 self._cell(trial.number, trial.params, "val")
@@ -180,7 +180,7 @@ class Sweeper:
             self._end(self.trials[trial.number], TrialState.FAIL, str(error))
             return None
         (known,) = make_plan(self.sweep.suite([cell]), self.store).cells
-        facts = {CELL: known.cell_id, TRAINING: known.training_id, _NAME: cell.name}
+        facts = {CELL: known.cell_id, TRAINING: known.training_id, NAME: cell.name}
         for key, value in (*facts.items(), ("seed", self._seed)):
             if trial.user_attrs.get(key) != value:
                 trial.set_user_attr(key, value)
@@ -237,12 +237,24 @@ class Sweeper:
         return make_plan(self.sweep.suite(cells), self.store)
 
     def confirmation(self) -> Plan | None:
-        """Return the plan of the best configurations with fresh seeds on the test split."""
+        """Return the plan of the best configurations with fresh seeds on the test split.
+
+        The configuration of `base` alone comes last, where the sweep wants it.
+        """
         best = self.best()
         if not best:
             return None
         cells = [self._cell(trial.number, trial.params, "test") for trial in best]
-        return make_plan(self.sweep.suite(cells, confirmed=True), self.store)
+        plan = make_plan(self.sweep.suite(cells, confirmed=True), self.store)
+        if not self.sweep.beside_default:
+            return plan
+        default = self.sweep.default_cell()
+        (own,) = make_plan(self.sweep.suite([default], confirmed=True), self.store).cells
+        if own.cell_id in {cell.cell_id for cell in plan.cells}:
+            return plan  # the search ended where it began
+        cells.append(default)
+        suite = self.sweep.suite(cells, confirmed=True, reference=default.name)
+        return make_plan(suite, self.store)
 
     def confirm(self, plan: Plan) -> Mapping[str, str]:
         """Run and score what is left of the confirmation; return what failed, with reasons."""

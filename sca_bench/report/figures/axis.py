@@ -16,6 +16,7 @@ from sca_bench.report.figures.registry import PlotSpec, Shown
 from sca_bench.report.findings.differences import Differences
 from sca_bench.report.names import ANY_VALUE, is_numeric, metric_label, metric_scale, short_axes
 from sca_bench.report.read.suite_data import CellRuns, SuiteData
+from sca_bench.report.read.sweeps import sweep_part
 from sca_bench.report.tables.claim_table import within_scale
 from sca_bench.study.suite.yaml_values import same_value, show_value
 
@@ -117,12 +118,14 @@ class AxisPlot:
 Intervals = Mapping[str, tuple[float, float]]
 
 
-def facts(suite: PlottedSuite) -> Shown:
-    """Return the plot of a suite with its texts.
+def facts(suite: PlottedSuite) -> Shown | None:
+    """Return the plot of a suite with its texts; None for a sweep's trials, which have slices.
 
     Raises:
         InputError: A file of the runs folder is damaged.
     """
+    if (part := sweep_part(suite.data)) is not None and part.is_search:
+        return None
     plot = axis_plot(suite.data, _intervals(suite.compared))
     label = metric_label(plot.metric)
     title = f"{label} over {plot.over}, seed by seed" if plot.over else f"{label}, seed by seed"

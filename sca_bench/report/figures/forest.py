@@ -21,6 +21,7 @@ from sca_bench.report.names import (
     show_difference,
 )
 from sca_bench.report.read.suite_data import SuiteData
+from sca_bench.report.read.sweeps import sweep_part
 from sca_bench.report.tables.claim_table import APPROXIMATE, floor_text, significance
 from sca_bench.stats.compare import Comparison
 from sca_bench.stats.power import noise_floor
@@ -96,6 +97,8 @@ class Forest:
 
 def facts(suite: PlottedSuite) -> Shown | None:
     """Return the forest plot of a suite with its texts; None where nothing is compared."""
+    if (part := sweep_part(suite.data)) is not None and part.is_search:
+        return None  # trials are compared by their slices; the first one is no reference
     return forest(suite.data, suite.paper, suite.claims, suite.compared, suite.headline)
 
 

@@ -90,10 +90,7 @@ PLOTS = Registry(
     "plot",
     (
         "sca_bench.report.figures.headline.headline:SPEC",
-        "sca_bench.report.figures.sweep.trials:SLICES",
-        "sca_bench.report.figures.sweep.trials:HISTORY",
-        "sca_bench.report.figures.sweep.trials:IMPORTANCE",
-        "sca_bench.report.figures.sweep.trials:FRONT",
+        "sca_bench.report.figures.sweep.trials:SPECS",
         "sca_bench.report.figures.forest:SPEC",
         "sca_bench.report.figures.axis:SPEC",
         "sca_bench.report.figures.pareto:SPEC",

@@ -42,11 +42,14 @@ def findings_without_claims(
         compared: Its cells beside the reference, by the same.
     """
     found = []
+    said: set[str] = set()
     if ranking.best is not None and ranking.rivals:
         found.append(_best(data, ranking.best, ranking))
-    reference = compared.reference
-    farthest = _farthest(compared)
-    if reference is not None and farthest is not None and reference is not ranking.best:
+        said = {cell.entry.name for side in found[0].result.sides for cell in side}
+    reference, farthest = compared.reference, _farthest(compared)
+    if reference is None or farthest is None or reference is ranking.best:
+        return found or [_nothing(data, compared)]
+    if {reference.entry.name, farthest.cell.entry.name} != said:
         found.append(_from_reference(data, reference, farthest, compared.metric))
     return found or [_nothing(data, compared)]
 

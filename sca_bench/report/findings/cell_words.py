@@ -126,7 +126,9 @@ def _phrase(where: Mapping[str, Any], data: SuiteData, short: Mapping[str, str])
 
 
 def _named(name: str) -> Phrase:
-    return Phrase(f'"{name}"' if any(sign in name for sign in _IN_QUOTES) else name)
+    if any(sign in name for sign in _IN_QUOTES):
+        return Phrase(f'"{name}"')
+    return Phrase(name, name.islower() and name.endswith("s") and not name.endswith("ss"))
 
 
 def _words(key: str, value: Any, short: Mapping[str, str]) -> Phrase:

@@ -109,7 +109,7 @@ class Headline:
         scope: What the answer holds for, such as `at tiny scale`.
         figure: Name of the plot that answers the question (`report.figures.registry`).
         regions: Three regions where the cells differ most; fewer where there are fewer.
-        numbers: Numbers that `sure` prints; their row of `claims.csv` is the first one.
+        numbers: Numbers that `sure` prints; their row of `claims.csv` is the first with a difference.
     """
 
     question: str

@@ -161,23 +161,20 @@ def needs(claim: ClaimResult) -> str:
     if needed is not None and needed.seeds is not None:
         trained = [part.num_seeds for part in comparison.parts if part.trained]
         more = max(1, needed.seeds - min(trained or comparison.num_seeds))
-        ways.append(f"{_about(more, 'more seed', MANY_SEEDS)} a cell")
+        ways.append((_about(more, "more seed") + " a cell", more > MANY_SEEDS))
     if needed is not None and needed.regions is not None:
         more = max(1, needed.regions - comparison.num_regions)
-        ways.append(_about(more, "more region", MANY_TIMES * comparison.num_regions))
+        ways.append((_about(more, "more region"), more > MANY_TIMES * comparison.num_regions))
     if not ways:
         return "neither more seeds alone nor more regions alone would decide"
-    if all(way.count(_NOT_FEASIBLE) for way in ways):
-        ways = [way.replace(_NOT_FEASIBLE, "") for way in ways]
-        return f"needs {' or '.join(ways)}{_NOT_FEASIBLE}"
-    return "needs " + " or ".join(ways)
+    nobody = all(too_many for _, too_many in ways)
+    each = [way + _NOT_FEASIBLE * (too_many and not nobody) for way, too_many in ways]
+    return f"needs {' or '.join(each)}{_NOT_FEASIBLE * nobody}"
 
 
-def _about(more: int, noun: str, most: int) -> str:
-    """Return a number that is only roughly known, and whether anybody could have as many."""
-    text = f"about {show_about(more)} {noun}{'s' if more > 1 else ''}"
-    return text + _NOT_FEASIBLE if more > most else text
-
+def _about(more: int, noun: str) -> str:
+    """Return a number that is only roughly known."""
+    return f"about {show_about(more)} {noun}{'s' if more > 1 else ''}"
 
 
 def interval_table(shown: Differences, notes: Footnotes) -> Table:

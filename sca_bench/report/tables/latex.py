@@ -15,6 +15,8 @@ from sca_bench.study.runs.record import SuiteManifest
 MAX_LINES, MAX_LINES_WIDE = 30, 60
 """Lines of one table on a page, and of one that its columns make small; the rest follows."""
 _MANY_COLUMNS = 8
+_MOST_SIGNS = 130
+"""Characters of a row that fit across a page."""
 _WORD_SIGNS = 42
 """Characters of a line of words where many columns share the page."""
 _PREAMBLE = r"""\documentclass[10pt]{article}
@@ -105,9 +107,9 @@ def _pages(table: Table) -> list[list[Row]]:
     """Return the rows of each page; one page where there are none."""
     room = MAX_LINES_WIDE if _is_wide(table) else MAX_LINES
     pages: list[list[Row]] = [[]]
-    used = 0
+    used, wraps = 0, _wraps(table)
     for row in table.rows:
-        lines = max(len(_lines_of(table, c, e)) for c, e in _pairs(table, row))
+        lines = max(len(_lines_of(c, e, wraps=wraps)) for c, e in _pairs(table, row))
         if pages[-1] and used + lines > room:
             pages.append([])
             used = 0
@@ -124,9 +126,19 @@ def _is_wide(table: Table) -> bool:
     return len(table.columns) > _MANY_COLUMNS
 
 
-def _lines_of(table: Table, column: Column, entry: Entry) -> list[str]:
-    """Return the lines of an entry: words are broken where many columns share the page."""
-    if column.numeric or not _is_wide(table):
+def _wraps(table: Table) -> bool:
+    """Whether words are broken: many columns share the page, or few that say much."""
+
+    def signs(index: int) -> int:
+        texts = (row.entries[index].text for row in table.rows)
+        return max(map(len, (table.columns[index].label, *texts)))
+
+    return _is_wide(table) or sum(map(signs, range(len(table.columns)))) > _MOST_SIGNS
+
+
+def _lines_of(column: Column, entry: Entry, *, wraps: bool) -> list[str]:
+    """Return the lines of an entry."""
+    if column.numeric or not wraps:
         return [entry.text]
     return wrapped(entry.text, _WORD_SIGNS).split("\n")
 
@@ -195,6 +207,7 @@ def _body(table: Table, notes: _Notes, marks: SignificanceMarks) -> str:
     if any(column.unit for column in table.columns):
         lines.append(_line([_unit(column) for column in table.columns]))
     lines.append("\\midrule")
+    wraps = _wraps(table)
     before = bool(table.rows) and table.rows[0].control
     for row in table.rows:
         if row.control and not before:
@@ -205,7 +218,7 @@ def _body(table: Table, notes: _Notes, marks: SignificanceMarks) -> str:
             sign = marks.signs.get(_cell(row), "") if column.label == marks.column else ""
             raised = f"$^{{{_sign(sign)}}}$" if sign else ""
             numbers = notes.mark(entry)
-            words = _lines_of(table, column, entry)
+            words = _lines_of(column, entry, wraps=wraps)
             whole = _field(entry) + raised + numbers
             fields.append(_stacked(words, numbers) if len(words) > 1 else whole)
         lines.append(_line(fields))
@@ -224,8 +237,7 @@ def _sign(sign: str) -> str:
 def _field(entry: Entry) -> str:
     """Return the text of an entry; a rank sets the mean, not its spread."""
     mean, spread, sd = entry.text.partition(" ± ")
-    command = {"best": "\\textbf", "second": "\\underline"}.get(entry.rank)
-    shown = f"{command}{{{escape(mean)}}}" if command else escape(mean)
+    shown = f"\\textbf{{{escape(mean)}}}" if entry.rank else escape(mean)
     return f"{shown} {escape(spread + sd)}" if spread else shown
 
 

@@ -24,13 +24,14 @@ NEWER = "newer_version"
 WRITTEN_BY_NEWER = "written by a newer version"
 
 
-def _known_version(number: int) -> int:
+def known_version(number: int) -> int:
+    """Return a file's version; a newer one is a fault of kind `NEWER`."""
     if number > SCHEMA_VERSION:
         raise PydanticCustomError(NEWER, WRITTEN_BY_NEWER + " ({number})", {"number": number})
     return number
 
 
-_Version = Annotated[int, AfterValidator(_known_version)]
+_Version = Annotated[int, AfterValidator(known_version)]
 
 
 class _Stored(BaseModel):

@@ -12,6 +12,7 @@ Below the runs folder:
 - `masks/<digest>-<key>.jsonl`: SAM's predicted masks of their regions
 - `features/<key>/`: frozen features, may be deleted
 - `sweeps.db`: optuna's storage of every sweep, unless one names another
+- `sweeps/<sweep>.<profile>.json`: what `report` shows of a sweep's search
 - `mlflow.db`: a view, can be rebuilt
 
 A runs folder may come from somebody else. What its files call a cell, a suite or a folder is
@@ -58,6 +59,8 @@ from sca_bench.study.runs.soundness import (
 
 LOCK = ".lock"
 """Held by the command that works in a runs folder."""
+SWEEPS = "sweeps"
+"""Folder of what `report` shows of sweeps."""
 TRAINED = "trainable.safetensors"
 PREDICTIONS = "predictions.jsonl"
 STATISTICS = "region_statistics.safetensors"
@@ -65,7 +68,7 @@ TRAIN_PREDICTIONS = "train_predictions.jsonl"
 _CHECKPOINT = re.compile(r"checkpoint-([1-9][0-9]{0,17})\.pt")
 _SCORE_AGAIN = "delete it and score the run again"
 _TOP = (
-    *("cells", "stages", "attempts", "suites", "images", "masks", "mlartifacts"),
+    *("cells", "stages", "attempts", "suites", "images", "masks", "mlartifacts", SWEEPS),
     *("sweeps.db", "mlflow.db", DIGESTS, "probes.json", ".lock"),
 )
 """What a runs folder holds at its top, but for `features`, which may lie on another disk."""

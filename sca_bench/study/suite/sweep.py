@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sca_bench.errors import InputError, at
+from sca_bench.reading import is_number
 from sca_bench.settings import CellSettings
 from sca_bench.study.keys.cell import KEY_LENGTH, CellIdentity
 from sca_bench.study.keys.fingerprint import Fingerprints, digest_json
@@ -27,12 +28,15 @@ from sca_bench.study.suite.search_space import Axis, read_axis
 from sca_bench.study.suite.suite import Suite, check_suite_keys, header_of, read_spec
 from sca_bench.study.suite.sweep_schema import MOST_TRIALS, Dimension, SweepFile, SweepPatch
 
+DEFAULT = "default"
+"""Begins the name of the cell that a confirmation is compared with."""
 CONFIRMED = "_confirmed"
 """Ends the name under which the confirmation of a sweep is reported."""
-_CHOSEN_BY = (
+CHOSEN_BY = (
     "A sweep chose by these numbers, so the best of them flatters itself; what holds is the "
     f"confirmation (the suite whose name ends in {CONFIRMED})."
 )
+"""Ends the statement of every suite of trials."""
 _MOST_PROBES = 512
 Split = Literal["val", "test"]
 
@@ -47,6 +51,7 @@ class Sweep:
         batch: Configurations to ask at once.
         metrics: All metrics, those of the objectives first.
         seeds: Fresh seeds of the confirmation.
+        beside_default: Whether the configuration of `base` alone is confirmed, too.
         probes: Settings at the corners of the space, all valid.
         notes: Of flags that no trial reads.
     """
@@ -61,6 +66,7 @@ class Sweep:
     batch: int
     metrics: tuple[str, ...]
     seeds: tuple[int, ...]
+    beside_default: bool
     overrides: tuple[str, ...]
     probes: tuple[CellSettings, ...]
     resolver: Resolver
@@ -75,11 +81,36 @@ class Sweep:
         values = {axis.key: axis.value_of(params[axis.key]) for axis in self.axes}
         return _cell(self.resolver, self.spec.sweep, number, values, split)
 
-    def suite(self, cells: Iterable[ResolvedCell], *, confirmed: bool = False) -> Suite:
-        """Return a suite of trials, or of their confirmation, for planner, launcher and report."""
+    def default_cell(self) -> ResolvedCell:
+        """Return the cell of whoever searches nothing: what `base` says, on the test split.
+
+        Raises:
+            InputError: `base` alone is no whole configuration.
+        """
+        bare = self.resolver.cell(DEFAULT, {}, {"eval.split": "test"})
+        settings = bare.settings.model_dump(mode="json")
+        values = {axis.key: m.get(settings, axis.key) for axis in self.axes}
+        short = {key: _rounded(value) for key, value in values.items()}
+        name = f"{DEFAULT} {cell_name(short, self.spec.sweep)}"
+        return replace(bare, name=name, coordinates=values)
+
+    def suite(
+        self,
+        cells: Iterable[ResolvedCell],
+        *,
+        confirmed: bool = False,
+        reference: str = "",
+    ) -> Suite:
+        """Return a suite of trials, or of their confirmation, for planner, launcher and report.
+
+        Args:
+            cells: Its cells.
+            confirmed: Whether it is the confirmation.
+            reference: Name of the cell that the others are compared with; the first where empty.
+        """
         cells, name, what = tuple(cells), self.spec.sweep, "trials, on the validation split"
         seeds = self.seeds if confirmed else (self.spec.train_seed,)
-        statement = f"{self.scale.statement} {_CHOSEN_BY}"
+        statement = f"{self.scale.statement} {CHOSEN_BY}"
         if confirmed:
             name, what = name + CONFIRMED, "the best trial again, on the test split"
             statement = self.scale.statement
@@ -101,6 +132,7 @@ class Sweep:
             overrides=self.overrides,
             paths=self.resolver.used,
             needs=self.scale.needs,
+            reference=reference,
         )
 
     def study_name(self, prints: Fingerprints) -> str:
@@ -176,7 +208,7 @@ def load_sweep(
     more = spec.metrics if patch.metrics is None else patch.metrics
     probes = [_cell(resolver, spec.sweep, 0, values, "val") for values in _corners(axes)]
     _check_read(probes, axes, resolver)
-    return Sweep(
+    sweep = Sweep(
         file=path,
         spec=spec,
         suite_spec=suite_spec,
@@ -187,11 +219,15 @@ def load_sweep(
         batch=patch.batch or spec.batch,
         metrics=tuple(dict.fromkeys([*asked, *more])) or ("cider_d",),
         seeds=tuple(confirm.seeds),
+        beside_default=confirm.default,
         overrides=tuple(overrides),
         probes=tuple(probe.settings for probe in probes),
         resolver=resolver,
         notes=tuple(idle_flags(probes, resolver)),
     )
+    if sweep.beside_default:
+        sweep.default_cell()  # a fault of it is to be known before anything runs
+    return sweep
 
 
 def _suite_spec(spec: SweepFile) -> SuiteFile:
@@ -232,8 +268,10 @@ def _seen(axis: Axis, cells: Sequence[ResolvedCell]) -> list[Any]:
     """Return the values of an axis that some cell has, in order."""
     values = [cell.coordinates[axis.key] for cell in cells]
     if axis.choices:
-        return [choice for choice in axis.choices if choice in values]
-    return sorted(set(values))
+        others = [value for value in values if value not in axis.choices]  # of the default
+        return [choice for choice in axis.choices if choice in values] + others
+    numbers = [value for value in values if is_number(value)]
+    return sorted(set(numbers)) + [None] * (len(numbers) < len(values))
 
 
 def _corners(axes: Sequence[Axis]) -> list[dict[str, Any]]:

@@ -61,9 +61,16 @@ class Named(BaseModel):
 
 
 class Confirm(_Strict):
-    """The best configuration once more, on the test split, with seeds no trial has used."""
+    """The best configuration once more, on the test split, with seeds no trial has used.
+
+    Attributes:
+        seeds: The seeds.
+        default: Whether the configuration of `base` alone is trained, too, with the same seeds: the
+            report then says how much better the search is than not searching.
+    """
 
     seeds: list[int] = Field([100, 101, 102], min_length=1)
+    default: bool = False
 
 
 class SweepPatch(_Strict):

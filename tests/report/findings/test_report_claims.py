@@ -341,7 +341,7 @@ def test_a_claim_that_leaves_an_axis_open_is_a_main_effect(factorial: Runs) -> N
     )
     table = claim_table([found], notes := Footnotes())
     assert table is not None
-    assert "about a main effect" in table.caption
+    assert "about a main effect" in table.method
     assert found.note in notes.texts
     assert f'"{names[2]}; {names[3]}",' in claims_csv([found])
 

@@ -100,7 +100,7 @@ def test_a_claim_stays_in_its_family_whatever_became_of_its_cells(runs: Runs, fa
     notes = Footnotes()
     table = claim_table([kept, lost], notes)
     assert table is not None
-    assert "counts with p = 1" in table.caption
+    assert "counts with p = 1" in table.method
     if lost.decision is None:
         assert [text for text in notes.texts if "lost: " in text and "p = 1" in text]
     else:
@@ -115,7 +115,7 @@ def test_a_claim_stays_in_its_family_whatever_became_of_its_cells(runs: Runs, fa
     assert comparison.p is not None
     assert by_name["depth-2"].p_adjusted == pytest.approx(min(1.0, 2 * comparison.p))
     assert by_name["depth-4"].p_adjusted is None
-    assert "counts with p = 1" in interval_table(found, notes).caption
+    assert "counts with p = 1" in interval_table(found, notes).method
 
 
 def change(store: Store, entry: CellEntry, seed: int, fate: str) -> None:

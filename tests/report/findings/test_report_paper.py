@@ -21,8 +21,8 @@ from sca_bench.report.findings.paper import Paper, paper_claim, read_paper, say_
 from sca_bench.report.read.samples import Samples
 from sca_bench.report.read.suite_data import SuiteData, collect
 from sca_bench.report.tables.csv import long_csv, wide_csv
-from sca_bench.report.tables.paper_table import claim_entries, paper_table
-from sca_bench.report.tables.tables import Footnotes
+from sca_bench.report.tables.paper_table import claim_entries, paper_tables
+from sca_bench.report.tables.tables import Footnotes, Table
 from sca_bench.study.runs.record import Score, SuiteManifest
 from sca_bench.study.runs.store import Store
 from sca_bench.study.suite.published import find_published
@@ -69,9 +69,36 @@ def as_published(runs: Runs, **changes: Any) -> None:
                 store.save(record(cell, seed).model_copy(update={"status": "failed"}))
 
 
+def tables(data: SuiteData, paper: Paper, notes: Footnotes) -> list[Table]:
+    return paper_tables(data, paper, notes, Samples(data))
+
+
+def texts(table: Table) -> list[list[str]]:
+    return [[entry.text for entry in row.entries] for row in table.rows]
+
+
+def test_directions_stand_beside_the_papers_where_protocols_differ(
+    runs: Runs, tmp_path: Path
+) -> None:
+    """880 beside 108.8 would read as a victory over the paper: no score of both is shown."""
+    (table,) = tables(*looked_up(runs, tmp_path), Footnotes())
+    assert [column.label for column in table.columns] == [
+        *("Cell", "Row", "CIDEr-D, here", "CIDEr-D, paper", "Verdict")
+    ]
+    assert texts(table) == [
+        ["depth-2", "2 layers", "reference", "reference", "not comparable"],
+        ["depth-4", "4 layers", "lower, not shown", "higher", "not comparable"],
+    ]
+    assert table.warning == (
+        "Not comparable with the paper: other data set, regions, decoding, scorer, SAM, language "
+        "model, training data, steps. So no scores stand side by side."
+    )
+    assert table.caption == "Whether a cell lies above or below depth-2."
+
+
 def test_two_numbers_never_share_a_column(runs: Runs, tmp_path: Path) -> None:
-    table = paper_table(*looked_up(runs, tmp_path), Footnotes())
-    assert table is not None
+    as_published(runs)
+    (table,) = tables(*looked_up(runs, tmp_path), Footnotes())
     assert [(c.label, c.published) for c in table.columns] == [
         ("Cell", False),
         ("Row", False),
@@ -80,11 +107,11 @@ def test_two_numbers_never_share_a_column(runs: Runs, tmp_path: Path) -> None:
         ("Mixer parameters, paper", True),
         ("Verdict", False),
     ]
-    rows = [[entry.text for entry in row.entries] for row in table.rows]
-    assert rows == [
-        ["depth-2", "2 layers", "880.0 ± 28.3", "108.8", "3.3", "not comparable"],
-        ["depth-4", "4 layers", "830.0 ± 28.3", "109.8", "6.5", "not comparable"],
+    assert texts(table) == [
+        ["depth-2", "2 layers", "127.0 ± 0.0", "108.8", "3.3", "comparable"],
+        ["depth-4", "4 layers", "–", "109.8", "6.5", "nothing to compare yet"],
     ]
+    assert not table.warning
 
 
 def test_everything_that_differs_is_said(runs: Runs, tmp_path: Path) -> None:
@@ -173,7 +200,7 @@ def test_a_claim_shows_the_papers_own_difference(runs: Runs, tmp_path: Path) -> 
     assert found.difference == pytest.approx(1.277 - 1.088)  # 127.7 and 108.8 as printed
     notes = Footnotes()
     entries = claim_entries(data, paper, claim_results(data, Samples(data)), notes)
-    assert {name: entry.text for name, entry in entries.items()} == {"depth_helps": "+18.9"}
+    assert {name: entry.text for name, entry in entries.items()} == {"depth_helps": "higher"}
     (note,) = notes.texts
     assert note.startswith(
         "depth_helps: the paper's 12 layers (127.7) minus 2 layers (108.8), arXiv 2312.00869v2 "
@@ -190,24 +217,21 @@ def test_a_claim_without_runs_still_shows_the_papers(runs: Runs, tmp_path: Path)
     data, paper = looked_up(runs, tmp_path)
     notes = Footnotes()
     entries = claim_entries(data, paper, claim_results(data, Samples(data)), notes)
-    assert entries["depth_helps"].text == "+18.9"
+    assert entries["depth_helps"].text == "higher"
     assert notes.texts[0].endswith("this profile has no finished run to compare with")
-    table = paper_table(data, paper, notes)
-    assert table is not None
-    row = [entry.text for entry in table.rows[0].entries]
-    assert row == ["depth-2", "2 layers", "–", "108.8", "3.3", "nothing to compare yet"]
+    (table,) = tables(data, paper, notes)
+    assert texts(table)[0] == ["depth-2", "2 layers", "–", "108.8", "3.3", "nothing to compare yet"]
 
 
 def test_report_prints_both_in_every_form(runs: Runs, tmp_path: Path) -> None:
     folder = write_report(*runs, tmp_path / "reports")
     text = (folder / "table.md").read_text(encoding="utf-8")
     page = (folder / "index.html").read_text(encoding="utf-8")
-    assert text.index("## Claims") < text.index("## Beside the paper") < text.index("## Scores")
-    for said in ("108.8", "+18.9", "not comparable", "SAM tiny (paper: vit_h)", "18.9"):
+    assert text.index("## Claims") < text.index("## Directions of effect") < text.index("## Scores")
+    for said in ("lower, not shown", "higher", "not comparable", "SAM tiny (paper: vit_h)", "108.8"):
         assert said in text, said
         assert said in page, said
     ElementTree.fromstring(page)
-    assert 'class="number published"' in page
     assert f"published.csv, SHA-256 {sha_of_published()}" in page
 
 

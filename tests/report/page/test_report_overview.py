@@ -1,4 +1,4 @@
-"""The overview of all suites: best cell, range, holes, links; the same bytes twice."""
+"""The overview of all suites: answers, holes, links; the same bytes twice."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from report_fake_runs import axis_manifest, build, manifest, record
 
 from sca_bench.cli import main
 from sca_bench.report import write_reports
-from sca_bench.report.page.overview import summarise
+from sca_bench.report.page.overview import NO_ANSWER, summarise
 from sca_bench.report.write import write_suite
 from sca_bench.study.runs.store import Store
 
@@ -30,16 +30,17 @@ def test_a_suite_in_one_line(tmp_path: Path) -> None:
     store = two_suites(tmp_path)
     one = write_suite(store, manifest(), tmp_path / "elsewhere", 8.0)
     found = summarise(one.data, tmp_path, one.page)
-    assert found.best == "depth-2: CIDEr-D (×100, max 1000) 880.0 ± 28.3"  # noqa: RUF001
-    assert found.spread == "810.0 to 880.0 over 2 cells"
+    first = one.page.headline.sentences[0]
+    assert found.answer == f"{first.label}: {first.text}"
+    assert first.label == "no numbers"
     assert found.runs == "7 of 10"
     assert found.holes == "2 failed, 1 missing"
     assert found.claims == "2 undecided"
     assert (found.paper, found.report) == ("table_4", "")
     none = write_suite(store, manifest(cells=[], claims=[]), tmp_path / "elsewhere", 8.0)
     empty = summarise(none.data, tmp_path, none.page)
-    assert empty.claims == "none"
-    assert (empty.best, empty.spread, empty.holes) == ("no score yet", "no score yet", "none")
+    assert (empty.claims, empty.holes) == ("no claims", "none")
+    assert empty.answer == NO_ANSWER
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@
 
 import shutil
 import subprocess
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
@@ -21,41 +22,34 @@ NASTY = r"a_b 50% & $x$ #1 {y} ~ ^ \z <|> \"q\" × ± – − ≥ é ñ ç ß ł
 def table(*rows: Row, second: Column | None = None) -> Table:
     columns = (
         Column("Cell", numeric=False),
-        second or Column("CIDEr-D", "×100, max 1000", higher_is_better=True),
+        second or Column("CIDEr-D", "×100, max 1000", metric="cider_d"),
     )
     return Table("scores", "Scores", "Scores", "All of them.", columns, rows)
 
 
 def row(name: str, value: float | None, control: bool = False, notes: tuple[int, ...] = ()) -> Row:
     text = "–" if value is None else f"{value:.1f} ± 2.0"
-    return Row((Entry(name, notes), Entry(text, (), value)), control)
+    cell = name.removesuffix(" (control)")
+    return Row((Entry(name, notes), Entry(text, (), value)), control, cell)
 
 
 def ranks(found: Table) -> list[str]:
     return [each.entries[1].rank for each in found.rows]
 
 
-def test_best_and_second_are_marked_and_controls_are_not() -> None:
-    found = mark_best(
-        table(row("a", 3.0), row("b", 5.0), row("c", 4.04), row("d", 4.0), row("e", 9.0, True))
-    )
-    assert ranks(found) == ["", "best", "second", "second", ""]  # 4.04 reads as 4.0
-    assert found.caption.startswith("All of them. Bold:")
+def marked(*names: str) -> Callable[[str], Collection[str]]:
+    """What stands for the comparisons: by CIDEr-D these are not shown to be below the best."""
+    return lambda metric: names if metric == "cider_d" else ()
 
 
-def test_ties_share_the_best_and_two_values_have_no_second() -> None:
-    assert ranks(mark_best(table(row("a", 5.0), row("b", 5.0), row("c", 1.0)))) == [
-        *("best", "best", "")
-    ]
-    same = table(row("a", 5.0), row("b", 5.0), row("c", None))
-    assert mark_best(same) == same
-
-
-def test_lower_may_be_better_and_an_unmarked_column_stays() -> None:
-    rows = (row("a", 3.0), row("b", 5.0))
-    lower = Column("ms", higher_is_better=False)
-    assert ranks(mark_best(table(*rows, second=lower))) == ["best", ""]
-    assert ranks(mark_best(table(*rows, second=Column("MiB")))) == ["", ""]
+def test_all_that_are_not_shown_to_be_below_the_best_are_marked_alike() -> None:
+    rows = (row("a", 3.0), row("b", 5.0), row("c", 4.0), row("d", None), row("e (control)", 9.0, True))
+    found = mark_best(table(*rows), marked("b", "c", "d"))
+    assert ranks(found) == ["", "best", "best", "", ""]  # no value, no mark
+    assert found.caption == "All of them. Bold: not shown to be below the best of the column."
+    assert mark_best(table(*rows), marked()) == table(*rows)
+    other = table(*rows, second=Column("MiB"))
+    assert mark_best(other, marked("b")) == other
 
 
 def test_score_table_as_latex() -> None:
@@ -67,7 +61,7 @@ def test_score_table_as_latex() -> None:
         row("x (control)", 1.0, True),
     )
     marks = SignificanceMarks("CIDEr-D", {"a_1": "**", "b": "†"}, "** p < .01")
-    text = write_latex_table(manifest(), mark_best(table(*rows)), notes, marks)
+    text = write_latex_table(manifest(), mark_best(table(*rows), marked("b", "c")), notes, marks)
     assert text.startswith("% Needs \\usepackage{booktabs} and \\usepackage{graphicx}.\n")
     assert "\\label{tab:mixer-layers-scores}\n" in text
     body = text.split("\\sbox0{%\n")[1].split("}%\n\\ifdim")[0]
@@ -79,7 +73,7 @@ def test_score_table_as_latex() -> None:
         "\\midrule\n"
         "a\\_1\\textsuperscript{1} & 3.0 $\\pm$ 2.0$^{{*}{*}}$ \\\\\n"
         "b & \\textbf{5.0} $\\pm$ 2.0$^{\\mbox{\\dag{}}}$ \\\\\n"
-        "c & \\underline{4.0} $\\pm$ 2.0 \\\\\n"
+        "c & \\textbf{4.0} $\\pm$ 2.0 \\\\\n"
         "\\midrule\n"
         "x (control) & 1.0 $\\pm$ 2.0 \\\\\n"
         "\\bottomrule\n"
@@ -123,6 +117,7 @@ def test_documents_compile(whole_report: Path, tmp_path: Path) -> None:
     bad = manifest(question=NASTY, statement=NASTY, overrides=[NASTY], suite="a_b")
     rows = [row(f"{NASTY} {n}", float(n), notes=(1,)) for n in range(40)]
     rows += [row(start, 1.0) for start in ("[5pt]", "*")]
+    names = [each.cell for each in rows[20:]]
     latin = "".join(chr(code) for code in range(0xA1, 0x250))
     wide = Table(
         *("w", "W", NASTY, latin),
@@ -131,8 +126,8 @@ def test_documents_compile(whole_report: Path, tmp_path: Path) -> None:
     )
     marks = SignificanceMarks("CIDEr-D", {f"{NASTY} 3": "*†§"}, NASTY)
     notes = Footnotes([NASTY])
-    text = write_latex(bad, [mark_best(table(*rows)), wide], notes, marks)
-    alone = write_latex_table(bad, mark_best(table(*rows[:9])), notes, marks)
+    text = write_latex(bad, [mark_best(table(*rows), marked(*names)), wide], notes, marks)
+    alone = write_latex_table(bad, mark_best(table(*rows[:9]), marked(*names)), notes, marks)
     whole = (whole_report / "tables.tex").read_text(encoding="ascii")
     head = "\\documentclass{article}\\usepackage{booktabs,graphicx}\\begin{document}\n"
     documents = {"nasty": text, "whole": whole, "alone": f"{head}{alone}\\end{{document}}\n"}

@@ -342,3 +342,16 @@ def test_files_that_cannot_be_read(tmp_path):
     )
     (tmp_path / "loop.yaml").symlink_to(tmp_path / "loop.yaml")
     assert "loop.yaml: cannot be read" in refusal(read_yaml, tmp_path / "loop.yaml")
+
+
+def test_a_claim_in_words_is_a_clause_and_makes_no_cell_new(write, suite_text):
+    claim = "claims:\n- id: deep\n  says: m(num_layers=2) > m(num_layers=1)\n"
+    plain, worded = (
+        load_suite(write(suite_text + claim + more))
+        for more in ("", "  text: |\n    two layers\n    beat one.\n")
+    )
+    assert [one.claims[0].text for one in (plain, worded)] == ["", "two layers beat one"]
+    keys = [[str(keyed_values(c.settings, {})) for c in one.cells] for one in (plain, worded)]
+    assert keys[0] == keys[1]
+    found = refusal(load_suite, write(suite_text + claim + "  text: ''\n"))
+    assert "claims.0.text: '' is wrong; give a clause, such as: two layers beat one; or" in found

@@ -16,6 +16,7 @@ from sca_bench.report.figures.registry import PlotSpec, Shown
 from sca_bench.report.findings.differences import CellDifference, Differences, differences
 from sca_bench.report.names import is_numeric, metric_label, metric_scale, short_axes
 from sca_bench.report.read.suite_data import SuiteData
+from sca_bench.report.read.sweeps import sweep_part
 from sca_bench.report.tables.claim_table import significance, within_scale
 from sca_bench.stats.power import noise_floor
 from sca_bench.study.suite.yaml_values import show_value
@@ -117,11 +118,15 @@ class HeadlineFigure:
 
 
 def facts(suite: PlottedSuite) -> Shown | None:
-    """Return the figure of a suite with its texts; None where no cell has a score.
+    """Return the figure of a suite with its texts.
+
+    None where no cell has a score, or all scores are zero; and for a sweep's trials.
 
     Raises:
         InputError: A file of the runs folder is damaged.
     """
+    if (part := sweep_part(suite.data)) is not None and part.is_search:
+        return None  # its slices answer the question, which is about settings
     compared = _compared(suite)
     figure = headline_figure(suite.data, compared)
     if figure is None:

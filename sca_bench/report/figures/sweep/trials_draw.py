@@ -1,0 +1,258 @@
+"""Drawing the trials of a sweep: by setting, in their order, by importance, and their front."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+from sca_bench.report.figures.style import (
+    COLOURS,
+    CONTROL_COLOUR,
+    honest_limits,
+    legend_sign,
+    new_figure,
+    tick_text,
+    tidy,
+)
+from sca_bench.report.figures.sweep.trials import Importance, Slice, Slices, Tried, Trials
+from sca_bench.report.names import shown_number, wrapped
+
+_BEST = COLOURS[1]
+_FAILED = {"pruned": ("x", "pruned"), "fail": ("D", "failed")}
+_FAINTEST = 0.35
+"""How much of its colour the first trial has; the last one has all of it."""
+
+
+def draw_slices(shown: Slices) -> Figure | None:
+    """Draw every complete trial by each setting, a row for each objective.
+
+    Returns:
+        The figure, or None where there is nothing to draw.
+    """
+    if not shown.settings or not shown.trials.complete:
+        return None
+    goals, settings = shown.trials.goals, shown.settings
+    columns = min(3, len(settings))
+    rows = math.ceil(len(settings) / columns) * len(goals)
+    figure = new_figure(5.2 if columns < 3 else 7.2, 2.7 * rows + 0.3)
+    panels = figure.subplots(rows, columns, squeeze=False)
+    per_goal = rows // len(goals)
+    for number, goal in enumerate(goals):
+        limits = _limits([one.values[number] for one in shown.trials.complete])
+        flat = list(panels[number * per_goal : (number + 1) * per_goal].flat)
+        for place, axes in enumerate(flat):
+            if place >= len(settings):
+                axes.set_visible(False)
+                continue
+            _draw_slice(axes, settings[place], shown.trials, number)
+            axes.set_ylim(*limits)
+            axes.set_ylabel(goal.label if place % columns == 0 else "", fontsize=9)
+    _name_signs(figure, shown.trials, gone=False)
+    return figure
+
+
+def _draw_slice(axes: Axes, setting: Slice, trials: Trials, goal: int) -> None:
+    tidy(axes, "y")
+    if setting.choices:
+        axes.set_xticks(range(len(setting.choices)), [wrapped(c, 14) for c in setting.choices])
+        axes.set_xlim(-0.5, len(setting.choices) - 0.5)
+        if sum(map(len, setting.choices)) > 28:
+            axes.tick_params(axis="x", labelrotation=25)
+    else:
+        if setting.is_log:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.xaxis.set_minor_formatter(NullFormatter())
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value)))
+        axes.margins(x=0.12)
+    last = max(1, trials.tried[-1].number)
+    for one in trials.complete:
+        if one.number not in setting.at:
+            continue
+        x = setting.at[one.number]
+        faint = _FAINTEST + (1 - _FAINTEST) * one.number / last
+        _draw_dot(axes, x, one.values[goal], one, faint)
+        if one.is_best:
+            _name(axes, one, x, one.values[goal])
+    scale = ", log scale" if setting.is_log else ""
+    axes.set_xlabel(f"{setting.label[:1].upper()}{setting.label[1:]}{scale}", fontsize=9)
+    axes.tick_params(labelsize=8.5)
+
+
+def draw_history(trials: Trials) -> Figure | None:
+    """Draw every trial in its order, a panel for each objective; pruned and failed ones below.
+
+    Returns:
+        The figure, or None where no trial ended.
+    """
+    if not trials.tried:
+        return None
+    figure = new_figure(5.2, 2.6 * len(trials.goals) + 0.5)
+    panels = figure.subplots(len(trials.goals), 1, squeeze=False, sharex=True)
+    for number, (axes, goal) in enumerate(zip(panels.flat, trials.goals, strict=True)):
+        tidy(axes)
+        values = [one.values[number] for one in trials.complete]
+        low, high = _limits(values)
+        axes.set_ylim(low, high)
+        if len(trials.goals) == 1 and values:
+            at = [one.number for one in trials.complete]
+            best = trials.best_so_far(number)
+            axes.step(at, best, where="post", color=_BEST, linewidth=1.4, zorder=2)
+        for one in trials.tried:
+            if one.values:
+                _draw_dot(axes, one.number, one.values[number], one)
+            else:
+                sign = _FAILED[one.state][0]
+                axes.plot(
+                    one.number,
+                    0.03,
+                    transform=axes.get_xaxis_transform(),
+                    marker=sign,
+                    markersize=6,
+                    color=CONTROL_COLOUR,
+                    markerfacecolor="none",
+                    clip_on=False,
+                )
+        for one in trials.complete:
+            if one.is_best:
+                _name(axes, one, one.number, one.values[number])
+        axes.set_ylabel(goal.label, fontsize=9)
+        axes.tick_params(labelsize=8.5)
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        if not values:
+            axes.set_yticks([])
+    panels.flat[-1].set_xlabel("Trial", fontsize=9)
+    _name_signs(figure, trials, gone=True)
+    return figure
+
+
+def draw_importance(shown: Importance) -> Figure | None:
+    """Draw a bar for each setting, a panel for each objective.
+
+    Returns:
+        The figure, or None where there is none.
+    """
+    if not shown.shares:
+        return None
+    heights = [0.34 * len(shares) for shares in shown.shares]
+    figure = new_figure(5.2, sum(heights) + 0.75 * len(heights) + 0.1)
+    ratios = {"height_ratios": heights}
+    panels = figure.subplots(len(heights), 1, squeeze=False, gridspec_kw=ratios)
+    for axes, goal, shares in zip(panels.flat, shown.goals, shown.shares, strict=True):
+        tidy(axes, "x")
+        for row, (_, share) in enumerate(shares):
+            axes.barh(row, share, height=0.62, color=COLOURS[0], alpha=0.6)
+            axes.annotate(
+                f"{share:.2f}" if share >= 0.01 else "< 0.01",
+                (share, row),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=9,
+            )
+        axes.set_yticks(range(len(shares)), [wrapped(name, 26) for name, _ in shares], fontsize=9)
+        axes.tick_params(axis="y", length=0)
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1.08)
+        axes.set_xlabel(f"Importance for {goal}", fontsize=9)
+    return figure
+
+
+def draw_front(trials: Trials) -> Figure | None:
+    """Draw the first objective against every other one, with the front as a line.
+
+    Returns:
+        The figure, or None with fewer than two objectives or no complete trial.
+    """
+    others = range(1, len(trials.goals))
+    if not others or not trials.complete:
+        return None
+    figure = new_figure(5.2, 3.1 * len(others) + 0.4)
+    panels = figure.subplots(len(others), 1, squeeze=False)
+    for axes, other in zip(panels.flat, others, strict=True):
+        _draw_pair(axes, trials, other)
+    _name_signs(figure, trials, gone=False, best="on the front")
+    return figure
+
+
+def _draw_pair(axes: Axes, trials: Trials, other: int) -> None:
+    tidy(axes, "both")
+    main, cost = trials.goals[0], trials.goals[other]
+    on_front = sorted(
+        (one.values[other], one.values[0]) for one in trials.complete if one.is_best
+    )
+    if len(trials.goals) == 2 and len(on_front) > 1:  # of more it is no line
+        # Between two trials only the worse of both is reached.
+        where = "steps-post" if main.maximize != cost.maximize else "steps-pre"
+        xs, ys = zip(*on_front, strict=True)
+        axes.plot(xs, ys, color=_BEST, linewidth=1.1, linestyle="--", drawstyle=where, zorder=1)
+    for one in trials.complete:
+        _draw_dot(axes, one.values[other], one.values[0], one)
+        if one.is_best:
+            _name(axes, one, one.values[other], one.values[0])
+    axes.set_ylim(*_limits([one.values[0] for one in trials.complete]))
+    axes.margins(x=0.12)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: shown_number(value)))
+    axes.set_ylabel(f"{main.label}, {_better(main.maximize)}", fontsize=9)
+    axes.set_xlabel(f"{cost.label}, {_better(cost.maximize)}", fontsize=9)
+    axes.tick_params(labelsize=8.5)
+
+
+def _better(maximize: bool) -> str:
+    return "more is better" if maximize else "less is better"
+
+
+def _limits(values: Sequence[float]) -> tuple[float, float]:
+    return honest_limits(min(values), max(values)) if values else (0.0, 1.0)
+
+
+def _draw_dot(axes: Axes, x: float, y: float, one: Tried, faint: float = 1.0) -> None:
+    colour = _BEST if one.is_best else COLOURS[0]
+    axes.plot(
+        x,
+        y,
+        marker="s" if one.is_best else "o",
+        markersize=7 if one.is_best else 5.5,
+        color=colour,
+        markerfacecolor=colour,
+        markeredgewidth=0,
+        alpha=1.0 if one.is_best else faint,
+        zorder=4 if one.is_best else 3,
+    )
+
+
+def _name(axes: Axes, one: Tried, x: float, y: float) -> None:
+    axes.annotate(
+        f"#{one.number}",
+        (x, y),
+        xytext=(6, 5),
+        textcoords="offset points",
+        fontsize=9,
+        color=_BEST,
+        annotation_clip=False,
+    )
+
+
+def _name_signs(figure: Figure, trials: Trials, *, gone: bool, best: str = "best") -> None:
+    """Say in a legend what the signs mean, of those that are drawn."""
+    handles = []
+    if any(not one.is_best for one in trials.complete):
+        handles.append(legend_sign("trial", COLOURS[0], "o"))
+    if any(one.is_best for one in trials.complete):
+        handles.append(legend_sign(best, _BEST, "s"))
+    if gone:
+        for state, (sign, word) in _FAILED.items():
+            if any(one.state == state for one in trials.tried):
+                handles.append(legend_sign(word, CONTROL_COLOUR, sign, "none"))
+    if handles:
+        figure.legend(
+            handles=handles, loc="outside upper left", ncols=4, frameon=False, fontsize=9
+        )
