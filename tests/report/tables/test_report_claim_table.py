@@ -7,7 +7,7 @@ import io
 import pytest
 from report_fake_runs import record
 
-from sca_bench.report.figures.forest import forests
+from sca_bench.report.figures.forest import forest
 from sca_bench.report.findings.claims import ClaimResult, claim_results
 from sca_bench.report.findings.differences import differences
 from sca_bench.report.findings.paper import Paper
@@ -131,8 +131,9 @@ def test_an_interval_that_is_approximate_says_so_wherever_it_stands(
         assert f"approximate: {reason}" in text
     rows = list(csv.DictReader(io.StringIO(claims_csv([undecided]))))
     assert rows[0]["approximate"] == reason
-    drawn = forests(data, Paper(""), [undecided], found)
-    assert all(row.label.endswith(", approximate") for f in drawn for row in f.facts.rows)
+    drawn = forest(data, Paper(""), [undecided], found)
+    assert drawn is not None
+    assert all(row.label.endswith(", approximate") for row in drawn.facts.rows)
 
     assert undecided.comparison is not None
     three = dataclasses.replace(undecided.comparison, approximate="")
@@ -141,7 +142,9 @@ def test_an_interval_that_is_approximate_says_so_wherever_it_stands(
     assert table is not None
     assert "approximate" not in table.rows[0].entries[4].text
     assert next(csv.DictReader(io.StringIO(claims_csv([plain]))))["approximate"] == ""
-    assert not forests(data, Paper(""), [plain], found)[0].facts.rows[0].label.count("approximate")
+    again = forest(data, Paper(""), [plain], found)
+    assert again is not None
+    assert "approximate" not in again.facts.rows[0].label
 
 
 ORDERED = [

@@ -83,10 +83,10 @@ def _draw_curve(shown: HeadlineFigure) -> Figure:
             far.append(mark)
             continue
         axes.axhline(mark.mean, color=CONTROL_COLOUR, linewidth=1.1, linestyle="--", zorder=1)
-        beside.append((mark.mean, f"{mark.name} {_number(mark)}", CONTROL_COLOUR))
+        beside.append((mark.mean, f"{mark.name} {mark.shown}", CONTROL_COLOUR))
     _name_beside(axes, beside)
     if far:
-        names = ", ".join(f"{mark.name} {_number(mark)}" for mark in far)
+        names = ", ".join(f"{mark.name} {mark.shown}" for mark in far)
         text = wrapped(f"Far below: {names}", 62)
         axes.annotate(
             text,
@@ -138,9 +138,9 @@ def _draw_cells(shown: HeadlineFigure) -> Figure:
         colour = CONTROL_COLOUR if mark.is_control else COLOURS[0]
         if mark.mean >= low:
             _draw_mark(axes, mark, colour, "o", along="x", at=y)
-            text, where, side, shift = _number(mark), mark.reach[1], "left", 5
+            text, where, side, shift = mark.shown, mark.reach[1], "left", 5
         else:
-            text, where, side, shift = f"← {_number(mark)}", low, "left", 4
+            text, where, side, shift = f"← {mark.shown}", low, "left", 4
         axes.annotate(
             text,
             (min(where, high), y),
@@ -193,19 +193,13 @@ def _draw_mark(
 
 def _say_value(axes: Axes, mark: Mark) -> None:
     axes.annotate(
-        _number(mark),
+        mark.shown,
         (mark.x or 0.0, mark.mean),
         xytext=(7, 0),
         textcoords="offset points",
         fontsize=_TYPE,
         va="center",
     )
-
-
-def _number(mark: Mark) -> str:
-    """Return a score with as many digits as its interval leaves meaning to."""
-    low, high = mark.reach
-    return f"{mark.mean:.0f}" if (high - low) / 2 >= 2 or mark.mean >= 1000 else f"{mark.mean:.1f}"
 
 
 def _name_beside(axes: Axes, wanted: Sequence[tuple[float, str, str]]) -> None:
@@ -235,8 +229,8 @@ def _finish(figure: Figure, axes: Axes, shown: HeadlineFigure) -> None:
     handles: list[Line2D | Patch] = [
         Line2D([], [], color=COLOURS[0], linewidth=1.8, label="95 % interval")
     ]
-    if shown.floor is not None:
-        handles.append(Patch(label=f"same cell, other seeds (± {_half(shown.floor)})", **BAND))
+    if shown.floor:
+        handles.append(Patch(label=f"same cell, other seeds (± {shown.floor})", **BAND))
     figure.legend(
         handles=handles,
         loc="outside upper left",
@@ -245,10 +239,6 @@ def _finish(figure: Figure, axes: Axes, shown: HeadlineFigure) -> None:
         fontsize=_SMALL,
         handlelength=1.4,
     )
-
-
-def _half(width: float) -> str:
-    return f"{width:.0f}" if width >= 2 else f"{width:.1f}"
 
 
 def _unit(shown: HeadlineFigure) -> str:
