@@ -125,10 +125,10 @@ def detectable(comparison: Comparison, alpha: float = 0.05, power: float = 0.8) 
     """
     if not (0 < alpha < 1 and 0 < power < 1):
         raise ValueError(f"alpha={alpha}, power={power}: expected shares between 0 and 1")
-    if comparison.se is None or comparison.df is None or not comparison.covers_seeds:
+    if comparison.se_images is None or not comparison.covers_seeds:
         return None
-    quantiles = stdtrit(comparison.df, 1 - alpha / 2) + stdtrit(comparison.df, power)
-    return float(quantiles * comparison.se)
+    se, df = _planned(comparison, None, comparison.num_images)
+    return float((stdtrit(df, 1 - alpha / 2) + stdtrit(df, power)) * se)
 
 
 def noise_floor(parts: Sequence[SeedPart]) -> float | None:

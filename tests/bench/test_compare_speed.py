@@ -41,7 +41,8 @@ def write_runs(root, cells, seeds, settings):
     images = np.sort(draw.integers(IMAGES, size=REGIONS))
     ids = [f"image_{image:05d}_{number}" for number, image in enumerate(images)]
     image_ids = [f"image_{image:05d}" for image in images]
-    words = "a small plain red circle to the left of a large dotted blue square".split()
+    text = "a small plain red circle to the left of a large dotted blue square"
+    words = text.split(" ")
     captions = [" ".join(draw.permutation(words)[:9]) for _ in ids]
     lines = [
         json.dumps({

@@ -87,7 +87,7 @@ def test_what_can_be_detected_is_what_needs_no_more_images_or_seeds():
     """Nothing trained: a difference of that size needs the images there are, and no fewer."""
     found = compare(cell(0, 1, 1, 0.05, trained=False), cell(0, 1, 2, trained=False))
     size = detectable(found)
-    t = student.ppf(0.975, found.df) + student.ppf(0.8, found.df)
+    t = student.ppf(0.975, 99) + student.ppf(0.8, 99)
     assert size == pytest.approx(t * found.se)
     assert needed(found, distance=1.0001 * size).images <= found.num_images
     assert needed(found, distance=0.99 * size).images > found.num_images

@@ -18,7 +18,13 @@ from sca_bench.metrics.value_names import ValueName
 from sca_bench.report.compare.changed import Changes, find_changes
 from sca_bench.report.compare.scored import FILE_METRICS, score_file_side, score_shared
 from sca_bench.report.compare.sides import CellPair, Paired, Side, listed_names, pair_cells
-from sca_bench.report.compare.unlike import Shared, shared_regions, unlike_metric
+from sca_bench.report.compare.unlike import (
+    Shared,
+    first_run,
+    has_value,
+    shared_regions,
+    unlike_metric,
+)
 from sca_bench.report.names import higher_is_better, metric_label
 from sca_bench.report.read.samples import LEVEL, Sample, Samples, unpaired
 from sca_bench.report.read.suite_data import CellRuns
@@ -197,7 +203,7 @@ def _expanded(asked: Sequence[str]) -> list[str]:
 def _whole_values(cells: Sequence[CellRuns]) -> list[str]:
     """Return what some cells were scored by over all regions, single slots left out."""
     records = [record for cell in cells for record in cell.done]
-    names = dict.fromkeys(n for r in records for n, s in r.scores.items() if s.value is not None)
+    names = dict.fromkeys(n for r in records for n, s in r.scores.items() if has_value(s))
     values = {name: ValueName.parse(name) for name in names}
     return [n for n, v in values.items() if not (v.part or v.slot or v.num_objects is not None)]
 
@@ -212,10 +218,10 @@ def _common(a: Side, b: Side, paired: Paired) -> list[str]:
     if not both:
         lacking = [s for s, own in ((a, of_a), (b, of_b)) if not own]
         if lacking:
-            first = next(iter(lacking[0].cells), None)
-            holes = [run.hole for run in first.runs if run.hole] if first else []
-            problem = f"has no scores{': ' if holes else ''}{', '.join(dict.fromkeys(holes))}"
-            raise InputError("compare", lacking[0].given, problem, "run its suite, which scores it")
+            for cell in lacking[0].cells:
+                first_run(lacking[0], cell)
+            fix = "run its suite, which scores it"
+            raise InputError("compare", lacking[0].given, "has no scores", fix)
         where, problem = f"{a.given}, {b.given}", "have no metric in common: "
         problem += f"A has {', '.join(of_a)}; B has {', '.join(of_b)}"
         raise InputError("compare", where, problem, "run both with one list of metrics")
@@ -227,7 +233,7 @@ def _check_values(names: Sequence[str], paired: Paired) -> None:
     for name in names:
         for word, cells in (("A", [p.a for p in paired.pairs]), ("B", [p.b for p in paired.pairs])):
             scores = [r.scores.get(name) for cell in cells for r in cell.done]
-            if not any(score is not None and score.value is not None for score in scores):
+            if not any(score is not None and has_value(score) for score in scores):
                 reasons = [s.reason for s in scores if s is not None and s.reason]
                 known = [n for cell in cells for r in cell.done for n in r.scores]
                 problem = f"{word} has no such value" + (f": {reasons[0]}" if reasons else "")
@@ -282,7 +288,7 @@ def _value(cell: CellRuns, sample: Sample, metric: str) -> float | None:
     if sample.resampled is not None:
         return float(sample.resampled.scores.mean())
     scores = (record.scores.get(metric) for record in cell.done)
-    values = [score.value for score in scores if score is not None and score.value is not None]
+    values = [score.value for score in scores if score is not None and has_value(score)]
     return sum(values) / len(values) if values else None
 
 

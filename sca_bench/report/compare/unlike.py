@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from sca_bench.metrics.value_names import ValueName
 from sca_bench.report.compare.sides import CellPair, Side, read_captions
 from sca_bench.report.read.score_frame import REGION_SET
 from sca_bench.report.read.suite_data import CellRuns
-from sca_bench.study.runs.record import RunRecord
+from sca_bench.study.runs.record import RunRecord, Score
 
 _OF_REGIONS = frozenset({REGION_SET, "num_regions", "references_min", "references_max", "split"})
 """Fields of a signature that say what was scored, which is looked at first, for all metrics."""
@@ -49,7 +50,7 @@ def shared_regions(a: Side, b: Side, pair: CellPair, *, allowed: bool) -> Shared
     Raises:
         InputError: They were scored on other regions or references, in one line with the reason.
     """
-    one, other = _first(a, pair.a), _first(b, pair.b)
+    one, other = first_run(a, pair.a), first_run(b, pair.b)
     sets = {str(_signature(record).get(REGION_SET, "")) for record in (one, other)}
     if len(sets) == 1 and "" not in sets:
         return None
@@ -130,10 +131,20 @@ def _left(first: Mapping[str, Any], other: Mapping[str, Any]) -> Iterable[str]:
 
 def _signatures(metric: str, cell: CellRuns) -> list[dict[str, Any]]:
     scores = (record.scores.get(metric) for record in cell.done)
-    return [s.signature for s in scores if s is not None and s.value is not None and s.signature]
+    return [s.signature for s in scores if s is not None and has_value(s) and s.signature]
 
 
-def _first(side: Side, cell: CellRuns) -> RunRecord:
+def has_value(score: Score) -> bool:
+    """Say whether a score is a number."""
+    return score.value is not None and math.isfinite(score.value)
+
+
+def first_run(side: Side, cell: CellRuns) -> RunRecord:
+    """Return the first finished run of a cell.
+
+    Raises:
+        InputError: There is none, with what became of them.
+    """
     if not cell.done:
         holes = ", ".join(dict.fromkeys(f"seed {run.seed} {run.hole}" for run in cell.runs))
         name = cell.entry.name

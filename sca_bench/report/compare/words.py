@@ -93,13 +93,21 @@ def _half(row: MetricRow) -> float | None:
 
 
 def _interval(row: MetricRow) -> str:
+    one, (low, high) = row.comparison, _ends(row)
+    if one is None or not low:
+        return NO_VALUE
+    return f"{'≈ ' if one.approximate else ''}{low} to {high}"
+
+
+def _ends(row: MetricRow) -> tuple[str, str]:
+    """Return both ends of the interval, empty where there is none."""
     one, half = row.comparison, _half(row)
     if one is None or one.low is None or one.high is None:
-        return NO_VALUE
+        return "", ""
     low, high = (
         show_bearable(end, half, metric=row.metric, signed=True) for end in (one.low, one.high)
     )
-    return f"{'≈ ' if one.approximate else ''}{low} to {high}"
+    return low, high
 
 
 def verdict(row: MetricRow) -> str:
@@ -125,8 +133,10 @@ def answer(compared: Compared) -> str:
     difference = show_bearable(one.difference, _half(row), metric=main, signed=True)
     if row.finding == "same":
         return f"A and B have the same scores {by}."
-    said = f"{text[0].upper()}{text[1:]} {by}: {difference}, {LEVEL_TEXT} between "
-    said += f"{_interval(row).replace(' to ', ' and ')}."
+    low, high = _ends(row)
+    near = ", approximate" if one.approximate else ""
+    said = f"{text[0].upper()}{text[1:]} {by}: {difference}, {LEVEL_TEXT} between {low} and "
+    said += f"{high}{near}."
     if row.finding == "none" and row.detectable is not None:
         size = show_bearable(row.detectable, row.detectable, metric=main)
         said += f" Runs like these tell a difference of {size} in four of five cases."

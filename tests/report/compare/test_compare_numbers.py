@@ -280,7 +280,7 @@ def test_regions_that_changed_come_with_what_was_said(root):
 
 
 def test_right_and_wrong_are_counted_by_more_than_half_of_the_seeds(tmp_path):
-    store, suite = build(tmp_path / "runs")
+    store, _ = build(tmp_path / "runs")
     right = {"c-depth-1": ([1, 1, 0], [1, 0, 0]), "c-depth-2": ([1, 0, 1], [0, 0, 1])}
     for cell_id, seeds in right.items():
         for seed, values in enumerate(seeds):
