@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from sca_bench.report.compare.changed import ChangedRegion, Changes, Said
-from sca_bench.report.compare.compared import LEVEL, Compared, ComparedPair, MetricRow
+from sca_bench.report.compare.compared import Compared, ComparedPair, MetricRow
 from sca_bench.report.compare.sides import Side
 from sca_bench.report.compare.words import all_notes, answer
+from sca_bench.report.read.samples import LEVEL
 from sca_bench.report.read.suite_data import CellRuns
 
 _OF_COMPARISON = (

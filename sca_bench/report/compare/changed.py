@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.report.compare.sides import CellPair, Side
 from sca_bench.report.names import higher_is_better
-from sca_bench.report.read.samples import Sample, Samples, unpaired
+from sca_bench.report.read.samples import CellSamples, Sample, unpaired
 from sca_bench.report.read.suite_data import CellRuns
 
 RIGHT = "exact_match"
@@ -107,7 +107,7 @@ class Changes:
     regions: tuple[ChangedRegion, ...] = ()
 
 
-def find_changes(pair: CellPair, samples: tuple[Samples, Samples], metric: str) -> Changes:
+def find_changes(pair: CellPair, samples: tuple[CellSamples, CellSamples], metric: str) -> Changes:
     """Return what became of all regions of two cells, without their captions.
 
     Args:

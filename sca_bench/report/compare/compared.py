@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+
 from sca_bench.errors import InputError, did_you_mean
 from sca_bench.metrics.registry import get_metric, values_of
 from sca_bench.metrics.score import Scorer
@@ -26,7 +28,7 @@ from sca_bench.report.compare.unlike import (
     unlike_metric,
 )
 from sca_bench.report.names import higher_is_better, metric_label
-from sca_bench.report.read.samples import LEVEL, Sample, Samples, unpaired
+from sca_bench.report.read.samples import LEVEL, CellSamples, Sample, unpaired
 from sca_bench.report.read.suite_data import CellRuns
 from sca_bench.stats.compare import Comparison, compare_resampled
 from sca_bench.stats.holm import holm
@@ -36,7 +38,7 @@ ALPHA = 0.05
 """`LEVEL` of the intervals leaves as much."""
 Finding = Literal["better", "worse", "higher", "lower", "none", "same", "unknown"]
 """What can be said of B beside A. `none`: no difference was found, which does not mean that there
-is none; `same`: the scores are equal, image by image; `unknown`: there is no interval."""
+is none; `same`: the scores are equal, in every image and seed; `unknown`: there is no interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +246,7 @@ def _check_values(names: Sequence[str], paired: Paired) -> None:
 def _compare_pairs(
     a: Side, b: Side, paired: Paired, metrics: Sequence[str]
 ) -> tuple[ComparedPair, ...]:
-    samples = Samples(a), Samples(b)
+    samples = CellSamples(a), CellSamples(b)
     table = [[_row(p, samples, metric) for metric in metrics] for p in paired.pairs]
     for number in range(len(metrics)):
         ps = [_p(rows[number]) for rows in table]
@@ -258,7 +260,7 @@ def _compare_pairs(
     )
 
 
-def _row(pair: CellPair, samples: tuple[Samples, Samples], metric: str) -> MetricRow:
+def _row(pair: CellPair, samples: tuple[CellSamples, CellSamples], metric: str) -> MetricRow:
     """Return two cells by one metric, before p is corrected."""
     one, other = samples[0].of(pair.a, metric), samples[1].of(pair.b, metric)
     a, b = _value(pair.a, one, metric), _value(pair.b, other, metric)
@@ -269,8 +271,10 @@ def _row(pair: CellPair, samples: tuple[Samples, Samples], metric: str) -> Metri
         return MetricRow(metric, a, b, hole=problem, notes=tuple(notes))
     comparison = compare_resampled(other.resampled, one.resampled, LEVEL)
     size = detectable(comparison, ALPHA)
+    sums = one.resampled.cell.sums, other.resampled.cell.sums
+    finding: Finding = "same" if np.array_equal(*sums) else "unknown"
     notes += asked + list(_of_comparison(comparison))
-    return MetricRow(metric, a, b, "unknown", comparison, comparison.p, size, notes=tuple(notes))
+    return MetricRow(metric, a, b, finding, comparison, comparison.p, size, notes=tuple(notes))
 
 
 def _of_comparison(comparison: Comparison) -> Iterator[str]:
@@ -288,7 +292,7 @@ def _value(cell: CellRuns, sample: Sample, metric: str) -> float | None:
     if sample.resampled is not None:
         return float(sample.resampled.scores.mean())
     scores = (record.scores.get(metric) for record in cell.done)
-    values = [score.value for score in scores if score is not None and has_value(score)]
+    values = [score.value or 0.0 for score in scores if score is not None and has_value(score)]
     return sum(values) / len(values) if values else None
 
 
@@ -299,6 +303,8 @@ def _p(row: MetricRow) -> float | None:
 def _decided(row: MetricRow, p: float) -> MetricRow:
     comparison = row.comparison
     assert comparison is not None
+    if row.finding == "same":
+        return replace(row, p=p)
     return replace(row, p=p, finding=finding_of(comparison, higher_is_better(row.metric), p))
 
 
@@ -382,9 +388,9 @@ def _raise_faults(a: Side, b: Side) -> None:
 def _notes(a: Side, b: Side, paired: Paired) -> tuple[str, ...]:
     """Return what a reader should know of all of it, each said once."""
     notes: dict[str, None] = {}
-    for word, side, cells in (
-        ("A", a, [pair.a for pair in paired.pairs]),
-        ("B", b, [pair.b for pair in paired.pairs]),
+    for word, cells in (
+        ("A", [pair.a for pair in paired.pairs]),
+        ("B", [pair.b for pair in paired.pairs]),
     ):
         several = len(cells) > 1
         for cell in cells:
@@ -393,8 +399,10 @@ def _notes(a: Side, b: Side, paired: Paired) -> tuple[str, ...]:
                 if run.hole:
                     notes[f"{name}: seed {run.seed} is left out: {run.hole}"] = None
             notes |= dict.fromkeys(f"{word}: {age}" for age in cell.ages)
-        if side.kind == "file":
-            notes[f"{word} is a file: nothing is known of other seeds"] = None
+    files = [word for word, side in (("A", a), ("B", b)) if side.kind == "file"]
+    if files:
+        are = "A and B are files" if len(files) > 1 else f"{files[0]} is a file"
+        notes[f"{are}: nothing is known of other seeds"] = None
     twice = [p.name for p in paired.pairs if _same_runs(a, b, p)]
     if twice:
         notes[f"A and B share runs ({listed_names(twice)}): they are not independent"] = None

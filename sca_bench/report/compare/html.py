@@ -9,9 +9,11 @@ from pathlib import Path
 from sca_bench.report.compare.changed import ChangedRegion
 from sca_bench.report.compare.compared import Compared
 from sca_bench.report.compare.words import (
+    CHANGE_HEADS,
     HEADS,
     all_notes,
     answer,
+    change_rows,
     changes_text,
     reference_text,
     region_text,
@@ -90,9 +92,9 @@ def compared_html(compared: Compared, regions: Sequence[ChangedRegion]) -> str:
             for row in shown_rows(compared)
         ],
         notes=all_notes(compared),
-        changes=[
-            (one.pair.name if several else "", changes_text(one.changes)) for one in compared.pairs
-        ],
+        changes="" if several else changes_text(compared.pairs[0].changes),
+        change_heads=CHANGE_HEADS,
+        change_rows=change_rows(compared) if several else [],
         cards=shown,
         pictures=Pictures(tuple(i for reader in readers.values() for i in reader.images.values())),
     )

@@ -13,9 +13,11 @@ from sca_bench.output import one_line
 from sca_bench.report.compare.changed import ChangedRegion
 from sca_bench.report.compare.compared import Compared
 from sca_bench.report.compare.words import (
+    CHANGE_HEADS,
     HEADS,
     all_notes,
     answer,
+    change_rows,
     changes_text,
     reference_text,
     region_text,
@@ -27,8 +29,8 @@ from sca_bench.report.compare.words import (
 
 MOST_SIGNS = 60_000
 """GitHub takes a comment of 65,536."""
-_PLAIN = frozenset(" ,'-")
-_OURS = _PLAIN | frozenset(".:;()%+")
+_PLAIN = frozenset(" ,'-/=()")
+_OURS = _PLAIN | frozenset(".:;%+")
 _MEANS = re.compile(r"[@#/]|www\.|GH-")
 
 
@@ -51,9 +53,11 @@ def compared_markdown(compared: Compared, regions: Sequence[ChangedRegion]) -> s
     parts.append("")
     parts += [f"- {_text(note)}" for note in all_notes(compared)]
     parts += [""] if all_notes(compared) else []
-    for one in compared.pairs:
-        head = f"{_code(one.pair.name)}: " if several else ""
-        parts += [head + _text(changes_text(one.changes)), ""]
+    if several:
+        parts += [_line(CHANGE_HEADS), _line([":---", *["---:"] * (len(CHANGE_HEADS) - 1)])]
+        parts += [_line([_code(name), *counts]) for name, *counts in change_rows(compared)] + [""]
+    else:
+        parts += [_text(changes_text(compared.pairs[0].changes)), ""]
     text = "\n".join(parts)
     folded = [_region(compared, region, several=several) for region in regions]
     while folded and len(text) + sum(map(len, folded)) > MOST_SIGNS:
@@ -103,8 +107,16 @@ def _text(text: str) -> str:
 
 
 def _numbered(text: str, plain: frozenset[str]) -> str:
-    """Return text in which signs of ASCII that are not plain stand as their numbers."""
+    """Return text in which signs of ASCII that are not plain stand as their numbers.
+
+    An underscore between letters means nothing to GitHub.
+    """
+    between = {found.start() for found in re.finditer(r"(?<=[^\W_])_(?=[^\W_])", text)}
     return "".join(
-        sign if sign.isalnum() or sign in plain or not sign.isascii() else f"&#{ord(sign)};"
-        for sign in text
+        f"&#{ord(sign)};" if _means(sign, plain) and place not in between else sign
+        for place, sign in enumerate(text)
     )
+
+
+def _means(sign: str, plain: frozenset[str]) -> bool:
+    return sign.isascii() and not sign.isalnum() and sign not in plain

@@ -13,7 +13,6 @@ from typing import Any
 from numpy.typing import NDArray
 
 from sca_bench.errors import at
-from sca_bench.metrics.registry import get_metric
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.score import Scorer, ScoreResult
 from sca_bench.metrics.value_names import ValueName
@@ -130,17 +129,14 @@ def _scored(
     scorer: Scorer,
 ) -> RunRecord:
     """Score one run's captions; return its record with these scores and no others."""
-    metrics = scored_by(names)
-    for metric in metrics:
-        get_metric(metric)
-    result = scorer.score(list(rows.values()), metrics)
+    result = scorer.score(list(rows.values()), scored_by(names))
     store.add((record.cell_id, record.seed), rows, result)
     before = next((score.signature for score in record.scores.values() if score.signature), {})
     protocol = {key: before[key] for key in ("split", "decoding", "prompt") if key in before}
     scores = {}
     for name, value in result.values.items():
         signature = result.signatures.get(name)
-        signed = {**signature.to_dict(), **protocol} if signature else {}
+        signed: dict[str, Any] = {**signature.to_dict(), **protocol} if signature else {}
         scores[name] = Score(
             value=value, signature=signed, reason=result.not_computed.get(name, "")
         )

@@ -11,9 +11,11 @@ from sca_bench.output import one_line, text_table
 from sca_bench.report.compare.changed import ChangedRegion
 from sca_bench.report.compare.compared import Compared
 from sca_bench.report.compare.words import (
+    CHANGE_HEADS,
     HEADS,
     all_notes,
     answer,
+    change_rows,
     changes_text,
     reference_text,
     region_text,
@@ -55,9 +57,13 @@ def print_compared(console: Console, compared: Compared, regions: Sequence[Chang
     for note in all_notes(compared):
         line(f"note: {note}")
     line()
-    for one in compared.pairs:
-        head = f"{one.pair.name}: " if several else ""
-        line(head + changes_text(one.changes))
+    if several:
+        changes = text_table(*CHANGE_HEADS, right=CHANGE_HEADS[1:])
+        for fields in change_rows(compared):
+            changes.add_row(*fields)
+        console.print(changes)
+    else:
+        line(changes_text(compared.pairs[0].changes))
     for region in regions:
         line()
         where = f"{region.cell}, " if several else ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sca_bench.output import num_text
 from sca_bench.report.compare.changed import ChangedRegion, Changes
-from sca_bench.report.compare.compared import LEVEL, Compared, MetricRow
+from sca_bench.report.compare.compared import Compared, MetricRow
 from sca_bench.report.compare.sides import Side, listed_names
 from sca_bench.report.names import (
     NO_VALUE,
@@ -18,6 +18,7 @@ from sca_bench.report.names import (
     show_bearable,
 )
 from sca_bench.report.page.caption_words import Word, compare_words, joined
+from sca_bench.report.read.samples import LEVEL
 
 MOST_WORDS = 60
 """Words of a caption that are shown."""
@@ -139,7 +140,7 @@ def answer(compared: Compared) -> str:
     said += f"{high}{near}."
     if row.finding == "none" and row.detectable is not None:
         size = show_bearable(row.detectable, row.detectable, metric=main)
-        said += f" Runs like these tell a difference of {size} in four of five cases."
+        said += f" Runs like these find a difference of {size} in four of five cases."
     return said
 
 
@@ -219,6 +220,30 @@ def changes_text(changes: Changes) -> str:
     if changes.of_seeds is not None:
         text += f" Two seeds of one cell differ on {changes.of_seeds:,.0f}."
     return text
+
+
+CHANGE_HEADS = (
+    *("cell", "regions", "right to wrong", "wrong to right", "both right", "two seeds differ"),
+    *("better", "worse"),
+)
+
+
+def change_rows(compared: Compared) -> list[tuple[str, ...]]:
+    """Return what became of all regions of several cells, under `CHANGE_HEADS`.
+
+    Regions are right by exact match in more than half of the seeds, better and worse by the main
+    metric.
+    """
+    rows = []
+    for one in compared.pairs:
+        found = one.changes
+        counts = (found.right_to_wrong, found.wrong_to_right, found.both_right, found.of_seeds)
+        shown = [NO_VALUE if count is None else f"{count:,.0f}" for count in counts]
+        moved = [
+            f"{count:,}" if found.metric else NO_VALUE for count in (found.better, found.worse)
+        ]
+        rows.append((one.pair.name, f"{found.num_regions:,}", *shown, *moved))
+    return rows
 
 
 def region_text(region: ChangedRegion, metric: str) -> str:

@@ -20,6 +20,7 @@ from sca_bench.metrics.value_names import ValueName
 from sca_bench.report.read.read_once import ReadOnce
 from sca_bench.report.read.suite_data import (
     CellRuns,
+    SuiteData,
     load_statistics,
     sound_region_scores,
 )
@@ -74,8 +75,8 @@ class Stored(Protocol):
 
 
 @dataclass
-class Samples:
-    """Reads the samples of one suite, each once."""
+class CellSamples:
+    """Reads the samples of some cells, each once."""
 
     data: Stored
     _found: dict[tuple[str, str], Sample] = field(default_factory=dict)
@@ -128,6 +129,13 @@ class Samples:
         return Sample(
             tuple(read.ids), tuple(images), tuple(read.seeds), read.means, resampled, note
         )
+
+
+@dataclass
+class Samples(CellSamples):
+    """Reads the samples of one suite, each once."""
+
+    data: SuiteData
 
 
 def unpaired(left: Sample, right: Sample) -> str:
