@@ -100,4 +100,3 @@ class Rankings:
             for (cell, comparison), p in zip(others, adjusted, strict=True)
         )
         return Ranking(metric, best, tuple(rivals))
-
