@@ -77,7 +77,7 @@ class _Numbers:
         ends = [("low", one.low), ("high", one.high)]
         low, high = (
             self.show(name, end, turned=turned, signed=signed)
-            for name, end in (reversed(ends) if turned else ends)
+            for name, end in (ends[::-1] if turned else ends)
         )
         near = ", approximate" if one.approximate else ""
         return f"{_LEVEL} between {low} and {high}{near}"

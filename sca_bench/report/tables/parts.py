@@ -70,7 +70,8 @@ def constants_in_caption(table: Table) -> Table:
 
     Notes of such a column move to the first column of their rows.
     """
-    told, dropped = [], []
+    told: list[str] = []
+    dropped: list[int] = []
     for index, column in enumerate(table.columns):
         if column.label in _CONSTANTS and (value := _constant(table, index)):
             told.append(_CONSTANTS[column.label].format(value))
