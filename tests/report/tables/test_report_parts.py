@@ -8,8 +8,7 @@ import pytest
 from report_fake_runs import manifest
 from rich.console import Console
 
-from sca_bench.cli.headline_text import print_sentences
-from sca_bench.cli.report import _sentences
+from sca_bench.cli.report import _sentences, print_sentences
 from sca_bench.errors import InputError
 from sca_bench.report.findings.claims import named_cells
 from sca_bench.report.findings.ranking import Rankings
