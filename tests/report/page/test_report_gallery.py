@@ -155,7 +155,11 @@ def test_reference_and_best_other_cell_stand_below_a_picture(runs: Runs) -> None
     assert [by_name.cells[place] for place in by_name.pair] == ["depth-2", "depth-4"]
     for card in gallery.cards:
         assert [one.cell for one in card.pair] == ["depth-1", "depth-2"]
-        assert all(0 in one.seeds for one in card.pair)
+        assert all(card.seed in one.seeds for one in card.pair)
+        own = [one for one in card.captions if one.cell_index in gallery.pair]
+        ways = [len({one.words for one in own if seed in one.seeds}) for seed in (0, 1)]
+        telling = "disputed" in card.kinds and ways == [1, 2]
+        assert card.seed == int(telling)
         words = [{w.text for w in one.words if w.differs} for one in card.pair]
         same = card.pair[0].words == card.pair[1].words
         assert (words == [set(), set()]) == same
