@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 
 from sca_bench.files import write_atomic
 from sca_bench.report.figures.picture import KINDS
@@ -79,6 +81,13 @@ def honest_limits(low: float, high: float) -> tuple[float, float]:
     if low >= 0 and bottom < 0.25 * (top - bottom):
         bottom = 0.0
     return bottom, top
+
+
+def log_ticks(low: float, high: float) -> LogLocator:
+    """Return few ticks for a logarithmic axis of positive values from `low` to `high`."""
+    decades = math.log10(high / low)
+    subs = (1.0, 2.0, 5.0) if decades < 1.5 else (1.0, 3.0) if decades < 3 else (1.0,)
+    return LogLocator(base=10, subs=subs, numticks=8)
 
 
 def tick_text(value: Any) -> str:

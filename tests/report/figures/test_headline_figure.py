@@ -83,7 +83,7 @@ def test_its_texts_say_what_was_found(runs: Runs) -> None:
     assert shown.title == suite.finding
     assert shown.alt.startswith(suite.finding)
     words = "Two layers are not shown to beat one."
-    answer = Headline("Which?", (Sentence("a", "undecided", "not shown", words),))
+    answer = Headline("Which?", (Sentence("a", "undecided", "not shown", "two beat one", words),))
     shown = facts(plotted(*runs, answer))
     assert shown is not None
     assert shown.title == words

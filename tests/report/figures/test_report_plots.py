@@ -306,10 +306,12 @@ def test_axes_of_values_that_nobody_chose_have_ticks_of_three_digits() -> None:
     points = [Point(str(x), x, (10.0 + x,)) for x in values]
     axes = drawn(AxisPlot("cider_d", [numeric(values, points, "rate")], [], [])).axes[0]
     assert axes.get_xscale() == "log"
-    shown = [t.get_text() for t in axes.get_xticklabels() if t.get_text()]
+    low, high = axes.get_xlim()
+    inside = [t for t in axes.get_xticklabels() if low <= t.get_position()[0] <= high]
+    shown = [text.get_text() for text in inside]
     assert 2 < len(shown) < len(values)
     assert all(len(re.sub(r"e.*|[0.]", "", text)) <= 3 for text in shown)
-    assert no_overlap(axes.get_xticklabels())
+    assert no_overlap(inside)
 
 
 @pytest.mark.parametrize(

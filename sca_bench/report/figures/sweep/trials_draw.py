@@ -7,13 +7,14 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from sca_bench.report.figures.style import (
     COLOURS,
     CONTROL_COLOUR,
     honest_limits,
     legend_sign,
+    log_ticks,
     new_figure,
     tick_text,
     tidy,
@@ -63,9 +64,10 @@ def _draw_slice(axes: Axes, setting: Slice, trials: Trials, goal: int) -> None:
         if sum(map(len, setting.choices)) > 28:
             axes.tick_params(axis="x", labelrotation=25)
     else:
-        if setting.is_log:
+        at = [x for x in setting.at.values() if x > 0]
+        if setting.is_log and at:
             axes.set_xscale("log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
+            axes.xaxis.set_major_locator(log_ticks(min(at), max(at)))
             axes.xaxis.set_minor_locator(NullLocator())
             axes.xaxis.set_minor_formatter(NullFormatter())
         else:
