@@ -33,7 +33,7 @@ BAND: dict[str, Any] = {"color": "#808080", "alpha": 0.22, "linewidth": 0}
 """How the noise floor is drawn, on any ground."""
 PNG_DPI = 160
 LEAST_SHARE = 0.1
-"""Of the largest score an axis of scores spans at least this share: noise must not look like more."""
+"""Of the largest score an axis spans at least this share: noise must not look like more."""
 _LEGEND_SIGNS = 110  # characters of the legend's type that the figure's width holds
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "sca_bench",
