@@ -105,7 +105,7 @@ FLOORS = {
         {"tables"},
         {"figures"},
         {"page"},
-        {"write"},
+        {"write", "compare"},
     ],
     "embedded": [
         {"lm_text", "sam_data"},
@@ -130,6 +130,7 @@ FLOORS = {
             "cache",
             "caption",
             "checkpoints",
+            "compare",
             "data",
             "lookup",
             "plan_text",

@@ -1,6 +1,4 @@
-"""Tables made narrower: columns that can be folded away, that say the same in every row, or that
-nobody asked for.
-"""
+"""Tables made narrower: columns that fold away, that are constant, or that nobody asked for."""
 
 from __future__ import annotations
 
@@ -46,7 +44,10 @@ def extra_part(table: Table) -> Table | None:
     if not extra:
         return None
     part = _with(table, [0, *extra])
-    title, caption = f"{table.title}: more columns", f"More columns of the table above. {_bold(part)}"
+    title, caption = (
+        f"{table.title}: more columns",
+        f"More columns of the table above. {_bold(part)}",
+    )
     columns = tuple(replace(column, extra=False) for column in part.columns)
     return replace(
         part,
@@ -69,7 +70,8 @@ def constants_in_caption(table: Table) -> Table:
 
     Notes of such a column move to the first column of their rows.
     """
-    told, dropped = [], []
+    told: list[str] = []
+    dropped: list[int] = []
     for index, column in enumerate(table.columns):
         if column.label in _CONSTANTS and (value := _constant(table, index)):
             told.append(_CONSTANTS[column.label].format(value))

@@ -42,9 +42,17 @@ def undecided(runs: Runs) -> ClaimResult:
         (3, None, "needs about 1 more seed a cell"),
         (2, None, "needs about 1 more seed a cell"),  # as many as there are: they did not decide
         (None, 130, "needs about 100 more regions"),
-        (1000, 90_030, "needs about 1,000 more seeds a cell or about 90,000 more regions (not feasible)"),
+        (
+            1000,
+            90_030,
+            "needs about 1,000 more seeds a cell or about 90,000 more regions (not feasible)",
+        ),
         (None, 167_201, "needs about 170,000 more regions (not feasible)"),
-        (7, 167_201, "needs about 5 more seeds a cell or about 170,000 more regions (not feasible)"),
+        (
+            7,
+            167_201,
+            "needs about 5 more seeds a cell or about 170,000 more regions (not feasible)",
+        ),
         (None, None, "neither more seeds alone nor more regions alone would decide"),
     ],
 )
