@@ -282,7 +282,7 @@ def test_curves_read_loss_and_validation(runs: Runs) -> None:
 
 
 def test_curves_without_content_are_not_drawn(runs: Runs) -> None:
-    """Those of fewer than three steps, and those that are zero all the time; the caption says so."""
+    """Those of fewer than three steps, and those that are always zero; the caption says so."""
     store, suite = runs
     rows = [{"step": step, "loss": 1.0, "val/exact_match": 0.0} for step in (10, 20, 30)]
     rows[2]["val/loss"] = 0.5

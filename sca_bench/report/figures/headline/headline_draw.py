@@ -70,11 +70,12 @@ def _draw_curve(shown: HeadlineFigure) -> Figure:
     for index, (name, marks) in enumerate(shown.lines.items()):
         colour, dashes, sign = line_style(index)
         at = [mark.x for mark in marks]
-        axes.plot(at, [m.mean for m in marks], color=colour, linestyle=dashes, linewidth=1.4)
-        for mark in marks:
+        means = [mark.mean for mark in marks]
+        axes.plot(at, means, color=colour, linestyle=dashes, linewidth=1.0, alpha=0.6)
+        for mark, after in zip(marks, [*means[1:], means[-1]], strict=True):
             _draw_mark(axes, mark, colour, sign, along="y")
             if len(shown.lines) == 1:
-                _say_value(axes, mark)
+                _say_value(axes, mark, above=after <= mark.mean)
         if name:
             beside.append((marks[-1].mean, name, colour))
     far = []
@@ -191,14 +192,15 @@ def _draw_mark(
     )
 
 
-def _say_value(axes: Axes, mark: Mark) -> None:
+def _say_value(axes: Axes, mark: Mark, *, above: bool) -> None:
+    """Write a score at the right of its dot, on the side where the line is not."""
     axes.annotate(
         mark.shown,
         (mark.x or 0.0, mark.mean),
-        xytext=(7, 0),
+        xytext=(6, 2 if above else -2),
         textcoords="offset points",
         fontsize=_TYPE,
-        va="center",
+        va="bottom" if above else "top",
     )
 
 

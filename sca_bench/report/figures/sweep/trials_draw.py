@@ -19,7 +19,7 @@ from sca_bench.report.figures.style import (
     tick_text,
     tidy,
 )
-from sca_bench.report.figures.sweep.trials import Importance, Slice, Slices, Tried, Trials
+from sca_bench.report.figures.sweep.trials import Importance, Slice, Slices, Trials, Tried
 from sca_bench.report.names import shown_number, wrapped
 
 _BEST = COLOURS[1]
@@ -178,9 +178,7 @@ def draw_front(trials: Trials) -> Figure | None:
 def _draw_pair(axes: Axes, trials: Trials, other: int) -> None:
     tidy(axes, "both")
     main, cost = trials.goals[0], trials.goals[other]
-    on_front = sorted(
-        (one.values[other], one.values[0]) for one in trials.complete if one.is_best
-    )
+    on_front = sorted((one.values[other], one.values[0]) for one in trials.complete if one.is_best)
     if len(trials.goals) == 2 and len(on_front) > 1:  # of more it is no line
         # What is reached between two trials is what the one with the worse cost does not forbid.
         where = "steps-pre" if cost.maximize else "steps-post"
@@ -206,7 +204,12 @@ def _limits(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _draw_dots(
-    axes: Axes, xs: Sequence[float], ys: Sequence[float], tried: Sequence[Tried], *, fade: bool = False
+    axes: Axes,
+    xs: Sequence[float],
+    ys: Sequence[float],
+    tried: Sequence[Tried],
+    *,
+    fade: bool = False,
 ) -> None:
     """Draw trials, the best ones on top with their numbers; earlier ones fainter, if wanted."""
     last = max([1, *(one.number for one in tried)])
@@ -242,6 +245,4 @@ def _name_signs(figure: Figure, trials: Trials, *, gone: bool, best: str = "best
             if any(one.state == state for one in trials.tried):
                 handles.append(legend_sign(word, CONTROL_COLOUR, sign, "none"))
     if handles:
-        figure.legend(
-            handles=handles, loc="outside upper left", ncols=4, frameon=False, fontsize=9
-        )
+        figure.legend(handles=handles, loc="outside upper left", ncols=4, frameon=False, fontsize=9)
