@@ -97,7 +97,7 @@ def test_a_scores_interval_is_cut_where_its_scale_ends_and_a_differences_is_not(
     table = interval_table(dataclasses.replace(found, cells=(wide,)), Footnotes())
     texts = [entry.text for entry in table.rows[0].entries]
     assert texts[2] == shown
-    assert texts[4].replace("−", "-") == "-1,150 to +1,250"  # noqa: RUF001
+    assert texts[4].replace("−", "-") == "-1,200 to +1,200"  # noqa: RUF001
 
 
 @pytest.mark.parametrize(
