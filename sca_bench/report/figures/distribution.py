@@ -251,8 +251,8 @@ def _caption(plot: Distribution, split: str = "test") -> str:
         return "No two kinds of regions have scores, so there is nothing to draw."
     parts = [
         f"The {plot.num_regions:,} {split} regions that all of these cells were scored on, in "
-        "bins of about equal counts (n); seeds are averaged first. Marks: means; lines: 95 % bootstrap "
-        f"intervals over {split} images, not over seeds, and a little narrow where a bin has few "
+        "bins of about equal counts (n); seeds are averaged first. Marks: means; lines: 95 % "
+        f"bootstrap intervals over {split} images, not over seeds, and a little narrow where a bin has few "
         "images. Cells stand beside each other in a bin only to be told apart."
     ]
     if any(panel.label == RARITY for panel in plot.panels):

@@ -24,6 +24,8 @@ from sca_bench.report.names import shown_number, wrapped
 
 _BEST = COLOURS[1]
 _FAILED = {"pruned": ("x", "pruned"), "fail": ("D", "failed")}
+_PANEL_SIGNS = 34
+"""Characters of tick labels that a panel's width holds."""
 _FAINTEST = 0.35
 """How much of its colour the first trial has; the last one has all of it."""
 
@@ -37,7 +39,7 @@ def draw_slices(shown: Slices) -> Figure | None:
     if not shown.settings or not shown.trials.complete:
         return None
     goals, settings = shown.trials.goals, shown.settings
-    columns = min(3, len(settings))
+    columns = 2 if len(settings) in (2, 4) else min(3, len(settings))
     rows = math.ceil(len(settings) / columns) * len(goals)
     figure = new_figure(5.2 if columns < 3 else 7.2, 2.7 * rows + 0.3)
     panels = figure.subplots(rows, columns, squeeze=False)
@@ -51,6 +53,7 @@ def draw_slices(shown: Slices) -> Figure | None:
                 continue
             _draw_slice(axes, settings[place], shown.trials, number)
             axes.set_ylim(*limits)
+            axes.yaxis.set_major_formatter(FuncFormatter(_tick))
             axes.set_ylabel(goal.label if place % columns == 0 else "", fontsize=9)
     _name_signs(figure, shown.trials, gone=False)
     return figure
@@ -59,10 +62,10 @@ def draw_slices(shown: Slices) -> Figure | None:
 def _draw_slice(axes: Axes, setting: Slice, trials: Trials, goal: int) -> None:
     tidy(axes, "y")
     if setting.choices:
-        axes.set_xticks(range(len(setting.choices)), [wrapped(c, 14) for c in setting.choices])
-        axes.set_xlim(-0.5, len(setting.choices) - 0.5)
-        if sum(map(len, setting.choices)) > 28:
-            axes.tick_params(axis="x", labelrotation=25)
+        count = len(setting.choices)
+        texts = [wrapped(choice, max(6, _PANEL_SIGNS // count)) for choice in setting.choices]
+        axes.set_xticks(range(count), texts)
+        axes.set_xlim(-0.5, count - 0.5)
     else:
         at = [x for x in setting.at.values() if x > 0]
         if setting.is_log and at:
@@ -71,8 +74,9 @@ def _draw_slice(axes: Axes, setting: Slice, trials: Trials, goal: int) -> None:
             axes.xaxis.set_minor_locator(NullLocator())
             axes.xaxis.set_minor_formatter(NullFormatter())
         else:
-            axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value)))
+            whole = all(float(x).is_integer() for x in setting.at.values())
+            axes.xaxis.set_major_locator(MaxNLocator(4, integer=whole))
+        axes.xaxis.set_major_formatter(FuncFormatter(_tick))
         axes.margins(x=0.12)
     shown = [one for one in trials.complete if one.number in setting.at]
     at = [setting.at[one.number] for one in shown]
@@ -105,6 +109,8 @@ def draw_history(trials: Trials) -> Figure | None:
         _draw_dots(axes, numbers, values, trials.complete)
         for state, (sign, _) in _FAILED.items():
             gone = [one.number for one in trials.tried if one.state == state]
+            if not gone:
+                continue
             axes.plot(
                 gone,
                 [0.03] * len(gone),
@@ -117,6 +123,7 @@ def draw_history(trials: Trials) -> Figure | None:
                 clip_on=False,
             )
         axes.set_ylabel(goal.label, fontsize=9)
+        axes.yaxis.set_major_formatter(FuncFormatter(_tick))
         axes.tick_params(labelsize=8.5)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         if not values:
@@ -193,6 +200,10 @@ def _draw_pair(axes: Axes, trials: Trials, other: int) -> None:
     axes.set_ylabel(f"{main.label}, {_better(main.maximize)}", fontsize=9)
     axes.set_xlabel(f"{cost.label}, {_better(cost.maximize)}", fontsize=9)
     axes.tick_params(labelsize=8.5)
+
+
+def _tick(value: float, _: int) -> str:
+    return tick_text(int(value) if float(value).is_integer() else value)
 
 
 def _better(maximize: bool) -> str:
