@@ -73,7 +73,7 @@ def add_parser(commands: Commands, common: Parser) -> None:
 def _metrics(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
     if not all(names):
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text!r}: expected names with commas between")
     return names
 
 
