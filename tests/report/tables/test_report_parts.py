@@ -129,6 +129,7 @@ def test_latex_shows_the_metrics_and_cells_that_somebody_asks_for(runs: Runs) ->
     table = score_table(data, Footnotes())
     asked = chosen(table, ("bleu_4", "cider_d"), named_cells(data, ("num_layers=4", "depth-1")))
     assert [column.label for column in asked.columns] == ["Cell", "BLEU-4", "CIDEr-D"]
+    assert [column.unit for column in asked.columns] == ["", "", ""]  # the caption says it once
     assert [row.cell for row in asked.rows] == ["depth-4", "depth-1"]
     text = write_latex_table(data.manifest, asked, Footnotes(), None, {"depth-4": "Four layers"})
     (caption,) = (line for line in text.splitlines() if line.startswith("\\caption"))
