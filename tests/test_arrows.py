@@ -107,7 +107,7 @@ FLOORS = {
         {"figures"},
         {"in_short"},
         {"page"},
-        {"write"},
+        {"write", "compare"},
     ],
     "embedded": [
         {"lm_text", "sam_data"},
@@ -127,10 +127,11 @@ FLOORS = {
         {"run"},
     ],
     "cli": [
-        {"frame", "headline_text"},
+        {"frame"},
         {
             "caption",
             "checkpoints",
+            "compare",
             "data",
             "lookup",
             "plan_text",

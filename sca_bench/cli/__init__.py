@@ -5,9 +5,9 @@ Each command is a module: `add_parser` says what the command takes, and beside i
 as it was given. All these modules are imported at every start, so what is heavy is imported inside
 their functions: help, lists and wrong arguments answer at once, and light commands load no torch.
 
-Exit codes: 0 all right, 1 some cells failed (the rest is done), 2 the input is wrong, 130 and above
-ended by a signal: 130 SIGINT, 143 SIGTERM, 129 SIGHUP (141: nobody read the output of a command
-that only prints).
+Exit codes: 0 all right, 1 some cells failed (the rest is done) or B of `compare --fail-if-worse` is
+worse, 2 the input is wrong, 130 and above ended by a signal: 130 SIGINT, 143 SIGTERM, 129 SIGHUP
+(141: nobody read the output of a command that only prints).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from sca_bench.cli import (
     caption,
     check,
     checkpoints,
+    compare,
     data,
     init,
     lookup,
@@ -42,7 +43,7 @@ from sca_bench.output import end_with_reader, guard_streams, say
 
 _ONLY_PRINT = (
     *("list", "describe", "explain", "plan", "check"),
-    *("score", "status", "completion"),
+    *("score", "compare", "status", "completion"),
 )
 """Commands that have nothing to do when nobody reads them; the others go on with their work."""
 
@@ -91,6 +92,7 @@ def build_parser() -> Parser:
     check.add_parser(commands, suite)
     status.add_parser(commands, common)
     report.add_parser(commands, common)
+    compare.add_parser(commands, common)
     lookup.add_parsers(commands, common)
     score.add_parser(commands)
     test.add_parser(commands)

@@ -290,12 +290,13 @@ def test_a_plot_of_a_stranger_is_in_the_report(install, tmp_path, every_kind):
     before = write_report(store, suite, tmp_path / "before")
     install(PLOT, plots=points(seed_spread="SPREAD"))
     assert [spec.name for spec in plots_in_order()] == [
-        *("forest", "metric_over_axis", "pareto", "distribution", "learning_curves", "seed_spread")
+        *("headline_figure", "sweep_slices", "sweep_history", "sweep_importance", "sweep_front"),
+        *("forest", "metric_over_axis", "pareto", "distribution", "learning_curves", "seed_spread"),
     ]
     folder = write_report(store, suite, tmp_path / "reports")
     assert pictures_of(folder, "seed_spread") == {f"seed_spread.{kind}" for kind in KINDS}
     page = (folder / "index.html").read_text()
-    assert '<a href="#plot-seed-spread">Spread over seeds</a>' in page
+    assert re.search(r'<div id="plot-seed-spread">\s*<h3>Spread over seeds</h3>', page)
     assert "Bars: range over seeds." in page
     for path in before.iterdir():
         if path.name != "index.html":

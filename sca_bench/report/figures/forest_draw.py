@@ -60,7 +60,7 @@ def _row_heights(facet: Facet) -> list[float]:
 
 
 def _groups(facet: Facet) -> list[tuple[str, list[ForestRow]]]:
-    """Return the rows by group; one group alone that the axis explains has no name."""
+    """Return the rows by group, in their order."""
     return [(name, list(rows)) for name, rows in groupby(facet.rows, key=lambda row: row.group)]
 
 
