@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import gammaln, stdtrit
 
 from sca_bench.stats.bootstrap import CellScores, Floats, Resampled, resample
 from sca_bench.stats.compare import Comparison, compare_resampled
@@ -108,9 +108,10 @@ def needed(
 
 
 def detectable(comparison: Comparison, alpha: float = 0.05, power: float = 0.8) -> float | None:
-    """Return the smallest difference that a comparison like this one finds as often as `power`.
+    """Return the difference that comparisons like this one find as often as `power` says.
 
-    What `needed` is for numbers of seeds and images: the variances are taken to be those found.
+    A standard error that is estimated is too small on average, the more so with few degrees of
+    freedom; the size is larger by as much, so that it is right on average.
 
     Args:
         comparison: The comparison.
@@ -125,10 +126,11 @@ def detectable(comparison: Comparison, alpha: float = 0.05, power: float = 0.8) 
     """
     if not (0 < alpha < 1 and 0 < power < 1):
         raise ValueError(f"alpha={alpha}, power={power}: expected shares between 0 and 1")
-    if comparison.se_images is None or not comparison.covers_seeds:
+    se, df = comparison.se, comparison.df
+    if se is None or df is None or not comparison.covers_seeds:
         return None
-    se, df = _planned(comparison, None, comparison.num_images)
-    return float((stdtrit(df, 1 - alpha / 2) + stdtrit(df, power)) * se)
+    share = np.sqrt(2 / df) * np.exp(gammaln((df + 1) / 2) - gammaln(df / 2))
+    return float((stdtrit(df, 1 - alpha / 2) + stdtrit(df, power)) * se / share)
 
 
 def noise_floor(parts: Sequence[SeedPart]) -> float | None:

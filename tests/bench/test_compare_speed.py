@@ -107,7 +107,9 @@ def measured(*words):
 def settings():
     from sca_bench.settings import CellSettings
 
-    return CellSettings().model_dump(mode="json")
+    scenes = {"dataset": "scenes", "num_images": 10, "first_seed": 0}
+    splits = {"train": scenes, "test": {**scenes, "first_seed": 900}}
+    return CellSettings.model_validate({"data": splits}).model_dump(mode="json")
 
 
 @pytest.mark.parametrize("seeds", [SEEDS[:1], SEEDS], ids=["one seed", "three seeds"])

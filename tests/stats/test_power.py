@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import t as student
@@ -83,20 +85,22 @@ def test_needed_by_hand():
     assert quarter.images == pytest.approx(4 * wants.images, rel=0.02)
 
 
-def test_what_can_be_detected_is_what_needs_no_more_images_or_seeds():
-    """Nothing trained: a difference of that size needs the images there are, and no fewer."""
-    found = compare(cell(0, 1, 1, 0.05, trained=False), cell(0, 1, 2, trained=False))
-    size = detectable(found)
-    t = student.ppf(0.975, 99) + student.ppf(0.8, 99)
-    assert size == pytest.approx(t * found.se)
-    assert needed(found, distance=1.0001 * size).images <= found.num_images
-    assert needed(found, distance=0.99 * size).images > found.num_images
-    trained = compare(cell(0.05, 3, 1), cell(0.05, 3, 2))
-    assert needed(trained, distance=1.0001 * detectable(trained)).seeds <= 3
-    assert needed(trained, distance=0.99 * detectable(trained)).seeds > 3
-    assert detectable(found, power=0.9) > size
+def test_what_can_be_detected_by_hand():
+    """Four degrees of freedom: an estimated standard error is 0.93999 of the true one on average."""
+    one = replace(compare(cell(0, 3, 1), cell(0, 3, 2)), se=2.0, df=4.0)
+    t = student.ppf(0.975, 4) + student.ppf(0.8, 4)
+    assert detectable(one) == pytest.approx(2 * t / 0.93999, rel=1e-4)
+    assert detectable(one, power=0.9) > detectable(one)
+    assert detectable(one, alpha=0.01) > detectable(one)
     with pytest.raises(ValueError, match="expected shares"):
-        detectable(found, power=1.0)
+        detectable(one, power=1.0)
+
+
+def test_what_can_be_detected_needs_the_images_there_are():
+    """Nothing trained: many degrees of freedom, and the images are those that `needed` wants."""
+    found = compare(cell(0, 1, 1, 0.05, trained=False), cell(0, 1, 2, trained=False))
+    wanted = needed(found, distance=detectable(found)).images
+    assert wanted == pytest.approx(found.num_images, rel=0.02)
 
 
 def test_nothing_can_be_detected_where_seeds_are_not_known():
