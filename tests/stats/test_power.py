@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import nct as noncentral
 from scipy.stats import t as student
 
 from sca_bench.stats.bootstrap import cell_scores
@@ -85,13 +86,19 @@ def test_needed_by_hand():
     assert quarter.images == pytest.approx(4 * wants.images, rel=0.02)
 
 
-def test_what_can_be_detected_by_hand():
-    """Four degrees of freedom: an estimated standard error is 0.93999 of the true one on average."""
-    one = replace(compare(cell(0, 3, 1), cell(0, 3, 2)), se=2.0, df=4.0)
-    t = student.ppf(0.975, 4) + student.ppf(0.8, 4)
-    assert detectable(one) == pytest.approx(2 * t / 0.93999, rel=1e-4)
-    assert detectable(one, power=0.9) > detectable(one)
-    assert detectable(one, alpha=0.01) > detectable(one)
+def test_what_can_be_detected_is_exact_for_one_variance():
+    """Where seeds of one cell make all of the error, the test is a t test: its power is known."""
+    part = SeedPart(3, True, square=0.12)
+    still = SeedPart(1, False)
+    found = compare(cell(0, 3, 1), cell(0, 3, 2))
+    one = replace(found, se_images=0.0, se=0.2, df=2.0, parts=(part, still))
+    size = detectable(one)
+    assert noncentral.sf(student.ppf(0.975, 2), 2, size / 0.2) == pytest.approx(0.8, abs=0.005)
+    many = replace(found, se_images=0.2, se=0.2, num_images=2000, parts=(still, still))
+    assert detectable(many) == pytest.approx(0.2 * (1.96 + 0.8416), rel=0.005)
+    assert detectable(one, power=0.9) > size
+    assert detectable(one, alpha=0.01) > size
+    assert detectable(replace(one, parts=(still, still))) == 0
     with pytest.raises(ValueError, match="expected shares"):
         detectable(one, power=1.0)
 
