@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sca_bench.cli.frame import CALL, add_profile_and_set
-from sca_bench.cli.headline_text import page_of, print_answer
+from sca_bench.cli.report import page_of, print_answer
 from sca_bench.cli.track import add_mirror_arguments, command_line, mirror_of, runs_dir_flag
 from sca_bench.errors import InputError
 from sca_bench.output import in_words, num_text, text_console, text_table, without_secrets

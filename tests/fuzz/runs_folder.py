@@ -283,7 +283,11 @@ def damage_records(random: Random, seeds: Path, work: Path) -> None:
     shutil.copytree(seeds / "runs", work / "runs")
     everything = sorted(path for path in (work / "runs").rglob("*") if path.is_file())
     for _ in range(random.choice((1, 1, 2))):
-        often = [p for p in everything if p.name == "record.json" or p.parent.name in ("suites", "sweeps")]
+        often = [
+            p
+            for p in everything
+            if p.name == "record.json" or p.parent.name in ("suites", "sweeps")
+        ]
         path = random.choice(often if random.random() < 0.6 else everything)
         everything.remove(path)
         if path.is_file() and not path.is_symlink():
@@ -329,7 +333,10 @@ def report(runs: Path, work: Path) -> None:
         claims = claim_results(data, samples)
         compared = differences(data, samples, data.main_metric)
         paper = read_paper(data, work / "reports")
-        answer, rankings = answer_of(data, samples, claims, paper, compared), Rankings(data, samples)
+        answer, rankings = (
+            answer_of(data, samples, claims, paper, compared),
+            Rankings(data, samples),
+        )
         _tables(data, paper, answer, compared, notes, rankings)
         (provenance(data, paper.source), signature_legend(data))
         claims_csv(answer.results, answer.headline.sentences)

@@ -228,7 +228,7 @@ def _caption(facets: Sequence[Facet], compared: Differences, incomparable: bool)
     if any(row.images_only for row in rows):
         parts.append("Dashed: over test images only, since there is one seed.")
     if any(row.margin is not None for row in rows):
-        parts.append("Orange line: the margin up to which a claim of \"no better\" holds.")
+        parts.append('Orange line: the margin up to which a claim of "no better" holds.')
     if incomparable:
         parts.append(
             "The paper's own differences stand in the table only: they were measured by another "

@@ -30,7 +30,7 @@ _ANSWERING = "headline-figure"
 class Page:
     """What the template shows.
 
-    `held_back` says what was left out to keep the page small; empty where nothing was. `related` are
+    `held_back` says what was left out to keep the page small; empty where nothing was. `related` is
     the other reports of the suite's sweep: what each is in words, and its name.
     """
 

@@ -1,4 +1,4 @@
-"""The figure that answers: curve or ranks, intervals over the noise floor, honest limits, few words."""
+"""The figure that answers: curve or ranks, intervals over the noise floor, honest limits."""
 
 from itertools import combinations
 from pathlib import Path
@@ -83,7 +83,7 @@ def test_its_texts_say_what_was_found(runs: Runs) -> None:
     assert shown.title == suite.finding
     assert shown.alt.startswith(suite.finding)
     words = "Two layers are not shown to beat one."
-    answer = Headline("Which?", (Sentence("a", "undecided", "not shown", words),))
+    answer = Headline("Which?", (Sentence("a", "undecided", "not shown", "two beat one", words),))
     shown = facts(plotted(*runs, answer))
     assert shown is not None
     assert shown.title == words
@@ -132,7 +132,10 @@ def test_many_cells_leave_the_best_and_the_reference(tmp_path: Path) -> None:
         key=lambda one: one.estimate.value if one.estimate else 0.0,
     )
     figure = facts(
-        plotted(Store(data.data.store.root), suite.model_copy(update={"reference": worst.cell.entry.name}))
+        plotted(
+            Store(data.data.store.root),
+            suite.model_copy(update={"reference": worst.cell.entry.name}),
+        )
     )
     assert figure is not None
     assert len(figure.facts.own) == MOST_CELLS

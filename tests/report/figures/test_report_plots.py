@@ -282,7 +282,7 @@ def test_curves_read_loss_and_validation(runs: Runs) -> None:
 
 
 def test_curves_without_content_are_not_drawn(runs: Runs) -> None:
-    """Those of fewer than three steps, and those that are zero all the time; the caption says so."""
+    """Those of fewer than three steps, and those that are always zero; the caption says so."""
     store, suite = runs
     rows = [{"step": step, "loss": 1.0, "val/exact_match": 0.0} for step in (10, 20, 30)]
     rows[2]["val/loss"] = 0.5
@@ -306,10 +306,12 @@ def test_axes_of_values_that_nobody_chose_have_ticks_of_three_digits() -> None:
     points = [Point(str(x), x, (10.0 + x,)) for x in values]
     axes = drawn(AxisPlot("cider_d", [numeric(values, points, "rate")], [], [])).axes[0]
     assert axes.get_xscale() == "log"
-    shown = [t.get_text() for t in axes.get_xticklabels() if t.get_text()]
+    low, high = axes.get_xlim()
+    inside = [t for t in axes.get_xticklabels() if low <= t.get_position()[0] <= high]
+    shown = [text.get_text() for text in inside]
     assert 2 < len(shown) < len(values)
     assert all(len(re.sub(r"e.*|[0.]", "", text)) <= 3 for text in shown)
-    assert no_overlap(axes.get_xticklabels())
+    assert no_overlap(inside)
 
 
 @pytest.mark.parametrize(

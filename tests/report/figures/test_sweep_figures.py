@@ -144,7 +144,7 @@ def test_the_trials_page_begins_with_the_search(store: Store, tmp_path: Path) ->
     ids = [picture.id for picture in pictures]
     assert ids[:3] == ["sweep-slices", "sweep-history", "sweep-importance"]
     assert not {"headline-figure", "forest", "metric-over-axis", "sweep-front"} & set(ids)
-    best = "Best trial: #3 (learning rate 0.00612, number of layers 2) with CIDEr-D 910."
+    best = "Best trial: #3 (learning rate 0.00612, number of layers 2) with CIDEr-D 910.0."
     assert pictures[0].caption.startswith(best)
     assert best in pictures[0].alt
     assert best in pictures[1].alt

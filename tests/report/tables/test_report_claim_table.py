@@ -42,9 +42,17 @@ def undecided(runs: Runs) -> ClaimResult:
         (3, None, "needs about 1 more seed a cell"),
         (2, None, "needs about 1 more seed a cell"),  # as many as there are: they did not decide
         (None, 130, "needs about 100 more regions"),
-        (1000, 90_030, "needs about 1,000 more seeds a cell or about 90,000 more regions (not feasible)"),
+        (
+            1000,
+            90_030,
+            "needs about 1,000 more seeds a cell or about 90,000 more regions (not feasible)",
+        ),
         (None, 167_201, "needs about 170,000 more regions (not feasible)"),
-        (7, 167_201, "needs about 5 more seeds a cell or about 170,000 more regions (not feasible)"),
+        (
+            7,
+            167_201,
+            "needs about 5 more seeds a cell or about 170,000 more regions (not feasible)",
+        ),
         (None, None, "neither more seeds alone nor more regions alone would decide"),
     ],
 )
@@ -89,7 +97,7 @@ def test_a_scores_interval_is_cut_where_its_scale_ends_and_a_differences_is_not(
     table = interval_table(dataclasses.replace(found, cells=(wide,)), Footnotes())
     texts = [entry.text for entry in table.rows[0].entries]
     assert texts[2] == shown
-    assert texts[4].replace("−", "-") == "-1,150 to +1,250"  # noqa: RUF001
+    assert texts[4].replace("−", "-") == "-1,200 to +1,200"  # noqa: RUF001
 
 
 @pytest.mark.parametrize(

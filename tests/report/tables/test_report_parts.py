@@ -8,8 +8,7 @@ import pytest
 from report_fake_runs import manifest
 from rich.console import Console
 
-from sca_bench.cli.headline_text import print_sentences
-from sca_bench.cli.report import _sentences
+from sca_bench.cli.report import _sentences, print_sentences
 from sca_bench.errors import InputError
 from sca_bench.report.findings.claims import named_cells
 from sca_bench.report.findings.ranking import Rankings
@@ -130,6 +129,7 @@ def test_latex_shows_the_metrics_and_cells_that_somebody_asks_for(runs: Runs) ->
     table = score_table(data, Footnotes())
     asked = chosen(table, ("bleu_4", "cider_d"), named_cells(data, ("num_layers=4", "depth-1")))
     assert [column.label for column in asked.columns] == ["Cell", "BLEU-4", "CIDEr-D"]
+    assert [column.unit for column in asked.columns] == ["", "", ""]  # the caption says it once
     assert [row.cell for row in asked.rows] == ["depth-4", "depth-1"]
     text = write_latex_table(data.manifest, asked, Footnotes(), None, {"depth-4": "Four layers"})
     (caption,) = (line for line in text.splitlines() if line.startswith("\\caption"))

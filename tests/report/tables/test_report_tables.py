@@ -130,7 +130,10 @@ def test_every_difference_has_the_noise_floor_of_its_own_pair(runs: Runs) -> Non
     cells = forest(data, Paper(""), [], found)
     assert cells is not None
     drawn = [row.noise for row in cells.facts.rows]
-    assert [f"± {noise:.1f}" for noise in drawn if noise] == [shown["depth-2"], shown["depth-4"]]
+    assert [f"± {round(noise, -1):.0f}" for noise in drawn if noise] == [
+        shown["depth-2"],
+        shown["depth-4"],
+    ]
 
 
 def test_markdown_shows_names_as_they_are_written() -> None:

@@ -81,12 +81,18 @@ class Goal:
         name: In words, without one.
         factor: From natural units to those of the axis.
         maximize: Whether more is better.
+        is_score: Whether it is a metric's score, which has tenths.
     """
 
     label: str
     name: str
     factor: float
     maximize: bool
+    is_score: bool = False
+
+    def shown(self, value: float) -> str:
+        """Return a value (natural units) as texts show it."""
+        return f"{value * self.factor:.1f}" if self.is_score else shown_number(value * self.factor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +312,7 @@ def goal_of(objective: SweptObjective) -> Goal:
         return Goal(objective.metric, objective.metric, 1.0, maximize)
     label = metric_label(objective.metric)
     unit = f"{label} ({metric_unit(objective.metric)})"
-    return Goal(unit, label, metric_scale(objective.metric), maximize)
+    return Goal(unit, label, metric_scale(objective.metric), maximize, True)
 
 
 def _slice(record: SweepRecord, axis: SweptAxis, label: str) -> Slice:
@@ -349,8 +355,7 @@ def _found(record: SweepRecord) -> str:
 
     def said(number: int, values: Sequence[float], params: dict[str, Any]) -> str:
         scores = ", ".join(
-            f"{goal.name} {shown_number(value * goal.factor)}"
-            for goal, value in zip(goals, values, strict=True)
+            f"{goal.name} {goal.shown(value)}" for goal, value in zip(goals, values, strict=True)
         )
         where = ", ".join(f"{names.get(key, key)} {short(value)}" for key, value in params.items())
         return f"#{number} ({where}) with {scores}"

@@ -7,22 +7,25 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from sca_bench.report.figures.style import (
     COLOURS,
     CONTROL_COLOUR,
     honest_limits,
     legend_sign,
+    log_ticks,
     new_figure,
     tick_text,
     tidy,
 )
-from sca_bench.report.figures.sweep.trials import Importance, Slice, Slices, Tried, Trials
+from sca_bench.report.figures.sweep.trials import Importance, Slice, Slices, Trials, Tried
 from sca_bench.report.names import shown_number, wrapped
 
 _BEST = COLOURS[1]
 _FAILED = {"pruned": ("x", "pruned"), "fail": ("D", "failed")}
+_PANEL_SIGNS = 34
+"""Characters of tick labels that a panel's width holds."""
 _FAINTEST = 0.35
 """How much of its colour the first trial has; the last one has all of it."""
 
@@ -36,7 +39,7 @@ def draw_slices(shown: Slices) -> Figure | None:
     if not shown.settings or not shown.trials.complete:
         return None
     goals, settings = shown.trials.goals, shown.settings
-    columns = min(3, len(settings))
+    columns = 2 if len(settings) in (2, 4) else min(3, len(settings))
     rows = math.ceil(len(settings) / columns) * len(goals)
     figure = new_figure(5.2 if columns < 3 else 7.2, 2.7 * rows + 0.3)
     panels = figure.subplots(rows, columns, squeeze=False)
@@ -50,6 +53,7 @@ def draw_slices(shown: Slices) -> Figure | None:
                 continue
             _draw_slice(axes, settings[place], shown.trials, number)
             axes.set_ylim(*limits)
+            axes.yaxis.set_major_formatter(FuncFormatter(_tick))
             axes.set_ylabel(goal.label if place % columns == 0 else "", fontsize=9)
     _name_signs(figure, shown.trials, gone=False)
     return figure
@@ -58,19 +62,21 @@ def draw_slices(shown: Slices) -> Figure | None:
 def _draw_slice(axes: Axes, setting: Slice, trials: Trials, goal: int) -> None:
     tidy(axes, "y")
     if setting.choices:
-        axes.set_xticks(range(len(setting.choices)), [wrapped(c, 14) for c in setting.choices])
-        axes.set_xlim(-0.5, len(setting.choices) - 0.5)
-        if sum(map(len, setting.choices)) > 28:
-            axes.tick_params(axis="x", labelrotation=25)
+        count = len(setting.choices)
+        texts = [wrapped(choice, max(6, _PANEL_SIGNS // count)) for choice in setting.choices]
+        axes.set_xticks(range(count), texts)
+        axes.set_xlim(-0.5, count - 0.5)
     else:
-        if setting.is_log:
+        at = [x for x in setting.at.values() if x > 0]
+        if setting.is_log and at:
             axes.set_xscale("log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
+            axes.xaxis.set_major_locator(log_ticks(min(at), max(at)))
             axes.xaxis.set_minor_locator(NullLocator())
             axes.xaxis.set_minor_formatter(NullFormatter())
         else:
-            axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value)))
+            whole = all(float(x).is_integer() for x in setting.at.values())
+            axes.xaxis.set_major_locator(MaxNLocator(4, integer=whole))
+        axes.xaxis.set_major_formatter(FuncFormatter(_tick))
         axes.margins(x=0.12)
     shown = [one for one in trials.complete if one.number in setting.at]
     at = [setting.at[one.number] for one in shown]
@@ -103,6 +109,8 @@ def draw_history(trials: Trials) -> Figure | None:
         _draw_dots(axes, numbers, values, trials.complete)
         for state, (sign, _) in _FAILED.items():
             gone = [one.number for one in trials.tried if one.state == state]
+            if not gone:
+                continue
             axes.plot(
                 gone,
                 [0.03] * len(gone),
@@ -115,6 +123,7 @@ def draw_history(trials: Trials) -> Figure | None:
                 clip_on=False,
             )
         axes.set_ylabel(goal.label, fontsize=9)
+        axes.yaxis.set_major_formatter(FuncFormatter(_tick))
         axes.tick_params(labelsize=8.5)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         if not values:
@@ -176,9 +185,7 @@ def draw_front(trials: Trials) -> Figure | None:
 def _draw_pair(axes: Axes, trials: Trials, other: int) -> None:
     tidy(axes, "both")
     main, cost = trials.goals[0], trials.goals[other]
-    on_front = sorted(
-        (one.values[other], one.values[0]) for one in trials.complete if one.is_best
-    )
+    on_front = sorted((one.values[other], one.values[0]) for one in trials.complete if one.is_best)
     if len(trials.goals) == 2 and len(on_front) > 1:  # of more it is no line
         # What is reached between two trials is what the one with the worse cost does not forbid.
         where = "steps-pre" if cost.maximize else "steps-post"
@@ -195,6 +202,10 @@ def _draw_pair(axes: Axes, trials: Trials, other: int) -> None:
     axes.tick_params(labelsize=8.5)
 
 
+def _tick(value: float, _: int) -> str:
+    return tick_text(int(value) if float(value).is_integer() else value)
+
+
 def _better(maximize: bool) -> str:
     return "more is better" if maximize else "less is better"
 
@@ -204,7 +215,12 @@ def _limits(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _draw_dots(
-    axes: Axes, xs: Sequence[float], ys: Sequence[float], tried: Sequence[Tried], *, fade: bool = False
+    axes: Axes,
+    xs: Sequence[float],
+    ys: Sequence[float],
+    tried: Sequence[Tried],
+    *,
+    fade: bool = False,
 ) -> None:
     """Draw trials, the best ones on top with their numbers; earlier ones fainter, if wanted."""
     last = max([1, *(one.number for one in tried)])
@@ -240,6 +256,4 @@ def _name_signs(figure: Figure, trials: Trials, *, gone: bool, best: str = "best
             if any(one.state == state for one in trials.tried):
                 handles.append(legend_sign(word, CONTROL_COLOUR, sign, "none"))
     if handles:
-        figure.legend(
-            handles=handles, loc="outside upper left", ncols=4, frameon=False, fontsize=9
-        )
+        figure.legend(handles=handles, loc="outside upper left", ncols=4, frameon=False, fontsize=9)
