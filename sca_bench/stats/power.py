@@ -11,16 +11,18 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import chdtri, ndtr, stdtrit
 
 from sca_bench.stats.bootstrap import CellScores, Floats, Resampled, resample
 from sca_bench.stats.compare import Comparison, compare_resampled
-from sca_bench.stats.variance import SeedPart, degrees
+from sca_bench.stats.variance import SeedPart, Variance, degrees
 
 MOST_SEEDS = 1000
 MOST_TIMES_IMAGES = 1000
 """Where looking for a number ends: a difference that needs more is out of reach. Images: so many
 times those there are."""
+_ESTIMATES = 256
+_PRIMES = np.array([2.0, 3.0, 5.0, 7.0, 11.0, 13.0, 17.0, 19.0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +110,11 @@ def needed(
 
 
 def detectable(comparison: Comparison, alpha: float = 0.05, power: float = 0.8) -> float | None:
-    """Return the smallest difference that a comparison like this one finds as often as `power`.
+    """Return the difference that comparisons like this one find as often as `power` says.
 
-    What `needed` is for numbers of seeds and images: the variances are taken to be those found.
+    The variances are taken to be those found; that the next comparison estimates them anew, and its
+    degrees of freedom with them, is allowed for. With few seeds the variances are known roughly,
+    and the size is as rough.
 
     Args:
         comparison: The comparison.
@@ -127,8 +131,34 @@ def detectable(comparison: Comparison, alpha: float = 0.05, power: float = 0.8) 
         raise ValueError(f"alpha={alpha}, power={power}: expected shares between 0 and 1")
     if comparison.se_images is None or not comparison.covers_seeds:
         return None
-    se, df = _planned(comparison, None, comparison.num_images)
-    return float((stdtrit(df, 1 - alpha / 2) + stdtrit(df, power)) * se)
+    images = (comparison.se_images**2, comparison.num_images - 1.0)
+    parts = [images, *(part.variance for part in comparison.parts if part.counted)]
+    se = sum(variance for variance, _ in parts) ** 0.5
+    if se == 0:
+        return 0.0
+    estimates = [
+        [(variance * share, df) for (variance, df), share in zip(parts, shares, strict=True)]
+        for shares in _estimates([df for _, df in parts])
+    ]
+    half = np.array([_half_width(first, others, alpha) for first, *others in estimates])
+    low, high = 0.0, float(half.max()) + 10 * se
+    while high - low > 1e-6 * high:
+        middle = (low + high) / 2
+        found = float(ndtr((middle - half) / se).mean())
+        low, high = (low, middle) if found >= power else (middle, high)
+    return high
+
+
+def _estimates(degrees_of: Sequence[float]) -> Floats:
+    """Return estimates of some variances beside their truth, (N, parts), evenly spread."""
+    place = np.arange(_ESTIMATES)[:, None] + 0.5
+    chance = np.modf(place * np.sqrt(np.resize(_PRIMES, len(degrees_of))))[0]
+    return np.asarray(chdtri(degrees_of, chance) / degrees_of, dtype=np.float64)
+
+
+def _half_width(images: Variance, seeds: Sequence[Variance], alpha: float) -> float:
+    total = images[0] + sum(variance for variance, _ in seeds)
+    return float(stdtrit(degrees(images, seeds), 1 - alpha / 2) * total**0.5)
 
 
 def noise_floor(parts: Sequence[SeedPart]) -> float | None:

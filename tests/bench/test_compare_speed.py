@@ -36,14 +36,14 @@ def signature(metric):
 
 def write_runs(root, cells, seeds, settings):
     """Write a runs folder of one suite."""
-    draw = np.random.default_rng(len(str(root)))
-    store = Store(root)
+    draw, store = np.random.default_rng(0), Store(root)
     images = np.sort(draw.integers(IMAGES, size=REGIONS))
     ids = [f"image_{image:05d}_{number}" for number, image in enumerate(images)]
     image_ids = [f"image_{image:05d}" for image in images]
     text = "a small plain red circle to the left of a large dotted blue square"
     words = text.split(" ")
     captions = [" ".join(draw.permutation(words)[:9]) for _ in ids]
+    draw = np.random.default_rng(len(str(root)))
     lines = [
         json.dumps({
             "region_id": name, "image_id": image, "caption": caption, "references": [caption],
@@ -107,7 +107,9 @@ def measured(*words):
 def settings():
     from sca_bench.settings import CellSettings
 
-    return CellSettings().model_dump(mode="json")
+    scenes = {"dataset": "scenes", "num_images": 10, "first_seed": 0}
+    splits = {"train": scenes, "test": {**scenes, "first_seed": 900}}
+    return CellSettings.model_validate({"data": splits}).model_dump(mode="json")
 
 
 @pytest.mark.parametrize("seeds", [SEEDS[:1], SEEDS], ids=["one seed", "three seeds"])

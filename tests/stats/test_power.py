@@ -1,5 +1,8 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy.stats import nct as noncentral
 from scipy.stats import t as student
 
 from sca_bench.stats.bootstrap import cell_scores
@@ -83,20 +86,28 @@ def test_needed_by_hand():
     assert quarter.images == pytest.approx(4 * wants.images, rel=0.02)
 
 
-def test_what_can_be_detected_is_what_needs_no_more_images_or_seeds():
-    """Nothing trained: a difference of that size needs the images there are, and no fewer."""
-    found = compare(cell(0, 1, 1, 0.05, trained=False), cell(0, 1, 2, trained=False))
-    size = detectable(found)
-    t = student.ppf(0.975, 99) + student.ppf(0.8, 99)
-    assert size == pytest.approx(t * found.se)
-    assert needed(found, distance=1.0001 * size).images <= found.num_images
-    assert needed(found, distance=0.99 * size).images > found.num_images
-    trained = compare(cell(0.05, 3, 1), cell(0.05, 3, 2))
-    assert needed(trained, distance=1.0001 * detectable(trained)).seeds <= 3
-    assert needed(trained, distance=0.99 * detectable(trained)).seeds > 3
-    assert detectable(found, power=0.9) > size
+def test_what_can_be_detected_is_exact_for_one_variance():
+    """Where seeds of one cell make all of the error, the test is a t test: its power is known."""
+    part = SeedPart(3, True, square=0.12)
+    still = SeedPart(1, False)
+    found = compare(cell(0, 3, 1), cell(0, 3, 2))
+    one = replace(found, se_images=0.0, se=0.2, df=2.0, parts=(part, still))
+    size = detectable(one)
+    assert noncentral.sf(student.ppf(0.975, 2), 2, size / 0.2) == pytest.approx(0.8, abs=0.005)
+    many = replace(found, se_images=0.2, se=0.2, num_images=2000, parts=(still, still))
+    assert detectable(many) == pytest.approx(0.2 * (1.96 + 0.8416), rel=0.005)
+    assert detectable(one, power=0.9) > size
+    assert detectable(one, alpha=0.01) > size
+    assert detectable(replace(one, parts=(still, still))) == 0
     with pytest.raises(ValueError, match="expected shares"):
-        detectable(found, power=1.0)
+        detectable(one, power=1.0)
+
+
+def test_what_can_be_detected_needs_the_images_there_are():
+    """Nothing trained: many degrees of freedom, and the images are those that `needed` wants."""
+    found = compare(cell(0, 1, 1, 0.05, trained=False), cell(0, 1, 2, trained=False))
+    wanted = needed(found, distance=detectable(found)).images
+    assert wanted == pytest.approx(found.num_images, rel=0.02)
 
 
 def test_nothing_can_be_detected_where_seeds_are_not_known():

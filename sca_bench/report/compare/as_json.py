@@ -11,6 +11,7 @@ from sca_bench.report.compare.sides import Side
 from sca_bench.report.compare.words import all_notes, answer
 from sca_bench.report.read.samples import LEVEL
 from sca_bench.report.read.suite_data import CellRuns
+from sca_bench.stats.power import detectable
 
 _OF_COMPARISON = (
     *("difference", "low", "high", "se", "se_images", "se_seeds", "df", "p"),
@@ -70,7 +71,7 @@ def _row(row: MetricRow) -> dict[str, Any]:
         "finding": row.finding,
         **found,
         "p_adjusted": row.p,
-        "detectable": row.detectable,
+        "detectable": None if comparison is None else detectable(comparison),
         "not_compared": row.hole,
         "notes": list(row.notes),
     }

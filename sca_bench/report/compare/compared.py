@@ -32,7 +32,6 @@ from sca_bench.report.read.samples import LEVEL, CellSamples, Sample, unpaired
 from sca_bench.report.read.suite_data import CellRuns
 from sca_bench.stats.compare import Comparison, compare_resampled
 from sca_bench.stats.holm import holm
-from sca_bench.stats.power import detectable
 
 ALPHA = 0.05
 """`LEVEL` of the intervals leaves as much."""
@@ -52,8 +51,6 @@ class MetricRow:
         finding: What can be said.
         comparison: B - A; None where `hole` says why.
         p: Of no difference, corrected for the number of pairs; None without a comparison.
-        detectable: The smallest difference that such a comparison finds in 80 % of cases; None
-            where that is not known.
         hole: Why there is no comparison.
         notes: What a reader should know.
     """
@@ -64,7 +61,6 @@ class MetricRow:
     finding: Finding = "unknown"
     comparison: Comparison | None = None
     p: float | None = None
-    detectable: float | None = None
     hole: str = ""
     notes: tuple[str, ...] = ()
 
@@ -270,11 +266,10 @@ def _row(pair: CellPair, samples: tuple[CellSamples, CellSamples], metric: str) 
     if problem or one.resampled is None or other.resampled is None:
         return MetricRow(metric, a, b, hole=problem, notes=tuple(notes))
     comparison = compare_resampled(other.resampled, one.resampled, LEVEL)
-    size = detectable(comparison, ALPHA)
     sums = one.resampled.cell.sums, other.resampled.cell.sums
     finding: Finding = "same" if np.array_equal(*sums) else "unknown"
     notes += asked + list(_of_comparison(comparison))
-    return MetricRow(metric, a, b, finding, comparison, comparison.p, size, notes=tuple(notes))
+    return MetricRow(metric, a, b, finding, comparison, comparison.p, notes=tuple(notes))
 
 
 def _of_comparison(comparison: Comparison) -> Iterator[str]:

@@ -21,6 +21,8 @@ from sca_bench.report.read.suite_data import CellRuns, Run
 from sca_bench.study.runs.record import CellEntry, RunRecord, Score
 from sca_bench.study.runs.store import Store
 
+_PROTOCOL = ("split", "decoding", "prompt")
+"""What a run's signatures say beside a scorer's."""
 FILE_METRICS = ("cider_d", "bleu", "rouge_l", "meteor", "exact_match")
 """What two files are compared by where nobody says more; SPICE would take minutes."""
 
@@ -132,7 +134,7 @@ def _scored(
     result = scorer.score(list(rows.values()), scored_by(names))
     store.add((record.cell_id, record.seed), rows, result)
     before = next((score.signature for score in record.scores.values() if score.signature), {})
-    protocol = {key: before[key] for key in ("split", "decoding", "prompt") if key in before}
+    protocol = {key: value for key, value in before.items() if key in _PROTOCOL}
     scores = {}
     for name, value in result.values.items():
         signature = result.signatures.get(name)

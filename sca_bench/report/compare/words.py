@@ -19,6 +19,7 @@ from sca_bench.report.names import (
 )
 from sca_bench.report.page.caption_words import Word, compare_words, joined
 from sca_bench.report.read.samples import LEVEL
+from sca_bench.stats.power import detectable
 
 MOST_WORDS = 60
 """Words of a caption that are shown."""
@@ -138,8 +139,9 @@ def answer(compared: Compared) -> str:
     near = ", approximate" if one.approximate else ""
     said = f"{text[0].upper()}{text[1:]} {by}: {difference}, {LEVEL_TEXT} between {low} and "
     said += f"{high}{near}."
-    if row.finding == "none" and row.detectable is not None:
-        size = show_bearable(row.detectable, row.detectable, metric=main)
+    found = detectable(one) if row.finding == "none" else None
+    if found is not None:
+        size = show_bearable(found, found, metric=main)
         said += f" Runs like these find a difference of {size} in four of five cases."
     return said
 

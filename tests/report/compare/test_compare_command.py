@@ -216,7 +216,7 @@ def test_two_files_are_scored_and_compared(tmp_path, capsys, wide):
     assert "30 went from right to wrong and 0 from wrong to right; both have 10 right" in out
     assert "a *red* circle" in out
     assert "a *blue* circle" in out
-    assert "A is a file: nothing is known of other seeds" in out
+    assert "A and B are files: nothing is known of other seeds" in out
 
 
 def test_references_may_stand_in_a_file_of_their_own(tmp_path, capsys, wide):
