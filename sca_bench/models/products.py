@@ -5,7 +5,8 @@ with AVX-512, a product of 48 rows with GPT-2's matrices runs at 88 GFLOP/s by M
 by oneDNN, one of 200 rows at 103 and 236, one of 64 rows with a matrix of 128 x 384 at 101 and 157.
 Both sum in float32. It is oneDNN wherever torch has it, whatever the processor. It writes code for
 every shape, in less than a millisecond, and keeps it, 0.6 MB each and that of 1024 at most: a
-process of tiny cells grows by 0.2 GB.
+process of tiny cells grows by 0.2 GB. With `ONEDNN_PRIMITIVE_CACHE_CAPACITY=64` it would be 0.1 GB
+less, and a step 5 % slower, since shapes come back: so that is left alone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A budget: an ordinary training step on CUDA makes the host wait for nothing.
 
-No content is read, no copy blocks, none of more than 64 KiB leaves from pageable memory, and a
-generated token costs a wait at most. Failures print the journal.
+No content is read, no copy blocks, none of more than 64 KiB and no part of a batch leaves from
+pageable memory, and a generated token costs a wait at most. Failures print the journal.
 """
 
 import itertools
