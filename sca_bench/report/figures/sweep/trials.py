@@ -236,8 +236,8 @@ def slices_of(record: SweepRecord) -> Shown | None:
         trials_of(record),
     )
     found = _found(record)
-    caption = f"{found} Each dot is a trial with one seed on the validation split; later ones are "
-    caption += "darker. The confirmation on the test split says what holds."
+    caption = f"{found} Each dot is a trial with one seed on the validation split; earlier ones "
+    caption += "are fainter. The confirmation on the test split says what holds."
     if left := [names[axis.key] for axis in ordered[MOST_SLICES:]]:
         caption += f" Not drawn: {', '.join(left)}."
     return Shown(shown, caption=caption, alt=f"Trials by each searched setting. {found}")
