@@ -187,7 +187,7 @@ def print_answer(store: Store, manifest: SuiteManifest, console: Console) -> Non
     console.print(manifest.question, highlight=False, markup=False, soft_wrap=True)
     try:
         headline = read_headline(store, manifest, Path(REPORTS))
-    except InputError as error:  # the runs are done, and `report` says the same
+    except (InputError, OSError) as error:  # the runs are done, and `report` says the same
         print_sentences([f"No answer in words: {error}"], console)
         return
     sentences = [sentence.whole for sentence in headline.sentences]

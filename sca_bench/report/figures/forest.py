@@ -225,6 +225,8 @@ def _axis(metric: str) -> str:
 def _caption(facets: Sequence[Facet], compared: Differences, incomparable: bool) -> str:
     rows = [row for facet in facets for row in facet.rows]
     parts = ["Each row: one difference with its 95 % interval. Filled dots: decided."]
+    if compared.reference is not None and any(row.group != CLAIMS for row in rows):
+        parts.append(f"Cells without a claim: minus {compared.reference.entry.name}.")
     if any(row.images_only for row in rows):
         parts.append("Dashed: over test images only, since there is one seed.")
     if any(row.margin is not None for row in rows):

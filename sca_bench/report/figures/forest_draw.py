@@ -92,7 +92,7 @@ def _draw_facet(axes: Axes, facet: Facet) -> None:
     axes.set_xlabel(facet.axis)
     for name, y in titles:
         axes.annotate(
-            wrapped(name, _LABEL_SIGNS).partition("\n")[0],
+            name if len(name) <= _LABEL_SIGNS else "Minus the reference",
             xy=(0.0, y),
             xycoords=axes.get_yaxis_transform(),
             xytext=(-5, 0),

@@ -178,7 +178,7 @@ def draw_front(trials: Trials) -> Figure | None:
     panels = figure.subplots(len(others), 1, squeeze=False)
     for axes, other in zip(panels.flat, others, strict=True):
         _draw_pair(axes, trials, other)
-    _name_signs(figure, trials, gone=False, best="on the front")
+    _name_signs(figure, trials, gone=False)
     return figure
 
 
@@ -244,8 +244,9 @@ def _draw_dots(
             )
 
 
-def _name_signs(figure: Figure, trials: Trials, *, gone: bool, best: str = "best") -> None:
+def _name_signs(figure: Figure, trials: Trials, *, gone: bool) -> None:
     """Say in a legend what the signs mean, of those that are drawn."""
+    best = "best" if len(trials.goals) == 1 else "on the front"
     handles = []
     if any(not one.is_best for one in trials.complete):
         handles.append(legend_sign("trial", COLOURS[0], "o"))
