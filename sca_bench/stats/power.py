@@ -133,7 +133,7 @@ def detectable(comparison: Comparison, alpha: float = 0.05, power: float = 0.8) 
         return None
     images = (comparison.se_images**2, comparison.num_images - 1.0)
     parts = [images, *(part.variance for part in comparison.parts if part.counted)]
-    se = sum(variance for variance, _ in parts) ** 0.5
+    se = float(sum(variance for variance, _ in parts) ** 0.5)
     if se == 0:
         return 0.0
     estimates = [
@@ -146,7 +146,7 @@ def detectable(comparison: Comparison, alpha: float = 0.05, power: float = 0.8) 
         middle = (low + high) / 2
         found = float(ndtr((middle - half) / se).mean())
         low, high = (low, middle) if found >= power else (middle, high)
-    return high
+    return float(high)
 
 
 def _estimates(degrees_of: Sequence[float]) -> Floats:
@@ -224,7 +224,7 @@ def _least(enough: Callable[[int], bool], first: int, most: int) -> int | None:
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+    return float(high)
 
 
 def _by_images(cells: Sequence[CellScores]) -> list[list[CellScores]]:
