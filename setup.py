@@ -7,7 +7,11 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-SHIPPED = ("ablations/*.yaml", "ablations/sweeps/*.yaml", "reports/published.csv")
+SHIPPED = (
+    *("ablations/*.yaml", "ablations/*.json"),
+    *("ablations/sweeps/*.yaml", "ablations/sweeps/*.json"),
+    "reports/published.csv",
+)
 INSIDE = "sca_bench/shipped"
 """Where `sca_bench.study.suite.shipped` looks for them in an installed package."""
 

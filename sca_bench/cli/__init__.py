@@ -29,6 +29,7 @@ from sca_bench.cli import (
     plan,
     report,
     run,
+    schema,
     score,
     sweep,
     test,
@@ -43,14 +44,14 @@ from sca_bench.output import end_with_reader, guard_streams, say
 
 _ONLY_PRINT = (
     *("list", "describe", "explain", "plan", "check"),
-    *("score", "compare", "status", "completion"),
+    *("score", "compare", "status", "completion", "schema"),
 )
 """Commands that have nothing to do when nobody reads them; the others go on with their work."""
 
 _STARVED = re.compile("failed to map segment|annot allocate memory|can't start new thread")
 """What faults say that come of limits."""
 
-_LIGHT = ("list", "describe", "explain", "init", "status", "gc", "completion")
+_LIGHT = ("list", "describe", "explain", "init", "status", "gc", "completion", "schema")
 """Commands that keep nothing in a temporary folder."""
 
 _FIRST_STEPS = (
@@ -94,6 +95,7 @@ def build_parser() -> Parser:
     report.add_parser(commands, common)
     compare.add_parser(commands, common)
     lookup.add_parsers(commands, common)
+    schema.add_parser(commands)
     score.add_parser(commands)
     test.add_parser(commands)
     caption.add_parser(commands, common)

@@ -123,7 +123,7 @@ def _sentence(place: Place) -> str:
 
 def _type_of(places: list[Place], kind: Kind) -> str:
     """Return what a setting takes, whichever of its places is meant."""
-    if len(places) == 1 and (names := _registered(places[0])):
+    if len(places) == 1 and (names := registered_names(places[0])):
         return f"one of {', '.join(names)}"
     types_ = list(dict.fromkeys(type_text(place.info, kind) for place in places))
     tags = [typing.get_args(place.info.annotation) for place in places if place.field == "dataset"]
@@ -133,7 +133,7 @@ def _type_of(places: list[Place], kind: Kind) -> str:
     return " or ".join(types_)
 
 
-def _registered(place: Place) -> list[str]:
+def registered_names(place: Place) -> list[str]:
     """Return the names that a setting takes where a registry has them; empty for others."""
     named = (place.model, place.field)
     if named == (CellSettings, "variant"):

@@ -31,6 +31,8 @@ class ClaimEntry(_Strict):
     """A sentence that the suite's numbers support or contradict.
 
     Attributes:
+        id: Its name, by which reports call it.
+        says: Two sides and a comparison, such as `cider_d(num_layers=2) > cider_d(num_layers=1)`.
         text: What it says in words, a clause (`two layers beat one`): reports make their sentence
             of it, and of `says` where there is none. It changes no number and no cell.
         margin: For `<=` and `>=`: the largest difference (natural units) that still counts as no
@@ -47,14 +49,25 @@ class ClaimEntry(_Strict):
 
 
 class Adjust(_Strict):
-    """Settings that follow from others: where every `when` value matches, `set` applies."""
+    """Settings that follow from others: where every `when` value matches, `set` applies.
+
+    Attributes:
+        when: Setting -> the value that it has in the cells that are meant.
+        set: Setting -> the value that it gets there.
+    """
 
     when: dict[str, Any]
     set: dict[str, Any]
 
 
 class ExplicitCell(_Strict):
-    """A cell beside the axes: an exception or a control."""
+    """A cell beside the axes: an exception or a control.
+
+    Attributes:
+        name: What tables and claims call it.
+        set: Setting -> the value that it has in this cell.
+        control: Whether it shows what a score is worth, and competes with no other cell.
+    """
 
     name: str
     set: dict[str, Any]
@@ -62,14 +75,24 @@ class ExplicitCell(_Strict):
 
 
 class Stage(_Strict):
-    """A pretraining stage by name: what it changes of the cell's own data and recipe."""
+    """A pretraining stage by name: what it changes of the cell's own data and recipe.
+
+    Attributes:
+        data: The data that it trains on, as under `data:` of a cell.
+        train: What differs from the cell's own `train:`.
+    """
 
     data: dict[str, Any]
     train: dict[str, Any] = {}
 
 
 class PathSpec(_Strict):
-    """A named file or folder: its default, if there is one, and where a user gets it from."""
+    """A named file or folder: its default, if there is one, and where a user gets it from.
+
+    Attributes:
+        default: The path where nobody gives another one; null for one that the user has to give.
+        get: Where a user gets it from, in words.
+    """
 
     default: str | None = None
     get: str = ""
@@ -99,16 +122,32 @@ class Patch(_Strict):
 
 
 class SuiteFile(_Strict):
-    """The YAML as written.
+    """A question, as the YAML file of a suite states it.
 
     Attributes:
+        suite: Its name: letters, digits, `_` and `-`.
+        question: What it asks, one sentence.
         paper: Table of `published.csv` that the suite repeats, such as `table_4`.
         published: Cell (its name, or coordinates as in a claim) -> row of that table. Cells may
             be of any profile.
         reference: The cell (likewise) that all others are compared with; the first one where none
             is named.
+        profile: The scale that it runs at where nobody names another one.
+        base: Settings of all cells.
+        axes: Setting -> the values that are compared. Several axes are combined.
+        one_at_a_time: Vary one axis at a time, the others as `base` has them, in place of all
+            combinations.
+        seeds: Every cell runs once with each of them.
+        metrics: What cells are scored by, the main one first.
         subsets: Name -> regions that are scored by themselves as well: `first_of_image`, or a file
             of region ids or of annotations (`score --subset`).
+        claims: What the numbers are to support or contradict.
+        cells: Cells beside the axes: exceptions and controls.
+        adjust: Settings that follow from others.
+        unless: Combinations of the axes that are left out.
+        stages: Name -> a training before the cell's own, which `pretraining` names.
+        paths: Name -> a file or folder, which settings name as `{name}`.
+        profiles: Profile -> what is another way there.
     """
 
     suite: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,199}$")

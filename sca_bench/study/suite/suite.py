@@ -34,6 +34,8 @@ from sca_bench.study.suite.sides import check_claims, check_selector_key, find, 
 from sca_bench.study.suite.yaml_values import fault_lines
 from sca_bench.variants import get_variant
 
+TO_EDITORS = "yaml-language-server:"
+"""Begins a comment that names the schema by which an editor checks and completes a file."""
 FIRST_OF_IMAGE = "first_of_image"
 """The subset that needs no file (`sca_bench.metrics.subsets`)."""
 OTHER_PARTS = ("train", "seen", "val", "slot", "slot_by_objects", "cost")
@@ -357,7 +359,8 @@ def _models_under(annotation: Any) -> list[type[BaseModel]]:
 
 
 def header_of(path: Path) -> str:
-    """Return the comment at the top of a file."""
+    """Return the comment at the top of a file, without what it says to editors."""
     text = read_text(path, SUITE_BYTES)
     lines = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
-    return "\n".join(line.lstrip("# ").rstrip() for line in lines)
+    said = [line.lstrip("# ").rstrip() for line in lines]
+    return "\n".join(line for line in said if not line.startswith(TO_EDITORS))

@@ -18,7 +18,15 @@ class _Strict(StrictScalars, BaseModel):
 
 
 class Dimension(_Strict):
-    """One searched setting: `{choices: [...]}`, or `{low, high}` with `log` or `step`."""
+    """One searched setting: `{choices: [...]}`, or `{low, high}` with `log` or `step`.
+
+    Attributes:
+        low: Smallest value.
+        high: Largest value.
+        step: Values lie this far apart; any value between the ends where it is not given.
+        log: Search orders of magnitude evenly.
+        choices: The values themselves, in place of a range.
+    """
 
     low: int | float | None = None
     high: int | float | None = None
@@ -40,7 +48,11 @@ class Objective(_Strict):
 
 
 class Named(BaseModel):
-    """A class of optuna by name; every other key is an argument of it."""
+    """A class of optuna by name; every other key is an argument of it.
+
+    Attributes:
+        name: Name of the class, such as `TPESampler`.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -86,9 +98,13 @@ class SweepPatch(_Strict):
 
 
 class SweepFile(_Strict):
-    """The YAML as written.
+    """A search, as the YAML file of a sweep states it.
 
     Attributes:
+        sweep: Its name: letters, digits, `_` and `-`.
+        question: What it asks, one sentence.
+        profile: The scale that it runs at where nobody names another one.
+        base: Settings of all trials.
         space: Setting -> the values it may take.
         objectives: What is optimised; several give a front instead of one best configuration.
         metrics: Further metrics that trials and confirmation are scored by.
@@ -99,6 +115,11 @@ class SweepFile(_Strict):
         pruner: Stops trials that fall behind; none where it is not given.
         prune_on: Validation value of `log.jsonl` that the pruner sees.
         storage: SQLAlchemy URL, or `journal:FILE`; SQLite in the runs folder where not given.
+        sampler: The class of optuna that proposes trials.
+        confirm: How the best configuration is run again.
+        stages: Name -> a training before the cell's own, which `pretraining` names.
+        paths: Name -> a file or folder, which settings name as `{name}`.
+        profiles: Profile -> what is another way there.
     """
 
     sweep: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,189}$")
