@@ -223,11 +223,11 @@ class _Command:
         assert plan is not None
         table = text_table("cell", "metric", "validation", "test (mean)", "test seeds")
         confirmed: list[Ended | None] = [*best, *[None] * (len(plan.cells) - len(best))]
-        for cell, ended in zip(plan.cells, confirmed, strict=True):
+        for cell, tried in zip(plan.cells, confirmed, strict=True):
             chosen = None
-            if ended is not None:  # None: what `base` alone says, which was no trial
+            if tried is not None:  # None: what `base` alone says, which was no trial
                 seed = self.sweep.spec.train_seed
-                chosen = self.store.record(ended.user_attrs["cell_id"], seed)
+                chosen = self.store.record(tried.user_attrs["cell_id"], seed)
             for metric in self.sweep.metrics:
                 values = [
                     score.value
