@@ -16,6 +16,8 @@ from typing import Any, NoReturn, TypeAlias, cast
 from sca_bench.errors import InputError, near_name
 from sca_bench.output import hide_secrets, one_line
 
+REPORTS = "reports"
+"""Folder of the reports, where nobody names another."""
 CALL = "python -m sca_bench"
 """How the examples in help texts, and the commands that are printed, begin."""
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sca_bench.cli.frame import REPORTS
 from sca_bench.errors import InputError
 from sca_bench.output import one_line, say
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from sca_bench.study.runs.record import SuiteManifest
     from sca_bench.study.runs.store import Store
 
-REPORTS = "reports"
-"""Folder of the reports, where nobody names another."""
 _INDENT = "  "
 _GRACE_S = 20.0
 """What a slow tracking server gets for a report, in seconds."""

@@ -233,12 +233,12 @@ class _Command:
         plan = sweeper.confirmation()
         assert plan is not None
         table = text_table("cell", "metric", "validation", "test (mean)", "test seeds")
-        trials: list[Ended | None] = [*best, *[None] * (len(plan.cells) - len(best))]
-        for cell, trial in zip(plan.cells, trials, strict=True):
+        confirmed: list[Ended | None] = [*best, *[None] * (len(plan.cells) - len(best))]
+        for cell, tried in zip(plan.cells, confirmed, strict=True):
             chosen = None
-            if trial is not None:  # None: what `base` alone says, which was no trial
+            if tried is not None:  # None: what `base` alone says, which was no trial
                 seed = self.sweep.spec.train_seed
-                chosen = self.store.record(trial.user_attrs["cell_id"], seed)
+                chosen = self.store.record(tried.user_attrs["cell_id"], seed)
             for metric in self.sweep.metrics:
                 values = [
                     score.value

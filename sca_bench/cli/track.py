@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sca_bench.cli.frame import CALL, Actions, add_runs_dir
-from sca_bench.cli.report import REPORTS
+from sca_bench.cli.frame import CALL, REPORTS, Actions, add_runs_dir
 from sca_bench.errors import InputError
 from sca_bench.files import name_text
 from sca_bench.output import hide_secrets, num_text, one_line, say, without_secrets

@@ -224,7 +224,7 @@ def _least(enough: Callable[[int], bool], first: int, most: int) -> int | None:
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
-    return float(high)
+    return high
 
 
 def _by_images(cells: Sequence[CellScores]) -> list[list[CellScores]]:

@@ -9,11 +9,10 @@ from pathlib import Path
 from sca_bench.report.compare.changed import ChangedRegion
 from sca_bench.report.compare.compared import Compared
 from sca_bench.report.compare.words import (
-    CHANGE_HEADS,
     HEADS,
     all_notes,
     answer,
-    change_rows,
+    change_table,
     changes_text,
     reference_text,
     region_text,
@@ -93,8 +92,8 @@ def compared_html(compared: Compared, regions: Sequence[ChangedRegion]) -> str:
         ],
         notes=all_notes(compared),
         changes="" if several else changes_text(compared.pairs[0].changes),
-        change_heads=CHANGE_HEADS,
-        change_rows=change_rows(compared) if several else [],
+        change_heads=change_table(compared)[0],
+        change_rows=change_table(compared)[1],
         cards=shown,
         pictures=Pictures(tuple(i for reader in readers.values() for i in reader.images.values())),
     )

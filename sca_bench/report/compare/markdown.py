@@ -13,11 +13,10 @@ from sca_bench.output import one_line
 from sca_bench.report.compare.changed import ChangedRegion
 from sca_bench.report.compare.compared import Compared
 from sca_bench.report.compare.words import (
-    CHANGE_HEADS,
     HEADS,
     all_notes,
     answer,
-    change_rows,
+    change_table,
     changes_text,
     reference_text,
     region_text,
@@ -54,8 +53,9 @@ def compared_markdown(compared: Compared, regions: Sequence[ChangedRegion]) -> s
     parts += [f"- {_text(note)}" for note in all_notes(compared)]
     parts += [""] if all_notes(compared) else []
     if several:
-        parts += [_line(CHANGE_HEADS), _line([":---", *["---:"] * (len(CHANGE_HEADS) - 1)])]
-        parts += [_line([_code(name), *counts]) for name, *counts in change_rows(compared)] + [""]
+        columns, counts = change_table(compared)
+        parts += [_line(columns), _line([":---", *["---:"] * (len(columns) - 1)])]
+        parts += [_line([_code(name), *numbers]) for name, *numbers in counts] + [""]
     else:
         parts += [_text(changes_text(compared.pairs[0].changes)), ""]
     text = "\n".join(parts)

@@ -11,11 +11,10 @@ from sca_bench.output import one_line, text_table
 from sca_bench.report.compare.changed import ChangedRegion
 from sca_bench.report.compare.compared import Compared
 from sca_bench.report.compare.words import (
-    CHANGE_HEADS,
     HEADS,
     all_notes,
     answer,
-    change_rows,
+    change_table,
     changes_text,
     reference_text,
     region_text,
@@ -58,8 +57,9 @@ def print_compared(console: Console, compared: Compared, regions: Sequence[Chang
         line(f"note: {note}")
     line()
     if several:
-        changes = text_table(*CHANGE_HEADS, right=CHANGE_HEADS[1:])
-        for fields in change_rows(compared):
+        heads, counts = change_table(compared)
+        changes = text_table(*heads, right=heads[1:])
+        for fields in counts:
             changes.add_row(*fields)
         console.print(changes)
     else:

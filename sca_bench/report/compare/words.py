@@ -155,8 +155,7 @@ def _answer_of_many(compared: Compared, by: str) -> str:
             which = f" ({listed_names(names)})" if len(names) < total else ""
             parts.append(f"{words} in {len(names)} of {total} cells{which}")
     text = "; ".join(parts)
-    corrected = " p values are corrected for the number of cells; intervals are not."
-    return f"{text[0].upper()}{text[1:]}, {by}.{corrected}"
+    return f"{text[0].upper()}{text[1:]}, {by}."
 
 
 def size_text(compared: Compared) -> str:
@@ -193,6 +192,8 @@ def all_notes(compared: Compared) -> list[str]:
             labels += [] if label in labels else [label]
     everything = {metric_label(row.metric) for _, row in rows if row.comparison is not None}
     notes = list(compared.notes)
+    if len(compared.pairs) > 1:
+        notes.append("verdicts are corrected for the number of cells (Holm), intervals are not")
     for note, labels in about.items():
         notes.append(note if everything <= set(labels) else f"{', '.join(labels)}: {note}")
     for word, names in (("A", compared.paired.only_a), ("B", compared.paired.only_b)):
@@ -224,28 +225,31 @@ def changes_text(changes: Changes) -> str:
     return text
 
 
-CHANGE_HEADS = (
-    *("cell", "regions", "right to wrong", "wrong to right", "both right", "two seeds differ"),
-    *("better", "worse"),
-)
+def change_table(compared: Compared) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return heads and rows of what became of all regions of several cells.
 
-
-def change_rows(compared: Compared) -> list[tuple[str, ...]]:
-    """Return what became of all regions of several cells, under `CHANGE_HEADS`.
-
-    Regions are right by exact match in more than half of the seeds, better and worse by the main
-    metric.
+    Regions are right by exact match in more than half of the seeds; where nothing says so they are
+    better or worse by the main metric.
     """
-    rows = []
-    for one in compared.pairs:
-        found = one.changes
-        counts = (found.right_to_wrong, found.wrong_to_right, found.both_right, found.of_seeds)
-        shown = [NO_VALUE if count is None else f"{count:,.0f}" for count in counts]
-        moved = [
-            f"{count:,}" if found.metric else NO_VALUE for count in (found.better, found.worse)
-        ]
-        rows.append((one.pair.name, f"{found.num_regions:,}", *shown, *moved))
-    return rows
+    every = [one.changes for one in compared.pairs]
+    has_right = all(found.right_to_wrong is not None for found in every)
+    heads = ("cell", "regions", *(_BECAME if has_right else ("better", "worse")))
+    counts: list[tuple[float | None, ...]] = [
+        (found.num_regions, *(_became(found) if has_right else (found.better, found.worse)))
+        for found in every
+    ]
+    rows = [
+        (one.pair.name, *(NO_VALUE if count is None else f"{count:,.0f}" for count in numbers))
+        for one, numbers in zip(compared.pairs, counts, strict=True)
+    ]
+    return heads, rows
+
+
+_BECAME = ("right to wrong", "wrong to right", "both right", "two seeds differ")
+
+
+def _became(found: Changes) -> tuple[float | None, ...]:
+    return found.right_to_wrong, found.wrong_to_right, found.both_right, found.of_seeds
 
 
 def region_text(region: ChangedRegion, metric: str) -> str:

@@ -198,11 +198,12 @@ def headline_figure(data: SuiteData, compared: Differences) -> HeadlineFigure | 
 def reference_floor(compared: Differences) -> float | None:
     """Return how far two means of the reference cell lie apart by their seeds alone, natural units.
 
-    None where there is no reference, or nothing is known of how far its seeds spread.
+    None where there is no reference, or nothing is known of how far its seeds spread: also where
+    all of them have the same score, which says little of others.
     """
     parts = [one.comparison.parts for one in compared.cells if one.comparison is not None]
     own = next((both[-1] for both in parts if both), None)  # the reference is the right side
-    return None if own is None else noise_floor((own, own))
+    return None if own is None else noise_floor((own, own)) or None
 
 
 def _compared(suite: PlottedSuite) -> Differences:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -191,8 +192,8 @@ def _draw_pair(axes: Axes, trials: Trials, other: int) -> None:
         where = "steps-pre" if cost.maximize else "steps-post"
         xs, ys = zip(*on_front, strict=True)
         axes.plot(xs, ys, color=_BEST, linewidth=1.1, linestyle="--", drawstyle=where, zorder=1)
-    both = [[one.values[goal] for one in trials.complete] for goal in (other, 0)]
-    _draw_dots(axes, *both, trials.complete)
+    xs, ys = ([one.values[goal] for one in trials.complete] for goal in (other, 0))
+    _draw_dots(axes, xs, ys, trials.complete)
     axes.set_ylim(*_limits([one.values[0] for one in trials.complete]))
     axes.margins(x=0.12)
     axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -229,7 +230,8 @@ def _draw_dots(
     plain = [(x, y, alpha) for x, y, alpha, one in places if not one.is_best]
     if plain:
         at, height, alphas = (list(part) for part in zip(*plain, strict=True))
-        axes.scatter(at, height, s=30, color=COLOURS[0], alpha=alphas, linewidth=0, zorder=3)
+        look: dict[str, Any] = {"color": COLOURS[0], "alpha": alphas, "linewidth": 0}
+        axes.scatter(at, height, s=30, zorder=3, **look)
     for x, y, _, one in places:
         if one.is_best:
             axes.scatter(x, y, s=48, marker="s", color=_BEST, linewidth=0, zorder=4)
