@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "embedded": {"models", "data"},
     "contract": {"study", "data", "models", "metrics", "engine", "report"},
     "cli": {"study", "engine", "metrics", "report", "embedded", "data", "contract"},
+    "api": {"study", "engine", "metrics", "report", "cli"},
 }
 """Room -> the rooms it may import beside the ground floor."""
 
@@ -142,14 +143,15 @@ FLOORS = {
             "track",
             "weights",
         },
-        {"check", "init", "plan", "run", "sweep", "upkeep"},
+        {"check", "init", "plan", "run", "schema", "sweep", "upkeep"},
     ],
+    "api": [{"captions", "runs"}, {"suites"}],
 }
 """Room -> its floors, lowest first; a place imports from lower floors of its own room only."""
 
 ONE_ROOM = {"mmengine": "engine", "mlflow": "engine", "optuna": "engine", "ray": "engine"}
 HEAVY = {"torch", "torchvision", "transformers"}
-NO_TORCH = {"stats", "study", "metrics", "report", "cli"}
+NO_TORCH = {"stats", "study", "metrics", "report", "cli", "api"}
 NO_TORCH_PLACES = {
     "models.encoders",
     "data.readers",
@@ -243,8 +245,8 @@ def wrong_arrow(path, name):
     """Return why a file may not import a module of ours, or nothing."""
     (room, place), (other, target) = place_of(module_of(path)), place_of(name)
     if room == "" and place in ("__main__", "__init__"):
-        known = name == "sca_bench.cli" or target == "lifetime"
-        return "" if known else "only the command line starts here"
+        known = name in ("sca_bench.cli", "sca_bench.api") or target == "lifetime"
+        return "" if known else "only the command line and the Python API start here"
     if target == "__init__" and other == "":
         return ""  # the version
     if (room, place) == (other, target):

@@ -83,23 +83,13 @@ def command(options: argparse.Namespace, words: Sequence[str]) -> int:
 
 def _as_json(plan: Plan) -> dict[str, Any]:
     """Return what is done and left of a suite as plain JSON."""
+    from sca_bench.study.plan.plan import plan_rows
+
     return {
         "suite": plan.suite.spec.suite,
         "profile": plan.suite.profile,
         "notes": list(plan.suite.notes),
-        "runs": [
-            {
-                "cell": job.cell.name,
-                "id": job.cell.cell_id,
-                "seed": job.seed,
-                "stage": job.cell.stage,
-                "state": job.state,
-                "blocked": list(job.blocked),
-                "reuses_weights": job.reuses,
-                "steps": job.steps,
-            }
-            for job in (*plan.stages, *plan.jobs)
-        ],
+        "runs": plan_rows(plan),
     }
 
 

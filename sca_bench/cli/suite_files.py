@@ -110,17 +110,13 @@ def _one(
     names: dict[str, Path],
 ) -> int:
     """Do a command's work for one file; `names` are the suites of its folder so far."""
-    suite = load_suite(
+    suite = checked_suite(
         file,
         profile=options.profile,
         overrides=options.overrides,
         seeds=_seeds(options.seeds),
         allow_missing=options.command != "run",
     )
-    with at(suite.file):
-        for metric in suite.metrics:
-            get_metric(metric)
-    check_claims(suite)
     other = names.setdefault(suite.spec.suite, file)
     if other != file:
         problem = f"{suite.spec.suite!r} is what {other} is called, too"
@@ -130,6 +126,36 @@ def _one(
     if moved := check_name(suite.file, [suite.spec.suite], store):
         console.print(moved, highlight=False, markup=False, soft_wrap=True)
     return work(suite, store, console)
+
+
+def checked_suite(
+    file: Path,
+    *,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    seeds: Sequence[int] | None = None,
+    allow_missing: bool = False,
+) -> Suite:
+    """Read a suite as `load_suite` does, and check its metrics and what it claims of them.
+
+    Args:
+        file: The YAML file.
+        profile: Profile to use; the suite's own default where None.
+        overrides: `path=value` settings that win over everything.
+        seeds: Seeds to use in place of the suite's.
+        allow_missing: Whether named paths that nobody has given are left open.
+
+    Raises:
+        InputError: Any fault in the file or the overrides, in one line.
+    """
+    suite = load_suite(
+        file, profile=profile, overrides=overrides, seeds=seeds, allow_missing=allow_missing
+    )
+    with at(suite.file):
+        for metric in suite.metrics:
+            get_metric(metric)
+    check_claims(suite)
+    return suite
 
 
 def print_notes(notes: Sequence[str], console: Console) -> None:

@@ -37,7 +37,7 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sca_bench.digests import FileDigests
 from sca_bench.errors import InputError
@@ -153,6 +153,11 @@ def read_picture(
             turn = (_UPRIGHT_BY if upright else _STORED_BY)[facts.orientation]
             pixels_HW3 = np.array(Image.fromarray(pixels_HW3).transpose(turn))
     return Picture(pixels_HW3, notes)
+
+
+def colours_of(image: Image.Image) -> NDArray[np.uint8]:
+    """Return an open picture as `read_picture` has one of a file: RGB (H, W, 3), upright."""
+    return _rgb(ImageOps.exif_transpose(image), Path("image"))
 
 
 def notes_on(path: Path, stated_hw: tuple[int, int] | None = None) -> tuple[str, ...]:

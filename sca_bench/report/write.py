@@ -233,9 +233,7 @@ def write_reports(
         raise InputError(store.root, "", problem, "run one first: sca-bench run SUITE")
     chosen: list[SuiteManifest] = []
     for name in suites or []:
-        matching = [
-            m for m in manifests if name in (m.suite, m.report_name, f"{m.suite}.{m.profile}")
-        ]
+        matching = [m for m in manifests if m.is_called(name)]
         of_name = [f for f in damaged if Path(f.where).name.startswith(f"{name}.")]
         if of_name:
             raise of_name[0]

@@ -72,9 +72,8 @@ def _file_schema(top: type[BaseModel], models: tuple[type[BaseModel], ...], titl
     stage["data"] |= settings.paths["data"]
     stage["train"] |= settings.paths["train"]
     if top is SuiteFile:
-        for model, fields in (("Adjust", ("when", "set")), ("ExplicitCell", ("set",))):
-            for field in fields:
-                _put(definitions[model]["properties"], field, _ref(_DOTTED))
+        for name, field in (("Adjust", "when"), ("Adjust", "set"), ("ExplicitCell", "set")):
+            _put(definitions[name]["properties"], field, _ref(_DOTTED))
         schema["properties"]["unless"]["items"] = _ref(_DOTTED)
     patch = _ref("Patch" if top is SuiteFile else "SweepPatch")
     profiles = schema["properties"]["profiles"]

@@ -140,7 +140,8 @@ def _scalar(info: FieldInfo) -> Schema:
     annotation: Any = info.annotation
     for mark in info.metadata:
         annotation = Annotated[annotation, mark]
-    return without_titles(TypeAdapter(annotation).json_schema())
+    schema: Schema = without_titles(TypeAdapter(annotation).json_schema())
+    return schema
 
 
 def _any_of(found: Sequence[Schema]) -> Schema:

@@ -76,17 +76,40 @@ def asked_region(
     """
     record, folder = find_finished(store, run)
     picture = read_picture(image_path)
+    check_prompt(image_path, picture, box_xyxy, point_xy)
+    return AskedRegion(record, folder, picture, box_xyxy, point_xy)
+
+
+def check_prompt(
+    where: object,
+    picture: Picture,
+    box_xyxy: tuple[float, ...] | None,
+    point_xy: tuple[float, ...] | None,
+    flag: str = "--",
+) -> None:
+    """Refuse a prompt that is not in the image.
+
+    Args:
+        where: What the image is called, for errors.
+        picture: The image.
+        box_xyxy: Box in original pixels, or None.
+        point_xy: Foreground point in original pixels, or None.
+        flag: What stands before `box` and `point` where they are given.
+
+    Raises:
+        InputError: There is no prompt, the box is empty, or one reaches outside.
+    """
     height, width = picture.pixels_HW3.shape[:2]
     size = ", ".join((f"the image is {width} x {height} pixels", *picture.notes))
     if box_xyxy is None and point_xy is None:
-        raise InputError("caption", "--box", "missing", "give --box, --point or both")
+        fix = f"give {flag}box, {flag}point or both"
+        raise InputError("caption", f"{flag}box", "missing", fix)
     if box_xyxy is not None:
         x1, y1, x2, y2 = box_xyxy
         if not (x2 > x1 and y2 > y1):
             fix = "expected x1 < x2 and y1 < y2"
-            raise InputError(image_path, "--box", f"{box_xyxy} is empty", fix)
+            raise InputError(where, f"{flag}box", f"{box_xyxy} is empty", fix)
         if x1 < 0 or y1 < 0 or x2 > width or y2 > height:
-            raise InputError(image_path, "--box", f"{box_xyxy} reaches outside", size)
+            raise InputError(where, f"{flag}box", f"{box_xyxy} reaches outside", size)
     if point_xy is not None and not (0 <= point_xy[0] <= width and 0 <= point_xy[1] <= height):
-        raise InputError(image_path, "--point", f"{point_xy} lies outside", size)
-    return AskedRegion(record, folder, picture, box_xyxy, point_xy)
+        raise InputError(where, f"{flag}point", f"{point_xy} lies outside", size)

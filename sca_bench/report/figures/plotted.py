@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from sca_bench.report.findings.claims import ClaimResult
-from sca_bench.report.findings.differences import Differences
+from sca_bench.report.findings.answer import answer_of
+from sca_bench.report.findings.claims import ClaimResult, claim_results
+from sca_bench.report.findings.differences import Differences, differences
 from sca_bench.report.findings.headline import Headline
-from sca_bench.report.findings.paper import Paper
+from sca_bench.report.findings.paper import Paper, read_paper
 from sca_bench.report.names import metric_label, show_difference, show_score
 from sca_bench.report.read.samples import Samples
-from sca_bench.report.read.suite_data import CellRuns, SuiteData, sound_region_scores
+from sca_bench.report.read.suite_data import (
+    CellRuns,
+    SuiteData,
+    collect,
+    sound_region_scores,
+)
 from sca_bench.report.tables.claim_table import significance
+from sca_bench.study.runs.record import SuiteManifest
+from sca_bench.study.runs.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +138,25 @@ class PlottedSuite:
 
     def _runs(self, name: str) -> CellRuns:
         return {cell.entry.name: cell for cell in self.data.cells}[name]
+
+
+def read_plotted(store: Store, manifest: SuiteManifest, reports_dir: Path) -> PlottedSuite:
+    """Return a suite as its plots see it, from its records.
+
+    Args:
+        store: The runs folder.
+        manifest: The suite.
+        reports_dir: Folder whose `published.csv` is read, else that beside the package.
+
+    Raises:
+        InputError: A claim cannot be read, or numbers of one metric have different signatures.
+    """
+    data = collect(store, manifest)
+    samples = Samples(data)
+    claims, paper = claim_results(data, samples), read_paper(data, Path(reports_dir))
+    compared = differences(data, samples, data.main_metric)
+    headline = answer_of(data, samples, claims, paper, compared).headline
+    return PlottedSuite(data, samples, compared, claims, paper, headline)
 
 
 def _finding(compared: Differences) -> str:

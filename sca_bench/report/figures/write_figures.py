@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sca_bench.files import path_name
 from sca_bench.output import visible
@@ -16,6 +16,9 @@ from sca_bench.report.figures.picture import KINDS, Picture
 from sca_bench.report.figures.plotted import PlottedSuite
 from sca_bench.report.figures.registry import PlotSpec, Shown, plots_in_order
 from sca_bench.report.read.thumbnails import png_uri
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 NOT_DRAWN = "not-drawn"
 """Anchor of what says which plots had nothing to show."""
@@ -63,6 +66,15 @@ def is_picture(path: Path) -> bool:
 
 
 def _pictures(spec: PlotSpec, suite: PlottedSuite, folder: Path) -> list[Picture]:
+    return [_picture(spec, one, folder) for one in shown_by(spec, suite)]
+
+
+def shown_by(spec: PlotSpec, suite: PlottedSuite) -> list[Shown]:
+    """Return the figures of a plot with all of their texts; none where it has nothing to show.
+
+    Raises:
+        ValueError: Two have one name, or one has a name that is not the plot's.
+    """
     facts = attribute(spec.facts)(suite)
     if facts is None:
         return []
@@ -72,28 +84,48 @@ def _pictures(spec: PlotSpec, suite: PlottedSuite, folder: Path) -> list[Picture
     names = [one.name or spec.name for one in figures]
     if len(set(names)) < len(names):
         raise ValueError(f"gives two figures one name; set Shown.name to {spec.name}_... in each")
-    return [_picture(spec, one, folder) for one in figures]
+    for name in names:
+        if not _names(spec, path_name(name, spec.name, "Shown.name")):
+            raise ValueError(f"names its files {name!r}, expected {spec.name} or {spec.name}_...")
+    return [
+        Shown(
+            one.facts,
+            one.title or spec.title,
+            one.caption or spec.caption,
+            one.alt or spec.alt or one.title or spec.title,
+            one.name or spec.name,
+        )
+        for one in figures
+    ]
+
+
+def drawn(spec: PlotSpec, shown: Shown) -> Figure | None:
+    """Draw one figure; None where there is nothing to draw. Call it inside `figure_style`.
+
+    Raises:
+        TypeError: The plot gave something else than a figure.
+    """
+    from matplotlib.figure import Figure
+
+    if shown.facts is None:
+        return None
+    figure = attribute(spec.draw)(visible_facts(shown.facts))
+    if figure is not None and not isinstance(figure, Figure):
+        raise TypeError(f"{spec.draw} gave {type(figure).__name__}, expected a Figure")
+    return figure
 
 
 def _picture(spec: PlotSpec, shown: Shown, folder: Path) -> Picture:
-    from matplotlib.figure import Figure
-
     from sca_bench.report.figures.style import figure_style, save
 
-    name, title = shown.name or spec.name, shown.title or spec.title
-    if not _names(spec, path_name(name, spec.name, "Shown.name")):
-        raise ValueError(f"names its files {name!r}, expected {spec.name} or {spec.name}_...")
     uri = svg = ""
-    if shown.facts is not None:
-        with figure_style():
-            figure = attribute(spec.draw)(visible_facts(shown.facts))
-            if figure is not None and not isinstance(figure, Figure):
-                raise TypeError(f"{spec.draw} gave {type(figure).__name__}, expected a Figure")
-            if figure is not None:
-                png, drawn, _ = save(figure, folder, name)
-                uri, svg = png_uri(png), _for_a_page(drawn)
-    caption, alt = shown.caption or spec.caption, shown.alt or spec.alt or title
-    return Picture(_anchor(spec, name), title, uri, alt, caption, svg=svg)
+    with figure_style():
+        figure = drawn(spec, shown)
+        if figure is not None:
+            png, vector, _ = save(figure, folder, shown.name)
+            uri, svg = png_uri(png), _for_a_page(vector)
+    anchor = _anchor(spec, shown.name)
+    return Picture(anchor, shown.title, uri, shown.alt, shown.caption, svg=svg)
 
 
 def _for_a_page(svg: Path) -> str:

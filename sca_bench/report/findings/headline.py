@@ -127,3 +127,8 @@ class Headline:
     def in_short(self) -> str:
         """The first sentence, which a line of an overview has room for."""
         return self.sentences[0].text if self.sentences else ""
+
+    def __str__(self) -> str:
+        """The question, and below it what came out and how sure that is."""
+        lines = [self.question, *(f"- {one.whole}" for one in self.sentences)]
+        return "\n".join([*lines, f"{self.sure} {self.units}".strip()]).strip()

@@ -73,7 +73,7 @@ def wide_csv(
             "variant": entry.variant,
             "control": entry.control,
         }
-        row |= {axis: _coordinate(entry, axis) for axis in data.manifest.axes}
+        row |= {axis: coordinate_of(entry, axis) for axis in data.manifest.axes}
         row["published_row"] = "" if printed is None else f"{paper.table}: {printed.row}"
         row |= {"seeds_done": len(cell.done), "seeds_planned": len(cell.runs)}
         for name in names:
@@ -93,6 +93,13 @@ def wide_csv(
 def claims_csv(
     claims: Sequence[ClaimResult], sentences: Sequence[Sentence] = (), scope: str = ""
 ) -> str:
+    """Return `claims_frame` as CSV."""
+    return _text(claims_frame(claims, sentences, scope), digits=None)
+
+
+def claims_frame(
+    claims: Sequence[ClaimResult], sentences: Sequence[Sentence] = (), scope: str = ""
+) -> pd.DataFrame:
     """Return one claim a row: verdict, difference with its interval, p, and what it would take.
 
     Every number that a headline prints stands here in full, in natural units.
@@ -146,7 +153,7 @@ def claims_csv(
     frame = pd.DataFrame.from_records(rows)
     for name in _COUNTS if rows else ():
         frame[name] = frame[name].astype("Int64")
-    return _text(frame, digits=None)
+    return frame
 
 
 def _half_width(ends: tuple[float | None, float | None] | None) -> float | None:
@@ -155,8 +162,8 @@ def _half_width(ends: tuple[float | None, float | None] | None) -> float | None:
     return (ends[1] - ends[0]) / 2
 
 
-def _coordinate(entry: CellEntry, axis: str) -> Any:
-    """Return a number as it is and any other value as a suite file has it; None off the axis."""
+def coordinate_of(entry: CellEntry, axis: str) -> Any:
+    """Return a cell's value on an axis: a number, or text as suites have it; None beside it."""
     if axis not in entry.coordinates:
         return ANY_VALUE if axis in entry.ignored else None
     value = entry.coordinates[axis]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from sca_bench.digests import DIGESTS
 from sca_bench.errors import InputError, at, did_you_mean
@@ -403,3 +403,20 @@ def _stands_on_others(store: Store, cell: Cell, record: RunRecord) -> bool:
         return False
     last = record.lineage[-1]
     return (last.get("cell_id"), last.get("seed")) == (trained.cell_id, trained.seed)
+
+
+def plan_rows(plan: Plan) -> list[dict[str, Any]]:
+    """Return what is done and left, a run a row, as plain values; the stages come first."""
+    return [
+        {
+            "cell": job.cell.name,
+            "id": job.cell.cell_id,
+            "seed": job.seed,
+            "stage": job.cell.stage,
+            "state": job.state,
+            "blocked": list(job.blocked),
+            "reuses_weights": job.reuses,
+            "steps": job.steps,
+        }
+        for job in (*plan.stages, *plan.jobs)
+    ]

@@ -224,6 +224,10 @@ class SuiteManifest(_Stored):
     command: str = ""
     created: str = ""
 
+    def is_called(self, name: str) -> bool:
+        """Say whether somebody who says `suite`, `suite.profile` or a report's name means it."""
+        return name in (self.suite, self.report_name, f"{self.suite}.{self.profile}")
+
     @property
     def report_name(self) -> str:
         """Folder under `reports/`."""
