@@ -176,7 +176,7 @@ def test_launches_of_an_own_step(size, monkeypatch):
 def test_how_far_100_steps_lead(variant):
     shared = TinyCells(variant, {"mixer.dropout": 0.1})
     seeds = [(seed, {}) for seed in range(3)]
-    rates = [(0, {"train.learning_rate": rate}) for rate in (0.0003, 0.003)]
+    rates = [(0, {"train.learning_rate": rate}) for rate in (0.0003, 0.002)]
     for cells in (seeds, [seeds[0], *rates]):
         stack = shared.group(*cells).train(100)
         assert stack.cell_group.notes == []
