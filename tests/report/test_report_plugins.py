@@ -296,7 +296,7 @@ def test_a_plot_of_a_stranger_is_in_the_report(install, tmp_path, every_kind):
     folder = write_report(store, suite, tmp_path / "reports")
     assert pictures_of(folder, "seed_spread") == {f"seed_spread.{kind}" for kind in KINDS}
     page = (folder / "index.html").read_text()
-    assert '<a href="#plot-seed-spread">Spread over seeds</a>' in page
+    assert re.search(r'<div id="plot-seed-spread">\s*<h3>Spread over seeds</h3>', page)
     assert "Bars: range over seeds." in page
     for path in before.iterdir():
         if path.name != "index.html":

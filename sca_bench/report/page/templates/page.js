@@ -56,8 +56,9 @@
   }
 
   function line(row, words) {
-    var p = make("p", "line"), said = make("span", "words"), last = null;
-    p.append(make("span", "who", row.cells[0].textContent), " ", said);
+    var p = make("p", "line"), who = make("span", "who"), said = make("span", "words"), last = null;
+    who.append.apply(who, Array.from(row.cells[0].cloneNode(true).childNodes));
+    p.append(who, " ", said);
     if (row.cells[1].querySelector("i")) { said.append(row.cells[1].querySelector("i").cloneNode(true)); }
     words.forEach(function (word) {
       var name = (word.grade + (word.differs ? " differs" : "")).trim();
