@@ -125,7 +125,7 @@ FLOORS = {
         {"run"},
     ],
     "cli": [
-        {"frame", "headline_text"},
+        {"frame"},
         {
             "cache",
             "caption",

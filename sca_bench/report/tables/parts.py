@@ -9,6 +9,7 @@ from sca_bench.errors import InputError, did_you_mean
 from sca_bench.report.names import NO_VALUE
 from sca_bench.report.tables.tables import Column, Row, Table
 
+_TIMES = "×100"  # noqa: RUF001 - how tables write it
 CONTROL = " (control)"
 """After the name of a control."""
 _CONSTANTS = {"Regions": "{} regions", "Images": "{} images", "Seeds": "{} seeds a cell"}
@@ -138,6 +139,10 @@ def chosen(
                 raise InputError("--tex", name, "the suite has no such metric", fix)
         part = _with(table, [0, *(places[name] for name in metrics)])
         part = replace(part, columns=tuple(replace(c, extra=False) for c in part.columns))
+    columns = (
+        replace(c, unit="") if c.metric and c.unit.startswith(_TIMES) else c for c in part.columns
+    )  # the caption says it once
+    part = replace(part, columns=tuple(columns))
     if cells is not None:
         rows = {row.cell: row for row in part.rows}
         part = replace(part, rows=tuple(rows[name] for name in cells if name in rows))
