@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import glob
 import hashlib
 import io
 import os
@@ -332,6 +333,17 @@ def drop_unfinished(folder: Path, *, others_write: bool = False) -> None:
     for path in folder.glob(".*.tmp"):
         if path.is_file() and not (others_write and _is_at_work(path)):
             delete(path)
+
+
+def drop_unfinished_of(path: Path) -> None:
+    """Delete what killed writers of one file left beside it; nothing else in its folder.
+
+    Raises:
+        OSError: Something cannot be deleted.
+    """
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        if left.is_file() and not _is_at_work(left):
+            delete(left)
 
 
 def _usual_mode(folder: Path) -> int:

@@ -106,7 +106,7 @@ FLOORS = {
         {"figures"},
         {"in_short"},
         {"page"},
-        {"write"},
+        {"write", "compare"},
     ],
     "embedded": [
         {"lm_text", "sam_data"},
@@ -126,11 +126,12 @@ FLOORS = {
         {"run"},
     ],
     "cli": [
-        {"frame", "headline_text"},
+        {"frame"},
         {
             "cache",
             "caption",
             "checkpoints",
+            "compare",
             "data",
             "lookup",
             "plan_text",

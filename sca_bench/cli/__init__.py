@@ -5,9 +5,9 @@ Each command is a module: `add_parser` says what the command takes, and beside i
 as it was given. All these modules are imported at every start, so what is heavy is imported inside
 their functions: help, lists and wrong arguments answer at once, and light commands load no torch.
 
-Exit codes: 0 all right, 1 some cells failed (the rest is done), 2 the input is wrong, 130 and above
-ended by a signal: 130 SIGINT, 143 SIGTERM, 129 SIGHUP (141: nobody read the output of a command
-that only prints).
+Exit codes: 0 all right, 1 some cells failed (the rest is done) or B of `compare --fail-if-worse` is
+worse, 2 the input is wrong, 130 and above ended by a signal: 130 SIGINT, 143 SIGTERM, 129 SIGHUP
+(141: nobody read the output of a command that only prints).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from sca_bench.cli import (
     caption,
     check,
     checkpoints,
+    compare,
     data,
     init,
     lookup,
@@ -40,7 +41,7 @@ from sca_bench.errors import InputError
 from sca_bench.lifetime import stops
 from sca_bench.output import end_with_reader, guard_streams, say
 
-_ONLY_PRINT = ("list", "describe", "explain", "plan", "check", "score")
+_ONLY_PRINT = ("list", "describe", "explain", "plan", "check", "score", "compare")
 """Commands that have nothing to do when nobody reads them; the others go on with their work."""
 
 _STARVED = re.compile("failed to map segment|annot allocate memory|can't start new thread")
@@ -86,6 +87,7 @@ def build_parser() -> Parser:
     sweep.add_parser(commands, common)
     check.add_parser(commands, suite)
     report.add_parser(commands, common)
+    compare.add_parser(commands, common)
     lookup.add_parsers(commands, common)
     score.add_parser(commands)
     test.add_parser(commands)

@@ -1,24 +1,29 @@
-"""`report`: tables, plots and pages from the runs folder, and their mirror in MLflow."""
+"""`report`: tables, plots and pages from the runs folder, their mirror, and the answer in words."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sca_bench.cli.headline_text import REPORTS
 from sca_bench.errors import InputError
-from sca_bench.output import say
+from sca_bench.output import one_line, say
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from sca_bench.cli.frame import Commands, Parser
     from sca_bench.engine.mlflow_mirror.mirror import Mirror
     from sca_bench.study.runs.findings import SuiteFindings
+    from sca_bench.study.runs.record import SuiteManifest
     from sca_bench.study.runs.store import Store
 
+REPORTS = "reports"
+"""Folder of the reports, where nobody names another."""
+_INDENT = "  "
 _GRACE_S = 20.0
 """What a slow tracking server gets for a report, in seconds."""
 
@@ -69,7 +74,7 @@ def add_parser(commands: Commands, common: Parser) -> None:
 def _metrics(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
     if not all(names):
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text!r}: expected names with commas between")
     return names
 
 
@@ -84,7 +89,6 @@ def _megabytes(text: str) -> float:
 
 def command(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Write the reports and print where they are; return 1 where a run's file is damaged."""
-    from sca_bench.cli.headline_text import print_sentences
     from sca_bench.output import text_console
     from sca_bench.report.tables.parts import TexChoice
     from sca_bench.report.write import write_reports
@@ -174,3 +178,48 @@ def _mirror(store: Store, uri: str | None) -> Mirror | None:
 
     again = "the same command tries again"
     return Mirror(store, wanted or default_uri(store), say, again, named=bool(wanted))
+
+
+def print_answer(store: Store, manifest: SuiteManifest, console: Console) -> None:
+    """Print what a suite asked and found; no figure is drawn for it, and torch is not imported."""
+    from sca_bench.report.findings.answer import read_headline
+
+    console.print(manifest.question, highlight=False, markup=False, soft_wrap=True)
+    try:
+        headline = read_headline(store, manifest, Path(REPORTS))
+    except (InputError, OSError) as error:  # the runs are done, and `report` says the same
+        print_sentences([f"No answer in words: {error}"], console)
+        return
+    sentences = [sentence.whole for sentence in headline.sentences]
+    print_sentences([*sentences, f"{headline.sure} {headline.units}".strip()], console)
+
+
+def page_of(manifest: SuiteManifest) -> Path:
+    """Return where `report` writes the page of a suite."""
+    from sca_bench.files import path_name
+
+    return Path(REPORTS) / path_name(manifest.report_name, None, "suite") / "index.html"
+
+
+def print_sentences(sentences: Iterable[str], console: Console) -> None:
+    """Print sentences, indented; each is one line where nobody looks at a terminal.
+
+    Args:
+        sentences: Whole sentences, whose names may come from anybody; empty ones are left out.
+        console: Where to.
+    """
+    for sentence in filter(None, sentences):
+        for line in _lines(f"- {sentence}", console):
+            console.print(f"{_INDENT}{line}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _lines(text: str, console: Console) -> list[str]:
+    """Return a text in lines; those after the first stand under its words."""
+    if not console.is_terminal:
+        return [one_line(text)]
+    from rich.text import Text
+
+    width = max(20, console.width - len(_INDENT) - len("- "))
+    mark, words = text[:2], one_line(text[2:])
+    lines = [line.plain.rstrip() for line in Text(words).wrap(console, width)]
+    return [f"{'  ' if number else mark}{line}" for number, line in enumerate(lines)]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sca_bench.cli.frame import CALL
-from sca_bench.cli.headline_text import page_of, print_answer
+from sca_bench.cli.report import page_of, print_answer
 from sca_bench.cli.track import (
     add_mirror_arguments,
     command_line,

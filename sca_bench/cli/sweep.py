@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sca_bench.cli.frame import CALL, add_profile_and_set
-from sca_bench.cli.headline_text import page_of, print_answer
+from sca_bench.cli.report import page_of, print_answer
 from sca_bench.cli.track import (
     add_mirror_arguments,
     command_line,
@@ -214,8 +214,8 @@ class _Command:
         states = [trial.state.name.lower() for trial in ended]
         counts = ", ".join(f"{states.count(s)} {s}" for s in sorted(set(states)))
         seconds = time.monotonic() - started
-        trials, runs = num_text(len(ended), "trial"), num_text(sweeper.launched, "run")
-        self._say(f"{trials} ({counts}), {runs} in {in_words(seconds)}")
+        asked, runs = num_text(len(ended), "trial"), num_text(sweeper.launched, "run")
+        self._say(f"{asked} ({counts}), {runs} in {in_words(seconds)}")
         if not sweeper.launched:
             self._say("nothing to do: every trial has ended (0 training steps, 0 forwards)")
         if not best:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sca_bench.cli.frame import CALL, Actions, add_runs_dir
-from sca_bench.cli.headline_text import REPORTS
 from sca_bench.errors import InputError
 from sca_bench.files import name_text
 from sca_bench.output import hide_secrets, num_text, one_line, say, without_secrets
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 
 
 _URI_FLAG = "--tracking-uri"
+_REPORTS = Path("reports")
+"""Folder whose numbers of the paper are read, as a report does where nobody names another."""
 
 
 def add_parser(commands: Commands) -> None:
@@ -100,7 +101,7 @@ def findings_of(store: Store, manifest: SuiteManifest) -> SuiteFindings | None:
     from sca_bench.report.in_short import read_findings
 
     try:
-        return read_findings(store, manifest, Path(REPORTS))
+        return read_findings(store, manifest, _REPORTS)
     except (InputError, OSError) as fault:
         say(f"  {manifest.report_name} has no verdicts in MLflow: {one_line(str(fault))}")
         return None

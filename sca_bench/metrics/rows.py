@@ -7,9 +7,10 @@ strangers.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeGuard
 
 from sca_bench.boxes import FAR_PX
 from sca_bench.errors import InputError
@@ -89,11 +90,16 @@ def prediction_line(row: PredictionRow) -> str:
     return json.dumps(record, ensure_ascii=False) + "\n"
 
 
-def read_rows(path: str | Path) -> list[CaptionRow]:
+def read_rows(path: str | Path, known: Mapping[str, CaptionRow] | None = None) -> list[CaptionRow]:
     """Read rows from a `.jsonl` file (one record a line) or a `.json` file (a list of records).
 
     Ids may be numbers and become strings; keys beyond `REQUIRED_KEYS`, `slots`, `box_xyxy` and
     `learnt_from` are ignored.
+
+    Args:
+        path: The file.
+        known: Region id -> what is known of it elsewhere (`read_references`): its image,
+            references, slots and box stand in for those that a record of the file lacks.
 
     Raises:
         InputError: The file cannot be read, is empty, or a record is at fault; names file, line
@@ -103,7 +109,7 @@ def read_rows(path: str | Path) -> list[CaptionRow]:
     rows: list[CaptionRow] = []
     seen: dict[str, str] = {}
     for location, record in iter_records(path):
-        row = _row(path, location, record)
+        row = _row(path, location, record if known is None else _completed(record, known))
         if row.region_id in seen:
             problem = f"{row.region_id!r} appears twice, first in {seen[row.region_id]}"
             fix = "give every region its own id"
@@ -113,6 +119,49 @@ def read_rows(path: str | Path) -> list[CaptionRow]:
     if not rows:
         raise InputError(path, "", "holds no records", "expected one JSON object per region")
     return rows
+
+
+def read_references(path: str | Path) -> dict[str, CaptionRow]:
+    """Return region id -> what a file says of it beside a caption, which it need not have.
+
+    Raises:
+        InputError: As `read_rows`.
+    """
+    path = Path(path)
+    found: dict[str, CaptionRow] = {}
+    for location, record in iter_records(path):
+        row = _row(path, location, {"caption": "", **record} if _is_object(record) else record)
+        if row.region_id in found:
+            problem, fix = f"{row.region_id!r} appears twice", "give every region its own id"
+            raise InputError(path, f"{location}: region_id", problem, fix)
+        found[row.region_id] = row
+    if not found:
+        raise InputError(path, "", "holds no records", "expected one JSON object per region")
+    return found
+
+
+def read_some_rows(path: Path, region_ids: Collection[str]) -> dict[str, CaptionRow]:
+    """Return region id -> row of some regions of a run's `predictions.jsonl`.
+
+    Only lines that hold one of the ids are taken apart, which saves nearly all the time of a large
+    file. One that is not found so, for a stranger may spell an id otherwise, has all of it read.
+
+    Raises:
+        InputError: As `read_rows`; other lines than those meant are not looked at.
+    """
+    spelt = [json.dumps(name, ensure_ascii=False) for name in region_ids]
+    wanted, found = set(region_ids), dict[str, CaptionRow]()
+    with named_file(path):
+        for number, line in read_lines(path, ROWS_BYTES):
+            if any(text in line for text in spelt):
+                location = f"line {number}"
+                record = parse_json(line, path, location, unique_keys=True)
+                row = _row(path, location, record)
+                if row.region_id in wanted:
+                    found.setdefault(row.region_id, row)
+    if len(found) < len(wanted):
+        found = {row.region_id: row for row in read_rows(path) if row.region_id in wanted}
+    return found
 
 
 def check_rows(rows: list[CaptionRow]) -> None:
@@ -158,6 +207,23 @@ def _listed(path: Path) -> Iterator[tuple[str, object]]:
     if not isinstance(whole, list):
         raise InputError(path, "", f"holds {json_kind(whole)}, expected a list of records")
     yield from ((f"record {number}", record) for number, record in enumerate(whole, 1))
+
+
+def _is_object(record: object) -> TypeGuard[dict[str, object]]:
+    return isinstance(record, dict)
+
+
+def _completed(record: object, known: Mapping[str, CaptionRow]) -> object:
+    """Return a record with what is known of its region elsewhere in place of what it lacks."""
+    row = known.get(id_text(record.get("region_id")) or "") if _is_object(record) else None
+    if row is None or not _is_object(record):
+        return record
+    stands_in: dict[str, object] = {"image_id": row.image_id, "references": list(row.references)}
+    if row.slots:
+        stands_in["slots"] = dict(row.slots)
+    if row.box_xyxy:
+        stands_in["box_xyxy"] = list(row.box_xyxy)
+    return stands_in | record
 
 
 def _row(path: Path, location: str, record: object) -> CaptionRow:

@@ -186,6 +186,10 @@ def listed(labels: Sequence[str]) -> str:
     return ", ".join(label[:1].lower() + label[1:] for label in labels)
 
 
+_NEARLY = 1e-9
+"""What a half width of 10 may miss of it as a binary number."""
+
+
 def show_bearable(
     value: float, half_width: float | None, *, metric: str = "", signed: bool = False
 ) -> str:
@@ -202,7 +206,7 @@ def show_bearable(
     scale = metric_scale(metric)
     digits = 1
     if half_width is not None and half_width > 0:
-        digits = min(2, 1 - math.floor(math.log10(half_width * scale)))
+        digits = min(2, 1 - math.floor(math.log10(half_width * scale) + _NEARLY))
     rounded = round(value * scale, digits)
     text = f"{abs(rounded):,.{max(0, digits)}f}"
     if not rounded:

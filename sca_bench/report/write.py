@@ -25,6 +25,7 @@ from sca_bench.report.page.suite_report import SuiteReport
 from sca_bench.report.read.regions import read_regions
 from sca_bench.report.read.samples import Samples
 from sca_bench.report.read.suite_data import SuiteData, collect
+from sca_bench.report.read.sweeps import related_suites
 from sca_bench.report.tables.claim_table import claim_table, interval_table, significance_marks
 from sca_bench.report.tables.csv import claims_csv, long_csv, wide_csv
 from sca_bench.report.tables.latex import write_latex, write_latex_table
@@ -184,6 +185,7 @@ def _suite(
         Gallery((), ""),
         provenance(data, paper.source),
         tuple(legend),
+        related=tuple(related_suites(data)),
     )
     reference = compared.reference.entry.name if compared.reference is not None else ""
     found = suite_findings(data, answer, compared)

@@ -107,6 +107,30 @@ def needed(
     return Needed(seeds, images, None if images is None else -(-images * regions // now))
 
 
+def detectable(comparison: Comparison, alpha: float = 0.05, power: float = 0.8) -> float | None:
+    """Return the smallest difference that a comparison like this one finds as often as `power`.
+
+    What `needed` is for numbers of seeds and images: the variances are taken to be those found.
+
+    Args:
+        comparison: The comparison.
+        alpha: Two-sided level of the test.
+        power: Chance of finding a difference of this size.
+
+    Returns:
+        Natural units; None with fewer than two images, or one seed of a trained cell.
+
+    Raises:
+        ValueError: A level or power that is no share.
+    """
+    if not (0 < alpha < 1 and 0 < power < 1):
+        raise ValueError(f"alpha={alpha}, power={power}: expected shares between 0 and 1")
+    if comparison.se_images is None or not comparison.covers_seeds:
+        return None
+    se, df = _planned(comparison, None, comparison.num_images)
+    return float((stdtrit(df, 1 - alpha / 2) + stdtrit(df, power)) * se)
+
+
 def noise_floor(parts: Sequence[SeedPart]) -> float | None:
     """Return what seeds alone make of the difference of two cells: 95 % of it lies below that.
 

@@ -40,6 +40,7 @@ from sca_bench.errors import InputError
 from sca_bench.plugins import attribute
 from sca_bench.report.figures.plotted import PlottedSuite
 from sca_bench.report.figures.registry import plots_in_order
+from sca_bench.report.figures.sweep.trials import front_of, history_of, importance_of, slices_of
 from sca_bench.report.findings.answer import answer_of
 from sca_bench.report.findings.claims import claim_results
 from sca_bench.report.findings.differences import differences
@@ -59,6 +60,7 @@ from sca_bench.study.find_run import cell_names, find_finished
 from sca_bench.study.runs.record import CellEntry, RunRecord, Score, SuiteManifest
 from sca_bench.study.runs.revisions import identity_of, made_with
 from sca_bench.study.runs.store import PREDICTIONS, STATISTICS, Store, keep_log_until
+from sca_bench.study.runs.sweep_record import SweepRecord, read_sweep, save_sweep
 from sca_bench.types import ImageRecord, Region
 
 DEEP, HUGE = "<deep>", "<huge>"
@@ -194,6 +196,7 @@ def records_seeds(folder: Path) -> None:
     )  # fmt: skip
     for number, cell in enumerate(cells):
         _write_run(store, cell, number)
+    _write_sweep(store)
     images = store.root / "images" / "feed"
     images.mkdir(parents=True)
     for name in ("im0", "im1"):
@@ -204,6 +207,27 @@ def records_seeds(folder: Path) -> None:
     (store.root / "masks").mkdir()
     lines = "".join(json.dumps(mask) + "\n" for mask in masks)
     (store.root / "masks" / "feed.jsonl").write_text(lines, encoding="utf-8")
+
+
+def _write_sweep(store: Store) -> None:
+    """Let the two cells be trials of a sweep, one of them confirmed."""
+    trials = [
+        {"number": n, "state": "complete", "values": [0.5 + n / 10], "cell_id": f"c-{n + 1}",
+         "params": {"mixer.num_layers": n + 1, "train.learning_rate": 1e-3 * (n + 1)}}
+        for n in range(2)
+    ]  # fmt: skip
+    failed = {"number": 2, "state": "fail", "reason": "a reason", "params": {}}
+    record = {
+        "sweep": "searched", "profile": "tiny", "question": "Which?", "trials": [*trials, failed],
+        "objectives": [{"metric": "cider_d", "direction": "maximize"}], "best": [1],
+        "axes": [
+            {"key": "mixer.num_layers", "kind": "choices", "choices": [1, 2]},
+            {"key": "train.learning_rate", "kind": "float", "low": 1e-4, "high": 1.0, "log": True},
+        ],
+        "importances": [{"mixer.num_layers": 0.75, "train.learning_rate": 0.25}], "seeds": [0],
+        "confirmed": [{"name": "#1", "cell_id": "c-2", "trial": 1}],
+    }  # fmt: skip
+    save_sweep(store, SweepRecord.model_validate(record))
 
 
 def _write_run(store: Store, cell: CellEntry, number: int) -> None:
@@ -260,7 +284,11 @@ def damage_records(random: Random, seeds: Path, work: Path) -> None:
     shutil.copytree(seeds / "runs", work / "runs")
     everything = sorted(path for path in (work / "runs").rglob("*") if path.is_file())
     for _ in range(random.choice((1, 1, 2))):
-        often = [p for p in everything if p.name == "record.json" or p.parent.name == "suites"]
+        often = [
+            p
+            for p in everything
+            if p.name == "record.json" or p.parent.name in ("suites", "sweeps")
+        ]
         path = random.choice(often if random.random() < 0.6 else everything)
         everything.remove(path)
         if path.is_file() and not path.is_symlink():
@@ -277,7 +305,7 @@ def check_records(work: Path) -> None:
     Each is tried, whatever the one before says; the last refusal is raised at the end.
     """
     refusals: list[InputError] = []
-    for read in (_list_runs, _find, report, _mirror, _rest):
+    for read in (_list_runs, _find, report, _search, _mirror, _rest):
         try:
             read(work / "runs", work)
         except InputError as fault:
@@ -320,6 +348,14 @@ def report(runs: Path, work: Path) -> None:
             attribute(spec.facts)(plotted)
         for fault in data.store.faults.values():  # the report is written without it
             raise fault
+
+
+def _search(runs: Path, work: Path) -> None:
+    """Read what the figures of a sweep show; no suite of the folder is its trials."""
+    record = read_sweep(Store(runs), "searched", "tiny")
+    if record is not None:
+        for shown in (slices_of, history_of, importance_of, front_of):
+            shown(record)
 
 
 def _mirror(runs: Path, work: Path) -> None:

@@ -8,7 +8,9 @@ from sca_bench.metrics.rows import (
     PredictionRow,
     check_rows,
     prediction_line,
+    read_references,
     read_rows,
+    read_some_rows,
 )
 
 GOOD = {"region_id": "r1", "image_id": 7, "caption": "a dog", "references": ["a dog", "dogs"]}
@@ -191,3 +193,45 @@ def test_half_a_character_is_refused_with_its_place(tmp_path, more, key):
     listed = _write(tmp_path, json.dumps([GOOD, GOOD | {"region_id": 2} | more]), "rows.json")
     with pytest.raises(InputError, match=rf"rows.json: \[1\].{key}: holds \\ud83d, half of"):
         read_rows(listed)
+
+
+def test_what_a_file_lacks_comes_from_another(tmp_path):
+    whole = GOOD | {"slots": {"colour": "red"}, "box_xyxy": [1, 2, 3, 4]}
+    known = read_references(_write(tmp_path, json.dumps({**whole, "caption": "unread"}), "a.jsonl"))
+    bare = {"region_id": "r1", "caption": "a cat"}
+    path = _write(tmp_path, json.dumps(bare))
+    (row,) = read_rows(path, known)
+    refs, slots = ("a dog", "dogs"), {"colour": "red"}
+    assert row == CaptionRow("r1", "7", "a cat", refs, slots, (1.0, 2.0, 3.0, 4.0))
+    own = _write(tmp_path, json.dumps({**bare, "references": ["a cat"]}), "own.jsonl")
+    assert read_rows(own, known)[0].references == ("a cat",)  # its own come first
+    with pytest.raises(InputError, match="line 1: image_id: is missing"):
+        read_rows(path, {})
+
+
+def test_references_need_no_caption_and_stand_once(tmp_path):
+    line = json.dumps({key: value for key, value in GOOD.items() if key != "caption"}) + "\n"
+    assert read_references(_write(tmp_path, line))["r1"].references == ("a dog", "dogs")
+    with pytest.raises(InputError, match="'r1' appears twice"):
+        read_references(_write(tmp_path, line * 2))
+    with pytest.raises(InputError, match="holds no records"):
+        read_references(_write(tmp_path, ""))
+
+
+def test_some_rows_are_those_of_all_rows_without_reading_the_others(tmp_path):
+    rows = [{**GOOD, "region_id": f"r{number}"} for number in range(12)]
+    lines = [json.dumps(row) + "\n" for row in rows]
+    path = _write(tmp_path, "".join(lines))
+    every = {row.region_id: row for row in read_rows(path)}
+    assert read_some_rows(path, ["r1", "r11"]) == {name: every[name] for name in ("r1", "r11")}
+    damaged = _write(tmp_path, "".join([*lines[:3], "{damaged\n", *lines[3:]]))
+    assert list(read_some_rows(damaged, ["r1", "r11"])) == ["r1", "r11"]
+    with pytest.raises(InputError, match="line 4"):
+        read_some_rows(damaged, ["r1", "gone"])  # then all of it is read
+
+
+def test_some_rows_are_found_however_their_ids_are_spelt(tmp_path):
+    number = json.dumps({**GOOD, "region_id": 7})
+    escaped = json.dumps({**GOOD, "region_id": "r\u00e9"})
+    path = _write(tmp_path, f"{number}\n{escaped}\n")
+    assert set(read_some_rows(path, ["7", "r\u00e9"])) == {"7", "r\u00e9"}

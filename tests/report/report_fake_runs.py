@@ -279,7 +279,7 @@ def save_run(store: Store, entry: CellEntry, seed: int, done: RunRecord | None =
             for step in range(20, 601, 20):
                 loss = 3.0 / (1 + step / 60) + 0.1 * draw.random()
                 line: dict[str, float] = {"step": step, "loss": loss, "learning_rate": 1e-3}
-                if step % 150 == 0:
+                if step % 100 == 0:
                     line["val/cider_d"] = cider(entry.name, seed) * (1 - 60 / step)
                     line["val/loss"] = loss + 0.1
                     line["val/exact_match"] = 0.5 * (1 - 60 / step)

@@ -5,7 +5,14 @@ from scipy.stats import t as student
 from sca_bench.stats.bootstrap import cell_scores
 from sca_bench.stats.compare import compare
 from sca_bench.stats.holm import holm
-from sca_bench.stats.power import Needed, equivalence, needed, noise_floor, seed_pairs
+from sca_bench.stats.power import (
+    Needed,
+    detectable,
+    equivalence,
+    needed,
+    noise_floor,
+    seed_pairs,
+)
 from sca_bench.stats.variance import SeedPart
 
 IMAGES = np.arange(300) // 3
@@ -74,6 +81,26 @@ def test_needed_by_hand():
     assert needed(found, alpha=0.01).images > wants.images
     quarter = needed(found, distance=found.difference / 2)
     assert quarter.images == pytest.approx(4 * wants.images, rel=0.02)
+
+
+def test_what_can_be_detected_is_what_needs_no_more_images_or_seeds():
+    """Nothing trained: a difference of that size needs the images there are, and no fewer."""
+    found = compare(cell(0, 1, 1, 0.05, trained=False), cell(0, 1, 2, trained=False))
+    size = detectable(found)
+    t = student.ppf(0.975, 99) + student.ppf(0.8, 99)
+    assert size == pytest.approx(t * found.se)
+    assert needed(found, distance=1.0001 * size).images <= found.num_images
+    assert needed(found, distance=0.99 * size).images > found.num_images
+    trained = compare(cell(0.05, 3, 1), cell(0.05, 3, 2))
+    assert needed(trained, distance=1.0001 * detectable(trained)).seeds <= 3
+    assert needed(trained, distance=0.99 * detectable(trained)).seeds > 3
+    assert detectable(found, power=0.9) > size
+    with pytest.raises(ValueError, match="expected shares"):
+        detectable(found, power=1.0)
+
+
+def test_nothing_can_be_detected_where_seeds_are_not_known():
+    assert detectable(compare(cell(0.1, 1, 1), cell(0.1, 1, 2))) is None
 
 
 def test_no_number_of_one_kind_is_enough():

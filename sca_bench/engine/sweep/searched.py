@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial
 from sca_bench.engine.sweep.sweeper import CELL, NAME, REASON, Sweeper
 from sca_bench.study.plan.plan import Plan
 from sca_bench.study.runs.sweep_record import (
+    MOST,
     ConfirmedCell,
     SweepRecord,
     SweptAxis,
@@ -101,7 +102,7 @@ def _trial(sweep: Sweep, trial: FrozenTrial) -> SweptTrial:
     return SweptTrial(
         number=trial.number,
         state=trial.state.name.lower(),  # type: ignore[arg-type]
-        values=values if all(map(math.isfinite, values)) else [],
+        values=values if all(abs(value) <= MOST for value in values) else [],
         params={
             axis.key: axis.value_of(trial.params[axis.key])
             for axis in sweep.axes

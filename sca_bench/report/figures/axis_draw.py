@@ -10,14 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import (
-    FixedLocator,
-    FuncFormatter,
-    Locator,
-    LogLocator,
-    MaxNLocator,
-    NullLocator,
-)
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation, Transform
 
 from sca_bench.report.figures.axis import AxisPlot, Panel, Point, place_of, shows_bars
@@ -29,6 +22,7 @@ from sca_bench.report.figures.style import (
     honest_limits,
     legend_name,
     line_style,
+    log_ticks,
     new_figure,
     tick_text,
     tidy,
@@ -145,7 +139,9 @@ def _positions(axes: Axes, panel: Panel, width_pt: float) -> list[float]:
     too_wide = sum(len(name) + 2 for name in names) > width_pt / _TICK_PT
     axes.xaxis.set_minor_locator(NullLocator())
     if too_wide and is_real and len(names) > 2:  # values that nobody chose, such as a sweep's
-        axes.xaxis.set_major_locator(_few_ticks(axes))
+        is_log = axes.get_xscale() == "log"
+        few = log_ticks(positions[0], positions[-1]) if is_log else MaxNLocator(6)
+        axes.xaxis.set_major_locator(few)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value)))
         return positions
     axes.xaxis.set_major_locator(FixedLocator(positions))
@@ -156,12 +152,6 @@ def _positions(axes: Axes, panel: Panel, width_pt: float) -> list[float]:
             text.set_horizontalalignment("right")
             text.set_rotation_mode("anchor")
     return positions
-
-
-def _few_ticks(axes: Axes) -> Locator:
-    if axes.get_xscale() == "log":
-        return LogLocator(base=10, subs=(1.0, 2.0, 5.0), numticks=8)
-    return MaxNLocator(6)
 
 
 def _sentence(label: str) -> str:

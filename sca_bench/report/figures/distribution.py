@@ -109,9 +109,7 @@ def _in_words(panel: DistributionPanel) -> str:
     name, means = next(iter(panel.lines.items()))
     ordered = sorted(zip(means, panel.bins, strict=True), key=lambda both: both[0].mean)
     (low, worst), (high, best) = ordered[0], ordered[-1]
-    return (
-        f"{panel.label}: {name} has {low.mean:.1f} at {worst} and {high.mean:.1f} at {best}."
-    )
+    return f"{panel.label}: {name} has {low.mean:.1f} at {worst} and {high.mean:.1f} at {best}."
 
 
 def distribution(data: SuiteData, samples: Sequence[Sample]) -> Distribution:
@@ -252,10 +250,10 @@ def _caption(plot: Distribution, split: str = "test") -> str:
     if not plot.panels:
         return "No two kinds of regions have scores, so there is nothing to draw."
     parts = [
-        f"The {plot.num_regions:,} {split} regions that all of these cells were scored on, in bins of "
-        "about equal counts (n); seeds are averaged first. Marks: means; lines: 95 % bootstrap "
-        f"intervals over {split} images, not over seeds, and a little narrow where a bin has few "
-        "images. Cells stand beside each other in a bin only to be told apart."
+        f"The {plot.num_regions:,} {split} regions that all of these cells were scored on, in "
+        "bins of about equal counts (n); seeds are averaged first. Marks: means; lines: 95 % "
+        f"bootstrap intervals over {split} images, not over seeds, and a little narrow where a "
+        "bin has few images. Cells stand beside each other in a bin only to be told apart."
     ]
     if any(panel.label == RARITY for panel in plot.panels):
         parts.append(

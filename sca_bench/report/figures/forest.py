@@ -18,7 +18,7 @@ from sca_bench.report.names import (
     difference_unit,
     metric_label,
     metric_scale,
-    show_difference,
+    show_bearable,
 )
 from sca_bench.report.read.suite_data import SuiteData
 from sca_bench.report.read.sweeps import sweep_part
@@ -225,10 +225,12 @@ def _axis(metric: str) -> str:
 def _caption(facets: Sequence[Facet], compared: Differences, incomparable: bool) -> str:
     rows = [row for facet in facets for row in facet.rows]
     parts = ["Each row: one difference with its 95 % interval. Filled dots: decided."]
+    if compared.reference is not None and any(row.group != CLAIMS for row in rows):
+        parts.append(f"Cells without a claim: minus {compared.reference.entry.name}.")
     if any(row.images_only for row in rows):
         parts.append("Dashed: over test images only, since there is one seed.")
     if any(row.margin is not None for row in rows):
-        parts.append("Orange line: the margin up to which a claim of \"no better\" holds.")
+        parts.append('Orange line: the margin up to which a claim of "no better" holds.')
     if incomparable:
         parts.append(
             "The paper's own differences stand in the table only: they were measured by another "
@@ -239,19 +241,29 @@ def _caption(facets: Sequence[Facet], compared: Differences, incomparable: bool)
     return " ".join(parts)
 
 
+def _in_words(row: ForestRow, metric: str) -> str:
+    """Return a difference with its interval, rounded to what that lets it bear."""
+    scale = metric_scale(metric)
+    if row.low is None or row.high is None:
+        return show_bearable(row.difference / scale, None, metric=metric, signed=True)
+    half = (row.high - row.low) / 2 / scale
+    difference, low, high = (
+        show_bearable(value / scale, half, metric=metric, signed=True)
+        for value in (row.difference, row.low, row.high)
+    )
+    return f"{difference} ({low} to {high})"
+
+
 def _alt(by_metric: dict[str, list[ForestRow]]) -> str:
     """Return the differences in words."""
     said = []
     for metric, rows in by_metric.items():
         for row in rows:
-            ends = ""
-            if row.low is not None and row.high is not None:
-                ends = f" ({row.low:+.1f} to {row.high:+.1f})"
-            shown = show_difference(row.difference / metric_scale(metric), metric=metric)
+            shown = _in_words(row, metric)
             reference = row.group.removeprefix("Minus ") if row.group != CLAIMS else ""
             label = f"{row.label} minus {reference}" if reference else row.label
             verdict = row.note or ("differs" if row.filled else "not told apart")
-            said.append(f"{label}: {metric_label(metric)} {shown}{ends}, {verdict}")
+            said.append(f"{label}: {metric_label(metric)} {shown}, {verdict}")
     more = len(said) - _IN_ALT
     tail = f"; and {more} more" if more > 0 else ""
     return f"Differences around zero. {'; '.join(said[:_IN_ALT])}{tail}."

@@ -15,14 +15,14 @@ from sca_bench.report.figures.forest import Facet, Forest, ForestRow
 from sca_bench.report.figures.style import BAND, COLOURS, MARKERS, legend_sign, new_figure, tidy
 from sca_bench.report.names import wrapped
 
-_LABEL_SIGNS, _NOTE_SIGNS = 44, 22
+_LABEL_SIGNS, _NOTE_SIGNS = 30, 14
 """Characters of one line of a label, and of a note."""
 _LINE_IN = 0.165
 _ROW_IN = 0.32
 _GROUP_IN = 0.30
 _AXIS_IN = 0.62
 """What the ticks and the name of an axis take."""
-_WIDTH_IN = 7.6
+_WIDTH_IN = 5.8
 _PAPER = "paper's own difference"
 
 
@@ -36,7 +36,7 @@ def draw_forest_plot(forest: Forest) -> Figure | None:
         return None
     legend = _legend(forest)
     heights = [_height(facet) for facet in forest.facets]
-    legend_in = 0.2 * -(-len(legend) // 3) + 0.1
+    legend_in = 0.2 * -(-len(legend) // 2) + 0.1
     whole = sum(heights) + _AXIS_IN * len(heights) + legend_in
     figure = new_figure(_WIDTH_IN, whole)
     ratios = {"height_ratios": heights}
@@ -44,7 +44,7 @@ def draw_forest_plot(forest: Forest) -> Figure | None:
     for axes, facet in zip(panels.flat, forest.facets, strict=True):
         _draw_facet(axes, facet)
     if legend:
-        columns = min(3, len(legend))
+        columns = min(2, len(legend))
         figure.legend(
             handles=legend, loc="outside upper left", ncols=columns, frameon=False, fontsize=8
         )
@@ -60,7 +60,7 @@ def _row_heights(facet: Facet) -> list[float]:
 
 
 def _groups(facet: Facet) -> list[tuple[str, list[ForestRow]]]:
-    """Return the rows by group; one group alone that the axis explains has no name."""
+    """Return the rows by group, in their order."""
     return [(name, list(rows)) for name, rows in groupby(facet.rows, key=lambda row: row.group)]
 
 
@@ -87,12 +87,12 @@ def _draw_facet(axes: Axes, facet: Facet) -> None:
     axes.set_ylim(bottom, -0.02)
     axes.set_yticks(places, [wrapped(row.label, _LABEL_SIGNS) for row in facet.rows], fontsize=8)
     axes.tick_params(axis="y", length=0)
-    axes.xaxis.set_major_locator(MaxNLocator(7))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     _limits(axes, facet)
     axes.set_xlabel(facet.axis)
     for name, y in titles:
         axes.annotate(
-            wrapped(name, _LABEL_SIGNS).partition("\n")[0],
+            name if len(name) <= _LABEL_SIGNS else "Minus the reference",
             xy=(0.0, y),
             xycoords=axes.get_yaxis_transform(),
             xytext=(-5, 0),

@@ -15,7 +15,14 @@ from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from sca_bench.report.figures.pareto import Pareto, ParetoPanel, ParetoPoint
-from sca_bench.report.figures.style import COLOURS, CONTROL_COLOUR, legend_sign, new_figure, tidy
+from sca_bench.report.figures.style import (
+    COLOURS,
+    CONTROL_COLOUR,
+    honest_limits,
+    legend_sign,
+    new_figure,
+    tidy,
+)
 from sca_bench.report.names import metric_label, metric_unit, shown_number, wrapped
 
 MAX_NAMED = 8
@@ -49,6 +56,9 @@ def draw_pareto_plot(plot: Pareto) -> Figure | None:
         _draw_panel(axes, panel)
         axes.tick_params(labelsize=8, labelleft=True)
         axes.set_ylabel(unit if axes in flat[::columns] else "", fontsize=8)
+    points = [point for panel in plot.panels for point in panel.points]
+    ends = [p.score + side * (p.score_sd or 0.0) for p in points for side in (-1, 1)]
+    flat[0].set_ylim(*honest_limits(min(ends), max(ends)))
     for axes in flat[len(plot.panels) :]:
         axes.set_visible(False)
     figure.legend(
@@ -110,7 +120,7 @@ def _draw_panel(axes: Axes, panel: ParetoPanel) -> None:
     better = "right" if panel.axis.more_is_better else "left"
     log = ", log scale" if panel.is_log else ""
     axes.set_xlabel(f"{panel.axis.label}{log} (better: {better})", fontsize=8)
-    axes.margins(x=0.16, y=0.12)
+    axes.margins(x=0.16)
 
 
 def _draw_point(axes: Axes, point: ParetoPoint) -> None:

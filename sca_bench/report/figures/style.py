@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 
 from sca_bench.files import write_atomic
 from sca_bench.report.figures.picture import KINDS
@@ -20,10 +22,10 @@ from sca_bench.report.figures.svg import on_any_ground
 from sca_bench.report.names import is_numeric, shown_number
 from sca_bench.study.suite.yaml_values import show_value
 
-# Okabe and Ito's palette as far as it has a contrast of 3 on white and on a dark screen, then colours
-# that have, too; told apart by people with any common colour blindness. Markers and dashes carry the
-# same information in grey.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B07800", "#8B62C9", "#A0522D")
+# After Okabe and Ito, whose hues people with any common colour blindness tell apart, in a lightness
+# that has a contrast of 3.5 on white and on a dark screen. Markers and dashes carry the same
+# information in grey.
+COLOURS = ("#1F7FBF", "#D55E00", "#008F68", "#B8608F", "#B07800", "#8B62C9", "#7A7A00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1)))
 CONTROL_COLOUR = "#767676"
@@ -31,7 +33,7 @@ BAND: dict[str, Any] = {"color": "#808080", "alpha": 0.22, "linewidth": 0}
 """How the noise floor is drawn, on any ground."""
 PNG_DPI = 160
 LEAST_SHARE = 0.1
-"""Of the largest score an axis of scores spans at least this share: noise must not look like more."""
+"""Of the largest score an axis spans at least this share: noise must not look like more."""
 _LEGEND_SIGNS = 110  # characters of the legend's type that the figure's width holds
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "sca_bench",
@@ -79,6 +81,13 @@ def honest_limits(low: float, high: float) -> tuple[float, float]:
     if low >= 0 and bottom < 0.25 * (top - bottom):
         bottom = 0.0
     return bottom, top
+
+
+def log_ticks(low: float, high: float) -> LogLocator:
+    """Return few ticks for a logarithmic axis of positive values from `low` to `high`."""
+    decades = math.log10(high / low)
+    subs = (1.0, 2.0, 5.0) if decades < 1.5 else (1.0, 3.0) if decades < 3 else (1.0,)
+    return LogLocator(base=10, subs=subs, numticks=8)
 
 
 def tick_text(value: Any) -> str:

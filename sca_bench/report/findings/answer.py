@@ -147,7 +147,8 @@ def _how_sure(data: SuiteData, results: Sequence[ClaimResult]) -> tuple[str, tup
         Number("regions", one.num_regions, f"{one.num_regions:,}"),
         Number("images", one.num_images, f"{one.num_images:,}"),
     ]
-    where = f"{num_text(one.num_regions, f'{split_word(data)} region')} of {num_text(one.num_images, 'image')}"
+    regions = num_text(one.num_regions, f"{split_word(data)} region")
+    where = f"{regions} of {num_text(one.num_images, 'image')}"
     level = f"{LEVEL:.0%}".replace("%", " %")
     if not any(part.trained for part in one.parts):
         return f"Intervals ({level}) cover the choice of {where}.", tuple(numbers)
@@ -156,7 +157,9 @@ def _how_sure(data: SuiteData, results: Sequence[ClaimResult]) -> tuple[str, tup
     seeds = count_words(few, "seed")
     numbers.append(Number(f"seeds_{side}", few, seeds.partition(" ")[0]))
     if not one.covers_seeds:
-        return f"Intervals ({level}) cover {where}; one seed says nothing of others.", tuple(numbers)
+        return f"Intervals ({level}) cover {where}; one seed says nothing of others.", tuple(
+            numbers
+        )
     text = f"Intervals ({level}) cover {where}, and {seeds} a cell."
     floor = noise_floor(one.parts)
     if floor is not None:
@@ -181,7 +184,7 @@ def _cost(data: SuiteData) -> str:
 
 
 def _regions(samples: Samples, results: Sequence[ClaimResult]) -> tuple[AnswerRegion, ...]:
-    """Return the regions on which the cells of the first comparison differ most, of other images."""
+    """Return the regions, of other images, where the first comparison's cells differ most."""
     result = next((one for one in results if one.comparison is not None), None)
     if result is None:
         return ()

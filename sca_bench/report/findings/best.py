@@ -33,8 +33,9 @@ class Finding:
 def findings_without_claims(
     data: SuiteData, ranking: Ranking, compared: Differences
 ) -> list[Finding]:
-    """Return the best cell with what cannot be told from it, and what lies farthest from the
-    reference where another cell is best; one sentence where there are no numbers.
+    """Return the best cell with what ties, and what lies farthest from another reference.
+
+    Where there are no numbers it is one finding, which says so.
 
     Args:
         data: The suite.

@@ -146,7 +146,9 @@ def _words(key: str, value: Any, short: Mapping[str, str]) -> Phrase:
     text = show_value(value)
     if isinstance(value, str):
         text = value.rpartition("/")[2].rpartition(":")[2] or value
-    pattern, plural = _PATTERNS.get(key, (f"{words.replace('{', '(').replace('}', ')')} {{}}", False))
+    pattern, plural = _PATTERNS.get(
+        key, (f"{words.replace('{', '(').replace('}', ')')} {{}}", False)
+    )
     return Phrase(pattern.format(text.replace("_", " ") if plural else text), plural)
 
 

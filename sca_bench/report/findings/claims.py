@@ -244,4 +244,3 @@ def named_cells(data: SuiteData, names: Sequence[str]) -> list[str]:
             raise InputError("--rows", name, problem, fix)
         found |= dict.fromkeys(point.name for point in meant)
     return list(found)
-

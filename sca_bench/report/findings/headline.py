@@ -109,7 +109,8 @@ class Headline:
         scope: What the answer holds for, such as `at tiny scale`.
         figure: Name of the plot that answers the question (`report.figures.registry`).
         regions: Three regions where the cells differ most; fewer where there are fewer.
-        numbers: Numbers that `sure` prints; their row of `claims.csv` is the first with a difference.
+        numbers: Numbers that `sure` prints; their row of `claims.csv` is the first that has a
+            difference.
     """
 
     question: str

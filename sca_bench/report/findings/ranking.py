@@ -87,8 +87,8 @@ class Rankings:
         scored = [(cell, one, one.resampled) for cell, one in found if one.resampled is not None]
         if not scored:
             return Ranking(metric)
-        choose = max if higher else min
-        best, first, top = choose(scored, key=lambda item: float(item[2].scores.mean()))
+        scores = [float(resampled.scores.mean()) for _, _, resampled in scored]
+        best, first, top = scored[scores.index((max if higher else min)(scores))]
         others = [
             (cell, compare_resampled(top, resampled, LEVEL))
             for cell, one, resampled in scored
@@ -100,4 +100,3 @@ class Rankings:
             for (cell, comparison), p in zip(others, adjusted, strict=True)
         )
         return Ranking(metric, best, tuple(rivals))
-

@@ -77,7 +77,7 @@ class _Numbers:
         ends = [("low", one.low), ("high", one.high)]
         low, high = (
             self.show(name, end, turned=turned, signed=signed)
-            for name, end in (reversed(ends) if turned else ends)
+            for name, end in (ends[::-1] if turned else ends)
         )
         near = ", approximate" if one.approximate else ""
         return f"{_LEVEL} between {low} and {high}{near}"
@@ -316,11 +316,10 @@ def best_sentence(
     numbers = _Numbers(result, comparison)
     unit = points_of(result.metric)
     turned = higher_is_better(result.metric) is False
-    known = ""
+    known, come = "", f"{best.text} {best.verb('come', 'comes')} out best"
     if not comparison.covers_seeds:
         text = (
-            f"{best.text} {best.verb('come', 'comes')} out best, but one seed a cell cannot tell that "
-            "from chance: "
+            f"{come}, but one seed a cell cannot tell that from chance: "
             f"{numbers.difference(turned)} {unit} to the farthest, {numbers.interval(turned)} "
             "over images alone"
         )
@@ -335,7 +334,7 @@ def best_sentence(
         if len(tied) == others > 1:
             which = "none of the others can be told apart from that"
         text = (
-            f"{best.text} {best.verb('come', 'comes')} out best, but {which}: at most {numbers.difference(turned)} {unit}, "
+            f"{come}, but {which}: at most {numbers.difference(turned)} {unit}, "
             f"{numbers.interval(turned)}"
         )
         known = _known(numbers)

@@ -1,4 +1,4 @@
-"""Marking the words of captions: right or wrong where regions have slots, and what two differ in."""
+"""Marking words of captions: right or wrong where regions have slots, and what two differ in."""
 
 from __future__ import annotations
 

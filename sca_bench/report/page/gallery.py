@@ -94,6 +94,8 @@ class RegionCard:
         references: Reference captions.
         captions: What every cell said, with every seed.
         pair: What two cells said with the seed that is shown, words marked that they differ in.
+        seed: That seed: the first with which they differ where the region is disputed or of the
+            answer, else the first one.
     """
 
     region_id: str
@@ -106,6 +108,7 @@ class RegionCard:
     references: tuple[str, ...]
     captions: tuple[CellCaption, ...]
     pair: tuple[CellCaption, ...]
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,7 @@ class Gallery:
         groups: The groups of regions, each of which is a tab.
         top: The regions of the suite's answer, each with the two cells that differ there.
         has_slots: Whether words are marked as right and wrong.
-        seeds: Seeds that have captions; the first is shown.
+        seeds: Seeds that have captions.
         lineage: What cells were fine-tuned from, one line each.
         cells: Names of the cells that are no controls, by their place among the suite's.
         pair: The places of the cells whose captions stand below a picture.
@@ -226,7 +229,7 @@ class _Cards:
         self._regions = regions
         self._metric = regions.data.main_metric
         self._runs = [run for run in regions.runs if run.seed in seeds]
-        self._seed = seeds[0]
+        self._seeds = seeds
         cells = regions.data.cells
         self._places = {cell.entry.cell_id: place for place, cell in enumerate(cells)}
         self._names = _region_names(regions.rows)
@@ -241,8 +244,9 @@ class _Cards:
         if shot is not None:
             shot = replace(shot, layers=self.masks.layers(region_id, shot.image))
         gap = self._regions.outcomes[region_id].gap
-        captions = self._captions(row)
-        shown = [one for one in captions if one.cell_index in pair and self._seed in one.seeds]
+        captions, asked = self._captions(row), "disputed" in kinds or not kinds
+        seed = self._telling_seed(captions, pair) if asked else self._seeds[0]
+        shown = [one for one in captions if one.cell_index in pair and seed in one.seeds]
         return RegionCard(
             region_id,
             self._names[region_id],
@@ -254,7 +258,17 @@ class _Cards:
             row.references,
             tuple(replace(one, words=tuple(joined(one.words))) for one in captions),
             _compared(sorted(shown, key=lambda one: pair.index(one.cell_index))),
+            seed,
         )
+
+    def _telling_seed(self, captions: Sequence[CellCaption], pair: Sequence[int]) -> int:
+        """Return the first seed with which two cells said different things; the first without."""
+        said = [[one for one in captions if one.cell_index == place] for place in pair]
+        for seed in self._seeds:
+            texts = {one.words for of in said for one in of if seed in one.seeds}
+            if len(texts) > 1:
+                return seed
+        return self._seeds[0]
 
     def _shot(self, row: CaptionRow) -> tuple[Shot | None, str]:
         """Return a region in its image, or None and the reason."""

@@ -14,11 +14,10 @@ from sca_bench.report.page.suite_report import SuiteReport
 from sca_bench.report.read.suite_data import SuiteData
 from sca_bench.report.tables.markdown import escape
 
-NO_ANSWER = "no numbers yet"
 _LEFT_OUT = ("interval", "parts", "slots", "slots-by-objects")
 """Tables that only a suite's own page has."""
 NOTE = (
-    "One question a suite, with the first sentence of its answer. Scores of two suites compare only "
+    "One question a suite, and the first sentence of its answer. Scores of two suites compare only "
     "where their signatures agree, which the reports state."
 )
 
@@ -115,8 +114,8 @@ def _part(suite: SuiteReport, line: SuiteSummary, detail: Detail) -> SuiteSectio
 def summarise(data: SuiteData, out_dir: Path, page: Page) -> SuiteSummary:
     """Return one suite's line; the link is there where the report is."""
     manifest, sentences = data.manifest, page.headline.sentences
-    said = [one for one in sentences[:1] if one.text]
-    answers = [f"{one.label}: {one.text}" if one.label else one.text for one in said]
+    first = next(iter(sentences), None)
+    answer = "" if first is None else f"{first.label}: {first.text}" if first.label else first.text
     runs = [run for cell in data.cells for run in cell.runs]
     done = sum(not run.hole for run in runs)
     links = [f"{manifest.report_name}/{name}" for name in ("index.html", "table.md")]
@@ -125,7 +124,7 @@ def summarise(data: SuiteData, out_dir: Path, page: Page) -> SuiteSummary:
         profile=manifest.profile,
         question=manifest.question,
         paper=manifest.paper or "",
-        answer=answers[0] if answers else NO_ANSWER,
+        answer=answer,
         claims=_counted([one.verdict for one in sentences if one.verdict]) or "no claims",
         runs=f"{done} of {len(runs)}",
         holes=_counted([run.hole.partition(":")[0] for run in runs if run.hole]) or "none",

@@ -30,7 +30,8 @@ _ANSWERING = "headline-figure"
 class Page:
     """What the template shows.
 
-    `held_back` says what was left out to keep the page small; empty where nothing was.
+    `held_back` says what was left out to keep the page small; empty where nothing was. `related` is
+    the other reports of the suite's sweep: what each is in words, and its name.
     """
 
     manifest: SuiteManifest
@@ -43,6 +44,7 @@ class Page:
     provenance: Provenance
     signatures: tuple[SignatureLine, ...]
     held_back: str = ""
+    related: tuple[tuple[str, str], ...] = ()
 
     @property
     def failures(self) -> list[RunFacts]:

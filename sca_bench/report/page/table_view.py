@@ -9,8 +9,12 @@ from sca_bench.report.figures.picture import Picture
 from sca_bench.report.tables.parts import extra_part, main_part
 from sca_bench.report.tables.tables import Table
 
-_BESIDE = {"claims": "forest", "scores": "pareto"}
-"""Table -> the figure that stands beside it."""
+_BESIDE = {"claims": "forest", "interval": "forest", "scores": "pareto"}
+"""Table -> the figure that may stand beside it; each stands beside the first of its tables."""
+_MOST_COLUMNS = 6
+"""A wider table takes the width for itself."""
+_DETAILS = frozenset({"slots-by-objects"})
+"""Tables of many rows that a reader looks up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +31,19 @@ class TableView:
     more: Table | None
     picture: Picture | None = None
 
+    @property
+    def is_detail(self) -> bool:
+        """Whether it is folded away as a whole."""
+        return self.shown.id in _DETAILS
+
 
 def table_views(tables: Sequence[Table], pictures: Sequence[Picture]) -> tuple[TableView, ...]:
     """Return the views of a page's tables, each figure beside one of them at most."""
-    drawn = {picture.id: picture for picture in pictures if picture.uri}
-    beside = dict(_BESIDE)
-    if "claims" not in {table.id for table in tables}:  # its figure shows all cells then
-        beside = {"interval": "forest", "scores": "pareto"}
-    return tuple(
-        TableView(main_part(table), extra_part(table), drawn.get(beside.get(table.id, "")))
-        for table in tables
-    )
+    left = {picture.id: picture for picture in pictures if picture.uri}
+    views = []
+    for table in tables:
+        shown = main_part(table)
+        fits = len(shown.columns) <= _MOST_COLUMNS
+        picture = left.pop(_BESIDE.get(table.id, ""), None) if fits else None
+        views.append(TableView(shown, extra_part(table), picture))
+    return tuple(views)

@@ -94,6 +94,10 @@ class ReadOnce(Store):
             self._predictions[key] = self.sound(lambda: self._read_rows(*key), {}, place)
         return self._predictions[key]
 
+    def images(self, cell_id: str, seed: int) -> Mapping[str, str]:
+        """Return region id -> image id of one run; empty as for `predictions`."""
+        return {name: row.image_id for name, row in self.predictions(cell_id, seed).items()}
+
     def _read_rows(self, cell_id: str, seed: int) -> Mapping[str, CaptionRow]:
         path = self.run_dir(cell_id, seed) / PREDICTIONS
         rows = map(self._shared, read_rows(path) if path.exists() else [])

@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sca_bench.metrics.registry import corpus_value, spec_of_value
 from sca_bench.metrics.value_names import ValueName
+from sca_bench.report.read.read_once import ReadOnce
 from sca_bench.report.read.suite_data import (
     CellRuns,
     SuiteData,
@@ -63,11 +65,20 @@ class Sample:
     hole: str = ""
 
 
-@dataclass
-class Samples:
-    """Reads the samples of one suite, each once."""
+class Stored(Protocol):
+    """Whatever cells are of: a suite, or one side of a comparison."""
 
-    data: SuiteData
+    @property
+    def store(self) -> ReadOnce:
+        """Where region scores and captions are read from."""
+        ...
+
+
+@dataclass
+class CellSamples:
+    """Reads the samples of some cells, each once."""
+
+    data: Stored
     _found: dict[tuple[str, str], Sample] = field(default_factory=dict)
     _weights: dict[int, NDArray[np.float64]] = field(default_factory=dict)
 
@@ -120,6 +131,13 @@ class Samples:
         )
 
 
+@dataclass
+class Samples(CellSamples):
+    """Reads the samples of one suite, each once."""
+
+    data: SuiteData
+
+
 def unpaired(left: Sample, right: Sample) -> str:
     """Return why two samples cannot be compared region by region; empty where they can."""
     for side, sample in (("left", left), ("right", right)):
@@ -144,7 +162,7 @@ class _Read:
     note: str
 
 
-def _read(data: SuiteData, cell: CellRuns, metric: str) -> _Read | str:
+def _read(data: Stored, cell: CellRuns, metric: str) -> _Read | str:
     """Return a cell's regions by one metric, or why there are none."""
     if not cell.done:
         return "no finished run"
@@ -180,7 +198,7 @@ def _read(data: SuiteData, cell: CellRuns, metric: str) -> _Read | str:
 
 
 def _sound(
-    data: SuiteData, record: RunRecord, metric: str
+    data: Stored, record: RunRecord, metric: str
 ) -> tuple[dict[str, float], dict[str, NDArray[np.float64]] | None, str]:
     """Return a run's region scores and statistics, and why neither counts where one is damaged."""
     store, key = data.store, (record.cell_id, record.seed)
@@ -199,10 +217,10 @@ def _is_no_mean(record: RunRecord, metric: str, values: NDArray[np.float64]) -> 
     return abs(score.value - math.fsum(values[:, 0]) / len(values)) > CORPUS_TOLERANCE
 
 
-def _images(data: SuiteData, cell: CellRuns, ids: Sequence[str]) -> list[str] | None:
+def _images(data: Stored, cell: CellRuns, ids: Sequence[str]) -> list[str] | None:
     """Return the image of each region, from the first run that knows them all."""
     for record in cell.done:
-        rows = data.store.predictions(record.cell_id, record.seed)
-        if all(key in rows for key in ids):
-            return [rows[key].image_id for key in ids]
+        images = data.store.images(record.cell_id, record.seed)
+        if all(key in images for key in ids):
+            return [images[key] for key in ids]
     return None

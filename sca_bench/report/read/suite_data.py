@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from sca_bench.report.read.read_once import ReadOnce
 from sca_bench.report.read.score_frame import MAY_DIFFER, ScoreRow, ScoreTable
 from sca_bench.study.runs.record import CellEntry, RunRecord, SuiteManifest
 from sca_bench.study.runs.revisions import OLDER, age_of
-from sca_bench.study.runs.store import STATISTICS, Store, read_statistics
+from sca_bench.study.runs.store import STATISTICS, Store
 from sca_bench.study.suite.merge import get
 from sca_bench.study.suite.yaml_values import same_value
 
@@ -117,7 +117,7 @@ def collect(store: Store, manifest: SuiteManifest) -> SuiteData:
         InputError: Numbers of one metric have different signatures.
     """
     reading = ReadOnce(store)
-    cells = [_cell_runs(reading, manifest, entry) for entry in _each_once(manifest.cells)]
+    cells = [cell_runs(reading, entry, manifest.seeds) for entry in each_once(manifest.cells)]
     cells.sort(key=lambda cell: cell.entry.control)  # stable: keeps the suite's own order
     rows = list(_score_rows(manifest, cells))
     asked = {"decoding", "prompt"} if any(a.startswith("eval.") for a in manifest.axes) else set()
@@ -126,7 +126,7 @@ def collect(store: Store, manifest: SuiteManifest) -> SuiteData:
     return SuiteData(reading, manifest, tuple(cells), table)
 
 
-def _each_once(entries: Sequence[CellEntry]) -> list[CellEntry]:
+def each_once(entries: Sequence[CellEntry]) -> list[CellEntry]:
     """Return every cell once: older manifests may list it under several names."""
     groups: dict[str, list[CellEntry]] = {}
     for entry in entries:
@@ -153,13 +153,27 @@ def _joined(group: Sequence[CellEntry]) -> CellEntry:
     return first.model_copy(update=update)
 
 
-def _cell_runs(store: ReadOnce, manifest: SuiteManifest, entry: CellEntry) -> CellRuns:
-    runs = []
-    for seed in manifest.seeds:
+def cell_runs(store: ReadOnce, entry: CellEntry, seeds: Iterable[int]) -> CellRuns:
+    """Return a cell with its runs of some seeds; one without a result has its reason."""
+    runs: list[Run] = []
+    for seed in seeds:
         record = store.record(entry.cell_id, seed)
         lost = store.lost(store.place(entry.cell_id, seed, "record.json"))
-        runs.append(Run(seed, record, lost or _hole(record), age_of(record) if record else ""))
+        runs.append(Run(seed, record, lost or _hole(record), _age(record, runs)))
     return CellRuns(entry, tuple(runs))
+
+
+def _age(record: RunRecord | None, others: Iterable[Run]) -> str:
+    """Return what makes a run one of older code; of another seed it is mostly known."""
+    if record is None:
+        return ""
+    asked = ("cell_id", "settings", "inputs", "variant", "revision", "revisions", "stage")
+    for run in others:
+        if run.record is not None and all(
+            getattr(run.record, name) == getattr(record, name) for name in asked
+        ):
+            return run.age
+    return age_of(record)
 
 
 def _hole(record: RunRecord | None) -> str:
@@ -258,10 +272,10 @@ def load_statistics(
     path = store.run_dir(cell_id, seed) / STATISTICS
     table, name = _table_of(store.region_scores(cell_id, seed), metric)
     spec = spec_of_value(name)
-    if spec is None or not spec.statistics or not path.exists():
+    if spec is None or not spec.statistics:
         return None
     kept_as = metric.removesuffix(name) + spec.statistics_name
-    tables = read_statistics(path)
+    tables = store.statistics(cell_id, seed)
     if kept_as not in tables:
         return None
     ids = table.get("region_ids", [])

@@ -134,9 +134,9 @@ def _method(published: bool, averaged: bool) -> str:
 
 def _verdict(claim: ClaimResult, said: Sentence | None, notes: Footnotes) -> Entry:
     decision, comparison = claim.decision, claim.comparison
-    tone: Tone = "incomparable"
-    if claim.verdict not in ("not comparable", ""):
-        tone = "scoped" if said is not None and said.scoped else claim.verdict
+    tone: Tone = "incomparable" if claim.verdict == "not comparable" else claim.verdict
+    if said is not None and said.scoped:
+        tone = "scoped"
     if decision is None or comparison is None:
         text = f"{claim.verdict}: no numbers" if claim.verdict == "undecided" else claim.verdict
         return Entry(text, tone=tone)

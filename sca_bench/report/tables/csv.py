@@ -163,9 +163,7 @@ def _coordinate(entry: CellEntry, axis: str) -> Any:
     return value if is_numeric([value]) else show_value(value)
 
 
-def _text(
-    frame: pd.DataFrame, values: Collection[str] = (), digits: str | None = _DIGITS
-) -> str:
+def _text(frame: pd.DataFrame, values: Collection[str] = (), digits: str | None = _DIGITS) -> str:
     """Return a table as CSV; `values` are the columns whose texts may be numbers."""
     shown = frame.copy()
     for name in frame.columns:

@@ -1,6 +1,4 @@
-"""Tables made narrower: columns that can be folded away, that say the same in every row, or that
-nobody asked for.
-"""
+"""Tables made narrower: columns that fold away, that are constant, or that nobody asked for."""
 
 from __future__ import annotations
 
@@ -11,6 +9,7 @@ from sca_bench.errors import InputError, did_you_mean
 from sca_bench.report.names import NO_VALUE
 from sca_bench.report.tables.tables import Column, Row, Table
 
+_TIMES = "×100"  # noqa: RUF001 - how tables write it
 CONTROL = " (control)"
 """After the name of a control."""
 _CONSTANTS = {"Regions": "{} regions", "Images": "{} images", "Seeds": "{} seeds a cell"}
@@ -46,7 +45,10 @@ def extra_part(table: Table) -> Table | None:
     if not extra:
         return None
     part = _with(table, [0, *extra])
-    title, caption = f"{table.title}: more columns", f"More columns of the table above. {_bold(part)}"
+    title, caption = (
+        f"{table.title}: more columns",
+        f"More columns of the table above. {_bold(part)}",
+    )
     columns = tuple(replace(column, extra=False) for column in part.columns)
     return replace(
         part,
@@ -69,7 +71,8 @@ def constants_in_caption(table: Table) -> Table:
 
     Notes of such a column move to the first column of their rows.
     """
-    told, dropped = [], []
+    told: list[str] = []
+    dropped: list[int] = []
     for index, column in enumerate(table.columns):
         if column.label in _CONSTANTS and (value := _constant(table, index)):
             told.append(_CONSTANTS[column.label].format(value))
@@ -136,6 +139,10 @@ def chosen(
                 raise InputError("--tex", name, "the suite has no such metric", fix)
         part = _with(table, [0, *(places[name] for name in metrics)])
         part = replace(part, columns=tuple(replace(c, extra=False) for c in part.columns))
+    columns = (
+        replace(c, unit="") if c.metric and c.unit.startswith(_TIMES) else c for c in part.columns
+    )  # the caption says it once
+    part = replace(part, columns=tuple(columns))
     if cells is not None:
         rows = {row.cell: row for row in part.rows}
         part = replace(part, rows=tuple(rows[name] for name in cells if name in rows))

@@ -29,9 +29,7 @@ def sweep_table(data: SuiteData) -> Table | None:
     if part is None or not part.record.confirmed:
         return None
     record = part.record
-    rows = [
-        row for cell in record.confirmed for row in _rows(data, record, cell, _metrics(data))
-    ]
+    rows = [row for cell in record.confirmed for row in _rows(data, record, cell, _metrics(data))]
     columns = (
         Column("Configuration", numeric=False),
         Column("Metric", numeric=False),

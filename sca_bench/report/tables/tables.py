@@ -130,7 +130,10 @@ def score_table(data: SuiteData, notes: Footnotes) -> Table:
     chosen = chosen_metrics(data)
     columns = [
         Column("Cell", numeric=False),
-        *(Column(axis, numeric=is_numeric(v), extra=True) for axis, v in data.manifest.axes.items()),
+        *(
+            Column(axis, numeric=is_numeric(v), extra=True)
+            for axis, v in data.manifest.axes.items()
+        ),
         Column("Seeds", "done of planned"),
         *(Column(cost.label, cost.unit, extra=True) for cost in params),
         *(_metric_column(metric, extra=metric not in chosen) for metric in data.metrics),

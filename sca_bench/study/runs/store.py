@@ -396,6 +396,15 @@ class Store:
         path = self.run_dir(cell_id, seed) / "region_scores.json"
         return read_region_scores(path) if path.exists() else {}
 
+    def statistics(self, cell_id: str, seed: int) -> dict[str, NDArray[Any]]:
+        """Return what regions add to the scores of a corpus, as `read_statistics`; empty if none.
+
+        Raises:
+            InputError: The file is damaged.
+        """
+        path = self.run_dir(cell_id, seed) / STATISTICS
+        return read_statistics(path) if path.exists() else {}
+
 
 def read_region_scores(path: Path) -> dict[str, Any]:
     """Return what a file of region scores holds, see `Store.region_scores`.

@@ -14,12 +14,16 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from sca_bench.errors import InputError
 from sca_bench.files import inside, path_name, write_atomic
 from sca_bench.reading import RECORD_BYTES, read_bytes
-from sca_bench.study.runs.record import NEWER, Seed, known_version
-from sca_bench.study.runs.store import SWEEPS, Store
+from sca_bench.study.runs.record import MOST_RUNS, NEWER, Seed, known_version
+from sca_bench.study.runs.store import MOST_STEPS, SWEEPS, Store
 
 VERSION = 1
 State = Literal["complete", "pruned", "fail", "running", "waiting"]
-_Finite = Annotated[float, Field(allow_inf_nan=False)]
+MOST = 1e15
+"""More than any objective has, and few enough for a figure's axis."""
+_Value = Annotated[float, Field(ge=-MOST, le=MOST, allow_inf_nan=False)]
+_Share = Annotated[float, Field(ge=0, le=1.001, allow_inf_nan=False)]
+_Count = Annotated[int, Field(ge=0, le=MOST_STEPS)]
 _REBUILD = "delete it and run the sweep again, which trains nothing anew"
 
 
@@ -48,8 +52,8 @@ class SweptAxis(_Stored):
 
     key: str
     kind: Literal["int", "float", "choices"]
-    low: _Finite = 0.0
-    high: _Finite = 0.0
+    low: _Value = 0.0
+    high: _Value = 0.0
     log: bool = False
     choices: list[Any] = []
 
@@ -68,14 +72,14 @@ class SweptTrial(_Stored):
         last_step: Step of its last validation that a pruner saw; None where none was asked.
     """
 
-    number: int
+    number: _Count
     state: State
-    values: list[_Finite] = []
+    values: list[_Value] = []
     params: dict[str, Any] = {}
     name: str = ""
     cell_id: str = ""
     reason: str = ""
-    last_step: int | None = None
+    last_step: _Count | None = None
 
 
 class ConfirmedCell(_Stored):
@@ -126,7 +130,7 @@ class SweepRecord(_Stored):
     axes: list[SweptAxis] = Field(min_length=1)
     trials: list[SweptTrial] = []
     best: list[int] = []
-    importances: list[dict[str, _Finite]] = []
+    importances: list[dict[str, _Share]] = []
     seeds: list[Seed] = []
     confirmed: list[ConfirmedCell] = []
 
@@ -176,6 +180,8 @@ def read_sweep(store: Store, sweep: str, profile: str) -> SweepRecord | None:
     if (record.sweep, record.profile) != (sweep, profile):
         problem = f"is the record of {record.sweep}.{record.profile}, not of this name"
         raise InputError(path, "", problem, _REBUILD)
+    if len(record.confirmed) * len(record.seeds) > MOST_RUNS:
+        raise InputError(path, "confirmed", f"more than {MOST_RUNS:,} runs", _REBUILD)
     for number, trial in enumerate(record.trials, start=1):
         if trial.cell_id:
             path_name(trial.cell_id, path, f"trials: {number}: cell_id")

@@ -6,14 +6,21 @@ import sqlite3
 
 import pytest
 import yaml
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
+from optuna.visualization._optimization_history import _get_optimization_history_info_list
+from optuna.visualization._pareto_front import _get_pareto_front_info
+from optuna.visualization._slice import _get_slice_plot_info
 
 from sca_bench.engine.sweep.optuna_study import check_objectives, default_storage
+from sca_bench.engine.sweep.searched import importances, sweep_record
 from sca_bench.engine.sweep.sweeper import Sweeper
 from sca_bench.errors import InputError
 from sca_bench.output import without_secrets
+from sca_bench.report.figures.sweep.trials import trials_of
 from sca_bench.study.runs.record import RunRecord, Score
 from sca_bench.study.runs.store import Store
+from sca_bench.study.runs.sweep_record import read_sweep, save_sweep
 from sca_bench.study.suite.sweep import load_sweep
 
 SPACE = {
@@ -375,3 +382,95 @@ def test_an_input_that_is_wrong_for_all_is_the_users_to_mend(sweep_of, sweeper_o
     mended, _ = sweeper_of(sweep_of())
     assert sum(map(len, run_all(mended))) == 10
     assert {t.state for t in mended.trials} == {TrialState.COMPLETE}
+
+
+TWO_OBJECTIVES = [
+    {"metric": "exact_match", "direction": "maximize"},
+    {"metric": "cost.num_trainable_params", "direction": "minimize"},
+]
+
+
+def test_what_a_report_shows_of_a_search_is_what_optunas_own_figures_show(sweep_of, sweeper_of):
+    sweeper, _ = sweeper_of(sweep_of(trials=14), fails=lambda s: s.mixer.num_layers == 4)
+    run_all(sweeper)
+    record = sweep_record(sweeper, sweeper.confirmation())
+    save_sweep(sweeper.store, record)
+    assert read_sweep(sweeper.store, "demo", "tiny") == record
+    (info,) = _get_optimization_history_info_list(sweeper.study, None, "value", False)
+    assert [trial.number for trial in record.trials] == info.trial_numbers
+    complete = {n: v for n, v in enumerate(info.values_info.values) if not math.isnan(v)}
+    assert {trial.number: trial.values[0] for trial in record.complete} == complete
+    best = [info.best_values_info.values[number] * 100 for number in complete]
+    assert trials_of(record).best_so_far(0) == pytest.approx(best)
+    for plot in _get_slice_plot_info(sweeper.study, None, None, "value").subplots:
+        shown = [trial.params[plot.param_name] for trial in record.complete]
+        assert shown == plot.x
+        (axis,) = (axis for axis in record.axes if axis.key == plot.param_name)
+        assert axis.log == plot.is_log
+    own = get_param_importances(sweeper.study, evaluator=PedAnovaImportanceEvaluator())
+    assert record.importances == [pytest.approx(own)]
+    assert sum(record.importances[0].values()) == pytest.approx(1.0)
+    failed = [trial for trial in record.trials if trial.state == "fail"]
+    assert failed
+    assert {trial.reason.partition("#")[0] for trial in failed} <= {"made up", "the same cell as "}
+    assert [cell.trial for cell in record.confirmed] == record.best
+    assert record.best == [trial.number for trial in sweeper.best()]
+
+
+def test_the_front_is_optunas(sweep_of, sweeper_of):
+    sweeper, _ = sweeper_of(sweep_of(objectives=TWO_OBJECTIVES, sampler={"name": "RandomSampler"}))
+    run_all(sweeper)
+    record = sweep_record(sweeper)
+    info = _get_pareto_front_info(sweeper.study)
+    assert record.best == sorted(trial.number for trial, _ in info.best_trials_with_values)
+    assert info.target_names == ["exact_match", "cost.num_trainable_params"]
+    assert len(record.importances) == 2
+    assert record.confirmed == []
+
+
+def test_a_storage_says_what_its_numbers_are_and_what_was_asked(sweep_of, sweeper_of):
+    sweeper, _ = sweeper_of(sweep_of(objectives=TWO_OBJECTIVES, trials=1))
+    assert sweeper.study.metric_names == ["exact_match", "cost.num_trainable_params"]
+    about = {"question": "Which?", "report": "sca-bench report demo demo_confirmed"}
+    assert sweeper.study.user_attrs == about
+    assert importances(sweeper.study) == []
+    changed, _ = sweeper_of(sweep_of(objectives=TWO_OBJECTIVES, trials=1, question="What?"))
+    assert changed.study.user_attrs == {**about, "question": "What?"}
+
+
+BASE = {
+    "sam": {"weights": "random"},
+    "text_decoder": {"weights": "random"},
+    "mixer": {"num_layers": 3},
+    "train": {"learning_rate": 0.003},
+}
+
+
+def test_the_best_is_confirmed_beside_the_default(sweep_of, sweeper_of):
+    confirm = {"seeds": [100, 101], "default": True}
+    sweeper, _ = sweeper_of(sweep_of(base=BASE, confirm=confirm))
+    run_all(sweeper)
+    plan = sweeper.confirmation()
+    best, default = plan.cells
+    assert default.name == "default num_layers=3,learning_rate=0.003"
+    assert plan.suite.reference == default.name
+    assert default.settings.train.learning_rate == 0.003
+    assert default.settings.mixer.num_layers == 3
+    assert default.settings.eval.split == best.settings.eval.split == "test"
+    assert default.coordinates == {"mixer.num_layers": 3, "train.learning_rate": 0.003}
+    assert plan.suite.axes["mixer.num_layers"] == [best.settings.mixer.num_layers, 3]
+    assert len(plan.jobs) == 4
+    record = sweep_record(sweeper, plan)
+    assert [cell.trial for cell in record.confirmed] == [sweeper.best()[0].number, None]
+    # the name of the study, and so its trials, are as without it
+    assert sweeper.name == sweeper_of(sweep_of(base=BASE))[0].name
+
+
+def test_a_search_that_ends_at_the_default_confirms_it_once(sweep_of, sweeper_of):
+    space = {"mixer.num_layers": {"choices": [3, 4]}}
+    sweep = sweep_of(base=BASE, space=space, confirm={"default": True})
+    sweeper, _ = sweeper_of(sweep, fails=lambda settings: settings.mixer.num_layers != 3)
+    run_all(sweeper)
+    plan = sweeper.confirmation()
+    assert len(plan.cells) == 1
+    assert plan.suite.reference == ""

@@ -15,6 +15,7 @@ from sca_bench.engine.launch.launcher import Launcher
 from sca_bench.engine.sweep.optuna_study import default_storage
 from sca_bench.engine.sweep.sweeper import Sweeper
 from sca_bench.study.runs.store import Store
+from sca_bench.study.runs.sweep_record import read_sweep
 from sca_bench.study.suite.sweep import load_sweep
 
 SPACE = {
@@ -186,6 +187,10 @@ def test_killed_in_the_middle_and_repeated(sweep_file, search, process, command,
     command("report")
     for name in ("demo", "demo_confirmed"):
         assert (tmp_path / "reports" / name / "index.html").exists()
+    searched = read_sweep(store, "demo", "tiny")
+    assert [trial.state for trial in searched.trials].count("pruned") > 0
+    assert {cell.trial for cell in searched.confirmed} == set(searched.best)
+    assert (tmp_path / "reports" / "demo" / "sweep_history.png").exists()
     table = (tmp_path / "reports" / "demo" / "table.md").read_text()
     assert "#0" in table
     assert "#5" in table

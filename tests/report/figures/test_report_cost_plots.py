@@ -16,13 +16,13 @@ from sca_bench.report.figures.axis import axis_plot
 from sca_bench.report.figures.axis_draw import draw_axis_plot
 from sca_bench.report.figures.distribution import Distribution, distribution, quantile_bins
 from sca_bench.report.figures.distribution_draw import draw_distribution_plot
-from sca_bench.report.figures.forest import Forest, ForestRow
+from sca_bench.report.figures.forest import CLAIMS, Facet, Forest, ForestRow
 from sca_bench.report.figures.forest_draw import draw_forest_plot
 from sca_bench.report.figures.pareto import Pareto, ParetoPanel, pareto
 from sca_bench.report.figures.pareto_draw import draw_pareto_plot
 from sca_bench.report.figures.picture import KINDS
 from sca_bench.report.figures.plotted import PlottedSuite
-from sca_bench.report.figures.style import figure_style, save
+from sca_bench.report.figures.style import COLOURS, figure_style, save
 from sca_bench.report.figures.write_figures import is_picture, write_pictures
 from sca_bench.report.findings.claims import claim_results
 from sca_bench.report.findings.differences import differences
@@ -69,7 +69,7 @@ def test_forest_rows_keep_clear(num_rows: int) -> None:
                 noise=5.0 + number if number % 3 else None,
             )
         )
-    forest = Forest(tuple(rows), "left - right", filled_says="differs", hollow_says="equal")
+    forest = Forest((Facet("left - right", tuple(rows)),))
     with figure_style():
         figure = drawn(draw_forest_plot(forest))
         axes = figure.axes[0]
@@ -86,10 +86,30 @@ def test_forest_rows_keep_clear(num_rows: int) -> None:
     assert all(band.x0 == pytest.approx(-band.x1) for band in bands)
 
 
-def test_forest_without_rows_or_intervals() -> None:
-    assert draw_forest_plot(Forest((), "x")) is None
+def one_row(difference: float) -> Forest:
+    return Forest((Facet("x", (ForestRow("a", difference),)),))
+
+
+def test_metrics_share_no_axis_and_a_claim_of_no_better_draws_its_margin() -> None:
+    first = ForestRow("a minus b", -3.0, -9.0, 3.0, CLAIMS, False, "undecided", margin=9.1)
+    second = ForestRow("a minus c", 0.4, 0.1, 0.7, CLAIMS)
+    forest = Forest((Facet("CIDEr-D", (first,)), Facet("Slots", (second,))))
     with figure_style():
-        assert not drawn(draw_forest_plot(Forest((ForestRow("a", 0.0),), "x"))).legends
+        figure = drawn(draw_forest_plot(forest))
+    above, below = figure.axes
+    assert [axes.get_xlabel() for axes in (above, below)] == ["CIDEr-D", "Slots"]
+    assert above.get_xlim()[1] > 9.1 > 1 > below.get_xlim()[1]
+    margins = [line for line in above.get_lines() if line.get_color() == COLOURS[1]]
+    assert [set(np.atleast_1d(line.get_xdata())) for line in margins] == [{9.1}]
+    assert not [line for line in below.get_lines() if line.get_color() == COLOURS[1]]
+    said = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "margin of the claim" in said
+
+
+def test_forest_without_rows_or_intervals() -> None:
+    assert draw_forest_plot(Forest(())) is None
+    with figure_style():
+        assert not drawn(draw_forest_plot(one_row(0.0))).legends
 
 
 def suite_with_costs(root: Path) -> SuiteData:
@@ -216,11 +236,11 @@ def test_pictures_are_written_in_every_kind(runs: Runs, tmp_path: Path) -> None:
     claims = claim_results(data, samples)
     pictures = write_pictures(PlottedSuite(data, samples, compared, claims, Paper("")), tmp_path)
     assert [picture.id for picture in pictures] == [
-        *("forest-claims", "forest-cells", "metric-over-axis", "pareto", "distribution"),
+        *("headline-figure", "forest", "metric-over-axis", "pareto", "distribution"),
         "learning-curves",
     ]
     names = {path.name for path in tmp_path.iterdir()}
-    assert {f"forest_claims.{kind}" for kind in KINDS} <= names
+    assert {f"headline_figure.{kind}" for kind in KINDS} <= names
     assert {f"learning_curves.{kind}" for kind in KINDS} <= names
     assert is_picture(tmp_path / "forest_old.png")
     assert not is_picture(tmp_path / "forest_old.md")
@@ -230,7 +250,7 @@ def test_pictures_are_written_in_every_kind(runs: Runs, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("every_kind")
 def test_files_hold_no_date(tmp_path: Path) -> None:
     with figure_style():
-        figure = drawn(draw_forest_plot(Forest((ForestRow("a", 1.0),), "x")))
+        figure = drawn(draw_forest_plot(one_row(1.0)))
         texts = [path.read_bytes() for path in save(figure, tmp_path, "one")]
         again = [path.read_bytes() for path in save(figure, tmp_path, "two")]
     assert texts == again

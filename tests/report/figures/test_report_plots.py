@@ -1,6 +1,7 @@
 """What the plots show, and that their labels keep clear of each other."""
 
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,14 @@ from report_fake_runs import DEPTHS, axis_manifest, build, manifest, record
 
 from sca_bench.report.figures.axis import AxisPlot, Panel, Point, axis_plot, shows_bars
 from sca_bench.report.figures.axis_draw import draw_axis_plot, spread_labels
+from sca_bench.report.figures.curves import facts as curve_facts
 from sca_bench.report.figures.curves import learning_curves
 from sca_bench.report.figures.curves_draw import draw_learning_curves
-from sca_bench.report.figures.style import figure_style, line_style
+from sca_bench.report.figures.plotted import PlottedSuite
+from sca_bench.report.figures.style import figure_style, honest_limits, line_style
+from sca_bench.report.findings.differences import differences
+from sca_bench.report.findings.paper import Paper
+from sca_bench.report.read.samples import Samples
 from sca_bench.report.read.suite_data import collect
 from sca_bench.study.runs.record import CellEntry, SuiteManifest
 from sca_bench.study.runs.store import Store
@@ -269,9 +275,58 @@ def test_curves_read_loss_and_validation(runs: Runs) -> None:
     curves = learning_curves(collect(*runs))
     assert list(curves.panels) == ["loss", "val/loss", "val/cider_d", "val/exact_match"]
     depth_2 = curves.panels["val/cider_d"]["depth-2"]
-    assert depth_2[0] == [(300, pytest.approx(688.0)), (600, pytest.approx(774.0))]
+    assert [step for step, _ in depth_2[0]] == list(range(100, 601, 100))
+    assert [depth_2[0][i][1] for i in (0, -1)] == pytest.approx([344.0, 774.0])
     assert curves.without_log == ["most frequent caption"]
     assert draw_learning_curves(curves) is not None
+
+
+def test_curves_without_content_are_not_drawn(runs: Runs) -> None:
+    """Those of fewer than three steps, and those that are always zero; the caption says so."""
+    store, suite = runs
+    rows = [{"step": step, "loss": 1.0, "val/exact_match": 0.0} for step in (10, 20, 30)]
+    rows[2]["val/loss"] = 0.5
+    for path in store.root.glob("cells/*/*/log.jsonl"):
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    curves = learning_curves(collect(store, suite))
+    assert list(curves.panels) == ["loss"]
+    assert (curves.short, curves.zero) == (["val/loss"], ["val/exact_match"])
+    for path in store.root.glob("cells/*/*/log.jsonl"):
+        path.write_text(json.dumps(rows[0]) + "\n", encoding="utf-8")
+    data = collect(store, suite)
+    samples = Samples(data)
+    compared = differences(data, samples, data.main_metric)
+    shown = curve_facts(PlottedSuite(data, samples, compared, [], Paper("")))
+    assert shown.facts is None
+    assert "at fewer than 3 steps" in shown.caption
+
+
+def test_axes_of_values_that_nobody_chose_have_ticks_of_three_digits() -> None:
+    values = tuple(1e-3 * 1.7**n + 1.23456789e-9 for n in range(14))
+    points = [Point(str(x), x, (10.0 + x,)) for x in values]
+    axes = drawn(AxisPlot("cider_d", [numeric(values, points, "rate")], [], [])).axes[0]
+    assert axes.get_xscale() == "log"
+    low, high = axes.get_xlim()
+    inside = [t for t in axes.get_xticklabels() if low <= t.get_position()[0] <= high]
+    shown = [text.get_text() for text in inside]
+    assert 2 < len(shown) < len(values)
+    assert all(len(re.sub(r"e.*|[0.]", "", text)) <= 3 for text in shown)
+    assert no_overlap(inside)
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        ((890.0, 910.0), (847.2, 952.8)),  # a difference of 2 % fills a fifth of the axis
+        ((10.0, 90.0), (0.0, 96.4)),
+        ((-5.0, 5.0), (-5.8, 5.8)),
+        ((0.0, 0.0), (0.0, 0.58)),
+    ],
+)
+def test_an_axis_of_scores_makes_nothing_look_larger_than_it_is(
+    ends: tuple[float, float], expected: tuple[float, float]
+) -> None:
+    assert honest_limits(*ends) == pytest.approx(expected, abs=0.05)
 
 
 def test_a_resumed_log_counts_what_it_went_on_from(runs: Runs) -> None:

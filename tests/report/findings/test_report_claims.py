@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from sca_bench.errors import InputError, at
 from sca_bench.metrics.registry import corpus_value
-from sca_bench.report.figures.forest import forests
+from sca_bench.report.figures.forest import forest
 from sca_bench.report.findings.claims import ClaimResult, claim_results
 from sca_bench.report.findings.differences import differences
 from sca_bench.report.findings.paper import Paper
@@ -267,7 +267,8 @@ def test_a_cell_of_one_seed_is_marked_wherever_its_interval_stands(runs: Runs) -
     marked = [row.entries[0].text for row in table.rows if 1 + notes.texts.index(ONE_SEED) in
               (n for entry in row.entries for n in entry.notes)]  # fmt: skip
     assert marked == ["depth-2"]
-    (cells,) = (f for f in forests(data, paper, [], found) if f.name == "forest_cells")
+    cells = forest(data, paper, [], found)
+    assert cells is not None
     assert [row.images_only for row in cells.facts.rows] == [True, False]
 
 
@@ -305,12 +306,13 @@ def test_claims_of_other_units_are_drawn_apart(runs: Runs) -> None:
     )
     data = collect(store, with_claims(suite, *says))
     samples = Samples(data)
-    found = forests(
+    found = forest(
         data, Paper(""), claim_results(data, samples), differences(data, samples, "cider_d")
     )
-    axes = {one.name: one.facts.axis for one in found}
-    assert axes["forest_claims"] == "CIDEr-D, left minus right (×100)"  # noqa: RUF001
-    assert axes["forest_claims_2"].endswith("left minus right (words)")
+    assert found is not None
+    axes = [facet.axis for facet in found.facts.facets]
+    assert axes[0] == "Difference in CIDEr-D (×100)"  # noqa: RUF001
+    assert axes[1].endswith("(words)")
 
 
 FACTORS = {"mixer.num_layers": [1, 2], "mixer.num_query_tokens": [4, 8]}

@@ -228,7 +228,13 @@ def test_report_prints_both_in_every_form(runs: Runs, tmp_path: Path) -> None:
     text = (folder / "table.md").read_text(encoding="utf-8")
     page = (folder / "index.html").read_text(encoding="utf-8")
     assert text.index("## Claims") < text.index("## Directions of effect") < text.index("## Scores")
-    for said in ("lower, not shown", "higher", "not comparable", "SAM tiny (paper: vit_h)", "108.8"):
+    for said in (
+        "lower, not shown",
+        "higher",
+        "not comparable",
+        "SAM tiny (paper: vit_h)",
+        "108.8",
+    ):
         assert said in text, said
         assert said in page, said
     ElementTree.fromstring(page)

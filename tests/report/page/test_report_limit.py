@@ -5,8 +5,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from PIL import Image
 from helpers.printed import ROOT
+from PIL import Image
 from report_fake_runs import NUM_IMAGES, axis_manifest, build, png_alone
 
 from sca_bench.cli import main

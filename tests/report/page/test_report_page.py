@@ -24,8 +24,8 @@ def test_same_records_give_the_same_bytes(whole_report: Path, tmp_path: Path) ->
     names = sorted(path.name for path in whole_report.iterdir())
     assert names == [
         *("claims.csv", "distribution.pdf", "distribution.png", "distribution.svg"),
-        *("forest_cells.pdf", "forest_cells.png", "forest_cells.svg"),
-        *("forest_claims.pdf", "forest_claims.png", "forest_claims.svg", "index.html"),
+        *("forest.pdf", "forest.png", "forest.svg"),
+        *("headline_figure.pdf", "headline_figure.png", "headline_figure.svg", "index.html"),
         *("learning_curves.pdf", "learning_curves.png", "learning_curves.svg"),
         *("metric_over_axis.pdf", "metric_over_axis.png", "metric_over_axis.svg"),
         *("pareto.pdf", "pareto.png", "pareto.svg", "scores.tex"),

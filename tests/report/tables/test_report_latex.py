@@ -43,7 +43,13 @@ def marked(*names: str) -> Callable[[str], Collection[str]]:
 
 
 def test_all_that_are_not_shown_to_be_below_the_best_are_marked_alike() -> None:
-    rows = (row("a", 3.0), row("b", 5.0), row("c", 4.0), row("d", None), row("e (control)", 9.0, True))
+    rows = (
+        row("a", 3.0),
+        row("b", 5.0),
+        row("c", 4.0),
+        row("d", None),
+        row("e (control)", 9.0, True),
+    )
     found = mark_best(table(*rows), marked("b", "c", "d"))
     assert ranks(found) == ["", "best", "best", "", ""]  # no value, no mark
     assert found.caption == "All of them. Bold: not shown to be below the best of the column."

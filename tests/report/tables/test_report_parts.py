@@ -8,9 +8,9 @@ import pytest
 from report_fake_runs import manifest
 from rich.console import Console
 
-from sca_bench.cli.headline_text import print_sentences
-from sca_bench.cli.report import _sentences
+from sca_bench.cli.report import _sentences, page_of, print_answer, print_sentences
 from sca_bench.errors import InputError
+from sca_bench.output import text_console
 from sca_bench.report.findings.claims import named_cells
 from sca_bench.report.findings.ranking import Rankings
 from sca_bench.report.names import count_words, in_sentence, show_about, show_bearable
@@ -130,6 +130,7 @@ def test_latex_shows_the_metrics_and_cells_that_somebody_asks_for(runs: Runs) ->
     table = score_table(data, Footnotes())
     asked = chosen(table, ("bleu_4", "cider_d"), named_cells(data, ("num_layers=4", "depth-1")))
     assert [column.label for column in asked.columns] == ["Cell", "BLEU-4", "CIDEr-D"]
+    assert [column.unit for column in asked.columns] == ["", "", ""]  # the caption says it once
     assert [row.cell for row in asked.rows] == ["depth-4", "depth-1"]
     text = write_latex_table(data.manifest, asked, Footnotes(), None, {"depth-4": "Four layers"})
     (caption,) = (line for line in text.splitlines() if line.startswith("\\caption"))
@@ -186,6 +187,23 @@ def test_the_terminal_shows_the_sentences_of_a_report(
     assert " ".join(" ".join(lines).split()).endswith("\\u001b[31m[bold]red[/bold]")
     print_sentences([sentences[0]], Console(width=40))  # a pipe
     assert capsys.readouterr().out == f"  - {sentences[0]}\n"
+
+
+def test_the_answer_is_printed_before_there_is_a_report(
+    runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, suite = runs
+    print_answer(store, suite.model_copy(update={"question": "How \x1b[31mdeep?"}), text_console())
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "How \\u001b[31mdeep?"
+    assert lines[1].startswith("  - Two layers are not shown to beat one: +60 points of CIDEr-D, ")
+    assert lines[-1].endswith("A point is a score times 100, as papers print it.")
+    assert page_of(suite) == Path("reports/mixer_layers/index.html")
+    unread = suite.model_copy(update={"claims": [{"id": "a", "says": "better"}]})
+    print_answer(store, unread, text_console())
+    assert (
+        "  - No answer in words: ablations/mixer_layers.yaml: claims.a: " in capsys.readouterr().out
+    )
 
 
 def test_a_suite_that_was_never_run_has_no_marks() -> None:

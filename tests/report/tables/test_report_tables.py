@@ -13,7 +13,7 @@ from scipy.stats import t as student
 
 from sca_bench.errors import InputError
 from sca_bench.report import ScoreRow, ScoreTable, write_report
-from sca_bench.report.figures.forest import forests
+from sca_bench.report.figures.forest import forest
 from sca_bench.report.findings.differences import differences
 from sca_bench.report.findings.paper import Paper
 from sca_bench.report.names import expand_metrics, short_axes
@@ -127,9 +127,13 @@ def test_every_difference_has_the_noise_floor_of_its_own_pair(runs: Runs) -> Non
         assert floor is not None
         assert abs(float(shown[name].removeprefix("± ")) - 100 * floor) <= 5  # rounded to tens
     assert shown["depth-1"] == "–"
-    (cells,) = (f for f in forests(data, Paper(""), [], found) if f.name == "forest_cells")
+    cells = forest(data, Paper(""), [], found)
+    assert cells is not None
     drawn = [row.noise for row in cells.facts.rows]
-    assert [f"± {noise:.1f}" for noise in drawn if noise] == [shown["depth-2"], shown["depth-4"]]
+    assert [f"± {round(noise, -1):.0f}" for noise in drawn if noise] == [
+        shown["depth-2"],
+        shown["depth-4"],
+    ]
 
 
 def test_markdown_shows_names_as_they_are_written() -> None:

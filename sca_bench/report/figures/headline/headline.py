@@ -14,7 +14,13 @@ from typing import Any, Literal
 from sca_bench.report.figures.plotted import PlottedSuite
 from sca_bench.report.figures.registry import PlotSpec, Shown
 from sca_bench.report.findings.differences import CellDifference, Differences, differences
-from sca_bench.report.names import is_numeric, metric_label, metric_scale, short_axes
+from sca_bench.report.names import (
+    is_numeric,
+    metric_label,
+    metric_scale,
+    short_axes,
+    show_bearable,
+)
 from sca_bench.report.read.suite_data import SuiteData
 from sca_bench.report.read.sweeps import sweep_part
 from sca_bench.report.tables.claim_table import significance, within_scale
@@ -53,6 +59,7 @@ class Mark:
         is_reference: Whether the others are compared with it.
         differs: Whether it differs from the reference after Holm's correction.
         images_only: Whether the interval knows nothing of other seeds.
+        shown: The mean, rounded to what its interval lets it bear.
     """
 
     name: str
@@ -65,6 +72,7 @@ class Mark:
     is_reference: bool = False
     differs: bool = False
     images_only: bool = False
+    shown: str = ""
 
     @property
     def reach(self) -> tuple[float, float]:
@@ -85,7 +93,7 @@ class HeadlineFigure:
         is_log: Whether the suite's values are so far apart that the axis is logarithmic.
         band: Ends of where the reference lies with other seeds, in 95 % of cases; None where that
             is not known.
-        floor: Half the width of the band.
+        floor: Half the width of the band, rounded to what it can bear; empty where there is none.
         left_out: Names of cells without a score, or too many to draw.
     """
 
@@ -95,7 +103,7 @@ class HeadlineFigure:
     axis: str = ""
     is_log: bool = False
     band: tuple[float, float] | None = None
-    floor: float | None = None
+    floor: str = ""
     left_out: tuple[str, ...] = ()
 
     @property
@@ -132,12 +140,11 @@ def facts(suite: PlottedSuite) -> Shown | None:
     if figure is None:
         return None
     label = metric_label(figure.metric)
-    title = f"{label} over {figure.axis}" if figure.axis else f"{label} of every cell"
-    finding = suite.finding
-    caption = " ".join(filter(None, [finding, *_how_to_read(figure, compared)]))
+    what = f"{label} over {figure.axis}" if figure.axis else f"{label} of every cell"
     kind = "Curve" if figure.kind == "curve" else "Ranked list"
-    alt = f"{kind} of {title}. {finding} {_values(figure)}"
-    return Shown(figure, title, caption, alt)
+    alt = f"{suite.finding} {kind} of {what}: {_values(figure)}"
+    caption = " ".join(_how_to_read(figure, compared))
+    return Shown(figure, suite.finding, caption, alt)
 
 
 def headline_figure(data: SuiteData, compared: Differences) -> HeadlineFigure | None:
@@ -159,7 +166,9 @@ def headline_figure(data: SuiteData, compared: Differences) -> HeadlineFigure | 
         middle = reference.estimate.value
         low, high = within_scale(middle - floor, middle + floor, metric)
         band = (low * scale, high * scale)
-    shown_floor = None if band is None or floor is None else floor * scale
+    shown_floor = ""
+    if band is not None and floor is not None:
+        shown_floor = show_bearable(floor, floor, metric=metric)
     left_out = tuple(one.cell.entry.name for one in compared.cells if one.estimate is None)
     controls = tuple(_mark(one, compared) for one in scored if one.cell.entry.control)
     places = _places(data, own)
@@ -235,8 +244,10 @@ def _on_axis(
 def _mark(one: CellDifference, compared: Differences, x: Any = None, line: str = "") -> Mark:
     estimate, metric = one.estimate, compared.metric
     assert estimate is not None
-    scale, ends = metric_scale(metric), (None, None)
+    scale, half = metric_scale(metric), None
+    ends: tuple[float | None, float | None] = (None, None)
     if estimate.low is not None and estimate.high is not None:
+        half = (estimate.high - estimate.low) / 2
         low, high = within_scale(estimate.low, estimate.high, metric)
         ends = (low * scale, high * scale)
     return Mark(
@@ -249,6 +260,7 @@ def _mark(one: CellDifference, compared: Differences, x: Any = None, line: str =
         is_reference=one.cell is compared.reference,
         differs=bool(significance(one)),
         images_only=not estimate.covers_seeds,
+        shown=show_bearable(estimate.value, half, metric=metric),
     )
 
 
@@ -265,7 +277,7 @@ def _how_to_read(figure: HeadlineFigure, compared: Differences) -> list[str]:
     only = all(mark.images_only for mark in figure.marks)
     over = "test images only, since there is one seed" if only else "images and seeds"
     parts = [f"Dots: means over seeds; lines: 95 % intervals over {over}."]
-    if figure.floor is not None and compared.reference is not None:
+    if figure.floor and compared.reference is not None:
         name = compared.reference.entry.name
         parts.append(f"Grey band: where {name} lies with other seeds, in 95 % of cases.")
     if any(mark.differs for mark in figure.own):
@@ -280,7 +292,7 @@ def _how_to_read(figure: HeadlineFigure, compared: Differences) -> list[str]:
 
 def _values(figure: HeadlineFigure) -> str:
     """Return the numbers, for those who cannot see the figure."""
-    each = [f"{mark.name} {mark.mean:.1f}" for mark in figure.marks[:8]]
+    each = [f"{mark.name} {mark.shown}" for mark in figure.marks[:8]]
     more = len(figure.marks) - len(each)
-    floor = "" if figure.floor is None else f"; noise floor ± {figure.floor:.1f}"
+    floor = f"; noise floor ± {figure.floor}" if figure.floor else ""
     return ", ".join(each) + (f" and {more} more" if more > 0 else "") + floor + "."

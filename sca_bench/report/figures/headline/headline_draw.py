@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import Transform, offset_copy
 
 from sca_bench.report.figures.axis_draw import spread_labels
 from sca_bench.report.figures.headline.headline import HeadlineFigure, Mark
@@ -29,6 +30,7 @@ _WIDTH_IN = 5.2
 """At 400 px a page shows it in its own size, at half of 1280 px one and a half times as large."""
 _TYPE, _SMALL = 10.0, 9.0
 _ROW_IN, _LINE_IN = 0.30, 0.15
+_APART_PT = 7.0
 _LABEL_SIGNS = 24
 _FAR = 1.0
 """A control that lies further below than the cells reach, times this, is named at the edge."""
@@ -67,14 +69,19 @@ def _draw_curve(shown: HeadlineFigure) -> Figure:
     if shown.band is not None:
         axes.axhspan(*shown.band, zorder=0, **BAND)
     beside: list[tuple[float, str, str]] = []
-    for index, (name, marks) in enumerate(shown.lines.items()):
+    lines = shown.lines
+    for index, (name, marks) in enumerate(lines.items()):
         colour, dashes, sign = line_style(index)
-        at = [mark.x for mark in marks]
-        axes.plot(at, [m.mean for m in marks], color=colour, linestyle=dashes, linewidth=1.4)
-        for mark in marks:
-            _draw_mark(axes, mark, colour, sign, along="y")
-            if len(shown.lines) == 1:
-                _say_value(axes, mark)
+        at, means = [mark.x or 0.0 for mark in marks], [mark.mean for mark in marks]
+        beside_pt = _APART_PT * (index - (len(lines) - 1) / 2)  # intervals cover no other's
+        where = offset_copy(axes.transData, figure, x=beside_pt, units="points")
+        axes.plot(
+            *(at, means), color=colour, linestyle=dashes, linewidth=1.0, alpha=0.6, transform=where
+        )
+        for mark, after in zip(marks, [*means[1:], means[-1]], strict=True):
+            _draw_mark(axes, mark, (colour, sign), along="y", where=where)
+            if len(lines) == 1:
+                _say_value(axes, mark, above=after <= mark.mean)
         if name:
             beside.append((marks[-1].mean, name, colour))
     far = []
@@ -83,20 +90,19 @@ def _draw_curve(shown: HeadlineFigure) -> Figure:
             far.append(mark)
             continue
         axes.axhline(mark.mean, color=CONTROL_COLOUR, linewidth=1.1, linestyle="--", zorder=1)
-        beside.append((mark.mean, f"{mark.name} {_number(mark)}", CONTROL_COLOUR))
+        beside.append((mark.mean, f"{mark.name} {mark.shown}", CONTROL_COLOUR))
     _name_beside(axes, beside)
     if far:
-        names = ", ".join(f"{mark.name} {_number(mark)}" for mark in far)
-        text = wrapped(f"Far below: {names}", 62)
+        names = ", ".join(f"{mark.name} {mark.mean:.0f}" for mark in far)
         axes.annotate(
-            text,
+            wrapped(f"Far below: {names}", 62),
             (0.0, 0.0),
             xycoords="axes fraction",
-            xytext=(4, 4),
+            xytext=(0, -40),
             textcoords="offset points",
             fontsize=_SMALL,
             color=CONTROL_COLOUR,
-            va="bottom",
+            va="top",
         )
     axes.set_xlabel(shown.axis[:1].upper() + shown.axis[1:], fontsize=_TYPE)
     axes.yaxis.set_major_locator(MaxNLocator(5))
@@ -137,10 +143,10 @@ def _draw_cells(shown: HeadlineFigure) -> Figure:
     for mark, y in zip(shown.marks, places, strict=True):
         colour = CONTROL_COLOUR if mark.is_control else COLOURS[0]
         if mark.mean >= low:
-            _draw_mark(axes, mark, colour, "o", along="x", at=y)
-            text, where, side, shift = _number(mark), mark.reach[1], "left", 5
+            _draw_mark(axes, mark, (colour, "o"), along="x", at=y)
+            text, where, side, shift = mark.shown, mark.reach[1], "left", 5
         else:
-            text, where, side, shift = f"← {_number(mark)}", low, "left", 4
+            text, where, side, shift = f"← {mark.mean:.0f}", low, "left", 4
         axes.annotate(
             text,
             (min(where, high), y),
@@ -169,17 +175,24 @@ def _label(mark: Mark) -> str:
 
 
 def _draw_mark(
-    axes: Axes, mark: Mark, colour: str, sign: str, *, along: str, at: float | None = None
+    axes: Axes,
+    mark: Mark,
+    look: tuple[str, str],
+    *,
+    along: str,
+    at: float | None = None,
+    where: Transform | None = None,
 ) -> None:
-    """Draw a dot with its interval, which lies along the axis of scores."""
-    low, high = mark.reach
+    """Draw a dot (colour, sign) with its interval, which lies along the axis of scores."""
+    (colour, sign), (low, high) = look, mark.reach
     place = mark.x if at is None else at
     assert place is not None
     ends: tuple[list[float], list[float]] = ([low, high], [place, place])
     dot: tuple[float, float] = (mark.mean, place)
     dashes = (0, (3, 1.5)) if mark.images_only else "-"
-    look: dict[str, Any] = {"color": colour, "linewidth": 1.8, "linestyle": dashes, "zorder": 3}
-    axes.plot(*(ends if along == "x" else ends[::-1]), **look)
+    line: dict[str, Any] = {"color": colour, "linewidth": 1.8, "linestyle": dashes, "zorder": 3}
+    moved = where or axes.transData
+    axes.plot(*(ends if along == "x" else ends[::-1]), transform=moved, **line)
     axes.plot(
         *(dot if along == "x" else dot[::-1]),
         marker=sign,
@@ -188,24 +201,20 @@ def _draw_mark(
         markerfacecolor=colour if mark.differs else "white",
         markeredgewidth=1.6,
         zorder=4,
+        transform=moved,
     )
 
 
-def _say_value(axes: Axes, mark: Mark) -> None:
+def _say_value(axes: Axes, mark: Mark, *, above: bool) -> None:
+    """Write a score at the right of its dot, on the side where the line is not."""
     axes.annotate(
-        _number(mark),
+        mark.shown,
         (mark.x or 0.0, mark.mean),
-        xytext=(7, 0),
+        xytext=(6, 2 if above else -2),
         textcoords="offset points",
         fontsize=_TYPE,
-        va="center",
+        va="bottom" if above else "top",
     )
-
-
-def _number(mark: Mark) -> str:
-    """Return a score with as many digits as its interval leaves meaning to."""
-    low, high = mark.reach
-    return f"{mark.mean:.0f}" if (high - low) / 2 >= 2 or mark.mean >= 1000 else f"{mark.mean:.1f}"
 
 
 def _name_beside(axes: Axes, wanted: Sequence[tuple[float, str, str]]) -> None:
@@ -235,8 +244,8 @@ def _finish(figure: Figure, axes: Axes, shown: HeadlineFigure) -> None:
     handles: list[Line2D | Patch] = [
         Line2D([], [], color=COLOURS[0], linewidth=1.8, label="95 % interval")
     ]
-    if shown.floor is not None:
-        handles.append(Patch(label=f"same cell, other seeds (± {_half(shown.floor)})", **BAND))
+    if shown.floor:
+        handles.append(Patch(label=f"same cell, other seeds (± {shown.floor})", **BAND))
     figure.legend(
         handles=handles,
         loc="outside upper left",
@@ -245,10 +254,6 @@ def _finish(figure: Figure, axes: Axes, shown: HeadlineFigure) -> None:
         fontsize=_SMALL,
         handlelength=1.4,
     )
-
-
-def _half(width: float) -> str:
-    return f"{width:.0f}" if width >= 2 else f"{width:.1f}"
 
 
 def _unit(shown: HeadlineFigure) -> str:

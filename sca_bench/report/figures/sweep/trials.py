@@ -12,11 +12,11 @@ from itertools import accumulate
 from typing import Any, Literal
 
 from sca_bench.metrics.registry import spec_of_value
+from sca_bench.reading import is_number
 from sca_bench.report.figures.plotted import PlottedSuite
 from sca_bench.report.figures.registry import PlotSpec, Shown
 from sca_bench.report.names import (
     COSTS,
-    is_numeric,
     metric_label,
     metric_scale,
     metric_unit,
@@ -81,12 +81,18 @@ class Goal:
         name: In words, without one.
         factor: From natural units to those of the axis.
         maximize: Whether more is better.
+        is_score: Whether it is a metric's score, which has tenths.
     """
 
     label: str
     name: str
     factor: float
     maximize: bool
+    is_score: bool = False
+
+    def shown(self, value: float) -> str:
+        """Return a value (natural units) as texts show it."""
+        return f"{value * self.factor:.1f}" if self.is_score else shown_number(value * self.factor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,36 +168,67 @@ class Importance:
 
 
 def history(suite: PlottedSuite) -> Shown | None:
-    """Return every trial in its order with the best so far; None for a suite of no sweep.
+    """Return `history_of` a suite's sweep; None for a suite of no sweep.
 
     Raises:
         InputError: A file of the runs folder cannot be read.
     """
-    part = sweep_part(suite.data)
-    if part is None and is_search(suite.data):
+    record = _searched(suite)
+    if record is None and is_search(suite.data):
         return Shown(None, caption=_MISSING)
-    if part is None or not part.is_search:
-        return None
-    trials = trials_of(part.record)
-    if not trials.tried:
-        return None
-    caption = "Dots: trials, in their order." + (
-        " Line: the best so far." if len(trials.goals) == 1 else ""
-    )
-    caption += f" {_ended(part.record)}"
-    return Shown(trials, caption=caption, alt=f"Trials in their order. {_found(part.record)}")
+    return None if record is None else history_of(record)
 
 
 def slices(suite: PlottedSuite) -> Shown | None:
-    """Return every trial by each searched setting; None where no trial is complete.
+    """Return `slices_of` a suite's sweep; None for a suite of no sweep.
 
     Raises:
         InputError: A file of the runs folder cannot be read.
     """
+    record = _searched(suite)
+    return None if record is None else slices_of(record)
+
+
+def importance(suite: PlottedSuite) -> Shown | None:
+    """Return `importance_of` a suite's sweep; None for a suite of no sweep.
+
+    Raises:
+        InputError: A file of the runs folder cannot be read.
+    """
+    record = _searched(suite)
+    return None if record is None else importance_of(record)
+
+
+def front(suite: PlottedSuite) -> Shown | None:
+    """Return `front_of` a suite's sweep; None for a suite of no sweep.
+
+    Raises:
+        InputError: A file of the runs folder cannot be read.
+    """
+    record = _searched(suite)
+    return None if record is None else front_of(record)
+
+
+def _searched(suite: PlottedSuite) -> SweepRecord | None:
+    """Return the sweep whose trials a suite is."""
     part = sweep_part(suite.data)
-    if part is None or not part.is_search or not part.record.complete:
+    return part.record if part is not None and part.is_search else None
+
+
+def history_of(record: SweepRecord) -> Shown | None:
+    """Return every trial in its order, with the best so far; None where none has ended."""
+    trials = trials_of(record)
+    if not trials.tried:
         return None
-    record = part.record
+    line = " Line: the best so far." if len(trials.goals) == 1 else ""
+    caption = f"Dots: trials, in their order.{line} {_ended(record)}"
+    return Shown(trials, caption=caption, alt=f"Trials in their order. {_found(record)}")
+
+
+def slices_of(record: SweepRecord) -> Shown | None:
+    """Return every trial by each searched setting; None where no trial is complete."""
+    if not record.complete:
+        return None
     names = short_axes(axis.key for axis in record.axes)
     ordered = sorted(record.axes, key=lambda axis: -_weight(record, axis.key))  # stable
     shown = Slices(
@@ -199,27 +236,19 @@ def slices(suite: PlottedSuite) -> Shown | None:
         trials_of(record),
     )
     found = _found(record)
-    caption = f"{found} Each dot is a trial with one seed on the validation split; later ones are "
-    caption += "darker. The confirmation on the test split says what holds."
+    caption = f"{found} Each dot is a trial with one seed on the validation split; earlier ones "
+    caption += "are fainter. The confirmation on the test split says what holds."
     if left := [names[axis.key] for axis in ordered[MOST_SLICES:]]:
         caption += f" Not drawn: {', '.join(left)}."
     return Shown(shown, caption=caption, alt=f"Trials by each searched setting. {found}")
 
 
-def importance(suite: PlottedSuite) -> Shown | None:
-    """Return how much each setting mattered; None with fewer than two settings or trials.
-
-    Raises:
-        InputError: A file of the runs folder cannot be read.
-    """
-    part = sweep_part(suite.data)
-    if part is None or not part.is_search or len(part.record.axes) < 2:
-        return None
-    record = part.record
+def importance_of(record: SweepRecord) -> Shown | None:
+    """Return how much each setting mattered; None with fewer than two settings or trials."""
     names = short_axes(axis.key for axis in record.axes)
     pairs = zip(record.objectives, record.importances, strict=False)
     known = [(goal_of(objective).name, shares) for objective, shares in pairs if shares]
-    if not known:
+    if len(record.axes) < 2 or not known:
         return None
     shown = Importance(
         tuple(name for name, _ in known),
@@ -239,21 +268,14 @@ def importance(suite: PlottedSuite) -> Shown | None:
     return Shown(shown, caption=caption, alt=f"Importance of settings. {said}")
 
 
-def front(suite: PlottedSuite) -> Shown | None:
-    """Return every trial by the sweep's objectives; None with one, or without complete trials.
-
-    Raises:
-        InputError: A file of the runs folder cannot be read.
-    """
-    part = sweep_part(suite.data)
-    if part is None or not part.is_search or len(part.record.objectives) < 2:
+def front_of(record: SweepRecord) -> Shown | None:
+    """Return every trial by the objectives; None with one, or without complete trials."""
+    trials = trials_of(record)
+    if len(record.objectives) < 2 or not trials.complete:
         return None
-    trials = trials_of(part.record)
-    if not trials.complete:
-        return None
-    caption = "Filled dots on the line: no other trial is at least as good in all objectives and "
+    caption = "Squares on the line: no other trial is at least as good in all objectives and "
     caption += "better in one. One seed each: differences within the noise are none."
-    return Shown(trials, caption=caption, alt=f"Front of the search. {_found(part.record)}")
+    return Shown(trials, caption=caption, alt=f"Front of the search. {_found(record)}")
 
 
 def trials_of(record: SweepRecord) -> Trials:
@@ -290,19 +312,19 @@ def goal_of(objective: SweptObjective) -> Goal:
         return Goal(objective.metric, objective.metric, 1.0, maximize)
     label = metric_label(objective.metric)
     unit = f"{label} ({metric_unit(objective.metric)})"
-    return Goal(unit, label, metric_scale(objective.metric), maximize)
+    return Goal(unit, label, metric_scale(objective.metric), maximize, True)
 
 
 def _slice(record: SweepRecord, axis: SweptAxis, label: str) -> Slice:
     values = {t.number: t.params[axis.key] for t in record.complete if axis.key in t.params}
-    if axis.kind != "choices" and is_numeric(values.values()):
+    if axis.kind != "choices" and all(map(is_number, values.values())):
         at = {number: float(value) for number, value in values.items()}
         return Slice(label, axis.key, axis.log, (), at)
     choices: list[Any] = list(axis.choices)
     for value in values.values():
         if not any(same_value(value, choice) for choice in choices):
             choices.append(value)
-    if is_numeric(choices):
+    if all(map(is_number, choices)):
         choices.sort()
     places = {
         number: float(next(i for i, choice in enumerate(choices) if same_value(choice, value)))
@@ -333,8 +355,7 @@ def _found(record: SweepRecord) -> str:
 
     def said(number: int, values: Sequence[float], params: dict[str, Any]) -> str:
         scores = ", ".join(
-            f"{goal.name} {shown_number(value * goal.factor)}"
-            for goal, value in zip(goals, values, strict=True)
+            f"{goal.name} {goal.shown(value)}" for goal, value in zip(goals, values, strict=True)
         )
         where = ", ".join(f"{names.get(key, key)} {short(value)}" for key, value in params.items())
         return f"#{number} ({where}) with {scores}"

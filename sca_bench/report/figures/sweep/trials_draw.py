@@ -7,22 +7,25 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from sca_bench.report.figures.style import (
     COLOURS,
     CONTROL_COLOUR,
     honest_limits,
     legend_sign,
+    log_ticks,
     new_figure,
     tick_text,
     tidy,
 )
-from sca_bench.report.figures.sweep.trials import Importance, Slice, Slices, Tried, Trials
+from sca_bench.report.figures.sweep.trials import Importance, Slice, Slices, Trials, Tried
 from sca_bench.report.names import shown_number, wrapped
 
 _BEST = COLOURS[1]
 _FAILED = {"pruned": ("x", "pruned"), "fail": ("D", "failed")}
+_PANEL_SIGNS = 34
+"""Characters of tick labels that a panel's width holds."""
 _FAINTEST = 0.35
 """How much of its colour the first trial has; the last one has all of it."""
 
@@ -36,7 +39,7 @@ def draw_slices(shown: Slices) -> Figure | None:
     if not shown.settings or not shown.trials.complete:
         return None
     goals, settings = shown.trials.goals, shown.settings
-    columns = min(3, len(settings))
+    columns = 2 if len(settings) in (2, 4) else min(3, len(settings))
     rows = math.ceil(len(settings) / columns) * len(goals)
     figure = new_figure(5.2 if columns < 3 else 7.2, 2.7 * rows + 0.3)
     panels = figure.subplots(rows, columns, squeeze=False)
@@ -50,6 +53,7 @@ def draw_slices(shown: Slices) -> Figure | None:
                 continue
             _draw_slice(axes, settings[place], shown.trials, number)
             axes.set_ylim(*limits)
+            axes.yaxis.set_major_formatter(FuncFormatter(_tick))
             axes.set_ylabel(goal.label if place % columns == 0 else "", fontsize=9)
     _name_signs(figure, shown.trials, gone=False)
     return figure
@@ -58,29 +62,25 @@ def draw_slices(shown: Slices) -> Figure | None:
 def _draw_slice(axes: Axes, setting: Slice, trials: Trials, goal: int) -> None:
     tidy(axes, "y")
     if setting.choices:
-        axes.set_xticks(range(len(setting.choices)), [wrapped(c, 14) for c in setting.choices])
-        axes.set_xlim(-0.5, len(setting.choices) - 0.5)
-        if sum(map(len, setting.choices)) > 28:
-            axes.tick_params(axis="x", labelrotation=25)
+        count = len(setting.choices)
+        texts = [wrapped(choice, max(6, _PANEL_SIGNS // count)) for choice in setting.choices]
+        axes.set_xticks(range(count), texts)
+        axes.set_xlim(-0.5, count - 0.5)
     else:
-        if setting.is_log:
+        at = [x for x in setting.at.values() if x > 0]
+        if setting.is_log and at:
             axes.set_xscale("log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
+            axes.xaxis.set_major_locator(log_ticks(min(at), max(at)))
             axes.xaxis.set_minor_locator(NullLocator())
             axes.xaxis.set_minor_formatter(NullFormatter())
         else:
-            axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value)))
+            whole = all(float(x).is_integer() for x in setting.at.values())
+            axes.xaxis.set_major_locator(MaxNLocator(4, integer=whole))
+        axes.xaxis.set_major_formatter(FuncFormatter(_tick))
         axes.margins(x=0.12)
-    last = max(1, trials.tried[-1].number)
-    for one in trials.complete:
-        if one.number not in setting.at:
-            continue
-        x = setting.at[one.number]
-        faint = _FAINTEST + (1 - _FAINTEST) * one.number / last
-        _draw_dot(axes, x, one.values[goal], one, faint)
-        if one.is_best:
-            _name(axes, one, x, one.values[goal])
+    shown = [one for one in trials.complete if one.number in setting.at]
+    at = [setting.at[one.number] for one in shown]
+    _draw_dots(axes, at, [one.values[goal] for one in shown], shown, fade=True)
     scale = ", log scale" if setting.is_log else ""
     axes.set_xlabel(f"{setting.label[:1].upper()}{setting.label[1:]}{scale}", fontsize=9)
     axes.tick_params(labelsize=8.5)
@@ -105,25 +105,25 @@ def draw_history(trials: Trials) -> Figure | None:
             at = [one.number for one in trials.complete]
             best = trials.best_so_far(number)
             axes.step(at, best, where="post", color=_BEST, linewidth=1.4, zorder=2)
-        for one in trials.tried:
-            if one.values:
-                _draw_dot(axes, one.number, one.values[number], one)
-            else:
-                sign = _FAILED[one.state][0]
-                axes.plot(
-                    one.number,
-                    0.03,
-                    transform=axes.get_xaxis_transform(),
-                    marker=sign,
-                    markersize=6,
-                    color=CONTROL_COLOUR,
-                    markerfacecolor="none",
-                    clip_on=False,
-                )
-        for one in trials.complete:
-            if one.is_best:
-                _name(axes, one, one.number, one.values[number])
+        numbers = [float(one.number) for one in trials.complete]
+        _draw_dots(axes, numbers, values, trials.complete)
+        for state, (sign, _) in _FAILED.items():
+            gone = [one.number for one in trials.tried if one.state == state]
+            if not gone:
+                continue
+            axes.plot(
+                gone,
+                [0.03] * len(gone),
+                transform=axes.get_xaxis_transform(),
+                linestyle="none",
+                marker=sign,
+                markersize=6,
+                color=CONTROL_COLOUR,
+                markerfacecolor="none",
+                clip_on=False,
+            )
         axes.set_ylabel(goal.label, fontsize=9)
+        axes.yaxis.set_major_formatter(FuncFormatter(_tick))
         axes.tick_params(labelsize=8.5)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         if not values:
@@ -178,25 +178,21 @@ def draw_front(trials: Trials) -> Figure | None:
     panels = figure.subplots(len(others), 1, squeeze=False)
     for axes, other in zip(panels.flat, others, strict=True):
         _draw_pair(axes, trials, other)
-    _name_signs(figure, trials, gone=False, best="on the front")
+    _name_signs(figure, trials, gone=False)
     return figure
 
 
 def _draw_pair(axes: Axes, trials: Trials, other: int) -> None:
     tidy(axes, "both")
     main, cost = trials.goals[0], trials.goals[other]
-    on_front = sorted(
-        (one.values[other], one.values[0]) for one in trials.complete if one.is_best
-    )
+    on_front = sorted((one.values[other], one.values[0]) for one in trials.complete if one.is_best)
     if len(trials.goals) == 2 and len(on_front) > 1:  # of more it is no line
-        # Between two trials only the worse of both is reached.
-        where = "steps-post" if main.maximize != cost.maximize else "steps-pre"
+        # What is reached between two trials is what the one with the worse cost does not forbid.
+        where = "steps-pre" if cost.maximize else "steps-post"
         xs, ys = zip(*on_front, strict=True)
         axes.plot(xs, ys, color=_BEST, linewidth=1.1, linestyle="--", drawstyle=where, zorder=1)
-    for one in trials.complete:
-        _draw_dot(axes, one.values[other], one.values[0], one)
-        if one.is_best:
-            _name(axes, one, one.values[other], one.values[0])
+    both = [[one.values[goal] for one in trials.complete] for goal in (other, 0)]
+    _draw_dots(axes, *both, trials.complete)
     axes.set_ylim(*_limits([one.values[0] for one in trials.complete]))
     axes.margins(x=0.12)
     axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -204,6 +200,10 @@ def _draw_pair(axes: Axes, trials: Trials, other: int) -> None:
     axes.set_ylabel(f"{main.label}, {_better(main.maximize)}", fontsize=9)
     axes.set_xlabel(f"{cost.label}, {_better(cost.maximize)}", fontsize=9)
     axes.tick_params(labelsize=8.5)
+
+
+def _tick(value: float, _: int) -> str:
+    return tick_text(int(value) if float(value).is_integer() else value)
 
 
 def _better(maximize: bool) -> str:
@@ -214,35 +214,39 @@ def _limits(values: Sequence[float]) -> tuple[float, float]:
     return honest_limits(min(values), max(values)) if values else (0.0, 1.0)
 
 
-def _draw_dot(axes: Axes, x: float, y: float, one: Tried, faint: float = 1.0) -> None:
-    colour = _BEST if one.is_best else COLOURS[0]
-    axes.plot(
-        x,
-        y,
-        marker="s" if one.is_best else "o",
-        markersize=7 if one.is_best else 5.5,
-        color=colour,
-        markerfacecolor=colour,
-        markeredgewidth=0,
-        alpha=1.0 if one.is_best else faint,
-        zorder=4 if one.is_best else 3,
-    )
+def _draw_dots(
+    axes: Axes,
+    xs: Sequence[float],
+    ys: Sequence[float],
+    tried: Sequence[Tried],
+    *,
+    fade: bool = False,
+) -> None:
+    """Draw trials, the best ones on top with their numbers; earlier ones fainter, if wanted."""
+    last = max([1, *(one.number for one in tried)])
+    shade = [_FAINTEST + (1 - _FAINTEST) * one.number / last if fade else 1.0 for one in tried]
+    places = list(zip(xs, ys, shade, tried, strict=True))
+    plain = [(x, y, alpha) for x, y, alpha, one in places if not one.is_best]
+    if plain:
+        at, height, alphas = (list(part) for part in zip(*plain, strict=True))
+        axes.scatter(at, height, s=30, color=COLOURS[0], alpha=alphas, linewidth=0, zorder=3)
+    for x, y, _, one in places:
+        if one.is_best:
+            axes.scatter(x, y, s=48, marker="s", color=_BEST, linewidth=0, zorder=4)
+            axes.annotate(
+                f"#{one.number}",
+                (x, y),
+                xytext=(6, 5),
+                textcoords="offset points",
+                fontsize=9,
+                color=_BEST,
+                annotation_clip=False,
+            )
 
 
-def _name(axes: Axes, one: Tried, x: float, y: float) -> None:
-    axes.annotate(
-        f"#{one.number}",
-        (x, y),
-        xytext=(6, 5),
-        textcoords="offset points",
-        fontsize=9,
-        color=_BEST,
-        annotation_clip=False,
-    )
-
-
-def _name_signs(figure: Figure, trials: Trials, *, gone: bool, best: str = "best") -> None:
+def _name_signs(figure: Figure, trials: Trials, *, gone: bool) -> None:
     """Say in a legend what the signs mean, of those that are drawn."""
+    best = "best" if len(trials.goals) == 1 else "on the front"
     handles = []
     if any(not one.is_best for one in trials.complete):
         handles.append(legend_sign("trial", COLOURS[0], "o"))
@@ -253,6 +257,4 @@ def _name_signs(figure: Figure, trials: Trials, *, gone: bool, best: str = "best
             if any(one.state == state for one in trials.tried):
                 handles.append(legend_sign(word, CONTROL_COLOUR, sign, "none"))
     if handles:
-        figure.legend(
-            handles=handles, loc="outside upper left", ncols=4, frameon=False, fontsize=9
-        )
+        figure.legend(handles=handles, loc="outside upper left", ncols=4, frameon=False, fontsize=9)

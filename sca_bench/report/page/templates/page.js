@@ -88,6 +88,9 @@
     if (!this.form) { return; }
     this.tabs = all(this.form, "[data-tab]");
     this.controls = all(this.form, "[data-control]");
+    this.seeds = this.control("seed") ? Array.from(this.control("seed").options).map(function (one) {
+      return one.value;
+    }).filter(Boolean) : [this.cards[0].rows[0].dataset.seeds];
     this.standard = this.tabs.find(function (tab) { return !tab.disabled; }).dataset.tab;
     this.tab = this.standard;
     this.form.hidden = false;
@@ -121,9 +124,7 @@
       text.hidden = text.dataset.about !== self.tab;
     });
     this.cards.forEach(function (card) {
-      card.now = card.rows.filter(function (row) {
-        return seed === "" ? true : row.dataset.seeds.split(" ").includes(seed);
-      });
+      card.now = self.rowsOf(card, seed);
       card.score = self.score(card);
       card.hidden = !self.wants(card);
     });
@@ -139,37 +140,65 @@
     this.link();
   };
 
-  Gallery.prototype.row = function (card, side) {
-    var place = this.value(side);
-    return card.now.find(function (row) { return row.dataset.cell === place; });
+  // The rows of a card that count: of the chosen seed, or of all.
+  Gallery.prototype.rowsOf = function (card, seed) {
+    return card.rows.filter(function (row) {
+      return seed === "" ? true : row.dataset.seeds.split(" ").includes(seed);
+    });
+  };
+
+  Gallery.prototype.pairOf = function (card, seed) {
+    var rows = this.rowsOf(card, seed);
+    return [this.value("a"), this.value("b")].map(function (place) {
+      return rows.find(function (row) { return row.dataset.cell === place; });
+    });
+  };
+
+  // The chosen seed; of disputed regions the first one with which A and B differ.
+  Gallery.prototype.seedOf = function (card) {
+    var chosen = this.value("seed"), self = this, telling;
+    if (chosen !== "") { return chosen; }
+    if (this.tab === "disputed") {
+      telling = this.seeds.find(function (seed) {
+        var said = self.pairOf(card, seed).map(function (row) {
+          return row ? row.cells[1].textContent : "";
+        });
+        return said[0] !== said[1];
+      });
+    }
+    return telling === undefined ? this.seeds[0] : telling;
   };
 
   Gallery.prototype.score = function (card) {
-    var of = this.value("of"), row = of === "" ? null : this.row(card, of);
-    var rows = of === "" ? card.now.filter(function (one) {
-      return !one.classList.contains("control");
-    }) : row ? [row] : [];
-    var scores = rows.map(function (one) { return one.dataset.score; }).filter(Boolean).map(Number);
-    if (scores.length === 0) { return null; }
-    return scores.reduce(function (a, b) { return a + b; }, 0) / scores.length;
+    var of = this.value("of"), place = this.value(of || "a"), seed = this.value("seed");
+    var sum = 0, count = 0;
+    card.now.forEach(function (row) {
+      var asked = of === "" ? !row.classList.contains("control") : row.dataset.cell === place;
+      var times = seed === "" ? row.dataset.seeds.split(" ").length : 1;
+      if (row.dataset.score ? asked : false) {
+        sum += times * Number(row.dataset.score);
+        count += times;
+      }
+    });
+    return count === 0 ? null : sum / count;
   };
 
   Gallery.prototype.compare = function () {
-    var self = this;
-    var asked = [this.value("a"), this.value("b"), this.value("seed")].join(" ");
+    var self = this, asked = [this.value("a"), this.value("b"), this.value("seed")].join(" ");
+    asked += this.tab === "disputed" ? " disputed" : "";
     if (this.value("a") === "" ? true : this.compared === asked) { return; }
     this.compared = asked;
     this.cards.forEach(function (card) {
-      var rows = [self.row(card, "a"), self.row(card, "b")].filter(Boolean);
+      var seed = self.seedOf(card), rows = self.pairOf(card, seed).filter(Boolean);
       if (rows[0] === rows[1]) { rows.pop(); }
       var said = rows.map(wordsOf), lacks = rows.some(function (row) {
         return row.cells[1].querySelector("i") !== null;
       });
       if (lacks) { said = rows.map(function () { return []; }); }
       if (rows.length === 2) { markWhatDiffers(said[0], said[1]); }
-      card.querySelector(".pair").replaceChildren.apply(
-        card.querySelector(".pair"), rows.map(function (row, i) { return line(row, said[i]); })
-      );
+      var pair = card.querySelector(".pair"), named = card.querySelector(".seed");
+      pair.replaceChildren.apply(pair, rows.map(function (row, i) { return line(row, said[i]); }));
+      if (named) { named.textContent = ", seed " + seed; }
     });
   };
 
