@@ -1,6 +1,6 @@
 """What stepping small cells as one brings, and how far it moves them: `train.stacked`.
 
-    OMP_NUM_THREADS=1 python -m pytest tests/bench/test_stacked_cells.py -m bench -s
+    OMP_NUM_THREADS=1 python -m pytest tests/bench/test_stacked_speed.py -m bench -s
 
 CPU seconds of a step, stacked and in lockstep in turns, of cells of the profile `tiny`; launches of
 an own step by CUDA's rules, without a GPU; and, of every design, the distance to a cell alone after
