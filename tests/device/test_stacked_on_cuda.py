@@ -11,10 +11,11 @@ pytestmark = pytest.mark.usefixtures("training")
 CELL = {
     "train.steps": 4,
     "train.val_every": 4,
+    "train.learning_rate": 0.001,
     "mixer.dropout": 0.3,
     "runtime.checkpoint_every": 4,
 }
-RATES = ({}, {"train.learning_rate": 0.003}, {"train.clip_norm": 0.1})
+RATES = ({}, {"train.learning_rate": 0.0003}, {"train.clip_norm": 0.1})
 MOST = {"fp32": 1e-4, "fp16": 2e-2}
 
 

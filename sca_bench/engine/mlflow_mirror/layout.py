@@ -307,8 +307,7 @@ def table_view(manifest: SuiteManifest, names: Iterable[str], split: str) -> str
         names: Its parameters.
         split: The split that was captioned.
     """
-    main, *others = shown_values(manifest)
-    score = f"metrics.`{split}/"
+    main, score = shown_values(manifest)[0], f"metrics.`{split}/"
     columns = [
         *(f"params.`{name}`" for name in names),
         f"{score}{main}`",
@@ -317,7 +316,6 @@ def table_view(manifest: SuiteManifest, names: Iterable[str], split: str) -> str
         f"tags.`{VERDICT_TAG}`",
         f"tags.`{STANDING_TAG}`",
         f"tags.`{SEEDS_TAG}`",
-        *(f"{score}{name}`" for name in others),
     ]
     return json.dumps({"selectedColumns": columns})
 

@@ -49,7 +49,7 @@ def cells_of(tiny_decoder):
 
 
 def test_after_100_steps_each_is_where_it_is_alone(cells_of):
-    """Of three seeds, each with another rate; tests/bench/test_stacked_cells.py does more."""
+    """Of three seeds, each with another rate; tests/bench/test_stacked_speed.py does more."""
     shared, cells = cells_of(), [(seed, rate) for seed, (_, rate) in enumerate(RATES)]
     stack = shared.group(*cells).train(100)
     assert stack.cell_group.notes == []

@@ -192,8 +192,8 @@ def _draw_pair(axes: Axes, trials: Trials, other: int) -> None:
         where = "steps-pre" if cost.maximize else "steps-post"
         xs, ys = zip(*on_front, strict=True)
         axes.plot(xs, ys, color=_BEST, linewidth=1.1, linestyle="--", drawstyle=where, zorder=1)
-    xs, ys = ([one.values[goal] for one in trials.complete] for goal in (other, 0))
-    _draw_dots(axes, xs, ys, trials.complete)
+    across, up = ([one.values[goal] for one in trials.complete] for goal in (other, 0))
+    _draw_dots(axes, across, up, trials.complete)
     axes.set_ylim(*_limits([one.values[0] for one in trials.complete]))
     axes.margins(x=0.12)
     axes.xaxis.set_major_locator(MaxNLocator(5))
