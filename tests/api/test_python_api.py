@@ -221,6 +221,27 @@ def test_what_a_command_prints_is_passed_on(capsys):
     assert capsys.readouterr().out.splitlines()[-1] == lines[-1]
 
 
+def test_an_interrupt_stops_the_command_and_hears_it_out(monkeypatch, tmp_path):
+    """As the stop button of a notebook does: what runs ends in its own way, and then the call."""
+    program = tmp_path / "python"
+    loop = "while :; do sleep 0.05; done"
+    text = f"#!/bin/sh\ntrap 'echo all is kept; exit 130' INT\necho begun\n{loop}\n"
+    program.write_text(text, encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    said = []
+
+    def say(line, flush=False):
+        said.append(line)
+        if line == "begun":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(api_suites, "say", say)
+    with pytest.raises(KeyboardInterrupt):
+        api_suites._command(["run"])
+    assert said == ["begun", "all is kept"]
+
+
 # --- captions -----------------------------------------------------------------------------------
 
 

@@ -37,13 +37,16 @@ def own_points(group):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_shipped_schema_is_what_the_command_prints(kind, capsys, monkeypatch):
+def test_the_shipped_schema_is_what_the_command_prints(kind, capsys, monkeypatch, tmp_path):
     for registry in (METRICS, ENCODERS, READERS, VARIANTS):
         monkeypatch.setattr(registry, "find", own_points)
     assert main(["schema", kind]) == 0
     text = (KINDS[kind] / f"{kind}.schema.json").read_text("utf-8")
-    again = f"sca-bench schema {kind} > {KINDS[kind].relative_to(ROOT)}/{kind}.schema.json"
+    again = f"sca-bench schema {kind} --out {KINDS[kind].relative_to(ROOT)}/{kind}.schema.json"
     assert capsys.readouterr().out == text, f"make it anew: {again}"
+    assert main(["schema", kind, "--out", str(tmp_path / "new.json")]) == 0
+    assert (tmp_path / "new.json").read_text("utf-8") == text
+    assert capsys.readouterr().out == f"{tmp_path / 'new.json'}\n"
 
 
 @pytest.mark.parametrize(("kind", "file"), FILES)

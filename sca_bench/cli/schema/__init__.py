@@ -19,18 +19,28 @@ def add_parser(commands: Commands) -> None:
         "file by it that begins with `# yaml-language-server: $schema=FILE`. What installed "
         "packages add is in it.",
         examples=(
-            "schema suite > suite.schema.json",
-            "schema sweep > sweep.schema.json",
+            "schema suite --out suite.schema.json",
+            "schema sweep --out sweep.schema.json",
         ),
     )
     schema.add_argument("kind", metavar="KIND", choices=("suite", "sweep"), help="suite or sweep")
+    schema.add_argument("--out", metavar="FILE", help="write it to a file, and print its name")
     schema.set_defaults(execute=command)
 
 
 def command(options: argparse.Namespace, words: Sequence[str]) -> int:
-    """Print the schema of one kind of file."""
-    from sca_bench.cli.schema.file_schema import suite_schema, sweep_schema
-    from sca_bench.output import print_json
+    """Print the schema of one kind of file, or write it."""
+    import json
+    from pathlib import Path
 
-    print_json(suite_schema() if options.kind == "suite" else sweep_schema())
+    from sca_bench.cli.schema.file_schema import suite_schema, sweep_schema
+    from sca_bench.files import write_atomic
+    from sca_bench.output import print_json, say
+
+    schema = suite_schema() if options.kind == "suite" else sweep_schema()
+    if options.out is None:
+        print_json(schema)
+    else:
+        write_atomic(Path(options.out), json.dumps(schema, indent=1) + "\n")
+        say(options.out)
     return 0
