@@ -381,6 +381,13 @@ def redrawn() -> Iterator[Callable[[Sequence[str]], None]]:
         yield draw
 
 
+def wrapped(text: str, console: Console, width: int) -> list[str]:
+    """Return a text in lines of at most so many columns of a console, broken between words."""
+    from rich.text import Text
+
+    return [line.plain.rstrip() for line in Text(text).wrap(console, width)]
+
+
 def text_table(*columns: str, right: Collection[str] = (), title: str | None = None) -> Table:
     """Return a table without lines; what does not fit is folded, never cut.
 

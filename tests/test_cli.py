@@ -20,7 +20,10 @@ FROZEN = {
     " suite",
     "check": "--build --help --json --only --profile --runs-dir --seeds --set suite",
     "sweep": "--help --no-mlflow --profile --runs-dir --set --tracking-uri --trials suite",
-    "report": "--help --limit-mb --no-mlflow --no-pages --out --runs-dir --tracking-uri suites",
+    "report": "--help --limit-mb --no-mlflow --no-pages --out --rows --runs-dir --tex"
+    " --tracking-uri suites",
+    "compare": "--fail-if-worse --help --html --json --margin --markdown --metrics --references"
+    " --runs-dir --runs-dir-b --shared-regions a b",
     "list": "--help --json --profile --runs-dir --status --suite prefix what",
     "describe": "--help --profile name",
     "explain": "--help --runs-dir cell other",

@@ -25,6 +25,7 @@ ALLOWED = {
     "models/sam/onnx_encoder": "what the child and its parent tell each other",
     "cli/plan": "what a probe and its parent tell each other",
     "engine/writers": "the kernel's word on a process",
+    "study/runs/heartbeat": "the kernel's word on a process",
     "engine/provenance": "the kernel's word on the processor",
     "report/page/page": "a template of this package",
     "cli/init/__init__": "a template of this package",

@@ -216,9 +216,9 @@ def _lines(text: str, console: Console) -> list[str]:
     """Return a text in lines; those after the first stand under its words."""
     if not console.is_terminal:
         return [one_line(text)]
-    from rich.text import Text
+    from sca_bench.output import wrapped
 
     width = max(20, console.width - len(_INDENT) - len("- "))
     mark, words = text[:2], one_line(text[2:])
-    lines = [line.plain.rstrip() for line in Text(words).wrap(console, width)]
+    lines = wrapped(words, console, width)
     return [f"{'  ' if number else mark}{line}" for number, line in enumerate(lines)]

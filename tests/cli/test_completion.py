@@ -97,7 +97,7 @@ def test_suites_settings_and_metrics(folder, monkeypatch):
     assert names_of(completion.setting_names, "train.learning") == ["train.learning_rate="]
     assert names_of(completion.profile_names, "tin") == ["tiny"]
     assert names_of(completion.metric_names, "bleu,exact") == ["bleu,exact_match"]
-    assert names_of(completion.listed_names, "train.st", what="settings") == ["train.steps"]
+    assert names_of(completion.listed_names, "train.ste", what="settings") == ["train.steps"]
     described = names_of(completion.described_names, "mixer_l", command="describe")
     assert described == ["mixer_layers"]
 

@@ -316,7 +316,7 @@ class Tags(HTMLParser):
             *("html", "head", "meta", "title", "style", "body", "header", "main", "section"),
             *("footer", "h1", "h2", "p", "b", "br", "code", "div", "span", "svg", "defs", "image"),
             *("use", "rect", "path", "table", "thead", "tbody", "tr", "th", "td", "ul", "li"),
-            "article",
+            *("article", "wbr"),
         )
     )
 
