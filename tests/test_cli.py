@@ -41,6 +41,7 @@ FROZEN = {
     "status": "--help --json --runs-dir --watch suite",
     "gc": "--delete --help --mirrored --older-than --runs-dir",
     "completion": "--help shell",
+    "schema": "--help --out kind",
 }
 
 
