@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+SUITES = [path for kind in ("yaml", "json") for path in ROOT.glob(f"ablations/**/*.{kind}")]
+"""The shipped suites and sweeps, and the schemas that they name."""
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.egg-info", "*.safetensors", "*.npz")
 BUILD = """
 import sys
@@ -50,7 +52,7 @@ def test_a_wheel_has_suites_and_published_numbers(distributions):
     _, wheel = distributions
     with zipfile.ZipFile(wheel) as archive:
         held = set(archive.namelist())
-        for source in [*ROOT.glob("ablations/**/*.yaml"), ROOT / "reports" / "published.csv"]:
+        for source in [*SUITES, ROOT / "reports" / "published.csv"]:
             inside = f"sca_bench/shipped/{source.relative_to(ROOT).as_posix()}"
             assert archive.read(inside) == source.read_bytes()
     tops = {name.partition("/")[0] for name in held}
@@ -66,4 +68,4 @@ def test_a_source_distribution_has_what_a_wheel_is_made_of(distributions):
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"setup.py", "pyproject.toml", "reports/published.csv"} <= names
-    assert {path.relative_to(ROOT).as_posix() for path in ROOT.glob("ablations/**/*.yaml")} <= names
+    assert {path.relative_to(ROOT).as_posix() for path in SUITES} <= names

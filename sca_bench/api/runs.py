@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -184,14 +185,23 @@ class Runs:
         Raises:
             InputError: No such suite.
         """
+        from sca_bench.plugins import is_own
         from sca_bench.report.figures.plotted import read_plotted
         from sca_bench.report.figures.registry import plots_in_order
         from sca_bench.report.figures.write_figures import shown_by
 
         plotted = read_plotted(self.store, self._manifest(suite), self.reports_dir)
-        specs = [spec for spec in plots_in_order() if not spec.fault]
-        shown = [one for spec in specs for one in shown_by(spec, plotted)]
-        return [one.name for one in shown if one.facts is not None]
+        names: list[str] = []
+        for spec in plots_in_order():
+            try:
+                shown = [] if spec.fault else shown_by(spec, plotted)
+            except (Exception, SystemExit) as error:
+                if is_own(spec.facts):
+                    raise
+                warnings.warn(f"the plot {spec.name} cannot be drawn: {error!r}", stacklevel=2)
+                continue
+            names += [one.name for one in shown if one.facts is not None]
+        return names
 
     def figure(self, suite: str | Suite, name: str = _HEADLINE) -> Figure:
         """Draw one figure of the suite's report; a notebook shows it where it ends a cell.

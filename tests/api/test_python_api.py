@@ -21,6 +21,7 @@ from sca_bench.api.captions import Captioner
 from sca_bench.errors import CellError, ScaBenchError
 from sca_bench.metrics.rows import CaptionRow
 from sca_bench.metrics.score import Scorer
+from sca_bench.report.figures.registry import PLOTS, PlotSpec
 from sca_bench.report.findings.answer import read_headline
 from sca_bench.study.runs.record import RunRecord
 from sca_bench.types import Prediction
@@ -134,6 +135,21 @@ def test_a_figure_shows_itself_in_a_notebook(runs):
     figure = runs.figure(name)
     assert figure._repr_png_().startswith(b"\x89PNG")
     assert runs.figure(name, "forest").axes
+
+
+def broken(suite):
+    raise ValueError("another package's fault")
+
+
+def test_a_plot_of_another_package_that_fails_hides_no_other(runs):
+    spec = PlotSpec("mine", "Mine", "", f"{__name__}:broken", f"{__name__}:broken")
+    name = manifest().suite
+    before = runs.figures(name)
+    with PLOTS.also(spec):
+        with pytest.warns(UserWarning, match="mine cannot be drawn: ValueError"):
+            assert runs.figures(name) == before
+        with pytest.raises(ValueError, match="another package's fault"):
+            runs.figure(name, "mine")
 
 
 def test_suites_are_listed_and_found_by_every_name(runs):
