@@ -140,7 +140,9 @@ def _markdown(suites: list[SuiteSummary], faults: Mapping[str, str]) -> str:
     parts = ["# Suites\n", f"{escape(NOTE)}\n"]
     parts += [f"**{escape(name)}** has no report: {escape(why)}\n" for name, why in faults.items()]
     for suite in suites:
-        paper = f", after the paper's {escape(suite.paper)}" if suite.paper else ""
+        paper = (
+            f", after the paper's {escape(suite.paper.replace('_', ' '))}" if suite.paper else ""
+        )
         link = f"[{escape(suite.report)}]({quote(suite.report)})" if suite.report else "not written"
         facts = {
             "Answer": suite.answer,

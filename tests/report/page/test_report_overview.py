@@ -81,7 +81,7 @@ def test_more_than_one_report_makes_the_overview(written: Path) -> None:
     text = (out / "index.md").read_text(encoding="utf-8")
     for said in (
         "## How deep must the text feature mixer be?",
-        "Suite **mixer_layers**, profile **tiny**, after the paper's table_4.",
+        "Suite **mixer_layers**, profile **tiny**, after the paper's table 4.",
         "- Failed or missing: 2 failed, 1 missing",
         "- Runs: 7 of 10 done",
         "- Report: [mixer_layers/index.html](mixer_layers/index.html)",
