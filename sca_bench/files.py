@@ -19,7 +19,7 @@ import os
 import re
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -303,11 +303,13 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 def replaced_files(folder: Path) -> Iterator[Path]:
     """Give an empty folder to fill; its files then replace those of the same names in another one.
 
-    For files that belong together: where the block raises, the older ones are all still there.
+    For files that belong together: where the block raises, the older ones are all still there, and
+    no empty folder is left that was not there before.
 
     Raises:
         OSError: They cannot be written.
     """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     make_folder(folder)
     for left in folder.glob(".new.*.tmp"):
         if not _is_at_work(left):
@@ -323,6 +325,16 @@ def replaced_files(folder: Path) -> Iterator[Path]:
         flush(folder)
     finally:
         delete_folder(temporary)
+        _delete_empty(made)
+
+
+def _delete_empty(folders: Sequence[Path]) -> None:
+    """Delete folders, the innermost first, up to one in which something lies."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            if next(folder.iterdir(), None) is not None:
+                return
+            folder.rmdir()
 
 
 def publish(finished: Path, path: Path) -> None:

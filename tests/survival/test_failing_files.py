@@ -105,6 +105,18 @@ def test_a_report_that_cannot_be_finished_leaves_the_older_one(tmp_path):
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "old"}
 
 
+def test_a_first_report_that_cannot_be_finished_leaves_no_empty_folder(tmp_path):
+    def draw(folder):
+        with replaced_files(folder):
+            raise RuntimeError
+
+    (tmp_path / "there").mkdir()
+    for folder in (tmp_path / "there", tmp_path / "new" / "suite"):
+        with pytest.raises(RuntimeError):
+            draw(folder)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
+
+
 def test_what_a_killed_report_left_is_deleted_by_the_next_one(tmp_path):
     child = os.fork()
     if child == 0:

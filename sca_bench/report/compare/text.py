@@ -38,7 +38,7 @@ def print_compared(console: Console, compared: Compared, regions: Sequence[Chang
     """
 
     def line(text: str | Text = "") -> None:
-        console.print(text, soft_wrap=True)
+        console.print(text, soft_wrap=not console.is_terminal)  # a file has whole lines
 
     line(f"A  {side_text(compared.a)}")
     line(f"B  {side_text(compared.b)}")
@@ -64,6 +64,8 @@ def print_compared(console: Console, compared: Compared, regions: Sequence[Chang
         console.print(changes)
     else:
         line(changes_text(compared.pairs[0].changes))
+    if regions:
+        line("Words between *stars* are not in the caption of the other side.")
     for region in regions:
         line()
         where = f"{region.cell}, " if several else ""

@@ -253,7 +253,7 @@ def _caption(plot: Distribution, split: str = "test") -> str:
         f"The {plot.num_regions:,} {split} regions that all of these cells were scored on, in "
         "bins of about equal counts (n); seeds are averaged first. Marks: means; lines: 95 % "
         f"bootstrap intervals over {split} images, not over seeds, and a little narrow where a "
-        "bin has few images. Cells stand beside each other in a bin only to be told apart."
+        "bin has few images. Within a bin, cells are shifted only to keep them readable."
     ]
     if any(panel.label == RARITY for panel in plot.panels):
         parts.append(

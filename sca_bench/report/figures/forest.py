@@ -22,7 +22,7 @@ from sca_bench.report.names import (
 )
 from sca_bench.report.read.suite_data import SuiteData
 from sca_bench.report.read.sweeps import sweep_part
-from sca_bench.report.tables.claim_table import APPROXIMATE, floor_text, significance
+from sca_bench.report.tables.claim_table import APPROXIMATE, FLOOR, significance
 from sca_bench.stats.compare import Comparison
 from sca_bench.stats.power import noise_floor
 
@@ -237,7 +237,7 @@ def _caption(facets: Sequence[Facet], compared: Differences, incomparable: bool)
             "protocol, and share no axis with ours."
         )
     if any(row.noise is not None for row in rows):
-        parts.append(floor_text(compared))
+        parts.append(FLOOR)
     return " ".join(parts)
 
 

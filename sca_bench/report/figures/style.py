@@ -184,6 +184,7 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     for path, kind, how in zip(paths, KINDS, dateless, strict=True):
         with io.BytesIO() as drawn:
             figure.savefig(drawn, format=kind, **how)
+            figure.set_layout_engine("none")  # the parts stay where the first drawing put them
             content = drawn.getvalue()
         if kind == "svg":
             content = on_any_ground(content.decode("utf-8")).encode("utf-8")

@@ -32,7 +32,7 @@ class SuiteSummary:
         question: What it asks.
         paper: The paper's table it repeats; empty where none.
         answer: The first sentence of the answer, its verdict before it.
-        claims: Its verdicts, counted; `no claims` where it claims nothing.
+        claims: Its verdicts as they are labelled, counted; `no claims` where it claims nothing.
         runs: Finished runs of the planned ones.
         holes: Failed, unfinished and missing runs, counted; `none` where there are none.
         report: Link to its own page, or to its tables where that is not kept, relative to the
@@ -125,11 +125,16 @@ def summarise(data: SuiteData, out_dir: Path, page: Page) -> SuiteSummary:
         question=manifest.question,
         paper=manifest.paper or "",
         answer=answer,
-        claims=_counted([one.verdict for one in sentences if one.verdict]) or "no claims",
+        claims=_counted([_in_a_count(one.label) for one in sentences if one.verdict])
+        or "no claims",
         runs=f"{done} of {len(runs)}",
         holes=_counted([run.hole.partition(":")[0] for run in runs if run.hole]) or "none",
         report=next((link for link in links if (out_dir / link).is_file()), ""),
     )
+
+
+def _in_a_count(label: str) -> str:
+    return "without numbers" if label == "no numbers" else label
 
 
 def _counted(kinds: Sequence[str]) -> str:
@@ -140,7 +145,9 @@ def _markdown(suites: list[SuiteSummary], faults: Mapping[str, str]) -> str:
     parts = ["# Suites\n", f"{escape(NOTE)}\n"]
     parts += [f"**{escape(name)}** has no report: {escape(why)}\n" for name, why in faults.items()]
     for suite in suites:
-        paper = f", after the paper's {escape(suite.paper)}" if suite.paper else ""
+        paper = (
+            f", after the paper's {escape(suite.paper.replace('_', ' '))}" if suite.paper else ""
+        )
         link = f"[{escape(suite.report)}]({quote(suite.report)})" if suite.report else "not written"
         facts = {
             "Answer": suite.answer,

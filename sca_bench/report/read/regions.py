@@ -228,7 +228,7 @@ def _ends(regions: SuiteRegions, candidates: list[str], count: int) -> tuple[Reg
     right = [region_id for region_id in asked if known[region_id].right == known[region_id].said]
     if right:
         wrong = [region_id for region_id in asked if not known[region_id].right]
-        how = "At even steps from those where {} caption of a cell equals a reference."
+        how = "An even sample of those where {} caption of a cell equals a reference."
         return (
             RegionGroup("wrong", "All wrong", how.format("no"), len(wrong), _even(wrong, count)),
             RegionGroup("right", "All right", how.format("every"), len(right), _even(right, count)),

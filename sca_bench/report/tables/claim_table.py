@@ -36,6 +36,8 @@ _INTERVAL = f"{LEVEL:.0%} interval".replace("%", " %")
 ALPHA = 1 - LEVEL
 ONE_SEED = "one seed: the interval covers images only, and says nothing of other seeds"
 APPROXIMATE = "approximate"
+FLOOR = "Noise floor: what seeds alone make these two cells differ by, at most, in 95 % of cases."
+"""What the noise floor is, in a caption."""
 COUNTS = "it counts in Holm's correction with p = 1"
 MANY_SEEDS, MANY_TIMES = 50, 20
 """More seeds than anybody trains, and times as many regions as anybody has."""
@@ -185,7 +187,7 @@ def interval_table(shown: Differences, notes: Footnotes) -> Table:
         Column(metric_label(metric), metric_unit(metric)),
         Column(_INTERVAL),
         Column("Minus reference", difference_unit(metric)),
-        Column(f"{_INTERVAL} of that"),
+        Column(f"{_INTERVAL} of the difference"),
         Column("p", "Holm"),
         Column("Noise floor", difference_unit(metric)),
         Column("Regions"),
@@ -200,7 +202,7 @@ def interval_table(shown: Differences, notes: Footnotes) -> Table:
         )
         for one in shown.cells
     )
-    title = f"{metric_label(metric)} with its interval, and beside the reference cell"
+    title = f"{metric_label(metric)} with its interval, and the difference from the reference"
     caption = "No reference cell."
     if shown.reference is not None:
         caption = f"Reference: {shown.reference.entry.name}; * marks p < {ALPHA:.2f} after Holm."
@@ -259,10 +261,9 @@ def floor_text(shown: Differences) -> str:
     if not pairs.num_pairs:
         return "Noise floor: not known, since no trained cell has two seeds."
     return (
-        "Noise floor: what seeds alone make these two cells differ by, at most, in 95 % of cases. "
-        f"As a check, {pairs.num_pairs} pairs of runs that differ in the seed alone (A/A) were "
-        f"compared over images: the intervals of {pairs.outside} leave zero out. If seeds changed "
-        "nothing, about one in twenty would."
+        f"{FLOOR} As a check, {pairs.num_pairs} pairs of runs that differ in the seed alone (A/A) "
+        f"were compared over images: {pairs.outside} of the intervals exclude zero. If seeds "
+        "changed nothing, about one in twenty would."
     )
 
 

@@ -33,7 +33,9 @@ def write_markdown(
         headline: The answer in words, right below the question.
     """
     parts = [f"# {escape(manifest.question)}\n"]
-    paper = f", after the paper's {escape(manifest.paper)}" if manifest.paper else ""
+    paper = (
+        f", after the paper's {escape(manifest.paper.replace('_', ' '))}" if manifest.paper else ""
+    )
     parts.append(
         f"Suite **{escape(manifest.suite)}**, profile **{escape(manifest.profile)}**{paper}.\n"
     )

@@ -34,7 +34,7 @@ from sca_bench.stats.compare import compare_resampled
 from sca_bench.study.suite.published import TIMES_100
 
 _TITLE = "Beside the paper"
-_TITLE_DIRECTIONS = "Directions of effect beside the paper's"
+_TITLE_DIRECTIONS = "Directions of effect, here and in the paper"
 _Cells = list[tuple[CellRuns, PaperCell]]
 
 
@@ -53,9 +53,8 @@ def paper_tables(data: SuiteData, paper: Paper, notes: Footnotes, samples: Sampl
     if not paper.table:
         return []
     if paper.missing:
-        caption = (
-            f"The suite names rows of the paper's {paper.table}, but there is {paper.missing}."
-        )
+        caption = f"The suite names rows of the paper's {_words(paper.table)}"
+        caption += f", but there is {paper.missing}."
         names = (Column("Cell", numeric=False), Column("Row", numeric=False))
         return [Table("paper", "Paper", _TITLE, caption, names, ())]
     cells = [(cell, of_paper) for cell in data.cells if (of_paper := paper.cell(cell)) is not None]
@@ -97,7 +96,7 @@ def _scores(data: SuiteData, paper: Paper, cells: _Cells, notes: Footnotes) -> T
     )
     columns = [
         Column("Cell", numeric=False),
-        Column("Row", f"of the paper's {paper.table}", numeric=False),
+        Column("Row", f"of the paper's {_words(paper.table)}", numeric=False),
     ]
     for metric in metrics:
         extra = metric not in shown
@@ -138,7 +137,7 @@ def _directions(
     against = next((c for c in cells if named in (c[0].entry.name, *c[0].entry.also)), cells[0])
     columns = [
         Column("Cell", numeric=False),
-        Column("Row", f"of the paper's {paper.table}", numeric=False),
+        Column("Row", f"of the paper's {_words(paper.table)}", numeric=False),
     ]
     for metric in metrics:
         extra = metric != metrics[0]
@@ -160,19 +159,19 @@ def _directions(
         entries.append(_verdict(row, notes))
         rows.append(Row(tuple(entries), cell.entry.control, cell.entry.name))
     fields = differing_fields(row for _, row in cells)
-    warning = "Not comparable with the paper"
-    warning += f": other {', '.join(fields)}. So no scores stand side by side."
+    warning = "Not comparable with the paper, which differs in "
+    warning += f"{', '.join(fields)}. Scores are therefore not shown side by side."
     caption = f"Whether a cell lies above or below {against[0].entry.name}."
     method = (
-        f"Shown: the {LEVEL:.0%} interval of the difference leaves zero out. The paper prints no "
-        "interval. The verdict's note names everything in which the two measurements differ."
+        f"Significant: the {LEVEL:.0%} interval of the difference excludes zero. The paper prints "
+        "no interval. The verdict's note names everything in which the two measurements differ."
     ).replace("%", " %")
     table = (_TITLE_DIRECTIONS, caption, tuple(columns), tuple(rows), method, warning)
     return Table("paper-directions", "Paper", *table)
 
 
 def _direction_here(samples: Samples, cell: CellRuns, other: CellRuns, metric: str) -> str:
-    """Return whether a cell lies above another, and whether that is shown."""
+    """Return whether a cell lies above another, and whether significantly."""
     one, two = samples.of(cell, metric), samples.of(other, metric)
     mixed = samples.data.scores.mixture(metric, [cell.entry.cell_id, other.entry.cell_id])
     if one.resampled is None or two.resampled is None or unpaired(one, two) or mixed:
@@ -181,7 +180,12 @@ def _direction_here(samples: Samples, cell: CellRuns, other: CellRuns, metric: s
     if found.low is None or found.high is None:
         return _direction(found.difference)
     shown = found.covers_seeds and found.low * found.high > 0
-    return f"{_direction(found.difference)}, {'shown' if shown else 'not shown'}"
+    return f"{_direction(found.difference)}, {'significant' if shown else 'not significant'}"
+
+
+def _words(table: str) -> str:
+    """Return the name of one of the paper's tables as the paper has it: `table 4`."""
+    return table.replace("_", " ")
 
 
 def _direction(difference: float) -> str:

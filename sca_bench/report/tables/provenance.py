@@ -140,8 +140,13 @@ def _facts(record: RunRecord) -> dict[str, str]:
     facts.update(_flat(record.provenance))
     facts.update({f"input {key}": value for key, value in record.inputs.items()})
     facts.update({f"counter {key}": f"{value:,}" for key, value in record.counters.items()})
-    facts.update({f"cost {key}": f"{value:,.6g}" for key, value in record.cost.items()})
+    facts.update({f"cost {key}": _shown_cost(value) for key, value in record.cost.items()})
     return facts
+
+
+def _shown_cost(value: float) -> str:
+    """Return a cost with six digits, and a count with all of its own."""
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.6g}"
 
 
 def _age(run: Run) -> dict[str, str]:

@@ -162,7 +162,7 @@ def score_table(data: SuiteData, notes: Footnotes) -> Table:
         f"times 100{counted}. Costs: mean over the finished seeds; own compute: the cell's part of "
         "its training steps; shared compute: what its group does once for all of its cells (frozen "
         "features). Noise floor (A/A): what seeds alone make two cells differ by, at most, in 95 % "
-        "of cases. Each pair of cells has its own; the smallest and the largest stand here."
+        "of cases. Each pair of cells has its own; the smallest and the largest are given."
     )
     title = "Scores and costs"
     return Table("scores", "Scores", title, caption, tuple(columns), tuple(rows), method)

@@ -58,6 +58,18 @@ def test_a_terminal_gets_the_answer_a_table_and_captions(root, capsys, wide):
     assert len(re.findall(r"^ +reference ", out, re.M)) == 6
     assert "2 of 2 seeds" in out
     assert re.search(r"\*\w+\*", out), "words that differ stand between stars"
+    assert "Words between *stars* are not in the caption of the other side." in lines
+
+
+def test_sentences_are_folded_between_words_where_somebody_looks(root, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "72")
+    for name in ("NO_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert compare(root, A, B, "--metrics", "cider_d") == 0
+    lines = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out).splitlines()
+    assert max(map(len, lines)) <= 72
+    assert any(line.startswith("No difference found by CIDEr-D: +") for line in lines)
 
 
 def test_a_json_file_has_every_number_in_natural_units(root, tmp_path, capsys):

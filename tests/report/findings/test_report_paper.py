@@ -87,11 +87,11 @@ def test_directions_stand_beside_the_papers_where_protocols_differ(
     ]
     assert texts(table) == [
         ["depth-2", "2 layers", "reference", "reference", "not comparable"],
-        ["depth-4", "4 layers", "lower, not shown", "higher", "not comparable"],
+        ["depth-4", "4 layers", "lower, not significant", "higher", "not comparable"],
     ]
     assert table.warning == (
-        "Not comparable with the paper: other data set, regions, decoding, scorer, SAM, language "
-        "model, training data, steps. So no scores stand side by side."
+        "Not comparable with the paper, which differs in data set, regions, decoding, scorer, SAM, "
+        "language model, training data, steps. Scores are therefore not shown side by side."
     )
     assert table.caption == "Whether a cell lies above or below depth-2."
 
@@ -229,7 +229,7 @@ def test_report_prints_both_in_every_form(runs: Runs, tmp_path: Path) -> None:
     page = (folder / "index.html").read_text(encoding="utf-8")
     assert text.index("## Claims") < text.index("## Directions of effect") < text.index("## Scores")
     for said in (
-        "lower, not shown",
+        "lower, not significant",
         "higher",
         "not comparable",
         "SAM tiny (paper: vit_h)",

@@ -1,6 +1,7 @@
 """The overview of all suites: answers, holes, links; the same bytes twice."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -35,8 +36,11 @@ def test_a_suite_in_one_line(tmp_path: Path) -> None:
     assert first.label == "no numbers"
     assert found.runs == "7 of 10"
     assert found.holes == "2 failed, 1 missing"
-    assert found.claims == "2 undecided"
+    assert found.claims == "2 without numbers"
     assert (found.paper, found.report) == ("table_4", "")
+    small = replace(first, verdict="contradicted", label="not at tiny scale")
+    page = replace(one.page, headline=replace(one.page.headline, sentences=(small,)))
+    assert summarise(one.data, tmp_path, page).claims == "1 not at tiny scale"
     none = write_suite(store, manifest(cells=[], claims=[]), tmp_path / "elsewhere", 8.0)
     empty = summarise(none.data, tmp_path, none.page)
     assert (empty.claims, empty.holes) == ("no claims", "none")
@@ -81,7 +85,7 @@ def test_more_than_one_report_makes_the_overview(written: Path) -> None:
     text = (out / "index.md").read_text(encoding="utf-8")
     for said in (
         "## How deep must the text feature mixer be?",
-        "Suite **mixer_layers**, profile **tiny**, after the paper's table_4.",
+        "Suite **mixer_layers**, profile **tiny**, after the paper's table 4.",
         "- Failed or missing: 2 failed, 1 missing",
         "- Runs: 7 of 10 done",
         "- Report: [mixer_layers/index.html](mixer_layers/index.html)",
