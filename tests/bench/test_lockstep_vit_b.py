@@ -281,16 +281,6 @@ def test_decoder_savings(cells, compare):
 
     needed = lambda: gradient(lambda leaf: decoder.loss(leaf, tokens, 0.1))  # noqa: E731
     assert compare("text decoder: needed logits only", needed, lambda: gradient(all_logits)) < 1e-3
-    ids = torch.randint(0, 100, (REGIONS, NEW_TOKENS))
-
-    def whole():
-        with torch.no_grad():
-            logits = decoder.logits(prefix, ids[:, :-1])
-            return logits.float().log_softmax(-1).gather(2, ids[..., None])[..., 0]
-
-    wanted = torch.ones_like(ids, dtype=torch.bool)
-    scored = torch.no_grad()(lambda: decoder._log_probs(prefix, ids, wanted))
-    assert compare("beam search: scores of the caption's own tokens", scored, whole, 3) < 1e-4
 
 
 def test_optimiser_savings(cells, compare):

@@ -2,8 +2,9 @@
 
     python -m pytest tests/bench/test_main_job_speed.py -m bench -s
 
-It needs both cores for itself. SCA_BENCH_BEFORE names another commit than the one before groups
-were cut, SCA_BENCH_STEPS other steps than the 250 of the profile (the bars hold for those alone).
+It needs both cores for itself. SCA_BENCH_BEFORE names another commit than the one on which the bars
+were set (af0a796 is the last one before groups were cut), SCA_BENCH_STEPS other steps than the 250
+of the profile (the bars hold for those alone).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import yaml
 from bench.timeline import Timeline, watch
 
 ROOT = Path(__file__).parents[2]
-BEFORE = os.environ.get("SCA_BENCH_BEFORE", "af0a796")
+BEFORE = os.environ.get("SCA_BENCH_BEFORE", "8c9829e")
 STEPS = int(os.environ.get("SCA_BENCH_STEPS", "250"))
 MAIN_JOB, TWO_CELLS, REPORT_S, AGAIN_S = 0.6, 0.4, 5.0, 5.0
 """At most: ratios to before, and seconds."""
@@ -87,10 +88,11 @@ def numbers(runs: Path) -> dict[str, Numbers]:
     for path in sorted(runs.glob("cells/*/*/record.json")):
         record = json.loads(path.read_text())
         name = f"{record['settings']['mixer']['num_layers']} layers, {path.parent.name}"
-        rows = [json.loads(x) for x in (path.parent / "predictions.jsonl").open()]
+        lines = (path.parent / "predictions.jsonl").read_text().splitlines()
+        rows = [json.loads(line) for line in lines]
         captions = [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
         scores = {key: score["value"] for key, score in record["scores"].items()}
-        found[name] = Numbers(record["status"], record["revision"], scores, captions)
+        found[name] = Numbers(record["status"], record.get("revision", "?"), scores, captions)
     return found
 
 
@@ -128,10 +130,11 @@ def apart(before: dict[str, Numbers], after: dict[str, Numbers]) -> str:
 @pytest.mark.bench
 def test_the_main_job(before: Path, tmp_path: Path) -> None:
     words = ["--set", f"train.steps={STEPS}"] if STEPS != 250 else []
-    old = run(before, "mixer_layers", tmp_path / "before", 9, *words)
-    new = run(ROOT, "mixer_layers", tmp_path / "after", 9, *words)
+    suite = "ablations/mixer_layers.yaml"
+    old = run(before, str(before / suite), tmp_path / "before", 9, *words)
+    new = run(ROOT, str(ROOT / suite), tmp_path / "after", 9, *words)
     here = ["--runs-dir", str(tmp_path / "after")]
-    again_s = seconds(ROOT, "run", "mixer_layers", *here, *words)
+    again_s = seconds(ROOT, "run", str(ROOT / suite), *here, *words)
     report_s = seconds(ROOT, "report", *here, "--out", str(tmp_path / "reports"))
     ratio = new.wall_s / old.wall_s
     print(f"\nmain job, {STEPS} steps: {old.wall_s:.1f} s before, {new.wall_s:.1f} s: {ratio:.2f}")
