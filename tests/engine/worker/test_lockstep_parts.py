@@ -16,7 +16,7 @@ from mmengine.hooks import ParamSchedulerHook
 from mmengine.runner.priority import get_priority
 
 from sca_bench.batch import KeptRows
-from sca_bench.captioner import Decoding
+from sca_bench.captioner import CastsFrozen, Decoding
 from sca_bench.contract.captioners.toy import toy_batch
 from sca_bench.engine.features.bank import Frozen
 from sca_bench.engine.features.split_bank import sams_shapes
@@ -35,7 +35,7 @@ from sca_bench.engine.worker.hooks import (
 from sca_bench.engine.worker.mmengine_runner import build_optimiser, build_schedule
 from sca_bench.engine.worker.rng import RngStream
 from sca_bench.engine.worker.step_timer import StepClock
-from sca_bench.errors import CellError
+from sca_bench.errors import CellError, InputError
 from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.study.runs.store import checkpoint_path
 from sca_bench.variants import get_variant
@@ -759,3 +759,42 @@ def test_what_a_cell_held_on_a_gpu_is_freed_when_it_leaves(group_of, monkeypatch
     group.device_ = torch.device(device)
     group.fail(group.members[0], "it left")
     assert len(calls) == emptied
+
+
+@pytest.mark.parametrize(("precision", "kind"), [("bf16", "bfloat16"), ("fp32", None)])
+def test_what_is_frozen_is_cast_where_a_captioner_can_and_training_is_mixed(
+    group_of, precision, kind
+):
+    members = group_of(2).members
+    cast, able = [], members[1].captioner
+    able.frozen_features, able.cast_frozen = print, cast.append
+    assert [isinstance(m.captioner, CastsFrozen) for m in members] == [False, True]
+    cell_group.cast_frozen(members, precision)
+    assert cast == ([getattr(torch, kind)] if kind else [])
+
+
+@pytest.mark.parametrize("fault", [InputError("a", "b", "c"), CellError("damaged")])
+def test_what_the_user_or_the_next_attempt_puts_right_takes_nobody_out(
+    group_of, monkeypatch, fault
+):
+    def with_features(data, split):
+        raise fault
+
+    group = group_of(2)
+    monkeypatch.setattr(group, "with_features", with_features)
+    for step in (lambda batch: group.train_step(batch, {}), group.val_step, group.test_step):
+        with pytest.raises(type(fault)):
+            step(toy_batch())
+    assert len(group.alive) == 2
+
+
+def test_features_that_are_kept_are_taken_and_none_is_computed(group_of):
+    group, batch = group_of(1), replace(toy_batch(), kept=KeptRows())
+    asked = []
+    bank = SimpleNamespace(features=lambda given: asked.append(given.kept) or "features")
+    group.banks = {"train": bank}
+    found = group.with_features(batch, "train")
+    assert (found.features, found.kept, found.region_ids) == ("features", None, batch.region_ids)
+    assert asked == [batch.kept]
+    assert group.with_features(batch, "val").features is None
+    assert group.counters["encoder_forwards"] == 0
