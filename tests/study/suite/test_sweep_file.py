@@ -165,3 +165,11 @@ def test_settings_of_a_profile_that_is_not_in_use_are_checked(sweep_file):
         InputError, match=r"profiles\.small\.base\.train\.step: unknown setting; did"
     ):
         load_sweep(path)
+
+
+def test_a_profile_that_is_none_is_the_fault_of_who_named_it(sweep_file):
+    path = sweep_file("metrics:", "profile: tinny\nmetrics:")
+    for given, named in ((None, path), ("tinny", "--profile")):
+        with pytest.raises(InputError, match="tinny") as caught:
+            load_sweep(path, profile=given)
+        assert str(caught.value.where) == str(named)
