@@ -270,3 +270,19 @@ def test_an_image_is_found_with_and_without_its_ending(tmp_path, name):
         folder.mkdir(exist_ok=True)
         Image.new("RGB", (side, side)).save(folder / "one.png")
     assert FolderImages(tmp_path)(name).shape[0] == (3 if name.startswith("in/") else 2)
+
+
+def test_what_a_metric_raises_that_nobody_foresaw_is_a_reason_with_its_kind(monkeypatch):
+    def computed(spec, rows, context):
+        raise (
+            NotComputed("as foreseen") if spec.name == "macro_recall" else ZeroDivisionError("by 0")
+        )
+
+    monkeypatch.setattr(score_module, "_computed", computed)
+    with Scorer() as scorer:
+        found = scorer.score(ROWS, ("exact_match", "macro_recall"))
+    assert found.values == {"exact_match": None, "macro_recall": None}
+    assert found.not_computed == {
+        "exact_match": "ZeroDivisionError: by 0",
+        "macro_recall": "as foreseen",
+    }

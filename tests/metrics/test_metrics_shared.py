@@ -437,3 +437,21 @@ def test_faults_of_detections(detections):
         InputError, match=r"found\.jsonl: image_id: image_id '9' has no region in .*regi"
     ):
         command.score_detections(*detections)
+
+
+def test_references_that_were_used_again_stay_longer(shared, sent):
+    """Of four sets the one goes that nobody has asked for longest, not the one that came first."""
+    sets = [[(f"dog {n}",)] for n in range(5)]
+    for n in (0, 1, 2, 3, 0, 4):
+        shared.tokens(rows_of(["a"], sets[n]))
+    before = len(sent)
+    for n in (0, 1):
+        shared.tokens(rows_of(["a"], sets[n]))
+    assert [len(lists) for lists in sent[before:]] == [1, 2]
+
+
+def test_the_field_s_own_bleu_prints_nothing(capsys):
+    values, per_region = reference_scorers.bleu([["a red dog runs"]], ["a red dog runs"])
+    assert values == pytest.approx([1.0] * 4, abs=1e-6)
+    assert len(per_region) == 4
+    assert capsys.readouterr() == ("", "")

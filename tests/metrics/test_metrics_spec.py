@@ -73,6 +73,7 @@ def test_what_reports_are_told_of_the_field_s_metrics():
         "bleu_3",
         "bleu_4",
     } & OWN.keys()
+    assert facts["dense_captions_map"] == (100.0, 1.0, True, "corpus")
     frequencies = {n for n, spec in OWN.items() if spec.document_frequency != "none"}
     assert frequencies == {"cider_d"}
     assert {spec.package for spec in OWN.values()} == {"", "pycocoevalcap"}
@@ -89,7 +90,7 @@ def test_which_metrics_are_checked_doubted_and_begun_early():
     assert named("prepare") == {"meteor"}
     assert {"cider_d", "meteor", "spice", "rouge_l", *bleu} <= named("requires")
     for spec in OWN.values():
-        for path in spec.named_code().values():
+        for path in (*spec.named_code().values(), *(one.find for one in spec.requires)):
             assert callable(attribute(path))
 
 

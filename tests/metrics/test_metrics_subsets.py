@@ -47,7 +47,9 @@ def test_first_of_image_needs_no_file():
     assert _ids(subset_rows(ROWS[::-1], "first_of_image")) == ["5", "2"]
 
 
-@pytest.mark.parametrize("text", ["3\n\n 1 \n", '["3", "1"]', "[3, 1]", "\ufeff3\r\n1"])
+@pytest.mark.parametrize(
+    "text", ["3\n\n 1 \n", "3\n \t\n1", '["3", "1"]', "[3, 1]", "\ufeff3\r\n1"]
+)
 def test_ids(tmp_path, text):
     path = tmp_path / "ids"
     path.write_text(text, encoding="utf-8")

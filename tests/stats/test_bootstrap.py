@@ -42,6 +42,16 @@ def test_sums_by_hand():
     assert cell_scores([[1.0]], ["a"], trained=False).covers_seeds
 
 
+def test_scores_of_any_kind_of_number_are_summed_in_double_precision():
+    """Sums of float32 would be off by more than rounding; a mean is that of the first column."""
+    tenths = np.full((1, 1000), 0.1, dtype=np.float32)
+    cell = cell_scores(tenths, ["a"] * 1000)
+    assert cell.sums.dtype == np.float64
+    assert cell.sums.item() == pytest.approx(1000 * float(np.float32(0.1)), rel=1e-12)
+    mean = mean_combine(np.float32([[1.0, 5.0]]), np.float32([3.0]))
+    assert (mean.dtype, mean.shape) == (np.float64, (1,))
+
+
 def test_the_order_of_regions_does_not_matter(corpus):
     values, images = corpus
     order = np.random.default_rng(0).permutation(60)

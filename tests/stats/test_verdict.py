@@ -83,6 +83,15 @@ def test_p_values():
     assert one(0.0, "<=", 0.0).p == 1.0
 
 
+@pytest.mark.parametrize("difference", [1e-9, 0.5, 1.0, 20.0])
+def test_a_claim_of_more_holds_however_small_the_difference(difference):
+    """What counts is how often chance makes it so large, whatever the scale of the metric."""
+    for comparator, sign in ((">", 1), ("<", -1)):
+        holds = one(sign * difference, comparator, se=difference / 5)
+        fails = one(-sign * difference, comparator, se=difference / 5)
+        assert (holds.verdict, fails.verdict) == ("reproduced", "contradicted")
+
+
 def test_the_interval_decides_a_weak_claim():
     """Alone in its family, it is reproduced exactly where the interval ends below the margin."""
     found = comparison(0.3)

@@ -6,18 +6,23 @@ What whole trainings promise is in test_lockstep_bars.py and test_group.py.
 import json
 import math
 import os
+import pickle
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.hooks import ParamSchedulerHook
+from mmengine.runner.priority import get_priority
 
-from sca_bench.captioner import Decoding
+from sca_bench.batch import KeptRows
+from sca_bench.captioner import CastsFrozen, Decoding
 from sca_bench.contract.captioners.toy import toy_batch
 from sca_bench.engine.features.bank import Frozen
 from sca_bench.engine.features.split_bank import sams_shapes
 from sca_bench.engine.process import ToldToStop
 from sca_bench.engine.worker import cell_group
+from sca_bench.engine.worker import hooks as hooks_module
 from sca_bench.engine.worker.cell_group import CellGroup, Member, autocast
 from sca_bench.engine.worker.hooks import (
     CheckpointHook,
@@ -30,7 +35,7 @@ from sca_bench.engine.worker.hooks import (
 from sca_bench.engine.worker.mmengine_runner import build_optimiser, build_schedule
 from sca_bench.engine.worker.rng import RngStream
 from sca_bench.engine.worker.step_timer import StepClock
-from sca_bench.errors import CellError
+from sca_bench.errors import CellError, InputError
 from sca_bench.study.keys.cell import CellIdentity
 from sca_bench.study.runs.store import checkpoint_path
 from sca_bench.variants import get_variant
@@ -132,6 +137,22 @@ def test_a_cell_that_fails_leaves_and_the_others_go_on(group_of, runner_of):
     group.fail(group.members[0], "x" * 501)
     assert group.members[0].error == "x" * 500
     assert all(p.grad is None for p in group.members[0].captioner.parameters())
+
+
+def test_a_step_whose_features_fail_takes_all_out_and_gives_no_loss(
+    group_of, runner_of, monkeypatch
+):
+    group = group_of(2)
+    batch = replace(toy_batch(), captions=["a"] * 4)
+
+    def with_features(data, split):
+        raise RuntimeError("no features")
+
+    monkeypatch.setattr(group, "with_features", with_features)
+    assert group.train_step(batch, runner_of(group).optim_wrapper) == {}
+    assert [member.error for member in group.members] == ["RuntimeError: no features"] * 2
+    assert group.counters["train_steps"] == 0
+    assert group.val_step(batch) == group.test_step(batch) == []
 
 
 def test_on_a_processor_a_loss_that_is_not_finite_is_met_at_once(group_of, runner_of):
@@ -239,8 +260,9 @@ def test_frozen_features_are_computed_once_whoever_has_left(cell_settings, numbe
         for n in range(number)
     ]
     group = CellGroup(members, CPU, {}, Decoding())
-    batch = toy_batch()
+    batch = replace(toy_batch(), kept=KeptRows())
     found = group.with_features(batch, "train")
+    assert found.kept is None  # what a loader has read is of no more use
     first = dict(group.counters)
     (frozen,) = made
     assert (frozen.settings, frozen.bank) == (settings.features, None)
@@ -381,6 +403,26 @@ def test_the_rate_that_is_logged_is_that_of_the_first_group(group_of, runner_of,
     rows = log_of(folders["cell0"])
     assert [row["lr"] for row in rows] == [0.3, 0.3]
     assert rows[1]["step_s"] == 0.123457
+
+
+def test_seconds_since_the_start_are_logged_to_a_thousandth(
+    group_of, runner_of, folders, monkeypatch
+):
+    runner = runner_of(group_of(1))
+    runner.model.train_step(toy_batch(), runner.optim_wrapper)
+    ticks = iter([10.0, 11.23456])
+    monkeypatch.setattr(hooks_module, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    LogHook(folders, 1).after_train_iter(runner, 0)
+    assert [row["elapsed_s"] for row in log_of(folders["cell0"])] == [1.235]
+
+
+def test_a_step_is_logged_then_the_schedule_moves_then_it_is_kept():
+    """So that the rate logged is the one used, and a checkpoint has the one that comes next."""
+    order = [LogHook.priority, ParamSchedulerHook.priority, CheckpointHook.priority]
+    assert order == sorted(order, key=get_priority)
+    assert len({get_priority(one) for one in order}) == 3
+    assert get_priority(LogHook.priority) < get_priority(PruneHook.priority)
+    assert get_priority(PruneHook.priority) < get_priority(CheckpointHook.priority)
 
 
 def test_a_validation_is_logged_with_its_step(group_of, runner_of, folders):
@@ -664,6 +706,29 @@ def test_a_checkpoint_of_older_code_that_names_no_run_is_put_back(group_of, runn
     assert again.members[0].losses.step == 2
 
 
+@pytest.mark.parametrize("fault", [pickle.UnpicklingError("odd"), EOFError(), ValueError("odd")])
+def test_a_checkpoint_of_older_code_that_is_none_is_set_aside(
+    group_of, runner_of, folders, monkeypatch, fault
+):
+    """What torch cannot read of one without a seal was damaged; a sealed one is whole."""
+
+    def load(*_, **more):
+        raise fault
+
+    group = group_of(1)
+    CheckpointHook(folders, 2, 0).save(runner_of(group), 2)
+    path = checkpoint_path(folders["cell0"], 2)
+    content = load_checkpoint(path)
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(CellError, match=f"cannot be read \\({type(fault).__name__}"):
+        load_checkpoint(path)
+    assert path.exists()
+    torch.save(content, path)
+    with pytest.raises(CellError, match=rf"damaged: no checkpoint \({type(fault).__name__}\); set"):
+        load_checkpoint(path)
+    assert not path.exists()
+
+
 def test_what_the_disk_says_of_a_checkpoint_is_not_covered_by_torch(monkeypatch, folders):
     path = checkpoint_path(folders["cell0"], 2)
 
@@ -694,3 +759,42 @@ def test_what_a_cell_held_on_a_gpu_is_freed_when_it_leaves(group_of, monkeypatch
     group.device_ = torch.device(device)
     group.fail(group.members[0], "it left")
     assert len(calls) == emptied
+
+
+@pytest.mark.parametrize(("precision", "kind"), [("bf16", "bfloat16"), ("fp32", None)])
+def test_what_is_frozen_is_cast_where_a_captioner_can_and_training_is_mixed(
+    group_of, precision, kind
+):
+    members = group_of(2).members
+    cast, able = [], members[1].captioner
+    able.frozen_features, able.cast_frozen = print, cast.append
+    assert [isinstance(m.captioner, CastsFrozen) for m in members] == [False, True]
+    cell_group.cast_frozen(members, precision)
+    assert cast == ([getattr(torch, kind)] if kind else [])
+
+
+@pytest.mark.parametrize("fault", [InputError("a", "b", "c"), CellError("damaged")])
+def test_what_the_user_or_the_next_attempt_puts_right_takes_nobody_out(
+    group_of, monkeypatch, fault
+):
+    def with_features(data, split):
+        raise fault
+
+    group = group_of(2)
+    monkeypatch.setattr(group, "with_features", with_features)
+    for step in (lambda batch: group.train_step(batch, {}), group.val_step, group.test_step):
+        with pytest.raises(type(fault)):
+            step(toy_batch())
+    assert len(group.alive) == 2
+
+
+def test_features_that_are_kept_are_taken_and_none_is_computed(group_of):
+    group, batch = group_of(1), replace(toy_batch(), kept=KeptRows())
+    asked = []
+    bank = SimpleNamespace(features=lambda given: asked.append(given.kept) or "features")
+    group.banks = {"train": bank}
+    found = group.with_features(batch, "train")
+    assert (found.features, found.kept, found.region_ids) == ("features", None, batch.region_ids)
+    assert asked == [batch.kept]
+    assert group.with_features(batch, "val").features is None
+    assert group.counters["encoder_forwards"] == 0

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import multiprocessing
 import threading
 import time
 from dataclasses import replace
@@ -269,3 +270,29 @@ def test_a_runner_that_only_captions_needs_no_optimiser(group_of, runner_of):
     assert runner.optim_wrapper is None
     assert min(handler.level for handler in runner.logger.handlers) == logging.WARNING
     assert [member.captioner.numbers.tolist() for member in group.members] == before
+
+
+def test_an_evaluation_calls_what_mmengine_s_own_calls_in_its_order(group_of, runner_of):
+    """Also the hooks of an epoch, which hooks of others may wait for."""
+    group = group_of(1, steps=1)
+    runner, *_ = runner_of(group, "hooks", [])
+    seen = []
+    runner.call_hook = lambda name, **more: seen.append(name)
+    for name in ("test", "val"):
+        getattr(runner, f"{name}_loop").run()
+        rounds = [f"before_{name}_iter", f"after_{name}_iter"] * 2
+        assert seen[:2] == [f"before_{name}", f"before_{name}_epoch"]
+        assert seen[2:] == [*rounds, f"after_{name}_epoch", f"after_{name}"]
+        seen.clear()
+
+
+def test_a_runner_leaves_how_processes_start_as_it_is(group_of, runner_of):
+    """mmengine sets it to `fork` where nothing is said, for the whole process."""
+    before = multiprocessing.get_start_method(allow_none=True)
+    try:
+        for way in ("spawn", "forkserver"):
+            multiprocessing.set_start_method(way, force=True)
+            runner_of(group_of(1), f"started by {way}", [], trains=False)
+            assert multiprocessing.get_start_method() == way
+    finally:
+        multiprocessing.set_start_method(before, force=True)

@@ -301,3 +301,26 @@ def test_the_published_example_with_a_small_tagger(example_rows, monkeypatch):
     papers = _score([_row(1, "a button on a jacket", "button on the mans jacket")], NAMES[:2])
     assert papers.values["noun_recall"] == pytest.approx(0.6667, abs=1e-4)
     assert papers.values["verb_recall"] == 0
+
+
+def test_how_many_regions_have_no_verb_is_always_said_and_no_noun_where_there_is_one(use, lg):
+    use(lg)
+    rows = [_row(1, "a dog", "the dog runs"), _row(2, "a cat", "a cat sits")]
+    (note,) = _score(rows, NAMES[:2]).notes
+    assert note.startswith("verb recall: 0 of 2 regions (0.0%) have no verb in their references;")
+    rows.append(_row(3, "a cat", "it runs"))
+    assert [note.partition(" have")[0] for note in _score(rows, NAMES[:2]).notes] == [
+        "noun recall: 1 of 3 regions (33.3%)",
+        "verb recall: 0 of 3 regions (0.0%)",
+    ]
+
+
+def test_what_each_recall_is_called_and_asks_for():
+    exact = module._spec("noun_recall", "Noun recall", "NOUN", "exact")
+    fuzzy = module._spec("noun_recall_fuzzy", "Noun recall, fuzzy", "NOUN", "token similarity")
+    assert (exact.label, fuzzy.label) == ("Noun recall", "Noun recall, fuzzy")
+    assert exact.summary.startswith("Noun recall: share said, of the references' words (NOUN)")
+    assert [one.find.rpartition(":")[2] for spec in (exact, fuzzy) for one in spec.requires] == [
+        "found_tagger",
+        "found_vectors",
+    ]

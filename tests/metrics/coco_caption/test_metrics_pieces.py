@@ -48,6 +48,7 @@ def test_new_words_of_captions_get_numbers_of_their_own_above_all_known_ones():
     assert min(x, y) >= 1 << 30
     assert vocabulary == {"a": 0, "b": 1}
     assert encoded(["a b"], vocabulary, grow=False).words.tolist() == [0, 1]
+    assert encoded(["x b"], vocabulary, grow=False).words.tolist() == [1 << 30, 1]  # without an a
 
 
 def test_an_empty_caption_is_no_word_or_one_empty_word():

@@ -101,6 +101,17 @@ def test_a_tokenizer_that_fails_says_how(tokenizing, answer, said):
     assert said in str(caught.value)
 
 
+def test_a_tokenizer_has_ten_minutes_where_nobody_says_how_many(tokenizing, monkeypatch):
+    tokenizing(TimeoutExpired("java", 1))
+    with pytest.raises(NotComputed, match="took longer than 600 s"):
+        tokenizer.ptb_tokenize(JAVA, ["a"])
+    given = []
+    monkeypatch.setattr(cache_module, "ptb_tokenize", lambda _, lines, *more: given.append(more))
+    with pytest.raises(TypeError):  # there are no tokens
+        cache_module.TokenCache().tokenize(JAVA, ["a"])
+    assert given == [(600.0,)]
+
+
 def test_groups_of_captions_are_cut_up_in_one_call(tokenizing):
     calls = tokenizing(lambda text: ended(text))
     groups = [["a", "b c"], [], ["d"]]

@@ -83,6 +83,23 @@ def test_external_tensors_of_an_onnx_model_are_part_of_its_content(place, tmp_pa
     assert digest("encoder.path", model) == found[1]
 
 
+@pytest.mark.parametrize(
+    ("key", "name", "counts"),
+    [
+        ("encoder.path", "encoder.bin", True),
+        ("sam.weights", "sam.onnx", True),
+        ("sam.weights", "sam.bin", False),
+    ],
+)
+def test_a_file_is_an_onnx_model_by_its_ending_or_where_one_belongs(key, name, counts, tmp_path):
+    (tmp_path / name).write_bytes(initialiser(tensor("w", "enc.data")).SerializeToString())
+    found = set()
+    for content in (b"one", b"two"):
+        (tmp_path / "enc.data").write_bytes(content)
+        found.add(digest(key, tmp_path / name))
+    assert len(found) == 1 + counts
+
+
 def test_a_model_that_names_no_file_keeps_its_digest(tmp_path):
     model = tmp_path / "encoder.onnx"
     model.write_bytes(initialiser(tensor("w")).SerializeToString())

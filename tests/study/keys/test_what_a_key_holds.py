@@ -47,6 +47,20 @@ def test_the_revision_of_its_variants_code_is_part_of_every_key(variant):
         assert other.training_key == today.training_key == ""
 
 
+def test_the_revision_of_the_encoder_that_is_named_is_part_of_the_key():
+    """Whether `sam.size` or `encoder.type` names it; one that nobody names is in no key."""
+    cell, today = settings(SCENES), todays_revisions("sca")
+    plain = CellIdentity(cell, {}, today)
+    sized, typed, other = (
+        CellIdentity(cell, {}, dataclasses.replace(today, encoders={name: "7"}))
+        for name in ("tiny", "sam", "other")
+    )
+    assert sized.key_values == {**plain.key_values, "sam.size.revision": "7"}
+    assert typed.key_values == {**plain.key_values, "encoder.type.revision": "7"}
+    assert len({one.cell_key for one in (plain, sized, typed, other)}) == 3
+    assert other.cell_key == plain.cell_key
+
+
 OPTIMISER = {
     "a frozen decoder": ({}, False),
     "one that ships": ({"weights": "embedded:lm_scenes", "trainable": True}, False),

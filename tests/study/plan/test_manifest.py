@@ -113,6 +113,13 @@ def test_edited_in_place_copied_linked_and_moved_files_stay_the_suite(tmp_path, 
     assert check_name(copy, ["demo"], store) == said
 
 
+def test_a_manifest_says_how_its_suite_was_asked_for(write, suite_text, store):
+    flags = ["train.steps=7", "eval.num_beams=1"]
+    plain, flagged = (run(store, write(suite_text), overrides=given) for given in ([], flags))
+    assert (plain.overrides, flagged.overrides) == ([], flags)
+    assert (flagged.command, flagged.created) == ("run", "now")
+
+
 def test_a_manifest_of_before_knows_its_file_s_name_alone(tmp_path, suite_text, store):
     first = put(tmp_path / "first.yaml", suite_text)
     old = run(store, first).model_copy(update={"path": "", "digest": ""})

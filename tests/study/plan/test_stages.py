@@ -10,7 +10,11 @@ from sca_bench.study.plan.plan import make_plan
 from sca_bench.study.runs.record import RunRecord
 from sca_bench.study.runs.store import Store, trained_path
 from sca_bench.study.runs.trained_index import TrainedIndex
+from sca_bench.study.suite.profiles import load_profile
+from sca_bench.study.suite.resolve import Resolver
+from sca_bench.study.suite.schema import Patch, SuiteFile
 from sca_bench.study.suite.suite import load_suite
+from sca_bench.study.suite.yaml_values import load_yaml
 
 STAGES = """
 stages:
@@ -234,3 +238,14 @@ def test_wrong_keys_of_a_stage_are_named(write, suite_text):
     text = suite_text + "stages: {s: {data: {train: {dataset: scenes}}, train: {step: 3}}}\n"
     with pytest.raises(InputError, match=r"stages\.s\.train\.step: unknown setting; did you mean"):
         load_suite(write(text))
+
+
+def test_a_stage_has_its_own_recipe_alone_where_its_cell_says_nothing(write, suite_text):
+    """Every profile that ships says something of training; one of others need not."""
+    text = suite_text.replace(AXES, "axes: {pretraining: [shapes]}") + STAGES
+    spec = SuiteFile.model_validate(load_yaml(text))
+    resolver = Resolver(write(text), spec, Patch(), "tiny", load_profile("tiny"), ())
+    (stage,) = resolver._chain({"pretraining": "shapes"})
+    assert (stage["name"], stage["train"]) == ("shapes", {"steps": 40, "learning_rate": 0.01})
+    (stage,) = resolver._chain({"pretraining": ["shapes"], "train": {"steps": 3, "val_every": 2}})
+    assert stage["train"] == {"steps": 40, "learning_rate": 0.01, "val_every": 2}

@@ -80,6 +80,36 @@ def test_a_damaged_record_is_raised_or_taken_and_the_others_stay(store):
     assert [one.cell_id for one in store.records(faults)] == ["bbb"]
     assert len(faults) == 1
     assert str(path) in str(faults[0])
+    content = record("aaa").model_dump(mode="json")
+    path.write_text(json.dumps({**content, "cell_id": 3}))
+    with pytest.raises(
+        InputError, match=r"damaged file \(cell_id: Input should be a valid string\)"
+    ):
+        list(store.records())
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(PermissionError(13, "Permission denied"), "Permission denied"), (OSError("odd"), "odd")],
+)
+def test_what_the_disk_does_not_give_is_a_fault_among_others(store, monkeypatch, error, said):
+    def read_bytes(path, most):
+        raise error
+
+    store.save(record("aaa"))
+    store.save_manifest(manifest("one"))
+    monkeypatch.setattr(store_module, "read_bytes", read_bytes)
+    faults = []
+    assert list(store.records(faults)) == store.manifests("one", faults) == []
+    assert [fault.problem for fault in faults] == [f"cannot be read ({said})"] * 2
+    names = [str(fault.where).rpartition("/")[2] for fault in faults]
+    assert names == ["record.json", "one.tiny.json"]
+
+
+def test_an_older_manifest_that_says_nothing_of_controls_has_none():
+    entry = CellEntry(cell_id="aaa", name="one", coordinates={}, variant="sca")
+    assert not entry.control
+    assert (entry.adjusted, entry.published_row, entry.also, entry.ignored) == ({}, "", [], {})
 
 
 def test_runs_that_a_dead_process_left_are_killed_and_no_others(store):

@@ -192,6 +192,16 @@ def test_a_claim_taken_over_may_be_about_cells_of_another_profile(write, suite_t
     assert load_suite(write(suite_text + own + small)).claims[0].says == says
 
 
+def test_what_follows_a_claim_about_another_profile_s_cells_is_checked(write, suite_text):
+    far = "cider_d(num_layers=12) > cider_d(num_layers=24)"
+    near = "cider_d(num_layers=2) > cider_d(num_layers=1)"
+    says = {"far": far, "a": near, "b": near}
+    claims = [{"id": name, "says": text} for name, text in says.items()]
+    small = "profiles: {small: {axes: {mixer.num_layers: [12, 24]}}}\n"
+    with pytest.raises(InputError, match=r"claims\.b: says what a says already"):
+        load_suite(write(f"{suite_text}claims: {claims}\n{small}"))
+
+
 def test_claims_of_profiles_not_in_use_are_checked(write, suite_text):
     says = "cider_d(num_layers=12) > cider_d(num_layers=1)"
     text = suite_text + f"profiles: {{small: {{claims: [{{id: it, says: '{says}'}}]}}}}\n"

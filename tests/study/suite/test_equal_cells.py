@@ -8,7 +8,12 @@ from sca_bench.errors import InputError
 from sca_bench.study.plan.manifest import manifest_of
 from sca_bench.study.plan.plan import make_plan
 from sca_bench.study.runs.store import Store
+from sca_bench.study.suite.no_difference import join_equal
+from sca_bench.study.suite.profiles import load_profile
+from sca_bench.study.suite.resolve import ResolvedCell, Resolver
+from sca_bench.study.suite.schema import Patch, SuiteFile
 from sca_bench.study.suite.suite import load_suite
+from sca_bench.study.suite.yaml_values import load_yaml
 
 AXES = "axes: {mixer.num_layers: [1, 2]}"
 BOTH = "axes: {variant: [sca, most_frequent], mixer.num_layers: [1, 2]}"
@@ -156,3 +161,23 @@ def test_two_published_rows_of_one_cell_are_mentioned(write, suite_text, tmp_pat
     store = Store(tmp_path)
     (entry,) = manifest_of(make_plan(suite, store), store, "", "").cells
     assert entry.published_row == ""
+
+
+def test_a_cell_beside_the_axes_lends_its_name_where_it_comes_first(write, suite_text):
+    """It stands nowhere on the axes, so it does not move the place of the others."""
+    text = suite_text + "cells: [{name: main, set: {mixer.num_layers: 2}}]\n"
+    path, spec = write(text), SuiteFile.model_validate(load_yaml(text))
+    resolver = Resolver(path, spec, Patch(), "tiny", load_profile("tiny"), ())
+    main, *others = join_equal(resolver.cells()[::-1], resolver)
+    assert (main.name, main.also) == ("main", ("num_layers=2",))
+    assert main.coordinates == {"mixer.num_layers": 2}
+    assert [cell.name for cell in others] == ["num_layers=1"]
+
+
+def test_what_is_shown_of_a_cell_leaves_out_where_its_settings_come_from(write, suite_text):
+    cell = load_suite(write(suite_text)).cells[0]
+    assert isinstance(cell, ResolvedCell)
+    assert (cell.stated, bool(cell.origin)) == ({"mixer.num_layers": 1}, True)
+    assert repr(cell).startswith("ResolvedCell(name='num_layers=1', coordinates={")
+    assert "stated=" not in repr(cell)
+    assert "origin=" not in repr(cell)

@@ -5,6 +5,7 @@ from pydantic import ValidationError
 
 from sca_bench.errors import InputError
 from sca_bench.settings import CellSettings
+from sca_bench.settings.base import Settings
 from sca_bench.study.suite.merge import (
     check_keys,
     check_path,
@@ -25,6 +26,7 @@ from sca_bench.study.suite.merge import (
     validate,
     value_at,
 )
+from sca_bench.variants import VariantSpec
 
 WHOLE = {
     "data": {
@@ -134,6 +136,19 @@ def test_a_value_is_what_is_said_or_the_default():
     assert value_at({}, "no.such") is None
 
 
+class Own(Settings):
+    width: int = 4
+
+
+def test_a_value_of_a_variant_s_own_settings_has_their_default(monkeypatch):
+    """Which settings `options` are is said beside them, so they have no default of their own."""
+    spec = VariantSpec("mine", "mine:build", "Mine", options=f"{__name__}:Own")
+    monkeypatch.setattr("sca_bench.variants.VARIANTS.own", lambda: {"mine": spec})
+    assert value_at({"variant": "mine"}, "options.width") == 4
+    assert value_at({"variant": "mine", "options": {"width": 8}}, "options.width") == 8
+    assert value_at({"variant": "mine"}, "options.depth") is None
+
+
 def test_kinds_and_holders_of_settings():
     assert kinds_at("train.steps") == {"result"}
     assert kinds_at("runtime.log_every") == {"cost"}
@@ -204,6 +219,7 @@ def fault_of(nested):
         ("train.steps", -1, "expected 0 or more"),
         ("train.steps", "many", "expected a whole number"),
         ("train.steps", 1.5, "expected a whole number"),
+        ("train.steps", None, "expected a whole number"),
         ("train.learning_rate", 0, "expected a number above 0"),
         ("train.learning_rate", "fast", "expected a number"),
         ("train.label_smoothing", 1, "expected a number below 1"),
@@ -227,3 +243,5 @@ def test_a_fault_of_a_validator_is_said_in_its_own_words():
     assert in_words(detail) == "no such thing"
     error = fault_of({"train": {"steppes": 3}})
     assert str(readable(error)) == "train.steppes: not a setting here; did you mean train.steps?"
+    error = fault_of({"trian": 3})
+    assert str(readable(error)) == "trian: not a setting here; did you mean train?"

@@ -212,6 +212,10 @@ SWEEP = {
         (SweepPatch, {}, {"space": {}}),
         (SweepPatch, {}, {"trials": 0}),
         (SweepPatch, {}, {"batch": 0}),
+        (SweepFile, SWEEP, {"trials": 100_001}),
+        (SweepFile, SWEEP, {"batch": 1_001}),
+        (SweepPatch, {}, {"trials": 100_001}),
+        (SweepPatch, {}, {"batch": 1_001}),
     ],
 )
 def test_what_no_file_says(model, base, change):
@@ -229,6 +233,7 @@ def test_what_no_file_says(model, base, change):
         (ClaimEntry, {"id": "a", "says": "b"}, {"text": "x" * 200}),
         (SweepFile, SWEEP, {"trials": 1, "batch": 1, "seed": 0, "train_seed": 0}),
         (SweepPatch, {}, {"trials": 1, "batch": 1}),
+        (SweepPatch, {}, {"trials": 100_000, "batch": 1_000}),
         (Confirm, {}, {"seeds": [0]}),
     ],
 )

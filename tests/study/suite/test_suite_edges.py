@@ -411,6 +411,7 @@ def test_what_a_side_lacks_is_named_in_order():
 
 
 def test_eight_cells_of_a_side_are_named():
+    """That is `_MOST_NAMES`; the others are counted."""
     for number, more in ((8, ""), (9, "; and 1 more"), (12, "; and 4 more")):
         points = [cell(2, 99), *(cell(1, n) for n in range(number))]
         with pytest.raises(InputError) as caught:

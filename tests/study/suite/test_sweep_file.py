@@ -156,3 +156,20 @@ def test_a_flag_names_no_split(sweep_file, flag):
         load_sweep(sweep_file(), overrides=[flag])
     sweep = load_sweep(sweep_file(), overrides=["eval.num_beams=2"])
     assert {probe.eval.num_beams for probe in sweep.probes} == {2}
+
+
+def test_settings_of_a_profile_that_is_not_in_use_are_checked(sweep_file):
+    more = "small: {trials: 3, base: {train: {step: 7}}}"
+    path = sweep_file("profiles: {tiny:", f"profiles: {{{more}, tiny:")
+    with pytest.raises(
+        InputError, match=r"profiles\.small\.base\.train\.step: unknown setting; did"
+    ):
+        load_sweep(path)
+
+
+def test_a_profile_that_is_none_is_the_fault_of_who_named_it(sweep_file):
+    path = sweep_file("metrics:", "profile: tinny\nmetrics:")
+    for given, named in ((None, path), ("tinny", "--profile")):
+        with pytest.raises(InputError, match="tinny") as caught:
+            load_sweep(path, profile=given)
+        assert str(caught.value.where) == str(named)
