@@ -157,7 +157,7 @@ def test_gpu_time_is_the_sum_of_what_parts_take(planned):
 
 
 def test_cells_that_are_stepped_as_one_hold_their_steps_at_the_same_time(planned):
-    plan, _, _ = planned({"train.stacked": True})
+    plan, _, _ = planned({"train.stacked": True}, axes="{train.learning_rate: [1.0e-4, 1.0e-3]}")
     jobs = plan.grouped(plan.left)[0].jobs
     assert len(jobs) == 2
     assert peak_gib(jobs, {cell.cell_id: WORK for cell in plan.cells}) == 5 + 2 * (3 * 1 + 1 + 3)
