@@ -180,10 +180,13 @@ def test_links_are_left_alone_and_nothing_outside_is_touched(store, tmp_path, ca
     (store.root / "attempts" / "linked").symlink_to(outside)
     (store.root / "attempts" / f"depth2-{GONE}-s0-1" / "in").symlink_to(outside)
     (store.root / "features").symlink_to(outside)
+    (store.root / "suites" / "seed-1").mkdir()
+    (store.root / "cells" / "linked").symlink_to("../suites")
     assert main(["gc", "--delete"]) == 0
     assert "features is a link, and left alone" in capsys.readouterr().out
     assert (outside / "about.json").exists()
     assert (store.root / "attempts" / "linked").is_symlink()
+    assert (store.root / "suites" / "seed-1").exists()
 
 
 def test_features_that_no_run_reads_may_go(store, capsys):

@@ -119,10 +119,11 @@ class _Search:
             self._result.notes.append(line)
 
     def _add(self, path: Path, kind: str, reason: str) -> None:
-        """Take something up, unless it is a link, leads out of the folder, or has just changed."""
+        """Take something up, unless a link leads to it, or it has just changed."""
         try:
             inside(self._store.root, path)
-            if path.is_symlink() or _changed(path) > self._until:
+            own = Path(os.path.realpath(self._store.root), path.relative_to(self._store.root))
+            if os.path.realpath(path) != str(own) or _changed(path) > self._until:
                 return
         except (InputError, OSError):
             return
