@@ -386,7 +386,7 @@ def _is_at_work(temporary: Path) -> bool:
         return False
     try:
         os.kill(int(number), 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # no process has such a number
         return False
     except OSError:
         pass  # somebody else's

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from sca_bench.cli.frame import Commands, Parser
     from sca_bench.engine.mlflow_mirror.mirror import Mirror
+    from sca_bench.report.findings.headline import Headline
     from sca_bench.study.runs.findings import SuiteFindings
     from sca_bench.study.runs.record import SuiteManifest
     from sca_bench.study.runs.store import Store
@@ -179,13 +180,22 @@ def _mirror(store: Store, uri: str | None) -> Mirror | None:
     return Mirror(store, wanted or default_uri(store), say, again, named=bool(wanted))
 
 
-def print_answer(store: Store, manifest: SuiteManifest, console: Console) -> None:
-    """Print what a suite asked and found; no figure is drawn for it, and torch is not imported."""
+def print_answer(
+    store: Store, manifest: SuiteManifest, console: Console, answers: Sequence[Headline] = ()
+) -> None:
+    """Print what a suite asked and found; no figure is drawn for it, and torch is not imported.
+
+    Args:
+        store: The runs folder.
+        manifest: The suite.
+        console: Where to.
+        answers: The last one is printed; where there is none, it is found out.
+    """
     from sca_bench.report.findings.answer import read_headline
 
     console.print(manifest.question, highlight=False, markup=False, soft_wrap=True)
     try:
-        headline = read_headline(store, manifest, Path(REPORTS))
+        headline = answers[-1] if answers else read_headline(store, manifest, Path(REPORTS))
     except (InputError, OSError) as error:  # the runs are done, and `report` says the same
         print_sentences([f"No answer in words: {error}"], console)
         return

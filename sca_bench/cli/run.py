@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sca_bench.engine.forecast.budget import Budget
     from sca_bench.engine.launch.scoring import Scoring
     from sca_bench.engine.mlflow_mirror.mirror import Mirror, SuiteMirror
+    from sca_bench.report.findings.headline import Headline
     from sca_bench.study.plan.plan import Plan
     from sca_bench.study.runs.heartbeat import Pulse
     from sca_bench.study.runs.store import Store
@@ -114,6 +115,7 @@ def _run(
     postponed: dict[str, str] = {}
     logs: dict[str, Path] = {}
     scoring: Scoring | None = None
+    answers: list[Headline] = []
     records = [store.record(job.cell.cell_id, job.seed) for job in plan.jobs]
     again = options.rescore
     scored = [r and is_scored(r, suite.metrics, suite.subsets, again=again) for r in records]
@@ -158,12 +160,12 @@ def _run(
             )
             if view is not None:
                 pulse.beat("writing to MLflow", work=[])
-                view.finish(lambda: findings_of(store, manifest))
+                view.finish(lambda: findings_of(store, manifest, answers))
     elif mirror is not None and mirror.lacks(manifest):  # killed between scores and mirror
         from sca_bench.engine.mlflow_mirror.mirror import SuiteMirror
 
         mirror.say = say
-        SuiteMirror(mirror, manifest).finish(lambda: findings_of(store, manifest))
+        SuiteMirror(mirror, manifest).finish(lambda: findings_of(store, manifest, answers))
     try:
         store.save_manifest(manifest)
     except OSError as error:
@@ -188,7 +190,7 @@ def _run(
     if failed:
         say(f"run again what failed: {line}")
     if any(_is_done(store, job.cell.cell_id, job.seed) for job in plan.jobs):
-        print_answer(store, manifest, console)
+        print_answer(store, manifest, console, answers)
         say(f"next: {CALL} report{runs_dir_flag(store)}, then open {page_of(manifest)}")
     return 1 if failed or postponed else 0
 

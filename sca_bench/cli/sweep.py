@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from sca_bench.cli.frame import Commands, Parser
     from sca_bench.engine.sweep.sweeper import Ended, Sweeper
+    from sca_bench.report.findings.headline import Headline
     from sca_bench.study.plan.plan import Plan
     from sca_bench.study.runs.store import Store
     from sca_bench.study.suite.sweep import Sweep
@@ -88,6 +89,7 @@ class _Command:
     ) -> None:
         self.sweep, self.store, self.options = sweep, store, options
         self.line, self.console = line, console
+        self._answers: list[Headline] = []
         self.mirror = mirror_of(options)
         if self.mirror is not None:
             self.mirror.say = self._say
@@ -130,7 +132,7 @@ class _Command:
         then = ""
         if (plan := sweeper.confirmation()) is not None:
             manifest = self._manifest(plan)
-            print_answer(self.store, manifest, self.console)
+            print_answer(self.store, manifest, self.console, self._answers)
             then = f", then open {page_of(manifest)}"
         self._say(f"next: {CALL} report{runs_dir_flag(self.store)}{then}")
         return 1 if failed or sweeper.failed else 0
@@ -187,8 +189,10 @@ class _Command:
         manifest = self._manifest(plan)
         self.store.save_manifest(manifest)
         if self.mirror is not None:
-            wanted = confirmed and not self.mirror.broken
-            self.mirror.update(manifest, findings_of(self.store, manifest) if wanted else None)
+            found = None
+            if confirmed and not self.mirror.broken:
+                found = findings_of(self.store, manifest, self._answers)
+            self.mirror.update(manifest, found)
 
     def _print_batch(self, sweeper: Sweeper, batch: Sequence[Ended]) -> None:
         total = -(-self.sweep.trials // self.sweep.batch)

@@ -16,6 +16,7 @@ from sca_bench.output import hide_secrets, num_text, one_line, say, without_secr
 if TYPE_CHECKING:
     from sca_bench.cli.frame import Commands
     from sca_bench.engine.mlflow_mirror.mirror import Mirror
+    from sca_bench.report.findings.headline import Headline
     from sca_bench.study.runs.findings import SuiteFindings
     from sca_bench.study.runs.record import SuiteManifest
     from sca_bench.study.runs.store import Store
@@ -91,18 +92,28 @@ def mirror_of(options: argparse.Namespace) -> Mirror | None:
     return Mirror(store, uri, say, hint, named=named)
 
 
-def findings_of(store: Store, manifest: SuiteManifest) -> SuiteFindings | None:
+def findings_of(
+    store: Store, manifest: SuiteManifest, answers: list[Headline] | None = None
+) -> SuiteFindings | None:
     """Return what a mirror shows of a suite beside its runs: means, intervals, verdicts.
 
     None, with a line that says so, where that cannot be found out.
+
+    Args:
+        store: The runs folder.
+        manifest: The suite.
+        answers: Gets the same in words, so that whoever prints it computes nothing again.
     """
-    from sca_bench.report.in_short import read_findings
+    from sca_bench.report.in_short import read_answer
 
     try:
-        return read_findings(store, manifest, Path(REPORTS))
+        found, answer = read_answer(store, manifest, Path(REPORTS))
     except (InputError, OSError) as fault:
         say(f"  {manifest.report_name} has no verdicts in MLflow: {one_line(str(fault))}")
         return None
+    if answers is not None:
+        answers.append(answer)
+    return found
 
 
 def sync_hint(store: Store, uri: str | None) -> str:

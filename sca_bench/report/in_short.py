@@ -10,7 +10,7 @@ from sca_bench.metrics.value_names import ValueName
 from sca_bench.report.findings.answer import Answer, answer_of
 from sca_bench.report.findings.claims import ClaimResult, claim_results
 from sca_bench.report.findings.differences import CellDifference, Differences, differences
-from sca_bench.report.findings.headline import Sentence
+from sca_bench.report.findings.headline import Headline, Sentence
 from sca_bench.report.findings.paper import read_paper
 from sca_bench.report.names import higher_is_better
 from sca_bench.report.read.samples import Samples
@@ -22,7 +22,14 @@ from sca_bench.study.runs.store import Store
 
 
 def read_findings(store: Store, manifest: SuiteManifest, reports_dir: Path) -> SuiteFindings:
-    """Return what is found of a suite, from its runs' files.
+    """Return what is found of a suite, from its runs' files, as `read_answer`."""
+    return read_answer(store, manifest, reports_dir)[0]
+
+
+def read_answer(
+    store: Store, manifest: SuiteManifest, reports_dir: Path
+) -> tuple[SuiteFindings, Headline]:
+    """Return what is found of a suite, from its runs' files, and that in words.
 
     Args:
         store: The runs folder.
@@ -38,7 +45,7 @@ def read_findings(store: Store, manifest: SuiteManifest, reports_dir: Path) -> S
     compared = differences(data, samples, data.main_metric)
     paper = read_paper(data, reports_dir)
     answer = answer_of(data, samples, claim_results(data, samples), paper, compared)
-    return suite_findings(data, answer, compared)
+    return suite_findings(data, answer, compared), answer.headline
 
 
 def suite_findings(data: SuiteData, answer: Answer, compared: Differences) -> SuiteFindings:

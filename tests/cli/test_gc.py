@@ -128,15 +128,18 @@ def test_it_refuses_while_a_command_works_there(store, capsys):
         os.close(lock)
 
 
-@pytest.mark.parametrize("lost", ["manifest", "record", "sweeps", "suite"])
+@pytest.mark.parametrize("lost", ["manifest", "record", "sweeps", "suite", "card"])
 def test_where_it_cannot_know_it_deletes_no_run(store, capsys, lost):
-    everything = left(store)
+    (store.root / "cells" / GONE / "seed-7").mkdir()
+    everything, logs = left(store), sorted((store.root / "attempts").iterdir())
     if lost == "manifest":
         (store.root / "suites" / "depth.tiny.json").write_text("{")
     elif lost == "record":
         (store.run_dir(NAMED, 0) / "record.json").write_text("{")
     elif lost == "sweeps":
         (store.root / "sweeps.db").write_text("no database")
+    elif lost == "card":
+        (store.root / "exported" / "export.json").mkdir(parents=True)
     else:
         (store.root.parent / "depth.yaml").unlink()
         for cell in everything:
@@ -145,6 +148,17 @@ def test_where_it_cannot_know_it_deletes_no_run(store, capsys, lost):
             store.save(record.model_copy(update={"provenance": own}))
     assert main(["gc", "--delete"]) == 0
     assert "note: " in capsys.readouterr().out
+    assert left(store) == everything
+    assert (store.root / "cells" / GONE / "seed-7").exists()
+    assert lost == "suite" or sorted((store.root / "attempts").iterdir()) == logs
+
+
+def test_what_the_record_of_a_sweep_names_is_kept(store):
+    """Its storage may lie elsewhere."""
+    (store.root / "sweeps").mkdir()
+    (store.root / "sweeps" / "depth.tiny.json").write_text(json.dumps({"cell_id": GONE}))
+    everything = left(store)
+    assert main(["gc", "--delete"]) == 0
     assert left(store) == everything
 
 
@@ -166,10 +180,13 @@ def test_links_are_left_alone_and_nothing_outside_is_touched(store, tmp_path, ca
     (store.root / "attempts" / "linked").symlink_to(outside)
     (store.root / "attempts" / f"depth2-{GONE}-s0-1" / "in").symlink_to(outside)
     (store.root / "features").symlink_to(outside)
+    (store.root / "suites" / "seed-1").mkdir()
+    (store.root / "cells" / "linked").symlink_to("../suites")
     assert main(["gc", "--delete"]) == 0
     assert "features is a link, and left alone" in capsys.readouterr().out
     assert (outside / "about.json").exists()
     assert (store.root / "attempts" / "linked").is_symlink()
+    assert (store.root / "suites" / "seed-1").exists()
 
 
 def test_features_that_no_run_reads_may_go(store, capsys):

@@ -1,9 +1,10 @@
 """What of a runs folder nothing refers to any more, and why; it only looks.
 
 A run counts as referred to where a manifest of a suite or sweep names its cell, the suite's file as
-it is now does, a trial of `sweeps.db` does, MLflow shows it, an exported card in the folder names
-it, or a run that counts names it anywhere in its record (the training it started from, a weights
-file). Where one of these cannot be read, whatever it could have named stays.
+it is now does, a trial of `sweeps.db` does, MLflow shows it, an exported card or the record of a
+sweep in the folder names it, or a run that counts names it anywhere in its record (the training it
+started from, a weights file). Where one of these cannot be read, whatever it could have named
+stays.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from sca_bench.study.plan.plan import make_plan
 from sca_bench.study.runs.heartbeat import HEARTBEATS
 from sca_bench.study.runs.record import RunRecord, SuiteManifest
 from sca_bench.study.runs.revisions import identity_of
-from sca_bench.study.runs.store import Store
+from sca_bench.study.runs.store import SWEEPS, Store
 from sca_bench.study.suite.profiles import read_mapping
 from sca_bench.study.suite.suite import load_suite
 
@@ -91,6 +92,7 @@ class _Search:
         self._result = Leftovers()
         self._kept_text: list[bytes] = []
         self._named: set[str] = set()
+        self._is_sure = True
         self._planned: dict[str, CellIdentity] = {}
 
     def run(self) -> Leftovers:
@@ -98,13 +100,11 @@ class _Search:
         manifests = self._store.manifests(faults=faults)
         records = {self._folder(r): r for r in self._store.records(faults)}
         if faults:
-            self._note(f"runs, features and pictures are not judged: {faults[0]}")
-            kept = records
+            self._note(f"only what killed commands left is judged: {faults[0]}")
         else:
             kept = self._kept_runs(manifests, records)
             self._runs(records, kept)
-        self._attempts(kept)
-        if not faults:
+            self._attempts(kept)
             self._features(kept)
             self._pictures(kept)
             self._pointers(kept)
@@ -119,10 +119,11 @@ class _Search:
             self._result.notes.append(line)
 
     def _add(self, path: Path, kind: str, reason: str) -> None:
-        """Take something up, unless it is a link, leads out of the folder, or has just changed."""
+        """Take something up, unless a link leads to it, or it has just changed."""
         try:
             inside(self._store.root, path)
-            if path.is_symlink() or _changed(path) > self._until:
+            own = Path(os.path.realpath(self._store.root), path.relative_to(self._store.root))
+            if os.path.realpath(path) != str(own) or _changed(path) > self._until:
                 return
         except (InputError, OSError):
             return
@@ -138,6 +139,7 @@ class _Search:
         unread = self._named_by_files(manifests, named)
         self._named = named
         trials = self._named_by_sweeps()
+        self._is_sure = not unread and trials is not None
         undone = self._is_undone(manifests, records)
         kept: dict[Path, RunRecord] = {}
         reasons = {"of MLflow": 0, "of a sweep elsewhere": 0, "of a stage": 0}
@@ -230,10 +232,16 @@ class _Search:
         for path, record in records.items():
             if path not in kept:
                 others.setdefault(record.cell_id.encode(), []).append(path)
-        cards = [*self._store.root.glob(f"*/{CARD}"), *self._store.root.glob(f"*/*/{CARD}")]
+        patterns = (f"*/{CARD}", f"*/*/{CARD}", f"{SWEEPS}/*.json")
+        cards = [path for pattern in patterns for path in self._store.root.glob(pattern)]
         todo = [*cards, *(path / "record.json" for path in kept)]
         while todo:
-            text = _text(todo.pop())
+            path = todo.pop()
+            if not (text := _text(path)):
+                self._note(f"all runs are kept: {path} cannot be read")
+                self._kept_text.clear()
+                self._is_sure = False
+                return dict(records)
             self._kept_text.append(text)
             for name in set(_IDS.findall(text)) & others.keys():
                 for path in others.pop(name):
@@ -245,7 +253,7 @@ class _Search:
         for path, record in records.items():
             if path not in kept:
                 self._add(path, "run", f"{record.status}, in no suite any more")
-        for cell in listed(self._store.root / "cells"):
+        for cell in listed(self._store.root / "cells") if self._is_sure else ():
             for run in listed(cell):
                 is_run = run.is_dir() and run.name.startswith("seed-") and run not in records
                 if is_run and cell.name not in self._named:

@@ -22,6 +22,7 @@ from sca_bench.engine.forecast.forward_counts import (
     num_validations,
 )
 from sca_bench.study.keys.cell import Cell, RunSplit
+from sca_bench.study.keys.stack import stack_key
 from sca_bench.study.plan.plan import Group, Job
 
 
@@ -208,11 +209,16 @@ def _own(cell: Cell, steps: int, parts: Mapping[str, PartTimes], sizes: Sizes) -
 def peak_gib(jobs: Iterable[Job], works: Mapping[str, CellWork]) -> float:
     """Return the memory of a group in GiB: frozen weights once, and one cell's step at a time.
 
-    Trained weights and AdamW's two moments are held for every cell, gradients for one.
+    Trained weights and AdamW's two moments are held for every cell, gradients for one. Cells that
+    are stepped as one hold gradients and all of a step at the same time.
     """
-    known = [works[job.cell.cell_id] for job in jobs if job.cell.cell_id in works]
+    known = [(job, works[job.cell.cell_id]) for job in jobs if job.cell.cell_id in works]
     if not known:
         return 0.0
-    frozen = max(work.frozen_gib for work in known)
-    trained = sum(3 * work.trained_gib for work in known)
-    return frozen + trained + max(work.trained_gib + work.step_gib for work in known)
+    steps: dict[str, float] = {}
+    for job, work in known:
+        key = stack_key(job.cell.identity) or job.name
+        steps[key] = steps.get(key, 0.0) + work.trained_gib + work.step_gib
+    frozen = max(work.frozen_gib for _, work in known)
+    trained = sum(3 * work.trained_gib for _, work in known)
+    return frozen + trained + max(steps.values())

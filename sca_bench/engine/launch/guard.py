@@ -9,12 +9,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sca_bench.errors import InputError
-from sca_bench.files import make_folder, open_to_write, take_lock
+from sca_bench.files import (
+    drop_unfinished,
+    inside,
+    listed,
+    make_folder,
+    open_to_write,
+    take_lock,
+)
 from sca_bench.lifetime import scratch
 from sca_bench.output import say
 from sca_bench.reading import RECORD_BYTES, read_text
 from sca_bench.study.runs.heartbeat import HEARTBEATS, Pulse, clear_heartbeats
-from sca_bench.study.runs.store import LOCK
+from sca_bench.study.runs.store import LOCK, SWEEPS
 
 _TRIES, _PAUSE_S = 5, 0.1
 
@@ -55,12 +62,22 @@ def exclusive(root: Path, tell: Callable[[str], None] = say) -> Iterator[Pulse]:
             handle.write(str(os.getpid()).encode())
         with suppress(OSError):
             scratch.sweep(root)
+        _drop_unfinished(root)
         clear_heartbeats(root)  # of a command that was killed
         yield Pulse(root, tell=tell)
     finally:
         with suppress(OSError):
             clear_heartbeats(root)
         os.close(lock)
+
+
+def _drop_unfinished(root: Path) -> None:
+    """Delete files that killed commands were writing; runs are looked after where they go on."""
+    with suppress(OSError):
+        drop_unfinished(root, others_write=True)
+        for folder in (root / "suites", root / SWEEPS, *listed(root / "stages")):
+            with suppress(InputError):
+                drop_unfinished(inside(root, folder), others_write=True)
 
 
 def clear_left(root: Path) -> None:

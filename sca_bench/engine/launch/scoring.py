@@ -42,6 +42,8 @@ _POLL_S, _LEAVE_S = 0.05, 3.0
 _SILENT_S, _BYTES_A_S = 300.0, 10_000
 """How long nothing may be heard of the runs that were asked for, and for how many bytes of captions
 it may be a second more. METEOR, the slowest, reads several times as many in a second."""
+_GAP_S = 10.0
+"""What counts at most between two looks: after Ctrl-Z and `fg` both processes were away."""
 
 
 def is_light(metrics: Sequence[str]) -> bool:
@@ -86,7 +88,7 @@ class Scoring:
         self._connection: Connection[Any, Any] | None = None
         self._asked: list[tuple[str, int]] = []
         self._broken = False
-        self._heard_s, self._silent_s = 0.0, 0.0
+        self._looked_s, self._unheard_s, self._silent_s = 0.0, 0.0, 0.0
         self.done = ScoredBefore()
 
     @property
@@ -104,7 +106,7 @@ class Scoring:
         self._start()
         if self._connection is not None and not self._broken:
             if not self._asked:
-                self._heard_s = time.monotonic()
+                self._looked_s, self._unheard_s = time.monotonic(), 0.0
             self._asked.append((cell_id, seed))
             try:
                 self._connection.send((cell_id, seed))
@@ -118,13 +120,15 @@ class Scoring:
             while self._connection is not None and self._connection.poll():
                 notes = self._connection.recv()
                 self._asked.pop(0)
-                self._heard_s = time.monotonic()
+                self._looked_s, self._unheard_s = time.monotonic(), 0.0
                 if notes is not None:
                     self.done.notes.append(notes)
         except (OSError, EOFError):
             self._broken = True
         if self._asked and not self._broken:
-            silent_s = time.monotonic() - self._heard_s
+            now = time.monotonic()
+            self._unheard_s += min(now - self._looked_s, _GAP_S)
+            self._looked_s, silent_s = now, self._unheard_s
             if silent_s > _SILENT_S and silent_s > self._longest_s() and self._process is not None:
                 self._broken, self._silent_s = True, silent_s
                 self._process.kill()

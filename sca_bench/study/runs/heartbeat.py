@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sca_bench.errors import InputError, fault_line
 from sca_bench.files import delete_folder, inside, listed, path_name, write_atomic
-from sca_bench.output import say
+from sca_bench.output import one_line, say
 from sca_bench.reading import RECORD_BYTES, read_bytes
 
 HEARTBEATS = "heartbeats"
@@ -261,7 +261,8 @@ class Pulse:
         sign = self._sign.model_copy(update={"time": time.time()})
         try:
             write_atomic(self._path, sign.model_dump_json() + "\n", lasting=False)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # no text either, where a name is no UTF-8
             if not self._lost:
                 self._lost = True
-                self._tell(f"{fault_line(error)}; the work goes on, but `status` does not see it")
+                why = fault_line(error) if isinstance(error, OSError) else one_line(str(error))
+                self._tell(f"{why}; the work goes on, but `status` does not see it")

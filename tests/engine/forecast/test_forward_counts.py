@@ -156,6 +156,13 @@ def test_gpu_time_is_the_sum_of_what_parts_take(planned):
     assert fw.cache_bytes(groups, store.root, fw.Sizes(sizes), works) == 0
 
 
+def test_cells_that_are_stepped_as_one_hold_their_steps_at_the_same_time(planned):
+    plan, _, _ = planned({"train.stacked": True}, axes="{train.learning_rate: [1.0e-4, 1.0e-3]}")
+    jobs = plan.grouped(plan.left)[0].jobs
+    assert len(jobs) == 2
+    assert peak_gib(jobs, {cell.cell_id: WORK for cell in plan.cells}) == 5 + 2 * (3 * 1 + 1 + 3)
+
+
 def test_a_kernel_takes_its_operations_or_its_bytes_whichever_is_longer():
     gpu = Gpu(half=100e9, tf32=50e9, single=10e9, bandwidth=1e9 / MEMORY_SHARE, memory_gib=1)
     product = Kernels(rate="half", launches=1, flop=50e9, bytes=1e6)

@@ -237,3 +237,20 @@ def test_a_process_that_does_not_start_is_none(tmp_path, monkeypatch):
     scoring.finish(pytest.fail)
     assert scoring.done.count == 0
     assert not scoring.is_on
+
+
+def test_the_time_that_the_command_itself_was_stopped_for_is_no_silence(tmp_path, monkeypatch):
+    killed, clock = [], SimpleNamespace(s=0.0)
+    monkeypatch.setattr(scoring_module, "time", SimpleNamespace(monotonic=lambda: clock.s))
+    scoring = Scoring(Store(tmp_path), METRICS)
+    scoring._process = SimpleNamespace(kill=lambda: killed.append(clock.s))
+    scoring._connection = SimpleNamespace(poll=lambda: False, send=lambda _: None)
+    scoring.add("cell", 0)
+    clock.s += 3600  # Ctrl-Z, lunch, `fg`
+    scoring.listen()
+    assert not killed
+    back = clock.s
+    while not killed and clock.s < back + 1000:
+        clock.s += 1
+        scoring.listen()
+    assert 250 < killed[0] - back < 350

@@ -9,9 +9,11 @@ from report_fake_runs import manifest
 from rich.console import Console
 
 from sca_bench.cli.report import _sentences, page_of, print_answer, print_sentences
+from sca_bench.cli.track import findings_of
 from sca_bench.errors import InputError
 from sca_bench.output import text_console
 from sca_bench.report.findings.claims import named_cells
+from sca_bench.report.findings.headline import Headline
 from sca_bench.report.findings.ranking import Rankings
 from sca_bench.report.names import count_words, in_sentence, show_about, show_bearable
 from sca_bench.report.read.samples import Samples
@@ -204,6 +206,18 @@ def test_the_answer_is_printed_before_there_is_a_report(
     assert (
         "  - No answer in words: ablations/mixer_layers.yaml: claims.a: " in capsys.readouterr().out
     )
+
+
+def test_an_answer_that_is_known_is_not_found_out_again(
+    runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, suite = runs
+    answers: list[Headline] = []
+    assert findings_of(store, suite, answers) is not None
+    print_answer(store, suite, text_console())
+    once = capsys.readouterr().out
+    print_answer(Store("nowhere"), suite, text_console(), answers)
+    assert capsys.readouterr().out == once
 
 
 def test_a_suite_that_was_never_run_has_no_marks() -> None:

@@ -124,6 +124,16 @@ def test_a_full_disk_is_said_once_and_stops_nothing(tmp_path, clock, monkeypatch
     assert last > 3
 
 
+def test_a_name_that_is_no_text_is_said_once_and_stops_nothing(tmp_path, clock):
+    said = []
+    pulse = Pulse(tmp_path, tell=said.append)
+    for _ in range(2):
+        pulse.beat("planning", suite="\udcff")
+        clock.s += EVERY_S
+    (line,) = said
+    assert "surrogates not allowed; the work goes on, but `status` does not see it" in line
+
+
 @pytest.mark.parametrize(
     "content",
     [
