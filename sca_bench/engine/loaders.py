@@ -225,10 +225,10 @@ class _Collate:
             batch = batch if self.ahead is None else self.ahead(batch)
         except ScaBenchError as error:
             return _Fault(error)
-        if get_worker_info() is None:
-            return batch
-        # Here, for torch does it in a thread whose failure nobody would ever hear of.
-        return batch.share_memory()
+        if get_worker_info() is not None and isinstance(batch, RegionBatch):
+            # Here, for torch does it in a thread whose failure nobody would ever hear of.
+            return batch.share_memory()
+        return batch
 
 
 class _Loader(DataLoader[Any]):
