@@ -48,8 +48,9 @@ class Disk:
 
     @property
     def operations(self) -> list[tuple[str, str]]:
-        """What was done since the start, in order, and to what."""
-        return [tuple(json.loads(line)) for line in self.trace.read_text().splitlines()]
+        """What was done since the start, in order, and to what; not what is being written now."""
+        lines = self.trace.read_text().splitlines(keepends=True)
+        return [tuple(json.loads(line)) for line in lines if line.endswith("\n")]
 
     def _before(self, what: str, path: Path) -> None:
         with self._count.get_lock():
