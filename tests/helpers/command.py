@@ -15,12 +15,15 @@ ROOT = Path(__file__).parents[2]
 
 
 def hear_hang_ups():
-    """Let processes that are started from here end by SIGHUP, also under `nohup`.
+    """Let processes that are started from here end by SIGHUP and SIGINT, whoever started this one.
 
-    That lets all that it starts ignore it; this process goes on ignoring it.
+    `nohup` lets all that it starts ignore the one, a shell script what it starts behind it the
+    other; this process goes on ignoring them.
     """
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, lambda *_: None)  # what is started begins with the default
+    for name in ("SIGHUP", "SIGINT"):
+        kind = getattr(signal, name, None)
+        if kind is not None and signal.getsignal(kind) == signal.SIG_IGN:
+            signal.signal(kind, lambda *_: None)  # what is started begins with the default
 
 
 def run_here(*words, cwd, code=0):
