@@ -190,6 +190,7 @@ OTHERWISE = {
     "sca_bench/cli/upkeep/leftovers.py": "looks at Optuna's data base, and writes nothing",
     "sca_bench/engine/mlflow_mirror/cells.py": "what MLflow copies, in the child's own folder",
     "sca_bench/engine/mlflow_mirror/tracker.py": "what MLflow copies, in the child's own folder",
+    "sca_bench/api/runs.py": "a figure in memory",
     "sca_bench/report/figures/style.py": "a figure in memory",
     "sca_bench/lifetime/scratch.py": "a folder for temporary files of one command, in TMPDIR",
     "sca_bench/metrics/coco_caption/spice.py": "a temporary folder for a Java process",
